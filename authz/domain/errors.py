@@ -1,0 +1,98 @@
+"""Every error that the service raises on purpose.
+
+AuthzError
+├── InvalidArgumentError      the request itself is malformed; sending it again cannot help
+├── NotFoundError             a directory read of something that is not there
+├── AlreadyExistsError        create of what is there
+├── FailedPreconditionError   a precondition, a reference or an invariant does not hold
+├── ConflictError             lost a race; trying again may help
+├── OverloadedError           shed; try again after `retry_after_s`
+├── UnavailableError          not loaded, too stale, or the database is away
+└── PolicyError               a policy with faults; stops the start
+
+A denial is not here: denied is an answer.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class ErrorReason(StrEnum):
+    """Machine-readable cause. The names are those of `authz.v1.ErrorReason` without its prefix."""
+
+    MALFORMED_ID = "MALFORMED_ID"
+    MALFORMED_FIELD = "MALFORMED_FIELD"
+    MISSING_FIELD = "MISSING_FIELD"
+    UNKNOWN_TYPE = "UNKNOWN_TYPE"
+    UNKNOWN_ACTION = "UNKNOWN_ACTION"
+    UNKNOWN_ROLE = "UNKNOWN_ROLE"
+    MALFORMED_TOKEN = "MALFORMED_TOKEN"  # noqa: S105  the name of an error, not a secret
+    TOO_MANY_ITEMS = "TOO_MANY_ITEMS"
+    DUPLICATE_MUTATION = "DUPLICATE_MUTATION"
+    IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
+    ENTITY_NOT_FOUND = "ENTITY_NOT_FOUND"
+    ENTITY_EXISTS = "ENTITY_EXISTS"
+    PRECONDITION_FAILED = "PRECONDITION_FAILED"
+    REFERENCE_NOT_FOUND = "REFERENCE_NOT_FOUND"
+    SCOPE_IMMUTABLE = "SCOPE_IMMUTABLE"
+    WRITE_CONFLICT = "WRITE_CONFLICT"
+    OVERLOADED = "OVERLOADED"
+    STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
+    NOT_FRESH_ENOUGH = "NOT_FRESH_ENOUGH"
+    POLICY_INVALID = "POLICY_INVALID"
+    INTERNAL = "INTERNAL"
+
+
+class AuthzError(Exception):
+    """Root of the tree. `str(error)` is fit for a client: it names the input and the remedy."""
+
+    def __init__(self, reason: ErrorReason, message: str, **metadata: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.metadata = metadata
+
+
+class InvalidArgumentError(AuthzError):
+    """The request itself is malformed."""
+
+
+class NotFoundError(AuthzError):
+    """A directory read names something that is not there."""
+
+
+class AlreadyExistsError(AuthzError):
+    """Create of what is there."""
+
+
+class FailedPreconditionError(AuthzError):
+    """A precondition, a reference or an invariant does not hold."""
+
+
+class ConflictError(AuthzError):
+    """Lost a race against another write; the same call may succeed when tried again."""
+
+
+class OverloadedError(AuthzError):
+    """Shed to protect the calls in flight."""
+
+    def __init__(self, message: str, *, retry_after_s: float, **metadata: str) -> None:
+        super().__init__(ErrorReason.OVERLOADED, message, **metadata)
+        self.retry_after_s = retry_after_s
+
+
+class UnavailableError(AuthzError):
+    """Not loaded, too stale, or the database is away."""
+
+
+class PolicyError(AuthzError):
+    """A policy with faults, refused whole. `faults` has one line each: `file:line:column: text`."""
+
+    def __init__(self, faults: tuple[str, ...]) -> None:
+        noun = "fault" if len(faults) == 1 else "faults"
+        super().__init__(
+            ErrorReason.POLICY_INVALID,
+            f"the policy has {len(faults)} {noun}:\n" + "\n".join(faults),
+        )
+        self.faults = faults

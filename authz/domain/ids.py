@@ -1,0 +1,148 @@
+"""Ids, and the typed values that carry them. The only place that parses `user:maya` and its kin."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+import msgspec
+
+from authz.domain.errors import ErrorReason, InvalidArgumentError
+
+MAX_ID_LENGTH = 128
+_ID = re.compile(r"[A-Za-z0-9._~@+=|/:\-]{1,128}")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+def parse_id(text: str, *, field: str) -> str:
+    """Return `text` if it is a well-formed id, compared byte by byte and never normalised.
+
+    Raises `InvalidArgumentError` (MALFORMED_ID) that names `field`.
+    """
+    if _ID.fullmatch(text):
+        return text
+    if not text:
+        problem = "is empty"
+    elif len(text) > MAX_ID_LENGTH:
+        problem = f"has {len(text)} characters"
+    else:
+        bad = next(c for c in text if not _ID.fullmatch(c))
+        problem = f"`{ascii(text)[1:-1]}` has the character `{ascii(bad)[1:-1]}`"
+    raise InvalidArgumentError(
+        ErrorReason.MALFORMED_ID,
+        f"{field} {problem}; an id has 1 to {MAX_ID_LENGTH} characters of A-Z a-z 0-9 . _ ~ @ + = | / : -",
+        field=field,
+    )
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` can name a role, a type or an action: `[a-z][a-z0-9_]{0,63}`."""
+    return _NAME.fullmatch(text) is not None
+
+
+class SubjectType(StrEnum):
+    """The kind of whoever asks."""
+
+    USER = "user"
+    SERVICE = "service"
+
+
+class Subject(msgspec.Struct, frozen=True, order=True):
+    """Who asks. Always typed, so that a user named `teacher` is not the role."""
+
+    type: SubjectType
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.type.value}:{self.id}"
+
+
+class ScopeKind(StrEnum):
+    """Where a membership or a resource belongs."""
+
+    PLATFORM = "platform"
+    COURSE = "course"
+    SESSION = "session"
+
+
+class Scope(msgspec.Struct, frozen=True, order=True):
+    """`platform` (with an empty id), `course:<id>` or `session:<id>`."""
+
+    kind: ScopeKind
+    id: str = ""
+
+    def __str__(self) -> str:
+        return self.kind.value if self.kind is ScopeKind.PLATFORM else f"{self.kind.value}:{self.id}"
+
+
+PLATFORM = Scope(ScopeKind.PLATFORM)
+
+
+def course_scope(course_id: str) -> Scope:
+    """The scope of a course."""
+    return Scope(ScopeKind.COURSE, course_id)
+
+
+def session_scope(session_id: str) -> Scope:
+    """The scope of a session."""
+    return Scope(ScopeKind.SESSION, session_id)
+
+
+class ResourceRef(msgspec.Struct, frozen=True, order=True, tag_field="kind", tag="resource_key"):
+    """The name of one resource. For types `course` and `session` the id is the entity's own."""
+
+    type: str
+    id: str
+
+    @property
+    def key(self) -> ResourceRef:
+        """Itself: a reference is a key."""
+        return self
+
+    def __str__(self) -> str:
+        return f"{self.type}:{self.id}"
+
+
+def _split(text: str, *, field: str, form: str) -> tuple[str, str]:
+    head, colon, tail = text.partition(":")
+    if not colon:
+        raise InvalidArgumentError(
+            ErrorReason.MALFORMED_ID, f"{field} `{text}` has no type; write it like `{form}`", field=field
+        )
+    return head, tail
+
+
+def parse_subject(text: str, *, field: str = "subject") -> Subject:
+    """Read `user:<id>` or `service:<id>`."""
+    head, tail = _split(text, field=field, form="user:maya")
+    if head not in (SubjectType.USER, SubjectType.SERVICE):
+        raise InvalidArgumentError(
+            ErrorReason.MALFORMED_ID,
+            f"{field} `{text}` has the type `{head}`; it must be `user` or `service`",
+            field=field,
+        )
+    return Subject(SubjectType(head), parse_id(tail, field=f"{field} id"))
+
+
+def parse_scope(text: str, *, field: str = "scope") -> Scope:
+    """Read `platform`, `course:<id>` or `session:<id>`."""
+    if text == ScopeKind.PLATFORM:
+        return PLATFORM
+    head, tail = _split(text, field=field, form="course:algebra-1")
+    if head not in (ScopeKind.COURSE, ScopeKind.SESSION):
+        raise InvalidArgumentError(
+            ErrorReason.MALFORMED_ID,
+            f"{field} `{text}` has the kind `{head}`; write `platform`, `course:<id>` or `session:<id>`",
+            field=field,
+        )
+    return Scope(ScopeKind(head), parse_id(tail, field=f"{field} id"))
+
+
+def parse_resource_ref(text: str, *, field: str = "resource") -> ResourceRef:
+    """Read `<type>:<id>`. Whether the type exists is the policy's to say."""
+    head, tail = _split(text, field=field, form="notebook:nb-7")
+    if not is_name(head):
+        raise InvalidArgumentError(
+            ErrorReason.MALFORMED_ID, f"{field} `{text}` has a malformed type", field=field
+        )
+    return ResourceRef(head, parse_id(tail, field=f"{field} id"))

@@ -1,0 +1,59 @@
+"""Time as an integer: microseconds since the Unix epoch, UTC.
+
+One representation from the edge to the stored row, so that SQLite, PostgreSQL and memory compare
+times alike and no zone or rounding can move a boundary.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TypeAlias
+
+from authz.domain.errors import ErrorReason, InvalidArgumentError
+
+Instant: TypeAlias = int
+"""Microseconds since 1970-01-01T00:00:00Z."""
+
+US_PER_S = 1_000_000
+MIN_INSTANT: Instant = -62_135_596_800 * US_PER_S
+"""0001-01-01T00:00:00Z, the least that RFC 3339 and `google.protobuf.Timestamp` can say."""
+MAX_INSTANT: Instant = 253_402_300_800 * US_PER_S - 1
+"""9999-12-31T23:59:59.999999Z, likewise the greatest."""
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+def from_datetime(value: dt.datetime) -> Instant:
+    """The instant of an aware datetime; raises `ValueError` for a naive one."""
+    if value.tzinfo is None:
+        raise ValueError("a time needs a zone")
+    delta = value - _EPOCH
+    return (delta.days * 86_400 + delta.seconds) * US_PER_S + delta.microseconds
+
+
+def to_datetime(instant: Instant) -> dt.datetime:
+    """The aware UTC datetime of an instant."""
+    return _EPOCH + dt.timedelta(microseconds=instant)
+
+
+def parse_instant(text: str, *, field: str) -> Instant:
+    """Read RFC 3339, or a date, which means its midnight in UTC.
+
+    Raises `InvalidArgumentError` (MALFORMED_FIELD) that names `field`.
+    """
+    try:
+        value = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidArgumentError(
+            ErrorReason.MALFORMED_FIELD,
+            f"{field} `{text}` is not a time; write it like `2026-09-01T08:00:00Z`",
+            field=field,
+        ) from None
+    if value.tzinfo is None:
+        value = value.replace(tzinfo=dt.UTC)
+    return from_datetime(value)
+
+
+def format_instant(instant: Instant) -> str:
+    """RFC 3339 in UTC with `Z`, with as many digits of a second as needed."""
+    return to_datetime(instant).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,97 @@
+"""The one shape in which a write enters, is logged, is watched and reaches every replica."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from authz.domain.entities import Entity, EntityKind, Key, kind_of
+from authz.domain.instants import Instant
+
+MAX_MUTATIONS_PER_WRITE = 1000
+MAX_PRECONDITIONS_PER_WRITE = 1000
+
+
+class Operation(StrEnum):
+    """What a mutation does."""
+
+    CREATE = "CREATE"
+    TOUCH = "TOUCH"
+    DELETE = "DELETE"
+
+
+class Mutation(msgspec.Struct, frozen=True):
+    """Create, touch or delete of one entity.
+
+    A CREATE or TOUCH carries the whole entity. A DELETE enters with a key; in the change log it
+    carries the entity as it last stood, so that whoever follows the log can unindex it.
+    """
+
+    operation: Operation
+    target: Entity | Key
+
+    @property
+    def key(self) -> Key:
+        """The identity of what is written."""
+        return self.target.key
+
+    @property
+    def kind(self) -> EntityKind:
+        """The kind of what is written."""
+        return kind_of(self.target)
+
+
+class Expectation(StrEnum):
+    """What a precondition demands of its entity."""
+
+    EXISTS = "EXISTS"
+    NOT_EXISTS = "NOT_EXISTS"
+    AT_VERSION = "AT_VERSION"
+
+
+class Precondition(msgspec.Struct, frozen=True):
+    """A demand on the state just before the write. `version` is read for AT_VERSION only."""
+
+    key: Key
+    expectation: Expectation
+    version: int = 0
+
+
+class WriteRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Mutations to apply all or none. `actor` is who the transport says is calling."""
+
+    mutations: tuple[Mutation, ...]
+    preconditions: tuple[Precondition, ...] = ()
+    idempotency_key: str = ""
+    reason: str = ""
+    actor: str = "unauthenticated"
+    request_id: str = ""
+
+
+class ImportFault(msgspec.Struct, frozen=True):
+    """What was wrong with the mutation at `position` (from 0) of an import."""
+
+    position: int
+    reason: str
+    message: str
+
+
+class ImportBatchResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one batch of an import. `revision` is the head after it."""
+
+    written: int
+    unchanged: int
+    faults: tuple[ImportFault, ...]
+    revision: int
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One committed revision of the change log."""
+
+    revision: int
+    committed_at: Instant
+    actor: str
+    reason: str
+    request_id: str
+    mutations: tuple[Mutation, ...]

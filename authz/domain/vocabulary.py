@@ -1,0 +1,83 @@
+"""The roles and types that a policy declares. What is not declared does not exist."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.ids import ScopeKind
+
+
+class RoleDeclaration(msgspec.Struct, frozen=True):
+    """A role: its kind of scope, its rank (higher assigns lower), and what it is when over.
+
+    `becomes` is empty for a role that ends with nothing.
+    """
+
+    name: str
+    scope_kind: ScopeKind
+    rank: int
+    works_in_drafts: bool
+    becomes: str
+
+
+class TypeDeclaration(msgspec.Struct, frozen=True):
+    """A type of resource with the actions that it knows, in the order declared."""
+
+    name: str
+    actions: tuple[str, ...]
+
+
+def suggest(word: str, words: Iterable[str]) -> str:
+    """A tail for an error message: what `word` may have meant, else what there is."""
+    known = sorted(words)
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean `{near[0]}`?" if near else f"known are {', '.join(f'`{k}`' for k in known)}"
+
+
+class Vocabulary(msgspec.Struct, frozen=True):
+    """All that a policy declares, by name."""
+
+    roles: Mapping[str, RoleDeclaration]
+    types: Mapping[str, TypeDeclaration]
+
+    def require_role(self, name: str, kind: ScopeKind) -> RoleDeclaration:
+        """The declaration of a role; raises `InvalidArgumentError` (UNKNOWN_ROLE)."""
+        role = self.roles.get(name)
+        if role is None:
+            raise InvalidArgumentError(
+                ErrorReason.UNKNOWN_ROLE, f"unknown role `{name}`; {suggest(name, self.roles)}", role=name
+            )
+        if role.scope_kind is not kind:
+            raise InvalidArgumentError(
+                ErrorReason.UNKNOWN_ROLE,
+                f"role `{name}` belongs to a {role.scope_kind.value}, not to a {kind.value}; "
+                + suggest(name, (r.name for r in self.roles.values() if r.scope_kind is kind)),
+                role=name,
+            )
+        return role
+
+    def require_type(self, name: str) -> TypeDeclaration:
+        """The declaration of a type; raises `InvalidArgumentError` (UNKNOWN_TYPE)."""
+        declared = self.types.get(name)
+        if declared is None:
+            raise InvalidArgumentError(
+                ErrorReason.UNKNOWN_TYPE,
+                f"unknown resource type `{name}`; {suggest(name, self.types)}",
+                type=name,
+            )
+        return declared
+
+    def require_action(self, type_name: str, action: str) -> None:
+        """Raises `InvalidArgumentError` (UNKNOWN_TYPE or UNKNOWN_ACTION)."""
+        declared = self.require_type(type_name)
+        if action not in declared.actions:
+            raise InvalidArgumentError(
+                ErrorReason.UNKNOWN_ACTION,
+                f"unknown action `{action}` on {type_name}; {suggest(action, declared.actions)}",
+                type=type_name,
+                action=action,
+            )

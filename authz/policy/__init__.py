@@ -1,0 +1,1 @@
+"""The rules: load and validate, compile, decide. The only package that knows Casbin."""

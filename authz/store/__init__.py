@@ -1,0 +1,1 @@
+"""The source of truth in SQL. The only package that knows SQLAlchemy."""
