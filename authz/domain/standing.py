@@ -24,12 +24,15 @@ class Ineffective(StrEnum):
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """What memberships give together: roles, or why none; and when time alone may change that.
+    """What memberships give together, and when time alone may change that.
 
-    `edge` is the earliest later instant at which a membership starts or ends, if any.
+    `ineffective` is why some of them gives none: of several, the one nearest to giving a role.
+    `kinds` are the kinds of scope that gave a role. `edge` is the earliest later instant at which a
+    membership starts or ends, if any.
     """
 
     roles: frozenset[str]
+    kinds: frozenset[ScopeKind]
     ineffective: Ineffective | None
     edge: Instant | None
 
@@ -80,6 +83,7 @@ def standing_of(
 ) -> Standing:
     """What all of a subject's memberships in a resource's course, session and platform give."""
     given: set[str] = set()
+    kinds: set[ScopeKind] = set()
     why: Ineffective | None = None
     edge: Instant | None = None
     for membership in memberships:
@@ -89,9 +93,10 @@ def standing_of(
                 why = outcome
         else:
             given.add(outcome)
+            kinds.add(membership.scope.kind)
         if membership.status is MembershipStatus.ACTIVE:
             edge = earliest_after(now, edge, membership.starts_at, membership.ends_at)
-    return Standing(frozenset(given), None if given else why, edge)
+    return Standing(frozenset(given), frozenset(kinds), why, edge)
 
 
 def earliest_after(now: Instant, *instants: Instant | None) -> Instant | None:

@@ -1,0 +1,128 @@
+"""AuthorizationService: Check, BatchCheck, ListActions."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Callable
+
+import structlog
+
+from authz.domain.decisions import MAX_BATCH_ITEMS, Decision, Question
+from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError
+from authz.domain.instants import Instant
+from authz.domain.ports import Snapshot
+from authz.service.checker import Checker
+from authz.service.convert.decisions import (
+    action_message,
+    check_message,
+    parse_check,
+    parse_list_actions,
+    set_valid_until,
+)
+from authz.service.errors import status_of
+from authz.service.interceptor import request_id_var
+from authz.service.reading import Context, Reading
+from authz.v1 import authorization_pb2 as pb
+from authz.v1 import authorization_pb2_grpc, common_pb2
+
+log = structlog.get_logger()
+
+
+class AuthorizationServicer(authorization_pb2_grpc.AuthorizationServiceServicer):
+    """Answers questions. Never calls `abort`: what is raised becomes a status in one place."""
+
+    def __init__(self, checker: Checker, reading: Reading, clock: Callable[[], Instant]) -> None:
+        self._checker = checker
+        self._reading = reading
+        self._clock = clock
+        self._id_prefix = secrets.token_hex(6)
+        self._ids = itertools.count(1)
+
+    async def Check(self, request: pb.CheckRequest, context: Context) -> pb.CheckResponse:
+        """One question, one answer."""
+        question = parse_check(request)
+        decision = await self._reading.read(
+            request.consistency,
+            context,
+            lambda snapshot: self._checker.check(snapshot, question, self._clock()),
+        )
+        return self._answer(question, decision)
+
+    async def BatchCheck(self, request: pb.BatchCheckRequest, context: Context) -> pb.BatchCheckResponse:
+        """Many questions on one snapshot and at one instant."""
+        count = len(request.items)
+        if not 1 <= count <= MAX_BATCH_ITEMS:
+            raise InvalidArgumentError(
+                ErrorReason.TOO_MANY_ITEMS if count else ErrorReason.MISSING_FIELD,
+                f"items has {count} questions; send 1 to {MAX_BATCH_ITEMS}",
+                field="items",
+                limit=str(MAX_BATCH_ITEMS),
+            )
+        questions = [_parsed(item) for item in request.items]
+
+        def answer_all(snapshot: Snapshot) -> tuple[int, list[Decision | AuthzError]]:
+            now = self._clock()
+            return snapshot.revision, [self._settle(snapshot, q, now) for q in questions]
+
+        revision, outcomes = await self._reading.read(request.consistency, context, answer_all)
+        return pb.BatchCheckResponse(
+            results=[self._result(q, o) for q, o in zip(questions, outcomes, strict=True)],
+            checked_at=common_pb2.ConsistencyToken(token=self._reading.token(revision)),
+        )
+
+    async def ListActions(self, request: pb.ListActionsRequest, context: Context) -> pb.ListActionsResponse:
+        """Every action of the type, with its answer."""
+        question = parse_list_actions(request)
+
+        def answer_all(snapshot: Snapshot) -> tuple[int, dict[str, Decision]]:
+            return snapshot.revision, self._checker.list_actions(snapshot, question, self._clock())
+
+        revision, answers = await self._reading.read(request.consistency, context, answer_all)
+        message = pb.ListActionsResponse(
+            actions=[action_message(action, decision) for action, decision in answers.items()],
+            checked_at=common_pb2.ConsistencyToken(token=self._reading.token(revision)),
+            policy_version=self._checker.policy.version,
+        )
+        edges = [d.valid_until for d in answers.values() if d.valid_until is not None]
+        set_valid_until(message, min(edges, default=None))
+        return message
+
+    def _settle(
+        self, snapshot: Snapshot, question: Question | AuthzError, now: Instant
+    ) -> Decision | AuthzError:
+        if isinstance(question, AuthzError):
+            return question
+        try:
+            return self._checker.check(snapshot, question, now)
+        except InvalidArgumentError as error:
+            return error
+
+    def _result(self, question: Question | AuthzError, outcome: Decision | AuthzError) -> pb.BatchCheckResult:
+        if isinstance(outcome, AuthzError) or isinstance(question, AuthzError):
+            error = outcome if isinstance(outcome, AuthzError) else question
+            assert isinstance(error, AuthzError)  # noqa: S101  narrows for the type checker
+            return pb.BatchCheckResult(error=status_of(error))
+        return pb.BatchCheckResult(response=self._answer(question, outcome))
+
+    def _answer(self, question: Question, decision: Decision) -> pb.CheckResponse:
+        decision_id = f"{self._id_prefix}-{next(self._ids)}"
+        log.debug(
+            "decision",
+            decision_id=decision_id,
+            request_id=request_id_var.get(),
+            subject=str(question.subject),
+            action=question.action,
+            resource=str(question.resource),
+            allowed=decision.allowed,
+            reason=decision.reason.value,
+            revision=decision.revision,
+        )
+        return check_message(decision, self._reading.token(decision.revision), decision_id)
+
+
+def _parsed(item: pb.CheckRequest) -> Question | AuthzError:
+    try:
+        return parse_check(item)
+    except InvalidArgumentError as error:
+        return error

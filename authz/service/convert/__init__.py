@@ -1,0 +1,1 @@
+"""Between protobuf messages and the domain, both ways. Strings of a request are parsed here."""

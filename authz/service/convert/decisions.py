@@ -1,0 +1,130 @@
+"""Questions and answers between protobuf and the domain."""
+
+from __future__ import annotations
+
+from authz.domain.decisions import CREATE_ACTION, Decision, Question, Rule
+from authz.domain.entities import Resource
+from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.facts import fact_names
+from authz.domain.ids import PLATFORM, ResourceRef, is_name, parse_id
+from authz.domain.instants import MAX_INSTANT, Instant
+from authz.service.convert.entities import parse_type, parse_visibility
+from authz.service.convert.values import (
+    malformed,
+    missing,
+    parse_optional_id,
+    parse_scope,
+    parse_subject,
+    parse_time,
+    set_time,
+)
+from authz.v1 import authorization_pb2 as pb
+from authz.v1 import common_pb2
+
+_REASONS = {name.removeprefix("REASON_"): number for name, number in pb.Reason.items()}
+_STATES = {name.removeprefix("MEMBERSHIP_STATE_"): number for name, number in pb.MembershipState.items()}
+_MAX_PURPOSE_LENGTH = 64
+
+
+def parse_check(m: pb.CheckRequest) -> Question:
+    """The question of a Check."""
+    if not m.action:
+        raise missing("action")
+    if not is_name(m.action):
+        raise InvalidArgumentError(
+            ErrorReason.UNKNOWN_ACTION,
+            f"`{ascii(m.action[:64])[1:-1]}` is not the name of an action",
+            action=ascii(m.action[:64])[1:-1],
+        )
+    return _question(m, m.action)
+
+
+def parse_list_actions(m: pb.ListActionsRequest) -> Question:
+    """The question of a ListActions; its action is still open."""
+    return _question(m, CREATE_ACTION)
+
+
+def _question(m: pb.CheckRequest | pb.ListActionsRequest, action: str) -> Question:
+    subject = parse_subject(m, "subject", field="subject")
+    if not m.HasField("resource"):
+        raise missing("resource")
+    query = m.resource
+    ref = ResourceRef(
+        parse_type(query.type, field="resource.type"),
+        parse_id(query.id, field="resource.id") if query.id else "",
+    )
+    if len(m.purpose) > _MAX_PURPOSE_LENGTH:
+        raise malformed(
+            "purpose", f"has {len(m.purpose)} characters; at most {_MAX_PURPOSE_LENGTH} are taken"
+        )
+    return Question(
+        subject=subject,
+        action=action,
+        resource=ref,
+        stated_course_id=parse_optional_id(query.course_id, field="resource.course_id"),
+        stated_session_id=parse_optional_id(query.session_id, field="resource.session_id"),
+        inline=_inline(ref, query.inline) if query.HasField("inline") else None,
+        purpose=m.purpose,
+    )
+
+
+def _inline(ref: ResourceRef, m: pb.InlineResource) -> Resource:
+    scope = parse_scope(m, "scope", field="resource.inline.scope")
+    if scope == PLATFORM:
+        raise malformed("resource.inline.scope", "is the platform; content is in a course or a session")
+    return Resource(
+        type=ref.type,
+        id=ref.id,
+        scope=scope,
+        owner=parse_subject(m, "owner", field="resource.inline.owner") if m.HasField("owner") else None,
+        visibility=parse_visibility(m.visibility, field="resource.inline.visibility"),
+        published=m.published,
+        available_from=parse_time(m, "available_from", field="resource.inline.available_from"),
+        available_until=parse_time(m, "available_until", field="resource.inline.available_until"),
+        created_at=parse_time(m, "created_at", field="resource.inline.created_at"),
+        locked=m.locked,
+        ai_allowed=m.ai_allowed,
+    )
+
+
+def rule_message(rule: Rule) -> pb.Rule:
+    """A policy row as a message."""
+    return pb.Rule(
+        role=rule.role,
+        scope=rule.scope,
+        type=rule.type,
+        action=rule.action,
+        condition=rule.condition,
+        effect=rule.effect,
+        source=rule.source,
+    )
+
+
+def check_message(decision: Decision, checked_at: str, decision_id: str) -> pb.CheckResponse:
+    """An answer as a message. `checked_at` is the encoded token of the snapshot."""
+    message = pb.CheckResponse(
+        allowed=decision.allowed,
+        reason=pb.Reason.ValueType(_REASONS[decision.reason]),
+        rule=None if decision.rule is None else rule_message(decision.rule),
+        unmet_facts=fact_names(decision.unmet) if decision.unmet else (),
+        policy_version=decision.policy_version,
+        checked_at=common_pb2.ConsistencyToken(token=checked_at),
+        decision_id=decision_id,
+    )
+    if decision.ineffective is not None:
+        message.membership_state = pb.MembershipState.ValueType(_STATES[decision.ineffective])
+    set_valid_until(message, decision.valid_until)
+    return message
+
+
+def set_valid_until(message: pb.CheckResponse | pb.ListActionsResponse, valid_until: Instant | None) -> None:
+    """Fill the field, or leave it absent for never."""
+    if valid_until is not None and valid_until <= MAX_INSTANT:
+        set_time(message.valid_until, valid_until)
+
+
+def action_message(action: str, decision: Decision) -> pb.ActionResult:
+    """One answer of ListActions as a message."""
+    return pb.ActionResult(
+        action=action, allowed=decision.allowed, reason=pb.Reason.ValueType(_REASONS[decision.reason])
+    )

@@ -1,0 +1,140 @@
+"""Times, ids, scopes and enums between protobuf and the domain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import TypeVar
+
+from google.protobuf import duration_pb2, timestamp_pb2
+from google.protobuf.message import Message
+
+from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.ids import (
+    PLATFORM,
+    Scope,
+    ScopeKind,
+    Subject,
+    SubjectType,
+    course_scope,
+    parse_id,
+    session_scope,
+)
+from authz.domain.instants import MAX_INSTANT, MIN_INSTANT, US_PER_S, Instant
+from authz.v1 import common_pb2 as pb
+
+EnumT = TypeVar("EnumT", bound=StrEnum)
+
+_NS_PER_US = 1000
+_MAX_NANOS = 999_999_999
+
+
+def missing(field: str) -> InvalidArgumentError:
+    """The error for a field that is needed and absent."""
+    return InvalidArgumentError(ErrorReason.MISSING_FIELD, f"{field} is missing; set it", field=field)
+
+
+def malformed(field: str, message: str) -> InvalidArgumentError:
+    """The error for a field with a value that it cannot have."""
+    return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, f"{field} {message}", field=field)
+
+
+def parse_enum(
+    enum: type[EnumT], names: dict[int, str], number: int, *, field: str, default: EnumT | None = None
+) -> EnumT:
+    """The member whose name ends the protobuf name of `number`; `default` for 0 if there is one.
+
+    `names` maps the numbers of the protobuf enum to members of ours (`enum_names`).
+    """
+    if number == 0:
+        if default is None:
+            raise missing(field)
+        return default
+    if number not in names:
+        raise malformed(field, f"has the unknown value {number}; known are 1 to {max(names)}")
+    return enum(names[number])
+
+
+def enum_names(descriptor_names: Iterable[tuple[str, int]], prefix: str) -> dict[int, str]:
+    """Numbers to names without prefix, but for 0."""
+    return {number: name.removeprefix(prefix) for name, number in descriptor_names if number}
+
+
+def parse_time(message: Message, field_name: str, *, field: str) -> Instant | None:
+    """A Timestamp field of a message in microseconds, finer digits cut off; None when absent."""
+    if not message.HasField(field_name):
+        return None
+    stamp: timestamp_pb2.Timestamp = getattr(message, field_name)
+    instant = stamp.seconds * US_PER_S + stamp.nanos // _NS_PER_US
+    if not (0 <= stamp.nanos <= _MAX_NANOS and MIN_INSTANT <= instant <= MAX_INSTANT):
+        raise malformed(field, "is not a time between the years 1 and 9999")
+    return instant
+
+
+def set_time(target: timestamp_pb2.Timestamp, instant: Instant | None) -> None:
+    """Fill a Timestamp field, or leave it absent."""
+    if instant is not None:
+        seconds, rest = divmod(instant, US_PER_S)
+        target.seconds = seconds
+        target.nanos = rest * _NS_PER_US
+        target.SetInParent()
+
+
+def parse_duration_us(duration: duration_pb2.Duration) -> int:
+    """A Duration in microseconds, finer digits cut off."""
+    return duration.seconds * US_PER_S + duration.nanos // _NS_PER_US
+
+
+_SUBJECT_TYPES = {
+    pb.SUBJECT_TYPE_USER: SubjectType.USER,
+    pb.SUBJECT_TYPE_SERVICE: SubjectType.SERVICE,
+}
+_SUBJECT_NUMBERS = {value: number for number, value in _SUBJECT_TYPES.items()}
+
+
+def parse_subject(message: Message, field_name: str, *, field: str) -> Subject:
+    """A Subject field of a message; raises when absent."""
+    if not message.HasField(field_name):
+        raise missing(field)
+    subject: pb.Subject = getattr(message, field_name)
+    kind = _SUBJECT_TYPES.get(subject.type)
+    if kind is None:
+        raise malformed(
+            f"{field}.type", f"is {subject.type}; set it to SUBJECT_TYPE_USER or SUBJECT_TYPE_SERVICE"
+        )
+    return Subject(kind, parse_id(subject.id, field=f"{field}.id"))
+
+
+def subject_message(subject: Subject) -> pb.Subject:
+    """A subject as a message."""
+    return pb.Subject(type=_SUBJECT_NUMBERS[subject.type], id=subject.id)
+
+
+def parse_scope(message: Message, field_name: str, *, field: str) -> Scope:
+    """A Scope field of a message; raises when absent or empty."""
+    if not message.HasField(field_name):
+        raise missing(field)
+    scope: pb.Scope = getattr(message, field_name)
+    match scope.WhichOneof("scope"):
+        case "platform":
+            return PLATFORM
+        case "course_id":
+            return course_scope(parse_id(scope.course_id, field=f"{field}.course_id"))
+        case "session_id":
+            return session_scope(parse_id(scope.session_id, field=f"{field}.session_id"))
+        case _:
+            raise missing(field)
+
+
+def scope_message(scope: Scope) -> pb.Scope:
+    """A scope as a message."""
+    if scope.kind is ScopeKind.PLATFORM:
+        return pb.Scope(platform=pb.Platform())
+    if scope.kind is ScopeKind.COURSE:
+        return pb.Scope(course_id=scope.id)
+    return pb.Scope(session_id=scope.id)
+
+
+def parse_optional_id(text: str, *, field: str) -> str | None:
+    """An id, or None for the empty string, with which protobuf says absent."""
+    return parse_id(text, field=field) if text else None
