@@ -124,8 +124,9 @@ class DirectoryServicer(directory_pb2_grpc.DirectoryServiceServicer):
         request: Any,
         context: Context,
     ) -> Listing[EntityT]:
+        page = page_of(request.page_size, request.page_token)
         await self._reading.wait_until(request.consistency, context)
-        return await self._reading.run(call, wanted, page_of(request.page_size, request.page_token))
+        return await self._reading.run(partial(call, wanted, page))
 
     async def _run_write(self, function: Callable[[], Any]) -> Any:
         # A write that has begun is finished even when its caller has gone: half a wait is not half a write.

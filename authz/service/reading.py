@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -46,7 +47,7 @@ class Reading:
         wait_s = self._freshness_wait_s if remaining_s is None else remaining_s
         give_up_at = time.monotonic() + wait_s - _POLL_S
         while True:
-            outcome = await self.run(self._compute, least, compute)
+            outcome = await self.run(partial(self._compute, least, compute))
             if outcome is not None:
                 return outcome[0]
             if time.monotonic() >= give_up_at:
@@ -56,9 +57,9 @@ class Reading:
                 )
             await asyncio.sleep(_POLL_S)
 
-    async def run(self, function: Callable[..., T], *arguments: Any) -> T:
+    async def run(self, function: Callable[[], T]) -> T:
         """Call a function that blocks, in the pool."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function)
 
     def token(self, revision: int) -> str:
         """The encoded token of a revision of this database."""
