@@ -1,0 +1,140 @@
+"""The `role`, `type` and `g` lines of a policy: what exists, and what inherits what."""
+
+from __future__ import annotations
+
+from authz.domain.ids import ScopeKind, is_name
+from authz.domain.vocabulary import RoleDeclaration, TypeDeclaration, Vocabulary, suggest
+from authz.policy.rows import Faults, Row
+
+_YES_NO = {"yes": True, "no": False}
+_MAX_RANK = 1000
+
+
+def read_vocabulary(rows: list[Row], faults: Faults) -> Vocabulary:
+    """The declared roles and types. Rows at fault are left out."""
+    roles: dict[str, tuple[RoleDeclaration, Row]] = {}
+    types: dict[str, TypeDeclaration] = {}
+    for row in rows:
+        kind = row.fields[0].text
+        if kind == "role":
+            role = _read_role(row, faults)
+            if role is not None and _is_new(role.name, roles, row, faults):
+                roles[role.name] = (role, row)
+        elif kind == "type":
+            declared = _read_type(row, faults)
+            if declared is not None and _is_new(declared.name, types, row, faults):
+                types[declared.name] = declared
+    known = {name: role for name, (role, _) in roles.items()}
+    for role, row in roles.values():
+        _check_becomes(role, row, known, faults)
+    return Vocabulary(known, types)
+
+
+def read_inheritance(rows: list[Row], vocabulary: Vocabulary, faults: Faults) -> dict[str, frozenset[str]]:
+    """For each role, the roles whose rules it has: itself and all that it inherits."""
+    parents: dict[str, set[str]] = {name: set() for name in vocabulary.roles}
+    for row in rows:
+        if row.fields[0].text == "g" and _check_link(row, vocabulary, parents, faults):
+            role, base = row.texts
+            parents[role].add(base)
+    return {name: _reach(name, parents) for name in parents}
+
+
+def _reach(name: str, parents: dict[str, set[str]]) -> frozenset[str]:
+    seen: set[str] = set()
+    todo = [name]
+    while todo:
+        role = todo.pop()
+        if role not in seen:
+            seen.add(role)
+            todo.extend(parents[role])
+    return frozenset(seen)
+
+
+def _check_link(row: Row, vocabulary: Vocabulary, parents: dict[str, set[str]], faults: Faults) -> bool:
+    if not has_fields(row, ("role", "base role"), faults):
+        return False
+    for place, name in enumerate(row.texts, 1):
+        if name not in vocabulary.roles:
+            faults.at(row, place, f"unknown role `{name}`; {suggest(name, vocabulary.roles)}")
+            return False
+    role, base = row.texts
+    if vocabulary.roles[role].scope_kind is not vocabulary.roles[base].scope_kind:
+        faults.at(row, 2, f"`{role}` cannot inherit `{base}`: their kinds of scope differ")
+        return False
+    if base in parents[role]:
+        faults.at(row, 0, f"`{role}` inherits `{base}` already; remove one of the lines")
+        return False
+    if role in _reach(base, parents):
+        faults.at(row, 2, f"`{role}` and `{base}` would inherit each other; remove one of the links")
+        return False
+    return True
+
+
+def has_fields(row: Row, names: tuple[str, ...], faults: Faults) -> bool:
+    """Whether a row has exactly these fields after its kind; notes a fault if not."""
+    if len(row.texts) == len(names):
+        return True
+    faults.at(
+        row,
+        len(names) + 1,
+        f"`{row.fields[0].text}` has {len(row.texts)} fields; it takes {len(names)}: {', '.join(names)}",
+    )
+    return False
+
+
+def _is_new(name: str, known: object, row: Row, faults: Faults) -> bool:
+    if name in known:  # type: ignore[operator]  # a mapping of either kind of declaration
+        faults.at(row, 1, f"`{name}` is declared twice; remove one of the lines")
+        return False
+    return True
+
+
+def _read_role(row: Row, faults: Faults) -> RoleDeclaration | None:
+    if not has_fields(row, ("name", "kind of scope", "rank", "works in drafts", "becomes"), faults):
+        return None
+    name, kind, rank, drafts, becomes = row.texts
+    before = len(faults.lines())
+    if not is_name(name):
+        faults.at(row, 1, f"`{name}` is not a name; use a-z, 0-9 and _, beginning with a letter")
+    if kind not in [k.value for k in ScopeKind]:
+        faults.at(row, 2, f"unknown kind of scope `{kind}`; {suggest(kind, [k.value for k in ScopeKind])}")
+    if not (rank.isascii() and rank.isdigit() and int(rank) <= _MAX_RANK):
+        faults.at(row, 3, f"rank `{rank}` is not a number from 0 to {_MAX_RANK}")
+    if drafts not in _YES_NO:
+        faults.at(row, 4, f"`{drafts}` is neither `yes` nor `no`")
+    if len(faults.lines()) > before:
+        return None
+    return RoleDeclaration(name, ScopeKind(kind), int(rank), _YES_NO[drafts], becomes)
+
+
+def _check_becomes(
+    role: RoleDeclaration, row: Row, known: dict[str, RoleDeclaration], faults: Faults
+) -> None:
+    if not role.becomes:
+        return
+    after = known.get(role.becomes)
+    if after is None:
+        faults.at(row, 5, f"unknown role `{role.becomes}`; {suggest(role.becomes, known)}")
+    elif after.scope_kind is not role.scope_kind:
+        faults.at(row, 5, f"`{role.name}` cannot become `{after.name}`: their kinds of scope differ")
+    elif after.becomes:
+        faults.at(row, 5, f"`{role.name}` becomes `{after.name}`, which becomes another; name the last one")
+
+
+def _read_type(row: Row, faults: Faults) -> TypeDeclaration | None:
+    if not has_fields(row, ("name", "actions joined by |"), faults):
+        return None
+    name, joined = row.texts
+    actions = tuple(action.strip() for action in joined.split("|"))
+    if not is_name(name):
+        faults.at(row, 1, f"`{name}` is not a name; use a-z, 0-9 and _, beginning with a letter")
+        return None
+    for action in actions:
+        if not is_name(action):
+            faults.at(row, 2, f"`{action}` is not the name of an action; join names by `|`")
+            return None
+    if len(set(actions)) != len(actions):
+        faults.at(row, 2, "an action is listed twice; remove one")
+        return None
+    return TypeDeclaration(name, actions)
