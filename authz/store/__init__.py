@@ -1,1 +1,58 @@
 """The source of truth in SQL. The only package that knows SQLAlchemy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from authz.domain.instants import Instant
+from authz.domain.vocabulary import Vocabulary
+from authz.store.directory import SqlDirectory
+from authz.store.engine import open_engine
+from authz.store.schema import migrate as migrate_database
+from authz.store.schema import require_current
+from authz.store.view import SqlView
+
+
+class Store(msgspec.Struct, frozen=True):
+    """An open database: its directory for writes and listings, its view for decisions."""
+
+    directory: SqlDirectory
+    view: SqlView
+
+    def close(self) -> None:
+        """Release every connection."""
+        self.directory.close()
+
+
+def open_store(
+    url: str,
+    *,
+    vocabulary: Callable[[], Vocabulary],
+    clock: Callable[[], Instant],
+    migrate: bool = True,
+) -> Store:
+    """Open a database and, with `migrate`, bring its schema up to date first.
+
+    Raises `InvalidArgumentError` for a bad URL, `UnavailableError` when it does not answer,
+    `FailedPreconditionError` when the schema is not current.
+    """
+    engine = open_engine(url)
+    try:
+        if migrate:
+            migrate_database(engine)
+        require_current(engine)
+        return Store(SqlDirectory(engine, vocabulary, clock), SqlView(engine))
+    except BaseException:
+        engine.dispose()
+        raise
+
+
+def migrate_store(url: str) -> None:
+    """Bring the schema of a database up to date."""
+    engine = open_engine(url)
+    try:
+        migrate_database(engine)
+    finally:
+        engine.dispose()

@@ -1,0 +1,159 @@
+"""Connections and transactions, alike on SQLite and PostgreSQL, with their errors in the error tree."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from authz.domain.errors import AuthzError, ConflictError, ErrorReason, InvalidArgumentError, UnavailableError
+
+_POOL_SIZE = 10
+_POOL_OVERFLOW = 20
+_POOL_TIMEOUT_S = 10
+_CONNECT_TIMEOUT_S = 5
+_LOCK_TIMEOUT_S = 10
+_CONFLICT_SQLSTATES = frozenset({"40001", "40P01", "55P03"})
+_WRITES = "authz_writes"
+
+
+def open_engine(url: str) -> Engine:
+    """An engine for `sqlite:///<file>` or `postgresql://…`; connects when first used.
+
+    Raises `InvalidArgumentError` (MALFORMED_FIELD) for another URL, without repeating it: it may hold
+    a password.
+    """
+    try:
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite":
+            return _open_sqlite(parsed)
+        if parsed.get_backend_name() == "postgresql":
+            return _open_postgresql(parsed)
+    except (ArgumentError, NoSuchModuleError):
+        pass
+    raise _malformed_url("is neither `sqlite:///<file>` nor `postgresql://<host>/<database>`")
+
+
+def _malformed_url(problem: str) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        ErrorReason.MALFORMED_FIELD, f"the database URL {problem}", field="database_url"
+    )
+
+
+def _open_sqlite(url: URL) -> Engine:
+    if not url.database or url.database == ":memory:":
+        raise _malformed_url("names no file; a database in memory would lose every write")
+    engine = sa.create_engine(
+        url.set(drivername="sqlite+pysqlite"),
+        connect_args={"timeout": _LOCK_TIMEOUT_S, "check_same_thread": False},
+        poolclass=sa.QueuePool,
+        pool_size=_POOL_SIZE,
+        max_overflow=_POOL_OVERFLOW,
+        pool_timeout=_POOL_TIMEOUT_S,
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    # The driver must not begin or commit by itself: a snapshot and a write begin differently.
+    connection.isolation_level = None
+    connection.execute(f"PRAGMA busy_timeout = {_LOCK_TIMEOUT_S * 1000}")
+    connection.execute("PRAGMA journal_mode = WAL")
+    # In WAL, NORMAL may lose the last commits with the power; an acknowledged write may not be lost.
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN DEFERRED")
+
+
+def _open_postgresql(url: URL) -> Engine:
+    connect_args: dict[str, Any] = {}
+    if "connect_timeout" not in url.query:
+        connect_args["connect_timeout"] = _CONNECT_TIMEOUT_S
+    if "options" not in url.query:
+        connect_args["options"] = f"-c lock_timeout={_LOCK_TIMEOUT_S}s"
+    return sa.create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        connect_args=connect_args,
+        pool_size=_POOL_SIZE,
+        max_overflow=_POOL_OVERFLOW,
+        pool_timeout=_POOL_TIMEOUT_S,
+        pool_pre_ping=True,
+    )
+
+
+@contextmanager
+def read_transaction(engine: Engine) -> Iterator[Connection]:
+    """One state of the database, from the first read on, whatever is written meanwhile."""
+    options: dict[str, Any] = {}
+    if engine.dialect.name == "postgresql":
+        options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    with _translated(), engine.connect() as pooled:
+        connection = pooled.execution_options(**options) if options else pooled
+        with connection.begin():
+            yield connection
+
+
+@contextmanager
+def write_transaction(engine: Engine) -> Iterator[Connection]:
+    """Commits when the block ends, rolls back when it raises.
+
+    On SQLite the writer is alone from the start; on PostgreSQL each statement sees what was committed
+    before it, so lock first what must stand still.
+    """
+    options: dict[str, Any] = {_WRITES: True}
+    if engine.dialect.name == "postgresql":
+        options = {"isolation_level": "READ COMMITTED"}
+    with _translated(), engine.connect() as pooled, pooled.execution_options(**options).begin():
+        yield pooled
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except PoolTimeoutError:
+        raise _unavailable() from None
+    except DBAPIError as error:
+        translated = _translate(error)
+        if translated is None:
+            raise
+        raise translated from error
+
+
+def _translate(error: DBAPIError) -> AuthzError | None:
+    """The error of the tree, or None for a fault of this program."""
+    cause = error.orig
+    if isinstance(cause, sqlite3.Error):
+        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return _conflict()
+    elif getattr(cause, "sqlstate", None) in _CONFLICT_SQLSTATES:
+        return _conflict()
+    if error.connection_invalidated or isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
+        return _unavailable()
+    if isinstance(error, sa.exc.DataError):
+        return InvalidArgumentError(
+            ErrorReason.MALFORMED_FIELD, "a field holds what no database stores; leave out NUL characters"
+        )
+    return None
+
+
+def _conflict() -> ConflictError:
+    return ConflictError(ErrorReason.WRITE_CONFLICT, "another write was in the way; try again")
+
+
+def _unavailable() -> UnavailableError:
+    return UnavailableError(ErrorReason.STORE_UNAVAILABLE, "the database does not answer; try again later")

@@ -1,0 +1,51 @@
+"""Brings a database to the schema of this version, and says whether it is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine
+
+from authz.domain.errors import ErrorReason, FailedPreconditionError
+from authz.store.engine import read_transaction, write_transaction
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+def migrate(engine: Engine) -> None:
+    """Run what is missing, in one transaction. Does nothing when there is nothing to do."""
+    if _current(engine) == _newest():
+        return
+    with write_transaction(engine) as connection:
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def require_current(engine: Engine) -> None:
+    """Raises `FailedPreconditionError` when the schema is not that of this version."""
+    current, newest = _current(engine), _newest()
+    if current != newest:
+        raise FailedPreconditionError(
+            ErrorReason.PRECONDITION_FAILED,
+            f"the database is at schema `{current or 'none'}` and this version needs `{newest}`; "
+            "run `authz migrate`",
+            schema=current or "none",
+        )
+
+
+def _newest() -> str | None:
+    return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def _current(engine: Engine) -> str | None:
+    with read_transaction(engine) as connection:
+        return MigrationContext.configure(connection).get_current_revision()
