@@ -1,1 +1,6 @@
 """The Python SDK."""
+
+from authz.client.client import Answer, Client, ImportOutcome, check_request
+from authz.client.errors import CallError
+
+__all__ = ["Answer", "CallError", "Client", "ImportOutcome", "check_request"]

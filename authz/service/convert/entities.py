@@ -154,20 +154,23 @@ def _share(m: pb.Share) -> Share:
     return Share(resource=key.resource, subject=key.subject, level=level)
 
 
-def _parse_entity(m: dpb.Mutation) -> Entity:
-    match m.WhichOneof("entity"):
-        case "course":
-            return _course(m.course)
-        case "session":
-            return _session(m.session)
-        case "membership":
-            return _membership(m.membership)
-        case "resource":
-            return _resource(m.resource)
-        case "share":
-            return _share(m.share)
-        case _:
-            raise missing("mutation.entity")
+def parse_versioned(
+    m: pb.Course | pb.Session | pb.Membership | pb.Resource | pb.Share,
+) -> Versioned[Entity]:
+    """An entity with its version, as a Read call gives it."""
+    return Versioned(_parse_entity(m), m.version)
+
+
+def _parse_entity(m: pb.Course | pb.Session | pb.Membership | pb.Resource | pb.Share) -> Entity:
+    if isinstance(m, pb.Course):
+        return _course(m)
+    if isinstance(m, pb.Session):
+        return _session(m)
+    if isinstance(m, pb.Membership):
+        return _membership(m)
+    if isinstance(m, pb.Resource):
+        return _resource(m)
+    return _share(m)
 
 
 def _parse_key(m: dpb.Mutation | dpb.Precondition) -> Key:
@@ -189,7 +192,12 @@ def _parse_key(m: dpb.Mutation | dpb.Precondition) -> Key:
 def parse_mutation(m: dpb.Mutation) -> Mutation:
     """A mutation; of a DELETE only the identifying fields are read."""
     operation = parse_enum(Operation, _OPERATIONS, m.operation, field="mutation.operation")
-    return Mutation(operation, _parse_key(m) if operation is Operation.DELETE else _parse_entity(m))
+    if operation is Operation.DELETE:
+        return Mutation(operation, _parse_key(m))
+    kind = m.WhichOneof("entity")
+    if kind is None:
+        raise missing("mutation.entity")
+    return Mutation(operation, _parse_entity(getattr(m, kind)))
 
 
 def parse_precondition(m: dpb.Precondition) -> Precondition:
@@ -207,6 +215,29 @@ def entity_message(
     message = message_of(versioned.entity)
     message.version = versioned.version
     return message
+
+
+def mutation_message(mutation: Mutation) -> dpb.Mutation:
+    """A mutation as a message. A key fills the identifying fields only."""
+    message = dpb.Mutation(operation=dpb.Operation.Value(f"OPERATION_{mutation.operation}"))
+    target = mutation.target
+    body = _key_message(target) if isinstance(target, Key) else message_of(target)
+    getattr(message, mutation.kind.value).CopyFrom(body)
+    return message
+
+
+def _key_message(key: Key) -> pb.Course | pb.Session | pb.Membership | pb.Resource | pb.Share:
+    match key:
+        case CourseKey(id=course_id):
+            return pb.Course(id=course_id)
+        case SessionKey(id=session_id):
+            return pb.Session(id=session_id)
+        case MembershipKey(subject=subject, scope=scope, role=role):
+            return pb.Membership(subject=subject_message(subject), scope=scope_message(scope), role=role)
+        case ResourceRef(type=type_name, id=resource_id):
+            return pb.Resource(type=type_name, id=resource_id)
+        case ShareKey(resource=ref, subject=subject):
+            return pb.Share(resource_type=ref.type, resource_id=ref.id, subject=subject_message(subject))
 
 
 @singledispatch

@@ -1,0 +1,297 @@
+"""A synchronous client: typed questions in, typed answers out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import grpc
+import msgspec
+
+from authz.client.errors import error_of
+from authz.domain.entities import Course, Entity, Membership, Resource, Session, Share, Versioned
+from authz.domain.ids import Scope, Subject, is_name, parse_resource_ref, parse_subject
+from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, Mutation
+from authz.service.convert.entities import mutation_message, parse_versioned
+from authz.service.convert.values import scope_message, subject_message
+from authz.v1 import (
+    authorization_pb2,
+    authorization_pb2_grpc,
+    directory_pb2,
+    directory_pb2_grpc,
+)
+
+T = TypeVar("T")
+EntityT = TypeVar("EntityT", bound=Entity)
+Progress = Callable[[int], None]
+
+_PAGE_SIZE = 1000
+_RETRIED = ("Check", "BatchCheck", "ListActions")
+_READS = ("ReadCourses", "ReadSessions", "ReadMemberships", "ReadResources", "ReadShares")
+_SERVICE_CONFIG = json.dumps(
+    {
+        "methodConfig": [
+            {
+                "name": [
+                    *({"service": "authz.v1.AuthorizationService", "method": name} for name in _RETRIED),
+                    *({"service": "authz.v1.DirectoryService", "method": name} for name in _READS),
+                ],
+                "retryPolicy": {
+                    "maxAttempts": 4,
+                    "initialBackoff": "0.05s",
+                    "maxBackoff": "1s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ]
+    }
+)
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to one question. `rule` is the deciding row as the policy has it, with its place."""
+
+    allowed: bool
+    reason: str
+    rule: str
+    unmet_facts: tuple[str, ...]
+    membership_state: str
+    policy_version: str
+    checked_at: str
+    valid_until: str
+    decision_id: str
+
+
+class ImportFaultLine(msgspec.Struct, frozen=True):
+    """What was wrong with the mutation at `position` of an import."""
+
+    position: int
+    reason: str
+    message: str
+
+
+class ImportOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of an import."""
+
+    written: int
+    unchanged: int
+    failed: int
+    faults: tuple[ImportFaultLine, ...]
+    faults_truncated: bool
+
+
+class Client:
+    """A connection to one service. A context manager; safe to use from many threads.
+
+    Every call raises `CallError` when it is not answered within `timeout_s`. An `import_mutations`
+    has no time limit.
+    """
+
+    def __init__(self, target: str, *, timeout_s: float = 5.0, tls_ca_file: str | None = None) -> None:
+        options = [("grpc.service_config", _SERVICE_CONFIG)]
+        if tls_ca_file is None:
+            self._channel = grpc.insecure_channel(target, options)
+        else:
+            credentials = grpc.ssl_channel_credentials(Path(tls_ca_file).read_bytes())
+            self._channel = grpc.secure_channel(target, credentials, options)
+        self._timeout_s = timeout_s
+        self._authorization = authorization_pb2_grpc.AuthorizationServiceStub(self._channel)
+        self._directory = directory_pb2_grpc.DirectoryServiceStub(self._channel)
+
+    def __enter__(self) -> Client:
+        """Itself; connects with the first call."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def check(
+        self,
+        subject: str,
+        action: str,
+        resource: str,
+        *,
+        course_id: str = "",
+        session_id: str = "",
+        purpose: str = "",
+        at_least_as_fresh: str = "",
+    ) -> Answer:
+        """May `user:maya` do `read` with `notebook:nb-7`? For `create` the resource is just the type."""
+        request = check_request(
+            subject, action, resource, course_id=course_id, session_id=session_id, purpose=purpose
+        )
+        if at_least_as_fresh:
+            request.consistency.at_least_as_fresh.token = at_least_as_fresh
+        return answer_of(self._call(self._authorization.Check, request))
+
+    def batch_check(self, requests: Sequence[authorization_pb2.CheckRequest]) -> list[Answer | str]:
+        """Answers in order, all on one state; for a bad question the text of its error."""
+        batch = authorization_pb2.BatchCheckRequest(items=requests)
+        response = self._call(self._authorization.BatchCheck, batch)
+        return [
+            answer_of(result.response) if result.HasField("response") else str(result.error.message)
+            for result in response.results
+        ]
+
+    def list_actions(
+        self, subject: str, resource: str, *, course_id: str = "", session_id: str = "", purpose: str = ""
+    ) -> dict[str, bool]:
+        """Every action of the resource's type, and whether the subject may."""
+        request = authorization_pb2.ListActionsRequest(
+            subject=subject_message(parse_subject(subject)),
+            resource=_query(resource, course_id, session_id),
+            purpose=purpose,
+        )
+        response = self._call(self._authorization.ListActions, request)
+        return {result.action: result.allowed for result in response.actions}
+
+    def write(self, mutations: Iterable[Mutation], *, idempotency_key: str = "", reason: str = "") -> str:
+        """Apply up to 1,000 mutations, all or none. Returns the token to check with afterwards."""
+        request = directory_pb2.WriteRequest(
+            mutations=[mutation_message(mutation) for mutation in mutations],
+            idempotency_key=idempotency_key,
+            reason=reason,
+        )
+        return str(self._call(self._directory.Write, request).written_at.token)
+
+    def import_mutations(
+        self, mutations: Iterable[Mutation], *, reason: str = "", progress: Progress = lambda _: None
+    ) -> ImportOutcome:
+        """Send any number of mutations. `progress` is told how many have been sent so far."""
+        try:
+            response = self._directory.Import(_import_messages(mutations, reason, progress))
+        except grpc.RpcError as failure:
+            raise error_of(failure) from None
+        faults = tuple(ImportFaultLine(e.position, e.reason, e.message) for e in response.errors)
+        return ImportOutcome(
+            written=response.written,
+            unchanged=response.unchanged,
+            failed=response.failed,
+            faults=faults,
+            faults_truncated=response.errors_truncated,
+        )
+
+    def read_courses(self, ids: Sequence[str] = ()) -> Iterator[Versioned[Course]]:
+        """Courses in order of id, page by page."""
+        request = directory_pb2.ReadCoursesRequest(ids=ids, page_size=_PAGE_SIZE)
+        return self._pages(self._directory.ReadCourses, request, "courses", Course)
+
+    def read_sessions(self, course_id: str = "") -> Iterator[Versioned[Session]]:
+        """Sessions in order of id, page by page."""
+        request = directory_pb2.ReadSessionsRequest(course_id=course_id, page_size=_PAGE_SIZE)
+        return self._pages(self._directory.ReadSessions, request, "sessions", Session)
+
+    def read_memberships(
+        self, *, subject: Subject | None = None, scope: Scope | None = None, role: str = ""
+    ) -> Iterator[Versioned[Membership]]:
+        """Memberships in order of scope, subject and role, page by page."""
+        request = directory_pb2.ReadMembershipsRequest(
+            subject=None if subject is None else subject_message(subject),
+            scope=None if scope is None else scope_message(scope),
+            role=role,
+            page_size=_PAGE_SIZE,
+        )
+        return self._pages(self._directory.ReadMemberships, request, "memberships", Membership)
+
+    def read_resources(
+        self, *, type_name: str = "", scope: Scope | None = None, owner: Subject | None = None
+    ) -> Iterator[Versioned[Resource]]:
+        """Resources in order of type and id, page by page."""
+        request = directory_pb2.ReadResourcesRequest(
+            type=type_name,
+            scope=None if scope is None else scope_message(scope),
+            owner=None if owner is None else subject_message(owner),
+            page_size=_PAGE_SIZE,
+        )
+        return self._pages(self._directory.ReadResources, request, "resources", Resource)
+
+    def read_shares(self, *, subject: Subject | None = None) -> Iterator[Versioned[Share]]:
+        """Shares in order of resource and subject, page by page."""
+        request = directory_pb2.ReadSharesRequest(
+            subject=None if subject is None else subject_message(subject), page_size=_PAGE_SIZE
+        )
+        return self._pages(self._directory.ReadShares, request, "shares", Share)
+
+    def _call(self, method: Callable[..., T], request: object) -> T:
+        try:
+            return method(request, timeout=self._timeout_s)
+        except grpc.RpcError as failure:
+            raise error_of(failure) from None
+
+    def _pages(
+        self, method: Callable[..., Any], request: Any, field: str, kind: type[EntityT]
+    ) -> Iterator[Versioned[EntityT]]:
+        while True:
+            response = self._call(method, request)
+            for message in getattr(response, field):
+                versioned = parse_versioned(message)
+                entity = versioned.entity
+                assert isinstance(entity, kind)  # noqa: S101  the field is of this kind; narrows the type
+                yield Versioned(entity, versioned.version)
+            request.page_token = response.next_page_token
+            if not request.page_token:
+                return
+
+
+def check_request(
+    subject: str, action: str, resource: str, *, course_id: str = "", session_id: str = "", purpose: str = ""
+) -> authorization_pb2.CheckRequest:
+    """A question, as for `Client.check`. Raises `InvalidArgumentError` for a malformed id."""
+    return authorization_pb2.CheckRequest(
+        subject=subject_message(parse_subject(subject)),
+        action=action,
+        resource=_query(resource, course_id, session_id),
+        purpose=purpose,
+    )
+
+
+def answer_of(message: authorization_pb2.CheckResponse) -> Answer:
+    """An answer from its message."""
+    state = message.membership_state
+    until = message.valid_until.ToJsonString() if message.HasField("valid_until") else ""
+    return Answer(
+        allowed=message.allowed,
+        reason=authorization_pb2.Reason.Name(message.reason).removeprefix("REASON_"),
+        rule=_rule_text(message.rule) if message.HasField("rule") else "",
+        unmet_facts=tuple(message.unmet_facts),
+        membership_state=authorization_pb2.MembershipState.Name(state).removeprefix("MEMBERSHIP_STATE_")
+        if state
+        else "",
+        policy_version=message.policy_version,
+        checked_at=message.checked_at.token,
+        valid_until=until,
+        decision_id=message.decision_id,
+    )
+
+
+def _rule_text(rule: authorization_pb2.Rule) -> str:
+    fields = (rule.role, rule.scope, rule.type, rule.action, rule.condition, rule.effect)
+    return f"p, {', '.join(fields)} ({rule.source})"
+
+
+def _query(resource: str, course_id: str, session_id: str) -> authorization_pb2.ResourceQuery:
+    query = authorization_pb2.ResourceQuery(course_id=course_id, session_id=session_id)
+    if is_name(resource):
+        query.type = resource
+    else:
+        ref = parse_resource_ref(resource)
+        query.type, query.id = ref.type, ref.id
+    return query
+
+
+def _import_messages(
+    mutations: Iterable[Mutation], reason: str, progress: Progress
+) -> Iterator[directory_pb2.ImportRequest]:
+    rest, sent = iter(mutations), 0
+    while chunk := list(islice(rest, MAX_MUTATIONS_PER_WRITE)):
+        yield directory_pb2.ImportRequest(mutations=[mutation_message(m) for m in chunk], reason=reason)
+        sent += len(chunk)
+        progress(sent)
