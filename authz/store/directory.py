@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
-from authz.domain.entities import Course, EntityKind, Membership, Resource, Session, Share
+from authz.domain.entities import Course, EntityKind, Key, Membership, Resource, Session, Share
 from authz.domain.errors import AuthzError, ErrorReason, FailedPreconditionError, InvalidArgumentError
 from authz.domain.instants import US_PER_S, Instant
 from authz.domain.mutations import (
@@ -32,6 +32,7 @@ from authz.domain.ports import (
     ShareFilter,
 )
 from authz.domain.tokens import ConsistencyToken
+from authz.domain.validation import validate_key
 from authz.domain.vocabulary import Vocabulary
 from authz.store import listing, tables
 from authz.store.batch import Batch, append_changes, touched_keys
@@ -71,16 +72,18 @@ class SqlDirectory:
     def write(self, request: WriteRequest) -> int:
         """See `Directory.write`."""
         _require_shape(request)
+        for precondition in request.preconditions:
+            validate_key(precondition.key)
         digest = _digest(request)
         with write_transaction(self._engine) as connection:
             head = _lock_head(connection)
             if request.idempotency_key:
-                known = _recall(connection, request.idempotency_key, digest)
+                known = _recall(connection, request.idempotency_key, digest, self._clock())
                 if known is not None:
                     return known
             batch = Batch(connection, self._vocabulary(), head + 1)
             batch.prefetch(p.key for p in request.preconditions)
-            batch.prefetch(key for mutation in request.mutations for key in touched_keys(mutation))
+            batch.prefetch(_well_formed_keys(request.mutations))
             for precondition in request.preconditions:
                 _require(batch, precondition)
             for mutation in sorted(request.mutations, key=_application_order):
@@ -101,7 +104,7 @@ class SqlDirectory:
         with write_transaction(self._engine) as connection:
             head = _lock_head(connection)
             batch = Batch(connection, self._vocabulary(), head + 1)
-            batch.prefetch(key for mutation in mutations for key in touched_keys(mutation))
+            batch.prefetch(_well_formed_keys(mutations))
             for position, mutation in enumerate(mutations, offset):
                 try:
                     changed = batch.apply(mutation)
@@ -217,6 +220,17 @@ def _application_order(mutation: Mutation) -> tuple[bool, int]:
     return (not deletes, -place if deletes else place)
 
 
+def _well_formed_keys(mutations: Sequence[Mutation]) -> Iterator[Key]:
+    """What the mutations look at, but for keys that no database takes: `Batch.apply` refuses those."""
+    for mutation in mutations:
+        for key in touched_keys(mutation):
+            try:
+                validate_key(key)
+            except InvalidArgumentError:
+                continue
+            yield key
+
+
 def _lock_head(connection: Connection) -> int:
     """The head revision. Until the commit no other write gets past here: so revisions have no gaps."""
     statement = select(tables.counter.c.revision)
@@ -270,8 +284,9 @@ def _digest(request: WriteRequest) -> str:
     return hashlib.blake2b(body, digest_size=16).hexdigest()
 
 
-def _recall(connection: Connection, key: str, digest: str) -> int | None:
+def _recall(connection: Connection, key: str, digest: str, now: Instant) -> int | None:
     known = tables.idempotency_keys
+    connection.execute(delete(known).where(known.c.created_at < now - IDEMPOTENCY_RETENTION_US))
     row = connection.execute(select(known).where(known.c.key == key)).one_or_none()
     if row is None:
         return None
@@ -287,5 +302,4 @@ def _recall(connection: Connection, key: str, digest: str) -> int | None:
 
 def _remember(connection: Connection, key: str, digest: str, revision: int, now: Instant) -> None:
     known = tables.idempotency_keys
-    connection.execute(delete(known).where(known.c.created_at < now - IDEMPOTENCY_RETENTION_US))
     connection.execute(insert(known).values(key=key, digest=digest, revision=revision, created_at=now))

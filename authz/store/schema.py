@@ -8,10 +8,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine
+from sqlalchemy import Engine, func, select
 
 from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.store.engine import read_transaction, write_transaction
+
+_LOCK_KEY = 0x61757468_7A000001
+"""One process migrates at a time, under this advisory lock: "authz", 1."""
 
 
 def _config() -> Config:
@@ -25,6 +28,8 @@ def migrate(engine: Engine) -> None:
     if _current(engine) == _newest():
         return
     with write_transaction(engine) as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(select(func.pg_advisory_xact_lock(_LOCK_KEY)))
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

@@ -1,0 +1,127 @@
+"""Words for the store's tests: a vocabulary, a clock, and short ways to write entities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from authz.domain import ports
+from authz.domain.entities import Course, Entity, Key, Membership, Resource, Session, Share, ShareLevel
+from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, SubjectType, course_scope
+from authz.domain.mutations import Change, Mutation, Operation, WriteRequest
+from authz.domain.vocabulary import RoleDeclaration, TypeDeclaration, Vocabulary
+from authz.store import Store, open_store
+
+VOCABULARY = Vocabulary(
+    roles={
+        "student": RoleDeclaration("student", ScopeKind.COURSE, 10, False, ""),
+        "teacher": RoleDeclaration("teacher", ScopeKind.COURSE, 50, True, ""),
+        "host": RoleDeclaration("host", ScopeKind.SESSION, 50, True, ""),
+    },
+    types={name: TypeDeclaration(name, ("read",)) for name in ("course", "session", "notebook", "message")},
+)
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000_000_000
+
+    def __call__(self) -> int:
+        return self.now
+
+
+def open_with(url: str, clock: Clock | None = None) -> Store:
+    """A migrated store with the test's vocabulary."""
+    return open_store(url, vocabulary=lambda: VOCABULARY, clock=clock or Clock())
+
+
+def user(name: str) -> Subject:
+    """A user."""
+    return Subject(SubjectType.USER, name)
+
+
+def create(entity: Entity) -> Mutation:
+    """CREATE."""
+    return Mutation(Operation.CREATE, entity)
+
+
+def touch(entity: Entity) -> Mutation:
+    """TOUCH."""
+    return Mutation(Operation.TOUCH, entity)
+
+
+def remove(key: Key) -> Mutation:
+    """DELETE."""
+    return Mutation(Operation.DELETE, key)
+
+
+def student(name: str, course_id: str) -> Membership:
+    """A student of a course."""
+    return Membership(subject=user(name), scope=course_scope(course_id), role="student")
+
+
+def notebook(name: str, scope: Scope) -> Resource:
+    """A notebook in a scope."""
+    return Resource(type="notebook", id=name, scope=scope, owner=user("maya"))
+
+
+def share(name: str, with_: str) -> Share:
+    """A notebook opened to a user."""
+    return Share(resource=ResourceRef("notebook", name), subject=user(with_), level=ShareLevel.VIEWER)
+
+
+def lesson(course_id: str, session_id: str) -> tuple[Entity, ...]:
+    """A course with a session, a member, a notebook in each, and a share."""
+    in_session = Scope(ScopeKind.SESSION, session_id)
+    return (
+        Course(id=course_id),
+        Session(id=session_id, course_id=course_id),
+        student("maya", course_id),
+        Membership(subject=user("omar"), scope=in_session, role="host"),
+        notebook(f"{course_id}-nb", course_scope(course_id)),
+        notebook(f"{session_id}-nb", in_session),
+        share(f"{session_id}-nb", "maya"),
+    )
+
+
+def write(store: Store, *mutations: Mutation, idempotency_key: str = "", reason: str = "") -> int:
+    """A write without preconditions."""
+    return store.directory.write(
+        WriteRequest(mutations=mutations, idempotency_key=idempotency_key, reason=reason, actor="test")
+    )
+
+
+def replay(changes: tuple[Change, ...]) -> dict[Key, tuple[Entity | Key, int]]:
+    """What a follower of the log ends up with: each entity and the revision that last wrote it."""
+    held: dict[Key, tuple[Entity | Key, int]] = {}
+    for change in changes:
+        for mutation in change.mutations:
+            if mutation.operation is Operation.DELETE:
+                last, _ = held.pop(mutation.key)
+                assert last == mutation.target
+            else:
+                held[mutation.key] = (mutation.target, change.revision)
+    return held
+
+
+def stored(store: Store) -> dict[Key, tuple[Entity | Key, int]]:
+    """All that the listings show, read in pages of two."""
+    directory = store.directory
+    held: dict[Key, tuple[Entity | Key, int]] = {}
+    listings: tuple[tuple[Callable[[Any, ports.Page], ports.Listing[Any]], Any], ...] = (
+        (directory.courses, ports.CourseFilter()),
+        (directory.sessions, ports.SessionFilter()),
+        (directory.memberships, ports.MembershipFilter()),
+        (directory.resources, ports.ResourceFilter()),
+        (directory.shares, ports.ShareFilter()),
+    )
+    for call, wanted in listings:
+        token, more = "", True
+        while more:
+            page = call(wanted, ports.Page(2, token))
+            held.update({each.entity.key: (each.entity, each.version) for each in page.items})
+            token = page.next_token
+            more = bool(token)
+    return held
