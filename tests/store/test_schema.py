@@ -1,0 +1,64 @@
+"""The schema: migrated once, the same as the tables, and refused when it is another."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from authz.domain.errors import AuthzError, ErrorReason, UnavailableError
+from authz.store import migrate_store, open_store
+from authz.store.engine import open_engine, read_transaction
+from authz.store.tables import metadata
+from tests.store.directory import VOCABULARY, open_with
+
+
+@pytest.fixture(params=["sqlite_url", "empty_postgresql_url"])
+def empty_url(request: pytest.FixtureRequest) -> str:
+    """A database without a schema."""
+    url: str = request.getfixturevalue(request.param)
+    return url
+
+
+def test_migrating_again_changes_nothing(empty_url: str) -> None:
+    first = open_with(empty_url)
+    second = open_with(empty_url)
+    assert first.directory.database_id == second.directory.database_id
+    first.close()
+    second.close()
+
+
+def test_processes_that_migrate_at_once_make_one_database(empty_url: str) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(migrate_store, [empty_url] * 4))
+    open_with(empty_url).close()
+
+
+def test_the_migrations_lead_to_the_tables(store_url: str) -> None:
+    open_with(store_url).close()
+    engine = open_engine(store_url)
+    with read_transaction(engine) as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    engine.dispose()
+
+
+def test_a_schema_that_is_not_current_is_refused(empty_url: str) -> None:
+    with pytest.raises(AuthzError, match="authz migrate"):
+        open_store(empty_url, vocabulary=lambda: VOCABULARY, clock=lambda: 0, migrate=False)
+
+
+def test_a_database_that_is_away_is_unavailable_and_says_nothing_of_the_driver() -> None:
+    with pytest.raises(UnavailableError) as caught:
+        open_with("postgresql://authz:secret@127.0.0.1:1/authz")
+    assert caught.value.reason is ErrorReason.STORE_UNAVAILABLE
+    assert "secret" not in caught.value.message
+    assert "127.0.0.1" not in caught.value.message
+
+
+@pytest.mark.parametrize("url", ["", "mysql://host/name", "sqlite://", "sqlite:///:memory:", "nonsense"])
+def test_another_kind_of_url_is_refused(url: str) -> None:
+    with pytest.raises(AuthzError) as caught:
+        open_engine(url)
+    assert caught.value.reason is ErrorReason.MALFORMED_FIELD
