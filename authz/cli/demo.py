@@ -1,0 +1,72 @@
+"""`authz demo`: a small campus in the real service, asked through the real client."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import typer
+from rich.table import Table
+
+from authz.cli.demo_campus import QUESTIONS, Asked, campus
+from authz.cli.output import out
+from authz.client import Answer, Client
+from authz.domain.mutations import Mutation, Operation
+
+
+def demo() -> None:
+    """Start the service on an empty database, load a campus, ask, show answers with reasons, end."""
+    from authz.cli.connection import embedded
+    from authz.settings import load_settings
+
+    with tempfile.TemporaryDirectory() as folder:
+        settings = load_settings(
+            {
+                "address": "127.0.0.1:0",
+                "database_url": f"sqlite:///{Path(folder) / 'demo.db'}",
+                "log_level": "error",
+            },
+            environ={},
+        )
+        with embedded(settings) as address, Client(address) as client:
+            out.print(f"serving at {address}")
+            entities = campus(time.time_ns() // 1000)
+            token = client.write([Mutation(Operation.CREATE, e) for e in entities], reason="demo")
+            out.print(f"wrote {len(entities)} entities in one transaction\n")
+            answers = [(asked, _ask(client, asked, token)) for asked in QUESTIONS]
+    out.print(_table(answers))
+    wrong = [asked for asked, a in answers if (a.allowed, a.reason) != (asked.allowed, asked.reason)]
+    out.print(f"{len(answers)} questions, {len(answers) - len(wrong)} answered as expected")
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _ask(client: Client, asked: Asked, token: str) -> Answer:
+    return client.check(
+        asked.subject,
+        asked.action,
+        asked.resource,
+        course_id=asked.course_id,
+        session_id=asked.session_id,
+        purpose=asked.purpose,
+        at_least_as_fresh=token,
+    )
+
+
+def _table(answers: list[tuple[Asked, Answer]]) -> Table:
+    table = Table("question", "answer", "reason", "because", header_style="bold")
+    for asked, answer in answers:
+        question = f"{asked.subject} {asked.action} {asked.resource}"
+        if asked.course_id:
+            question += f" (in {asked.course_id})"
+        if asked.purpose:
+            question += f" (for {asked.purpose})"
+        because = answer.membership_state or ", ".join(answer.unmet_facts)
+        if answer.unmet_facts:
+            because = f"not {because}"
+        elif answer.rule:
+            because = answer.rule.removeprefix("p, ")
+        verdict = "[green]allowed[/]" if answer.allowed else "[red]denied[/]"
+        table.add_row(question, verdict, answer.reason, because)
+    return table

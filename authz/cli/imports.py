@@ -1,0 +1,85 @@
+"""`authz import`: take in a roster or a list of resources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
+from authz.cli.output import err, progress_bar
+from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.roster.files import Reading
+
+app = typer.Typer(help="Take in a roster or a list of resources.", no_args_is_help=True)
+
+FAULTS_EXIT_CODE = 1
+_MAX_LISTED = 50
+
+
+@app.command("oneroster")
+def oneroster(
+    path: Annotated[Path, typer.Argument(help="A OneRoster 1.1 bulk export: a folder or a zip.")],
+    role: Annotated[list[str] | None, typer.Option("--role", help="Such as proctor=auditor.")] = None,
+    address: Address = DEFAULT_ADDRESS,
+    database: Database = "",
+) -> None:
+    """Import classes as courses and enrollments as memberships. Doing it again changes nothing."""
+    from authz.roster.oneroster import DEFAULT_ROLES, read_oneroster
+
+    reading = read_oneroster(path, DEFAULT_ROLES | dict(_pair(text) for text in role or ()))
+    _send(reading, path, address, database)
+
+
+@app.command("resources")
+def resources(
+    path: Annotated[Path, typer.Argument(help="A CSV file, or JSON lines if it ends in .jsonl.")],
+    type_name: Annotated[str, typer.Option("--type", help="The type of rows that name none.")] = "",
+    ignore: Annotated[list[str] | None, typer.Option("--ignore", help="A column to leave out.")] = None,
+    address: Address = DEFAULT_ADDRESS,
+    database: Database = "",
+) -> None:
+    """Import resources. Doing it again changes nothing."""
+    from authz.roster.resources import read_resources
+
+    reading = read_resources(path, type_name=type_name, ignored=ignore or ())
+    _send(reading, path, address, database)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    theirs, equals, ours = text.partition("=")
+    if not (theirs and equals and ours):
+        raise InvalidArgumentError(
+            ErrorReason.MALFORMED_FIELD, f"--role `{text}` is not like `proctor=auditor`", field="--role"
+        )
+    return theirs, ours
+
+
+def _send(reading: Reading, path: Path, address: str, database: str) -> None:
+    """Import what was read; list what was not, by file and line."""
+    sourced = reading.mutations
+    with (
+        connect(address, database) as client,
+        progress_bar(f"importing {path.name}", len(sourced)) as advance,
+    ):
+        outcome = client.import_mutations(
+            (each.mutation for each in sourced), reason=f"import of {path.name}"[:200], progress=advance
+        )
+    faults = [str(fault) for fault in reading.faults]
+    for fault in outcome.faults:
+        source = sourced[fault.position]
+        faults.append(f"{source.file}:{source.line}: {fault.message}")
+    _list("at fault", faults)
+    _list("noted", [str(note) for note in reading.notes])
+    failed = outcome.failed + len(reading.faults)
+    print(f"written {outcome.written}, unchanged {outcome.unchanged}, at fault {failed}")
+    if failed:
+        raise typer.Exit(FAULTS_EXIT_CODE)
+
+
+def _list(label: str, lines: list[str]) -> None:
+    for line in lines[:_MAX_LISTED]:
+        err.print(f"{label}: {line}", markup=False, soft_wrap=True)
+    if len(lines) > _MAX_LISTED:
+        err.print(f"{label}: and {len(lines) - _MAX_LISTED} more", markup=False)

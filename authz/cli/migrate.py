@@ -1,0 +1,18 @@
+"""`authz migrate`: bring a database to the schema of this version."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def migrate(
+    database_url: Annotated[str | None, typer.Option(help="sqlite:///file or postgresql://….")] = None,
+) -> None:
+    """Bring the database to the schema of this version. Does nothing when it is there."""
+    from authz.settings import load_settings
+    from authz.store import migrate_store
+
+    migrate_store(load_settings({"database_url": database_url}).database_url)
+    print("the schema is current")

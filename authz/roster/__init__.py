@@ -1,0 +1,1 @@
+"""Readers of rosters and lists of resources: files in, mutations and row faults out."""
