@@ -54,19 +54,25 @@ def _ask(client: Client, asked: Asked, token: str) -> Answer:
     )
 
 
+def _because(answer: Answer) -> str:
+    if answer.unmet_facts:
+        return f"not {', '.join(answer.unmet_facts)}"
+    return answer.membership_state or answer.rule.removeprefix("p, ")
+
+
 def _table(answers: list[tuple[Asked, Answer]]) -> Table:
-    table = Table("question", "answer", "reason", "because", header_style="bold")
+    table = Table(header_style="bold")
+    table.add_column("question", overflow="fold")
+    table.add_column("answer", no_wrap=True)
+    table.add_column("reason", no_wrap=True)
+    table.add_column("because", overflow="fold")
     for asked, answer in answers:
         question = f"{asked.subject} {asked.action} {asked.resource}"
         if asked.course_id:
             question += f" (in {asked.course_id})"
         if asked.purpose:
             question += f" (for {asked.purpose})"
-        because = answer.membership_state or ", ".join(answer.unmet_facts)
-        if answer.unmet_facts:
-            because = f"not {because}"
-        elif answer.rule:
-            because = answer.rule.removeprefix("p, ")
+        because = _because(answer)
         verdict = "[green]allowed[/]" if answer.allowed else "[red]denied[/]"
         table.add_row(question, verdict, answer.reason, because)
     return table

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 
-import click
 import typer
 
 from authz.cli import check, demo, imports, look, migrate, policy, serve
@@ -38,13 +37,7 @@ app.add_typer(policy.app, name="policy")
 def main() -> None:
     """Run a command. What goes wrong is one message on standard error and exit code 2."""
     try:
-        code = app(standalone_mode=False)
+        app()
     except (AuthzError, CallError) as error:
         print(f"error: {error.message}", file=sys.stderr)
         sys.exit(ERROR_EXIT_CODE)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(ERROR_EXIT_CODE)
-    except click.Abort:
-        sys.exit(ERROR_EXIT_CODE)
-    sys.exit(code if isinstance(code, int) else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -11,7 +12,9 @@ from rich.table import Table
 
 from authz.client.client import Progress as Advance
 
-out = Console(highlight=False)
+_PIPED_WIDTH = 160
+
+out = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 err = Console(stderr=True, highlight=False)
 
 
