@@ -85,6 +85,10 @@ class CompiledPolicy:
             return Verdict(False, Reason.NO_RULE)
         return Verdict(False, Reason.CONDITION_NOT_MET, nearest.rule, nearest.mask & ~facts)
 
+    def allows_of(self, role: str, type_name: str, action: str) -> tuple[Rule, ...]:
+        """The platform's allow rules that a role has, inherited ones among them, in order."""
+        return tuple(clause.rule for clause in self._platform.allows.get((role, type_name, action), ()))
+
     def asked(self, scope: Scope, type_name: str, action: str) -> int:
         """The mask of all facts that any rule asks for, whatever the role."""
         mask = self._platform.asked.get((type_name, action), 0)

@@ -1,0 +1,110 @@
+"""Write the tables of docs/policies.md from `policies/`; with `--check`, only say whether they are current.
+
+A table stands between `<!-- begin NAME -->` and `<!-- end NAME -->`; the rest of the page is prose.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from authz.domain.facts import FACT_NAMES
+from authz.policy.compile import CompiledPolicy
+from authz.policy.load import load_policy, policy_directory
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs/policies.md"
+ANY = "*"
+
+
+def main() -> int:
+    """Write the page, or compare; 1 when `--check` finds a difference."""
+    policy = load_policy(policy_directory())
+    tables = {
+        "roles": roles_table(policy),
+        "types": types_table(policy),
+        "matrix": matrix_table(policy),
+        "gates": gates_table(policy),
+        "facts": ", ".join(f"`{name}`" for name in FACT_NAMES),
+    }
+    before = PAGE.read_text()
+    after = before
+    for name, table in tables.items():
+        pattern = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
+        after = pattern.sub(lambda match, table=table: f"{match[1]}{table}\n{match[2]}", after)
+    if "--check" in sys.argv[1:]:
+        if before != after:
+            print(f"{PAGE.relative_to(ROOT)} is not up to date; run `make docs`")
+        return int(before != after)
+    PAGE.write_text(after)
+    return 0
+
+
+def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    names = list(header)
+    lines = [names, ["---"] * len(names), *(list(row) for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def roles_table(policy: CompiledPolicy) -> str:
+    """Every declared role."""
+    rows = (
+        (
+            f"`{role.name}`",
+            role.scope_kind.value,
+            str(role.rank),
+            "yes" if role.works_in_drafts else "no",
+            f"`{role.becomes}`" if role.becomes else "nothing",
+        )
+        for role in policy.vocabulary.roles.values()
+    )
+    return _table(("role", "kind of scope", "rank", "works in drafts", "becomes"), rows)
+
+
+def types_table(policy: CompiledPolicy) -> str:
+    """Every declared type with its actions."""
+    declared = policy.vocabulary.types.values()
+    rows = ((f"`{t.name}`", ", ".join(f"`{action}`" for action in t.actions)) for t in declared)
+    return _table(("type", "actions"), rows)
+
+
+def matrix_table(policy: CompiledPolicy) -> str:
+    """A row for each type and action, a column for each role; what a role inherits is written out."""
+    roles = list(policy.vocabulary.roles)
+    rows = []
+    for declared in policy.vocabulary.types.values():
+        for action in declared.actions:
+            cells = (_cell(policy, role, declared.name, action) for role in roles)
+            rows.append((f"{declared.name} {action}", *cells))
+    return _table(("", *(f"`{role}`" for role in roles)), rows)
+
+
+def _cell(policy: CompiledPolicy, role: str, type_name: str, action: str) -> str:
+    conditions = [rule.condition for rule in policy.allows_of(role, type_name, action)]
+    if not conditions:
+        return "–"
+    return "✓" if "" in conditions else "; ".join(conditions)
+
+
+def gates_table(policy: CompiledPolicy) -> str:
+    """The deny rules, by condition."""
+    gates: dict[tuple[str, str, str], list[str]] = {}
+    for rule in policy.rules:
+        if rule.effect == "deny":
+            gates.setdefault((rule.condition, rule.role, rule.type), []).append(rule.action)
+    rows = (
+        (
+            f"`{condition}`",
+            "every" if role == ANY else role,
+            "every" if kind == ANY else kind,
+            ", ".join(actions),
+        )
+        for (condition, role, kind), actions in gates.items()
+    )
+    return _table(("when", "role", "type", "denies"), rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
