@@ -65,7 +65,7 @@ class Batch:
             for chunk in _chunks(missing):
                 values = [key_values(key, kind) for key in chunk]
                 for row in self._connection.execute(
-                    select(stored.table).where(stored.key_tuple.in_(values))
+                    select(stored.table).where(stored.has_key(values, dialect=self._connection.dialect.name))
                 ).mappings():
                     entity = stored.from_row(row)
                     self._state[entity.key] = Versioned(entity, row["version"])
@@ -197,7 +197,9 @@ class Batch:
         stored = ENTITY_TABLES[kind]
         for chunk in _chunks(keys):
             values = [key_values(key, kind) for key in chunk]
-            self._connection.execute(delete(stored.table).where(stored.key_tuple.in_(values)))
+            self._connection.execute(
+                delete(stored.table).where(stored.has_key(values, dialect=self._connection.dialect.name))
+            )
 
     def _upsert(self, kind: EntityKind, versioned: Sequence[Versioned[Entity]]) -> None:
         stored = ENTITY_TABLES[kind]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, RowMapping, Table, tuple_
+from sqlalchemy import ARRAY, ColumnElement, RowMapping, Table, Text, cast, func, literal, select, tuple_
 
 from authz.domain.entities import (
     Course,
@@ -43,6 +43,14 @@ class EntityTable(msgspec.Struct, frozen=True):
     to_row: Callable[[Any], dict[str, Any]]
     """All columns but `version`."""
     from_row: Callable[[Row], Entity]
+
+    def has_key(self, keys: Sequence[tuple[str, ...]], *, dialect: str) -> ColumnElement[bool]:
+        """Whether a row's key is one of these, which are not none."""
+        if dialect != "postgresql":
+            return self.key_tuple.in_(keys)
+        # PostgreSQL plans a long list of row values slowly, and an array for each column fast.
+        arrays = (literal(list(column), ARRAY(Text)) for column in zip(*keys, strict=True))
+        return self.key_tuple.in_(select(*(func.unnest(cast(array, ARRAY(Text))) for array in arrays)))
 
     @property
     def key_tuple(self) -> ColumnElement[Any]:
