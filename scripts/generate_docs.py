@@ -17,6 +17,7 @@ from authz.policy.load import load_policy, policy_directory
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/policies.md"
 ANY = "*"
+NEVER = "\N{EN DASH}"
 
 
 def main() -> int:
@@ -32,14 +33,21 @@ def main() -> int:
     before = PAGE.read_text()
     after = before
     for name, table in tables.items():
-        pattern = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
-        after = pattern.sub(lambda match, table=table: f"{match[1]}{table}\n{match[2]}", after)
+        after = _replace(after, name, table)
     if "--check" in sys.argv[1:]:
         if before != after:
             print(f"{PAGE.relative_to(ROOT)} is not up to date; run `make docs`")
         return int(before != after)
     PAGE.write_text(after)
     return 0
+
+
+def _replace(page: str, name: str, table: str) -> str:
+    pattern = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
+    match = pattern.search(page)
+    if match is None:
+        raise SystemExit(f"{PAGE.name} has no region `{name}`")
+    return f"{page[: match.end(1)]}{table}\n{page[match.start(2) :]}"
 
 
 def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -84,7 +92,7 @@ def matrix_table(policy: CompiledPolicy) -> str:
 def _cell(policy: CompiledPolicy, role: str, type_name: str, action: str) -> str:
     conditions = [rule.condition for rule in policy.allows_of(role, type_name, action)]
     if not conditions:
-        return "–"
+        return NEVER
     return "✓" if "" in conditions else "; ".join(conditions)
 
 

@@ -1,0 +1,45 @@
+"""A faulty policy is refused whole, with every fault by file, line and column."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from authz.domain.errors import PolicyError
+from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
+
+FAULTS = Path(__file__).parent / "faults"
+CASES = sorted(path.stem for path in FAULTS.glob("*.csv"))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_faulty_policy_is_refused_with_its_faults(name: str, tmp_path: Path) -> None:
+    (tmp_path / MODEL_FILE).write_bytes((policy_directory() / MODEL_FILE).read_bytes())
+    (tmp_path / POLICY_FILE).write_bytes((FAULTS / f"{name}.csv").read_bytes())
+    with pytest.raises(PolicyError) as caught:
+        load_policy(tmp_path)
+    assert "\n".join(caught.value.faults) + "\n" == (FAULTS / f"{name}.txt").read_text()
+
+
+def test_a_missing_folder_is_an_error_that_names_both_files(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError) as caught:
+        load_policy(tmp_path / "none")
+    assert [fault.partition(":")[0] for fault in caught.value.faults] == [POLICY_FILE, MODEL_FILE]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("!some(where (p.eft == deny))", "some(where (p.eft == allow))"),
+        ("has_role(r.roles, p.role) && ", ""),
+        ("[role_definition]\ng = _, _\n", ""),
+    ],
+)
+def test_another_model_is_refused(old: str, new: str, tmp_path: Path) -> None:
+    text = (policy_directory() / MODEL_FILE).read_text()
+    assert old in text
+    (tmp_path / MODEL_FILE).write_text(text.replace(old, new))
+    (tmp_path / POLICY_FILE).write_bytes((policy_directory() / POLICY_FILE).read_bytes())
+    with pytest.raises(PolicyError, match=r"restore the shipped model\.conf"):
+        load_policy(tmp_path)

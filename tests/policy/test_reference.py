@@ -1,0 +1,142 @@
+"""The compiled index answers as a plain Casbin enforcer does over the same files."""
+
+from __future__ import annotations
+
+import logging
+import random
+from itertools import chain, combinations
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from authz.domain.facts import FACT_NAMES, Fact, fact_names
+from authz.domain.ids import PLATFORM, Scope, course_scope
+from authz.policy.compile import condition_mask
+from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
+from authz.policy.reference import reference_enforcer
+
+logging.getLogger("casbin").setLevel(logging.CRITICAL)
+
+POLICY = load_policy(policy_directory())
+GATES = ("course_archived", "session_ended", "locked", "for_ai_response")
+PAIRS = [(t.name, action) for t in POLICY.vocabulary.types.values() for action in t.actions]
+
+
+def masks_that_matter(type_name: str, action: str) -> list[int]:
+    """Each condition just met, each just missed by one fact, with each gate, and nothing and all."""
+    met = {
+        condition_mask(rule.condition)
+        for rule in POLICY.rules
+        if rule.type in ("*", type_name) and rule.action in ("*", action)
+    }
+    missed = {mask & ~fact for mask in met for fact in Fact if mask & fact}
+    gated = {mask | FACT_NAMES[gate] for mask in met for gate in GATES}
+    return sorted({0, int(Fact(0x3FFF)), *met, *missed, *gated})
+
+
+@pytest.mark.parametrize(("type_name", "action"), PAIRS)
+def test_the_default_policy_answers_as_casbin_for_every_role_and_edge(type_name: str, action: str) -> None:
+    enforcer = reference_enforcer(policy_directory())
+    for role in POLICY.vocabulary.roles:
+        for mask in masks_that_matter(type_name, action):
+            ours = POLICY.decide(frozenset([role]), course_scope("x"), type_name, action, mask)
+            theirs = enforcer.enforce((role,), "course:x", type_name, action, fact_names(mask))
+            assert ours.allowed == theirs, (role, type_name, action, fact_names(mask))
+
+
+def test_the_default_policy_answers_as_casbin_for_sets_of_roles_and_random_facts() -> None:
+    enforcer = reference_enforcer(policy_directory())
+    roles = list(POLICY.vocabulary.roles)
+    sets = list(chain.from_iterable(combinations(roles, size) for size in (0, 2, 3)))
+    rng = random.Random(7)
+    for held in rng.sample(sets, 120):
+        for type_name, action in rng.sample(PAIRS, 8):
+            mask = rng.getrandbits(14)
+            ours = POLICY.decide(frozenset(held), PLATFORM, type_name, action, mask)
+            theirs = enforcer.enforce(held, "platform", type_name, action, fact_names(mask))
+            assert ours.allowed == theirs, (held, type_name, action, fact_names(mask))
+
+
+ROLES = ("owner", "teacher", "student", "guest")
+TYPES = {"notebook": ("read", "update"), "quiz": ("read", "grade")}
+DECLARATIONS = [
+    "role, owner, course, 3, yes,",
+    "role, teacher, course, 2, yes,",
+    "role, student, course, 1, no,",
+    "role, guest, session, 1, no,",
+    *(f"type, {name}, {'|'.join(actions)}" for name, actions in TYPES.items()),
+]
+FACTS = list(FACT_NAMES)
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> str:
+    lines = list(DECLARATIONS)
+    if draw(st.booleans()):
+        lines.append("g, owner, teacher")
+    if draw(st.booleans()):
+        lines.append("g, teacher, student")
+    rules = set()
+    for _ in range(draw(st.integers(1, 12))):
+        role = draw(st.sampled_from([*ROLES, "*"]))
+        scope = draw(st.sampled_from(["*", "*", "course:a", "course:b"]))
+        type_name = draw(st.sampled_from([*TYPES, "*"]))
+        known = TYPES.get(type_name, ("read", "update", "grade"))
+        action = draw(st.sampled_from([*known, "*"]))
+        condition = " & ".join(draw(st.lists(st.sampled_from(FACTS), max_size=2, unique=True)))
+        effect = draw(st.sampled_from(["allow", "allow", "deny"]))
+        rules.add(f"p, {role}, {scope}, {type_name}, {action}, {condition}, {effect}")
+    return "\n".join([*lines, *sorted(rules)]) + "\n"
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=policies(), data=st.data())
+def test_random_policies_answer_as_casbin(
+    tmp_path_factory: pytest.TempPathFactory, text: str, data: st.DataObject
+) -> None:
+    folder = written(tmp_path_factory.mktemp("policy"), text)
+    policy, enforcer = load_policy(folder), reference_enforcer(folder)
+    for _ in range(12):
+        roles = tuple(data.draw(st.sets(st.sampled_from(ROLES))))
+        scope = data.draw(st.sampled_from([course_scope("a"), course_scope("c"), PLATFORM]))
+        type_name = data.draw(st.sampled_from(list(TYPES)))
+        action = data.draw(st.sampled_from(TYPES[type_name]))
+        mask = data.draw(st.integers(0, 2**14 - 1))
+        ours = policy.decide(frozenset(roles), scope, type_name, action, mask)
+        theirs = enforcer.enforce(roles, str(scope), type_name, action, fact_names(mask))
+        assert ours.allowed == theirs
+
+
+def written(folder: Path, text: str) -> Path:
+    (folder / MODEL_FILE).write_bytes((policy_directory() / MODEL_FILE).read_bytes())
+    (folder / POLICY_FILE).write_text(text)
+    return folder
+
+
+def test_without_roles_nothing_is_ever_allowed() -> None:
+    for type_name, action in PAIRS:
+        for mask in masks_that_matter(type_name, action):
+            assert not POLICY.decide(frozenset(), course_scope("x"), type_name, action, mask).allowed
+
+
+def test_the_nearest_rule_is_named_with_the_facts_it_misses() -> None:
+    verdict = POLICY.decide(frozenset(["student"]), course_scope("x"), "message", "update", int(Fact.OWN))
+    assert verdict.rule is not None
+    assert verdict.rule.condition == "own & within_edit_window"
+    assert fact_names(verdict.unmet) == ("within_edit_window",)
+
+
+def test_an_override_speaks_of_its_own_course_only(tmp_path: Path) -> None:
+    rows = "p, student, course:a, quiz, read, , allow\np, *, course:b, *, *, , deny\n"
+    policy = load_policy(written(tmp_path, "\n".join(DECLARATIONS) + "\n" + rows))
+    student = frozenset(["student"])
+
+    def allowed(scope: Scope) -> bool:
+        return policy.decide(student, scope, "quiz", "read", 0).allowed
+
+    assert allowed(course_scope("a"))
+    assert not allowed(course_scope("b"))
+    assert not allowed(course_scope("c"))
+    assert not allowed(PLATFORM)
