@@ -99,7 +99,9 @@ def _read_role(row: Row, faults: Faults) -> RoleDeclaration | None:
         faults.at(row, 1, f"`{name}` is not a name; use a-z, 0-9 and _, beginning with a letter")
     if kind not in [k.value for k in ScopeKind]:
         faults.at(row, 2, f"unknown kind of scope `{kind}`; {suggest(kind, [k.value for k in ScopeKind])}")
-    if not (rank.isascii() and rank.isdigit() and int(rank) <= _MAX_RANK):
+    if not (
+        rank.isascii() and rank.isdigit() and len(rank) <= len(str(_MAX_RANK)) and int(rank) <= _MAX_RANK
+    ):
         faults.at(row, 3, f"rank `{rank}` is not a number from 0 to {_MAX_RANK}")
     if drafts not in _YES_NO:
         faults.at(row, 4, f"`{drafts}` is neither `yes` nor `no`")

@@ -30,12 +30,16 @@ _KINDS = ("p", "g", "role", "type")
 _RULE_FIELDS = ("role", "scope", "type", "action", "condition", "effect")
 _COURSE_SCOPE = re.compile(rf"course:[A-Za-z0-9._~@+=|/:\-]{{1,{MAX_ID_LENGTH}}}")
 _MODEL = {
-    "r": "roles, scope, type, action, facts",
-    "p": "role, scope, type, action, condition, eft",
-    "g": "_, _",
-    "e": "some(where (p.eft == allow)) && !some(where (p.eft == deny))",
-    "m": '(p.type == "*" || p.type == r.type) && (p.action == "*" || p.action == r.action) '
-    '&& (p.scope == "*" || p.scope == r.scope) && has_role(r.roles, p.role) && holds(r.facts, p.condition)',
+    "r": ("request_definition", "roles, scope, type, action, facts"),
+    "p": ("policy_definition", "role, scope, type, action, condition, eft"),
+    "g": ("role_definition", "_, _"),
+    "e": ("policy_effect", "some(where (p.eft == allow)) && !some(where (p.eft == deny))"),
+    "m": (
+        "matchers",
+        '(p.type == "*" || p.type == r.type) && (p.action == "*" || p.action == r.action) '
+        '&& (p.scope == "*" || p.scope == r.scope) '
+        "&& has_role(r.roles, p.role) && holds(r.facts, p.condition)",
+    ),
 }
 
 
@@ -75,26 +79,40 @@ def load_policy(directory: Path) -> CompiledPolicy:
 
 def _check_model(text: str, faults: Faults) -> None:
     """The index answers for one model only: refuse any other rather than differ from it."""
-    found: dict[str, str] = {}
+    found: set[str] = set()
+    sections = [f"[{section}]" for section, _ in _MODEL.values()]
+    section = ""
     for number, line in enumerate(text.split("\n"), 1):
         content = line.partition("#")[0].strip()
-        if not content or content.startswith("["):
+        if not content:
+            continue
+        if content.startswith("["):
+            section = content
+            if section not in sections:
+                faults.add(
+                    MODEL_FILE, number, 1, f"unknown section `{section}`; {suggest(section, sections)}"
+                )
             continue
         name, _, value = (part.strip() for part in content.partition("="))
-        if name not in _MODEL:
-            faults.add(MODEL_FILE, number, 1, f"unknown definition `{name}`; restore the shipped model.conf")
-        elif value != _MODEL[name]:
-            column = line.find("=") + 2
-            faults.add(
-                MODEL_FILE,
-                number,
-                column,
-                f"`{name}` must be `{_MODEL[name]}`; restore the shipped model.conf",
-            )
-        found[name] = value
+        fault = _definition_fault(name, value, section, found)
+        if fault:
+            column = line.find("=") + 2 if name in _MODEL else 1
+            faults.add(MODEL_FILE, number, column, f"{fault}; restore the shipped model.conf")
+        found.add(name)
     for name in _MODEL:
         if name not in found:
             faults.add(MODEL_FILE, 1, 1, f"`{name}` is missing; restore the shipped model.conf")
+
+
+def _definition_fault(name: str, value: str, section: str, found: set[str]) -> str:
+    if name not in _MODEL:
+        return f"unknown definition `{name}`"
+    if name in found:
+        return f"`{name}` is defined twice"
+    expected_section, expected = _MODEL[name]
+    if section != f"[{expected_section}]":
+        return f"`{name}` must stand under `[{expected_section}]`"
+    return "" if value == expected else f"`{name}` must be `{expected}`"
 
 
 def _read_rules(rows: list[Row], vocabulary: Vocabulary, faults: Faults) -> tuple[Rule, ...]:
@@ -104,13 +122,23 @@ def _read_rules(rows: list[Row], vocabulary: Vocabulary, faults: Faults) -> tupl
         if row.fields[0].text != "p" or not has_fields(row, _RULE_FIELDS, faults):
             continue
         _check_rule(row, vocabulary, faults)
-        first = seen.setdefault(row.texts, row.line)
+        first = seen.setdefault(_meaning(row), row.line)
         if first != row.line:
             faults.at(row, 0, f"repeats line {first}; remove one of the two")
         role, scope, type_name, action, condition, effect = row.texts
         source = f"{row.file}:{row.line}"
         rules.append(Rule(role, scope, type_name, action, condition, effect, source))
     return tuple(rules)
+
+
+def _meaning(row: Row) -> tuple[str, ...]:
+    """The fields with the facts in one order: two rows of one meaning are one rule."""
+    role, scope, type_name, action, condition, effect = row.texts
+    return role, scope, type_name, action, "&".join(sorted(_facts_of(condition))), effect
+
+
+def _facts_of(condition: str) -> list[str]:
+    return [part.strip() for part in condition.split("&")] if condition else []
 
 
 def _check_rule(row: Row, vocabulary: Vocabulary, faults: Faults) -> None:
@@ -124,13 +152,15 @@ def _check_rule(row: Row, vocabulary: Vocabulary, faults: Faults) -> None:
     else:
         types = vocabulary.types.values() if type_name == ANY else (vocabulary.types[type_name],)
         actions = {known for declared in types for known in declared.actions}
-        # A gate may speak of an action that no type declares yet: it denies in advance.
-        if action not in (ANY, *actions) and not (type_name == ANY and effect == "deny"):
-            faults.at(row, 4, f"unknown action `{action}` on {type_name}; {suggest(action, actions)}")
-    if condition:
-        for name in (part.strip() for part in condition.split("&")):
-            if name not in FACT_NAMES:
-                faults.at(row, 5, f"unknown fact `{name}`; {suggest(name, FACT_NAMES)}")
+        if action not in (ANY, *actions):
+            on = "any type" if type_name == ANY else type_name
+            faults.at(row, 4, f"unknown action `{action}` on {on}; {suggest(action, actions)}")
+    names = _facts_of(condition)
+    for name in dict.fromkeys(names):
+        if name not in FACT_NAMES:
+            faults.at(row, 5, f"unknown fact `{name}`; {suggest(name, FACT_NAMES)}")
+        elif names.count(name) > 1:
+            faults.at(row, 5, f"names the fact `{name}` twice; remove one")
     if effect not in EFFECTS:
         faults.at(row, 6, f"unknown effect `{effect}`; {suggest(effect.lower(), EFFECTS)}")
 

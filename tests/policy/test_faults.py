@@ -34,6 +34,12 @@ def test_a_missing_folder_is_an_error_that_names_both_files(tmp_path: Path) -> N
         ("!some(where (p.eft == deny))", "some(where (p.eft == allow))"),
         ("has_role(r.roles, p.role) && ", ""),
         ("[role_definition]\ng = _, _\n", ""),
+        ("[policy_effect]\n", ""),
+        ("[role_definition]", "[role_definitions]"),
+        ("[matchers]", "[matchers"),
+        ("g = _, _", "g = _, _\ng = _, _"),
+        ("g = _, _", "g = _, _\ng2 = _, _"),
+        ("m = ", "m = true || "),
     ],
 )
 def test_another_model_is_refused(old: str, new: str, tmp_path: Path) -> None:
@@ -42,4 +48,11 @@ def test_another_model_is_refused(old: str, new: str, tmp_path: Path) -> None:
     (tmp_path / MODEL_FILE).write_text(text.replace(old, new))
     (tmp_path / POLICY_FILE).write_bytes((policy_directory() / POLICY_FILE).read_bytes())
     with pytest.raises(PolicyError, match=r"restore the shipped model\.conf"):
+        load_policy(tmp_path)
+
+
+def test_a_rank_of_thousands_of_digits_is_a_fault_like_another(tmp_path: Path) -> None:
+    (tmp_path / MODEL_FILE).write_bytes((policy_directory() / MODEL_FILE).read_bytes())
+    (tmp_path / POLICY_FILE).write_text(f"role, student, course, {'9' * 5000}, no,\ntype, quiz, read\n")
+    with pytest.raises(PolicyError, match=r"default\.csv:1:24: rank `9+` is not a number from 0 to 1000"):
         load_policy(tmp_path)
