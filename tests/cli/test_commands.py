@@ -1,0 +1,98 @@
+"""The command line as a person or a script uses it, against a real service."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.serving import AUTHZ
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([AUTHZ, *arguments], capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> str:
+    """A database with the course `alg`, the student `maya` and a material, imported by command."""
+    url = f"sqlite:///{tmp_path / 'cli.db'}"
+    (tmp_path / "classes.csv").write_text("sourcedId,status\nalg,active\n")
+    (tmp_path / "enrollments.csv").write_text(
+        "sourcedId,classSourcedId,userSourcedId,role\ne1,alg,maya,student\n"
+    )
+    (tmp_path / "materials.csv").write_text("id,course_id,published\nm1,alg,true\nm2,alg,false\n")
+    assert run("import", "oneroster", tmp_path, "--database", url).stdout.startswith("written 2,")
+    done = run("import", "resources", tmp_path / "materials.csv", "--type", "material", "--database", url)
+    assert done.stdout == "written 2, unchanged 0, at fault 0\n"
+    return url
+
+
+def test_check_tells_by_its_exit_code(database: str) -> None:
+    allowed = run("check", "user:maya", "read", "material:m1", "--database", database)
+    assert (allowed.returncode, allowed.stdout.splitlines()[0]) == (0, "allowed  ROLE_GRANT")
+    denied = run("check", "user:maya", "read", "material:m2", "--database", database, "--json")
+    assert denied.returncode == 1
+    answer = json.loads(denied.stdout)
+    assert (answer["allowed"], answer["unmet_facts"]) == (False, ["published"])
+    wrong = run("check", "user:maya", "raed", "material:m1", "--database", database)
+    assert wrong.returncode == 2
+    assert wrong.stderr == "error: unknown action `raed` on material; did you mean `read`?\n"
+
+
+def test_importing_again_changes_nothing(database: str, tmp_path: Path) -> None:
+    again = run("import", "oneroster", tmp_path, "--database", database)
+    assert again.stdout == "written 0, unchanged 2, at fault 0\n"
+
+
+def test_looking_prints_lines_when_piped(database: str) -> None:
+    found = run("memberships", "--subject", "user:maya", "--database", database)
+    assert found.stdout == "user:maya\tcourse:alg\tstudent\tACTIVE\t\t\n"
+    assert run("courses", "--database", database).stdout == "alg\tACTIVE\tfalse\n"
+    listed = run("resources", "--scope", "course:alg", "--database", database).stdout.splitlines()
+    assert [line.split("\t")[0] for line in listed] == ["material:m1", "material:m2"]
+    offered = run("actions", "user:maya", "material:m1", "--database", database).stdout
+    assert "read\tallowed\n" in offered
+
+
+def test_an_unknown_column_is_an_error_with_its_remedy(database: str, tmp_path: Path) -> None:
+    (tmp_path / "typo.csv").write_text("id,course_id,publishd\nm3,alg,true\n")
+    arguments = ("import", "resources", tmp_path / "typo.csv", "--type", "material", "--database", database)
+    refused = run(*arguments)
+    assert refused.returncode == 2
+    assert "unknown column `publishd`; did you mean `published`?" in refused.stderr
+    assert run(*arguments, "--ignore", "publishd").stdout == "written 1, unchanged 0, at fault 0\n"
+
+
+def test_faults_of_rows_are_listed_by_file_and_line(database: str, tmp_path: Path) -> None:
+    rows = [
+        {"id": "m4", "course_id": "alg"},
+        {"id": "m5", "course_id": "none"},
+        {"id": "m 6", "course_id": "alg"},
+    ]
+    (tmp_path / "more.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    done = run("import", "resources", tmp_path / "more.jsonl", "--type", "material", "--database", database)
+    assert done.stdout == "written 1, unchanged 0, at fault 2\n"
+    assert done.returncode == 1
+    assert "more.jsonl:2: " in done.stderr
+    assert "more.jsonl:3: " in done.stderr
+
+
+def test_policy_validate_and_show() -> None:
+    assert run("policy", "validate").stdout.startswith("valid: version ")
+    shown = run("policy", "show", "--role", "alumni", "--type", "notebook").stdout.splitlines()
+    assert len(shown) == 4
+
+
+def test_without_a_service_the_error_is_one_line_and_2() -> None:
+    failed = run("check", "user:maya", "read", "material:m1", "--address", "127.0.0.1:1")
+    assert failed.returncode == 2
+    assert failed.stderr.count("\n") == 1
+
+
+def test_the_demo_answers_as_expected() -> None:
+    done = run("demo")
+    assert done.returncode == 0
+    assert "25 questions, 25 answered as expected" in done.stdout

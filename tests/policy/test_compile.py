@@ -1,0 +1,168 @@
+"""The index: which rule is named, what overrides reach, and which facts are asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from authz.domain.decisions import Reason
+from authz.domain.facts import Fact, fact_names
+from authz.domain.ids import PLATFORM, course_scope, session_scope
+from authz.policy.compile import CompiledPolicy
+from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
+
+HERE = course_scope("here")
+DECLARED = """\
+role, owner, course, 3, yes,
+role, teacher, course, 2, yes,
+role, student, course, 1, no,
+type, quiz, read|grade
+type, poll, read|vote
+g, owner, teacher
+"""
+
+
+def policy_of(folder: Path, rules: str) -> CompiledPolicy:
+    """A policy of the declarations above, six lines, and these rules from line 7 on."""
+    (folder / MODEL_FILE).write_bytes((policy_directory() / MODEL_FILE).read_bytes())
+    (folder / POLICY_FILE).write_text(DECLARED + rules)
+    return load_policy(folder)
+
+
+def roles(*names: str) -> frozenset[str]:
+    return frozenset(names)
+
+
+def test_of_several_matching_denies_the_first_in_the_file_is_named(tmp_path: Path) -> None:
+    policy = policy_of(
+        tmp_path,
+        "p, student, *, quiz, read, , allow\n"
+        "p, student, course:here, quiz, read, own, deny\n"
+        "p, *, *, *, read, locked, deny\n",
+    )
+    verdict = policy.decide(roles("student"), HERE, "quiz", "read", Fact.OWN | Fact.LOCKED)
+    assert verdict.reason is Reason.EXPLICIT_DENY
+    assert verdict.rule is not None
+    assert verdict.rule.source == "default.csv:8"
+    elsewhere = policy.decide(roles("student"), PLATFORM, "quiz", "read", Fact.OWN | Fact.LOCKED)
+    assert elsewhere.rule is not None
+    assert elsewhere.rule.source == "default.csv:9"
+
+
+def test_of_several_matching_allows_the_first_in_the_file_is_named(tmp_path: Path) -> None:
+    policy = policy_of(
+        tmp_path, "p, student, *, quiz, read, own, allow\np, teacher, *, quiz, read, , allow\n"
+    )
+    both = roles("student", "teacher")
+    assert [
+        verdict.rule.source
+        for facts in (Fact.OWN, Fact(0))
+        if (verdict := policy.decide(both, HERE, "quiz", "read", facts)).rule is not None
+    ] == ["default.csv:7", "default.csv:8"]
+
+
+def test_an_heir_has_the_rules_of_its_base_and_the_base_not_those_of_its_heir(tmp_path: Path) -> None:
+    policy = policy_of(
+        tmp_path, "p, teacher, *, quiz, grade, , allow\np, owner, course:here, poll, vote, , allow\n"
+    )
+    assert policy.decide(roles("owner"), HERE, "quiz", "grade", 0).allowed
+    assert policy.decide(roles("owner"), HERE, "poll", "vote", 0).allowed
+    assert not policy.decide(roles("teacher"), HERE, "poll", "vote", 0).allowed
+
+
+def test_a_wildcard_reaches_every_role_type_and_action_but_no_one_without_a_role(tmp_path: Path) -> None:
+    policy = policy_of(tmp_path, "p, *, *, *, *, , allow\n")
+    for type_name, action in (("quiz", "grade"), ("poll", "vote")):
+        assert policy.decide(roles("student"), HERE, type_name, action, 0).allowed
+        nobody = policy.decide(roles(), HERE, type_name, action, 0)
+        assert nobody.reason is Reason.NO_RULE
+
+
+def test_a_role_that_is_not_declared_has_nothing_even_by_a_wildcard(tmp_path: Path) -> None:
+    policy = policy_of(tmp_path, "p, *, *, *, *, , allow\n")
+    assert not policy.decide(roles("retired_role"), HERE, "quiz", "read", 0).allowed
+
+
+def test_the_rule_that_misses_fewest_facts_is_nearest(tmp_path: Path) -> None:
+    policy = policy_of(
+        tmp_path,
+        "p, student, *, quiz, read, published & attending, allow\n"
+        "p, student, *, quiz, read, own & shared_view & published, allow\n",
+    )
+    verdict = policy.decide(roles("student"), HERE, "quiz", "read", Fact.OWN | Fact.SHARED_VIEW)
+    assert verdict.reason is Reason.CONDITION_NOT_MET
+    assert verdict.rule is not None
+    assert verdict.rule.source == "default.csv:8"
+    assert fact_names(verdict.unmet) == ("published",)
+
+
+def test_the_facts_asked_for_are_those_of_every_role_and_of_this_course_alone(tmp_path: Path) -> None:
+    policy = policy_of(
+        tmp_path,
+        "p, student, *, quiz, read, published, allow\n"
+        "p, teacher, *, quiz, read, own, allow\n"
+        "p, *, *, *, read, locked, deny\n"
+        "p, student, course:here, quiz, read, attending, allow\n",
+    )
+    everywhere = Fact.PUBLISHED | Fact.OWN | Fact.LOCKED
+    for scope in (PLATFORM, course_scope("there"), session_scope("here")):
+        assert policy.asked(scope, "quiz", "read") == everywhere
+    assert policy.asked(HERE, "quiz", "read") == everywhere | Fact.ATTENDING
+    assert policy.asked(HERE, "poll", "read") == Fact.LOCKED
+    assert policy.asked(HERE, "poll", "vote") == 0
+
+
+def test_facts_that_are_not_asked_for_never_change_an_answer() -> None:
+    policy = load_policy(policy_directory())
+    for declared in policy.vocabulary.types.values():
+        for action in declared.actions:
+            asked = policy.asked(HERE, declared.name, action)
+            others = sum(fact for fact in Fact if not fact & asked)
+            for role in policy.vocabulary.roles:
+                for facts in (0, asked, asked & Fact.OWN, asked & Fact.PUBLISHED):
+                    answers = [
+                        policy.decide(roles(role), HERE, declared.name, action, mask)
+                        for mask in (facts, facts | others)
+                    ]
+                    assert answers[0] == answers[1], (role, declared.name, action)
+
+
+def test_overrides_of_thousands_of_courses_stay_apart(tmp_path: Path) -> None:
+    rows = "".join(f"p, student, course:c{number}, quiz, grade, own, allow\n" for number in range(5000))
+    policy = policy_of(tmp_path, "p, student, *, quiz, read, , allow\n" + rows)
+    verdict = policy.decide(roles("student"), course_scope("c4999"), "quiz", "grade", Fact.OWN)
+    assert verdict.rule is not None
+    assert verdict.rule.scope == "course:c4999"
+    assert policy.decide(roles("student"), course_scope("c5000"), "quiz", "grade", Fact.OWN).reason is (
+        Reason.NO_RULE
+    )
+    assert policy.decide(roles("student"), session_scope("c4999"), "quiz", "grade", Fact.OWN).reason is (
+        Reason.NO_RULE
+    )
+
+
+def test_the_version_changes_with_any_byte_and_with_nothing_else(tmp_path: Path) -> None:
+    rules = "p, student, *, quiz, read, , allow\n"
+    first = policy_of(tmp_path, rules).version
+    assert policy_of(tmp_path, rules).version == first
+    assert policy_of(tmp_path, rules + "# reviewed\n").version != first
+    assert len(first) == 12
+
+
+@pytest.mark.parametrize("name", ["teacher", "student"])
+def test_the_rules_are_kept_as_written_with_where_they_stand(name: str) -> None:
+    lines = (policy_directory() / POLICY_FILE).read_text().splitlines()
+    for rule in load_policy(policy_directory()).rules:
+        if rule.role == name:
+            place = int(rule.source.removeprefix(f"{POLICY_FILE}:"))
+            written = [field.strip() for field in lines[place - 1].split(",")]
+            assert written == [
+                "p",
+                rule.role,
+                rule.scope,
+                rule.type,
+                rule.action,
+                rule.condition,
+                rule.effect,
+            ]

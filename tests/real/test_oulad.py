@@ -1,0 +1,64 @@
+"""A real roster and real accesses, put to the service as they are."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from authz.domain.instants import from_datetime
+from authz.v1 import authorization_pb2 as apb
+from authz.v1 import common_pb2 as pb
+from tests.service.conftest import serve
+from tests.serving import AUTHZ
+
+DATA = Path(__file__).parents[3] / "shared/data/oulad"
+
+pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the OULAD data set is not beside the project")
+
+
+def run(*arguments: str | Path) -> str:
+    done = subprocess.run([AUTHZ, *arguments], capture_output=True, text=True, timeout=300, check=True)
+    return done.stdout
+
+
+def check(row: dict[str, str]) -> apb.CheckRequest:
+    return apb.CheckRequest(
+        subject=pb.Subject(type=pb.SUBJECT_TYPE_USER, id=row["user_id"]),
+        action="read",
+        resource=apb.ResourceQuery(type="material", id=row["material_id"], course_id=row["course_id"]),
+    )
+
+
+async def test_the_real_roster_and_the_first_5000_accesses(sqlite_url: str) -> None:
+    database = ("--database", sqlite_url)
+    assert run("import", "oneroster", DATA / "oneroster.zip", *database).endswith("at fault 0\n")
+    again = run("import", "oneroster", DATA / "oneroster.zip", *database)
+    assert again == "written 0, unchanged 32615, at fault 0\n"
+    materials = ("import", "resources", DATA / "materials.csv", "--type", "material", "--ignore", "kind")
+    assert run(*materials, *database) == "written 6364, unchanged 0, at fault 0\n"
+    with (DATA / "accesses.csv").open() as stream:
+        accesses = list(csv.DictReader(stream))
+    assert len(accesses) == 5000
+    tally: Counter[str] = Counter()
+    async for service in serve(sqlite_url, log_level="error"):
+        for row in accesses:
+            service.now = from_datetime(datetime.fromisoformat(row["at"]))
+            answer = await service.authorization.Check(check(row))
+            why = apb.Reason.Name(answer.reason).removeprefix("REASON_")
+            tally[f"{'allowed' if answer.allowed else 'denied'} {why} {list(answer.unmet_facts)}"] += 1
+            if not answer.allowed:
+                by_date = answer.membership_state in (
+                    apb.MEMBERSHIP_STATE_NOT_STARTED,
+                    apb.MEMBERSHIP_STATE_ENDED,
+                )
+                assert by_date or list(answer.unmet_facts) == ["published"], row
+            stranger = check(row)
+            stranger.subject.id = f"stranger-{row['user_id']}"
+            assert not (await service.authorization.Check(stranger)).allowed
+    print(dict(tally))
+    assert sum(count for key, count in tally.items() if key.startswith("allowed")) > 4000

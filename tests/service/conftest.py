@@ -1,0 +1,62 @@
+"""A real server on a free port over a real database, and a real channel to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+from authz.server import Server
+from authz.settings import load_settings
+from authz.v1 import authorization_pb2_grpc, directory_pb2_grpc
+
+START = 1_700_000_000_000_000
+
+
+class Service:
+    """Stubs of a running server, and the clock that it tells time by."""
+
+    def __init__(self, channel: grpc.aio.Channel, address: str) -> None:
+        self.channel = channel
+        self.address = address
+        self.authorization: Any = authorization_pb2_grpc.AuthorizationServiceStub(channel)
+        self.directory: Any = directory_pb2_grpc.DirectoryServiceStub(channel)
+        self.now = START
+
+
+@pytest.fixture
+async def service(store_url: str) -> AsyncIterator[Service]:
+    """Runs on SQLite and on PostgreSQL."""
+    async for each in serve(store_url):
+        yield each
+
+
+@pytest.fixture
+async def sqlite_service(sqlite_url: str) -> AsyncIterator[Service]:
+    """For what does not depend on the database."""
+    async for each in serve(sqlite_url):
+        yield each
+
+
+async def serve(url: str, **settings: str) -> AsyncIterator[Service]:
+    """Serve `url` with more settings, if any."""
+    given = {"address": "127.0.0.1:0", "database_url": url, "stop_grace_s": "0", **settings}
+    running: list[Service] = []
+    server = Server(load_settings(given, environ={}), clock=lambda: running[0].now if running else START)
+    async with server, grpc.aio.insecure_channel(server.address) as channel:
+        running.append(Service(channel, server.address))
+        yield running[0]
+
+
+def reason_of(error: grpc.aio.AioRpcError) -> str:
+    """The reason in the `ErrorInfo` of a failed call."""
+    for name, value in error.trailing_metadata() or ():
+        if name == "grpc-status-details-bin":
+            for detail in status_pb2.Status.FromString(value).details:
+                info = error_details_pb2.ErrorInfo()
+                if detail.Unpack(info):
+                    return str(info.reason)
+    return ""

@@ -1,0 +1,136 @@
+"""The server as its operator sees it: health, reflection, signals, TLS."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from authz.client import CallError, Client
+from authz.domain.entities import Course, CourseState, Membership, Resource
+from authz.domain.ids import course_scope, parse_subject
+from authz.domain.mutations import Mutation, Operation
+from tests.serving import AUTHZ, serving
+
+
+def campus_of(number: int) -> list[Mutation]:
+    """A course, a member and a material, which a write holds whole or not at all."""
+    scope = course_scope(f"c{number}")
+    entities = (
+        Course(id=f"c{number}", state=CourseState.ACTIVE),
+        Membership(subject=parse_subject("user:maya"), scope=scope, role="student"),
+        Resource(type="material", id=f"m{number}", scope=scope, published=True),
+    )
+    return [Mutation(Operation.TOUCH, entity) for entity in entities]
+
+
+def test_health_reflection_and_a_clean_end_on_sigterm(sqlite_url: str) -> None:
+    with serving(sqlite_url) as (process, address), grpc.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        for name in ("", "authz.v1.AuthorizationService"):
+            answer = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5)
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        services = set(ProtoReflectionDescriptorDatabase(channel).get_services())
+        assert {"authz.v1.AuthorizationService", "authz.v1.DirectoryService"} <= services
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize("kill_after", [3, 25])
+def test_a_killed_server_loses_no_acknowledged_write_and_leaves_no_half(
+    store_url: str, kill_after: int
+) -> None:
+    acknowledged: list[int] = []
+    with serving(store_url) as (process, address):
+
+        def write_until_it_dies() -> None:
+            with Client(address) as client:
+                for number in range(100_000):
+                    try:
+                        client.write(campus_of(number))
+                    except CallError:
+                        return
+                    acknowledged.append(number)
+                    if number == kill_after:
+                        enough.set()
+
+        enough = threading.Event()
+        writer = threading.Thread(target=write_until_it_dies)
+        writer.start()
+        assert enough.wait(60)
+        process.kill()
+        writer.join()
+    with serving(store_url) as (_, address), Client(address) as client:
+        courses = {c.entity.id for c in client.read_courses()}
+        members = {m.entity.scope.id for m in client.read_memberships()}
+        materials = {r.entity.scope.id for r in client.read_resources()}
+    assert courses == members == materials
+    assert {f"c{number}" for number in acknowledged} <= courses
+
+
+def test_a_killed_server_leaves_whole_messages_of_an_import(store_url: str) -> None:
+    size, sent = 1000, threading.Event()
+
+    def progress(done: int) -> None:
+        if done >= 4 * size:
+            sent.set()
+
+    with serving(store_url) as (process, address):
+
+        def send() -> None:
+            course = Mutation(Operation.TOUCH, Course(id="c", state=CourseState.ACTIVE))
+            scope = course_scope("c")
+            members = (
+                Mutation(
+                    Operation.TOUCH,
+                    Membership(subject=parse_subject(f"user:u{n}"), scope=scope, role="student"),
+                )
+                for n in range(1_000_000)
+            )
+            with Client(address) as client, pytest.raises(CallError):
+                client.import_mutations((m for part in ([course], members) for m in part), progress=progress)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        assert sent.wait(60)
+        process.kill()
+        sender.join()
+    with serving(store_url) as (_, address), Client(address) as client:
+        count = sum(1 for _ in client.read_memberships()) + sum(1 for _ in client.read_courses())
+    assert count % size == 0
+
+
+def test_a_faulty_policy_stops_the_start_with_its_faults(tmp_path: Path) -> None:
+    folder = Path(__file__).parent.parent / "policies"
+    (tmp_path / "model.conf").write_text((folder / "model.conf").read_text())
+    text = (folder / "default.csv").read_text() + "p, student, *, notebook, read, own, alow\n"
+    (tmp_path / "default.csv").write_text(text)
+    command = [AUTHZ, "serve", "--policy-dir", tmp_path, "--database-url", f"sqlite:///{tmp_path}/a.db"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert "unknown effect `alow`; did you mean `allow`?" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_tls_by_files(sqlite_url: str, tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    more = ["-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate, "-days", "2"]
+    try:
+        subprocess.run([*command, *more], check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("needs openssl to make a certificate")
+    variables = {"AUTHZ_TLS_KEY_FILE": str(key), "AUTHZ_TLS_CERTIFICATE_FILE": str(certificate)}
+    with serving(sqlite_url, **variables) as (_, address):
+        target = f"localhost:{address.rpartition(':')[2]}"
+        with Client(target, tls_ca_file=str(certificate)) as client:
+            client.write(campus_of(1))
+            assert client.check("user:maya", "read", "material:m1").allowed
+        with Client(target) as client, pytest.raises(CallError):
+            client.check("user:maya", "read", "material:m1")
