@@ -75,7 +75,8 @@ def read_text(path: Path, faults: Faults) -> str | None:
 def read_rows(file: str, text: str, faults: Faults) -> Iterator[Row]:
     """The rows of a policy file.
 
-    Brackets and quotes are faults: Casbin's reader takes commas inside them for text.
+    Brackets and quotes are faults: Casbin's reader takes commas inside brackets for text, crashes on
+    one that closes nothing, and takes quotes for a part of the name.
     """
     for number, line in enumerate(text.split("\n"), 1):
         content = line.strip()

@@ -115,6 +115,13 @@ def written(folder: Path, text: str) -> Path:
     return folder
 
 
+def test_casbin_reads_the_rules_and_links_and_skips_the_declarations() -> None:
+    enforcer = reference_enforcer(policy_directory())
+    ours = [[r.role, r.scope, r.type, r.action, r.condition, r.effect] for r in POLICY.rules]
+    assert enforcer.get_policy() == ours
+    assert enforcer.get_grouping_policy() == [["owner", "teacher"]]
+
+
 def test_without_roles_nothing_is_ever_allowed() -> None:
     for type_name, action in PAIRS:
         for mask in masks_that_matter(type_name, action):
