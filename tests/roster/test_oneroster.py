@@ -13,7 +13,10 @@ from authz.domain.instants import parse_instant
 from authz.domain.mutations import Operation
 from authz.roster.oneroster import read_oneroster
 
-HEADER = "sourcedId,status,dateLastModified,classSourcedId,schoolSourcedId,userSourcedId,role,primary,beginDate,endDate"
+HEADER = (
+    "sourcedId,status,dateLastModified,classSourcedId,schoolSourcedId,userSourcedId,"
+    "role,primary,beginDate,endDate"
+)
 CLASSES = "sourcedId,status,title\nalg,active,Algebra\nold,tobedeleted,Old\n"
 
 
