@@ -1,0 +1,99 @@
+"""Decision tables: each case is a sentence, a question and the whole answer to expect."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from authz.domain.decisions import Question, Reason
+from authz.domain.entities import (
+    Course,
+    CourseState,
+    Entity,
+    Membership,
+    MembershipStatus,
+    Resource,
+    Session,
+    SessionState,
+    Share,
+    ShareLevel,
+    Visibility,
+)
+from authz.domain.facts import fact_names
+from authz.domain.ids import ResourceRef, parse_resource_ref, parse_scope, parse_subject
+from authz.domain.instants import format_instant, parse_instant
+from authz.policy.load import load_policy, policy_directory
+from authz.service.checker import Checker
+from tests.service.campus import Campus
+
+TABLE = tomllib.loads((Path(__file__).parent.parent / "cases/decisions.toml").read_text())
+POLICY = load_policy(policy_directory())
+PARSERS: dict[str, Any] = {
+    "subject": parse_subject,
+    "owner": parse_subject,
+    "scope": parse_scope,
+    "resource": parse_resource_ref,
+    "status": MembershipStatus,
+    "visibility": Visibility,
+    "level": ShareLevel,
+    **{
+        name: lambda text: parse_instant(text, field="time")
+        for name in ("starts_at", "ends_at", "available_from", "available_until", "created_at")
+    },
+}
+
+
+def entity(kind: type[Any], row: dict[str, Any], **parsers: Any) -> Any:
+    known = PARSERS | parsers
+    return kind(**{name: known.get(name, lambda value: value)(value) for name, value in row.items()})
+
+
+def campus() -> Campus:
+    rows = TABLE["campus"]
+    entities: list[Entity] = [
+        *(entity(Course, row, state=CourseState) for row in rows["courses"]),
+        *(entity(Session, row, state=SessionState) for row in rows["sessions"]),
+        *(entity(Membership, row) for row in rows["memberships"]),
+        *(entity(Resource, row) for row in rows["resources"]),
+        *(entity(Share, row) for row in rows["shares"]),
+    ]
+    return Campus(entities)
+
+
+CAMPUS = campus()
+
+
+@pytest.mark.parametrize("sentence", list(TABLE["cases"]))
+def test_a_case_comes_out_as_its_table_says(sentence: str) -> None:
+    case = TABLE["cases"][sentence]
+    subject, action, resource = case["ask"].split()
+    ref = parse_resource_ref(resource) if ":" in resource else ResourceRef(resource, "")
+    inline = case.get("inline")
+    question = Question(
+        subject=parse_subject(subject),
+        action=action,
+        resource=ref,
+        stated_course_id=case.get("course"),
+        stated_session_id=case.get("session"),
+        inline=None if inline is None else entity(Resource, {"type": ref.type, "id": ref.id, **inline}),
+        purpose=case.get("purpose", ""),
+    )
+    checker = Checker(POLICY, inline_types=frozenset(case.get("inline_types", ())))
+    decision = checker.check(CAMPUS, question, parse_instant(case.get("now", TABLE["now"]), field="now"))
+    assert decision.reason == case["reason"]
+    assert decision.allowed is (case["reason"] == "ROLE_GRANT")
+    if "rule" in case:
+        assert decision.rule is not None
+        assert decision.rule.role == case["rule"]
+    if "unmet" in case:
+        assert list(fact_names(decision.unmet)) == case["unmet"]
+    assert (decision.ineffective or None) == case.get("state")
+    until = None if decision.valid_until is None else format_instant(decision.valid_until)
+    assert until == case.get("until")
+
+
+def test_every_reason_has_a_case() -> None:
+    assert {case["reason"] for case in TABLE["cases"].values()} == {reason.value for reason in Reason}
