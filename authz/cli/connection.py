@@ -34,8 +34,16 @@ def connect(address: str, database: str) -> Iterator[Client]:
         return
     from authz.settings import load_settings
 
+    # The policy and the rest come from the environment, so that the answers are those of `authz serve`.
     settings = load_settings(
-        {"address": "127.0.0.1:0", "database_url": database, "log_level": "error"}, environ={}
+        {
+            "address": "127.0.0.1:0",
+            "database_url": database,
+            "log_level": "error",
+            "tls_certificate_file": "",
+            "tls_key_file": "",
+            "tls_client_ca_file": "",
+        }
     )
     with embedded(settings) as target, Client(target) as client:
         yield client

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
+from authz.cli.keeping import keep_unrostered
 from authz.cli.output import err, progress_bar
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.roster.files import Reading
@@ -21,21 +22,28 @@ _MAX_LISTED = 50
 @app.command("oneroster")
 def oneroster(
     path: Annotated[Path, typer.Argument(help="A OneRoster 1.1 bulk export: a folder or a zip.")],
-    role: Annotated[list[str] | None, typer.Option("--role", help="Such as proctor=auditor.")] = None,
+    role: Annotated[
+        list[str] | None, typer.Option("--role-map", "--role", help="Such as proctor=auditor.")
+    ] = None,
     address: Address = DEFAULT_ADDRESS,
     database: Database = "",
 ) -> None:
-    """Import classes as courses and enrollments as memberships. Doing it again changes nothing."""
+    """Import classes as courses and enrollments as memberships. Doing it again changes nothing.
+
+    What a roster does not know stays: a course's state and settings, and whether a membership was
+    suspended or completed.
+    """
     from authz.roster.oneroster import DEFAULT_ROLES, read_oneroster
 
     reading = read_oneroster(path, DEFAULT_ROLES | dict(_pair(text) for text in role or ()))
-    _send(reading, path, address, database)
+    _send(reading, path, address, database, keep=True)
 
 
 @app.command("resources")
 def resources(
     path: Annotated[Path, typer.Argument(help="A CSV file, or JSON lines if it ends in .jsonl.")],
     type_name: Annotated[str, typer.Option("--type", help="The type of rows that name none.")] = "",
+    owner: Annotated[str, typer.Option(help="The owner, as user:<id>, of rows that name none.")] = "",
     ignore: Annotated[list[str] | None, typer.Option("--ignore", help="A column to leave out.")] = None,
     address: Address = DEFAULT_ADDRESS,
     database: Database = "",
@@ -43,7 +51,7 @@ def resources(
     """Import resources. Doing it again changes nothing."""
     from authz.roster.resources import read_resources
 
-    reading = read_resources(path, type_name=type_name, ignored=ignore or ())
+    reading = read_resources(path, type_name=type_name, owner=owner, ignored=ignore or ())
     _send(reading, path, address, database)
 
 
@@ -51,18 +59,22 @@ def _pair(text: str) -> tuple[str, str]:
     theirs, equals, ours = text.partition("=")
     if not (theirs and equals and ours):
         raise InvalidArgumentError(
-            ErrorReason.MALFORMED_FIELD, f"--role `{text}` is not like `proctor=auditor`", field="--role"
+            ErrorReason.MALFORMED_FIELD,
+            f"--role-map `{text}` is not like `proctor=auditor`",
+            field="--role-map",
         )
     return theirs, ours
 
 
-def _send(reading: Reading, path: Path, address: str, database: str) -> None:
+def _send(reading: Reading, path: Path, address: str, database: str, *, keep: bool = False) -> None:
     """Import what was read; list what was not, by file and line."""
     sourced = reading.mutations
     with (
         connect(address, database) as client,
         progress_bar(f"importing {path.name}", len(sourced)) as advance,
     ):
+        if keep:
+            sourced = keep_unrostered(sourced, client)
         outcome = client.import_mutations(
             (each.mutation for each in sourced), reason=f"import of {path.name}"[:200], progress=advance
         )

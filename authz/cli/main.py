@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
+import grpc
 import typer
 
 from authz.cli import check, demo, imports, look, migrate, policy, serve
@@ -38,6 +40,23 @@ def main() -> None:
     """Run a command. What goes wrong is one message on standard error and exit code 2."""
     try:
         app()
-    except (AuthzError, CallError) as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        sys.exit(ERROR_EXIT_CODE)
+    except CallError as error:
+        _fail(_unreached(error) if not error.reason else error.message)
+    except AuthzError as error:
+        _fail(error.message)
+    except OSError as error:
+        _fail(f"cannot use `{error.filename}`: {error.strerror}" if error.filename else str(error))
+
+
+def _unreached(error: CallError) -> str:
+    """The message for a call that no service answered."""
+    if error.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return "the service did not answer in time; try again, or name another with `--address`"
+    if error.code is grpc.StatusCode.UNAVAILABLE:
+        return f"no service: {error.message}; run `authz serve`, or name `--address` or `--database`"
+    return error.message
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(ERROR_EXIT_CODE)

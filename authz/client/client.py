@@ -12,8 +12,17 @@ from typing import Any, TypeVar
 import grpc
 import msgspec
 
-from authz.client.errors import error_of
-from authz.domain.entities import Course, Entity, Membership, Resource, Session, Share, Versioned
+from authz.client.errors import CallError, ItemFault, error_of, fault_of
+from authz.domain.entities import (
+    Course,
+    Entity,
+    Membership,
+    MembershipStatus,
+    Resource,
+    Session,
+    Share,
+    Versioned,
+)
 from authz.domain.ids import Scope, Subject, is_name, parse_resource_ref, parse_subject
 from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, Mutation
 from authz.service.convert.entities import mutation_message, parse_versioned
@@ -21,6 +30,7 @@ from authz.service.convert.values import scope_message, subject_message
 from authz.v1 import (
     authorization_pb2,
     authorization_pb2_grpc,
+    common_pb2,
     directory_pb2,
     directory_pb2_grpc,
 )
@@ -54,7 +64,10 @@ _SERVICE_CONFIG = json.dumps(
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to one question. `rule` is the deciding row as the policy has it, with its place."""
+    """The answer to one question. True only when allowed, so that `if client.check(…)` is safe.
+
+    `rule` is the deciding row as the policy has it, with its place.
+    """
 
     allowed: bool
     reason: str
@@ -65,6 +78,10 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     checked_at: str
     valid_until: str
     decision_id: str
+
+    def __bool__(self) -> bool:
+        """Whether it is allowed."""
+        return self.allowed
 
 
 class ImportFaultLine(msgspec.Struct, frozen=True):
@@ -132,12 +149,14 @@ class Client:
             request.consistency.at_least_as_fresh.token = at_least_as_fresh
         return answer_of(self._call(self._authorization.Check, request))
 
-    def batch_check(self, requests: Sequence[authorization_pb2.CheckRequest]) -> list[Answer | str]:
-        """Answers in order, all on one state; for a bad question the text of its error."""
+    def batch_check(self, requests: Sequence[authorization_pb2.CheckRequest]) -> list[Answer | ItemFault]:
+        """Answers in order, all on one state; for a bad question its fault, false as a denial is."""
         batch = authorization_pb2.BatchCheckRequest(items=requests)
         response = self._call(self._authorization.BatchCheck, batch)
+        if len(response.results) != len(requests):
+            raise CallError(grpc.StatusCode.INTERNAL, "", "the answers are not as many as the questions")
         return [
-            answer_of(result.response) if result.HasField("response") else str(result.error.message)
+            answer_of(result.response) if result.HasField("response") else fault_of(result.error)
             for result in response.results
         ]
 
@@ -190,13 +209,19 @@ class Client:
         return self._pages(self._directory.ReadSessions, request, "sessions", Session)
 
     def read_memberships(
-        self, *, subject: Subject | None = None, scope: Scope | None = None, role: str = ""
+        self,
+        *,
+        subject: Subject | None = None,
+        scope: Scope | None = None,
+        role: str = "",
+        statuses: Sequence[MembershipStatus] = (),
     ) -> Iterator[Versioned[Membership]]:
         """Memberships in order of scope, subject and role, page by page."""
         request = directory_pb2.ReadMembershipsRequest(
             subject=None if subject is None else subject_message(subject),
             scope=None if scope is None else scope_message(scope),
             role=role,
+            statuses=[common_pb2.MembershipStatus.Value(f"MEMBERSHIP_STATUS_{each}") for each in statuses],
             page_size=_PAGE_SIZE,
         )
         return self._pages(self._directory.ReadMemberships, request, "memberships", Membership)

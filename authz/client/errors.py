@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import grpc
+import msgspec
 from google.rpc import error_details_pb2, status_pb2
 
 
@@ -28,12 +29,29 @@ def error_of(failure: Any) -> CallError:
     reason = ""
     for name, value in failure.trailing_metadata() or ():
         if name == "grpc-status-details-bin":
-            reason = _reason(value)
+            reason = _reason(status_pb2.Status.FromString(value))
     return CallError(code, reason, failure.details() or code.name)
 
 
-def _reason(serialized: bytes) -> str:
-    for detail in status_pb2.Status.FromString(serialized).details:
+class ItemFault(msgspec.Struct, frozen=True):
+    """What is wrong with one question of a batch. False, and `allowed` false, as a denial is."""
+
+    reason: str
+    message: str
+    allowed: Literal[False] = False
+
+    def __bool__(self) -> bool:
+        """Never: nothing was allowed."""
+        return False
+
+
+def fault_of(status: status_pb2.Status) -> ItemFault:
+    """The fault of one question, with the reason from its `google.rpc.ErrorInfo`."""
+    return ItemFault(_reason(status), status.message)
+
+
+def _reason(status: status_pb2.Status) -> str:
+    for detail in status.details:
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info):
             return str(info.reason)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,8 +59,10 @@ class Folder:
         try:
             self._zip = zipfile.ZipFile(path)
             broken = self._zip.testzip()
-        except (zipfile.BadZipFile, EOFError, OSError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
             raise unreadable(path, f"is not a whole zip ({error}); fetch it again") from None
+        except (RuntimeError, NotImplementedError):
+            raise unreadable(path, "is encrypted or packed in an unusual way; unpack it first") from None
         if broken is not None:
             raise unreadable(path, f"has a damaged `{broken}`; fetch it again")
 
@@ -76,11 +79,14 @@ class Folder:
             yield stream
 
 
-def read_csv(stream: IO[bytes], name: str, required: tuple[str, ...]) -> Iterator[tuple[int, Record]]:
+def read_csv(
+    stream: IO[bytes], name: str, required: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> Iterator[tuple[int, Record]]:
     """Rows by column name, with the line each ends on.
 
-    Raises `InvalidArgumentError` when the file is not UTF-8, lacks a column, has a row of another
-    width or a quote that is never closed.
+    Raises `InvalidArgumentError` when the file is not UTF-8, lacks a column or has it twice, has a row
+    of another width or a quote that is never closed, or spells a column almost right: an `enddate`
+    must not pass for no `endDate`.
     """
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
     reader = csv.reader(text, strict=True)
@@ -88,9 +94,7 @@ def read_csv(stream: IO[bytes], name: str, required: tuple[str, ...]) -> Iterato
         header = next(reader, None)
         if header is None:
             raise malformed(name, 1, "is empty; it needs a line of column names")
-        for column in required:
-            if column not in header:
-                raise malformed(name, 1, f"has no column `{column}`")
+        _require_columns(header, name, required, optional)
         for values in reader:
             if not values:
                 continue
@@ -103,6 +107,25 @@ def read_csv(stream: IO[bytes], name: str, required: tuple[str, ...]) -> Iterato
         raise malformed(name, reader.line_num + 1, "is not UTF-8; save it as UTF-8") from None
     except csv.Error as error:
         raise malformed(name, reader.line_num, f"is not CSV ({error})") from None
+
+
+def _require_columns(
+    header: list[str], name: str, required: tuple[str, ...], optional: tuple[str, ...]
+) -> None:
+    plain = {_plain(column): column for column in (*required, *optional)}
+    for column in header:
+        if header.count(column) > 1:
+            raise malformed(name, 1, f"has the column `{column}` twice; leave one out")
+        meant = plain.get(_plain(column), column)
+        if meant != column:
+            raise malformed(name, 1, f"has a column `{column}`; did you mean `{meant}`?")
+    for column in required:
+        if column not in header:
+            raise malformed(name, 1, f"has no column `{column}`")
+
+
+def _plain(column: str) -> str:
+    return "".join(letter for letter in column.casefold() if letter.isalnum())
 
 
 def malformed(name: str, line: int, problem: str) -> InvalidArgumentError:

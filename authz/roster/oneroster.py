@@ -1,7 +1,8 @@
 """Reads a OneRoster 1.1 bulk export: its classes become courses, its enrollments memberships.
 
 Source: IMS Global, OneRoster v1.1 CSV tables, classes.csv and enrollments.csv. An enrollment's
-`endDate` is exclusive there, so it is our `ends_at` at midnight UTC.
+`endDate` is exclusive there, so it is our `ends_at` at midnight UTC. A status that is neither `active`
+nor `tobedeleted` is a fault: it must not pass for active.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from authz.domain.entities import Course, CourseKey, CourseState, Membership, MembershipKey
-from authz.domain.errors import InvalidArgumentError
+from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.ids import Subject, SubjectType, course_scope, parse_id
 from authz.domain.instants import MAX_INSTANT, MIN_INSTANT, Instant, parse_instant
 from authz.domain.mutations import Mutation, Operation
@@ -24,9 +25,12 @@ ENROLLMENTS = "enrollments.csv"
 DEFAULT_ROLES: dict[str, str] = {"teacher": "teacher", "student": "student", "aide": "teaching_assistant"}
 """OneRoster's roles to ours. A `primary` teacher becomes an owner; roles not here are listed."""
 
-_TO_BE_DELETED = "tobedeleted"
+_PRIMARY_TEACHER = ("teacher", "teacher")
+_IS_TO_BE_DELETED = {"": False, "active": False, "tobedeleted": True}
 _CLASS_COLUMNS = ("sourcedId",)
+_CLASS_OPTIONS = ("status",)
 _ENROLLMENT_COLUMNS = ("sourcedId", "classSourcedId", "userSourcedId", "role")
+_ENROLLMENT_OPTIONS = ("status", "primary", "beginDate", "endDate")
 
 
 class _Enrollment(msgspec.Struct, frozen=True):
@@ -53,7 +57,7 @@ def read_oneroster(path: Path, roles: Mapping[str, str] = DEFAULT_ROLES) -> Read
     folder = Folder(path)
     reading = Reading([], [], [])
     with folder.open(CLASSES) as stream:
-        for line, record in read_csv(stream, CLASSES, _CLASS_COLUMNS):
+        for line, record in read_csv(stream, CLASSES, _CLASS_COLUMNS, _CLASS_OPTIONS):
             try:
                 mutation = _course(record)
             except InvalidArgumentError as error:
@@ -61,7 +65,7 @@ def read_oneroster(path: Path, roles: Mapping[str, str] = DEFAULT_ROLES) -> Read
             else:
                 reading.mutations.append(Sourced(mutation, CLASSES, line))
     with folder.open(ENROLLMENTS) as stream:
-        rows = read_csv(stream, ENROLLMENTS, _ENROLLMENT_COLUMNS)
+        rows = read_csv(stream, ENROLLMENTS, _ENROLLMENT_COLUMNS, _ENROLLMENT_OPTIONS)
         for row in _choose(_enrollments(rows, roles, reading), reading):
             target = row.membership or row.key
             operation = Operation.DELETE if row.membership is None else Operation.TOUCH
@@ -71,7 +75,7 @@ def read_oneroster(path: Path, roles: Mapping[str, str] = DEFAULT_ROLES) -> Read
 
 def _course(record: Record) -> Mutation:
     course_id = parse_id(record["sourcedId"], field="sourcedId")
-    if record.get("status") == _TO_BE_DELETED:
+    if _is_to_be_deleted(record):
         return Mutation(Operation.DELETE, CourseKey(course_id))
     return Mutation(Operation.TOUCH, Course(id=course_id, state=CourseState.ACTIVE))
 
@@ -82,10 +86,13 @@ def _enrollments(
     for line, record in rows:
         role = roles.get(record["role"])
         if role is None:
-            text = f"role `{record['role']}` has no counterpart; name one with `--role {record['role']}=…`"
+            text = (
+                f"role `{record['role']}` has no counterpart; name one with `--role-map {record['role']}=…`"
+            )
             reading.faults.append(RowFault(ENROLLMENTS, line, text))
             continue
-        if role == "teacher" and record.get("primary", "").lower() == "true":
+        # Only their own teachers: a role that was mapped to ours must not end up above it.
+        if (record["role"], role) == _PRIMARY_TEACHER and record.get("primary", "").lower() == "true":
             role = "owner"
         try:
             yield _enrollment(record, role, line, reading)
@@ -97,7 +104,7 @@ def _enrollment(record: Record, role: str, line: int, reading: Reading) -> _Enro
     subject = Subject(SubjectType.USER, parse_id(record["userSourcedId"], field="userSourcedId"))
     scope = course_scope(parse_id(record["classSourcedId"], field="classSourcedId"))
     key = MembershipKey(subject, scope, role)
-    if record.get("status") == _TO_BE_DELETED:
+    if _is_to_be_deleted(record):
         return _Enrollment(key, None, line)
     starts_at, ends_at = _date(record, "beginDate"), _date(record, "endDate")
     if starts_at is not None and ends_at is not None and ends_at <= starts_at:
@@ -116,6 +123,18 @@ def _enrollment(record: Record, role: str, line: int, reading: Reading) -> _Enro
         source_ref=record["sourcedId"],
     )
     return _Enrollment(key, membership, line)
+
+
+def _is_to_be_deleted(record: Record) -> bool:
+    status = record.get("status", "")
+    gone = _IS_TO_BE_DELETED.get(status.lower())
+    if gone is None:
+        raise InvalidArgumentError(
+            ErrorReason.MALFORMED_FIELD,
+            f"status `{status}` is neither `active` nor `tobedeleted`; send one of these",
+            field="status",
+        )
+    return gone
 
 
 def _date(record: Record, column: str) -> Instant | None:

@@ -35,14 +35,19 @@ COLUMNS = (
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False, "": False}
 
 
-def read_resources(path: Path, *, type_name: str = "", ignored: Collection[str] = ()) -> Reading:
-    """Read `path`: JSON lines if it ends in `.jsonl`, else CSV.
+def read_resources(
+    path: Path, *, type_name: str = "", owner: str = "", ignored: Collection[str] = ()
+) -> Reading:
+    """Read `path`: JSON lines if it ends in `.jsonl`, else CSV. Rows without type or owner get these.
 
     A column that is neither known nor ignored is an error: a misspelt `available_until` must not
     pass for a resource without an end. Bad rows become faults.
     """
     if not path.is_file():
         raise unreadable(path, "is not a file")
+    if owner:
+        parse_subject(owner, field="owner")
+    given = {"type": type_name, "owner": owner}
     reading = Reading([], [], [])
     with path.open("rb") as stream:
         rows = _json_lines if path.suffix == ".jsonl" else _csv_rows
@@ -56,7 +61,7 @@ def read_resources(path: Path, *, type_name: str = "", ignored: Collection[str] 
                     f"Leave it out with `--ignore {unknown[0]}`",
                 )
             try:
-                resource = _resource(record, type_name)
+                resource = _resource(record, given)
             except InvalidArgumentError as error:
                 reading.faults.append(RowFault(path.name, line, error.message))
             else:
@@ -86,9 +91,9 @@ def _as_text(value: str | bool | None) -> str:
     return value if isinstance(value, str) else str(value).lower()
 
 
-def _resource(record: Record, type_name: str) -> Resource:
+def _resource(record: Record, given: Record) -> Resource:
     def text(column: str) -> str:
-        return record.get(column, "")
+        return record.get(column, "") or given.get(column, "")
 
     def flag(column: str) -> bool:
         value = text(column).lower()
@@ -102,11 +107,10 @@ def _resource(record: Record, type_name: str) -> Resource:
     visibility = (text("visibility") or "PRIVATE").upper()
     if visibility not in [v.value for v in Visibility]:
         raise _bad("visibility", f"`{text('visibility')}` is none of PRIVATE, SESSION, COURSE")
-    kind = text("type") or type_name
-    if not kind:
+    if not text("type"):
         raise _bad("type", "is empty; fill the column or name one with `--type`")
     return Resource(
-        type=kind,
+        type=text("type"),
         id=parse_id(text("id"), field="id"),
         scope=_scope(record),
         owner=parse_subject(text("owner"), field="owner") if text("owner") else None,
