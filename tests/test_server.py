@@ -12,10 +12,13 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from authz.client import CallError, Client
+from authz.client import CallError, Client, check_request
+from authz.client.errors import error_of
 from authz.domain.entities import Course, CourseState, Membership, Resource
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
+from authz.domain.tokens import ConsistencyToken, decode_consistency_token, encode_consistency_token
+from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
 from tests.serving import AUTHZ, serving
 
 
@@ -39,6 +42,23 @@ def test_health_reflection_and_a_clean_end_on_sigterm(sqlite_url: str) -> None:
         services = set(ProtoReflectionDescriptorDatabase(channel).get_services())
         assert {"authz.v1.AuthorizationService", "authz.v1.DirectoryService"} <= services
         process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+def test_sigterm_lets_a_call_in_flight_come_to_its_answer(sqlite_url: str) -> None:
+    with serving(sqlite_url) as (process, address), grpc.insecure_channel(address) as channel:
+        with Client(address) as client:
+            token = decode_consistency_token(client.write(campus_of(1)))
+        request = check_request("user:maya", "read", "material:m1")
+        # A state that is one write ahead keeps the call waiting until there is one, or its time is up.
+        ahead = ConsistencyToken(token.database_id, token.revision + 1)
+        request.consistency.at_least_as_fresh.token = encode_consistency_token(ahead)
+        waiting = AuthorizationServiceStub(channel).Check.future(request, timeout=3)
+        health = health_pb2_grpc.HealthStub(channel)
+        health.Check(health_pb2.HealthCheckRequest(), timeout=5)
+        process.send_signal(signal.SIGTERM)
+        failure = error_of(waiting.exception())
+        assert failure.reason == "NOT_FRESH_ENOUGH"
         assert process.wait(20) == 0
 
 
