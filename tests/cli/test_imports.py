@@ -1,0 +1,126 @@
+"""Imports from the command line: what they keep, and which policy a service of one's own decides by."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from authz.cli.connection import connect
+from authz.domain.entities import Course, CourseState, Membership, MembershipStatus
+from authz.domain.mutations import Mutation, Operation
+from authz.policy.load import policy_directory
+from tests.serving import AUTHZ
+
+
+def run(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    environ = os.environ | variables
+    return subprocess.run(
+        [AUTHZ, *arguments], capture_output=True, text=True, timeout=120, check=False, env=environ
+    )
+
+
+@pytest.fixture
+def roster(tmp_path: Path) -> Path:
+    """A roster with the courses `alg` and `old`, and a student in each."""
+    return write_roster(tmp_path / "roster", "active")
+
+
+def write_roster(folder: Path, status: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "classes.csv").write_text(f"sourcedId,status\nalg,active\nold,{status}\n")
+    (folder / "enrollments.csv").write_text(
+        "sourcedId,status,classSourcedId,userSourcedId,role\n"
+        f"e1,active,alg,maya,student\ne2,{status},old,omar,student\ne3,active,alg,pia,proctor\n"
+    )
+    return folder
+
+
+def test_an_import_keeps_what_a_roster_does_not_know(roster: Path, sqlite_url: str) -> None:
+    run("import", "oneroster", roster, "--database", sqlite_url)
+    archived = Course(id="alg", state=CourseState.ARCHIVED, ai_enabled=True)
+    with connect("", sqlite_url) as client:
+        maya = next(m.entity for m in client.read_memberships() if m.entity.subject.id == "maya")
+        suspended = msgspec.structs.replace(maya, status=MembershipStatus.SUSPENDED)
+        client.write([Mutation(Operation.TOUCH, entity) for entity in (archived, suspended)])
+    again = run("import", "oneroster", roster, "--database", sqlite_url)
+    assert again.stdout == "written 0, unchanged 4, at fault 1\n"
+    with connect("", sqlite_url) as client:
+        assert archived in [course.entity for course in client.read_courses()]
+        assert suspended in [membership.entity for membership in client.read_memberships()]
+
+
+def test_new_dates_reach_a_suspended_membership_and_leave_it_suspended(roster: Path, sqlite_url: str) -> None:
+    run("import", "oneroster", roster, "--database", sqlite_url)
+    with connect("", sqlite_url) as client:
+        held = [m.entity for m in client.read_memberships()]
+        client.write(
+            [
+                Mutation(Operation.TOUCH, msgspec.structs.replace(m, status=MembershipStatus.SUSPENDED))
+                for m in held
+            ]
+        )
+    (roster / "enrollments.csv").write_text(
+        "sourcedId,classSourcedId,userSourcedId,role,endDate\ne1,alg,maya,student,2030-01-01\n"
+    )
+    run("import", "oneroster", roster, "--database", sqlite_url)
+    with connect("", sqlite_url) as client:
+        found: list[Membership] = [m.entity for m in client.read_memberships()]
+    assert {m.status for m in found} == {MembershipStatus.SUSPENDED}
+    assert [m.ends_at is not None for m in found] == [True, False]
+
+
+def test_a_class_that_is_to_be_deleted_goes_with_its_enrollments(roster: Path, sqlite_url: str) -> None:
+    run("import", "oneroster", roster, "--database", sqlite_url)
+    write_roster(roster, "tobedeleted")
+    run("import", "oneroster", roster, "--database", sqlite_url)
+    assert run("courses", "--database", sqlite_url).stdout == "alg\tACTIVE\tfalse\n"
+    assert "omar" not in run("memberships", "--database", sqlite_url).stdout
+
+
+def test_a_role_without_counterpart_is_listed_until_it_is_mapped(roster: Path, sqlite_url: str) -> None:
+    listed = run("import", "oneroster", roster, "--database", sqlite_url)
+    assert "enrollments.csv:4: role `proctor` has no counterpart" in listed.stderr
+    assert "--role-map proctor=" in listed.stderr
+    mapped = run("import", "oneroster", roster, "--role-map", "proctor=auditor", "--database", sqlite_url)
+    assert (mapped.returncode, mapped.stdout) == (0, "written 1, unchanged 4, at fault 0\n")
+
+
+def test_a_broken_roster_leaves_nothing_behind(roster: Path, sqlite_url: str) -> None:
+    (roster / "enrollments.csv").write_text("sourcedId,classSourcedId,userSourcedId\n")
+    refused = run("import", "oneroster", roster, "--database", sqlite_url)
+    assert refused.returncode == 2
+    assert refused.stderr == "error: enrollments.csv:1: has no column `role`\n"
+    assert run("courses", "--database", sqlite_url).stdout == ""
+
+
+def test_a_service_of_ones_own_decides_by_the_policy_of_the_environment(
+    roster: Path, sqlite_url: str, tmp_path: Path
+) -> None:
+    run("import", "oneroster", roster, "--database", sqlite_url)
+    question = ("check", "user:maya", "read", "course:alg", "--database", sqlite_url)
+    assert run(*question).returncode == 0
+    folder = tmp_path / "policy"
+    shutil.copytree(policy_directory(), folder)
+    rules = folder / "default.csv"
+    kept = [
+        line for line in rules.read_text().splitlines() if not line.startswith("p, student, *, course, read,")
+    ]
+    rules.write_text("\n".join(kept) + "\n")
+    denied = run(*question, AUTHZ_POLICY_DIR=str(folder))
+    assert (denied.returncode, denied.stdout.splitlines()[0]) == (1, "denied  NO_RULE")
+    assert run(*question, AUTHZ_POLICY_DIR="/nowhere").returncode == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("check",), ("check", "user:maya", "read"), ("nonsense",), ("courses", "--nonsense"), ("import", "x")],
+)
+def test_a_usage_error_is_2_and_never_denied(arguments: tuple[str, ...]) -> None:
+    failed = run(*arguments)
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert failed.stderr

@@ -1,0 +1,148 @@
+"""The Python client against a real service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import grpc
+import pytest
+
+from authz.cli.connection import embedded
+from authz.client import Answer, CallError, Client, ItemFault, check_request
+from authz.domain.entities import (
+    Course,
+    CourseState,
+    Entity,
+    Membership,
+    MembershipStatus,
+    Resource,
+    Session,
+    Share,
+    ShareLevel,
+    Versioned,
+)
+from authz.domain.errors import InvalidArgumentError
+from authz.domain.ids import ResourceRef, course_scope, parse_subject
+from authz.domain.mutations import Mutation, Operation
+from authz.settings import load_settings
+
+ALGEBRA = course_scope("alg")
+MAYA = parse_subject("user:maya")
+NOTEBOOK = Resource(type="notebook", id="nb-7", scope=ALGEBRA, owner=MAYA, created_at=1_700_000_000_000_001)
+CAMPUS = (
+    Course(id="alg", state=CourseState.ACTIVE, ai_enabled=True, edit_window_us=1_500_000),
+    Session(id="s1", course_id="alg", starts_at=1, ends_at=2, open_to_course=True),
+    Membership(subject=MAYA, scope=ALGEBRA, role="student", ends_at=4_000_000_000_000_000, source="x"),
+    Membership(
+        subject=parse_subject("user:omar"), scope=ALGEBRA, role="student", status=MembershipStatus.SUSPENDED
+    ),
+    NOTEBOOK,
+    Share(resource=NOTEBOOK.key, subject=parse_subject("service:tutor"), level=ShareLevel.EDITOR),
+)
+
+
+@pytest.fixture
+def client(sqlite_url: str) -> Iterator[Client]:
+    """A client of a service that holds a campus."""
+    settings = load_settings(
+        {"address": "127.0.0.1:0", "database_url": sqlite_url, "log_level": "error"}, environ={}
+    )
+    with embedded(settings) as address, Client(address) as client:
+        client.write([Mutation(Operation.CREATE, entity) for entity in CAMPUS])
+        yield client
+
+
+def test_what_was_written_is_read_as_it_was(client: Client) -> None:
+    found: tuple[Versioned[Entity], ...] = (
+        *client.read_courses(),
+        *client.read_sessions(),
+        *client.read_memberships(),
+        *client.read_resources(),
+        *client.read_shares(),
+    )
+    assert [versioned.entity for versioned in found] == list(CAMPUS)
+    assert {versioned.version for versioned in found} == {1}
+
+
+def test_an_allowed_answer_is_true_and_names_its_rule(client: Client) -> None:
+    answer = client.check("user:maya", "read", "notebook:nb-7", course_id="alg")
+    assert answer
+    assert (answer.allowed, answer.reason) == (True, "ROLE_GRANT")
+    assert answer.rule.startswith("p, student, *, notebook, read, own, allow (default.csv:")
+    assert answer.valid_until == "2096-10-02T07:06:40Z"
+
+
+def test_a_denied_answer_is_false(client: Client) -> None:
+    stranger = client.check("user:teacher", "read", "notebook:nb-7")
+    assert not stranger
+    assert (stranger.reason, stranger.rule) == ("NOT_A_MEMBER", "")
+    suspended = client.check("user:omar", "read", "notebook:nb-7")
+    assert not suspended
+    assert suspended.membership_state == "SUSPENDED"
+    mismatch = client.check("user:maya", "read", "notebook:nb-7", course_id="poetry")
+    assert not mismatch
+    assert mismatch.reason == "SCOPE_MISMATCH"
+
+
+def test_a_batch_answers_in_order_and_a_bad_question_is_false(client: Client) -> None:
+    results = client.batch_check(
+        [
+            check_request("user:maya", "read", "notebook:nb-7"),
+            check_request("user:maya", "raed", "notebook:nb-7"),
+            check_request("user:omar", "read", "notebook:nb-7"),
+        ]
+    )
+    assert [bool(result) for result in results] == [True, False, False]
+    assert [result.allowed for result in results] == [True, False, False]
+    assert isinstance(results[1], ItemFault)
+    assert results[1].reason == "UNKNOWN_ACTION"
+    assert "did you mean `read`?" in results[1].message
+    assert isinstance(results[2], Answer)
+
+
+def test_actions_are_listed_with_their_answers(client: Client) -> None:
+    actions = client.list_actions("user:maya", "notebook:nb-7")
+    assert (actions["read"], actions["ai_process"]) == (True, False)
+    assert client.list_actions("user:maya", "notebook", course_id="alg")["create"]
+
+
+def test_errors_carry_status_reason_and_message(client: Client) -> None:
+    with pytest.raises(CallError, match="did you mean `read`") as unknown:
+        client.check("user:maya", "raed", "notebook:nb-7")
+    assert (unknown.value.code, unknown.value.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "UNKNOWN_ACTION")
+    with pytest.raises(CallError) as exists:
+        client.write([Mutation(Operation.CREATE, CAMPUS[0])])
+    assert (exists.value.code, exists.value.reason) == (grpc.StatusCode.ALREADY_EXISTS, "ENTITY_EXISTS")
+
+
+@pytest.mark.parametrize("subject", ["maya", "user:", "role:teacher", "user:a b", ""])
+def test_a_malformed_subject_never_leaves_the_client(client: Client, subject: str) -> None:
+    with pytest.raises(InvalidArgumentError):
+        client.check(subject, "read", "notebook:nb-7")
+
+
+def test_reads_turn_their_pages_and_filter(client: Client) -> None:
+    people = [
+        Membership(subject=parse_subject(f"user:u{n:04}"), scope=ALGEBRA, role="auditor") for n in range(2300)
+    ]
+    sent: list[int] = []
+    outcome = client.import_mutations(
+        (Mutation(Operation.TOUCH, person) for person in people), progress=sent.append
+    )
+    assert (outcome.written, outcome.unchanged, outcome.failed) == (2300, 0, 0)
+    assert sent == [1000, 2000, 2300]
+    assert [m.entity for m in client.read_memberships(role="auditor")] == people
+    suspended = client.read_memberships(statuses=[MembershipStatus.SUSPENDED])
+    assert [str(m.entity.subject) for m in suspended] == ["user:omar"]
+
+
+def test_an_import_reports_faults_by_their_place_and_takes_the_rest(client: Client) -> None:
+    outcome = client.import_mutations(
+        [
+            Mutation(Operation.TOUCH, Resource(type="notebook", id="a", scope=course_scope("nowhere"))),
+            Mutation(Operation.TOUCH, Resource(type="notebook", id="b", scope=ALGEBRA)),
+            Mutation(Operation.DELETE, ResourceRef("notebook", "never-there")),
+        ]
+    )
+    assert (outcome.written, outcome.unchanged, outcome.failed) == (1, 1, 1)
+    assert [(fault.position, fault.reason) for fault in outcome.faults] == [(0, "REFERENCE_NOT_FOUND")]

@@ -1,0 +1,112 @@
+"""What the client makes of a service that fails: an error, never an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import pytest
+
+from authz.client import CallError, Client, check_request
+from authz.domain.entities import Course
+from authz.domain.mutations import Mutation, Operation
+from authz.v1 import authorization_pb2 as pb
+from authz.v1 import directory_pb2
+
+QUESTION = ("user:maya", "read", "notebook:nb-7")
+ALLOWED = pb.CheckResponse(allowed=True, reason=pb.REASON_ROLE_GRANT)
+
+
+class Failing:
+    """Is unavailable `times` times, then answers; its batches have one answer."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.calls = 0
+
+    def check(self, request: Any, context: Any) -> pb.CheckResponse:
+        """Allow, once it is there."""
+        self._fail(context)
+        return ALLOWED
+
+    def batch_check(self, request: Any, context: Any) -> pb.BatchCheckResponse:
+        """One answer, however many questions."""
+        return pb.BatchCheckResponse(results=[pb.BatchCheckResult(response=ALLOWED)])
+
+    def write(self, request: Any, context: Any) -> directory_pb2.WriteResponse:
+        """Accept, once it is there."""
+        self._fail(context)
+        return directory_pb2.WriteResponse()
+
+    def _fail(self, context: Any) -> None:
+        self.calls += 1
+        if self.calls <= self.times:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "away")
+
+
+def add(server: grpc.Server, service: str, method: str, answer: Callable[..., Any], request: Any) -> None:
+    handler: Any = grpc.unary_unary_rpc_method_handler(
+        answer, request_deserializer=request.FromString, response_serializer=lambda m: m.SerializeToString()
+    )
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {method: handler})])
+
+
+Serve = Callable[[int], tuple[Failing, Client]]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Makes a failing service on a free port, and a client of it."""
+    server = grpc.server(ThreadPoolExecutor(2))
+    clients: list[Client] = []
+
+    def start(times: int) -> tuple[Failing, Client]:
+        servicer = Failing(times)
+        authorization, directory = "authz.v1.AuthorizationService", "authz.v1.DirectoryService"
+        add(server, authorization, "Check", servicer.check, pb.CheckRequest)
+        add(server, authorization, "BatchCheck", servicer.batch_check, pb.BatchCheckRequest)
+        add(server, directory, "Write", servicer.write, directory_pb2.WriteRequest)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        clients.append(Client(f"127.0.0.1:{port}"))
+        return servicer, clients[0]
+
+    yield start
+    for client in clients:
+        client.__exit__(None, None, None)
+    server.stop(0).wait()
+
+
+def test_a_check_is_asked_again_while_the_service_is_away(serve: Serve) -> None:
+    servicer, client = serve(2)
+    assert client.check(*QUESTION).allowed
+    assert servicer.calls == 3
+
+
+def test_a_check_gives_up_with_an_error(serve: Serve) -> None:
+    _, client = serve(100)
+    with pytest.raises(CallError, match="away") as failure:
+        client.check(*QUESTION)
+    assert failure.value.code is grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_write_is_not_sent_twice(serve: Serve) -> None:
+    servicer, client = serve(1)
+    with pytest.raises(CallError):
+        client.write([Mutation(Operation.TOUCH, Course(id="alg"))])
+    assert servicer.calls == 1
+
+
+def test_a_batch_with_too_few_answers_is_an_error(serve: Serve) -> None:
+    _, client = serve(0)
+    with pytest.raises(CallError, match="not as many as the questions"):
+        client.batch_check([check_request(*QUESTION)] * 2)
+
+
+def test_nobody_there_is_an_error_also_from_another_thread() -> None:
+    with Client("127.0.0.1:1") as client, ThreadPoolExecutor(1) as pool:
+        with pytest.raises(CallError) as failure:
+            pool.submit(client.check, *QUESTION).result()
+        assert (failure.value.code, failure.value.reason) == (grpc.StatusCode.UNAVAILABLE, "")
