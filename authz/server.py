@@ -158,6 +158,10 @@ class Server:
                 answers = True
             except UnavailableError:
                 answers = False
+            except Exception:
+                # A probe that ended here would leave health as it was, true or not.
+                log.exception("probe failed")
+                answers = False
             if answers is not serving:
                 serving = answers
                 log.warning("health changed", serving=serving)

@@ -59,8 +59,8 @@ def fact_names(mask: int) -> tuple[str, ...]:
 class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
     """What facts are computed from: one subject, one resource, and what surrounds them.
 
-    `course` and `session` are the resource's own. `roles_in_session` and `roles_in_course` say
-    whether the subject has a role there now.
+    `course` and `session` are the resource's own. `has_role_in_session` and `has_role_in_course`
+    say whether the subject has a role there now.
     """
 
     subject: Subject
@@ -76,6 +76,8 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
 def facts_at(now: Instant, c: Circumstances) -> Fact:
     """All facts that hold at `now`."""
     facts = _facts_of_resource(now, c.resource, c.course)
+    if c.resource.visibility is Visibility.SESSION and c.session is not None:
+        facts |= Fact.SESSION_VISIBLE
     if c.resource.owner is not None and c.resource.owner == c.subject:
         facts |= Fact.OWN
     if c.share is not None:
@@ -102,8 +104,6 @@ def _facts_of_resource(now: Instant, resource: Resource, course: Course | None) 
         facts |= Fact.PUBLISHED
     if resource.visibility is Visibility.COURSE:
         facts |= Fact.COURSE_VISIBLE
-    elif resource.visibility is Visibility.SESSION:
-        facts |= Fact.SESSION_VISIBLE
     if resource.locked:
         facts |= Fact.LOCKED
     if resource.created_at is not None and resource.created_at <= now < _edit_until(resource, course):

@@ -39,7 +39,8 @@ def to_datetime(instant: Instant) -> dt.datetime:
 def parse_instant(text: str, *, field: str) -> Instant:
     """Read RFC 3339, or a date, which means its midnight in UTC.
 
-    Raises `InvalidArgumentError` (MALFORMED_FIELD) that names `field`.
+    Raises `InvalidArgumentError` (MALFORMED_FIELD) that names `field`, also for what a zone moves out
+    of the years 1 to 9999.
     """
     try:
         value = dt.datetime.fromisoformat(text)
@@ -51,7 +52,14 @@ def parse_instant(text: str, *, field: str) -> Instant:
         ) from None
     if value.tzinfo is None:
         value = value.replace(tzinfo=dt.UTC)
-    return from_datetime(value)
+    instant = from_datetime(value)
+    if not MIN_INSTANT <= instant <= MAX_INSTANT:
+        raise InvalidArgumentError(
+            ErrorReason.MALFORMED_FIELD,
+            f"{field} `{text}` is out of range; it must be in the years 1 to 9999 in UTC",
+            field=field,
+        )
+    return instant
 
 
 def format_instant(instant: Instant) -> str:

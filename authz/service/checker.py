@@ -87,6 +87,10 @@ class Checker:
         memberships = snapshot.memberships(question.subject, located.scopes)
         standing = standing_of(memberships, located.course, self.policy.vocabulary.roles, now)
         if not _stands_in(located, standing):
+            if located.resource.type not in _STRUCTURAL_TYPES:
+                # What no role of the platform could reach, no membership of it explains.
+                own = tuple(m for m in memberships if m.scope.kind is not ScopeKind.PLATFORM)
+                standing = standing_of(own, located.course, self.policy.vocabulary.roles, now)
             return Decision(
                 allowed=False,
                 reason=Reason.MEMBERSHIP_NOT_EFFECTIVE if standing.ineffective else Reason.NOT_A_MEMBER,
@@ -146,8 +150,9 @@ class Checker:
             resource = Resource(type=ref.type, id=ref.id, scope=session_scope(ref.id))
         else:
             resource = snapshot.resource(ref)
-            if resource is None and ref.type in self._inline_types:
-                resource = question.inline
+            if resource is None and question.inline is not None and ref.type in self._inline_types:
+                # Whatever the description calls itself, it is only ever of what was asked about.
+                resource = msgspec.structs.replace(question.inline, type=ref.type, id=ref.id)
         if resource is None:
             return Reason.RESOURCE_UNKNOWN
         return _surround(snapshot, resource, question)

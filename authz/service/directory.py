@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
@@ -36,6 +36,8 @@ from authz.v1 import directory_pb2 as pb
 
 FilterT = TypeVar("FilterT")
 EntityT = TypeVar("EntityT", bound=Entity)
+MessageT = TypeVar("MessageT", pb.Mutation, pb.Precondition)
+ParsedT = TypeVar("ParsedT")
 
 MAX_REPORTED_FAULTS = 1000
 _MAX_REASON_LENGTH = 1024
@@ -60,7 +62,8 @@ class DirectoryServicer(directory_pb2_grpc.DirectoryServiceServicer):
     ) -> pb.ImportResponse:
         """A transaction a message, so that memory stays bounded by the size of one."""
         response = pb.ImportResponse()
-        position, reason, revision = 0, "", self._directory.head().revision
+        position, reason = 0, ""
+        revision = (await self._reading.run(self._directory.head)).revision
         actor, request_id = actor_of(context), request_id_var.get()
         async for request in request_iterator:
             reason = reason or _parse_reason(request.reason)
@@ -150,8 +153,8 @@ def _parse_write(request: pb.WriteRequest, context: Context) -> WriteRequest:
         raise _too_many("preconditions", len(request.preconditions), MAX_PRECONDITIONS_PER_WRITE)
     key = request.idempotency_key
     return WriteRequest(
-        mutations=tuple(_parse_at(place, m) for place, m in enumerate(request.mutations)),
-        preconditions=tuple(parse_precondition(p) for p in request.preconditions),
+        mutations=tuple(_parse_each("mutations", request.mutations, parse_mutation)),
+        preconditions=tuple(_parse_each("preconditions", request.preconditions, parse_precondition)),
         idempotency_key=parse_id(key, field="idempotency_key") if key else "",
         reason=_parse_reason(request.reason),
         actor=actor_of(context),
@@ -159,15 +162,18 @@ def _parse_write(request: pb.WriteRequest, context: Context) -> WriteRequest:
     )
 
 
-def _parse_at(place: int, message: pb.Mutation) -> Mutation:
-    try:
-        return parse_mutation(message)
-    except InvalidArgumentError as error:
-        raise InvalidArgumentError(
-            error.reason,
-            f"mutations[{place}]: {error.message}",
-            **(error.metadata | {"position": str(place)}),
-        ) from None
+def _parse_each(
+    field: str, messages: Iterable[MessageT], parse: Callable[[MessageT], ParsedT]
+) -> Iterator[ParsedT]:
+    for place, message in enumerate(messages):
+        try:
+            yield parse(message)
+        except InvalidArgumentError as error:
+            raise InvalidArgumentError(
+                error.reason,
+                f"{field}[{place}]: {error.message}",
+                **(error.metadata | {"position": str(place)}),
+            ) from None
 
 
 def _runs(messages: Any, start: int, response: pb.ImportResponse) -> list[tuple[list[Mutation], int]]:

@@ -67,13 +67,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> Any:
         started = time.perf_counter()
         request_id = secrets.token_hex(8)
-        code = grpc.StatusCode.OK
+        code = grpc.StatusCode.CANCELLED  # what a call is that ends without an answer or an error
         self._in_flight += 1
         try:
             request_id = _stated_request_id(request, context) or request_id
             request_id_var.set(request_id)
             self._shed_excess()
-            return await servicing(request, context)
+            response = await servicing(request, context)
+            code = grpc.StatusCode.OK
+            return response
         except AuthzError as error:
             status = status_of(error)
             code = _code(status)

@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from authz.server import Server
@@ -51,12 +52,28 @@ async def serve(url: str, **settings: str) -> AsyncIterator[Service]:
         yield running[0]
 
 
+def info_of(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
+    """The `ErrorInfo` of a failed call; an empty one when it has none."""
+    info = error_details_pb2.ErrorInfo()
+    _unpack(error, info)
+    return info
+
+
+def retry_of(error: grpc.aio.AioRpcError) -> error_details_pb2.RetryInfo:
+    """The `RetryInfo` of a failed call; an empty one when it has none."""
+    retry = error_details_pb2.RetryInfo()
+    _unpack(error, retry)
+    return retry
+
+
 def reason_of(error: grpc.aio.AioRpcError) -> str:
     """The reason in the `ErrorInfo` of a failed call."""
+    return str(info_of(error).reason)
+
+
+def _unpack(error: grpc.aio.AioRpcError, detail: Message) -> None:
     for name, value in error.trailing_metadata() or ():
         if name == "grpc-status-details-bin":
-            for detail in status_pb2.Status.FromString(value).details:
-                info = error_details_pb2.ErrorInfo()
-                if detail.Unpack(info):
-                    return str(info.reason)
-    return ""
+            for packed in status_pb2.Status.FromString(value).details:
+                if packed.Is(detail.DESCRIPTOR):
+                    packed.Unpack(detail)

@@ -16,6 +16,7 @@ from authz.service.convert.values import (
     parse_scope,
     parse_subject,
     parse_time,
+    quoted,
     set_time,
 )
 from authz.v1 import authorization_pb2 as pb
@@ -33,8 +34,8 @@ def parse_check(m: pb.CheckRequest) -> Question:
     if not is_name(m.action):
         raise InvalidArgumentError(
             ErrorReason.UNKNOWN_ACTION,
-            f"`{ascii(m.action[:64])[1:-1]}` is not the name of an action",
-            action=ascii(m.action[:64])[1:-1],
+            f"`{quoted(m.action)}` is not the name of an action",
+            action=quoted(m.action),
         )
     return _question(m, m.action)
 

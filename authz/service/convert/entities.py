@@ -37,6 +37,7 @@ from authz.service.convert.values import (
     parse_scope,
     parse_subject,
     parse_time,
+    quoted,
     scope_message,
     set_time,
     subject_message,
@@ -58,7 +59,7 @@ def parse_type(text: str, *, field: str) -> str:
     if not text:
         raise missing(field)
     if not is_name(text):
-        raise malformed(field, f"`{ascii(text)[1:-1]}` is not the name of a type")
+        raise malformed(field, f"`{quoted(text)}` is not the name of a type")
     return text
 
 

@@ -15,6 +15,7 @@ from authz.domain.ports import (
     SessionFilter,
     ShareFilter,
 )
+from authz.domain.validation import MAX_SOURCE_LENGTH, validate_text
 from authz.service.convert.entities import COURSE_STATES, SESSION_STATES, STATUSES, parse_type
 from authz.service.convert.values import malformed, parse_enum, parse_optional_id, parse_scope, parse_subject
 from authz.v1 import directory_pb2 as pb
@@ -65,10 +66,15 @@ def membership_filter(m: pb.ReadMembershipsRequest) -> MembershipFilter:
     return MembershipFilter(
         subject=parse_subject(m, "subject", field="subject") if m.HasField("subject") else None,
         scope=parse_scope(m, "scope", field="scope") if m.HasField("scope") else None,
-        role=m.role or None,
+        role=parse_optional_id(m.role, field="role"),
         statuses=tuple(statuses),
-        source=m.source or None,
+        source=_source(m.source),
     )
+
+
+def _source(text: str) -> str | None:
+    validate_text(text, field="source", max_length=MAX_SOURCE_LENGTH)
+    return text or None
 
 
 def resource_filter(m: pb.ReadResourcesRequest) -> ResourceFilter:

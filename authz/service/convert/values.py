@@ -26,6 +26,7 @@ from authz.v1 import common_pb2 as pb
 EnumT = TypeVar("EnumT", bound=StrEnum)
 
 _NS_PER_US = 1000
+_MAX_QUOTED_LENGTH = 64
 _MAX_NANOS = 999_999_999
 
 
@@ -37,6 +38,11 @@ def missing(field: str) -> InvalidArgumentError:
 def malformed(field: str, message: str) -> InvalidArgumentError:
     """The error for a field with a value that it cannot have."""
     return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, f"{field} {message}", field=field)
+
+
+def quoted(text: str) -> str:
+    """The start of an input as ASCII, fit to be shown in a message or in metadata whatever was sent."""
+    return ascii(text[:_MAX_QUOTED_LENGTH])[1:-1]
 
 
 def parse_enum(

@@ -1,0 +1,171 @@
+"""Each fact: when it holds, when it does not, and when time alone changes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from authz.domain.entities import (
+    DEFAULT_EDIT_WINDOW_US,
+    Course,
+    CourseState,
+    Resource,
+    Session,
+    SessionState,
+    Share,
+    ShareLevel,
+    Visibility,
+)
+from authz.domain.facts import FACT_NAMES, Circumstances, Fact, fact_edge, fact_names, facts_at
+from authz.domain.ids import Subject, SubjectType, course_scope
+
+MAYA = Subject(SubjectType.USER, "maya")
+NOBODY = Resource(type="notebook", id="n", scope=course_scope("c"))
+COURSE = Course(id="c", state=CourseState.ACTIVE)
+SESSION = Session(id="s", course_id="c")
+ALL_TIMED = Fact.PUBLISHED | Fact.WITHIN_EDIT_WINDOW
+
+
+def holding(now: int = 0, **changes: Any) -> set[str]:
+    """The names of the facts; arguments of a resource go into it, others are circumstances."""
+    of_resource = {name: changes.pop(name) for name in list(changes) if name in Resource.__struct_fields__}
+    values: dict[str, Any] = {
+        "subject": MAYA,
+        "resource": Resource(type="notebook", id="n", scope=course_scope("c"), **of_resource),
+        "course": COURSE,
+        "session": None,
+        "share": None,
+        "has_role_in_session": False,
+        "has_role_in_course": False,
+        "purpose": "",
+    }
+    return set(fact_names(facts_at(now, Circumstances(**(values | changes)))))
+
+
+def shared(level: ShareLevel) -> Share:
+    return Share(resource=NOBODY.key, subject=MAYA, level=level)
+
+
+AI_COURSE = Course(id="c", state=CourseState.ACTIVE, ai_enabled=True)
+OPEN = Session(id="s", course_id="c", open_to_course=True)
+
+
+@pytest.mark.parametrize(
+    ("circumstances", "facts"),
+    [
+        ({}, set()),
+        ({"owner": MAYA}, {"own"}),
+        ({"owner": Subject(SubjectType.SERVICE, "maya")}, set()),
+        ({"owner": Subject(SubjectType.USER, "Maya")}, set()),
+        ({"share": shared(ShareLevel.VIEWER)}, {"shared_view"}),
+        ({"share": shared(ShareLevel.EDITOR)}, {"shared_view", "shared_edit"}),
+        ({"published": True}, {"published"}),
+        ({"available_from": 0, "available_until": 9}, set()),
+        ({"visibility": Visibility.COURSE}, {"course_visible"}),
+        ({"visibility": Visibility.COURSE, "session": SESSION}, {"course_visible"}),
+        ({"visibility": Visibility.SESSION, "session": SESSION}, {"session_visible"}),
+        ({"visibility": Visibility.SESSION}, set()),
+        ({"session": SESSION, "has_role_in_session": True}, {"attending"}),
+        ({"session": SESSION, "has_role_in_course": True}, set()),
+        ({"session": OPEN, "has_role_in_course": True}, {"attending"}),
+        ({"session": OPEN}, set()),
+        ({"has_role_in_course": True}, set()),
+        ({"locked": True}, {"locked"}),
+        ({"ai_allowed": True}, set()),
+        ({"course": AI_COURSE}, set()),
+        ({"course": AI_COURSE, "ai_allowed": True}, {"ai_enabled"}),
+        ({"course": None, "ai_allowed": True}, set()),
+        ({"purpose": "ai_response"}, {"for_ai_response"}),
+        ({"purpose": "AI_RESPONSE"}, set()),
+        ({"purpose": "training"}, set()),
+        ({"course": Course(id="c", state=CourseState.ARCHIVED)}, {"course_archived"}),
+        ({"course": Course(id="c", state=CourseState.CONCLUDED)}, set()),
+        ({"session": Session(id="s", state=SessionState.LIVE)}, {"session_live"}),
+        ({"session": Session(id="s", state=SessionState.ENDED)}, {"session_ended"}),
+        ({"session": Session(id="s", state=SessionState.CANCELLED)}, {"session_ended"}),
+        ({"session": Session(id="s", state=SessionState.SCHEDULED, ends_at=-1)}, set()),
+    ],
+    ids=str,
+)
+def test_a_fact_holds_exactly_in_its_circumstances(circumstances: dict[str, Any], facts: set[str]) -> None:
+    assert holding(**circumstances) == facts
+
+
+@pytest.mark.parametrize(("now", "open_"), [(9, False), (10, True), (19, True), (20, False)])
+def test_published_is_inside_the_window_only(now: int, open_: bool) -> None:
+    facts = holding(now, published=True, available_from=10, available_until=20)
+    assert ("published" in facts) is open_
+
+
+@pytest.mark.parametrize(("now", "within"), [(9, False), (10, True), (14, True), (15, False)])
+def test_the_edit_window_opens_at_creation_and_is_shut_when_it_has_passed(now: int, within: bool) -> None:
+    course = Course(id="c", state=CourseState.ACTIVE, edit_window_us=5)
+    assert ("within_edit_window" in holding(now, created_at=10, course=course)) is within
+
+
+def test_without_a_course_the_edit_window_is_the_default_one() -> None:
+    assert "within_edit_window" in holding(DEFAULT_EDIT_WINDOW_US - 1, created_at=0, course=None)
+    assert "within_edit_window" not in holding(DEFAULT_EDIT_WINDOW_US, created_at=0, course=None)
+
+
+def test_what_has_no_time_of_creation_is_never_within_it() -> None:
+    assert "within_edit_window" not in holding(0)
+
+
+def test_a_window_of_no_length_is_never_open() -> None:
+    course = Course(id="c", state=CourseState.ACTIVE, edit_window_us=0)
+    assert "within_edit_window" not in holding(10, created_at=10, course=course)
+
+
+def test_facts_are_named_in_their_order_and_each_is_one_bit() -> None:
+    assert list(fact_names(sum(Fact))) == list(FACT_NAMES)
+    assert all(fact.bit_count() == 1 for fact in Fact)
+    assert fact_names(0) == ()
+
+
+def test_an_edge_counts_for_the_facts_that_are_asked_about_only() -> None:
+    resource = Resource(
+        type="message",
+        id="m",
+        scope=course_scope("c"),
+        published=True,
+        available_from=30,
+        created_at=10,
+    )
+    course = Course(id="c", state=CourseState.ACTIVE, edit_window_us=10)
+    assert fact_edge(0, resource, course, int(ALL_TIMED)) == 10
+    assert fact_edge(0, resource, course, int(Fact.PUBLISHED)) == 30
+    assert fact_edge(10, resource, course, int(Fact.WITHIN_EDIT_WINDOW)) == 20
+    assert fact_edge(20, resource, course, int(Fact.WITHIN_EDIT_WINDOW)) is None
+    assert fact_edge(0, resource, course, int(Fact.OWN)) is None
+
+
+def test_what_is_not_published_has_no_edge_at_its_window() -> None:
+    resource = Resource(type="material", id="m", scope=course_scope("c"), available_from=30)
+    assert fact_edge(0, resource, COURSE, int(Fact.PUBLISHED)) is None
+
+
+@st.composite
+def timed_resources(draw: st.DrawFn) -> Resource:
+    times = st.none() | st.integers(0, 20)
+    return Resource(
+        type="message",
+        id="m",
+        scope=course_scope("c"),
+        published=draw(st.booleans()),
+        available_from=draw(times),
+        available_until=draw(times),
+        created_at=draw(times),
+    )
+
+
+@given(timed_resources(), st.integers(0, 8), st.integers(-2, 22))
+def test_no_fact_changes_before_the_edge(resource: Resource, window_us: int, now: int) -> None:
+    course = Course(id="c", state=CourseState.ACTIVE, edit_window_us=window_us)
+    edge = fact_edge(now, resource, course, int(ALL_TIMED))
+    first = holding(now, course=course, resource=resource)
+    for later in range(now, 32 if edge is None else edge):
+        assert holding(later, course=course, resource=resource) == first

@@ -1,0 +1,80 @@
+"""What is not declared does not exist, and the error says what was meant."""
+
+from __future__ import annotations
+
+import pytest
+
+from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.ids import ScopeKind, is_name
+from authz.domain.vocabulary import RoleDeclaration, TypeDeclaration, Vocabulary, suggest
+
+WORDS = Vocabulary(
+    {
+        "teacher": RoleDeclaration("teacher", ScopeKind.COURSE, 40, True, ""),
+        "host": RoleDeclaration("host", ScopeKind.SESSION, 30, False, ""),
+    },
+    {
+        "notebook": TypeDeclaration("notebook", ("create", "read", "update")),
+        "course": TypeDeclaration("course", ("create", "read", "archive")),
+    },
+)
+
+
+def test_what_is_declared_is_found() -> None:
+    assert WORDS.require_role("teacher", ScopeKind.COURSE).rank == 40
+    assert WORDS.require_type("notebook").actions == ("create", "read", "update")
+    WORDS.require_action("notebook", "read")
+
+
+@pytest.mark.parametrize(
+    ("type_name", "action", "reason", "says"),
+    [
+        ("notebok", "read", ErrorReason.UNKNOWN_TYPE, "did you mean `notebook`?"),
+        ("Notebook", "read", ErrorReason.UNKNOWN_TYPE, "unknown resource type `Notebook`"),
+        ("zzz", "read", ErrorReason.UNKNOWN_TYPE, "known are `course`, `notebook`"),
+        ("", "read", ErrorReason.UNKNOWN_TYPE, "unknown resource type ``"),
+        ("*", "read", ErrorReason.UNKNOWN_TYPE, "unknown resource type `*`"),
+        ("notebook", "raed", ErrorReason.UNKNOWN_ACTION, "did you mean `read`?"),
+        ("notebook", "*", ErrorReason.UNKNOWN_ACTION, "unknown action `*` on notebook"),
+        ("notebook", "", ErrorReason.UNKNOWN_ACTION, "unknown action `` on notebook"),
+        ("notebook", "archive", ErrorReason.UNKNOWN_ACTION, "known are `create`, `read`, `update`"),
+    ],
+)
+def test_an_undeclared_type_or_action_is_an_error_and_no_denial(
+    type_name: str, action: str, reason: ErrorReason, says: str
+) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        WORDS.require_action(type_name, action)
+    assert caught.value.reason is reason
+    assert says in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("role", "kind", "says"),
+    [
+        ("techer", ScopeKind.COURSE, "did you mean `teacher`?"),
+        ("teacher", ScopeKind.SESSION, "belongs to a course, not to a session"),
+        ("host", ScopeKind.PLATFORM, "belongs to a session, not to a platform"),
+        ("*", ScopeKind.COURSE, "unknown role `*`"),
+    ],
+)
+def test_a_role_is_declared_for_the_kind_of_scope_or_refused(role: str, kind: ScopeKind, says: str) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        WORDS.require_role(role, kind)
+    assert caught.value.reason is ErrorReason.UNKNOWN_ROLE
+    assert says in caught.value.message
+
+
+def test_a_suggestion_is_one_word_or_all_there_are() -> None:
+    assert suggest("raed", ["read", "create"]) == "did you mean `read`?"
+    assert suggest("xyz", ["read", "create"]) == "known are `create`, `read`"
+
+
+@pytest.mark.parametrize("name", ["a", "teaching_assistant", "quiz2", "a" * 64])
+def test_a_name_is_lower_case(name: str) -> None:
+    assert is_name(name)
+
+
+@pytest.mark.parametrize("name", ["", "A", "2quiz", "_a", "a-b", "a b", "a\n", "*", "é", "a" * 65])
+def test_anything_else_is_no_name(name: str) -> None:
+    assert not is_name(name)
