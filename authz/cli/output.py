@@ -24,7 +24,9 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         for row in rows:
             print("\t".join(row))
         return
-    table = Table(*columns, header_style="bold")
+    table = Table(header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*row)
     out.print(table)
