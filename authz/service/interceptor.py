@@ -74,8 +74,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             request_id_var.set(request_id)
             self._shed_excess()
             response = await servicing(request, context)
-            code = grpc.StatusCode.OK
-            return response
         except AuthzError as error:
             status = status_of(error)
             code = _code(status)
@@ -85,6 +83,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             code = grpc.StatusCode.INTERNAL
             log.exception("call failed", method=method, request_id=request_id)
             await _abort(context, internal_status(request_id))
+        else:
+            code = grpc.StatusCode.OK
+            return response
         finally:
             self._in_flight -= 1
             elapsed_ms = round((time.perf_counter() - started) * 1000, 3)
