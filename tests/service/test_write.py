@@ -6,6 +6,7 @@ import asyncio
 
 import grpc
 import pytest
+from google.protobuf import duration_pb2
 
 from authz.domain.tokens import decode_consistency_token
 from authz.v1 import authorization_pb2 as apb
@@ -123,7 +124,9 @@ async def test_of_writers_that_saw_the_same_version_one_wins(service: Service) -
     )
     requests = [
         dpb.WriteRequest(
-            mutations=[touch(course=pb.Course(id="algebra", edit_window={"seconds": number}))],
+            mutations=[
+                touch(course=pb.Course(id="algebra", edit_window=duration_pb2.Duration(seconds=number)))
+            ],
             preconditions=[guard],
         )
         for number in range(1, 9)
