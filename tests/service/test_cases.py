@@ -29,7 +29,10 @@ from authz.policy.load import load_policy, policy_directory
 from authz.service.checker import Checker
 from tests.service.campus import Campus
 
-TABLE = tomllib.loads((Path(__file__).parent.parent / "cases/decisions.toml").read_text())
+CASES = Path(__file__).parent.parent / "cases"
+TABLES = {
+    name: tomllib.loads((CASES / f"{name}.toml").read_text()) for name in ("decisions", "gates", "states")
+}
 POLICY = load_policy(policy_directory())
 PARSERS: dict[str, Any] = {
     "subject": parse_subject,
@@ -51,8 +54,7 @@ def entity(kind: type[Any], row: dict[str, Any], **parsers: Any) -> Any:
     return kind(**{name: known.get(name, lambda value: value)(value) for name, value in row.items()})
 
 
-def campus() -> Campus:
-    rows = TABLE["campus"]
+def campus(rows: dict[str, Any]) -> Campus:
     entities: list[Entity] = [
         *(entity(Course, row, state=CourseState) for row in rows["courses"]),
         *(entity(Session, row, state=SessionState) for row in rows["sessions"]),
@@ -63,12 +65,15 @@ def campus() -> Campus:
     return Campus(entities)
 
 
-CAMPUS = campus()
+CAMPUSES = {name: campus(table["campus"]) for name, table in TABLES.items()}
 
 
-@pytest.mark.parametrize("sentence", list(TABLE["cases"]))
-def test_a_case_comes_out_as_its_table_says(sentence: str) -> None:
-    case = TABLE["cases"][sentence]
+@pytest.mark.parametrize(
+    ("name", "sentence"), [(name, sentence) for name, table in TABLES.items() for sentence in table["cases"]]
+)
+def test_a_case_comes_out_as_its_table_says(name: str, sentence: str) -> None:
+    table = TABLES[name]
+    case = table["cases"][sentence]
     subject, action, resource = case["ask"].split()
     ref = parse_resource_ref(resource) if ":" in resource else ResourceRef(resource, "")
     inline = case.get("inline")
@@ -82,7 +87,9 @@ def test_a_case_comes_out_as_its_table_says(sentence: str) -> None:
         purpose=case.get("purpose", ""),
     )
     checker = Checker(POLICY, inline_types=frozenset(case.get("inline_types", ())))
-    decision = checker.check(CAMPUS, question, parse_instant(case.get("now", TABLE["now"]), field="now"))
+    decision = checker.check(
+        CAMPUSES[name], question, parse_instant(case.get("now", table["now"]), field="now")
+    )
     assert decision.reason == case["reason"]
     assert decision.allowed is (case["reason"] == "ROLE_GRANT")
     if "rule" in case:
@@ -96,4 +103,6 @@ def test_a_case_comes_out_as_its_table_says(sentence: str) -> None:
 
 
 def test_every_reason_has_a_case() -> None:
-    assert {case["reason"] for case in TABLE["cases"].values()} == {reason.value for reason in Reason}
+    assert {case["reason"] for table in TABLES.values() for case in table["cases"].values()} == {
+        reason.value for reason in Reason
+    }
