@@ -27,6 +27,10 @@ class Campus:
         self._revision = revision
 
     @property
+    def entities(self) -> tuple[Entity, ...]:
+        return tuple(self._entities.values())
+
+    @property
     def revision(self) -> int:
         return self._revision
 
