@@ -20,6 +20,8 @@ T = TypeVar("T")
 Context = grpc.aio.ServicerContext[Any, Any]
 
 _POLL_S = 0.02
+_ANSWER_MARGIN_S = 0.1
+"""Kept of a deadline, so that the caller gets our answer instead of its own DEADLINE_EXCEEDED."""
 
 
 class Reading:
@@ -45,7 +47,7 @@ class Reading:
         least = self._least_revision(consistency)
         remaining_s = context.time_remaining()
         wait_s = self._freshness_wait_s if remaining_s is None else remaining_s
-        give_up_at = time.monotonic() + wait_s - _POLL_S
+        give_up_at = time.monotonic() + wait_s - min(_ANSWER_MARGIN_S + _POLL_S, wait_s / 2)
         while True:
             outcome = await self.run(partial(self._compute, least, compute))
             if outcome is not None:

@@ -81,7 +81,7 @@ async def test_a_token_of_another_database_is_refused_by_every_read(sqlite_servi
 
 async def test_a_batch_never_sees_half_of_a_write(service: Service) -> None:
     await written(service, STUDENT, MATERIAL, COURSE)
-    names = [f"m-{number}" for number in range(10)]
+    names = [f"n-{number}" for number in range(10)]
 
     async def flip() -> None:
         for turn in range(30):
@@ -96,7 +96,7 @@ async def test_a_batch_never_sees_half_of_a_write(service: Service) -> None:
             )
 
     writing = asyncio.ensure_future(flip())
-    request = apb.BatchCheckRequest(items=[question(resource_id=name) for name in names[1:]])
+    request = apb.BatchCheckRequest(items=[question(resource_id=name) for name in names])
     states = set()
     while not writing.done():
         response = await service.authorization.BatchCheck(request)
