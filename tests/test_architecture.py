@@ -9,19 +9,33 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "authz"
 FILES = sorted(path for path in ROOT.rglob("*.py") if "v1" not in path.relative_to(ROOT).parts)
-OURS = ("domain", "policy", "store", "service", "client", "cli", "roster", "server", "settings", "v1")
+OURS = (
+    "domain",
+    "replica",
+    "policy",
+    "store",
+    "service",
+    "client",
+    "cli",
+    "roster",
+    "server",
+    "settings",
+    "v1",
+)
 ALLOWED = {
     "domain": {"domain"},
     "policy": {"policy", "domain"},
     "store": {"store", "domain"},
+    "replica": {"replica", "domain"},
     "roster": {"roster", "domain"},
     "service": {"service", "policy", "domain", "v1"},
     "client": {"client", "service", "domain", "v1"},
     "settings": {"domain"},
-    "server": {"service", "policy", "store", "domain", "settings", "v1"},
+    "server": {"service", "policy", "store", "replica", "domain", "settings", "v1"},
     "cli": set(OURS),
+    "__init__": set(),
 }
-ONLY_IN = {"casbin": "policy", "sqlalchemy": "store", "alembic": "store"}
+ONLY_IN = {"casbin": "policy", "sqlalchemy": "store", "alembic": "store", "lmdb": "replica"}
 IMPURE = {"grpc", "sqlalchemy", "casbin", "lmdb", "os", "time", "random", "secrets", "pathlib"}
 
 
@@ -30,6 +44,8 @@ def imported(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            raise AssertionError(f"{path.name}:{node.lineno}: a relative import hides its layer")
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.add(node.module)
             if node.module == "authz":
@@ -46,9 +62,9 @@ def test_a_module_imports_only_what_its_layer_may(path: Path) -> None:
     here = layer(path)
     for name in imported(path):
         head, _, rest = name.partition(".")
-        if head == "authz" and rest and here in ALLOWED:
+        if head == "authz" and rest:
             assert rest.split(".")[0] in ALLOWED[here], name
-        if head in ("casbin", "sqlalchemy", "alembic"):
+        if head in ONLY_IN:
             assert here == ONLY_IN[head], name
         if here == "domain":
             assert head not in IMPURE, name
@@ -57,3 +73,21 @@ def test_a_module_imports_only_what_its_layer_may(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_module_outgrows_400_lines(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 400
+
+
+def test_what_decides_what_stores_and_what_replicates_know_nothing_of_each_other() -> None:
+    peers = {"policy", "store", "replica"}
+    for peer in peers:
+        assert ALLOWED[peer] & (peers | {"service", "v1", "server", "cli", "client"}) == {peer}
+
+
+def test_only_the_edges_speak_protobuf() -> None:
+    assert {name for name, may in ALLOWED.items() if "v1" in may} == {"service", "client", "server", "cli"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_function_outgrows_40_lines(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:
+            body = node.end_lineno - node.lineno + 1
+            assert body <= 40, f"{node.name} has {body} lines"
