@@ -6,10 +6,12 @@ import asyncio
 import logging
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -22,22 +24,23 @@ from authz.domain.errors import ErrorReason, InvalidArgumentError, UnavailableEr
 from authz.domain.instants import Instant
 from authz.policy.compile import CompiledPolicy
 from authz.policy.load import load_policy, policy_directory
+from authz.replica.follower import Follower
+from authz.replica.view import ReplicaView
 from authz.service.authorization import AuthorizationServicer
 from authz.service.checker import Checker
 from authz.service.directory import DirectoryServicer
 from authz.service.interceptor import CallInterceptor
 from authz.service.reading import Reading
 from authz.settings import Settings
-from authz.store import Store, open_store
+from authz.store import Store, companion_path, open_store
 from authz.v1 import authorization_pb2, authorization_pb2_grpc, directory_pb2, directory_pb2_grpc
 
 log = structlog.get_logger()
 
-_PROBE_INTERVAL_S = 2.0
-_SERVICE_NAMES = tuple(
-    module.DESCRIPTOR.services_by_name[name].full_name
-    for module, name in ((authorization_pb2, "AuthorizationService"), (directory_pb2, "DirectoryService"))
-)
+_FRESH_INTERVAL_S = 0.5
+_STORE_INTERVAL_S = 2.0
+AUTHORIZATION = authorization_pb2.DESCRIPTOR.services_by_name["AuthorizationService"].full_name
+DIRECTORY = directory_pb2.DESCRIPTOR.services_by_name["DirectoryService"].full_name
 
 
 def system_clock() -> Instant:
@@ -46,25 +49,32 @@ def system_clock() -> Instant:
 
 
 class Server:
-    """One server. An async context manager: inside, it serves at `address`.
+    """One serving process. An async context manager: inside, it serves at `address`.
 
-    Raises `PolicyError`, `InvalidArgumentError` or `UnavailableError` on entering when it cannot
-    serve; then nothing is left running.
+    With `follows`, it keeps the replica up to date itself, in a thread; without, a process beside it
+    does, which has also made sure of the schema. Raises `PolicyError`, `InvalidArgumentError` or
+    `UnavailableError` on entering when it cannot serve; then nothing is left running.
     """
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], Instant] = system_clock) -> None:
+    def __init__(
+        self, settings: Settings, *, clock: Callable[[], Instant] = system_clock, follows: bool = True
+    ) -> None:
         self._settings = settings
         self._clock = clock
+        self._follows = follows
         self._health = health.aio.HealthServicer()
         self._pool = ThreadPoolExecutor(settings.read_threads, thread_name_prefix="read")
         self._write_pool = ThreadPoolExecutor(1, thread_name_prefix="write")
         self._store: Store | None = None
+        self._view: ReplicaView | None = None
+        self._follower: Follower | None = None
+        self._following: threading.Thread | None = None
         self._grpc: grpc.aio.Server | None = None
-        self._probe: asyncio.Task[None] | None = None
+        self._probes: list[asyncio.Task[None]] = []
         self.address = settings.address
 
     async def __aenter__(self) -> Server:
-        """Load the policy, open the store, listen, and only then report health as serving."""
+        """Load the policy, open store and replica, listen, and only then report health as serving."""
         try:
             await self._start()
         except BaseException:
@@ -80,17 +90,24 @@ class Server:
 
     async def stop(self, *, grace_s: float) -> None:
         """Refuse new calls, let those in flight finish for `grace_s`, close the store. Idempotent."""
-        if self._probe is not None:
-            self._probe.cancel()
+        for probe in self._probes:
+            probe.cancel()
             with suppress(asyncio.CancelledError):
-                await self._probe
-            self._probe = None
+                await probe
+        self._probes.clear()
         if self._grpc is not None:
             await self._health.enter_graceful_shutdown()
             await self._grpc.stop(grace_s)
             self._grpc = None
         await asyncio.to_thread(self._write_pool.shutdown)
         await asyncio.to_thread(self._pool.shutdown)
+        if self._follower is not None and self._following is not None:
+            self._follower.stop()
+            await asyncio.to_thread(self._following.join)
+            self._follower = None
+        if self._view is not None:
+            self._view.close()
+            self._view = None
         if self._store is not None:
             self._store.close()
             self._store = None
@@ -105,67 +122,125 @@ class Server:
             settings.database_url,
             vocabulary=lambda: policy.vocabulary,
             clock=self._clock,
-            migrate=settings.migrate_on_start,
+            migrate=self._follows and settings.migrate_on_start,
+            verify=self._follows,
         )
+        self._view = view = open_view(settings)
+        if self._follows:
+            await self._follow(store)
         self._grpc = server = grpc.aio.server(
             interceptors=[CallInterceptor(max_concurrent_calls=settings.max_concurrent_calls)],
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", settings.max_message_bytes),
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", 0 if self._follows else 1),
             ],
         )
-        self._add_servicers(server, policy, store)
+        self._add_servicers(server, policy, store, view)
         self.address = _listen(server, settings)
-        await self._report(serving=False)
+        for name in (AUTHORIZATION, DIRECTORY):
+            await self._report(name, serving=False)
         await server.start()
-        await self._report(serving=True)
-        self._probe = asyncio.create_task(self._probe_store(store))
+        for name, interval_s, probe in (
+            (AUTHORIZATION, _FRESH_INTERVAL_S, partial(_is_fresh, view, settings.max_staleness_s)),
+            (DIRECTORY, _STORE_INTERVAL_S, partial(_answers, store)),
+        ):
+            await self._report(name, serving=await asyncio.to_thread(probe))
+            self._probes.append(asyncio.create_task(self._watch_health(name, interval_s, probe)))
         log.info("serving", address=self.address, policy_version=policy.version)
 
-    def _add_servicers(self, server: grpc.aio.Server, policy: CompiledPolicy, store: Store) -> None:
+    async def _follow(self, store: Store) -> None:
+        """Follow in a thread; return once the replica is at the head, or the database is away."""
+        self._follower = follower = open_follower(self._settings, store)
+        self._following = threading.Thread(target=follower.run, name="follower", daemon=True)
+        self._following.start()
+        await asyncio.to_thread(follower.settled.wait)
+
+    def _add_servicers(
+        self, server: grpc.aio.Server, policy: CompiledPolicy, store: Store, view: ReplicaView
+    ) -> None:
         reading = Reading(
-            store.view,
-            database_id=store.directory.database_id,
-            pool=self._pool,
-            freshness_wait_s=self._settings.freshness_wait_s,
+            view, store.directory, pool=self._pool, freshness_wait_s=self._settings.freshness_wait_s
         )
         checker = Checker(policy, inline_types=self._settings.inline_type_names)
+        wake = _nothing if self._follower is None else self._follower.wake
         authorization_pb2_grpc.add_AuthorizationServiceServicer_to_server(
             AuthorizationServicer(checker, reading, self._clock), server
         )
         directory_pb2_grpc.add_DirectoryServiceServicer_to_server(
-            DirectoryServicer(store.directory, reading, self._write_pool), server
+            DirectoryServicer(store.directory, reading, self._write_pool, wake), server
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        names = (*_SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        names = (AUTHORIZATION, DIRECTORY, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
 
-    async def _report(self, *, serving: bool) -> None:
+    async def _report(self, name: str, *, serving: bool) -> None:
         status = (
             health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         )
-        for name in ("", *_SERVICE_NAMES):
-            await self._health.set(name, status)
+        await self._health.set(name, status)
+        if name == AUTHORIZATION:
+            # What everybody asks for who does not say: whether checks are answered.
+            await self._health.set("", status)
 
-    async def _probe_store(self, store: Store) -> None:
-        """Keep health true to whether the database answers."""
-        serving = True
+    async def _watch_health(self, name: str, interval_s: float, probe: Callable[[], bool]) -> None:
+        """Keep the health of a service true to what a probe says."""
+        serving: bool | None = None
         while True:
-            await asyncio.sleep(_PROBE_INTERVAL_S)
             try:
-                await asyncio.to_thread(store.directory.head)
-                answers = True
-            except UnavailableError:
-                answers = False
+                answers = await asyncio.get_running_loop().run_in_executor(self._pool, probe)
             except Exception:
                 # A probe that ended here would leave health as it was, true or not.
-                log.exception("probe failed")
+                log.exception("probe failed", service=name)
                 answers = False
             if answers is not serving:
+                if serving is not None:
+                    log.warning("health changed", service=name, serving=answers)
                 serving = answers
-                log.warning("health changed", serving=serving)
-                await self._report(serving=serving)
+                await self._report(name, serving=serving)
+            await asyncio.sleep(interval_s)
+
+
+def open_view(settings: Settings) -> ReplicaView:
+    """The replica of this machine, to be read."""
+    return ReplicaView(
+        replica_folder(settings),
+        max_bytes=settings.replica_max_bytes,
+        max_staleness_s=settings.max_staleness_s,
+    )
+
+
+def open_follower(settings: Settings, store: Store) -> Follower:
+    """What keeps the replica of this machine up to date."""
+    return Follower(
+        store.directory,
+        replica_folder(settings),
+        source=settings.database_url,
+        max_bytes=settings.replica_max_bytes,
+    )
+
+
+def replica_folder(settings: Settings) -> Path:
+    """Where the replica of this machine is."""
+    if settings.replica_dir:
+        return Path(settings.replica_dir)
+    return companion_path(settings.database_url, ".replica")
+
+
+def _is_fresh(view: ReplicaView, max_staleness_s: float) -> bool:
+    return view.staleness_s() <= max_staleness_s
+
+
+def _answers(store: Store) -> bool:
+    try:
+        store.directory.head()
+    except UnavailableError:
+        return False
+    return True
+
+
+def _nothing() -> None:
+    """Nobody here to tell."""
 
 
 def _listen(server: grpc.aio.Server, settings: Settings) -> str:

@@ -25,6 +25,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """`sqlite:///relative.db`, `sqlite:////absolute.db` or `postgresql://user@host/name`."""
     policy_dir: str = ""
     """Folder with model.conf and default.csv. Empty: the policy that comes with the service."""
+    replica_dir: str = ""
+    """Folder of this machine's replica. Empty: beside a SQLite file, else `authz-<database>.replica`."""
+    replica_max_bytes: Annotated[int, Meta(ge=1 << 20)] = 64 << 30
+    """Most that the replica's file may grow to. Address space only, until it is filled."""
+    max_staleness_s: Annotated[float, Meta(gt=0)] = 30.0
+    """How long the replica may be without news of the database before checks are refused."""
+    workers: Annotated[int, Meta(ge=1, le=256)] = 1
+    """Processes that serve. More than one share the port and the replica, beside one that follows."""
+    metrics_address: str = ""
+    """`host:port` where Prometheus may fetch metrics over HTTP. Empty: nowhere."""
     inline_types: str = ""
     """Types that a request may describe itself when they are not registered, with commas between."""
     migrate_on_start: bool = True
@@ -34,7 +44,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_concurrent_calls: Positive = 1024
     """Calls in flight beyond which new ones are shed with RESOURCE_EXHAUSTED."""
     read_threads: Positive = 4
-    """Threads that read from the database."""
+    """Threads that list from the database; checks need none."""
     freshness_wait_s: Annotated[float, Meta(gt=0)] = 5.0
     """How long a read waits for its token when the call has no deadline."""
     stop_grace_s: Annotated[float, Meta(ge=0)] = 10.0

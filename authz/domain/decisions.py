@@ -7,7 +7,7 @@ from enum import StrEnum
 import msgspec
 
 from authz.domain.entities import Resource
-from authz.domain.ids import ResourceRef, Scope, Subject
+from authz.domain.ids import ResourceRef, Subject
 from authz.domain.instants import Instant
 from authz.domain.standing import Ineffective
 
@@ -29,7 +29,7 @@ class Reason(StrEnum):
     PURPOSE_NOT_PERMITTED = "PURPOSE_NOT_PERMITTED"
 
 
-class Rule(msgspec.Struct, frozen=True):
+class Rule(msgspec.Struct, frozen=True, gc=False):
     """One policy row, as written, with where it stands. `condition` is empty for always."""
 
     role: str
@@ -42,20 +42,22 @@ class Rule(msgspec.Struct, frozen=True):
     """`file:line`."""
 
 
-class Verdict(msgspec.Struct, frozen=True):
-    """What the rules say to one set of roles and facts.
+class Verdict(msgspec.Struct, frozen=True, gc=False):
+    """A decision but for its time and state.
 
     `rule` is the one that decided: the deny, the allow, or, for CONDITION_NOT_MET, the allow that
-    came nearest, with `unmet` its missing facts as a mask.
+    came nearest, with `unmet` its missing facts as a mask. `ineffective` says, for
+    MEMBERSHIP_NOT_EFFECTIVE, why.
     """
 
     allowed: bool
     reason: Reason
     rule: Rule | None = None
     unmet: int = 0
+    ineffective: Ineffective | None = None
 
 
-class Question(msgspec.Struct, frozen=True, kw_only=True):
+class Question(msgspec.Struct, frozen=True, gc=False):
     """May `subject` do `action` with the resource, for `purpose`?
 
     For `create`, `resource` has an empty id and the stated scope says where. Else the stated course
@@ -71,15 +73,25 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     purpose: str = ""
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """The answer. `valid_until` is the earliest instant at which time alone could change it."""
 
-    allowed: bool
-    reason: Reason
-    rule: Rule | None = None
-    unmet: int = 0
-    ineffective: Ineffective | None = None
-    scope: Scope | None = None
+    verdict: Verdict
     policy_version: str
     revision: int
     valid_until: Instant | None = None
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the subject may."""
+        return self.verdict.allowed
+
+    @property
+    def reason(self) -> Reason:
+        """Why."""
+        return self.verdict.reason
+
+    @property
+    def rule(self) -> Rule | None:
+        """The rule that decided or came nearest."""
+        return self.verdict.rule

@@ -68,7 +68,7 @@ class EntityKind(StrEnum):
     SHARE = "share"
 
 
-class CourseKey(msgspec.Struct, frozen=True, tag_field="kind", tag="course_key"):
+class CourseKey(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="course_key"):
     """Identifies a course."""
 
     id: str
@@ -82,7 +82,7 @@ class CourseKey(msgspec.Struct, frozen=True, tag_field="kind", tag="course_key")
         return f"course:{self.id}"
 
 
-class SessionKey(msgspec.Struct, frozen=True, tag_field="kind", tag="session_key"):
+class SessionKey(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="session_key"):
     """Identifies a session."""
 
     id: str
@@ -96,7 +96,7 @@ class SessionKey(msgspec.Struct, frozen=True, tag_field="kind", tag="session_key
         return f"session:{self.id}"
 
 
-class MembershipKey(msgspec.Struct, frozen=True, tag_field="kind", tag="membership_key"):
+class MembershipKey(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="membership_key"):
     """Identifies a membership: one row to revoke for a subject, a scope and a role."""
 
     subject: Subject
@@ -112,7 +112,7 @@ class MembershipKey(msgspec.Struct, frozen=True, tag_field="kind", tag="membersh
         return f"membership {self.subject} {self.role} in {self.scope}"
 
 
-class ShareKey(msgspec.Struct, frozen=True, tag_field="kind", tag="share_key"):
+class ShareKey(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="share_key"):
     """Identifies a share."""
 
     resource: ResourceRef
@@ -127,7 +127,7 @@ class ShareKey(msgspec.Struct, frozen=True, tag_field="kind", tag="share_key"):
         return f"share of {self.resource} with {self.subject}"
 
 
-class Course(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="course"):
+class Course(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="kind", tag="course"):
     """A course."""
 
     id: str
@@ -141,7 +141,7 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="c
         return CourseKey(self.id)
 
 
-class Session(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="session"):
+class Session(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="kind", tag="session"):
     """A live meeting, of a course or standing alone. Its course never changes."""
 
     id: str
@@ -157,7 +157,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
         return SessionKey(self.id)
 
 
-class Membership(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="membership"):
+class Membership(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="kind", tag="membership"):
     """One subject, one scope, one role. In effect while `starts_at` <= t < `ends_at`."""
 
     subject: Subject
@@ -175,7 +175,7 @@ class Membership(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", ta
         return MembershipKey(self.subject, self.scope, self.role)
 
 
-class Resource(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="resource"):
+class Resource(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="kind", tag="resource"):
     """A piece of content. Its scope never changes; without an owner nobody's it is."""
 
     type: str
@@ -196,7 +196,7 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=
         return ResourceRef(self.type, self.id)
 
 
-class Share(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="share"):
+class Share(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="kind", tag="share"):
     """A resource opened to one subject. It never reaches past membership."""
 
     resource: ResourceRef
@@ -215,7 +215,7 @@ Key: TypeAlias = CourseKey | SessionKey | MembershipKey | ResourceRef | ShareKey
 EntityT_co = TypeVar("EntityT_co", bound=Entity, covariant=True)
 
 
-class Versioned(msgspec.Struct, Generic[EntityT_co], frozen=True):
+class Versioned(msgspec.Struct, Generic[EntityT_co], frozen=True, gc=False):
     """An entity with the revision of the write that last changed it."""
 
     entity: EntityT_co

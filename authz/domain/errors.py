@@ -42,6 +42,8 @@ class ErrorReason(StrEnum):
     NOT_FRESH_ENOUGH = "NOT_FRESH_ENOUGH"
     POLICY_INVALID = "POLICY_INVALID"
     INTERNAL = "INTERNAL"
+    REPLICA_NOT_READY = "REPLICA_NOT_READY"
+    TOO_STALE = "TOO_STALE"
 
 
 class AuthzError(Exception):

@@ -47,7 +47,7 @@ class SubjectType(StrEnum):
     SERVICE = "service"
 
 
-class Subject(msgspec.Struct, frozen=True, order=True):
+class Subject(msgspec.Struct, frozen=True, gc=False, order=True):
     """Who asks. Always typed, so that a user named `teacher` is not the role."""
 
     type: SubjectType
@@ -65,7 +65,7 @@ class ScopeKind(StrEnum):
     SESSION = "session"
 
 
-class Scope(msgspec.Struct, frozen=True, order=True):
+class Scope(msgspec.Struct, frozen=True, gc=False, order=True):
     """`platform` (with an empty id), `course:<id>` or `session:<id>`."""
 
     kind: ScopeKind
@@ -88,7 +88,7 @@ def session_scope(session_id: str) -> Scope:
     return Scope(ScopeKind.SESSION, session_id)
 
 
-class ResourceRef(msgspec.Struct, frozen=True, order=True, tag_field="kind", tag="resource_key"):
+class ResourceRef(msgspec.Struct, frozen=True, gc=False, order=True, tag_field="kind", tag="resource_key"):
     """The name of one resource. For types `course` and `session` the id is the entity's own."""
 
     type: str

@@ -21,7 +21,7 @@ class Operation(StrEnum):
     DELETE = "DELETE"
 
 
-class Mutation(msgspec.Struct, frozen=True):
+class Mutation(msgspec.Struct, frozen=True, gc=False):
     """Create, touch or delete of one entity.
 
     A CREATE or TOUCH carries the whole entity. A DELETE enters with a key; in the change log it

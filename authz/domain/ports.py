@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from enum import StrEnum
 from typing import Generic, Protocol
 
 import msgspec
@@ -11,6 +12,8 @@ import msgspec
 from authz.domain.entities import (
     Course,
     CourseState,
+    Entity,
+    EntityKind,
     EntityT_co,
     Membership,
     MembershipStatus,
@@ -18,10 +21,15 @@ from authz.domain.entities import (
     Session,
     SessionState,
     Share,
+    ShareLevel,
     Versioned,
 )
 from authz.domain.ids import ResourceRef, Scope, Subject
+from authz.domain.instants import Instant
+from authz.domain.items import Item
 from authz.domain.mutations import Change, ImportBatchResult, Mutation, WriteRequest
+from authz.domain.places import Place
+from authz.domain.standing import Grant
 from authz.domain.tokens import ConsistencyToken
 
 
@@ -32,30 +40,38 @@ class Snapshot(Protocol):
     def revision(self) -> int:
         """The revision of this state."""
 
-    def course(self, course_id: str) -> Course | None:
-        """The course, or None."""
+    def place(self, scope: Scope) -> Place | None:
+        """The scope with what surrounds it, or None when it, or its course, is not there."""
 
-    def session(self, session_id: str) -> Session | None:
-        """The session, or None."""
+    def item(self, ref: ResourceRef, subject: Subject) -> Item | None:
+        """The registered resource, in its place and to the subject; None for one that is not registered,
+        `MISPLACED` for one that is, in a scope that is not."""
 
-    def resource(self, ref: ResourceRef) -> Resource | None:
-        """The registered resource, or None."""
+    def grants(self, subject: Subject, place: Place) -> tuple[Grant, ...]:
+        """The subject's memberships in the scopes of a place of this snapshot, in no order."""
 
-    def memberships(self, subject: Subject, scopes: Sequence[Scope]) -> tuple[Membership, ...]:
-        """Those of the subject in any of the scopes, whatever their status, in no order."""
-
-    def share(self, ref: ResourceRef, subject: Subject) -> Share | None:
-        """The share of the resource with the subject, or None."""
+    def share(self, ref: ResourceRef, subject: Subject) -> ShareLevel | None:
+        """What a share opens of the resource to the subject, or None."""
 
 
 class View(Protocol):
     """The read side of decisions."""
 
     def snapshot(self) -> AbstractContextManager[Snapshot]:
-        """A consistent state no older than the last write that this process acknowledged.
+        """A consistent state, no staler than the operator's bound.
 
-        Raises `UnavailableError` when the store is away. Blocks; safe to call from many threads.
+        Raises `UnavailableError` when there is none. Never waits; not for more than one thread at
+        once.
         """
+
+    def revision(self) -> int:
+        """The revision at hand, however stale. Raises `UnavailableError` when there is none."""
+
+    def database_id(self) -> str:
+        """Of which database this is a view. Raises `UnavailableError` when there is none."""
+
+    def staleness_s(self) -> float:
+        """Seconds since this was known to hold the last committed revision; infinite for never."""
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -114,12 +130,47 @@ class Listing(msgspec.Struct, Generic[EntityT_co], frozen=True):
     revision: int
 
 
+class Order(StrEnum):
+    """In what order a dump gives entities. All compare text by its bytes."""
+
+    KEY = "KEY"
+    """By what identifies them, as listings do."""
+    SUBJECT = "SUBJECT"
+    """By subject or owner (without one: not at all), then by scope or resource."""
+    SCOPE = "SCOPE"
+    """By the scope that they are in (a session: by its course; without one: not at all), then by key."""
+
+
+class Dump(Protocol):
+    """All that a database holds at one revision, however long it takes to read it."""
+
+    database_id: str
+    revision: int
+    committed_at: Instant
+    """Of the revision; 0 while there is none."""
+
+    def entities(self, kind: EntityKind, order: Order) -> Iterator[Entity]:
+        """All of a kind, in bounded memory."""
+
+
+class Arrivals(Protocol):
+    """Tells when something may have been committed, by whichever process. One thread waits."""
+
+    def wait(self, timeout_s: float) -> None:
+        """Return once something may have been committed since the last call, or when time is up.
+
+        Raises `UnavailableError` when the database does not answer.
+        """
+
+    def wake(self) -> None:
+        """Let a waiting thread return; to be called from any other."""
+
+    def close(self) -> None:
+        """Release its connection."""
+
+
 class Directory(Protocol):
     """The source of truth. Every call blocks and is safe to make from many threads."""
-
-    @property
-    def database_id(self) -> str:
-        """Identifies this database for good; made with its first migration."""
 
     def write(self, request: WriteRequest) -> int:
         """Apply all mutations in one transaction, or none; return the revision that holds them.
@@ -158,7 +209,16 @@ class Directory(Protocol):
         """Up to `limit` committed changes with a revision greater than `after`, in order, gapless."""
 
     def head(self) -> ConsistencyToken:
-        """The last committed revision."""
+        """The last committed revision, with the id that the database has had since it was made."""
+
+    def committed_at(self, revision: int) -> Instant | None:
+        """When a revision was committed; 0 for revision 0, None for one that the log does not have."""
+
+    def dump(self) -> AbstractContextManager[Dump]:
+        """Everything, at one revision."""
+
+    def arrivals(self) -> Arrivals:
+        """A new one. Connects when first waited for."""
 
     def close(self) -> None:
         """Release every connection."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from functools import lru_cache
 
 import msgspec
 
@@ -23,80 +24,124 @@ class Ineffective(StrEnum):
     ENDED = "ENDED"
 
 
-class Standing(msgspec.Struct, frozen=True):
-    """What memberships give together, and when time alone may change that.
+class Grant(msgspec.Struct, frozen=True, gc=False):
+    """What one membership says, but for whom and in which scope: only the kind of that counts."""
 
-    `ineffective` is why some of them gives none: of several, the one nearest to giving a role.
-    `kinds` are the kinds of scope that gave a role. `edge` is the earliest later instant at which a
-    membership starts or ends, if any.
+    kind: ScopeKind
+    role: str
+    status: MembershipStatus
+    starts_at: Instant | None = None
+    ends_at: Instant | None = None
+
+
+def grant_of(membership: Membership) -> Grant:
+    """The grant of a membership."""
+    m = membership
+    return Grant(m.scope.kind, m.role, m.status, m.starts_at, m.ends_at)
+
+
+class Standing(msgspec.Struct, frozen=True, gc=False):
+    """What grants give together, and when time alone may change that.
+
+    `in_course` and `in_session` say whether a grant there gives a role. `ineffective` is why some of
+    them gives none: of several, the one nearest to giving a role. `edge` is the earliest later instant
+    at which a grant starts or ends, if any.
     """
 
     roles: frozenset[str]
-    kinds: frozenset[ScopeKind]
+    in_course: bool
+    in_session: bool
     ineffective: Ineffective | None
     edge: Instant | None
 
 
 _ORDER = {reason: place for place, reason in enumerate(Ineffective)}
-_OVER = (CourseState.CONCLUDED, CourseState.ARCHIVED)
+
+
+_NOTHING = Standing(frozenset(), False, False, None, None)
 
 
 def role_given(
-    membership: Membership, course: Course | None, roles: Mapping[str, RoleDeclaration], now: Instant
+    grant: Grant, course: Course | None, roles: Mapping[str, RoleDeclaration], now: Instant
 ) -> str | Ineffective:
-    """The role that one membership gives at `now`, else why it gives none.
+    """The role that one grant gives at `now`, else why it gives none.
 
     `course` is that of the resource: it decides for the memberships in it and in its sessions.
     A role that the policy no longer declares gives none.
     """
-    declared = roles.get(membership.role)
-    if declared is None or declared.scope_kind is not membership.scope.kind:
+    declared = roles.get(grant.role)
+    if declared is None or declared.scope_kind is not grant.kind:
         return Ineffective.ENDED
-    role = declared.name
-    if membership.status is MembershipStatus.COMPLETED:
+    status = grant.status
+    role = grant.role
+    if status is MembershipStatus.ACTIVE:
+        if grant.starts_at is not None and now < grant.starts_at:
+            return Ineffective.NOT_STARTED
+        if grant.ends_at is not None and now >= grant.ends_at:
+            return Ineffective.ENDED
+    elif status is MembershipStatus.COMPLETED:
         if not declared.becomes:
             return Ineffective.ENDED
         role = declared.becomes
-    elif membership.status is MembershipStatus.ACTIVE:
-        if membership.starts_at is not None and now < membership.starts_at:
-            return Ineffective.NOT_STARTED
-        if membership.ends_at is not None and now >= membership.ends_at:
-            return Ineffective.ENDED
-    elif membership.status is MembershipStatus.INVITED:
+    elif status is MembershipStatus.INVITED:
         return Ineffective.INVITED
     else:
         return Ineffective.SUSPENDED
-    if course is None or membership.scope.kind is ScopeKind.PLATFORM:
+    if course is None or grant.kind is ScopeKind.PLATFORM or course.state is CourseState.ACTIVE:
         return role
-    if course.state in _OVER:
-        role = roles[role].becomes or role
-    elif course.state is CourseState.DRAFT and not roles[role].works_in_drafts:
-        return Ineffective.DRAFT_COURSE
-    return role
+    if course.state is CourseState.DRAFT:
+        return role if roles[role].works_in_drafts else Ineffective.DRAFT_COURSE
+    return roles[role].becomes or role
 
 
 def standing_of(
-    memberships: tuple[Membership, ...],
+    grants: Sequence[Grant],
     course: Course | None,
     roles: Mapping[str, RoleDeclaration],
     now: Instant,
 ) -> Standing:
     """What all of a subject's memberships in a resource's course, session and platform give."""
+    if len(grants) == 1:
+        grant = grants[0]
+        if grant.starts_at is None is grant.ends_at:
+            return _standing_of_one(grant, course, roles, now)
+    elif not grants:
+        return _NOTHING
     given: set[str] = set()
-    kinds: set[ScopeKind] = set()
+    in_course = in_session = False
     why: Ineffective | None = None
     edge: Instant | None = None
-    for membership in memberships:
-        outcome = role_given(membership, course, roles, now)
+    for grant in grants:
+        outcome = role_given(grant, course, roles, now)
         if isinstance(outcome, Ineffective):
             if why is None or _ORDER[outcome] < _ORDER[why]:
                 why = outcome
         else:
             given.add(outcome)
-            kinds.add(membership.scope.kind)
-        if membership.status is MembershipStatus.ACTIVE:
-            edge = earliest_after(now, edge, membership.starts_at, membership.ends_at)
-    return Standing(frozenset(given), frozenset(kinds), why, edge)
+            if grant.kind is ScopeKind.COURSE:
+                in_course = True
+            elif grant.kind is ScopeKind.SESSION:
+                in_session = True
+        if grant.status is MembershipStatus.ACTIVE and not (grant.starts_at is None is grant.ends_at):
+            edge = earliest_after(now, edge, grant.starts_at, grant.ends_at)
+    return Standing(frozenset(given), in_course, in_session, why, edge)
+
+
+def _standing_of_one(
+    grant: Grant, course: Course | None, roles: Mapping[str, RoleDeclaration], now: Instant
+) -> Standing:
+    """The same for one grant without dates, which is what nearly every question meets."""
+    outcome = role_given(grant, course, roles, now)
+    if isinstance(outcome, Ineffective):
+        return Standing(_NOTHING.roles, False, False, outcome, None)
+    kind = grant.kind
+    return Standing(_alone(outcome), kind is ScopeKind.COURSE, kind is ScopeKind.SESSION, None, None)
+
+
+@lru_cache(maxsize=1024)
+def _alone(role: str) -> frozenset[str]:
+    """The set of one role, the same each time, so that it is hashed once."""
+    return frozenset((role,))
 
 
 def earliest_after(now: Instant, *instants: Instant | None) -> Instant | None:

@@ -1,8 +1,8 @@
 """The rules as an immutable index, and the decision over it.
 
-(role, type, action) leads to clauses, each a bit mask of facts. Inheritance, wildcards and course
-overrides are resolved when the index is made; a decision is a few look-ups and integer operations,
-and costs the same however many courses have overrides.
+(roles, type, action) leads to a plan: clauses, each a bit mask of facts with the rule it came from.
+Inheritance, wildcards and course overrides are resolved when it is made; a decision is a look-up and
+a few integer operations, and costs the same however many courses have overrides.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ import msgspec
 
 from authz.domain.decisions import Reason, Rule, Verdict
 from authz.domain.facts import FACT_NAMES
-from authz.domain.ids import Scope
+from authz.domain.ids import Scope, ScopeKind, parse_scope
 from authz.domain.vocabulary import Vocabulary
 
 _ANY = "*"
 _DENY = "deny"
+_MAX_PLANS = 4096
+"""Kept by a book. Only role sets that memberships give make plans, so that this is far away."""
 
 
 class Clause(msgspec.Struct, frozen=True):
@@ -37,15 +39,52 @@ Index: TypeAlias = Mapping[tuple[str, str, str], tuple[Clause, ...]]
 """(role, type, action) to clauses in the order of the file."""
 
 
-class Rulebook(msgspec.Struct, frozen=True):
-    """The clauses of one scope, with the facts that they ask for by (type, action)."""
+class Plan:
+    """What the rules say to one set of roles about one action of one type, for any facts.
 
-    denies: Index
-    allows: Index
-    asked: Mapping[tuple[str, str], int]
+    `asked` is the mask of the facts that any of its clauses asks for; no other can change its verdict.
+    """
+
+    __slots__ = ("_allows", "_denies", "_verdicts", "asked")
+
+    def __init__(self, denies: Iterable[Clause], allows: Iterable[Clause]) -> None:
+        self._denies = tuple(sorted(denies, key=lambda clause: clause.place))
+        self._allows = tuple(sorted(allows, key=lambda clause: clause.place))
+        self.asked = reduce(or_, (clause.mask for clause in (*self._denies, *self._allows)), 0)
+        # At most one for each combination of the facts asked for.
+        self._verdicts: dict[int, Verdict] = {}
+
+    def verdict(self, facts: int) -> Verdict:
+        """Any matching deny wins, then any matching allow; of several the first in the file is named."""
+        facts &= self.asked
+        known = self._verdicts.get(facts)
+        if known is None:
+            known = self._verdicts[facts] = self._decide(facts)
+        return known
+
+    def _decide(self, facts: int) -> Verdict:
+        for clause in self._denies:
+            if clause.mask & facts == clause.mask:
+                return Verdict(False, Reason.EXPLICIT_DENY, clause.rule)
+        for clause in self._allows:
+            if clause.mask & facts == clause.mask:
+                return Verdict(True, Reason.ROLE_GRANT, clause.rule)
+        if not self._allows:
+            return Verdict(False, Reason.NO_RULE)
+        # The one that misses the fewest facts; of those the first in the file.
+        nearest = min(self._allows, key=lambda c: ((c.mask & ~facts).bit_count(), c.place))
+        return Verdict(False, Reason.CONDITION_NOT_MET, nearest.rule, nearest.mask & ~facts)
 
 
-_EMPTY = Rulebook({}, {}, {})
+class Rulebook:
+    """The clauses of one scope, and the plans made from them and from those of the platform."""
+
+    __slots__ = ("allows", "denies", "plans")
+
+    def __init__(self, denies: Index, allows: Index) -> None:
+        self.denies = denies
+        self.allows = allows
+        self.plans: dict[tuple[frozenset[str], str, str], Plan] = {}
 
 
 class CompiledPolicy:
@@ -59,65 +98,53 @@ class CompiledPolicy:
         platform: Rulebook,
         overrides: Mapping[str, Rulebook],
     ) -> None:
+        """`overrides` are by the id of their course."""
         self.version = version
         self.vocabulary = vocabulary
         self.rules = rules
         self._platform = platform
         self._overrides = MappingProxyType(dict(overrides))
 
-    def decide(self, roles: frozenset[str], scope: Scope, type_name: str, action: str, facts: int) -> Verdict:
-        """What the rules say. `scope` is the one whose overrides apply, beside the platform's rules.
+    def plan(self, roles: frozenset[str], course_id: str | None, type_name: str, action: str) -> Plan:
+        """What the platform's rules and the overrides of the course, if there is one, say together.
 
-        Any matching deny wins, then any matching allow; of several the first in the file is named.
         Without roles nothing matches.
         """
-        override = self._overrides.get(str(scope)) if self._overrides else None
-        books = (self._platform,) if override is None else (self._platform, override)
-        deny = _first_match([book.denies for book in books], roles, type_name, action, facts)
-        if deny is not None:
-            return Verdict(False, Reason.EXPLICIT_DENY, deny.rule)
-        allows = [book.allows for book in books]
-        allow = _first_match(allows, roles, type_name, action, facts)
-        if allow is not None:
-            return Verdict(True, Reason.ROLE_GRANT, allow.rule)
-        nearest = _nearest(allows, roles, type_name, action, facts)
-        if nearest is None:
-            return Verdict(False, Reason.NO_RULE)
-        return Verdict(False, Reason.CONDITION_NOT_MET, nearest.rule, nearest.mask & ~facts)
+        override = None if course_id is None else self._overrides.get(course_id)
+        book = self._platform if override is None else override
+        key = (roles, type_name, action)
+        plan = book.plans.get(key)
+        if plan is None:
+            plan = self._make_plan(key, override)
+            if len(book.plans) >= _MAX_PLANS:
+                book.plans.clear()
+            book.plans[key] = plan
+        return plan
+
+    def decide(self, roles: frozenset[str], scope: Scope, type_name: str, action: str, facts: int) -> Verdict:
+        """What the rules say of a resource in `scope`."""
+        course_id = scope.id if scope.kind is ScopeKind.COURSE else None
+        return self.plan(roles, course_id, type_name, action).verdict(facts)
 
     def allows_of(self, role: str, type_name: str, action: str) -> tuple[Rule, ...]:
         """The platform's allow rules that a role has, inherited ones among them, in order."""
         return tuple(clause.rule for clause in self._platform.allows.get((role, type_name, action), ()))
 
-    def asked(self, scope: Scope, type_name: str, action: str) -> int:
-        """The mask of all facts that any rule asks for, whatever the role."""
-        mask = self._platform.asked.get((type_name, action), 0)
-        override = self._overrides.get(str(scope)) if self._overrides else None
-        return mask if override is None else mask | override.asked.get((type_name, action), 0)
+    def _make_plan(self, key: tuple[frozenset[str], str, str], override: Rulebook | None) -> Plan:
+        roles, type_name, action = key
+        books = (self._platform,) if override is None else (self._platform, override)
 
+        def clauses(indexes: Iterable[Index]) -> dict[int, Clause]:
+            """By place: a clause that several roles have counts once."""
+            return {
+                clause.place: clause
+                for index in indexes
+                for role in roles
+                for clause in index.get((role, type_name, action), ())
+            }
 
-def _first_match(
-    indexes: list[Index], roles: frozenset[str], type_name: str, action: str, facts: int
-) -> Clause | None:
-    found: Clause | None = None
-    for index in indexes:
-        for role in roles:
-            for clause in index.get((role, type_name, action), ()):
-                if clause.mask & facts == clause.mask:
-                    if found is None or clause.place < found.place:
-                        found = clause
-                    break
-    return found
-
-
-def _nearest(
-    indexes: list[Index], roles: frozenset[str], type_name: str, action: str, facts: int
-) -> Clause | None:
-    """The clause that misses the fewest facts; of those the first in the file."""
-    candidates = (
-        clause for index in indexes for role in roles for clause in index.get((role, type_name, action), ())
-    )
-    return min(candidates, key=lambda c: ((c.mask & ~facts).bit_count(), c.place), default=None)
+        denies = clauses(book.denies for book in books)
+        return Plan(denies.values(), clauses(book.allows for book in books).values())
 
 
 def condition_mask(condition: str) -> int:
@@ -138,8 +165,11 @@ def compile_policy(
         name: tuple(role for role, bases in inherited.items() if name in bases) for name in vocabulary.roles
     }
     heirs[_ANY] = tuple(vocabulary.roles)
-    books = {scope: _rulebook(clauses, vocabulary, heirs) for scope, clauses in by_scope.items()}
-    return CompiledPolicy(version, vocabulary, rules, books.pop(_ANY, _EMPTY), books)
+    platform = _rulebook(by_scope.pop(_ANY, ()), vocabulary, heirs)
+    overrides = {
+        parse_scope(scope).id: _rulebook(clauses, vocabulary, heirs) for scope, clauses in by_scope.items()
+    }
+    return CompiledPolicy(version, vocabulary, rules, platform, overrides)
 
 
 def _rulebook(
@@ -147,14 +177,12 @@ def _rulebook(
 ) -> Rulebook:
     denies: dict[tuple[str, str, str], list[Clause]] = defaultdict(list)
     allows: dict[tuple[str, str, str], list[Clause]] = defaultdict(list)
-    asked: dict[tuple[str, str], int] = defaultdict(int)
     for clause in clauses:
         target = denies if clause.rule.effect == _DENY else allows
         for type_name, action in _targets(clause.rule, vocabulary):
-            asked[type_name, action] |= clause.mask
             for role in heirs[clause.rule.role]:
                 target[role, type_name, action].append(clause)
-    return Rulebook(_frozen(denies), _frozen(allows), MappingProxyType(dict(asked)))
+    return Rulebook(_frozen(denies), _frozen(allows))
 
 
 def _targets(rule: Rule, vocabulary: Vocabulary) -> list[tuple[str, str]]:

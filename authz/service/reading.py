@@ -6,58 +6,67 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, TypeVar
 
 import grpc
 
 from authz.domain.errors import ErrorReason, InvalidArgumentError, UnavailableError
-from authz.domain.ports import Snapshot, View
+from authz.domain.ports import Directory, Snapshot, View
 from authz.domain.tokens import ConsistencyToken, decode_consistency_token, encode_consistency_token
 from authz.v1 import common_pb2
 
 T = TypeVar("T")
 Context = grpc.aio.ServicerContext[Any, Any]
 
-_POLL_S = 0.02
+_FIRST_POLL_S = 0.001
+_LAST_POLL_S = 0.016
 _ANSWER_MARGIN_S = 0.1
 """Kept of a deadline, so that the caller gets our answer instead of its own DEADLINE_EXCEEDED."""
+_SETTLE_S = 0.5
+"""How long the answer to a write waits for the replica: far longer than it takes when all is well."""
 
 
 class Reading:
-    """The read side of every servicer. Off the event loop, in a bounded pool of threads."""
+    """The read side of every servicer.
+
+    Decisions are computed on the event loop, from memory, in microseconds; whatever asks the database
+    goes to a bounded pool of threads.
+    """
 
     def __init__(
-        self, view: View, *, database_id: str, pool: ThreadPoolExecutor, freshness_wait_s: float
+        self, view: View, directory: Directory, *, pool: ThreadPoolExecutor, freshness_wait_s: float
     ) -> None:
         self._view = view
-        self._database_id = database_id
+        self._directory = directory
         self._pool = pool
         self._freshness_wait_s = freshness_wait_s
+        self._last_token = (-1, "", "")
 
     async def read(
         self, consistency: common_pb2.Consistency, context: Context, compute: Callable[[Snapshot], T]
     ) -> T:
         """`compute` over one snapshot.
 
-        Waits for `at_least_as_fresh` within the deadline of the call, else raises
-        `UnavailableError` (NOT_FRESH_ENOUGH). Every snapshot of the source of truth is fully
-        consistent, so the other two requirements ask nothing more.
+        Waits for `at_least_as_fresh`, and for `fully_consistent` until the replica holds what was
+        committed when the call came, within the deadline of the call; else raises `UnavailableError`
+        (NOT_FRESH_ENOUGH).
         """
-        least = self._least_revision(consistency)
-        remaining_s = context.time_remaining()
-        wait_s = self._freshness_wait_s if remaining_s is None else remaining_s
-        give_up_at = time.monotonic() + wait_s - min(_ANSWER_MARGIN_S + _POLL_S, wait_s / 2)
-        while True:
-            outcome = await self.run(partial(self._compute, least, compute))
-            if outcome is not None:
-                return outcome[0]
-            if time.monotonic() >= give_up_at:
-                raise UnavailableError(
-                    ErrorReason.NOT_FRESH_ENOUGH,
-                    "the state that the token asks for has not arrived within the deadline; try again",
-                )
-            await asyncio.sleep(_POLL_S)
+        requirement = consistency.WhichOneof("requirement")
+        least = 0
+        if requirement == "at_least_as_fresh":
+            least = self._revision_of(consistency.at_least_as_fresh)
+        elif requirement == "fully_consistent":
+            least = (await self.run(self._directory.head)).revision
+        with self._view.snapshot() as snapshot:
+            if snapshot.revision >= least:
+                return compute(snapshot)
+        if not await self._wait_for(least, self._patience_s(context)):
+            raise UnavailableError(
+                ErrorReason.NOT_FRESH_ENOUGH,
+                "the state that was asked for has not arrived within the deadline; try again",
+            )
+        with self._view.snapshot() as snapshot:
+            return compute(snapshot)
 
     async def run(self, function: Callable[[], T]) -> T:
         """Call a function that blocks, in the pool."""
@@ -65,22 +74,57 @@ class Reading:
 
     def token(self, revision: int) -> str:
         """The encoded token of a revision of this database."""
-        return encode_consistency_token(ConsistencyToken(self._database_id, revision))
+        database_id = self._view.database_id()
+        known_revision, known_database, token = self._last_token
+        if known_revision != revision or known_database != database_id:
+            token = encode_consistency_token(ConsistencyToken(database_id, revision))
+            self._last_token = (revision, database_id, token)
+        return token
+
+    async def settle(self, revision: int) -> None:
+        """Wait until this machine's replica holds a write, so that whoever was told of it sees it here.
+
+        Gives up after a while: the write is done, however the replica fares.
+        """
+        await self._wait_for(revision, _SETTLE_S)
+
+    async def wait_beyond(self, revision: int, timeout_s: float) -> bool:
+        """Return whether, within the time, there is a revision greater than this one."""
+        return await self._wait_for(revision + 1, timeout_s)
 
     async def wait_until(self, consistency: common_pb2.Consistency, context: Context) -> None:
-        """Return once a snapshot is as fresh as asked."""
+        """Return once the database can be asked for a state as fresh as asked.
+
+        It knows every write that it gave a token for; one of the future it may never know.
+        """
         if consistency.WhichOneof("requirement") == "at_least_as_fresh":
             await self.read(consistency, context, lambda snapshot: snapshot.revision)
 
-    def _compute(self, least: int, compute: Callable[[Snapshot], T]) -> tuple[T] | None:
-        with self._view.snapshot() as snapshot:
-            return None if snapshot.revision < least else (compute(snapshot),)
+    async def _wait_for(self, revision: int, patience_s: float) -> bool:
+        give_up_at = time.monotonic() + patience_s
+        pause_s = _FIRST_POLL_S
+        while not self._holds(revision):
+            left_s = give_up_at - time.monotonic()
+            if left_s <= 0:
+                return False
+            await asyncio.sleep(min(pause_s, left_s))
+            pause_s = min(2 * pause_s, _LAST_POLL_S)
+        return True
 
-    def _least_revision(self, consistency: common_pb2.Consistency) -> int:
-        if consistency.WhichOneof("requirement") != "at_least_as_fresh":
-            return 0
-        token = decode_consistency_token(consistency.at_least_as_fresh.token)
-        if token.database_id != self._database_id:
+    def _holds(self, revision: int) -> bool:
+        try:
+            return self._view.revision() >= revision
+        except UnavailableError:
+            return False
+
+    def _patience_s(self, context: Context) -> float:
+        remaining_s = context.time_remaining()
+        wait_s = self._freshness_wait_s if remaining_s is None else remaining_s
+        return wait_s - min(_ANSWER_MARGIN_S + _LAST_POLL_S, wait_s / 2)
+
+    def _revision_of(self, message: common_pb2.ConsistencyToken) -> int:
+        token = decode_consistency_token(message.token)
+        if token.database_id != self._view.database_id():
             raise InvalidArgumentError(
                 ErrorReason.MALFORMED_TOKEN,
                 "consistency token is of another database; use one that this service gave",

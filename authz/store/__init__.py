@@ -9,17 +9,17 @@ import msgspec
 from authz.domain.instants import Instant
 from authz.domain.vocabulary import Vocabulary
 from authz.store.directory import SqlDirectory
-from authz.store.engine import open_engine
+from authz.store.engine import companion_path, open_engine
 from authz.store.schema import migrate as migrate_database
 from authz.store.schema import require_current
-from authz.store.view import SqlView
+
+__all__ = ["Store", "companion_path", "migrate_store", "open_store"]
 
 
 class Store(msgspec.Struct, frozen=True):
-    """An open database: its directory for writes and listings, its view for decisions."""
+    """An open database."""
 
     directory: SqlDirectory
-    view: SqlView
 
     def close(self) -> None:
         """Release every connection."""
@@ -32,9 +32,11 @@ def open_store(
     vocabulary: Callable[[], Vocabulary],
     clock: Callable[[], Instant],
     migrate: bool = True,
+    verify: bool = True,
 ) -> Store:
     """Open a database and, with `migrate`, bring its schema up to date first.
 
+    Without `verify`, which is for whoever knows that the schema is current, nothing connects yet.
     Raises `InvalidArgumentError` for a bad URL, `UnavailableError` when it does not answer,
     `FailedPreconditionError` when the schema is not current.
     """
@@ -42,8 +44,9 @@ def open_store(
     try:
         if migrate:
             migrate_database(engine)
-        require_current(engine)
-        return Store(SqlDirectory(engine, vocabulary, clock), SqlView(engine))
+        if verify:
+            require_current(engine)
+        return Store(SqlDirectory(engine, vocabulary, clock))
     except BaseException:
         engine.dispose()
         raise

@@ -99,6 +99,9 @@ class Batch:
                 return False
             _require_same_scope(before.entity, entity)
         self._require_references(entity)
+        if before is None and entity.key in self._dirty:
+            # Deleted in this batch: its row must go before what it referred to does.
+            self.flush()
         self._put(mutation, entity.key, Versioned(entity, self._revision))
         return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 
 import msgspec
 from sqlalchemy import Connection, Engine, delete, insert, select, update
@@ -23,6 +24,7 @@ from authz.domain.mutations import (
     WriteRequest,
 )
 from authz.domain.ports import (
+    Arrivals,
     CourseFilter,
     Listing,
     MembershipFilter,
@@ -35,7 +37,9 @@ from authz.domain.tokens import ConsistencyToken
 from authz.domain.validation import validate_key
 from authz.domain.vocabulary import Vocabulary
 from authz.store import listing, tables
+from authz.store.arrivals import open_arrivals
 from authz.store.batch import Batch, append_changes, touched_keys
+from authz.store.dump import SqlDump, committed_at, open_dump
 from authz.store.engine import read_transaction, write_transaction
 
 IDEMPOTENCY_RETENTION_US = 7 * 24 * 3600 * US_PER_S
@@ -62,12 +66,6 @@ class SqlDirectory:
         self._engine = engine
         self._vocabulary = vocabulary
         self._clock = clock
-        self._database_id = self.head().database_id
-
-    @property
-    def database_id(self) -> str:
-        """Identifies this database for good."""
-        return self._database_id
 
     def write(self, request: WriteRequest) -> int:
         """See `Directory.write`."""
@@ -175,6 +173,19 @@ class SqlDirectory:
         with read_transaction(self._engine) as connection:
             row = connection.execute(select(tables.counter)).one()
         return ConsistencyToken(row.database_id, row.revision)
+
+    def committed_at(self, revision: int) -> Instant | None:
+        """See `Directory.committed_at`."""
+        with read_transaction(self._engine) as connection:
+            return committed_at(connection, revision)
+
+    def dump(self) -> AbstractContextManager[SqlDump]:
+        """See `Directory.dump`."""
+        return open_dump(self._engine)
+
+    def arrivals(self) -> Arrivals:
+        """See `Directory.arrivals`."""
+        return open_arrivals(self._engine)
 
     def close(self) -> None:
         """Release every connection."""

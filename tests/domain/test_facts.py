@@ -15,15 +15,15 @@ from authz.domain.entities import (
     Resource,
     Session,
     SessionState,
-    Share,
     ShareLevel,
     Visibility,
 )
-from authz.domain.facts import FACT_NAMES, Circumstances, Fact, fact_edge, fact_names, facts_at
+from authz.domain.facts import FACT_NAMES, Fact, fact_names, share_facts
 from authz.domain.ids import Subject, SubjectType, course_scope
+from authz.domain.items import fact_edge, facts_at, item_of
+from authz.domain.places import attends, place_of
 
 MAYA = Subject(SubjectType.USER, "maya")
-NOBODY = Resource(type="notebook", id="n", scope=course_scope("c"))
 COURSE = Course(id="c", state=CourseState.ACTIVE)
 SESSION = Session(id="s", course_id="c")
 ALL_TIMED = Fact.PUBLISHED | Fact.WITHIN_EDIT_WINDOW
@@ -32,21 +32,16 @@ ALL_TIMED = Fact.PUBLISHED | Fact.WITHIN_EDIT_WINDOW
 def holding(now: int = 0, **changes: Any) -> set[str]:
     """The names of the facts; arguments of a resource go into it, others are circumstances."""
     of_resource = {name: changes.pop(name) for name in list(changes) if name in Resource.__struct_fields__}
-    values: dict[str, Any] = {
-        "subject": MAYA,
-        "resource": Resource(type="notebook", id="n", scope=course_scope("c"), **of_resource),
-        "course": COURSE,
-        "session": None,
-        "share": None,
-        "has_role_in_session": False,
-        "has_role_in_course": False,
-        "purpose": "",
-    }
-    return set(fact_names(facts_at(now, Circumstances(**(values | changes)))))
-
-
-def shared(level: ShareLevel) -> Share:
-    return Share(resource=NOBODY.key, subject=MAYA, level=level)
+    resource = changes.get("resource") or Resource(
+        type="notebook", id="n", scope=course_scope("c"), **of_resource
+    )
+    place = place_of(changes.get("course", COURSE), changes.get("session"))
+    facts = facts_at(now, item_of(resource, place, MAYA), int(sum(Fact)))
+    facts |= share_facts(changes.get("share"))
+    held = (changes.get("in_course", False), changes.get("in_session", False))
+    if attends(place, *held):
+        facts |= Fact.ATTENDING
+    return set(fact_names(facts))
 
 
 AI_COURSE = Course(id="c", state=CourseState.ACTIVE, ai_enabled=True)
@@ -60,27 +55,24 @@ OPEN = Session(id="s", course_id="c", open_to_course=True)
         ({"owner": MAYA}, {"own"}),
         ({"owner": Subject(SubjectType.SERVICE, "maya")}, set()),
         ({"owner": Subject(SubjectType.USER, "Maya")}, set()),
-        ({"share": shared(ShareLevel.VIEWER)}, {"shared_view"}),
-        ({"share": shared(ShareLevel.EDITOR)}, {"shared_view", "shared_edit"}),
+        ({"share": ShareLevel.VIEWER}, {"shared_view"}),
+        ({"share": ShareLevel.EDITOR}, {"shared_view", "shared_edit"}),
         ({"published": True}, {"published"}),
         ({"available_from": 0, "available_until": 9}, set()),
         ({"visibility": Visibility.COURSE}, {"course_visible"}),
         ({"visibility": Visibility.COURSE, "session": SESSION}, {"course_visible"}),
         ({"visibility": Visibility.SESSION, "session": SESSION}, {"session_visible"}),
         ({"visibility": Visibility.SESSION}, set()),
-        ({"session": SESSION, "has_role_in_session": True}, {"attending"}),
-        ({"session": SESSION, "has_role_in_course": True}, set()),
-        ({"session": OPEN, "has_role_in_course": True}, {"attending"}),
+        ({"session": SESSION, "in_session": True}, {"attending"}),
+        ({"session": SESSION, "in_course": True}, set()),
+        ({"session": OPEN, "in_course": True}, {"attending"}),
         ({"session": OPEN}, set()),
-        ({"has_role_in_course": True}, set()),
+        ({"in_course": True}, set()),
         ({"locked": True}, {"locked"}),
         ({"ai_allowed": True}, set()),
         ({"course": AI_COURSE}, set()),
         ({"course": AI_COURSE, "ai_allowed": True}, {"ai_enabled"}),
         ({"course": None, "ai_allowed": True}, set()),
-        ({"purpose": "ai_response"}, {"for_ai_response"}),
-        ({"purpose": "AI_RESPONSE"}, set()),
-        ({"purpose": "training"}, set()),
         ({"course": Course(id="c", state=CourseState.ARCHIVED)}, {"course_archived"}),
         ({"course": Course(id="c", state=CourseState.CONCLUDED)}, set()),
         ({"session": Session(id="s", state=SessionState.LIVE)}, {"session_live"}),
@@ -126,6 +118,24 @@ def test_facts_are_named_in_their_order_and_each_is_one_bit() -> None:
     assert fact_names(0) == ()
 
 
+@given(st.integers(0, int(sum(Fact))))
+def test_what_is_asked_for_is_right_whatever_else_is_not(asked: int) -> None:
+    resource = Resource(
+        type="notebook",
+        id="n",
+        scope=course_scope("c"),
+        owner=MAYA,
+        visibility=Visibility.COURSE,
+        published=True,
+        created_at=0,
+        locked=True,
+        ai_allowed=True,
+    )
+    place = place_of(AI_COURSE, None)
+    item = item_of(resource, place, MAYA)
+    assert facts_at(0, item, asked) & asked == facts_at(0, item, int(sum(Fact))) & asked
+
+
 def test_an_edge_counts_for_the_facts_that_are_asked_about_only() -> None:
     resource = Resource(
         type="message",
@@ -136,16 +146,18 @@ def test_an_edge_counts_for_the_facts_that_are_asked_about_only() -> None:
         created_at=10,
     )
     course = Course(id="c", state=CourseState.ACTIVE, edit_window_us=10)
-    assert fact_edge(0, resource, course, int(ALL_TIMED)) == 10
-    assert fact_edge(0, resource, course, int(Fact.PUBLISHED)) == 30
-    assert fact_edge(10, resource, course, int(Fact.WITHIN_EDIT_WINDOW)) == 20
-    assert fact_edge(20, resource, course, int(Fact.WITHIN_EDIT_WINDOW)) is None
-    assert fact_edge(0, resource, course, int(Fact.OWN)) is None
+    assert fact_edge(0, item_of(resource, place_of(course, None), MAYA), int(ALL_TIMED)) == 10
+    assert fact_edge(0, item_of(resource, place_of(course, None), MAYA), int(Fact.PUBLISHED)) == 30
+    assert fact_edge(10, item_of(resource, place_of(course, None), MAYA), int(Fact.WITHIN_EDIT_WINDOW)) == 20
+    assert (
+        fact_edge(20, item_of(resource, place_of(course, None), MAYA), int(Fact.WITHIN_EDIT_WINDOW)) is None
+    )
+    assert fact_edge(0, item_of(resource, place_of(course, None), MAYA), int(Fact.OWN)) is None
 
 
 def test_what_is_not_published_has_no_edge_at_its_window() -> None:
     resource = Resource(type="material", id="m", scope=course_scope("c"), available_from=30)
-    assert fact_edge(0, resource, COURSE, int(Fact.PUBLISHED)) is None
+    assert fact_edge(0, item_of(resource, place_of(COURSE, None), MAYA), int(Fact.PUBLISHED)) is None
 
 
 @st.composite
@@ -165,7 +177,7 @@ def timed_resources(draw: st.DrawFn) -> Resource:
 @given(timed_resources(), st.integers(0, 8), st.integers(-2, 22))
 def test_no_fact_changes_before_the_edge(resource: Resource, window_us: int, now: int) -> None:
     course = Course(id="c", state=CourseState.ACTIVE, edit_window_us=window_us)
-    edge = fact_edge(now, resource, course, int(ALL_TIMED))
+    edge = fact_edge(now, item_of(resource, place_of(course, None), MAYA), int(ALL_TIMED))
     first = holding(now, course=course, resource=resource)
     for later in range(now, 32 if edge is None else edge):
         assert holding(later, course=course, resource=resource) == first

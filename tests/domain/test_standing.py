@@ -8,7 +8,15 @@ import pytest
 
 from authz.domain.entities import Course, CourseState, Membership, MembershipStatus
 from authz.domain.ids import PLATFORM, Scope, ScopeKind, Subject, SubjectType, course_scope, session_scope
-from authz.domain.standing import Ineffective, Standing, earliest_after, role_given, standing_of
+from authz.domain.standing import (
+    Grant,
+    Ineffective,
+    Standing,
+    earliest_after,
+    grant_of,
+    role_given,
+    standing_of,
+)
 from authz.domain.vocabulary import RoleDeclaration
 
 MAYA = Subject(SubjectType.USER, "maya")
@@ -29,8 +37,8 @@ CONCLUDED = Course(id="here", state=CourseState.CONCLUDED)
 ARCHIVED = Course(id="here", state=CourseState.ARCHIVED)
 
 
-def held(role: str, scope: Scope = HERE, **more: object) -> Membership:
-    return Membership(subject=MAYA, scope=scope, role=role, **more)  # type: ignore[arg-type]  # open in tests
+def held(role: str, scope: Scope = HERE, **more: object) -> Grant:
+    return grant_of(Membership(subject=MAYA, scope=scope, role=role, **more))  # type: ignore[arg-type]  # open in tests
 
 
 @pytest.mark.parametrize(
@@ -93,7 +101,7 @@ def test_a_completed_membership_keeps_its_remainder_after_its_end() -> None:
     ],
     ids=str,
 )
-def test_a_role_that_is_not_declared_for_its_kind_of_scope_gives_none(membership: Membership) -> None:
+def test_a_role_that_is_not_declared_for_its_kind_of_scope_gives_none(membership: Grant) -> None:
     assert isinstance(role_given(membership, ACTIVE, ROLES, 0), Ineffective)
 
 
@@ -114,14 +122,15 @@ def test_several_memberships_give_the_union_of_their_roles_and_kinds() -> None:
         (held("teacher"), held("student"), held("host", session_scope("s"))), ACTIVE, ROLES, 0
     )
     assert standing.roles == {"teacher", "student", "host"}
-    assert standing.kinds == {ScopeKind.COURSE, ScopeKind.SESSION}
+    assert standing.in_course
+    assert standing.in_session
     assert standing.ineffective is None
     assert standing.edge is None
 
 
 def test_nothing_held_is_nothing_given_and_nothing_to_explain() -> None:
     standing = standing_of((), ACTIVE, ROLES, 0)
-    assert standing == Standing(frozenset(), frozenset(), None, None)
+    assert standing == Standing(frozenset(), False, False, None, None)
 
 
 def test_of_several_that_give_nothing_the_one_nearest_to_giving_a_role_is_told() -> None:

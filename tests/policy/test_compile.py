@@ -97,7 +97,7 @@ def test_the_rule_that_misses_fewest_facts_is_nearest(tmp_path: Path) -> None:
     assert fact_names(verdict.unmet) == ("published",)
 
 
-def test_the_facts_asked_for_are_those_of_every_role_and_of_this_course_alone(tmp_path: Path) -> None:
+def test_the_facts_asked_for_are_those_of_the_roles_at_hand_and_of_this_course_alone(tmp_path: Path) -> None:
     policy = policy_of(
         tmp_path,
         "p, student, *, quiz, read, published, allow\n"
@@ -105,26 +105,30 @@ def test_the_facts_asked_for_are_those_of_every_role_and_of_this_course_alone(tm
         "p, *, *, *, read, locked, deny\n"
         "p, student, course:here, quiz, read, attending, allow\n",
     )
-    everywhere = Fact.PUBLISHED | Fact.OWN | Fact.LOCKED
-    for scope in (PLATFORM, course_scope("there"), session_scope("here")):
-        assert policy.asked(scope, "quiz", "read") == everywhere
-    assert policy.asked(HERE, "quiz", "read") == everywhere | Fact.ATTENDING
-    assert policy.asked(HERE, "poll", "read") == Fact.LOCKED
-    assert policy.asked(HERE, "poll", "vote") == 0
+
+    def asked(course_id: str | None, type_name: str, action: str, *names: str) -> int:
+        return policy.plan(roles(*names), course_id, type_name, action).asked
+
+    for course_id in (None, "there"):
+        assert asked(course_id, "quiz", "read", "student") == Fact.PUBLISHED | Fact.LOCKED
+        both = Fact.PUBLISHED | Fact.OWN | Fact.LOCKED
+        assert asked(course_id, "quiz", "read", "student", "teacher") == both
+    assert asked("here", "quiz", "read", "student") == Fact.PUBLISHED | Fact.LOCKED | Fact.ATTENDING
+    assert asked("here", "poll", "read", "student") == Fact.LOCKED
+    assert asked("here", "poll", "vote", "student") == 0
+    assert asked("here", "quiz", "read") == 0
 
 
 def test_facts_that_are_not_asked_for_never_change_an_answer() -> None:
     policy = load_policy(policy_directory())
     for declared in policy.vocabulary.types.values():
         for action in declared.actions:
-            asked = policy.asked(HERE, declared.name, action)
-            others = sum(fact for fact in Fact if not fact & asked)
             for role in policy.vocabulary.roles:
+                plan = policy.plan(roles(role), HERE.id, declared.name, action)
+                asked = plan.asked
+                others = sum(fact for fact in Fact if not fact & asked)
                 for facts in (0, asked, asked & Fact.OWN, asked & Fact.PUBLISHED):
-                    answers = [
-                        policy.decide(roles(role), HERE, declared.name, action, mask)
-                        for mask in (facts, facts | others)
-                    ]
+                    answers = [plan.verdict(mask) for mask in (facts, facts | others)]
                     assert answers[0] == answers[1], (role, declared.name, action)
 
 

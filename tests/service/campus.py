@@ -15,8 +15,12 @@ from authz.domain.entities import (
     SessionKey,
     Share,
     ShareKey,
+    ShareLevel,
 )
-from authz.domain.ids import ResourceRef, Scope, Subject
+from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject
+from authz.domain.items import MISPLACED, Item, item_of
+from authz.domain.places import Place, place_of
+from authz.domain.standing import Grant, grant_of
 
 
 class Campus:
@@ -34,25 +38,42 @@ class Campus:
     def revision(self) -> int:
         return self._revision
 
-    def course(self, course_id: str) -> Course | None:
-        found = self._entities.get(CourseKey(course_id))
-        return found if isinstance(found, Course) else None
-
-    def session(self, session_id: str) -> Session | None:
-        found = self._entities.get(SessionKey(session_id))
-        return found if isinstance(found, Session) else None
+    def place(self, scope: Scope) -> Place | None:
+        if scope.kind is ScopeKind.PLATFORM:
+            return place_of(None, None)
+        if scope.kind is ScopeKind.COURSE:
+            course = self._entities.get(CourseKey(scope.id))
+            return place_of(course, None) if isinstance(course, Course) else None
+        session = self._entities.get(SessionKey(scope.id))
+        if not isinstance(session, Session):
+            return None
+        if session.course_id is None:
+            return place_of(None, session)
+        course = self._entities.get(CourseKey(session.course_id))
+        return place_of(course, session) if isinstance(course, Course) else None
 
     def resource(self, ref: ResourceRef) -> Resource | None:
         found = self._entities.get(ref)
         return found if isinstance(found, Resource) else None
 
+    def item(self, ref: ResourceRef, subject: Subject) -> Item | None:
+        resource = self.resource(ref)
+        if resource is None:
+            return None
+        place = self.place(resource.scope)
+        return MISPLACED if place is None else item_of(resource, place, subject)
+
+    def grants(self, subject: Subject, place: Place) -> tuple[Grant, ...]:
+        return tuple(map(grant_of, self.memberships(subject, place.scopes)))
+
     def memberships(self, subject: Subject, scopes: Sequence[Scope]) -> tuple[Membership, ...]:
+        """Those of the subject in any of the scopes."""
         return tuple(
             e
             for e in self._entities.values()
             if isinstance(e, Membership) and e.subject == subject and e.scope in scopes
         )
 
-    def share(self, ref: ResourceRef, subject: Subject) -> Share | None:
+    def share(self, ref: ResourceRef, subject: Subject) -> ShareLevel | None:
         found = self._entities.get(ShareKey(ref, subject))
-        return found if isinstance(found, Share) else None
+        return found.level if isinstance(found, Share) else None

@@ -13,6 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 from authz.server import Server
 from authz.settings import load_settings
 from authz.v1 import authorization_pb2_grpc, directory_pb2_grpc
+from tests.serving import replica_folder
 
 START = 1_700_000_000_000_000
 
@@ -45,6 +46,12 @@ async def sqlite_service(sqlite_url: str) -> AsyncIterator[Service]:
 async def serve(url: str, **settings: str) -> AsyncIterator[Service]:
     """Serve `url` with more settings, if any."""
     given = {"address": "127.0.0.1:0", "database_url": url, "stop_grace_s": "0", **settings}
+    with replica_folder(url) as folder:
+        async for each in _serve({"replica_dir": folder, **given}):
+            yield each
+
+
+async def _serve(given: dict[str, str]) -> AsyncIterator[Service]:
     running: list[Service] = []
     server = Server(load_settings(given, environ={}), clock=lambda: running[0].now if running else START)
     async with server, grpc.aio.insecure_channel(server.address) as channel:

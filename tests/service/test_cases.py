@@ -96,8 +96,8 @@ def test_a_case_comes_out_as_its_table_says(name: str, sentence: str) -> None:
         assert decision.rule is not None
         assert decision.rule.role == case["rule"]
     if "unmet" in case:
-        assert list(fact_names(decision.unmet)) == case["unmet"]
-    assert (decision.ineffective or None) == case.get("state")
+        assert list(fact_names(decision.verdict.unmet)) == case["unmet"]
+    assert (decision.verdict.ineffective or None) == case.get("state")
     until = None if decision.valid_until is None else format_instant(decision.valid_until)
     assert until == case.get("until")
 

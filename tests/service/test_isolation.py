@@ -153,8 +153,8 @@ def own_scopes(campus: Campus, question: Question, *, inline: bool) -> set[Scope
         if resource is None:
             return set()
         scope = resource.scope
-    session = campus.session(scope.id) if scope == session_scope(scope.id) else None
-    return {scope} | ({course_scope(session.course_id)} if session and session.course_id else set())
+    place = campus.place(scope)
+    return {scope} if place is None else {scope, *place.scopes} - {PLATFORM}
 
 
 @settings(max_examples=400, deadline=None)

@@ -6,7 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 from authz.domain import ports
-from authz.domain.entities import Course, Entity, Key, Membership, Resource, Session, Share, ShareLevel
+from authz.domain.entities import (
+    Course,
+    Entity,
+    EntityKind,
+    Key,
+    Membership,
+    Resource,
+    Session,
+    Share,
+    ShareLevel,
+)
 from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, SubjectType, course_scope
 from authz.domain.mutations import Change, Mutation, Operation, WriteRequest
 from authz.domain.vocabulary import RoleDeclaration, TypeDeclaration, Vocabulary
@@ -125,3 +135,8 @@ def stored(store: Store) -> dict[Key, tuple[Entity | Key, int]]:
             token = page.next_token
             more = bool(token)
     return held
+
+
+def dumped(dump: ports.Dump) -> list[Entity]:
+    """All that a dump holds."""
+    return [entity for kind in EntityKind for entity in dump.entities(kind, ports.Order.KEY)]

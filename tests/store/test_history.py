@@ -29,11 +29,11 @@ def _mutation(operation: Operation, entity: Entity) -> Mutation:
     return Mutation(operation, entity.key if operation is Operation.DELETE else entity)
 
 
-_BATCHES = st.lists(st.builds(_mutation, st.sampled_from(Operation), _ENTITIES), min_size=1, max_size=6)
+BATCHES = st.lists(st.builds(_mutation, st.sampled_from(Operation), _ENTITIES), min_size=1, max_size=6)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.booleans(), _BATCHES), max_size=12))
+@given(st.lists(st.tuples(st.booleans(), BATCHES), max_size=12))
 def test_the_tables_equal_the_replay_of_the_log(history: list[tuple[bool, list[Mutation]]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = open_with(f"sqlite:///{Path(folder) / 'authz.db'}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from authz.domain.entities import Course, CourseKey, CourseState
+from authz.domain.entities import Course, CourseKey, CourseState, Session, SessionKey
 from authz.domain.mutations import ImportBatchResult, Mutation
 from authz.store import Store
 from tests.store.directory import create, lesson, remove, replay, stored, student, touch
@@ -42,6 +42,18 @@ def test_later_mutations_of_one_key_apply_in_order(store: Store) -> None:
         create(student("omar", "c")),
     )
     assert set(stored(store)) == {CourseKey("c"), student("omar", "c").key}
+    assert replay(store.directory.changes(0, 10)) == stored(store)
+
+
+def test_what_went_with_its_course_may_come_back_without_one(store: Store) -> None:
+    import_all(
+        store,
+        create(Course(id="c")),
+        create(Session(id="s", course_id="c")),
+        remove(CourseKey("c")),
+        create(Session(id="s")),
+    )
+    assert set(stored(store)) == {SessionKey("s")}
     assert replay(store.directory.changes(0, 10)) == stored(store)
 
 

@@ -25,7 +25,7 @@ def empty_url(request: pytest.FixtureRequest) -> str:
 def test_migrating_again_changes_nothing(empty_url: str) -> None:
     first = open_with(empty_url)
     second = open_with(empty_url)
-    assert first.directory.database_id == second.directory.database_id
+    assert first.directory.head().database_id == second.directory.head().database_id
     first.close()
     second.close()
 

@@ -6,16 +6,27 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from authz.domain.entities import Course, CourseKey, CourseState, Resource, Session, Visibility
+from authz.domain.entities import (
+    Course,
+    CourseKey,
+    CourseState,
+    EntityKind,
+    Membership,
+    Resource,
+    Session,
+    Share,
+    Visibility,
+)
 from authz.domain.errors import AuthzError, ErrorReason, FailedPreconditionError
 from authz.domain.ids import PLATFORM, ResourceRef, course_scope, session_scope
 from authz.domain.instants import US_PER_S
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition, WriteRequest
-from authz.domain.ports import MembershipFilter, Page
+from authz.domain.ports import MembershipFilter, Order, Page
 from authz.store import Store
 from tests.store.directory import (
     Clock,
     create,
+    dumped,
     lesson,
     notebook,
     remove,
@@ -24,7 +35,6 @@ from tests.store.directory import (
     stored,
     student,
     touch,
-    user,
     write,
 )
 
@@ -165,18 +175,38 @@ def test_of_concurrent_creates_one_wins(store: Store) -> None:
         assert sum(pool.map(attempt, range(12))) == 1
 
 
-def test_a_snapshot_does_not_move(store: Store) -> None:
+def test_a_dump_does_not_move(store: Store) -> None:
     write(store, *(create(entity) for entity in lesson("c", "s")))
-    with store.view.snapshot() as snapshot:
+    with store.directory.dump() as dump:
         write(store, remove(CourseKey("c")))
-        assert snapshot.revision == 1
-        assert snapshot.course("c") == Course(id="c")
-        assert snapshot.memberships(user("maya"), [course_scope("c"), session_scope("s")]) == (
-            student("maya", "c"),
-        )
-        assert snapshot.share(ResourceRef("notebook", "s-nb"), user("maya")) == share("s-nb", "maya")
-    with store.view.snapshot() as snapshot:
-        assert (snapshot.revision, snapshot.course("c")) == (2, None)
+        assert dump.revision == 1
+        assert set(dumped(dump)) == set(lesson("c", "s"))
+    with store.directory.dump() as dump:
+        assert dump.revision == 2
+        assert not dumped(dump)
+
+
+def test_a_dump_has_every_order_that_a_replica_is_built_in(store: Store) -> None:
+    many = [entity for number in (3, 1, 2) for entity in lesson(f"c{number}", f"s{number}")]
+    alone = Session(id="alone")
+    write(store, *(create(entity) for entity in (*many, alone, share("s1-nb", "a"))))
+    with store.directory.dump() as dump:
+        members = dump.entities(EntityKind.MEMBERSHIP, Order.SUBJECT)
+        keys = [(str(m.subject), str(m.scope)) for m in members if isinstance(m, Membership)]
+        assert keys == sorted(keys)
+        assert len(keys) == 6
+        sessions = [e.id for e in dump.entities(EntityKind.SESSION, Order.SCOPE) if isinstance(e, Session)]
+        assert sessions == ["s1", "s2", "s3"]
+        resources = list(dump.entities(EntityKind.RESOURCE, Order.SCOPE))
+        places = [(str(r.scope), r.id) for r in resources if isinstance(r, Resource)]
+        assert places == sorted(places)
+        owned = list(dump.entities(EntityKind.RESOURCE, Order.SUBJECT))
+        assert len(owned) == len(resources) == 6
+        shares = [
+            str(e.subject) for e in dump.entities(EntityKind.SHARE, Order.SUBJECT) if isinstance(e, Share)
+        ]
+        assert shares == sorted(shares)
+        assert len(shares) == 4
 
 
 def test_the_log_says_who_and_why(store: Store, clock: Clock) -> None:

@@ -103,17 +103,18 @@ def rule_message(rule: Rule) -> pb.Rule:
 
 def check_message(decision: Decision, checked_at: str, decision_id: str) -> pb.CheckResponse:
     """An answer as a message. `checked_at` is the encoded token of the snapshot."""
+    verdict = decision.verdict
     message = pb.CheckResponse(
-        allowed=decision.allowed,
-        reason=pb.Reason.ValueType(_REASONS[decision.reason]),
-        rule=None if decision.rule is None else rule_message(decision.rule),
-        unmet_facts=fact_names(decision.unmet) if decision.unmet else (),
+        allowed=verdict.allowed,
+        reason=pb.Reason.ValueType(_REASONS[verdict.reason]),
+        rule=None if verdict.rule is None else rule_message(verdict.rule),
+        unmet_facts=fact_names(verdict.unmet) if verdict.unmet else (),
         policy_version=decision.policy_version,
         checked_at=common_pb2.ConsistencyToken(token=checked_at),
         decision_id=decision_id,
     )
-    if decision.ineffective is not None:
-        message.membership_state = pb.MembershipState.ValueType(_STATES[decision.ineffective])
+    if verdict.ineffective is not None:
+        message.membership_state = pb.MembershipState.ValueType(_STATES[verdict.ineffective])
     set_valid_until(message, decision.valid_until)
     return message
 

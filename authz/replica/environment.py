@@ -1,0 +1,156 @@
+"""One LMDB environment of the read model: its databases, and whether it may be trusted."""
+
+from __future__ import annotations
+
+import struct
+import threading
+from pathlib import Path
+
+import lmdb
+import msgspec
+
+from authz.domain.errors import ErrorReason, UnavailableError
+from authz.domain.instants import Instant
+from authz.replica.layout import FORMAT
+
+_HEADER = struct.Struct("<QQqQQ")
+_REVISION_KEY = b"revision"
+_DATABASE_KEY = b"database"
+_DATA_FILE = "data.mdb"
+_MAX_READERS = 1024
+
+
+class Versions(msgspec.Struct, frozen=True):
+    """The revision that a replica holds and when it was committed; and which revisions last changed a
+    role on the platform, and a course or session, so that what is made from those can be kept."""
+
+    revision: int
+    committed_at: Instant
+    platform: int
+    scopes: int
+
+
+class UnusableError(Exception):
+    """A file that must not be served: damaged, half-made, or of another format."""
+
+
+class Environment:
+    """The databases by name, in one memory map. One writer, any number of readers, no locks between.
+
+    `members` subject, scope to grants · `scopes` scope to course or session · `resources` type, id to
+    resource · `shares` resource, subject to level · `members_in` scope, subject · `resources_in` scope,
+    resource · `sessions_in` course, session · `resources_of` owner, resource · `shares_with` subject,
+    resource. The last five have empty values: they are for looking up the other way.
+    """
+
+    def __init__(self, folder: Path, *, max_bytes: int) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.lmdb = lmdb.open(
+                str(folder),
+                map_size=max_bytes,
+                max_dbs=16,
+                max_readers=_MAX_READERS,
+                max_spare_txns=4,
+                # A crash of the machine may undo the last commit, which the follower then repeats; it
+                # cannot leave a half of one. Reading ahead would fill memory with what nobody asked for.
+                metasync=False,
+                readahead=False,
+            )
+            self._require_whole()
+            open_database = self.lmdb.open_db
+            self.meta = open_database(b"meta")
+            self.members = open_database(b"members")
+            self.scopes = open_database(b"scopes")
+            self.resources = open_database(b"resources")
+            self.shares = open_database(b"shares")
+            self.members_in = open_database(b"members_in")
+            self.resources_in = open_database(b"resources_in")
+            self.sessions_in = open_database(b"sessions_in")
+            self.resources_of = open_database(b"resources_of")
+            self.shares_with = open_database(b"shares_with")
+        except lmdb.Error as error:
+            raise UnusableError(f"cannot open {folder}: {error}") from error
+
+    def require_usable(self) -> None:
+        """Raise `UnusableError` for a file that was never finished, or of another format."""
+        with self.lmdb.begin() as transaction:
+            raw = transaction.get(_REVISION_KEY, db=self.meta)
+            if raw is None or transaction.get(_DATABASE_KEY, db=self.meta) is None:
+                raise UnusableError(f"{self.folder} was not finished")
+            if _HEADER.unpack(raw)[0] != FORMAT:
+                raise UnusableError(f"{self.folder} has another format")
+
+    def _require_whole(self) -> None:
+        """Raise `UnusableError` for a file that is cut off: a page behind its end kills whoever reads it."""
+        size_bytes = (self.folder / _DATA_FILE).stat().st_size
+        if (self.lmdb.info()["last_pgno"] + 1) * self.lmdb.stat()["psize"] > size_bytes:
+            self.lmdb.close()
+            raise UnusableError(f"{self.folder} is cut off")
+
+    def database_id(self) -> str:
+        """Of which database this is a replica."""
+        with self.lmdb.begin() as transaction:
+            return self.read(transaction, _DATABASE_KEY, self.meta).decode()
+
+    @staticmethod
+    def read(transaction: lmdb.Transaction, key: bytes, database: lmdb._Database) -> bytes:
+        """What is stored under a key, empty for nothing."""
+        return bytes(transaction.get(key, b"", database))
+
+    def head(self) -> tuple[int, Instant]:
+        """The revision that this holds, and when that was committed."""
+        with self.lmdb.begin() as transaction:
+            versions = self.versions(transaction)
+        return versions.revision, versions.committed_at
+
+    def versions(self, transaction: lmdb.Transaction) -> Versions:
+        """What the state that a transaction sees holds."""
+        return Versions(*_HEADER.unpack(self.read(transaction, _REVISION_KEY, self.meta))[1:])
+
+    def set_versions(self, transaction: lmdb.Transaction, versions: Versions) -> None:
+        """Record what the state holds, in the transaction that makes it so."""
+        header = _HEADER.pack(FORMAT, *msgspec.structs.astuple(versions))
+        transaction.put(_REVISION_KEY, header, db=self.meta)
+
+    def set_database_id(self, transaction: lmdb.Transaction, database_id: str) -> None:
+        """Record of which database this is a replica: the last step of making one."""
+        transaction.put(_DATABASE_KEY, database_id.encode(), db=self.meta)
+
+    def size_bytes(self) -> int:
+        """What the file takes."""
+        return (self.folder / _DATA_FILE).stat().st_size
+
+
+_lock = threading.Lock()
+_open: dict[Path, tuple[Environment, int]] = {}
+
+
+def acquire_environment(folder: Path, *, max_bytes: int) -> Environment:
+    """The environment of a folder. LMDB allows one in a process, so that it is shared and counted."""
+    folder = folder.resolve()
+    with _lock:
+        known = _open.get(folder)
+        environment = Environment(folder, max_bytes=max_bytes) if known is None else known[0]
+        _open[folder] = (environment, 1 if known is None else known[1] + 1)
+        return environment
+
+
+def release_environment(environment: Environment) -> None:
+    """Give one back; the last one closes it."""
+    folder = environment.folder
+    with _lock:
+        _, count = _open[folder]
+        if count > 1:
+            _open[folder] = (environment, count - 1)
+            return
+        del _open[folder]
+        environment.lmdb.close()
+
+
+def not_ready() -> UnavailableError:
+    """The error before there is a replica to answer from."""
+    return UnavailableError(
+        ErrorReason.REPLICA_NOT_READY, "the replica is being built; try again in a moment"
+    )

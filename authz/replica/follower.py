@@ -1,0 +1,210 @@
+"""Keeps the replica at the head of the change log: one follower for each folder, however many servers.
+
+It builds a replica from a dump when there is none that can be trusted, and otherwise goes on from the
+revision that the replica holds. What it cannot follow without doubt (another database, another history,
+a gap, a damaged file) it builds anew beside, and swaps in whole.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import lmdb
+import structlog
+
+from authz.domain.errors import UnavailableError
+from authz.domain.ports import Arrivals, Directory
+from authz.replica.build import build_replica
+from authz.replica.environment import (
+    Environment,
+    UnusableError,
+    acquire_environment,
+    release_environment,
+)
+from authz.replica.shared import SharedState
+from authz.replica.writer import GapError, apply_changes
+
+log = structlog.get_logger()
+
+_HEARTBEAT_S = 0.5
+"""How often the head is asked for when nobody says that it has moved."""
+_RETRY_S = 0.25
+_LOCK_POLL_S = 0.05
+_REVISIONS_AT_ONCE = 256
+_READER_CHECK_S = 60.0
+_LOCK_FILE = "lock"
+
+
+class Follower:
+    """Follows `directory` into the replica in `folder`. `run` blocks in a thread or process of its own.
+
+    `source` names the database, so that a restart with another one is noticed before it answers.
+    """
+
+    def __init__(self, directory: Directory, folder: Path, *, source: str, max_bytes: int) -> None:
+        self._directory = directory
+        self._folder = folder
+        self._source = source
+        self._max_bytes = max_bytes
+        self._state = SharedState(folder)
+        self._arrivals: Arrivals = directory.arrivals()
+        self._stopped = threading.Event()
+        self._environment: Environment | None = None
+        self._trusted = False
+        self._checked_readers_at = 0.0
+        self.settled = threading.Event()
+        """Set once it has either confirmed the replica or found the database away."""
+
+    def run(self) -> None:
+        """Follow until `stop`. Waits while another follower holds the folder."""
+        try:
+            with self._exclusive() as held:
+                if held:
+                    self._state.begin(self._source)
+                    self._repeat()
+        finally:
+            self._let_go()
+            self._arrivals.close()
+            self._state.close()
+            self.settled.set()
+
+    def stop(self) -> None:
+        """Let `run` return soon; to be called from any thread."""
+        self._stopped.set()
+        self._arrivals.wake()
+
+    def wake(self) -> None:
+        """Say that something has been committed; to be called from any thread."""
+        if not self._stopped.is_set():
+            self._arrivals.wake()
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[bool]:
+        """Hold the folder's lock, which ends with the process, however that ends."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / _LOCK_FILE).open("a") as file:
+            while not self._stopped.is_set():
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    # Whoever holds it confirms, or does not, for us too.
+                    self.settled.set()
+                    self._stopped.wait(_LOCK_POLL_S)
+                else:
+                    yield True
+                    return
+            yield False
+
+    def _repeat(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                self._catch_up()
+                self.settled.set()
+                self._arrivals.wait(_HEARTBEAT_S)
+            except UnavailableError as error:
+                self.settled.set()
+                # After an outage it may be another database that answers, or one gone back in time.
+                self._trusted = False
+                log.warning("database away", error=error.message)
+                self._stopped.wait(_RETRY_S)
+            except (UnusableError, GapError) as error:
+                log.warning("replica not usable", cause=str(error))
+                # From here on nobody is answered from it, and `_usable` finds none.
+                self._state.publish(0)
+                self._let_go()
+            except lmdb.MapFullError:
+                log.exception("replica full; raise AUTHZ_REPLICA_MAX_BYTES", max_bytes=self._max_bytes)
+                self._stopped.wait(_RETRY_S)
+            except Exception:
+                # A follower that ended here would leave the replica to go stale for good.
+                log.exception("follower failed")
+                self._trusted = False
+                self._stopped.wait(_RETRY_S)
+
+    def _catch_up(self) -> None:
+        """Bring the replica to the head as it is now, and confirm it as of before it was asked for."""
+        environment = self._usable()
+        asked_at_ns = time.monotonic_ns()
+        head = self._directory.head()
+        revision, committed_at = environment.head()
+        if head.database_id != environment.database_id():
+            raise UnusableError("it is of another database")
+        if not self._trusted:
+            if self._directory.committed_at(revision) != committed_at:
+                raise UnusableError(f"revision {revision} is another one in the database")
+            self._trusted = True
+        if head.revision < revision:
+            raise UnusableError(f"it holds revision {revision} and the database only {head.revision}")
+        while revision < head.revision and not self._stopped.is_set():
+            changes = self._directory.changes(revision, _REVISIONS_AT_ONCE)
+            if not changes:
+                raise GapError(f"revision {revision + 1} is gone from the log")
+            revision = apply_changes(environment, changes)
+        if revision >= head.revision:
+            self._state.confirm(asked_at_ns)
+        self._check_readers(environment)
+
+    def _usable(self) -> Environment:
+        """The replica that is there if it may be trusted, else one built anew."""
+        if self._environment is None:
+            generation = self._state.generation
+            if generation and (self._folder / str(generation)).is_dir():
+                with suppress(UnusableError):
+                    self._environment = self._open(generation)
+        if self._environment is None:
+            self._rebuild()
+        assert self._environment is not None  # noqa: S101  `_rebuild` raises otherwise
+        return self._environment
+
+    def _open(self, generation: int) -> Environment:
+        folder = self._folder / str(generation)
+        environment = acquire_environment(folder, max_bytes=self._max_bytes)
+        try:
+            environment.require_usable()
+        except BaseException:
+            release_environment(environment)
+            raise
+        return environment
+
+    def _rebuild(self) -> None:
+        self._state.publish(0)
+        self._state.refute()
+        self._sweep(keep=0)
+        generation = time.time_ns()
+        started_s = time.monotonic()
+        folder = self._folder / str(generation)
+        with self._directory.dump() as dump:
+            build_replica(folder, dump, max_bytes=self._max_bytes)
+        self._environment = self._open(generation)
+        self._trusted = True
+        self._state.publish(generation)
+        log.info(
+            "replica built",
+            revision=self._environment.head()[0],
+            size_bytes=self._environment.size_bytes(),
+            elapsed_s=round(time.monotonic() - started_s, 3),
+        )
+
+    def _sweep(self, *, keep: int) -> None:
+        """Delete other generations. Whoever still reads one keeps what it has open."""
+        for path in self._folder.iterdir():
+            if path.is_dir() and path.name.isdigit() and path.name != str(keep):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _let_go(self) -> None:
+        if self._environment is not None:
+            release_environment(self._environment)
+            self._environment = None
+        self._trusted = False
+
+    def _check_readers(self, environment: Environment) -> None:
+        """Free what a reader that was killed still holds on to: its pages would never be used again."""
+        if time.monotonic() - self._checked_readers_at > _READER_CHECK_S:
+            environment.lmdb.reader_check()
+            self._checked_readers_at = time.monotonic()

@@ -1,0 +1,330 @@
+"""How the read model is written: keys and records as bytes, and back.
+
+Every key begins with what it is looked up by, so that a check needs one read for each thing that it
+asks, and a later question (what is in this scope, what is this subject's) is one range of keys. An id
+ends with a zero byte, which no id contains; a UUID in its usual form is packed into 17 bytes instead
+of 37. So no key is the beginning of another, and packing is one to one.
+
+A record holds what a decision needs and no more: sources, references and dates of sessions stay in the
+source of truth.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from authz.domain.entities import (
+    Course,
+    CourseState,
+    Membership,
+    MembershipStatus,
+    Resource,
+    Session,
+    SessionState,
+    ShareLevel,
+    Visibility,
+)
+from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, SubjectType
+from authz.domain.instants import Instant
+from authz.domain.items import lasting_facts
+from authz.domain.standing import Grant
+
+FORMAT = 1
+"""Grows with each change of what is written here. A replica of another format is built anew."""
+
+_END = b"\0"
+_UUID = b"\1"
+_UUID_TEXT_LENGTH = 36
+_UUID_LENGTH = 16
+
+_SUBJECTS = {SubjectType.USER: b"u", SubjectType.SERVICE: b"s"}
+_SUBJECT_TYPES = {ord(byte): kind for kind, byte in _SUBJECTS.items()}
+_COURSE, _SESSION = b"c", b"s"
+PLATFORM_KEY = b"p"
+_SCOPE_KINDS = {
+    _COURSE[0]: ScopeKind.COURSE,
+    _SESSION[0]: ScopeKind.SESSION,
+    PLATFORM_KEY[0]: ScopeKind.PLATFORM,
+}
+
+_STATUSES = tuple(MembershipStatus)
+_STATUS_NUMBERS = {status: number for number, status in enumerate(_STATUSES)}
+_STARTS, _ENDS = 16, 32
+_COURSE_STATES = tuple(CourseState)
+_SESSION_STATES = tuple(SessionState)
+_VISIBILITIES = tuple(Visibility)
+_LEVELS = tuple(ShareLevel)
+
+_PUBLISHED, _LOCKED, _AI, _FROM, _UNTIL, _CREATED = 1, 2, 4, 8, 16, 32
+_TIMED = _FROM | _UNTIL | _CREATED
+_HEAD = 4
+_NO_TIMES = (None, None, None)
+_LASTING = tuple(
+    lasting_facts(
+        visibility=_VISIBILITIES[min(number & 3, len(_VISIBILITIES) - 1)],
+        published=bool(number >> 2 & _PUBLISHED),
+        locked=bool(number >> 2 & _LOCKED),
+        ai_allowed=bool(number >> 2 & _AI),
+    )
+    for number in range(32)
+)
+"""By the three lowest flags and the number of the visibility."""
+
+_instant = struct.Struct("<q")
+_course = struct.Struct("<BBq")
+_session = struct.Struct("<BB")
+
+
+def pack_id(text: str) -> bytes:
+    """An id, ended or of known length, so that more can follow."""
+    if len(text) == _UUID_TEXT_LENGTH and text[8] == "-":
+        packed = _pack_uuid(text)
+        if packed is not None:
+            return packed
+    return text.encode() + _END
+
+
+def _pack_uuid(text: str) -> bytes | None:
+    try:
+        body = bytes.fromhex(text.replace("-", ""))
+    except ValueError:
+        return None
+    # Upper case and hyphens elsewhere are other ids, and stay as they are.
+    return _UUID + body if len(body) == _UUID_LENGTH and _uuid_text(body) == text else None
+
+
+def _uuid_text(body: bytes) -> str:
+    text = body.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def unpack_id(raw: bytes, start: int) -> tuple[str, int]:
+    """The id that begins at `start`, and where it ends."""
+    if raw[start] == _UUID[0]:
+        end = start + 1 + _UUID_LENGTH
+        return _uuid_text(raw[start + 1 : end]), end
+    end = raw.index(_END, start)
+    return raw[start:end].decode(), end + 1
+
+
+def subject_key(subject: Subject) -> bytes:
+    """A subject."""
+    return _SUBJECTS[subject.type] + pack_id(subject.id)
+
+
+def read_subject(raw: bytes, start: int) -> tuple[Subject, int]:
+    """The subject that begins at `start`, and where it ends."""
+    text, end = unpack_id(raw, start + 1)
+    return Subject(_SUBJECT_TYPES[raw[start]], text), end
+
+
+def course_key(course_id: str) -> bytes:
+    """The scope of a course."""
+    return _COURSE + pack_id(course_id)
+
+
+def session_key(session_id: str) -> bytes:
+    """The scope of a session."""
+    return _SESSION + pack_id(session_id)
+
+
+def is_course_key(key: bytes) -> bool:
+    """Whether a scope is a course."""
+    return key[0] == _COURSE[0]
+
+
+def scope_key(scope: Scope) -> bytes:
+    """A scope."""
+    if scope.kind is ScopeKind.COURSE:
+        return _COURSE + pack_id(scope.id)
+    return PLATFORM_KEY if scope.kind is ScopeKind.PLATFORM else _SESSION + pack_id(scope.id)
+
+
+def read_scope(raw: bytes, start: int) -> tuple[Scope, int]:
+    """The scope that begins at `start`, and where it ends."""
+    if raw[start] == PLATFORM_KEY[0]:
+        return PLATFORM, start + 1
+    text, end = unpack_id(raw, start + 1)
+    return Scope(ScopeKind.COURSE if raw[start] == _COURSE[0] else ScopeKind.SESSION, text), end
+
+
+def ref_key(ref: ResourceRef) -> bytes:
+    """A resource by type and id."""
+    return ref.type.encode() + _END + pack_id(ref.id)
+
+
+def read_ref(raw: bytes, start: int) -> tuple[ResourceRef, int]:
+    """The resource's name that begins at `start`, and where it ends."""
+    end_of_type = raw.index(_END, start)
+    text, end = unpack_id(raw, end_of_type + 1)
+    return ResourceRef(raw[start:end_of_type].decode(), text), end
+
+
+def course_record(course: Course) -> bytes:
+    """A course but for its id."""
+    return _course.pack(_COURSE_STATES.index(course.state), course.ai_enabled, course.edit_window_us)
+
+
+def read_course(course_id: str, raw: bytes) -> Course:
+    """The course of a record."""
+    state, ai_enabled, edit_window_us = _course.unpack(raw)
+    return Course(
+        id=course_id, state=_COURSE_STATES[state], ai_enabled=bool(ai_enabled), edit_window_us=edit_window_us
+    )
+
+
+def session_record(session: Session) -> bytes:
+    """A session but for its id and dates: state, openness, course."""
+    head = _session.pack(_SESSION_STATES.index(session.state), session.open_to_course)
+    return head if session.course_id is None else head + course_key(session.course_id)
+
+
+def course_key_of(raw_session: bytes) -> bytes:
+    """The key of a session's course, empty for none."""
+    return raw_session[_session.size :]
+
+
+def read_session(session_id: str, raw: bytes) -> Session:
+    """The session of a record, without its dates."""
+    state, open_to_course = _session.unpack_from(raw)
+    course = course_key_of(raw)
+    return Session(
+        id=session_id,
+        course_id=unpack_id(course, 1)[0] if course else None,
+        state=_SESSION_STATES[state],
+        open_to_course=bool(open_to_course),
+    )
+
+
+def grant_record(membership: Membership) -> bytes:
+    """One of the memberships that a subject has in a scope: its length, then itself, the role last."""
+    flags = _STATUS_NUMBERS[membership.status]
+    times = b""
+    if membership.starts_at is not None:
+        flags |= _STARTS
+        times += _instant.pack(membership.starts_at)
+    if membership.ends_at is not None:
+        flags |= _ENDS
+        times += _instant.pack(membership.ends_at)
+    body = bytes((flags,)) + times + membership.role.encode()
+    return bytes((len(body),)) + body
+
+
+def split_grants(raw: bytes) -> dict[str, bytes]:
+    """The records of a subject's memberships in one scope, by role."""
+    found: dict[str, bytes] = {}
+    start = 0
+    while start < len(raw):
+        end = start + 1 + raw[start]
+        flags = raw[start + 1]
+        times = (bool(flags & _STARTS) + bool(flags & _ENDS)) * _instant.size
+        found[raw[start + 2 + times : end].decode()] = raw[start:end]
+        start = end
+    return found
+
+
+def join_grants(records: dict[str, bytes]) -> bytes:
+    """All of them as one value, in the order of the roles, so that equal sets are equal bytes."""
+    return b"".join(records[role] for role in sorted(records))
+
+
+def read_grants(raw: bytes) -> tuple[Grant, ...]:
+    """The grants of a value of `join_grants` that follows the first byte of its scope."""
+    kind = _SCOPE_KINDS[raw[0]]
+    return tuple(_read_grant(kind, role, record) for role, record in split_grants(raw[1:]).items())
+
+
+def _read_grant(kind: ScopeKind, role: str, record: bytes) -> Grant:
+    flags, place = record[1], 2
+    starts_at = ends_at = None
+    if flags & _STARTS:
+        (starts_at,) = _instant.unpack_from(record, place)
+        place += _instant.size
+    if flags & _ENDS:
+        (ends_at,) = _instant.unpack_from(record, place)
+    return Grant(kind, role, _STATUSES[flags & 15], starts_at, ends_at)
+
+
+def resource_record(resource: Resource) -> bytes:
+    """A resource but for type and id: flags, visibility, lengths, scope, owner, times."""
+    flags = (
+        (_PUBLISHED if resource.published else 0)
+        | (_LOCKED if resource.locked else 0)
+        | (_AI if resource.ai_allowed else 0)
+    )
+    times = b""
+    for flag, instant in (
+        (_FROM, resource.available_from),
+        (_UNTIL, resource.available_until),
+        (_CREATED, resource.created_at),
+    ):
+        if instant is not None:
+            flags |= flag
+            times += _instant.pack(instant)
+    scope = scope_key(resource.scope)
+    owner = b"" if resource.owner is None else subject_key(resource.owner)
+    head = (flags, _VISIBILITIES.index(resource.visibility), len(scope), len(owner))
+    return bytes(head) + scope + owner + times
+
+
+def read_resource(ref: ResourceRef, raw: bytes) -> Resource:
+    """The resource of a record."""
+    flags, visibility, scope_length, owner_length = raw[:_HEAD]
+    available_from, available_until, created_at = resource_times(raw)
+    return Resource(
+        type=ref.type,
+        id=ref.id,
+        scope=read_scope(raw, _HEAD)[0],
+        owner=read_subject(raw, _HEAD + scope_length)[0] if owner_length else None,
+        visibility=_VISIBILITIES[visibility],
+        published=flags & _PUBLISHED != 0,
+        available_from=available_from,
+        available_until=available_until,
+        created_at=created_at,
+        locked=flags & _LOCKED != 0,
+        ai_allowed=flags & _AI != 0,
+    )
+
+
+def resource_scope(raw: bytes) -> bytes:
+    """The key of the scope in a resource's record."""
+    return raw[_HEAD : _HEAD + raw[2]]
+
+
+def resource_owner(raw: bytes) -> bytes:
+    """The key of the owner in a resource's record, empty for none."""
+    start = _HEAD + raw[2]
+    return raw[start : start + raw[3]]
+
+
+def resource_facts(raw: bytes) -> int:
+    """The facts that a resource's record settles in a place that rules none of them out."""
+    return _LASTING[(raw[0] & 7) << 2 | raw[1]]
+
+
+def resource_times(raw: bytes) -> tuple[Instant | None, Instant | None, Instant | None]:
+    """From when and until when it is available, and when it was created."""
+    flags = raw[0] & _TIMED
+    if not flags:
+        return _NO_TIMES
+    place = _HEAD + raw[2] + raw[3]
+    if flags == _CREATED:  # by far the most frequent
+        return None, None, _instant.unpack_from(raw, place)[0]
+    found: list[Instant | None] = []
+    for flag in (_FROM, _UNTIL, _CREATED):
+        if flags & flag:
+            found.append(_instant.unpack_from(raw, place)[0])
+            place += _instant.size
+        else:
+            found.append(None)
+    return found[0], found[1], found[2]
+
+
+def share_record(level: ShareLevel) -> bytes:
+    """What a share opens."""
+    return bytes((_LEVELS.index(level),))
+
+
+def read_share(raw: bytes) -> ShareLevel:
+    """The level of a record."""
+    return _LEVELS[raw[0]]

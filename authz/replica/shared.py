@@ -1,0 +1,79 @@
+"""What the processes of a machine tell each other of the replica: one page of shared memory.
+
+The follower writes it, servers read it with every snapshot, so it is two words and no lock: which
+generation of the replica is to be served, and when the follower last knew that it held the last
+committed revision.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import time
+from pathlib import Path
+
+_FILE = "state"
+_SIZE_BYTES = 4096
+_BOOT, _SOURCE, GENERATION, CONFIRMED_AT = range(4)
+"""The words of the page. `CONFIRMED_AT` is 0 for never, which any bound on staleness refuses."""
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_NEVER = float("inf")
+_NS_PER_S = 1e9
+
+
+def _word(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+class SharedState:
+    """The page of one replica's folder.
+
+    Times are those of the machine's monotonic clock, so that no step of the wall clock makes a state
+    look fresher; they are worth nothing after another boot, or for another database.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / _FILE).open("a+b") as file:
+            file.truncate(_SIZE_BYTES)
+            self._map = mmap.mmap(file.fileno(), _SIZE_BYTES)
+        self._bytes = memoryview(self._map)
+        self.words = self._bytes.cast("Q")
+        self._boot = _word(_BOOT_ID.read_text()) if _BOOT_ID.exists() else 0
+
+    def begin(self, source: str) -> None:
+        """Take over as follower of `source`: what was confirmed of another one, or before, is void."""
+        if self.words[_BOOT] != self._boot or self.words[_SOURCE] != _word(source):
+            self.words[CONFIRMED_AT] = 0
+            self.words[_BOOT] = self._boot
+            self.words[_SOURCE] = _word(source)
+
+    @property
+    def generation(self) -> int:
+        """Which generation is to be served; 0 for none."""
+        return self.words[GENERATION]
+
+    def publish(self, generation: int) -> None:
+        """From now on this generation is served."""
+        self.words[GENERATION] = generation
+
+    def confirm(self, at_ns: int) -> None:
+        """At this monotonic time the replica held the last committed revision."""
+        self.words[CONFIRMED_AT] = at_ns
+
+    def refute(self) -> None:
+        """Nothing is known of how fresh the replica is."""
+        self.words[CONFIRMED_AT] = 0
+
+    def staleness_s(self) -> float:
+        """Seconds since the replica was known to hold the last committed revision."""
+        confirmed_at = self.words[CONFIRMED_AT]
+        if not confirmed_at:
+            return _NEVER
+        return (time.monotonic_ns() - confirmed_at) / _NS_PER_S
+
+    def close(self) -> None:
+        """Let go of the page."""
+        self.words.release()
+        self._bytes.release()
+        self._map.close()

@@ -1,0 +1,291 @@
+"""Decisions read here: one LMDB transaction is one snapshot, and a check a handful of look-ups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic_ns
+from types import TracebackType
+from typing import Any
+
+import lmdb
+
+from authz.domain.entities import ShareLevel
+from authz.domain.errors import ErrorReason, UnavailableError
+from authz.domain.facts import OWN
+from authz.domain.ids import ResourceRef, Scope, Subject
+from authz.domain.items import MISPLACED, Item
+from authz.domain.places import Place, place_of
+from authz.domain.standing import Grant
+from authz.replica.environment import (
+    Environment,
+    UnusableError,
+    Versions,
+    acquire_environment,
+    not_ready,
+    release_environment,
+)
+from authz.replica.layout import (
+    PLATFORM_KEY,
+    course_key_of,
+    is_course_key,
+    read_course,
+    read_grants,
+    read_session,
+    read_share,
+    ref_key,
+    resource_facts,
+    resource_owner,
+    resource_scope,
+    resource_times,
+    scope_key,
+    subject_key,
+    unpack_id,
+)
+from authz.replica.shared import CONFIRMED_AT, GENERATION, SharedState
+
+_MAX_CACHED = 16_384
+_PLATFORM_PLACE = place_of(None, None)
+_NO_GRANTS: tuple[Grant, ...] = ()
+
+
+class Caches:
+    """What snapshots of one generation keep between them, only ever of what is stored, and bounded.
+
+    LMDB numbers its commits: under the same number nothing at all has changed. `places` are by key, and
+    `platform` are the few who have a role on the platform, by subject, so that nobody else is looked up
+    there; None while they are too many to keep. Both are dropped when the replica says that something
+    of their kind has changed. `grants` are by their bytes, and so never stale.
+    """
+
+    def __init__(self) -> None:
+        self.transaction_id = -1
+        self.versions = Versions(-1, 0, -1, -1)
+        self.places: dict[bytes, Place] = {}
+        self.platform: dict[bytes, tuple[Grant, ...]] | None = {}
+        self.grants: dict[bytes, tuple[Grant, ...]] = {}
+
+    def update(self, environment: Environment, transaction: lmdb.Transaction) -> None:
+        """Take in what a transaction sees that is not the one seen last."""
+        versions = environment.versions(transaction)
+        if versions.platform != self.versions.platform:
+            self.platform = _platform_grants(environment, transaction)
+        if versions.scopes != self.versions.scopes:
+            self.places = {}
+        self.versions = versions
+        self.transaction_id = transaction.id()
+
+    def keep_place(self, key: bytes, place: Place) -> Place:
+        """Remember and return a place."""
+        if len(self.places) >= _MAX_CACHED:
+            self.places.clear()
+        self.places[key] = place
+        return place
+
+    def keep_grants(self, name: bytes) -> tuple[Grant, ...]:
+        """Read, remember and return grants."""
+        if len(self.grants) >= _MAX_CACHED:
+            self.grants.clear()
+        grants = self.grants[name] = read_grants(name)
+        return grants
+
+
+def _platform_grants(
+    environment: Environment, transaction: lmdb.Transaction
+) -> dict[bytes, tuple[Grant, ...]] | None:
+    held: dict[bytes, tuple[Grant, ...]] = {}
+    with transaction.cursor(environment.members_in) as cursor:
+        found = cursor.set_range(PLATFORM_KEY)
+        while found and (key := bytes(cursor.key())).startswith(PLATFORM_KEY):
+            subject = key[len(PLATFORM_KEY) :]
+            raw = environment.read(transaction, subject + PLATFORM_KEY, environment.members)
+            held[subject] = read_grants(PLATFORM_KEY + raw)
+            if len(held) > _MAX_CACHED:
+                return None
+            found = cursor.next()
+    return held
+
+
+class ReplicaSnapshot:
+    """A `Snapshot` over one read transaction; a context manager."""
+
+    __slots__ = (
+        "_caches",
+        "_environment",
+        "_get",
+        "_ref",
+        "_ref_key",
+        "_subject",
+        "_subject_key",
+        "_transaction",
+        "revision",
+    )
+
+    def __init__(self, environment: Environment, caches: Caches) -> None:
+        self._environment = environment
+        self._caches = caches
+        # What most reads are of is the database that a read is of when it names none.
+        self._transaction: lmdb.Transaction = environment.lmdb.begin(environment.members)
+        self._get: Callable[..., Any] = self._transaction.get
+        self._ref: ResourceRef | None = None
+        self._ref_key = b""
+        self._subject: Subject | None = None
+        self._subject_key = b""
+        if self._transaction.id() != caches.transaction_id:
+            caches.update(environment, self._transaction)
+        self.revision = caches.versions.revision
+
+    def __enter__(self) -> ReplicaSnapshot:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._transaction.abort()
+
+    def place(self, scope: Scope) -> Place | None:
+        """The scope with what surrounds it, or None."""
+        key = scope_key(scope)
+        return self._caches.places.get(key) or self._read_place(key)
+
+    def _read_place(self, key: bytes) -> Place | None:
+        if key == PLATFORM_KEY:
+            return _PLATFORM_PLACE
+        scopes = self._environment.scopes
+        raw = self._get(key, None, scopes)
+        if raw is None:
+            return None
+        id_ = unpack_id(key, 1)[0]
+        if is_course_key(key):
+            place = place_of(read_course(id_, raw), None, (key,))
+        elif of_course := course_key_of(raw):
+            course = read_course(unpack_id(of_course, 1)[0], self._get(of_course, None, scopes))
+            place = place_of(course, read_session(id_, raw), (of_course, key))
+        else:
+            place = place_of(None, read_session(id_, raw), (key,))
+        return self._caches.keep_place(key, place)
+
+    def item(self, ref: ResourceRef, subject: Subject) -> Item | None:
+        """The registered resource, None, or `MISPLACED`."""
+        self._ref, self._ref_key = ref, ref_key(ref)
+        raw = self._get(self._ref_key, None, self._environment.resources)
+        if raw is None:
+            return None
+        scope = resource_scope(raw)
+        place = self._caches.places.get(scope) or self._read_place(scope)
+        if place is None:
+            return MISPLACED
+        facts = resource_facts(raw) & place.possible | place.facts
+        if resource_owner(raw) == self._key_of(subject):
+            facts |= OWN
+        return Item(place, facts, *resource_times(raw))
+
+    def grants(self, subject: Subject, place: Place) -> tuple[Grant, ...]:
+        """The subject's memberships in the scopes of a place, one read for each scope."""
+        head = self._key_of(subject)
+        caches = self._caches
+        platform, cache = caches.platform, caches.grants
+        found = self._platform_grants_of(head) if platform is None else platform.get(head, _NO_GRANTS)
+        for key in place.keys:
+            raw = self._get(head + key)
+            if raw is not None:
+                name = key[:1] + raw
+                found += cache.get(name) or caches.keep_grants(name)
+        return found
+
+    def share(self, ref: ResourceRef, subject: Subject) -> ShareLevel | None:
+        """What a share opens, or None."""
+        key = self._ref_key if ref is self._ref else ref_key(ref)
+        raw = self._get(key + self._key_of(subject), None, self._environment.shares)
+        return None if raw is None else read_share(raw)
+
+    def _key_of(self, subject: Subject) -> bytes:
+        # A question asks thrice, and a batch is often one subject's.
+        if subject is not self._subject:
+            self._subject = subject
+            self._subject_key = subject_key(subject)
+        return self._subject_key
+
+    def _platform_grants_of(self, head: bytes) -> tuple[Grant, ...]:
+        raw = self._get(head + PLATFORM_KEY)
+        return _NO_GRANTS if raw is None else read_grants(PLATFORM_KEY + raw)
+
+
+class ReplicaView:
+    """A `View` of the replica in a folder, whichever generation of it is current."""
+
+    def __init__(self, folder: Path, *, max_bytes: int, max_staleness_s: float) -> None:
+        self._folder = folder
+        self._max_bytes = max_bytes
+        self._max_staleness_s = max_staleness_s
+        self._max_staleness_ns = int(max_staleness_s * 1e9)
+        self._state = SharedState(folder)
+        self._generation = 0
+        self._database_id = ""
+        self._environment: Environment | None = None
+        self._caches = Caches()
+
+    def snapshot(self) -> ReplicaSnapshot:
+        """The state that the follower last committed. Raises `UnavailableError` past the bound."""
+        state = self._state
+        if monotonic_ns() - state.words[CONFIRMED_AT] > self._max_staleness_ns:
+            raise self._too_stale(state.staleness_s())
+        environment = self._environment
+        if environment is None or state.words[GENERATION] != self._generation:
+            environment = self._reopen()
+        return ReplicaSnapshot(environment, self._caches)
+
+    def revision(self) -> int:
+        """The revision at hand, however stale. Raises `UnavailableError` when there is none."""
+        return self._current().head()[0]
+
+    def database_id(self) -> str:
+        """Of which database this is a replica. Raises `UnavailableError` when there is none."""
+        self._current()
+        return self._database_id
+
+    def staleness_s(self) -> float:
+        """Seconds since the replica was known to hold the last committed revision; infinite for never."""
+        return self._state.staleness_s()
+
+    def close(self) -> None:
+        """Let go of the files."""
+        if self._environment is not None:
+            release_environment(self._environment)
+            self._environment = None
+        self._state.close()
+
+    def _current(self) -> Environment:
+        if self._environment is None or self._state.generation != self._generation:
+            return self._reopen()
+        return self._environment
+
+    def _reopen(self) -> Environment:
+        if self._environment is not None:
+            release_environment(self._environment)
+            self._environment = None
+        generation = self._state.generation
+        if generation == 0:
+            raise not_ready()
+        try:
+            environment = acquire_environment(self._folder / str(generation), max_bytes=self._max_bytes)
+        except UnusableError:
+            raise not_ready() from None  # the follower will notice, too
+        try:
+            environment.require_usable()
+            self._database_id = environment.database_id()
+        except UnusableError:
+            release_environment(environment)
+            raise not_ready() from None
+        self._environment, self._generation, self._caches = environment, generation, Caches()
+        return environment
+
+    def _too_stale(self, staleness_s: float) -> UnavailableError:
+        if self._state.generation == 0 or staleness_s == float("inf"):
+            return not_ready()
+        return UnavailableError(
+            ErrorReason.TOO_STALE,
+            f"the replica has not heard of the database for {staleness_s:.0f} s, and"
+            f" {self._max_staleness_s:g} s are allowed; try another server",
+            limit_s=f"{self._max_staleness_s:g}",
+        )

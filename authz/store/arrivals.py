@@ -1,0 +1,129 @@
+"""Hears of commits: PostgreSQL's LISTEN/NOTIFY, or SQLite's own counter of changes by others."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+from sqlalchemy import Engine
+
+from authz.domain.ports import Arrivals
+from authz.store.engine import translated
+
+REVISIONS_CHANNEL = "authz_revisions"
+"""Each commit that makes a revision notifies it, with the revision as text."""
+
+_SQLITE_POLL_S = 0.004
+
+
+def open_arrivals(engine: Engine) -> Arrivals:
+    """The way that fits the database. Connects when first waited for."""
+    if engine.dialect.name == "postgresql":
+        return PostgresqlArrivals(engine)
+    return SqliteArrivals(engine)
+
+
+class PostgresqlArrivals:
+    """Listens on a connection of its own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._connection: Any = None
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_write, False)
+
+    def wait(self, timeout_s: float) -> None:
+        """See `Arrivals.wait`."""
+        with translated():
+            if self._connection is None:
+                self._listen()
+                return  # what was committed before may not have been heard
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._connection.fileno(), selectors.EVENT_READ)
+                selector.register(self._wake_read, selectors.EVENT_READ)
+                ready = {key.fd for key, _ in selector.select(timeout_s)}
+            if self._wake_read in ready:
+                os.read(self._wake_read, 4096)
+            if ready - {self._wake_read}:
+                self._drain()
+
+    def wake(self) -> None:
+        """Let a waiting thread return."""
+        with suppress(BlockingIOError):  # as many as fit are there already
+            os.write(self._wake_write, b"!")
+
+    def close(self) -> None:
+        """Release the connection."""
+        self._hang_up()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def _listen(self) -> None:
+        connection = _connect(self._engine)
+        try:
+            connection.autocommit = True
+            connection.execute(f"LISTEN {REVISIONS_CHANNEL}")
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+
+    def _drain(self) -> None:
+        try:
+            for _ in self._connection.notifies(timeout=0):
+                pass
+        except Exception:
+            self._hang_up()
+            raise
+
+    def _hang_up(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+class SqliteArrivals:
+    """Polls `data_version`, which moves when another connection has committed: a few microseconds."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._connection: Any = None
+        self._seen = -1
+        self._woken = threading.Event()
+
+    def wait(self, timeout_s: float) -> None:
+        """See `Arrivals.wait`."""
+        give_up_at = time.monotonic() + timeout_s
+        with translated():
+            if self._connection is None:
+                self._connection = _connect(self._engine)
+            while True:
+                (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+                moved = version != self._seen
+                self._seen = version
+                left_s = give_up_at - time.monotonic()
+                if moved or left_s <= 0 or self._woken.wait(min(_SQLITE_POLL_S, left_s)):
+                    self._woken.clear()
+                    return
+
+    def wake(self) -> None:
+        """Let a waiting thread return."""
+        self._woken.set()
+
+    def close(self) -> None:
+        """Release the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _connect(engine: Engine) -> Any:
+    """A connection of the driver's own, which is never given back: a listener stays as it is."""
+    pooled = engine.raw_connection()
+    connection = pooled.driver_connection
+    pooled.detach()
+    return connection

@@ -1,0 +1,88 @@
+"""A store on each database with a replica that a follower keeps, both driven by the test."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from authz.replica.environment import acquire_environment, release_environment
+from authz.replica.follower import Follower
+from authz.replica.rows import Row, all_rows
+from authz.replica.shared import SharedState
+from authz.replica.view import ReplicaView
+from authz.store import Store
+from tests.store.directory import open_with
+
+MAX_BYTES = 1 << 28
+
+
+@contextmanager
+def following(store: Store, folder: Path, source: str = "test") -> Iterator[Follower]:
+    """A follower that runs, and has confirmed the replica when the block begins."""
+    follower = Follower(store.directory, folder, source=source, max_bytes=MAX_BYTES)
+    thread = threading.Thread(target=follower.run)
+    thread.start()
+    try:
+        assert follower.settled.wait(30)
+        yield follower
+    finally:
+        follower.stop()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+@contextmanager
+def viewing(folder: Path, max_staleness_s: float = 30) -> Iterator[ReplicaView]:
+    """A view that is closed again."""
+    view = ReplicaView(folder, max_bytes=MAX_BYTES, max_staleness_s=max_staleness_s)
+    try:
+        yield view
+    finally:
+        view.close()
+
+
+def until(holds: Callable[[], bool], what: str = "it") -> None:
+    """Wait until something holds."""
+    give_up_at = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < give_up_at, f"{what} has not come about"
+        time.sleep(0.002)
+
+
+def generation_of(folder: Path) -> int:
+    """The generation that is served."""
+    state = SharedState(folder)
+    try:
+        return state.generation
+    finally:
+        state.close()
+
+
+def rows_of(folder: Path) -> list[Row]:
+    """All that the current generation holds."""
+    environment = acquire_environment(folder / str(generation_of(folder)), max_bytes=MAX_BYTES)
+    try:
+        return list(all_rows(environment))
+    finally:
+        release_environment(environment)
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[Store]:
+    """An empty store on each database."""
+    opened = open_with(store_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def sqlite_store(sqlite_url: str) -> Iterator[Store]:
+    """For what does not depend on the database."""
+    opened = open_with(sqlite_url)
+    yield opened
+    opened.close()

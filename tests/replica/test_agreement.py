@@ -1,0 +1,101 @@
+"""After any history, a replica that followed, one built from a snapshot, and the database agree."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from authz.domain.entities import Course, Entity, Membership, Resource, Session, Share
+from authz.domain.ids import Scope, course_scope, session_scope
+from authz.domain.mutations import Mutation
+from authz.domain.standing import Grant, grant_of
+from authz.replica.build import build_replica
+from authz.replica.environment import acquire_environment, release_environment
+from authz.replica.rows import Row, all_rows
+from authz.replica.writer import apply_changes
+from authz.store import Store
+from tests.replica.conftest import MAX_BYTES
+from tests.store.directory import dumped, open_with
+from tests.store.test_history import BATCHES
+
+
+def expected(entities: Iterable[Entity]) -> set[Row]:
+    """The rows that a replica of these entities has."""
+    rows: set[Row] = set()
+    grants: dict[tuple[object, Scope], list[Grant]] = {}
+    for entity in entities:
+        match entity:
+            case Course():
+                rows.add(("scope", course_scope(entity.id), entity))
+            case Session():
+                kept = Session(
+                    id=entity.id,
+                    course_id=entity.course_id,
+                    state=entity.state,
+                    open_to_course=entity.open_to_course,
+                )
+                rows.add(("scope", session_scope(entity.id), kept))
+                if entity.course_id is not None:
+                    rows.add(("session in", course_scope(entity.course_id), session_scope(entity.id)))
+            case Membership():
+                grants.setdefault((entity.subject, entity.scope), []).append(grant_of(entity))
+                rows.add(("member in", entity.scope, entity.subject))
+            case Resource():
+                rows.add(("resource", entity.key, entity))
+                rows.add(("resource in", entity.scope, entity.key))
+                if entity.owner is not None:
+                    rows.add(("resource of", entity.owner, entity.key))
+            case Share():
+                rows.add(("share", (entity.resource, entity.subject), entity.level))
+                rows.add(("share with", entity.subject, entity.resource))
+    for place, held in grants.items():
+        rows.add(("grants", place, tuple(sorted(held, key=lambda grant: grant.role))))
+    return rows
+
+
+def built(store: Store, folder: Path) -> list[Row]:
+    """The rows of a replica built from what the store holds now."""
+    with store.directory.dump() as dump:
+        build_replica(folder, dump, max_bytes=MAX_BYTES)
+    environment = acquire_environment(folder, max_bytes=MAX_BYTES)
+    try:
+        return list(all_rows(environment))
+    finally:
+        release_environment(environment)
+
+
+def followed(store: Store, folder: Path, at_once: int) -> list[Row]:
+    """The rows of a replica of an empty database that took in the whole log."""
+    environment = acquire_environment(folder, max_bytes=MAX_BYTES)
+    try:
+        revision = 0
+        while changes := store.directory.changes(revision, at_once):
+            revision = apply_changes(environment, changes)
+        assert revision == store.directory.head().revision
+        return list(all_rows(environment))
+    finally:
+        release_environment(environment)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(BATCHES, max_size=10), st.integers(1, 5))
+def test_followed_built_and_stored_agree_row_by_row(history: list[list[Mutation]], at_once: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        store = open_with(f"sqlite:///{folder / 'authz.db'}")
+        try:
+            built(store, folder / "followed")
+            for batch in history:
+                store.directory.import_batch(batch, offset=0, actor="", request_id="", reason="")
+            with store.directory.dump() as dump:
+                rows = expected(dumped(dump))
+            mine = followed(store, folder / "followed", at_once)
+            assert mine == built(store, folder / "built")
+            assert len(mine) == len(rows)
+            assert set(mine) == rows
+        finally:
+            store.close()

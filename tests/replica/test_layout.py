@@ -1,0 +1,149 @@
+"""What is written is read back, keys keep things apart, and equal states are equal bytes."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from authz.domain.entities import (
+    Course,
+    CourseState,
+    Membership,
+    MembershipStatus,
+    Resource,
+    Session,
+    SessionState,
+    ShareLevel,
+    Visibility,
+)
+from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, SubjectType, course_scope
+from authz.domain.instants import MAX_INSTANT, MIN_INSTANT
+from authz.domain.items import item_of
+from authz.domain.places import place_of
+from authz.domain.standing import grant_of
+from authz.replica import layout
+
+IDS = st.one_of(
+    st.text("AZaz09._~@+=|/:-", min_size=1, max_size=128),
+    st.uuids().map(str),
+    st.uuids().map(lambda u: str(u).upper()),
+    st.uuids().map(lambda u: u.hex),
+    st.uuids().map(lambda u: f"{u}x"),
+)
+SUBJECTS = st.builds(Subject, st.sampled_from(SubjectType), IDS)
+SCOPES = st.one_of(
+    st.just(PLATFORM), st.builds(Scope, st.sampled_from([ScopeKind.COURSE, ScopeKind.SESSION]), IDS)
+)
+NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,63}", fullmatch=True)
+REFS = st.builds(ResourceRef, NAMES, IDS)
+TIMES = st.none() | st.integers(MIN_INSTANT, MAX_INSTANT)
+RESOURCES = st.builds(
+    Resource,
+    type=NAMES,
+    id=IDS,
+    scope=SCOPES,
+    owner=st.none() | SUBJECTS,
+    visibility=st.sampled_from(Visibility),
+    published=st.booleans(),
+    available_from=TIMES,
+    available_until=TIMES,
+    created_at=TIMES,
+    locked=st.booleans(),
+    ai_allowed=st.booleans(),
+)
+MEMBERSHIPS = st.builds(
+    Membership,
+    subject=SUBJECTS,
+    scope=SCOPES,
+    role=NAMES,
+    status=st.sampled_from(MembershipStatus),
+    starts_at=TIMES,
+    ends_at=TIMES,
+)
+
+
+@given(SUBJECTS, SCOPES, REFS)
+def test_keys_read_back_one_after_the_other(subject: Subject, scope: Scope, ref: ResourceRef) -> None:
+    raw = layout.subject_key(subject) + layout.scope_key(scope) + layout.ref_key(ref)
+    read_subject, end = layout.read_subject(raw, 0)
+    read_scope, end = layout.read_scope(raw, end)
+    read_ref, end = layout.read_ref(raw, end)
+    assert (read_subject, read_scope, read_ref, end) == (subject, scope, ref, len(raw))
+
+
+@given(IDS, IDS)
+def test_no_key_is_the_beginning_of_another(one: str, other: str) -> None:
+    first, second = layout.pack_id(one), layout.pack_id(other)
+    assert first.startswith(second) is (one == other)
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [
+        (str(uuid.UUID(int=0)), 17),
+        ("01234567-89ab-cdef-0123-456789abcdef", 17),
+        ("01234567-89AB-CDEF-0123-456789ABCDEF", 37),
+        ("0123456789ab-cdef-0123-456789abcdef-", 37),
+        ("01234567-89ab-cdef-0123-456789abcdeg", 37),
+        ("01234567-89ab-cdef-01234-56789abcdef", 37),
+        ("0123456789abcdef0123456789abcdef", 33),
+        ("u1", 3),
+    ],
+)
+def test_only_a_uuid_in_its_usual_form_is_packed(text: str, length: int) -> None:
+    packed = layout.pack_id(text)
+    assert len(packed) == length
+    assert layout.unpack_id(packed, 0) == (text, length)
+
+
+@given(RESOURCES, SUBJECTS)
+def test_a_resource_reads_back_whole_and_as_an_item(resource: Resource, other: Subject) -> None:
+    raw = layout.resource_record(resource)
+    assert layout.read_resource(resource.key, raw) == resource
+    assert layout.resource_scope(raw) == layout.scope_key(resource.scope)
+    owner = resource.owner
+    assert layout.resource_owner(raw) == (b"" if owner is None else layout.subject_key(owner))
+    assert (layout.resource_owner(raw) == layout.subject_key(other)) is (owner == other)
+    place = place_of(Course(id="c", ai_enabled=True), Session(id="s"))
+    item = item_of(resource, place, other)
+    if owner != other:
+        assert layout.resource_facts(raw) & place.possible | place.facts == item.facts
+    assert layout.resource_times(raw) == (item.available_from, item.available_until, item.created_at)
+
+
+@given(st.lists(MEMBERSHIPS, max_size=4, unique_by=lambda membership: membership.role))
+def test_the_grants_of_a_scope_read_back_in_whatever_order_they_came(held: list[Membership]) -> None:
+    held = [membership for membership in held if membership.scope.kind is ScopeKind.COURSE]
+    forth = layout.join_grants({m.role: layout.grant_record(m) for m in held})
+    back = layout.join_grants({m.role: layout.grant_record(m) for m in reversed(held)})
+    assert forth == back
+    read = layout.read_grants(layout.course_key("c")[:1] + forth)
+    assert sorted(map(str, read)) == sorted(str(grant_of(m)) for m in held)
+    assert layout.join_grants(layout.split_grants(forth)) == forth
+
+
+@pytest.mark.parametrize("state", CourseState)
+@pytest.mark.parametrize("ai_enabled", [False, True])
+def test_a_course_reads_back(state: CourseState, ai_enabled: bool) -> None:
+    course = Course(id="c", state=state, ai_enabled=ai_enabled, edit_window_us=0)
+    assert layout.read_course("c", layout.course_record(course)) == course
+
+
+@pytest.mark.parametrize("state", SessionState)
+@pytest.mark.parametrize("course_id", [None, "c", str(uuid.UUID(int=7))])
+def test_a_session_reads_back_without_its_dates(state: SessionState, course_id: str | None) -> None:
+    session = Session(id="s", course_id=course_id, state=state, open_to_course=True, starts_at=1, ends_at=2)
+    raw = layout.session_record(session)
+    assert layout.read_session("s", raw) == Session(
+        id="s", course_id=course_id, state=state, open_to_course=True
+    )
+    expected = b"" if course_id is None else layout.scope_key(course_scope(course_id))
+    assert layout.course_key_of(raw) == expected
+
+
+@pytest.mark.parametrize("level", ShareLevel)
+def test_a_share_reads_back(level: ShareLevel) -> None:
+    assert layout.read_share(layout.share_record(level)) is level
