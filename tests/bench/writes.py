@@ -41,6 +41,22 @@ MUTATION = '{"operation":"TOUCH","target":{"kind":"membership","subject":{"type"
 _numbers = itertools.count(1)
 
 
+STATEMENTS = (
+    "SELECT revision FROM counter",
+    "SELECT * FROM memberships WHERE"
+    " (scope_kind, scope_id, subject_type, subject_id, role) = (?, ?, ?, ?, ?)",
+    "INSERT INTO memberships (scope_kind, scope_id, subject_type, subject_id, role, status, starts_at,"
+    " ends_at, source, source_ref, version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (scope_kind, scope_id, subject_type, subject_id, role) DO UPDATE SET"
+    " status = excluded.status, starts_at = excluded.starts_at, ends_at = excluded.ends_at,"
+    " source = excluded.source, source_ref = excluded.source_ref, version = excluded.version",
+    "UPDATE counter SET revision = ?",
+    "INSERT INTO revisions (revision, actor, reason, request_id, committed_at) VALUES (?, ?, ?, ?, ?)",
+    "INSERT INTO changes (revision, position, kind, operation, mutation) VALUES (?, ?, ?, ?, ?)",
+)
+"""What a write of a membership does between its begin and its commit, for SQLite."""
+
+
 class Rates(msgspec.Struct):
     """What each round measured on one database, a second."""
 
@@ -48,25 +64,6 @@ class Rates(msgspec.Struct):
     written: list[float] = []
     alone: list[float] = []
     imported: list[float] = []
-
-
-def statements(mark: str, lock: str) -> tuple[str, ...]:
-    """What a write of a membership does between its begin and its commit."""
-    key = "scope_kind, scope_id, subject_type, subject_id, role"
-    marks = ", ".join([mark] * 11)
-    return (
-        f"SELECT revision FROM counter{lock}",
-        f"SELECT * FROM memberships WHERE ({key}) = ({', '.join([mark] * 5)})",
-        f"INSERT INTO memberships ({key}, status, starts_at, ends_at, source, source_ref, version)"
-        f" VALUES ({marks}) ON CONFLICT ({key}) DO UPDATE SET status = excluded.status,"
-        " starts_at = excluded.starts_at, ends_at = excluded.ends_at, source = excluded.source,"
-        " source_ref = excluded.source_ref, version = excluded.version",
-        f"UPDATE counter SET revision = {mark}",
-        f"INSERT INTO revisions (revision, actor, reason, request_id, committed_at)"
-        f" VALUES ({', '.join([mark] * 5)})",
-        f"INSERT INTO changes (revision, position, kind, operation, mutation)"
-        f" VALUES ({', '.join([mark] * 5)})",
-    )
 
 
 def write_bare(execute: Callable[..., Any], sql: tuple[str, ...]) -> None:
@@ -88,11 +85,10 @@ def sqlite_writer(url: str) -> Callable[[], None]:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
-    sql = statements("?", "")
 
     def write() -> None:
         connection.execute("BEGIN IMMEDIATE")
-        write_bare(connection.execute, sql)
+        write_bare(connection.execute, STATEMENTS)
         connection.execute("COMMIT")
 
     return write
@@ -101,7 +97,8 @@ def sqlite_writer(url: str) -> Callable[[], None]:
 def postgresql_writer(url: str) -> Callable[[], None]:
     """Likewise."""
     connection = psycopg.connect(url)
-    sql = statements("%s", " FOR UPDATE")
+    sql = tuple(statement.replace("?", "%s") for statement in STATEMENTS)
+    sql = (sql[0] + " FOR UPDATE", *sql[1:])
 
     def write() -> None:
         write_bare(connection.execute, sql)
