@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import ARRAY, ColumnElement, RowMapping, Table, Text, cast, func, literal, select, tuple_
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Executable,
+    RowMapping,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    delete,
+    func,
+    select,
+    tuple_,
+)
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from authz.domain.entities import (
     Course,
@@ -31,6 +47,7 @@ from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.store import tables
 
 Row = RowMapping
+Parameters = dict[str, Any]
 
 
 class EntityTable(msgspec.Struct, frozen=True):
@@ -44,18 +61,54 @@ class EntityTable(msgspec.Struct, frozen=True):
     """All columns but `version`."""
     from_row: Callable[[Row], Entity]
 
-    def has_key(self, keys: Sequence[tuple[str, ...]], *, dialect: str) -> ColumnElement[bool]:
-        """Whether a row's key is one of these, which are not none."""
-        if dialect != "postgresql":
-            return self.key_tuple.in_(keys)
-        # PostgreSQL plans a long list of row values slowly, and an array for each column fast.
-        arrays = (literal(list(column), ARRAY(Text)) for column in zip(*keys, strict=True))
-        return self.key_tuple.in_(select(*(func.unnest(cast(array, ARRAY(Text))) for array in arrays)))
+    def selecting(self, keys: Sequence[tuple[str, ...]], *, dialect: str) -> tuple[Executable, Parameters]:
+        """A statement for the rows with one of these keys, which are not none, and its parameters."""
+        return _selecting(self.table, self.key_columns, dialect), _key_parameters(keys, dialect)
 
-    @property
-    def key_tuple(self) -> ColumnElement[Any]:
-        """The key columns as one SQL row value."""
-        return tuple_(*(self.table.c[name] for name in self.key_columns))
+    def deleting(self, keys: Sequence[tuple[str, ...]], *, dialect: str) -> tuple[Executable, Parameters]:
+        """Likewise one that deletes them."""
+        return _deleting(self.table, self.key_columns, dialect), _key_parameters(keys, dialect)
+
+    def upserting(self, *, dialect: str) -> Executable:
+        """A statement that inserts a whole row, or replaces the one with its key."""
+        return _upserting(self.table, self.key_columns, dialect)
+
+
+# Statements are made once: SQLAlchemy takes longer to make and to compare one than SQLite to run it.
+
+
+@cache
+def _selecting(table: Table, key_columns: tuple[str, ...], dialect: str) -> Executable:
+    return select(table).where(_has_key(table, key_columns, dialect))
+
+
+@cache
+def _deleting(table: Table, key_columns: tuple[str, ...], dialect: str) -> Executable:
+    return delete(table).where(_has_key(table, key_columns, dialect))
+
+
+@cache
+def _upserting(table: Table, key_columns: tuple[str, ...], dialect: str) -> Executable:
+    make = postgresql_insert if dialect == "postgresql" else sqlite_insert
+    statement = make(table)
+    others = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in key_columns}
+    return statement.on_conflict_do_update(index_elements=list(key_columns), set_=others)
+
+
+def _has_key(table: Table, key_columns: tuple[str, ...], dialect: str) -> ColumnElement[bool]:
+    key = tuple_(*(table.c[name] for name in key_columns))
+    if dialect != "postgresql":
+        return key.in_(bindparam("keys", expanding=True))
+    # PostgreSQL plans a long list of row values slowly, and an array for each column fast.
+    texts = ARRAY(Text)
+    arrays = (bindparam(f"keys_{place}", type_=texts) for place in range(len(key_columns)))
+    return key.in_(select(*(func.unnest(cast(array, texts)) for array in arrays)))
+
+
+def _key_parameters(keys: Sequence[tuple[str, ...]], dialect: str) -> Parameters:
+    if dialect != "postgresql":
+        return {"keys": list(keys)}
+    return {f"keys_{place}": list(column) for place, column in enumerate(zip(*keys, strict=True))}
 
 
 def _subject(row: Row, prefix: str) -> Subject:
