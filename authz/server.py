@@ -27,6 +27,7 @@ from authz.service.checker import Checker
 from authz.service.directory import DirectoryServicer
 from authz.service.interceptor import CallInterceptor
 from authz.service.reading import Reading
+from authz.service.writing import Writing
 from authz.settings import Settings
 from authz.store import Store, open_store
 from authz.v1 import authorization_pb2, authorization_pb2_grpc, directory_pb2, directory_pb2_grpc
@@ -57,7 +58,7 @@ class Server:
         self._clock = clock
         self._health = health.aio.HealthServicer()
         self._pool = ThreadPoolExecutor(settings.read_threads, thread_name_prefix="read")
-        self._write_pool = ThreadPoolExecutor(1, thread_name_prefix="write")
+        self._writing: Writing | None = None
         self._store: Store | None = None
         self._grpc: grpc.aio.Server | None = None
         self._probe: asyncio.Task[None] | None = None
@@ -89,7 +90,9 @@ class Server:
             await self._health.enter_graceful_shutdown()
             await self._grpc.stop(grace_s)
             self._grpc = None
-        await asyncio.to_thread(self._write_pool.shutdown)
+        if self._writing is not None:
+            await asyncio.to_thread(self._writing.close)
+            self._writing = None
         await asyncio.to_thread(self._pool.shutdown)
         if self._store is not None:
             self._store.close()
@@ -134,8 +137,9 @@ class Server:
         authorization_pb2_grpc.add_AuthorizationServiceServicer_to_server(
             AuthorizationServicer(checker, reading, self._clock), server
         )
+        self._writing = Writing(store.directory)
         directory_pb2_grpc.add_DirectoryServiceServicer_to_server(
-            DirectoryServicer(store.directory, reading, self._write_pool), server
+            DirectoryServicer(store.directory, reading, self._writing), server
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (*_SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME)
