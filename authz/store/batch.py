@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from sqlalchemy import Connection, Table, and_, insert, select
+from sqlalchemy import Connection, Table, and_, select
 
 from authz.domain.entities import (
     CourseKey,
@@ -31,9 +31,9 @@ from authz.domain.ids import Scope, ScopeKind, course_scope, session_scope
 from authz.domain.mutations import Mutation, Operation
 from authz.domain.validation import validate_mutation
 from authz.domain.vocabulary import Vocabulary
+from authz.store.bulk import delete_by_key, insert_rows, select_by_key, upsert_rows
 from authz.store.rows import ENTITY_TABLES, key_values
 
-_CHUNK = 400
 _CASCADING = (EntityKind.COURSE, EntityKind.SESSION, EntityKind.RESOURCE)
 
 
@@ -42,7 +42,6 @@ class Batch:
 
     def __init__(self, connection: Connection, vocabulary: Vocabulary) -> None:
         self._connection = connection
-        self._dialect = connection.dialect.name
         self._vocabulary = vocabulary
         self._revision = 0
         self._state: dict[Key, Versioned[Entity] | None] = {}
@@ -61,12 +60,10 @@ class Batch:
                 self._state[key] = None
         for kind, missing in wanted.items():
             stored = ENTITY_TABLES[kind]
-            for values in _chunks(missing, kind):
-                for row in self._connection.execute(
-                    *stored.selecting(values, dialect=self._dialect)
-                ).mappings():
-                    entity = stored.from_row(row)
-                    self._state[entity.key] = Versioned(entity, row["version"])
+            values = [key_values(key, kind) for key in missing]
+            for row in select_by_key(self._connection, stored.table, values):
+                entity = stored.from_row(row)
+                self._state[entity.key] = Versioned(entity, row["version"])
 
     @contextmanager
     def attempt(self, revision: int, *, flushes: bool = False) -> Iterator[list[Mutation]]:
@@ -218,14 +215,13 @@ class Batch:
                 )
 
     def _remove(self, kind: EntityKind, keys: Sequence[Key]) -> None:
-        for values in _chunks(keys, kind):
-            self._connection.execute(*ENTITY_TABLES[kind].deleting(values, dialect=self._dialect))
+        values = [key_values(key, kind) for key in keys]
+        delete_by_key(self._connection, ENTITY_TABLES[kind].table, values)
 
     def _upsert(self, kind: EntityKind, versioned: Sequence[Versioned[Entity]]) -> None:
         stored = ENTITY_TABLES[kind]
         rows = [stored.to_row(each.entity) | {"version": each.version} for each in versioned]
-        if rows:
-            self._connection.execute(stored.upserting(dialect=self._dialect), rows)
+        upsert_rows(self._connection, stored.table, rows)
 
 
 def cascades(mutation: Mutation) -> bool:
@@ -254,8 +250,7 @@ def touched_keys(mutation: Mutation) -> tuple[Key, ...]:
 
 def append_changes(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
     """Store rows of the change log."""
-    if rows:
-        connection.execute(insert(table), rows)
+    insert_rows(connection, table, rows)
 
 
 def _scope_key(scope: Scope) -> tuple[Key, ...]:
@@ -283,9 +278,3 @@ def _require_same_scope(before: Entity, after: Entity) -> None:
             "delete it and create it anew",
             key=str(after.key),
         )
-
-
-def _chunks(keys: Sequence[Key], kind: EntityKind) -> Iterator[list[tuple[str, ...]]]:
-    """The key columns' values, as many at once as a statement takes."""
-    for start in range(0, len(keys), _CHUNK):
-        yield [key_values(key, kind) for key in keys[start : start + _CHUNK]]

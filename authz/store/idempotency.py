@@ -7,20 +7,19 @@ from collections.abc import Collection
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete
 
 from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.instants import US_PER_S, Instant
 from authz.domain.mutations import WriteRequest
 from authz.store import tables
+from authz.store.bulk import insert_rows, select_by_key
 
 IDEMPOTENCY_RETENTION_US = 7 * 24 * 3600 * US_PER_S
 
 _encoder = msgspec.json.Encoder()
 _KNOWN = tables.idempotency_keys
 _FORGET = delete(_KNOWN).where(_KNOWN.c.created_at < bindparam("before"))
-_RECALL = select(_KNOWN).where(_KNOWN.c.key.in_(bindparam("keys", expanding=True)))
-_REMEMBER = insert(_KNOWN)
 
 
 class IdempotencyKeys:
@@ -33,8 +32,8 @@ class IdempotencyKeys:
         self._new: list[dict[str, Any]] = []
         if keys:
             connection.execute(_FORGET, {"before": now - IDEMPOTENCY_RETENTION_US})
-            for row in connection.execute(_RECALL, {"keys": sorted(keys)}):
-                self._known[row.key] = (row.digest, row.revision)
+            for row in select_by_key(connection, _KNOWN, [(key,) for key in keys]):
+                self._known[row["key"]] = (row["digest"], row["revision"])
 
     def recall(self, request: WriteRequest) -> int | None:
         """The revision that the key of a write was answered with; None for a new key or none.
@@ -63,8 +62,7 @@ class IdempotencyKeys:
 
     def store(self) -> None:
         """Store what is to be remembered."""
-        if self._new:
-            self._connection.execute(_REMEMBER, self._new)
+        insert_rows(self._connection, _KNOWN, self._new)
 
 
 def _digest(request: WriteRequest) -> str:

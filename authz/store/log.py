@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from authz.domain.instants import Instant
 from authz.domain.mutations import Mutation
 from authz.store import tables
 from authz.store.batch import append_changes
+from authz.store.bulk import insert_rows
 
 _encoder = msgspec.json.Encoder()
 _HEAD = select(tables.counter.c.revision)
 _LOCKED_HEAD = _HEAD.with_for_update()
 _COUNT = update(tables.counter).values(revision=bindparam("head"))
-_REVISIONS = insert(tables.revisions)
 _NOTIFY = select(func.pg_notify(tables.REVISIONS_CHANNEL, bindparam("head")))
 
 
@@ -73,7 +73,7 @@ class ChangeLog:
         if not self._revisions:
             return
         self._connection.execute(_COUNT, {"head": self.head})
-        self._connection.execute(_REVISIONS, self._revisions)
+        insert_rows(self._connection, tables.revisions, self._revisions)
         append_changes(self._connection, tables.changes, self._changes)
         if self._notifies:
             # Delivered when, and only if, this transaction commits.

@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from sqlalchemy import (
-    ARRAY,
-    ColumnElement,
-    Executable,
-    RowMapping,
-    Table,
-    Text,
-    bindparam,
-    cast,
-    delete,
-    func,
-    select,
-    tuple_,
-)
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import RowMapping, Table
 
 from authz.domain.entities import (
     Course,
@@ -47,11 +31,10 @@ from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.store import tables
 
 Row = RowMapping
-Parameters = dict[str, Any]
 
 
 class EntityTable(msgspec.Struct, frozen=True):
-    """How one kind of entity is stored. Key columns are text; their order is that of listings."""
+    """How one kind of entity is stored. Key columns, the primary key, are text, in the order of listings."""
 
     table: Table
     key_columns: tuple[str, ...]
@@ -60,55 +43,6 @@ class EntityTable(msgspec.Struct, frozen=True):
     to_row: Callable[[Any], dict[str, Any]]
     """All columns but `version`."""
     from_row: Callable[[Row], Entity]
-
-    def selecting(self, keys: Sequence[tuple[str, ...]], *, dialect: str) -> tuple[Executable, Parameters]:
-        """A statement for the rows with one of these keys, which are not none, and its parameters."""
-        return _selecting(self.table, self.key_columns, dialect), _key_parameters(keys, dialect)
-
-    def deleting(self, keys: Sequence[tuple[str, ...]], *, dialect: str) -> tuple[Executable, Parameters]:
-        """Likewise one that deletes them."""
-        return _deleting(self.table, self.key_columns, dialect), _key_parameters(keys, dialect)
-
-    def upserting(self, *, dialect: str) -> Executable:
-        """A statement that inserts a whole row, or replaces the one with its key."""
-        return _upserting(self.table, self.key_columns, dialect)
-
-
-# Statements are made once: SQLAlchemy takes longer to make and to compare one than SQLite to run it.
-
-
-@cache
-def _selecting(table: Table, key_columns: tuple[str, ...], dialect: str) -> Executable:
-    return select(table).where(_has_key(table, key_columns, dialect))
-
-
-@cache
-def _deleting(table: Table, key_columns: tuple[str, ...], dialect: str) -> Executable:
-    return delete(table).where(_has_key(table, key_columns, dialect))
-
-
-@cache
-def _upserting(table: Table, key_columns: tuple[str, ...], dialect: str) -> Executable:
-    make = postgresql_insert if dialect == "postgresql" else sqlite_insert
-    statement = make(table)
-    others = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in key_columns}
-    return statement.on_conflict_do_update(index_elements=list(key_columns), set_=others)
-
-
-def _has_key(table: Table, key_columns: tuple[str, ...], dialect: str) -> ColumnElement[bool]:
-    key = tuple_(*(table.c[name] for name in key_columns))
-    if dialect != "postgresql":
-        return key.in_(bindparam("keys", expanding=True))
-    # PostgreSQL plans a long list of row values slowly, and an array for each column fast.
-    texts = ARRAY(Text)
-    arrays = (bindparam(f"keys_{place}", type_=texts) for place in range(len(key_columns)))
-    return key.in_(select(*(func.unnest(cast(array, texts)) for array in arrays)))
-
-
-def _key_parameters(keys: Sequence[tuple[str, ...]], dialect: str) -> Parameters:
-    if dialect != "postgresql":
-        return {"keys": list(keys)}
-    return {f"keys_{place}": list(column) for place, column in enumerate(zip(*keys, strict=True))}
 
 
 def _subject(row: Row, prefix: str) -> Subject:
