@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -92,13 +93,14 @@ class Writing:
 
     def _write(self, group: list[_Waiting[WriteRequest]]) -> None:
         requests = [waiting.work for waiting in group]
-        outcomes = _outcome(lambda: self._directory.write_group(requests))
-        if isinstance(outcomes, ConflictError | UnavailableError):
-            outcomes = [outcomes] * len(group)
-        elif isinstance(outcomes, BaseException):
+        shared = _outcome(partial(self._directory.write_group, requests))
+        if not isinstance(shared, BaseException):
+            _answer(group, shared)
+        elif len(group) == 1 or isinstance(shared, ConflictError | UnavailableError):
+            _answer(group, [shared] * len(group))
+        else:
             # One of them may be to blame, and the others are not to fail with it.
-            outcomes = [_outcome(lambda each=each: self._directory.write(each)) for each in requests]
-        _answer(group, outcomes)
+            _answer(group, [_outcome(partial(self._directory.write, request)) for request in requests])
 
 
 def _outcome(call: Callable[[], T]) -> T | BaseException:
@@ -108,12 +110,12 @@ def _outcome(call: Callable[[], T]) -> T | BaseException:
         return error
 
 
-def _answer(group: list[_Waiting[Any]], outcomes: list[Any]) -> None:
+def _answer(group: list[_Waiting[Any]], outcomes: Sequence[object]) -> None:
     # The loop is woken once for all of them.
     group[0].answer.get_loop().call_soon_threadsafe(_settle, group, outcomes)
 
 
-def _settle(group: list[_Waiting[Any]], outcomes: list[Any]) -> None:
+def _settle(group: list[_Waiting[Any]], outcomes: Sequence[object]) -> None:
     for waiting, outcome in zip(group, outcomes, strict=True):
         if waiting.answer.done():
             continue  # its caller has gone

@@ -1,9 +1,8 @@
-"""Many rows in one statement, made once for each table and database.
+"""Many rows in one statement, given as one JSON text; made once for each table and database.
 
-The rows are one parameter in SQLite (JSON) and one array a column in PostgreSQL. A statement that runs
-once for each row would cost PostgreSQL a plan and SQLite a hand-over of the interpreter a row, which a
-busy event loop takes its time to hand back; and SQLAlchemy takes longer to make a statement than either
-to run it.
+A statement that runs once for each row would cost PostgreSQL a round trip and SQLite a hand-over of the
+interpreter a row, which a busy event loop takes its time to hand back. An array a column would do on
+PostgreSQL too, but the driver takes longer to write one than the server to read the JSON.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import (
-    ARRAY,
     Column,
     ColumnElement,
     Connection,
@@ -32,6 +30,7 @@ from sqlalchemy import (
     true,
     tuple_,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -43,13 +42,15 @@ Values = Sequence[Any]
 
 def insert_rows(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
     """Insert rows that name all columns of the table."""
-    values = [[row[column.name] for column in table.columns] for row in rows]
+    names = table.columns.keys()
+    values = [[row[name] for name in names] for row in rows]
     _execute_in_parts(connection, _inserting(table, connection.dialect.name), values)
 
 
 def upsert_rows(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
     """Likewise, replacing those whose primary key is there. No two rows have one key."""
-    values = [[row[column.name] for column in table.columns] for row in rows]
+    names = table.columns.keys()
+    values = [[row[name] for name in names] for row in rows]
     _execute_in_parts(connection, _upserting(table, connection.dialect.name), values)
 
 
@@ -58,7 +59,7 @@ def select_by_key(connection: Connection, table: Table, keys: Sequence[Values]) 
     statement = _selecting(table, connection.dialect.name)
     found: list[RowMapping] = []
     for start in range(0, len(keys), _MAX_ROWS):
-        given = _parameters(keys[start : start + _MAX_ROWS], connection.dialect.name)
+        given = _as_json(keys[start : start + _MAX_ROWS])
         found += connection.execute(statement, given).mappings()
     return found
 
@@ -70,12 +71,10 @@ def delete_by_key(connection: Connection, table: Table, keys: Sequence[Values]) 
 
 def _execute_in_parts(connection: Connection, statement: Executable, values: Sequence[Values]) -> None:
     for start in range(0, len(values), _MAX_ROWS):
-        connection.execute(statement, _parameters(values[start : start + _MAX_ROWS], connection.dialect.name))
+        connection.execute(statement, _as_json(values[start : start + _MAX_ROWS]))
 
 
-def _parameters(values: Sequence[Values], dialect: str) -> dict[str, Any]:
-    if dialect == "postgresql":
-        return {f"given_{place}": list(column) for place, column in enumerate(zip(*values, strict=True))}
+def _as_json(values: Sequence[Values]) -> dict[str, str]:
     return {"given": msgspec.json.encode(values).decode()}
 
 
@@ -83,13 +82,11 @@ def _given(columns: Sequence[Column[Any]], dialect: str) -> tuple[FromClause, li
     """The parameter as a table, and its columns."""
     places = range(len(columns))
     if dialect == "postgresql":
-        types = [ARRAY(Text if isinstance(column.type, Text) else column.type) for column in columns]
-        arrays = (cast(bindparam(f"given_{place}", type_=types[place]), types[place]) for place in places)
-        names = [f"column_{place}" for place in places]
-        table = func.unnest(*arrays).table_valued(*names).render_derived(name="given")
-        return table, [table.c[name] for name in names]
+        elements = func.jsonb_array_elements(cast(bindparam("given", type_=Text), JSONB))
+        rows = elements.table_valued("value").render_derived(name="given")
+        return rows, [cast(literal_column(f"given.value ->> {n}"), columns[n].type) for n in places]
     rows = func.json_each(bindparam("given")).table_valued("value", name="given")
-    return rows, [literal_column(f"json_extract(given.value, '$[{place}]')") for place in places]
+    return rows, [literal_column(f"json_extract(given.value, '$[{n}]')") for n in places]
 
 
 @cache
@@ -99,7 +96,7 @@ def _inserting(table: Table, dialect: str) -> Any:
     given, values = _given(columns, dialect)
     # SQLite reads ON CONFLICT after a FROM as the ON of a join, unless a WHERE stands between.
     rows = select(*values).select_from(given).where(true())
-    return make(table).from_select([column.name for column in columns], rows)
+    return make(table).from_select(table.columns.keys(), rows)
 
 
 @cache
