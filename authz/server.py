@@ -95,7 +95,7 @@ class Server:
             await self._grpc.stop(grace_s)
             self._grpc = None
         if self._writing is not None:
-            await asyncio.to_thread(self._writing.close)
+            await self._writing.close()
             self._writing = None
         await asyncio.to_thread(self._pool.shutdown)
         if self._store is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from authz.domain.errors import ConflictError, UnavailableError
+from authz.domain.errors import ConflictError, ErrorReason, UnavailableError
 from authz.domain.mutations import ImportBatchResult, WriteRequest
 from authz.domain.ports import Directory
 
@@ -30,20 +29,22 @@ class _Waiting(msgspec.Struct, Generic[T], frozen=True, eq=False):
 
 
 class Writing:
-    """The write side of the service.
+    """The write side of the service. Belongs to the event loop that first uses it.
 
-    Writes are made in the order in which they came, grouped; between two groups one batch of an import
-    has its turn, so that neither starves the other. What was handed over is finished even when its
-    caller has gone: half a wait is not half a write. Serves one event loop.
+    Writes are made in the order in which they came, in groups; groups and batches of imports take
+    turns, so that neither starves the other. What was handed over is finished even when its caller has
+    gone: half a wait is not half a write.
     """
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="write")
-        self._lock = threading.Lock()
         self._writes: deque[_Waiting[WriteRequest]] = deque()
         self._imports: deque[_Waiting[Callable[[], ImportBatchResult]]] = deque()
-        self._works = False
+        self._imports_next = False
+        self._closed = False
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def write(self, request: WriteRequest) -> int:
         """As `Directory.write`."""
@@ -55,31 +56,50 @@ class Writing:
         result: ImportBatchResult = await self._hand_over(self._imports, batch)
         return result
 
-    def close(self) -> None:
-        """Finish what was handed over. Blocks; idempotent."""
-        self._pool.shutdown()
+    async def close(self) -> None:
+        """Finish what was handed over, and refuse more with `UnavailableError`. Idempotent."""
+        self._closed = True
+        await self._idle.wait()
+        await asyncio.to_thread(self._pool.shutdown)
 
     async def _hand_over(self, queue: deque[_Waiting[T]], work: T) -> Any:
-        waiting = _Waiting(work, asyncio.get_running_loop().create_future())
-        with self._lock:
-            queue.append(waiting)
-            if not self._works:
-                self._pool.submit(self._work)
-                self._works = True
+        if self._closed:
+            raise UnavailableError(ErrorReason.STORE_UNAVAILABLE, "the server is stopping; try again later")
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(work, loop.create_future())
+        queue.append(waiting)
+        if self._idle.is_set():
+            self._idle.clear()
+            loop.call_soon(self._go_on, loop)
         return await waiting.answer
 
-    def _work(self) -> None:
-        while True:
-            with self._lock:
-                group = self._next_group()
-                batch = self._imports.popleft() if self._imports else None
-                if not group and batch is None:
-                    self._works = False
-                    return
-            if group:
-                self._write(group)
-            if batch is not None:
-                _answer([batch], [_outcome(batch.work)])
+    def _go_on(self, loop: asyncio.AbstractEventLoop, seen: int = 0) -> None:
+        """Give the thread, which has nothing to do, the next group or batch."""
+        waiting = len(self._writes)
+        if seen < waiting < MAX_WRITES_PER_GROUP:
+            # More came while the loop went round: what has arrived already is to share this group.
+            loop.call_soon(self._go_on, loop, waiting)
+        elif self._imports and (self._imports_next or not self._writes):
+            self._imports_next = False
+            self._pool.submit(self._import, loop, self._imports.popleft())
+        elif self._writes:
+            self._imports_next = True
+            self._pool.submit(self._write, loop, self._next_group())
+        else:
+            self._idle.set()
+
+    def _finish(
+        self, loop: asyncio.AbstractEventLoop, done: Sequence[_Waiting[Any]], outcomes: Sequence[object]
+    ) -> None:
+        for waiting, outcome in zip(done, outcomes, strict=True):
+            if waiting.answer.done():
+                continue  # its caller has gone
+            if isinstance(outcome, BaseException):
+                waiting.answer.set_exception(outcome)
+            else:
+                waiting.answer.set_result(outcome)
+        # Not at once: what has already arrived is then in the next group and not in the one after.
+        loop.call_soon(self._go_on, loop)
 
     def _next_group(self) -> list[_Waiting[WriteRequest]]:
         group: list[_Waiting[WriteRequest]] = []
@@ -91,16 +111,23 @@ class Writing:
             group.append(self._writes.popleft())
         return group
 
-    def _write(self, group: list[_Waiting[WriteRequest]]) -> None:
+    def _import(
+        self, loop: asyncio.AbstractEventLoop, batch: _Waiting[Callable[[], ImportBatchResult]]
+    ) -> None:
+        loop.call_soon_threadsafe(self._finish, loop, [batch], [_outcome(batch.work)])
+
+    def _write(self, loop: asyncio.AbstractEventLoop, group: list[_Waiting[WriteRequest]]) -> None:
         requests = [waiting.work for waiting in group]
         shared = _outcome(partial(self._directory.write_group, requests))
+        outcomes: Sequence[object]
         if not isinstance(shared, BaseException):
-            _answer(group, shared)
+            outcomes = shared
         elif len(group) == 1 or isinstance(shared, ConflictError | UnavailableError):
-            _answer(group, [shared] * len(group))
+            outcomes = [shared] * len(group)
         else:
             # One of them may be to blame, and the others are not to fail with it.
-            _answer(group, [_outcome(partial(self._directory.write, request)) for request in requests])
+            outcomes = [_outcome(partial(self._directory.write, request)) for request in requests]
+        loop.call_soon_threadsafe(self._finish, loop, group, outcomes)
 
 
 def _outcome(call: Callable[[], T]) -> T | BaseException:
@@ -108,18 +135,3 @@ def _outcome(call: Callable[[], T]) -> T | BaseException:
         return call()
     except BaseException as error:  # noqa: BLE001  handed to whoever waits, as a pool of threads does
         return error
-
-
-def _answer(group: list[_Waiting[Any]], outcomes: Sequence[object]) -> None:
-    # The loop is woken once for all of them.
-    group[0].answer.get_loop().call_soon_threadsafe(_settle, group, outcomes)
-
-
-def _settle(group: list[_Waiting[Any]], outcomes: Sequence[object]) -> None:
-    for waiting, outcome in zip(group, outcomes, strict=True):
-        if waiting.answer.done():
-            continue  # its caller has gone
-        if isinstance(outcome, BaseException):
-            waiting.answer.set_exception(outcome)
-        else:
-            waiting.answer.set_result(outcome)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -71,12 +71,12 @@ def recorder() -> Recorder:
 
 
 @pytest.fixture
-def writing(recorder: Recorder) -> Iterator[Writing]:
+async def writing(recorder: Recorder) -> AsyncIterator[Writing]:
     """Over the recorder."""
     writing = Writing(recorder)  # type: ignore[arg-type]  # only what writes is called
     yield writing
     recorder.go_on.set()
-    writing.close()
+    await writing.close()
 
 
 def request_of(name: str, mutations: int = 1) -> WriteRequest:
@@ -130,7 +130,7 @@ async def test_imports_and_groups_take_turns(writing: Writing, recorder: Recorde
     tasks = await handed_over(writing, *(request_of("w", MAX_MUTATIONS_PER_GROUP) for _ in range(3)))
     recorder.go_on.set()
     await asyncio.gather(first, *imports, *tasks)
-    assert recorder.asked == [["first"], ["w"], "import", ["w"], "import", ["w"], "import"]
+    assert recorder.asked == [["first"], "import", ["w"], "import", ["w"], "import", ["w"]]
 
 
 @pytest.mark.parametrize(
@@ -178,8 +178,10 @@ async def test_closing_finishes_what_was_handed_over(writing: Writing, recorder:
     first = await held(writing, recorder)
     (later,) = await handed_over(writing, request_of("later"))
     recorder.go_on.set()
-    await asyncio.to_thread(writing.close)
+    await writing.close()
     assert [await first, await later] == [1, 2]
+    with pytest.raises(UnavailableError):
+        await writing.write(request_of("too late"))
 
 
 async def test_sixteen_writers_and_an_import_all_get_their_answers(service: Service) -> None:
