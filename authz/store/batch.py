@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -116,18 +116,20 @@ class Batch:
                 return False
             _require_same_scope(before.entity, entity)
         self._require_references(entity)
+        if before is None:
+            self._store_deletion(entity.key)
         self._put(mutation, entity.key, Versioned(entity, self._revision))
         return True
 
     def flush(self) -> None:
         """Store all that was taken and is not stored yet, in bulk."""
-        self._store(self._dirty)
+        self._store(self._dirty, self._state)
 
-    def _store(self, dirty: dict[Key, None]) -> None:
+    def _store(self, dirty: dict[Key, None], state: Mapping[Key, Versioned[Entity] | None]) -> None:
         gone: dict[EntityKind, list[Key]] = defaultdict(list)
         kept: dict[EntityKind, list[Versioned[Entity]]] = defaultdict(list)
         for key in dirty:
-            versioned = self.find(key)
+            versioned = state[key]
             if versioned is None:
                 gone[kind_of(key)].append(key)
             else:
@@ -137,6 +139,13 @@ class Batch:
             self._remove(kind, gone[kind])
         for kind in ENTITY_TABLES:
             self._upsert(kind, kept[kind])
+
+    def _store_deletion(self, key: Key) -> None:
+        """Of what is about to be made anew: its row must go before what it referred to does."""
+        if key in self._planned_dirty:
+            self._store(self._planned_dirty, self._planned)
+        elif key in self._dirty:
+            self.flush()
 
     def _put(self, mutation: Mutation, key: Key, versioned: Versioned[Entity] | None) -> None:
         self._effects.append(mutation)
@@ -149,7 +158,7 @@ class Batch:
             return False
         if kind_of(key) in _CASCADING:
             # What goes along is found in the database, so all that came before must be there.
-            self._store(self._planned_dirty)
+            self._store(self._planned_dirty, self._planned)
             for entity in self._inside(before.entity):
                 self._put(Mutation(Operation.DELETE, entity), entity.key, None)
         self._put(Mutation(Operation.DELETE, before.entity), key, None)
