@@ -118,7 +118,7 @@ class Writing:
 
     def _write(self, loop: asyncio.AbstractEventLoop, group: list[_Waiting[WriteRequest]]) -> None:
         requests = [waiting.work for waiting in group]
-        shared = _outcome(partial(self._directory.write_group, requests))
+        shared = _outcome(lambda: self._directory.write_group(requests))
         outcomes: Sequence[object]
         if not isinstance(shared, BaseException):
             outcomes = shared
@@ -126,8 +126,11 @@ class Writing:
             outcomes = [shared] * len(group)
         else:
             # One of them may be to blame, and the others are not to fail with it.
-            outcomes = [_outcome(partial(self._directory.write, request)) for request in requests]
+            outcomes = [_outcome(partial(self._write_alone, request)) for request in requests]
         loop.call_soon_threadsafe(self._finish, loop, group, outcomes)
+
+    def _write_alone(self, request: WriteRequest) -> int:
+        return self._directory.write(request)
 
 
 def _outcome(call: Callable[[], T]) -> T | BaseException:

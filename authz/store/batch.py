@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -45,11 +45,10 @@ class Batch:
         self._vocabulary = vocabulary
         self._revision = 0
         self._state: dict[Key, Versioned[Entity] | None] = {}
-        # What is not stored yet, and whether it was deleted on the way, however it stands now.
-        self._dirty: dict[Key, bool] = {}
+        self._dirty: dict[Key, None] = {}
         # Of the write that is being planned, kept apart so that it can be dropped whole:
         self._planned: dict[Key, Versioned[Entity] | None] = {}
-        self._planned_dirty: dict[Key, bool] = {}
+        self._planned_dirty: dict[Key, None] = {}
         self._effects: list[Mutation] = []
 
     def prefetch(self, keys: Iterable[Key]) -> None:
@@ -117,22 +116,23 @@ class Batch:
                 return False
             _require_same_scope(before.entity, entity)
         self._require_references(entity)
+        if before is None:
+            self._store_deletion(entity.key)
         self._put(mutation, entity.key, Versioned(entity, self._revision))
         return True
 
     def flush(self) -> None:
         """Store all that was taken and is not stored yet, in bulk."""
-        self._store(self._dirty)
+        self._store(self._dirty, self._state)
 
-    def _store(self, dirty: dict[Key, bool]) -> None:
+    def _store(self, dirty: dict[Key, None], state: Mapping[Key, Versioned[Entity] | None]) -> None:
         gone: dict[EntityKind, list[Key]] = defaultdict(list)
         kept: dict[EntityKind, list[Versioned[Entity]]] = defaultdict(list)
-        for key, deleted in dirty.items():
-            versioned = self.find(key)
-            if deleted:
-                # Also what has come back since: its old row may refer to what goes for good.
+        for key in dirty:
+            versioned = state[key]
+            if versioned is None:
                 gone[kind_of(key)].append(key)
-            if versioned is not None:
+            else:
                 kept[kind_of(key)].append(versioned)
         dirty.clear()
         for kind in reversed(ENTITY_TABLES):
@@ -140,11 +140,17 @@ class Batch:
         for kind in ENTITY_TABLES:
             self._upsert(kind, kept[kind])
 
+    def _store_deletion(self, key: Key) -> None:
+        """Of what is about to be made anew: its row must go before what it referred to does."""
+        if key in self._planned_dirty:
+            self._store(self._planned_dirty, self._planned)
+        elif key in self._dirty:
+            self.flush()
+
     def _put(self, mutation: Mutation, key: Key, versioned: Versioned[Entity] | None) -> None:
         self._effects.append(mutation)
         self._planned[key] = versioned
-        deleted = self._planned_dirty.get(key, False) or self._dirty.get(key, False)
-        self._planned_dirty[key] = deleted or versioned is None
+        self._planned_dirty[key] = None
 
     def _delete(self, key: Key) -> bool:
         before = self.find(key)
@@ -152,7 +158,7 @@ class Batch:
             return False
         if kind_of(key) in _CASCADING:
             # What goes along is found in the database, so all that came before must be there.
-            self._store(self._planned_dirty)
+            self._store(self._planned_dirty, self._planned)
             for entity in self._inside(before.entity):
                 self._put(Mutation(Operation.DELETE, entity), entity.key, None)
         self._put(Mutation(Operation.DELETE, before.entity), key, None)

@@ -11,12 +11,23 @@ import msgspec
 import psycopg
 import pytest
 
-from authz.domain.entities import Course, CourseKey, CourseState, Session
+from authz.domain.entities import Course, CourseKey, CourseState, Session, SessionKey
 from authz.domain.errors import AuthzError, ConflictError, ErrorReason, InvalidArgumentError
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition, WriteRequest
 from authz.store import Store, engine
 from authz.store.tables import REVISIONS_CHANNEL
-from tests.store.directory import create, lesson, open_with, remove, replay, share, stored, student, touch
+from tests.store.directory import (
+    create,
+    lesson,
+    open_with,
+    remove,
+    replay,
+    share,
+    stored,
+    student,
+    touch,
+    write,
+)
 
 ACTIVE = Course(id="c", state=CourseState.ACTIVE)
 
@@ -138,6 +149,38 @@ def test_a_deletion_takes_along_what_earlier_writes_of_the_group_put_in(store: S
     assert {m.target for m in deletion.mutations} == {*lesson("c", "s"), student("omar", "c")}
     assert {m.operation for m in deletion.mutations} == {Operation.DELETE}
     assert set(stored(store)) == {CourseKey("c"), student("omar", "c").key}
+
+
+def test_what_went_with_a_course_may_be_made_anew_elsewhere_in_the_group(store: Store) -> None:
+    write(store, *(create(entity) for entity in lesson("c", "s")))
+    alone = Session(id="s")
+    assert grouped(store, of(remove(CourseKey("c"))), of(create(alone))) == [2, 3]
+    assert stored(store) == {alone.key: (alone, 3)}
+
+
+def test_what_went_with_a_course_may_be_made_anew_by_the_same_write(store: Store) -> None:
+    write(store, *(create(entity) for entity in lesson("c", "s")))
+    alone = Session(id="s")
+    failing = of(remove(CourseKey("c")), create(alone), create(student("maya", "none")))
+    assert grouped(store, failing, of(remove(CourseKey("c")), create(alone))) == [
+        ErrorReason.REFERENCE_NOT_FOUND,
+        2,
+    ]
+    assert stored(store) == {alone.key: (alone, 2)}
+
+
+def test_a_write_at_fault_leaves_what_it_had_changed_as_the_one_before_it_made_it(store: Store) -> None:
+    write(store, *(create(entity) for entity in lesson("c", "s")))
+    failing = of(touch(ACTIVE), create(Session(id="s")), create(student("maya", "none")))
+    concluded = Course(id="d", state=CourseState.CONCLUDED)
+    outcomes = grouped(
+        store,
+        of(create(Course(id="d")), remove(SessionKey("s"))),
+        of(touch(concluded), create(Session(id="s")), create(student("maya", "none"))),
+        failing,
+    )
+    assert outcomes == [2, ErrorReason.REFERENCE_NOT_FOUND, ErrorReason.REFERENCE_NOT_FOUND]
+    assert stored(store)[CourseKey("d")] == (Course(id="d"), 2)
 
 
 def test_the_log_keeps_who_and_why_of_each(store: Store) -> None:
