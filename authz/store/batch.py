@@ -15,22 +15,25 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from authz.domain.entities import (
+    Course,
     CourseKey,
     Entity,
     EntityKind,
     Key,
     Membership,
+    MembershipKey,
     Resource,
     Session,
     SessionKey,
     Share,
+    ShareKey,
     Versioned,
     Visibility,
     kind_of,
 )
 from authz.domain.errors import AlreadyExistsError, ErrorReason, FailedPreconditionError, InvalidArgumentError
 from authz.domain.ids import Scope, ScopeKind, course_scope, session_scope
-from authz.domain.mutations import Mutation, Operation
+from authz.domain.mutations import Mutation, Operation, Place
 from authz.domain.validation import validate_mutation
 from authz.domain.vocabulary import Vocabulary
 from authz.store.rows import ENTITY_TABLES, key_values
@@ -42,11 +45,11 @@ _CASCADING = (EntityKind.COURSE, EntityKind.SESSION, EntityKind.RESOURCE)
 class Batch:
     """The state that mutations lead to, and the log of what they change.
 
-    `log` holds each effect in order, deletions with the entity as it last stood.
+    `log` holds each effect in order, deletions with the entity as it last stood, and where it is.
     """
 
     def __init__(self, connection: Connection, vocabulary: Vocabulary, revision: int) -> None:
-        self.log: list[Mutation] = []
+        self.log: list[tuple[Mutation, Place]] = []
         self._connection = connection
         self._vocabulary = vocabulary
         self._revision = revision
@@ -54,7 +57,10 @@ class Batch:
         self._dirty: dict[Key, None] = {}
 
     def prefetch(self, keys: Iterable[Key]) -> None:
-        """Read the rows of these keys at once. Reading them one by one later would still be right."""
+        """Read the rows of these keys at once, and of what says where they are.
+
+        Reading them one by one later would still be right.
+        """
         wanted: dict[EntityKind, list[Key]] = defaultdict(list)
         for key in dict.fromkeys(keys):
             if key not in self._state:
@@ -69,6 +75,9 @@ class Batch:
                 ).mappings():
                     entity = stored.from_row(row)
                     self._state[entity.key] = Versioned(entity, row["version"])
+        around = [each for keys in wanted.values() for key in keys for each in self._around(key)]
+        if around:
+            self.prefetch(around)
 
     def find(self, key: Key) -> Versioned[Entity] | None:
         """What is there under a key, after the mutations so far."""
@@ -99,7 +108,7 @@ class Batch:
                 return False
             _require_same_scope(before.entity, entity)
         self._require_references(entity)
-        self._put(mutation, entity.key, Versioned(entity, self._revision))
+        self._put(mutation, self._place(entity), Versioned(entity, self._revision))
         return True
 
     def flush(self) -> None:
@@ -118,10 +127,10 @@ class Batch:
         for kind in ENTITY_TABLES:
             self._upsert(kind, kept[kind])
 
-    def _put(self, mutation: Mutation, key: Key, versioned: Versioned[Entity] | None) -> None:
-        self.log.append(mutation)
-        self._state[key] = versioned
-        self._dirty[key] = None
+    def _put(self, mutation: Mutation, place: Place, versioned: Versioned[Entity] | None) -> None:
+        self.log.append((mutation, place))
+        self._state[mutation.key] = versioned
+        self._dirty[mutation.key] = None
 
     def _delete(self, key: Key) -> bool:
         before = self.find(key)
@@ -129,27 +138,52 @@ class Batch:
             return False
         if kind_of(key) in _CASCADING:
             self.flush()
-            for entity in self._inside(before.entity):
-                self._put(Mutation(Operation.DELETE, entity), entity.key, None)
-        self._put(Mutation(Operation.DELETE, before.entity), key, None)
+            for entity, place in self._inside(before.entity):
+                self._put(Mutation(Operation.DELETE, entity), place, None)
+        self._put(Mutation(Operation.DELETE, before.entity), self._place(before.entity), None)
         return True
 
-    def _inside(self, entity: Entity) -> list[Entity]:
-        """All that goes along with a course, session or resource; what refers comes first."""
+    def _place(self, entity: Entity) -> Place:
+        match entity:
+            case Course(id=course_id):
+                return Place(course_id)
+            case Session(id=session_id, course_id=course_of):
+                return Place(course_of, session_id)
+            case Share(resource=ref):
+                found = self.find(ref)
+                return Place() if found is None else self._place(found.entity)
+            case Membership(scope=scope) | Resource(scope=scope):
+                if scope.kind is ScopeKind.COURSE:
+                    return Place(scope.id)
+                session = self.find(SessionKey(scope.id)) if scope.kind is ScopeKind.SESSION else None
+                return Place() if session is None else self._place(session.entity)
+
+    def _around(self, key: Key) -> tuple[Key, ...]:
+        """What else must be known to say where the entity under a key is."""
+        found = self._state[key]
+        match key if found is None else found.entity:
+            case Share(resource=ref) | ShareKey(resource=ref):
+                return (ref,)
+            case Membership(scope=scope) | MembershipKey(scope=scope) | Resource(scope=scope):
+                return (SessionKey(scope.id),) if scope.kind is ScopeKind.SESSION else ()
+            case _:
+                return ()
+
+    def _inside(self, entity: Entity) -> list[tuple[Entity, Place]]:
+        """All that goes along with a course, session or resource, and where; what refers comes first."""
+        place = self._place(entity)
         if isinstance(entity, Resource):
             shares = ENTITY_TABLES[EntityKind.SHARE].table
-            return self._select(
-                EntityKind.SHARE,
-                and_(shares.c.resource_type == entity.type, shares.c.resource_id == entity.id),
-            )
+            of_it = and_(shares.c.resource_type == entity.type, shares.c.resource_id == entity.id)
+            return [(share, place) for share in self._select(EntityKind.SHARE, of_it)]
         if isinstance(entity, Session):
-            return self._in_scope(session_scope(entity.id))
+            return [(inner, place) for inner in self._in_scope(session_scope(entity.id))]
         sessions = ENTITY_TABLES[EntityKind.SESSION].table
         course_id = str(getattr(entity, "id", ""))
-        inside: list[Entity] = []
+        inside: list[tuple[Entity, Place]] = []
         for session in self._select(EntityKind.SESSION, sessions.c.course_id == course_id):
-            inside += [*self._inside(session), session]
-        return inside + self._in_scope(course_scope(course_id))
+            inside += [*self._inside(session), (session, self._place(session))]
+        return inside + [(inner, place) for inner in self._in_scope(course_scope(course_id))]
 
     def _in_scope(self, scope: Scope) -> list[Entity]:
         inside: list[Entity] = []

@@ -17,6 +17,7 @@ from authz.domain.mutations import (
     Expectation,
     ImportBatchResult,
     ImportFault,
+    LogStretch,
     Mutation,
     Operation,
     Precondition,
@@ -34,7 +35,7 @@ from authz.domain.ports import (
 from authz.domain.tokens import ConsistencyToken
 from authz.domain.validation import validate_key
 from authz.domain.vocabulary import Vocabulary
-from authz.store import listing, tables
+from authz.store import change_log, listing, tables
 from authz.store.batch import Batch, append_changes, touched_keys
 from authz.store.engine import read_transaction, write_transaction
 
@@ -42,7 +43,6 @@ IDEMPOTENCY_RETENTION_US = 7 * 24 * 3600 * US_PER_S
 
 _UPSERT_ORDER = {kind: place for place, kind in enumerate(EntityKind)}
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Mutation)
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -140,35 +140,11 @@ class SqlDirectory:
 
     def changes(self, after: int, limit: int) -> tuple[Change, ...]:
         """See `Directory.changes`."""
-        revisions, changes = tables.revisions, tables.changes
-        with read_transaction(self._engine) as connection:
-            heads = connection.execute(
-                select(revisions)
-                .where(revisions.c.revision > after)
-                .order_by(revisions.c.revision)
-                .limit(limit)
-            ).all()
-            if not heads:
-                return ()
-            rows = connection.execute(
-                select(changes.c.revision, changes.c.mutation)
-                .where(changes.c.revision > after, changes.c.revision <= heads[-1].revision)
-                .order_by(changes.c.revision, changes.c.position)
-            ).all()
-        mutations: dict[int, list[Mutation]] = {head.revision: [] for head in heads}
-        for row in rows:
-            mutations[row.revision].append(_decoder.decode(row.mutation))
-        return tuple(
-            Change(
-                revision=head.revision,
-                committed_at=head.committed_at,
-                actor=head.actor,
-                reason=head.reason,
-                request_id=head.request_id,
-                mutations=tuple(mutations[head.revision]),
-            )
-            for head in heads
-        )
+        return change_log.read_changes(self._engine, after, limit)
+
+    def read_log(self, after: int, skip: int, limit: int) -> LogStretch:
+        """See `Directory.read_log`."""
+        return change_log.read_stretch(self._engine, after, skip, limit)
 
     def head(self) -> ConsistencyToken:
         """See `Directory.head`."""
@@ -202,12 +178,14 @@ class SqlDirectory:
             [
                 {
                     "revision": revision,
-                    "position": place,
+                    "position": position,
                     "kind": mutation.kind.value,
                     "operation": mutation.operation.value,
                     "mutation": _encoder.encode(mutation).decode(),
+                    "course_id": place.course_id,
+                    "session_id": place.session_id,
                 }
-                for place, mutation in enumerate(batch.log)
+                for position, (mutation, place) in enumerate(batch.log)
             ],
         )
         return revision
