@@ -27,16 +27,29 @@ from authz.service.checker import Checker
 from authz.service.directory import DirectoryServicer
 from authz.service.interceptor import CallInterceptor
 from authz.service.reading import Reading
+from authz.service.waking import HeadPoll
+from authz.service.watch import WatchServicer
 from authz.settings import Settings
 from authz.store import Store, open_store
-from authz.v1 import authorization_pb2, authorization_pb2_grpc, directory_pb2, directory_pb2_grpc
+from authz.v1 import (
+    authorization_pb2,
+    authorization_pb2_grpc,
+    directory_pb2,
+    directory_pb2_grpc,
+    watch_pb2,
+    watch_pb2_grpc,
+)
 
 log = structlog.get_logger()
 
 _PROBE_INTERVAL_S = 2.0
 _SERVICE_NAMES = tuple(
     module.DESCRIPTOR.services_by_name[name].full_name
-    for module, name in ((authorization_pb2, "AuthorizationService"), (directory_pb2, "DirectoryService"))
+    for module, name in (
+        (authorization_pb2, "AuthorizationService"),
+        (directory_pb2, "DirectoryService"),
+        (watch_pb2, "WatchService"),
+    )
 )
 
 
@@ -58,6 +71,7 @@ class Server:
         self._health = health.aio.HealthServicer()
         self._pool = ThreadPoolExecutor(settings.read_threads, thread_name_prefix="read")
         self._write_pool = ThreadPoolExecutor(1, thread_name_prefix="write")
+        self._watch: WatchServicer | None = None
         self._store: Store | None = None
         self._grpc: grpc.aio.Server | None = None
         self._probe: asyncio.Task[None] | None = None
@@ -79,7 +93,10 @@ class Server:
         await self.stop(grace_s=self._settings.stop_grace_s)
 
     async def stop(self, *, grace_s: float) -> None:
-        """Refuse new calls, let those in flight finish for `grace_s`, close the store. Idempotent."""
+        """Refuse new calls, end watches, let calls in flight finish for `grace_s`, close the store.
+
+        Idempotent.
+        """
         if self._probe is not None:
             self._probe.cancel()
             with suppress(asyncio.CancelledError):
@@ -87,6 +104,9 @@ class Server:
             self._probe = None
         if self._grpc is not None:
             await self._health.enter_graceful_shutdown()
+            if self._watch is not None:
+                # They would never finish by themselves.
+                self._watch.stop()
             await self._grpc.stop(grace_s)
             self._grpc = None
         await asyncio.to_thread(self._write_pool.shutdown)
@@ -108,7 +128,11 @@ class Server:
             migrate=settings.migrate_on_start,
         )
         self._grpc = server = grpc.aio.server(
-            interceptors=[CallInterceptor(max_concurrent_calls=settings.max_concurrent_calls)],
+            interceptors=[
+                CallInterceptor(
+                    max_concurrent_calls=settings.max_concurrent_calls, max_watches=settings.max_watches
+                )
+            ],
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", settings.max_message_bytes),
@@ -137,6 +161,14 @@ class Server:
         directory_pb2_grpc.add_DirectoryServiceServicer_to_server(
             DirectoryServicer(store.directory, reading, self._write_pool), server
         )
+        self._watch = WatchServicer(
+            store.directory,
+            reading,
+            HeadPoll(store.directory, reading).wait_beyond,
+            write_timeout_s=self._settings.watch_write_timeout_s,
+            max_message_bytes=self._settings.max_message_bytes,
+        )
+        watch_pb2_grpc.add_WatchServiceServicer_to_server(self._watch, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (*_SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)

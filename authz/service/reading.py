@@ -67,6 +67,17 @@ class Reading:
         """The encoded token of a revision of this database."""
         return encode_consistency_token(ConsistencyToken(self._database_id, revision))
 
+    def revision_of(self, message: common_pb2.ConsistencyToken, *, field: str) -> int:
+        """The revision of a token; raises `InvalidArgumentError` (MALFORMED_TOKEN) if it is not of ours."""
+        token = decode_consistency_token(message.token, field=field)
+        if token.database_id != self._database_id:
+            raise InvalidArgumentError(
+                ErrorReason.MALFORMED_TOKEN,
+                f"{field} is a token of another database; use one that this service gave",
+                field=field,
+            )
+        return token.revision
+
     async def wait_until(self, consistency: common_pb2.Consistency, context: Context) -> None:
         """Return once a snapshot is as fresh as asked."""
         if consistency.WhichOneof("requirement") == "at_least_as_fresh":
@@ -79,11 +90,4 @@ class Reading:
     def _least_revision(self, consistency: common_pb2.Consistency) -> int:
         if consistency.WhichOneof("requirement") != "at_least_as_fresh":
             return 0
-        token = decode_consistency_token(consistency.at_least_as_fresh.token)
-        if token.database_id != self._database_id:
-            raise InvalidArgumentError(
-                ErrorReason.MALFORMED_TOKEN,
-                "consistency token is of another database; use one that this service gave",
-                field="consistency.at_least_as_fresh",
-            )
-        return token.revision
+        return self.revision_of(consistency.at_least_as_fresh, field="consistency.at_least_as_fresh")

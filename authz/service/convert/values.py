@@ -120,7 +120,11 @@ def parse_scope(message: Message, field_name: str, *, field: str) -> Scope:
     """A Scope field of a message; raises when absent or empty."""
     if not message.HasField(field_name):
         raise missing(field)
-    scope: pb.Scope = getattr(message, field_name)
+    return parse_scope_message(getattr(message, field_name), field=field)
+
+
+def parse_scope_message(scope: pb.Scope, *, field: str) -> Scope:
+    """A Scope; raises when empty."""
     match scope.WhichOneof("scope"):
         case "platform":
             return PLATFORM

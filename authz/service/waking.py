@@ -1,0 +1,43 @@
+"""Wakes who waits for the next revision."""
+
+from __future__ import annotations
+
+import asyncio
+
+from authz.domain.ports import Directory
+from authz.service.reading import Reading
+
+_POLL_S = 0.02
+
+
+class HeadPoll:
+    """Asks the directory for its head, once for all who wait, and only while somebody waits."""
+
+    def __init__(self, directory: Directory, reading: Reading) -> None:
+        self._directory = directory
+        self._reading = reading
+        self._turn = asyncio.Lock()
+        self._head = 0
+        self._read_at = float("-inf")
+
+    async def wait_beyond(self, revision: int, timeout_s: float) -> bool:
+        """True once a revision greater than the given may be readable, False after `timeout_s`.
+
+        Raises `UnavailableError` when the database is away.
+        """
+        clock = asyncio.get_running_loop().time
+        give_up_at = clock() + timeout_s
+        while await self._recent_head() <= revision:
+            left_s = give_up_at - clock()
+            if left_s <= 0:
+                return False
+            await asyncio.sleep(min(_POLL_S, left_s))
+        return True
+
+    async def _recent_head(self) -> int:
+        clock = asyncio.get_running_loop().time
+        async with self._turn:
+            if clock() - self._read_at >= _POLL_S:
+                self._head = (await self._reading.run(self._directory.head)).revision
+                self._read_at = clock()
+            return self._head
