@@ -12,7 +12,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from authz.server import Server
 from authz.settings import load_settings
-from authz.v1 import authorization_pb2_grpc, directory_pb2_grpc
+from authz.v1 import authorization_pb2_grpc, directory_pb2_grpc, watch_pb2_grpc
 
 START = 1_700_000_000_000_000
 
@@ -25,6 +25,7 @@ class Service:
         self.address = address
         self.authorization: Any = authorization_pb2_grpc.AuthorizationServiceStub(channel)
         self.directory: Any = directory_pb2_grpc.DirectoryServiceStub(channel)
+        self.watch: Any = watch_pb2_grpc.WatchServiceStub(channel)
         self.now = START
 
 
