@@ -43,6 +43,8 @@ def read_stretch(engine: Engine, after: int, skip: int, limit: int) -> LogStretc
     place = tuple_(changes.c.revision, changes.c.position)
     with read_transaction(engine) as connection:
         head: int = connection.execute(select(tables.counter.c.revision)).scalar_one()
+        if after > head:
+            raise _expired("the token is ahead of this database, as after a restore")
         rows = connection.execute(
             select(changes, *(column for column in revisions.c if column.name != "revision"))
             .join(revisions, revisions.c.revision == changes.c.revision)
@@ -50,7 +52,9 @@ def read_stretch(engine: Engine, after: int, skip: int, limit: int) -> LogStretc
             .order_by(changes.c.revision, changes.c.position)
             .limit(limit + 1)
         ).all()
-    _require_gapless(rows, after, skip, head)
+    if not rows and after < head:
+        raise _expired("what follows the token is no longer in the change log")
+    _require_gapless(rows, (after + 1, skip))
     # The row beyond the limit is read to see whether the last revision goes on.
     going_on = rows[limit].revision if len(rows) > limit else None
     parts = []
@@ -60,17 +64,13 @@ def read_stretch(engine: Engine, after: int, skip: int, limit: int) -> LogStretc
     return LogStretch(tuple(parts), head)
 
 
-def _require_gapless(rows: Sequence[Row[Any]], after: int, skip: int, head: int) -> None:
-    """A log that was cut, or a database that was restored, must not pass for one where nothing happened."""
-    if after > head:
-        raise _expired("the token is ahead of this database, as after a restore")
-    expected = (after + 1, skip)
-    if not rows and after < head:
-        raise _expired("what follows the token is no longer in the change log")
+def _require_gapless(rows: Sequence[Row[Any]], first: tuple[int, int]) -> None:
+    """A log that was cut must not pass for one in which nothing happened."""
+    allowed: tuple[tuple[int, int], ...] = (first,)
     for row in rows:
-        if (row.revision, row.position) not in (expected, (expected[0] + 1, 0)):
+        if (row.revision, row.position) not in allowed:
             raise _expired("what follows the token is no longer in the change log")
-        expected = (row.revision, row.position + 1)
+        allowed = ((row.revision, row.position + 1), (row.revision + 1, 0))
 
 
 def _expired(problem: str) -> OutOfRangeError:

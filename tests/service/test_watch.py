@@ -20,6 +20,7 @@ from tests.service.test_api import ALGEBRA, COURSE, MAYA, delete, question, touc
 from tests.service.watching import (
     CAMPUS,
     SCOPES,
+    Watcher,
     moved,
     mutations_of,
     request,
@@ -356,11 +357,12 @@ async def test_lines_of_a_watch_hold_its_request_id_and_nothing_of_its_content(
         asked = request(scopes=[pb.Scope(course_id="secret")])
         asked.request_id = "r-1"
         call = sqlite_service.watch.Watch(asked)
-        await call.read()
-        await sqlite_service.directory.Write(
+        watcher = Watcher(call)
+        await watcher.start()
+        answer = await sqlite_service.directory.Write(
             dpb.WriteRequest(mutations=[touch(course=pb.Course(id="secret"))], reason="secret")
         )
-        assert (await call.read()).HasField("change")
+        assert len(await watcher.read_to(answer.written_at)) == 1
         call.cancel()
         bad = sqlite_service.watch.Watch(wpb.WatchRequest(scopes=[pb.Scope(course_id="secret id")]))
         with pytest.raises(grpc.aio.AioRpcError):

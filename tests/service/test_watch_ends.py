@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import grpc
@@ -32,7 +31,7 @@ from tests.service.watching import (
 
 __all__ = ["breaking"]
 
-SMALL_WINDOW = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1024)]
+SMALL_WINDOW = [("grpc.http2.bdp_probe", 0)]
 
 
 def members(number: int) -> list[Any]:
@@ -68,6 +67,11 @@ def whole(messages: list[wpb.WatchResponse]) -> list[wpb.WatchChange]:
     return changes
 
 
+def each_of(changes: list[wpb.WatchChange]) -> list[tuple[str, bytes]]:
+    """Every mutation with its state."""
+    return [(c.written_at.token, m.SerializeToString()) for c in changes for m in c.mutations]
+
+
 @pytest.mark.parametrize("read_at_once", [30, 500])
 async def test_who_does_not_read_is_told_where_to_go_on_and_loses_nothing(
     store_url: str, monkeypatch: pytest.MonkeyPatch, read_at_once: int
@@ -91,7 +95,8 @@ async def test_who_does_not_read_is_told_where_to_go_on_and_loses_nothing(
         assert revision_of(resume_after) == max(map(revision_of, last_known))
         assert revision_of(before) < revision_of(resume_after) < revision_of(after)
         rest = await told(service, after, after=resume_after)
-        assert first + rest == await told(service, after, after=before)
+        # Where a change is parted depends on where the watch began; what it holds does not.
+        assert each_of(first + rest) == each_of(await told(service, after, after=before))
         assert len(mutations_of(first + rest)) == 1200
 
 
@@ -218,7 +223,7 @@ async def test_a_change_that_was_cut_off_is_sent_again_whole(
     service = sqlite_service
     before = await written(service, COURSE, *members(0))
     gone = await written(service, delete(course=pb.Course(id="algebra")))
-    async with watching(service, after=before, scopes=[SCOPES["algebra"]]) as watcher:
+    async with watching(service, after=before, scopes=[SCOPES["algebra"]], every_ms=60_000) as watcher:
         await watcher.start()
         piece = (await watcher.read()).change
         assert not piece.last
@@ -235,4 +240,3 @@ async def test_clients_that_leave_free_their_place(sqlite_url: str) -> None:
                     await watcher.start()
                 (line,) = await watch_lines(lines, 1)
             assert line["code"] == "CANCELLED"
-        await asyncio.sleep(0)
