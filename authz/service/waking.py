@@ -18,6 +18,7 @@ class HeadPoll:
         self._reading = reading
         self._turn = asyncio.Lock()
         self._head = 0
+        self._failure: Exception | None = None
         self._read_at = float("-inf")
 
     async def wait_beyond(self, revision: int, timeout_s: float) -> bool:
@@ -38,6 +39,15 @@ class HeadPoll:
         clock = asyncio.get_running_loop().time
         async with self._turn:
             if clock() - self._read_at >= _POLL_S:
-                self._head = (await self._reading.run(self._directory.head)).revision
+                await self._read_head()
                 self._read_at = clock()
+            if self._failure is not None:
+                raise self._failure
             return self._head
+
+    async def _read_head(self) -> None:
+        # Kept for all who wait: a database that is away takes seconds to say so, and each would ask anew.
+        try:
+            self._head, self._failure = (await self._reading.run(self._directory.head)).revision, None
+        except Exception as failure:  # noqa: BLE001  raised by the caller, to everyone
+            self._failure = failure
