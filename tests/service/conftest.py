@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
+import structlog
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
@@ -27,6 +28,12 @@ class Service:
         self.directory: Any = directory_pb2_grpc.DirectoryServiceStub(channel)
         self.watch: Any = watch_pb2_grpc.WatchServiceStub(channel)
         self.now = START
+
+
+@pytest.fixture(autouse=True)
+def every_level() -> None:
+    """A command that ran a server in this process may have left the level of logs at `error`."""
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -17,6 +17,9 @@ from authz.v1 import watch_pb2 as wpb
 from tests.service.conftest import Service
 from tests.service.test_api import ALGEBRA, COURSE, MATERIAL, MAYA, STUDENT, touch
 
+_PATIENCE_S = 60
+"""After which a test fails instead of waiting for ever."""
+
 OMAR = pb.Subject(type=pb.SUBJECT_TYPE_USER, id="omar")
 IN_LIVE = pb.Scope(session_id="live")
 PLATFORM = pb.Scope(platform=pb.Platform())
@@ -104,7 +107,8 @@ class Watcher:
 
     async def read(self) -> wpb.WatchResponse:
         """The next message; raises the error with which the stream ends."""
-        message: Any = await self.call.read()
+        async with asyncio.timeout(_PATIENCE_S):
+            message: Any = await self.call.read()
         assert isinstance(message, wpb.WatchResponse), "a watch never ends without an error"
         if message.HasField("checkpoint"):
             self.checkpoints.append(message.checkpoint.read_up_to)
@@ -173,8 +177,9 @@ def moved(token: pb.ConsistencyToken, by: int) -> pb.ConsistencyToken:
 
 async def watch_lines(lines: list[Any], count: int) -> list[Any]:
     """The log lines of watches, once there are so many."""
-    while True:
-        found = [line for line in lines if str(line.get("method")).endswith("/Watch")]
-        if len(found) >= count:
-            return found
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(_PATIENCE_S):
+        while True:
+            found = [line for line in lines if str(line.get("method")).endswith("/Watch")]
+            if len(found) >= count:
+                return found
+            await asyncio.sleep(0.01)
