@@ -37,8 +37,10 @@ class HeadPoll:
 
     async def _recent_head(self) -> int:
         clock = asyncio.get_running_loop().time
+        asked_at = clock()
         async with self._turn:
-            if clock() - self._read_at >= _POLL_S:
+            stale = clock() - self._read_at >= _POLL_S or self._failure is not None
+            if stale and self._read_at < asked_at:
                 await self._read_head()
                 self._read_at = clock()
             if self._failure is not None:
@@ -46,7 +48,8 @@ class HeadPoll:
             return self._head
 
     async def _read_head(self) -> None:
-        # Kept for all who wait: a database that is away takes seconds to say so, and each would ask anew.
+        # Kept for those who wait for this: a database that is away takes seconds to say so, and each would
+        # ask anew. Not for who comes later, when it may be back.
         try:
             self._head, self._failure = (await self._reading.run(self._directory.head)).revision, None
         except Exception as failure:  # noqa: BLE001  raised by the caller, to everyone
