@@ -33,10 +33,18 @@ from authz.service.checker import Checker
 from authz.service.directory import DirectoryServicer
 from authz.service.interceptor import CallInterceptor
 from authz.service.reading import Reading
+from authz.service.watch import WatchServicer
 from authz.service.writing import Writing
 from authz.settings import Settings
 from authz.store import Store, companion_path, open_store
-from authz.v1 import authorization_pb2, authorization_pb2_grpc, directory_pb2, directory_pb2_grpc
+from authz.v1 import (
+    authorization_pb2,
+    authorization_pb2_grpc,
+    directory_pb2,
+    directory_pb2_grpc,
+    watch_pb2,
+    watch_pb2_grpc,
+)
 
 log = structlog.get_logger()
 
@@ -44,6 +52,7 @@ _FRESH_INTERVAL_S = 0.5
 _STORE_INTERVAL_S = 2.0
 AUTHORIZATION = authorization_pb2.DESCRIPTOR.services_by_name["AuthorizationService"].full_name
 DIRECTORY = directory_pb2.DESCRIPTOR.services_by_name["DirectoryService"].full_name
+WATCH = watch_pb2.DESCRIPTOR.services_by_name["WatchService"].full_name
 _SWITCH_INTERVAL_S = 0.0005
 """The write thread lets the interpreter go at each statement, and while the event loop is busy waits this
 long to get it back: with Python's 5 ms the statements of one transaction would take 50 ms."""
@@ -72,6 +81,7 @@ class Server:
         self._pool = ThreadPoolExecutor(settings.read_threads, thread_name_prefix="read")
         self._writing: Writing | None = None
         self._checker: Checker | None = None
+        self._watch: WatchServicer | None = None
         self._store: Store | None = None
         self._view: ReplicaView | None = None
         self._follower: Follower | None = None
@@ -96,7 +106,10 @@ class Server:
         await self.stop(grace_s=self._settings.stop_grace_s)
 
     async def stop(self, *, grace_s: float) -> None:
-        """Refuse new calls, let those in flight finish for `grace_s`, close the store. Idempotent."""
+        """Refuse new calls, end watches, let calls in flight finish for `grace_s`, close the store.
+
+        Idempotent.
+        """
         for probe in self._probes:
             probe.cancel()
             with suppress(asyncio.CancelledError):
@@ -104,6 +117,9 @@ class Server:
         self._probes.clear()
         if self._grpc is not None:
             await self._health.enter_graceful_shutdown()
+            if self._watch is not None:
+                # They would never finish by themselves.
+                self._watch.stop()
             await self._grpc.stop(grace_s)
             self._grpc = None
         if self._writing is not None:
@@ -136,7 +152,11 @@ class Server:
         if self._follows:
             await self._follow(store)
         self._grpc = server = grpc.aio.server(
-            interceptors=[CallInterceptor(max_concurrent_calls=settings.max_concurrent_calls)],
+            interceptors=[
+                CallInterceptor(
+                    max_concurrent_calls=settings.max_concurrent_calls, max_watches=settings.max_watches
+                )
+            ],
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", settings.max_message_bytes),
@@ -145,12 +165,13 @@ class Server:
         )
         self._add_servicers(server, store, view)
         self.address = _listen(server, settings)
-        for name in (AUTHORIZATION, DIRECTORY):
+        for name in (AUTHORIZATION, DIRECTORY, WATCH):
             await self._report(name, serving=False)
         await server.start()
         for name, interval_s, probe in (
             (AUTHORIZATION, _FRESH_INTERVAL_S, partial(_is_fresh, view, settings.max_staleness_s)),
             (DIRECTORY, _STORE_INTERVAL_S, partial(_answers, store)),
+            (WATCH, _STORE_INTERVAL_S, partial(_answers, store)),
         ):
             await self._report(name, serving=await asyncio.to_thread(probe))
             self._probes.append(asyncio.create_task(self._watch_health(name, interval_s, probe)))
@@ -203,8 +224,16 @@ class Server:
         directory_pb2_grpc.add_DirectoryServiceServicer_to_server(
             DirectoryServicer(store.directory, reading, self._writing, wake), server
         )
+        self._watch = WatchServicer(
+            store.directory,
+            reading,
+            reading.wait_beyond,
+            write_timeout_s=self._settings.watch_write_timeout_s,
+            max_message_bytes=self._settings.max_message_bytes,
+        )
+        watch_pb2_grpc.add_WatchServiceServicer_to_server(self._watch, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        names = (AUTHORIZATION, DIRECTORY, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        names = (AUTHORIZATION, DIRECTORY, WATCH, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
 
     async def _report(self, name: str, *, serving: bool) -> None:
@@ -224,7 +253,8 @@ class Server:
                 answers = await asyncio.get_running_loop().run_in_executor(self._pool, probe)
             except Exception:
                 # A probe that ended here would leave health as it was, true or not.
-                log.exception("probe failed", service=name)
+                if serving is not False:
+                    log.exception("probe failed", service=name)
                 answers = False
             if answers is not serving:
                 if serving is not None:
