@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,8 +18,10 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from authz.domain.errors import ErrorReason, InvalidArgumentError, UnavailableError
+from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError, UnavailableError
 from authz.domain.instants import Instant
+from authz.logs import configure_logging
+from authz.metrics import exporting
 from authz.policy.compile import CompiledPolicy
 from authz.policy.load import load_policy, policy_directory
 from authz.replica.follower import Follower
@@ -65,6 +65,7 @@ class Server:
         self._health = health.aio.HealthServicer()
         self._pool = ThreadPoolExecutor(settings.read_threads, thread_name_prefix="read")
         self._write_pool = ThreadPoolExecutor(1, thread_name_prefix="write")
+        self._checker: Checker | None = None
         self._store: Store | None = None
         self._view: ReplicaView | None = None
         self._follower: Follower | None = None
@@ -114,13 +115,11 @@ class Server:
 
     async def _start(self) -> None:
         settings = self._settings
-        policy = load_policy(Path(settings.policy_dir) if settings.policy_dir else policy_directory())
-        for name in settings.inline_type_names:
-            policy.vocabulary.require_type(name)
+        self._checker = self._load_checker()
         self._store = store = await asyncio.to_thread(
             open_store,
             settings.database_url,
-            vocabulary=lambda: policy.vocabulary,
+            vocabulary=lambda: self.checker.policy.vocabulary,
             clock=self._clock,
             migrate=self._follows and settings.migrate_on_start,
             verify=self._follows,
@@ -136,7 +135,7 @@ class Server:
                 ("grpc.so_reuseport", 0 if self._follows else 1),
             ],
         )
-        self._add_servicers(server, policy, store, view)
+        self._add_servicers(server, store, view)
         self.address = _listen(server, settings)
         for name in (AUTHORIZATION, DIRECTORY):
             await self._report(name, serving=False)
@@ -147,7 +146,35 @@ class Server:
         ):
             await self._report(name, serving=await asyncio.to_thread(probe))
             self._probes.append(asyncio.create_task(self._watch_health(name, interval_s, probe)))
-        log.info("serving", address=self.address, policy_version=policy.version)
+
+    @property
+    def checker(self) -> Checker:
+        """What decides now: one policy version, until the next is swapped in whole."""
+        assert self._checker is not None  # noqa: S101  the first thing that a start makes
+        return self._checker
+
+    @property
+    def view(self) -> ReplicaView:
+        """The replica that is served."""
+        assert self._view is not None  # noqa: S101  there as long as it serves
+        return self._view
+
+    def reload_policy(self) -> None:
+        """Load and compile the policy again, beside the one that decides, and swap it in.
+
+        One with faults changes nothing, and is logged with all of them.
+        """
+        before = self.checker.policy.version
+        try:
+            self._checker = self._load_checker()
+        except AuthzError as error:
+            log.error("policy not reloaded", kept_version=before, error=error.message)  # noqa: TRY400  told whole
+        else:
+            log.info("policy reloaded", policy_version=self.checker.policy.version, before=before)
+
+    def _load_checker(self) -> Checker:
+        policy = load_server_policy(self._settings)
+        return Checker(policy, inline_types=self._settings.inline_type_names)
 
     async def _follow(self, store: Store) -> None:
         """Follow in a thread; return once the replica is at the head, or the database is away."""
@@ -156,16 +183,13 @@ class Server:
         self._following.start()
         await asyncio.to_thread(follower.settled.wait)
 
-    def _add_servicers(
-        self, server: grpc.aio.Server, policy: CompiledPolicy, store: Store, view: ReplicaView
-    ) -> None:
+    def _add_servicers(self, server: grpc.aio.Server, store: Store, view: ReplicaView) -> None:
         reading = Reading(
             view, store.directory, pool=self._pool, freshness_wait_s=self._settings.freshness_wait_s
         )
-        checker = Checker(policy, inline_types=self._settings.inline_type_names)
         wake = _nothing if self._follower is None else self._follower.wake
         authorization_pb2_grpc.add_AuthorizationServiceServicer_to_server(
-            AuthorizationServicer(checker, reading, self._clock), server
+            AuthorizationServicer(lambda: self.checker, reading, self._clock), server
         )
         directory_pb2_grpc.add_DirectoryServiceServicer_to_server(
             DirectoryServicer(store.directory, reading, self._write_pool, wake), server
@@ -268,29 +292,30 @@ def _credentials(settings: Settings) -> grpc.ServerCredentials:
     )
 
 
-def configure_logging(level: str) -> None:
-    """JSON lines on standard error."""
-    number = logging.getLevelNamesMapping()[level.upper()]
-    logging.basicConfig(level=number, stream=sys.stderr)
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+def load_server_policy(settings: Settings) -> CompiledPolicy:
+    """The policy that the settings name. Raises `PolicyError` with all its faults."""
+    policy = load_policy(Path(settings.policy_dir) if settings.policy_dir else policy_directory())
+    for name in settings.inline_type_names:
+        policy.vocabulary.require_type(name)
+    return policy
 
 
-async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then let calls in flight finish."""
-    configure_logging(settings.log_level)
+async def run_until(reload: Callable[[], None]) -> None:
+    """Return at SIGTERM or SIGINT; reload at SIGHUP."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    async with Server(settings):
-        await stopped.wait()
-        log.info("stopping", grace_s=settings.stop_grace_s)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    await stopped.wait()
+    log.info("stopping")
+
+
+async def serve(settings: Settings) -> None:
+    """Serve in this process until SIGTERM or SIGINT, then let calls in flight finish."""
+    configure_logging(settings.log_level)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a policy to reload
+    async with Server(settings) as server:
+        log.info("serving", address=server.address, policy_version=server.checker.policy.version)
+        with exporting(settings.metrics_address, server.view, lambda: 1):
+            await run_until(server.reload_policy)

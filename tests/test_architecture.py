@@ -20,6 +20,9 @@ OURS = (
     "roster",
     "server",
     "settings",
+    "supervisor",
+    "logs",
+    "metrics",
     "v1",
 )
 ALLOWED = {
@@ -31,7 +34,10 @@ ALLOWED = {
     "service": {"service", "policy", "domain", "v1"},
     "client": {"client", "service", "domain", "v1"},
     "settings": {"domain"},
-    "server": {"service", "policy", "store", "replica", "domain", "settings", "v1"},
+    "logs": set(),
+    "metrics": {"domain"},
+    "supervisor": {"server", "store", "domain", "settings", "logs", "metrics"},
+    "server": {"logs", "metrics", "service", "policy", "store", "replica", "domain", "settings", "v1"},
     "cli": set(OURS),
     "__init__": set(),
 }

@@ -52,7 +52,8 @@ def connect(address: str, database: str) -> Iterator[Client]:
 @contextmanager
 def embedded(settings: Settings) -> Iterator[str]:
     """The real server, in a thread of this process, on a free port; yields its address."""
-    from authz.server import Server, configure_logging
+    from authz.logs import configure_logging
+    from authz.server import Server
 
     configure_logging(settings.log_level)
     loop = asyncio.new_event_loop()

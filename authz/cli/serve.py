@@ -13,6 +13,12 @@ Text = str | None
 def serve(
     address: Annotated[Text, typer.Option(help="host:port to listen at.")] = None,
     database_url: Annotated[Text, typer.Option(help="sqlite:///file or postgresql://….")] = None,
+    replica_dir: Annotated[Text, typer.Option(help="Folder of this machine's replica.")] = None,
+    workers: Annotated[Text, typer.Option(help="Processes that serve.")] = None,
+    max_staleness_s: Annotated[
+        Text, typer.Option(help="Seconds without news of the database before checks are refused.")
+    ] = None,
+    metrics_address: Annotated[Text, typer.Option(help="host:port for Prometheus.")] = None,
     policy_dir: Annotated[Text, typer.Option(help="Folder with model.conf and default.csv.")] = None,
     inline_types: Annotated[Text, typer.Option(help="Types that a request may describe itself.")] = None,
     tls_certificate_file: Annotated[Text, typer.Option(help="PEM chain of the server.")] = None,
@@ -23,9 +29,14 @@ def serve(
     stop_grace_s: Annotated[Text, typer.Option(help="Seconds that calls may go on after SIGTERM.")] = None,
     log_level: Annotated[Text, typer.Option(help="debug, info, warning or error.")] = None,
 ) -> None:
-    """Run the service. A flag wins over its AUTHZ_ variable, that over the default."""
-    given = dict(locals())
-    from authz.server import serve as run
-    from authz.settings import load_settings
+    """Run the service. A flag wins over its AUTHZ_ variable, that over the default.
 
-    asyncio.run(run(load_settings(given)))
+    SIGTERM lets calls in flight finish; SIGHUP loads the policy again.
+    """
+    given = dict(locals())
+    from authz.server import serve as serve_here
+    from authz.settings import load_settings
+    from authz.supervisor import supervise
+
+    settings = load_settings(given)
+    asyncio.run(serve_here(settings) if settings.workers == 1 else supervise(settings))

@@ -32,7 +32,10 @@ log = structlog.get_logger()
 class AuthorizationServicer(authorization_pb2_grpc.AuthorizationServiceServicer):
     """Answers questions. Never calls `abort`: what is raised becomes a status in one place."""
 
-    def __init__(self, checker: Checker, reading: Reading, clock: Callable[[], Instant]) -> None:
+    def __init__(
+        self, checker: Callable[[], Checker], reading: Reading, clock: Callable[[], Instant]
+    ) -> None:
+        # Asked anew for each call: a call is answered by one policy version, whole.
         self._checker = checker
         self._reading = reading
         self._clock = clock
@@ -45,7 +48,7 @@ class AuthorizationServicer(authorization_pb2_grpc.AuthorizationServiceServicer)
         decision = await self._reading.read(
             request.consistency,
             context,
-            lambda snapshot: self._checker.check(snapshot, question, self._clock()),
+            lambda snapshot: self._checker().check(snapshot, question, self._clock()),
         )
         return self._answer(question, decision)
 
@@ -62,8 +65,8 @@ class AuthorizationServicer(authorization_pb2_grpc.AuthorizationServiceServicer)
         questions = [_parsed(item) for item in request.items]
 
         def answer_all(snapshot: Snapshot) -> tuple[int, list[Decision | AuthzError]]:
-            now = self._clock()
-            return snapshot.revision, [self._settle(snapshot, q, now) for q in questions]
+            checker, now = self._checker(), self._clock()
+            return snapshot.revision, [_settle(checker, snapshot, q, now) for q in questions]
 
         revision, outcomes = await self._reading.read(request.consistency, context, answer_all)
         return pb.BatchCheckResponse(
@@ -75,28 +78,20 @@ class AuthorizationServicer(authorization_pb2_grpc.AuthorizationServiceServicer)
         """Every action of the type, with its answer."""
         question = parse_list_actions(request)
 
+        checker = self._checker()
+
         def answer_all(snapshot: Snapshot) -> tuple[int, dict[str, Decision]]:
-            return snapshot.revision, self._checker.list_actions(snapshot, question, self._clock())
+            return snapshot.revision, checker.list_actions(snapshot, question, self._clock())
 
         revision, answers = await self._reading.read(request.consistency, context, answer_all)
         message = pb.ListActionsResponse(
             actions=[action_message(action, decision) for action, decision in answers.items()],
             checked_at=common_pb2.ConsistencyToken(token=self._reading.token(revision)),
-            policy_version=self._checker.policy.version,
+            policy_version=checker.policy.version,
         )
         edges = [d.valid_until for d in answers.values() if d.valid_until is not None]
         set_valid_until(message, min(edges, default=None))
         return message
-
-    def _settle(
-        self, snapshot: Snapshot, question: Question | AuthzError, now: Instant
-    ) -> Decision | AuthzError:
-        if isinstance(question, AuthzError):
-            return question
-        try:
-            return self._checker.check(snapshot, question, now)
-        except InvalidArgumentError as error:
-            return error
 
     def _result(self, question: Question | AuthzError, outcome: Decision | AuthzError) -> pb.BatchCheckResult:
         if isinstance(outcome, AuthzError) or isinstance(question, AuthzError):
@@ -124,5 +119,16 @@ class AuthorizationServicer(authorization_pb2_grpc.AuthorizationServiceServicer)
 def _parsed(item: pb.CheckRequest) -> Question | AuthzError:
     try:
         return parse_check(item)
+    except InvalidArgumentError as error:
+        return error
+
+
+def _settle(
+    checker: Checker, snapshot: Snapshot, question: Question | AuthzError, now: Instant
+) -> Decision | AuthzError:
+    if isinstance(question, AuthzError):
+        return question
+    try:
+        return checker.check(snapshot, question, now)
     except InvalidArgumentError as error:
         return error

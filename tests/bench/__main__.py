@@ -17,9 +17,10 @@ from authz.domain.entities import Course, CourseState, Membership, Resource
 from authz.domain.facts import Fact, fact_names
 from authz.domain.ids import Scope, Subject, SubjectType, course_scope
 from authz.domain.mutations import Mutation, Operation, WriteRequest
+from authz.logs import configure_logging
 from authz.policy.load import load_policy, policy_directory
 from authz.policy.reference import reference_enforcer
-from authz.server import Server, configure_logging, system_clock
+from authz.server import Server, system_clock
 from authz.settings import load_settings
 from authz.store import Store, open_store
 from authz.v1 import authorization_pb2 as apb
