@@ -7,10 +7,10 @@ folders that this user can reach.
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -35,6 +35,16 @@ wal_receiver_status_interval = 1s
 _TRUST = "host all all 127.0.0.1/32 trust\nhost replication all 127.0.0.1/32 trust\n"
 _USER = "postgres"
 _WAIT_S = 60
+_AS_USER = """
+import os, pwd, sys
+user = pwd.getpwnam(sys.argv[1])
+os.setgroups([])
+os.setgid(user.pw_gid)
+os.setuid(user.pw_uid)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""Becomes another user only in the new program: `subprocess` with a user forks this process to do so,
+and a fork of a process in which gRPC has threads may crash."""
 
 
 def _system_user() -> str | None:
@@ -169,19 +179,19 @@ class Cluster:
             file.write(text)
 
     def _run(self, program: str, *arguments: str) -> None:
-        user = _system_user()
-        subprocess.run(
-            [str(_programs() / program), *arguments],
-            check=True,
-            user=user,
-            group=None if user is None else pwd.getpwnam(user).pw_gid,
-            extra_groups=None if user is None else [],
-            cwd=self._folder,
-            stdin=subprocess.DEVNULL,
-            stdout=(self._folder / "output").open("a"),
-            stderr=subprocess.STDOUT,
-            timeout=_WAIT_S,
-        )
+        command = [str(_programs() / program), *arguments]
+        if (user := _system_user()) is not None:
+            command = [sys.executable, "-I", "-S", "-c", _AS_USER, user, *command]
+        with (self._folder / "output").open("a") as output:
+            subprocess.run(
+                command,
+                check=True,
+                cwd=self._folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                timeout=_WAIT_S,
+            )
 
 
 class Clusters:
