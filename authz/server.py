@@ -6,7 +6,7 @@ import asyncio
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -39,6 +39,7 @@ log = structlog.get_logger()
 
 _FRESH_INTERVAL_S = 0.5
 _STORE_INTERVAL_S = 2.0
+_PROBE_TIMEOUT_S = 3.0
 AUTHORIZATION = authorization_pb2.DESCRIPTOR.services_by_name["AuthorizationService"].full_name
 DIRECTORY = directory_pb2.DESCRIPTOR.services_by_name["DirectoryService"].full_name
 
@@ -65,6 +66,8 @@ class Server:
         self._health = health.aio.HealthServicer()
         self._pool = ThreadPoolExecutor(settings.read_threads, thread_name_prefix="read")
         self._write_pool = ThreadPoolExecutor(1, thread_name_prefix="write")
+        # Not behind calls that a database without an answer holds up.
+        self._probe_pool = ThreadPoolExecutor(1, thread_name_prefix="probe")
         self._checker: Checker | None = None
         self._store: Store | None = None
         self._view: ReplicaView | None = None
@@ -102,6 +105,7 @@ class Server:
             self._grpc = None
         await asyncio.to_thread(self._write_pool.shutdown)
         await asyncio.to_thread(self._pool.shutdown)
+        await asyncio.to_thread(self._probe_pool.shutdown)
         if self._follower is not None and self._following is not None:
             self._follower.stop()
             await asyncio.to_thread(self._following.join)
@@ -142,9 +146,9 @@ class Server:
         await server.start()
         for name, interval_s, probe in (
             (AUTHORIZATION, _FRESH_INTERVAL_S, partial(_is_fresh, view, settings.max_staleness_s)),
-            (DIRECTORY, _STORE_INTERVAL_S, partial(_answers, store)),
+            (DIRECTORY, _STORE_INTERVAL_S, partial(_answers, store, self._probe_pool)),
         ):
-            await self._report(name, serving=await asyncio.to_thread(probe))
+            await self._report(name, serving=await probe())
             self._probes.append(asyncio.create_task(self._watch_health(name, interval_s, probe)))
 
     @property
@@ -207,12 +211,12 @@ class Server:
             # What everybody asks for who does not say: whether checks are answered.
             await self._health.set("", status)
 
-    async def _watch_health(self, name: str, interval_s: float, probe: Callable[[], bool]) -> None:
+    async def _watch_health(self, name: str, interval_s: float, probe: Callable[[], Awaitable[bool]]) -> None:
         """Keep the health of a service true to what a probe says."""
         serving: bool | None = None
         while True:
             try:
-                answers = await asyncio.get_running_loop().run_in_executor(self._pool, probe)
+                answers = await probe()
             except Exception:
                 # A probe that ended here would leave health as it was, true or not.
                 log.exception("probe failed", service=name)
@@ -251,14 +255,15 @@ def replica_folder(settings: Settings) -> Path:
     return companion_path(settings.database_url, ".replica")
 
 
-def _is_fresh(view: ReplicaView, max_staleness_s: float) -> bool:
+async def _is_fresh(view: ReplicaView, max_staleness_s: float) -> bool:
     return view.staleness_s() <= max_staleness_s
 
 
-def _answers(store: Store) -> bool:
+async def _answers(store: Store, pool: ThreadPoolExecutor) -> bool:
     try:
-        store.directory.head()
-    except UnavailableError:
+        async with asyncio.timeout(_PROBE_TIMEOUT_S):
+            await asyncio.get_running_loop().run_in_executor(pool, store.directory.head)
+    except (UnavailableError, TimeoutError):
         return False
     return True
 
