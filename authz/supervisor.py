@@ -23,7 +23,7 @@ import structlog
 from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError
 from authz.logs import configure_logging
 from authz.metrics import exporting
-from authz.server import Server, load_server_policy, open_follower, open_view, run_until, system_clock
+from authz.server import Server, load_server_policy, open_follower, open_view, run_until, system_clock, tune
 from authz.settings import Settings
 from authz.store import open_store
 
@@ -236,6 +236,7 @@ def run_worker(settings: Settings, ready: Connection) -> None:
 async def _serve(settings: Settings, ready: Connection) -> None:
     async with Server(settings, follows=False) as server:
         log.info("worker serving", process=os.getpid(), policy_version=server.checker.policy.version)
+        tune()
         ready.send(True)
         await run_until(server.reload_policy)
 

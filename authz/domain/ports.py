@@ -24,6 +24,7 @@ from authz.domain.entities import (
     ShareLevel,
     Versioned,
 )
+from authz.domain.errors import AuthzError
 from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.instants import Instant
 from authz.domain.items import Item
@@ -180,6 +181,16 @@ class Directory(Protocol):
         a course or session deletes, and logs, all that is in it. Raises AlreadyExistsError,
         FailedPreconditionError, InvalidArgumentError, ConflictError, UnavailableError; then nothing
         has changed.
+        """
+
+    def write_group(self, requests: Sequence[WriteRequest]) -> list[int | AuthzError]:
+        """Make several writes, each as `write` does, in one transaction and in order.
+
+        Each takes a revision of its own, sees what those before it did, and is all or none by itself:
+        the result has, in the order of the requests, the revision of each or the error for which
+        nothing of it was written. Of two with one idempotency key the second is answered as the
+        first. Raises, as `write` does, when the transaction that they share fails; then none of them
+        is written.
         """
 
     def import_batch(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
@@ -31,6 +29,7 @@ from authz.service.convert.filters import (
 )
 from authz.service.interceptor import request_id_var
 from authz.service.reading import Context, Reading
+from authz.service.writing import Writing
 from authz.v1 import common_pb2, directory_pb2_grpc
 from authz.v1 import directory_pb2 as pb
 
@@ -47,22 +46,18 @@ class DirectoryServicer(directory_pb2_grpc.DirectoryServiceServicer):
     """Writes go to the source of truth through one thread; reads come from it in pages."""
 
     def __init__(
-        self,
-        directory: Directory,
-        reading: Reading,
-        write_pool: ThreadPoolExecutor,
-        wake: Callable[[], None],
+        self, directory: Directory, reading: Reading, writing: Writing, wake: Callable[[], None]
     ) -> None:
         """`wake` tells whoever follows the change log that there may be more of it."""
         self._directory = directory
         self._reading = reading
-        self._write_pool = write_pool
+        self._writing = writing
         self._wake = wake
 
     async def Write(self, request: pb.WriteRequest, context: Context) -> pb.WriteResponse:
         """All or none."""
         write = _parse_write(request, context)
-        revision = await self._run_write(partial(self._directory.write, write))
+        revision = await self._writing.write(write)
         self._wake()
         await self._reading.settle(revision)
         return pb.WriteResponse(written_at=self._token(revision))
@@ -80,7 +75,7 @@ class DirectoryServicer(directory_pb2_grpc.DirectoryServiceServicer):
             if len(request.mutations) > MAX_MUTATIONS_PER_WRITE:
                 raise _too_many("mutations", len(request.mutations), MAX_MUTATIONS_PER_WRITE)
             for batch, offset in _runs(request.mutations, position, response):
-                result = await self._run_write(
+                result = await self._writing.import_batch(
                     partial(
                         self._directory.import_batch,
                         batch,
@@ -142,10 +137,6 @@ class DirectoryServicer(directory_pb2_grpc.DirectoryServiceServicer):
         page = page_of(request.page_size, request.page_token)
         await self._reading.wait_until(request.consistency, context)
         return await self._reading.run(partial(call, wanted, page))
-
-    async def _run_write(self, function: Callable[[], Any]) -> Any:
-        # A write that has begun is finished even when its caller has gone: half a wait is not half a write.
-        return await asyncio.get_running_loop().run_in_executor(self._write_pool, function)
 
     def _token(self, revision: int) -> common_pb2.ConsistencyToken:
         return common_pb2.ConsistencyToken(token=self._reading.token(revision))

@@ -37,6 +37,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def __init__(self, *, max_concurrent_calls: int) -> None:
         self._max = max_concurrent_calls
         self._in_flight = 0
+        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(
         self,
@@ -44,10 +45,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Replace the behaviour of the handler by one that goes through `_serve`."""
-        handler = await continuation(handler_call_details)
         method = str(handler_call_details.method)
+        if method in self._wrapped:
+            return self._wrapped[method]
+        handler = await continuation(handler_call_details)
         if handler is None or not method.startswith(_OWN_METHODS):
             return handler
+        # Only methods that there are come here, so a caller cannot make this grow.
+        self._wrapped[method] = wrapped = self._wrap_handler(method, handler)
+        return wrapped
+
+    def _wrap_handler(
+        self, method: str, handler: grpc.RpcMethodHandler[Any, Any]
+    ) -> grpc.RpcMethodHandler[Any, Any]:
         serialize: dict[str, Any] = {
             "request_deserializer": handler.request_deserializer,
             "response_serializer": handler.response_serializer,

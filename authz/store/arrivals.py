@@ -13,9 +13,7 @@ from sqlalchemy import Engine
 
 from authz.domain.ports import Arrivals
 from authz.store.engine import translated
-
-REVISIONS_CHANNEL = "authz_revisions"
-"""Each commit that makes a revision notifies it, with the revision as text."""
+from authz.store.tables import REVISIONS_CHANNEL
 
 _SQLITE_POLL_S = 0.004
 

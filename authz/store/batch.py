@@ -6,13 +6,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from sqlalchemy import Connection, Table, and_, delete, insert, select
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import Connection, Table, and_, select
 
 from authz.domain.entities import (
     CourseKey,
@@ -33,25 +31,25 @@ from authz.domain.ids import Scope, ScopeKind, course_scope, session_scope
 from authz.domain.mutations import Mutation, Operation
 from authz.domain.validation import validate_mutation
 from authz.domain.vocabulary import Vocabulary
+from authz.store.bulk import delete_by_key, insert_rows, select_by_key, upsert_rows
 from authz.store.rows import ENTITY_TABLES, key_values
 
-_CHUNK = 400
 _CASCADING = (EntityKind.COURSE, EntityKind.SESSION, EntityKind.RESOURCE)
 
 
 class Batch:
-    """The state that mutations lead to, and the log of what they change.
+    """The state that writes lead to, planned one write after another."""
 
-    `log` holds each effect in order, deletions with the entity as it last stood.
-    """
-
-    def __init__(self, connection: Connection, vocabulary: Vocabulary, revision: int) -> None:
-        self.log: list[Mutation] = []
+    def __init__(self, connection: Connection, vocabulary: Vocabulary) -> None:
         self._connection = connection
         self._vocabulary = vocabulary
-        self._revision = revision
+        self._revision = 0
         self._state: dict[Key, Versioned[Entity] | None] = {}
         self._dirty: dict[Key, None] = {}
+        # Of the write that is being planned, kept apart so that it can be dropped whole:
+        self._planned: dict[Key, Versioned[Entity] | None] = {}
+        self._planned_dirty: dict[Key, None] = {}
+        self._effects: list[Mutation] = []
 
     def prefetch(self, keys: Iterable[Key]) -> None:
         """Read the rows of these keys at once. Reading them one by one later would still be right."""
@@ -62,22 +60,41 @@ class Batch:
                 self._state[key] = None
         for kind, missing in wanted.items():
             stored = ENTITY_TABLES[kind]
-            for chunk in _chunks(missing):
-                values = [key_values(key, kind) for key in chunk]
-                for row in self._connection.execute(
-                    select(stored.table).where(stored.has_key(values, dialect=self._connection.dialect.name))
-                ).mappings():
-                    entity = stored.from_row(row)
-                    self._state[entity.key] = Versioned(entity, row["version"])
+            values = [key_values(key, kind) for key in missing]
+            for row in select_by_key(self._connection, stored.table, values):
+                entity = stored.from_row(row)
+                self._state[entity.key] = Versioned(entity, row["version"])
+
+    @contextmanager
+    def attempt(self, revision: int, *, flushes: bool = False) -> Iterator[list[Mutation]]:
+        """Plan one write: what is applied in the block is taken whole, or, when it raises, not at all.
+
+        Yields its effects in order, deletions with the entity as it last stood. `flushes` is to be
+        true when the block may raise after applying a mutation that `cascades`: such a one stores what
+        is planned before it, which then takes a savepoint to undo.
+        """
+        self._revision, self._effects = revision, []
+        if flushes:
+            self.flush()
+        try:
+            with self._connection.begin_nested() if flushes else nullcontext():
+                yield self._effects
+            self._state |= self._planned
+            self._dirty |= self._planned_dirty
+        finally:
+            self._planned.clear()
+            self._planned_dirty.clear()
 
     def find(self, key: Key) -> Versioned[Entity] | None:
         """What is there under a key, after the mutations so far."""
+        if key in self._planned:
+            return self._planned[key]
         if key not in self._state:
             self.prefetch([key])
         return self._state[key]
 
     def apply(self, mutation: Mutation) -> bool:
-        """Take in one mutation; return whether it changes anything.
+        """Take one mutation into the write that is attempted; return whether it changes anything.
 
         Raises AlreadyExistsError, FailedPreconditionError or InvalidArgumentError, and then has
         changed nothing.
@@ -99,39 +116,49 @@ class Batch:
                 return False
             _require_same_scope(before.entity, entity)
         self._require_references(entity)
-        if before is None and entity.key in self._dirty:
-            # Deleted in this batch: its row must go before what it referred to does.
-            self.flush()
+        if before is None:
+            self._store_deletion(entity.key)
         self._put(mutation, entity.key, Versioned(entity, self._revision))
         return True
 
     def flush(self) -> None:
-        """Store all effects so far, in bulk."""
+        """Store all that was taken and is not stored yet, in bulk."""
+        self._store(self._dirty, self._state)
+
+    def _store(self, dirty: dict[Key, None], state: Mapping[Key, Versioned[Entity] | None]) -> None:
         gone: dict[EntityKind, list[Key]] = defaultdict(list)
         kept: dict[EntityKind, list[Versioned[Entity]]] = defaultdict(list)
-        for key in self._dirty:
-            versioned = self._state[key]
+        for key in dirty:
+            versioned = state[key]
             if versioned is None:
                 gone[kind_of(key)].append(key)
             else:
                 kept[kind_of(key)].append(versioned)
-        self._dirty.clear()
+        dirty.clear()
         for kind in reversed(ENTITY_TABLES):
             self._remove(kind, gone[kind])
         for kind in ENTITY_TABLES:
             self._upsert(kind, kept[kind])
 
+    def _store_deletion(self, key: Key) -> None:
+        """Of what is about to be made anew: its row must go before what it referred to does."""
+        if key in self._planned_dirty:
+            self._store(self._planned_dirty, self._planned)
+        elif key in self._dirty:
+            self.flush()
+
     def _put(self, mutation: Mutation, key: Key, versioned: Versioned[Entity] | None) -> None:
-        self.log.append(mutation)
-        self._state[key] = versioned
-        self._dirty[key] = None
+        self._effects.append(mutation)
+        self._planned[key] = versioned
+        self._planned_dirty[key] = None
 
     def _delete(self, key: Key) -> bool:
         before = self.find(key)
         if before is None:
             return False
         if kind_of(key) in _CASCADING:
-            self.flush()
+            # What goes along is found in the database, so all that came before must be there.
+            self._store(self._planned_dirty, self._planned)
             for entity in self._inside(before.entity):
                 self._put(Mutation(Operation.DELETE, entity), entity.key, None)
         self._put(Mutation(Operation.DELETE, before.entity), key, None)
@@ -197,18 +224,18 @@ class Batch:
                 )
 
     def _remove(self, kind: EntityKind, keys: Sequence[Key]) -> None:
-        stored = ENTITY_TABLES[kind]
-        for chunk in _chunks(keys):
-            values = [key_values(key, kind) for key in chunk]
-            self._connection.execute(
-                delete(stored.table).where(stored.has_key(values, dialect=self._connection.dialect.name))
-            )
+        values = [key_values(key, kind) for key in keys]
+        delete_by_key(self._connection, ENTITY_TABLES[kind].table, values)
 
     def _upsert(self, kind: EntityKind, versioned: Sequence[Versioned[Entity]]) -> None:
         stored = ENTITY_TABLES[kind]
         rows = [stored.to_row(each.entity) | {"version": each.version} for each in versioned]
-        if rows:
-            self._connection.execute(_upserting(self._connection, stored.table, stored.key_columns), rows)
+        upsert_rows(self._connection, stored.table, rows)
+
+
+def cascades(mutation: Mutation) -> bool:
+    """Whether applying a mutation may delete more than what it names."""
+    return mutation.operation is Operation.DELETE and mutation.kind in _CASCADING
 
 
 def references(entity: Entity) -> tuple[Key, ...]:
@@ -232,8 +259,7 @@ def touched_keys(mutation: Mutation) -> tuple[Key, ...]:
 
 def append_changes(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
     """Store rows of the change log."""
-    if rows:
-        connection.execute(insert(table), rows)
+    insert_rows(connection, table, rows)
 
 
 def _scope_key(scope: Scope) -> tuple[Key, ...]:
@@ -261,16 +287,3 @@ def _require_same_scope(before: Entity, after: Entity) -> None:
             "delete it and create it anew",
             key=str(after.key),
         )
-
-
-def _upserting(connection: Connection, table: Table, key_columns: tuple[str, ...]) -> Any:
-    make = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
-    statement = make(table)
-    others = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in key_columns}
-    return statement.on_conflict_do_update(index_elements=list(key_columns), set_=others)
-
-
-def _chunks(keys: Sequence[Key]) -> Iterable[list[Key]]:
-    rest = iter(keys)
-    while chunk := list(islice(rest, _CHUNK)):
-        yield chunk

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 import msgspec
-from sqlalchemy import Connection, Engine, delete, insert, select, update
+from sqlalchemy import Engine, select
 
-from authz.domain.entities import Course, EntityKind, Key, Membership, Resource, Session, Share
-from authz.domain.errors import AuthzError, ErrorReason, FailedPreconditionError, InvalidArgumentError
-from authz.domain.instants import US_PER_S, Instant
+from authz.domain.entities import Course, EntityKind, Membership, Resource, Session, Share
+from authz.domain.errors import AuthzError
+from authz.domain.instants import Instant
 from authz.domain.mutations import (
-    MAX_MUTATIONS_PER_WRITE,
     Change,
-    Expectation,
     ImportBatchResult,
-    ImportFault,
     Mutation,
-    Operation,
-    Precondition,
     WriteRequest,
 )
 from authz.domain.ports import (
@@ -34,27 +28,15 @@ from authz.domain.ports import (
     ShareFilter,
 )
 from authz.domain.tokens import ConsistencyToken
-from authz.domain.validation import validate_key
 from authz.domain.vocabulary import Vocabulary
 from authz.store import listing, tables
 from authz.store.arrivals import open_arrivals
-from authz.store.batch import Batch, append_changes, touched_keys
 from authz.store.dump import SqlDump, committed_at, open_dump
 from authz.store.engine import read_transaction, write_transaction
+from authz.store.log import Origin
+from authz.store.write import Transaction
 
-IDEMPOTENCY_RETENTION_US = 7 * 24 * 3600 * US_PER_S
-
-_UPSERT_ORDER = {kind: place for place, kind in enumerate(EntityKind)}
-_encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Mutation)
-
-
-class Origin(msgspec.Struct, frozen=True):
-    """Where a write comes from, as the log keeps it."""
-
-    actor: str
-    reason: str
-    request_id: str
 
 
 class SqlDirectory:
@@ -69,52 +51,24 @@ class SqlDirectory:
 
     def write(self, request: WriteRequest) -> int:
         """See `Directory.write`."""
-        _require_shape(request)
-        for precondition in request.preconditions:
-            validate_key(precondition.key)
-        digest = _digest(request)
+        (outcome,) = self.write_group([request])
+        if isinstance(outcome, AuthzError):
+            raise outcome
+        return outcome
+
+    def write_group(self, requests: Sequence[WriteRequest]) -> list[int | AuthzError]:
+        """See `Directory.write_group`."""
         with write_transaction(self._engine) as connection:
-            head = _lock_head(connection)
-            if request.idempotency_key:
-                known = _recall(connection, request.idempotency_key, digest, self._clock())
-                if known is not None:
-                    return known
-            batch = Batch(connection, self._vocabulary(), head + 1)
-            batch.prefetch(p.key for p in request.preconditions)
-            batch.prefetch(_well_formed_keys(request.mutations))
-            for precondition in request.preconditions:
-                _require(batch, precondition)
-            for mutation in sorted(request.mutations, key=_application_order):
-                batch.apply(mutation)
-            revision = self._commit(
-                connection, batch, head, Origin(request.actor, request.reason, request.request_id)
-            )
-            if request.idempotency_key:
-                _remember(connection, request.idempotency_key, digest, revision, self._clock())
-            return revision
+            return Transaction(connection, self._vocabulary(), self._clock).write(requests)
 
     def import_batch(
         self, mutations: Sequence[Mutation], *, offset: int, actor: str, request_id: str, reason: str
     ) -> ImportBatchResult:
         """See `Directory.import_batch`."""
-        written = unchanged = 0
-        faults: list[ImportFault] = []
         with write_transaction(self._engine) as connection:
-            head = _lock_head(connection)
-            batch = Batch(connection, self._vocabulary(), head + 1)
-            batch.prefetch(_well_formed_keys(mutations))
-            for position, mutation in enumerate(mutations, offset):
-                try:
-                    changed = batch.apply(mutation)
-                except AuthzError as error:
-                    faults.append(ImportFault(position, error.reason.value, error.message))
-                else:
-                    written += changed
-                    unchanged += not changed
-            revision = self._commit(connection, batch, head, Origin(actor, reason, request_id))
-        return ImportBatchResult(
-            written=written, unchanged=unchanged, faults=tuple(faults), revision=revision
-        )
+            return Transaction(connection, self._vocabulary(), self._clock).import_batch(
+                mutations, offset=offset, origin=Origin(actor, reason, request_id)
+            )
 
     def courses(self, wanted: CourseFilter, page: Page) -> Listing[Course]:
         """See `Directory.courses`."""
@@ -190,127 +144,3 @@ class SqlDirectory:
     def close(self) -> None:
         """Release every connection."""
         self._engine.dispose()
-
-    def _commit(self, connection: Connection, batch: Batch, head: int, origin: Origin) -> int:
-        """Store effects and log under the next revision; without effects, the head stays."""
-        if not batch.log:
-            return head
-        batch.flush()
-        revision = head + 1
-        connection.execute(update(tables.counter).values(revision=revision))
-        connection.execute(
-            insert(tables.revisions).values(
-                revision=revision,
-                committed_at=self._clock(),
-                actor=origin.actor,
-                reason=origin.reason,
-                request_id=origin.request_id,
-            )
-        )
-        append_changes(
-            connection,
-            tables.changes,
-            [
-                {
-                    "revision": revision,
-                    "position": place,
-                    "kind": mutation.kind.value,
-                    "operation": mutation.operation.value,
-                    "mutation": _encoder.encode(mutation).decode(),
-                }
-                for place, mutation in enumerate(batch.log)
-            ],
-        )
-        return revision
-
-
-def _application_order(mutation: Mutation) -> tuple[bool, int]:
-    """Deletions first, what refers before what is referred to; then the rest the other way round."""
-    place = _UPSERT_ORDER[mutation.kind]
-    deletes = mutation.operation is Operation.DELETE
-    return (not deletes, -place if deletes else place)
-
-
-def _well_formed_keys(mutations: Sequence[Mutation]) -> Iterator[Key]:
-    """What the mutations look at, but for keys that no database takes: `Batch.apply` refuses those."""
-    for mutation in mutations:
-        for key in touched_keys(mutation):
-            try:
-                validate_key(key)
-            except InvalidArgumentError:
-                continue
-            yield key
-
-
-def _lock_head(connection: Connection) -> int:
-    """The head revision. Until the commit no other write gets past here: so revisions have no gaps."""
-    statement = select(tables.counter.c.revision)
-    if connection.dialect.name == "postgresql":
-        statement = statement.with_for_update()
-    head: int = connection.execute(statement).scalar_one()
-    return head
-
-
-def _require_shape(request: WriteRequest) -> None:
-    count = len(request.mutations)
-    if not 1 <= count <= MAX_MUTATIONS_PER_WRITE:
-        raise InvalidArgumentError(
-            ErrorReason.TOO_MANY_ITEMS if count else ErrorReason.MISSING_FIELD,
-            f"mutations has {count} items; send 1 to {MAX_MUTATIONS_PER_WRITE}",
-            field="mutations",
-            limit=str(MAX_MUTATIONS_PER_WRITE),
-        )
-    seen = set()
-    for mutation in request.mutations:
-        if mutation.key in seen:
-            raise InvalidArgumentError(
-                ErrorReason.DUPLICATE_MUTATION,
-                f"mutations name {mutation.key} twice; send one mutation for each entity",
-                key=str(mutation.key),
-            )
-        seen.add(mutation.key)
-
-
-def _require(batch: Batch, precondition: Precondition) -> None:
-    found = batch.find(precondition.key)
-    match precondition.expectation:
-        case Expectation.EXISTS:
-            holds, demand = found is not None, "exist"
-        case Expectation.NOT_EXISTS:
-            holds, demand = found is None, "not exist"
-        case Expectation.AT_VERSION:
-            holds = found is not None and found.version == precondition.version
-            demand = f"be at version {precondition.version}"
-    if not holds:
-        actual = "it does not exist" if found is None else f"it is at version {found.version}"
-        raise FailedPreconditionError(
-            ErrorReason.PRECONDITION_FAILED,
-            f"{precondition.key} was to {demand}, but {actual}; read it again",
-            key=str(precondition.key),
-        )
-
-
-def _digest(request: WriteRequest) -> str:
-    body = _encoder.encode((request.mutations, request.preconditions, request.reason))
-    return hashlib.blake2b(body, digest_size=16).hexdigest()
-
-
-def _recall(connection: Connection, key: str, digest: str, now: Instant) -> int | None:
-    known = tables.idempotency_keys
-    connection.execute(delete(known).where(known.c.created_at < now - IDEMPOTENCY_RETENTION_US))
-    row = connection.execute(select(known).where(known.c.key == key)).one_or_none()
-    if row is None:
-        return None
-    if row.digest != digest:
-        raise FailedPreconditionError(
-            ErrorReason.IDEMPOTENCY_KEY_REUSED,
-            f"idempotency key `{key}` was used for another write; make a new key for each write",
-            idempotency_key=key,
-        )
-    revision: int = row.revision
-    return revision
-
-
-def _remember(connection: Connection, key: str, digest: str, revision: int, now: Instant) -> None:
-    known = tables.idempotency_keys
-    connection.execute(insert(known).values(key=key, digest=digest, revision=revision, created_at=now))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from sqlalchemy import ARRAY, ColumnElement, RowMapping, Table, Text, cast, func, literal, select, tuple_
+from sqlalchemy import RowMapping, Table
 
 from authz.domain.entities import (
     Course,
@@ -34,7 +34,7 @@ Row = RowMapping
 
 
 class EntityTable(msgspec.Struct, frozen=True):
-    """How one kind of entity is stored. Key columns are text; their order is that of listings."""
+    """How one kind of entity is stored. Key columns, the primary key, are text, in the order of listings."""
 
     table: Table
     key_columns: tuple[str, ...]
@@ -43,19 +43,6 @@ class EntityTable(msgspec.Struct, frozen=True):
     to_row: Callable[[Any], dict[str, Any]]
     """All columns but `version`."""
     from_row: Callable[[Row], Entity]
-
-    def has_key(self, keys: Sequence[tuple[str, ...]], *, dialect: str) -> ColumnElement[bool]:
-        """Whether a row's key is one of these, which are not none."""
-        if dialect != "postgresql":
-            return self.key_tuple.in_(keys)
-        # PostgreSQL plans a long list of row values slowly, and an array for each column fast.
-        arrays = (literal(list(column), ARRAY(Text)) for column in zip(*keys, strict=True))
-        return self.key_tuple.in_(select(*(func.unnest(cast(array, ARRAY(Text))) for array in arrays)))
-
-    @property
-    def key_tuple(self) -> ColumnElement[Any]:
-        """The key columns as one SQL row value."""
-        return tuple_(*(self.table.c[name] for name in self.key_columns))
 
 
 def _subject(row: Row, prefix: str) -> Subject:

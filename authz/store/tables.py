@@ -18,6 +18,9 @@ from sqlalchemy.types import TypeEngine
 
 metadata = MetaData()
 
+REVISIONS_CHANNEL = "authz_revisions"
+"""PostgreSQL only: each commit that made revisions notifies this channel of the new head, in decimal."""
+
 
 def _text() -> TypeEngine[str]:
     return Text().with_variant(Text(collation="C"), "postgresql")

@@ -1,30 +1,61 @@
-"""A writer that is killed loses nothing that it acknowledged, and leaves no half write."""
+"""Writers that are killed lose nothing that they acknowledged, and leave no half write."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
 from tests.store.directory import open_with, replay, stored
 
 
-@pytest.mark.parametrize("acknowledged", [1, 7, 30])
-def test_a_killed_writer_leaves_whole_writes(store_url: str, acknowledged: int) -> None:
-    open_with(store_url).close()
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.store.writer", store_url], stdout=subprocess.PIPE, text=True
-    ) as writer:
-        assert writer.stdout is not None
-        for _ in range(acknowledged):
-            last = int(writer.stdout.readline())
-        writer.kill()
-        last = max([last, *(int(line) for line in writer.stdout if line.endswith("\n"))])
-    store = open_with(store_url)
-    log = store.directory.changes(0, 10_000)
+@contextmanager
+def writing(url: str, group_size: int) -> Iterator[subprocess.Popen[str]]:
+    """A process that writes groups, killed at the end."""
+    command = [sys.executable, "-m", "tests.store.writer", url, str(group_size)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        try:
+            yield writer
+        finally:
+            writer.kill()
+
+
+def killed_after(writer: subprocess.Popen[str], acknowledged: int) -> list[int]:
+    """The revisions that a writer acknowledged until it was killed, which are at least so many."""
+    assert writer.stdout is not None
+    revisions = [int(writer.stdout.readline()) for _ in range(acknowledged)]
+    writer.kill()
+    return revisions + [int(line) for line in writer.stdout if line.endswith("\n")]
+
+
+def check(url: str, acknowledged: list[int]) -> None:
+    """The log is gapless, whole, what the tables say, and has all that was acknowledged."""
+    store = open_with(url)
+    log = store.directory.changes(0, 100_000)
     assert [change.revision for change in log] == list(range(1, len(log) + 1))
-    assert len(log) >= last >= acknowledged
+    assert set(acknowledged) <= {change.revision for change in log}
+    assert len(acknowledged) == len(set(acknowledged))
     assert all(len(change.mutations) == 2 for change in log)
     assert replay(log) == stored(store)
     store.close()
+
+
+@pytest.mark.parametrize("group_size", [1, 5])
+@pytest.mark.parametrize("acknowledged", [1, 7, 30])
+def test_a_killed_writer_leaves_whole_writes(store_url: str, acknowledged: int, group_size: int) -> None:
+    open_with(store_url).close()
+    with writing(store_url, group_size) as writer:
+        revisions = killed_after(writer, acknowledged)
+    assert len(revisions) >= acknowledged
+    check(store_url, revisions)
+
+
+def test_processes_that_write_at_once_stay_gapless_when_they_are_killed(store_url: str) -> None:
+    open_with(store_url).close()
+    with ExitStack() as running:
+        writers = [running.enter_context(writing(store_url, 3)) for _ in range(3)]
+        revisions = [revision for writer in writers for revision in killed_after(writer, 12)]
+    check(store_url, revisions)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from authz.domain.entities import Course, CourseState, Entity, Session
-from authz.domain.errors import AuthzError
+from authz.domain.errors import AuthzError, ErrorReason
 from authz.domain.ids import course_scope, session_scope
-from authz.domain.mutations import Mutation, Operation
+from authz.domain.mutations import Expectation, Mutation, Operation, Precondition, WriteRequest
 from tests.store.directory import notebook, open_with, replay, share, stored, student, write
 
 _NAMES = st.sampled_from(["a", "b"])
@@ -30,6 +32,33 @@ def _mutation(operation: Operation, entity: Entity) -> Mutation:
 
 
 BATCHES = st.lists(st.builds(_mutation, st.sampled_from(Operation), _ENTITIES), min_size=1, max_size=6)
+
+
+_KEYS = st.sampled_from(["", "", "k", "l"])
+_CONDITIONS = st.lists(
+    st.builds(
+        Precondition,
+        _ENTITIES.map(lambda entity: entity.key),
+        st.sampled_from(Expectation),
+        st.integers(0, 4),
+    ),
+    max_size=1,
+)
+_WRITES = st.builds(
+    lambda mutations, conditions, key: WriteRequest(
+        mutations=tuple(mutations), preconditions=tuple(conditions), idempotency_key=key
+    ),
+    BATCHES,
+    _CONDITIONS,
+    _KEYS,
+)
+
+
+def _outcome(write: Callable[[], int]) -> int | ErrorReason:
+    try:
+        return write()
+    except AuthzError as error:
+        return error.reason
 
 
 @settings(max_examples=60, deadline=None)
@@ -53,3 +82,22 @@ def test_the_tables_equal_the_replay_of_the_log(history: list[tuple[bool, list[M
             assert replay(log) == stored(store)
         finally:
             store.close()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(_WRITES, max_size=8), max_size=4))
+def test_a_group_does_what_its_writes_would_do_one_after_another(groups: list[list[WriteRequest]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        together, alone = (open_with(f"sqlite:///{Path(folder) / name}") for name in ("a.db", "b.db"))
+        try:
+            for group in groups:
+                outcomes = [
+                    each.reason if isinstance(each, AuthzError) else each
+                    for each in together.directory.write_group(group)
+                ]
+                assert outcomes == [_outcome(partial(alone.directory.write, each)) for each in group]
+            assert together.directory.changes(0, 1000) == alone.directory.changes(0, 1000)
+            assert stored(together) == stored(alone) == replay(together.directory.changes(0, 1000))
+        finally:
+            together.close()
+            alone.close()

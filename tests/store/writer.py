@@ -1,21 +1,27 @@
-"""Writes until it is killed: two courses a write; prints each revision when it is acknowledged."""
+"""Writes groups until it is killed: two courses a write; prints each revision when it is acknowledged."""
 
 from __future__ import annotations
 
+import os
 import sys
 
 from authz.domain.entities import Course
-from tests.store.directory import create, open_with, write
+from authz.domain.mutations import WriteRequest
+from tests.store.directory import create, open_with
 
 
-def main(url: str) -> None:
+def main(url: str, group_size: int) -> None:
     """Never returns."""
-    store, number = open_with(url), 0
+    store, number, name = open_with(url), 0, os.getpid()
     while True:
-        number += 1
-        revision = write(store, create(Course(id=f"a{number}")), create(Course(id=f"b{number}")))
-        print(revision, flush=True)
+        group = []
+        for _ in range(group_size):
+            number += 1
+            courses = (Course(id=f"{half}-{name}-{number}") for half in "ab")
+            group.append(WriteRequest(mutations=tuple(create(course) for course in courses)))
+        for revision in store.directory.write_group(group):
+            print(revision, flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]))

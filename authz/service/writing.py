@@ -1,0 +1,140 @@
+"""The one thread that writes: what waits together is committed together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from authz.domain.errors import ConflictError, ErrorReason, UnavailableError
+from authz.domain.mutations import ImportBatchResult, WriteRequest
+from authz.domain.ports import Directory
+
+T = TypeVar("T")
+
+MAX_WRITES_PER_GROUP = 128
+MAX_MUTATIONS_PER_GROUP = 1000
+
+
+class _Waiting(msgspec.Struct, Generic[T], frozen=True, eq=False):
+    """Work to do, and where its caller waits for what came of it."""
+
+    work: T
+    answer: asyncio.Future[Any]
+
+
+class Writing:
+    """The write side of the service. Belongs to the event loop that first uses it.
+
+    Writes are made in the order in which they came, in groups; groups and batches of imports take
+    turns, so that neither starves the other. What was handed over is finished even when its caller has
+    gone: half a wait is not half a write.
+    """
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="write")
+        self._writes: deque[_Waiting[WriteRequest]] = deque()
+        self._imports: deque[_Waiting[Callable[[], ImportBatchResult]]] = deque()
+        self._imports_next = False
+        self._closed = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def write(self, request: WriteRequest) -> int:
+        """As `Directory.write`."""
+        revision: int = await self._hand_over(self._writes, request)
+        return revision
+
+    async def import_batch(self, batch: Callable[[], ImportBatchResult]) -> ImportBatchResult:
+        """Call what imports one batch, in the write thread."""
+        result: ImportBatchResult = await self._hand_over(self._imports, batch)
+        return result
+
+    async def close(self) -> None:
+        """Finish what was handed over, and refuse more with `UnavailableError`. Idempotent."""
+        self._closed = True
+        await self._idle.wait()
+        await asyncio.to_thread(self._pool.shutdown)
+
+    async def _hand_over(self, queue: deque[_Waiting[T]], work: T) -> Any:
+        if self._closed:
+            raise UnavailableError(ErrorReason.STORE_UNAVAILABLE, "the server is stopping; try again later")
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(work, loop.create_future())
+        queue.append(waiting)
+        if self._idle.is_set():
+            self._idle.clear()
+            loop.call_soon(self._go_on, loop)
+        return await waiting.answer
+
+    def _go_on(self, loop: asyncio.AbstractEventLoop, seen: int = 0) -> None:
+        """Give the thread, which has nothing to do, the next group or batch."""
+        waiting = len(self._writes)
+        if seen < waiting < MAX_WRITES_PER_GROUP:
+            # More came while the loop went round: what has arrived already is to share this group.
+            loop.call_soon(self._go_on, loop, waiting)
+        elif self._imports and (self._imports_next or not self._writes):
+            self._imports_next = False
+            self._pool.submit(self._import, loop, self._imports.popleft())
+        elif self._writes:
+            self._imports_next = True
+            self._pool.submit(self._write, loop, self._next_group())
+        else:
+            self._idle.set()
+
+    def _finish(
+        self, loop: asyncio.AbstractEventLoop, done: Sequence[_Waiting[Any]], outcomes: Sequence[object]
+    ) -> None:
+        for waiting, outcome in zip(done, outcomes, strict=True):
+            if waiting.answer.done():
+                continue  # its caller has gone
+            if isinstance(outcome, BaseException):
+                waiting.answer.set_exception(outcome)
+            else:
+                waiting.answer.set_result(outcome)
+        # Not at once: what has already arrived is then in the next group and not in the one after.
+        loop.call_soon(self._go_on, loop)
+
+    def _next_group(self) -> list[_Waiting[WriteRequest]]:
+        group: list[_Waiting[WriteRequest]] = []
+        mutations = 0
+        while self._writes and len(group) < MAX_WRITES_PER_GROUP:
+            mutations += len(self._writes[0].work.mutations)
+            if group and mutations > MAX_MUTATIONS_PER_GROUP:
+                break
+            group.append(self._writes.popleft())
+        return group
+
+    def _import(
+        self, loop: asyncio.AbstractEventLoop, batch: _Waiting[Callable[[], ImportBatchResult]]
+    ) -> None:
+        loop.call_soon_threadsafe(self._finish, loop, [batch], [_outcome(batch.work)])
+
+    def _write(self, loop: asyncio.AbstractEventLoop, group: list[_Waiting[WriteRequest]]) -> None:
+        requests = [waiting.work for waiting in group]
+        shared = _outcome(lambda: self._directory.write_group(requests))
+        outcomes: Sequence[object]
+        if not isinstance(shared, BaseException):
+            outcomes = shared
+        elif len(group) == 1 or isinstance(shared, ConflictError | UnavailableError):
+            outcomes = [shared] * len(group)
+        else:
+            # One of them may be to blame, and the others are not to fail with it.
+            outcomes = [_outcome(partial(self._write_alone, request)) for request in requests]
+        loop.call_soon_threadsafe(self._finish, loop, group, outcomes)
+
+    def _write_alone(self, request: WriteRequest) -> int:
+        return self._directory.write(request)
+
+
+def _outcome(call: Callable[[], T]) -> T | BaseException:
+    try:
+        return call()
+    except BaseException as error:  # noqa: BLE001  handed to whoever waits, as a pool of threads does
+        return error

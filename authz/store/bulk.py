@@ -1,0 +1,123 @@
+"""Many rows in one statement, given as one JSON text; made once for each table and database.
+
+A statement that runs once for each row would cost PostgreSQL a round trip and SQLite a hand-over of the
+interpreter a row, which a busy event loop takes its time to hand back. An array a column would do on
+PostgreSQL too, but the driver takes longer to write one than the server to read the JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import msgspec
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Executable,
+    FromClause,
+    RowMapping,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    delete,
+    func,
+    literal_column,
+    select,
+    true,
+    tuple_,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+_MAX_ROWS = 1000
+"""A statement; bounds what SQLite and the driver hold at once."""
+
+Values = Sequence[Any]
+
+
+def insert_rows(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Insert rows that name all columns of the table."""
+    names = table.columns.keys()
+    values = [[row[name] for name in names] for row in rows]
+    _execute_in_parts(connection, _inserting(table, connection.dialect.name), values)
+
+
+def upsert_rows(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Likewise, replacing those whose primary key is there. No two rows have one key."""
+    names = table.columns.keys()
+    values = [[row[name] for name in names] for row in rows]
+    _execute_in_parts(connection, _upserting(table, connection.dialect.name), values)
+
+
+def select_by_key(connection: Connection, table: Table, keys: Sequence[Values]) -> list[RowMapping]:
+    """The rows with one of these primary keys, in no order."""
+    statement = _selecting(table, connection.dialect.name)
+    found: list[RowMapping] = []
+    for start in range(0, len(keys), _MAX_ROWS):
+        given = _as_json(keys[start : start + _MAX_ROWS])
+        found += connection.execute(statement, given).mappings()
+    return found
+
+
+def delete_by_key(connection: Connection, table: Table, keys: Sequence[Values]) -> None:
+    """Delete the rows with one of these primary keys."""
+    _execute_in_parts(connection, _deleting(table, connection.dialect.name), keys)
+
+
+def _execute_in_parts(connection: Connection, statement: Executable, values: Sequence[Values]) -> None:
+    for start in range(0, len(values), _MAX_ROWS):
+        connection.execute(statement, _as_json(values[start : start + _MAX_ROWS]))
+
+
+def _as_json(values: Sequence[Values]) -> dict[str, str]:
+    return {"given": msgspec.json.encode(values).decode()}
+
+
+def _given(columns: Sequence[Column[Any]], dialect: str) -> tuple[FromClause, list[ColumnElement[Any]]]:
+    """The parameter as a table, and its columns."""
+    places = range(len(columns))
+    if dialect == "postgresql":
+        elements = func.jsonb_array_elements(cast(bindparam("given", type_=Text), JSONB))
+        rows = elements.table_valued("value").render_derived(name="given")
+        return rows, [cast(literal_column(f"given.value ->> {n}"), columns[n].type) for n in places]
+    rows = func.json_each(bindparam("given")).table_valued("value", name="given")
+    return rows, [literal_column(f"json_extract(given.value, '$[{n}]')") for n in places]
+
+
+@cache
+def _inserting(table: Table, dialect: str) -> Any:
+    make = postgresql_insert if dialect == "postgresql" else sqlite_insert
+    columns = list(table.columns)
+    given, values = _given(columns, dialect)
+    # SQLite reads ON CONFLICT after a FROM as the ON of a join, unless a WHERE stands between.
+    rows = select(*values).select_from(given).where(true())
+    return make(table).from_select(table.columns.keys(), rows)
+
+
+@cache
+def _upserting(table: Table, dialect: str) -> Any:
+    statement = _inserting(table, dialect)
+    keys = [column.name for column in table.primary_key]
+    others = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=others)
+
+
+@cache
+def _selecting(table: Table, dialect: str) -> Any:
+    return select(table).where(_has_key(table, dialect))
+
+
+@cache
+def _deleting(table: Table, dialect: str) -> Any:
+    return delete(table).where(_has_key(table, dialect))
+
+
+def _has_key(table: Table, dialect: str) -> ColumnElement[bool]:
+    columns = list(table.primary_key)
+    given, values = _given(columns, dialect)
+    return tuple_(*columns).in_(select(*values).select_from(given))

@@ -1,0 +1,161 @@
+"""Writes that share a transaction: planned one after another in memory, stored together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from sqlalchemy import Connection
+
+from authz.domain.entities import EntityKind, Key
+from authz.domain.errors import AuthzError, ErrorReason, FailedPreconditionError, InvalidArgumentError
+from authz.domain.instants import Instant
+from authz.domain.mutations import (
+    MAX_MUTATIONS_PER_WRITE,
+    Expectation,
+    ImportBatchResult,
+    ImportFault,
+    Mutation,
+    Operation,
+    Precondition,
+    WriteRequest,
+)
+from authz.domain.validation import validate_key
+from authz.domain.vocabulary import Vocabulary
+from authz.store.batch import Batch, cascades, touched_keys
+from authz.store.idempotency import IdempotencyKeys
+from authz.store.log import ChangeLog, Origin
+
+_UPSERT_ORDER = {kind: place for place, kind in enumerate(EntityKind)}
+
+
+class Transaction:
+    """Writes and imports of one transaction, which begins with this: the head is held from here on."""
+
+    def __init__(self, connection: Connection, vocabulary: Vocabulary, clock: Callable[[], Instant]) -> None:
+        self._connection = connection
+        self._log = ChangeLog(connection)
+        # Read with the head held, so that time does not go back from revision to revision.
+        self._now = clock()
+        self._batch = Batch(connection, vocabulary)
+
+    def write(self, requests: Sequence[WriteRequest]) -> list[int | AuthzError]:
+        """Store the writes in order; the revision of each, or the error of one that leaves nothing."""
+        keys = {request.idempotency_key for request in requests if request.idempotency_key}
+        known = IdempotencyKeys(self._connection, keys, now=self._now)
+        self._batch.prefetch(_well_formed(key for request in requests for key in _looked_at(request)))
+        outcomes: list[int | AuthzError] = []
+        for request in requests:
+            try:
+                outcomes.append(self._plan(request, known))
+            except AuthzError as error:
+                outcomes.append(error)
+        self._store()
+        known.store()
+        return outcomes
+
+    def import_batch(
+        self, mutations: Sequence[Mutation], *, offset: int, origin: Origin
+    ) -> ImportBatchResult:
+        """Store, under one revision, those of the mutations that can be applied."""
+        self._batch.prefetch(_well_formed(key for mutation in mutations for key in touched_keys(mutation)))
+        written = unchanged = 0
+        faults: list[ImportFault] = []
+        with self._batch.attempt(self._log.head + 1) as effects:
+            for position, mutation in enumerate(mutations, offset):
+                try:
+                    changed = self._batch.apply(mutation)
+                except AuthzError as error:
+                    faults.append(ImportFault(position, error.reason.value, error.message))
+                else:
+                    written += changed
+                    unchanged += not changed
+        revision = self._log.append(effects, origin, now=self._now)
+        self._store()
+        return ImportBatchResult(
+            written=written, unchanged=unchanged, faults=tuple(faults), revision=revision
+        )
+
+    def _plan(self, request: WriteRequest, known: IdempotencyKeys) -> int:
+        _require_shape(request)
+        for precondition in request.preconditions:
+            validate_key(precondition.key)
+        revision = known.recall(request)
+        if revision is not None:
+            return revision
+        flushes = any(cascades(mutation) for mutation in request.mutations)
+        with self._batch.attempt(self._log.head + 1, flushes=flushes) as effects:
+            for precondition in request.preconditions:
+                _require(self._batch, precondition)
+            for mutation in sorted(request.mutations, key=_application_order):
+                self._batch.apply(mutation)
+        origin = Origin(request.actor, request.reason, request.request_id)
+        revision = self._log.append(effects, origin, now=self._now)
+        known.remember(request, revision)
+        return revision
+
+    def _store(self) -> None:
+        self._batch.flush()
+        self._log.store()
+
+
+def _looked_at(request: WriteRequest) -> Iterator[Key]:
+    for precondition in request.preconditions:
+        yield precondition.key
+    for mutation in request.mutations:
+        yield from touched_keys(mutation)
+
+
+def _well_formed(keys: Iterable[Key]) -> Iterator[Key]:
+    """But for keys that no database takes: planning refuses those, each with its own write."""
+    for key in keys:
+        try:
+            validate_key(key)
+        except InvalidArgumentError:
+            continue
+        yield key
+
+
+def _application_order(mutation: Mutation) -> tuple[bool, int]:
+    """Deletions first, what refers before what is referred to; then the rest the other way round."""
+    place = _UPSERT_ORDER[mutation.kind]
+    deletes = mutation.operation is Operation.DELETE
+    return (not deletes, -place if deletes else place)
+
+
+def _require_shape(request: WriteRequest) -> None:
+    count = len(request.mutations)
+    if not 1 <= count <= MAX_MUTATIONS_PER_WRITE:
+        raise InvalidArgumentError(
+            ErrorReason.TOO_MANY_ITEMS if count else ErrorReason.MISSING_FIELD,
+            f"mutations has {count} items; send 1 to {MAX_MUTATIONS_PER_WRITE}",
+            field="mutations",
+            limit=str(MAX_MUTATIONS_PER_WRITE),
+        )
+    seen = set()
+    for mutation in request.mutations:
+        if mutation.key in seen:
+            raise InvalidArgumentError(
+                ErrorReason.DUPLICATE_MUTATION,
+                f"mutations name {mutation.key} twice; send one mutation for each entity",
+                key=str(mutation.key),
+            )
+        seen.add(mutation.key)
+
+
+def _require(batch: Batch, precondition: Precondition) -> None:
+    found = batch.find(precondition.key)
+    match precondition.expectation:
+        case Expectation.EXISTS:
+            holds, demand = found is not None, "exist"
+        case Expectation.NOT_EXISTS:
+            holds, demand = found is None, "not exist"
+        case Expectation.AT_VERSION:
+            holds = found is not None and found.version == precondition.version
+            demand = f"be at version {precondition.version}"
+    if not holds:
+        actual = "it does not exist" if found is None else f"it is at version {found.version}"
+        raise FailedPreconditionError(
+            ErrorReason.PRECONDITION_FAILED,
+            f"{precondition.key} was to {demand}, but {actual}; read it again",
+            key=str(precondition.key),
+        )
