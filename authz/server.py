@@ -27,6 +27,7 @@ from authz.metrics import exporting
 from authz.policy.compile import CompiledPolicy
 from authz.policy.load import load_policy, policy_directory
 from authz.replica.follower import Follower
+from authz.replica.shared import SharedState
 from authz.replica.view import ReplicaView
 from authz.service.authorization import AuthorizationServicer
 from authz.service.checker import Checker
@@ -35,7 +36,7 @@ from authz.service.interceptor import CallInterceptor
 from authz.service.reading import Reading
 from authz.service.writing import Writing
 from authz.settings import Settings
-from authz.store import Store, companion_path, open_store
+from authz.store import Store, companion_path, open_store, prepare_store
 from authz.v1 import authorization_pb2, authorization_pb2_grpc, directory_pb2, directory_pb2_grpc
 
 log = structlog.get_logger()
@@ -59,8 +60,9 @@ class Server:
     """One serving process. An async context manager: inside, it serves at `address`.
 
     With `follows`, it keeps the replica up to date itself, in a thread; without, a process beside it
-    does, which has also made sure of the schema. Raises `PolicyError`, `InvalidArgumentError` or
-    `UnavailableError` on entering when it cannot serve; then nothing is left running.
+    does, which has also made sure of the schema. Raises `PolicyError`, `InvalidArgumentError`,
+    `FailedPreconditionError` or, as `prepare_database`, `UnavailableError` on entering when it cannot
+    serve; then nothing is left running.
     """
 
     def __init__(
@@ -133,8 +135,8 @@ class Server:
             settings.database_url,
             vocabulary=lambda: self.checker.policy.vocabulary,
             clock=self._clock,
-            migrate=self._follows and settings.migrate_on_start,
-            verify=self._follows,
+            migrate=False,
+            verify=False,
         )
         self._view = view = open_view(settings)
         if self._follows:
@@ -190,7 +192,8 @@ class Server:
 
     async def _follow(self, store: Store) -> None:
         """Follow in a thread; return once the replica is at the head, or the database is away."""
-        self._follower = follower = open_follower(self._settings, store)
+        prepared = await asyncio.to_thread(prepare_database, self._settings)
+        self._follower = follower = open_follower(self._settings, store, prepared=prepared)
         self._following = threading.Thread(target=follower.run, name="follower", daemon=True)
         self._following.start()
         await asyncio.to_thread(follower.settled.wait)
@@ -247,14 +250,39 @@ def open_view(settings: Settings) -> ReplicaView:
     )
 
 
-def open_follower(settings: Settings, store: Store) -> Follower:
-    """What keeps the replica of this machine up to date."""
+def open_follower(settings: Settings, store: Store, *, prepared: bool) -> Follower:
+    """What keeps the replica of this machine up to date, and prepares the database if nobody could."""
     return Follower(
         store.directory,
         replica_folder(settings),
         source=settings.database_url,
         max_bytes=settings.replica_max_bytes,
+        prepare=None if prepared else _preparation(settings),
     )
+
+
+def prepare_database(settings: Settings) -> bool:
+    """Make sure of the schema. False when the database is away and this machine has a replica of it, so
+    that there is something to begin with.
+
+    Raises `UnavailableError` when there is none, `FailedPreconditionError` for a schema of another version.
+    """
+    try:
+        _preparation(settings)()
+    except UnavailableError as error:
+        state = SharedState(replica_folder(settings))
+        try:
+            if not state.follows(settings.database_url):
+                raise
+        finally:
+            state.close()
+        log.warning("starting without the database", error=error.message)
+        return False
+    return True
+
+
+def _preparation(settings: Settings) -> Callable[[], None]:
+    return partial(prepare_store, settings.database_url, migrate=settings.migrate_on_start)
 
 
 def replica_folder(settings: Settings) -> Path:

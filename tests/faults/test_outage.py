@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 import time
@@ -133,6 +134,42 @@ def test_a_database_that_takes_calls_and_never_answers(clusters: Clusters, tmp_p
         assert allowed(stubs, 1)
         write(stubs, 2)
         assert allowed(stubs, 2)
+
+
+def test_servers_that_are_started_while_the_database_is_away(clusters: Clusters, tmp_path: Path) -> None:
+    database = clusters.migrated()
+    long = {"AUTHZ_MAX_STALENESS_S": "600"}
+    one = Node("one", database.url, tmp_path, **long)
+    many = Node("many", database.url, tmp_path, AUTHZ_WORKERS="2", **long)
+    late = Node("late", database.url, tmp_path, AUTHZ_MAX_STALENESS_S="0.001")
+    new = Node("new", database.url, tmp_path, **long)
+    with running(one, many), connected(one) as stubs, connected(many) as other, connected(late) as third:
+        seen = common_pb2.Consistency(at_least_as_fresh=write(stubs, 1))
+        assert allowed(other, 1, seen)
+        shutil.copytree(one.replica, late.replica)
+        database.stop("immediate")
+        try:
+            for node in (one, many):
+                node.kill()
+            for node in (one, many, late, new):
+                node.launch()
+            for node, at in ((one, stubs), (many, other)):
+                node.await_health(AUTHORIZATION, SERVING)
+                assert allowed(at, 1)
+                assert refused(lambda at=at: write(at, 2)).reason == "STORE_UNAVAILABLE"  # type: ignore[misc]  # bound now
+                node.await_health(DIRECTORY, NOT_SERVING)
+            late.await_health(AUTHORIZATION, NOT_SERVING)
+            assert refused(lambda: allowed(third, 1)).reason == "TOO_STALE"
+            assert new.process.wait(60) == 2
+            assert "the database does not answer" in new.log.read_text()
+            database.start()
+            for node, at in ((one, stubs), (many, other)):
+                node.await_health(DIRECTORY, SERVING)
+                write(at, 2)
+                assert allowed(at, 2)
+            late.await_health(DIRECTORY, SERVING)
+        finally:
+            late.kill()
 
 
 def test_a_listener_that_is_cut_off_listens_again(clusters: Clusters, tmp_path: Path) -> None:
