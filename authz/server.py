@@ -10,23 +10,24 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 
 import grpc
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
 from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError, UnavailableError
 from authz.domain.instants import Instant
+from authz.health import Health
 from authz.logs import configure_logging
 from authz.metrics import exporting
 from authz.policy.compile import CompiledPolicy
 from authz.policy.load import load_policy, policy_directory
 from authz.replica.follower import Follower
+from authz.replica.shared import SharedState
 from authz.replica.view import ReplicaView
 from authz.service.authorization import AuthorizationServicer
 from authz.service.checker import Checker
@@ -36,7 +37,7 @@ from authz.service.reading import Reading
 from authz.service.watch import WatchServicer
 from authz.service.writing import Writing
 from authz.settings import Settings
-from authz.store import Store, companion_path, open_store
+from authz.store import Store, companion_path, open_store, prepare_store
 from authz.v1 import (
     authorization_pb2,
     authorization_pb2_grpc,
@@ -48,8 +49,6 @@ from authz.v1 import (
 
 log = structlog.get_logger()
 
-_FRESH_INTERVAL_S = 0.5
-_STORE_INTERVAL_S = 2.0
 AUTHORIZATION = authorization_pb2.DESCRIPTOR.services_by_name["AuthorizationService"].full_name
 DIRECTORY = directory_pb2.DESCRIPTOR.services_by_name["DirectoryService"].full_name
 WATCH = watch_pb2.DESCRIPTOR.services_by_name["WatchService"].full_name
@@ -67,8 +66,9 @@ class Server:
     """One serving process. An async context manager: inside, it serves at `address`.
 
     With `follows`, it keeps the replica up to date itself, in a thread; without, a process beside it
-    does, which has also made sure of the schema. Raises `PolicyError`, `InvalidArgumentError` or
-    `UnavailableError` on entering when it cannot serve; then nothing is left running.
+    does, which has also made sure of the schema. Raises `PolicyError`, `InvalidArgumentError`,
+    `FailedPreconditionError` or, as `prepare_database`, `UnavailableError` on entering when it cannot
+    serve; then nothing is left running.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Server:
         self._settings = settings
         self._clock = clock
         self._follows = follows
-        self._health = health.aio.HealthServicer()
+        self._health = Health(AUTHORIZATION, (DIRECTORY, WATCH))
         self._pool = ThreadPoolExecutor(settings.read_threads, thread_name_prefix="read")
         self._writing: Writing | None = None
         self._checker: Checker | None = None
@@ -87,7 +87,6 @@ class Server:
         self._follower: Follower | None = None
         self._following: threading.Thread | None = None
         self._grpc: grpc.aio.Server | None = None
-        self._probes: list[asyncio.Task[None]] = []
         self.address = settings.address
 
     async def __aenter__(self) -> Server:
@@ -110,13 +109,8 @@ class Server:
 
         Idempotent.
         """
-        for probe in self._probes:
-            probe.cancel()
-            with suppress(asyncio.CancelledError):
-                await probe
-        self._probes.clear()
+        await self._health.drain()
         if self._grpc is not None:
-            await self._health.enter_graceful_shutdown()
             if self._watch is not None:
                 # They would never finish by themselves.
                 self._watch.stop()
@@ -145,8 +139,8 @@ class Server:
             settings.database_url,
             vocabulary=lambda: self.checker.policy.vocabulary,
             clock=self._clock,
-            migrate=self._follows and settings.migrate_on_start,
-            verify=self._follows,
+            migrate=False,
+            verify=False,
         )
         self._view = view = open_view(settings)
         if self._follows:
@@ -165,16 +159,9 @@ class Server:
         )
         self._add_servicers(server, store, view)
         self.address = _listen(server, settings)
-        for name in (AUTHORIZATION, DIRECTORY, WATCH):
-            await self._report(name, serving=False)
+        await self._health.add_to(server)
         await server.start()
-        for name, interval_s, probe in (
-            (AUTHORIZATION, _FRESH_INTERVAL_S, partial(_is_fresh, view, settings.max_staleness_s)),
-            (DIRECTORY, _STORE_INTERVAL_S, partial(_answers, store)),
-            (WATCH, _STORE_INTERVAL_S, partial(_answers, store)),
-        ):
-            await self._report(name, serving=await asyncio.to_thread(probe))
-            self._probes.append(asyncio.create_task(self._watch_health(name, interval_s, probe)))
+        await self._health.watch(view, store.directory, max_staleness_s=settings.max_staleness_s)
 
     @property
     def checker(self) -> Checker:
@@ -207,7 +194,8 @@ class Server:
 
     async def _follow(self, store: Store) -> None:
         """Follow in a thread; return once the replica is at the head, or the database is away."""
-        self._follower = follower = open_follower(self._settings, store)
+        prepared = await asyncio.to_thread(prepare_database, self._settings)
+        self._follower = follower = open_follower(self._settings, store, prepared=prepared)
         self._following = threading.Thread(target=follower.run, name="follower", daemon=True)
         self._following.start()
         await asyncio.to_thread(follower.settled.wait)
@@ -232,36 +220,8 @@ class Server:
             max_message_bytes=self._settings.max_message_bytes,
         )
         watch_pb2_grpc.add_WatchServiceServicer_to_server(self._watch, server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (AUTHORIZATION, DIRECTORY, WATCH, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
-
-    async def _report(self, name: str, *, serving: bool) -> None:
-        status = (
-            health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        )
-        await self._health.set(name, status)
-        if name == AUTHORIZATION:
-            # What everybody asks for who does not say: whether checks are answered.
-            await self._health.set("", status)
-
-    async def _watch_health(self, name: str, interval_s: float, probe: Callable[[], bool]) -> None:
-        """Keep the health of a service true to what a probe says."""
-        serving: bool | None = None
-        while True:
-            try:
-                answers = await asyncio.get_running_loop().run_in_executor(self._pool, probe)
-            except Exception:
-                # A probe that ended here would leave health as it was, true or not.
-                if serving is not False:
-                    log.exception("probe failed", service=name)
-                answers = False
-            if answers is not serving:
-                if serving is not None:
-                    log.warning("health changed", service=name, serving=answers)
-                serving = answers
-                await self._report(name, serving=serving)
-            await asyncio.sleep(interval_s)
 
 
 def open_view(settings: Settings) -> ReplicaView:
@@ -273,14 +233,39 @@ def open_view(settings: Settings) -> ReplicaView:
     )
 
 
-def open_follower(settings: Settings, store: Store) -> Follower:
-    """What keeps the replica of this machine up to date."""
+def open_follower(settings: Settings, store: Store, *, prepared: bool) -> Follower:
+    """What keeps the replica of this machine up to date, and prepares the database if nobody could."""
     return Follower(
         store.directory,
         replica_folder(settings),
         source=settings.database_url,
         max_bytes=settings.replica_max_bytes,
+        prepare=None if prepared else _preparation(settings),
     )
+
+
+def prepare_database(settings: Settings) -> bool:
+    """Make sure of the schema. False when the database is away and this machine has a replica of it, so
+    that there is something to begin with.
+
+    Raises `UnavailableError` when there is none, `FailedPreconditionError` for a schema of another version.
+    """
+    try:
+        _preparation(settings)()
+    except UnavailableError as error:
+        state = SharedState(replica_folder(settings))
+        try:
+            if not state.follows(settings.database_url):
+                raise
+        finally:
+            state.close()
+        log.warning("starting without the database", error=error.message)
+        return False
+    return True
+
+
+def _preparation(settings: Settings) -> Callable[[], None]:
+    return partial(prepare_store, settings.database_url, migrate=settings.migrate_on_start)
 
 
 def replica_folder(settings: Settings) -> Path:
@@ -288,18 +273,6 @@ def replica_folder(settings: Settings) -> Path:
     if settings.replica_dir:
         return Path(settings.replica_dir)
     return companion_path(settings.database_url, ".replica")
-
-
-def _is_fresh(view: ReplicaView, max_staleness_s: float) -> bool:
-    return view.staleness_s() <= max_staleness_s
-
-
-def _answers(store: Store) -> bool:
-    try:
-        store.directory.head()
-    except UnavailableError:
-        return False
-    return True
 
 
 def _nothing() -> None:

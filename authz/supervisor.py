@@ -23,7 +23,16 @@ import structlog
 from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError
 from authz.logs import configure_logging
 from authz.metrics import exporting
-from authz.server import Server, load_server_policy, open_follower, open_view, run_until, system_clock, tune
+from authz.server import (
+    Server,
+    load_server_policy,
+    open_follower,
+    open_view,
+    prepare_database,
+    run_until,
+    system_clock,
+    tune,
+)
 from authz.settings import Settings
 from authz.store import open_store
 
@@ -173,15 +182,8 @@ async def supervise(settings: Settings) -> None:
     """Serve with many workers until SIGTERM or SIGINT."""
     configure_logging(settings.log_level)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there are workers to pass it on to
-    policy = load_server_policy(settings)
-    store = await asyncio.to_thread(
-        open_store,
-        settings.database_url,
-        vocabulary=lambda: policy.vocabulary,
-        clock=system_clock,
-        migrate=settings.migrate_on_start,
-    )
-    store.close()
+    load_server_policy(settings)
+    await asyncio.to_thread(prepare_database, settings)
     reserved, address = reserve(settings.address)
     supervisor = Supervisor(settings)
     view = open_view(settings)
@@ -257,7 +259,8 @@ def _follow(settings: Settings, ready: Connection) -> None:
         migrate=False,
         verify=False,
     )
-    follower = open_follower(settings, store)
+    # The supervisor may have begun without the database: whoever follows it first makes sure of it.
+    follower = open_follower(settings, store, prepared=False)
 
     def tell() -> None:
         follower.settled.wait()

@@ -11,14 +11,14 @@ import fcntl
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import lmdb
 import structlog
 
-from authz.domain.errors import UnavailableError
+from authz.domain.errors import AuthzError
 from authz.domain.ports import Arrivals, Directory
 from authz.replica.build import build_replica
 from authz.replica.environment import (
@@ -45,18 +45,29 @@ class Follower:
     """Follows `directory` into the replica in `folder`. `run` blocks in a thread or process of its own.
 
     `source` names the database, so that a restart with another one is noticed before it answers.
+    `prepare` makes the database fit to be followed; it is called again for as long as it raises.
     """
 
-    def __init__(self, directory: Directory, folder: Path, *, source: str, max_bytes: int) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        folder: Path,
+        *,
+        source: str,
+        max_bytes: int,
+        prepare: Callable[[], None] | None = None,
+    ) -> None:
         self._directory = directory
         self._folder = folder
         self._source = source
         self._max_bytes = max_bytes
+        self._prepare = prepare
         self._state = SharedState(folder)
         self._arrivals: Arrivals = directory.arrivals()
         self._stopped = threading.Event()
         self._environment: Environment | None = None
         self._trusted = False
+        self._away = False
         self._checked_readers_at = 0.0
         self.settled = threading.Event()
         """Set once it has either confirmed the replica or found the database away."""
@@ -104,14 +115,18 @@ class Follower:
     def _repeat(self) -> None:
         while not self._stopped.is_set():
             try:
+                if self._prepare is not None:
+                    self._prepare()
+                    self._prepare = None
                 self._catch_up()
+                self._report_away(None)
                 self.settled.set()
                 self._arrivals.wait(_HEARTBEAT_S)
-            except UnavailableError as error:
+            except AuthzError as error:
                 self.settled.set()
                 # After an outage it may be another database that answers, or one gone back in time.
                 self._trusted = False
-                log.warning("database away", error=error.message)
+                self._report_away(error)
                 self._stopped.wait(_RETRY_S)
             except (UnusableError, GapError) as error:
                 log.warning("replica not usable", cause=str(error))
@@ -126,6 +141,14 @@ class Follower:
                 log.exception("follower failed")
                 self._trusted = False
                 self._stopped.wait(_RETRY_S)
+
+    def _report_away(self, error: AuthzError | None) -> None:
+        """Log when the database goes, and when it comes back."""
+        if error is not None and not self._away:
+            log.warning("database away", error=error.message)
+        elif error is None and self._away:
+            log.warning("database back")
+        self._away = error is not None
 
     def _catch_up(self) -> None:
         """Bring the replica to the head as it is now, and confirm it as of before it was asked for."""

@@ -48,6 +48,10 @@ class SharedState:
             self.words[_BOOT] = self._boot
             self.words[_SOURCE] = _word(source)
 
+    def follows(self, source: str) -> bool:
+        """Whether what is here, fresh or not, is a replica of `source`."""
+        return self.words[GENERATION] != 0 and self.words[_SOURCE] == _word(source)
+
     @property
     def generation(self) -> int:
         """Which generation is to be served; 0 for none."""

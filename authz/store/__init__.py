@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
+from sqlalchemy import Engine
 
 from authz.domain.instants import Instant
 from authz.domain.vocabulary import Vocabulary
@@ -13,7 +14,7 @@ from authz.store.engine import companion_path, open_engine
 from authz.store.schema import migrate as migrate_database
 from authz.store.schema import require_current
 
-__all__ = ["Store", "companion_path", "migrate_store", "open_store"]
+__all__ = ["Store", "companion_path", "migrate_store", "open_store", "prepare_store"]
 
 
 class Store(msgspec.Struct, frozen=True):
@@ -42,14 +43,27 @@ def open_store(
     """
     engine = open_engine(url)
     try:
-        if migrate:
-            migrate_database(engine)
-        if verify:
-            require_current(engine)
+        _prepare(engine, migrate=migrate, verify=verify)
         return Store(SqlDirectory(engine, vocabulary, clock))
     except BaseException:
         engine.dispose()
         raise
+
+
+def prepare_store(url: str, *, migrate: bool) -> None:
+    """Make sure of the schema of a database, as `open_store` does, and raising the same."""
+    engine = open_engine(url)
+    try:
+        _prepare(engine, migrate=migrate, verify=True)
+    finally:
+        engine.dispose()
+
+
+def _prepare(engine: Engine, *, migrate: bool, verify: bool) -> None:
+    if migrate:
+        migrate_database(engine)
+    if verify:
+        require_current(engine)
 
 
 def migrate_store(url: str) -> None:

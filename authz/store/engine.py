@@ -20,8 +20,19 @@ from authz.domain.errors import AuthzError, ConflictError, ErrorReason, InvalidA
 _POOL_SIZE = 10
 _POOL_OVERFLOW = 20
 _POOL_TIMEOUT_S = 10
-_CONNECT_TIMEOUT_S = 5
 _LOCK_TIMEOUT_S = 10
+_POSTGRESQL_DEFAULTS: dict[str, Any] = {
+    "connect_timeout": 5,
+    "options": f"-c lock_timeout={_LOCK_TIMEOUT_S}s",
+    # A standby may be behind: what is read there as the last revision is one of the past.
+    "target_session_attrs": "read-write",
+    # A machine that is gone without a word says so in seconds; by default it takes a quarter of an hour.
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""What the URL does not say: https://www.postgresql.org/docs/current/libpq-connect.html."""
 _CONFLICT_SQLSTATES = frozenset({"40001", "40P01", "55P03"})
 _WRITES = "authz_writes"
 
@@ -94,11 +105,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _open_postgresql(url: URL) -> Engine:
-    connect_args: dict[str, Any] = {}
-    if "connect_timeout" not in url.query:
-        connect_args["connect_timeout"] = _CONNECT_TIMEOUT_S
-    if "options" not in url.query:
-        connect_args["options"] = f"-c lock_timeout={_LOCK_TIMEOUT_S}s"
+    connect_args = {name: value for name, value in _POSTGRESQL_DEFAULTS.items() if name not in url.query}
     return sa.create_engine(
         url.set(drivername="postgresql+psycopg"),
         connect_args=connect_args,

@@ -7,10 +7,10 @@ from typing import Any
 
 import grpc
 import pytest
-import structlog
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from authz.logs import configure_logging
 from authz.server import Server
 from authz.settings import load_settings
 from authz.v1 import authorization_pb2_grpc, directory_pb2_grpc, watch_pb2_grpc
@@ -33,8 +33,8 @@ class Service:
 
 @pytest.fixture(autouse=True)
 def every_level() -> None:
-    """A command that ran a server in this process may have left the level of logs at `error`."""
-    structlog.reset_defaults()
+    """Logs as in service, but from the lowest level on: a command may have left them at `error`."""
+    configure_logging("debug")
 
 
 @pytest.fixture

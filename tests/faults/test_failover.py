@@ -1,0 +1,78 @@
+"""A primary that dies and a standby that takes over: nothing acknowledged is lost, and all find the way."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from authz.domain.entities import Course
+from authz.domain.errors import ErrorReason, UnavailableError
+from authz.store import open_store
+from tests.faults.agreement import require_right
+from tests.faults.history import Check, Consistency, Event, Outcome
+from tests.faults.load import Load
+from tests.faults.postgresql import Cluster, Clusters
+from tests.faults.processes import AUTHORIZATION, Node, running
+from tests.store.directory import VOCABULARY, Clock, create, open_with, write
+
+
+def url_of(*clusters: Cluster) -> str:
+    """One URL of many hosts, of which the one that takes writes is used."""
+    hosts = "&".join(f"host={cluster.host}" for cluster in clusters)
+    return f"postgresql://postgres@/postgres?{hosts}"
+
+
+def test_a_standby_takes_over(clusters: Clusters, tmp_path: Path) -> None:
+    primary, standby = clusters.with_standby()
+    url = url_of(primary, standby)
+    nodes = [Node(name, url, tmp_path) for name in ("one", "two")]
+    with running(*nodes):
+        with Load(nodes) as load:
+            load.go_on(writes=20, checks=20)
+            primary.stop("immediate")
+            # Nobody takes writes: checks of what is at hand go on at both, whatever needs a primary fails.
+            load.go_on(checks=20, refused=2)
+            assert all(node.health(AUTHORIZATION) == 1 for node in nodes)
+            standby.promote()
+            load.go_on(writes=20, checks=20)
+        history = require_right(load, url, *nodes)
+    events: list[Event] = [*history.writes, *history.checks]
+    for event in events:
+        if event.outcome is not Outcome.OK:
+            assert not isinstance(event, Check) or event.consistency is not Consistency.MINIMIZE_LATENCY
+    refused = {event.error for event in events if event.outcome is Outcome.UNKNOWN}
+    # One server may know of a revision that the other can no longer be told of.
+    assert "UNAVAILABLE STORE_UNAVAILABLE" in refused
+    asked = {check.error for check in history.checks if check.error}
+    assert asked <= {"UNAVAILABLE STORE_UNAVAILABLE", "UNAVAILABLE NOT_FRESH_ENOUGH"}
+
+
+def test_a_standby_is_never_read_for_the_database(clusters: Clusters) -> None:
+    primary, standby = clusters.with_standby()
+    store = open_with(primary.url)
+    both, alone = (
+        open_store(url, vocabulary=lambda: VOCABULARY, clock=Clock(), migrate=False, verify=False)
+        for url in (url_of(standby, primary), standby.url)
+    )
+    try:
+        write(store, create(Course(id="c")))
+        with standby.connect() as connection:
+            connection.execute("SELECT pg_wal_replay_pause()")
+        write(store, create(Course(id="d")))
+        assert both.directory.head().revision == 2
+        assert write(both, create(Course(id="e"))) == 3
+        for call in (alone.directory.head, partial(write, alone, create(Course(id="f")))):
+            with pytest.raises(UnavailableError) as caught:
+                call()
+            assert caught.value.reason is ErrorReason.STORE_UNAVAILABLE
+        primary.stop("immediate")
+        with standby.connect() as connection:
+            connection.execute("SELECT pg_wal_replay_resume()")
+        standby.promote()
+        assert both.directory.head().revision == alone.directory.head().revision == 3
+        assert write(alone, create(Course(id="f"))) == 4
+    finally:
+        for each in (store, both, alone):
+            each.close()

@@ -1,0 +1,210 @@
+"""While the database is away checks go on, for as long as the operator allows; then all comes back."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+
+from authz.client import check_request
+from authz.client.errors import CallError, error_of
+from authz.service.convert.entities import mutation_message
+from authz.v1 import common_pb2, directory_pb2
+from tests.faults.load import Stubs
+from tests.faults.postgresql import Clusters
+from tests.faults.processes import AUTHORIZATION, DIRECTORY, Node, running, until
+from tests.test_server import campus_of
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+FULLY = common_pb2.Consistency(fully_consistent=True)
+UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
+
+
+@contextmanager
+def connected(node: Node) -> Iterator[Stubs]:
+    """A connection to a server."""
+    stubs = Stubs(node.name, node.address)
+    with stubs.channel:
+        yield stubs
+
+
+def allowed(stubs: Stubs, number: int, consistency: common_pb2.Consistency | None = None) -> bool:
+    """Whether Maya may read the material of a campus."""
+    request = check_request("user:maya", "read", f"material:m{number}")
+    if consistency is not None:
+        request.consistency.CopyFrom(consistency)
+    return bool(stubs.authorization.Check(request, timeout=15).allowed)
+
+
+def write(stubs: Stubs, number: int) -> common_pb2.ConsistencyToken:
+    """Register a campus."""
+    request = directory_pb2.WriteRequest(mutations=map(mutation_message, campus_of(number)))
+    token: common_pb2.ConsistencyToken = stubs.directory.Write(request, timeout=15).written_at
+    return token
+
+
+def refused(call: Callable[[], Any]) -> CallError:
+    """How a call fails."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    return error_of(caught.value)
+
+
+def answered(call: Callable[[], Any]) -> bool:
+    """Whether a call succeeds."""
+    try:
+        call()
+    except grpc.RpcError:
+        return False
+    return True
+
+
+def calls_that_need_the_database(stubs: Stubs) -> list[Callable[[], Any]]:
+    directory = stubs.directory
+    return [
+        lambda: allowed(stubs, 1, FULLY),
+        lambda: write(stubs, 99),
+        lambda: directory.Import(iter([directory_pb2.ImportRequest()]), timeout=15),
+        lambda: directory.ReadCourses(directory_pb2.ReadCoursesRequest(), timeout=15),
+        lambda: directory.ReadSessions(directory_pb2.ReadSessionsRequest(), timeout=15),
+        lambda: directory.ReadMemberships(directory_pb2.ReadMembershipsRequest(), timeout=15),
+        lambda: directory.ReadResources(directory_pb2.ReadResourcesRequest(), timeout=15),
+        lambda: directory.ReadShares(directory_pb2.ReadSharesRequest(), timeout=15),
+    ]
+
+
+def test_an_outage_from_its_beginning_to_its_end(clusters: Clusters, tmp_path: Path) -> None:
+    database = clusters.migrated()
+    # Long enough for the calls at the beginning of the outage, however slow the machine.
+    node = Node("one", database.url, tmp_path, AUTHZ_MAX_STALENESS_S="6")
+    with running(node), connected(node) as stubs:
+        seen = common_pb2.Consistency(at_least_as_fresh=write(stubs, 1))
+        node.await_health(DIRECTORY, SERVING)
+        database.stop("immediate")
+        assert allowed(stubs, 1)
+        assert allowed(stubs, 1, seen)
+        for call in calls_that_need_the_database(stubs):
+            failure = refused(call)
+            assert (failure.code, failure.reason) == (UNAVAILABLE, "STORE_UNAVAILABLE")
+        node.await_health(DIRECTORY, NOT_SERVING)
+        node.await_health(AUTHORIZATION, NOT_SERVING)
+        for consistency in (None, seen):
+            failure = refused(lambda asked=consistency: allowed(stubs, 1, asked))  # type: ignore[misc]  # bound now
+            assert (failure.code, failure.reason) == (UNAVAILABLE, "TOO_STALE")
+        database.start()
+        node.await_health(AUTHORIZATION, SERVING)
+        node.await_health(DIRECTORY, SERVING)
+        assert allowed(stubs, 1)
+        write(stubs, 2)
+        assert allowed(stubs, 2)
+        assert allowed(stubs, 2, FULLY)
+
+
+def test_a_database_that_takes_calls_and_never_answers(clusters: Clusters, tmp_path: Path) -> None:
+    database = clusters.migrated()
+    # Whoever asks it gives up long after all that is asserted here.
+    url = f"{database.url}?connect_timeout=60"
+    node = Node("one", url, tmp_path, AUTHZ_MAX_STALENESS_S="3")
+    with running(node), connected(node) as stubs:
+        write(stubs, 1)
+        with database.frozen():
+            assert allowed(stubs, 1)
+            # More of them than there are threads that ask the database.
+            request = check_request("user:maya", "read", "material:m1")
+            request.consistency.fully_consistent = True
+            held = [stubs.authorization.Check.future(request, timeout=60) for _ in range(8)]
+            node.await_health(AUTHORIZATION, NOT_SERVING)
+            assert not any(call.done() for call in held)
+            node.await_health(DIRECTORY, NOT_SERVING)
+            assert refused(lambda: allowed(stubs, 1)).reason == "TOO_STALE"
+        for call in held:
+            failure = call.exception()
+            assert failure is None or failure.code() is UNAVAILABLE
+        node.await_health(AUTHORIZATION, SERVING)
+        assert allowed(stubs, 1)
+        write(stubs, 2)
+        assert allowed(stubs, 2)
+
+
+def test_servers_that_are_started_while_the_database_is_away(clusters: Clusters, tmp_path: Path) -> None:
+    database = clusters.migrated()
+    long = {"AUTHZ_MAX_STALENESS_S": "600"}
+    one = Node("one", database.url, tmp_path, **long)
+    many = Node("many", database.url, tmp_path, AUTHZ_WORKERS="2", **long)
+    late = Node("late", database.url, tmp_path, AUTHZ_MAX_STALENESS_S="0.001")
+    new = Node("new", database.url, tmp_path, **long)
+    with running(one, many), connected(one) as stubs, connected(many) as other, connected(late) as third:
+        seen = common_pb2.Consistency(at_least_as_fresh=write(stubs, 1))
+        assert allowed(other, 1, seen)
+        shutil.copytree(one.replica, late.replica)
+        database.stop("immediate")
+        try:
+            for node in (one, many):
+                node.kill()
+            for node in (one, many, late, new):
+                node.launch()
+            for node, at in ((one, stubs), (many, other)):
+                node.await_health(AUTHORIZATION, SERVING)
+                assert allowed(at, 1)
+                assert refused(lambda at=at: write(at, 2)).reason == "STORE_UNAVAILABLE"  # type: ignore[misc]  # bound now
+                node.await_health(DIRECTORY, NOT_SERVING)
+            late.await_health(AUTHORIZATION, NOT_SERVING)
+            assert refused(lambda: allowed(third, 1)).reason == "TOO_STALE"
+            assert new.process.wait(60) == 2
+            assert "the database does not answer" in new.log.read_text()
+            database.start()
+            for node, at in ((one, stubs), (many, other)):
+                node.await_health(DIRECTORY, SERVING)
+                write(at, 2)
+                assert allowed(at, 2)
+            late.await_health(DIRECTORY, SERVING)
+        finally:
+            late.kill()
+
+
+def test_a_listener_that_is_cut_off_listens_again(clusters: Clusters, tmp_path: Path) -> None:
+    database = clusters.migrated()
+    node = Node("one", database.url, tmp_path)
+    with running(node), connected(node) as stubs:
+        for number in range(3):
+            until(lambda: database.cut("LISTEN %") > 0, "nobody listens")
+            with connected(node) as other:
+                until(lambda at=number: answered(lambda: write(other, at)), "no write")  # type: ignore[misc]  # bound now
+            until(lambda at=number: allowed(stubs, at), "the write does not arrive")  # type: ignore[misc]  # bound now
+
+
+@contextmanager
+def busy(path: Path) -> Iterator[None]:
+    """Another program holds the write lock of a SQLite file."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
+
+
+def test_a_sqlite_file_that_another_program_writes_to_for_long(sqlite_url: str, tmp_path: Path) -> None:
+    node = Node("one", sqlite_url, tmp_path)
+    with running(node), connected(node) as stubs:
+        write(stubs, 1)
+        with busy(tmp_path / "authz.db"):
+            failures: list[CallError] = []
+            writing = threading.Thread(target=lambda: failures.append(refused(lambda: write(stubs, 2))))
+            writing.start()
+            while writing.is_alive():
+                assert allowed(stubs, 1)
+                assert allowed(stubs, 1, FULLY)
+                time.sleep(0.05)
+            writing.join()
+            assert (failures[0].code, failures[0].reason) == (grpc.StatusCode.ABORTED, "WRITE_CONFLICT")
+        write(stubs, 2)
+        assert allowed(stubs, 2)
