@@ -7,11 +7,19 @@ import sys
 
 import structlog
 
+_threshold = logging.getLogger("authz")
+
+
+def is_debugging() -> bool:
+    """Whether lines of level debug are wanted. Far cheaper than to make one that nobody gets."""
+    return _threshold.isEnabledFor(logging.DEBUG)
+
 
 def configure_logging(level: str) -> None:
     """From this level on."""
     number = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(level=number, stream=sys.stderr)
+    _threshold.setLevel(number)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

@@ -32,7 +32,7 @@ ALLOWED = {
     "store": {"store", "domain"},
     "replica": {"replica", "domain"},
     "roster": {"roster", "domain"},
-    "service": {"service", "policy", "domain", "v1"},
+    "service": {"service", "policy", "domain", "logs", "v1"},
     "client": {"client", "service", "domain", "v1"},
     "settings": {"domain"},
     "logs": set(),

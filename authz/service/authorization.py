@@ -12,10 +12,11 @@ from authz.domain.decisions import MAX_BATCH_ITEMS, Decision, Question
 from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
+from authz.logs import is_debugging
 from authz.service.checker import Checker
 from authz.service.convert.decisions import (
     action_message,
-    check_message,
+    fill_check,
     parse_check,
     parse_list_actions,
     set_valid_until,
@@ -50,7 +51,9 @@ class AuthorizationServicer(authorization_pb2_grpc.AuthorizationServiceServicer)
             context,
             lambda snapshot: self._checker().check(snapshot, question, self._clock()),
         )
-        return self._answer(question, decision)
+        response = pb.CheckResponse()
+        self._fill(response, question, decision)
+        return response
 
     async def BatchCheck(self, request: pb.BatchCheckRequest, context: Context) -> pb.BatchCheckResponse:
         """Many questions on one snapshot and at one instant."""
@@ -69,10 +72,17 @@ class AuthorizationServicer(authorization_pb2_grpc.AuthorizationServiceServicer)
             return snapshot.revision, [_settle(checker, snapshot, q, now) for q in questions]
 
         revision, outcomes = await self._reading.read(request.consistency, context, answer_all)
-        return pb.BatchCheckResponse(
-            results=[self._result(q, o) for q, o in zip(questions, outcomes, strict=True)],
-            checked_at=common_pb2.ConsistencyToken(token=self._reading.token(revision)),
-        )
+        response = pb.BatchCheckResponse()
+        response.checked_at.token = self._reading.token(revision)
+        for question, outcome in zip(questions, outcomes, strict=True):
+            result = response.results.add()
+            if isinstance(question, AuthzError):
+                result.error.CopyFrom(status_of(question))
+            elif isinstance(outcome, AuthzError):
+                result.error.CopyFrom(status_of(outcome))
+            else:
+                self._fill(result.response, question, outcome)
+        return response
 
     async def ListActions(self, request: pb.ListActionsRequest, context: Context) -> pb.ListActionsResponse:
         """Every action of the type, with its answer."""
@@ -93,27 +103,21 @@ class AuthorizationServicer(authorization_pb2_grpc.AuthorizationServiceServicer)
         set_valid_until(message, min(edges, default=None))
         return message
 
-    def _result(self, question: Question | AuthzError, outcome: Decision | AuthzError) -> pb.BatchCheckResult:
-        if isinstance(outcome, AuthzError) or isinstance(question, AuthzError):
-            error = outcome if isinstance(outcome, AuthzError) else question
-            assert isinstance(error, AuthzError)  # noqa: S101  narrows for the type checker
-            return pb.BatchCheckResult(error=status_of(error))
-        return pb.BatchCheckResult(response=self._answer(question, outcome))
-
-    def _answer(self, question: Question, decision: Decision) -> pb.CheckResponse:
+    def _fill(self, response: pb.CheckResponse, question: Question, decision: Decision) -> None:
         decision_id = f"{self._id_prefix}-{next(self._ids)}"
-        log.debug(
-            "decision",
-            decision_id=decision_id,
-            request_id=request_id_var.get(),
-            subject=str(question.subject),
-            action=question.action,
-            resource=str(question.resource),
-            allowed=decision.allowed,
-            reason=decision.reason.value,
-            revision=decision.revision,
-        )
-        return check_message(decision, self._reading.token(decision.revision), decision_id)
+        if is_debugging():
+            log.debug(
+                "decision",
+                decision_id=decision_id,
+                request_id=request_id_var.get(),
+                subject=str(question.subject),
+                action=question.action,
+                resource=str(question.resource),
+                allowed=decision.allowed,
+                reason=decision.reason.value,
+                revision=decision.revision,
+            )
+        fill_check(response, decision, self._reading.token(decision.revision), decision_id)
 
 
 def _parsed(item: pb.CheckRequest) -> Question | AuthzError:
