@@ -26,7 +26,6 @@ lint: .venv/.ready
 
 bench: .venv/.ready
 	$(BIN)/python -m tests.bench
-	$(BIN)/python -m tests.bench.writes
 
 serve: .venv/.ready
 	$(BIN)/authz serve

@@ -1,0 +1,109 @@
+"""A campus of any size, made as it is read: one membership and one notebook for each user."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from authz.domain.decisions import Question
+from authz.domain.entities import (
+    Course,
+    CourseState,
+    Entity,
+    EntityKind,
+    Membership,
+    Resource,
+    Visibility,
+)
+from authz.domain.ids import ResourceRef, Subject, SubjectType, course_scope
+from authz.domain.ports import Order
+from authz.store import migrate_store
+
+MEMBERS_A_COURSE = 100
+
+
+class Campus:
+    """`size` memberships and as many notebooks, 100 of each in a course. A `Dump` of itself."""
+
+    database_id = "bench"
+    revision = 1
+    committed_at = 1
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.courses = max(1, size // MEMBERS_A_COURSE)
+
+    def entities(self, kind: EntityKind, order: Order) -> Iterator[Entity]:
+        """See `Dump.entities`."""
+        if kind is EntityKind.COURSE:
+            return (Course(id=f"c{n:07d}", state=CourseState.ACTIVE) for n in range(self.courses))
+        if kind is EntityKind.MEMBERSHIP:
+            by_subject = order is Order.SUBJECT
+            return (self.member(n) for n in (range(self.size) if by_subject else self._by_course()))
+        if kind is EntityKind.RESOURCE:
+            by_course = order is Order.SCOPE
+            return (self.notebook(n) for n in (self._by_course() if by_course else range(self.size)))
+        return iter(())
+
+    def member(self, number: int) -> Membership:
+        """The student of a number."""
+        return Membership(
+            subject=Subject(SubjectType.USER, f"u{number:08d}"),
+            scope=course_scope(f"c{number % self.courses:07d}"),
+            role="student",
+        )
+
+    def notebook(self, number: int) -> Resource:
+        """The notebook of a number, its student's, open to the course."""
+        member = self.member(number)
+        return Resource(
+            type="notebook",
+            id=f"n{number:08d}",
+            scope=member.scope,
+            owner=member.subject,
+            visibility=Visibility.COURSE,
+            created_at=1_700_000_000_000_000,
+        )
+
+    def questions(self, count: int) -> list[tuple[str, str, str]]:
+        """(user, action, notebook): any user and a notebook of the same course, mostly somebody else's."""
+        chance = random.Random(1)
+        found = []
+        for _ in range(count):
+            number = chance.randrange(self.size)
+            other = (number + self.courses * chance.randrange(3)) % self.size
+            found.append((f"u{number:08d}", chance.choice(["read", "update"]), f"n{other:08d}"))
+        return found
+
+    def fill_sqlite(self, path: Path) -> str:
+        """Store all in a SQLite file, as one revision, past the service; return its URL."""
+        url = f"sqlite:///{path}"
+        migrate_store(url)
+        with sqlite3.connect(path) as connection:
+            connection.execute("PRAGMA synchronous = OFF")
+            put = connection.executemany
+            ids = [f"c{n:07d}" for n in range(self.courses)]
+            put("INSERT INTO courses VALUES (?, 'ACTIVE', 0, 900000000, 1)", ((each,) for each in ids))
+            put(
+                "INSERT INTO memberships VALUES"
+                " ('course', ?, 'user', ?, 'student', 'ACTIVE', NULL, NULL, '', '', 1)",
+                ((ids[n % self.courses], f"u{n:08d}") for n in self._by_course()),
+            )
+            put(
+                "INSERT INTO resources VALUES ('notebook', ?, 'course', ?, 'user', ?, 'COURSE', 0, NULL,"
+                " NULL, 1700000000000000, 0, 0, 1)",
+                ((f"n{n:08d}", ids[n % self.courses], f"u{n:08d}") for n in range(self.size)),
+            )
+            connection.execute("INSERT INTO revisions VALUES (1, 'bench', '', '', 1)")
+            connection.execute("UPDATE counter SET revision = 1")
+        return url
+
+    def _by_course(self) -> Iterator[int]:
+        return (n for course in range(self.courses) for n in range(course, self.size, self.courses))
+
+
+def ask(user: str, action: str, notebook: str) -> Question:
+    """The question from its ids."""
+    return Question(Subject(SubjectType.USER, user), action, ResourceRef("notebook", notebook))

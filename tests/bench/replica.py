@@ -1,0 +1,108 @@
+"""Print what a check costs in process, from ids to decision, and what the replica takes and how it builds."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from authz.policy.compile import CompiledPolicy
+from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
+from authz.replica.build import build_replica
+from authz.replica.environment import acquire_environment, release_environment
+from authz.replica.shared import SharedState
+from authz.replica.view import ReplicaView
+from authz.server import system_clock
+from authz.service.checker import Checker
+from tests.bench.campus import Campus, ask
+from tests.bench.measure import cost_us, show
+
+MAX_BYTES = 1 << 36
+QUESTIONS = 60_000
+OVERRIDING_COURSES, OVERRIDES_A_COURSE = 360, 100
+
+
+def built(campus: Campus, folder: Path) -> ReplicaView:
+    """A view of a replica of the campus."""
+    build_replica(folder / "1", campus, max_bytes=MAX_BYTES)
+    state = SharedState(folder)
+    state.begin("bench")
+    state.publish(1)
+    state.confirm(time.monotonic_ns())
+    state.close()
+    return ReplicaView(folder, max_bytes=MAX_BYTES, max_staleness_s=1e9)
+
+
+def bytes_a_membership(campus: Campus, folder: Path) -> float:
+    """Of both directions, pages whole."""
+    environment = acquire_environment(folder / "1", max_bytes=MAX_BYTES)
+    with environment.lmdb.begin() as transaction:
+        stats = [transaction.stat(each) for each in (environment.members, environment.members_in)]
+    release_environment(environment)
+    pages = sum(each["leaf_pages"] + each["branch_pages"] + each["overflow_pages"] for each in stats)
+    return pages * stats[0]["psize"] / campus.size
+
+
+def check_us(view: ReplicaView, policy: CompiledPolicy, questions: list[tuple[str, str, str]]) -> float:
+    """Microseconds of a check, from ids to decision, at random over the campus: least and median."""
+    checker = Checker(policy, inline_types=frozenset())
+
+    def check(ids: tuple[str, str, str]) -> None:
+        with view.snapshot() as snapshot:
+            checker.check(snapshot, ask(*ids), system_clock())
+
+    return cost_us(check, questions)[0]
+
+
+def overridden(folder: Path) -> CompiledPolicy:
+    """The default policy with 36,000 rows more: 100 for each of 360 courses of the campus."""
+    shutil.copy(policy_directory() / MODEL_FILE, folder)
+    rules = [(policy_directory() / POLICY_FILE).read_text()]
+    policy = load_policy(policy_directory())
+    pairs = [(t.name, action) for t in policy.vocabulary.types.values() for action in t.actions]
+    conditions = ("own & locked", "own & shared_view", "locked & published")
+    rows = [
+        f"p, {role}, course:c{course:07d}, {type_name}, {action}, {condition}, allow\n"
+        for course in range(OVERRIDING_COURSES)
+        for role, type_name, action, condition in [
+            (role, *pair, condition)
+            for condition in conditions
+            for role in ("auditor", "student")
+            for pair in pairs
+        ][:OVERRIDES_A_COURSE]
+    ]
+    (folder / POLICY_FILE).write_text("".join([*rules, *rows]))
+    return load_policy(folder)
+
+
+def main(sizes: tuple[int, ...]) -> None:
+    """For each size: building, bytes, a check; then the rules; then a large course's first check."""
+    policy = load_policy(policy_directory())
+    costs: dict[int, float] = {}
+    for size in sizes:
+        with tempfile.TemporaryDirectory(prefix="authz-bench-") as name:
+            folder, campus = Path(name), Campus(size)
+            begun = time.monotonic()
+            view = built(campus, folder)
+            took_s = time.monotonic() - begun
+            costs[size] = check_us(view, policy, campus.questions(QUESTIONS))
+            show(f"{size:>10,} memberships and resources: a check in process", f"{costs[size]:.2f} us")
+            show(f"{'':>10} a membership in the replica", f"{bytes_a_membership(campus, folder):.0f} bytes")
+            show(f"{'':>10} laid out from memory", f"{took_s:.1f} s")
+            if size == sizes[0]:
+                with tempfile.TemporaryDirectory() as rules:
+                    many = check_us(view, overridden(Path(rules)), campus.questions(QUESTIONS))
+                    plain = check_us(view, policy, campus.questions(QUESTIONS))
+                show("36,000 policy rows against the default policy", f"{many / plain:.2f}x", "goal 1.2x")
+            view.close()
+    show(
+        f"a check at {sizes[-1]:,} against {sizes[0]:,}",
+        f"{costs[sizes[-1]] / costs[sizes[0]]:.2f}x",
+        "goal 1.5x at 10,000,000",
+    )
+
+
+if __name__ == "__main__":
+    main(tuple(int(size) for size in sys.argv[1:]) or (10_000, 1_000_000))

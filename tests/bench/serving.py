@@ -1,0 +1,185 @@
+"""Print what the service costs over gRPC, how it starts, and how soon a revocation is everywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psutil
+
+from authz.domain.entities import MembershipStatus
+from authz.domain.mutations import Mutation, Operation, WriteRequest
+from authz.policy.load import load_policy, policy_directory
+from authz.replica.view import ReplicaView
+from authz.server import system_clock
+from authz.store import open_store
+from authz.v1 import authorization_pb2 as apb
+from authz.v1 import authorization_pb2_grpc
+from authz.v1 import common_pb2 as pb
+from tests.bench.campus import Campus
+from tests.bench.measure import show
+from tests.serving import AUTHZ
+
+SERVICE = "/authz.v1.AuthorizationService/"
+CALLERS = 16
+ROUND_S = 3.0
+ROUNDS = 3
+REVOCATIONS = 200
+
+
+class EmptyServicer(authorization_pb2_grpc.AuthorizationServiceServicer):
+    """Answers at once: what gRPC itself costs."""
+
+    async def Check(self, request: apb.CheckRequest, context: Any) -> apb.CheckResponse:  # noqa: N802  named by the contract
+        """The same messages, no work."""
+        del request, context
+        return apb.CheckResponse(allowed=True, policy_version="x" * 12, decision_id="y" * 16)
+
+
+async def serve_empty() -> None:
+    """The process of the empty servicer."""
+    server = grpc.aio.server()
+    authorization_pb2_grpc.add_AuthorizationServiceServicer_to_server(
+        EmptyServicer(),  # type: ignore[abstract]  # only Check is called
+        server,
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    print(json.dumps({"address": f"127.0.0.1:{port}"}), flush=True)
+    await server.wait_for_termination()
+
+
+@contextmanager
+def running(command: list[str], **variables: str) -> Iterator[tuple[int, str, list[str]]]:
+    """A server process: its id, its address and the lines that it has logged."""
+    environ = {**os.environ, "AUTHZ_ADDRESS": "127.0.0.1:0", **variables}
+    process = subprocess.Popen(
+        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    stream, lines = process.stdout, []
+    try:
+        for line in stream:
+            lines.append(line)
+            if '"address"' in line:
+                threading.Thread(target=stream.read, daemon=True).start()
+                yield process.pid, json.loads(line)["address"], lines
+                return
+        raise AssertionError("".join(lines))
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def drive(address: str, pid: int, method: str, body: bytes) -> tuple[float, float]:
+    """Calls a second with 16 in flight, and the server's microseconds of processor for each."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        call: Any = channel.unary_unary(SERVICE + method)
+        for _ in range(100):
+            await call(body)
+        process = psutil.Process(pid)
+        used_s, begun, count = sum(process.cpu_times()[:2]), time.monotonic(), 0
+
+        async def keep_calling() -> None:
+            nonlocal count
+            while time.monotonic() - begun < ROUND_S:
+                await call(body)
+                count += 1
+
+        await asyncio.gather(*(keep_calling() for _ in range(CALLERS)))
+        elapsed_s = time.monotonic() - begun
+        return count / elapsed_s, (sum(process.cpu_times()[:2]) - used_s) / count * 1e6
+
+
+def bench_calls(url: str, campus: Campus) -> None:
+    """Check against an empty servicer, and BatchCheck, each server in a process of its own."""
+    user, action, notebook = campus.questions(1)[0]
+    subject = pb.Subject(type=pb.SUBJECT_TYPE_USER, id=user)
+    query = apb.ResourceQuery(type="notebook", id=notebook)
+    check = apb.CheckRequest(subject=subject, action=action, resource=query)
+    batch = apb.BatchCheckRequest(items=[check] * 100).SerializeToString()
+    rows = []
+    with (
+        running([sys.executable, "-m", "tests.bench.serving", "empty"]) as (empty_pid, empty, _),
+        running([str(AUTHZ), "serve"], AUTHZ_DATABASE_URL=url) as (pid, address, _),
+    ):
+        for _ in range(ROUNDS):
+            bare = asyncio.run(drive(empty, empty_pid, "Check", check.SerializeToString()))
+            ours = asyncio.run(drive(address, pid, "Check", check.SerializeToString()))
+            many = asyncio.run(drive(address, pid, "BatchCheck", batch))
+            rows.append((ours[0] / bare[0], bare[1] / ours[1], bare[0], ours[0], 1e8 / many[1]))
+    rate, processor, bare_rate, our_rate, decisions = sorted(rows)[ROUNDS // 2]
+    show("gRPC: empty servicer, 16 in flight", f"{bare_rate:,.0f} /s")
+    show("gRPC: Check", f"{our_rate:,.0f} /s")
+    show("gRPC: Check against the empty servicer, by rate", f"{rate:.0%}", "goal 80%")
+    show("gRPC: Check against the empty servicer, by the server's processor", f"{processor:.0%}")
+    show("gRPC: BatchCheck of 100, decisions a second of one core", f"{decisions:,.0f}", "goal 60,000")
+
+
+def bench_start(url: str) -> None:
+    """The first start builds the replica from a dump of the database; the second finds it."""
+    with running([str(AUTHZ), "serve"], AUTHZ_DATABASE_URL=url) as (_, _, lines):
+        built = next(json.loads(line) for line in lines if "replica built" in line)
+    show(
+        "building the replica from a dump of SQLite", f"{built['elapsed_s']:.1f} s", "goal 20 s at 1,000,000"
+    )
+    begun = time.monotonic()
+    with running([str(AUTHZ), "serve"], AUTHZ_DATABASE_URL=url):
+        show("start with an existing replica", f"{time.monotonic() - begun:.2f} s", "goal 2 s")
+
+
+def bench_revocation(url: str, campus: Campus) -> None:
+    """From the commit of a revocation, by another process, until the machine's replica denies it."""
+    policy = load_policy(policy_directory())
+    store = open_store(url, vocabulary=lambda: policy.vocabulary, clock=system_clock)
+    took_ms = []
+    with running([str(AUTHZ), "serve", "--workers", "2"], AUTHZ_DATABASE_URL=url):
+        view = ReplicaView(
+            Path(url.removeprefix("sqlite:///") + ".replica"), max_bytes=1 << 36, max_staleness_s=1e9
+        )
+        for number in range(REVOCATIONS):
+            member = campus.member(number)
+            state = MembershipStatus.SUSPENDED if number % 2 else MembershipStatus.INVITED
+            revoked = type(member)(subject=member.subject, scope=member.scope, role=member.role, status=state)
+            revision = store.directory.write(WriteRequest(mutations=(Mutation(Operation.TOUCH, revoked),)))
+            begun = time.monotonic()
+            while view.revision() < revision:
+                time.sleep(0.0002)
+            took_ms.append((time.monotonic() - begun) * 1e3)
+            time.sleep(0.005)
+        view.close()
+    store.close()
+    took_ms.sort()
+    show(
+        "from a commit to its denial in every worker of the machine, median",
+        f"{took_ms[REVOCATIONS // 2]:.1f} ms",
+    )
+    show("the same, 99th percentile", f"{took_ms[REVOCATIONS * 99 // 100]:.1f} ms", "goal 50 ms")
+
+
+def main(size: int) -> None:
+    """All of it over one SQLite database of a campus."""
+    campus = Campus(size)
+    with tempfile.TemporaryDirectory(prefix="authz-bench-") as folder:
+        url = campus.fill_sqlite(Path(folder) / "bench.db")
+        bench_start(url)
+        bench_calls(url, campus)
+        bench_revocation(url, campus)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["empty"]:
+        asyncio.run(serve_empty())
+    else:
+        main(int(sys.argv[1]) if sys.argv[1:] else 1_000_000)
