@@ -8,20 +8,20 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 
 import grpc
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
 from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError, UnavailableError
 from authz.domain.instants import Instant
+from authz.health import Health
 from authz.logs import configure_logging
 from authz.metrics import exporting
 from authz.policy.compile import CompiledPolicy
@@ -34,18 +34,24 @@ from authz.service.checker import Checker
 from authz.service.directory import DirectoryServicer
 from authz.service.interceptor import CallInterceptor
 from authz.service.reading import Reading
+from authz.service.watch import WatchServicer
 from authz.service.writing import Writing
 from authz.settings import Settings
 from authz.store import Store, companion_path, open_store, prepare_store
-from authz.v1 import authorization_pb2, authorization_pb2_grpc, directory_pb2, directory_pb2_grpc
+from authz.v1 import (
+    authorization_pb2,
+    authorization_pb2_grpc,
+    directory_pb2,
+    directory_pb2_grpc,
+    watch_pb2,
+    watch_pb2_grpc,
+)
 
 log = structlog.get_logger()
 
-_FRESH_INTERVAL_S = 0.5
-_STORE_INTERVAL_S = 2.0
-_PROBE_TIMEOUT_S = 3.0
 AUTHORIZATION = authorization_pb2.DESCRIPTOR.services_by_name["AuthorizationService"].full_name
 DIRECTORY = directory_pb2.DESCRIPTOR.services_by_name["DirectoryService"].full_name
+WATCH = watch_pb2.DESCRIPTOR.services_by_name["WatchService"].full_name
 _SWITCH_INTERVAL_S = 0.0005
 """The write thread lets the interpreter go at each statement, and while the event loop is busy waits this
 long to get it back: with Python's 5 ms the statements of one transaction would take 50 ms."""
@@ -71,18 +77,16 @@ class Server:
         self._settings = settings
         self._clock = clock
         self._follows = follows
-        self._health = health.aio.HealthServicer()
+        self._health = Health(AUTHORIZATION, (DIRECTORY, WATCH))
         self._pool = ThreadPoolExecutor(settings.read_threads, thread_name_prefix="read")
-        # Not behind calls that a database without an answer holds up.
-        self._probe_pool = ThreadPoolExecutor(1, thread_name_prefix="probe")
         self._writing: Writing | None = None
         self._checker: Checker | None = None
+        self._watch: WatchServicer | None = None
         self._store: Store | None = None
         self._view: ReplicaView | None = None
         self._follower: Follower | None = None
         self._following: threading.Thread | None = None
         self._grpc: grpc.aio.Server | None = None
-        self._probes: list[asyncio.Task[None]] = []
         self.address = settings.address
 
     async def __aenter__(self) -> Server:
@@ -101,21 +105,21 @@ class Server:
         await self.stop(grace_s=self._settings.stop_grace_s)
 
     async def stop(self, *, grace_s: float) -> None:
-        """Refuse new calls, let those in flight finish for `grace_s`, close the store. Idempotent."""
-        for probe in self._probes:
-            probe.cancel()
-            with suppress(asyncio.CancelledError):
-                await probe
-        self._probes.clear()
+        """Refuse new calls, end watches, let calls in flight finish for `grace_s`, close the store.
+
+        Idempotent.
+        """
+        await self._health.drain()
         if self._grpc is not None:
-            await self._health.enter_graceful_shutdown()
+            if self._watch is not None:
+                # They would never finish by themselves.
+                self._watch.stop()
             await self._grpc.stop(grace_s)
             self._grpc = None
         if self._writing is not None:
             await self._writing.close()
             self._writing = None
         await asyncio.to_thread(self._pool.shutdown)
-        await asyncio.to_thread(self._probe_pool.shutdown)
         if self._follower is not None and self._following is not None:
             self._follower.stop()
             await asyncio.to_thread(self._following.join)
@@ -142,7 +146,11 @@ class Server:
         if self._follows:
             await self._follow(store)
         self._grpc = server = grpc.aio.server(
-            interceptors=[CallInterceptor(max_concurrent_calls=settings.max_concurrent_calls)],
+            interceptors=[
+                CallInterceptor(
+                    max_concurrent_calls=settings.max_concurrent_calls, max_watches=settings.max_watches
+                )
+            ],
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", settings.max_message_bytes),
@@ -151,15 +159,9 @@ class Server:
         )
         self._add_servicers(server, store, view)
         self.address = _listen(server, settings)
-        for name in (AUTHORIZATION, DIRECTORY):
-            await self._report(name, serving=False)
+        await self._health.add_to(server)
         await server.start()
-        for name, interval_s, probe in (
-            (AUTHORIZATION, _FRESH_INTERVAL_S, partial(_is_fresh, view, settings.max_staleness_s)),
-            (DIRECTORY, _STORE_INTERVAL_S, partial(_answers, store, self._probe_pool)),
-        ):
-            await self._report(name, serving=await probe())
-            self._probes.append(asyncio.create_task(self._watch_health(name, interval_s, probe)))
+        await self._health.watch(view, store.directory, max_staleness_s=settings.max_staleness_s)
 
     @property
     def checker(self) -> Checker:
@@ -210,35 +212,16 @@ class Server:
         directory_pb2_grpc.add_DirectoryServiceServicer_to_server(
             DirectoryServicer(store.directory, reading, self._writing, wake), server
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        names = (AUTHORIZATION, DIRECTORY, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
-
-    async def _report(self, name: str, *, serving: bool) -> None:
-        status = (
-            health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        self._watch = WatchServicer(
+            store.directory,
+            reading,
+            reading.wait_beyond,
+            write_timeout_s=self._settings.watch_write_timeout_s,
+            max_message_bytes=self._settings.max_message_bytes,
         )
-        await self._health.set(name, status)
-        if name == AUTHORIZATION:
-            # What everybody asks for who does not say: whether checks are answered.
-            await self._health.set("", status)
-
-    async def _watch_health(self, name: str, interval_s: float, probe: Callable[[], Awaitable[bool]]) -> None:
-        """Keep the health of a service true to what a probe says."""
-        serving: bool | None = None
-        while True:
-            try:
-                answers = await probe()
-            except Exception:
-                # A probe that ended here would leave health as it was, true or not.
-                log.exception("probe failed", service=name)
-                answers = False
-            if answers is not serving:
-                if serving is not None:
-                    log.warning("health changed", service=name, serving=answers)
-                serving = answers
-                await self._report(name, serving=serving)
-            await asyncio.sleep(interval_s)
+        watch_pb2_grpc.add_WatchServiceServicer_to_server(self._watch, server)
+        names = (AUTHORIZATION, DIRECTORY, WATCH, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
 
 
 def open_view(settings: Settings) -> ReplicaView:
@@ -290,19 +273,6 @@ def replica_folder(settings: Settings) -> Path:
     if settings.replica_dir:
         return Path(settings.replica_dir)
     return companion_path(settings.database_url, ".replica")
-
-
-async def _is_fresh(view: ReplicaView, max_staleness_s: float) -> bool:
-    return view.staleness_s() <= max_staleness_s
-
-
-async def _answers(store: Store, pool: ThreadPoolExecutor) -> bool:
-    try:
-        async with asyncio.timeout(_PROBE_TIMEOUT_S):
-            await asyncio.get_running_loop().run_in_executor(pool, store.directory.head)
-    except (UnavailableError, TimeoutError):
-        return False
-    return True
 
 
 def _nothing() -> None:

@@ -43,6 +43,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Largest request and answer."""
     max_concurrent_calls: Positive = 1024
     """Calls in flight beyond which new ones are shed with RESOURCE_EXHAUSTED."""
+    max_watches: Positive = 64
+    """Watches beyond which new ones are shed; they do not count as calls in flight."""
+    watch_write_timeout_s: Annotated[float, Meta(gt=0)] = 10.0
+    """How long a watch waits for its client to read before it ends with ABORTED."""
     read_threads: Positive = 4
     """Threads that list from the database; checks need none."""
     freshness_wait_s: Annotated[float, Meta(gt=0)] = 5.0

@@ -36,11 +36,12 @@ def campus_of(number: int) -> list[Mutation]:
 def test_health_reflection_and_a_clean_end_on_sigterm(sqlite_url: str) -> None:
     with serving(sqlite_url) as (process, address), grpc.insecure_channel(address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
-        for name in ("", "authz.v1.AuthorizationService"):
+        for name in ("", "authz.v1.AuthorizationService", "authz.v1.WatchService"):
             answer = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
         services = set(ProtoReflectionDescriptorDatabase(channel).get_services())
-        assert {"authz.v1.AuthorizationService", "authz.v1.DirectoryService"} <= services
+        ours = {"AuthorizationService", "DirectoryService", "WatchService"}
+        assert {f"authz.v1.{name}" for name in ours} <= services
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
 

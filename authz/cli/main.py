@@ -8,7 +8,7 @@ from typing import NoReturn
 import grpc
 import typer
 
-from authz.cli import check, demo, imports, look, migrate, policy, serve
+from authz.cli import check, demo, imports, look, migrate, policy, serve, watch
 from authz.client.errors import CallError
 from authz.domain.errors import AuthzError
 
@@ -29,6 +29,7 @@ for command in (
     look.sessions,
     look.memberships,
     look.resources,
+    watch.watch,
     demo.demo,
 ):
     app.command()(command)

@@ -25,6 +25,10 @@ def serve(
     tls_key_file: Annotated[Text, typer.Option(help="PEM key of the server.")] = None,
     tls_client_ca_file: Annotated[Text, typer.Option(help="PEM that client certificates come from.")] = None,
     max_concurrent_calls: Annotated[Text, typer.Option(help="Calls in flight before shedding.")] = None,
+    max_watches: Annotated[Text, typer.Option(help="Watches before shedding.")] = None,
+    watch_write_timeout_s: Annotated[
+        Text, typer.Option(help="Seconds that a watch waits to be read.")
+    ] = None,
     max_message_bytes: Annotated[Text, typer.Option(help="Largest request and answer.")] = None,
     stop_grace_s: Annotated[Text, typer.Option(help="Seconds that calls may go on after SIGTERM.")] = None,
     log_level: Annotated[Text, typer.Option(help="debug, info, warning or error.")] = None,

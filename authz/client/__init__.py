@@ -2,5 +2,6 @@
 
 from authz.client.client import Answer, Client, ImportOutcome, check_request
 from authz.client.errors import CallError, ItemFault
+from authz.client.watch import WatchedChange
 
-__all__ = ["Answer", "CallError", "Client", "ImportOutcome", "ItemFault", "check_request"]
+__all__ = ["Answer", "CallError", "Client", "ImportOutcome", "ItemFault", "WatchedChange", "check_request"]

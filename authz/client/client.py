@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -13,9 +13,11 @@ import grpc
 import msgspec
 
 from authz.client.errors import CallError, ItemFault, error_of, fault_of
+from authz.client.watch import Following, WatchedChange
 from authz.domain.entities import (
     Course,
     Entity,
+    EntityKind,
     Membership,
     MembershipStatus,
     Resource,
@@ -27,12 +29,15 @@ from authz.domain.ids import Scope, Subject, is_name, parse_resource_ref, parse_
 from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, Mutation
 from authz.service.convert.entities import mutation_message, parse_versioned
 from authz.service.convert.values import scope_message, subject_message
+from authz.service.convert.watching import kind_number
 from authz.v1 import (
     authorization_pb2,
     authorization_pb2_grpc,
     common_pb2,
     directory_pb2,
     directory_pb2_grpc,
+    watch_pb2,
+    watch_pb2_grpc,
 )
 
 T = TypeVar("T")
@@ -49,6 +54,7 @@ _SERVICE_CONFIG = json.dumps(
                 "name": [
                     *({"service": "authz.v1.AuthorizationService", "method": name} for name in _RETRIED),
                     *({"service": "authz.v1.DirectoryService", "method": name} for name in _READS),
+                    {"service": "authz.v1.WatchService", "method": "Watch"},
                 ],
                 "retryPolicy": {
                     "maxAttempts": 4,
@@ -106,7 +112,7 @@ class Client:
     """A connection to one service. A context manager; safe to use from many threads.
 
     Every call raises `CallError` when it is not answered within `timeout_s`. An `import_mutations`
-    has no time limit.
+    and a `watch` have no time limit.
     """
 
     def __init__(self, target: str, *, timeout_s: float = 5.0, tls_ca_file: str | None = None) -> None:
@@ -119,6 +125,7 @@ class Client:
         self._timeout_s = timeout_s
         self._authorization = authorization_pb2_grpc.AuthorizationServiceStub(self._channel)
         self._directory = directory_pb2_grpc.DirectoryServiceStub(self._channel)
+        self._watch = watch_pb2_grpc.WatchServiceStub(self._channel)
 
     def __enter__(self) -> Client:
         """Itself; connects with the first call."""
@@ -244,6 +251,32 @@ class Client:
             subject=None if subject is None else subject_message(subject), page_size=_PAGE_SIZE
         )
         return self._pages(self._directory.ReadShares, request, "shares", Share)
+
+    def watch(
+        self,
+        *,
+        after: str = "",
+        scopes: Iterable[Scope] = (),
+        kinds: Iterable[EntityKind] = (),
+        resume_for_s: float = 60.0,
+        on_checkpoint: Callable[[str], None] = lambda _: None,
+    ) -> Generator[WatchedChange, None, None]:
+        """Every change after a token, or from now on, without end; blocks until there is one.
+
+        Goes on by itself when the service goes away or this reader was too slow, and gives no mutation
+        twice. Raises `CallError` when nothing was heard for `resume_for_s`, when the service was not
+        there at all, and for what trying again cannot help (TOKEN_EXPIRED, say). `on_checkpoint` is
+        told tokens from which nothing is missed, the first before any change.
+        """
+        request = watch_pb2.WatchRequest(
+            scopes=[scope_message(scope) for scope in scopes], kinds=[kind_number(kind) for kind in kinds]
+        )
+        if after:
+            request.after.token = after
+        following = Following(
+            self._watch.Watch, request, resume_for_s=resume_for_s, on_checkpoint=on_checkpoint
+        )
+        return following.changes()
 
     def _call(self, method: Callable[..., T], request: object) -> T:
         try:

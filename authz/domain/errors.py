@@ -6,6 +6,8 @@ AuthzError
 ├── AlreadyExistsError        create of what is there
 ├── FailedPreconditionError   a precondition, a reference or an invariant does not hold
 ├── ConflictError             lost a race; trying again may help
+├── FellBehindError           a watch whose reader was too slow; goes on from where it stopped
+├── OutOfRangeError           a token from before or beyond what the change log holds
 ├── OverloadedError           shed; try again after `retry_after_s`
 ├── UnavailableError          not loaded, too stale, or the database is away
 └── PolicyError               a policy with faults; stops the start
@@ -42,6 +44,8 @@ class ErrorReason(StrEnum):
     NOT_FRESH_ENOUGH = "NOT_FRESH_ENOUGH"
     POLICY_INVALID = "POLICY_INVALID"
     INTERNAL = "INTERNAL"
+    WATCH_FELL_BEHIND = "WATCH_FELL_BEHIND"
+    TOKEN_EXPIRED = "TOKEN_EXPIRED"  # noqa: S105  the name of an error, not a secret
     REPLICA_NOT_READY = "REPLICA_NOT_READY"
     TOO_STALE = "TOO_STALE"
 
@@ -74,6 +78,17 @@ class FailedPreconditionError(AuthzError):
 
 class ConflictError(AuthzError):
     """Lost a race against another write; the same call may succeed when tried again."""
+
+
+class FellBehindError(AuthzError):
+    """A watch whose reader was too slow. `resume_after` is the token from which nothing is lost."""
+
+    def __init__(self, message: str, *, resume_after: str) -> None:
+        super().__init__(ErrorReason.WATCH_FELL_BEHIND, message, resume_after=resume_after)
+
+
+class OutOfRangeError(AuthzError):
+    """A token from before or beyond what the change log holds; read anew and start from there."""
 
 
 class OverloadedError(AuthzError):

@@ -86,8 +86,20 @@ class ImportBatchResult(msgspec.Struct, frozen=True, kw_only=True):
     revision: int
 
 
+class LogPlace(msgspec.Struct, frozen=True):
+    """Where the entity of a logged mutation is.
+
+    A course is in itself, a session in itself and its course, a share where its resource is. What is
+    in a session names the session's course, too. Neither is set for a membership of the platform, and
+    for what was logged before the log kept places: then nobody knows.
+    """
+
+    course_id: str | None = None
+    session_id: str | None = None
+
+
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """One committed revision of the change log."""
+    """One committed revision of the change log. `places` says where each of `mutations` is, in order."""
 
     revision: int
     committed_at: Instant
@@ -95,3 +107,18 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     request_id: str
     mutations: tuple[Mutation, ...]
+    places: tuple[LogPlace, ...]
+
+
+class ChangePart(msgspec.Struct, frozen=True):
+    """A stretch of the mutations of one revision. `is_last` when the revision ends with it."""
+
+    change: Change
+    is_last: bool
+
+
+class LogStretch(msgspec.Struct, frozen=True):
+    """Parts of the change log without a gap between them, and the `head` when they were read."""
+
+    parts: tuple[ChangePart, ...]
+    head: int

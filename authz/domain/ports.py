@@ -28,7 +28,7 @@ from authz.domain.errors import AuthzError
 from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.instants import Instant
 from authz.domain.items import Item
-from authz.domain.mutations import Change, ImportBatchResult, Mutation, WriteRequest
+from authz.domain.mutations import Change, ImportBatchResult, LogStretch, Mutation, WriteRequest
 from authz.domain.places import Place
 from authz.domain.standing import Grant
 from authz.domain.tokens import ConsistencyToken
@@ -218,6 +218,14 @@ class Directory(Protocol):
 
     def changes(self, after: int, limit: int) -> tuple[Change, ...]:
         """Up to `limit` committed changes with a revision greater than `after`, in order, gapless."""
+
+    def read_log(self, after: int, skip: int, limit: int) -> LogStretch:
+        """Up to `limit` mutations of the revisions after `after`, in order, without the first `skip`.
+
+        So a reader takes a revision of any size in stretches of its own: `skip` counts the mutations
+        of the revision `after` + 1 that it has had. Raises `OutOfRangeError` (TOKEN_EXPIRED) when what
+        comes next is no longer in the log, and when `after` is beyond the head.
+        """
 
     def head(self) -> ConsistencyToken:
         """The last committed revision, with the id that the database has had since it was made."""

@@ -54,7 +54,7 @@ class Reading:
         requirement = consistency.WhichOneof("requirement")
         least = 0
         if requirement == "at_least_as_fresh":
-            least = self._revision_of(consistency.at_least_as_fresh)
+            least = self.revision_of(consistency.at_least_as_fresh, field="consistency.at_least_as_fresh")
         elif requirement == "fully_consistent":
             least = (await self.run(self._directory.head)).revision
         with self._view.snapshot() as snapshot:
@@ -92,6 +92,17 @@ class Reading:
         """Return whether, within the time, there is a revision greater than this one."""
         return await self._wait_for(revision + 1, timeout_s)
 
+    def revision_of(self, message: common_pb2.ConsistencyToken, *, field: str) -> int:
+        """The revision of a token; raises `InvalidArgumentError` (MALFORMED_TOKEN) if it is not of ours."""
+        token = decode_consistency_token(message.token, field=field)
+        if token.database_id != self._view.database_id():
+            raise InvalidArgumentError(
+                ErrorReason.MALFORMED_TOKEN,
+                f"{field} is a token of another database; use one that this service gave",
+                field=field,
+            )
+        return token.revision
+
     async def wait_until(self, consistency: common_pb2.Consistency, context: Context) -> None:
         """Return once the database can be asked for a state as fresh as asked.
 
@@ -121,13 +132,3 @@ class Reading:
         remaining_s = context.time_remaining()
         wait_s = self._freshness_wait_s if remaining_s is None else remaining_s
         return wait_s - min(_ANSWER_MARGIN_S + _LAST_POLL_S, wait_s / 2)
-
-    def _revision_of(self, message: common_pb2.ConsistencyToken) -> int:
-        token = decode_consistency_token(message.token)
-        if token.database_id != self._view.database_id():
-            raise InvalidArgumentError(
-                ErrorReason.MALFORMED_TOKEN,
-                "consistency token is of another database; use one that this service gave",
-                field="consistency.at_least_as_fresh",
-            )
-        return token.revision

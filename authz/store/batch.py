@@ -13,22 +13,25 @@ from typing import Any
 from sqlalchemy import Connection, Table, and_, select
 
 from authz.domain.entities import (
+    Course,
     CourseKey,
     Entity,
     EntityKind,
     Key,
     Membership,
+    MembershipKey,
     Resource,
     Session,
     SessionKey,
     Share,
+    ShareKey,
     Versioned,
     Visibility,
     kind_of,
 )
 from authz.domain.errors import AlreadyExistsError, ErrorReason, FailedPreconditionError, InvalidArgumentError
 from authz.domain.ids import Scope, ScopeKind, course_scope, session_scope
-from authz.domain.mutations import Mutation, Operation
+from authz.domain.mutations import LogPlace, Mutation, Operation
 from authz.domain.validation import validate_mutation
 from authz.domain.vocabulary import Vocabulary
 from authz.store.bulk import delete_by_key, insert_rows, select_by_key, upsert_rows
@@ -49,10 +52,13 @@ class Batch:
         # Of the write that is being planned, kept apart so that it can be dropped whole:
         self._planned: dict[Key, Versioned[Entity] | None] = {}
         self._planned_dirty: dict[Key, None] = {}
-        self._effects: list[Mutation] = []
+        self._effects: list[tuple[Mutation, LogPlace]] = []
 
     def prefetch(self, keys: Iterable[Key]) -> None:
-        """Read the rows of these keys at once. Reading them one by one later would still be right."""
+        """Read the rows of these keys at once, and of what says where they are.
+
+        Reading them one by one later would still be right.
+        """
         wanted: dict[EntityKind, list[Key]] = defaultdict(list)
         for key in dict.fromkeys(keys):
             if key not in self._state:
@@ -64,14 +70,17 @@ class Batch:
             for row in select_by_key(self._connection, stored.table, values):
                 entity = stored.from_row(row)
                 self._state[entity.key] = Versioned(entity, row["version"])
+        around = [each for keys in wanted.values() for key in keys for each in self._around(key)]
+        if around:
+            self.prefetch(around)
 
     @contextmanager
-    def attempt(self, revision: int, *, flushes: bool = False) -> Iterator[list[Mutation]]:
+    def attempt(self, revision: int, *, flushes: bool = False) -> Iterator[list[tuple[Mutation, LogPlace]]]:
         """Plan one write: what is applied in the block is taken whole, or, when it raises, not at all.
 
-        Yields its effects in order, deletions with the entity as it last stood. `flushes` is to be
-        true when the block may raise after applying a mutation that `cascades`: such a one stores what
-        is planned before it, which then takes a savepoint to undo.
+        Yields its effects in order, deletions with the entity as it last stood, and where each is.
+        `flushes` is to be true when the block may raise after applying a mutation that `cascades`: such
+        a one stores what is planned before it, which then takes a savepoint to undo.
         """
         self._revision, self._effects = revision, []
         if flushes:
@@ -118,7 +127,7 @@ class Batch:
         self._require_references(entity)
         if before is None:
             self._store_deletion(entity.key)
-        self._put(mutation, entity.key, Versioned(entity, self._revision))
+        self._put(mutation, self._place(entity), Versioned(entity, self._revision))
         return True
 
     def flush(self) -> None:
@@ -147,10 +156,10 @@ class Batch:
         elif key in self._dirty:
             self.flush()
 
-    def _put(self, mutation: Mutation, key: Key, versioned: Versioned[Entity] | None) -> None:
-        self._effects.append(mutation)
-        self._planned[key] = versioned
-        self._planned_dirty[key] = None
+    def _put(self, mutation: Mutation, place: LogPlace, versioned: Versioned[Entity] | None) -> None:
+        self._effects.append((mutation, place))
+        self._planned[mutation.key] = versioned
+        self._planned_dirty[mutation.key] = None
 
     def _delete(self, key: Key) -> bool:
         before = self.find(key)
@@ -159,27 +168,52 @@ class Batch:
         if kind_of(key) in _CASCADING:
             # What goes along is found in the database, so all that came before must be there.
             self._store(self._planned_dirty, self._planned)
-            for entity in self._inside(before.entity):
-                self._put(Mutation(Operation.DELETE, entity), entity.key, None)
-        self._put(Mutation(Operation.DELETE, before.entity), key, None)
+            for entity, place in self._inside(before.entity):
+                self._put(Mutation(Operation.DELETE, entity), place, None)
+        self._put(Mutation(Operation.DELETE, before.entity), self._place(before.entity), None)
         return True
 
-    def _inside(self, entity: Entity) -> list[Entity]:
-        """All that goes along with a course, session or resource; what refers comes first."""
+    def _place(self, entity: Entity) -> LogPlace:
+        match entity:
+            case Course(id=course_id):
+                return LogPlace(course_id)
+            case Session(id=session_id, course_id=course_of):
+                return LogPlace(course_of, session_id)
+            case Share(resource=ref):
+                found = self.find(ref)
+                return LogPlace() if found is None else self._place(found.entity)
+            case Membership(scope=scope) | Resource(scope=scope):
+                if scope.kind is ScopeKind.COURSE:
+                    return LogPlace(scope.id)
+                session = self.find(SessionKey(scope.id)) if scope.kind is ScopeKind.SESSION else None
+                return LogPlace() if session is None else self._place(session.entity)
+
+    def _around(self, key: Key) -> tuple[Key, ...]:
+        """What else must be known to say where the entity under a key is."""
+        found = self._state[key]
+        match key if found is None else found.entity:
+            case Share(resource=ref) | ShareKey(resource=ref):
+                return (ref,)
+            case Membership(scope=scope) | MembershipKey(scope=scope) | Resource(scope=scope):
+                return (SessionKey(scope.id),) if scope.kind is ScopeKind.SESSION else ()
+            case _:
+                return ()
+
+    def _inside(self, entity: Entity) -> list[tuple[Entity, LogPlace]]:
+        """All that goes along with a course, session or resource, and where; what refers comes first."""
+        place = self._place(entity)
         if isinstance(entity, Resource):
             shares = ENTITY_TABLES[EntityKind.SHARE].table
-            return self._select(
-                EntityKind.SHARE,
-                and_(shares.c.resource_type == entity.type, shares.c.resource_id == entity.id),
-            )
+            of_it = and_(shares.c.resource_type == entity.type, shares.c.resource_id == entity.id)
+            return [(share, place) for share in self._select(EntityKind.SHARE, of_it)]
         if isinstance(entity, Session):
-            return self._in_scope(session_scope(entity.id))
+            return [(inner, place) for inner in self._in_scope(session_scope(entity.id))]
         sessions = ENTITY_TABLES[EntityKind.SESSION].table
         course_id = str(getattr(entity, "id", ""))
-        inside: list[Entity] = []
+        inside: list[tuple[Entity, LogPlace]] = []
         for session in self._select(EntityKind.SESSION, sessions.c.course_id == course_id):
-            inside += [*self._inside(session), session]
-        return inside + self._in_scope(course_scope(course_id))
+            inside += [*self._inside(session), (session, self._place(session))]
+        return inside + [(inner, place) for inner in self._in_scope(course_scope(course_id))]
 
     def _in_scope(self, scope: Scope) -> list[Entity]:
         inside: list[Entity] = []

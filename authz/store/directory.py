@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
-import msgspec
 from sqlalchemy import Engine, select
 
 from authz.domain.entities import Course, EntityKind, Membership, Resource, Session, Share
@@ -14,6 +13,7 @@ from authz.domain.instants import Instant
 from authz.domain.mutations import (
     Change,
     ImportBatchResult,
+    LogStretch,
     Mutation,
     WriteRequest,
 )
@@ -29,14 +29,12 @@ from authz.domain.ports import (
 )
 from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import Vocabulary
-from authz.store import listing, tables
+from authz.store import change_log, listing, tables
 from authz.store.arrivals import open_arrivals
 from authz.store.dump import SqlDump, committed_at, open_dump
 from authz.store.engine import read_transaction, write_transaction
 from authz.store.log import Origin
 from authz.store.write import Transaction
-
-_decoder = msgspec.json.Decoder(Mutation)
 
 
 class SqlDirectory:
@@ -92,35 +90,11 @@ class SqlDirectory:
 
     def changes(self, after: int, limit: int) -> tuple[Change, ...]:
         """See `Directory.changes`."""
-        revisions, changes = tables.revisions, tables.changes
-        with read_transaction(self._engine) as connection:
-            heads = connection.execute(
-                select(revisions)
-                .where(revisions.c.revision > after)
-                .order_by(revisions.c.revision)
-                .limit(limit)
-            ).all()
-            if not heads:
-                return ()
-            rows = connection.execute(
-                select(changes.c.revision, changes.c.mutation)
-                .where(changes.c.revision > after, changes.c.revision <= heads[-1].revision)
-                .order_by(changes.c.revision, changes.c.position)
-            ).all()
-        mutations: dict[int, list[Mutation]] = {head.revision: [] for head in heads}
-        for row in rows:
-            mutations[row.revision].append(_decoder.decode(row.mutation))
-        return tuple(
-            Change(
-                revision=head.revision,
-                committed_at=head.committed_at,
-                actor=head.actor,
-                reason=head.reason,
-                request_id=head.request_id,
-                mutations=tuple(mutations[head.revision]),
-            )
-            for head in heads
-        )
+        return change_log.read_changes(self._engine, after, limit)
+
+    def read_log(self, after: int, skip: int, limit: int) -> LogStretch:
+        """See `Directory.read_log`."""
+        return change_log.read_stretch(self._engine, after, skip, limit)
 
     def head(self) -> ConsistencyToken:
         """See `Directory.head`."""

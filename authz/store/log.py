@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Connection, bindparam, func, select, update
 
 from authz.domain.instants import Instant
-from authz.domain.mutations import Mutation
+from authz.domain.mutations import LogPlace, Mutation
 from authz.store import tables
 from authz.store.batch import append_changes
 from authz.store.bulk import insert_rows
@@ -42,9 +42,9 @@ class ChangeLog:
         self._revisions: list[dict[str, Any]] = []
         self._changes: list[dict[str, Any]] = []
 
-    def append(self, mutations: Sequence[Mutation], origin: Origin, *, now: Instant) -> int:
+    def append(self, effects: Sequence[tuple[Mutation, LogPlace]], origin: Origin, *, now: Instant) -> int:
         """Take the next revision for these effects and return it; without effects, the head stays."""
-        if not mutations:
+        if not effects:
             return self.head
         self.head += 1
         self._revisions.append(
@@ -59,12 +59,14 @@ class ChangeLog:
         self._changes += (
             {
                 "revision": self.head,
-                "position": place,
+                "position": position,
                 "kind": mutation.kind.value,
                 "operation": mutation.operation.value,
                 "mutation": _encoder.encode(mutation).decode(),
+                "course_id": place.course_id,
+                "session_id": place.session_id,
             }
-            for place, mutation in enumerate(mutations)
+            for position, (mutation, place) in enumerate(effects)
         )
         return self.head
 

@@ -143,7 +143,10 @@ changes = Table(
     Column("kind", _text(), nullable=False),
     Column("operation", _text(), nullable=False),
     Column("mutation", _text(), nullable=False),
+    Column("course_id", _text()),
+    Column("session_id", _text()),
 )
+"""`course_id` and `session_id` are the `Place`: NULL also in rows from before there were places."""
 
 idempotency_keys = Table(
     "idempotency_keys",

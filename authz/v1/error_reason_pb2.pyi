@@ -93,7 +93,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     {"reason":"OVERLOADED","metadata":{"limit":"1024"}}
     """
     ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 18
-    """UNAVAILABLE. The database cannot be reached.
+    """UNAVAILABLE. The database cannot be reached, or the server that a watch runs on is stopping.
     {"reason":"STORE_UNAVAILABLE","metadata":{}}
     """
     ERROR_REASON_NOT_FRESH_ENOUGH: _ErrorReason.ValueType  # 19
@@ -107,6 +107,17 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 21
     """INTERNAL. A fault of this service. Says nothing of its cause; quote the request id.
     {"reason":"INTERNAL","metadata":{"request_id":"b7e2"}}
+    """
+    ERROR_REASON_WATCH_FELL_BEHIND: _ErrorReason.ValueType  # 22
+    """ABORTED. The client of a watch did not read for too long. `resume_after` is the token of the last
+    thing that was sent whole: watch again from there, and nothing is lost or sent twice.
+    {"reason":"WATCH_FELL_BEHIND","metadata":{"resume_after":"pL0ZFZLZIDAxMjM0NTY3ODlhYmNkZWYqAg"}}
+    """
+    ERROR_REASON_TOKEN_EXPIRED: _ErrorReason.ValueType  # 23
+    """OUT_OF_RANGE. What follows the token of a watch is no longer in the change log, or the token is
+    ahead of it, as after the database was restored. Read the directory anew, then watch from the
+    `read_at` of the first page that you read.
+    {"reason":"TOKEN_EXPIRED","metadata":{"field":"after"}}
     """
     ERROR_REASON_REPLICA_NOT_READY: _ErrorReason.ValueType  # 24
     """UNAVAILABLE. The local replica is being built; try again in a moment, or another server.
@@ -193,7 +204,7 @@ ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 17
 {"reason":"OVERLOADED","metadata":{"limit":"1024"}}
 """
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 18
-"""UNAVAILABLE. The database cannot be reached.
+"""UNAVAILABLE. The database cannot be reached, or the server that a watch runs on is stopping.
 {"reason":"STORE_UNAVAILABLE","metadata":{}}
 """
 ERROR_REASON_NOT_FRESH_ENOUGH: ErrorReason.ValueType  # 19
@@ -207,6 +218,17 @@ ERROR_REASON_POLICY_INVALID: ErrorReason.ValueType  # 20
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 21
 """INTERNAL. A fault of this service. Says nothing of its cause; quote the request id.
 {"reason":"INTERNAL","metadata":{"request_id":"b7e2"}}
+"""
+ERROR_REASON_WATCH_FELL_BEHIND: ErrorReason.ValueType  # 22
+"""ABORTED. The client of a watch did not read for too long. `resume_after` is the token of the last
+thing that was sent whole: watch again from there, and nothing is lost or sent twice.
+{"reason":"WATCH_FELL_BEHIND","metadata":{"resume_after":"pL0ZFZLZIDAxMjM0NTY3ODlhYmNkZWYqAg"}}
+"""
+ERROR_REASON_TOKEN_EXPIRED: ErrorReason.ValueType  # 23
+"""OUT_OF_RANGE. What follows the token of a watch is no longer in the change log, or the token is
+ahead of it, as after the database was restored. Read the directory anew, then watch from the
+`read_at` of the first page that you read.
+{"reason":"TOKEN_EXPIRED","metadata":{"field":"after"}}
 """
 ERROR_REASON_REPLICA_NOT_READY: ErrorReason.ValueType  # 24
 """UNAVAILABLE. The local replica is being built; try again in a moment, or another server.

@@ -10,9 +10,10 @@ import pytest
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from authz.logs import configure_logging
 from authz.server import Server
 from authz.settings import load_settings
-from authz.v1 import authorization_pb2_grpc, directory_pb2_grpc
+from authz.v1 import authorization_pb2_grpc, directory_pb2_grpc, watch_pb2_grpc
 from tests.serving import replica_folder
 
 START = 1_700_000_000_000_000
@@ -26,7 +27,14 @@ class Service:
         self.address = address
         self.authorization: Any = authorization_pb2_grpc.AuthorizationServiceStub(channel)
         self.directory: Any = directory_pb2_grpc.DirectoryServiceStub(channel)
+        self.watch: Any = watch_pb2_grpc.WatchServiceStub(channel)
         self.now = START
+
+
+@pytest.fixture(autouse=True)
+def every_level() -> None:
+    """Logs as in service, but from the lowest level on: a command may have left them at `error`."""
+    configure_logging("debug")
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from authz import health as health_of_service
 from authz import server
 from authz.domain.errors import ConflictError, ErrorReason, UnavailableError
 from authz.server import open_view
@@ -78,7 +79,7 @@ def breaking(monkeypatch: pytest.MonkeyPatch) -> Breaking:
     breaking = Breaking()
     monkeypatch.setattr(server, "open_store", breaking.open)
     monkeypatch.setattr(server, "open_view", breaking.open_view)
-    monkeypatch.setattr(server, "_STORE_INTERVAL_S", 0.01)
+    monkeypatch.setattr(health_of_service, "_STORE_INTERVAL_S", 0.01)
     return breaking
 
 

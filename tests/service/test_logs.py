@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import grpc
 import pytest
-import structlog
 from structlog.testing import capture_logs
 
 from authz.v1 import common_pb2 as pb
@@ -12,12 +11,6 @@ from authz.v1 import directory_pb2 as dpb
 from tests.service.conftest import Service, reason_of
 from tests.service.test_api import ALGEBRA, COURSE, MATERIAL, MAYA, question, touch, written
 from tests.store.directory import open_with
-
-
-@pytest.fixture(autouse=True)
-def every_level() -> None:
-    """A command that ran a server in this process may have left the level at `error`."""
-    structlog.reset_defaults()
 
 
 async def test_the_request_id_comes_from_the_field_else_the_header_else_is_made_up(

@@ -50,7 +50,7 @@ SESSION_STATES = enum_names(pb.SessionState.items(), "SESSION_STATE_")
 STATUSES = enum_names(pb.MembershipStatus.items(), "MEMBERSHIP_STATUS_")
 VISIBILITIES = enum_names(pb.Visibility.items(), "VISIBILITY_")
 _LEVELS = enum_names(pb.ShareLevel.items(), "SHARE_LEVEL_")
-_OPERATIONS = enum_names(dpb.Operation.items(), "OPERATION_")
+OPERATIONS = enum_names(dpb.Operation.items(), "OPERATION_")
 _EXPECTATIONS = enum_names(dpb.Expectation.items(), "EXPECTATION_")
 
 
@@ -192,7 +192,7 @@ def _parse_key(m: dpb.Mutation | dpb.Precondition) -> Key:
 
 def parse_mutation(m: dpb.Mutation) -> Mutation:
     """A mutation; of a DELETE only the identifying fields are read."""
-    operation = parse_enum(Operation, _OPERATIONS, m.operation, field="mutation.operation")
+    operation = parse_enum(Operation, OPERATIONS, m.operation, field="mutation.operation")
     if operation is Operation.DELETE:
         return Mutation(operation, _parse_key(m))
     kind = m.WhichOneof("entity")

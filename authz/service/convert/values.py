@@ -71,10 +71,15 @@ def parse_time(message: Message, field_name: str, *, field: str) -> Instant | No
     if not message.HasField(field_name):
         return None
     stamp: timestamp_pb2.Timestamp = getattr(message, field_name)
-    instant = stamp.seconds * US_PER_S + stamp.nanos // _NS_PER_US
+    instant = time_of(stamp)
     if not (0 <= stamp.nanos <= _MAX_NANOS and MIN_INSTANT <= instant <= MAX_INSTANT):
         raise malformed(field, "is not a time between the years 1 and 9999")
     return instant
+
+
+def time_of(stamp: timestamp_pb2.Timestamp) -> Instant:
+    """A time that this service gave, in microseconds."""
+    return stamp.seconds * US_PER_S + stamp.nanos // _NS_PER_US
 
 
 def set_time(target: timestamp_pb2.Timestamp, instant: Instant | None) -> None:
@@ -120,7 +125,11 @@ def parse_scope(message: Message, field_name: str, *, field: str) -> Scope:
     """A Scope field of a message; raises when absent or empty."""
     if not message.HasField(field_name):
         raise missing(field)
-    scope: pb.Scope = getattr(message, field_name)
+    return parse_scope_message(getattr(message, field_name), field=field)
+
+
+def parse_scope_message(scope: pb.Scope, *, field: str) -> Scope:
+    """A Scope; raises when empty."""
     match scope.WhichOneof("scope"):
         case "platform":
             return PLATFORM

@@ -1,0 +1,54 @@
+"""`authz watch`: what changes in the directory, as it changes."""
+
+from __future__ import annotations
+
+from contextlib import closing, suppress
+from typing import Annotated
+
+import msgspec
+import typer
+
+from authz.cli.check import Json
+from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
+from authz.client import WatchedChange
+from authz.domain.entities import EntityKind
+from authz.domain.ids import parse_scope
+from authz.domain.instants import format_instant
+
+
+def watch(
+    after: Annotated[str, typer.Option(help="Start after this token; from now on without one.")] = "",
+    scope: Annotated[
+        list[str] | None, typer.Option(help="Only in platform, course:<id> or session:<id>.")
+    ] = None,
+    kind: Annotated[list[EntityKind] | None, typer.Option(help="Only of this kind.")] = None,
+    count: Annotated[int, typer.Option(min=0, help="Stop after so many changes; 0: never.")] = 0,
+    address: Address = DEFAULT_ADDRESS,
+    database: Database = "",
+    as_json: Json = False,
+) -> None:
+    """Print changes until Ctrl-C: time, operation, what, who, and the token to go on from."""
+    scopes = [parse_scope(text) for text in scope or ()]
+    shown = 0
+    with (
+        suppress(KeyboardInterrupt),
+        connect(address, database) as client,
+        closing(client.watch(after=after, scopes=scopes, kinds=kind or ())) as changes,
+    ):
+        for change in changes:
+            _show(change, as_json)
+            shown += change.is_last
+            if shown == count and change.is_last:
+                return
+
+
+def _show(change: WatchedChange, as_json: bool) -> None:
+    # Flushed line by line: whoever reads the pipe is to see a change when it happens.
+    if as_json:
+        print(msgspec.json.encode(change).decode(), flush=True)
+        return
+    when = format_instant(change.committed_at)
+    token = change.token if change.is_last else ""
+    for mutation in change.mutations:
+        row = (when, mutation.operation.value, mutation.kind.value, str(mutation.key), change.actor, token)
+        print("\t".join(row), flush=True)

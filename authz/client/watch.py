@@ -1,0 +1,113 @@
+"""A watch of the change log that goes on by itself when it is cut off."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from typing import Any
+
+import grpc
+import msgspec
+
+from authz.client.errors import CallError, error_of
+from authz.domain.errors import ErrorReason
+from authz.domain.instants import Instant
+from authz.domain.mutations import Mutation
+from authz.service.convert.values import time_of
+from authz.service.convert.watching import parse_logged_mutation
+from authz.v1 import watch_pb2
+
+_RESUMED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED)
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 1.0
+
+
+class WatchedChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What one write changed, or a piece of it.
+
+    A deletion carries the entity as it last stood. Only a change that `is_last` is told to its end:
+    keep its `token` to go on from it in another watch, not that of the pieces before it.
+    """
+
+    mutations: tuple[Mutation, ...]
+    token: str
+    committed_at: Instant
+    actor: str
+    reason: str
+    is_last: bool
+
+
+class Following:
+    """Follows one watch through as many streams as it takes. Gives each mutation once."""
+
+    def __init__(
+        self,
+        open_stream: Callable[[watch_pb2.WatchRequest], Any],
+        request: watch_pb2.WatchRequest,
+        *,
+        resume_for_s: float,
+        on_checkpoint: Callable[[str], None],
+    ) -> None:
+        self._open_stream = open_stream
+        self._request = request
+        self._resume_for_s = resume_for_s
+        self._on_checkpoint = on_checkpoint
+        self._was_heard = False
+        self._lost_at: float | None = None
+        self._pause_s = _FIRST_PAUSE_S
+        self._part_given = 0
+        """How many mutations of a change have been given whose last piece has not come yet."""
+
+    def changes(self) -> Generator[WatchedChange, None, None]:
+        """See `Client.watch`."""
+        while True:
+            try:
+                yield from self._stream()
+            except grpc.RpcError as failure:
+                self._require_hope(error_of(failure))
+            time.sleep(self._pause_s)
+            self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+
+    def _stream(self) -> Generator[WatchedChange, None, None]:
+        stream, to_skip = self._open_stream(self._request), self._part_given
+        try:
+            for message in stream:
+                self._was_heard, self._lost_at, self._pause_s = True, None, _FIRST_PAUSE_S
+                if message.HasField("checkpoint"):
+                    self._pass(message.checkpoint.read_up_to.token)
+                    continue
+                change = message.change
+                fresh = change.mutations[to_skip:]
+                to_skip = 0 if change.last else max(0, to_skip - len(change.mutations))
+                # Told before it is given: who stops reading here has been given it.
+                self._part_given = 0 if change.last else self._part_given + len(fresh)
+                if change.last:
+                    self._request.after.token = change.written_at.token
+                if fresh:
+                    yield _watched(change, fresh)
+        finally:
+            stream.cancel()
+
+    def _pass(self, token: str) -> None:
+        self._request.after.token = token
+        self._on_checkpoint(token)
+
+    def _require_hope(self, error: CallError) -> None:
+        """Raises the error unless the watch had been going on until lately and may do so again."""
+        now = time.monotonic()
+        self._lost_at = now if self._lost_at is None else self._lost_at
+        # The place of the stream before may not be free yet.
+        may_pass = error.code in _RESUMED or error.reason == ErrorReason.OVERLOADED
+        if not (self._was_heard and may_pass and now - self._lost_at <= self._resume_for_s):
+            raise error from None
+
+
+def _watched(change: watch_pb2.WatchChange, mutations: Any) -> WatchedChange:
+    return WatchedChange(
+        mutations=tuple(parse_logged_mutation(message) for message in mutations),
+        token=change.written_at.token,
+        committed_at=time_of(change.committed_at),
+        actor=change.actor,
+        reason=change.reason,
+        is_last=change.last,
+    )

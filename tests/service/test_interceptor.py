@@ -1,0 +1,65 @@
+"""Streams go through the same way as single answers: request id, log line, errors as statuses."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from structlog.testing import capture_logs
+
+from authz.domain.errors import ErrorReason, NotFoundError
+from authz.service.interceptor import CallInterceptor, request_id_var
+from tests.service.conftest import reason_of
+
+
+async def generate(request: bytes, _context: Any) -> AsyncIterator[bytes]:
+    """Twice the request id, then what the request asks for."""
+    for _ in range(2):
+        yield request_id_var.get().encode()
+    if request == b"missing":
+        raise NotFoundError(ErrorReason.ENTITY_NOT_FOUND, "nothing there")
+    if request == b"broken":
+        raise RuntimeError("secret")
+
+
+async def write(request: bytes, context: Any) -> None:
+    """The same, writing by itself."""
+    async for answer in generate(request, context):
+        await context.write(answer)
+
+
+@pytest.mark.parametrize("method", ["Generate", "Write"])
+@pytest.mark.parametrize(
+    ("request_bytes", "code", "reason"),
+    [(b"", "OK", ""), (b"missing", "NOT_FOUND", "ENTITY_NOT_FOUND"), (b"broken", "INTERNAL", "INTERNAL")],
+)
+async def test_a_stream_is_served_as_a_call_is(
+    method: str, request_bytes: bytes, code: str, reason: str
+) -> None:
+    handlers: Any = {
+        "Generate": grpc.unary_stream_rpc_method_handler(generate),
+        "Write": grpc.unary_stream_rpc_method_handler(write),
+    }
+    server = grpc.aio.server(interceptors=[CallInterceptor(max_concurrent_calls=1, max_watches=1)])
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("authz.v1.Streams", handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    answers: list[bytes] = []
+    with capture_logs() as lines:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stream: Any = channel.unary_stream(f"/authz.v1.Streams/{method}")
+            call = stream(request_bytes, metadata=(("x-request-id", "r-1"),))
+            try:
+                answers += [answer async for answer in call]
+                found = ""
+            except grpc.aio.AioRpcError as error:
+                found = reason_of(error)
+                answers.append(b"r-1")
+                assert "secret" not in str(error.details())
+    await server.stop(0)
+    assert (await call.code()).name == code
+    assert (found, answers[0]) == (reason, b"r-1")
+    told = [(line["code"], line["request_id"]) for line in lines if line["event"] == "call"]
+    assert told == [(code, "r-1")]
