@@ -12,6 +12,7 @@ import msgspec
 from authz.domain.errors import ErrorReason, UnavailableError
 from authz.domain.instants import Instant
 from authz.replica.layout import FORMAT
+from authz.replica.shared import identity_of
 
 _HEADER = struct.Struct("<QQqQQ")
 _REVISION_KEY = b"revision"
@@ -59,6 +60,7 @@ class Environment:
                 readahead=False,
             )
             self._require_whole()
+            self._identity = identity_of(folder / _DATA_FILE)
             open_database = self.lmdb.open_db
             self.meta = open_database(b"meta")
             self.members = open_database(b"members")
@@ -72,6 +74,11 @@ class Environment:
             self.shares_with = open_database(b"shares_with")
         except lmdb.Error as error:
             raise UnusableError(f"cannot open {folder}: {error}") from error
+
+    def require_there(self) -> None:
+        """Raise `UnusableError` when the file was deleted: it is whole, but only for who has it open."""
+        if identity_of(self.folder / _DATA_FILE) != self._identity:
+            raise UnusableError(f"{self.folder} was deleted")
 
     def require_usable(self) -> None:
         """Raise `UnusableError` for a file that was never finished, or of another format."""

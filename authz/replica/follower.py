@@ -73,12 +73,16 @@ class Follower:
         """Set once it has either confirmed the replica or found the database away."""
 
     def run(self) -> None:
-        """Follow until `stop`. Waits while another follower holds the folder."""
+        """Follow until `stop`. Waits while another follower holds the folder; begins again in a new one
+        when it is deleted."""
         try:
-            with self._exclusive() as held:
-                if held:
-                    self._state.begin(self._source)
-                    self._repeat()
+            while not self._stopped.is_set():
+                with self._exclusive() as held:
+                    if held:
+                        self._state.begin(self._source)
+                        self._repeat()
+                if not self._stopped.is_set():
+                    self._begin_again()
         finally:
             self._let_go()
             self._arrivals.close()
@@ -112,8 +116,17 @@ class Follower:
                     return
             yield False
 
+    def _begin_again(self) -> None:
+        """Leave a folder that was deleted. Whoever still has its page open learns from it to look anew."""
+        log.warning("replica deleted; building it anew", folder=str(self._folder))
+        self._state.publish(0)
+        self._state.refute()
+        self._let_go()
+        state, self._state = self._state, SharedState(self._folder)
+        state.close()
+
     def _repeat(self) -> None:
-        while not self._stopped.is_set():
+        while not (self._stopped.is_set() or self._state.is_gone()):
             try:
                 if self._prepare is not None:
                     self._prepare()
@@ -153,6 +166,7 @@ class Follower:
     def _catch_up(self) -> None:
         """Bring the replica to the head as it is now, and confirm it as of before it was asked for."""
         environment = self._usable()
+        environment.require_there()
         asked_at_ns = time.monotonic_ns()
         head = self._directory.head()
         revision, committed_at = environment.head()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+import os
 import time
 from pathlib import Path
 
@@ -19,6 +20,15 @@ _BOOT, _SOURCE, GENERATION, CONFIRMED_AT = range(4)
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _NEVER = float("inf")
 _NS_PER_S = 1e9
+
+
+def identity_of(file: Path | int) -> tuple[int, int] | None:
+    """What tells a file from another that comes to have its name; None when there is none."""
+    try:
+        found = os.fstat(file) if isinstance(file, int) else file.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _word(text: str) -> int:
@@ -34,8 +44,10 @@ class SharedState:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / _FILE).open("a+b") as file:
+        self._path = folder / _FILE
+        with self._path.open("a+b") as file:
             file.truncate(_SIZE_BYTES)
+            self._identity = identity_of(file.fileno())
             self._map = mmap.mmap(file.fileno(), _SIZE_BYTES)
         self._bytes = memoryview(self._map)
         self.words = self._bytes.cast("Q")
@@ -68,6 +80,14 @@ class SharedState:
     def refute(self) -> None:
         """Nothing is known of how fresh the replica is."""
         self.words[CONFIRMED_AT] = 0
+
+    def is_gone(self) -> bool:
+        """Whether the folder no longer has this page: it was deleted, and whoever comes sees another."""
+        return identity_of(self._path) != self._identity
+
+    def is_replaced(self) -> bool:
+        """Whether the folder has another page by now."""
+        return identity_of(self._path) not in (None, self._identity)
 
     def staleness_s(self) -> float:
         """Seconds since the replica was known to hold the last committed revision."""

@@ -45,6 +45,8 @@ from authz.replica.layout import (
 from authz.replica.shared import CONFIRMED_AT, GENERATION, SharedState
 
 _MAX_CACHED = 16_384
+_NO_GENERATION = -1
+"""Differs from every generation, and from 0, which says that none is to be served."""
 _PLATFORM_PLACE = place_of(None, None)
 _NO_GRANTS: tuple[Grant, ...] = ()
 
@@ -220,7 +222,7 @@ class ReplicaView:
         self._max_staleness_s = max_staleness_s
         self._max_staleness_ns = int(max_staleness_s * 1e9)
         self._state = SharedState(folder)
-        self._generation = 0
+        self._generation = _NO_GENERATION
         self._database_id = ""
         self._environment: Environment | None = None
         self._caches = Caches()
@@ -229,7 +231,10 @@ class ReplicaView:
         """The state that the follower last committed. Raises `UnavailableError` past the bound."""
         state = self._state
         if monotonic_ns() - state.words[CONFIRMED_AT] > self._max_staleness_ns:
-            raise self._too_stale(state.staleness_s())
+            staleness_s = self.staleness_s()
+            if staleness_s > self._max_staleness_s:
+                raise self._too_stale(staleness_s)
+            state = self._state
         environment = self._environment
         if environment is None or state.words[GENERATION] != self._generation:
             environment = self._reopen()
@@ -246,6 +251,11 @@ class ReplicaView:
 
     def staleness_s(self) -> float:
         """Seconds since the replica was known to hold the last committed revision; infinite for never."""
+        if self._state.staleness_s() > self._max_staleness_s and self._state.is_replaced():
+            # The folder was deleted and made again: what is confirmed now is confirmed there.
+            # The old page is not closed, as another thread may be about to read it.
+            self._state = SharedState(self._folder)
+            self._generation = _NO_GENERATION
         return self._state.staleness_s()
 
     def close(self) -> None:

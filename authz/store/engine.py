@@ -78,7 +78,7 @@ def _open_sqlite(url: URL) -> Engine:
         raise _malformed_url("names no file; a database in memory would lose every write")
     engine = sa.create_engine(
         url.set(drivername="sqlite+pysqlite"),
-        connect_args={"timeout": _LOCK_TIMEOUT_S, "check_same_thread": False},
+        connect_args={"check_same_thread": False} | _unless_said(url, {"timeout": _LOCK_TIMEOUT_S}),
         poolclass=sa.QueuePool,
         pool_size=_POOL_SIZE,
         max_overflow=_POOL_OVERFLOW,
@@ -92,7 +92,6 @@ def _open_sqlite(url: URL) -> Engine:
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     # The driver must not begin or commit by itself: a snapshot and a write begin differently.
     connection.isolation_level = None
-    connection.execute(f"PRAGMA busy_timeout = {_LOCK_TIMEOUT_S * 1000}")
     connection.execute("PRAGMA journal_mode = WAL")
     # In WAL, NORMAL may lose the last commits with the power; an acknowledged write may not be lost.
     connection.execute("PRAGMA synchronous = FULL")
@@ -105,15 +104,18 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _open_postgresql(url: URL) -> Engine:
-    connect_args = {name: value for name, value in _POSTGRESQL_DEFAULTS.items() if name not in url.query}
     return sa.create_engine(
         url.set(drivername="postgresql+psycopg"),
-        connect_args=connect_args,
+        connect_args=_unless_said(url, _POSTGRESQL_DEFAULTS),
         pool_size=_POOL_SIZE,
         max_overflow=_POOL_OVERFLOW,
         pool_timeout=_POOL_TIMEOUT_S,
         pool_pre_ping=True,
     )
+
+
+def _unless_said(url: URL, defaults: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in defaults.items() if name not in url.query}
 
 
 @contextmanager

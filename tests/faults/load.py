@@ -56,7 +56,7 @@ class Stubs:
 class Load:
     """A context manager: inside, clients are at work against all of the servers."""
 
-    def __init__(self, nodes: Sequence[Node], *, writers: int = 2, checkers: int = 3) -> None:
+    def __init__(self, nodes: Sequence[Node], *, writers: int = 3, checkers: int = 3) -> None:
         self._nodes = nodes
         self._events: dict[str, list[Event]] = {}
         self._faults: list[str] = []
@@ -92,12 +92,19 @@ class Load:
 
         From each server checks come, and to each one writes go.
         """
+        self._go_on(self._nodes, writes, checks, refused)
+
+    def go_on_at(self, node: Node, *, writes: int = 0, checks: int = 0) -> None:
+        """The same of one server alone."""
+        self._go_on([node], writes, checks, 0)
+
+    def _go_on(self, nodes: Sequence[Node], writes: int, checks: int, refused: int) -> None:
         before = self._counts()
         wanted: dict[tuple[str, str, bool], int] = {
-            **{("write", node.name, True): writes for node in self._nodes},
-            **{("write", node.name, False): refused for node in self._nodes},
-            **{(Consistency.MINIMIZE_LATENCY, node.name, True): checks for node in self._nodes},
-            **{(Consistency.FULLY_CONSISTENT, node.name, False): refused for node in self._nodes},
+            **{("write", node.name, True): writes for node in nodes},
+            **{("write", node.name, False): refused for node in nodes},
+            **{(Consistency.MINIMIZE_LATENCY, node.name, True): checks for node in nodes},
+            **{(Consistency.FULLY_CONSISTENT, node.name, False): refused for node in nodes},
         }
 
         def done() -> bool:

@@ -10,33 +10,18 @@ from tests.faults.postgresql import Clusters
 from tests.faults.processes import Node, running, until
 
 
-def test_one_server_on_sqlite(sqlite_url: str, tmp_path: Path) -> None:
-    node = Node("one", sqlite_url, tmp_path)
-    with running(node):
-        with Load([node]) as load:
-            load.go_on(writes=50, checks=100)
-        require_right(load, sqlite_url, node)
-
-
-def test_two_servers_on_one_postgresql(clusters: Clusters, tmp_path: Path) -> None:
-    database = clusters.migrated()
-    nodes = [Node(name, database.url, tmp_path) for name in ("one", "two")]
-    with running(*nodes):
-        with Load(nodes) as load:
-            load.go_on(writes=50, checks=100)
-        require_right(load, database.url, *nodes)
-
-
 def test_servers_that_are_killed_and_come_back_to_their_replicas(clusters: Clusters, tmp_path: Path) -> None:
     database = clusters.migrated()
     nodes = [Node(name, database.url, tmp_path) for name in ("one", "two")]
     with running(*nodes):
         with Load(nodes) as load:
+            load.go_on(writes=30, checks=50)
+            nodes[0].kill()
+            load.go_on_at(nodes[1], writes=10, checks=10)
+            nodes[1].kill()
             for node in nodes:
-                load.go_on(writes=10, checks=10)
-                node.kill()
-                node.start()
-            load.go_on(writes=10, checks=10)
+                node.launch()
+            load.go_on(writes=30, checks=50)
         require_right(load, database.url, *nodes)
 
 
@@ -44,11 +29,10 @@ def test_a_server_on_sqlite_that_is_killed_and_comes_back(sqlite_url: str, tmp_p
     node = Node("one", sqlite_url, tmp_path)
     with running(node):
         with Load([node]) as load:
-            for _ in range(2):
-                load.go_on(writes=20, checks=20)
-                node.kill()
-                node.start()
-            load.go_on(writes=20, checks=20)
+            load.go_on(writes=50, checks=50)
+            node.kill()
+            node.start()
+            load.go_on(writes=50, checks=50)
         require_right(load, sqlite_url, node)
 
 
@@ -75,10 +59,9 @@ def test_a_postgresql_that_crashes_and_comes_back(clusters: Clusters, tmp_path: 
     nodes = [Node(name, database.url, tmp_path) for name in ("one", "two")]
     with running(*nodes):
         with Load(nodes) as load:
-            for _ in range(2):
-                load.go_on(writes=10, checks=10)
-                database.stop("immediate")
-                load.go_on(checks=10, refused=1)
-                database.start()
-            load.go_on(writes=10, checks=10)
+            load.go_on(writes=30, checks=30)
+            database.stop("immediate")
+            load.go_on(checks=30, refused=1)
+            database.start()
+            load.go_on(writes=30, checks=30)
         require_right(load, database.url, *nodes)

@@ -86,7 +86,7 @@ def calls_that_need_the_database(stubs: Stubs) -> list[Callable[[], Any]]:
 def test_an_outage_from_its_beginning_to_its_end(clusters: Clusters, tmp_path: Path) -> None:
     database = clusters.migrated()
     # Long enough for the calls at the beginning of the outage, however slow the machine.
-    node = Node("one", database.url, tmp_path, AUTHZ_MAX_STALENESS_S="6")
+    node = Node("one", database.url, tmp_path, AUTHZ_MAX_STALENESS_S="4")
     with running(node), connected(node) as stubs:
         seen = common_pb2.Consistency(at_least_as_fresh=write(stubs, 1))
         node.await_health(DIRECTORY, SERVING)
@@ -193,7 +193,7 @@ def busy(path: Path) -> Iterator[None]:
 
 
 def test_a_sqlite_file_that_another_program_writes_to_for_long(sqlite_url: str, tmp_path: Path) -> None:
-    node = Node("one", sqlite_url, tmp_path)
+    node = Node("one", f"{sqlite_url}?timeout=2", tmp_path)
     with running(node), connected(node) as stubs:
         write(stubs, 1)
         with busy(tmp_path / "authz.db"):
@@ -208,3 +208,27 @@ def test_a_sqlite_file_that_another_program_writes_to_for_long(sqlite_url: str, 
             assert (failures[0].code, failures[0].reason) == (grpc.StatusCode.ABORTED, "WRITE_CONFLICT")
         write(stubs, 2)
         assert allowed(stubs, 2)
+
+
+@pytest.mark.parametrize("what", ["all of it", "what is served"])
+def test_a_replica_that_is_deleted_while_servers_run_is_built_anew(
+    sqlite_url: str, tmp_path: Path, what: str
+) -> None:
+    one = Node("one", sqlite_url, tmp_path)
+    many = Node("many", sqlite_url, tmp_path, AUTHZ_WORKERS="2")
+    with running(one, many), connected(one) as stubs:
+        write(stubs, 1)
+        for node in (one, many):
+            for path in [node.replica] if what == "all of it" else node.replica.glob("[0-9]*"):
+                shutil.rmtree(path)
+        # One of the processes is new: it finds nothing but what the others have made anew.
+        victim = many.workers()[-1]
+        victim.kill()
+        until(lambda: victim not in many.workers() and len(many.workers()) == 3, "nobody new")
+        token = common_pb2.Consistency(at_least_as_fresh=write(stubs, 2))
+        for node in (one, many):
+            for _ in range(8):
+                with connected(node) as each:
+                    until(lambda at=each: answered(lambda: allowed(at, 2, token)), "no answer")  # type: ignore[misc]  # bound now
+                    assert allowed(each, 2)
+            assert any(path.name.isdigit() for path in node.replica.iterdir())
