@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from functools import lru_cache
 
 import msgspec
 
@@ -35,6 +36,7 @@ def parse_id(text: str, *, field: str) -> str:
     )
 
 
+@lru_cache(maxsize=1024)
 def is_name(text: str) -> bool:
     """Whether `text` can name a role, a type or an action: `[a-z][a-z0-9_]{0,63}`."""
     return _NAME.fullmatch(text) is not None

@@ -52,7 +52,7 @@ class AuthorizationServicer(authorization_pb2_grpc.AuthorizationServiceServicer)
             lambda snapshot: self._checker().check(snapshot, question, self._clock()),
         )
         response = pb.CheckResponse()
-        self._fill(response, question, decision)
+        self._fill(response, question, decision, self._reading.token(decision.revision))
         return response
 
     async def BatchCheck(self, request: pb.BatchCheckRequest, context: Context) -> pb.BatchCheckResponse:
@@ -73,7 +73,8 @@ class AuthorizationServicer(authorization_pb2_grpc.AuthorizationServiceServicer)
 
         revision, outcomes = await self._reading.read(request.consistency, context, answer_all)
         response = pb.BatchCheckResponse()
-        response.checked_at.token = self._reading.token(revision)
+        token = self._reading.token(revision)
+        response.checked_at.token = token
         for question, outcome in zip(questions, outcomes, strict=True):
             result = response.results.add()
             if isinstance(question, AuthzError):
@@ -81,7 +82,7 @@ class AuthorizationServicer(authorization_pb2_grpc.AuthorizationServiceServicer)
             elif isinstance(outcome, AuthzError):
                 result.error.CopyFrom(status_of(outcome))
             else:
-                self._fill(result.response, question, outcome)
+                self._fill(result.response, question, outcome, token)
         return response
 
     async def ListActions(self, request: pb.ListActionsRequest, context: Context) -> pb.ListActionsResponse:
@@ -103,7 +104,7 @@ class AuthorizationServicer(authorization_pb2_grpc.AuthorizationServiceServicer)
         set_valid_until(message, min(edges, default=None))
         return message
 
-    def _fill(self, response: pb.CheckResponse, question: Question, decision: Decision) -> None:
+    def _fill(self, response: pb.CheckResponse, question: Question, decision: Decision, token: str) -> None:
         decision_id = f"{self._id_prefix}-{next(self._ids)}"
         if is_debugging():
             log.debug(
@@ -117,7 +118,7 @@ class AuthorizationServicer(authorization_pb2_grpc.AuthorizationServiceServicer)
                 reason=decision.reason.value,
                 revision=decision.revision,
             )
-        fill_check(response, decision, self._reading.token(decision.revision), decision_id)
+        fill_check(response, decision, token, decision_id)
 
 
 def _parsed(item: pb.CheckRequest) -> Question | AuthzError:
