@@ -46,13 +46,15 @@ def bytes_a_membership(campus: Campus, folder: Path) -> float:
 
 
 def check_us(view: ReplicaView, policy: CompiledPolicy, questions: list[tuple[str, str, str]]) -> float:
-    """Microseconds of a check, from ids to decision, at random over the campus: least and median."""
+    """Microseconds of a check, from ids to decision, at random over the campus, with its pages in memory."""
     checker = Checker(policy, inline_types=frozenset())
 
     def check(ids: tuple[str, str, str]) -> None:
         with view.snapshot() as snapshot:
             checker.check(snapshot, ask(*ids), system_clock())
 
+    for ids in questions:
+        check(ids)  # what is asked about is in memory from here on
     return cost_us(check, questions)[0]
 
 
