@@ -179,8 +179,8 @@ class Directory(Protocol):
         The next revision is taken and the effects are appended to the change log in that same
         transaction. A write that changes nothing takes no revision and returns the head. Deleting
         a course or session deletes, and logs, all that is in it. Raises AlreadyExistsError,
-        FailedPreconditionError, InvalidArgumentError, ConflictError, UnavailableError; then nothing
-        has changed.
+        FailedPreconditionError, InvalidArgumentError, ConflictError; then nothing has changed. After
+        UnavailableError nobody knows: the commit may have been made and its answer lost.
         """
 
     def write_group(self, requests: Sequence[WriteRequest]) -> list[int | AuthzError]:
@@ -189,8 +189,8 @@ class Directory(Protocol):
         Each takes a revision of its own, sees what those before it did, and is all or none by itself:
         the result has, in the order of the requests, the revision of each or the error for which
         nothing of it was written. Of two with one idempotency key the second is answered as the
-        first. Raises, as `write` does, when the transaction that they share fails; then none of them
-        is written.
+        first. Raises, as `write` does, when the transaction that they share fails; then what `write`
+        says of that error holds for all of them.
         """
 
     def import_batch(

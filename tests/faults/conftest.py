@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.faults.postgresql import clusters
+from tests.faults.postgresql import cluster_template, clusters
 
-__all__ = ["clusters"]
+__all__ = ["cluster_template", "clusters"]

@@ -75,7 +75,7 @@ def _programs() -> Path:
 
 
 class Cluster:
-    """One PostgreSQL on a port of its own. Killed and deleted at the end of `clusters`."""
+    """One PostgreSQL on a port of its own. Killed and deleted at the end of the test."""
 
     def __init__(self, folder: Path) -> None:
         self.data = folder / "data"
@@ -204,7 +204,8 @@ class Clusters:
     def create(self, *, like: Cluster | None = None) -> Cluster:
         """A new cluster that is not started: a copy of the files of `like`, else without any."""
         # Not below pytest's own folder, which each further run of pytest shuts to others.
-        folder = Path(tempfile.mkdtemp(prefix="authz-cluster-"))
+        # With our process id, so that whoever finds it knows whose it is.
+        folder = Path(tempfile.mkdtemp(prefix=f"authz-cluster-{os.getpid()}-"))
         if (user := _system_user()) is not None:
             shutil.chown(folder, user, user)
         cluster = Cluster(folder)
@@ -237,18 +238,29 @@ class Clusters:
         until(primary.synchronous, "the standby does not confirm")
         return primary, standby
 
-    def delete(self) -> None:
-        """End and delete them all."""
+    def delete(self, *, all_of_them: bool) -> None:
+        """End and delete them, and with `all_of_them` also the one that others are copied from."""
         for cluster in self._made:
-            cluster.kill()
-            shutil.rmtree(cluster.data.parent, ignore_errors=True)
+            if all_of_them or cluster is not self._template:
+                cluster.kill()
+                shutil.rmtree(cluster.data.parent, ignore_errors=True)
+        self._made = [] if all_of_them or self._template is None else [self._template]
 
 
 @pytest.fixture(scope="session")
-def clusters() -> Iterator[Clusters]:
-    """What makes clusters; deletes them when the run ends."""
+def cluster_template() -> Iterator[Clusters]:
+    """What is made once in a run."""
     made = Clusters()
     try:
         yield made
     finally:
-        made.delete()
+        made.delete(all_of_them=True)
+
+
+@pytest.fixture
+def clusters(cluster_template: Clusters) -> Iterator[Clusters]:
+    """What makes clusters; deletes them when the test ends."""
+    try:
+        yield cluster_template
+    finally:
+        cluster_template.delete(all_of_them=False)

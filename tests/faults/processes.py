@@ -99,7 +99,8 @@ class Node:
     def children(self) -> list[psutil.Process]:
         """All that run because of it."""
         with suppress(psutil.NoSuchProcess):
-            if self._process is not None:
+            # Once it has ended, its number may be that of another program.
+            if self._process is not None and self._process.poll() is None:
                 return psutil.Process(self._process.pid).children(recursive=True)
         return []
 
