@@ -144,14 +144,18 @@ class Load:
             mutations=[mutation_message(Mutation(Operation.TOUCH, entity)) for entity in entities]
         )
         with grpc.insecure_channel(self._nodes[0].address, CHANNEL_OPTIONS) as channel:
-            written = directory_pb2_grpc.DirectoryServiceStub(channel).Write(register, timeout=30)
+            written = directory_pb2_grpc.DirectoryServiceStub(channel).Write(
+                register, timeout=60, wait_for_ready=True
+            )
         token = written.written_at.token
         # Histories begin here: no server is to answer of what was before.
         request = check_request("user:nobody", "read", f"material:m-{COURSES[0]}")
         request.consistency.at_least_as_fresh.token = token
         for node in self._nodes:
             with grpc.insecure_channel(node.address, CHANNEL_OPTIONS) as channel:
-                authorization_pb2_grpc.AuthorizationServiceStub(channel).Check(request, timeout=30)
+                check = authorization_pb2_grpc.AuthorizationServiceStub(channel).Check
+                # A connection that a busy machine is late to take is tried again, as any client would.
+                check(request, timeout=60, wait_for_ready=True)
         revision = decode_consistency_token(token).revision
         self._tokens.append((revision, token))
         return revision
