@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ _POOL_SIZE = 10
 _POOL_OVERFLOW = 20
 _POOL_TIMEOUT_S = 10
 _LOCK_TIMEOUT_S = 10
+_WAL_PAUSE_S = 0.01
 _POSTGRESQL_DEFAULTS: dict[str, Any] = {
     "connect_timeout": 5,
     "options": f"-c lock_timeout={_LOCK_TIMEOUT_S}s",
@@ -92,10 +94,25 @@ def _open_sqlite(url: URL) -> Engine:
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     # The driver must not begin or commit by itself: a snapshot and a write begin differently.
     connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode = WAL")
+    _enter_wal(connection)
     # In WAL, NORMAL may lose the last commits with the power; an acknowledged write may not be lost.
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _enter_wal(connection: sqlite3.Connection) -> None:
+    # A file stays in this mode, once in it. Of two connections that find a new one at once, SQLite turns one
+    # away without the patience that it has for every other lock.
+    give_up_at = time.monotonic() + _LOCK_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_at:
+                raise
+            time.sleep(_WAL_PAUSE_S)
+        else:
+            return
 
 
 def _begin_sqlite(connection: Connection) -> None:

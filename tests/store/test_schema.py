@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -34,6 +35,18 @@ def test_processes_that_migrate_at_once_make_one_database(empty_url: str) -> Non
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(migrate_store, [empty_url] * 4))
     open_with(empty_url).close()
+
+
+def test_connections_that_find_a_new_file_at_once_all_open_it(tmp_path: Path) -> None:
+    def read(url: str) -> None:
+        engine = open_engine(url)
+        with read_transaction(engine) as connection:
+            connection.exec_driver_sql("SELECT 1")
+        engine.dispose()
+
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(100):  # few of them meet
+            list(pool.map(read, [f"sqlite:///{tmp_path / str(number)}.db"] * 8))
 
 
 def test_the_migrations_lead_to_the_tables(store_url: str) -> None:
