@@ -198,19 +198,19 @@ class Server:
         self._follower = follower = open_follower(self._settings, store, prepared=prepared)
         self._following = threading.Thread(target=follower.run, name="follower", daemon=True)
         self._following.start()
+        store.directory.tell(follower.take)
         await asyncio.to_thread(follower.settled.wait)
 
     def _add_servicers(self, server: grpc.aio.Server, store: Store, view: ReplicaView) -> None:
         reading = Reading(
             view, store.directory, pool=self._pool, freshness_wait_s=self._settings.freshness_wait_s
         )
-        wake = _nothing if self._follower is None else self._follower.wake
         authorization_pb2_grpc.add_AuthorizationServiceServicer_to_server(
             AuthorizationServicer(lambda: self.checker, reading, self._clock), server
         )
         self._writing = Writing(store.directory)
         directory_pb2_grpc.add_DirectoryServiceServicer_to_server(
-            DirectoryServicer(store.directory, reading, self._writing, wake), server
+            DirectoryServicer(store.directory, reading, self._writing), server
         )
         self._watch = WatchServicer(
             store.directory,
@@ -273,10 +273,6 @@ def replica_folder(settings: Settings) -> Path:
     if settings.replica_dir:
         return Path(settings.replica_dir)
     return companion_path(settings.database_url, ".replica")
-
-
-def _nothing() -> None:
-    """Nobody here to tell."""
 
 
 def _listen(server: grpc.aio.Server, settings: Settings) -> str:

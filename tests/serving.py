@@ -39,7 +39,7 @@ def _serving(url: str, variables: dict[str, str]) -> Iterator[tuple[subprocess.P
     try:
         assert process.stderr is not None
         for line in process.stderr:
-            found = re.search(r'"address": "([^"]+)"', line)
+            found = re.search(r'"address": ?"([^"]+)"', line)
             if found:
                 yield process, found[1]
                 return

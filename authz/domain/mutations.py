@@ -110,6 +110,19 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     places: tuple[LogPlace, ...]
 
 
+class Committed(msgspec.Struct, frozen=True):
+    """What one transaction has just committed, and the revision of the database that it follows on.
+
+    That one is known by its number and by when it was committed, None for not known: a database that
+    was restored or failed over may give a number twice.
+    """
+
+    database_id: str
+    after: int
+    after_committed_at: Instant | None
+    changes: tuple[Change, ...]
+
+
 class ChangePart(msgspec.Struct, frozen=True):
     """A stretch of the mutations of one revision. `is_last` when the revision ends with it."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from enum import StrEnum
 from typing import Generic, Protocol
@@ -157,8 +157,8 @@ class Dump(Protocol):
 class Arrivals(Protocol):
     """Tells when something may have been committed, by whichever process. One thread waits."""
 
-    def wait(self, timeout_s: float) -> None:
-        """Return once something may have been committed since the last call, or when time is up.
+    def wait(self, timeout_s: float, held: Callable[[], int]) -> None:
+        """Return once the head may be another revision than the one that is held, or when time is up.
 
         Raises `UnavailableError` when the database does not answer.
         """

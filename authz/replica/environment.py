@@ -46,6 +46,7 @@ class Environment:
 
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
         self.folder = folder
+        self._data_file = folder / _DATA_FILE
         folder.mkdir(parents=True, exist_ok=True)
         try:
             self.lmdb = lmdb.open(
@@ -60,7 +61,7 @@ class Environment:
                 readahead=False,
             )
             self._require_whole()
-            self._identity = identity_of(folder / _DATA_FILE)
+            self._identity = identity_of(self._data_file)
             open_database = self.lmdb.open_db
             self.meta = open_database(b"meta")
             self.members = open_database(b"members")
@@ -77,7 +78,7 @@ class Environment:
 
     def require_there(self) -> None:
         """Raise `UnusableError` when the file was deleted: it is whole, but only for who has it open."""
-        if identity_of(self.folder / _DATA_FILE) != self._identity:
+        if identity_of(self._data_file) != self._identity:
             raise UnusableError(f"{self.folder} was deleted")
 
     def require_usable(self) -> None:
@@ -91,7 +92,7 @@ class Environment:
 
     def _require_whole(self) -> None:
         """Raise `UnusableError` for a file that is cut off: a page behind its end kills whoever reads it."""
-        size_bytes = (self.folder / _DATA_FILE).stat().st_size
+        size_bytes = self._data_file.stat().st_size
         if (self.lmdb.info()["last_pgno"] + 1) * self.lmdb.stat()["psize"] > size_bytes:
             self.lmdb.close()
             raise UnusableError(f"{self.folder} is cut off")
@@ -127,7 +128,7 @@ class Environment:
 
     def size_bytes(self) -> int:
         """What the file takes."""
-        return (self.folder / _DATA_FILE).stat().st_size
+        return self._data_file.stat().st_size
 
 
 _lock = threading.Lock()

@@ -19,6 +19,7 @@ import lmdb
 import structlog
 
 from authz.domain.errors import AuthzError
+from authz.domain.mutations import Committed
 from authz.domain.ports import Arrivals, Directory
 from authz.replica.build import build_replica
 from authz.replica.environment import (
@@ -65,6 +66,8 @@ class Follower:
         self._state = SharedState(folder)
         self._arrivals: Arrivals = directory.arrivals()
         self._stopped = threading.Event()
+        # Held by whoever works on the replica, be it only for what was committed just now.
+        self._mutex = threading.Lock()
         self._environment: Environment | None = None
         self._trusted = False
         self._away = False
@@ -84,7 +87,8 @@ class Follower:
                 if not self._stopped.is_set():
                     self._begin_again()
         finally:
-            self._let_go()
+            with self._mutex:
+                self._let_go()
             self._arrivals.close()
             self._state.close()
             self.settled.set()
@@ -93,6 +97,23 @@ class Follower:
         """Let `run` return soon; to be called from any thread."""
         self._stopped.set()
         self._arrivals.wake()
+
+    def take(self, committed: Committed) -> None:
+        """Apply what was committed just now by this process, if it follows on what the replica holds;
+        else it comes by way of the log. To be called from any thread."""
+        if not self._mutex.acquire(blocking=False):
+            self.wake()
+            return
+        try:
+            environment = self._environment
+            if environment is not None and _follows_on(environment, committed):
+                apply_changes(environment, committed.changes)
+                return
+        except (UnusableError, GapError, lmdb.Error):
+            pass  # as `run` will notice, too, and deal with
+        finally:
+            self._mutex.release()
+        self.wake()
 
     def wake(self) -> None:
         """Say that something has been committed; to be called from any thread."""
@@ -121,7 +142,8 @@ class Follower:
         log.warning("replica deleted; building it anew", folder=str(self._folder))
         self._state.publish(0)
         self._state.refute()
-        self._let_go()
+        with self._mutex:
+            self._let_go()
         state, self._state = self._state, SharedState(self._folder)
         state.close()
 
@@ -131,10 +153,11 @@ class Follower:
                 if self._prepare is not None:
                     self._prepare()
                     self._prepare = None
-                self._catch_up()
+                with self._mutex:
+                    self._catch_up()
                 self._report_away(None)
                 self.settled.set()
-                self._arrivals.wait(_HEARTBEAT_S)
+                self._arrivals.wait(_HEARTBEAT_S, self._held)
             except AuthzError as error:
                 self.settled.set()
                 # After an outage it may be another database that answers, or one gone back in time.
@@ -145,7 +168,8 @@ class Follower:
                 log.warning("replica not usable", cause=str(error))
                 # From here on nobody is answered from it, and `_usable` finds none.
                 self._state.publish(0)
-                self._let_go()
+                with self._mutex:
+                    self._let_go()
             except lmdb.MapFullError:
                 log.exception("replica full; raise AUTHZ_REPLICA_MAX_BYTES", max_bytes=self._max_bytes)
                 self._stopped.wait(_RETRY_S)
@@ -234,6 +258,9 @@ class Follower:
             if path.is_dir() and path.name.isdigit() and path.name != str(keep):
                 shutil.rmtree(path, ignore_errors=True)
 
+    def _held(self) -> int:
+        return -1 if self._environment is None else self._environment.head()[0]
+
     def _let_go(self) -> None:
         if self._environment is not None:
             release_environment(self._environment)
@@ -245,3 +272,10 @@ class Follower:
         if time.monotonic() - self._checked_readers_at > _READER_CHECK_S:
             environment.lmdb.reader_check()
             self._checked_readers_at = time.monotonic()
+
+
+def _follows_on(environment: Environment, committed: Committed) -> bool:
+    """Whether the replica holds just what the database held before."""
+    environment.require_there()
+    before = (committed.after, committed.after_committed_at)
+    return environment.head() == before and environment.database_id() == committed.database_id

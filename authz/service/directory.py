@@ -45,20 +45,15 @@ _MAX_REASON_LENGTH = 1024
 class DirectoryServicer(directory_pb2_grpc.DirectoryServiceServicer):
     """Writes go to the source of truth through one thread; reads come from it in pages."""
 
-    def __init__(
-        self, directory: Directory, reading: Reading, writing: Writing, wake: Callable[[], None]
-    ) -> None:
-        """`wake` tells whoever follows the change log that there may be more of it."""
+    def __init__(self, directory: Directory, reading: Reading, writing: Writing) -> None:
         self._directory = directory
         self._reading = reading
         self._writing = writing
-        self._wake = wake
 
     async def Write(self, request: pb.WriteRequest, context: Context) -> pb.WriteResponse:
         """All or none."""
         write = _parse_write(request, context)
         revision = await self._writing.write(write)
-        self._wake()
         await self._reading.settle(revision)
         return pb.WriteResponse(written_at=self._token(revision))
 
@@ -91,7 +86,6 @@ class DirectoryServicer(directory_pb2_grpc.DirectoryServiceServicer):
                 for fault in result.faults:
                     _report(response, fault)
             position += len(request.mutations)
-        self._wake()
         await self._reading.settle(revision)
         response.written_at.CopyFrom(self._token(revision))
         return response

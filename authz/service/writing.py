@@ -19,6 +19,10 @@ T = TypeVar("T")
 
 MAX_WRITES_PER_GROUP = 128
 MAX_MUTATIONS_PER_GROUP = 1000
+_COMPANY = 4
+_LINGER_S = 0.002
+"""Once as many write at once, how long a group waits for those who wrote in the one before to come back.
+A group costs as much as ten writes, and while it is written the event loop and it are in each other's way."""
 
 
 class _Waiting(msgspec.Struct, Generic[T], frozen=True, eq=False):
@@ -42,6 +46,8 @@ class Writing:
         self._writes: deque[_Waiting[WriteRequest]] = deque()
         self._imports: deque[_Waiting[Callable[[], ImportBatchResult]]] = deque()
         self._imports_next = False
+        self._expected = 0
+        self._lingering: asyncio.TimerHandle | None = None
         self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -71,6 +77,10 @@ class Writing:
         if self._idle.is_set():
             self._idle.clear()
             loop.call_soon(self._go_on, loop)
+        elif self._lingering is not None and (self._imports or len(self._writes) >= self._expected):
+            self._lingering.cancel()
+            self._lingering = None
+            loop.call_soon(self._go_on, loop)
         return await waiting.answer
 
     def _go_on(self, loop: asyncio.AbstractEventLoop, seen: int = 0) -> None:
@@ -82,11 +92,19 @@ class Writing:
         elif self._imports and (self._imports_next or not self._writes):
             self._imports_next = False
             self._pool.submit(self._import, loop, self._imports.popleft())
+        elif self._expected >= _COMPANY and waiting < self._expected and not (self._imports or self._closed):
+            self._lingering = loop.call_later(_LINGER_S, self._go_without, loop)
         elif self._writes:
             self._imports_next = True
             self._pool.submit(self._write, loop, self._next_group())
         else:
             self._idle.set()
+
+    def _go_without(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Not all of those expected have come: wait no longer, and for fewer the next time."""
+        self._lingering = None
+        self._expected = 0
+        self._go_on(loop)
 
     def _finish(
         self, loop: asyncio.AbstractEventLoop, done: Sequence[_Waiting[Any]], outcomes: Sequence[object]
@@ -100,6 +118,12 @@ class Writing:
                 waiting.answer.set_result(outcome)
         # Not at once: what has already arrived is then in the next group and not in the one after.
         loop.call_soon(self._go_on, loop)
+
+    def _finish_group(
+        self, loop: asyncio.AbstractEventLoop, group: list[_Waiting[WriteRequest]], outcomes: Sequence[object]
+    ) -> None:
+        self._expected = min(len(group) + len(self._writes), MAX_WRITES_PER_GROUP)
+        self._finish(loop, group, outcomes)
 
     def _next_group(self) -> list[_Waiting[WriteRequest]]:
         group: list[_Waiting[WriteRequest]] = []
@@ -127,7 +151,7 @@ class Writing:
         else:
             # One of them may be to blame, and the others are not to fail with it.
             outcomes = [_outcome(partial(self._write_alone, request)) for request in requests]
-        loop.call_soon_threadsafe(self._finish, loop, group, outcomes)
+        loop.call_soon_threadsafe(self._finish_group, loop, group, outcomes)
 
     def _write_alone(self, request: WriteRequest) -> int:
         return self._directory.write(request)

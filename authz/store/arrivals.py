@@ -1,4 +1,4 @@
-"""Hears of commits: PostgreSQL's LISTEN/NOTIFY, or SQLite's own counter of changes by others."""
+"""Hears of commits: PostgreSQL's LISTEN/NOTIFY, or on SQLite a look at the counter."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import os
 import selectors
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from authz.domain.ports import Arrivals
 from authz.store.engine import translated
-from authz.store.tables import REVISIONS_CHANNEL
+from authz.store.tables import REVISIONS_CHANNEL, counter
 
 _SQLITE_POLL_S = 0.004
+_HEAD = str(select(counter.c.revision))
 
 
 def open_arrivals(engine: Engine) -> Arrivals:
@@ -34,20 +36,23 @@ class PostgresqlArrivals:
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
 
-    def wait(self, timeout_s: float) -> None:
+    def wait(self, timeout_s: float, held: Callable[[], int]) -> None:
         """See `Arrivals.wait`."""
+        give_up_at = time.monotonic() + timeout_s
         with translated():
             if self._connection is None:
                 self._listen()
                 return  # what was committed before may not have been heard
-            with selectors.DefaultSelector() as selector:
-                selector.register(self._connection.fileno(), selectors.EVENT_READ)
-                selector.register(self._wake_read, selectors.EVENT_READ)
-                ready = {key.fd for key, _ in selector.select(timeout_s)}
-            if self._wake_read in ready:
-                os.read(self._wake_read, 4096)
-            if ready - {self._wake_read}:
-                self._drain()
+            while (left_s := give_up_at - time.monotonic()) > 0:
+                with selectors.DefaultSelector() as selector:
+                    selector.register(self._connection.fileno(), selectors.EVENT_READ)
+                    selector.register(self._wake_read, selectors.EVENT_READ)
+                    ready = {key.fd for key, _ in selector.select(left_s)}
+                if self._wake_read in ready:
+                    os.read(self._wake_read, 4096)
+                    return
+                if ready and self._last_heard() != held():
+                    return
 
     def wake(self) -> None:
         """Let a waiting thread return."""
@@ -70,13 +75,14 @@ class PostgresqlArrivals:
             raise
         self._connection = connection
 
-    def _drain(self) -> None:
+    def _last_heard(self) -> int | None:
+        """The head that was told of last; None when what was ready to be read was something else."""
         try:
-            for _ in self._connection.notifies(timeout=0):
-                pass
+            heard = [notice.payload for notice in self._connection.notifies(timeout=0)]
         except Exception:
             self._hang_up()
             raise
+        return int(heard[-1]) if heard else None
 
     def _hang_up(self) -> None:
         if self._connection is not None:
@@ -85,26 +91,23 @@ class PostgresqlArrivals:
 
 
 class SqliteArrivals:
-    """Polls `data_version`, which moves when another connection has committed: a few microseconds."""
+    """Reads the counter every few milliseconds, which costs as many microseconds."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._connection: Any = None
-        self._seen = -1
         self._woken = threading.Event()
 
-    def wait(self, timeout_s: float) -> None:
+    def wait(self, timeout_s: float, held: Callable[[], int]) -> None:
         """See `Arrivals.wait`."""
         give_up_at = time.monotonic() + timeout_s
         with translated():
             if self._connection is None:
                 self._connection = _connect(self._engine)
             while True:
-                (version,) = self._connection.execute("PRAGMA data_version").fetchone()
-                moved = version != self._seen
-                self._seen = version
+                (head,) = self._connection.execute(_HEAD).fetchone()
                 left_s = give_up_at - time.monotonic()
-                if moved or left_s <= 0 or self._woken.wait(min(_SQLITE_POLL_S, left_s)):
+                if head != held() or left_s <= 0 or self._woken.wait(min(_SQLITE_POLL_S, left_s)):
                     self._woken.clear()
                     return
 

@@ -69,7 +69,7 @@ class Batch:
             values = [key_values(key, kind) for key in missing]
             for row in select_by_key(self._connection, stored.table, values):
                 entity = stored.from_row(row)
-                self._state[entity.key] = Versioned(entity, row["version"])
+                self._state[entity.key] = Versioned(entity, row.version)
         around = [each for keys in wanted.values() for key in keys for each in self._around(key)]
         if around:
             self.prefetch(around)
@@ -233,7 +233,7 @@ class Batch:
     def _select(self, kind: EntityKind, condition: Any) -> list[Entity]:
         stored = ENTITY_TABLES[kind]
         order = [stored.table.c[name] for name in stored.key_columns]
-        rows = self._connection.execute(select(stored.table).where(condition).order_by(*order)).mappings()
+        rows = self._connection.execute(select(stored.table).where(condition).order_by(*order))
         return [stored.from_row(row) for row in rows]
 
     def _require_references(self, entity: Entity) -> None:

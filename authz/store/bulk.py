@@ -18,7 +18,7 @@ from sqlalchemy import (
     Connection,
     Executable,
     FromClause,
-    RowMapping,
+    Row,
     Table,
     Text,
     bindparam,
@@ -54,13 +54,13 @@ def upsert_rows(connection: Connection, table: Table, rows: Iterable[Mapping[str
     _execute_in_parts(connection, _upserting(table, connection.dialect.name), values)
 
 
-def select_by_key(connection: Connection, table: Table, keys: Sequence[Values]) -> list[RowMapping]:
+def select_by_key(connection: Connection, table: Table, keys: Sequence[Values]) -> list[Row[Any]]:
     """The rows with one of these primary keys, in no order."""
     statement = _selecting(table, connection.dialect.name)
-    found: list[RowMapping] = []
+    found: list[Row[Any]] = []
     for start in range(0, len(keys), _MAX_ROWS):
         given = _as_json(keys[start : start + _MAX_ROWS])
-        found += connection.execute(statement, given).mappings()
+        found += connection.execute(statement, given)
     return found
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 from sqlalchemy import Engine, select
 
@@ -12,6 +12,7 @@ from authz.domain.errors import AuthzError
 from authz.domain.instants import Instant
 from authz.domain.mutations import (
     Change,
+    Committed,
     ImportBatchResult,
     LogStretch,
     Mutation,
@@ -46,6 +47,12 @@ class SqlDirectory:
         self._engine = engine
         self._vocabulary = vocabulary
         self._clock = clock
+        self._listener: Callable[[Committed], None] = _nobody
+
+    def tell(self, listener: Callable[[Committed], None]) -> None:
+        """Call `listener` with whatever is committed through here from now on, before its caller is
+        answered, in the thread of the caller. It must not raise."""
+        self._listener = listener
 
     def write(self, request: WriteRequest) -> int:
         """See `Directory.write`."""
@@ -56,17 +63,26 @@ class SqlDirectory:
 
     def write_group(self, requests: Sequence[WriteRequest]) -> list[int | AuthzError]:
         """See `Directory.write_group`."""
-        with write_transaction(self._engine) as connection:
-            return Transaction(connection, self._vocabulary(), self._clock).write(requests)
+        with self._transaction() as transaction:
+            return transaction.write(requests)
 
     def import_batch(
         self, mutations: Sequence[Mutation], *, offset: int, actor: str, request_id: str, reason: str
     ) -> ImportBatchResult:
         """See `Directory.import_batch`."""
-        with write_transaction(self._engine) as connection:
-            return Transaction(connection, self._vocabulary(), self._clock).import_batch(
+        with self._transaction() as transaction:
+            return transaction.import_batch(
                 mutations, offset=offset, origin=Origin(actor, reason, request_id)
             )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Transaction]:
+        with write_transaction(self._engine) as connection:
+            transaction = Transaction(connection, self._vocabulary(), self._clock)
+            yield transaction
+        committed = transaction.committed()
+        if committed.changes:
+            self._listener(committed)
 
     def courses(self, wanted: CourseFilter, page: Page) -> Listing[Course]:
         """See `Directory.courses`."""
@@ -118,3 +134,7 @@ class SqlDirectory:
     def close(self) -> None:
         """Release every connection."""
         self._engine.dispose()
+
+
+def _nobody(_committed: Committed) -> None:
+    """Nobody listens."""

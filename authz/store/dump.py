@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
-from itertools import starmap
 
 from sqlalchemy import Connection, Engine, select
 
-from authz.domain.entities import Entity, EntityKind, Membership, MembershipStatus
-from authz.domain.ids import Scope, ScopeKind, Subject, SubjectType
+from authz.domain.entities import Entity, EntityKind
 from authz.domain.instants import Instant
 from authz.domain.ports import Order
 from authz.store import tables
@@ -18,8 +15,6 @@ from authz.store.engine import read_transaction
 from authz.store.rows import ENTITY_TABLES
 
 _CHUNK = 10_000
-_SCOPES_KEPT = 4096
-_SUBJECT_TYPES = {kind.value: kind for kind in SubjectType}
 
 _ORDERS: dict[tuple[EntityKind, Order], tuple[str, ...]] = {
     (EntityKind.SESSION, Order.SCOPE): ("course_id", "id"),
@@ -29,45 +24,6 @@ _ORDERS: dict[tuple[EntityKind, Order], tuple[str, ...]] = {
     (EntityKind.SHARE, Order.SUBJECT): ("subject_type", "subject_id", "resource_type", "resource_id"),
 }
 """Each is an index; `Order.KEY` is the primary key."""
-
-
-def _membership_reader() -> Callable[..., Membership]:
-    scope_of = lru_cache(maxsize=_SCOPES_KEPT)(_scope)
-    statuses = dict(MembershipStatus.__members__)
-
-    def read(  # noqa: PLR0917  the columns of the table, in their order
-        scope_kind: str,
-        scope_id: str,
-        subject_type: str,
-        subject_id: str,
-        role: str,
-        status: str,
-        starts_at: Instant | None,
-        ends_at: Instant | None,
-        source: str,
-        source_ref: str,
-        _version: int,
-    ) -> Membership:
-        return Membership(
-            subject=Subject(_SUBJECT_TYPES[subject_type], subject_id),
-            scope=scope_of(scope_kind, scope_id),
-            role=role,
-            status=statuses[status],
-            starts_at=starts_at,
-            ends_at=ends_at,
-            source=source,
-            source_ref=source_ref,
-        )
-
-    return read
-
-
-def _scope(kind: str, id_: str) -> Scope:
-    return Scope(ScopeKind(kind), id_)
-
-
-_READERS: dict[EntityKind, Callable[[], Callable[..., Entity]]] = {EntityKind.MEMBERSHIP: _membership_reader}
-"""What reads rows by position: of memberships there are most, and names cost more than the rest."""
 
 
 class SqlDump:
@@ -89,10 +45,7 @@ class SqlDump:
         if columns[0].nullable:
             statement = statement.where(columns[0].is_not(None))
         result = self._connection.execute(statement, execution_options={"yield_per": _CHUNK})
-        reader = _READERS.get(kind)
-        if reader is None:
-            return map(stored.from_row, result.mappings())
-        return starmap(reader(), result)
+        return map(stored.from_row, result)
 
 
 @contextmanager

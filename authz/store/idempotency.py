@@ -33,7 +33,7 @@ class IdempotencyKeys:
         if keys:
             connection.execute(_FORGET, {"before": now - IDEMPOTENCY_RETENTION_US})
             for row in select_by_key(connection, _KNOWN, [(key,) for key in keys]):
-                self._known[row["key"]] = (row["digest"], row["revision"])
+                self._known[row.key] = (row.digest, row.revision)
 
     def recall(self, request: WriteRequest) -> int | None:
         """The revision that the key of a write was answered with; None for a new key or none.

@@ -52,8 +52,8 @@ def list_entities(engine: Engine, kind: EntityKind, wanted: Filter, page: Page) 
         statement = statement.where(tuple_(*order) > tuple_(*(literal(text) for text in last_key)))
     with read_transaction(engine) as connection:
         revision = connection.execute(select(tables.counter.c.revision)).scalar_one()
-        rows = connection.execute(statement).mappings().all()
-    items = tuple(Versioned(stored.from_row(row), row["version"]) for row in rows[: page.size])
+        rows = connection.execute(statement).all()
+    items = tuple(Versioned(stored.from_row(row), row.version) for row in rows[: page.size])
     more = len(rows) > page.size
     last = PageToken(query, key_values(items[-1].entity.key, kind)) if more else None
     return Listing(items, "" if last is None else encode_page_token(last), revision)

@@ -11,6 +11,7 @@ from authz.domain.errors import AuthzError, ErrorReason, FailedPreconditionError
 from authz.domain.instants import Instant
 from authz.domain.mutations import (
     MAX_MUTATIONS_PER_WRITE,
+    Committed,
     Expectation,
     ImportBatchResult,
     ImportFault,
@@ -74,6 +75,10 @@ class Transaction:
         return ImportBatchResult(
             written=written, unchanged=unchanged, faults=tuple(faults), revision=revision
         )
+
+    def committed(self) -> Committed:
+        """What was stored, for when it has been committed."""
+        return self._log.committed()
 
     def _plan(self, request: WriteRequest, known: IdempotencyKeys) -> int:
         _require_shape(request)

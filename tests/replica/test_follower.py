@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
+import msgspec
 import pytest
 from sqlalchemy import create_engine, text
 
 from authz.domain.entities import Course, CourseKey, CourseState
 from authz.domain.errors import ErrorReason, UnavailableError
 from authz.domain.ids import course_scope
+from authz.domain.mutations import Change, Committed
 from authz.replica.environment import UnusableError, acquire_environment, release_environment
 from authz.replica.follower import Follower
 from authz.replica.shared import SharedState
@@ -41,6 +45,21 @@ def execute(url: str, *statements: str) -> None:
         for statement in statements:
             connection.execute(text(statement))
     engine.dispose()
+
+
+@contextmanager
+def following_nothing(follower: Follower) -> Iterator[None]:
+    """The follower's own thread finds the database away, and changes nothing."""
+    ahead = follower._directory.head
+
+    def away() -> NoReturn:
+        raise UnavailableError(ErrorReason.STORE_UNAVAILABLE, "away")
+
+    follower._directory.head = away  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        follower._directory.head = ahead  # type: ignore[method-assign]
 
 
 def test_it_begins_with_a_snapshot_and_goes_on_with_every_write(store: Store, tmp_path: Path) -> None:
@@ -238,3 +257,56 @@ def test_a_follower_that_is_stopped_before_it_began_ends(sqlite_store: Store, tm
         waiting.stop()
         waiting.run()
         assert waiting.settled.is_set()
+
+
+def test_what_this_process_commits_is_there_when_its_caller_is_answered(store: Store, tmp_path: Path) -> None:
+    write(store, *(create(entity) for entity in lesson("c", "s")))
+    read_log, asked = store.directory.changes, []
+
+    def changes(after: int, limit: int) -> tuple[Change, ...]:
+        asked.append(after)
+        return read_log(after, limit)
+
+    store.directory.changes = changes  # type: ignore[method-assign]  # counted
+    with following(store, tmp_path / "r") as follower, viewing(tmp_path / "r") as view:
+        store.directory.tell(follower.take)
+        at_once = 0
+        for number in range(20):
+            revision = write(store, create(student(f"u{number}", "c")), create(Course(id=f"d{number}")))
+            at_once += view.revision() == revision
+            until(lambda: holds(view, revision))  # noqa: B023  called here and now
+            assert grants(view, f"u{number}", "c") == 1
+        # The follower may come first: it then has read the log.
+        assert at_once + len(asked) >= 20
+        assert at_once > 10
+
+
+def test_what_follows_on_another_history_is_not_taken(sqlite_store: Store, tmp_path: Path) -> None:
+    store, folder = sqlite_store, tmp_path / "r"
+    write(store, create(Course(id="c")))
+    execute(str(store.directory._engine.url), f"VACUUM INTO '{tmp_path / 'copy.db'}'")
+    other = open_with(f"sqlite:///{tmp_path / 'copy.db'}")
+    theirs: list[Committed] = []
+    other.directory.tell(theirs.append)
+    for name in ("omar", "lina"):
+        write(other, create(student(name, "c")))
+    assert [(each.after, len(each.changes)) for each in theirs] == [(1, 1), (2, 1)]
+
+    write(store, create(student("maya", "c")))
+    with following(store, folder) as follower:
+        before = rows_of(folder)
+        for committed in theirs:
+            follower.take(committed)
+            assert rows_of(folder) == before
+        ours: list[Committed] = []
+        store.directory.tell(ours.append)
+        environment = acquire_environment(folder / str(generation_of(folder)), max_bytes=MAX_BYTES)
+        with following_nothing(follower):
+            write(store, create(student("noor", "c")))
+            follower.take(msgspec.structs.replace(ours[0], database_id=theirs[0].database_id + "x"))
+            follower.take(msgspec.structs.replace(ours[0], after_committed_at=None))
+            assert environment.head()[0] == 2
+            follower.take(ours[0])
+            assert environment.head()[0] == 3
+        release_environment(environment)
+    other.close()
