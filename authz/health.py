@@ -47,6 +47,7 @@ class Health:
         """Report how things are now, and from now on whenever that changes."""
 
         async def is_fresh() -> bool:
+            view.let_go()
             return view.staleness_s() <= max_staleness_s
 
         async def answers() -> bool:

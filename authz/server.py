@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import grpc
 import structlog
@@ -30,9 +31,9 @@ from authz.replica.follower import Follower
 from authz.replica.shared import SharedState
 from authz.replica.view import ReplicaView
 from authz.service.authorization import AuthorizationServicer
+from authz.service.calls import Calls
 from authz.service.checker import Checker
 from authz.service.directory import DirectoryServicer
-from authz.service.interceptor import CallInterceptor
 from authz.service.reading import Reading
 from authz.service.watch import WatchServicer
 from authz.service.writing import Writing
@@ -146,11 +147,6 @@ class Server:
         if self._follows:
             await self._follow(store)
         self._grpc = server = grpc.aio.server(
-            interceptors=[
-                CallInterceptor(
-                    max_concurrent_calls=settings.max_concurrent_calls, max_watches=settings.max_watches
-                )
-            ],
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", settings.max_message_bytes),
@@ -205,12 +201,17 @@ class Server:
         reading = Reading(
             view, store.directory, pool=self._pool, freshness_wait_s=self._settings.freshness_wait_s
         )
+        calls: Any = Calls(
+            server,
+            max_concurrent_calls=self._settings.max_concurrent_calls,
+            max_watches=self._settings.max_watches,
+        )
         authorization_pb2_grpc.add_AuthorizationServiceServicer_to_server(
-            AuthorizationServicer(lambda: self.checker, reading, self._clock), server
+            AuthorizationServicer(lambda: self.checker, reading, self._clock), calls
         )
         self._writing = Writing(store.directory)
         directory_pb2_grpc.add_DirectoryServiceServicer_to_server(
-            DirectoryServicer(store.directory, reading, self._writing), server
+            DirectoryServicer(store.directory, reading, self._writing), calls
         )
         self._watch = WatchServicer(
             store.directory,
@@ -219,7 +220,7 @@ class Server:
             write_timeout_s=self._settings.watch_write_timeout_s,
             max_message_bytes=self._settings.max_message_bytes,
         )
-        watch_pb2_grpc.add_WatchServiceServicer_to_server(self._watch, server)
+        watch_pb2_grpc.add_WatchServiceServicer_to_server(self._watch, calls)
         names = (AUTHORIZATION, DIRECTORY, WATCH, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
 

@@ -65,8 +65,13 @@ class View(Protocol):
         once.
         """
 
+    def let_go(self) -> None:
+        """Release what is kept of a state that is not the last any more; to be called now and then, by
+        the thread that takes snapshots."""
+
     def revision(self) -> int:
-        """The revision at hand, however stale. Raises `UnavailableError` when there is none."""
+        """The revision at hand, however stale. Raises `UnavailableError` when there is none. For any
+        thread, as is `staleness_s`."""
 
     def database_id(self) -> str:
         """Of which database this is a view. Raises `UnavailableError` when there is none."""

@@ -107,7 +107,7 @@ class Follower:
         try:
             environment = self._environment
             if environment is not None and _follows_on(environment, committed):
-                apply_changes(environment, committed.changes)
+                self._state.advance(apply_changes(environment, committed.changes))
                 return
         except (UnusableError, GapError, lmdb.Error):
             pass  # as `run` will notice, too, and deal with
@@ -140,8 +140,7 @@ class Follower:
     def _begin_again(self) -> None:
         """Leave a folder that was deleted. Whoever still has its page open learns from it to look anew."""
         log.warning("replica deleted; building it anew", folder=str(self._folder))
-        self._state.publish(0)
-        self._state.refute()
+        self._state.withdraw()
         with self._mutex:
             self._let_go()
         state, self._state = self._state, SharedState(self._folder)
@@ -167,7 +166,7 @@ class Follower:
             except (UnusableError, GapError) as error:
                 log.warning("replica not usable", cause=str(error))
                 # From here on nobody is answered from it, and `_usable` finds none.
-                self._state.publish(0)
+                self._state.withdraw()
                 with self._mutex:
                     self._let_go()
             except lmdb.MapFullError:
@@ -202,11 +201,14 @@ class Follower:
             self._trusted = True
         if head.revision < revision:
             raise UnusableError(f"it holds revision {revision} and the database only {head.revision}")
+        # A follower that was killed may have left this undone.
+        self._state.advance(revision)
         while revision < head.revision and not self._stopped.is_set():
             changes = self._directory.changes(revision, _REVISIONS_AT_ONCE)
             if not changes:
                 raise GapError(f"revision {revision + 1} is gone from the log")
             revision = apply_changes(environment, changes)
+            self._state.advance(revision)
         if revision >= head.revision:
             self._state.confirm(asked_at_ns)
         self._check_readers(environment)
@@ -234,8 +236,7 @@ class Follower:
         return environment
 
     def _rebuild(self) -> None:
-        self._state.publish(0)
-        self._state.refute()
+        self._state.withdraw()
         self._sweep(keep=0)
         generation = time.time_ns()
         started_s = time.monotonic()
@@ -244,10 +245,11 @@ class Follower:
             build_replica(folder, dump, max_bytes=self._max_bytes)
         self._environment = self._open(generation)
         self._trusted = True
-        self._state.publish(generation)
+        revision, _ = self._environment.head()
+        self._state.publish(generation, revision)
         log.info(
             "replica built",
-            revision=self._environment.head()[0],
+            revision=revision,
             size_bytes=self._environment.size_bytes(),
             elapsed_s=round(time.monotonic() - started_s, 3),
         )

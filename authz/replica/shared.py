@@ -1,8 +1,8 @@
 """What the processes of a machine tell each other of the replica: one page of shared memory.
 
-The follower writes it, servers read it with every snapshot, so it is two words and no lock: which
-generation of the replica is to be served, and when the follower last knew that it held the last
-committed revision.
+The follower writes it, servers read it with every snapshot, so it is three words and no lock: which
+generation of the replica is to be served, which revision that holds, and when the follower last knew
+that this was the last committed one.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 
 _FILE = "state"
 _SIZE_BYTES = 4096
-_BOOT, _SOURCE, GENERATION, CONFIRMED_AT = range(4)
-"""The words of the page. `CONFIRMED_AT` is 0 for never, which any bound on staleness refuses."""
+_BOOT, _SOURCE, GENERATION, CONFIRMED_AT, REVISION = range(5)
+"""The words of the page. `CONFIRMED_AT` is 0 for never, which any bound on staleness refuses. `REVISION`
+is set once the replica holds it, and so may be behind for a moment, and never ahead."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _NEVER = float("inf")
 _NS_PER_S = 1e9
@@ -69,17 +70,23 @@ class SharedState:
         """Which generation is to be served; 0 for none."""
         return self.words[GENERATION]
 
-    def publish(self, generation: int) -> None:
-        """From now on this generation is served."""
+    def publish(self, generation: int, revision: int) -> None:
+        """From now on this generation is served, and holds this revision."""
+        self.words[REVISION] = revision
         self.words[GENERATION] = generation
+
+    def withdraw(self) -> None:
+        """From now on none is served, and nothing is known of how fresh the replica is."""
+        self.words[GENERATION] = 0
+        self.words[CONFIRMED_AT] = 0
+
+    def advance(self, revision: int) -> None:
+        """From now on the generation that is served holds this revision."""
+        self.words[REVISION] = revision
 
     def confirm(self, at_ns: int) -> None:
         """At this monotonic time the replica held the last committed revision."""
         self.words[CONFIRMED_AT] = at_ns
-
-    def refute(self) -> None:
-        """Nothing is known of how fresh the replica is."""
-        self.words[CONFIRMED_AT] = 0
 
     def is_gone(self) -> bool:
         """Whether the folder no longer has this page: it was deleted, and whoever comes sees another."""

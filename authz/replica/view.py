@@ -42,9 +42,11 @@ from authz.replica.layout import (
     subject_key,
     unpack_id,
 )
-from authz.replica.shared import CONFIRMED_AT, GENERATION, SharedState
+from authz.replica.shared import CONFIRMED_AT, GENERATION, REVISION, SharedState
 
 _MAX_CACHED = 16_384
+_MAX_ROWS = 1024
+"""Few, as what is asked about again is mostly asked about at once, and what is not only costs."""
 _NO_GENERATION = -1
 """Differs from every generation, and from 0, which says that none is to be served."""
 _PLATFORM_PLACE = place_of(None, None)
@@ -109,14 +111,22 @@ def _platform_grants(
 
 
 class ReplicaSnapshot:
-    """A `Snapshot` over one read transaction; a context manager."""
+    """A `Snapshot` over one read transaction, which ends with it; a context manager, so that whoever uses
+    one need not know that it may serve the next, too.
+
+    While nothing changes it remembers the memberships that it has read, within bounds, and the last
+    resource: a page that is shown asks of one subject in one course many times, and each read of LMDB
+    hands the interpreter over.
+    """
 
     __slots__ = (
         "_caches",
         "_environment",
         "_get",
+        "_members",
         "_ref",
         "_ref_key",
+        "_resource",
         "_subject",
         "_subject_key",
         "_transaction",
@@ -129,6 +139,8 @@ class ReplicaSnapshot:
         # What most reads are of is the database that a read is of when it names none.
         self._transaction: lmdb.Transaction = environment.lmdb.begin(environment.members)
         self._get: Callable[..., Any] = self._transaction.get
+        self._members: dict[bytes, bytes] = {}
+        self._resource: bytes | None = None
         self._ref: ResourceRef | None = None
         self._ref_key = b""
         self._subject: Subject | None = None
@@ -143,7 +155,7 @@ class ReplicaSnapshot:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._transaction.abort()
+        """The view keeps it for as long as nothing has changed."""
 
     def place(self, scope: Scope) -> Place | None:
         """The scope with what surrounds it, or None."""
@@ -169,8 +181,11 @@ class ReplicaSnapshot:
 
     def item(self, ref: ResourceRef, subject: Subject) -> Item | None:
         """The registered resource, None, or `MISPLACED`."""
-        self._ref, self._ref_key = ref, ref_key(ref)
-        raw = self._get(self._ref_key, None, self._environment.resources)
+        key = ref_key(ref)
+        if key != self._ref_key:
+            raw = self._get(key, None, self._environment.resources)
+            self._ref_key, self._resource = key, raw
+        self._ref, raw = ref, self._resource
         if raw is None:
             return None
         scope = resource_scope(raw)
@@ -188,11 +203,17 @@ class ReplicaSnapshot:
         caches = self._caches
         platform, cache = caches.platform, caches.grants
         found = self._platform_grants_of(head) if platform is None else platform.get(head, _NO_GRANTS)
+        members = self._members
         for key in place.keys:
-            raw = self._get(head + key)
-            if raw is not None:
-                name = key[:1] + raw
-                found += cache.get(name) or caches.keep_grants(name)
+            at = head + key
+            raw = members.get(at)
+            if raw is None:
+                raw = self._get(at)
+                if raw is None:
+                    continue
+                _keep(members, at, raw)
+            name = key[:1] + raw
+            found += cache.get(name) or caches.keep_grants(name)
         return found
 
     def share(self, ref: ResourceRef, subject: Subject) -> ShareLevel | None:
@@ -213,6 +234,12 @@ class ReplicaSnapshot:
         return _NO_GRANTS if raw is None else read_grants(PLATFORM_KEY + raw)
 
 
+def _keep(rows: dict[bytes, bytes], key: bytes, raw: bytes) -> None:
+    if len(rows) >= _MAX_ROWS:
+        rows.clear()
+    rows[key] = raw
+
+
 class ReplicaView:
     """A `View` of the replica in a folder, whichever generation of it is current."""
 
@@ -226,6 +253,7 @@ class ReplicaView:
         self._database_id = ""
         self._environment: Environment | None = None
         self._caches = Caches()
+        self._snapshot: ReplicaSnapshot | None = None
 
     def snapshot(self) -> ReplicaSnapshot:
         """The state that the follower last committed. Raises `UnavailableError` past the bound."""
@@ -235,14 +263,28 @@ class ReplicaView:
             if staleness_s > self._max_staleness_s:
                 raise self._too_stale(staleness_s)
             state = self._state
+        words, kept = state.words, self._snapshot
+        if kept is not None and words[REVISION] == kept.revision and words[GENERATION] == self._generation:
+            return kept
+        self._snapshot = None
         environment = self._environment
-        if environment is None or state.words[GENERATION] != self._generation:
+        if environment is None or words[GENERATION] != self._generation:
             environment = self._reopen()
-        return ReplicaSnapshot(environment, self._caches)
+        self._snapshot = taken = ReplicaSnapshot(environment, self._caches)
+        return taken
+
+    def let_go(self) -> None:
+        """Release what is kept of a state that is not the last any more: its pages can be used again."""
+        kept = self._snapshot
+        if kept is not None and self._state.words[REVISION] != kept.revision:
+            self._snapshot = None
 
     def revision(self) -> int:
         """The revision at hand, however stale. Raises `UnavailableError` when there is none."""
-        return self._current().head()[0]
+        words = self._state.words
+        if not words[GENERATION]:
+            raise not_ready()
+        return words[REVISION]
 
     def database_id(self) -> str:
         """Of which database this is a replica. Raises `UnavailableError` when there is none."""
@@ -260,6 +302,7 @@ class ReplicaView:
 
     def close(self) -> None:
         """Let go of the files."""
+        self._snapshot = None
         if self._environment is not None:
             release_environment(self._environment)
             self._environment = None
@@ -271,6 +314,7 @@ class ReplicaView:
         return self._environment
 
     def _reopen(self) -> Environment:
+        self._snapshot = None
         if self._environment is not None:
             release_environment(self._environment)
             self._environment = None

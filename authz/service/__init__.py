@@ -1,1 +1,1 @@
-"""The gRPC face: a servicer a file, conversion, errors, interceptors."""
+"""The gRPC face: a servicer a file, conversion, errors, and what is around every call."""

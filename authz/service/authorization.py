@@ -13,6 +13,7 @@ from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
 from authz.logs import is_debugging
+from authz.service.calls import request_id_var
 from authz.service.checker import Checker
 from authz.service.convert.decisions import (
     action_message,
@@ -22,7 +23,6 @@ from authz.service.convert.decisions import (
     set_valid_until,
 )
 from authz.service.errors import status_of
-from authz.service.interceptor import request_id_var
 from authz.service.reading import Context, Reading
 from authz.v1 import authorization_pb2 as pb
 from authz.v1 import authorization_pb2_grpc, common_pb2

@@ -18,6 +18,7 @@ from authz.domain.mutations import (
 )
 from authz.domain.ports import Directory, Listing, Page
 from authz.service.actor import actor_of
+from authz.service.calls import request_id_var
 from authz.service.convert.entities import entity_message, parse_mutation, parse_precondition
 from authz.service.convert.filters import (
     course_filter,
@@ -27,7 +28,6 @@ from authz.service.convert.filters import (
     session_filter,
     share_filter,
 )
-from authz.service.interceptor import request_id_var
 from authz.service.reading import Context, Reading
 from authz.service.writing import Writing
 from authz.v1 import common_pb2, directory_pb2_grpc

@@ -51,8 +51,8 @@ class Reading:
         committed when the call came, within the deadline of the call; else raises `UnavailableError`
         (NOT_FRESH_ENOUGH).
         """
-        requirement = consistency.WhichOneof("requirement")
         least = 0
+        requirement = consistency.WhichOneof("requirement")
         if requirement == "at_least_as_fresh":
             least = self.revision_of(consistency.at_least_as_fresh, field="consistency.at_least_as_fresh")
         elif requirement == "fully_consistent":

@@ -16,7 +16,8 @@ from authz.domain.ports import Arrivals
 from authz.store.engine import translated
 from authz.store.tables import REVISIONS_CHANNEL, counter
 
-_SQLITE_POLL_S = 0.004
+_FIRST_POLL_S = 0.004
+_LAST_POLL_S = 0.016
 _HEAD = str(select(counter.c.revision))
 
 
@@ -91,7 +92,10 @@ class PostgresqlArrivals:
 
 
 class SqliteArrivals:
-    """Reads the counter every few milliseconds, which costs as many microseconds."""
+    """Reads the counter every few milliseconds, less often while nothing comes.
+
+    That takes microseconds, but each time the interpreter from whoever else needs it.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -101,15 +105,17 @@ class SqliteArrivals:
     def wait(self, timeout_s: float, held: Callable[[], int]) -> None:
         """See `Arrivals.wait`."""
         give_up_at = time.monotonic() + timeout_s
+        pause_s = _FIRST_POLL_S
         with translated():
             if self._connection is None:
                 self._connection = _connect(self._engine)
             while True:
                 (head,) = self._connection.execute(_HEAD).fetchone()
                 left_s = give_up_at - time.monotonic()
-                if head != held() or left_s <= 0 or self._woken.wait(min(_SQLITE_POLL_S, left_s)):
+                if head != held() or left_s <= 0 or self._woken.wait(min(pause_s, left_s)):
                     self._woken.clear()
                     return
+                pause_s = min(2 * pause_s, _LAST_POLL_S)
 
     def wake(self) -> None:
         """Let a waiting thread return."""

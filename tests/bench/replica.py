@@ -29,7 +29,7 @@ def built(campus: Campus, folder: Path) -> ReplicaView:
     build_replica(folder / "1", campus, max_bytes=MAX_BYTES)
     state = SharedState(folder)
     state.begin("bench")
-    state.publish(1)
+    state.publish(1, campus.revision)
     state.confirm(time.monotonic_ns())
     state.close()
     return ReplicaView(folder, max_bytes=MAX_BYTES, max_staleness_s=1e9)

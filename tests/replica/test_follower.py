@@ -310,3 +310,26 @@ def test_what_follows_on_another_history_is_not_taken(sqlite_store: Store, tmp_p
             assert environment.head()[0] == 3
         release_environment(environment)
     other.close()
+
+
+def test_a_view_that_nobody_asks_holds_no_state_but_the_last(sqlite_store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "r"
+    write(sqlite_store, create(Course(id="c")))
+    with following(sqlite_store, folder), viewing(folder) as view:
+        with view.snapshot() as first, view.snapshot() as second:
+            assert first is second
+        del first, second
+        view.let_go()
+        environment = acquire_environment(folder / str(generation_of(folder)), max_bytes=MAX_BYTES)
+
+        def states_held() -> int:
+            # A reader in waiting has a dash where the number of its state was.
+            return sum(line.split()[-1].isdigit() for line in environment.lmdb.readers().splitlines()[1:])
+
+        assert states_held() == 1
+        write(sqlite_store, create(Course(id="d")))
+        until(lambda: holds(view, 2))
+        assert states_held() == 1
+        view.let_go()
+        assert states_held() == 0
+        release_environment(environment)

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from authz.domain.errors import ErrorReason, NotFoundError
-from authz.service.interceptor import CallInterceptor, request_id_var
+from authz.service.calls import Calls, request_id_var
 from tests.service.conftest import reason_of
 
 
@@ -42,8 +42,9 @@ async def test_a_stream_is_served_as_a_call_is(
         "Generate": grpc.unary_stream_rpc_method_handler(generate),
         "Write": grpc.unary_stream_rpc_method_handler(write),
     }
-    server = grpc.aio.server(interceptors=[CallInterceptor(max_concurrent_calls=1, max_watches=1)])
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("authz.v1.Streams", handlers),))
+    server = grpc.aio.server()
+    calls = Calls(server, max_concurrent_calls=1, max_watches=1)
+    calls.add_registered_method_handlers("authz.v1.Streams", handlers)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     answers: list[bytes] = []
