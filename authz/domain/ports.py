@@ -19,6 +19,7 @@ from authz.domain.entities import (
     MembershipStatus,
     Resource,
     Session,
+    SessionKey,
     SessionState,
     Share,
     ShareLevel,
@@ -136,27 +137,36 @@ class Listing(msgspec.Struct, Generic[EntityT_co], frozen=True):
     revision: int
 
 
-class Order(StrEnum):
-    """In what order a dump gives entities. All compare text by its bytes."""
+class Link(StrEnum):
+    """What is found by what: a session by its course, a member by the scope, and so on."""
 
-    KEY = "KEY"
-    """By what identifies them, as listings do."""
-    SUBJECT = "SUBJECT"
-    """By subject or owner (without one: not at all), then by scope or resource."""
-    SCOPE = "SCOPE"
-    """By the scope that they are in (a session: by its course; without one: not at all), then by key."""
+    SESSION_IN = "SESSION_IN"
+    MEMBER_IN = "MEMBER_IN"
+    RESOURCE_IN = "RESOURCE_IN"
+    RESOURCE_OF = "RESOURCE_OF"
+    SHARE_WITH = "SHARE_WITH"
 
 
 class Dump(Protocol):
-    """All that a database holds at one revision, however long it takes to read it."""
+    """All that a database holds at one revision, however long it takes to read it, in bounded memory.
+
+    Orders compare text by its bytes.
+    """
 
     database_id: str
     revision: int
     committed_at: Instant
     """Of the revision; 0 while there is none."""
 
-    def entities(self, kind: EntityKind, order: Order) -> Iterator[Entity]:
-        """All of a kind, in bounded memory."""
+    def entities(self, kind: EntityKind) -> Iterator[Entity]:
+        """All of a kind, in the order of their keys, as listings have it."""
+
+    def memberships(self) -> Iterator[Membership]:
+        """All of them, by subject, then by scope and role."""
+
+    def links(self, link: Link) -> Iterator[tuple[Scope | Subject, Subject | SessionKey | ResourceRef]]:
+        """By what something is found, and what is; in the order of both. A member comes once for each
+        role; what is found by nothing (a session without a course), not at all."""
 
 
 class Arrivals(Protocol):

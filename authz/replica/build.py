@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import lmdb
 
-from authz.domain.entities import Course, Entity, EntityKind, Membership, Resource, Session, Share
-from authz.domain.ports import Dump, Order
+from authz.domain.entities import EntityKind, Membership
+from authz.domain.ids import ResourceRef, Scope, Subject
+from authz.domain.ports import Dump, Link
 from authz.replica.environment import Environment, Versions
 from authz.replica.layout import (
     course_key,
@@ -46,32 +49,32 @@ def build_replica(folder: Path, dump: Dump, *, max_bytes: int) -> None:
         environment.lmdb.close()
 
 
-def _parts(environment: Environment, dump: Dump) -> Iterator[tuple[lmdb._Database, Iterator[Pair]]]:
-    def of(kind: EntityKind, order: Order, pair: Callable[..., Pair | None]) -> Iterator[Pair]:
-        found = (pair(entity) for entity in dump.entities(kind, order))
-        return (each for each in found if each is not None)
-
+def _parts(environment: Environment, dump: Dump) -> Iterator[tuple[lmdb._Database, Iterable[Pair]]]:
     env = environment
-    yield env.scopes, of(EntityKind.COURSE, Order.KEY, _course)
-    yield env.scopes, of(EntityKind.SESSION, Order.KEY, _session)
-    yield env.sessions_in, of(EntityKind.SESSION, Order.SCOPE, _session_in)
-    yield env.members, _grants(dump.entities(EntityKind.MEMBERSHIP, Order.SUBJECT))
-    yield env.members_in, _unique(of(EntityKind.MEMBERSHIP, Order.KEY, _member_in))
-    yield env.resources, of(EntityKind.RESOURCE, Order.KEY, _resource)
-    yield env.resources_in, of(EntityKind.RESOURCE, Order.SCOPE, _resource_in)
-    yield env.resources_of, of(EntityKind.RESOURCE, Order.SUBJECT, _resource_of)
-    yield env.shares, of(EntityKind.SHARE, Order.KEY, _share)
-    yield env.shares_with, of(EntityKind.SHARE, Order.SUBJECT, _share_with)
+    yield env.scopes, map(_course, dump.entities(EntityKind.COURSE))
+    yield env.scopes, map(_session, dump.entities(EntityKind.SESSION))
+    yield env.members, _grants(dump.memberships())
+    yield env.resources, map(_resource, dump.entities(EntityKind.RESOURCE))
+    yield env.shares, map(_share, dump.entities(EntityKind.SHARE))
+    for database, link in (
+        (env.sessions_in, Link.SESSION_IN),
+        (env.members_in, Link.MEMBER_IN),
+        (env.resources_in, Link.RESOURCE_IN),
+        (env.resources_of, Link.RESOURCE_OF),
+        (env.shares_with, Link.SHARE_WITH),
+    ):
+        yield database, _links(dump.links(link))
 
 
-def _fill(environment: Environment, database: lmdb._Database, pairs: Iterator[Pair]) -> None:
+def _fill(environment: Environment, database: lmdb._Database, pairs: Iterable[Pair]) -> None:
+    left = iter(pairs)
     last = b""
     more = True
     while more:
         more = False
         with environment.lmdb.begin(write=True) as transaction:
             put = transaction.put
-            for count, (key, value) in enumerate(pairs, 1):
+            for count, (key, value) in enumerate(left, 1):
                 # Packed ids do not sort where their text does: those few are put in their place.
                 if key > last:
                     put(key, value, append=True, db=database)
@@ -83,58 +86,42 @@ def _fill(environment: Environment, database: lmdb._Database, pairs: Iterator[Pa
                     break
 
 
-def _course(course: Course) -> Pair:
+def _course(course: Any) -> Pair:
     return course_key(course.id), course_record(course)
 
 
-def _session(session: Session) -> Pair:
+def _session(session: Any) -> Pair:
     return session_key(session.id), session_record(session)
 
 
-def _session_in(session: Session) -> Pair | None:
-    if session.course_id is None:
-        return None
-    return course_key(session.course_id) + session_key(session.id), b""
+def _resource(resource: Any) -> Pair:
+    return ref_key(resource.key), resource_record(resource)
 
 
-def _grants(memberships: Iterable[Entity]) -> Iterator[Pair]:
+def _share(share: Any) -> Pair:
+    return ref_key(share.resource) + subject_key(share.subject), share_record(share.level)
+
+
+def _grants(memberships: Iterable[Membership]) -> Iterator[Pair]:
     """By subject and scope: what a subject holds in one scope comes in a row."""
 
     def place(membership: Membership) -> bytes:
         return subject_key(membership.subject) + scope_key(membership.scope)
 
-    found = (entity for entity in memberships if isinstance(entity, Membership))
-    for key, held in groupby(found, place):
+    for key, held in groupby(memberships, place):
         yield key, join_grants({membership.role: grant_record(membership) for membership in held})
 
 
-def _member_in(membership: Membership) -> Pair:
-    return scope_key(membership.scope) + subject_key(membership.subject), b""
-
-
-def _unique(pairs: Iterable[Pair]) -> Iterator[Pair]:
-    """Without repeats in a row: several roles are one member."""
-    for key, _ in groupby(pairs, lambda pair: pair[0]):
-        yield key, b""
-
-
-def _resource(resource: Resource) -> Pair:
-    return ref_key(resource.key), resource_record(resource)
-
-
-def _resource_in(resource: Resource) -> Pair:
-    return scope_key(resource.scope) + ref_key(resource.key), b""
-
-
-def _resource_of(resource: Resource) -> Pair | None:
-    if resource.owner is None:
-        return None
-    return subject_key(resource.owner) + ref_key(resource.key), b""
-
-
-def _share(share: Share) -> Pair:
-    return ref_key(share.resource) + subject_key(share.subject), share_record(share.level)
-
-
-def _share_with(share: Share) -> Pair:
-    return subject_key(share.subject) + ref_key(share.resource), b""
+def _links(links: Iterable[tuple[Any, Any]]) -> Iterator[Pair]:
+    """Without repeats in a row: several roles are one member. Many in a row are found by the same."""
+    last = b""
+    for holder, of_holder in groupby(links, itemgetter(0)):
+        head = scope_key(holder) if isinstance(holder, Scope) else subject_key(holder)
+        for _, held in of_holder:
+            if isinstance(held, ResourceRef):
+                key = head + ref_key(held)
+            else:
+                key = head + (subject_key(held) if isinstance(held, Subject) else session_key(held.id))
+            if key != last:
+                yield key, b""
+            last = key

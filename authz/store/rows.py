@@ -59,9 +59,14 @@ _SCOPES_KEPT = 4096
 
 
 @lru_cache(maxsize=_SCOPES_KEPT)
-def _scope(kind: str, id_: str) -> Scope:
-    """Of many rows in a row it is the same."""
+def scope_of(kind: str, id_: str) -> Scope:
+    """The scope of two columns. Of many rows in a row it is the same."""
     return Scope(ScopeKind(kind), id_)
+
+
+def subject_of(kind: str, id_: str) -> Subject:
+    """The subject of two columns."""
+    return Subject(_SUBJECT_TYPES[kind], id_)
 
 
 def _course_row(entity: Course) -> dict[str, Any]:
@@ -120,11 +125,12 @@ def _membership_row(entity: Membership) -> dict[str, Any]:
     }
 
 
-def _membership(row: Row) -> Membership:
+def membership_of(row: Row) -> Membership:
+    """The membership of all columns."""
     scope_kind, scope_id, subject_type, subject_id, role, status, starts_at, ends_at, source, ref, _ = row
     return Membership(
-        subject=Subject(_SUBJECT_TYPES[subject_type], subject_id),
-        scope=_scope(scope_kind, scope_id),
+        subject=subject_of(subject_type, subject_id),
+        scope=scope_of(scope_kind, scope_id),
         role=role,
         status=_STATUSES[status],
         starts_at=starts_at,
@@ -158,8 +164,8 @@ def _resource(row: Row) -> Resource:
     return Resource(
         type=type_,
         id=id_,
-        scope=_scope(scope_kind, scope_id),
-        owner=None if owner_id is None else Subject(_SUBJECT_TYPES[owner_type], owner_id),
+        scope=scope_of(scope_kind, scope_id),
+        owner=None if owner_id is None else subject_of(owner_type, owner_id),
         visibility=_VISIBILITIES[visibility],
         published=published,
         available_from=available_from,
@@ -188,7 +194,7 @@ def _share(row: Row) -> Share:
     resource_type, resource_id, subject_type, subject_id, level, _ = row
     return Share(
         resource=ResourceRef(resource_type, resource_id),
-        subject=Subject(_SUBJECT_TYPES[subject_type], subject_id),
+        subject=subject_of(subject_type, subject_id),
         level=_LEVELS[level],
     )
 
@@ -209,7 +215,7 @@ ENTITY_TABLES: dict[EntityKind, EntityTable] = {
         ("scope_kind", "scope_id", "subject_type", "subject_id", "role"),
         _membership_values,
         _membership_row,
-        _membership,
+        membership_of,
     ),
     EntityKind.RESOURCE: EntityTable(tables.resources, ("type", "id"), _ref_values, _resource_row, _resource),
     EntityKind.SHARE: EntityTable(

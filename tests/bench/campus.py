@@ -15,36 +15,45 @@ from authz.domain.entities import (
     EntityKind,
     Membership,
     Resource,
+    SessionKey,
     Visibility,
 )
-from authz.domain.ids import ResourceRef, Subject, SubjectType, course_scope
-from authz.domain.ports import Order
+from authz.domain.ids import ResourceRef, Scope, Subject, SubjectType, course_scope
+from authz.domain.ports import Link
 from authz.store import migrate_store
 
 MEMBERS_A_COURSE = 100
 
 
 class Campus:
-    """`size` memberships and as many notebooks, 100 of each in a course. A `Dump` of itself."""
+    """`size` memberships and as many notebooks, by default 100 of each in a course. A `Dump` of itself."""
 
     database_id = "bench"
     revision = 1
     committed_at = 1
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, members_a_course: int = MEMBERS_A_COURSE) -> None:
         self.size = size
-        self.courses = max(1, size // MEMBERS_A_COURSE)
+        self.courses = max(1, size // members_a_course)
 
-    def entities(self, kind: EntityKind, order: Order) -> Iterator[Entity]:
+    def entities(self, kind: EntityKind) -> Iterator[Entity]:
         """See `Dump.entities`."""
         if kind is EntityKind.COURSE:
             return (Course(id=f"c{n:07d}", state=CourseState.ACTIVE) for n in range(self.courses))
-        if kind is EntityKind.MEMBERSHIP:
-            by_subject = order is Order.SUBJECT
-            return (self.member(n) for n in (range(self.size) if by_subject else self._by_course()))
-        if kind is EntityKind.RESOURCE:
-            by_course = order is Order.SCOPE
-            return (self.notebook(n) for n in (self._by_course() if by_course else range(self.size)))
+        return map(self.notebook, range(self.size)) if kind is EntityKind.RESOURCE else iter(())
+
+    def memberships(self) -> Iterator[Membership]:
+        """See `Dump.memberships`."""
+        return map(self.member, range(self.size))
+
+    def links(self, link: Link) -> Iterator[tuple[Scope | Subject, Subject | SessionKey | ResourceRef]]:
+        """See `Dump.links`."""
+        if link is Link.MEMBER_IN:
+            return ((each.scope, each.subject) for each in map(self.member, self._by_course()))
+        if link is Link.RESOURCE_IN:
+            return ((each.scope, each.key) for each in map(self.notebook, self._by_course()))
+        if link is Link.RESOURCE_OF:
+            return ((self.member(n).subject, self.notebook(n).key) for n in range(self.size))
         return iter(())
 
     def member(self, number: int) -> Membership:

@@ -139,4 +139,4 @@ def stored(store: Store) -> dict[Key, tuple[Entity | Key, int]]:
 
 def dumped(dump: ports.Dump) -> list[Entity]:
     """All that a dump holds."""
-    return [entity for kind in EntityKind for entity in dump.entities(kind, ports.Order.KEY)]
+    return [entity for kind in EntityKind for entity in dump.entities(kind)]

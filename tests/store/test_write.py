@@ -6,22 +6,20 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from authz.domain import ports
 from authz.domain.entities import (
     Course,
     CourseKey,
     CourseState,
-    EntityKind,
-    Membership,
     Resource,
     Session,
-    Share,
     Visibility,
 )
 from authz.domain.errors import AuthzError, ErrorReason, FailedPreconditionError
 from authz.domain.ids import PLATFORM, ResourceRef, course_scope, session_scope
 from authz.domain.instants import US_PER_S
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition, WriteRequest
-from authz.domain.ports import MembershipFilter, Order, Page
+from authz.domain.ports import MembershipFilter, Page
 from authz.store import Store
 from tests.store.directory import (
     Clock,
@@ -191,22 +189,17 @@ def test_a_dump_has_every_order_that_a_replica_is_built_in(store: Store) -> None
     alone = Session(id="alone")
     write(store, *(create(entity) for entity in (*many, alone, share("s1-nb", "a"))))
     with store.directory.dump() as dump:
-        members = dump.entities(EntityKind.MEMBERSHIP, Order.SUBJECT)
-        keys = [(str(m.subject), str(m.scope)) for m in members if isinstance(m, Membership)]
+        keys = [(str(m.subject), str(m.scope)) for m in dump.memberships()]
         assert keys == sorted(keys)
         assert len(keys) == 6
-        sessions = [e.id for e in dump.entities(EntityKind.SESSION, Order.SCOPE) if isinstance(e, Session)]
-        assert sessions == ["s1", "s2", "s3"]
-        resources = list(dump.entities(EntityKind.RESOURCE, Order.SCOPE))
-        places = [(str(r.scope), r.id) for r in resources if isinstance(r, Resource)]
-        assert places == sorted(places)
-        owned = list(dump.entities(EntityKind.RESOURCE, Order.SUBJECT))
-        assert len(owned) == len(resources) == 6
-        shares = [
-            str(e.subject) for e in dump.entities(EntityKind.SHARE, Order.SUBJECT) if isinstance(e, Share)
-        ]
-        assert shares == sorted(shares)
-        assert len(shares) == 4
+        links = {link: [(str(holder), str(held)) for holder, held in dump.links(link)] for link in ports.Link}
+    assert all(found == sorted(found) for found in links.values())
+    assert links[ports.Link.SESSION_IN] == [(f"course:c{n}", f"session:s{n}") for n in (1, 2, 3)]
+    assert set(links[ports.Link.MEMBER_IN]) == {(scope, subject) for subject, scope in keys}
+    resources = [entity for entity in many if isinstance(entity, Resource)]
+    assert set(links[ports.Link.RESOURCE_IN]) == {(str(r.scope), str(r.key)) for r in resources}
+    assert set(links[ports.Link.RESOURCE_OF]) == {(str(r.owner), str(r.key)) for r in resources}
+    assert len(links[ports.Link.SHARE_WITH]) == 4
 
 
 def test_the_log_says_who_and_why(store: Store, clock: Clock) -> None:
