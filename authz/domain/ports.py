@@ -173,7 +173,7 @@ class Arrivals(Protocol):
     """Tells when something may have been committed, by whichever process. One thread waits."""
 
     def wait(self, timeout_s: float, held: Callable[[], int]) -> None:
-        """Return once the head may be another revision than the one that is held, or when time is up.
+        """Return once the head may be beyond the revision that is held, or when time is up.
 
         Raises `UnavailableError` when the database does not answer.
         """

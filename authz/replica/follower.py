@@ -201,8 +201,6 @@ class Follower:
             self._trusted = True
         if head.revision < revision:
             raise UnusableError(f"it holds revision {revision} and the database only {head.revision}")
-        # A follower that was killed may have left this undone.
-        self._state.advance(revision)
         while revision < head.revision and not self._stopped.is_set():
             changes = self._directory.changes(revision, _REVISIONS_AT_ONCE)
             if not changes:
@@ -220,6 +218,8 @@ class Follower:
             if generation and (self._folder / str(generation)).is_dir():
                 with suppress(UnusableError):
                     self._environment = self._open(generation)
+                    # A follower that was killed may have left this undone.
+                    self._state.advance(self._environment.head()[0])
         if self._environment is None:
             self._rebuild()
         assert self._environment is not None  # noqa: S101  `_rebuild` raises otherwise

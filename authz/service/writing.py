@@ -65,6 +65,7 @@ class Writing:
     async def close(self) -> None:
         """Finish what was handed over, and refuse more with `UnavailableError`. Idempotent."""
         self._closed = True
+        self._end_wait(asyncio.get_running_loop())
         await self._idle.wait()
         await asyncio.to_thread(self._pool.shutdown)
 
@@ -77,10 +78,8 @@ class Writing:
         if self._idle.is_set():
             self._idle.clear()
             loop.call_soon(self._go_on, loop)
-        elif self._lingering is not None and (self._imports or len(self._writes) >= self._expected):
-            self._lingering.cancel()
-            self._lingering = None
-            loop.call_soon(self._go_on, loop)
+        elif self._imports or len(self._writes) >= self._expected:
+            self._end_wait(loop)
         return await waiting.answer
 
     def _go_on(self, loop: asyncio.AbstractEventLoop, seen: int = 0) -> None:
@@ -93,18 +92,20 @@ class Writing:
             self._imports_next = False
             self._pool.submit(self._import, loop, self._imports.popleft())
         elif self._expected >= _COMPANY and waiting < self._expected and not (self._imports or self._closed):
-            self._lingering = loop.call_later(_LINGER_S, self._go_without, loop)
+            self._lingering = loop.call_later(_LINGER_S, self._end_wait, loop)
         elif self._writes:
             self._imports_next = True
             self._pool.submit(self._write, loop, self._next_group())
         else:
             self._idle.set()
 
-    def _go_without(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Not all of those expected have come: wait no longer, and for fewer the next time."""
-        self._lingering = None
-        self._expected = 0
-        self._go_on(loop)
+    def _end_wait(self, loop: asyncio.AbstractEventLoop) -> None:
+        """If a group waits for company: all have come, or it has waited long enough."""
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
+            self._expected = 0
+            loop.call_soon(self._go_on, loop)
 
     def _finish(
         self, loop: asyncio.AbstractEventLoop, done: Sequence[_Waiting[Any]], outcomes: Sequence[object]

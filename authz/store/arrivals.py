@@ -52,7 +52,7 @@ class PostgresqlArrivals:
                 if self._wake_read in ready:
                     os.read(self._wake_read, 4096)
                     return
-                if ready and self._last_heard() != held():
+                if ready and self._last_heard() > held():
                     return
 
     def wake(self) -> None:
@@ -76,14 +76,14 @@ class PostgresqlArrivals:
             raise
         self._connection = connection
 
-    def _last_heard(self) -> int | None:
-        """The head that was told of last; None when what was ready to be read was something else."""
+    def _last_heard(self) -> int:
+        """The head that was told of last; -1 when what was ready to be read was something else."""
         try:
             heard = [notice.payload for notice in self._connection.notifies(timeout=0)]
         except Exception:
             self._hang_up()
             raise
-        return int(heard[-1]) if heard else None
+        return int(heard[-1]) if heard else -1
 
     def _hang_up(self) -> None:
         if self._connection is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import grpc
 import pytest
 from structlog.testing import capture_logs
@@ -26,7 +28,7 @@ async def test_the_request_id_comes_from_the_field_else_the_header_else_is_made_
         await check(question())
     calls = [line for line in lines if line["event"] == "call"]
     assert [line["request_id"] for line in calls[:4]] == ["from-field", *["from-header"] * 3]
-    assert len(calls[4]["request_id"]) == 16
+    assert re.fullmatch(r"[0-9a-f]{12}-[0-9]+", calls[4]["request_id"])
     assert {line["code"] for line in calls} == {"OK"}
     assert [line["method"].rsplit("/", 1)[1] for line in calls] == [
         "Check",

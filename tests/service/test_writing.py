@@ -163,21 +163,27 @@ async def test_what_breaks_a_group_is_found_and_fails_alone(writing: Writing, re
     assert recorder.asked == [["first"], ["a", "b", "c"], ["a"], ["b"], ["c"]]
 
 
-async def test_a_group_waits_for_those_who_wrote_in_the_one_before(
+async def lingering(
     writing: Writing, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> list[asyncio.Task[int]]:
+    """Four writes that wait, for a minute, for the one that was answered before them to come back."""
     monkeypatch.setattr("authz.service.writing._LINGER_S", 60)
     first = await held(writing, recorder)
     together = await handed_over(writing, *(request_of(name) for name in "abcd"))
     recorder.go_on.set()
-    await asyncio.gather(first, *together)
-    early = asyncio.create_task(writing.write(request_of("e")))
-    for _ in range(50):
-        await asyncio.sleep(0.001)
-    assert not early.done()
-    late = await handed_over(writing, *(request_of(name) for name in "fgh"))
-    assert await asyncio.wait_for(asyncio.gather(early, *late), 30) == [3] * 4
-    assert recorder.asked == [["first"], list("abcd"), list("efgh")]
+    await first
+    await asyncio.sleep(0.05)
+    assert not any(task.done() for task in together)
+    return together
+
+
+async def test_a_group_waits_for_those_who_wrote_at_once(
+    writing: Writing, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = await lingering(writing, recorder, monkeypatch)
+    together += await handed_over(writing, request_of("e"))
+    assert await asyncio.wait_for(asyncio.gather(*together), 30) == [2] * 5
+    assert recorder.asked == [["first"], list("abcde")]
 
 
 async def test_who_does_not_come_back_is_waited_for_once_and_one_alone_never(
@@ -191,26 +197,29 @@ async def test_who_does_not_come_back_is_waited_for_once_and_one_alone_never(
     recorder.entered.clear()
     second = await held(writing, recorder)
     together = await handed_over(writing, *(request_of(name) for name in "abcd"))
-    recorder.go_on.set()
-    await asyncio.gather(second, *together)
     monkeypatch.setattr("authz.service.writing._LINGER_S", 0.01)
+    recorder.go_on.set()
+    await asyncio.wait_for(asyncio.gather(second, *together), 30)
     assert await asyncio.wait_for(writing.write(request_of("e")), 30) == 5
     monkeypatch.setattr("authz.service.writing._LINGER_S", 60)
     assert await asyncio.wait_for(writing.write(request_of("f")), 30) == 6
 
 
-async def test_an_import_and_a_stop_end_the_wait_for_others(
+async def test_an_import_ends_the_wait_for_others(
     writing: Writing, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("authz.service.writing._LINGER_S", 60)
-    first = await held(writing, recorder)
-    together = await handed_over(writing, *(request_of(name) for name in "abcd"))
-    recorder.go_on.set()
-    await asyncio.gather(first, *together)
-    (early,) = await handed_over(writing, request_of("e"))
-    await asyncio.sleep(0.01)
+    together = await lingering(writing, recorder, monkeypatch)
     await asyncio.wait_for(writing.import_batch(recorder.import_batch), 30)
-    assert await asyncio.wait_for(early, 30) == 4
+    assert await asyncio.wait_for(asyncio.gather(*together), 30) == [3] * 4
+    assert recorder.asked == [["first"], "import", list("abcd")]
+
+
+async def test_closing_ends_the_wait_for_others(
+    writing: Writing, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = await lingering(writing, recorder, monkeypatch)
+    await asyncio.wait_for(writing.close(), 30)
+    assert await asyncio.gather(*together) == [2] * 4
 
 
 async def test_a_write_is_finished_when_its_caller_has_gone(writing: Writing, recorder: Recorder) -> None:
