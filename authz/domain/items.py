@@ -34,6 +34,9 @@ class Item(msgspec.Struct, frozen=True, eq=False, gc=False):
     created_at: Instant | None = None
 
 
+TIMED = PUBLISHED | WITHIN_EDIT_WINDOW
+"""The facts that time moves."""
+
 MISPLACED = Item(place_of(None, None), 0)
 """What stands for a registered resource whose scope is not there: nothing can be said of it."""
 

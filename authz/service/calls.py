@@ -18,7 +18,7 @@ import grpc
 import structlog
 from google.rpc import status_pb2
 
-from authz.domain.errors import AuthzError, OverloadedError
+from authz.domain.errors import AuthzError, InvalidArgumentError, OverloadedError
 from authz.domain.ids import parse_id
 from authz.logs import is_debugging
 from authz.service.errors import internal_status, status_of
@@ -84,18 +84,24 @@ class Calls:
         async def serve(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             started = time.perf_counter()
             request_id = next(ids)
+            # A line for each check would cost more than the check: they are told when they fail, or at
+            # debug. So does the header, which gRPC makes Python's own only when asked.
+            tells = not is_check or is_debugging()
             code = grpc.StatusCode.CANCELLED  # what a call is that ends without an answer or an error
             bound.in_flight += 1
             try:
-                request_id = _stated_request_id(request, context) or request_id
+                stated = _id_in(request) or (_id_in_header(context) if tells else "")
+                request_id = stated or request_id
                 request_id_var.set(request_id)
                 bound.shed_excess()
                 response = await servicing(request, context)
             except AuthzError as error:
+                request_id = _id_told(request, context) or request_id
                 status = status_of(error)
                 code = _code(status)
             except Exception:
                 # Nothing that fails may allow, and no text of a driver may reach a client.
+                request_id = _id_told(request, context) or request_id
                 status = internal_status(request_id)
                 code = grpc.StatusCode.INTERNAL
                 log.exception("call failed", method=method, request_id=request_id)
@@ -104,9 +110,7 @@ class Calls:
                 return response
             finally:
                 bound.in_flight -= 1
-                # A line for each check would cost more than the check: they are told when they fail, or
-                # at debug.
-                if code is not grpc.StatusCode.OK or not is_check or is_debugging():
+                if tells or code is not grpc.StatusCode.OK:
                     elapsed_ms = round((time.perf_counter() - started) * 1000, 3)
                     log.info(
                         "call", method=method, code=code.name, request_id=request_id, elapsed_ms=elapsed_ms
@@ -148,13 +152,25 @@ def _writing(servicing: Any) -> Servicing:
     return write_all
 
 
-def _stated_request_id(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> str:
+def _id_in(request: Any) -> str:
     stated = str(getattr(request, "request_id", ""))
-    if not stated:
-        for name, value in context.invocation_metadata() or ():
-            if name == REQUEST_ID_HEADER:
-                stated = value if isinstance(value, str) else value.decode("ascii", "replace")
     return parse_id(stated, field="request_id") if stated else ""
+
+
+def _id_in_header(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    stated = ""
+    for name, value in context.invocation_metadata() or ():
+        if name == REQUEST_ID_HEADER:
+            stated = value if isinstance(value, str) else value.decode("ascii", "replace")
+    return parse_id(stated, field="request_id") if stated else ""
+
+
+def _id_told(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    """The id that a call that fails has stated, if it is well-formed."""
+    try:
+        return _id_in(request) or _id_in_header(context)
+    except InvalidArgumentError:
+        return ""
 
 
 def _code(status: status_pb2.Status) -> grpc.StatusCode:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import msgspec
 
 from authz.domain.decisions import CREATE_ACTION, Decision, Question, Reason, Verdict
-from authz.domain.entities import Resource
+from authz.domain.entities import Course, CourseState, Resource
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.facts import ATTENDING, FOR_AI_RESPONSE, PURPOSE_AI_RESPONSE, SHARED, share_facts
 from authz.domain.ids import PLATFORM, Scope, ScopeKind, Subject, course_scope, session_scope
 from authz.domain.instants import Instant
-from authz.domain.items import MISPLACED, Item, fact_edge, facts_at, item_of
+from authz.domain.items import MISPLACED, TIMED, Item, fact_edge, facts_at, item_of
 from authz.domain.places import Place, attends
 from authz.domain.ports import Snapshot
 from authz.domain.standing import Grant, Ineffective, Standing, earliest_after, standing_of
@@ -23,6 +23,7 @@ COURSE_TYPE = "course"
 SESSION_TYPE = "session"
 _STRUCTURAL_TYPES = (COURSE_TYPE, SESSION_TYPE)
 _PURPOSES = ("", PURPOSE_AI_RESPONSE)
+_MAX_STANDINGS = 4096
 
 _NOT_A_MEMBER = Verdict(False, Reason.NOT_A_MEMBER)
 _NOT_EFFECTIVE = {
@@ -35,13 +36,14 @@ _WITHOUT_ROLES = {
 
 
 class Checker:
-    """Answers questions with one policy version. Holds no state of its own and does no I/O."""
+    """Answers questions with one policy version. Remembers what follows from that alone; does no I/O."""
 
     def __init__(self, policy: CompiledPolicy, *, inline_types: frozenset[str]) -> None:
         self.policy = policy
         self._inline_types = inline_types
         self._roles = policy.vocabulary.roles
         self._actions = {name: frozenset(t.actions) for name, t in policy.vocabulary.types.items()}
+        self._standings: dict[int, tuple[tuple[Grant, ...], CourseState | None, Standing]] = {}
 
     def check(self, snapshot: Snapshot, question: Question, now: Instant) -> Decision:
         """The answer at `now`. Raises `InvalidArgumentError` for a malformed question."""
@@ -76,7 +78,7 @@ class Checker:
             return Decision(_WITHOUT_ROLES[item], version, snapshot.revision)
         place = item.place
         grants = snapshot.grants(question.subject, place)
-        standing = standing_of(grants, place.course, self._roles, now)
+        standing = self._standing(grants, place.course, now)
         # A role of the platform alone never reaches content, whatever the rules say of it.
         structural = type_name in _STRUCTURAL_TYPES
         if not (standing.in_course or standing.in_session or (structural and standing.roles)):
@@ -84,17 +86,34 @@ class Checker:
             return Decision(verdict, version, snapshot.revision, edge)
         plan = self.policy.plan(standing.roles, place.course_id, type_name, question.action)
         asked = plan.asked
-        facts = facts_at(now, item, asked)
+        facts, edge = item.facts, None
+        if asked & TIMED:
+            facts, edge = facts_at(now, item, asked), fact_edge(now, item, asked)
         if asked & SHARED and question.resource.id and not structural:
             facts |= share_facts(snapshot.share(question.resource, question.subject))
         if asked & ATTENDING and attends(place, standing.in_course, standing.in_session):
             facts |= ATTENDING
         if question.purpose:
             facts |= FOR_AI_RESPONSE
-        edge = fact_edge(now, item, asked)
         if standing.edge is not None:
             edge = earliest_after(now, edge, standing.edge)
         return Decision(plan.verdict(facts), version, snapshot.revision, edge)
+
+    def _standing(self, grants: tuple[Grant, ...], course: Course | None, now: Instant) -> Standing:
+        """`standing_of`, remembered for one grant without dates, which is what nearly every question meets.
+
+        A view gives the same object for the same grants, mostly: the object, kept alive here, is the key.
+        """
+        state = None if course is None else course.state
+        known = self._standings.get(id(grants))
+        if known is not None and known[1] is state:
+            return known[2]
+        standing = standing_of(grants, course, self._roles, now)
+        if len(grants) == 1 and grants[0].starts_at is None is grants[0].ends_at:
+            if len(self._standings) >= _MAX_STANDINGS:
+                self._standings.clear()
+            self._standings[id(grants)] = (grants, state, standing)
+        return standing
 
     def _excuse(
         self, standing: Standing | None, grants: tuple[Grant, ...], place: Place, now: Instant

@@ -41,6 +41,8 @@ class Reading:
         self._pool = pool
         self._freshness_wait_s = freshness_wait_s
         self._last_token = (-1, "", "")
+        self.snapshot = view.snapshot
+        """The state at hand, for who need not wait for another. See `View.snapshot`."""
 
     async def read(
         self, consistency: common_pb2.Consistency, context: Context, compute: Callable[[Snapshot], T]

@@ -12,7 +12,6 @@ from authz.service.convert.entities import parse_type, parse_visibility
 from authz.service.convert.values import (
     malformed,
     missing,
-    parse_optional_id,
     parse_scope,
     parse_subject,
     parse_time,
@@ -28,15 +27,16 @@ _MAX_PURPOSE_LENGTH = 64
 
 def parse_check(m: pb.CheckRequest) -> Question:
     """The question of a Check."""
-    if not m.action:
+    action = m.action
+    if not action:
         raise missing("action")
-    if not is_name(m.action):
+    if not is_name(action):
         raise InvalidArgumentError(
             ErrorReason.UNKNOWN_ACTION,
-            f"`{quoted(m.action)}` is not the name of an action",
-            action=quoted(m.action),
+            f"`{quoted(action)}` is not the name of an action",
+            action=quoted(action),
         )
-    return _question(m, m.action)
+    return _question(m, action)
 
 
 def parse_list_actions(m: pb.ListActionsRequest) -> Question:
@@ -48,23 +48,22 @@ def _question(m: pb.CheckRequest | pb.ListActionsRequest, action: str) -> Questi
     subject = parse_subject(m, "subject", field="subject")
     if not m.HasField("resource"):
         raise missing("resource")
-    query = m.resource
+    query, purpose = m.resource, m.purpose
+    id_ = query.id
     ref = ResourceRef(
-        parse_type(query.type, field="resource.type"),
-        parse_id(query.id, field="resource.id") if query.id else "",
+        parse_type(query.type, field="resource.type"), parse_id(id_, field="resource.id") if id_ else ""
     )
-    if len(m.purpose) > _MAX_PURPOSE_LENGTH:
-        raise malformed(
-            "purpose", f"has {len(m.purpose)} characters; at most {_MAX_PURPOSE_LENGTH} are taken"
-        )
+    if len(purpose) > _MAX_PURPOSE_LENGTH:
+        raise malformed("purpose", f"has {len(purpose)} characters; at most {_MAX_PURPOSE_LENGTH} are taken")
+    course_id, session_id = query.course_id, query.session_id
     return Question(
-        subject=subject,
-        action=action,
-        resource=ref,
-        stated_course_id=parse_optional_id(query.course_id, field="resource.course_id"),
-        stated_session_id=parse_optional_id(query.session_id, field="resource.session_id"),
-        inline=_inline(ref, query.inline) if query.HasField("inline") else None,
-        purpose=m.purpose,
+        subject,
+        action,
+        ref,
+        parse_id(course_id, field="resource.course_id") if course_id else None,
+        parse_id(session_id, field="resource.session_id") if session_id else None,
+        _inline(ref, query.inline) if query.HasField("inline") else None,
+        purpose,
     )
 
 
