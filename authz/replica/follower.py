@@ -28,7 +28,7 @@ from authz.replica.environment import (
     acquire_environment,
     release_environment,
 )
-from authz.replica.shared import SharedState
+from authz.replica.shared import REVISION, SharedState
 from authz.replica.writer import GapError, apply_changes
 
 log = structlog.get_logger()
@@ -261,7 +261,7 @@ class Follower:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _held(self) -> int:
-        return -1 if self._environment is None else self._environment.head()[0]
+        return self._state.words[REVISION]
 
     def _let_go(self) -> None:
         if self._environment is not None:

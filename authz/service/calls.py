@@ -85,14 +85,15 @@ class Calls:
             started = time.perf_counter()
             request_id = next(ids)
             # A line for each check would cost more than the check: they are told when they fail, or at
-            # debug. So does the header, which gRPC makes Python's own only when asked.
+            # debug. Nor is a header read for it before, as to ask gRPC for one takes as long as to decide.
             tells = not is_check or is_debugging()
             code = grpc.StatusCode.CANCELLED  # what a call is that ends without an answer or an error
             bound.in_flight += 1
             try:
                 stated = _id_in(request) or (_id_in_header(context) if tells else "")
                 request_id = stated or request_id
-                request_id_var.set(request_id)
+                if tells:
+                    request_id_var.set(request_id)
                 bound.shed_excess()
                 response = await servicing(request, context)
             except AuthzError as error:

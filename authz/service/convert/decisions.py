@@ -19,6 +19,7 @@ from authz.service.convert.values import (
     set_time,
 )
 from authz.v1 import authorization_pb2 as pb
+from authz.v1 import common_pb2
 
 _REASONS = {name.removeprefix("REASON_"): number for name, number in pb.Reason.items()}
 _STATES = {name.removeprefix("MEMBERSHIP_STATE_"): number for name, number in pb.MembershipState.items()}
@@ -101,31 +102,31 @@ def rule_message(rule: Rule) -> pb.Rule:
 
 def fill_check(message: pb.CheckResponse, decision: Decision, checked_at: str, decision_id: str) -> None:
     """Fill an empty answer. `checked_at` is the encoded token of the snapshot."""
-    message.MergeFromString(_settled(decision.verdict, decision.policy_version))
-    message.checked_at.token = checked_at
+    message.MergeFromString(_settled(decision.verdict, decision.policy_version, checked_at))
     message.decision_id = decision_id
     if decision.valid_until is not None:
         set_valid_until(message, decision.valid_until)
 
 
-_known: dict[int, tuple[Verdict, str, bytes]] = {}
+_known: dict[int, tuple[Verdict, str, str, bytes]] = {}
 _MAX_KNOWN = 4096
 
 
-def _settled(verdict: Verdict, policy_version: str) -> bytes:
-    """The part of an answer that verdict and policy settle, as it is sent.
+def _settled(verdict: Verdict, policy_version: str, checked_at: str) -> bytes:
+    """The part of an answer that verdict, policy and state settle, as it is sent.
 
     Verdicts are made once for each plan and set of facts, so there are few, and each is the same object
     every time: the object, kept alive here, is the key.
     """
     known = _known.get(id(verdict))
-    if known is not None and known[1] == policy_version:
-        return known[2]
+    if known is not None and known[2] == checked_at and known[1] == policy_version:
+        return known[3]
     message = pb.CheckResponse(
         allowed=verdict.allowed,
         reason=pb.Reason.ValueType(_REASONS[verdict.reason]),
         rule=None if verdict.rule is None else rule_message(verdict.rule),
         unmet_facts=fact_names(verdict.unmet) if verdict.unmet else (),
+        checked_at=common_pb2.ConsistencyToken(token=checked_at),
         policy_version=policy_version,
     )
     if verdict.ineffective is not None:
@@ -133,7 +134,7 @@ def _settled(verdict: Verdict, policy_version: str) -> bytes:
     if len(_known) >= _MAX_KNOWN:
         _known.clear()
     body = message.SerializeToString()
-    _known[id(verdict)] = (verdict, policy_version, body)
+    _known[id(verdict)] = (verdict, policy_version, checked_at, body)
     return body
 
 
