@@ -112,12 +112,8 @@ class Calls:
             finally:
                 bound.in_flight -= 1
                 if tells or code is not grpc.StatusCode.OK:
-                    elapsed_ms = round((time.perf_counter() - started) * 1000, 3)
-                    log.info(
-                        "call", method=method, code=code.name, request_id=request_id, elapsed_ms=elapsed_ms
-                    )
-            # Not before the call is counted out: a stream's client that does not read keeps its status
-            # waiting.
+                    _tell(method, code, request_id, started)
+            # Not before it is counted out: a stream's client that does not read keeps its status waiting.
             return await _abort(context, status)
 
         return serve
@@ -151,6 +147,11 @@ def _writing(servicing: Any) -> Servicing:
             await context.write(response)
 
     return write_all
+
+
+def _tell(method: str, code: grpc.StatusCode, request_id: str, started: float) -> None:
+    elapsed_ms = round((time.perf_counter() - started) * 1000, 3)
+    log.info("call", method=method, code=code.name, request_id=request_id, elapsed_ms=elapsed_ms)
 
 
 def _id_in(request: Any) -> str:
