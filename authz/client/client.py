@@ -54,7 +54,6 @@ _SERVICE_CONFIG = json.dumps(
                 "name": [
                     *({"service": "authz.v1.AuthorizationService", "method": name} for name in _RETRIED),
                     *({"service": "authz.v1.DirectoryService", "method": name} for name in _READS),
-                    {"service": "authz.v1.WatchService", "method": "Watch"},
                 ],
                 "retryPolicy": {
                     "maxAttempts": 4,
@@ -263,7 +262,7 @@ class Client:
     ) -> Generator[WatchedChange, None, None]:
         """Every change after a token, or from now on, without end; blocks until there is one.
 
-        Goes on by itself when the service goes away or this reader was too slow, and gives no mutation
+        Goes on by itself when the service goes away or silent, or this reader was too slow; gives no mutation
         twice. Raises `CallError` when nothing was heard for `resume_for_s`, when the service was not
         there at all, and for what trying again cannot help (TOKEN_EXPIRED, say). `on_checkpoint` is
         told tokens from which nothing is missed, the first before any change.

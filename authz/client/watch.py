@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import grpc
@@ -20,6 +21,10 @@ from authz.v1 import watch_pb2
 _RESUMED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED)
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
+_MAX_SILENCE_S = 15.0
+"""The service gives a sign of life each second. Of a machine that is gone without a word, a connection tells
+nothing; and gRPC has been seen to lose a stream whose connection broke while it was made."""
+_LOOK_S = 0.5
 
 
 class WatchedChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,15 +68,15 @@ class Following:
         while True:
             try:
                 yield from self._stream()
-            except grpc.RpcError as failure:
-                self._require_hope(error_of(failure))
+            except CallError as error:
+                self._require_hope(error)
             time.sleep(self._pause_s)
             self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
 
     def _stream(self) -> Generator[WatchedChange, None, None]:
-        stream, to_skip = self._open_stream(self._request), self._part_given
+        stream, to_skip = _Heard(self._open_stream(self._request)), self._part_given
         try:
-            for message in stream:
+            for message in stream.messages():
                 self._was_heard, self._lost_at, self._pause_s = True, None, _FIRST_PAUSE_S
                 if message.HasField("checkpoint"):
                     self._pass(message.checkpoint.read_up_to.token)
@@ -86,7 +91,7 @@ class Following:
                 if fresh:
                     yield _watched(change, fresh)
         finally:
-            stream.cancel()
+            stream.close()
 
     def _pass(self, token: str) -> None:
         self._request.after.token = token
@@ -99,7 +104,49 @@ class Following:
         # The place of the stream before may not be free yet.
         may_pass = error.code in _RESUMED or error.reason == ErrorReason.OVERLOADED
         if not (self._was_heard and may_pass and now - self._lost_at <= self._resume_for_s):
-            raise error from None
+            raise error
+
+
+class _Heard:
+    """A stream that is cut off when it says nothing for too long to who waits for it."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._waits_since: float | None = None
+        self._is_silent = False
+        self._closed = threading.Event()
+
+    def messages(self) -> Iterator[watch_pb2.WatchResponse]:
+        """What the stream says. Raises `CallError` when it is torn, or silent for too long."""
+        threading.Thread(target=self._guard, name="watch-guard", daemon=True).start()
+        self._waits_since = time.monotonic()
+        try:
+            for message in self._stream:
+                # Only waiting counts: who reads slowly is not to blame the service.
+                self._waits_since = None
+                yield message
+                self._waits_since = time.monotonic()
+        except grpc.RpcError as failure:
+            raise (_silence() if self._is_silent else error_of(failure)) from None
+
+    def close(self) -> None:
+        """End the stream."""
+        self._closed.set()
+        self._stream.cancel()
+
+    def _guard(self) -> None:
+        while not self._closed.wait(_LOOK_S):
+            since = self._waits_since
+            if since is not None and time.monotonic() - since > _MAX_SILENCE_S:
+                self._is_silent = True
+                self._stream.cancel()
+                return
+
+
+def _silence() -> CallError:
+    return CallError(
+        grpc.StatusCode.UNAVAILABLE, "", f"the service has said nothing for {_MAX_SILENCE_S:g} s; watch again"
+    )
 
 
 def _watched(change: watch_pb2.WatchChange, mutations: Any) -> WatchedChange:

@@ -29,7 +29,7 @@ from authz.store import migrate_store
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import directory_pb2_grpc
-from tests.serving import AUTHZ
+from tests.serving import AUTHZ, replica_folder
 
 ROUNDS = 5
 ROUND_S = 2.0
@@ -134,12 +134,13 @@ def serving(url: str) -> Iterator[str]:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     environ = {name: value for name, value in os.environ.items() if not name.startswith("AUTHZ_")}
     environ |= {"AUTHZ_ADDRESS": address, "AUTHZ_DATABASE_URL": url, "AUTHZ_LOG_LEVEL": "error"}
-    process = subprocess.Popen([AUTHZ, "serve"], env=environ)
-    try:
-        yield address
-    finally:
-        process.terminate()
-        process.wait()
+    with replica_folder(url) as folder:
+        process = subprocess.Popen([AUTHZ, "serve"], env=environ | {"AUTHZ_REPLICA_DIR": folder})
+        try:
+            yield address
+        finally:
+            process.terminate()
+            process.wait()
 
 
 def touched() -> dpb.Mutation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -14,6 +15,7 @@ import pytest
 
 from authz.cli.connection import embedded
 from authz.client import CallError, Client, WatchedChange
+from authz.client import watch as client_watch
 from authz.domain.entities import Course, CourseKey, EntityKind
 from authz.domain.ids import course_scope
 from authz.domain.mutations import Mutation, Operation
@@ -69,6 +71,7 @@ def insist(client: Client, course: Course) -> None:
         with suppress(CallError):
             client.write([Mutation(Operation.TOUCH, course)])
             return
+        time.sleep(0.02)
 
 
 def test_a_watch_goes_on_when_the_service_comes_back(sqlite_url: str, free_port: int) -> None:
@@ -97,18 +100,25 @@ def test_a_watch_goes_on_when_the_service_comes_back(sqlite_url: str, free_port:
     ]
 
 
+SILENCE = None
+"""In place of a message: the stream says nothing, and does not end."""
+
+
 class Torn:
     """A service whose streams break off: each says from where it was asked, and what comes next."""
 
-    def __init__(self, *streams: tuple[wpb.WatchResponse | grpc.StatusCode, ...]) -> None:
+    def __init__(self, *streams: tuple[wpb.WatchResponse | grpc.StatusCode | None, ...]) -> None:
         self.streams = list(streams)
         self.asked: list[str] = []
+        self.over = threading.Event()
 
     def watch(self, request: wpb.WatchRequest, context: Any) -> Iterator[wpb.WatchResponse]:
         self.asked.append(request.after.token)
         for each in self.streams.pop(0) if self.streams else (grpc.StatusCode.DATA_LOSS,):
             if isinstance(each, wpb.WatchResponse):
                 yield each
+            elif each is SILENCE:
+                self.over.wait(60)
             else:
                 context.abort(each, "torn")
 
@@ -189,6 +199,43 @@ def test_a_watch_gives_up_when_it_hears_nothing_for_too_long(serve: Serve) -> No
     with pytest.raises(CallError) as caught:
         next(serve(torn).watch(resume_for_s=0.2))
     assert caught.value.code is AWAY
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence is noticed at once."""
+    monkeypatch.setattr(client_watch, "_MAX_SILENCE_S", 0.2)
+    monkeypatch.setattr(client_watch, "_LOOK_S", 0.05)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_stream_that_falls_silent_is_asked_for_anew(serve: Serve) -> None:
+    torn = Torn(
+        (checkpoint("t0"), piece("t1", "a", last=True), SILENCE),
+        (checkpoint("t1"), piece("t2", "b", last=True), LOST),
+    )
+    assert names_until_lost(serve(torn)) == ["course:a", "course:b"]
+    assert torn.asked == ["", "t1"]
+    torn.over.set()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_service_that_never_says_anything_is_an_error(serve: Serve) -> None:
+    torn = Torn((SILENCE,))
+    with pytest.raises(CallError, match="said nothing for"):
+        next(serve(torn).watch())
+    torn.over.set()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_who_reads_slowly_is_not_cut_off(serve: Serve) -> None:
+    torn = Torn((checkpoint("t0"), piece("t1", "a", last=True), piece("t2", "b", last=True), LOST))
+    changes = serve(torn).watch()
+    next(changes)
+    time.sleep(0.6)
+    assert next(changes).token == "t2"
+    changes.close()
+    assert torn.asked == [""]
 
 
 def test_a_large_change_is_given_whole_in_pieces(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
