@@ -82,6 +82,7 @@ class Server:
         self._pool = ThreadPoolExecutor(settings.read_threads, thread_name_prefix="read")
         self._writing: Writing | None = None
         self._checker: Checker | None = None
+        self._authorization: AuthorizationServicer | None = None
         self._watch: WatchServicer | None = None
         self._store: Store | None = None
         self._view: ReplicaView | None = None
@@ -178,10 +179,12 @@ class Server:
         """
         before = self.checker.policy.version
         try:
-            self._checker = self._load_checker()
+            self._checker = checker = self._load_checker()
         except AuthzError as error:
             log.error("policy not reloaded", kept_version=before, error=error.message)  # noqa: TRY400  told whole
         else:
+            if self._authorization is not None:
+                self._authorization.checker = checker
             log.info("policy reloaded", policy_version=self.checker.policy.version, before=before)
 
     def _load_checker(self) -> Checker:
@@ -206,9 +209,8 @@ class Server:
             max_concurrent_calls=self._settings.max_concurrent_calls,
             max_watches=self._settings.max_watches,
         )
-        authorization_pb2_grpc.add_AuthorizationServiceServicer_to_server(
-            AuthorizationServicer(lambda: self.checker, reading, self._clock), calls
-        )
+        self._authorization = AuthorizationServicer(self.checker, reading, self._clock)
+        authorization_pb2_grpc.add_AuthorizationServiceServicer_to_server(self._authorization, calls)
         self._writing = Writing(store.directory)
         directory_pb2_grpc.add_DirectoryServiceServicer_to_server(
             DirectoryServicer(store.directory, reading, self._writing), calls

@@ -19,6 +19,7 @@ from multiprocessing.process import BaseProcess
 
 import msgspec
 import structlog
+import uvloop
 
 from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError
 from authz.logs import configure_logging
@@ -232,7 +233,7 @@ def _cannot_listen(address: str, cause: str) -> InvalidArgumentError:
 def run_worker(settings: Settings, ready: Connection) -> None:
     """The process of a worker."""
     _begin_child(settings)
-    _report_faults(lambda: asyncio.run(_serve(settings, ready)))
+    _report_faults(lambda: uvloop.run(_serve(settings, ready)))
 
 
 async def _serve(settings: Settings, ready: Connection) -> None:

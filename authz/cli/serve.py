@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
@@ -38,9 +37,11 @@ def serve(
     SIGTERM lets calls in flight finish; SIGHUP loads the policy again.
     """
     given = dict(locals())
+    import uvloop
+
     from authz.server import serve as serve_here
     from authz.settings import load_settings
     from authz.supervisor import supervise
 
     settings = load_settings(given)
-    asyncio.run(serve_here(settings) if settings.workers == 1 else supervise(settings))
+    uvloop.run(serve_here(settings) if settings.workers == 1 else supervise(settings))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from enum import StrEnum
 from functools import lru_cache
 
@@ -14,22 +15,30 @@ MAX_ID_LENGTH = 128
 _ID = re.compile(r"[A-Za-z0-9._~@+=|/:\-]{1,128}")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
+is_id: Callable[[str], object] = _ID.fullmatch
+"""Whether a text is a well-formed id: true or false, but not `True` or `False`."""
+
 
 def parse_id(text: str, *, field: str) -> str:
     """Return `text` if it is a well-formed id, compared byte by byte and never normalised.
 
     Raises `InvalidArgumentError` (MALFORMED_ID) that names `field`.
     """
-    if _ID.fullmatch(text):
+    if is_id(text):
         return text
+    raise malformed_id(text, field=field)
+
+
+def malformed_id(text: str, *, field: str) -> InvalidArgumentError:
+    """The error for a text that is not a well-formed id."""
     if not text:
         problem = "is empty"
     elif len(text) > MAX_ID_LENGTH:
         problem = f"has {len(text)} characters"
     else:
-        bad = next(c for c in text if not _ID.fullmatch(c))
+        bad = next(c for c in text if not is_id(c))
         problem = f"`{ascii(text)[1:-1]}` has the character `{ascii(bad)[1:-1]}`"
-    raise InvalidArgumentError(
+    return InvalidArgumentError(
         ErrorReason.MALFORMED_ID,
         f"{field} {problem}; an id has 1 to {MAX_ID_LENGTH} characters of A-Z a-z 0-9 . _ ~ @ + = | / : -",
         field=field,
@@ -47,6 +56,9 @@ class SubjectType(StrEnum):
 
     USER = "user"
     SERVICE = "service"
+
+
+_SUBJECT_TYPES = {kind.value: kind for kind in SubjectType}
 
 
 class Subject(msgspec.Struct, frozen=True, gc=False, order=True):
@@ -105,32 +117,35 @@ class ResourceRef(msgspec.Struct, frozen=True, gc=False, order=True, tag_field="
         return f"{self.type}:{self.id}"
 
 
-def _split(text: str, *, field: str, form: str) -> tuple[str, str]:
-    head, colon, tail = text.partition(":")
-    if not colon:
+def _require_type(text: str, *, field: str, form: str) -> None:
+    if ":" not in text:
         raise InvalidArgumentError(
             ErrorReason.MALFORMED_ID, f"{field} `{text}` has no type; write it like `{form}`", field=field
         )
-    return head, tail
 
 
 def parse_subject(text: str, *, field: str = "subject") -> Subject:
     """Read `user:<id>` or `service:<id>`."""
-    head, tail = _split(text, field=field, form="user:maya")
-    if head not in (SubjectType.USER, SubjectType.SERVICE):
+    head, _, tail = text.partition(":")
+    kind = _SUBJECT_TYPES.get(head)
+    if kind is not None and is_id(tail):
+        return Subject(kind, tail)
+    _require_type(text, field=field, form="user:maya")
+    if kind is None:
         raise InvalidArgumentError(
             ErrorReason.MALFORMED_ID,
             f"{field} `{text}` has the type `{head}`; it must be `user` or `service`",
             field=field,
         )
-    return Subject(SubjectType(head), parse_id(tail, field=f"{field} id"))
+    raise malformed_id(tail, field=f"{field} id")
 
 
 def parse_scope(text: str, *, field: str = "scope") -> Scope:
     """Read `platform`, `course:<id>` or `session:<id>`."""
     if text == ScopeKind.PLATFORM:
         return PLATFORM
-    head, tail = _split(text, field=field, form="course:algebra-1")
+    _require_type(text, field=field, form="course:algebra-1")
+    head, _, tail = text.partition(":")
     if head not in (ScopeKind.COURSE, ScopeKind.SESSION):
         raise InvalidArgumentError(
             ErrorReason.MALFORMED_ID,
@@ -142,9 +157,12 @@ def parse_scope(text: str, *, field: str = "scope") -> Scope:
 
 def parse_resource_ref(text: str, *, field: str = "resource") -> ResourceRef:
     """Read `<type>:<id>`. Whether the type exists is the policy's to say."""
-    head, tail = _split(text, field=field, form="notebook:nb-7")
+    head, _, tail = text.partition(":")
+    if is_name(head) and is_id(tail):
+        return ResourceRef(head, tail)
+    _require_type(text, field=field, form="notebook:nb-7")
     if not is_name(head):
         raise InvalidArgumentError(
             ErrorReason.MALFORMED_ID, f"{field} `{text}` has a malformed type", field=field
         )
-    return ResourceRef(head, parse_id(tail, field=f"{field} id"))
+    raise malformed_id(tail, field=f"{field} id")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from authz.domain.entities import DEFAULT_EDIT_WINDOW_US, Resource, Visibility
+from authz.domain.entities import Resource, Visibility
 from authz.domain.facts import (
     AI_ENABLED,
     COURSE_VISIBLE,
@@ -65,7 +65,7 @@ def item_of(resource: Resource, place: Place, subject: Subject) -> Item:
         locked=resource.locked,
         ai_allowed=resource.ai_allowed,
     )
-    facts = facts & place.possible | place.facts
+    facts = facts & place.setting.possible | place.setting.facts
     if resource.owner is not None and resource.owner == subject:
         facts |= OWN
     return Item(place, facts, resource.available_from, resource.available_until, resource.created_at)
@@ -95,6 +95,4 @@ def fact_edge(now: Instant, item: Item, asked: int) -> Instant | None:
 
 
 def _edit_until(item: Item) -> Instant:
-    course = item.place.course
-    window = DEFAULT_EDIT_WINDOW_US if course is None else course.edit_window_us
-    return (item.created_at or 0) + window
+    return (item.created_at or 0) + item.place.setting.edit_window_us

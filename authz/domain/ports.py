@@ -42,6 +42,10 @@ class Snapshot(Protocol):
     def revision(self) -> int:
         """The revision of this state."""
 
+    @property
+    def token(self) -> str:
+        """The encoded token of this state."""
+
     def place(self, scope: Scope) -> Place | None:
         """The scope with what surrounds it, or None when it, or its course, is not there."""
 
@@ -59,8 +63,9 @@ class Snapshot(Protocol):
 class View(Protocol):
     """The read side of decisions."""
 
-    def snapshot(self) -> AbstractContextManager[Snapshot]:
-        """A consistent state, no staler than the operator's bound.
+    def snapshot(self) -> Snapshot:
+        """A consistent state, no staler than the operator's bound. It stays as it is for as long as it is
+        held, and what was replaced since stays with it: do not hold it while you wait.
 
         Raises `UnavailableError` when there is none. Never waits; not for more than one thread at
         once.

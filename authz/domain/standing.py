@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import msgspec
 
-from authz.domain.entities import Course, CourseState, Membership, MembershipStatus
+from authz.domain.entities import CourseState, Membership, MembershipStatus
 from authz.domain.ids import ScopeKind
 from authz.domain.instants import Instant
 from authz.domain.vocabulary import RoleDeclaration
@@ -62,11 +62,12 @@ _NOTHING = Standing(frozenset(), False, False, None, None)
 
 
 def role_given(
-    grant: Grant, course: Course | None, roles: Mapping[str, RoleDeclaration], now: Instant
+    grant: Grant, course_state: CourseState | None, roles: Mapping[str, RoleDeclaration], now: Instant
 ) -> str | Ineffective:
     """The role that one grant gives at `now`, else why it gives none.
 
-    `course` is that of the resource: it decides for the memberships in it and in its sessions.
+    `course_state` is that of the resource's course, if it has one: it decides for the memberships in it and
+    in its sessions.
     A role that the policy no longer declares gives none.
     """
     declared = roles.get(grant.role)
@@ -87,16 +88,16 @@ def role_given(
         return Ineffective.INVITED
     else:
         return Ineffective.SUSPENDED
-    if course is None or grant.kind is ScopeKind.PLATFORM or course.state is CourseState.ACTIVE:
+    if course_state is None or grant.kind is ScopeKind.PLATFORM or course_state is CourseState.ACTIVE:
         return role
-    if course.state is CourseState.DRAFT:
+    if course_state is CourseState.DRAFT:
         return role if roles[role].works_in_drafts else Ineffective.DRAFT_COURSE
     return roles[role].becomes or role
 
 
 def standing_of(
     grants: Sequence[Grant],
-    course: Course | None,
+    course_state: CourseState | None,
     roles: Mapping[str, RoleDeclaration],
     now: Instant,
 ) -> Standing:
@@ -104,7 +105,7 @@ def standing_of(
     if len(grants) == 1:
         grant = grants[0]
         if grant.starts_at is None is grant.ends_at:
-            return _standing_of_one(grant, course, roles, now)
+            return _standing_of_one(grant, course_state, roles, now)
     elif not grants:
         return _NOTHING
     given: set[str] = set()
@@ -112,7 +113,7 @@ def standing_of(
     why: Ineffective | None = None
     edge: Instant | None = None
     for grant in grants:
-        outcome = role_given(grant, course, roles, now)
+        outcome = role_given(grant, course_state, roles, now)
         if isinstance(outcome, Ineffective):
             if why is None or _ORDER[outcome] < _ORDER[why]:
                 why = outcome
@@ -128,10 +129,10 @@ def standing_of(
 
 
 def _standing_of_one(
-    grant: Grant, course: Course | None, roles: Mapping[str, RoleDeclaration], now: Instant
+    grant: Grant, course_state: CourseState | None, roles: Mapping[str, RoleDeclaration], now: Instant
 ) -> Standing:
     """The same for one grant without dates, which is what nearly every question meets."""
-    outcome = role_given(grant, course, roles, now)
+    outcome = role_given(grant, course_state, roles, now)
     if isinstance(outcome, Ineffective):
         return Standing(_NOTHING.roles, False, False, outcome, None)
     kind = grant.kind

@@ -103,14 +103,14 @@ class CompiledPolicy:
         self.vocabulary = vocabulary
         self.rules = rules
         self._platform = platform
-        self._overrides = MappingProxyType(dict(overrides))
+        self._overrides = dict(overrides)
 
     def plan(self, roles: frozenset[str], course_id: str | None, type_name: str, action: str) -> Plan:
         """What the platform's rules and the overrides of the course, if there is one, say together.
 
         Without roles nothing matches.
         """
-        override = None if course_id is None else self._overrides.get(course_id)
+        override = self._overrides.get(course_id) if self._overrides and course_id is not None else None
         book = self._platform if override is None else override
         key = (roles, type_name, action)
         plan = book.plans.get(key)

@@ -19,6 +19,7 @@ from authz.replica.layout import (
     course_record,
     grant_record,
     join_grants,
+    read_ref,
     ref_key,
     resource_record,
     scope_key,
@@ -26,6 +27,7 @@ from authz.replica.layout import (
     session_record,
     share_record,
     subject_key,
+    with_shared,
 )
 
 _CHUNK = 100_000
@@ -40,6 +42,7 @@ def build_replica(folder: Path, dump: Dump, *, max_bytes: int) -> None:
     try:
         for database, pairs in _parts(environment, dump):
             _fill(environment, database, pairs)
+        _mark_shared(environment)
         with environment.lmdb.begin(write=True) as transaction:
             versions = Versions(dump.revision, dump.committed_at, dump.revision, dump.revision)
             environment.set_versions(transaction, versions)
@@ -66,7 +69,26 @@ def _parts(environment: Environment, dump: Dump) -> Iterator[tuple[lmdb._Databas
         yield database, _links(dump.links(link))
 
 
-def _fill(environment: Environment, database: lmdb._Database, pairs: Iterable[Pair]) -> None:
+def _mark_shared(environment: Environment) -> None:
+    """Let the records of resources say that there are shares of them."""
+    env = environment
+    with env.lmdb.begin() as transaction:
+
+        def marked() -> Iterator[Pair]:
+            last = b""
+            with transaction.cursor(env.shares) as cursor:
+                for key in cursor.iternext(values=False):
+                    ref = bytes(key)[: read_ref(bytes(key), 0)[1]]
+                    if ref != last:
+                        yield ref, with_shared(env.read(transaction, ref, env.resources), True)
+                    last = ref
+
+        _fill(env, env.resources, marked(), replace=True)
+
+
+def _fill(
+    environment: Environment, database: lmdb._Database, pairs: Iterable[Pair], *, replace: bool = False
+) -> None:
     left = iter(pairs)
     last = b""
     more = True
@@ -76,7 +98,7 @@ def _fill(environment: Environment, database: lmdb._Database, pairs: Iterable[Pa
             put = transaction.put
             for count, (key, value) in enumerate(left, 1):
                 # Packed ids do not sort where their text does: those few are put in their place.
-                if key > last:
+                if key > last and not replace:
                     put(key, value, append=True, db=database)
                     last = key
                 else:

@@ -12,6 +12,7 @@ source of truth.
 from __future__ import annotations
 
 import struct
+from typing import TypeAlias
 
 from authz.domain.entities import (
     Course,
@@ -29,7 +30,7 @@ from authz.domain.instants import Instant
 from authz.domain.items import lasting_facts
 from authz.domain.standing import Grant
 
-FORMAT = 1
+FORMAT = 2
 """Grows with each change of what is written here. A replica of another format is built anew."""
 
 _END = b"\0"
@@ -39,11 +40,12 @@ _UUID_LENGTH = 16
 
 _SUBJECTS = {SubjectType.USER: b"u", SubjectType.SERVICE: b"s"}
 _SUBJECT_TYPES = {ord(byte): kind for kind, byte in _SUBJECTS.items()}
-_COURSE, _SESSION = b"c", b"s"
+COURSE_KIND, SESSION_KIND = b"c", b"s"
+"""The first byte of a course's key, and of a session's."""
 PLATFORM_KEY = b"p"
 _SCOPE_KINDS = {
-    _COURSE[0]: ScopeKind.COURSE,
-    _SESSION[0]: ScopeKind.SESSION,
+    COURSE_KIND[0]: ScopeKind.COURSE,
+    SESSION_KIND[0]: ScopeKind.SESSION,
     PLATFORM_KEY[0]: ScopeKind.PLATFORM,
 }
 
@@ -55,10 +57,12 @@ _SESSION_STATES = tuple(SessionState)
 _VISIBILITIES = tuple(Visibility)
 _LEVELS = tuple(ShareLevel)
 
-_PUBLISHED, _LOCKED, _AI, _FROM, _UNTIL, _CREATED = 1, 2, 4, 8, 16, 32
+_PUBLISHED, _LOCKED, _AI, _FROM, _UNTIL, _CREATED, _SHARED = 1, 2, 4, 8, 16, 32, 64
 _TIMED = _FROM | _UNTIL | _CREATED
 _HEAD = 4
-_NO_TIMES = (None, None, None)
+Times: TypeAlias = tuple[Instant | None, Instant | None, Instant | None]
+"""From when and until when something is available, and when it was created."""
+_NO_TIMES: Times = (None, None, None)
 _LASTING = tuple(
     lasting_facts(
         visibility=_VISIBILITIES[min(number & 3, len(_VISIBILITIES) - 1)],
@@ -120,24 +124,24 @@ def read_subject(raw: bytes, start: int) -> tuple[Subject, int]:
 
 def course_key(course_id: str) -> bytes:
     """The scope of a course."""
-    return _COURSE + pack_id(course_id)
+    return COURSE_KIND + pack_id(course_id)
 
 
 def session_key(session_id: str) -> bytes:
     """The scope of a session."""
-    return _SESSION + pack_id(session_id)
+    return SESSION_KIND + pack_id(session_id)
 
 
 def is_course_key(key: bytes) -> bool:
     """Whether a scope is a course."""
-    return key[0] == _COURSE[0]
+    return key[0] == COURSE_KIND[0]
 
 
 def scope_key(scope: Scope) -> bytes:
     """A scope."""
     if scope.kind is ScopeKind.COURSE:
-        return _COURSE + pack_id(scope.id)
-    return PLATFORM_KEY if scope.kind is ScopeKind.PLATFORM else _SESSION + pack_id(scope.id)
+        return COURSE_KIND + pack_id(scope.id)
+    return PLATFORM_KEY if scope.kind is ScopeKind.PLATFORM else SESSION_KIND + pack_id(scope.id)
 
 
 def read_scope(raw: bytes, start: int) -> tuple[Scope, int]:
@@ -145,7 +149,7 @@ def read_scope(raw: bytes, start: int) -> tuple[Scope, int]:
     if raw[start] == PLATFORM_KEY[0]:
         return PLATFORM, start + 1
     text, end = unpack_id(raw, start + 1)
-    return Scope(ScopeKind.COURSE if raw[start] == _COURSE[0] else ScopeKind.SESSION, text), end
+    return Scope(ScopeKind.COURSE if raw[start] == COURSE_KIND[0] else ScopeKind.SESSION, text), end
 
 
 def ref_key(ref: ResourceRef) -> bytes:
@@ -182,6 +186,11 @@ def session_record(session: Session) -> bytes:
 def course_key_of(raw_session: bytes) -> bytes:
     """The key of a session's course, empty for none."""
     return raw_session[_session.size :]
+
+
+def head_of(raw_session: bytes) -> bytes:
+    """A session's record but for its course: alike for all sessions in one state."""
+    return raw_session[: _session.size]
 
 
 def read_session(session_id: str, raw: bytes) -> Session:
@@ -245,10 +254,14 @@ def _read_grant(kind: ScopeKind, role: str, record: bytes) -> Grant:
     return Grant(kind, role, _STATUSES[flags & 15], starts_at, ends_at)
 
 
-def resource_record(resource: Resource) -> bytes:
-    """A resource but for type and id: flags, visibility, lengths, scope, owner, times."""
+def resource_record(resource: Resource, *, shared: bool = False) -> bytes:
+    """A resource but for type and id: flags, visibility, lengths, scope, owner, times.
+
+    `shared` says whether there is any share of it, so that nobody looks for one in vain.
+    """
     flags = (
-        (_PUBLISHED if resource.published else 0)
+        (_SHARED if shared else 0)
+        | (_PUBLISHED if resource.published else 0)
         | (_LOCKED if resource.locked else 0)
         | (_AI if resource.ai_allowed else 0)
     )
@@ -270,7 +283,7 @@ def resource_record(resource: Resource) -> bytes:
 def read_resource(ref: ResourceRef, raw: bytes) -> Resource:
     """The resource of a record."""
     flags, visibility, scope_length, owner_length = raw[:_HEAD]
-    available_from, available_until, created_at = resource_times(raw)
+    available_from, available_until, created_at = _read_times(raw, flags, _HEAD + scope_length + owner_length)
     return Resource(
         type=ref.type,
         id=ref.id,
@@ -297,19 +310,32 @@ def resource_owner(raw: bytes) -> bytes:
     return raw[start : start + raw[3]]
 
 
-def resource_facts(raw: bytes) -> int:
-    """The facts that a resource's record settles in a place that rules none of them out."""
-    return _LASTING[(raw[0] & 7) << 2 | raw[1]]
+def is_shared(raw: bytes) -> bool:
+    """Whether there is any share of the resource of a record; not of one that is not there."""
+    return raw != b"" and raw[0] & _SHARED != 0
 
 
-def resource_times(raw: bytes) -> tuple[Instant | None, Instant | None, Instant | None]:
-    """From when and until when it is available, and when it was created."""
-    flags = raw[0] & _TIMED
-    if not flags:
-        return _NO_TIMES
-    place = _HEAD + raw[2] + raw[3]
+def with_shared(raw: bytes, shared: bool) -> bytes:
+    """The same record, saying whether there is any share of the resource."""
+    return bytes((raw[0] & ~_SHARED | (_SHARED if shared else 0),)) + raw[1:]
+
+
+def read_item(raw: bytes) -> tuple[bytes, bytes, int, Times]:
+    """What a decision needs of a resource's record: the key of the scope, the key of the owner (empty for
+    none), the facts that it settles in a place that rules none of them out, and its times."""
+    flags, visibility, scope_length, owner_length = raw[:_HEAD]
+    scope_end = _HEAD + scope_length
+    owner_end = scope_end + owner_length
+    facts = _LASTING[(flags & 7) << 2 | visibility]
+    return raw[_HEAD:scope_end], raw[scope_end:owner_end], facts, _read_times(raw, flags, owner_end)
+
+
+def _read_times(raw: bytes, flags: int, place: int) -> Times:
+    flags &= _TIMED
     if flags == _CREATED:  # by far the most frequent
         return None, None, _instant.unpack_from(raw, place)[0]
+    if not flags:
+        return _NO_TIMES
     found: list[Instant | None] = []
     for flag in (_FROM, _UNTIL, _CREATED):
         if flags & flag:

@@ -11,6 +11,7 @@ from authz.domain.ids import Scope, ScopeKind
 from authz.domain.standing import Grant
 from authz.replica.environment import Environment
 from authz.replica.layout import (
+    is_shared,
     read_course,
     read_grants,
     read_ref,
@@ -39,6 +40,8 @@ def all_rows(environment: Environment) -> Iterator[Row]:
         for key, raw in _pairs(transaction, env.resources):
             ref, _ = read_ref(key, 0)
             yield "resource", ref, read_resource(ref, raw)
+            if is_shared(raw):
+                yield "shared", ref, None
         for key, raw in _pairs(transaction, env.shares):
             ref, end = read_ref(key, 0)
             yield "share", (ref, read_subject(key, end)[0]), read_share(raw)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic_ns
-from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import lmdb
 
@@ -15,8 +14,9 @@ from authz.domain.errors import ErrorReason, UnavailableError
 from authz.domain.facts import OWN
 from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.items import MISPLACED, Item
-from authz.domain.places import Place, place_of
+from authz.domain.places import Place, Setting, place_of, setting_of
 from authz.domain.standing import Grant
+from authz.domain.tokens import ConsistencyToken, encode_consistency_token
 from authz.replica.environment import (
     Environment,
     UnusableError,
@@ -26,27 +26,31 @@ from authz.replica.environment import (
     release_environment,
 )
 from authz.replica.layout import (
+    COURSE_KIND,
     PLATFORM_KEY,
+    SESSION_KIND,
     course_key_of,
+    head_of,
     is_course_key,
+    is_shared,
     read_course,
     read_grants,
+    read_item,
     read_session,
     read_share,
     ref_key,
-    resource_facts,
-    resource_owner,
-    resource_scope,
-    resource_times,
     scope_key,
     subject_key,
     unpack_id,
 )
 from authz.replica.shared import CONFIRMED_AT, GENERATION, REVISION, SharedState
 
+K = TypeVar("K")
+V = TypeVar("V")
+
 _MAX_CACHED = 16_384
-_MAX_ROWS = 1024
-"""Few, as what is asked about again is mostly asked about at once, and what is not only costs."""
+_MAX_PLACES = 131_072
+"""Some 300 bytes each: all courses of a platform with ten million memberships."""
 _NO_GENERATION = -1
 """Differs from every generation, and from 0, which says that none is to be served."""
 _PLATFORM_PLACE = place_of(None, None)
@@ -59,7 +63,7 @@ class Caches:
     LMDB numbers its commits: under the same number nothing at all has changed. `places` are by key, and
     `platform` are the few who have a role on the platform, by subject, so that nobody else is looked up
     there; None while they are too many to keep. Both are dropped when the replica says that something
-    of their kind has changed. `grants` are by their bytes, and so never stale.
+    of their kind has changed. `grants` and `settings` are by their bytes, and so never stale.
     """
 
     def __init__(self) -> None:
@@ -68,6 +72,7 @@ class Caches:
         self.places: dict[bytes, Place] = {}
         self.platform: dict[bytes, tuple[Grant, ...]] | None = {}
         self.grants: dict[bytes, tuple[Grant, ...]] = {}
+        self.settings: dict[tuple[bytes, bytes], Setting] = {}
 
     def update(self, environment: Environment, transaction: lmdb.Transaction) -> None:
         """Take in what a transaction sees that is not the one seen last."""
@@ -79,19 +84,22 @@ class Caches:
         self.versions = versions
         self.transaction_id = transaction.id()
 
-    def keep_place(self, key: bytes, place: Place) -> Place:
-        """Remember and return a place."""
-        if len(self.places) >= _MAX_CACHED:
-            self.places.clear()
-        self.places[key] = place
-        return place
-
     def keep_grants(self, name: bytes) -> tuple[Grant, ...]:
         """Read, remember and return grants."""
-        if len(self.grants) >= _MAX_CACHED:
-            self.grants.clear()
-        grants = self.grants[name] = read_grants(name)
+        grants = read_grants(name)
+        _keep(self.grants, name, grants, most=_MAX_CACHED)
         return grants
+
+    def setting(self, raw_course: bytes, raw_session: bytes) -> Setting:
+        """What the records of a course and a session, each of them empty for none, settle."""
+        name = (raw_course, head_of(raw_session))
+        setting = self.settings.get(name)
+        if setting is None:
+            course = read_course("", raw_course) if raw_course else None
+            session = read_session("", raw_session) if raw_session else None
+            setting = setting_of(course, session)
+            _keep(self.settings, name, setting, most=_MAX_CACHED)
+        return setting
 
 
 def _platform_grants(
@@ -111,19 +119,21 @@ def _platform_grants(
 
 
 class ReplicaSnapshot:
-    """A `Snapshot` over one read transaction, which ends with it; a context manager, so that whoever uses
-    one need not know that it may serve the next, too.
+    """A `Snapshot` over one read transaction, which ends with it.
 
-    While nothing changes it remembers the memberships that it has read, within bounds, and the last
-    resource: a page that is shown asks of one subject in one course many times, and each read of LMDB
-    hands the interpreter over.
+    It remembers what it read last: a page that is shown asks of one subject in one course many times, and
+    each read of LMDB hands the interpreter over.
     """
 
     __slots__ = (
         "_caches",
         "_environment",
         "_get",
-        "_members",
+        "_grants",
+        "_grants_head",
+        "_grants_place",
+        "_places",
+        "_platform",
         "_ref",
         "_ref_key",
         "_resource",
@@ -131,15 +141,18 @@ class ReplicaSnapshot:
         "_subject_key",
         "_transaction",
         "revision",
+        "token",
     )
 
-    def __init__(self, environment: Environment, caches: Caches) -> None:
+    def __init__(self, environment: Environment, database_id: str, caches: Caches) -> None:
         self._environment = environment
         self._caches = caches
         # What most reads are of is the database that a read is of when it names none.
         self._transaction: lmdb.Transaction = environment.lmdb.begin(environment.members)
         self._get: Callable[..., Any] = self._transaction.get
-        self._members: dict[bytes, bytes] = {}
+        self._grants = _NO_GRANTS
+        self._grants_head = b""
+        self._grants_place: Place | None = None
         self._resource: bytes | None = None
         self._ref: ResourceRef | None = None
         self._ref_key = b""
@@ -147,20 +160,16 @@ class ReplicaSnapshot:
         self._subject_key = b""
         if self._transaction.id() != caches.transaction_id:
             caches.update(environment, self._transaction)
+        # Its own, of this state: the next state may have others.
+        self._places = caches.places
+        self._platform = caches.platform
         self.revision = caches.versions.revision
-
-    def __enter__(self) -> ReplicaSnapshot:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """The view keeps it for as long as nothing has changed."""
+        self.token = encode_consistency_token(ConsistencyToken(database_id, self.revision))
 
     def place(self, scope: Scope) -> Place | None:
         """The scope with what surrounds it, or None."""
         key = scope_key(scope)
-        return self._caches.places.get(key) or self._read_place(key)
+        return self._places.get(key) or self._read_place(key)
 
     def _read_place(self, key: bytes) -> Place | None:
         if key == PLATFORM_KEY:
@@ -169,15 +178,19 @@ class ReplicaSnapshot:
         raw = self._get(key, None, scopes)
         if raw is None:
             return None
-        id_ = unpack_id(key, 1)[0]
+        id_, caches = unpack_id(key, 1)[0], self._caches
         if is_course_key(key):
-            place = place_of(read_course(id_, raw), None, (key,))
+            place = Place(caches.setting(raw, b""), id_, None, key)
         elif of_course := course_key_of(raw):
-            course = read_course(unpack_id(of_course, 1)[0], self._get(of_course, None, scopes))
-            place = place_of(course, read_session(id_, raw), (of_course, key))
+            raw_course = self._get(of_course, None, scopes)
+            if raw_course is None:
+                return None
+            course_id = unpack_id(of_course, 1)[0]
+            place = Place(caches.setting(raw_course, raw), course_id, id_, of_course, key)
         else:
-            place = place_of(None, read_session(id_, raw), (key,))
-        return self._caches.keep_place(key, place)
+            place = Place(caches.setting(b"", raw), None, id_, b"", key)
+        _keep(self._places, key, place, most=_MAX_PLACES)
+        return place
 
     def item(self, ref: ResourceRef, subject: Subject) -> Item | None:
         """The registered resource, None, or `MISPLACED`."""
@@ -188,37 +201,42 @@ class ReplicaSnapshot:
         self._ref, raw = ref, self._resource
         if raw is None:
             return None
-        scope = resource_scope(raw)
-        place = self._caches.places.get(scope) or self._read_place(scope)
+        scope, owner, facts, (available_from, available_until, created_at) = read_item(raw)
+        place = self._places.get(scope) or self._read_place(scope)
         if place is None:
             return MISPLACED
-        facts = resource_facts(raw) & place.possible | place.facts
-        if resource_owner(raw) == self._key_of(subject):
+        setting = place.setting
+        facts = facts & setting.possible | setting.facts
+        if owner == self._key_of(subject):
             facts |= OWN
-        return Item(place, facts, *resource_times(raw))
+        return Item(place, facts, available_from, available_until, created_at)
 
     def grants(self, subject: Subject, place: Place) -> tuple[Grant, ...]:
         """The subject's memberships in the scopes of a place, one read for each scope."""
-        head = self._key_of(subject)
-        caches = self._caches
-        platform, cache = caches.platform, caches.grants
+        head = self._subject_key if subject is self._subject else self._key_of(subject)
+        if place is self._grants_place and head == self._grants_head:
+            return self._grants
+        caches, platform = self._caches, self._platform
         found = self._platform_grants_of(head) if platform is None else platform.get(head, _NO_GRANTS)
-        members = self._members
-        for key in place.keys:
-            at = head + key
-            raw = members.get(at)
-            if raw is None:
-                raw = self._get(at)
-                if raw is None:
-                    continue
-                _keep(members, at, raw)
-            name = key[:1] + raw
-            found += cache.get(name) or caches.keep_grants(name)
+        key = place.course_key
+        if key and (raw := self._get(head + key)) is not None:
+            name = COURSE_KIND + raw
+            found += caches.grants.get(name) or caches.keep_grants(name)
+        key = place.session_key
+        if key and (raw := self._get(head + key)) is not None:
+            name = SESSION_KIND + raw
+            found += caches.grants.get(name) or caches.keep_grants(name)
+        self._grants_place, self._grants_head, self._grants = place, head, found
         return found
 
     def share(self, ref: ResourceRef, subject: Subject) -> ShareLevel | None:
         """What a share opens, or None."""
-        key = self._ref_key if ref is self._ref else ref_key(ref)
+        if ref is self._ref:
+            if self._resource is None or not is_shared(self._resource):
+                return None
+            key = self._ref_key
+        else:
+            key = ref_key(ref)
         raw = self._get(key + self._key_of(subject), None, self._environment.shares)
         return None if raw is None else read_share(raw)
 
@@ -234,10 +252,11 @@ class ReplicaSnapshot:
         return _NO_GRANTS if raw is None else read_grants(PLATFORM_KEY + raw)
 
 
-def _keep(rows: dict[bytes, bytes], key: bytes, raw: bytes) -> None:
-    if len(rows) >= _MAX_ROWS:
-        rows.clear()
-    rows[key] = raw
+def _keep(kept: dict[K, V], key: K, value: V, *, most: int) -> None:
+    """Remember a value, of `most` at once."""
+    if len(kept) >= most:
+        kept.clear()
+    kept[key] = value
 
 
 class ReplicaView:
@@ -270,7 +289,7 @@ class ReplicaView:
         environment = self._environment
         if environment is None or words[GENERATION] != self._generation:
             environment = self._reopen()
-        self._snapshot = taken = ReplicaSnapshot(environment, self._caches)
+        self._snapshot = taken = ReplicaSnapshot(environment, self._database_id, self._caches)
         return taken
 
     def let_go(self) -> None:

@@ -27,6 +27,7 @@ from authz.replica.layout import (
     course_key_of,
     course_record,
     grant_record,
+    is_shared,
     join_grants,
     ref_key,
     resource_owner,
@@ -38,6 +39,7 @@ from authz.replica.layout import (
     share_record,
     split_grants,
     subject_key,
+    with_shared,
 )
 
 _NOTHING = b""
@@ -106,6 +108,7 @@ class Writer:
                 ref, subject = ref_key(entity.resource), subject_key(entity.subject)
                 put(ref + subject, share_record(entity.level), db=env.shares)
                 put(subject + ref, _NOTHING, db=env.shares_with)
+                self._mark(ref, shared=True)
 
     def remove(self, key: Key) -> None:
         """Take out what is under a key, if anything is."""
@@ -123,6 +126,7 @@ class Writer:
                 ref, subject = ref_key(key.resource), subject_key(key.subject)
                 delete(ref + subject, db=env.shares)
                 delete(subject + ref, db=env.shares_with)
+                self._mark(ref, shared=self._has_shares(ref))
 
     def _put_membership(self, membership: Membership) -> None:
         env, transaction = self._environment, self._transaction
@@ -146,21 +150,34 @@ class Writer:
     def _put_resource(self, resource: Resource) -> None:
         env, transaction = self._environment, self._transaction
         ref = ref_key(resource.key)
-        self._remove_resource(ref)
-        transaction.put(ref, resource_record(resource), db=env.resources)
+        shared = is_shared(self._remove_resource(ref))
+        transaction.put(ref, resource_record(resource, shared=shared), db=env.resources)
         transaction.put(scope_key(resource.scope) + ref, _NOTHING, db=env.resources_in)
         if resource.owner is not None:
             transaction.put(subject_key(resource.owner) + ref, _NOTHING, db=env.resources_of)
 
-    def _remove_resource(self, ref: bytes) -> None:
+    def _remove_resource(self, ref: bytes) -> bytes:
+        """Return the record as it was, empty for none."""
         env, transaction = self._environment, self._transaction
         before = env.read(transaction, ref, env.resources)
         if not before:
-            return
+            return before
         transaction.delete(ref, db=env.resources)
         transaction.delete(resource_scope(before) + ref, db=env.resources_in)
         if owner := resource_owner(before):
             transaction.delete(owner + ref, db=env.resources_of)
+        return before
+
+    def _mark(self, ref: bytes, *, shared: bool) -> None:
+        """Let the resource's record say whether there are shares of it."""
+        env, transaction = self._environment, self._transaction
+        raw = env.read(transaction, ref, env.resources)
+        if raw and is_shared(raw) is not shared:
+            transaction.put(ref, with_shared(raw, shared), db=env.resources)
+
+    def _has_shares(self, ref: bytes) -> bool:
+        with self._transaction.cursor(self._environment.shares) as cursor:
+            return bool(cursor.set_range(ref)) and bytes(cursor.key()).startswith(ref)
 
     def _remove_session(self, key: bytes) -> None:
         env, transaction = self._environment, self._transaction

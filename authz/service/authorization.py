@@ -17,10 +17,10 @@ from authz.service.calls import request_id_var
 from authz.service.checker import Checker
 from authz.service.convert.decisions import (
     action_message,
-    fill_check,
     parse_check,
     parse_list_actions,
     set_valid_until,
+    settled_answer,
 )
 from authz.service.errors import status_of
 from authz.service.reading import Context, Reading
@@ -33,11 +33,9 @@ log = structlog.get_logger()
 class AuthorizationServicer(authorization_pb2_grpc.AuthorizationServiceServicer):
     """Answers questions. Never calls `abort`: what is raised becomes a status in one place."""
 
-    def __init__(
-        self, checker: Callable[[], Checker], reading: Reading, clock: Callable[[], Instant]
-    ) -> None:
-        # Asked anew for each call: a call is answered by one policy version, whole.
-        self._checker = checker
+    def __init__(self, checker: Checker, reading: Reading, clock: Callable[[], Instant]) -> None:
+        self.checker = checker
+        """What decides from now on: taken once for each call, which is answered by one policy version."""
         self._reading = reading
         self._clock = clock
         self._id_prefix = secrets.token_hex(6)
@@ -46,19 +44,17 @@ class AuthorizationServicer(authorization_pb2_grpc.AuthorizationServiceServicer)
     async def Check(self, request: pb.CheckRequest, context: Context) -> pb.CheckResponse:
         """One question, one answer."""
         question = parse_check(request)
+
+        def answer(snapshot: Snapshot) -> pb.CheckResponse:
+            decision = self.checker.check(snapshot, question, self._clock())
+            response = pb.CheckResponse()
+            self._fill(response, question, decision, snapshot.token)
+            return response
+
+        # Nearly every question is one that need not wait.
         if request.HasField("consistency"):
-            decision = await self._reading.read(
-                request.consistency,
-                context,
-                lambda snapshot: self._checker().check(snapshot, question, self._clock()),
-            )
-        else:
-            # As above, without what only waiting takes: nearly every question is one that need not wait.
-            with self._reading.snapshot() as snapshot:
-                decision = self._checker().check(snapshot, question, self._clock())
-        response = pb.CheckResponse()
-        self._fill(response, question, decision, self._reading.token(decision.revision))
-        return response
+            return await self._reading.read(request.consistency, context, answer)
+        return answer(self._reading.snapshot())
 
     async def BatchCheck(self, request: pb.BatchCheckRequest, context: Context) -> pb.BatchCheckResponse:
         """Many questions on one snapshot and at one instant."""
@@ -72,13 +68,12 @@ class AuthorizationServicer(authorization_pb2_grpc.AuthorizationServiceServicer)
             )
         questions = [_parsed(item) for item in request.items]
 
-        def answer_all(snapshot: Snapshot) -> tuple[int, list[Decision | AuthzError]]:
-            checker, now = self._checker(), self._clock()
-            return snapshot.revision, [_settle(checker, snapshot, q, now) for q in questions]
+        def answer_all(snapshot: Snapshot) -> tuple[str, list[Decision | AuthzError]]:
+            checker, now = self.checker, self._clock()
+            return snapshot.token, [_settle(checker, snapshot, q, now) for q in questions]
 
-        revision, outcomes = await self._reading.read(request.consistency, context, answer_all)
+        token, outcomes = await self._reading.read(request.consistency, context, answer_all)
         response = pb.BatchCheckResponse()
-        token = self._reading.token(revision)
         response.checked_at.token = token
         for question, outcome in zip(questions, outcomes, strict=True):
             result = response.results.add()
@@ -94,15 +89,15 @@ class AuthorizationServicer(authorization_pb2_grpc.AuthorizationServiceServicer)
         """Every action of the type, with its answer."""
         question = parse_list_actions(request)
 
-        checker = self._checker()
+        checker = self.checker
 
-        def answer_all(snapshot: Snapshot) -> tuple[int, dict[str, Decision]]:
-            return snapshot.revision, checker.list_actions(snapshot, question, self._clock())
+        def answer_all(snapshot: Snapshot) -> tuple[str, dict[str, Decision]]:
+            return snapshot.token, checker.list_actions(snapshot, question, self._clock())
 
-        revision, answers = await self._reading.read(request.consistency, context, answer_all)
+        token, answers = await self._reading.read(request.consistency, context, answer_all)
         message = pb.ListActionsResponse(
             actions=[action_message(action, decision) for action, decision in answers.items()],
-            checked_at=common_pb2.ConsistencyToken(token=self._reading.token(revision)),
+            checked_at=common_pb2.ConsistencyToken(token=token),
             policy_version=checker.policy.version,
         )
         edges = [d.valid_until for d in answers.values() if d.valid_until is not None]
@@ -123,7 +118,10 @@ class AuthorizationServicer(authorization_pb2_grpc.AuthorizationServiceServicer)
                 reason=decision.reason.value,
                 revision=decision.revision,
             )
-        fill_check(response, decision, token, decision_id)
+        response.MergeFromString(settled_answer(decision.verdict, decision.policy_version, token))
+        response.decision_id = decision_id
+        if decision.valid_until is not None:
+            set_valid_until(response, decision.valid_until)
 
 
 def _parsed(item: pb.CheckRequest) -> Question | AuthzError:

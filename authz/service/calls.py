@@ -47,8 +47,8 @@ class Calls:
         self._server = server
         self._calls = _Bound(max_concurrent_calls, "calls in flight")
         self._watches = _Bound(max_watches, "watches")
-        prefix = secrets.token_hex(6)
-        self._request_ids = (f"{prefix}-{number}" for number in itertools.count(1))
+        self._prefix = secrets.token_hex(6)
+        self._numbers = itertools.count(1)
 
     def add_generic_rpc_handlers(self, handlers: object) -> None:
         """The generated code adds every method twice: they are taken by name, below."""
@@ -78,63 +78,60 @@ class Calls:
 
     def _wrap(self, method: str, servicing: Any, bound: _Bound) -> Any:
         """What is around a call. One coroutine and no more: a check feels each."""
-        ids = self._request_ids
         is_check = method.startswith(_CHECKS)
 
         async def serve(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             started = time.perf_counter()
-            request_id = next(ids)
+            request_id = ""
             # A line for each check would cost more than the check: they are told when they fail, or at
             # debug. Nor is a header read for it before, as to ask gRPC for one takes as long as to decide.
             tells = not is_check or is_debugging()
             code = grpc.StatusCode.CANCELLED  # what a call is that ends without an answer or an error
             bound.in_flight += 1
             try:
-                stated = _id_in(request) or (_id_in_header(context) if tells else "")
-                request_id = stated or request_id
                 if tells:
+                    request_id = _id_in(request) or _id_in_header(context) or self._new_id()
                     request_id_var.set(request_id)
-                bound.shed_excess()
+                elif request.request_id:
+                    parse_id(request.request_id, field="request_id")
+                if bound.in_flight > bound.most:
+                    bound.shed()
                 response = await servicing(request, context)
-            except AuthzError as error:
-                request_id = _id_told(request, context) or request_id
-                status = status_of(error)
+            except Exception as error:  # noqa: BLE001  nothing that fails may allow: whatever it is, it is told
+                request_id = request_id or _id_told(request, context) or self._new_id()
+                status = _status(error, method, request_id)
                 code = _code(status)
-            except Exception:
-                # Nothing that fails may allow, and no text of a driver may reach a client.
-                request_id = _id_told(request, context) or request_id
-                status = internal_status(request_id)
-                code = grpc.StatusCode.INTERNAL
-                log.exception("call failed", method=method, request_id=request_id)
             else:
                 code = grpc.StatusCode.OK
                 return response
             finally:
                 bound.in_flight -= 1
                 if tells or code is not grpc.StatusCode.OK:
-                    _tell(method, code, request_id, started)
+                    _tell(method, code, request_id or self._new_id(), started)
             # Not before it is counted out: a stream's client that does not read keeps its status waiting.
             return await _abort(context, status)
 
         return serve
+
+    def _new_id(self) -> str:
+        return f"{self._prefix}-{next(self._numbers)}"
 
 
 class _Bound:
     """How many of one sort of call may be in flight, and how many are."""
 
     def __init__(self, most: int, what: str) -> None:
-        self._most = most
+        self.most = most
         self._what = what
         self.in_flight = 0
 
-    def shed_excess(self) -> None:
-        """Raises `OverloadedError` when the call that was counted last is one too many."""
-        if self.in_flight > self._most:
-            raise OverloadedError(
-                f"more than {self._most} {self._what}; try again",
-                retry_after_s=_RETRY_AFTER_S,
-                limit=str(self._most),
-            )
+    def shed(self) -> NoReturn:
+        """Raise the error of a call that is one too many."""
+        raise OverloadedError(
+            f"more than {self.most} {self._what}; try again",
+            retry_after_s=_RETRY_AFTER_S,
+            limit=str(self.most),
+        )
 
 
 def _writing(servicing: Any) -> Servicing:
@@ -173,6 +170,14 @@ def _id_told(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> str:
         return _id_in(request) or _id_in_header(context)
     except InvalidArgumentError:
         return ""
+
+
+def _status(error: Exception, method: str, request_id: str) -> status_pb2.Status:
+    """The status of what a call has raised: no text of a driver may reach a client."""
+    if isinstance(error, AuthzError):
+        return status_of(error)
+    log.error("call failed", method=method, request_id=request_id, exc_info=error)
+    return internal_status(request_id)
 
 
 def _code(status: status_pb2.Status) -> grpc.StatusCode:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from authz.domain.decisions import CREATE_ACTION, Decision, Question, Reason, Verdict
-from authz.domain.entities import Course, CourseState, Resource
+from authz.domain.entities import CourseState, Resource
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.facts import ATTENDING, FOR_AI_RESPONSE, PURPOSE_AI_RESPONSE, SHARED, share_facts
 from authz.domain.ids import PLATFORM, Scope, ScopeKind, Subject, course_scope, session_scope
@@ -78,7 +78,13 @@ class Checker:
             return Decision(_WITHOUT_ROLES[item], version, snapshot.revision)
         place = item.place
         grants = snapshot.grants(question.subject, place)
-        standing = self._standing(grants, place.course, now)
+        course_state = place.setting.course_state
+        # A view gives the same object for the same grants, mostly: the object, kept alive there, is the key.
+        known = self._standings.get(id(grants))
+        if known is not None and known[1] is course_state:
+            standing = known[2]
+        else:
+            standing = self._standing(grants, course_state, now)
         # A role of the platform alone never reaches content, whatever the rules say of it.
         structural = type_name in _STRUCTURAL_TYPES
         if not (standing.in_course or standing.in_session or (structural and standing.roles)):
@@ -99,20 +105,15 @@ class Checker:
             edge = earliest_after(now, edge, standing.edge)
         return Decision(plan.verdict(facts), version, snapshot.revision, edge)
 
-    def _standing(self, grants: tuple[Grant, ...], course: Course | None, now: Instant) -> Standing:
-        """`standing_of`, remembered for one grant without dates, which is what nearly every question meets.
-
-        A view gives the same object for the same grants, mostly: the object, kept alive here, is the key.
-        """
-        state = None if course is None else course.state
-        known = self._standings.get(id(grants))
-        if known is not None and known[1] is state:
-            return known[2]
-        standing = standing_of(grants, course, self._roles, now)
+    def _standing(
+        self, grants: tuple[Grant, ...], course_state: CourseState | None, now: Instant
+    ) -> Standing:
+        """`standing_of`, remembered for one grant without dates: what nearly every question meets."""
+        standing = standing_of(grants, course_state, self._roles, now)
         if len(grants) == 1 and grants[0].starts_at is None is grants[0].ends_at:
             if len(self._standings) >= _MAX_STANDINGS:
                 self._standings.clear()
-            self._standings[id(grants)] = (grants, state, standing)
+            self._standings[id(grants)] = (grants, course_state, standing)
         return standing
 
     def _excuse(
@@ -121,7 +122,7 @@ class Checker:
         """Why there is no role, and until when. What no role of the platform reaches, none explains."""
         if standing is None:
             own = [grant for grant in grants if grant.kind is not ScopeKind.PLATFORM]
-            standing = standing_of(own, place.course, self._roles, now)
+            standing = standing_of(own, place.setting.course_state, self._roles, now)
         why = standing.ineffective
         return (_NOT_A_MEMBER if why is None else _NOT_EFFECTIVE[why]), standing.edge
 
@@ -167,7 +168,7 @@ def _place_to_create(question: Question) -> Scope:
 def _place_item(snapshot: Snapshot, scope: Scope) -> Item | None:
     """A place as what is asked about, or what nobody owns yet in it. It must be registered."""
     place = snapshot.place(scope)
-    return None if place is None else Item(place, place.facts)
+    return None if place is None else Item(place, place.setting.facts)
 
 
 def _described(snapshot: Snapshot, inline: Resource, subject: Subject) -> Item | None:

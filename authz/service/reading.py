@@ -41,8 +41,10 @@ class Reading:
         self._pool = pool
         self._freshness_wait_s = freshness_wait_s
         self._last_token = (-1, "", "")
-        self.snapshot = view.snapshot
+
+    def snapshot(self) -> Snapshot:
         """The state at hand, for who need not wait for another. See `View.snapshot`."""
+        return self._view.snapshot()
 
     async def read(
         self, consistency: common_pb2.Consistency, context: Context, compute: Callable[[Snapshot], T]
@@ -59,16 +61,15 @@ class Reading:
             least = self.revision_of(consistency.at_least_as_fresh, field="consistency.at_least_as_fresh")
         elif requirement == "fully_consistent":
             least = (await self.run(self._directory.head)).revision
-        with self._view.snapshot() as snapshot:
-            if snapshot.revision >= least:
-                return compute(snapshot)
+        if (snapshot := self._view.snapshot()).revision >= least:
+            return compute(snapshot)
+        del snapshot  # its pages are not to be kept while this waits
         if not await self._wait_for(least, self._patience_s(context)):
             raise UnavailableError(
                 ErrorReason.NOT_FRESH_ENOUGH,
                 "the state that was asked for has not arrived within the deadline; try again",
             )
-        with self._view.snapshot() as snapshot:
-            return compute(snapshot)
+        return compute(self._view.snapshot())
 
     async def run(self, function: Callable[[], T]) -> T:
         """Call a function that blocks, in the pool."""

@@ -18,7 +18,15 @@ from authz.domain.entities import (
     SessionKey,
     Visibility,
 )
-from authz.domain.ids import ResourceRef, Scope, Subject, SubjectType, course_scope
+from authz.domain.ids import (
+    ResourceRef,
+    Scope,
+    Subject,
+    SubjectType,
+    course_scope,
+    parse_resource_ref,
+    parse_subject,
+)
 from authz.domain.ports import Link
 from authz.store import migrate_store
 
@@ -77,13 +85,15 @@ class Campus:
         )
 
     def questions(self, count: int) -> list[tuple[str, str, str]]:
-        """(user, action, notebook): any user and a notebook of the same course, mostly somebody else's."""
+        """(`user:<id>`, action, `notebook:<id>`): any user and a notebook of the same course, mostly
+        somebody else's."""
         chance = random.Random(1)
         found = []
         for _ in range(count):
             number = chance.randrange(self.size)
             other = (number + self.courses * chance.randrange(3)) % self.size
-            found.append((f"u{number:08d}", chance.choice(["read", "update"]), f"n{other:08d}"))
+            action = chance.choice(["read", "update"])
+            found.append((f"user:u{number:08d}", action, f"notebook:n{other:08d}"))
         return found
 
     def fill_sqlite(self, path: Path) -> str:
@@ -114,5 +124,5 @@ class Campus:
 
 
 def ask(user: str, action: str, notebook: str) -> Question:
-    """The question from its ids."""
-    return Question(Subject(SubjectType.USER, user), action, ResourceRef("notebook", notebook))
+    """The question of `user:<id>` about `notebook:<id>`, which are parsed as any caller's are."""
+    return Question(parse_subject(user), action, parse_resource_ref(notebook))

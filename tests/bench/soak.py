@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 import psutil
 
+from authz.client.client import check_request
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import authorization_pb2_grpc, directory_pb2_grpc
 from authz.v1 import common_pb2 as pb
@@ -28,13 +29,10 @@ def question(campus: Campus, chance: random.Random) -> apb.CheckRequest:
     if chance.random() < 0.25:
         ((user, action, notebook),) = campus.questions(1)
     else:
-        user, action = f"x{chance.getrandbits(64):x}", chance.choice(["read", "update", "delete"])
-        notebook = f"y{chance.getrandbits(64):x}"
-    subject = pb.Subject(type=pb.SUBJECT_TYPE_USER, id=user)
-    query = apb.ResourceQuery(type="notebook", id=notebook, course_id=f"z{chance.getrandbits(32):x}")
-    return apb.CheckRequest(
-        subject=subject, action=action, resource=query, purpose=chance.choice(["", "train"])
-    )
+        user, action = f"user:x{chance.getrandbits(64):x}", chance.choice(["read", "update", "delete"])
+        notebook = f"notebook:y{chance.getrandbits(64):x}"
+    course_id, purpose = f"z{chance.getrandbits(32):x}", chance.choice(["", "train"])
+    return check_request(user, action, notebook, course_id=course_id, purpose=purpose)
 
 
 def main(questions: int) -> None:

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from authz.domain.entities import Course, CourseState, Membership, MembershipStatus
+from authz.domain.entities import CourseState, Membership, MembershipStatus
 from authz.domain.ids import PLATFORM, Scope, ScopeKind, Subject, SubjectType, course_scope, session_scope
 from authz.domain.standing import (
     Grant,
@@ -31,10 +31,12 @@ ROLES = {
         RoleDeclaration("platform_admin", ScopeKind.PLATFORM, 100, False, ""),
     )
 }
-ACTIVE = Course(id="here", state=CourseState.ACTIVE)
-DRAFT = Course(id="here", state=CourseState.DRAFT)
-CONCLUDED = Course(id="here", state=CourseState.CONCLUDED)
-ARCHIVED = Course(id="here", state=CourseState.ARCHIVED)
+ACTIVE, DRAFT, CONCLUDED, ARCHIVED = (
+    CourseState.ACTIVE,
+    CourseState.DRAFT,
+    CourseState.CONCLUDED,
+    CourseState.ARCHIVED,
+)
 
 
 def held(role: str, scope: Scope = HERE, **more: object) -> Grant:
@@ -66,7 +68,7 @@ def held(role: str, scope: Scope = HERE, **more: object) -> Grant:
     ],
 )
 def test_a_status_and_a_course_state_give_a_role_or_say_why_not(
-    role: str, status: str, course: Course, given: str
+    role: str, status: str, course: CourseState, given: str
 ) -> None:
     membership = held(role, status=MembershipStatus(status))
     assert role_given(membership, course, ROLES, 0) == given

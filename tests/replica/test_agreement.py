@@ -52,6 +52,7 @@ def expected(entities: Iterable[Entity]) -> set[Row]:
             case Share():
                 rows.add(("share", (entity.resource, entity.subject), entity.level))
                 rows.add(("share with", entity.subject, entity.resource))
+                rows.add(("shared", entity.resource, None))
     for place, held in grants.items():
         rows.add(("grants", place, tuple(sorted(held, key=lambda grant: grant.role))))
     return rows

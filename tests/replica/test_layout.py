@@ -109,9 +109,21 @@ def test_a_resource_reads_back_whole_and_as_an_item(resource: Resource, other: S
     assert (layout.resource_owner(raw) == layout.subject_key(other)) is (owner == other)
     place = place_of(Course(id="c", ai_enabled=True), Session(id="s"))
     item = item_of(resource, place, other)
+    scope, owner_key, facts, times = layout.read_item(raw)
+    assert (scope, owner_key) == (layout.resource_scope(raw), layout.resource_owner(raw))
     if owner != other:
-        assert layout.resource_facts(raw) & place.possible | place.facts == item.facts
-    assert layout.resource_times(raw) == (item.available_from, item.available_until, item.created_at)
+        assert facts & place.setting.possible | place.setting.facts == item.facts
+    assert times == (item.available_from, item.available_until, item.created_at)
+
+
+@given(RESOURCES)
+def test_a_record_says_whether_it_is_shared_and_all_else_stays(resource: Resource) -> None:
+    alone, shared = layout.resource_record(resource), layout.resource_record(resource, shared=True)
+    assert (layout.is_shared(alone), layout.is_shared(shared)) == (False, True)
+    assert layout.with_shared(alone, True) == shared
+    assert layout.with_shared(shared, False) == alone
+    assert layout.read_resource(resource.key, shared) == resource
+    assert layout.read_item(shared) == layout.read_item(alone)
 
 
 @given(st.lists(MEMBERSHIPS, max_size=4, unique_by=lambda membership: membership.role))

@@ -38,6 +38,10 @@ class Campus:
     def revision(self) -> int:
         return self._revision
 
+    @property
+    def token(self) -> str:
+        return str(self._revision)
+
     def place(self, scope: Scope) -> Place | None:
         if scope.kind is ScopeKind.PLATFORM:
             return place_of(None, None)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -125,10 +123,8 @@ async def test_a_fault_in_the_middle_of_deciding_never_allows(
         def __getattr__(self, name: str) -> Any:
             return getattr(self._real, name)
 
-        @contextmanager
-        def snapshot(self) -> Iterator[Any]:
-            with self._real.snapshot() as snapshot:
-                yield BreakableSnapshot(snapshot, RuntimeError(SECRET), after)
+        def snapshot(self) -> Any:
+            return BreakableSnapshot(self._real.snapshot(), RuntimeError(SECRET), after)
 
     monkeypatch.setattr(server, "open_view", lambda settings: View(open_view(settings)))
     async for service in serve(sqlite_url):

@@ -6,12 +6,14 @@ from authz.domain.decisions import CREATE_ACTION, Decision, Question, Rule, Verd
 from authz.domain.entities import Resource
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.facts import fact_names
-from authz.domain.ids import PLATFORM, ResourceRef, is_name, parse_id
+from authz.domain.ids import PLATFORM, ResourceRef, Subject, is_id, is_name
 from authz.domain.instants import MAX_INSTANT, Instant
 from authz.service.convert.entities import parse_type, parse_visibility
 from authz.service.convert.values import (
+    SUBJECT_TYPES,
     malformed,
     missing,
+    parse_optional_id,
     parse_scope,
     parse_subject,
     parse_time,
@@ -46,26 +48,44 @@ def parse_list_actions(m: pb.ListActionsRequest) -> Question:
 
 
 def _question(m: pb.CheckRequest | pb.ListActionsRequest, action: str) -> Question:
-    subject = parse_subject(m, "subject", field="subject")
-    if not m.HasField("resource"):
-        raise missing("resource")
-    query, purpose = m.resource, m.purpose
-    id_ = query.id
-    ref = ResourceRef(
-        parse_type(query.type, field="resource.type"), parse_id(id_, field="resource.id") if id_ else ""
-    )
-    if len(purpose) > _MAX_PURPOSE_LENGTH:
-        raise malformed("purpose", f"has {len(purpose)} characters; at most {_MAX_PURPOSE_LENGTH} are taken")
-    course_id, session_id = query.course_id, query.session_id
+    # Every check goes through here, so the parts are looked at in place, and closely only when one is bad.
+    asker, query, purpose = m.subject, m.resource, m.purpose
+    subject_type, subject_id = SUBJECT_TYPES.get(asker.type), asker.id
+    type_name, id_, course_id, session_id = query.type, query.id, query.course_id, query.session_id
+    if (
+        subject_type is None
+        or not is_id(subject_id)
+        or not is_name(type_name)
+        or (id_ and not is_id(id_))
+        or (course_id and not is_id(course_id))
+        or (session_id and not is_id(session_id))
+        or len(purpose) > _MAX_PURPOSE_LENGTH
+    ):
+        raise _fault_in(m)
+    ref = ResourceRef(type_name, id_)
     return Question(
-        subject,
+        Subject(subject_type, subject_id),
         action,
         ref,
-        parse_id(course_id, field="resource.course_id") if course_id else None,
-        parse_id(session_id, field="resource.session_id") if session_id else None,
+        course_id or None,
+        session_id or None,
         _inline(ref, query.inline) if query.HasField("inline") else None,
         purpose,
     )
+
+
+def _fault_in(m: pb.CheckRequest | pb.ListActionsRequest) -> InvalidArgumentError:
+    """The first thing that is wrong with a question in which something is."""
+    try:
+        parse_subject(m, "subject", field="subject")
+        if not m.HasField("resource"):
+            return missing("resource")
+        parse_type(m.resource.type, field="resource.type")
+        for field in ("id", "course_id", "session_id"):
+            parse_optional_id(getattr(m.resource, field), field=f"resource.{field}")
+    except InvalidArgumentError as error:
+        return error
+    return malformed("purpose", f"has {len(m.purpose)} characters; at most {_MAX_PURPOSE_LENGTH} are taken")
 
 
 def _inline(ref: ResourceRef, m: pb.InlineResource) -> Resource:
@@ -100,20 +120,13 @@ def rule_message(rule: Rule) -> pb.Rule:
     )
 
 
-def fill_check(message: pb.CheckResponse, decision: Decision, checked_at: str, decision_id: str) -> None:
-    """Fill an empty answer. `checked_at` is the encoded token of the snapshot."""
-    message.MergeFromString(_settled(decision.verdict, decision.policy_version, checked_at))
-    message.decision_id = decision_id
-    if decision.valid_until is not None:
-        set_valid_until(message, decision.valid_until)
-
-
 _known: dict[int, tuple[Verdict, str, str, bytes]] = {}
 _MAX_KNOWN = 4096
 
 
-def _settled(verdict: Verdict, policy_version: str, checked_at: str) -> bytes:
-    """The part of an answer that verdict, policy and state settle, as it is sent.
+def settled_answer(verdict: Verdict, policy_version: str, checked_at: str) -> bytes:
+    """The part of an answer that verdict, policy and state settle, as it is sent. `checked_at` is the encoded
+    token of the state.
 
     Verdicts are made once for each plan and set of facts, so there are few, and each is the same object
     every time: the object, kept alive here, is the key.

@@ -96,11 +96,12 @@ def parse_duration_us(duration: duration_pb2.Duration) -> int:
     return duration.seconds * US_PER_S + duration.nanos // _NS_PER_US
 
 
-_SUBJECT_TYPES = {
+SUBJECT_TYPES = {
     pb.SUBJECT_TYPE_USER: SubjectType.USER,
     pb.SUBJECT_TYPE_SERVICE: SubjectType.SERVICE,
 }
-_SUBJECT_NUMBERS = {value: number for number, value in _SUBJECT_TYPES.items()}
+"""By number; what is not here is not stated, or unknown."""
+_SUBJECT_NUMBERS = {value: number for number, value in SUBJECT_TYPES.items()}
 
 
 def parse_subject(message: Message, field_name: str, *, field: str) -> Subject:
@@ -108,7 +109,7 @@ def parse_subject(message: Message, field_name: str, *, field: str) -> Subject:
     if not message.HasField(field_name):
         raise missing(field)
     subject: pb.Subject = getattr(message, field_name)
-    kind = _SUBJECT_TYPES.get(subject.type)
+    kind = SUBJECT_TYPES.get(subject.type)
     if kind is None:
         raise malformed(
             f"{field}.type", f"is {subject.type}; set it to SUBJECT_TYPE_USER or SUBJECT_TYPE_SERVICE"
