@@ -19,7 +19,7 @@ import structlog
 from google.rpc import status_pb2
 
 from authz.domain.errors import AuthzError, InvalidArgumentError, OverloadedError
-from authz.domain.ids import parse_id
+from authz.domain.ids import is_id, parse_id
 from authz.logs import is_debugging
 from authz.service.errors import internal_status, status_of
 
@@ -157,11 +157,12 @@ def _id_in(request: Any) -> str:
 
 
 def _id_in_header(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    """Empty for none, and for one that is no id: whoever set it, a proxy perhaps, is not who asks."""
     stated = ""
     for name, value in context.invocation_metadata() or ():
         if name == REQUEST_ID_HEADER:
             stated = value if isinstance(value, str) else value.decode("ascii", "replace")
-    return parse_id(stated, field="request_id") if stated else ""
+    return stated if is_id(stated) else ""
 
 
 def _id_told(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> str:
