@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import signal
 import sys
 import threading
 import time
@@ -38,6 +37,7 @@ from authz.service.reading import Reading
 from authz.service.watch import WatchServicer
 from authz.service.writing import Writing
 from authz.settings import Settings
+from authz.signals import HangUps, run_until_stopped
 from authz.store import Store, companion_path, open_store, prepare_store
 from authz.v1 import (
     authorization_pb2,
@@ -231,6 +231,7 @@ def open_view(settings: Settings) -> ReplicaView:
     """The replica of this machine, to be read."""
     return ReplicaView(
         replica_folder(settings),
+        source=settings.database_url,
         max_bytes=settings.replica_max_bytes,
         max_staleness_s=settings.max_staleness_s,
     )
@@ -319,23 +320,12 @@ def tune() -> None:
     gc.freeze()
 
 
-async def run_until(reload: Callable[[], None]) -> None:
-    """Return at SIGTERM or SIGINT; reload at SIGHUP."""
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
-    loop.add_signal_handler(signal.SIGHUP, reload)
-    await stopped.wait()
-    log.info("stopping")
-
-
 async def serve(settings: Settings) -> None:
     """Serve in this process until SIGTERM or SIGINT, then let calls in flight finish."""
     configure_logging(settings.log_level)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a policy to reload
+    hang_ups = HangUps()
     async with Server(settings) as server:
         log.info("serving", address=server.address, policy_version=server.checker.policy.version)
         tune()
         with exporting(settings.metrics_address, server.view, lambda: 1):
-            await run_until(server.reload_policy)
+            await run_until_stopped(hang_ups, server.reload_policy)

@@ -14,6 +14,8 @@ from authz.domain.errors import ErrorReason, InvalidArgumentError
 
 PREFIX = "AUTHZ_"
 Positive = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
+"""Up to a year: for ever is a number that no clock takes."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,7 +31,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Folder of this machine's replica. Empty: beside a SQLite file, else `authz-<database>.replica`."""
     replica_max_bytes: Annotated[int, Meta(ge=1 << 20)] = 64 << 30
     """Most that the replica's file may grow to. Address space only, until it is filled."""
-    max_staleness_s: Annotated[float, Meta(gt=0)] = 30.0
+    max_staleness_s: Seconds = 30.0
     """How long the replica may be without news of the database before checks are refused."""
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
     """Processes that serve. More than one share the port and the replica, beside one that follows."""
@@ -45,13 +47,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Calls in flight beyond which new ones are shed with RESOURCE_EXHAUSTED."""
     max_watches: Positive = 64
     """Watches beyond which new ones are shed; they do not count as calls in flight."""
-    watch_write_timeout_s: Annotated[float, Meta(gt=0)] = 10.0
+    watch_write_timeout_s: Seconds = 10.0
     """How long a watch waits for its client to read before it ends with ABORTED."""
     read_threads: Positive = 4
     """Threads that list from the database; checks need none."""
-    freshness_wait_s: Annotated[float, Meta(gt=0)] = 5.0
+    freshness_wait_s: Seconds = 5.0
     """How long a read waits for its token when the call has no deadline."""
-    stop_grace_s: Annotated[float, Meta(ge=0)] = 10.0
+    stop_grace_s: Annotated[float, Meta(ge=0, le=31_536_000)] = 10.0
     """How long calls in flight may go on after SIGTERM."""
     tls_certificate_file: str = ""
     """PEM chain of the server. Set together with `tls_key_file`; both empty: no TLS."""

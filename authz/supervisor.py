@@ -14,6 +14,7 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
@@ -30,11 +31,11 @@ from authz.server import (
     open_follower,
     open_view,
     prepare_database,
-    run_until,
     system_clock,
     tune,
 )
 from authz.settings import Settings
+from authz.signals import HangUps, run_in_thread, run_until_stopped
 from authz.store import open_store
 
 log = structlog.get_logger()
@@ -74,8 +75,14 @@ class Child:
             args=(self._settings, theirs),
             name=self.name,
         )
-        self.process.start()
-        theirs.close()
+        try:
+            self.process.start()
+        except BaseException:
+            self.process = None
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         loop = asyncio.get_running_loop()
         self.started_at_s = loop.time()
         loop.add_reader(ours.fileno(), self._hear, ours)
@@ -143,7 +150,14 @@ class Supervisor:
         """Start a child, and again whenever it ends, with a pause that grows while it ends at once."""
         pause_s = _FIRST_PAUSE_S
         while True:
-            child.start()
+            try:
+                child.start()
+            except Exception:
+                # For want of a file or of memory, say; nobody else would try again.
+                log.exception("process not started", process=child.name)
+                pause_s = min(2 * pause_s, _LAST_PAUSE_S)
+                await asyncio.sleep(pause_s)
+                continue
             code = await child.ended()
             if code == _FAILED_START and not self._started:
                 self._failed = True
@@ -182,7 +196,10 @@ class Supervisor:
 async def supervise(settings: Settings) -> None:
     """Serve with many workers until SIGTERM or SIGINT."""
     configure_logging(settings.log_level)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there are workers to pass it on to
+    # Whoever is forked ignores it until it can remember it: until then it has loaded nothing, either.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    forkserver.ensure_running()
+    hang_ups = HangUps()
     load_server_policy(settings)
     await asyncio.to_thread(prepare_database, settings)
     reserved, address = reserve(settings.address)
@@ -192,7 +209,7 @@ async def supervise(settings: Settings) -> None:
         try:
             await supervisor.start(address)
             log.info("serving", address=address, workers=settings.workers)
-            await run_until(supervisor.reload_policy)
+            await run_until_stopped(hang_ups, supervisor.reload_policy)
         finally:
             await supervisor.stop()
             view.close()
@@ -232,21 +249,23 @@ def _cannot_listen(address: str, cause: str) -> InvalidArgumentError:
 
 def run_worker(settings: Settings, ready: Connection) -> None:
     """The process of a worker."""
+    hang_ups = HangUps()
     _begin_child(settings)
-    _report_faults(lambda: uvloop.run(_serve(settings, ready)))
+    _report_faults(lambda: uvloop.run(_serve(settings, hang_ups, ready)))
 
 
-async def _serve(settings: Settings, ready: Connection) -> None:
+async def _serve(settings: Settings, hang_ups: HangUps, ready: Connection) -> None:
     async with Server(settings, follows=False) as server:
         log.info("worker serving", process=os.getpid(), policy_version=server.checker.policy.version)
         tune()
         ready.send(True)
-        await run_until(server.reload_policy)
+        await run_until_stopped(hang_ups, server.reload_policy)
 
 
 def run_follower(settings: Settings, ready: Connection) -> None:
     """The process of the follower. It outlives a Ctrl-C, which workers still drain after."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _begin_child(settings)
     _report_faults(lambda: _follow(settings, ready))
 
@@ -267,14 +286,12 @@ def _follow(settings: Settings, ready: Connection) -> None:
         follower.settled.wait()
         ready.send(True)
 
-    signal.signal(signal.SIGTERM, lambda *_: follower.stop())
     threading.Thread(target=tell, daemon=True).start()
-    follower.run()
+    run_in_thread(follower.run, follower.stop)
     store.close()
 
 
 def _begin_child(settings: Settings) -> None:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     configure_logging(settings.log_level)
     threading.Thread(target=_stop_with_parent, daemon=True).start()
 

@@ -16,7 +16,7 @@ from authz.settings import load_settings
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import directory_pb2_grpc
-from tests.store.directory import open_with
+from tests.store.directory import changes_of, open_with
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make certificates")
 
@@ -76,7 +76,7 @@ async def test_the_name_in_the_certificate_is_the_actor_in_the_change_log(
 ) -> None:
     await write(address, folder, "roster-sync")
     store = open_with(sqlite_url)
-    (change,) = store.directory.changes(0, 10)
+    (change,) = changes_of(store, 0, 10)
     store.close()
     assert change.actor == "service:roster-sync"
 

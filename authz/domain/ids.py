@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from enum import StrEnum
-from functools import lru_cache
 
 import msgspec
 
@@ -17,6 +16,8 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 is_id: Callable[[str], object] = _ID.fullmatch
 """Whether a text is a well-formed id: true or false, but not `True` or `False`."""
+is_name: Callable[[str], object] = _NAME.fullmatch
+"""Whether a text can name a role, a type or an action: true or false, but not `True` or `False`."""
 
 
 def parse_id(text: str, *, field: str) -> str:
@@ -43,12 +44,6 @@ def malformed_id(text: str, *, field: str) -> InvalidArgumentError:
         f"{field} {problem}; an id has 1 to {MAX_ID_LENGTH} characters of A-Z a-z 0-9 . _ ~ @ + = | / : -",
         field=field,
     )
-
-
-@lru_cache(maxsize=1024)
-def is_name(text: str) -> bool:
-    """Whether `text` can name a role, a type or an action: `[a-z][a-z0-9_]{0,63}`."""
-    return _NAME.fullmatch(text) is not None
 
 
 class SubjectType(StrEnum):

@@ -8,6 +8,7 @@ import msgspec
 
 from authz.domain.entities import Entity, EntityKind, Key, kind_of
 from authz.domain.instants import Instant
+from authz.domain.tokens import ConsistencyToken
 
 MAX_MUTATIONS_PER_WRITE = 1000
 MAX_PRECONDITIONS_PER_WRITE = 1000
@@ -78,12 +79,12 @@ class ImportFault(msgspec.Struct, frozen=True):
 
 
 class ImportBatchResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one batch of an import. `revision` is the head after it."""
+    """What became of one batch of an import. `head` is the state after it."""
 
     written: int
     unchanged: int
     faults: tuple[ImportFault, ...]
-    revision: int
+    head: ConsistencyToken
 
 
 class LogPlace(msgspec.Struct, frozen=True):
@@ -111,14 +112,20 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Committed(msgspec.Struct, frozen=True):
-    """What one transaction has just committed, and the revision of the database that it follows on.
+    """What one transaction has just committed, and the state of the database that it follows on."""
 
-    That one is known by its number and by when it was committed, None for not known: a database that
-    was restored or failed over may give a number twice.
+    after: ConsistencyToken
+    changes: tuple[Change, ...]
+
+
+class LogTail(msgspec.Struct, frozen=True):
+    """What follows a revision, all of it read at once.
+
+    `head` is the last committed state. `after_committed_at` is when the revision asked about was committed
+    here, None when the log does not have it. `changes` are the first of those that follow, gapless.
     """
 
-    database_id: str
-    after: int
+    head: ConsistencyToken
     after_committed_at: Instant | None
     changes: tuple[Change, ...]
 

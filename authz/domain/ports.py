@@ -27,9 +27,8 @@ from authz.domain.entities import (
 )
 from authz.domain.errors import AuthzError
 from authz.domain.ids import ResourceRef, Scope, Subject
-from authz.domain.instants import Instant
 from authz.domain.items import Item
-from authz.domain.mutations import Change, ImportBatchResult, LogStretch, Mutation, WriteRequest
+from authz.domain.mutations import ImportBatchResult, LogStretch, LogTail, Mutation, WriteRequest
 from authz.domain.places import Place
 from authz.domain.standing import Grant
 from authz.domain.tokens import ConsistencyToken
@@ -43,8 +42,12 @@ class Snapshot(Protocol):
         """The revision of this state."""
 
     @property
+    def state(self) -> ConsistencyToken:
+        """Which state this is."""
+
+    @property
     def token(self) -> str:
-        """The encoded token of this state."""
+        """The same, encoded."""
 
     def place(self, scope: Scope) -> Place | None:
         """The scope with what surrounds it, or None when it, or its course, is not there."""
@@ -135,11 +138,12 @@ class ShareFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Listing(msgspec.Struct, Generic[EntityT_co], frozen=True):
-    """A page of results, ordered by key. `next_token` is empty exactly when there is no more."""
+    """A page of results, ordered by key, and the state it was read from. `next_token` is empty exactly when
+    there is no more."""
 
     items: tuple[Versioned[EntityT_co], ...]
     next_token: str
-    revision: int
+    read_at: ConsistencyToken
 
 
 class Link(StrEnum):
@@ -158,10 +162,8 @@ class Dump(Protocol):
     Orders compare text by its bytes.
     """
 
-    database_id: str
-    revision: int
-    committed_at: Instant
-    """Of the revision; 0 while there is none."""
+    state: ConsistencyToken
+    """Which revision of which database."""
 
     def entities(self, kind: EntityKind) -> Iterator[Entity]:
         """All of a kind, in the order of their keys, as listings have it."""
@@ -193,8 +195,8 @@ class Arrivals(Protocol):
 class Directory(Protocol):
     """The source of truth. Every call blocks and is safe to make from many threads."""
 
-    def write(self, request: WriteRequest) -> int:
-        """Apply all mutations in one transaction, or none; return the revision that holds them.
+    def write(self, request: WriteRequest) -> ConsistencyToken:
+        """Apply all mutations in one transaction, or none; return the state that holds them.
 
         The next revision is taken and the effects are appended to the change log in that same
         transaction. A write that changes nothing takes no revision and returns the head. Deleting
@@ -203,11 +205,11 @@ class Directory(Protocol):
         UnavailableError nobody knows: the commit may have been made and its answer lost.
         """
 
-    def write_group(self, requests: Sequence[WriteRequest]) -> list[int | AuthzError]:
+    def write_group(self, requests: Sequence[WriteRequest]) -> list[ConsistencyToken | AuthzError]:
         """Make several writes, each as `write` does, in one transaction and in order.
 
         Each takes a revision of its own, sees what those before it did, and is all or none by itself:
-        the result has, in the order of the requests, the revision of each or the error for which
+        the result has, in the order of the requests, the state of each or the error for which
         nothing of it was written. Of two with one idempotency key the second is answered as the
         first. Raises, as `write` does, when the transaction that they share fails; then what `write`
         says of that error holds for all of them.
@@ -236,22 +238,20 @@ class Directory(Protocol):
     def shares(self, wanted: ShareFilter, page: Page) -> Listing[Share]:
         """Shares, ordered by resource and subject."""
 
-    def changes(self, after: int, limit: int) -> tuple[Change, ...]:
-        """Up to `limit` committed changes with a revision greater than `after`, in order, gapless."""
+    def follow(self, after: int, limit: int) -> LogTail:
+        """The head, and up to `limit` committed changes with a revision greater than `after`, in order, all
+        of one state: who holds `after` can tell whether what follows belongs to the same history."""
 
-    def read_log(self, after: int, skip: int, limit: int) -> LogStretch:
+    def read_log(self, after: ConsistencyToken, skip: int, limit: int) -> LogStretch:
         """Up to `limit` mutations of the revisions after `after`, in order, without the first `skip`.
 
         So a reader takes a revision of any size in stretches of its own: `skip` counts the mutations
-        of the revision `after` + 1 that it has had. Raises `OutOfRangeError` (TOKEN_EXPIRED) when what
-        comes next is no longer in the log, and when `after` is beyond the head.
+        of the revision after `after` that it has had. Raises `OutOfRangeError` (TOKEN_EXPIRED) when what
+        comes next is no longer in the log, and when `after` is beyond the head or of another history.
         """
 
     def head(self) -> ConsistencyToken:
-        """The last committed revision, with the id that the database has had since it was made."""
-
-    def committed_at(self, revision: int) -> Instant | None:
-        """When a revision was committed; 0 for revision 0, None for one that the log does not have."""
+        """The last committed state, with the id that the database has had since it was made."""
 
     def dump(self) -> AbstractContextManager[Dump]:
         """Everything, at one revision."""

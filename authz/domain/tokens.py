@@ -9,15 +9,30 @@ import hashlib
 import msgspec
 
 from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.instants import Instant
 
 _CHECK_LENGTH = 4
 
 
 class ConsistencyToken(msgspec.Struct, frozen=True, array_like=True):
-    """A revision of one database. `database_id` tells databases apart after a restore or a mix-up."""
+    """A state of one database: what a revision of it holds.
+
+    `database_id` tells databases apart. A database that was restored, or failed over to a standby that was
+    behind, gives a number twice: `committed_at` tells the one from the other, as in each history time does
+    not go back from revision to revision. 0 for not known, and for revision 0.
+    """
 
     database_id: str
     revision: int
+    committed_at: Instant = 0
+
+    def includes(self, other: ConsistencyToken) -> bool:
+        """Whether this state is `other`, or comes after it in the same history of the same database."""
+        return (
+            self.revision >= other.revision
+            and self.committed_at >= other.committed_at
+            and self.database_id == other.database_id
+        )
 
 
 class PageToken(msgspec.Struct, frozen=True, array_like=True):

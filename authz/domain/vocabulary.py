@@ -31,11 +31,18 @@ class TypeDeclaration(msgspec.Struct, frozen=True):
     actions: tuple[str, ...]
 
 
+_MAX_NAMED = 30
+"""Keeps a message within what gRPC lets an error hold, however many an admin declares."""
+
+
 def suggest(word: str, words: Iterable[str]) -> str:
     """A tail for an error message: what `word` may have meant, else what there is."""
     known = sorted(words)
     near = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean `{near[0]}`?" if near else f"known are {', '.join(f'`{k}`' for k in known)}"
+    if near:
+        return f"did you mean `{near[0]}`?"
+    more = f", and {len(known) - _MAX_NAMED} more" if len(known) > _MAX_NAMED else ""
+    return f"known are {', '.join(f'`{name}`' for name in known[:_MAX_NAMED])}{more}"
 
 
 class Vocabulary(msgspec.Struct, frozen=True):

@@ -44,9 +44,10 @@ def build_replica(folder: Path, dump: Dump, *, max_bytes: int) -> None:
             _fill(environment, database, pairs)
         _mark_shared(environment)
         with environment.lmdb.begin(write=True) as transaction:
-            versions = Versions(dump.revision, dump.committed_at, dump.revision, dump.revision)
+            state = dump.state
+            versions = Versions(state.revision, state.committed_at, state.revision, state.revision)
             environment.set_versions(transaction, versions)
-            environment.set_database_id(transaction, dump.database_id)
+            environment.set_database_id(transaction, state.database_id)
         environment.lmdb.sync(True)
     finally:
         environment.lmdb.close()

@@ -11,6 +11,7 @@ import msgspec
 
 from authz.domain.errors import ErrorReason, UnavailableError
 from authz.domain.instants import Instant
+from authz.domain.tokens import ConsistencyToken
 from authz.replica.layout import FORMAT
 from authz.replica.shared import identity_of
 
@@ -97,21 +98,17 @@ class Environment:
             self.lmdb.close()
             raise UnusableError(f"{self.folder} is cut off")
 
-    def database_id(self) -> str:
-        """Of which database this is a replica."""
-        with self.lmdb.begin() as transaction:
-            return self.read(transaction, _DATABASE_KEY, self.meta).decode()
-
     @staticmethod
     def read(transaction: lmdb.Transaction, key: bytes, database: lmdb._Database) -> bytes:
         """What is stored under a key, empty for nothing."""
         return bytes(transaction.get(key, b"", database))
 
-    def head(self) -> tuple[int, Instant]:
-        """The revision that this holds, and when that was committed."""
+    def state(self) -> ConsistencyToken:
+        """Which state of which database this holds."""
         with self.lmdb.begin() as transaction:
             versions = self.versions(transaction)
-        return versions.revision, versions.committed_at
+            database_id = self.read(transaction, _DATABASE_KEY, self.meta).decode()
+        return ConsistencyToken(database_id, versions.revision, versions.committed_at)
 
     def versions(self, transaction: lmdb.Transaction) -> Versions:
         """What the state that a transaction sees holds."""
@@ -157,8 +154,6 @@ def release_environment(environment: Environment) -> None:
         environment.lmdb.close()
 
 
-def not_ready() -> UnavailableError:
+def not_ready(why: str = "the replica is being built; try again in a moment") -> UnavailableError:
     """The error before there is a replica to answer from."""
-    return UnavailableError(
-        ErrorReason.REPLICA_NOT_READY, "the replica is being built; try again in a moment"
-    )
+    return UnavailableError(ErrorReason.REPLICA_NOT_READY, why)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import shutil
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,8 +20,9 @@ import lmdb
 import structlog
 
 from authz.domain.errors import AuthzError
-from authz.domain.mutations import Committed
+from authz.domain.mutations import Committed, LogTail
 from authz.domain.ports import Arrivals, Directory
+from authz.domain.tokens import ConsistencyToken
 from authz.replica.build import build_replica
 from authz.replica.environment import (
     Environment,
@@ -28,7 +30,7 @@ from authz.replica.environment import (
     acquire_environment,
     release_environment,
 )
-from authz.replica.shared import REVISION, SharedState
+from authz.replica.shared import REVISION, SharedState, uptime_ns
 from authz.replica.writer import GapError, apply_changes
 
 log = structlog.get_logger()
@@ -40,6 +42,19 @@ _LOCK_POLL_S = 0.05
 _REVISIONS_AT_ONCE = 256
 _READER_CHECK_S = 60.0
 _LOCK_FILE = "lock"
+_DAMAGE = (
+    UnusableError,
+    GapError,
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+    lmdb.InvalidError,
+    lmdb.BadValsizeError,
+    lmdb.BadTxnError,
+    struct.error,
+    IndexError,
+    UnicodeDecodeError,
+)
+"""What says that the file is not what it should be: it is built anew, beside."""
 
 
 class Follower:
@@ -69,24 +84,29 @@ class Follower:
         # Held by whoever works on the replica, be it only for what was committed just now.
         self._mutex = threading.Lock()
         self._environment: Environment | None = None
-        self._trusted = False
         self._away = False
+        self._damaged = False
         self._checked_readers_at = 0.0
         self.settled = threading.Event()
         """Set once it has either confirmed the replica or found the database away."""
 
     def run(self) -> None:
         """Follow until `stop`. Waits while another follower holds the folder; begins again in a new one
-        when it is deleted."""
+        when it is deleted. Whatever fails is logged and tried again: nobody else would follow."""
         try:
             while not self._stopped.is_set():
-                with self._exclusive() as held:
-                    if held:
-                        self._state.begin(self._source)
-                        self._repeat()
-                if not self._stopped.is_set():
-                    self._begin_again()
+                try:
+                    with self._exclusive() as held:
+                        if held:
+                            self._state.begin(self._source)
+                            self._repeat()
+                    if not self._stopped.is_set():
+                        self._begin_again()
+                except Exception:
+                    log.exception("follower failed", folder=str(self._folder))
+                    self._pause()
         finally:
+            self._stopped.set()
             with self._mutex:
                 self._let_go()
             self._arrivals.close()
@@ -100,20 +120,27 @@ class Follower:
 
     def take(self, committed: Committed) -> None:
         """Apply what was committed just now by this process, if it follows on what the replica holds;
-        else it comes by way of the log. To be called from any thread."""
-        if not self._mutex.acquire(blocking=False):
+        else it comes by way of the log. To be called from any thread; never raises."""
+        if not self._take(committed):
             self.wake()
-            return
+
+    def _take(self, committed: Committed) -> bool:
+        if not self._mutex.acquire(blocking=False):
+            return False
         try:
             environment = self._environment
-            if environment is not None and _follows_on(environment, committed):
-                self._state.advance(apply_changes(environment, committed.changes))
-                return
-        except (UnusableError, GapError, lmdb.Error):
-            pass  # as `run` will notice, too, and deal with
+            if environment is None:
+                return False
+            environment.require_there()
+            if environment.state() != committed.after:
+                return False
+            self._state.advance(apply_changes(environment, committed.changes))
+        except Exception as error:  # noqa: BLE001  it is committed all the same; `run` meets the fault, too
+            log.warning("commit not taken at once", cause=str(error))
+            return False
         finally:
             self._mutex.release()
-        self.wake()
+        return True
 
     def wake(self) -> None:
         """Say that something has been committed; to be called from any thread."""
@@ -124,13 +151,17 @@ class Follower:
     def _exclusive(self) -> Iterator[bool]:
         """Hold the folder's lock, which ends with the process, however that ends."""
         self._folder.mkdir(parents=True, exist_ok=True)
+        told = False
         with (self._folder / _LOCK_FILE).open("a") as file:
             while not self._stopped.is_set():
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    # Whoever holds it confirms, or does not, for us too.
+                    # Whoever holds it confirms, or does not, for us too; or keeps us out.
                     self.settled.set()
+                    if not told and not self._state.is_of(self._source):
+                        log.warning("replica folder is kept for another database", folder=str(self._folder))
+                        told = True
                     self._stopped.wait(_LOCK_POLL_S)
                 else:
                     yield True
@@ -152,31 +183,34 @@ class Follower:
                 if self._prepare is not None:
                     self._prepare()
                     self._prepare = None
-                with self._mutex:
-                    self._catch_up()
+                self._catch_up()
                 self._report_away(None)
+                self._damaged = False
                 self.settled.set()
                 self._arrivals.wait(_HEARTBEAT_S, self._held)
             except AuthzError as error:
-                self.settled.set()
-                # After an outage it may be another database that answers, or one gone back in time.
-                self._trusted = False
                 self._report_away(error)
-                self._stopped.wait(_RETRY_S)
-            except (UnusableError, GapError) as error:
+                self._pause()
+            except lmdb.MapFullError:
+                log.exception("replica full; raise AUTHZ_REPLICA_MAX_BYTES", max_bytes=self._max_bytes)
+                self._pause()
+            except _DAMAGE as error:
                 log.warning("replica not usable", cause=str(error))
                 # From here on nobody is answered from it, and `_usable` finds none.
                 self._state.withdraw()
                 with self._mutex:
                     self._let_go()
-            except lmdb.MapFullError:
-                log.exception("replica full; raise AUTHZ_REPLICA_MAX_BYTES", max_bytes=self._max_bytes)
-                self._stopped.wait(_RETRY_S)
+                if self._damaged:
+                    self._pause()  # it was built anew just now: that alone does not help
+                self._damaged = True
             except Exception:
                 # A follower that ended here would leave the replica to go stale for good.
                 log.exception("follower failed")
-                self._trusted = False
-                self._stopped.wait(_RETRY_S)
+                self._pause()
+
+    def _pause(self) -> None:
+        self.settled.set()
+        self._stopped.wait(_RETRY_S)
 
     def _report_away(self, error: AuthzError | None) -> None:
         """Log when the database goes, and when it comes back."""
@@ -187,28 +221,29 @@ class Follower:
         self._away = error is not None
 
     def _catch_up(self) -> None:
-        """Bring the replica to the head as it is now, and confirm it as of before it was asked for."""
-        environment = self._usable()
+        """Bring the replica to the head as it is now, and confirm it as of before it was asked for.
+
+        What follows is read together with the proof that it follows on what the replica holds. The database
+        is asked without the mutex: one that does not answer is not to hold up what is committed here.
+        """
+        with self._mutex:
+            environment = self._usable()
         environment.require_there()
-        asked_at_ns = time.monotonic_ns()
-        head = self._directory.head()
-        revision, committed_at = environment.head()
-        if head.database_id != environment.database_id():
-            raise UnusableError("it is of another database")
-        if not self._trusted:
-            if self._directory.committed_at(revision) != committed_at:
-                raise UnusableError(f"revision {revision} is another one in the database")
-            self._trusted = True
-        if head.revision < revision:
-            raise UnusableError(f"it holds revision {revision} and the database only {head.revision}")
-        while revision < head.revision and not self._stopped.is_set():
-            changes = self._directory.changes(revision, _REVISIONS_AT_ONCE)
-            if not changes:
-                raise GapError(f"revision {revision + 1} is gone from the log")
-            revision = apply_changes(environment, changes)
-            self._state.advance(revision)
-        if revision >= head.revision:
-            self._state.confirm(asked_at_ns)
+        at_head = False
+        while not (at_head or self._stopped.is_set()):
+            asked_at_ns = uptime_ns()
+            held = environment.state()
+            tail = self._directory.follow(held.revision, _REVISIONS_AT_ONCE)
+            _require_same_history(held, tail)
+            with self._mutex:
+                reached = environment.state().revision
+                # Else what was committed here meanwhile came first, which follows on what was held.
+                if reached == held.revision and tail.changes:
+                    reached = apply_changes(environment, tail.changes)
+                    self._state.advance(reached)
+            at_head = reached >= tail.head.revision
+            if at_head:
+                self._state.confirm(asked_at_ns)
         self._check_readers(environment)
 
     def _usable(self) -> Environment:
@@ -219,7 +254,7 @@ class Follower:
                 with suppress(UnusableError):
                     self._environment = self._open(generation)
                     # A follower that was killed may have left this undone.
-                    self._state.advance(self._environment.head()[0])
+                    self._state.advance(self._environment.state().revision)
         if self._environment is None:
             self._rebuild()
         assert self._environment is not None  # noqa: S101  `_rebuild` raises otherwise
@@ -244,8 +279,7 @@ class Follower:
         with self._directory.dump() as dump:
             build_replica(folder, dump, max_bytes=self._max_bytes)
         self._environment = self._open(generation)
-        self._trusted = True
-        revision, _ = self._environment.head()
+        revision = self._environment.state().revision
         self._state.publish(generation, revision)
         log.info(
             "replica built",
@@ -267,7 +301,6 @@ class Follower:
         if self._environment is not None:
             release_environment(self._environment)
             self._environment = None
-        self._trusted = False
 
     def _check_readers(self, environment: Environment) -> None:
         """Free what a reader that was killed still holds on to: its pages would never be used again."""
@@ -276,8 +309,14 @@ class Follower:
             self._checked_readers_at = time.monotonic()
 
 
-def _follows_on(environment: Environment, committed: Committed) -> bool:
-    """Whether the replica holds just what the database held before."""
-    environment.require_there()
-    before = (committed.after, committed.after_committed_at)
-    return environment.head() == before and environment.database_id() == committed.database_id
+def _require_same_history(held: ConsistencyToken, tail: LogTail) -> None:
+    """Raise when what the database says does not follow on what the replica holds."""
+    head = tail.head
+    if head.database_id != held.database_id:
+        raise UnusableError("it is of another database")
+    if head.revision < held.revision:
+        raise UnusableError(f"it holds revision {held.revision} and the database only {head.revision}")
+    if tail.after_committed_at != held.committed_at:
+        raise UnusableError(f"revision {held.revision} is another one in the database, or gone from its log")
+    if head.revision > held.revision and not tail.changes:
+        raise GapError(f"revision {held.revision + 1} is gone from the log")

@@ -11,6 +11,7 @@ import hashlib
 import mmap
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 _FILE = "state"
@@ -21,6 +22,11 @@ is set once the replica holds it, and so may be behind for a moment, and never a
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _NEVER = float("inf")
 _NS_PER_S = 1e9
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+uptime_ns = partial(time.clock_gettime_ns, _CLOCK)
+"""Nanoseconds since the machine was started: the time that the page tells. It goes on while the machine is
+suspended, as the database does."""
 
 
 def identity_of(file: Path | int) -> tuple[int, int] | None:
@@ -39,8 +45,8 @@ def _word(text: str) -> int:
 class SharedState:
     """The page of one replica's folder.
 
-    Times are those of the machine's monotonic clock, so that no step of the wall clock makes a state
-    look fresher; they are worth nothing after another boot, or for another database.
+    Times are those since the machine was started, so that no step of the wall clock makes a state look
+    fresher; they are worth nothing after another boot, or for another database.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -56,14 +62,18 @@ class SharedState:
 
     def begin(self, source: str) -> None:
         """Take over as follower of `source`: what was confirmed of another one, or before, is void."""
-        if self.words[_BOOT] != self._boot or self.words[_SOURCE] != _word(source):
+        if self.words[_BOOT] != self._boot or not self.is_of(source):
             self.words[CONFIRMED_AT] = 0
             self.words[_BOOT] = self._boot
             self.words[_SOURCE] = _word(source)
 
     def follows(self, source: str) -> bool:
         """Whether what is here, fresh or not, is a replica of `source`."""
-        return self.words[GENERATION] != 0 and self.words[_SOURCE] == _word(source)
+        return self.words[GENERATION] != 0 and self.is_of(source)
+
+    def is_of(self, source: str) -> bool:
+        """Whether whoever followed here last followed `source`."""
+        return self.words[_SOURCE] == _word(source)
 
     @property
     def generation(self) -> int:
@@ -85,7 +95,7 @@ class SharedState:
         self.words[REVISION] = revision
 
     def confirm(self, at_ns: int) -> None:
-        """At this monotonic time the replica held the last committed revision."""
+        """At this time, of `uptime_ns`, the replica held the last committed revision."""
         self.words[CONFIRMED_AT] = at_ns
 
     def is_gone(self) -> bool:
@@ -101,7 +111,7 @@ class SharedState:
         confirmed_at = self.words[CONFIRMED_AT]
         if not confirmed_at:
             return _NEVER
-        return (time.monotonic_ns() - confirmed_at) / _NS_PER_S
+        return (uptime_ns() - confirmed_at) / _NS_PER_S
 
     def close(self) -> None:
         """Let go of the page."""

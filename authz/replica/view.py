@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from time import monotonic_ns
 from typing import Any, TypeVar
 
 import lmdb
@@ -43,7 +42,7 @@ from authz.replica.layout import (
     subject_key,
     unpack_id,
 )
-from authz.replica.shared import CONFIRMED_AT, GENERATION, REVISION, SharedState
+from authz.replica.shared import CONFIRMED_AT, GENERATION, REVISION, SharedState, uptime_ns
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -51,6 +50,7 @@ V = TypeVar("V")
 _MAX_CACHED = 16_384
 _MAX_PLACES = 131_072
 """Some 300 bytes each: all courses of a platform with ten million memberships."""
+_OF_ANOTHER = "the replica's folder is kept for another database; give each its own AUTHZ_REPLICA_DIR"
 _NO_GENERATION = -1
 """Differs from every generation, and from 0, which says that none is to be served."""
 _PLATFORM_PLACE = place_of(None, None)
@@ -141,6 +141,7 @@ class ReplicaSnapshot:
         "_subject_key",
         "_transaction",
         "revision",
+        "state",
         "token",
     )
 
@@ -163,8 +164,10 @@ class ReplicaSnapshot:
         # Its own, of this state: the next state may have others.
         self._places = caches.places
         self._platform = caches.platform
-        self.revision = caches.versions.revision
-        self.token = encode_consistency_token(ConsistencyToken(database_id, self.revision))
+        versions = caches.versions
+        self.revision = versions.revision
+        self.state = ConsistencyToken(database_id, versions.revision, versions.committed_at)
+        self.token = encode_consistency_token(self.state)
 
     def place(self, scope: Scope) -> Place | None:
         """The scope with what surrounds it, or None."""
@@ -260,10 +263,14 @@ def _keep(kept: dict[K, V], key: K, value: V, *, most: int) -> None:
 
 
 class ReplicaView:
-    """A `View` of the replica in a folder, whichever generation of it is current."""
+    """A `View` of the replica in a folder, whichever generation of it is current.
 
-    def __init__(self, folder: Path, *, max_bytes: int, max_staleness_s: float) -> None:
+    `source` names the database, as for the follower: the replica of another one is never served.
+    """
+
+    def __init__(self, folder: Path, *, source: str, max_bytes: int, max_staleness_s: float) -> None:
         self._folder = folder
+        self._source = source
         self._max_bytes = max_bytes
         self._max_staleness_s = max_staleness_s
         self._max_staleness_ns = int(max_staleness_s * 1e9)
@@ -277,7 +284,9 @@ class ReplicaView:
     def snapshot(self) -> ReplicaSnapshot:
         """The state that the follower last committed. Raises `UnavailableError` past the bound."""
         state = self._state
-        if monotonic_ns() - state.words[CONFIRMED_AT] > self._max_staleness_ns:
+        confirmed_at = state.words[CONFIRMED_AT]
+        # 0 is never, also on a machine that was started just now.
+        if not confirmed_at or uptime_ns() - confirmed_at > self._max_staleness_ns:
             staleness_s = self.staleness_s()
             if staleness_s > self._max_staleness_s:
                 raise self._too_stale(staleness_s)
@@ -293,7 +302,9 @@ class ReplicaView:
         return taken
 
     def let_go(self) -> None:
-        """Release what is kept of a state that is not the last any more: its pages can be used again."""
+        """Release what is kept of a state that is not the last any more: its pages can be used again. And
+        leave a folder that was deleted, for the one that has its name now."""
+        self._look_anew()
         kept = self._snapshot
         if kept is not None and self._state.words[REVISION] != kept.revision:
             self._snapshot = None
@@ -312,11 +323,8 @@ class ReplicaView:
 
     def staleness_s(self) -> float:
         """Seconds since the replica was known to hold the last committed revision; infinite for never."""
-        if self._state.staleness_s() > self._max_staleness_s and self._state.is_replaced():
-            # The folder was deleted and made again: what is confirmed now is confirmed there.
-            # The old page is not closed, as another thread may be about to read it.
-            self._state = SharedState(self._folder)
-            self._generation = _NO_GENERATION
+        if self._state.staleness_s() > self._max_staleness_s:
+            self._look_anew()
         return self._state.staleness_s()
 
     def close(self) -> None:
@@ -326,6 +334,13 @@ class ReplicaView:
             release_environment(self._environment)
             self._environment = None
         self._state.close()
+
+    def _look_anew(self) -> None:
+        if self._state.is_replaced():
+            # The folder was deleted and made again: what is confirmed now is confirmed there.
+            # The old page is not closed, as another thread may be about to read it.
+            self._state = SharedState(self._folder)
+            self._generation = _NO_GENERATION
 
     def _current(self) -> Environment:
         if self._environment is None or self._state.generation != self._generation:
@@ -340,13 +355,15 @@ class ReplicaView:
         generation = self._state.generation
         if generation == 0:
             raise not_ready()
+        if not self._state.is_of(self._source):
+            raise not_ready(_OF_ANOTHER)
         try:
             environment = acquire_environment(self._folder / str(generation), max_bytes=self._max_bytes)
         except UnusableError:
             raise not_ready() from None  # the follower will notice, too
         try:
             environment.require_usable()
-            self._database_id = environment.database_id()
+            self._database_id = environment.state().database_id
         except UnusableError:
             release_environment(environment)
             raise not_ready() from None

@@ -17,6 +17,7 @@ from authz.domain.mutations import (
     WriteRequest,
 )
 from authz.domain.ports import Directory, Listing, Page
+from authz.domain.tokens import ConsistencyToken, encode_consistency_token
 from authz.service.actor import actor_of
 from authz.service.calls import request_id_var
 from authz.service.convert.entities import entity_message, parse_mutation, parse_precondition
@@ -53,9 +54,9 @@ class DirectoryServicer(directory_pb2_grpc.DirectoryServiceServicer):
     async def Write(self, request: pb.WriteRequest, context: Context) -> pb.WriteResponse:
         """All or none."""
         write = _parse_write(request, context)
-        revision = await self._writing.write(write)
-        await self._reading.settle(revision)
-        return pb.WriteResponse(written_at=self._token(revision))
+        state = await self._writing.write(write)
+        await self._reading.settle(state)
+        return pb.WriteResponse(written_at=_token(state))
 
     async def Import(
         self, request_iterator: AsyncIterator[pb.ImportRequest], context: Context
@@ -63,7 +64,7 @@ class DirectoryServicer(directory_pb2_grpc.DirectoryServiceServicer):
         """A transaction a message, so that memory stays bounded by the size of one."""
         response = pb.ImportResponse()
         position, reason = 0, ""
-        revision = (await self._reading.run(self._directory.head)).revision
+        head = await self._reading.run(self._directory.head)
         actor, request_id = actor_of(context), request_id_var.get()
         async for request in request_iterator:
             reason = reason or _parse_reason(request.reason)
@@ -82,44 +83,44 @@ class DirectoryServicer(directory_pb2_grpc.DirectoryServiceServicer):
                 )
                 response.written += result.written
                 response.unchanged += result.unchanged
-                revision = result.revision
+                head = result.head
                 for fault in result.faults:
                     _report(response, fault)
             position += len(request.mutations)
-        await self._reading.settle(revision)
-        response.written_at.CopyFrom(self._token(revision))
+        await self._reading.settle(head)
+        response.written_at.CopyFrom(_token(head))
         return response
 
     async def ReadCourses(self, request: pb.ReadCoursesRequest, context: Context) -> pb.ReadCoursesResponse:
         """A page of courses."""
         listing = await self._list(self._directory.courses, course_filter(request), request, context)
-        return pb.ReadCoursesResponse(courses=_messages(listing), **self._tail(listing))
+        return pb.ReadCoursesResponse(courses=_messages(listing), **_tail(listing))
 
     async def ReadSessions(
         self, request: pb.ReadSessionsRequest, context: Context
     ) -> pb.ReadSessionsResponse:
         """A page of sessions."""
         listing = await self._list(self._directory.sessions, session_filter(request), request, context)
-        return pb.ReadSessionsResponse(sessions=_messages(listing), **self._tail(listing))
+        return pb.ReadSessionsResponse(sessions=_messages(listing), **_tail(listing))
 
     async def ReadMemberships(
         self, request: pb.ReadMembershipsRequest, context: Context
     ) -> pb.ReadMembershipsResponse:
         """A page of memberships."""
         listing = await self._list(self._directory.memberships, membership_filter(request), request, context)
-        return pb.ReadMembershipsResponse(memberships=_messages(listing), **self._tail(listing))
+        return pb.ReadMembershipsResponse(memberships=_messages(listing), **_tail(listing))
 
     async def ReadResources(
         self, request: pb.ReadResourcesRequest, context: Context
     ) -> pb.ReadResourcesResponse:
         """A page of resources."""
         listing = await self._list(self._directory.resources, resource_filter(request), request, context)
-        return pb.ReadResourcesResponse(resources=_messages(listing), **self._tail(listing))
+        return pb.ReadResourcesResponse(resources=_messages(listing), **_tail(listing))
 
     async def ReadShares(self, request: pb.ReadSharesRequest, context: Context) -> pb.ReadSharesResponse:
         """A page of shares."""
         listing = await self._list(self._directory.shares, share_filter(request), request, context)
-        return pb.ReadSharesResponse(shares=_messages(listing), **self._tail(listing))
+        return pb.ReadSharesResponse(shares=_messages(listing), **_tail(listing))
 
     async def _list(
         self,
@@ -132,11 +133,13 @@ class DirectoryServicer(directory_pb2_grpc.DirectoryServiceServicer):
         await self._reading.wait_until(request.consistency, context)
         return await self._reading.run(partial(call, wanted, page))
 
-    def _token(self, revision: int) -> common_pb2.ConsistencyToken:
-        return common_pb2.ConsistencyToken(token=self._reading.token(revision))
 
-    def _tail(self, listing: Listing[Any]) -> dict[str, Any]:
-        return {"next_page_token": listing.next_token, "read_at": self._token(listing.revision)}
+def _tail(listing: Listing[Any]) -> dict[str, Any]:
+    return {"next_page_token": listing.next_token, "read_at": _token(listing.read_at)}
+
+
+def _token(state: ConsistencyToken) -> common_pb2.ConsistencyToken:
+    return common_pb2.ConsistencyToken(token=encode_consistency_token(state))
 
 
 def _messages(listing: Listing[Any]) -> list[Any]:

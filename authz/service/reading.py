@@ -6,14 +6,18 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
+import structlog
 
 from authz.domain.errors import ErrorReason, InvalidArgumentError, UnavailableError
 from authz.domain.ports import Directory, Snapshot, View
-from authz.domain.tokens import ConsistencyToken, decode_consistency_token, encode_consistency_token
+from authz.domain.tokens import ConsistencyToken, decode_consistency_token
 from authz.v1 import common_pb2
+
+log = structlog.get_logger()
 
 T = TypeVar("T")
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -40,7 +44,6 @@ class Reading:
         self._directory = directory
         self._pool = pool
         self._freshness_wait_s = freshness_wait_s
-        self._last_token = (-1, "", "")
 
     def snapshot(self) -> Snapshot:
         """The state at hand, for who need not wait for another. See `View.snapshot`."""
@@ -55,16 +58,16 @@ class Reading:
         committed when the call came, within the deadline of the call; else raises `UnavailableError`
         (NOT_FRESH_ENOUGH).
         """
-        least = 0
+        give_up_at = time.monotonic() + self._patience_s(context)
         requirement = consistency.WhichOneof("requirement")
+        reached = True
         if requirement == "at_least_as_fresh":
-            least = self.revision_of(consistency.at_least_as_fresh, field="consistency.at_least_as_fresh")
+            least = self.state_of(consistency.at_least_as_fresh, field="consistency.at_least_as_fresh")
+            self._view.snapshot()  # one that is too stale is not waited for
+            reached = await self._wait_for(least, give_up_at)
         elif requirement == "fully_consistent":
-            least = (await self.run(self._directory.head)).revision
-        if (snapshot := self._view.snapshot()).revision >= least:
-            return compute(snapshot)
-        del snapshot  # its pages are not to be kept while this waits
-        if not await self._wait_for(least, self._patience_s(context)):
+            reached = await self._wait_for_head(give_up_at)
+        if not reached:
             raise UnavailableError(
                 ErrorReason.NOT_FRESH_ENOUGH,
                 "the state that was asked for has not arrived within the deadline; try again",
@@ -75,28 +78,28 @@ class Reading:
         """Call a function that blocks, in the pool."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, function)
 
-    def token(self, revision: int) -> str:
-        """The encoded token of a revision of this database."""
-        database_id = self._view.database_id()
-        known_revision, known_database, token = self._last_token
-        if known_revision != revision or known_database != database_id:
-            token = encode_consistency_token(ConsistencyToken(database_id, revision))
-            self._last_token = (revision, database_id, token)
-        return token
-
-    async def settle(self, revision: int) -> None:
+    async def settle(self, state: ConsistencyToken) -> None:
         """Wait until this machine's replica holds a write, so that whoever was told of it sees it here.
 
         Gives up after a while: the write is done, however the replica fares.
         """
-        await self._wait_for(revision, _SETTLE_S)
+        try:
+            settled = await self._wait_for(state, time.monotonic() + _SETTLE_S)
+        except Exception:
+            # Its caller must not hear that what is committed has failed.
+            log.exception("replica not readable", revision=state.revision)
+            return
+        if not settled:
+            log.warning("replica behind", revision=state.revision, waited_s=_SETTLE_S)
+            self._view.let_go()
 
     async def wait_beyond(self, revision: int, timeout_s: float) -> bool:
         """Return whether, within the time, there is a revision greater than this one."""
-        return await self._wait_for(revision + 1, timeout_s)
+        give_up_at = time.monotonic() + timeout_s
+        return await self._wait(lambda: self._view.revision() > revision, give_up_at)
 
-    def revision_of(self, message: common_pb2.ConsistencyToken, *, field: str) -> int:
-        """The revision of a token; raises `InvalidArgumentError` (MALFORMED_TOKEN) if it is not of ours."""
+    def state_of(self, message: common_pb2.ConsistencyToken, *, field: str) -> ConsistencyToken:
+        """The state of a token; raises `InvalidArgumentError` (MALFORMED_TOKEN) if it is not of ours."""
         token = decode_consistency_token(message.token, field=field)
         if token.database_id != self._view.database_id():
             raise InvalidArgumentError(
@@ -104,7 +107,7 @@ class Reading:
                 f"{field} is a token of another database; use one that this service gave",
                 field=field,
             )
-        return token.revision
+        return token
 
     async def wait_until(self, consistency: common_pb2.Consistency, context: Context) -> None:
         """Return once the database can be asked for a state as fresh as asked.
@@ -114,10 +117,39 @@ class Reading:
         if consistency.WhichOneof("requirement") == "at_least_as_fresh":
             await self.read(consistency, context, lambda snapshot: snapshot.revision)
 
-    async def _wait_for(self, revision: int, patience_s: float) -> bool:
-        give_up_at = time.monotonic() + patience_s
+    async def _wait_for(self, least: ConsistencyToken, give_up_at: float) -> bool:
+        """Return whether in time the replica holds a state, or one after it in the same history."""
+        return await self._wait(lambda: self._view.snapshot().state.includes(least), give_up_at)
+
+    async def _wait_for_head(self, give_up_at: float) -> bool:
+        """Return whether in time the replica holds what the database held when this was called.
+
+        A replica that is further on may be so because more was committed since, or in a history that the
+        database has left: the database is asked which.
+        """
+        head = await self.run(self._directory.head)
+        if not await self._wait_for(head, give_up_at):
+            return False
+        held = self._view.snapshot().state
+        while held != head:
+            tail = await self.run(partial(self._directory.follow, held.revision, 0))
+            if (tail.head.database_id, tail.after_committed_at) == (held.database_id, held.committed_at):
+                return True
+            # It is of another history, which the follower is about to find, too.
+            if not await self._wait(partial(self._has_left, held), give_up_at):
+                return False
+            if not await self._wait_for(head, give_up_at):
+                return False
+            held = self._view.snapshot().state
+        return True
+
+    def _has_left(self, state: ConsistencyToken) -> bool:
+        return self._view.snapshot().state != state
+
+    async def _wait(self, holds: Callable[[], bool], give_up_at: float) -> bool:
+        """Return whether in time something holds. A view that has nothing to say does not hold it."""
         pause_s = _FIRST_POLL_S
-        while not self._holds(revision):
+        while not _known(holds):
             left_s = give_up_at - time.monotonic()
             if left_s <= 0:
                 return False
@@ -125,13 +157,14 @@ class Reading:
             pause_s = min(2 * pause_s, _LAST_POLL_S)
         return True
 
-    def _holds(self, revision: int) -> bool:
-        try:
-            return self._view.revision() >= revision
-        except UnavailableError:
-            return False
-
     def _patience_s(self, context: Context) -> float:
         remaining_s = context.time_remaining()
         wait_s = self._freshness_wait_s if remaining_s is None else remaining_s
         return wait_s - min(_ANSWER_MARGIN_S + _LAST_POLL_S, wait_s / 2)
+
+
+def _known(holds: Callable[[], bool]) -> bool:
+    try:
+        return holds()
+    except UnavailableError:
+        return False

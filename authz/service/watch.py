@@ -12,6 +12,7 @@ import grpc
 from authz.domain.errors import ErrorReason, FellBehindError, UnavailableError
 from authz.domain.mutations import Change, ChangePart, LogStretch, Mutation
 from authz.domain.ports import Directory
+from authz.domain.tokens import ConsistencyToken, encode_consistency_token
 from authz.domain.watching import ChangeFilter
 from authz.service.convert.watching import (
     change_filter,
@@ -61,17 +62,17 @@ class WatchServicer(watch_pb2_grpc.WatchServiceServicer):
         """From the token, or from now, until the client or the server ends it."""
         wanted, interval_s = change_filter(request), checkpoint_interval_s(request)
         if request.HasField("after"):
-            after = self._reading.revision_of(request.after, field="after")
+            after = self._reading.state_of(request.after, field="after")
         else:
-            after = (await self._reading.run(self._directory.head)).revision
+            after = await self._reading.run(self._directory.head)
         watch = _Watch(
             read=self._read,
             wait_beyond=self._wait_beyond,
             write=partial(_write_within, context, self._write_timeout_s),
             messages=partial(change_messages, max_bytes=self._max_change_bytes),
-            token=self._reading.token,
+            after=after,
         )
-        running = asyncio.ensure_future(watch.run(wanted, after, interval_s))
+        running = asyncio.ensure_future(watch.run(wanted, interval_s))
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
             await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -85,7 +86,7 @@ class WatchServicer(watch_pb2_grpc.WatchServiceServicer):
             stopping.cancel()
             await asyncio.gather(running, stopping, return_exceptions=True)
 
-    async def _read(self, after: int, skip: int) -> LogStretch:
+    async def _read(self, after: ConsistencyToken, skip: int) -> LogStretch:
         return await self._reading.run(partial(self._directory.read_log, after, skip, MUTATIONS_A_READ))
 
 
@@ -95,44 +96,43 @@ class _Watch:
     def __init__(
         self,
         *,
-        read: Callable[[int, int], Awaitable[LogStretch]],
+        read: Callable[[ConsistencyToken, int], Awaitable[LogStretch]],
         wait_beyond: WaitBeyond,
         write: Callable[[pb.WatchResponse], Awaitable[bool]],
         messages: Callable[[Change, Iterable[Mutation], str], Iterator[pb.WatchResponse]],
-        token: Callable[[int], str],
+        after: ConsistencyToken,
     ) -> None:
         self._read = read
         self._wait_beyond = wait_beyond
         self._write = write
         self._messages = messages
-        self._token = token
-        self._position = 0
+        self._position = after
         self._skip = 0
         """How many mutations of the revision after `_position` have been read."""
         self._held: pb.WatchResponse | None = None
         """The last message of that revision so far: only when the next is made is it known not to end it."""
 
-    async def run(self, wanted: ChangeFilter, after: int, interval_s: float) -> NoReturn:
-        """Send what is wanted after a revision; a checkpoint first, then one in each interval."""
+    async def run(self, wanted: ChangeFilter, interval_s: float) -> NoReturn:
+        """Send what is wanted of what follows; a checkpoint first, then one in each interval."""
         clock = asyncio.get_running_loop().time
-        self._position = after
         # Read before the first checkpoint: a token that has expired gets an error and nothing else.
-        stretch = await self._read(after, 0)
+        stretch = await self._read(self._position, 0)
         checkpoint_at = clock()
         while True:
             if self._skip == 0 and clock() >= checkpoint_at:
-                await self._send(checkpoint_message(self._token(self._position)))
+                await self._send(checkpoint_message(encode_consistency_token(self._position)))
                 checkpoint_at = clock() + interval_s
             for part in stretch.parts:
                 await self._send_part(part, wanted.select(part))
-            if self._skip == 0 and self._position >= stretch.head:
-                await self._wait_beyond(self._position, max(0.0, checkpoint_at - clock()))
+            if self._skip == 0 and self._position.revision >= stretch.head:
+                await self._wait_beyond(self._position.revision, max(0.0, checkpoint_at - clock()))
             # Also after a wait in vain: the log may have been cut, or the database restored.
             stretch = await self._read(self._position, self._skip)
 
     async def _send_part(self, part: ChangePart, mutations: tuple[Mutation, ...]) -> None:
         change = part.change
-        for message in self._messages(change, mutations, self._token(change.revision)):
+        state = ConsistencyToken(self._position.database_id, change.revision, change.committed_at)
+        for message in self._messages(change, mutations, encode_consistency_token(state)):
             if self._held is not None:
                 await self._send(self._held)
             self._held = message
@@ -140,7 +140,7 @@ class _Watch:
             self._skip += len(change.mutations)
             return
         final, self._held = self._held, None
-        self._position, self._skip = change.revision, 0
+        self._position, self._skip = state, 0
         if final is not None:
             final.change.last = True
             await self._send(final)
@@ -150,7 +150,7 @@ class _Watch:
             # What was handed over still reaches the client, and only then the status: so it counts.
             raise FellBehindError(
                 "the client has not read for too long; watch again from `resume_after`",
-                resume_after=self._token(self._position),
+                resume_after=encode_consistency_token(self._position),
             )
 
 

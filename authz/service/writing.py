@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -14,6 +15,7 @@ import msgspec
 from authz.domain.errors import ConflictError, ErrorReason, UnavailableError
 from authz.domain.mutations import ImportBatchResult, WriteRequest
 from authz.domain.ports import Directory
+from authz.domain.tokens import ConsistencyToken
 
 T = TypeVar("T")
 
@@ -36,13 +38,15 @@ class Writing:
     """The write side of the service. Belongs to the event loop that first uses it.
 
     Writes are made in the order in which they came, in groups; groups and batches of imports take
-    turns, so that neither starves the other. What was handed over is finished even when its caller has
-    gone: half a wait is not half a write.
+    turns, so that neither starves the other. What was begun is finished even when its caller has gone;
+    what still waits for its turn goes with its caller, so that no more can wait than there are calls.
     """
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="write")
+        # A thread that cannot be had is a fault of the start, not of the first who writes.
+        self._pool.submit(lambda: None)
         self._writes: deque[_Waiting[WriteRequest]] = deque()
         self._imports: deque[_Waiting[Callable[[], ImportBatchResult]]] = deque()
         self._imports_next = False
@@ -52,10 +56,10 @@ class Writing:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    async def write(self, request: WriteRequest) -> int:
+    async def write(self, request: WriteRequest) -> ConsistencyToken:
         """As `Directory.write`."""
-        revision: int = await self._hand_over(self._writes, request)
-        return revision
+        state: ConsistencyToken = await self._hand_over(self._writes, request)
+        return state
 
     async def import_batch(self, batch: Callable[[], ImportBatchResult]) -> ImportBatchResult:
         """Call what imports one batch, in the write thread."""
@@ -80,7 +84,12 @@ class Writing:
             loop.call_soon(self._go_on, loop)
         elif self._imports or len(self._writes) >= self._expected:
             self._end_wait(loop)
-        return await waiting.answer
+        try:
+            return await waiting.answer
+        except asyncio.CancelledError:
+            with suppress(ValueError):  # it has been begun
+                queue.remove(waiting)
+            raise
 
     def _go_on(self, loop: asyncio.AbstractEventLoop, seen: int = 0) -> None:
         """Give the thread, which has nothing to do, the next group or batch."""
@@ -110,6 +119,8 @@ class Writing:
     def _finish(
         self, loop: asyncio.AbstractEventLoop, done: Sequence[_Waiting[Any]], outcomes: Sequence[object]
     ) -> None:
+        # Not at once: what has already arrived is then in the next group and not in the one after.
+        loop.call_soon(self._go_on, loop)
         for waiting, outcome in zip(done, outcomes, strict=True):
             if waiting.answer.done():
                 continue  # its caller has gone
@@ -117,8 +128,6 @@ class Writing:
                 waiting.answer.set_exception(outcome)
             else:
                 waiting.answer.set_result(outcome)
-        # Not at once: what has already arrived is then in the next group and not in the one after.
-        loop.call_soon(self._go_on, loop)
 
     def _finish_group(
         self, loop: asyncio.AbstractEventLoop, group: list[_Waiting[WriteRequest]], outcomes: Sequence[object]
@@ -154,7 +163,7 @@ class Writing:
             outcomes = [_outcome(partial(self._write_alone, request)) for request in requests]
         loop.call_soon_threadsafe(self._finish_group, loop, group, outcomes)
 
-    def _write_alone(self, request: WriteRequest) -> int:
+    def _write_alone(self, request: WriteRequest) -> ConsistencyToken:
         return self._directory.write(request)
 
 

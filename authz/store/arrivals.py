@@ -36,6 +36,8 @@ class PostgresqlArrivals:
         self._connection: Any = None
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
+        self._closing = threading.Lock()
+        self._closed = False
 
     def wait(self, timeout_s: float, held: Callable[[], int]) -> None:
         """See `Arrivals.wait`."""
@@ -57,14 +59,18 @@ class PostgresqlArrivals:
 
     def wake(self) -> None:
         """Let a waiting thread return."""
-        with suppress(BlockingIOError):  # as many as fit are there already
-            os.write(self._wake_write, b"!")
+        # By then the number of the pipe may be somebody else's.
+        with self._closing, suppress(BlockingIOError):  # as many as fit are there already
+            if not self._closed:
+                os.write(self._wake_write, b"!")
 
     def close(self) -> None:
         """Release the connection."""
         self._hang_up()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
+        with self._closing:
+            self._closed = True
+            os.close(self._wake_read)
+            os.close(self._wake_write)
 
     def _listen(self) -> None:
         connection = _connect(self._engine)

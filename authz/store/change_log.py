@@ -7,44 +7,87 @@ from itertools import groupby
 from typing import Any
 
 import msgspec
-from sqlalchemy import Engine, Row, literal, select, tuple_
+from sqlalchemy import Connection, Engine, Row, bindparam, literal, select, tuple_
 
 from authz.domain.errors import ErrorReason, OutOfRangeError
-from authz.domain.mutations import Change, ChangePart, LogPlace, LogStretch, Mutation
+from authz.domain.instants import Instant
+from authz.domain.mutations import Change, ChangePart, LogPlace, LogStretch, LogTail, Mutation
+from authz.domain.tokens import ConsistencyToken
 from authz.store import tables
 from authz.store.engine import read_transaction
 
 _decoder = msgspec.json.Decoder(Mutation)
+_HEAD = select(
+    tables.counter.c.revision, tables.counter.c.database_id, tables.revisions.c.committed_at
+).outerjoin_from(tables.counter, tables.revisions, tables.revisions.c.revision == tables.counter.c.revision)
+_HELD_HEAD = _HEAD.with_for_update(of=tables.counter)
+_COMMITTED_AT = select(tables.revisions.c.committed_at).where(
+    tables.revisions.c.revision == bindparam("number")
+)
 
 
-def read_changes(engine: Engine, after: int, limit: int) -> tuple[Change, ...]:
-    """See `Directory.changes`."""
-    revisions, changes = tables.revisions, tables.changes
+def read_head(connection: Connection) -> ConsistencyToken:
+    """The last state that a transaction sees."""
+    row = connection.execute(_HEAD).one()
+    return ConsistencyToken(row.database_id, row.revision, row.committed_at or 0)
+
+
+def hold_head(connection: Connection) -> ConsistencyToken:
+    """The last state, on PostgreSQL: from here on no other write gets past here until this one has ended."""
+    row = connection.execute(_HELD_HEAD).one()
+    if row.committed_at is None and row.revision:
+        # Where this had to wait for another write, it is told what that one committed, but not when.
+        return read_head(connection)
+    return ConsistencyToken(row.database_id, row.revision, row.committed_at or 0)
+
+
+def committed_at(connection: Connection, revision: int) -> Instant | None:
+    """When a revision was committed; 0 for revision 0, None for one that the log does not have."""
+    if revision == 0:
+        return 0
+    found: Instant | None = connection.execute(_COMMITTED_AT, {"number": revision}).scalar_one_or_none()
+    return found
+
+
+def read_tail(engine: Engine, after: int, limit: int) -> LogTail:
+    """See `Directory.follow`."""
     with read_transaction(engine) as connection:
-        heads = connection.execute(
-            select(revisions).where(revisions.c.revision > after).order_by(revisions.c.revision).limit(limit)
-        ).all()
-        if not heads:
-            return ()
-        rows = connection.execute(
-            select(changes)
-            .where(changes.c.revision > after, changes.c.revision <= heads[-1].revision)
-            .order_by(changes.c.revision, changes.c.position)
-        ).all()
+        head = read_head(connection)
+        known = head.committed_at if head.revision == after else committed_at(connection, after)
+        changes = _read_changes(connection, after, limit) if head.revision > after else ()
+    return LogTail(head, known, changes)
+
+
+def _read_changes(connection: Connection, after: int, limit: int) -> tuple[Change, ...]:
+    revisions, changes = tables.revisions, tables.changes
+    heads = connection.execute(
+        select(revisions).where(revisions.c.revision > after).order_by(revisions.c.revision).limit(limit)
+    ).all()
+    if not heads:
+        return ()
+    rows = connection.execute(
+        select(changes)
+        .where(changes.c.revision > after, changes.c.revision <= heads[-1].revision)
+        .order_by(changes.c.revision, changes.c.position)
+    ).all()
     of_revision: dict[int, list[Row[Any]]] = {head.revision: [] for head in heads}
     for row in rows:
         of_revision[row.revision].append(row)
     return tuple(_change(head, of_revision[head.revision]) for head in heads)
 
 
-def read_stretch(engine: Engine, after: int, skip: int, limit: int) -> LogStretch:
+def read_stretch(engine: Engine, token: ConsistencyToken, skip: int, limit: int) -> LogStretch:
     """See `Directory.read_log`."""
     revisions, changes = tables.revisions, tables.changes
     place = tuple_(changes.c.revision, changes.c.position)
+    after = token.revision
     with read_transaction(engine) as connection:
-        head: int = connection.execute(select(tables.counter.c.revision)).scalar_one()
-        if after > head:
+        state = read_head(connection)
+        head = state.revision
+        if after > head or token.database_id != state.database_id:
             raise _expired("the token is ahead of this database, as after a restore")
+        if token.committed_at and committed_at(connection, after) not in (token.committed_at, None):
+            raise _expired("the token is of a history that this database has left, as after a restore")
         rows = connection.execute(
             select(changes, *(column for column in revisions.c if column.name != "revision"))
             .join(revisions, revisions.c.revision == changes.c.revision)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
-from sqlalchemy import Engine, select
+import structlog
+from sqlalchemy import Engine
 
 from authz.domain.entities import Course, EntityKind, Membership, Resource, Session, Share
 from authz.domain.errors import AuthzError
 from authz.domain.instants import Instant
 from authz.domain.mutations import (
-    Change,
     Committed,
     ImportBatchResult,
     LogStretch,
+    LogTail,
     Mutation,
     WriteRequest,
 )
@@ -30,12 +31,14 @@ from authz.domain.ports import (
 )
 from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import Vocabulary
-from authz.store import change_log, listing, tables
+from authz.store import change_log, listing
 from authz.store.arrivals import open_arrivals
-from authz.store.dump import SqlDump, committed_at, open_dump
+from authz.store.dump import SqlDump, open_dump
 from authz.store.engine import read_transaction, write_transaction
 from authz.store.log import Origin
 from authz.store.write import Transaction
+
+log = structlog.get_logger()
 
 
 class SqlDirectory:
@@ -51,17 +54,17 @@ class SqlDirectory:
 
     def tell(self, listener: Callable[[Committed], None]) -> None:
         """Call `listener` with whatever is committed through here from now on, before its caller is
-        answered, in the thread of the caller. It must not raise."""
+        answered, in the thread of the caller."""
         self._listener = listener
 
-    def write(self, request: WriteRequest) -> int:
+    def write(self, request: WriteRequest) -> ConsistencyToken:
         """See `Directory.write`."""
         (outcome,) = self.write_group([request])
         if isinstance(outcome, AuthzError):
             raise outcome
         return outcome
 
-    def write_group(self, requests: Sequence[WriteRequest]) -> list[int | AuthzError]:
+    def write_group(self, requests: Sequence[WriteRequest]) -> list[ConsistencyToken | AuthzError]:
         """See `Directory.write_group`."""
         with self._transaction() as transaction:
             return transaction.write(requests)
@@ -82,7 +85,11 @@ class SqlDirectory:
             yield transaction
         committed = transaction.committed()
         if committed.changes:
-            self._listener(committed)
+            try:
+                self._listener(committed)
+            except Exception:
+                # The write is made, and its caller must not hear that it was not: it would be made again.
+                log.exception("listener failed", revision=committed.after.revision + len(committed.changes))
 
     def courses(self, wanted: CourseFilter, page: Page) -> Listing[Course]:
         """See `Directory.courses`."""
@@ -104,24 +111,18 @@ class SqlDirectory:
         """See `Directory.shares`."""
         return listing.list_entities(self._engine, EntityKind.SHARE, wanted, page)
 
-    def changes(self, after: int, limit: int) -> tuple[Change, ...]:
-        """See `Directory.changes`."""
-        return change_log.read_changes(self._engine, after, limit)
+    def follow(self, after: int, limit: int) -> LogTail:
+        """See `Directory.follow`."""
+        return change_log.read_tail(self._engine, after, limit)
 
-    def read_log(self, after: int, skip: int, limit: int) -> LogStretch:
+    def read_log(self, after: ConsistencyToken, skip: int, limit: int) -> LogStretch:
         """See `Directory.read_log`."""
         return change_log.read_stretch(self._engine, after, skip, limit)
 
     def head(self) -> ConsistencyToken:
         """See `Directory.head`."""
         with read_transaction(self._engine) as connection:
-            row = connection.execute(select(tables.counter)).one()
-        return ConsistencyToken(row.database_id, row.revision)
-
-    def committed_at(self, revision: int) -> Instant | None:
-        """See `Directory.committed_at`."""
-        with read_transaction(self._engine) as connection:
-            return committed_at(connection, revision)
+            return change_log.read_head(connection)
 
     def dump(self) -> AbstractContextManager[SqlDump]:
         """See `Directory.dump`."""

@@ -12,9 +12,9 @@ from sqlalchemy import Connection, Engine, Row, Table, select
 
 from authz.domain.entities import Entity, EntityKind, Membership, SessionKey
 from authz.domain.ids import ResourceRef, Scope, Subject, course_scope
-from authz.domain.instants import Instant
 from authz.domain.ports import Link
 from authz.store import tables
+from authz.store.change_log import read_head
 from authz.store.engine import read_transaction
 from authz.store.rows import ENTITY_TABLES, membership_of, scope_of, subject_of
 
@@ -66,10 +66,7 @@ class SqlDump:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         # The first read fixes what a deferred transaction sees.
-        row = connection.execute(select(tables.counter)).one()
-        self.database_id: str = row.database_id
-        self.revision: int = row.revision
-        self.committed_at: Instant = committed_at(connection, row.revision) or 0
+        self.state = read_head(connection)
 
     def entities(self, kind: EntityKind) -> Iterator[Entity]:
         """See `Dump.entities`."""
@@ -99,13 +96,3 @@ def open_dump(engine: Engine) -> Iterator[SqlDump]:
     """A dump that lasts as long as the block."""
     with read_transaction(engine) as connection:
         yield SqlDump(connection)
-
-
-def committed_at(connection: Connection, revision: int) -> Instant | None:
-    """When a revision was committed, as the log has it."""
-    if revision == 0:
-        return 0
-    revisions = tables.revisions
-    statement = select(revisions.c.committed_at).where(revisions.c.revision == revision)
-    found: Instant | None = connection.execute(statement).scalar_one_or_none()
-    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -57,14 +58,19 @@ def open_engine(url: str) -> Engine:
 
 
 def companion_path(url: str, suffix: str) -> Path:
-    """Where files go that belong to a database: beside a SQLite file, else in the working folder.
+    """Where files go that belong to a database: beside a SQLite file, else in the working folder, by a name
+    that the databases of one name on several hosts do not share.
 
     Raises as `open_engine` does.
     """
     engine = open_engine(url)
     try:
-        database = engine.url.database or "postgresql"
-        return Path(database + suffix if engine.dialect.name == "sqlite" else f"authz-{database}{suffix}")
+        database = engine.url.database or ""
+        if engine.dialect.name == "sqlite":
+            return Path(database + suffix)
+        place = repr((engine.url.host, engine.url.port, engine.url.query.get("host"), database))
+        digest = hashlib.blake2b(place.encode(), digest_size=4).hexdigest()
+        return Path(f"authz-{database or 'postgresql'}-{digest}{suffix}")
     finally:
         engine.dispose()
 

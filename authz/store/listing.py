@@ -24,6 +24,7 @@ from authz.domain.ports import (
 )
 from authz.domain.tokens import PageToken, decode_page_token, encode_page_token, malformed_token
 from authz.store import tables
+from authz.store.change_log import read_head
 from authz.store.engine import read_transaction
 from authz.store.rows import ENTITY_TABLES, key_values
 
@@ -34,7 +35,7 @@ Condition = ColumnElement[bool]
 
 
 def list_entities(engine: Engine, kind: EntityKind, wanted: Filter, page: Page) -> Listing[Any]:
-    """One page of the entities of a kind that pass a filter, with the revision it was read at."""
+    """One page of the entities of a kind that pass a filter, with the state it was read from."""
     if not 1 <= page.size <= MAX_PAGE_SIZE:
         raise InvalidArgumentError(
             ErrorReason.MALFORMED_FIELD,
@@ -51,12 +52,12 @@ def list_entities(engine: Engine, kind: EntityKind, wanted: Filter, page: Page) 
             raise malformed_token("page_token")
         statement = statement.where(tuple_(*order) > tuple_(*(literal(text) for text in last_key)))
     with read_transaction(engine) as connection:
-        revision = connection.execute(select(tables.counter.c.revision)).scalar_one()
+        read_at = read_head(connection)
         rows = connection.execute(statement).all()
     items = tuple(Versioned(stored.from_row(row), row.version) for row in rows[: page.size])
     more = len(rows) > page.size
     last = PageToken(query, key_values(items[-1].entity.key, kind)) if more else None
-    return Listing(items, "" if last is None else encode_page_token(last), revision)
+    return Listing(items, "" if last is None else encode_page_token(last), read_at)
 
 
 @singledispatch

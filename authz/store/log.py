@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, case, func, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from authz.domain.instants import Instant
 from authz.domain.mutations import Change, Committed, LogPlace, Mutation
+from authz.domain.tokens import ConsistencyToken
 from authz.store import tables
 from authz.store.batch import append_changes
 from authz.store.bulk import insert_rows
+from authz.store.change_log import hold_head, read_head
 
 _encoder = msgspec.json.Encoder()
-_HEAD = select(
-    tables.counter.c.revision,
-    tables.counter.c.database_id,
-    case((tables.counter.c.revision == 0, 0), else_=tables.revisions.c.committed_at).label("committed_at"),
-).outerjoin_from(tables.counter, tables.revisions, tables.revisions.c.revision == tables.counter.c.revision)
-_LOCKED_HEAD = _HEAD.with_for_update(of=tables.counter)
-"""Where this had to wait for another write, PostgreSQL gives what that one committed, but NULL for when."""
 _COUNT = update(tables.counter).values(revision=bindparam("head"))
 _NOTIFY = select(func.pg_notify(tables.REVISIONS_CHANNEL, bindparam("head")))
 
@@ -40,22 +35,24 @@ class ChangeLog:
     So revisions have no gaps and appear in the order in which they are committed.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, clock: Callable[[], Instant]) -> None:
         self._connection = connection
         self._notifies = connection.dialect.name == "postgresql"
-        self._held = connection.execute(_LOCKED_HEAD if self._notifies else _HEAD).one()
-        self.head: int = self._held.revision
+        self._held = self.head = hold_head(connection) if self._notifies else read_head(connection)
+        # Time does not go back from revision to revision, though the clocks of two servers may differ.
+        self.now = max(clock(), self._held.committed_at)
         self._changes: list[Change] = []
 
-    def append(self, effects: Sequence[tuple[Mutation, LogPlace]], origin: Origin, *, now: Instant) -> int:
-        """Take the next revision for these effects and return it; without effects, the head stays."""
+    def append(self, effects: Sequence[tuple[Mutation, LogPlace]], origin: Origin) -> ConsistencyToken:
+        """Take the next revision for these effects and return the state that has them; without effects, the
+        head stays."""
         if not effects:
             return self.head
-        self.head += 1
+        self.head = ConsistencyToken(self._held.database_id, self.head.revision + 1, self.now)
         self._changes.append(
             Change(
-                revision=self.head,
-                committed_at=now,
+                revision=self.head.revision,
+                committed_at=self.now,
                 actor=origin.actor,
                 reason=origin.reason,
                 request_id=origin.request_id,
@@ -69,19 +66,18 @@ class ChangeLog:
         """Store all that was appended, and on PostgreSQL tell whoever listens the new head."""
         if not self._changes:
             return
-        self._connection.execute(_COUNT, {"head": self.head})
+        self._connection.execute(_COUNT, {"head": self.head.revision})
         insert_rows(self._connection, tables.revisions, map(_revision_row, self._changes))
         append_changes(
             self._connection, tables.changes, [row for each in self._changes for row in _change_rows(each)]
         )
         if self._notifies:
             # Delivered when, and only if, this transaction commits.
-            self._connection.execute(_NOTIFY, {"head": str(self.head)})
+            self._connection.execute(_NOTIFY, {"head": str(self.head.revision)})
 
     def committed(self) -> Committed:
         """All that was appended, for when the transaction has been committed."""
-        held = self._held
-        return Committed(held.database_id, held.revision, held.committed_at, tuple(self._changes))
+        return Committed(self._held, tuple(self._changes))
 
 
 def _revision_row(change: Change) -> dict[str, Any]:

@@ -20,9 +20,11 @@ from authz.domain.mutations import (
     Precondition,
     WriteRequest,
 )
+from authz.domain.tokens import ConsistencyToken
 from authz.domain.validation import validate_key
 from authz.domain.vocabulary import Vocabulary
 from authz.store.batch import Batch, cascades, touched_keys
+from authz.store.change_log import committed_at
 from authz.store.idempotency import IdempotencyKeys
 from authz.store.log import ChangeLog, Origin
 
@@ -34,17 +36,15 @@ class Transaction:
 
     def __init__(self, connection: Connection, vocabulary: Vocabulary, clock: Callable[[], Instant]) -> None:
         self._connection = connection
-        self._log = ChangeLog(connection)
-        # Read with the head held, so that time does not go back from revision to revision.
-        self._now = clock()
+        self._log = ChangeLog(connection, clock)
         self._batch = Batch(connection, vocabulary)
 
-    def write(self, requests: Sequence[WriteRequest]) -> list[int | AuthzError]:
-        """Store the writes in order; the revision of each, or the error of one that leaves nothing."""
+    def write(self, requests: Sequence[WriteRequest]) -> list[ConsistencyToken | AuthzError]:
+        """Store the writes in order; the state of each, or the error of one that leaves nothing."""
         keys = {request.idempotency_key for request in requests if request.idempotency_key}
-        known = IdempotencyKeys(self._connection, keys, now=self._now)
+        known = IdempotencyKeys(self._connection, keys, now=self._log.now)
         self._batch.prefetch(_well_formed(key for request in requests for key in _looked_at(request)))
-        outcomes: list[int | AuthzError] = []
+        outcomes: list[ConsistencyToken | AuthzError] = []
         for request in requests:
             try:
                 outcomes.append(self._plan(request, known))
@@ -61,7 +61,7 @@ class Transaction:
         self._batch.prefetch(_well_formed(key for mutation in mutations for key in touched_keys(mutation)))
         written = unchanged = 0
         faults: list[ImportFault] = []
-        with self._batch.attempt(self._log.head + 1) as effects:
+        with self._batch.attempt(self._log.head.revision + 1) as effects:
             for position, mutation in enumerate(mutations, offset):
                 try:
                     changed = self._batch.apply(mutation)
@@ -70,33 +70,37 @@ class Transaction:
                 else:
                     written += changed
                     unchanged += not changed
-        revision = self._log.append(effects, origin, now=self._now)
+        head = self._log.append(effects, origin)
         self._store()
-        return ImportBatchResult(
-            written=written, unchanged=unchanged, faults=tuple(faults), revision=revision
-        )
+        return ImportBatchResult(written=written, unchanged=unchanged, faults=tuple(faults), head=head)
 
     def committed(self) -> Committed:
         """What was stored, for when it has been committed."""
         return self._log.committed()
 
-    def _plan(self, request: WriteRequest, known: IdempotencyKeys) -> int:
+    def _plan(self, request: WriteRequest, known: IdempotencyKeys) -> ConsistencyToken:
         _require_shape(request)
         for precondition in request.preconditions:
             validate_key(precondition.key)
         revision = known.recall(request)
         if revision is not None:
-            return revision
+            return self._state_of(revision)
         flushes = any(cascades(mutation) for mutation in request.mutations)
-        with self._batch.attempt(self._log.head + 1, flushes=flushes) as effects:
+        with self._batch.attempt(self._log.head.revision + 1, flushes=flushes) as effects:
             for precondition in request.preconditions:
                 _require(self._batch, precondition)
             for mutation in sorted(request.mutations, key=_application_order):
                 self._batch.apply(mutation)
         origin = Origin(request.actor, request.reason, request.request_id)
-        revision = self._log.append(effects, origin, now=self._now)
-        known.remember(request, revision)
-        return revision
+        state = self._log.append(effects, origin)
+        known.remember(request, state.revision)
+        return state
+
+    def _state_of(self, revision: int) -> ConsistencyToken:
+        """An earlier state of this database, or one of this transaction."""
+        head = self._log.head
+        known = head.committed_at if revision == head.revision else committed_at(self._connection, revision)
+        return ConsistencyToken(head.database_id, revision, known or 0)
 
     def _store(self) -> None:
         self._batch.flush()

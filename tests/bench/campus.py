@@ -28,6 +28,7 @@ from authz.domain.ids import (
     parse_subject,
 )
 from authz.domain.ports import Link
+from authz.domain.tokens import ConsistencyToken
 from authz.store import migrate_store
 
 MEMBERS_A_COURSE = 100
@@ -36,9 +37,7 @@ MEMBERS_A_COURSE = 100
 class Campus:
     """`size` memberships and as many notebooks, by default 100 of each in a course. A `Dump` of itself."""
 
-    database_id = "bench"
-    revision = 1
-    committed_at = 1
+    state = ConsistencyToken("bench", 1, 1)
 
     def __init__(self, size: int, *, members_a_course: int = MEMBERS_A_COURSE) -> None:
         self.size = size

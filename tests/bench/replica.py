@@ -12,7 +12,7 @@ from authz.policy.compile import CompiledPolicy
 from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
 from authz.replica.build import build_replica
 from authz.replica.environment import acquire_environment, release_environment
-from authz.replica.shared import SharedState
+from authz.replica.shared import SharedState, uptime_ns
 from authz.replica.view import ReplicaView
 from authz.server import system_clock
 from authz.service.checker import Checker
@@ -31,10 +31,10 @@ def built(campus: Campus, folder: Path) -> ReplicaView:
     build_replica(folder / "1", campus, max_bytes=MAX_BYTES)
     state = SharedState(folder)
     state.begin("bench")
-    state.publish(1, campus.revision)
-    state.confirm(time.monotonic_ns())
+    state.publish(1, campus.state.revision)
+    state.confirm(uptime_ns())
     state.close()
-    return ReplicaView(folder, max_bytes=MAX_BYTES, max_staleness_s=1e9)
+    return ReplicaView(folder, source="bench", max_bytes=MAX_BYTES, max_staleness_s=1e9)
 
 
 def bytes_a_membership(campus: Campus, folder: Path) -> float:
@@ -66,7 +66,7 @@ def first_check_us(policy: CompiledPolicy, *, members_a_course: int) -> float:
     with tempfile.TemporaryDirectory(prefix="authz-bench-") as name:
         built(campus, Path(name)).close()
         for ids in campus.questions(STARTS):
-            view = ReplicaView(Path(name), max_bytes=MAX_BYTES, max_staleness_s=1e9)
+            view = ReplicaView(Path(name), source="bench", max_bytes=MAX_BYTES, max_staleness_s=1e9)
             snapshot = view.snapshot()
             begun = time.perf_counter()
             checker.check(snapshot, ask(*ids), system_clock())

@@ -31,6 +31,7 @@ from authz.store import Store
 from authz.v1 import authorization_pb2_grpc, directory_pb2, directory_pb2_grpc
 from tests.faults.history import Cell, Check, Consistency, Event, History, Logged, Outcome, Write
 from tests.faults.processes import CHANNEL_OPTIONS, Node, until
+from tests.store.directory import changes_of
 
 COURSES = ("c0", "c1")
 USERS = ("u0", "u1", "u2")
@@ -120,7 +121,7 @@ class Load:
         """What happened, with the change log as it is now."""
         assert not self._faults, self._faults
         log: list[Logged] = []
-        while changes := store.directory.changes(log[-1].revision if log else self._base, 1000):
+        while changes := changes_of(store, log[-1].revision if log else self._base, 1000):
             log += map(logged, changes)
         return History([event for events in self._events.values() for event in events], log, self._base)
 

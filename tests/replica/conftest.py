@@ -37,9 +37,9 @@ def following(store: Store, folder: Path, source: str = "test") -> Iterator[Foll
 
 
 @contextmanager
-def viewing(folder: Path, max_staleness_s: float = 30) -> Iterator[ReplicaView]:
+def viewing(folder: Path, max_staleness_s: float = 30, source: str = "test") -> Iterator[ReplicaView]:
     """A view that is closed again."""
-    view = ReplicaView(folder, max_bytes=MAX_BYTES, max_staleness_s=max_staleness_s)
+    view = ReplicaView(folder, source=source, max_bytes=MAX_BYTES, max_staleness_s=max_staleness_s)
     try:
         yield view
     finally:

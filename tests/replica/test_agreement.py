@@ -19,7 +19,7 @@ from authz.replica.rows import Row, all_rows
 from authz.replica.writer import apply_changes
 from authz.store import Store
 from tests.replica.conftest import MAX_BYTES
-from tests.store.directory import dumped, open_with
+from tests.store.directory import changes_of, dumped, open_with
 from tests.store.test_history import BATCHES
 
 
@@ -74,7 +74,7 @@ def followed(store: Store, folder: Path, at_once: int) -> list[Row]:
     environment = acquire_environment(folder, max_bytes=MAX_BYTES)
     try:
         revision = 0
-        while changes := store.directory.changes(revision, at_once):
+        while changes := changes_of(store, revision, at_once):
             revision = apply_changes(environment, changes)
         assert revision == store.directory.head().revision
         return list(all_rows(environment))

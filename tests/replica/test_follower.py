@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, text
 from authz.domain.entities import Course, CourseKey, CourseState
 from authz.domain.errors import ErrorReason, UnavailableError
 from authz.domain.ids import course_scope
-from authz.domain.mutations import Change, Committed
+from authz.domain.mutations import Change, Committed, LogTail
 from authz.replica.environment import UnusableError, acquire_environment, release_environment
 from authz.replica.follower import Follower
 from authz.replica.shared import SharedState
@@ -23,7 +23,18 @@ from authz.replica.view import ReplicaView
 from authz.replica.writer import GapError, apply_changes
 from authz.store import Store
 from tests.replica.conftest import MAX_BYTES, following, generation_of, rows_of, until, viewing
-from tests.store.directory import Clock, create, lesson, open_with, remove, student, touch, user, write
+from tests.store.directory import (
+    Clock,
+    changes_of,
+    create,
+    lesson,
+    open_with,
+    remove,
+    student,
+    touch,
+    user,
+    write,
+)
 
 
 def holds(view: ReplicaView, revision: int) -> bool:
@@ -50,16 +61,16 @@ def execute(url: str, *statements: str) -> None:
 @contextmanager
 def following_nothing(follower: Follower) -> Iterator[None]:
     """The follower's own thread finds the database away, and changes nothing."""
-    ahead = follower._directory.head
+    ahead = follower._directory.follow
 
-    def away() -> NoReturn:
+    def away(after: int, limit: int) -> NoReturn:
         raise UnavailableError(ErrorReason.STORE_UNAVAILABLE, "away")
 
-    follower._directory.head = away  # type: ignore[method-assign]
+    follower._directory.follow = away  # type: ignore[method-assign]
     try:
         yield
     finally:
-        follower._directory.head = ahead  # type: ignore[method-assign]
+        follower._directory.follow = ahead  # type: ignore[method-assign]
 
 
 def test_it_begins_with_a_snapshot_and_goes_on_with_every_write(store: Store, tmp_path: Path) -> None:
@@ -117,12 +128,16 @@ def test_a_replica_of_another_database_is_built_anew(sqlite_store: Store, tmp_pa
         first = generation_of(folder)
     other = open_with(f"sqlite:///{tmp_path / 'other.db'}")
     write(other, create(Course(id="c")))
-    with viewing(folder) as view:
+    with viewing(folder) as view, viewing(folder, source="other") as others_view:
         assert grants(view, "maya", "c") == 1
+        with pytest.raises(UnavailableError, match="another database"):
+            others_view.snapshot()
         with following(other, folder, source="other"):
             assert generation_of(folder) != first
-            assert grants(view, "maya", "c") == 0
-            assert view.database_id() == other.directory.head().database_id
+            assert grants(others_view, "maya", "c") == 0
+            assert others_view.database_id() == other.directory.head().database_id
+            with pytest.raises(UnavailableError, match="another database"):
+                view.snapshot()
     other.close()
 
 
@@ -183,13 +198,13 @@ def test_changes_that_do_not_follow_on_change_nothing(sqlite_store: Store, tmp_p
         pass
     for number in range(3):
         write(sqlite_store, create(Course(id=f"c{number}")))
-    log = sqlite_store.directory.changes(0, 10)
+    log = changes_of(sqlite_store, 0, 10)
     environment = acquire_environment(folder / str(generation_of(folder)), max_bytes=MAX_BYTES)
     try:
         for wrong in (log[1:], (log[0], log[2]), (log[0], log[0])):
             with pytest.raises(GapError):
                 apply_changes(environment, wrong)
-            assert environment.head()[0] == 0
+            assert environment.state().revision == 0
         assert apply_changes(environment, log) == 3
     finally:
         release_environment(environment)
@@ -260,13 +275,15 @@ def test_a_follower_that_is_stopped_before_it_began_ends(sqlite_store: Store, tm
 
 def test_what_this_process_commits_is_there_when_its_caller_is_answered(store: Store, tmp_path: Path) -> None:
     write(store, *(create(entity) for entity in lesson("c", "s")))
-    read_log, asked = store.directory.changes, []
+    follow = store.directory.follow
+    by_the_log: list[Change] = []
 
-    def changes(after: int, limit: int) -> tuple[Change, ...]:
-        asked.append(after)
-        return read_log(after, limit)
+    def counted(after: int, limit: int) -> LogTail:
+        tail = follow(after, limit)
+        by_the_log.extend(tail.changes)
+        return tail
 
-    store.directory.changes = changes  # type: ignore[method-assign]  # counted
+    store.directory.follow = counted  # type: ignore[method-assign]  # counted
     with following(store, tmp_path / "r") as follower, viewing(tmp_path / "r") as view:
         store.directory.tell(follower.take)
         at_once = 0
@@ -276,7 +293,7 @@ def test_what_this_process_commits_is_there_when_its_caller_is_answered(store: S
             until(lambda: holds(view, revision))  # noqa: B023  called here and now
             assert grants(view, f"u{number}", "c") == 1
         # The follower may come first: it then has read the log.
-        assert at_once + len(asked) >= 20
+        assert at_once + len(by_the_log) >= 20
         assert at_once > 10
 
 
@@ -291,7 +308,7 @@ def test_what_follows_on_another_history_is_not_taken(sqlite_store: Store, tmp_p
     other.directory.tell(theirs.append)
     for name in ("omar", "lina"):
         write(other, create(student(name, "c")))
-    assert [(each.after, len(each.changes)) for each in theirs] == [(1, 1), (2, 1)]
+    assert [(each.after.revision, len(each.changes)) for each in theirs] == [(1, 1), (2, 1)]
 
     write(store, create(student("maya", "c")))
     with following(store, folder) as follower:
@@ -304,11 +321,12 @@ def test_what_follows_on_another_history_is_not_taken(sqlite_store: Store, tmp_p
         environment = acquire_environment(folder / str(generation_of(folder)), max_bytes=MAX_BYTES)
         with following_nothing(follower):
             write(store, create(student("noor", "c")))
-            follower.take(msgspec.structs.replace(ours[0], database_id=theirs[0].database_id + "x"))
-            follower.take(msgspec.structs.replace(ours[0], after_committed_at=None))
-            assert environment.head()[0] == 2
+            replace, after = msgspec.structs.replace, ours[0].after
+            follower.take(replace(ours[0], after=replace(after, database_id=after.database_id + "x")))
+            follower.take(replace(ours[0], after=replace(after, committed_at=after.committed_at + 1)))
+            assert environment.state().revision == 2
             follower.take(ours[0])
-            assert environment.head()[0] == 3
+            assert environment.state().revision == 3
         release_environment(environment)
     other.close()
 

@@ -21,6 +21,7 @@ from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject
 from authz.domain.items import MISPLACED, Item, item_of
 from authz.domain.places import Place, place_of
 from authz.domain.standing import Grant, grant_of
+from authz.domain.tokens import ConsistencyToken
 
 
 class Campus:
@@ -37,6 +38,10 @@ class Campus:
     @property
     def revision(self) -> int:
         return self._revision
+
+    @property
+    def state(self) -> ConsistencyToken:
+        return ConsistencyToken("campus", self._revision)
 
     @property
     def token(self) -> str:

@@ -12,7 +12,7 @@ from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from tests.service.conftest import Service, reason_of
 from tests.service.test_api import ALGEBRA, COURSE, MATERIAL, MAYA, question, touch, written
-from tests.store.directory import open_with
+from tests.store.directory import changes_of, open_with
 
 
 async def test_the_request_id_comes_from_the_field_else_the_header_else_is_made_up(
@@ -88,7 +88,7 @@ async def test_the_change_log_keeps_who_why_and_by_which_call(
     ]
     await sqlite_service.directory.Import(iter(messages), metadata=(("x-request-id", "r-2"),))
     store = open_with(sqlite_url)
-    changes = store.directory.changes(0, 10)
+    changes = changes_of(store, 0, 10)
     store.close()
     assert [(change.reason, change.request_id) for change in changes] == [
         ("term start", "r-1"),

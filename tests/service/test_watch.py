@@ -31,7 +31,7 @@ from tests.service.watching import (
     watching,
     without_version,
 )
-from tests.store.directory import open_with
+from tests.store.directory import changes_of, open_with
 
 KINDS = wpb.EntityKind
 
@@ -380,7 +380,7 @@ async def test_the_log_and_the_watch_tell_the_same(sqlite_service: Service, sqli
     before, after = await campus(sqlite_service)
     changes = await told(sqlite_service, after, after=before)
     store = open_with(sqlite_url)
-    logged = store.directory.changes(0, 100)
+    logged = changes_of(store, 0, 100)
     store.close()
     assert [(revision_of(c.written_at), len(c.mutations)) for c in changes] == [
         (change.revision, len(change.mutations)) for change in logged

@@ -19,7 +19,7 @@ from authz.domain.errors import (
     UnavailableError,
 )
 from authz.domain.mutations import ImportBatchResult, WriteRequest
-from authz.domain.tokens import decode_consistency_token
+from authz.domain.tokens import ConsistencyToken, decode_consistency_token
 from authz.service.writing import MAX_MUTATIONS_PER_GROUP, MAX_WRITES_PER_GROUP, Writing
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
@@ -27,9 +27,14 @@ from authz.v1 import directory_pb2_grpc
 from tests.service.conftest import Service, reason_of
 from tests.service.test_api import touch, written
 from tests.serving import serving
-from tests.store.directory import create, open_with, replay, stored
+from tests.store.directory import changes_of, create, open_with, replay, stored
 
 REFUSED = FailedPreconditionError(ErrorReason.PRECONDITION_FAILED, "no")
+
+
+def state(number: int) -> ConsistencyToken:
+    """What the recorder answers when it has been asked so often."""
+    return ConsistencyToken("recorder", number)
 
 
 class Recorder:
@@ -40,7 +45,7 @@ class Recorder:
         self.entered, self.go_on = threading.Event(), threading.Event()
         self.fails: Callable[[str], Exception | None] = lambda name: None
 
-    def write_group(self, requests: Sequence[WriteRequest]) -> list[int | AuthzError]:
+    def write_group(self, requests: Sequence[WriteRequest]) -> list[ConsistencyToken | AuthzError]:
         """Answers each with how many were asked for before it."""
         names = [request.reason for request in requests]
         self.asked.append(names)
@@ -50,18 +55,18 @@ class Recorder:
             error = self.fails(name)
             if error is not None:
                 raise error
-        return [REFUSED if name == "refused" else len(self.asked) for name in names]
+        return [REFUSED if name == "refused" else state(len(self.asked)) for name in names]
 
-    def write(self, request: WriteRequest) -> int:
+    def write(self, request: WriteRequest) -> ConsistencyToken:
         """A group of one."""
         (outcome,) = self.write_group([request])
-        assert isinstance(outcome, int)
+        assert isinstance(outcome, ConsistencyToken)
         return outcome
 
     def import_batch(self) -> ImportBatchResult:
         """An empty batch."""
         self.asked.append("import")
-        return ImportBatchResult(written=0, unchanged=0, faults=(), revision=0)
+        return ImportBatchResult(written=0, unchanged=0, faults=(), head=state(0))
 
 
 @pytest.fixture
@@ -84,14 +89,14 @@ def request_of(name: str, mutations: int = 1) -> WriteRequest:
     return WriteRequest(mutations=(create(Course(id=name)),) * mutations, reason=name)
 
 
-async def held(writing: Writing, recorder: Recorder) -> asyncio.Task[int]:
+async def held(writing: Writing, recorder: Recorder) -> asyncio.Task[ConsistencyToken]:
     """A first write, which has begun."""
     first = asyncio.create_task(writing.write(request_of("first")))
     await asyncio.to_thread(recorder.entered.wait, 30)
     return first
 
 
-async def handed_over(writing: Writing, *requests: WriteRequest) -> list[asyncio.Task[int]]:
+async def handed_over(writing: Writing, *requests: WriteRequest) -> list[asyncio.Task[ConsistencyToken]]:
     """Writes that wait, in this order."""
     tasks = [asyncio.create_task(writing.write(request)) for request in requests]
     await asyncio.sleep(0)
@@ -103,8 +108,8 @@ async def test_what_waits_together_is_written_together(writing: Writing, recorde
     tasks = await handed_over(writing, *(request_of(name) for name in ("a", "refused", "c")))
     assert not any(task.done() for task in tasks)
     recorder.go_on.set()
-    assert await first == 1
-    assert await asyncio.gather(*tasks, return_exceptions=True) == [2, REFUSED, 2]
+    assert await first == state(1)
+    assert await asyncio.gather(*tasks, return_exceptions=True) == [state(2), REFUSED, state(2)]
     assert recorder.asked == [["first"], ["a", "refused", "c"]]
 
 
@@ -159,13 +164,13 @@ async def test_what_breaks_a_group_is_found_and_fails_alone(writing: Writing, re
     recorder.fails = lambda name: error if name == "b" else None
     recorder.go_on.set()
     await first
-    assert await asyncio.gather(*tasks, return_exceptions=True) == [3, error, 5]
+    assert await asyncio.gather(*tasks, return_exceptions=True) == [state(3), error, state(5)]
     assert recorder.asked == [["first"], ["a", "b", "c"], ["a"], ["b"], ["c"]]
 
 
 async def lingering(
     writing: Writing, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
-) -> list[asyncio.Task[int]]:
+) -> list[asyncio.Task[ConsistencyToken]]:
     """Four writes that wait, for a minute, for the one that was answered before them to come back."""
     monkeypatch.setattr("authz.service.writing._LINGER_S", 60)
     first = await held(writing, recorder)
@@ -182,7 +187,7 @@ async def test_a_group_waits_for_those_who_wrote_at_once(
 ) -> None:
     together = await lingering(writing, recorder, monkeypatch)
     together += await handed_over(writing, request_of("e"))
-    assert await asyncio.wait_for(asyncio.gather(*together), 30) == [2] * 5
+    assert await asyncio.wait_for(asyncio.gather(*together), 30) == [state(2)] * 5
     assert recorder.asked == [["first"], list("abcde")]
 
 
@@ -192,7 +197,10 @@ async def test_who_does_not_come_back_is_waited_for_once_and_one_alone_never(
     monkeypatch.setattr("authz.service.writing._LINGER_S", 60)
     first = await held(writing, recorder)
     recorder.go_on.set()
-    assert [await first, await asyncio.wait_for(writing.write(request_of("alone")), 30)] == [1, 2]
+    assert [await first, await asyncio.wait_for(writing.write(request_of("alone")), 30)] == [
+        state(1),
+        state(2),
+    ]
     recorder.go_on.clear()
     recorder.entered.clear()
     second = await held(writing, recorder)
@@ -200,9 +208,9 @@ async def test_who_does_not_come_back_is_waited_for_once_and_one_alone_never(
     monkeypatch.setattr("authz.service.writing._LINGER_S", 0.01)
     recorder.go_on.set()
     await asyncio.wait_for(asyncio.gather(second, *together), 30)
-    assert await asyncio.wait_for(writing.write(request_of("e")), 30) == 5
+    assert await asyncio.wait_for(writing.write(request_of("e")), 30) == state(5)
     monkeypatch.setattr("authz.service.writing._LINGER_S", 60)
-    assert await asyncio.wait_for(writing.write(request_of("f")), 30) == 6
+    assert await asyncio.wait_for(writing.write(request_of("f")), 30) == state(6)
 
 
 async def test_an_import_ends_the_wait_for_others(
@@ -210,7 +218,7 @@ async def test_an_import_ends_the_wait_for_others(
 ) -> None:
     together = await lingering(writing, recorder, monkeypatch)
     await asyncio.wait_for(writing.import_batch(recorder.import_batch), 30)
-    assert await asyncio.wait_for(asyncio.gather(*together), 30) == [3] * 4
+    assert await asyncio.wait_for(asyncio.gather(*together), 30) == [state(3)] * 4
     assert recorder.asked == [["first"], "import", list("abcd")]
 
 
@@ -219,18 +227,22 @@ async def test_closing_ends_the_wait_for_others(
 ) -> None:
     together = await lingering(writing, recorder, monkeypatch)
     await asyncio.wait_for(writing.close(), 30)
-    assert await asyncio.gather(*together) == [2] * 4
+    assert await asyncio.gather(*together) == [state(2)] * 4
 
 
-async def test_a_write_is_finished_when_its_caller_has_gone(writing: Writing, recorder: Recorder) -> None:
+async def test_a_write_that_waits_goes_with_its_caller_and_one_that_has_begun_is_finished(
+    writing: Writing, recorder: Recorder
+) -> None:
     first = await held(writing, recorder)
     gone, stays = await handed_over(writing, request_of("gone"), request_of("stays"))
-    for task in (first, gone):
+    left = asyncio.create_task(writing.import_batch(recorder.import_batch))
+    await asyncio.sleep(0)
+    for task in (first, gone, left):
         task.cancel()
     recorder.go_on.set()
-    assert await stays == 2
+    assert await stays == state(2)
     assert gone.cancelled()
-    assert recorder.asked == [["first"], ["gone", "stays"]]
+    assert recorder.asked == [["first"], ["stays"]]
 
 
 async def test_closing_finishes_what_was_handed_over(writing: Writing, recorder: Recorder) -> None:
@@ -238,7 +250,7 @@ async def test_closing_finishes_what_was_handed_over(writing: Writing, recorder:
     (later,) = await handed_over(writing, request_of("later"))
     recorder.go_on.set()
     await writing.close()
-    assert [await first, await later] == [1, 2]
+    assert [await first, await later] == [state(1), state(2)]
     with pytest.raises(UnavailableError):
         await writing.write(request_of("too late"))
 
@@ -295,7 +307,7 @@ async def test_a_killed_server_has_what_it_acknowledged_to_many_writers(store_ur
             outcomes = await asyncio.gather(*map(work, range(16)), return_exceptions=True)
     assert all(isinstance(outcome, grpc.aio.AioRpcError) for outcome in outcomes)
     store = open_with(store_url)
-    log = store.directory.changes(0, 100_000)
+    log = changes_of(store, 0, 100_000)
     held = {change.revision: {str(each.key) for each in change.mutations} for change in log}
     assert list(held) == list(range(1, len(log) + 1))
     for name, revision in acknowledged.items():

@@ -97,10 +97,14 @@ def lesson(course_id: str, session_id: str) -> tuple[Entity, ...]:
 
 
 def write(store: Store, *mutations: Mutation, idempotency_key: str = "", reason: str = "") -> int:
-    """A write without preconditions."""
-    return store.directory.write(
-        WriteRequest(mutations=mutations, idempotency_key=idempotency_key, reason=reason, actor="test")
-    )
+    """A write without preconditions; its revision."""
+    request = WriteRequest(mutations=mutations, idempotency_key=idempotency_key, reason=reason, actor="test")
+    return store.directory.write(request).revision
+
+
+def changes_of(store: Store, after: int, limit: int) -> tuple[Change, ...]:
+    """What was committed after a revision."""
+    return store.directory.follow(after, limit).changes
 
 
 def replay(changes: tuple[Change, ...]) -> dict[Key, tuple[Entity | Key, int]]:

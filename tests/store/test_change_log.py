@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import msgspec
 import pytest
 from alembic import command
 from alembic.config import Config
@@ -14,6 +15,7 @@ from authz.domain.entities import Course, CourseKey, Entity, Membership, Session
 from authz.domain.errors import ErrorReason, OutOfRangeError
 from authz.domain.ids import PLATFORM, ResourceRef, course_scope, session_scope
 from authz.domain.mutations import LogPlace, Mutation
+from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import RoleDeclaration, Vocabulary
 from authz.domain.watching import ChangeFilter
 from authz.store import Store, open_store, tables
@@ -22,6 +24,7 @@ from authz.store.migrations import __file__ as migrations_file
 from tests.store.directory import (
     VOCABULARY,
     Clock,
+    changes_of,
     create,
     lesson,
     notebook,
@@ -55,7 +58,7 @@ def expected_place(entity: Entity) -> LogPlace:
 
 def places(store: Store) -> list[tuple[Mutation, LogPlace]]:
     """The last change."""
-    change = store.directory.changes(0, 1000)[-1]
+    change = changes_of(store, 0, 1000)[-1]
     return list(zip(change.mutations, change.places, strict=True))
 
 
@@ -154,10 +157,11 @@ def test_places_are_found_without_a_query_for_each_mutation(store: Store, operat
 
 def read_all(store: Store, limit: int) -> list[tuple[int, Mutation, LogPlace]]:
     """The whole log in stretches, and that each says rightly whether its revision goes on."""
+    database_id = store.directory.head().database_id
     after = skip = 0
     read = []
     while True:
-        stretch = store.directory.read_log(after, skip, limit)
+        stretch = store.directory.read_log(ConsistencyToken(database_id, after), skip, limit)
         assert stretch.head == store.directory.head().revision
         assert sum(len(part.change.mutations) for part in stretch.parts) <= limit
         for part in stretch.parts:
@@ -179,7 +183,7 @@ def test_stretches_of_any_size_hold_the_whole_log(store: Store, limit: int) -> N
     write(store, remove(CourseKey("c")))
     whole = [
         (change.revision, mutation, place)
-        for change in store.directory.changes(0, 100)
+        for change in changes_of(store, 0, 100)
         for mutation, place in zip(change.mutations, change.places, strict=True)
     ]
     assert read_all(store, limit) == whole
@@ -196,8 +200,9 @@ def test_a_gap_is_an_error_wherever_it_is(store: Store, cut: tuple[int, int], af
     changes = tables.changes
     with write_transaction(store.directory._engine) as connection:
         connection.execute(changes.delete().where(changes.c.revision == cut[0], changes.c.position == cut[1]))
+    head = store.directory.head()
     with pytest.raises(OutOfRangeError) as caught:
-        store.directory.read_log(after, skip, 100)
+        store.directory.read_log(msgspec.structs.replace(head, revision=after), skip, 100)
     assert caught.value.reason is ErrorReason.TOKEN_EXPIRED
 
 
@@ -234,8 +239,9 @@ def test_a_log_from_before_there_were_places_is_kept_and_matches_every_scope(emp
     store = open_with(empty_url)
     try:
         write(store, create(Course(id="new")))
-        before, since = store.directory.changes(0, 10)
-        assert store.directory.read_log(0, 0, 10).parts[0].change == before
+        before, since = changes_of(store, 0, 10)
+        beginning = ConsistencyToken(store.directory.head().database_id, 0)
+        assert store.directory.read_log(beginning, 0, 10).parts[0].change == before
     finally:
         store.close()
     assert before.mutations == (create(Course(id="old")),)

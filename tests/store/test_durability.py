@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from tests.store.directory import open_with, replay, stored
+from tests.store.directory import changes_of, open_with, replay, stored
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def killed_after(writer: subprocess.Popen[str], acknowledged: int) -> list[int]:
 def check(url: str, acknowledged: list[int]) -> None:
     """The log is gapless, whole, what the tables say, and has all that was acknowledged."""
     store = open_with(url)
-    log = store.directory.changes(0, 100_000)
+    log = changes_of(store, 0, 100_000)
     assert [change.revision for change in log] == list(range(1, len(log) + 1))
     assert set(acknowledged) <= {change.revision for change in log}
     assert len(acknowledged) == len(set(acknowledged))

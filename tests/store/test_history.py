@@ -14,7 +14,8 @@ from authz.domain.entities import Course, CourseState, Entity, Session
 from authz.domain.errors import AuthzError, ErrorReason
 from authz.domain.ids import course_scope, session_scope
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition, WriteRequest
-from tests.store.directory import notebook, open_with, replay, share, stored, student, write
+from authz.domain.tokens import ConsistencyToken
+from tests.store.directory import changes_of, notebook, open_with, replay, share, stored, student, write
 
 _NAMES = st.sampled_from(["a", "b"])
 _SCOPES = st.builds(course_scope, _NAMES) | st.builds(session_scope, _NAMES)
@@ -54,9 +55,9 @@ _WRITES = st.builds(
 )
 
 
-def _outcome(write: Callable[[], int]) -> int | ErrorReason:
+def _outcome(write: Callable[[], ConsistencyToken]) -> int | ErrorReason:
     try:
-        return write()
+        return write().revision
     except AuthzError as error:
         return error.reason
 
@@ -76,7 +77,7 @@ def test_the_tables_equal_the_replay_of_the_log(history: list[tuple[bool, list[M
                     write(store, *batch)
                 except AuthzError:
                     assert stored(store) == before
-            log = store.directory.changes(0, 1000)
+            log = changes_of(store, 0, 1000)
             assert [change.revision for change in log] == list(range(1, len(log) + 1))
             assert store.directory.head().revision == len(log)
             assert replay(log) == stored(store)
@@ -92,12 +93,12 @@ def test_a_group_does_what_its_writes_would_do_one_after_another(groups: list[li
         try:
             for group in groups:
                 outcomes = [
-                    each.reason if isinstance(each, AuthzError) else each
+                    each.reason if isinstance(each, AuthzError) else each.revision
                     for each in together.directory.write_group(group)
                 ]
                 assert outcomes == [_outcome(partial(alone.directory.write, each)) for each in group]
-            assert together.directory.changes(0, 1000) == alone.directory.changes(0, 1000)
-            assert stored(together) == stored(alone) == replay(together.directory.changes(0, 1000))
+            assert changes_of(together, 0, 1000) == changes_of(alone, 0, 1000)
+            assert stored(together) == stored(alone) == replay(changes_of(together, 0, 1000))
         finally:
             together.close()
             alone.close()

@@ -7,6 +7,7 @@ import sys
 
 from authz.domain.entities import Course
 from authz.domain.mutations import WriteRequest
+from authz.domain.tokens import ConsistencyToken
 from tests.store.directory import create, open_with
 
 
@@ -19,8 +20,9 @@ def main(url: str, group_size: int) -> None:
             number += 1
             courses = (Course(id=f"{half}-{name}-{number}") for half in "ab")
             group.append(WriteRequest(mutations=tuple(create(course) for course in courses)))
-        for revision in store.directory.write_group(group):
-            print(revision, flush=True)
+        for state in store.directory.write_group(group):
+            assert isinstance(state, ConsistencyToken)
+            print(state.revision, flush=True)
 
 
 if __name__ == "__main__":
