@@ -28,7 +28,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     policy_dir: str = ""
     """Folder with model.conf and default.csv. Empty: the policy that comes with the service."""
     replica_dir: str = ""
-    """Folder of this machine's replica. Empty: beside a SQLite file, else `authz-<database>.replica`."""
+    """Folder of this machine's replica. Empty: beside a SQLite file, else `authz-<database>-<…>.replica`."""
     replica_max_bytes: Annotated[int, Meta(ge=1 << 20)] = 64 << 30
     """Most that the replica's file may grow to. Address space only, until it is filled."""
     max_staleness_s: Seconds = 30.0

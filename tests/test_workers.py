@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import time
 import urllib.request
@@ -16,7 +18,11 @@ import psutil
 import pytest
 
 from authz.client import Answer, CallError, Client, check_request
+from authz.client.errors import error_of
+from authz.domain.entities import MembershipKey
+from authz.domain.mutations import Mutation, Operation
 from authz.policy.load import policy_directory
+from authz.v1 import common_pb2 as pb
 from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
 from tests.serving import AUTHZ, serving
 from tests.test_server import campus_of
@@ -152,6 +158,119 @@ def test_sighup_loads_the_policy_again_and_refuses_one_with_faults(
         process.send_signal(signal.SIGHUP)
         until(lambda: all(not allowed for allowed, _ in answers()), "the policy was not swapped")
         assert version not in {now for _, now in answers()}
+
+
+def test_a_worker_that_starts_while_the_policy_changes_ends_up_with_the_new_one(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "policies"
+    shutil.copytree(policy_directory(), folder)
+    rules = (folder / "default.csv").read_text()
+    with serving(sqlite_url, AUTHZ_WORKERS="2", AUTHZ_POLICY_DIR=str(folder)) as (process, address):
+        with Client(address) as client:
+            client.write(campus_of(1))
+        for round_, pause_s in enumerate((0.0, 0.02, 0.05, 0.08, 0.12)):
+            family = children(process)
+            worker(family).kill()
+            until(lambda family=family: len(set(children(process)) - set(family)) == 1, "nobody new")  # type: ignore[misc]  # a default binds it
+            time.sleep(pause_s)
+            effect = "allow" if round_ % 2 else "deny"
+            (folder / "default.csv").write_text(f"{rules}p, *, *, material, read, , {effect}\n")
+            process.send_signal(signal.SIGHUP)
+            allowed = effect == "allow"
+            until(lambda allowed=allowed: served_alike(address, allowed), "the workers do not agree")  # type: ignore[misc]  # likewise
+
+
+def served_alike(address: str, allowed: bool) -> bool:
+    """Whether every worker answers so."""
+    try:
+        return all(ask(address, 1) is allowed for _ in range(16))
+    except grpc.RpcError:
+        return False
+
+
+def follower(family: list[psutil.Process]) -> psutil.Process:
+    """The one that listens at no port."""
+    return next(child for child in family if not listens(child))
+
+
+def worker(family: list[psutil.Process]) -> psutil.Process:
+    """One that serves."""
+    return next(child for child in family if listens(child))
+
+
+def listens(process: psutil.Process) -> bool:
+    """Whether it takes connections."""
+    return any(connection.status == psutil.CONN_LISTEN for connection in process.net_connections())
+
+
+def test_a_process_that_cannot_be_started_is_started_later(sqlite_url: str) -> None:
+    with serving(sqlite_url, AUTHZ_WORKERS="2") as (process, _):
+        until(lambda: len(children(process)) == 3, "not all have started")
+        supervisor = psutil.Process(process.pid)
+        limits = supervisor.rlimit(psutil.RLIMIT_NOFILE)
+        supervisor.rlimit(psutil.RLIMIT_NOFILE, (3, limits[1]))
+        follower(children(process)).kill()
+        assert process.stderr is not None
+        assert any("process not started" in line for line in process.stderr)
+        supervisor.rlimit(psutil.RLIMIT_NOFILE, limits)
+        until(lambda: len(children(process)) == 3, "the follower was not started again")
+
+
+def test_a_replica_deleted_together_with_its_follower_is_left_for_the_new_one(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    # Of such a bound that nobody looks anew for being too stale.
+    with (
+        serving(sqlite_url, AUTHZ_WORKERS="2", AUTHZ_MAX_STALENESS_S="600") as (process, address),
+        Client(address) as client,
+    ):
+        client.write(campus_of(1))
+        assert all(ask(address, 1) for _ in range(16))
+        follower(children(process)).kill()
+        shutil.rmtree(tmp_path / "authz.db.replica")
+        (maya,) = (each.entity.key for each in client.read_memberships())
+        until(lambda: revoked(client, maya), "the revocation was not taken")
+        until(lambda: served_alike(address, allowed=False), "maya still reads")
+
+
+def revoked(client: Client, key: MembershipKey) -> bool:
+    """Whether a membership could be deleted."""
+    try:
+        client.write([Mutation(Operation.DELETE, key)])
+    except CallError:
+        return False
+    return True
+
+
+def test_a_restored_database_is_not_hidden_by_a_follower_that_hangs(sqlite_url: str, tmp_path: Path) -> None:
+    backup = sqlite3.connect(tmp_path / "backup.db")
+    with serving(sqlite_url, AUTHZ_WORKERS="2") as (process, address), Client(address) as client:
+        client.write(campus_of(1))
+        live = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))
+        live.backup(backup)
+        for number in range(2, 8):
+            client.write(campus_of(number))
+        hung = follower(children(process))
+        hung.suspend()
+        backup.backup(live)
+        live.close()
+        (maya,) = (each.entity.key for each in client.read_memberships())
+        token = client.write([Mutation(Operation.DELETE, maya)])
+        question = check_request("user:maya", "read", "material:m1")
+        with grpc.insecure_channel(address) as channel:
+            stub = AuthorizationServiceStub(channel)
+            for consistency in (
+                pb.Consistency(at_least_as_fresh=pb.ConsistencyToken(token=token)),
+                pb.Consistency(fully_consistent=True),
+            ):
+                question.consistency.CopyFrom(consistency)
+                with pytest.raises(grpc.RpcError) as caught:
+                    stub.Check(question, timeout=2)
+                assert error_of(caught.value).reason == "NOT_FRESH_ENOUGH"
+            hung.resume()
+            assert not stub.Check(question, timeout=30).allowed
+    backup.close()
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

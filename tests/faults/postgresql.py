@@ -141,6 +141,11 @@ class Cluster:
         assert isinstance(row[0], int)
         return row[0]
 
+    def is_followed(self) -> bool:
+        """Whether a standby is connected."""
+        with self.connect() as connection:
+            return connection.execute("SELECT 1 FROM pg_stat_replication").fetchone() is not None
+
     def synchronous(self) -> bool:
         """Whether a standby confirms each commit."""
         with self.connect() as connection:

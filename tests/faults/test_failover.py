@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from pathlib import Path
 
@@ -9,13 +10,16 @@ import pytest
 
 from authz.domain.entities import Course
 from authz.domain.errors import ErrorReason, UnavailableError
-from authz.store import open_store
+from authz.server import system_clock
+from authz.store import Store, open_store
 from tests.faults.agreement import require_right
 from tests.faults.history import Check, Consistency, Event, Outcome
 from tests.faults.load import Load
 from tests.faults.postgresql import Cluster, Clusters
-from tests.faults.processes import AUTHORIZATION, Node, running
-from tests.store.directory import VOCABULARY, Clock, create, open_with, write
+from tests.faults.processes import AUTHORIZATION, Node, running, until
+from tests.replica.conftest import following, viewing
+from tests.replica.test_histories import members, served
+from tests.store.directory import VOCABULARY, Clock, create, open_with, remove, student, write
 
 
 def url_of(*clusters: Cluster) -> str:
@@ -76,3 +80,47 @@ def test_a_standby_is_never_read_for_the_database(clusters: Clusters) -> None:
     finally:
         for each in (store, both, alone):
             each.close()
+
+
+def test_a_standby_that_was_behind_takes_the_replica_out_of_the_history_that_it_left(
+    clusters: Clusters, tmp_path: Path
+) -> None:
+    primary, standby = clusters.with_standby()
+    primary.configure("synchronous_standby_names", "")
+    folder = tmp_path / "r"
+    store = opened(url_of(primary, standby))
+    with following(store, folder), viewing(folder) as view:
+        write(store, create(Course(id="c")), create(student("maya", "c")))
+        until(lambda: revision_of(standby) == 1, "the standby does not follow")
+        with standby.connect() as connection:
+            connection.execute("ALTER SYSTEM SET primary_conninfo = ''")
+            connection.execute("SELECT pg_reload_conf()")
+        until(lambda: not primary.is_followed(), "the standby still follows")
+        write(store, create(student("eve", "c")))
+        until(lambda: members(view, "maya", "eve") == ["maya", "eve"], "eve is not a member")
+        # The follower waits for an answer that never comes, and finds itself at the other one.
+        with primary.frozen():
+            time.sleep(1.5)
+            standby.promote()
+            after = opened(standby.url)
+            write(after, remove(student("maya", "c").key))
+            write(after, create(Course(id="d")))
+            primary.kill()
+        until(lambda: served(view) and members(view, "maya", "eve") == [], "they are still members")
+        assert view.revision() == after.directory.head().revision == 3
+        after.close()
+    store.close()
+
+
+def opened(url: str) -> Store:
+    """A store as a server opens it."""
+    return open_store(url, vocabulary=lambda: VOCABULARY, clock=system_clock, migrate=False, verify=False)
+
+
+def revision_of(standby: Cluster) -> int:
+    """What a standby holds."""
+    with standby.connect() as connection:
+        row = connection.execute("SELECT revision FROM counter").fetchone()
+    assert row is not None
+    assert isinstance(row[0], int)
+    return row[0]

@@ -1,0 +1,247 @@
+"""Two histories of one database, and two databases: what is of the one never answers for the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from authz.domain.entities import Course
+from authz.domain.errors import ErrorReason, OutOfRangeError, UnavailableError
+from authz.domain.ids import course_scope
+from authz.domain.tokens import ConsistencyToken
+from authz.replica.follower import Follower
+from authz.replica.shared import SharedState
+from authz.replica.view import ReplicaView
+from authz.store import Store
+from tests.replica.conftest import MAX_BYTES, following, generation_of, until, viewing
+from tests.store.directory import Clock, create, open_with, remove, student, user, write
+
+_BOOT_WORD = 0
+
+
+def members(view: ReplicaView, *names: str) -> list[str]:
+    """Who of them is in the course `c`."""
+    snapshot = view.snapshot()
+    place = snapshot.place(course_scope("c"))
+    return [] if place is None else [name for name in names if snapshot.grants(user(name), place)]
+
+
+def rewrite(url: str) -> None:
+    """Give the database another second revision, without maya, and a third: as a standby that was behind
+    would, once it has taken over. All at once, so that whoever follows meets no state between."""
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+    with engine.begin() as connection:
+        for statement in (
+            "UPDATE revisions SET committed_at = committed_at + 1000 WHERE revision = 2",
+            "DELETE FROM memberships",
+            "INSERT INTO revisions (revision, actor, reason, request_id, committed_at)"
+            " SELECT 3, '', '', '', committed_at + 1 FROM revisions WHERE revision = 2",
+            "INSERT INTO changes (revision, position, kind, operation, mutation)"
+            " SELECT 3, position, kind, 'TOUCH', mutation FROM changes WHERE revision = 1",
+            "UPDATE counter SET revision = 3",
+        ):
+            connection.execute(text(statement))
+    engine.dispose()
+
+
+def test_another_history_is_noticed_while_it_is_followed(
+    store: Store, store_url: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "r"
+    write(store, create(Course(id="c")))
+    write(store, create(student("maya", "c")))
+    with following(store, folder), viewing(folder) as view:
+        assert members(view, "maya") == ["maya"]
+        first = generation_of(folder)
+        rewrite(store_url)
+        until(lambda: generation_of(folder) not in (0, first), "a new replica")
+        assert view.revision() == 3
+        assert members(view, "maya") == []
+
+
+def test_a_log_is_not_read_on_in_another_history(store: Store, store_url: str) -> None:
+    write(store, create(Course(id="c")))
+    before = store.directory.head()
+    write(store, create(student("maya", "c")))
+    token = store.directory.head()
+    rewrite(store_url)
+    assert len(store.directory.read_log(before, 0, 10).parts) == 2
+    with pytest.raises(OutOfRangeError, match="history that this database has left") as caught:
+        store.directory.read_log(token, 0, 10)
+    assert caught.value.reason is ErrorReason.TOKEN_EXPIRED
+
+
+def test_time_does_not_go_back_from_revision_to_revision(store_url: str) -> None:
+    clock = Clock()
+    store = open_with(store_url, clock)
+    write(store, create(Course(id="c")))
+    first = store.directory.head()
+    clock.now -= 1_000_000
+    write(store, create(Course(id="d")))
+    second = store.directory.head()
+    store.close()
+    assert second.committed_at == first.committed_at
+    assert second.includes(first)
+    assert not first.includes(second)
+
+
+@pytest.mark.parametrize(
+    ("other", "included"),
+    [
+        (ConsistencyToken("a", 7, 70), True),
+        (ConsistencyToken("a", 6, 60), True),
+        (ConsistencyToken("a", 6), True),
+        (ConsistencyToken("a", 8, 80), False),
+        (ConsistencyToken("a", 6, 71), False),
+        (ConsistencyToken("b", 6, 60), False),
+    ],
+)
+def test_a_state_includes_what_came_before_it_in_its_own_history(
+    other: ConsistencyToken, included: bool
+) -> None:
+    assert ConsistencyToken("a", 7, 70).includes(other) is included
+
+
+def test_a_folder_kept_for_another_database_is_not_served_until_it_is_free(
+    sqlite_store: Store, tmp_path: Path
+) -> None:
+    folder = tmp_path / "r"
+    write(sqlite_store, create(Course(id="c")), create(student("maya", "c")))
+    other = open_with(f"sqlite:///{tmp_path / 'other.db'}")
+    write(other, create(Course(id="c")), create(student("omar", "c")))
+    with viewing(folder, source="other") as view:
+        with following(sqlite_store, folder):
+            late = following(other, folder, source="other")
+            late.__enter__()
+            with pytest.raises(UnavailableError, match="AUTHZ_REPLICA_DIR") as caught:
+                view.snapshot()
+            assert caught.value.reason is ErrorReason.REPLICA_NOT_READY
+        until(lambda: served(view), "the other database's replica")
+        assert members(view, "maya", "omar") == ["omar"]
+        late.__exit__(None, None, None)
+    other.close()
+
+
+def served(view: ReplicaView) -> bool:
+    """Whether it answers."""
+    try:
+        view.snapshot()
+    except UnavailableError:
+        return False
+    return True
+
+
+@contextmanager
+def away(store: Store) -> Iterator[None]:
+    """The database does not answer inside the block."""
+    follow = store.directory.follow
+
+    def nobody(after: int, limit: int) -> NoReturn:
+        raise UnavailableError(ErrorReason.STORE_UNAVAILABLE, "away")
+
+    store.directory.follow = nobody  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        store.directory.follow = follow  # type: ignore[method-assign]
+
+
+def test_what_was_never_confirmed_since_the_machine_started_is_not_served(
+    sqlite_store: Store, tmp_path: Path
+) -> None:
+    folder = tmp_path / "r"
+    write(sqlite_store, create(Course(id="c")), create(student("maya", "c")))
+    with following(sqlite_store, folder):
+        pass
+    write(sqlite_store, remove(student("maya", "c").key))
+    state = SharedState(folder)
+    state.words[_BOOT_WORD] += 1  # as another boot left it
+    state.close()
+    # However long the bound is: a machine has always been up for less than some.
+    with (
+        away(sqlite_store),
+        following(sqlite_store, folder),
+        viewing(folder, max_staleness_s=1e9) as view,
+        pytest.raises(UnavailableError),
+    ):
+        view.snapshot()
+
+
+def test_a_follower_that_waits_for_the_database_does_not_hold_up_what_is_committed(
+    sqlite_store: Store, tmp_path: Path
+) -> None:
+    store, folder = sqlite_store, tmp_path / "r"
+    write(store, create(Course(id="c")))
+    with following(store, folder) as follower, viewing(folder) as view:
+        store.directory.tell(follower.take)
+        follow, asked = store.directory.follow, list[int]()
+        answers: list[bool] = []
+
+        def slow(after: int, limit: int) -> object:
+            asked.append(after)
+            until(lambda: bool(answers), "an answer")
+            return follow(after, limit)
+
+        store.directory.follow = slow  # type: ignore[method-assign, assignment]
+        follower.wake()
+        until(lambda: bool(asked), "the follower to ask")
+        write(store, create(student("maya", "c")))
+        assert members(view, "maya") == ["maya"]
+        answers.append(True)
+        write(store, create(student("omar", "c")))
+        until(lambda: members(view, "omar") == ["omar"], "omar")
+
+
+def test_a_listener_that_fails_does_not_fail_the_write(store: Store) -> None:
+    def failing(committed: object) -> NoReturn:
+        raise OSError("a stale file handle")
+
+    store.directory.tell(failing)
+    assert [write(store, create(Course(id=name))) for name in "ab"] == [1, 2]
+
+
+def test_what_is_taken_while_the_folder_cannot_be_read_comes_by_the_log(
+    sqlite_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, folder = sqlite_store, tmp_path / "r"
+    write(store, create(Course(id="c")))
+    with following(store, folder) as follower, viewing(folder) as view:
+        store.directory.tell(follower.take)
+
+        def unreadable(_self: object) -> NoReturn:
+            raise OSError("a stale file handle")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("authz.replica.environment.Environment.require_there", unreadable)
+            write(store, create(student("maya", "c")))
+        until(lambda: members(view, "maya") == ["maya"], "maya")
+
+
+def test_a_follower_of_a_folder_in_the_way_goes_on_once_it_is_gone(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "r"
+    folder.write_text("a file")
+    with pytest.raises(OSError, match="r"):
+        Follower(store.directory, folder, source="test", max_bytes=MAX_BYTES)
+    folder.unlink()
+    write(store, create(Course(id="c")))
+    with following(store, folder) as follower, viewing(folder) as view:
+        store.directory.tell(follower.take)
+        for path in sorted(folder.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+        folder.rmdir()
+        folder.write_text("a file")
+        assert write(store, create(Course(id="d"))) == 2
+        until(follower.settled.is_set)
+        folder.unlink()
+
+        def caught_up() -> bool:
+            view.let_go()
+            return served(view) and view.revision() == 2
+
+        until(caught_up, "a new replica")
+    assert write(store, create(Course(id="e"))) == 3
