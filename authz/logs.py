@@ -23,6 +23,8 @@ def configure_logging(level: str) -> None:
     number = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(level=number, stream=sys.stderr)
     _threshold.setLevel(number)
+    # Says what it does in lines of its own form; what it did is in the database.
+    logging.getLogger("alembic").setLevel(max(number, logging.WARNING))
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

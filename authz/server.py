@@ -22,6 +22,7 @@ from grpc_reflection.v1alpha import reflection
 from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError, UnavailableError
 from authz.domain.instants import Instant
 from authz.health import Health
+from authz.listening import listen
 from authz.logs import configure_logging
 from authz.metrics import exporting
 from authz.policy.compile import CompiledPolicy
@@ -31,7 +32,7 @@ from authz.replica.shared import SharedState
 from authz.replica.view import ReplicaView
 from authz.service.authorization import AuthorizationServicer
 from authz.service.calls import Calls
-from authz.service.checker import Checker
+from authz.service.checker import STRUCTURAL_TYPES, Checker
 from authz.service.directory import DirectoryServicer
 from authz.service.reading import Reading
 from authz.service.watch import WatchServicer
@@ -144,9 +145,12 @@ class Server:
             migrate=False,
             verify=False,
         )
+        if self._follows:
+            # Before there is a folder for a replica of it.
+            prepared = await asyncio.to_thread(prepare_database, settings)
         self._view = view = open_view(settings)
         if self._follows:
-            await self._follow(store)
+            await self._follow(store, prepared=prepared)
         self._grpc = server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
@@ -155,7 +159,7 @@ class Server:
             ],
         )
         self._add_servicers(server, store, view)
-        self.address = _listen(server, settings)
+        self.address = listen(server, settings)
         await self._health.add_to(server)
         await server.start()
         await self._health.watch(view, store.directory, max_staleness_s=settings.max_staleness_s)
@@ -191,9 +195,8 @@ class Server:
         policy = load_server_policy(self._settings)
         return Checker(policy, inline_types=self._settings.inline_type_names)
 
-    async def _follow(self, store: Store) -> None:
+    async def _follow(self, store: Store, *, prepared: bool) -> None:
         """Follow in a thread; return once the replica is at the head, or the database is away."""
-        prepared = await asyncio.to_thread(prepare_database, self._settings)
         self._follower = follower = open_follower(self._settings, store, prepared=prepared)
         self._following = threading.Thread(target=follower.run, name="follower", daemon=True)
         self._following.start()
@@ -279,36 +282,17 @@ def replica_folder(settings: Settings) -> Path:
     return companion_path(settings.database_url, ".replica")
 
 
-def _listen(server: grpc.aio.Server, settings: Settings) -> str:
-    address = settings.address
-    try:
-        if settings.tls_key_file:
-            port = server.add_secure_port(address, _credentials(settings))
-        else:
-            port = server.add_insecure_port(address)
-    except RuntimeError:
-        raise InvalidArgumentError(
-            ErrorReason.MALFORMED_FIELD,
-            f"cannot listen at `{address}`: it is in use or not an address; set AUTHZ_ADDRESS",
-            field="AUTHZ_ADDRESS",
-        ) from None
-    return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
-
-
-def _credentials(settings: Settings) -> grpc.ServerCredentials:
-    client_ca = settings.tls_client_ca_file
-    return grpc.ssl_server_credentials(
-        [(Path(settings.tls_key_file).read_bytes(), Path(settings.tls_certificate_file).read_bytes())],
-        root_certificates=Path(client_ca).read_bytes() if client_ca else None,
-        require_client_auth=bool(client_ca),
-    )
-
-
 def load_server_policy(settings: Settings) -> CompiledPolicy:
     """The policy that the settings name. Raises `PolicyError` with all its faults."""
     policy = load_policy(Path(settings.policy_dir) if settings.policy_dir else policy_directory())
     for name in settings.inline_type_names:
         policy.vocabulary.require_type(name)
+        if name in STRUCTURAL_TYPES:
+            raise InvalidArgumentError(
+                ErrorReason.MALFORMED_FIELD,
+                f"AUTHZ_INLINE_TYPES names `{name}`, which must be registered; leave it out",
+                field="AUTHZ_INLINE_TYPES",
+            )
     return policy
 
 
@@ -329,3 +313,4 @@ async def serve(settings: Settings) -> None:
         tune()
         with exporting(settings.metrics_address, server.view, lambda: 1):
             await run_until_stopped(hang_ups, server.reload_policy)
+    log.info("stopped")

@@ -13,6 +13,7 @@ from msgspec import Meta
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 
 PREFIX = "AUTHZ_"
+_LAST_PORT = 65_535
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
 """Up to a year: for ever is a number that no clock takes."""
@@ -91,14 +92,19 @@ def load_settings(
     try:
         settings = msgspec.convert(given, Settings, strict=False)
     except msgspec.ValidationError as error:
-        detail = str(error)
-        variable = PREFIX + detail.rpartition("$.")[2].rstrip("`").upper()
-        raise _invalid(variable, f"{variable}: {detail}") from None
+        problem, _, place = str(error).rpartition(" - at `$.")
+        name = place.rstrip("`")
+        variable = PREFIX + name.upper()
+        raise _invalid(variable, f"{variable} is `{given[name]}`: {problem.lower()}") from None
     _validate(settings)
     return settings
 
 
 def _validate(settings: Settings) -> None:
+    if not settings.address.startswith("unix:"):
+        _require_address("address", settings.address)
+    if settings.metrics_address:
+        _require_address("metrics_address", settings.metrics_address)
     if bool(settings.tls_certificate_file) is not bool(settings.tls_key_file):
         raise _invalid(
             "AUTHZ_TLS_KEY_FILE", "AUTHZ_TLS_CERTIFICATE_FILE and AUTHZ_TLS_KEY_FILE go together; set both"
@@ -114,6 +120,13 @@ def _validate(settings: Settings) -> None:
             "AUTHZ_LOG_LEVEL",
             f"AUTHZ_LOG_LEVEL `{settings.log_level}` must be `debug`, `info`, `warning` or `error`",
         )
+
+
+def _require_address(name: str, text: str) -> None:
+    host, _, port = text.rpartition(":")
+    if not (host and port.isascii() and port.isdigit() and int(port) <= _LAST_PORT):
+        variable = PREFIX + name.upper()
+        raise _invalid(variable, f"{variable} is `{text}`; write it like `127.0.0.1:50051`")
 
 
 def _names(known: set[str]) -> str:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
+from authz.client import Client
+from authz.domain.entities import Course
+from authz.domain.mutations import Mutation, Operation
 from authz.server import Server
 from authz.settings import load_settings
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import directory_pb2_grpc
+from tests.serving import AUTHZ
 from tests.store.directory import changes_of, open_with
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make certificates")
@@ -91,3 +97,23 @@ async def test_a_client_that_is_not_vouched_for_is_not_served(
     store = open_with(sqlite_url)
     assert store.directory.head().revision == 0
     store.close()
+
+
+async def test_the_client_and_the_command_line_show_their_certificate(address: str, folder: Path) -> None:
+    ca, own, key = (str(folder / name) for name in ("localhost.pem", "roster-sync.pem", "roster-sync.key"))
+
+    def ask() -> bool:
+        with Client(address, tls_ca_file=ca, tls_certificate_file=own, tls_key_file=key) as client:
+            client.write([Mutation(Operation.TOUCH, Course(id="algebra"))])
+            return client.check("user:maya", "read", "course:algebra").allowed
+
+    assert not await asyncio.to_thread(ask)
+    files = ("--tls-ca-file", ca, "--tls-certificate-file", own, "--tls-key-file", key)
+    for given, code, told in ((files, 1, "denied  NOT_A_MEMBER"), ((), 2, "no service")):
+        command = [AUTHZ, *given, "check", "user:maya", "read", "course:algebra", "--address", address]
+        ended = await asyncio.to_thread(
+            partial(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
+        )
+        assert (ended.returncode, told in ended.stdout + ended.stderr) == (code, True)
+    with pytest.raises(ValueError, match="go together"):
+        Client(address, tls_ca_file=ca, tls_key_file=key)

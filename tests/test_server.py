@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import threading
@@ -171,3 +172,35 @@ def test_tls_by_files(sqlite_url: str, tmp_path: Path) -> None:
             assert client.check("user:maya", "read", "material:m1").allowed
         with Client(target) as client, pytest.raises(CallError):
             client.check("user:maya", "read", "material:m1")
+
+
+def refused(*arguments: str) -> str:
+    """What `authz serve` says when it does not start."""
+    command = [str(AUTHZ), "serve", "--address", "127.0.0.1:0", *arguments]
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")}
+    ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+    return ended.stderr.splitlines()[-1]
+
+
+def test_what_is_wrong_with_a_start_is_told_with_the_setting(
+    tmp_path: Path, sqlite_url: str, postgresql_url: str
+) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("not what you think")
+    here = ("--database-url", sqlite_url)
+    pem = ("--tls-key-file", str(text), "--tls-certificate-file", str(text))
+    assert "AUTHZ_TLS_CERTIFICATE_FILE" in refused(*here, *pem)
+    assert "AUTHZ_ADDRESS is `127.0.0.1:99999`" in refused(*here, "--address", "127.0.0.1:99999")
+    assert "AUTHZ_METRICS_ADDRESS is `here`" in refused(*here, "--metrics-address", "here")
+    assert "AUTHZ_WORKERS is `two`" in refused(*here, "--workers", "two")
+    assert "AUTHZ_INLINE_TYPES names `course`" in refused(*here, "--inline-types", "course")
+    assert "is no SQLite database; set AUTHZ_DATABASE_URL" in refused("--database-url", f"sqlite:///{text}")
+    nowhere = tmp_path / "no" / "such" / "folder"
+    assert "there is no such folder" in refused("--database-url", f"sqlite:///{nowhere}/authz.db")
+    nobody = postgresql_url.replace("postgres:", "nobody:").replace("postgres@", "nobody@")
+    assert nobody != postgresql_url
+    assert 'role "nobody" does not exist' in refused("--database-url", nobody)
+    # Nothing is left of any of them.
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["authz.db", "authz.db.replica", "notes.txt"]

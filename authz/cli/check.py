@@ -13,7 +13,7 @@ from authz.cli.output import print_rows
 Course = Annotated[str, typer.Option("--course", help="The course that it is in, or to create in.")]
 Session = Annotated[str, typer.Option("--session", help="The session that it is in, or to create in.")]
 Purpose = Annotated[str, typer.Option("--purpose", help="Empty, or ai_response.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON; times are microseconds since 1970, UTC.")]
 
 DENIED_EXIT_CODE = 1
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Annotated
 
+import msgspec
 import typer
 
 from authz.client import Client
+from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.settings import Settings
 
 Address = Annotated[
@@ -25,28 +29,68 @@ Database = Annotated[
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 
 
+class Tls(msgspec.Struct, frozen=True):
+    """The files of a connection by TLS; all empty for one without."""
+
+    ca_file: str = ""
+    certificate_file: str = ""
+    key_file: str = ""
+
+
+tls_var: ContextVar[Tls | None] = ContextVar("tls", default=None)
+"""What was said before the command."""
+
+
 @contextmanager
-def connect(address: str, database: str) -> Iterator[Client]:
-    """A client of the service at `address`, or, given a database, of one that runs while this does."""
-    if not database:
-        with Client(address) as client:
+def connect(address: str, database: str, *, creates: bool = False) -> Iterator[Client]:
+    """A client of the service at `address`, or, given a database, of one that runs while this does.
+
+    Only with `creates` may the file of a SQLite database be missing.
+    """
+    if database:
+        with (
+            _settings_of(database, creates=creates) as settings,
+            embedded(settings) as target,
+            Client(target) as client,
+        ):
             yield client
         return
-    from authz.settings import load_settings
+    tls = tls_var.get() or Tls()
+    with Client(
+        address,
+        tls_ca_file=tls.ca_file,
+        tls_certificate_file=tls.certificate_file,
+        tls_key_file=tls.key_file,
+    ) as client:
+        yield client
 
-    # The policy and the rest come from the environment, so that the answers are those of `authz serve`.
-    settings = load_settings(
-        {
+
+@contextmanager
+def _settings_of(database: str, *, creates: bool) -> Iterator[Settings]:
+    """Those of a service of our own, as long as the block lasts."""
+    from authz.settings import load_settings
+    from authz.store import sqlite_file
+
+    file = sqlite_file(database)
+    if file is not None and not creates and not file.exists():
+        raise InvalidArgumentError(
+            ErrorReason.MALFORMED_FIELD,
+            f"there is no database `{file}`; name another with `--database`, or import into it first",
+            field="--database",
+        )
+    with tempfile.TemporaryDirectory(prefix="authz-replica-") as folder:
+        # The policy and the rest come from the environment, so that the answers are those of `authz serve`.
+        given: dict[str, str | None] = {
             "address": "127.0.0.1:0",
             "database_url": database,
+            # Beside a file it serves the next command, too. Of a server, none is to be left here.
+            "replica_dir": None if file is not None else folder,
             "log_level": "error",
             "tls_certificate_file": "",
             "tls_key_file": "",
             "tls_client_ca_file": "",
         }
-    )
-    with embedded(settings) as target, Client(target) as client:
-        yield client
+        yield load_settings(given)
 
 
 @contextmanager

@@ -70,7 +70,7 @@ def _send(reading: Reading, path: Path, address: str, database: str, *, keep: bo
     """Import what was read; list what was not, by file and line."""
     sourced = reading.mutations
     with (
-        connect(address, database) as client,
+        connect(address, database, creates=True) as client,
         progress_bar(f"importing {path.name}", len(sourced)) as advance,
     ):
         if keep:

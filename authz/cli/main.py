@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import grpc
 import typer
 
 from authz.cli import check, demo, imports, look, migrate, policy, serve, watch
+from authz.cli.connection import Tls, tls_var
 from authz.client.errors import CallError
 from authz.domain.errors import AuthzError
 
 ERROR_EXIT_CODE = 2
 
 app = typer.Typer(
-    help="Course-scoped access control.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def options(
+    tls_ca_file: Annotated[str, typer.Option(help="PEM that the service's certificate comes from.")] = "",
+    tls_certificate_file: Annotated[
+        str, typer.Option(help="Our own PEM chain, for a service that asks for one.")
+    ] = "",
+    tls_key_file: Annotated[str, typer.Option(help="Its PEM key.")] = "",
+) -> None:
+    """Course-scoped access control.
+
+    The options before the command are for a service that is reached by TLS.
+    """
+    tls_var.set(Tls(tls_ca_file, tls_certificate_file, tls_key_file))
+
+
 for command in (
     serve.serve,
     migrate.migrate,
@@ -44,7 +61,9 @@ def main() -> None:
     except CallError as error:
         _fail(_unreached(error) if not error.reason else error.message)
     except AuthzError as error:
-        _fail(error.message)
+        _fail(" ".join([error.message, *(f"({note})" for note in getattr(error, "__notes__", ()))]))
+    except ValueError as error:
+        _fail(str(error))
     except OSError as error:
         _fail(f"cannot use `{error.filename}`: {error.strerror}" if error.filename else str(error))
 

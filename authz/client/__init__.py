@@ -1,7 +1,8 @@
 """The Python SDK."""
 
-from authz.client.client import Answer, Client, ImportOutcome, check_request
+from authz.client.client import Client
 from authz.client.errors import CallError, ItemFault
+from authz.client.questions import Answer, ImportOutcome, check_request
 from authz.client.watch import WatchedChange
 
 __all__ = ["Answer", "CallError", "Client", "ImportOutcome", "ItemFault", "WatchedChange", "check_request"]

@@ -10,9 +10,17 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import grpc
-import msgspec
 
 from authz.client.errors import CallError, ItemFault, error_of, fault_of
+from authz.client.questions import (
+    Answer,
+    ImportFaultLine,
+    ImportOutcome,
+    answer_of,
+    check_request,
+    query_of,
+    set_freshness,
+)
 from authz.client.watch import Following, WatchedChange
 from authz.domain.entities import (
     Course,
@@ -25,9 +33,9 @@ from authz.domain.entities import (
     Share,
     Versioned,
 )
-from authz.domain.ids import Scope, Subject, is_name, parse_resource_ref, parse_subject
-from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, Mutation
-from authz.service.convert.entities import mutation_message, parse_versioned
+from authz.domain.ids import Scope, Subject, parse_subject
+from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, Mutation, Precondition
+from authz.service.convert.entities import mutation_message, parse_versioned, precondition_message
 from authz.service.convert.values import scope_message, subject_message
 from authz.service.convert.watching import kind_number
 from authz.v1 import (
@@ -68,58 +76,35 @@ _SERVICE_CONFIG = json.dumps(
 )
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to one question. True only when allowed, so that `if client.check(…)` is safe.
-
-    `rule` is the deciding row as the policy has it, with its place.
-    """
-
-    allowed: bool
-    reason: str
-    rule: str
-    unmet_facts: tuple[str, ...]
-    membership_state: str
-    policy_version: str
-    checked_at: str
-    valid_until: str
-    decision_id: str
-
-    def __bool__(self) -> bool:
-        """Whether it is allowed."""
-        return self.allowed
-
-
-class ImportFaultLine(msgspec.Struct, frozen=True):
-    """What was wrong with the mutation at `position` of an import."""
-
-    position: int
-    reason: str
-    message: str
-
-
-class ImportOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of an import."""
-
-    written: int
-    unchanged: int
-    failed: int
-    faults: tuple[ImportFaultLine, ...]
-    faults_truncated: bool
-
-
 class Client:
     """A connection to one service. A context manager; safe to use from many threads.
 
     Every call raises `CallError` when it is not answered within `timeout_s`. An `import_mutations`
-    and a `watch` have no time limit.
+    and a `watch` have no time limit. With `tls_ca_file`, a PEM file of the authority that the service's
+    certificate comes from, the connection is TLS; `tls_certificate_file` and `tls_key_file`, together, are
+    our own certificate for a service that asks for one.
     """
 
-    def __init__(self, target: str, *, timeout_s: float = 5.0, tls_ca_file: str | None = None) -> None:
+    def __init__(
+        self,
+        target: str,
+        *,
+        timeout_s: float = 5.0,
+        tls_ca_file: str = "",
+        tls_certificate_file: str = "",
+        tls_key_file: str = "",
+    ) -> None:
         options = [("grpc.service_config", _SERVICE_CONFIG)]
-        if tls_ca_file is None:
+        if bool(tls_certificate_file) is not bool(tls_key_file) or (tls_key_file and not tls_ca_file):
+            raise ValueError("tls_certificate_file and tls_key_file go together, and with tls_ca_file")
+        if not tls_ca_file:
             self._channel = grpc.insecure_channel(target, options)
         else:
-            credentials = grpc.ssl_channel_credentials(Path(tls_ca_file).read_bytes())
+            credentials = grpc.ssl_channel_credentials(
+                Path(tls_ca_file).read_bytes(),
+                Path(tls_key_file).read_bytes() if tls_key_file else None,
+                Path(tls_certificate_file).read_bytes() if tls_certificate_file else None,
+            )
             self._channel = grpc.secure_channel(target, credentials, options)
         self._timeout_s = timeout_s
         self._authorization = authorization_pb2_grpc.AuthorizationServiceStub(self._channel)
@@ -146,18 +131,30 @@ class Client:
         session_id: str = "",
         purpose: str = "",
         at_least_as_fresh: str = "",
+        fully_consistent: bool = False,
     ) -> Answer:
         """May `user:maya` do `read` with `notebook:nb-7`? For `create` the resource is just the type."""
         request = check_request(
             subject, action, resource, course_id=course_id, session_id=session_id, purpose=purpose
         )
-        if at_least_as_fresh:
-            request.consistency.at_least_as_fresh.token = at_least_as_fresh
+        if at_least_as_fresh or fully_consistent:
+            set_freshness(
+                request.consistency, at_least_as_fresh=at_least_as_fresh, fully_consistent=fully_consistent
+            )
         return answer_of(self._call(self._authorization.Check, request))
 
-    def batch_check(self, requests: Sequence[authorization_pb2.CheckRequest]) -> list[Answer | ItemFault]:
+    def batch_check(
+        self,
+        requests: Sequence[authorization_pb2.CheckRequest],
+        *,
+        at_least_as_fresh: str = "",
+        fully_consistent: bool = False,
+    ) -> list[Answer | ItemFault]:
         """Answers in order, all on one state; for a bad question its fault, false as a denial is."""
         batch = authorization_pb2.BatchCheckRequest(items=requests)
+        set_freshness(
+            batch.consistency, at_least_as_fresh=at_least_as_fresh, fully_consistent=fully_consistent
+        )
         response = self._call(self._authorization.BatchCheck, batch)
         if len(response.results) != len(requests):
             raise CallError(grpc.StatusCode.INTERNAL, "", "the answers are not as many as the questions")
@@ -167,21 +164,41 @@ class Client:
         ]
 
     def list_actions(
-        self, subject: str, resource: str, *, course_id: str = "", session_id: str = "", purpose: str = ""
+        self,
+        subject: str,
+        resource: str,
+        *,
+        course_id: str = "",
+        session_id: str = "",
+        purpose: str = "",
+        at_least_as_fresh: str = "",
+        fully_consistent: bool = False,
     ) -> dict[str, bool]:
         """Every action of the resource's type, and whether the subject may."""
         request = authorization_pb2.ListActionsRequest(
             subject=subject_message(parse_subject(subject)),
-            resource=_query(resource, course_id, session_id),
+            resource=query_of(resource, course_id, session_id),
             purpose=purpose,
+        )
+        set_freshness(
+            request.consistency, at_least_as_fresh=at_least_as_fresh, fully_consistent=fully_consistent
         )
         response = self._call(self._authorization.ListActions, request)
         return {result.action: result.allowed for result in response.actions}
 
-    def write(self, mutations: Iterable[Mutation], *, idempotency_key: str = "", reason: str = "") -> str:
-        """Apply up to 1,000 mutations, all or none. Returns the token to check with afterwards."""
+    def write(
+        self,
+        mutations: Iterable[Mutation],
+        *,
+        preconditions: Iterable[Precondition] = (),
+        idempotency_key: str = "",
+        reason: str = "",
+    ) -> str:
+        """Apply up to 1,000 mutations, all or none, if all preconditions hold of the state before. Returns
+        the token to check with afterwards."""
         request = directory_pb2.WriteRequest(
             mutations=[mutation_message(mutation) for mutation in mutations],
+            preconditions=[precondition_message(precondition) for precondition in preconditions],
             idempotency_key=idempotency_key,
             reason=reason,
         )
@@ -202,7 +219,14 @@ class Client:
             failed=response.failed,
             faults=faults,
             faults_truncated=response.errors_truncated,
+            written_at=response.written_at.token,
         )
+
+    def current_token(self) -> str:
+        """The token of the last state, as the database has it now: read the directory, then watch from it,
+        and nothing is missed."""
+        response = self._call(self._directory.ReadCourses, directory_pb2.ReadCoursesRequest(page_size=1))
+        return str(response.read_at.token)
 
     def read_courses(self, ids: Sequence[str] = ()) -> Iterator[Versioned[Course]]:
         """Courses in order of id, page by page."""
@@ -296,52 +320,6 @@ class Client:
             request.page_token = response.next_page_token
             if not request.page_token:
                 return
-
-
-def check_request(
-    subject: str, action: str, resource: str, *, course_id: str = "", session_id: str = "", purpose: str = ""
-) -> authorization_pb2.CheckRequest:
-    """A question, as for `Client.check`. Raises `InvalidArgumentError` for a malformed id."""
-    return authorization_pb2.CheckRequest(
-        subject=subject_message(parse_subject(subject)),
-        action=action,
-        resource=_query(resource, course_id, session_id),
-        purpose=purpose,
-    )
-
-
-def answer_of(message: authorization_pb2.CheckResponse) -> Answer:
-    """An answer from its message."""
-    state = message.membership_state
-    until = message.valid_until.ToJsonString() if message.HasField("valid_until") else ""
-    return Answer(
-        allowed=message.allowed,
-        reason=authorization_pb2.Reason.Name(message.reason).removeprefix("REASON_"),
-        rule=_rule_text(message.rule) if message.HasField("rule") else "",
-        unmet_facts=tuple(message.unmet_facts),
-        membership_state=authorization_pb2.MembershipState.Name(state).removeprefix("MEMBERSHIP_STATE_")
-        if state
-        else "",
-        policy_version=message.policy_version,
-        checked_at=message.checked_at.token,
-        valid_until=until,
-        decision_id=message.decision_id,
-    )
-
-
-def _rule_text(rule: authorization_pb2.Rule) -> str:
-    fields = (rule.role, rule.scope, rule.type, rule.action, rule.condition, rule.effect)
-    return f"p, {', '.join(fields)} ({rule.source})"
-
-
-def _query(resource: str, course_id: str, session_id: str) -> authorization_pb2.ResourceQuery:
-    query = authorization_pb2.ResourceQuery(course_id=course_id, session_id=session_id)
-    if is_name(resource):
-        query.type = resource
-    else:
-        ref = parse_resource_ref(resource)
-        query.type, query.id = ref.type, ref.id
-    return query
 
 
 def _import_messages(

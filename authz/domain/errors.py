@@ -59,6 +59,11 @@ class AuthzError(Exception):
         self.message = message
         self.metadata = metadata
 
+    def locate(self, place: str) -> None:
+        """Say where in a request it is: `mutations[7]`, say."""
+        self.message = f"{place}: {self.message}"
+        self.args = (self.message,)
+
 
 class InvalidArgumentError(AuthzError):
     """The request itself is malformed."""

@@ -38,7 +38,9 @@ _MAX_NAMED = 30
 def suggest(word: str, words: Iterable[str]) -> str:
     """A tail for an error message: what `word` may have meant, else what there is."""
     known = sorted(words)
-    near = difflib.get_close_matches(word, known, n=1)
+    # In it, or of about the same length: `kind` is not meant to be `id`.
+    alike = [name for name in known if name in word or abs(len(name) - len(word)) <= max(1, len(word) // 3)]
+    near = difflib.get_close_matches(word, alike, n=1)
     if near:
         return f"did you mean `{near[0]}`?"
     more = f", and {len(known) - _MAX_NAMED} more" if len(known) > _MAX_NAMED else ""

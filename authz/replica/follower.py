@@ -98,6 +98,7 @@ class Follower:
                 try:
                     with self._exclusive() as held:
                         if held:
+                            log.info("following", folder=str(self._folder))
                             self._state.begin(self._source)
                             self._repeat()
                     if not self._stopped.is_set():
@@ -215,7 +216,7 @@ class Follower:
     def _report_away(self, error: AuthzError | None) -> None:
         """Log when the database goes, and when it comes back."""
         if error is not None and not self._away:
-            log.warning("database away", error=error.message)
+            log.warning("database away", error=error.message, notes=getattr(error, "__notes__", []))
         elif error is None and self._away:
             log.warning("database back")
         self._away = error is not None

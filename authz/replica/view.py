@@ -376,6 +376,6 @@ class ReplicaView:
         return UnavailableError(
             ErrorReason.TOO_STALE,
             f"the replica has not heard of the database for {staleness_s:.0f} s, and"
-            f" {self._max_staleness_s:g} s are allowed; try another server",
+            f" {self._max_staleness_s:g} s are allowed (AUTHZ_MAX_STALENESS_S); try another server",
             limit_s=f"{self._max_staleness_s:g}",
         )

@@ -56,7 +56,7 @@ def read_resources(
             if unknown:
                 raise malformed(
                     path.name,
-                    line,
+                    line if path.suffix == ".jsonl" else 1,
                     f"unknown column `{unknown[0]}`; {suggest(unknown[0], COLUMNS)} "
                     f"Leave it out with `--ignore {unknown[0]}`",
                 )

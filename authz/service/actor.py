@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from authz.service.reading import Context
+from typing import Any
+
+import grpc
 
 UNAUTHENTICATED = "unauthenticated"
 
 
-def actor_of(context: Context) -> str:
+def actor_of(context: grpc.aio.ServicerContext[Any, Any]) -> str:
     """`service:<common name>` of the client's certificate; `unauthenticated` without one."""
     names = (context.auth_context() or {}).get("x509_common_name", ())
     for name in names:

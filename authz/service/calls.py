@@ -10,17 +10,20 @@ import inspect
 import itertools
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, NoReturn
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
-from authz.domain.errors import AuthzError, InvalidArgumentError, OverloadedError
+from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError, OverloadedError
 from authz.domain.ids import is_id, parse_id
 from authz.logs import is_debugging
+from authz.service.actor import actor_of
 from authz.service.errors import internal_status, status_of
 
 REQUEST_ID_HEADER = "x-request-id"
@@ -63,20 +66,18 @@ class Calls:
     def _wrap_handler(
         self, method: str, handler: grpc.RpcMethodHandler[Any, Any]
     ) -> grpc.RpcMethodHandler[Any, Any]:
-        serialize: dict[str, Any] = {
-            "request_deserializer": handler.request_deserializer,
-            "response_serializer": handler.response_serializer,
-        }
+        # Requests are parsed in the call: what gRPC makes of one that cannot be is no error of ours.
+        parse, serializer = handler.request_deserializer or bytes, handler.response_serializer
         if handler.unary_stream is not None:
-            watching = self._wrap(method, _writing(handler.unary_stream), self._watches)
-            return grpc.unary_stream_rpc_method_handler(watching, **serialize)
+            watching = self._wrap(method, parse, _writing(handler.unary_stream), self._watches)
+            return grpc.unary_stream_rpc_method_handler(watching, response_serializer=serializer)
         if handler.stream_unary is not None:
-            gathering = self._wrap(method, handler.stream_unary, self._calls)
-            return grpc.stream_unary_rpc_method_handler(gathering, **serialize)
-        answering = self._wrap(method, handler.unary_unary, self._calls)
-        return grpc.unary_unary_rpc_method_handler(answering, **serialize)
+            gathering = self._wrap(method, partial(_each, parse), handler.stream_unary, self._calls)
+            return grpc.stream_unary_rpc_method_handler(gathering, response_serializer=serializer)
+        answering = self._wrap(method, parse, handler.unary_unary, self._calls)
+        return grpc.unary_unary_rpc_method_handler(answering, response_serializer=serializer)
 
-    def _wrap(self, method: str, servicing: Any, bound: _Bound) -> Any:
+    def _wrap(self, method: str, parse: Callable[[Any], Any], servicing: Any, bound: _Bound) -> Any:
         """What is around a call. One coroutine and no more: a check feels each."""
         is_check = method.startswith(_CHECKS)
 
@@ -87,8 +88,10 @@ class Calls:
             # debug. Nor is a header read for it before, as to ask gRPC for one takes as long as to decide.
             tells = not is_check or is_debugging()
             code = grpc.StatusCode.CANCELLED  # what a call is that ends without an answer or an error
+            reason = ""
             bound.in_flight += 1
             try:
+                request = parse(request)
                 if tells:
                     request_id = _id_in(request) or _id_in_header(context) or self._new_id()
                     request_id_var.set(request_id)
@@ -99,7 +102,7 @@ class Calls:
                 response = await servicing(request, context)
             except Exception as error:  # noqa: BLE001  nothing that fails may allow: whatever it is, it is told
                 request_id = request_id or _id_told(request, context) or self._new_id()
-                status = _status(error, method, request_id)
+                status, reason = _status(error, method, request_id)
                 code = _code(status)
             else:
                 code = grpc.StatusCode.OK
@@ -107,9 +110,10 @@ class Calls:
             finally:
                 bound.in_flight -= 1
                 if tells or code is not grpc.StatusCode.OK:
-                    _tell(method, code, request_id or self._new_id(), started)
+                    told = {"method": method, "code": code.name, "reason": reason}
+                    _tell(context, started, **told, request_id=request_id or self._new_id())
             # Not before it is counted out: a stream's client that does not read keeps its status waiting.
-            return await _abort(context, status)
+            return await _abort(context, status, reason)
 
         return serve
 
@@ -146,9 +150,16 @@ def _writing(servicing: Any) -> Servicing:
     return write_all
 
 
-def _tell(method: str, code: grpc.StatusCode, request_id: str, started: float) -> None:
+async def _each(parse: Callable[[bytes], Any], requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+    """Those of a stream, parsed."""
+    async for request in requests:
+        yield parse(request)
+
+
+def _tell(context: grpc.aio.ServicerContext[Any, Any], started: float, **told: str) -> None:
     elapsed_ms = round((time.perf_counter() - started) * 1000, 3)
-    log.info("call", method=method, code=code.name, request_id=request_id, elapsed_ms=elapsed_ms)
+    line = {name: text for name, text in told.items() if text}
+    log.info("call", **line, caller=actor_of(context), elapsed_ms=elapsed_ms)
 
 
 def _id_in(request: Any) -> str:
@@ -173,20 +184,31 @@ def _id_told(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> str:
         return ""
 
 
-def _status(error: Exception, method: str, request_id: str) -> status_pb2.Status:
-    """The status of what a call has raised: no text of a driver may reach a client."""
+def _status(error: Exception, method: str, request_id: str) -> tuple[status_pb2.Status, str]:
+    """The status of what a call has raised, and the reason: no text of a driver may reach a client."""
+    if isinstance(error, DecodeError):
+        error = InvalidArgumentError(
+            ErrorReason.MALFORMED_FIELD,
+            f"the request of {method.rpartition('/')[2]} cannot be read; send a message of package authz.v1",
+            field="request",
+        )
     if isinstance(error, AuthzError):
-        return status_of(error)
+        return status_of(error), error.reason.value
     log.error("call failed", method=method, request_id=request_id, exc_info=error)
-    return internal_status(request_id)
+    return internal_status(request_id), ErrorReason.INTERNAL.value
 
 
 def _code(status: status_pb2.Status) -> grpc.StatusCode:
     return next(code for code in grpc.StatusCode if code.value[0] == status.code)
 
 
-async def _abort(context: grpc.aio.ServicerContext[Any, Any], status: status_pb2.Status) -> NoReturn:
-    details = (("grpc-status-details-bin", status.SerializeToString()),)
+async def _abort(
+    context: grpc.aio.ServicerContext[Any, Any], status: status_pb2.Status, reason: str
+) -> NoReturn:
+    details: tuple[tuple[str, str | bytes], ...] = (("grpc-status-details-bin", status.SerializeToString()),)
+    if reason == ErrorReason.NOT_FRESH_ENOUGH:
+        # The time is up, and a client that tries again by itself would only hide why.
+        details += (("grpc-retry-pushback-ms", "-1"),)
     try:
         await context.abort(_code(status), status.message, details)
     except grpc.aio.InternalError:

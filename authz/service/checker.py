@@ -21,7 +21,8 @@ from authz.policy.compile import CompiledPolicy
 
 COURSE_TYPE = "course"
 SESSION_TYPE = "session"
-_STRUCTURAL_TYPES = (COURSE_TYPE, SESSION_TYPE)
+STRUCTURAL_TYPES = (COURSE_TYPE, SESSION_TYPE)
+"""What content is in, and no content itself."""
 _PURPOSES = ("", PURPOSE_AI_RESPONSE)
 _MAX_STANDINGS = 4096
 
@@ -86,7 +87,7 @@ class Checker:
         else:
             standing = self._standing(grants, course_state, now)
         # A role of the platform alone never reaches content, whatever the rules say of it.
-        structural = type_name in _STRUCTURAL_TYPES
+        structural = type_name in STRUCTURAL_TYPES
         if not (standing.in_course or standing.in_session or (structural and standing.roles)):
             verdict, edge = self._excuse(standing if structural else None, grants, place, now)
             return Decision(verdict, version, snapshot.revision, edge)
@@ -152,11 +153,11 @@ class Checker:
 def _place_to_create(question: Question) -> Scope:
     """Where something is to be created."""
     type_name = question.resource.type
-    if question.stated_session_id is not None and type_name not in _STRUCTURAL_TYPES:
+    if question.stated_session_id is not None and type_name not in STRUCTURAL_TYPES:
         return session_scope(question.stated_session_id)
     if question.stated_course_id is not None and type_name != COURSE_TYPE:
         return course_scope(question.stated_course_id)
-    if type_name in _STRUCTURAL_TYPES:
+    if type_name in STRUCTURAL_TYPES:
         return PLATFORM
     raise InvalidArgumentError(
         ErrorReason.MISSING_FIELD,

@@ -10,11 +10,11 @@ from sqlalchemy import Engine
 from authz.domain.instants import Instant
 from authz.domain.vocabulary import Vocabulary
 from authz.store.directory import SqlDirectory
-from authz.store.engine import companion_path, open_engine
+from authz.store.engine import companion_path, open_engine, sqlite_file
 from authz.store.schema import migrate as migrate_database
 from authz.store.schema import require_current
 
-__all__ = ["Store", "companion_path", "migrate_store", "open_store", "prepare_store"]
+__all__ = ["Store", "companion_path", "migrate_store", "open_store", "prepare_store", "sqlite_file"]
 
 
 class Store(msgspec.Struct, frozen=True):

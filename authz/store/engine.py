@@ -54,7 +54,16 @@ def open_engine(url: str) -> Engine:
             return _open_postgresql(parsed)
     except (ArgumentError, NoSuchModuleError):
         pass
-    raise _malformed_url("is neither `sqlite:///<file>` nor `postgresql://<host>/<database>`")
+    raise _malformed_url("is neither `sqlite:///<file>` nor `postgresql://<user>@<host>/<database>`")
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of a SQLite database, there or not; None for another one. Raises as `open_engine` does."""
+    engine = open_engine(url)
+    try:
+        return Path(engine.url.database or "") if engine.dialect.name == "sqlite" else None
+    finally:
+        engine.dispose()
 
 
 def companion_path(url: str, suffix: str) -> Path:
@@ -77,13 +86,17 @@ def companion_path(url: str, suffix: str) -> Path:
 
 def _malformed_url(problem: str) -> InvalidArgumentError:
     return InvalidArgumentError(
-        ErrorReason.MALFORMED_FIELD, f"the database URL {problem}", field="database_url"
+        ErrorReason.MALFORMED_FIELD,
+        f"the database URL {problem}; set AUTHZ_DATABASE_URL",
+        field="database_url",
     )
 
 
 def _open_sqlite(url: URL) -> Engine:
     if not url.database or url.database == ":memory:":
-        raise _malformed_url("names no file; a database in memory would lose every write")
+        raise _malformed_url("names no file, and a database in memory would lose every write")
+    if not Path(url.database).absolute().parent.is_dir():
+        raise _malformed_url(f"names a file in `{Path(url.database).parent}`, where there is no such folder")
     engine = sa.create_engine(
         url.set(drivername="sqlite+pysqlite"),
         connect_args={"check_same_thread": False} | _unless_said(url, {"timeout": _LOCK_TIMEOUT_S}),
@@ -172,8 +185,8 @@ def translated() -> Iterator[None]:
     """Turn what the database says inside the block into errors of the tree."""
     try:
         yield
-    except (PoolTimeoutError, psycopg.OperationalError, sqlite3.OperationalError):
-        raise _unavailable() from None
+    except (PoolTimeoutError, psycopg.OperationalError, sqlite3.OperationalError) as error:
+        raise _unavailable(error) from None
     except DBAPIError as error:
         translated = _translate(error)
         if translated is None:
@@ -186,12 +199,14 @@ def _translate(error: DBAPIError) -> AuthzError | None:
     cause = error.orig
     if isinstance(cause, sqlite3.Error):
         code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_NOTADB:
+            return _malformed_url("names a file that is no SQLite database")
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return _conflict()
     elif getattr(cause, "sqlstate", None) in _CONFLICT_SQLSTATES:
         return _conflict()
     if error.connection_invalidated or isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
-        return _unavailable()
+        return _unavailable(cause)
     if isinstance(error, sa.exc.DataError):
         return InvalidArgumentError(
             ErrorReason.MALFORMED_FIELD, "a field holds what no database stores; leave out NUL characters"
@@ -203,5 +218,8 @@ def _conflict() -> ConflictError:
     return ConflictError(ErrorReason.WRITE_CONFLICT, "another write was in the way; try again")
 
 
-def _unavailable() -> UnavailableError:
-    return UnavailableError(ErrorReason.STORE_UNAVAILABLE, "the database does not answer; try again later")
+def _unavailable(cause: object) -> UnavailableError:
+    """What the driver says goes into a note: the operator needs it, and no client is to see it."""
+    error = UnavailableError(ErrorReason.STORE_UNAVAILABLE, "the database does not answer; try again later")
+    error.add_note(" ".join(str(cause).split()))
+    return error

@@ -89,8 +89,12 @@ class Transaction:
         with self._batch.attempt(self._log.head.revision + 1, flushes=flushes) as effects:
             for precondition in request.preconditions:
                 _require(self._batch, precondition)
-            for mutation in sorted(request.mutations, key=_application_order):
-                self._batch.apply(mutation)
+            for place, mutation in sorted(enumerate(request.mutations), key=_application_order):
+                try:
+                    self._batch.apply(mutation)
+                except AuthzError as error:
+                    error.locate(f"mutations[{place}]")
+                    raise
         origin = Origin(request.actor, request.reason, request.request_id)
         state = self._log.append(effects, origin)
         known.remember(request, state.revision)
@@ -124,8 +128,9 @@ def _well_formed(keys: Iterable[Key]) -> Iterator[Key]:
         yield key
 
 
-def _application_order(mutation: Mutation) -> tuple[bool, int]:
+def _application_order(placed: tuple[int, Mutation]) -> tuple[bool, int]:
     """Deletions first, what refers before what is referred to; then the rest the other way round."""
+    _, mutation = placed
     place = _UPSERT_ORDER[mutation.kind]
     deletes = mutation.operation is Operation.DELETE
     return (not deletes, -place if deletes else place)

@@ -22,7 +22,7 @@ import msgspec
 import psutil
 import uvloop
 
-from authz.client.client import check_request
+from authz.client import check_request
 from authz.domain.entities import Membership, MembershipStatus
 from authz.domain.mutations import Mutation, Operation, WriteRequest
 from authz.policy.load import load_policy, policy_directory

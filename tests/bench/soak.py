@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import psutil
 
-from authz.client.client import check_request
+from authz.client import check_request
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import authorization_pb2_grpc, directory_pb2_grpc
 from authz.v1 import common_pb2 as pb

@@ -6,8 +6,11 @@ import json
 import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from authz.cli.serve import FLAGS
+from authz.settings import Settings
 from tests.serving import AUTHZ
 
 
@@ -96,3 +99,30 @@ def test_the_demo_answers_as_expected() -> None:
     done = run("demo")
     assert done.returncode == 0
     assert "25 questions, 25 answered as expected" in done.stdout
+
+
+def test_a_database_that_is_not_there_is_an_error_and_not_a_denial(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'typo.db'}"
+    for command in (("check", "user:maya", "read", "material:m1"), ("memberships",), ("watch",)):
+        failed = run(*command, "--database", url)
+        assert failed.returncode == 2
+        assert "there is no database" in failed.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_replica_of_a_database_server_is_not_left_behind(
+    postgresql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    denied = run("check", "user:maya", "read", "material:m1", "--database", postgresql_url)
+    assert (denied.returncode, denied.stdout) == (1, "denied  RESOURCE_UNKNOWN\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_setting_has_a_flag_that_says_its_variable() -> None:
+    told = run("serve", "--help").stdout
+    names = [field.name for field in msgspec.structs.fields(Settings)]
+    assert set(FLAGS) == set(names)
+    for name in names:
+        assert f"--{name.replace('_', '-')}" in told
+        assert f"AUTHZ_{name.upper()}" in told

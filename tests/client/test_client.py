@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
 
 import grpc
 import pytest
@@ -11,6 +13,7 @@ from authz.cli.connection import embedded
 from authz.client import Answer, CallError, Client, ItemFault, check_request
 from authz.domain.entities import (
     Course,
+    CourseKey,
     CourseState,
     Entity,
     Membership,
@@ -23,7 +26,8 @@ from authz.domain.entities import (
 )
 from authz.domain.errors import InvalidArgumentError
 from authz.domain.ids import ResourceRef, course_scope, parse_subject
-from authz.domain.mutations import Mutation, Operation
+from authz.domain.mutations import Expectation, Mutation, Operation, Precondition
+from authz.domain.tokens import ConsistencyToken, decode_consistency_token, encode_consistency_token
 from authz.settings import load_settings
 
 ALGEBRA = course_scope("alg")
@@ -146,3 +150,52 @@ def test_an_import_reports_faults_by_their_place_and_takes_the_rest(client: Clie
     )
     assert (outcome.written, outcome.unchanged, outcome.failed) == (1, 1, 1)
     assert [(fault.position, fault.reason) for fault in outcome.faults] == [(0, "REFERENCE_NOT_FOUND")]
+
+
+def test_a_state_that_does_not_come_in_time_is_told_as_such(client: Client) -> None:
+    token = decode_consistency_token(client.current_token())
+    ahead = encode_consistency_token(ConsistencyToken(token.database_id, token.revision + 1))
+    with pytest.raises(CallError) as caught:
+        client.check("user:maya", "read", "notebook:nb-7", at_least_as_fresh=ahead)
+    assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.UNAVAILABLE, "NOT_FRESH_ENOUGH")
+
+
+def test_every_question_may_say_how_fresh(client: Client) -> None:
+    token = client.write([Mutation(Operation.TOUCH, Course(id="new"))])
+    ask = check_request("user:maya", "read", "notebook:nb-7")
+    freshness: tuple[dict[str, Any], ...] = ({"at_least_as_fresh": token}, {"fully_consistent": True})
+    for fresh in freshness:
+        answer = client.check("user:maya", "read", "notebook:nb-7", **fresh)
+        assert answer.checked_at == token
+        (batched,) = client.batch_check([ask], **fresh)
+        assert isinstance(batched, Answer)
+        assert batched.checked_at == token
+        assert client.list_actions("user:maya", "notebook:nb-7", **fresh)["read"]
+    with pytest.raises(ValueError, match="not for both"):
+        client.check("user:maya", "read", "notebook:nb-7", at_least_as_fresh=token, fully_consistent=True)
+
+
+def test_a_write_is_made_if_its_preconditions_hold(client: Client) -> None:
+    (course,) = client.read_courses(["alg"])
+    now = Precondition(course.entity.key, Expectation.AT_VERSION, course.version)
+    edit = [Mutation(Operation.TOUCH, Course(id="alg", state=CourseState.CONCLUDED))]
+    client.write(edit, preconditions=[now])
+    with pytest.raises(CallError) as caught:
+        client.write(edit, preconditions=[now])
+    assert caught.value.reason == "PRECONDITION_FAILED"
+    there, free = (
+        Precondition(NOTEBOOK.key, Expectation.EXISTS),
+        Precondition(CourseKey("b"), Expectation.NOT_EXISTS),
+    )
+    client.write([Mutation(Operation.CREATE, Course(id="b"))], preconditions=[there, free])
+
+
+def test_who_reads_and_then_watches_misses_nothing(client: Client) -> None:
+    token = client.current_token()
+    known = {each.entity.key for each in client.read_courses()}
+    outcome = client.import_mutations([Mutation(Operation.TOUCH, Course(id="late"))])
+    with closing(client.watch(after=token)) as changes:
+        change = next(changes)
+    assert [mutation.key for mutation in change.mutations] == [CourseKey("late")]
+    assert CourseKey("late") not in known
+    assert outcome.written_at == change.token

@@ -78,3 +78,21 @@ def test_a_name_is_lower_case(name: str) -> None:
 @pytest.mark.parametrize("name", ["", "A", "2quiz", "_a", "a-b", "a b", "a\n", "*", "é", "a" * 65])
 def test_anything_else_is_no_name(name: str) -> None:
     assert not is_name(name)
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("raed", "did you mean `read`?"),
+        ("not read", "did you mean `read`?"),
+        ("kind", "known are `id`, `read`"),
+    ],
+)
+def test_a_suggestion_is_something_that_could_have_been_meant(word: str, told: str) -> None:
+    assert suggest(word, ["read", "id"]) == told
+
+
+def test_of_many_names_some_are_told() -> None:
+    told = suggest("?", [f"role_{number:03}" for number in range(500)])
+    assert told.startswith("known are `role_000`, ")
+    assert told.endswith("`role_029`, and 470 more")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -344,3 +345,44 @@ async def test_after_all_that_nothing_is_written(service: Service) -> None:
     assert not (await service.directory.ReadCourses(dpb.ReadCoursesRequest())).courses
     await written(service, COURSE, MATERIAL)
     assert len((await service.directory.ReadCourses(dpb.ReadCoursesRequest())).courses) == 1
+
+
+NOISE = b"\xff\xff\xff"
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "AuthorizationService/Check",
+        "AuthorizationService/BatchCheck",
+        "DirectoryService/Write",
+        "DirectoryService/Import",
+        "WatchService/Watch",
+    ],
+)
+async def test_what_is_no_message_is_refused_like_any_bad_input(service: Service, method: str) -> None:
+
+    def send() -> None:
+        with grpc.insecure_channel(service.address) as opened:
+            channel: Any = opened
+            path = f"/authz.v1.{method}"
+            if method.endswith("Import"):
+                channel.stream_unary(path)(iter([NOISE]))
+            elif method.endswith("Watch"):
+                list(channel.unary_stream(path)(NOISE))
+            else:
+                channel.unary_unary(path)(NOISE)
+
+    with pytest.raises(grpc.RpcError) as caught:
+        await asyncio.to_thread(send)
+    failure: Any = caught.value
+    assert failure.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert info_of(failure).metadata["field"] == "request"
+    assert method.rpartition("/")[2] in str(failure.details())
+
+
+async def test_of_many_mutations_the_one_at_fault_is_told_by_its_place(service: Service) -> None:
+    membership = pb.Membership(subject=MAYA, scope=ALGEBRA, role="studnt")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await written(service, MATERIAL, COURSE, touch(membership=membership))
+    assert str(caught.value.details()).startswith("mutations[2]: unknown role `studnt`")

@@ -96,3 +96,11 @@ async def test_the_change_log_keeps_who_why_and_by_which_call(
         ("roster", "r-2"),
     ]
     assert {change.actor for change in changes} == {"unauthenticated"}
+
+
+async def test_the_line_of_a_call_that_failed_says_why_and_who_called(sqlite_service: Service) -> None:
+    with capture_logs() as lines, pytest.raises(grpc.aio.AioRpcError):
+        await sqlite_service.authorization.Check(question("raed"))
+    (line,) = (line for line in lines if line["event"] == "call")
+    assert (line["code"], line["reason"]) == ("INVALID_ARGUMENT", "UNKNOWN_ACTION")
+    assert line["caller"] == "unauthenticated"

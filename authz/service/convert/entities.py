@@ -23,6 +23,7 @@ from authz.domain.entities import (
     ShareLevel,
     Versioned,
     Visibility,
+    kind_of,
 )
 from authz.domain.ids import ResourceRef, is_name, parse_id
 from authz.domain.instants import US_PER_S
@@ -207,6 +208,15 @@ def parse_precondition(m: dpb.Precondition) -> Precondition:
     key = _parse_key(m)
     version: int = getattr(m, str(m.WhichOneof("entity"))).version
     return Precondition(key, expectation, version)
+
+
+def precondition_message(precondition: Precondition) -> dpb.Precondition:
+    """A precondition as a message."""
+    message = dpb.Precondition(expectation=dpb.Expectation.Value(f"EXPECTATION_{precondition.expectation}"))
+    body = _key_message(precondition.key)
+    body.version = precondition.version
+    getattr(message, kind_of(precondition.key).value).CopyFrom(body)
+    return message
 
 
 def entity_message(

@@ -1,0 +1,111 @@
+"""Questions and answers of the client, and what becomes of an import."""
+
+from __future__ import annotations
+
+import msgspec
+
+from authz.domain.ids import is_name, parse_resource_ref, parse_subject
+from authz.service.convert.values import subject_message
+from authz.v1 import authorization_pb2, common_pb2
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to one question. True only when allowed, so that `if client.check(…)` is safe.
+
+    `rule` is the deciding row as the policy has it, with its place.
+    """
+
+    allowed: bool
+    reason: str
+    rule: str
+    unmet_facts: tuple[str, ...]
+    membership_state: str
+    policy_version: str
+    checked_at: str
+    valid_until: str
+    decision_id: str
+
+    def __bool__(self) -> bool:
+        """Whether it is allowed."""
+        return self.allowed
+
+
+class ImportFaultLine(msgspec.Struct, frozen=True):
+    """What was wrong with the mutation at `position` of an import."""
+
+    position: int
+    reason: str
+    message: str
+
+
+class ImportOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of an import. `written_at` is the token to check with afterwards."""
+
+    written: int
+    unchanged: int
+    failed: int
+    faults: tuple[ImportFaultLine, ...]
+    faults_truncated: bool
+    written_at: str
+
+
+def check_request(
+    subject: str, action: str, resource: str, *, course_id: str = "", session_id: str = "", purpose: str = ""
+) -> authorization_pb2.CheckRequest:
+    """A question, as for `Client.check`. Raises `InvalidArgumentError` for a malformed id."""
+    return authorization_pb2.CheckRequest(
+        subject=subject_message(parse_subject(subject)),
+        action=action,
+        resource=query_of(resource, course_id, session_id),
+        purpose=purpose,
+    )
+
+
+def answer_of(message: authorization_pb2.CheckResponse) -> Answer:
+    """An answer from its message."""
+    state = message.membership_state
+    until = message.valid_until.ToJsonString() if message.HasField("valid_until") else ""
+    return Answer(
+        allowed=message.allowed,
+        reason=authorization_pb2.Reason.Name(message.reason).removeprefix("REASON_"),
+        rule=_rule_text(message.rule) if message.HasField("rule") else "",
+        unmet_facts=tuple(message.unmet_facts),
+        membership_state=authorization_pb2.MembershipState.Name(state).removeprefix("MEMBERSHIP_STATE_")
+        if state
+        else "",
+        policy_version=message.policy_version,
+        checked_at=message.checked_at.token,
+        valid_until=until,
+        decision_id=message.decision_id,
+    )
+
+
+def _rule_text(rule: authorization_pb2.Rule) -> str:
+    fields = (rule.role, rule.scope, rule.type, rule.action, rule.condition, rule.effect)
+    return f"p, {', '.join(fields)} ({rule.source})"
+
+
+def query_of(resource: str, course_id: str, session_id: str) -> authorization_pb2.ResourceQuery:
+    """What is asked about, as a message: `notebook:nb-7`, or just the type."""
+    query = authorization_pb2.ResourceQuery(course_id=course_id, session_id=session_id)
+    if is_name(resource):
+        query.type = resource
+    else:
+        ref = parse_resource_ref(resource)
+        query.type, query.id = ref.type, ref.id
+    return query
+
+
+def set_freshness(
+    consistency: common_pb2.Consistency, *, at_least_as_fresh: str, fully_consistent: bool
+) -> None:
+    """Ask for a state as fresh as a token, or for the last one; for the one at hand, neither.
+
+    Raises `ValueError` for both.
+    """
+    if at_least_as_fresh and fully_consistent:
+        raise ValueError("ask for at_least_as_fresh or for fully_consistent, not for both")
+    if at_least_as_fresh:
+        consistency.at_least_as_fresh.token = at_least_as_fresh
+    elif fully_consistent:
+        consistency.fully_consistent = True
