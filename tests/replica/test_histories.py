@@ -59,7 +59,7 @@ def test_another_history_is_noticed_while_it_is_followed(
         assert members(view, "maya") == ["maya"]
         first = generation_of(folder)
         rewrite(store_url)
-        until(lambda: generation_of(folder) not in (0, first), "a new replica")
+        until(lambda: generation_of(folder) not in (0, first) and served(view), "a new replica")
         assert view.revision() == 3
         assert members(view, "maya") == []
 
