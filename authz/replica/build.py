@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import groupby
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import lmdb
 
-from authz.domain.entities import EntityKind, Membership
-from authz.domain.ids import ResourceRef, Scope, Subject
+from authz.domain.entities import EntityKind, Membership, SessionKey
+from authz.domain.ids import Scope
 from authz.domain.ports import Dump, Link
 from authz.replica.environment import Environment, Versions
 from authz.replica.layout import (
@@ -60,14 +60,14 @@ def _parts(environment: Environment, dump: Dump) -> Iterator[tuple[lmdb._Databas
     yield env.members, _grants(dump.memberships())
     yield env.resources, map(_resource, dump.entities(EntityKind.RESOURCE))
     yield env.shares, map(_share, dump.entities(EntityKind.SHARE))
-    for database, link in (
-        (env.sessions_in, Link.SESSION_IN),
-        (env.members_in, Link.MEMBER_IN),
-        (env.resources_in, Link.RESOURCE_IN),
-        (env.resources_of, Link.RESOURCE_OF),
-        (env.shares_with, Link.SHARE_WITH),
+    for database, link, held_key in (
+        (env.sessions_in, Link.SESSION_IN, _held_session),
+        (env.members_in, Link.MEMBER_IN, subject_key),
+        (env.resources_in, Link.RESOURCE_IN, ref_key),
+        (env.resources_of, Link.RESOURCE_OF, ref_key),
+        (env.shares_with, Link.SHARE_WITH, ref_key),
     ):
-        yield database, _links(dump.links(link))
+        yield database, _links(dump.links(link), held_key)
 
 
 def _mark_shared(environment: Environment) -> None:
@@ -90,23 +90,32 @@ def _mark_shared(environment: Environment) -> None:
 def _fill(
     environment: Environment, database: lmdb._Database, pairs: Iterable[Pair], *, replace: bool = False
 ) -> None:
+    """Append what comes in the order of its keys; put the rest, and all that replaces, in its place."""
     left = iter(pairs)
     last = b""
+    late: list[Pair] = []
+
+    def in_order(chunk: Iterable[Pair]) -> Iterator[Pair]:
+        nonlocal last
+        for pair in chunk:
+            # Packed ids do not sort where their text does.
+            if pair[0] > last:
+                last = pair[0]
+                yield pair
+            else:
+                late.append(pair)
+
     more = True
     while more:
-        more = False
-        with environment.lmdb.begin(write=True) as transaction:
-            put = transaction.put
-            for count, (key, value) in enumerate(left, 1):
-                # Packed ids do not sort where their text does: those few are put in their place.
-                if key > last and not replace:
-                    put(key, value, append=True, db=database)
-                    last = key
-                else:
-                    put(key, value, db=database)
-                if count == _CHUNK:
-                    more = True
-                    break
+        with environment.lmdb.begin(write=True) as transaction, transaction.cursor(database) as cursor:
+            chunk = islice(left, _CHUNK)
+            if replace:
+                consumed, _ = cursor.putmulti(chunk)
+            else:
+                consumed, _ = cursor.putmulti(in_order(chunk), append=True)
+                cursor.putmulti(late)
+        more = consumed + len(late) == _CHUNK
+        late.clear()
 
 
 def _course(course: Any) -> Pair:
@@ -115,6 +124,10 @@ def _course(course: Any) -> Pair:
 
 def _session(session: Any) -> Pair:
     return session_key(session.id), session_record(session)
+
+
+def _held_session(session: SessionKey) -> bytes:
+    return session_key(session.id)
 
 
 def _resource(resource: Any) -> Pair:
@@ -135,16 +148,13 @@ def _grants(memberships: Iterable[Membership]) -> Iterator[Pair]:
         yield key, join_grants({membership.role: grant_record(membership) for membership in held})
 
 
-def _links(links: Iterable[tuple[Any, Any]]) -> Iterator[Pair]:
+def _links(links: Iterable[tuple[Any, Any]], held_key: Callable[[Any], bytes]) -> Iterator[Pair]:
     """Without repeats in a row: several roles are one member. Many in a row are found by the same."""
     last = b""
     for holder, of_holder in groupby(links, itemgetter(0)):
         head = scope_key(holder) if isinstance(holder, Scope) else subject_key(holder)
         for _, held in of_holder:
-            if isinstance(held, ResourceRef):
-                key = head + ref_key(held)
-            else:
-                key = head + (subject_key(held) if isinstance(held, Subject) else session_key(held.id))
+            key = head + held_key(held)
             if key != last:
                 yield key, b""
             last = key

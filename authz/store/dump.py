@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import starmap
+from itertools import chain, starmap
 from typing import Any, TypeAlias
 
 import msgspec
@@ -18,7 +18,7 @@ from authz.store.change_log import read_head
 from authz.store.engine import read_transaction
 from authz.store.rows import ENTITY_TABLES, membership_of, scope_of, subject_of
 
-_CHUNK = 10_000
+_CHUNK = 1_000
 
 Holder: TypeAlias = Scope | Subject
 Held: TypeAlias = Subject | SessionKey | ResourceRef
@@ -88,7 +88,8 @@ class SqlDump:
         statement = select(*(table.c[name] for name in columns)).order_by(*by)
         if by[0].nullable:
             statement = statement.where(by[0].is_not(None))
-        return self._connection.execute(statement, execution_options={"yield_per": _CHUNK})
+        found = self._connection.execute(statement, execution_options={"yield_per": _CHUNK})
+        return chain.from_iterable(found.partitions())
 
 
 @contextmanager

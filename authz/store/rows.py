@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 import msgspec
@@ -47,6 +46,7 @@ class EntityTable(msgspec.Struct, frozen=True):
     from_row: Callable[[Row], Entity]
 
 
+_SCOPE_KINDS = {kind.value: kind for kind in ScopeKind}
 _SUBJECT_TYPES = {kind.value: kind for kind in SubjectType}
 _COURSE_STATES = {state.value: state for state in CourseState}
 _SESSION_STATES = {state.value: state for state in SessionState}
@@ -55,13 +55,10 @@ _VISIBILITIES = {visibility.value: visibility for visibility in Visibility}
 _LEVELS = {level.value: level for level in ShareLevel}
 """A look-up costs a tenth of the call that makes a member of an enum."""
 
-_SCOPES_KEPT = 4096
 
-
-@lru_cache(maxsize=_SCOPES_KEPT)
 def scope_of(kind: str, id_: str) -> Scope:
-    """The scope of two columns. Of many rows in a row it is the same."""
-    return Scope(ScopeKind(kind), id_)
+    """The scope of two columns."""
+    return Scope(_SCOPE_KINDS[kind], id_)
 
 
 def subject_of(kind: str, id_: str) -> Subject:
