@@ -18,6 +18,11 @@ def is_debugging() -> bool:
     return _threshold.level == logging.DEBUG
 
 
+def is_telling() -> bool:
+    """Whether lines of level info are wanted; before `configure_logging`, they are."""
+    return _threshold.level <= logging.INFO
+
+
 def configure_logging(level: str) -> None:
     """From this level on."""
     number = logging.getLevelNamesMapping()[level.upper()]

@@ -22,7 +22,7 @@ from google.rpc import status_pb2
 
 from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError, OverloadedError
 from authz.domain.ids import is_id, parse_id
-from authz.logs import is_debugging
+from authz.logs import is_debugging, is_telling
 from authz.service.actor import actor_of
 from authz.service.errors import internal_status, status_of
 
@@ -109,7 +109,7 @@ class Calls:
                 return response
             finally:
                 bound.in_flight -= 1
-                if tells or code is not grpc.StatusCode.OK:
+                if (tells or code is not grpc.StatusCode.OK) and is_telling():
                     told = {"method": method, "code": code.name, "reason": reason}
                     _tell(context, started, **told, request_id=request_id or self._new_id())
             # Not before it is counted out: a stream's client that does not read keeps its status waiting.
