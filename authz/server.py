@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -296,6 +298,17 @@ def load_server_policy(settings: Settings) -> CompiledPolicy:
     return policy
 
 
+def schedule_as_batch() -> None:
+    """Let no thread of this process cut in on another that runs. Call before any is started: they inherit it.
+
+    A call is handed from thread to thread, and one that is woken in the middle of what its waker has still
+    to do makes both wait. Where there is no such policy, or it is not allowed, all works as well, but slower.
+    """
+    if hasattr(os, "SCHED_BATCH"):
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
 def tune() -> None:
     """Set the interpreter up for a process that does nothing but serve. Call once all is loaded."""
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
@@ -307,6 +320,7 @@ def tune() -> None:
 async def serve(settings: Settings) -> None:
     """Serve in this process until SIGTERM or SIGINT, then let calls in flight finish."""
     configure_logging(settings.log_level)
+    schedule_as_batch()
     hang_ups = HangUps()
     async with Server(settings) as server:
         log.info("serving", address=server.address, policy_version=server.checker.policy.version)

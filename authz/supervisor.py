@@ -31,6 +31,7 @@ from authz.server import (
     open_follower,
     open_view,
     prepare_database,
+    schedule_as_batch,
     system_clock,
     tune,
 )
@@ -250,6 +251,7 @@ def _cannot_listen(address: str, cause: str) -> InvalidArgumentError:
 def run_worker(settings: Settings, ready: Connection) -> None:
     """The process of a worker."""
     hang_ups = HangUps()
+    schedule_as_batch()
     _begin_child(settings)
     _report_faults(lambda: uvloop.run(_serve(settings, hang_ups, ready)))
 
