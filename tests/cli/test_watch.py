@@ -64,5 +64,8 @@ def test_ctrl_c_ends_a_watch_cleanly_after_what_it_has_seen(address: str) -> Non
             assert process.stdout is not None
             assert "course:b" in process.stdout.readline()
             process.send_signal(signal.SIGINT)
-            output, errors = process.communicate(timeout=60)
+            try:
+                output, errors = process.communicate(timeout=60)
+            finally:
+                process.kill()  # else leaving the block would wait for one that does not heed the signal
     assert (process.returncode, output, errors) == (0, "", "")
