@@ -14,7 +14,6 @@ import grpc
 from authz.client.errors import CallError, ItemFault, error_of, fault_of
 from authz.client.questions import (
     Answer,
-    ImportFaultLine,
     ImportOutcome,
     answer_of,
     check_request,
@@ -34,7 +33,7 @@ from authz.domain.entities import (
     Versioned,
 )
 from authz.domain.ids import Scope, Subject, parse_subject
-from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, Mutation, Precondition
+from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, ImportFault, Mutation, Precondition
 from authz.service.convert.entities import mutation_message, parse_versioned, precondition_message
 from authz.service.convert.values import scope_message, subject_message
 from authz.service.convert.watching import kind_number
@@ -212,7 +211,7 @@ class Client:
             response = self._directory.Import(_import_messages(mutations, reason, progress))
         except grpc.RpcError as failure:
             raise error_of(failure) from None
-        faults = tuple(ImportFaultLine(e.position, e.reason, e.message) for e in response.errors)
+        faults = tuple(ImportFault(e.position, e.reason, e.message) for e in response.errors)
         return ImportOutcome(
             written=response.written,
             unchanged=response.unchanged,

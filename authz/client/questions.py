@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from authz.domain.ids import is_name, parse_resource_ref, parse_subject
+from authz.domain.mutations import ImportFault
 from authz.service.convert.values import subject_message
 from authz.v1 import authorization_pb2, common_pb2
 
@@ -30,21 +31,13 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         return self.allowed
 
 
-class ImportFaultLine(msgspec.Struct, frozen=True):
-    """What was wrong with the mutation at `position` of an import."""
-
-    position: int
-    reason: str
-    message: str
-
-
 class ImportOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """What became of an import. `written_at` is the token to check with afterwards."""
 
     written: int
     unchanged: int
     failed: int
-    faults: tuple[ImportFaultLine, ...]
+    faults: tuple[ImportFault, ...]
     faults_truncated: bool
     written_at: str
 

@@ -13,7 +13,7 @@ import lmdb
 from authz.domain.entities import EntityKind, Membership, SessionKey
 from authz.domain.ids import Scope
 from authz.domain.ports import Dump, Link
-from authz.replica.environment import Environment, Versions
+from authz.replica.environment import Environment, UnusableError, Versions
 from authz.replica.layout import (
     course_key,
     course_record,
@@ -112,7 +112,9 @@ def _fill(
             if replace:
                 consumed, _ = cursor.putmulti(chunk)
             else:
-                consumed, _ = cursor.putmulti(in_order(chunk), append=True)
+                consumed, added = cursor.putmulti(in_order(chunk), append=True)
+                if added != consumed:  # LMDB passes over what it cannot append, and says no more of it
+                    raise UnusableError(f"{consumed - added} records did not fit where they were put")
                 cursor.putmulti(late)
         more = consumed + len(late) == _CHUNK
         late.clear()

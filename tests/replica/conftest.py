@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from authz.domain.errors import ErrorReason, UnavailableError
 from authz.replica.environment import acquire_environment, release_environment
 from authz.replica.follower import Follower
 from authz.replica.rows import Row, all_rows
@@ -19,6 +21,21 @@ from authz.store import Store
 from tests.store.directory import open_with
 
 MAX_BYTES = 1 << 28
+
+
+@contextmanager
+def away(store: Store) -> Iterator[None]:
+    """The database does not answer inside the block."""
+    follow = store.directory.follow
+
+    def nobody(after: int, limit: int) -> NoReturn:
+        raise UnavailableError(ErrorReason.STORE_UNAVAILABLE, "away")
+
+    store.directory.follow = nobody  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        store.directory.follow = follow  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
 
 import msgspec
 import pytest
@@ -22,7 +20,7 @@ from authz.replica.shared import SharedState
 from authz.replica.view import ReplicaView
 from authz.replica.writer import GapError, apply_changes
 from authz.store import Store
-from tests.replica.conftest import MAX_BYTES, following, generation_of, rows_of, until, viewing
+from tests.replica.conftest import MAX_BYTES, away, following, generation_of, rows_of, until, viewing
 from tests.store.directory import (
     Clock,
     changes_of,
@@ -56,21 +54,6 @@ def execute(url: str, *statements: str) -> None:
         for statement in statements:
             connection.execute(text(statement))
     engine.dispose()
-
-
-@contextmanager
-def following_nothing(follower: Follower) -> Iterator[None]:
-    """The follower's own thread finds the database away, and changes nothing."""
-    ahead = follower._directory.follow
-
-    def away(after: int, limit: int) -> NoReturn:
-        raise UnavailableError(ErrorReason.STORE_UNAVAILABLE, "away")
-
-    follower._directory.follow = away  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        follower._directory.follow = ahead  # type: ignore[method-assign]
 
 
 def test_it_begins_with_a_snapshot_and_goes_on_with_every_write(store: Store, tmp_path: Path) -> None:
@@ -319,7 +302,7 @@ def test_what_follows_on_another_history_is_not_taken(sqlite_store: Store, tmp_p
         ours: list[Committed] = []
         store.directory.tell(ours.append)
         environment = acquire_environment(folder / str(generation_of(folder)), max_bytes=MAX_BYTES)
-        with following_nothing(follower):
+        with away(store):
             write(store, create(student("noor", "c")))
             replace, after = msgspec.structs.replace, ours[0].after
             follower.take(replace(ours[0], after=replace(after, database_id=after.database_id + "x")))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,7 +16,7 @@ from authz.replica.follower import Follower
 from authz.replica.shared import SharedState
 from authz.replica.view import ReplicaView
 from authz.store import Store
-from tests.replica.conftest import MAX_BYTES, following, generation_of, until, viewing
+from tests.replica.conftest import MAX_BYTES, away, following, generation_of, until, viewing
 from tests.store.directory import Clock, create, open_with, remove, student, user, write
 
 _BOOT_WORD = 0
@@ -134,21 +132,6 @@ def served(view: ReplicaView) -> bool:
     except UnavailableError:
         return False
     return True
-
-
-@contextmanager
-def away(store: Store) -> Iterator[None]:
-    """The database does not answer inside the block."""
-    follow = store.directory.follow
-
-    def nobody(after: int, limit: int) -> NoReturn:
-        raise UnavailableError(ErrorReason.STORE_UNAVAILABLE, "away")
-
-    store.directory.follow = nobody  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        store.directory.follow = follow  # type: ignore[method-assign]
 
 
 def test_what_was_never_confirmed_since_the_machine_started_is_not_served(
