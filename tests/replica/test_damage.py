@@ -10,9 +10,11 @@ import pytest
 from authz.domain.entities import Course
 from authz.domain.errors import UnavailableError
 from authz.domain.mutations import Mutation
+from authz.replica.build import build_replica
+from authz.replica.environment import UnusableError
 from authz.replica.follower import Follower
 from authz.store import Store
-from tests.replica.conftest import following, generation_of, until, viewing
+from tests.replica.conftest import MAX_BYTES, following, generation_of, until, viewing
 from tests.replica.test_histories import members, served
 from tests.store.directory import create, student, write
 
@@ -61,3 +63,12 @@ def test_a_replica_without_room_is_not_waited_for_and_not_served(sqlite_store: S
         running.join(30)
     with following(sqlite_store, folder), viewing(folder) as view:
         assert members(view, "u9999x") == ["u9999x"]
+
+
+def test_what_lmdb_passes_over_fails_the_build(sqlite_store: Store, tmp_path: Path) -> None:
+    write(sqlite_store, create(Course(id="c")))
+    with sqlite_store.directory.dump() as dump:
+        build_replica(tmp_path / "1", dump, max_bytes=MAX_BYTES)
+        # A record that is there already is one that cannot be appended.
+        with pytest.raises(UnusableError, match="1 records did not fit"):
+            build_replica(tmp_path / "1", dump, max_bytes=MAX_BYTES)
