@@ -62,6 +62,7 @@ class Following:
         self._pause_s = _FIRST_PAUSE_S
         self._part_given = 0
         """How many mutations of a change have been given whose last piece has not come yet."""
+        self._part_token = ""
 
     def changes(self) -> Generator[WatchedChange, None, None]:
         """See `Client.watch`."""
@@ -82,6 +83,7 @@ class Following:
                     self._pass(message.checkpoint.read_up_to.token)
                     continue
                 change = message.change
+                self._require_same(change)
                 fresh = change.mutations[to_skip:]
                 to_skip = 0 if change.last else max(0, to_skip - len(change.mutations))
                 # Told before it is given: who stops reading here has been given it.
@@ -92,6 +94,18 @@ class Following:
                     yield _watched(change, fresh)
         finally:
             stream.close()
+
+    def _require_same(self, change: watch_pb2.WatchChange) -> None:
+        """Raises the error of a change that was begun and is no more, as after a restore."""
+        token = change.written_at.token
+        if self._part_given and token != self._part_token:
+            raise CallError(
+                grpc.StatusCode.OUT_OF_RANGE,
+                ErrorReason.TOKEN_EXPIRED,
+                "the database has left the history of a change of which a part was given; read the directory"
+                " anew and watch from the state that was read",
+            )
+        self._part_token = token
 
     def _pass(self, token: str) -> None:
         self._request.after.token = token

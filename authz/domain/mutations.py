@@ -100,15 +100,23 @@ class LogPlace(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """One committed revision of the change log. `places` says where each of `mutations` is, in order."""
+    """One committed revision of the change log. `places` says where each of `mutations` is, in order.
+
+    `mark` is as in `ConsistencyToken`.
+    """
 
     revision: int
     committed_at: Instant
+    mark: int
     actor: str
     reason: str
     request_id: str
     mutations: tuple[Mutation, ...]
     places: tuple[LogPlace, ...]
+
+    def state(self, database_id: str) -> ConsistencyToken:
+        """The state of a database that this leads to."""
+        return ConsistencyToken(database_id, self.revision, self.committed_at, self.mark)
 
 
 class Committed(msgspec.Struct, frozen=True):
@@ -121,12 +129,12 @@ class Committed(msgspec.Struct, frozen=True):
 class LogTail(msgspec.Struct, frozen=True):
     """What follows a revision, all of it read at once.
 
-    `head` is the last committed state. `after_committed_at` is when the revision asked about was committed
-    here, None when the log does not have it. `changes` are the first of those that follow, gapless.
+    `head` is the last committed state. `after` is the state at the revision asked about, as it is here, None
+    when the log does not have it. `changes` are the first of those that follow, gapless.
     """
 
     head: ConsistencyToken
-    after_committed_at: Instant | None
+    after: ConsistencyToken | None
     changes: tuple[Change, ...]
 
 

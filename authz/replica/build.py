@@ -45,7 +45,9 @@ def build_replica(folder: Path, dump: Dump, *, max_bytes: int) -> None:
         _mark_shared(environment)
         with environment.lmdb.begin(write=True) as transaction:
             state = dump.state
-            versions = Versions(state.revision, state.committed_at, state.revision, state.revision)
+            versions = Versions(
+                state.revision, state.committed_at, state.mark, state.revision, state.revision
+            )
             environment.set_versions(transaction, versions)
             environment.set_database_id(transaction, state.database_id)
         environment.lmdb.sync(True)

@@ -15,7 +15,7 @@ from authz.domain.tokens import ConsistencyToken
 from authz.replica.layout import FORMAT
 from authz.replica.shared import identity_of
 
-_HEADER = struct.Struct("<QQqQQ")
+_HEADER = struct.Struct("<QQqQQQ")
 _REVISION_KEY = b"revision"
 _DATABASE_KEY = b"database"
 _DATA_FILE = "data.mdb"
@@ -23,13 +23,18 @@ _MAX_READERS = 1024
 
 
 class Versions(msgspec.Struct, frozen=True):
-    """The revision that a replica holds and when it was committed; and which revisions last changed a
-    role on the platform, and a course or session, so that what is made from those can be kept."""
+    """The revision that a replica holds, when it was committed, and its mark; and which revisions last
+    changed a role on the platform, and a course or session, so that what is made from those can be kept."""
 
     revision: int
     committed_at: Instant
+    mark: int
     platform: int
     scopes: int
+
+    def state(self, database_id: str) -> ConsistencyToken:
+        """The state of a database that this is."""
+        return ConsistencyToken(database_id, self.revision, self.committed_at, self.mark)
 
 
 class UnusableError(Exception):
@@ -108,7 +113,7 @@ class Environment:
         with self.lmdb.begin() as transaction:
             versions = self.versions(transaction)
             database_id = self.read(transaction, _DATABASE_KEY, self.meta).decode()
-        return ConsistencyToken(database_id, versions.revision, versions.committed_at)
+        return versions.state(database_id)
 
     def versions(self, transaction: lmdb.Transaction) -> Versions:
         """What the state that a transaction sees holds."""

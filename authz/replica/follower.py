@@ -317,7 +317,7 @@ def _require_same_history(held: ConsistencyToken, tail: LogTail) -> None:
         raise UnusableError("it is of another database")
     if head.revision < held.revision:
         raise UnusableError(f"it holds revision {held.revision} and the database only {head.revision}")
-    if tail.after_committed_at != held.committed_at:
+    if tail.after != held:
         raise UnusableError(f"revision {held.revision} is another one in the database, or gone from its log")
     if head.revision > held.revision and not tail.changes:
         raise GapError(f"revision {held.revision + 1} is gone from the log")

@@ -15,7 +15,7 @@ from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.items import MISPLACED, Item
 from authz.domain.places import Place, Setting, place_of, setting_of
 from authz.domain.standing import Grant
-from authz.domain.tokens import ConsistencyToken, encode_consistency_token
+from authz.domain.tokens import encode_consistency_token
 from authz.replica.environment import (
     Environment,
     UnusableError,
@@ -68,7 +68,7 @@ class Caches:
 
     def __init__(self) -> None:
         self.transaction_id = -1
-        self.versions = Versions(-1, 0, -1, -1)
+        self.versions = Versions(-1, 0, 0, -1, -1)
         self.places: dict[bytes, Place] = {}
         self.platform: dict[bytes, tuple[Grant, ...]] | None = {}
         self.grants: dict[bytes, tuple[Grant, ...]] = {}
@@ -166,7 +166,7 @@ class ReplicaSnapshot:
         self._platform = caches.platform
         versions = caches.versions
         self.revision = versions.revision
-        self.state = ConsistencyToken(database_id, versions.revision, versions.committed_at)
+        self.state = versions.state(database_id)
         self.token = encode_consistency_token(self.state)
 
     def place(self, scope: Scope) -> Place | None:

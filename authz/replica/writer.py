@@ -70,8 +70,10 @@ def apply_changes(environment: Environment, changes: Sequence[Change]) -> int:
                     scopes = revision
                 elif isinstance(key, MembershipKey) and key.scope == PLATFORM:
                     platform = revision
-        committed_at = changes[-1].committed_at if changes else held.committed_at
-        environment.set_versions(transaction, Versions(revision, committed_at, platform, scopes))
+        if changes:
+            last = changes[-1]
+            versions = Versions(revision, last.committed_at, last.mark, platform, scopes)
+            environment.set_versions(transaction, versions)
     return revision
 
 

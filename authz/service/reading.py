@@ -87,7 +87,7 @@ class Reading:
         if self._settled.includes(state):
             return  # as all of a group are, once one of them is
         try:
-            settled = await self._wait_for(state, time.monotonic() + _SETTLE_S)
+            settled = await self._wait(partial(self._is_told, state), time.monotonic() + _SETTLE_S)
             if settled:
                 self._settled = self._view.snapshot().state
         except Exception:
@@ -138,7 +138,7 @@ class Reading:
         held = self._view.snapshot().state
         while held != head:
             tail = await self.run(partial(self._directory.follow, held.revision, 0))
-            if (tail.head.database_id, tail.after_committed_at) == (held.database_id, held.committed_at):
+            if tail.after == held:
                 return True
             # It is of another history, which the follower is about to find, too.
             if not await self._wait(partial(self._has_left, held), give_up_at):
@@ -147,6 +147,11 @@ class Reading:
                 return False
             held = self._view.snapshot().state
         return True
+
+    def _is_told(self, state: ConsistencyToken) -> bool:
+        """Whether every process of the machine is told to answer from a state: that this one happens to see
+        it already is not enough for who may ask another next."""
+        return self._view.revision() >= state.revision and self._view.snapshot().state.includes(state)
 
     def _has_left(self, state: ConsistencyToken) -> bool:
         return self._view.snapshot().state != state

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import grpc
 
-from authz.domain.errors import ErrorReason, FellBehindError, UnavailableError
+from authz.domain.errors import ErrorReason, FellBehindError, OutOfRangeError, UnavailableError
 from authz.domain.mutations import Change, ChangePart, LogStretch, Mutation
 from authz.domain.ports import Directory
 from authz.domain.tokens import ConsistencyToken, encode_consistency_token
@@ -109,6 +109,8 @@ class _Watch:
         self._position = after
         self._skip = 0
         """How many mutations of the revision after `_position` have been read."""
+        self._begun = after
+        """The state of that revision, while it has been read in part."""
         self._held: pb.WatchResponse | None = None
         """The last message of that revision so far: only when the next is made is it known not to end it."""
 
@@ -119,7 +121,8 @@ class _Watch:
         stretch = await self._read(self._position, 0)
         checkpoint_at = clock()
         while True:
-            if self._skip == 0 and clock() >= checkpoint_at:
+            # Also within a revision: a large one of which little is wanted would pass in silence.
+            if clock() >= checkpoint_at:
                 await self._send(checkpoint_message(encode_consistency_token(self._position)))
                 checkpoint_at = clock() + interval_s
             for part in stretch.parts:
@@ -131,7 +134,15 @@ class _Watch:
 
     async def _send_part(self, part: ChangePart, mutations: tuple[Mutation, ...]) -> None:
         change = part.change
-        state = ConsistencyToken(self._position.database_id, change.revision, change.committed_at)
+        state = change.state(self._position.database_id)
+        if self._skip and state != self._begun:
+            raise OutOfRangeError(
+                ErrorReason.TOKEN_EXPIRED,
+                "the database has left the history of a change of which a part was sent, as after a restore;"
+                " read the directory anew and watch from the state that was read",
+                field="after",
+            )
+        self._begun = state
         for message in self._messages(change, mutations, encode_consistency_token(state)):
             if self._held is not None:
                 await self._send(self._held)

@@ -10,7 +10,6 @@ import msgspec
 from sqlalchemy import Connection, Engine, Row, bindparam, literal, select, tuple_
 
 from authz.domain.errors import ErrorReason, OutOfRangeError
-from authz.domain.instants import Instant
 from authz.domain.mutations import Change, ChangePart, LogPlace, LogStretch, LogTail, Mutation
 from authz.domain.tokens import ConsistencyToken
 from authz.store import tables
@@ -18,18 +17,20 @@ from authz.store.engine import read_transaction
 
 _decoder = msgspec.json.Decoder(Mutation)
 _HEAD = select(
-    tables.counter.c.revision, tables.counter.c.database_id, tables.revisions.c.committed_at
+    tables.counter.c.revision,
+    tables.counter.c.database_id,
+    tables.revisions.c.committed_at,
+    tables.revisions.c.mark,
 ).outerjoin_from(tables.counter, tables.revisions, tables.revisions.c.revision == tables.counter.c.revision)
 _HELD_HEAD = _HEAD.with_for_update(of=tables.counter)
-_COMMITTED_AT = select(tables.revisions.c.committed_at).where(
+_STATE = select(tables.revisions.c.committed_at, tables.revisions.c.mark).where(
     tables.revisions.c.revision == bindparam("number")
 )
 
 
 def read_head(connection: Connection) -> ConsistencyToken:
     """The last state that a transaction sees."""
-    row = connection.execute(_HEAD).one()
-    return ConsistencyToken(row.database_id, row.revision, row.committed_at or 0)
+    return _head(connection.execute(_HEAD).one())
 
 
 def hold_head(connection: Connection) -> ConsistencyToken:
@@ -38,24 +39,28 @@ def hold_head(connection: Connection) -> ConsistencyToken:
     if row.committed_at is None and row.revision:
         # Where this had to wait for another write, it is told what that one committed, but not when.
         return read_head(connection)
-    return ConsistencyToken(row.database_id, row.revision, row.committed_at or 0)
+    return _head(row)
 
 
-def committed_at(connection: Connection, revision: int) -> Instant | None:
-    """When a revision was committed; 0 for revision 0, None for one that the log does not have."""
+def _head(row: Any) -> ConsistencyToken:
+    return ConsistencyToken(row.database_id, row.revision, row.committed_at or 0, row.mark or 0)
+
+
+def read_state(connection: Connection, database_id: str, revision: int) -> ConsistencyToken | None:
+    """The state at a revision, None for one that the log does not have."""
     if revision == 0:
-        return 0
-    found: Instant | None = connection.execute(_COMMITTED_AT, {"number": revision}).scalar_one_or_none()
-    return found
+        return ConsistencyToken(database_id, 0)
+    row = connection.execute(_STATE, {"number": revision}).one_or_none()
+    return None if row is None else ConsistencyToken(database_id, revision, row.committed_at, row.mark)
 
 
 def read_tail(engine: Engine, after: int, limit: int) -> LogTail:
     """See `Directory.follow`."""
     with read_transaction(engine) as connection:
         head = read_head(connection)
-        known = head.committed_at if head.revision == after else committed_at(connection, after)
+        state = head if head.revision == after else read_state(connection, head.database_id, after)
         changes = _read_changes(connection, after, limit) if head.revision > after else ()
-    return LogTail(head, known, changes)
+    return LogTail(head, state, changes)
 
 
 def _read_changes(connection: Connection, after: int, limit: int) -> tuple[Change, ...]:
@@ -86,7 +91,8 @@ def read_stretch(engine: Engine, token: ConsistencyToken, skip: int, limit: int)
         head = state.revision
         if after > head or token.database_id != state.database_id:
             raise _expired("the token is ahead of this database, as after a restore")
-        if token.committed_at and committed_at(connection, after) not in (token.committed_at, None):
+        known = read_state(connection, token.database_id, after)
+        if known is not None and not _may_be(token, known):
             raise _expired("the token is of a history that this database has left, as after a restore")
         rows = connection.execute(
             select(changes, *(column for column in revisions.c if column.name != "revision"))
@@ -105,6 +111,11 @@ def read_stretch(engine: Engine, token: ConsistencyToken, skip: int, limit: int)
         of_revision = list(grouped)
         parts.append(ChangePart(_change(of_revision[0], of_revision), is_last=revision != going_on))
     return LogStretch(tuple(parts), head)
+
+
+def _may_be(token: ConsistencyToken, state: ConsistencyToken) -> bool:
+    """Whether a token is of this state of its revision, as far as it tells."""
+    return token.committed_at in (0, state.committed_at) and token.mark in (0, state.mark)
 
 
 def _require_gapless(rows: Sequence[Row[Any]], first: tuple[int, int]) -> None:
@@ -128,6 +139,7 @@ def _change(head: Row[Any], rows: Sequence[Row[Any]]) -> Change:
     return Change(
         revision=head.revision,
         committed_at=head.committed_at,
+        mark=head.mark,
         actor=head.actor,
         reason=head.reason,
         request_id=head.request_id,

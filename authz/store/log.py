@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -14,8 +15,9 @@ from authz.domain.tokens import ConsistencyToken
 from authz.store import tables
 from authz.store.batch import append_changes
 from authz.store.bulk import insert_rows
-from authz.store.change_log import hold_head, read_head
+from authz.store.change_log import hold_head, read_head, read_state
 
+_MARK_BITS = 63
 _encoder = msgspec.json.Encoder()
 _COUNT = update(tables.counter).values(revision=bindparam("head"))
 _NOTIFY = select(func.pg_notify(tables.REVISIONS_CHANNEL, bindparam("head")))
@@ -41,6 +43,8 @@ class ChangeLog:
         self._held = self.head = hold_head(connection) if self._notifies else read_head(connection)
         # Time does not go back from revision to revision, though the clocks of two servers may differ.
         self.now = max(clock(), self._held.committed_at)
+        # Time alone would not tell two histories apart while a clock is behind it.
+        self._mark = secrets.randbits(_MARK_BITS)
         self._changes: list[Change] = []
 
     def append(self, effects: Sequence[tuple[Mutation, LogPlace]], origin: Origin) -> ConsistencyToken:
@@ -48,19 +52,28 @@ class ChangeLog:
         head stays."""
         if not effects:
             return self.head
-        self.head = ConsistencyToken(self._held.database_id, self.head.revision + 1, self.now)
-        self._changes.append(
-            Change(
-                revision=self.head.revision,
-                committed_at=self.now,
-                actor=origin.actor,
-                reason=origin.reason,
-                request_id=origin.request_id,
-                mutations=tuple(mutation for mutation, _ in effects),
-                places=tuple(place for _, place in effects),
-            )
+        change = Change(
+            revision=self.head.revision + 1,
+            committed_at=self.now,
+            mark=self._mark,
+            actor=origin.actor,
+            reason=origin.reason,
+            request_id=origin.request_id,
+            mutations=tuple(mutation for mutation, _ in effects),
+            places=tuple(place for _, place in effects),
         )
+        self._changes.append(change)
+        self.head = change.state(self._held.database_id)
         return self.head
+
+    def state_at(self, revision: int) -> ConsistencyToken:
+        """An earlier state, be it one of this transaction; its time is not known when its row is gone."""
+        database_id = self._held.database_id
+        for change in self._changes:
+            if change.revision == revision:
+                return change.state(database_id)
+        known = read_state(self._connection, database_id, revision)
+        return ConsistencyToken(database_id, revision) if known is None else known
 
     def store(self) -> None:
         """Store all that was appended, and on PostgreSQL tell whoever listens the new head."""
@@ -84,6 +97,7 @@ def _revision_row(change: Change) -> dict[str, Any]:
     return {
         "revision": change.revision,
         "committed_at": change.committed_at,
+        "mark": change.mark,
         "actor": change.actor,
         "reason": change.reason,
         "request_id": change.request_id,

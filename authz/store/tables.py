@@ -127,7 +127,9 @@ revisions = Table(
     Column("reason", _text(), nullable=False),
     Column("request_id", _text(), nullable=False),
     Column("committed_at", BigInteger, nullable=False),
+    Column("mark", BigInteger, nullable=False, server_default="0"),
 )
+"""`mark` is of the transaction, and 0 in rows from before there were marks."""
 
 changes = Table(
     "changes",

@@ -24,7 +24,6 @@ from authz.domain.tokens import ConsistencyToken
 from authz.domain.validation import validate_key
 from authz.domain.vocabulary import Vocabulary
 from authz.store.batch import Batch, cascades, touched_keys
-from authz.store.change_log import committed_at
 from authz.store.idempotency import IdempotencyKeys
 from authz.store.log import ChangeLog, Origin
 
@@ -84,7 +83,7 @@ class Transaction:
             validate_key(precondition.key)
         revision = known.recall(request)
         if revision is not None:
-            return self._state_of(revision)
+            return self._log.state_at(revision)
         flushes = any(cascades(mutation) for mutation in request.mutations)
         with self._batch.attempt(self._log.head.revision + 1, flushes=flushes) as effects:
             for precondition in request.preconditions:
@@ -99,12 +98,6 @@ class Transaction:
         state = self._log.append(effects, origin)
         known.remember(request, state.revision)
         return state
-
-    def _state_of(self, revision: int) -> ConsistencyToken:
-        """An earlier state of this database, or one of this transaction."""
-        head = self._log.head
-        known = head.committed_at if revision == head.revision else committed_at(self._connection, revision)
-        return ConsistencyToken(head.database_id, revision, known or 0)
 
     def _store(self) -> None:
         self._batch.flush()

@@ -200,8 +200,8 @@ Global___WatchChange: _TypeAlias = WatchChange  # noqa: Y015
 
 @_typing.final
 class Checkpoint(_message.Message):
-    """All changes up to here that match have been sent. Also sent when nothing changes, as a sign of life,
-    but not between the pieces of a change.
+    """All changes up to here that match have been sent. Also sent when nothing changes, as a sign of life, and
+    in the midst of a large change, with the token from before it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -37,7 +37,7 @@ MEMBERS_A_COURSE = 100
 class Campus:
     """`size` memberships and as many notebooks, by default 100 of each in a course. A `Dump` of itself."""
 
-    state = ConsistencyToken("bench", 1, 1)
+    state = ConsistencyToken("bench", 1, 1, 1)
 
     def __init__(self, size: int, *, members_a_course: int = MEMBERS_A_COURSE) -> None:
         self.size = size
@@ -114,7 +114,7 @@ class Campus:
                 " NULL, 1700000000000000, 0, 0, 1)",
                 ((f"n{n:08d}", ids[n % self.courses], f"u{n:08d}") for n in range(self.size)),
             )
-            connection.execute("INSERT INTO revisions VALUES (1, 'bench', '', '', 1)")
+            connection.execute("INSERT INTO revisions VALUES (1, 'bench', '', '', 1, 1)")
             connection.execute("UPDATE counter SET revision = 1")
         return url
 

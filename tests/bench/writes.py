@@ -51,7 +51,8 @@ STATEMENTS = (
     " status = excluded.status, starts_at = excluded.starts_at, ends_at = excluded.ends_at,"
     " source = excluded.source, source_ref = excluded.source_ref, version = excluded.version",
     "UPDATE counter SET revision = ?",
-    "INSERT INTO revisions (revision, actor, reason, request_id, committed_at) VALUES (?, ?, ?, ?, ?)",
+    "INSERT INTO revisions (revision, actor, reason, request_id, committed_at, mark)"
+    " VALUES (?, ?, ?, ?, ?, ?)",
     "INSERT INTO changes (revision, position, kind, operation, mutation) VALUES (?, ?, ?, ?, ?)",
 )
 """What a write of a membership does between its begin and its commit, for SQLite."""
@@ -73,7 +74,7 @@ def write_bare(execute: Callable[..., Any], sql: tuple[str, ...]) -> None:
     execute(sql[1], key).fetchall()
     execute(sql[2], (*key, "ACTIVE", None, None, "", "", revision))
     execute(sql[3], (revision,))
-    execute(sql[4], (revision, "unauthenticated", "", "0123456789abcdef", time.time_ns() // 1000))
+    execute(sql[4], (revision, "unauthenticated", "", "0123456789abcdef", time.time_ns() // 1000, revision))
     execute(sql[5], (revision, 0, "membership", "TOUCH", MUTATION))
 
 

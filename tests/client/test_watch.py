@@ -194,6 +194,18 @@ def test_pieces_that_were_given_are_not_given_again(serve: Serve) -> None:
     assert torn.asked == ["", "t0", "t0", "t0"]
 
 
+def test_a_change_that_was_begun_and_is_no_more_is_an_error(serve: Serve) -> None:
+    torn = Torn(
+        (checkpoint("t0"), piece("t1", "a", "b", last=False), AWAY),
+        (checkpoint("t0"), piece("other t1", "c", "d", "e", last=True), LOST),
+    )
+    changes = serve(torn).watch()
+    assert [m.key for m in next(changes).mutations] == [CourseKey("a"), CourseKey("b")]
+    with pytest.raises(CallError, match="history of a change") as caught:
+        next(changes)
+    assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.OUT_OF_RANGE, "TOKEN_EXPIRED")
+
+
 def test_a_watch_gives_up_when_it_hears_nothing_for_too_long(serve: Serve) -> None:
     torn = Torn((checkpoint("t0"), AWAY), *[(AWAY,)] * 100)
     with pytest.raises(CallError) as caught:

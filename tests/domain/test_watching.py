@@ -60,6 +60,7 @@ def test_scope_and_kind_must_both_match() -> None:
     change = Change(
         revision=1,
         committed_at=0,
+        mark=0,
         actor="",
         reason="",
         request_id="",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,11 +17,13 @@ from authz.domain.entities import Course, CourseKey, CourseState
 from authz.domain.errors import ErrorReason, UnavailableError
 from authz.domain.ids import course_scope
 from authz.domain.mutations import Change, Committed, LogTail
+from authz.domain.tokens import ConsistencyToken
 from authz.replica.environment import UnusableError, acquire_environment, release_environment
 from authz.replica.follower import Follower
 from authz.replica.shared import SharedState
 from authz.replica.view import ReplicaView
 from authz.replica.writer import GapError, apply_changes
+from authz.service.reading import Reading
 from authz.store import Store
 from tests.replica.conftest import MAX_BYTES, away, following, generation_of, rows_of, until, viewing
 from tests.store.directory import (
@@ -333,3 +338,34 @@ def test_a_view_that_nobody_asks_holds_no_state_but_the_last(sqlite_store: Store
         view.let_go()
         assert states_held() == 0
         release_environment(environment)
+
+
+def test_a_write_is_settled_only_once_every_process_is_told(
+    sqlite_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, folder = sqlite_store, tmp_path / "r"
+    write(store, create(Course(id="c")), create(student("maya", "c")))
+    taken, told, advance = threading.Event(), threading.Event(), SharedState.advance
+
+    def late(self: SharedState, revision: int) -> None:
+        taken.set()
+        told.wait(30)
+        advance(self, revision)
+
+    async def settles(view: ReplicaView, state: ConsistencyToken) -> None:
+        reading = Reading(view, store.directory, pool=pool, freshness_wait_s=5)
+        settling = asyncio.create_task(reading.settle(state))
+        await asyncio.wait({settling}, timeout=0.1)
+        assert view.snapshot().revision == state.revision
+        assert not settling.done()
+        told.set()
+        await settling
+
+    with following(store, folder), viewing(folder) as here, viewing(folder) as there:
+        assert grants(there, "maya", "c") == 1
+        monkeypatch.setattr(SharedState, "advance", late)
+        write(store, remove(student("maya", "c").key))
+        assert taken.wait(30)
+        with ThreadPoolExecutor(1) as pool:
+            asyncio.run(settles(here, store.directory.head()))
+        assert grants(there, "maya", "c") == 0

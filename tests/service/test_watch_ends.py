@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import grpc
 import pytest
 from sqlalchemy import delete as sql_delete
+from sqlalchemy import update
 from structlog.testing import capture_logs
 
+from authz.domain.mutations import LogStretch
+from authz.domain.tokens import ConsistencyToken
 from authz.service import watch
 from authz.store import tables
+from authz.store.directory import SqlDirectory
 from authz.store.engine import open_engine, write_transaction
 from authz.v1 import common_pb2 as pb
 from authz.v1 import watch_pb2 as wpb
@@ -230,6 +235,51 @@ async def test_a_change_that_was_cut_off_is_sent_again_whole(
     again = await told(service, gone, after=watcher.checkpoints[-1])
     assert again[0] == piece
     assert len(mutations_of(again)) == 101
+
+
+async def test_a_change_whose_history_is_left_in_its_midst_is_not_told_on(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "MUTATIONS_A_READ", 7)
+    read_log, rewritten = SqlDirectory.read_log, list[int]()
+
+    def rewriting(self: SqlDirectory, after: ConsistencyToken, skip: int, limit: int) -> LogStretch:
+        if skip and not rewritten:
+            rewritten.append(after.revision + 1)
+            with write_transaction(engine) as connection:
+                another = update(tables.revisions).values(mark=tables.revisions.c.mark - 1)
+                connection.execute(another.where(tables.revisions.c.revision == rewritten[0]))
+        return read_log(self, after, skip, limit)
+
+    engine = open_engine(sqlite_url)
+    async for service in serve(sqlite_url):
+        before = await written(service, COURSE, *members(0))
+        gone = await written(service, delete(course=pb.Course(id="algebra")))
+        monkeypatch.setattr(SqlDirectory, "read_log", rewriting)
+        async with watching(service, after=before) as watcher:
+            error = await watcher.error()
+        assert rewritten == [revision_of(gone)]
+        assert (error.code(), reason_of(error)) == (grpc.StatusCode.OUT_OF_RANGE, "TOKEN_EXPIRED")
+    engine.dispose()
+
+
+async def test_a_large_change_of_which_nothing_is_wanted_does_not_pass_in_silence(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "MUTATIONS_A_READ", 1)
+    read_log = SqlDirectory.read_log
+
+    def slow(self: SqlDirectory, after: ConsistencyToken, skip: int, limit: int) -> LogStretch:
+        time.sleep(0.01)
+        return read_log(self, after, skip, limit)
+
+    monkeypatch.setattr(SqlDirectory, "read_log", slow)
+    async for service in serve(sqlite_url):
+        before = await written(service, COURSE, *members(0))
+        gone = await written(service, delete(course=pb.Course(id="algebra")))
+        async with watching(service, after=before, kinds=[wpb.ENTITY_KIND_SHARE]) as watcher:
+            assert await watcher.read_to(gone) == []
+        assert watcher.checkpoints.count(before) > 1
 
 
 async def test_clients_that_leave_free_their_place(sqlite_url: str) -> None:

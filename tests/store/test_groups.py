@@ -69,6 +69,12 @@ def test_each_write_takes_a_revision_of_its_own_in_order(store: Store) -> None:
     }
 
 
+def test_a_repeat_in_the_same_group_is_answered_as_the_first(store: Store) -> None:
+    keyed, other = of(create(Course(id="c")), key="k"), of(create(Course(id="d")))
+    first, _, repeat = store.directory.write_group([keyed, other, keyed])
+    assert repeat == first == store.directory.write(keyed)
+
+
 @pytest.mark.parametrize(
     ("request_", "reason"),
     [
