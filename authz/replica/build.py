@@ -13,7 +13,7 @@ import lmdb
 from authz.domain.entities import EntityKind, Membership, SessionKey
 from authz.domain.ids import Scope
 from authz.domain.ports import Dump, Link
-from authz.replica.environment import Environment, UnusableError, Versions
+from authz.replica.environment import Environment, UnusableError, Versions, not_ready
 from authz.replica.layout import (
     course_key,
     course_record,
@@ -30,18 +30,24 @@ from authz.replica.layout import (
     with_shared,
 )
 
+_PAGE = 1_000
 _CHUNK = 100_000
 """Rows a transaction: what LMDB keeps in memory until it commits."""
 
 Pair = tuple[bytes, bytes]
 
 
-def build_replica(folder: Path, dump: Dump, *, max_bytes: int) -> None:
-    """Fill an empty folder with what a dump holds. Until the end, the file says that it is unfinished."""
+def build_replica(
+    folder: Path, dump: Dump, *, max_bytes: int, stopped: Callable[[], bool] = lambda: False
+) -> None:
+    """Fill an empty folder with what a dump holds. Until the end, the file says that it is unfinished.
+
+    Raises `UnavailableError` soon after `stopped` says so.
+    """
     environment = Environment(folder, max_bytes=max_bytes)
     try:
         for database, pairs in _parts(environment, dump):
-            _fill(environment, database, pairs)
+            _fill(environment, database, _until(stopped, pairs))
         _mark_shared(environment)
         with environment.lmdb.begin(write=True) as transaction:
             state = dump.state
@@ -53,6 +59,14 @@ def build_replica(folder: Path, dump: Dump, *, max_bytes: int) -> None:
         environment.lmdb.sync(True)
     finally:
         environment.lmdb.close()
+
+
+def _until(stopped: Callable[[], bool], pairs: Iterable[Pair]) -> Iterator[Pair]:
+    left = iter(pairs)
+    while page := list(islice(left, _PAGE)):
+        if stopped():
+            raise not_ready("the server was stopped while it built its replica; start it again")
+        yield from page
 
 
 def _parts(environment: Environment, dump: Dump) -> Iterator[tuple[lmdb._Database, Iterable[Pair]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import lmdb
@@ -86,6 +87,12 @@ class Environment:
         """Raise `UnusableError` when the file was deleted: it is whole, but only for who has it open."""
         if identity_of(self._data_file) != self._identity:
             raise UnusableError(f"{self.folder} was deleted")
+
+    def is_outgrown(self) -> bool:
+        """Whether the file is larger than what is mapped here: another process is allowed more of it."""
+        with suppress(FileNotFoundError):
+            return self.size_bytes() > self.lmdb.info()["map_size"]
+        return False
 
     def require_usable(self) -> None:
         """Raise `UnusableError` for a file that was never finished, or of another format."""

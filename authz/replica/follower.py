@@ -195,6 +195,11 @@ class Follower:
             except lmdb.MapFullError:
                 log.exception("replica full; raise AUTHZ_REPLICA_MAX_BYTES", max_bytes=self._max_bytes)
                 self._pause()
+            except lmdb.MapResizedError:
+                # Another server followed, and is allowed a larger file: opened anew, so is this one.
+                with self._mutex:
+                    self._let_go()
+                self._pause()
             except _DAMAGE as error:
                 log.warning("replica not usable", cause=str(error))
                 # From here on nobody is answered from it, and `_usable` finds none.
@@ -278,7 +283,7 @@ class Follower:
         started_s = time.monotonic()
         folder = self._folder / str(generation)
         with self._directory.dump() as dump:
-            build_replica(folder, dump, max_bytes=self._max_bytes)
+            build_replica(folder, dump, max_bytes=self._max_bytes, stopped=self._stopped.is_set)
         self._environment = self._open(generation)
         revision = self._environment.state().revision
         self._state.publish(generation, revision)

@@ -75,6 +75,10 @@ class SharedState:
         """Whether whoever followed here last followed `source`."""
         return self.words[_SOURCE] == _word(source)
 
+    def is_of_this_boot(self) -> bool:
+        """Whether whoever followed here last did since the machine was started: else its times are void."""
+        return self.words[_BOOT] == self._boot
+
     @property
     def generation(self) -> int:
         """Which generation is to be served; 0 for none."""
@@ -109,9 +113,9 @@ class SharedState:
     def staleness_s(self) -> float:
         """Seconds since the replica was known to hold the last committed revision."""
         confirmed_at = self.words[CONFIRMED_AT]
-        if not confirmed_at:
-            return _NEVER
-        return (uptime_ns() - confirmed_at) / _NS_PER_S
+        age_ns = uptime_ns() - confirmed_at
+        # Where boots cannot be told apart, a time that is still to come is of another.
+        return _NEVER if not confirmed_at or age_ns < 0 else age_ns / _NS_PER_S
 
     def close(self) -> None:
         """Let go of the page."""

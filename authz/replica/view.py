@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -286,7 +287,7 @@ class ReplicaView:
         state = self._state
         confirmed_at = state.words[CONFIRMED_AT]
         # 0 is never, also on a machine that was started just now.
-        if not confirmed_at or uptime_ns() - confirmed_at > self._max_staleness_ns:
+        if not confirmed_at or not 0 <= uptime_ns() - confirmed_at <= self._max_staleness_ns:
             staleness_s = self.staleness_s()
             if staleness_s > self._max_staleness_s:
                 raise self._too_stale(staleness_s)
@@ -298,7 +299,7 @@ class ReplicaView:
         environment = self._environment
         if environment is None or words[GENERATION] != self._generation:
             environment = self._reopen()
-        self._snapshot = taken = ReplicaSnapshot(environment, self._database_id, self._caches)
+        self._snapshot = taken = self._begin(environment)
         return taken
 
     def let_go(self) -> None:
@@ -308,6 +309,12 @@ class ReplicaView:
         kept = self._snapshot
         if kept is not None and self._state.words[REVISION] != kept.revision:
             self._snapshot = None
+        environment = self._environment
+        if self._state.generation != self._generation or (
+            environment is not None and environment.is_outgrown()
+        ):
+            # A file that is deleted takes its room until then; one that is outgrown can then be opened anew.
+            self._close_environment()
 
     def revision(self) -> int:
         """The revision at hand, however stale. Raises `UnavailableError` when there is none."""
@@ -329,11 +336,20 @@ class ReplicaView:
 
     def close(self) -> None:
         """Let go of the files."""
+        self._close_environment()
+        self._state.close()
+
+    def _begin(self, environment: Environment) -> ReplicaSnapshot:
+        with suppress(lmdb.MapResizedError):
+            return ReplicaSnapshot(environment, self._database_id, self._caches)
+        # Another server, which follows, is allowed a larger file: opened anew, that much is allowed here.
+        return ReplicaSnapshot(self._reopen(), self._database_id, self._caches)
+
+    def _close_environment(self) -> None:
         self._snapshot = None
         if self._environment is not None:
             release_environment(self._environment)
             self._environment = None
-        self._state.close()
 
     def _look_anew(self) -> None:
         if self._state.is_replaced():
@@ -348,12 +364,9 @@ class ReplicaView:
         return self._environment
 
     def _reopen(self) -> Environment:
-        self._snapshot = None
-        if self._environment is not None:
-            release_environment(self._environment)
-            self._environment = None
+        self._close_environment()
         generation = self._state.generation
-        if generation == 0:
+        if generation == 0 or not self._state.is_of_this_boot():
             raise not_ready()
         if not self._state.is_of(self._source):
             raise not_ready(_OF_ANOTHER)
@@ -364,7 +377,7 @@ class ReplicaView:
         try:
             environment.require_usable()
             self._database_id = environment.state().database_id
-        except UnusableError:
+        except (UnusableError, lmdb.MapResizedError):  # the latter until whoever shares it lets go, too
             release_environment(environment)
             raise not_ready() from None
         self._environment, self._generation, self._caches = environment, generation, Caches()

@@ -39,9 +39,11 @@ def away(store: Store) -> Iterator[None]:
 
 
 @contextmanager
-def following(store: Store, folder: Path, source: str = "test") -> Iterator[Follower]:
+def following(
+    store: Store, folder: Path, source: str = "test", max_bytes: int = MAX_BYTES
+) -> Iterator[Follower]:
     """A follower that runs, and has confirmed the replica when the block begins."""
-    follower = Follower(store.directory, folder, source=source, max_bytes=MAX_BYTES)
+    follower = Follower(store.directory, folder, source=source, max_bytes=max_bytes)
     thread = threading.Thread(target=follower.run)
     thread.start()
     try:
@@ -54,9 +56,11 @@ def following(store: Store, folder: Path, source: str = "test") -> Iterator[Foll
 
 
 @contextmanager
-def viewing(folder: Path, max_staleness_s: float = 30, source: str = "test") -> Iterator[ReplicaView]:
+def viewing(
+    folder: Path, max_staleness_s: float = 30, source: str = "test", max_bytes: int = MAX_BYTES
+) -> Iterator[ReplicaView]:
     """A view that is closed again."""
-    view = ReplicaView(folder, source=source, max_bytes=MAX_BYTES, max_staleness_s=max_staleness_s)
+    view = ReplicaView(folder, source=source, max_bytes=max_bytes, max_staleness_s=max_staleness_s)
     try:
         yield view
     finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -11,8 +13,9 @@ from authz.domain.entities import Course
 from authz.domain.errors import UnavailableError
 from authz.domain.mutations import Mutation
 from authz.replica.build import build_replica
-from authz.replica.environment import UnusableError
+from authz.replica.environment import UnusableError, acquire_environment, release_environment
 from authz.replica.follower import Follower
+from authz.replica.shared import SharedState
 from authz.store import Store
 from tests.replica.conftest import MAX_BYTES, following, generation_of, until, viewing
 from tests.replica.test_histories import members, served
@@ -72,3 +75,79 @@ def test_what_lmdb_passes_over_fails_the_build(sqlite_store: Store, tmp_path: Pa
         # A record that is there already is one that cannot be appended.
         with pytest.raises(UnusableError, match="1 records did not fit"):
             build_replica(tmp_path / "1", dump, max_bytes=MAX_BYTES)
+
+
+_GROW = """
+import sys
+import lmdb
+environment = lmdb.open(sys.argv[1], map_size=1 << 28, max_dbs=16)
+meta = environment.open_db(b"meta")
+for grow in (True, False):
+    with environment.begin(write=True) as transaction:
+        transaction.put(b"x", bytes(1 << 22), db=meta) if grow else transaction.delete(b"x", db=meta)
+"""
+
+
+def test_a_file_that_another_server_let_grow_beyond_the_bound_here_is_opened_anew(
+    sqlite_store: Store, tmp_path: Path
+) -> None:
+    folder = tmp_path / "r"
+    write(sqlite_store, create(Course(id="c")), create(student("maya", "c")))
+    with following(sqlite_store, folder, max_bytes=1 << 20), viewing(folder, max_bytes=1 << 20) as view:
+        assert members(view, "maya") == ["maya"]
+        first = generation_of(folder)
+        subprocess.run([sys.executable, "-c", _GROW, folder / str(first)], check=True)
+        write(sqlite_store, create(student("omar", "c")))
+
+        def caught_up() -> bool:
+            view.let_go()
+            return served(view) and members(view, "omar") == ["omar"]
+
+        until(caught_up, "omar")
+        assert generation_of(folder) == first
+
+
+def test_a_view_lets_go_of_a_generation_that_is_no_more(sqlite_store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "r"
+    write(sqlite_store, create(Course(id="c")), create(student("maya", "c")))
+    with viewing(folder) as view:
+        with following(sqlite_store, folder):
+            assert members(view, "maya") == ["maya"]
+        first = folder / str(generation_of(folder))
+        state = SharedState(folder)
+        state.withdraw()
+        state.close()
+        assert is_open(first)
+        view.let_go()
+        assert not is_open(first)
+        with following(sqlite_store, folder):
+            assert members(view, "maya") == ["maya"]
+
+
+def is_open(folder: Path) -> bool:
+    """Whether this process has the replica's file mapped."""
+    return str(folder / "data.mdb") in Path("/proc/self/maps").read_text()
+
+
+def test_a_build_ends_when_its_server_is_stopped(sqlite_store: Store, tmp_path: Path) -> None:
+    write(sqlite_store, create(Course(id="c")))
+    enrol(sqlite_store, range(10_000))
+    asked: list[int] = []
+
+    def stopped() -> bool:
+        asked.append(1)
+        return len(asked) > 3
+
+    with sqlite_store.directory.dump() as dump, pytest.raises(UnavailableError, match="was stopped"):
+        build_replica(tmp_path / "1", dump, max_bytes=MAX_BYTES, stopped=stopped)
+    with pytest.raises(UnusableError, match="was not finished"):
+        acquired(tmp_path / "1")
+
+
+def acquired(folder: Path) -> None:
+    """Open a replica as who is to serve it does."""
+    environment = acquire_environment(folder, max_bytes=MAX_BYTES)
+    try:
+        environment.require_usable()
+    finally:
+        release_environment(environment)

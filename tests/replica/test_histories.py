@@ -13,7 +13,7 @@ from authz.domain.errors import ErrorReason, OutOfRangeError, UnavailableError
 from authz.domain.ids import course_scope
 from authz.domain.tokens import ConsistencyToken
 from authz.replica.follower import Follower
-from authz.replica.shared import SharedState
+from authz.replica.shared import SharedState, uptime_ns
 from authz.replica.view import ReplicaView
 from authz.store import Store
 from tests.replica.conftest import MAX_BYTES, away, following, generation_of, until, viewing
@@ -158,6 +158,35 @@ def test_what_was_never_confirmed_since_the_machine_started_is_not_served(
         viewing(folder, max_staleness_s=1e9) as view,
         pytest.raises(UnavailableError),
     ):
+        view.snapshot()
+
+
+@pytest.mark.parametrize("as_of", [-1_000_000_000, 1])
+def test_times_of_another_boot_are_void_also_before_anybody_follows(
+    sqlite_store: Store, tmp_path: Path, as_of: int
+) -> None:
+    folder = tmp_path / "r"
+    write(sqlite_store, create(Course(id="c")), create(student("maya", "c")))
+    with following(sqlite_store, folder):
+        pass
+    state = SharedState(folder)
+    state.words[_BOOT_WORD] += 1
+    state.confirm(uptime_ns() + as_of)
+    state.close()
+    with viewing(folder) as view, pytest.raises(UnavailableError):
+        view.snapshot()
+
+
+def test_a_time_that_is_still_to_come_is_of_another_boot(sqlite_store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "r"
+    write(sqlite_store, create(Course(id="c")), create(student("maya", "c")))
+    with following(sqlite_store, folder):
+        pass
+    state = SharedState(folder)
+    state.confirm(uptime_ns() + 3_600_000_000_000)
+    assert state.staleness_s() == float("inf")
+    state.close()
+    with viewing(folder) as view, pytest.raises(UnavailableError):
         view.snapshot()
 
 
