@@ -19,6 +19,8 @@ log = structlog.get_logger()
 _FRESH_INTERVAL_S = 0.5
 _STORE_INTERVAL_S = 2.0
 _PROBE_TIMEOUT_S = 3.0
+_PATIENCE_S = 20.0
+"""How long connections are kept on which no answer comes: another host may be the primary by now."""
 
 Probe = Callable[[], Awaitable[bool]]
 
@@ -45,25 +47,41 @@ class Health:
 
     async def watch(self, view: View, directory: Directory, *, max_staleness_s: float) -> None:
         """Report how things are now, and from now on whenever that changes."""
+        clock = asyncio.get_running_loop().time
+        heard_at = clock()
 
         async def is_fresh() -> bool:
             view.let_go()
+            try:
+                # As a check does: also a fresh replica may be another database's, or damaged.
+                view.snapshot()
+            except UnavailableError:
+                return False
             return view.staleness_s() <= max_staleness_s
 
         async def answers() -> bool:
+            nonlocal heard_at
             head = asyncio.get_running_loop().run_in_executor(self._pool, directory.head)
             try:
                 async with asyncio.timeout(_PROBE_TIMEOUT_S):
                     await head
-            except (UnavailableError, TimeoutError):
+            except TimeoutError:
+                if clock() - heard_at > _PATIENCE_S:
+                    log.warning("database gives no answer; hanging up", patience_s=_PATIENCE_S)
+                    directory.hang_up()
+                    heard_at = clock()
                 return False
+            except UnavailableError:
+                heard_at = clock()
+                return False
+            heard_at = clock()
             return True
 
         for names, interval_s, probe in (
             ((self._checks,), _FRESH_INTERVAL_S, is_fresh),
             (self._of_directory, _STORE_INTERVAL_S, answers),
         ):
-            serving = await probe()
+            serving = await self._holds(names, probe, before=True)
             for name in names:
                 await self._report(name, serving=serving)
             self._probes.append(asyncio.create_task(self._keep(names, interval_s, probe, serving)))
@@ -76,7 +94,8 @@ class Health:
                 await probe
         self._probes.clear()
         await self._servicer.enter_graceful_shutdown()
-        await asyncio.to_thread(self._pool.shutdown)
+        # A probe may be waiting for a database without an answer.
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _report(self, name: str, *, serving: bool) -> None:
         answer = health_pb2.HealthCheckResponse
@@ -85,16 +104,19 @@ class Health:
         if name == self._checks:
             await self._servicer.set("", status)
 
+    async def _holds(self, names: tuple[str, ...], probe: Probe, *, before: bool) -> bool:
+        try:
+            return await probe()
+        except Exception:
+            # A probe that ended here would leave health as it was, true or not.
+            if before:
+                log.exception("probe failed", services=names)
+            return False
+
     async def _keep(self, names: tuple[str, ...], interval_s: float, probe: Probe, serving: bool) -> None:
         while True:
             await asyncio.sleep(interval_s)
-            try:
-                answers = await probe()
-            except Exception:
-                # A probe that ended here would leave health as it was, true or not.
-                if serving:
-                    log.exception("probe failed", services=names)
-                answers = False
+            answers = await self._holds(names, probe, before=serving)
             if answers is not serving:
                 serving = answers
                 log.warning("health changed", services=names, serving=serving)

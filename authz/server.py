@@ -8,9 +8,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -56,6 +56,8 @@ log = structlog.get_logger()
 AUTHORIZATION = authorization_pb2.DESCRIPTOR.services_by_name["AuthorizationService"].full_name
 DIRECTORY = directory_pb2.DESCRIPTOR.services_by_name["DirectoryService"].full_name
 WATCH = watch_pb2.DESCRIPTOR.services_by_name["WatchService"].full_name
+_LAST_ANSWER_S = 2.0
+"""How long a stop waits for the database once no call waits for it any more."""
 _SWITCH_INTERVAL_S = 0.0005
 """The write thread lets the interpreter go at each statement, and while the event loop is busy waits this
 long to get it back: with Python's 5 ms the statements of one transaction would take 50 ms."""
@@ -112,7 +114,7 @@ class Server:
     async def stop(self, *, grace_s: float) -> None:
         """Refuse new calls, end watches, let calls in flight finish for `grace_s`, close the store.
 
-        Idempotent.
+        A database that gives no answer is then not waited for. Idempotent.
         """
         await self._health.drain()
         if self._grpc is not None:
@@ -121,20 +123,38 @@ class Server:
                 self._watch.stop()
             await self._grpc.stop(grace_s)
             self._grpc = None
-        if self._writing is not None:
-            await self._writing.close()
-            self._writing = None
-        await asyncio.to_thread(self._pool.shutdown)
-        if self._follower is not None and self._following is not None:
-            self._follower.stop()
-            await asyncio.to_thread(self._following.join)
-            self._follower = None
+        with self._hanging_up():
+            await self._end_threads()
         if self._view is not None:
             self._view.close()
             self._view = None
         if self._store is not None:
             self._store.close()
             self._store = None
+
+    @contextmanager
+    def _hanging_up(self) -> Iterator[None]:
+        """Wait for the database inside the block no longer than a moment."""
+        store = self._store
+        if store is None:
+            yield
+            return
+        hang_up = partial(store.directory.hang_up, for_good=True)
+        waiting = asyncio.get_running_loop().call_later(_LAST_ANSWER_S, hang_up)
+        try:
+            yield
+        finally:
+            waiting.cancel()
+
+    async def _end_threads(self) -> None:
+        if self._writing is not None:
+            await self._writing.close()
+            self._writing = None
+        await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
+        if self._follower is not None and self._following is not None:
+            self._follower.stop()
+            await asyncio.to_thread(self._following.join)
+            self._follower = None
 
     async def _start(self) -> None:
         settings = self._settings

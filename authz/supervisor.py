@@ -289,7 +289,13 @@ def _follow(settings: Settings, ready: Connection) -> None:
         ready.send(True)
 
     threading.Thread(target=tell, daemon=True).start()
-    run_in_thread(follower.run, follower.stop)
+
+    def stop() -> None:
+        follower.stop()
+        # Not held up by a database that gives no answer.
+        store.directory.hang_up(for_good=True)
+
+    run_in_thread(follower.run, stop)
     store.close()
 
 

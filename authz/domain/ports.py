@@ -250,6 +250,10 @@ class Directory(Protocol):
         comes next is no longer in the log, and when `after` is beyond the head or of another history.
         """
 
+    def hang_up(self, *, for_good: bool = False) -> None:
+        """Let every call that waits for an answer of the database raise `UnavailableError` at once, and, with
+        `for_good`, every later one. For any thread."""
+
     def head(self) -> ConsistencyToken:
         """The last committed state, with the id that the database has had since it was made."""
 

@@ -41,6 +41,9 @@ _RETRY_S = 0.25
 _LOCK_POLL_S = 0.05
 _REVISIONS_AT_ONCE = 256
 _READER_CHECK_S = 60.0
+_GUARD_S = 1.0
+_PATIENCE_S = 20.0
+"""How long an answer of the database is waited for."""
 _LOCK_FILE = "lock"
 _DAMAGE = (
     UnusableError,
@@ -87,12 +90,15 @@ class Follower:
         self._away = False
         self._damaged = False
         self._checked_readers_at = 0.0
+        self._asked_at: float | None = None
+        """Since when the database owes an answer."""
         self.settled = threading.Event()
         """Set once it has either confirmed the replica or found the database away."""
 
     def run(self) -> None:
         """Follow until `stop`. Waits while another follower holds the folder; begins again in a new one
         when it is deleted. Whatever fails is logged and tried again: nobody else would follow."""
+        threading.Thread(target=self._guard, name="follower-guard", daemon=True).start()
         try:
             while not self._stopped.is_set():
                 try:
@@ -118,6 +124,15 @@ class Follower:
         """Let `run` return soon; to be called from any thread."""
         self._stopped.set()
         self._arrivals.wake()
+
+    def _guard(self) -> None:
+        """Hang up on a database that gives no answer: another host may be the primary by now."""
+        while not self._stopped.wait(_GUARD_S):
+            asked_at = self._asked_at
+            if asked_at is not None and time.monotonic() - asked_at > _PATIENCE_S:
+                log.warning("database gives no answer; hanging up", patience_s=_PATIENCE_S)
+                self._asked_at = None
+                self._directory.hang_up()
 
     def take(self, committed: Committed) -> None:
         """Apply what was committed just now by this process, if it follows on what the replica holds;
@@ -239,7 +254,11 @@ class Follower:
         while not (at_head or self._stopped.is_set()):
             asked_at_ns = uptime_ns()
             held = environment.state()
-            tail = self._directory.follow(held.revision, _REVISIONS_AT_ONCE)
+            self._asked_at = time.monotonic()
+            try:
+                tail = self._directory.follow(held.revision, _REVISIONS_AT_ONCE)
+            finally:
+                self._asked_at = None
             _require_same_history(held, tail)
             with self._mutex:
                 reached = environment.state().revision

@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 
 from authz.domain.instants import Instant
 from authz.domain.vocabulary import Vocabulary
+from authz.store.connections import OpenConnections
 from authz.store.directory import SqlDirectory
 from authz.store.engine import companion_path, open_engine, sqlite_file
 from authz.store.schema import migrate as migrate_database
@@ -42,9 +43,10 @@ def open_store(
     `FailedPreconditionError` when the schema is not current.
     """
     engine = open_engine(url)
+    connections = OpenConnections(engine)  # from the first one on
     try:
         _prepare(engine, migrate=migrate, verify=verify)
-        return Store(SqlDirectory(engine, vocabulary, clock))
+        return Store(SqlDirectory(engine, connections, vocabulary, clock))
     except BaseException:
         engine.dispose()
         raise

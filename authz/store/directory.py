@@ -33,6 +33,7 @@ from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import Vocabulary
 from authz.store import change_log, listing
 from authz.store.arrivals import open_arrivals
+from authz.store.connections import OpenConnections
 from authz.store.dump import SqlDump, open_dump
 from authz.store.engine import read_transaction, write_transaction
 from authz.store.log import Origin
@@ -45,9 +46,14 @@ class SqlDirectory:
     """A `Directory` in SQLite or PostgreSQL."""
 
     def __init__(
-        self, engine: Engine, vocabulary: Callable[[], Vocabulary], clock: Callable[[], Instant]
+        self,
+        engine: Engine,
+        connections: OpenConnections,
+        vocabulary: Callable[[], Vocabulary],
+        clock: Callable[[], Instant],
     ) -> None:
         self._engine = engine
+        self._connections = connections
         self._vocabulary = vocabulary
         self._clock = clock
         self._listener: Callable[[Committed], None] = _nobody
@@ -131,6 +137,10 @@ class SqlDirectory:
     def arrivals(self) -> Arrivals:
         """See `Directory.arrivals`."""
         return open_arrivals(self._engine)
+
+    def hang_up(self, *, for_good: bool = False) -> None:
+        """See `Directory.hang_up`."""
+        self._connections.hang_up(for_good=for_good)
 
     def close(self) -> None:
         """Release every connection."""

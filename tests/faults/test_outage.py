@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sqlite3
 import threading
 import time
@@ -134,6 +135,47 @@ def test_a_database_that_takes_calls_and_never_answers(clusters: Clusters, tmp_p
         assert allowed(stubs, 1)
         write(stubs, 2)
         assert allowed(stubs, 2)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_stop_does_not_wait_for_a_database_that_never_answers(
+    clusters: Clusters, tmp_path: Path, workers: str
+) -> None:
+    database = clusters.migrated()
+    node = Node("one", database.url, tmp_path, AUTHZ_WORKERS=workers)
+    with running(node), connected(node) as stubs:
+        write(stubs, 1)
+        with database.frozen():
+            request = directory_pb2.WriteRequest(mutations=map(mutation_message, campus_of(2)))
+            held = stubs.directory.Write.future(request, timeout=60)
+            # A probe of the database is waiting by then, too.
+            node.await_health(DIRECTORY, NOT_SERVING)
+            node.process.send_signal(signal.SIGTERM)
+            assert node.process.wait(20) == 0
+            assert not answered(held.result)
+            assert not answered(lambda: allowed(stubs, 1))
+
+
+def test_health_is_that_of_checks_where_the_replica_is_another_database_s(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    one = Node("one", sqlite_url, tmp_path)
+    two = Node("two", f"{sqlite_url}?timeout=9", tmp_path, AUTHZ_REPLICA_DIR=str(one.replica))
+    with running(one), connected(one) as stubs:
+        write(stubs, 1)
+        two.launch()
+        try:
+            two.await_health(AUTHORIZATION, NOT_SERVING)
+            with connected(two) as other:
+                assert refused(lambda: allowed(other, 1)).reason == "REPLICA_NOT_READY"
+            two.await_health(DIRECTORY, SERVING)
+            assert two.health(AUTHORIZATION) == NOT_SERVING
+            one.kill()
+            two.await_health(AUTHORIZATION, SERVING)
+            with connected(two) as other:
+                assert allowed(other, 1)
+        finally:
+            two.kill()
 
 
 def test_servers_that_are_started_while_the_database_is_away(clusters: Clusters, tmp_path: Path) -> None:
