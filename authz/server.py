@@ -139,8 +139,8 @@ class Server:
         if store is None:
             yield
             return
-        hang_up = partial(store.directory.hang_up, for_good=True)
-        waiting = asyncio.get_running_loop().call_later(_LAST_ANSWER_S, hang_up)
+        loop = asyncio.get_running_loop()
+        waiting = loop.call_later(_LAST_ANSWER_S, lambda: store.directory.hang_up(for_good=True))
         try:
             yield
         finally:

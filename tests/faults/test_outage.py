@@ -145,6 +145,7 @@ def test_a_stop_does_not_wait_for_a_database_that_never_answers(
     node = Node("one", database.url, tmp_path, AUTHZ_WORKERS=workers)
     with running(node), connected(node) as stubs:
         write(stubs, 1)
+        node.await_health(DIRECTORY, SERVING)
         with database.frozen():
             request = directory_pb2.WriteRequest(mutations=map(mutation_message, campus_of(2)))
             held = stubs.directory.Write.future(request, timeout=60)
