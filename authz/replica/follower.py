@@ -45,6 +45,8 @@ _GUARD_S = 1.0
 _PATIENCE_S = 20.0
 """How long an answer of the database is waited for."""
 _LOCK_FILE = "lock"
+_FILES = {"data.mdb", "lock.mdb"}
+"""What a generation is made of."""
 _DAMAGE = (
     UnusableError,
     GapError,
@@ -210,24 +212,35 @@ class Follower:
             except lmdb.MapFullError:
                 log.exception("replica full; raise AUTHZ_REPLICA_MAX_BYTES", max_bytes=self._max_bytes)
                 self._pause()
-            except lmdb.MapResizedError:
-                # Another server followed, and is allowed a larger file: opened anew, so is this one.
-                with self._mutex:
-                    self._let_go()
-                self._pause()
+            except lmdb.MapResizedError as error:
+                self._open_anew(error)
             except _DAMAGE as error:
-                log.warning("replica not usable", cause=str(error))
-                # From here on nobody is answered from it, and `_usable` finds none.
-                self._state.withdraw()
-                with self._mutex:
-                    self._let_go()
-                if self._damaged:
-                    self._pause()  # it was built anew just now: that alone does not help
-                self._damaged = True
+                self._discard(error)
             except Exception:
                 # A follower that ended here would leave the replica to go stale for good.
                 log.exception("follower failed")
                 self._pause()
+
+    def _open_anew(self, error: Exception) -> None:
+        """Leave a file that says it is larger than what is mapped here."""
+        environment = self._environment
+        if environment is None or not environment.is_outgrown():
+            self._discard(error)
+            return
+        # Another server followed, and is allowed more: opened anew, so is this one.
+        with self._mutex:
+            self._let_go()
+        self._pause()
+
+    def _discard(self, error: Exception) -> None:
+        """Leave a replica that cannot be trusted: from here on nobody is answered from it."""
+        log.warning("replica not usable", cause=str(error))
+        self._state.withdraw()
+        with self._mutex:
+            self._let_go()
+        if self._damaged:
+            self._pause()  # it was built anew just now: that alone does not help
+        self._damaged = True
 
     def _pause(self) -> None:
         self.settled.set()
@@ -273,6 +286,8 @@ class Follower:
 
     def _usable(self) -> Environment:
         """The replica that is there if it may be trusted, else one built anew."""
+        if self._environment is not None:
+            self._require_as_told(self._environment)
         if self._environment is None:
             generation = self._state.generation
             if generation and (self._folder / str(generation)).is_dir():
@@ -284,6 +299,16 @@ class Follower:
             self._rebuild()
         assert self._environment is not None  # noqa: S101  `_rebuild` raises otherwise
         return self._environment
+
+    def _require_as_told(self, environment: Environment) -> None:
+        """Raise `UnusableError` when page and file say different things: one of them was written over."""
+        state = self._state
+        if not state.is_of(self._source) or str(state.generation) != environment.folder.name:
+            raise UnusableError("what the processes of this machine are told of it is damaged")
+        held = environment.state().revision
+        if held < self._held():
+            raise UnusableError(f"it holds revision {held}, and revision {self._held()} was put there")
+        state.advance(held)
 
     def _open(self, generation: int) -> Environment:
         folder = self._folder / str(generation)
@@ -297,7 +322,8 @@ class Follower:
 
     def _rebuild(self) -> None:
         self._state.withdraw()
-        self._sweep(keep=0)
+        self._state.begin(self._source)
+        self._sweep()
         generation = time.time_ns()
         started_s = time.monotonic()
         folder = self._folder / str(generation)
@@ -313,10 +339,13 @@ class Follower:
             elapsed_s=round(time.monotonic() - started_s, 3),
         )
 
-    def _sweep(self, *, keep: int) -> None:
-        """Delete other generations. Whoever still reads one keeps what it has open."""
+    def _sweep(self) -> None:
+        """Delete the generations of before, and nothing else that somebody keeps here.
+
+        Whoever still reads one keeps what it has open.
+        """
         for path in self._folder.iterdir():
-            if path.is_dir() and path.name.isdigit() and path.name != str(keep):
+            if path.is_dir() and path.name.isdigit() and {each.name for each in path.iterdir()} <= _FILES:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _held(self) -> int:

@@ -116,6 +116,7 @@ class AuthorizationServicer(authorization_pb2_grpc.AuthorizationServiceServicer)
                 resource=str(question.resource),
                 allowed=decision.allowed,
                 reason=decision.reason.value,
+                policy_version=decision.policy_version,
                 revision=decision.revision,
             )
         response.MergeFromString(settled_answer(decision.verdict, decision.policy_version, token))

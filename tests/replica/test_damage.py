@@ -19,7 +19,7 @@ from authz.replica.shared import SharedState
 from authz.store import Store
 from tests.replica.conftest import MAX_BYTES, following, generation_of, until, viewing
 from tests.replica.test_histories import members, served
-from tests.store.directory import create, student, write
+from tests.store.directory import create, remove, student, write
 
 _PAGE = 4096
 _STUDENTS = 900
@@ -151,3 +151,49 @@ def acquired(folder: Path) -> None:
         environment.require_usable()
     finally:
         release_environment(environment)
+
+
+def written_over(file: Path, data: bytes) -> None:
+    """In place, as `cp` does; never shorter meanwhile."""
+    with file.open("r+b") as opened:
+        opened.write(data)
+
+
+def test_an_older_copy_of_the_file_put_in_its_place_has_the_replica_built_anew(
+    sqlite_store: Store, tmp_path: Path
+) -> None:
+    folder = tmp_path / "r"
+    write(sqlite_store, create(Course(id="c")), create(student("maya", "c")))
+    write(sqlite_store, create(Course(id="d")))
+    with following(sqlite_store, folder) as follower, viewing(folder) as view:
+        sqlite_store.directory.tell(follower.take)
+        first = generation_of(folder)
+        file = folder / str(first) / "data.mdb"
+        before = file.read_bytes()
+        write(sqlite_store, remove(student("maya", "c").key))
+        for name in "ef":
+            write(sqlite_store, create(Course(id=name)))
+        written_over(file, before)
+        until(lambda: generation_of(folder) not in (0, first), "a new replica")
+        assert members(view, "maya") == []
+
+
+@pytest.mark.parametrize("damage", [bytes(4096), bytes(range(256)) * 16])
+def test_a_damaged_page_of_state_has_the_replica_built_anew(
+    sqlite_store: Store, tmp_path: Path, damage: bytes
+) -> None:
+    folder = tmp_path / "r"
+    write(sqlite_store, create(Course(id="c")), create(student("maya", "c")))
+    with following(sqlite_store, folder), viewing(folder) as view:
+        assert members(view, "maya") == ["maya"]
+        written_over(folder / "state", damage)
+        until(lambda: served(view) and members(view, "maya") == ["maya"], "a new replica")
+
+
+def test_what_somebody_else_keeps_in_the_folder_stays(sqlite_store: Store, tmp_path: Path) -> None:
+    report = tmp_path / "r" / "2024" / "report.txt"
+    report.parent.mkdir(parents=True)
+    report.write_text("kept")
+    with following(sqlite_store, tmp_path / "r"):
+        pass
+    assert report.read_text() == "kept"
