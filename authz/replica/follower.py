@@ -308,7 +308,8 @@ class Follower:
         held = environment.state().revision
         if held < self._held():
             raise UnusableError(f"it holds revision {held}, and revision {self._held()} was put there")
-        state.advance(held)
+        if held > self._held():
+            state.advance(held)
 
     def _open(self, generation: int) -> Environment:
         folder = self._folder / str(generation)
