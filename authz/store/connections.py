@@ -10,11 +10,14 @@ import os
 import socket
 import threading
 import weakref
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import psycopg
-from sqlalchemy import Engine, event
+from sqlalchemy import Dialect, Engine, event
 
 
 class OpenConnections:
@@ -23,31 +26,59 @@ class OpenConnections:
     def __init__(self, engine: Engine) -> None:
         self._lock = threading.Lock()
         self._open: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._coming: set[Future[Any]] = set()
         self._ended = False
         if engine.dialect.name == "postgresql":
-            event.listen(engine, "do_connect", self._require_going)
-            event.listen(engine, "connect", self._add)
+            event.listen(engine, "do_connect", self._connect)
 
     def hang_up(self, *, for_good: bool) -> None:
-        """Let whoever waits for an answer get an error at once. With `for_good`, nobody connects any more."""
+        """Let whoever waits for an answer get an error at once; with `for_good`, also whoever waits for a
+        connection, and nobody connects any more."""
         with self._lock:
             self._ended = self._ended or for_good
             found = list(self._open)
+            for coming in self._coming if for_good else ():
+                if not coming.done():
+                    coming.set_exception(_stopping())
         for connection in found:
             # Not closed, which is for the thread that uses it: the socket says that the other side has.
             with suppress(psycopg.Error, OSError):
                 _shut_down(connection)
 
-    def _add(self, connection: Any, _record: object) -> None:
+    def _connect(self, dialect: Dialect, _record: object, given: list[Any], settings: dict[str, Any]) -> Any:
+        # In a thread of its own, which the end of the process does not wait for: there is no socket yet that
+        # could be shut down, and the name of a host may take long to be found.
+        coming: Future[Any] = Future()
         with self._lock:
-            self._open.add(connection)
-            ended = self._ended
-        if ended:
-            _shut_down(connection)
+            if self._ended:
+                raise _stopping()
+            self._coming.add(coming)
+        try:
+            connect = partial(dialect.connect, *given, **settings)
+            threading.Thread(target=self._make, args=(coming, connect), name="connect", daemon=True).start()
+            return coming.result()
+        finally:
+            with self._lock:
+                self._coming.discard(coming)
 
-    def _require_going(self, *_: object) -> None:
-        if self._ended:
-            raise psycopg.OperationalError("the server is stopping")
+    def _make(self, coming: Future[Any], connect: Callable[[], Any]) -> None:
+        try:
+            made = connect()
+        except BaseException as error:  # noqa: BLE001  handed to whoever waits, as a pool of threads does
+            with self._lock:
+                if not coming.done():
+                    coming.set_exception(error)
+            return
+        with self._lock:
+            if not coming.done():
+                self._open.add(made)
+                coming.set_result(made)
+                return
+        made.close()
+
+
+def _stopping() -> psycopg.OperationalError:
+    return psycopg.OperationalError("the server is stopping")
 
 
 def _shut_down(connection: Any) -> None:

@@ -22,7 +22,7 @@ from authz.service.convert.entities import mutation_message
 from authz.v1 import common_pb2, directory_pb2
 from tests.faults.load import Stubs
 from tests.faults.postgresql import Clusters
-from tests.faults.processes import AUTHORIZATION, DIRECTORY, Node, running, until
+from tests.faults.processes import AUTHORIZATION, DIRECTORY, PATIENCE_S, Node, running, until
 from tests.test_server import campus_of
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -142,19 +142,29 @@ def test_a_stop_does_not_wait_for_a_database_that_never_answers(
     clusters: Clusters, tmp_path: Path, workers: str
 ) -> None:
     database = clusters.migrated()
-    node = Node("one", database.url, tmp_path, AUTHZ_WORKERS=workers)
+    # Whoever waits for a connection gives up long after all that is asserted here.
+    url = f"{database.url}?connect_timeout=600"
+    patience = {"AUTHZ_STOP_GRACE_S": "5", "AUTHZ_MAX_STALENESS_S": "600"}
+    node = Node("one", url, tmp_path, AUTHZ_WORKERS=workers, **patience)
     with running(node), connected(node) as stubs:
         write(stubs, 1)
         node.await_health(DIRECTORY, SERVING)
         with database.frozen():
-            request = directory_pb2.WriteRequest(mutations=map(mutation_message, campus_of(2)))
-            held = stubs.directory.Write.future(request, timeout=60)
+            fully = check_request("user:maya", "read", "material:m1")
+            fully.consistency.CopyFrom(FULLY)
+            # More than there are connections: some wait for one.
+            held = [stubs.authorization.Check.future(fully, timeout=300) for _ in range(8)]
+            campus = directory_pb2.WriteRequest(mutations=map(mutation_message, campus_of(2)))
+            held += [stubs.directory.Write.future(campus, timeout=300) for _ in range(2)]
             # A probe of the database is waiting by then, too.
             node.await_health(DIRECTORY, NOT_SERVING)
+            assert allowed(stubs, 1)
             node.process.send_signal(signal.SIGTERM)
-            assert node.process.wait(20) == 0
-            assert not answered(held.result)
-            assert not answered(lambda: allowed(stubs, 1))
+            with connected(node) as other:
+                until(lambda: not answered(lambda: allowed(other, 1)), "calls are taken still")
+            assert not any(call.done() for call in held)
+            assert node.process.wait(PATIENCE_S) == 0
+            assert not any(answered(call.result) for call in held)
 
 
 def test_health_is_that_of_checks_where_the_replica_is_another_database_s(

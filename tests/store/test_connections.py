@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
@@ -9,8 +11,9 @@ import pytest
 
 from authz.domain.entities import Course
 from authz.domain.errors import UnavailableError
+from authz.store import open_store
 from tests.replica.conftest import until
-from tests.store.directory import create, open_with, write
+from tests.store.directory import VOCABULARY, Clock, create, open_with, write
 
 _WAITING = (
     "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
@@ -40,6 +43,27 @@ def test_after_it_was_hung_up_for_good_nobody_connects(postgresql_url: str) -> N
         with pytest.raises(UnavailableError):
             store.directory.head()
     store.close()
+
+
+@pytest.mark.parametrize("which", ["head", "write", "arrivals"])
+def test_who_waits_for_a_connection_gets_an_error_when_it_is_hung_up_for_good(which: str) -> None:
+    # The system takes its calls, and nobody answers.
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        url = f"postgresql://postgres@127.0.0.1:{listener.getsockname()[1]}/postgres?connect_timeout=600"
+        store = open_store(url, vocabulary=lambda: VOCABULARY, clock=Clock(), migrate=False, verify=False)
+        arrivals = store.directory.arrivals()
+        calls: dict[str, Callable[[], object]] = {
+            "head": store.directory.head,
+            "write": lambda: write(store, create(Course(id="c"))),
+            "arrivals": lambda: arrivals.wait(60, lambda: 0),
+        }
+        waiting = pool.submit(calls[which])
+        with listener.accept()[0]:
+            store.directory.hang_up(for_good=True)
+            with pytest.raises(UnavailableError):
+                waiting.result(60)
+        arrivals.close()
+        store.close()
 
 
 def others_wait(connection: psycopg.Connection[tuple[int]]) -> bool:
