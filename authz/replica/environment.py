@@ -54,8 +54,8 @@ class Environment:
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
         self.folder = folder
         self._data_file = folder / _DATA_FILE
-        folder.mkdir(parents=True, exist_ok=True)
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             self.lmdb = lmdb.open(
                 str(folder),
                 map_size=max_bytes,
@@ -80,7 +80,8 @@ class Environment:
             self.sessions_in = open_database(b"sessions_in")
             self.resources_of = open_database(b"resources_of")
             self.shares_with = open_database(b"shares_with")
-        except lmdb.Error as error:
+        except (lmdb.Error, FileNotFoundError, FileExistsError, NotADirectoryError) as error:
+            # It may be deleted while it is opened.
             raise UnusableError(f"cannot open {folder}: {error}") from error
 
     def require_there(self) -> None:
@@ -105,7 +106,11 @@ class Environment:
 
     def _require_whole(self) -> None:
         """Raise `UnusableError` for a file that is cut off: a page behind its end kills whoever reads it."""
-        size_bytes = self._data_file.stat().st_size
+        try:
+            size_bytes = self.size_bytes()
+        except FileNotFoundError:
+            self.lmdb.close()
+            raise
         if (self.lmdb.info()["last_pgno"] + 1) * self.lmdb.stat()["psize"] > size_bytes:
             self.lmdb.close()
             raise UnusableError(f"{self.folder} is cut off")
