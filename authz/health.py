@@ -12,15 +12,13 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from authz.domain.errors import UnavailableError
-from authz.domain.ports import Directory, View
+from authz.domain.ports import ANSWER_PATIENCE_S, Directory, View
 
 log = structlog.get_logger()
 
 _FRESH_INTERVAL_S = 0.5
 _STORE_INTERVAL_S = 2.0
 _PROBE_TIMEOUT_S = 3.0
-_PATIENCE_S = 20.0
-"""How long connections are kept on which no answer comes: another host may be the primary by now."""
 
 Probe = Callable[[], Awaitable[bool]]
 
@@ -66,8 +64,7 @@ class Health:
                 async with asyncio.timeout(_PROBE_TIMEOUT_S):
                     await head
             except TimeoutError:
-                if clock() - heard_at > _PATIENCE_S:
-                    log.warning("database gives no answer; hanging up", patience_s=_PATIENCE_S)
+                if clock() - heard_at > ANSWER_PATIENCE_S:
                     directory.hang_up()
                     heard_at = clock()
                 return False

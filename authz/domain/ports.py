@@ -192,6 +192,11 @@ class Arrivals(Protocol):
         """Release its connection."""
 
 
+ANSWER_PATIENCE_S = 20.0
+"""How long an answer of the database is waited for before it is hung up on: another host may be the primary
+by now."""
+
+
 class Directory(Protocol):
     """The source of truth. Every call blocks and is safe to make from many threads."""
 

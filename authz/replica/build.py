@@ -31,6 +31,7 @@ from authz.replica.layout import (
 )
 
 _PAGE = 1_000
+"""Rows between two looks at whether to stop."""
 _CHUNK = 100_000
 """Rows a transaction: what LMDB keeps in memory until it commits."""
 

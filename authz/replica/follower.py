@@ -21,7 +21,7 @@ import structlog
 
 from authz.domain.errors import AuthzError
 from authz.domain.mutations import Committed, LogTail
-from authz.domain.ports import Arrivals, Directory
+from authz.domain.ports import ANSWER_PATIENCE_S, Arrivals, Directory
 from authz.domain.tokens import ConsistencyToken
 from authz.replica.build import build_replica
 from authz.replica.environment import (
@@ -42,8 +42,6 @@ _LOCK_POLL_S = 0.05
 _REVISIONS_AT_ONCE = 256
 _READER_CHECK_S = 60.0
 _GUARD_S = 1.0
-_PATIENCE_S = 20.0
-"""How long an answer of the database is waited for."""
 _LOCK_FILE = "lock"
 _FILES = {"data.mdb", "lock.mdb"}
 """What a generation is made of."""
@@ -128,11 +126,10 @@ class Follower:
         self._arrivals.wake()
 
     def _guard(self) -> None:
-        """Hang up on a database that gives no answer: another host may be the primary by now."""
+        """Hang up on a database that gives no answer."""
         while not self._stopped.wait(_GUARD_S):
             asked_at = self._asked_at
-            if asked_at is not None and time.monotonic() - asked_at > _PATIENCE_S:
-                log.warning("database gives no answer; hanging up", patience_s=_PATIENCE_S)
+            if asked_at is not None and time.monotonic() - asked_at > ANSWER_PATIENCE_S:
                 self._asked_at = None
                 self._directory.hang_up()
 

@@ -44,7 +44,6 @@ class Reading:
         self._directory = directory
         self._pool = pool
         self._freshness_wait_s = freshness_wait_s
-        self._settled = ConsistencyToken("", 0)
 
     def snapshot(self) -> Snapshot:
         """The state at hand, for who need not wait for another. See `View.snapshot`."""
@@ -84,12 +83,8 @@ class Reading:
 
         Gives up after a while: the write is done, however the replica fares.
         """
-        if self._settled.includes(state):
-            return  # as all of a group are, once one of them is
         try:
             settled = await self._wait(partial(self._is_told, state), time.monotonic() + _SETTLE_S)
-            if settled:
-                self._settled = self._view.snapshot().state
         except Exception:
             # Its caller must not hear that what is committed has failed.
             log.exception("replica not readable", revision=state.revision)

@@ -17,7 +17,10 @@ from functools import partial
 from typing import Any
 
 import psycopg
+import structlog
 from sqlalchemy import Dialect, Engine, event
+
+log = structlog.get_logger()
 
 
 class OpenConnections:
@@ -34,6 +37,8 @@ class OpenConnections:
     def hang_up(self, *, for_good: bool) -> None:
         """Let whoever waits for an answer get an error at once; with `for_good`, also whoever waits for a
         connection, and nobody connects any more."""
+        if not for_good:
+            log.warning("database gives no answer; hanging up")
         with self._lock:
             self._ended = self._ended or for_good
             found = list(self._open)
