@@ -217,6 +217,19 @@ def test_a_process_that_cannot_be_started_is_started_later(sqlite_url: str) -> N
         until(lambda: len(children(process)) == 3, "the follower was not started again")
 
 
+def test_a_follower_is_replaced_also_while_the_policy_has_faults(sqlite_url: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(policy_directory(), tmp_path / "policies")
+    variables = {"AUTHZ_WORKERS": "2", "AUTHZ_POLICY_DIR": str(folder)}
+    with serving(sqlite_url, **variables) as (process, address), Client(address) as client:
+        client.write(campus_of(1))
+        assert all(ask(address, 1) for _ in range(16))
+        (folder / "default.csv").write_text("p, *, *, material, read, , dney\n")
+        follower(children(process)).kill()
+        (maya,) = (each.entity.key for each in client.read_memberships())
+        client.write([Mutation(Operation.DELETE, maya)])
+        until(lambda: served_alike(address, allowed=False), "maya still reads")
+
+
 def test_a_replica_deleted_together_with_its_follower_is_left_for_the_new_one(
     sqlite_url: str, tmp_path: Path
 ) -> None:
