@@ -29,6 +29,7 @@ from authz.replica.layout import (
     subject_key,
     with_shared,
 )
+from authz.replica.pages import evict, read_in
 
 _PAGE = 1_000
 """Rows between two looks at whether to stop."""
@@ -60,6 +61,8 @@ def build_replica(
         environment.lmdb.sync(True)
     finally:
         environment.lmdb.close()
+    evict(environment.data_file)
+    read_in(environment.data_file, stopped=stopped)
 
 
 def _until(stopped: Callable[[], bool], pairs: Iterable[Pair]) -> Iterator[Pair]:

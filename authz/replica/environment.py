@@ -53,7 +53,7 @@ class Environment:
 
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
         self.folder = folder
-        self._data_file = folder / _DATA_FILE
+        self.data_file = folder / _DATA_FILE
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self.lmdb = lmdb.open(
@@ -68,7 +68,7 @@ class Environment:
                 readahead=False,
             )
             self._require_whole()
-            self._identity = identity_of(self._data_file)
+            self._identity = identity_of(self.data_file)
             open_database = self.lmdb.open_db
             self.meta = open_database(b"meta")
             self.members = open_database(b"members")
@@ -86,7 +86,7 @@ class Environment:
 
     def require_there(self) -> None:
         """Raise `UnusableError` when the file was deleted: it is whole, but only for who has it open."""
-        if identity_of(self._data_file) != self._identity:
+        if identity_of(self.data_file) != self._identity:
             raise UnusableError(f"{self.folder} was deleted")
 
     def is_outgrown(self) -> bool:
@@ -142,7 +142,7 @@ class Environment:
 
     def size_bytes(self) -> int:
         """What the file takes."""
-        return self._data_file.stat().st_size
+        return self.data_file.stat().st_size
 
 
 _lock = threading.Lock()

@@ -30,6 +30,7 @@ from authz.replica.environment import (
     acquire_environment,
     release_environment,
 )
+from authz.replica.pages import read_in
 from authz.replica.shared import REVISION, SharedState, uptime_ns
 from authz.replica.writer import GapError, apply_changes
 
@@ -290,6 +291,7 @@ class Follower:
             if generation and (self._folder / str(generation)).is_dir():
                 with suppress(UnusableError):
                     self._environment = self._open(generation)
+                    self._read_in(self._environment)
                     # A follower that was killed may have left this undone.
                     self._state.advance(self._environment.state().revision)
         if self._environment is None:
@@ -317,6 +319,16 @@ class Follower:
             release_environment(environment)
             raise
         return environment
+
+    def _read_in(self, environment: Environment) -> None:
+        """Beside what else there is to do: checks are answered meanwhile, from the disk."""
+        threading.Thread(
+            target=read_in,
+            args=(environment.data_file,),
+            kwargs={"stopped": self._stopped.is_set},
+            name="follower-read-in",
+            daemon=True,
+        ).start()
 
     def _rebuild(self) -> None:
         self._state.withdraw()
