@@ -174,7 +174,7 @@ def test_an_older_copy_of_the_file_put_in_its_place_has_the_replica_built_anew(
         for name in "ef":
             write(sqlite_store, create(Course(id=name)))
         written_over(file, before)
-        until(lambda: generation_of(folder) not in (0, first), "a new replica")
+        until(lambda: generation_of(folder) not in (0, first) and served(view), "a new replica")
         assert members(view, "maya") == []
 
 
