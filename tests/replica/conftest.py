@@ -75,6 +75,15 @@ def until(holds: Callable[[], bool], what: str = "it") -> None:
         time.sleep(0.002)
 
 
+def served(view: ReplicaView) -> bool:
+    """Whether it answers."""
+    try:
+        view.snapshot()
+    except UnavailableError:
+        return False
+    return True
+
+
 def generation_of(folder: Path) -> int:
     """The generation that is served."""
     state = SharedState(folder)

@@ -17,8 +17,8 @@ from authz.replica.environment import UnusableError, acquire_environment, releas
 from authz.replica.follower import Follower
 from authz.replica.shared import SharedState
 from authz.store import Store
-from tests.replica.conftest import MAX_BYTES, following, generation_of, until, viewing
-from tests.replica.test_histories import members, served
+from tests.replica.conftest import MAX_BYTES, following, generation_of, served, until, viewing
+from tests.replica.test_histories import members
 from tests.store.directory import create, remove, student, write
 
 _PAGE = 4096

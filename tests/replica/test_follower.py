@@ -26,7 +26,7 @@ from authz.replica.view import ReplicaView
 from authz.replica.writer import GapError, apply_changes
 from authz.service.reading import Reading
 from authz.store import Store
-from tests.replica.conftest import MAX_BYTES, away, following, generation_of, rows_of, until, viewing
+from tests.replica.conftest import MAX_BYTES, away, following, generation_of, rows_of, served, until, viewing
 from tests.store.directory import (
     Clock,
     changes_of,
@@ -178,6 +178,7 @@ def test_a_gap_in_the_log_is_noticed_and_built_over(store: Store, store_url: str
     execute(store_url, "DELETE FROM changes WHERE revision = 2", "DELETE FROM revisions WHERE revision = 2")
     with following(store, folder), viewing(folder) as view:
         until(lambda: generation_of(folder) not in (0, first), "a new replica")
+        until(lambda: served(view))
         assert grants(view, "maya", "c") == grants(view, "omar", "c") == 1
 
 

@@ -16,7 +16,7 @@ from authz.replica.follower import Follower
 from authz.replica.shared import SharedState, uptime_ns
 from authz.replica.view import ReplicaView
 from authz.store import Store
-from tests.replica.conftest import MAX_BYTES, away, following, generation_of, until, viewing
+from tests.replica.conftest import MAX_BYTES, away, following, generation_of, served, until, viewing
 from tests.store.directory import Clock, create, open_with, remove, student, user, write
 
 _BOOT_WORD = 0
@@ -129,15 +129,6 @@ def test_a_folder_kept_for_another_database_is_not_served_until_it_is_free(
         assert members(view, "maya", "omar") == ["omar"]
         late.__exit__(None, None, None)
     other.close()
-
-
-def served(view: ReplicaView) -> bool:
-    """Whether it answers."""
-    try:
-        view.snapshot()
-    except UnavailableError:
-        return False
-    return True
 
 
 def test_what_was_never_confirmed_since_the_machine_started_is_not_served(
