@@ -22,9 +22,11 @@ T = TypeVar("T")
 MAX_WRITES_PER_GROUP = 128
 MAX_MUTATIONS_PER_GROUP = 1000
 _COMPANY = 4
-_LINGER_S = 0.002
-"""Once as many write at once, how long a group waits for those who wrote in the one before to come back.
-A group costs as much as ten writes, and while it is written the event loop and it are in each other's way."""
+_LINGER_S = 0.003
+_LINGER_AT_MOST_S = 0.01
+"""Once as many write at once, how long a group waits for the next of those who wrote in the one before, and
+for all of them. A group costs as much as ten writes, and while it is written the event loop and it are in
+each other's way."""
 
 
 class _Waiting(msgspec.Struct, Generic[T], frozen=True, eq=False):
@@ -52,6 +54,7 @@ class Writing:
         self._imports_next = False
         self._expected = 0
         self._lingering: asyncio.TimerHandle | None = None
+        self._linger_until = 0.0
         self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -84,6 +87,8 @@ class Writing:
             loop.call_soon(self._go_on, loop)
         elif self._imports or len(self._writes) >= self._expected:
             self._end_wait(loop)
+        elif self._lingering is not None:
+            self._linger(loop)
         try:
             return await waiting.answer
         except asyncio.CancelledError:
@@ -101,12 +106,20 @@ class Writing:
             self._imports_next = False
             self._pool.submit(self._import, loop, self._imports.popleft())
         elif self._expected >= _COMPANY and waiting < self._expected and not (self._imports or self._closed):
-            self._lingering = loop.call_later(_LINGER_S, self._end_wait, loop)
+            self._linger_until = loop.time() + _LINGER_AT_MOST_S
+            self._linger(loop)
         elif self._writes:
             self._imports_next = True
             self._pool.submit(self._write, loop, self._next_group())
         else:
             self._idle.set()
+
+    def _linger(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait for the next one of those who wrote in the group before."""
+        if self._lingering is not None:
+            self._lingering.cancel()
+        wake_at = min(loop.time() + _LINGER_S, self._linger_until)
+        self._lingering = loop.call_at(wake_at, self._end_wait, loop)
 
     def _end_wait(self, loop: asyncio.AbstractEventLoop) -> None:
         """If a group waits for company: all have come, or it has waited long enough."""

@@ -168,11 +168,17 @@ async def test_what_breaks_a_group_is_found_and_fails_alone(writing: Writing, re
     assert recorder.asked == [["first"], ["a", "b", "c"], ["a"], ["b"], ["c"]]
 
 
+def patient(monkeypatch: pytest.MonkeyPatch, next_s: float, all_s: float) -> None:
+    """How long a group waits for the next one, and for all."""
+    monkeypatch.setattr("authz.service.writing._LINGER_S", next_s)
+    monkeypatch.setattr("authz.service.writing._LINGER_AT_MOST_S", all_s)
+
+
 async def lingering(
     writing: Writing, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> list[asyncio.Task[ConsistencyToken]]:
     """Four writes that wait, for a minute, for the one that was answered before them to come back."""
-    monkeypatch.setattr("authz.service.writing._LINGER_S", 60)
+    patient(monkeypatch, 60, 60)
     first = await held(writing, recorder)
     together = await handed_over(writing, *(request_of(name) for name in "abcd"))
     recorder.go_on.set()
@@ -191,10 +197,26 @@ async def test_a_group_waits_for_those_who_wrote_at_once(
     assert recorder.asked == [["first"], list("abcde")]
 
 
-async def test_who_does_not_come_back_is_waited_for_once_and_one_alone_never(
+async def test_as_long_as_one_after_the_other_comes_back_the_rest_are_waited_for(
     writing: Writing, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("authz.service.writing._LINGER_S", 60)
+    together = await lingering(writing, recorder, monkeypatch)
+    patient(monkeypatch, 1, 60)
+    together += await handed_over(writing, request_of("e"))
+    await asyncio.wait_for(asyncio.gather(*together), 30)
+    again = []
+    for name in "vwxyz":
+        again += await handed_over(writing, request_of(name))
+        await asyncio.sleep(0.5)
+    assert await asyncio.wait_for(asyncio.gather(*again), 30) == [state(3)] * 5
+    assert recorder.asked == [["first"], list("abcde"), list("vwxyz")]
+
+
+@pytest.mark.parametrize("patience_s", [(0.01, 60), (60, 0.01)], ids=["the next", "all"])
+async def test_who_does_not_come_back_is_waited_for_once_and_one_alone_never(
+    writing: Writing, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, patience_s: tuple[float, float]
+) -> None:
+    patient(monkeypatch, 60, 60)
     first = await held(writing, recorder)
     recorder.go_on.set()
     assert [await first, await asyncio.wait_for(writing.write(request_of("alone")), 30)] == [
@@ -205,11 +227,11 @@ async def test_who_does_not_come_back_is_waited_for_once_and_one_alone_never(
     recorder.entered.clear()
     second = await held(writing, recorder)
     together = await handed_over(writing, *(request_of(name) for name in "abcd"))
-    monkeypatch.setattr("authz.service.writing._LINGER_S", 0.01)
+    patient(monkeypatch, *patience_s)
     recorder.go_on.set()
     await asyncio.wait_for(asyncio.gather(second, *together), 30)
     assert await asyncio.wait_for(writing.write(request_of("e")), 30) == state(5)
-    monkeypatch.setattr("authz.service.writing._LINGER_S", 60)
+    patient(monkeypatch, 60, 60)
     assert await asyncio.wait_for(writing.write(request_of("f")), 30) == state(6)
 
 
