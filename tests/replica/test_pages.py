@@ -7,6 +7,7 @@ import os
 import resource
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -51,6 +52,17 @@ def test_what_is_read_in_is_in_memory_to_its_last_page(folder: Path) -> None:
     evict(file)
     read_in(file, stopped=lambda: False)
     assert pages_read_from_disk(file) == 0
+
+
+def test_whoever_else_runs_gets_as_much_time_as_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter((0.0, 0.25, 1.0, 1.5, 2.0, 4.0))  # when each of three steps begins and ends
+    slept: list[float] = []
+    clock = SimpleNamespace(monotonic=lambda: next(seconds), sleep=slept.append)
+    monkeypatch.setattr(pages, "time", clock)
+    read_in(store_file(tmp_path / "data.mdb"), stopped=lambda: False)
+    assert slept == [0.25, 0.5, 2.0]
 
 
 def test_a_file_that_takes_more_than_half_of_the_memory_is_left_alone(
