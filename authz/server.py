@@ -269,6 +269,7 @@ def open_follower(settings: Settings, store: Store, *, prepared: bool) -> Follow
         replica_folder(settings),
         source=settings.database_url,
         max_bytes=settings.replica_max_bytes,
+        index_from_rows=settings.replica_index_from_rows,
         prepare=None if prepared else _preparation(settings),
     )
 

@@ -32,6 +32,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Folder of this machine's replica. Empty: beside a SQLite file, else `authz-<database>-<…>.replica`."""
     replica_max_bytes: Annotated[int, Meta(ge=1 << 20)] = 64 << 30
     """Most that the replica's file may grow to. Address space only, until it is filled."""
+    replica_index_from_rows: Annotated[int, Meta(ge=0)] = 100_000
+    """From how many memberships and resources on a hash index is kept, of half the size of the replica."""
     max_staleness_s: Seconds = 30.0
     """How long the replica may be without news of the database before checks are refused."""
     workers: Annotated[int, Meta(ge=1, le=256)] = 1

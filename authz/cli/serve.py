@@ -18,6 +18,7 @@ FLAGS = {
     "workers": "Processes that serve.",
     "replica_dir": "Folder of this machine's replica.",
     "replica_max_bytes": "Most that the replica may grow to.",
+    "replica_index_from_rows": "Members and resources from which on the replica gets a hash index.",
     "max_staleness_s": "Seconds without news of the database before checks are refused.",
     "freshness_wait_s": "Seconds that a call without a deadline waits for its token.",
     "metrics_address": "host:port for Prometheus.",

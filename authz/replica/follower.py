@@ -20,9 +20,8 @@ import lmdb
 import structlog
 
 from authz.domain.errors import AuthzError
-from authz.domain.mutations import Committed, LogTail
+from authz.domain.mutations import Committed
 from authz.domain.ports import ANSWER_PATIENCE_S, Arrivals, Directory
-from authz.domain.tokens import ConsistencyToken
 from authz.replica.build import build_replica
 from authz.replica.environment import (
     Environment,
@@ -30,9 +29,11 @@ from authz.replica.environment import (
     acquire_environment,
     release_environment,
 )
+from authz.replica.hash_index import is_index_file
+from authz.replica.indexing import INDEX_FROM_ROWS, Indexing
 from authz.replica.pages import read_in
 from authz.replica.shared import REVISION, SharedState, uptime_ns
-from authz.replica.writer import GapError, apply_changes
+from authz.replica.writer import GapError, apply_changes, require_same_history
 
 log = structlog.get_logger()
 
@@ -45,7 +46,7 @@ _READER_CHECK_S = 60.0
 _GUARD_S = 1.0
 _LOCK_FILE = "lock"
 _FILES = {"data.mdb", "lock.mdb"}
-"""What a generation is made of."""
+"""What a generation is made of, but for its index."""
 _DAMAGE = (
     UnusableError,
     GapError,
@@ -66,6 +67,7 @@ class Follower:
 
     `source` names the database, so that a restart with another one is noticed before it answers.
     `prepare` makes the database fit to be followed; it is called again for as long as it raises.
+    A replica of at least `index_from_rows` members and resources gets a hash index.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Follower:
         source: str,
         max_bytes: int,
         prepare: Callable[[], None] | None = None,
+        index_from_rows: int = INDEX_FROM_ROWS,
     ) -> None:
         self._directory = directory
         self._folder = folder
@@ -87,6 +90,7 @@ class Follower:
         self._stopped = threading.Event()
         # Held by whoever works on the replica, be it only for what was committed just now.
         self._mutex = threading.Lock()
+        self._indexing = Indexing(self._mutex, self._stopped.is_set, from_rows=index_from_rows)
         self._environment: Environment | None = None
         self._away = False
         self._damaged = False
@@ -150,7 +154,7 @@ class Follower:
             environment.require_there()
             if environment.state() != committed.after:
                 return False
-            self._state.advance(apply_changes(environment, committed.changes))
+            self._state.advance(apply_changes(environment, committed.changes, self._indexing))
         except Exception as error:  # noqa: BLE001  it is committed all the same; `run` meets the fault, too
             log.warning("commit not taken at once", cause=str(error))
             return False
@@ -270,16 +274,17 @@ class Follower:
                 tail = self._directory.follow(held.revision, _REVISIONS_AT_ONCE)
             finally:
                 self._asked_at = None
-            _require_same_history(held, tail)
+            require_same_history(held, tail)
             with self._mutex:
                 reached = environment.state().revision
                 # Else what was committed here meanwhile came first, which follows on what was held.
                 if reached == held.revision and tail.changes:
-                    reached = apply_changes(environment, tail.changes)
+                    reached = apply_changes(environment, tail.changes, self._indexing)
                     self._state.advance(reached)
             at_head = reached >= tail.head.revision
             if at_head:
                 self._state.confirm(asked_at_ns)
+        self._indexing.keep_up()
         self._check_readers(environment)
 
     def _usable(self) -> Environment:
@@ -291,6 +296,7 @@ class Follower:
             if generation and (self._folder / str(generation)).is_dir():
                 with suppress(UnusableError):
                     self._environment = self._open(generation)
+                    self._indexing.attach(self._environment)
                     self._read_in(self._environment)
                     # A follower that was killed may have left this undone.
                     self._state.advance(self._environment.state().revision)
@@ -340,6 +346,7 @@ class Follower:
         with self._directory.dump() as dump:
             build_replica(folder, dump, max_bytes=self._max_bytes, stopped=self._stopped.is_set)
         self._environment = self._open(generation)
+        self._indexing.attach(self._environment)
         revision = self._environment.state().revision
         self._state.publish(generation, revision)
         log.info(
@@ -355,7 +362,7 @@ class Follower:
         Whoever still reads one keeps what it has open.
         """
         for path in self._folder.iterdir():
-            if path.is_dir() and path.name.isdigit() and {each.name for each in path.iterdir()} <= _FILES:
+            if path.is_dir() and path.name.isdigit() and all(map(_is_ours, path.iterdir())):
                 shutil.rmtree(path, ignore_errors=True)
 
     def _held(self) -> int:
@@ -363,6 +370,7 @@ class Follower:
 
     def _let_go(self) -> None:
         if self._environment is not None:
+            self._indexing.detach()
             release_environment(self._environment)
             self._environment = None
 
@@ -373,14 +381,5 @@ class Follower:
             self._checked_readers_at = time.monotonic()
 
 
-def _require_same_history(held: ConsistencyToken, tail: LogTail) -> None:
-    """Raise when what the database says does not follow on what the replica holds."""
-    head = tail.head
-    if head.database_id != held.database_id:
-        raise UnusableError("it is of another database")
-    if head.revision < held.revision:
-        raise UnusableError(f"it holds revision {held.revision} and the database only {head.revision}")
-    if tail.after != held:
-        raise UnusableError(f"revision {held.revision} is another one in the database, or gone from its log")
-    if head.revision > held.revision and not tail.changes:
-        raise GapError(f"revision {held.revision + 1} is gone from the log")
+def _is_ours(path: Path) -> bool:
+    return path.name in _FILES or is_index_file(path.name)

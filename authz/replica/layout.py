@@ -30,7 +30,7 @@ from authz.domain.instants import Instant
 from authz.domain.items import lasting_facts
 from authz.domain.standing import Grant
 
-FORMAT = 3
+FORMAT = 4
 """Grows with each change of what is written here. A replica of another format is built anew."""
 
 _END = b"\0"

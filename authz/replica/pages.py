@@ -31,7 +31,7 @@ def read_in(file: Path, *, stopped: Callable[[], bool]) -> None:
     """
     with suppress(OSError), file.open("rb") as opened:
         size_bytes = os.fstat(opened.fileno()).st_size
-        if not 0 < size_bytes <= _MOST_OF_MEMORY * _memory_bytes():
+        if not size_bytes or not fits_in_memory(size_bytes):
             return
         with mmap.mmap(opened.fileno(), size_bytes, prot=mmap.PROT_READ) as mapped:
             mapped.madvise(mmap.MADV_HUGEPAGE)
@@ -42,6 +42,11 @@ def read_in(file: Path, *, stopped: Callable[[], bool]) -> None:
                 mapped.madvise(_MADV_POPULATE_READ, start, min(_STEP_BYTES, size_bytes - start))
                 # Where one process does all, it has checks to answer.
                 time.sleep(time.monotonic() - begun_s)
+
+
+def fits_in_memory(size_bytes: int) -> bool:
+    """Whether this much may be kept in memory: half of this machine's at most, whatever else needs some."""
+    return size_bytes <= _MOST_OF_MEMORY * _memory_bytes()
 
 
 def _memory_bytes() -> int:

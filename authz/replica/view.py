@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import lmdb
 
@@ -14,29 +15,27 @@ from authz.domain.errors import ErrorReason, UnavailableError
 from authz.domain.facts import OWN
 from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.items import MISPLACED, Item
-from authz.domain.places import Place, Setting, place_of, setting_of
+from authz.domain.places import Place, place_of
 from authz.domain.standing import Grant
 from authz.domain.tokens import encode_consistency_token
+from authz.replica.caches import MAX_PLACES, Caches, keep
 from authz.replica.environment import (
     Environment,
     UnusableError,
-    Versions,
     acquire_environment,
     not_ready,
     release_environment,
 )
+from authz.replica.hash_index import MEMBERS, RESOURCES, Find
 from authz.replica.layout import (
     COURSE_KIND,
     PLATFORM_KEY,
     SESSION_KIND,
     course_key_of,
-    head_of,
     is_course_key,
     is_shared,
-    read_course,
     read_grants,
     read_item,
-    read_session,
     read_share,
     ref_key,
     scope_key,
@@ -45,78 +44,11 @@ from authz.replica.layout import (
 )
 from authz.replica.shared import CONFIRMED_AT, GENERATION, REVISION, SharedState, uptime_ns
 
-K = TypeVar("K")
-V = TypeVar("V")
-
-_MAX_CACHED = 16_384
-_MAX_PLACES = 131_072
-"""Some 300 bytes each: all courses of a platform with ten million memberships."""
 _OF_ANOTHER = "the replica's folder is kept for another database; give each its own AUTHZ_REPLICA_DIR"
 _NO_GENERATION = -1
 """Differs from every generation, and from 0, which says that none is to be served."""
 _PLATFORM_PLACE = place_of(None, None)
 _NO_GRANTS: tuple[Grant, ...] = ()
-
-
-class Caches:
-    """What snapshots of one generation keep between them, only ever of what is stored, and bounded.
-
-    LMDB numbers its commits: under the same number nothing at all has changed. `places` are by key, and
-    `platform` are the few who have a role on the platform, by subject, so that nobody else is looked up
-    there; None while they are too many to keep. Both are dropped when the replica says that something
-    of their kind has changed. `grants` and `settings` are by their bytes, and so never stale.
-    """
-
-    def __init__(self) -> None:
-        self.transaction_id = -1
-        self.versions = Versions(-1, 0, 0, -1, -1)
-        self.places: dict[bytes, Place] = {}
-        self.platform: dict[bytes, tuple[Grant, ...]] | None = {}
-        self.grants: dict[bytes, tuple[Grant, ...]] = {}
-        self.settings: dict[tuple[bytes, bytes], Setting] = {}
-
-    def update(self, environment: Environment, transaction: lmdb.Transaction) -> None:
-        """Take in what a transaction sees that is not the one seen last."""
-        versions = environment.versions(transaction)
-        if versions.platform != self.versions.platform:
-            self.platform = _platform_grants(environment, transaction)
-        if versions.scopes != self.versions.scopes:
-            self.places = {}
-        self.versions = versions
-        self.transaction_id = transaction.id()
-
-    def keep_grants(self, name: bytes) -> tuple[Grant, ...]:
-        """Read, remember and return grants."""
-        grants = read_grants(name)
-        _keep(self.grants, name, grants, most=_MAX_CACHED)
-        return grants
-
-    def setting(self, raw_course: bytes, raw_session: bytes) -> Setting:
-        """What the records of a course and a session, each of them empty for none, settle."""
-        name = (raw_course, head_of(raw_session))
-        setting = self.settings.get(name)
-        if setting is None:
-            course = read_course("", raw_course) if raw_course else None
-            session = read_session("", raw_session) if raw_session else None
-            setting = setting_of(course, session)
-            _keep(self.settings, name, setting, most=_MAX_CACHED)
-        return setting
-
-
-def _platform_grants(
-    environment: Environment, transaction: lmdb.Transaction
-) -> dict[bytes, tuple[Grant, ...]] | None:
-    held: dict[bytes, tuple[Grant, ...]] = {}
-    with transaction.cursor(environment.members_in) as cursor:
-        found = cursor.set_range(PLATFORM_KEY)
-        while found and (key := bytes(cursor.key())).startswith(PLATFORM_KEY):
-            subject = key[len(PLATFORM_KEY) :]
-            raw = environment.read(transaction, subject + PLATFORM_KEY, environment.members)
-            held[subject] = read_grants(PLATFORM_KEY + raw)
-            if len(held) > _MAX_CACHED:
-                return None
-            found = cursor.next()
-    return held
 
 
 class ReplicaSnapshot:
@@ -129,6 +61,8 @@ class ReplicaSnapshot:
     __slots__ = (
         "_caches",
         "_environment",
+        "_find_grants",
+        "_find_resource",
         "_get",
         "_grants",
         "_grants_head",
@@ -151,7 +85,6 @@ class ReplicaSnapshot:
         self._caches = caches
         # What most reads are of is the database that a read is of when it names none.
         self._transaction: lmdb.Transaction = environment.lmdb.begin(environment.members)
-        self._get: Callable[..., Any] = self._transaction.get
         self._grants = _NO_GRANTS
         self._grants_head = b""
         self._grants_place: Place | None = None
@@ -162,6 +95,13 @@ class ReplicaSnapshot:
         self._subject_key = b""
         if self._transaction.id() != caches.transaction_id:
             caches.update(environment, self._transaction)
+        self._get: Callable[..., Any] = self._transaction.get
+        self._find_grants: Find = self._get
+        self._find_resource: Find | None = None
+        if caches.index is not None:
+            self._find_grants = caches.index.finder(MEMBERS, self._get)
+            ask = partial(self._get, db=environment.resources)
+            self._find_resource = caches.index.finder(RESOURCES, ask)
         # Its own, of this state: the next state may have others.
         self._places = caches.places
         self._platform = caches.platform
@@ -169,6 +109,10 @@ class ReplicaSnapshot:
         self.revision = versions.revision
         self.state = versions.state(database_id)
         self.token = encode_consistency_token(self.state)
+
+    def is_outdated(self) -> bool:
+        """Whether something has been committed since, be it only that there is an index now."""
+        return bool(self._environment.lmdb.info()["last_txnid"] != self._transaction.id())
 
     def place(self, scope: Scope) -> Place | None:
         """The scope with what surrounds it, or None."""
@@ -193,14 +137,15 @@ class ReplicaSnapshot:
             place = Place(caches.setting(raw_course, raw), course_id, id_, of_course, key)
         else:
             place = Place(caches.setting(b"", raw), None, id_, b"", key)
-        _keep(self._places, key, place, most=_MAX_PLACES)
+        keep(self._places, key, place, most=MAX_PLACES)
         return place
 
     def item(self, ref: ResourceRef, subject: Subject) -> Item | None:
         """The registered resource, None, or `MISPLACED`."""
         key = ref_key(ref)
         if key != self._ref_key:
-            raw = self._get(key, None, self._environment.resources)
+            find = self._find_resource
+            raw = self._get(key, None, self._environment.resources) if find is None else find(key)
             self._ref_key, self._resource = key, raw
         self._ref, raw = ref, self._resource
         if raw is None:
@@ -223,11 +168,11 @@ class ReplicaSnapshot:
         caches, platform = self._caches, self._platform
         found = self._platform_grants_of(head) if platform is None else platform.get(head, _NO_GRANTS)
         key = place.course_key
-        if key and (raw := self._get(head + key)) is not None:
+        if key and (raw := self._find_grants(head + key)) is not None:
             name = COURSE_KIND + raw
             found += caches.grants.get(name) or caches.keep_grants(name)
         key = place.session_key
-        if key and (raw := self._get(head + key)) is not None:
+        if key and (raw := self._find_grants(head + key)) is not None:
             name = SESSION_KIND + raw
             found += caches.grants.get(name) or caches.keep_grants(name)
         self._grants_place, self._grants_head, self._grants = place, head, found
@@ -252,15 +197,8 @@ class ReplicaSnapshot:
         return self._subject_key
 
     def _platform_grants_of(self, head: bytes) -> tuple[Grant, ...]:
-        raw = self._get(head + PLATFORM_KEY)
+        raw = self._find_grants(head + PLATFORM_KEY)
         return _NO_GRANTS if raw is None else read_grants(PLATFORM_KEY + raw)
-
-
-def _keep(kept: dict[K, V], key: K, value: V, *, most: int) -> None:
-    """Remember a value, of `most` at once."""
-    if len(kept) >= most:
-        kept.clear()
-    kept[key] = value
 
 
 class ReplicaView:
@@ -307,7 +245,7 @@ class ReplicaView:
         leave a folder that was deleted, for the one that has its name now."""
         self._look_anew()
         kept = self._snapshot
-        if kept is not None and self._state.words[REVISION] != kept.revision:
+        if kept is not None and (self._state.words[REVISION] != kept.revision or kept.is_outdated()):
             self._snapshot = None
         environment = self._environment
         if self._state.generation != self._generation or (

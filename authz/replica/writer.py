@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import lmdb
 
@@ -20,8 +20,11 @@ from authz.domain.entities import (
     ShareKey,
 )
 from authz.domain.ids import PLATFORM, ResourceRef
-from authz.domain.mutations import Change, Mutation, Operation
-from authz.replica.environment import Environment, Versions
+from authz.domain.mutations import Change, LogTail, Mutation, Operation
+from authz.domain.tokens import ConsistencyToken
+from authz.replica.environment import Environment, UnusableError, Versions
+from authz.replica.hash_index import MEMBERS, RESOURCES
+from authz.replica.indexing import Indexing
 from authz.replica.layout import (
     course_key,
     course_key_of,
@@ -49,8 +52,23 @@ class GapError(Exception):
     """The change log does not go on where the replica ends."""
 
 
-def apply_changes(environment: Environment, changes: Sequence[Change]) -> int:
-    """Take in consecutive revisions, all or none; return the last.
+def require_same_history(held: ConsistencyToken, tail: LogTail) -> None:
+    """Raise when what the database says does not follow on what the replica holds."""
+    head = tail.head
+    if head.database_id != held.database_id:
+        raise UnusableError("it is of another database")
+    if head.revision < held.revision:
+        raise UnusableError(f"it holds revision {held.revision} and the database only {head.revision}")
+    if tail.after != held:
+        raise UnusableError(f"revision {held.revision} is another one in the database, or gone from its log")
+    if head.revision > held.revision and not tail.changes:
+        raise GapError(f"revision {held.revision + 1} is gone from the log")
+
+
+def apply_changes(
+    environment: Environment, changes: Sequence[Change], indexing: Indexing | None = None
+) -> int:
+    """Take in consecutive revisions, all or none; return the last. An index that is not told is left.
 
     Raises `GapError` when they do not follow on what the replica holds.
     """
@@ -58,7 +76,7 @@ def apply_changes(environment: Environment, changes: Sequence[Change]) -> int:
         held = environment.versions(transaction)
         platform, scopes = held.platform, held.scopes
         revision = held.revision
-        writer = Writer(environment, transaction)
+        writer = Writer(environment, transaction, _nobody if indexing is None else indexing.tell)
         for change in changes:
             if change.revision != revision + 1:
                 raise GapError(f"revision {revision} is followed by {change.revision}")
@@ -72,7 +90,8 @@ def apply_changes(environment: Environment, changes: Sequence[Change]) -> int:
                     platform = revision
         if changes:
             last = changes[-1]
-            versions = Versions(revision, last.committed_at, last.mark, platform, scopes)
+            index = 0 if indexing is None else indexing.number
+            versions = Versions(revision, last.committed_at, last.mark, platform, scopes, index)
             environment.set_versions(transaction, versions)
     return revision
 
@@ -80,9 +99,12 @@ def apply_changes(environment: Environment, changes: Sequence[Change]) -> int:
 class Writer:
     """Puts entities into the databases of one write transaction, and takes them out of all of them."""
 
-    def __init__(self, environment: Environment, transaction: lmdb.Transaction) -> None:
+    def __init__(
+        self, environment: Environment, transaction: lmdb.Transaction, tell: Callable[[int, bytes], None]
+    ) -> None:
         self._environment = environment
         self._transaction = transaction
+        self._tell = tell
 
     def apply(self, mutation: Mutation) -> None:
         """Take in one effect of the change log."""
@@ -133,6 +155,7 @@ class Writer:
     def _put_membership(self, membership: Membership) -> None:
         env, transaction = self._environment, self._transaction
         subject, scope = subject_key(membership.subject), scope_key(membership.scope)
+        self._tell(MEMBERS, subject + scope)
         held = split_grants(env.read(transaction, subject + scope, env.members))
         held[membership.role] = grant_record(membership)
         transaction.put(subject + scope, join_grants(held), db=env.members)
@@ -141,6 +164,7 @@ class Writer:
     def _remove_membership(self, key: MembershipKey) -> None:
         env, transaction = self._environment, self._transaction
         subject, scope = subject_key(key.subject), scope_key(key.scope)
+        self._tell(MEMBERS, subject + scope)
         held = split_grants(env.read(transaction, subject + scope, env.members))
         held.pop(key.role, None)
         if held:
@@ -160,6 +184,7 @@ class Writer:
 
     def _remove_resource(self, ref: bytes) -> bytes:
         """Return the record as it was, empty for none."""
+        self._tell(RESOURCES, ref)
         env, transaction = self._environment, self._transaction
         before = env.read(transaction, ref, env.resources)
         if not before:
@@ -175,6 +200,7 @@ class Writer:
         env, transaction = self._environment, self._transaction
         raw = env.read(transaction, ref, env.resources)
         if raw and is_shared(raw) is not shared:
+            self._tell(RESOURCES, ref)
             transaction.put(ref, with_shared(raw, shared), db=env.resources)
 
     def _has_shares(self, ref: bytes) -> bool:
@@ -189,3 +215,7 @@ class Writer:
         transaction.delete(key, db=env.scopes)
         if course := course_key_of(before):
             transaction.delete(course + key, db=env.sessions_in)
+
+
+def _nobody(_table: int, _key: bytes) -> None:
+    """There is no index."""

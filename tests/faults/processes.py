@@ -60,6 +60,8 @@ class Node:
             "AUTHZ_REPLICA_DIR": str(self.replica),
             "AUTHZ_LOG_LEVEL": "warning",
             "AUTHZ_STOP_GRACE_S": "1",
+            # So that it is made anew all the time, and half of what is asked has changed since.
+            "AUTHZ_REPLICA_INDEX_FROM_ROWS": "0",
             **variables,
         }
         self._process: subprocess.Popen[bytes] | None = None

@@ -14,6 +14,7 @@ import pytest
 from authz.domain.errors import ErrorReason, UnavailableError
 from authz.replica.environment import acquire_environment, release_environment
 from authz.replica.follower import Follower
+from authz.replica.indexing import INDEX_FROM_ROWS
 from authz.replica.rows import Row, all_rows
 from authz.replica.shared import SharedState
 from authz.replica.view import ReplicaView
@@ -40,10 +41,16 @@ def away(store: Store) -> Iterator[None]:
 
 @contextmanager
 def following(
-    store: Store, folder: Path, source: str = "test", max_bytes: int = MAX_BYTES
+    store: Store,
+    folder: Path,
+    source: str = "test",
+    max_bytes: int = MAX_BYTES,
+    index_from_rows: int = INDEX_FROM_ROWS,
 ) -> Iterator[Follower]:
     """A follower that runs, and has confirmed the replica when the block begins."""
-    follower = Follower(store.directory, folder, source=source, max_bytes=max_bytes)
+    follower = Follower(
+        store.directory, folder, source=source, max_bytes=max_bytes, index_from_rows=index_from_rows
+    )
     thread = threading.Thread(target=follower.run)
     thread.start()
     try:
