@@ -245,7 +245,8 @@ class Directory(Protocol):
 
     def follow(self, after: int, limit: int) -> LogTail:
         """The head, and up to `limit` committed changes with a revision greater than `after`, in order, all
-        of one state: who holds `after` can tell whether what follows belongs to the same history."""
+        of one state: who holds `after` can tell whether what follows belongs to the same history. Fewer, but
+        one at least, when they are large."""
 
     def read_log(self, after: ConsistencyToken, skip: int, limit: int) -> LogStretch:
         """Up to `limit` mutations of the revisions after `after`, in order, without the first `skip`.

@@ -15,6 +15,8 @@ from authz.domain.tokens import ConsistencyToken
 from authz.store import tables
 from authz.store.engine import read_transaction
 
+MOST_MUTATIONS_AT_ONCE = 10_000
+"""Some ten megabytes: who is far behind needs no more memory than who is near. A revision is whole."""
 _decoder = msgspec.json.Decoder(Mutation)
 _HEAD = select(
     tables.counter.c.revision,
@@ -70,11 +72,19 @@ def _read_changes(connection: Connection, after: int, limit: int) -> tuple[Chang
     ).all()
     if not heads:
         return ()
+    first = heads[0].revision
+    following = select(changes).order_by(changes.c.revision, changes.c.position)
     rows = connection.execute(
-        select(changes)
-        .where(changes.c.revision > after, changes.c.revision <= heads[-1].revision)
-        .order_by(changes.c.revision, changes.c.position)
+        following.where(changes.c.revision >= first, changes.c.revision <= heads[-1].revision).limit(
+            MOST_MUTATIONS_AT_ONCE + 1
+        )
     ).all()
+    if len(rows) > MOST_MUTATIONS_AT_ONCE:
+        cut = max(rows[-1].revision, first + 1)
+        heads = [head for head in heads if head.revision < cut]
+        if rows[-1].revision == first:
+            rows = connection.execute(following.where(changes.c.revision == first)).all()
+        rows = [row for row in rows if row.revision < cut]
     of_revision: dict[int, list[Row[Any]]] = {head.revision: [] for head in heads}
     for row in rows:
         of_revision[row.revision].append(row)

@@ -37,6 +37,7 @@ _POSTGRESQL_DEFAULTS: dict[str, Any] = {
 }
 """What the URL does not say: https://www.postgresql.org/docs/current/libpq-connect.html."""
 _CONFLICT_SQLSTATES = frozenset({"40001", "40P01", "55P03"})
+_NO_TABLE_SQLSTATE = "42P01"
 _WRITES = "authz_writes"
 
 
@@ -205,6 +206,8 @@ def _translate(error: DBAPIError) -> AuthzError | None:
             return _conflict()
     elif getattr(cause, "sqlstate", None) in _CONFLICT_SQLSTATES:
         return _conflict()
+    elif getattr(cause, "sqlstate", None) == _NO_TABLE_SQLSTATE:
+        return _unavailable(cause)  # another database has its name now, or one that is being restored
     if error.connection_invalidated or isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
         return _unavailable(cause)
     if isinstance(error, sa.exc.DataError):

@@ -14,11 +14,11 @@ from sqlalchemy import Engine, event, insert
 from authz.domain.entities import Course, CourseKey, Entity, Membership, Session, SessionKey
 from authz.domain.errors import ErrorReason, OutOfRangeError
 from authz.domain.ids import PLATFORM, ResourceRef, course_scope, session_scope
-from authz.domain.mutations import LogPlace, Mutation
+from authz.domain.mutations import Change, LogPlace, Mutation
 from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import RoleDeclaration, Vocabulary
 from authz.domain.watching import ChangeFilter
-from authz.store import Store, open_store, tables
+from authz.store import Store, change_log, open_store, tables
 from authz.store.engine import open_engine, write_transaction
 from authz.store.migrations import __file__ as migrations_file
 from tests.store.directory import (
@@ -187,6 +187,24 @@ def test_stretches_of_any_size_hold_the_whole_log(store: Store, limit: int) -> N
         for mutation, place in zip(change.mutations, change.places, strict=True)
     ]
     assert read_all(store, limit) == whole
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 4, 13, 1000])
+def test_who_follows_gets_whole_revisions_and_no_more_than_fits(
+    store: Store, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    write(store, create(Course(id="first")))
+    write(store, touch(Course(id="second")))
+    write(store, *(create(entity) for entity in EVERYTHING))
+    write(store, touch(student("omar", "c")), touch(student("eve", "c")))
+    write(store, remove(CourseKey("c")))
+    whole = changes_of(store, 0, 100)
+    monkeypatch.setattr(change_log, "MOST_MUTATIONS_AT_ONCE", most)
+    read: list[Change] = []
+    while changes := changes_of(store, len(read), 100):
+        assert len(changes) == 1 or sum(len(change.mutations) for change in changes) <= most
+        read += changes
+    assert tuple(read) == whole
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy import text
 
 from authz.domain.errors import AuthzError, ErrorReason, UnavailableError
 from authz.store import migrate_store, open_store
@@ -60,6 +61,19 @@ def test_the_migrations_lead_to_the_tables(store_url: str) -> None:
 def test_a_schema_that_is_not_current_is_refused(empty_url: str) -> None:
     with pytest.raises(AuthzError, match="authz migrate"):
         open_store(empty_url, vocabulary=lambda: VOCABULARY, clock=lambda: 0, migrate=False)
+
+
+def test_a_database_that_lost_its_tables_while_it_was_open_is_unavailable(store_url: str) -> None:
+    store = open_with(store_url)
+    engine = open_engine(store_url)
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE counter"))
+    for call in (store.directory.head, lambda: store.directory.follow(0, 1)):
+        with pytest.raises(UnavailableError) as raised:
+            call()
+        assert "counter" in raised.value.__notes__[0]
+    engine.dispose()
+    store.close()
 
 
 def test_a_database_that_is_away_is_unavailable_and_says_nothing_of_the_driver() -> None:
