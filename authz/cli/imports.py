@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
-from authz.cli.keeping import keep_unrostered
+from authz.cli.keeping import reconciled
 from authz.cli.output import err, progress_bar
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.roster.files import Reading
@@ -31,7 +31,7 @@ def oneroster(
     """Import classes as courses and enrollments as memberships. Doing it again changes nothing.
 
     What a roster does not know stays: a course's state and settings, and whether a membership was
-    suspended or completed.
+    suspended or completed. What an enrollment was before, by another role, class or user, goes.
     """
     from authz.roster.oneroster import DEFAULT_ROLES, read_oneroster
 
@@ -74,7 +74,7 @@ def _send(reading: Reading, path: Path, address: str, database: str, *, keep: bo
         progress_bar(f"importing {path.name}", len(sourced)) as advance,
     ):
         if keep:
-            sourced = keep_unrostered(sourced, client)
+            sourced = reconciled(reading, client)
         outcome = client.import_mutations(
             (each.mutation for each in sourced), reason=f"import of {path.name}"[:200], progress=advance
         )

@@ -244,6 +244,7 @@ class Client:
         scope: Scope | None = None,
         role: str = "",
         statuses: Sequence[MembershipStatus] = (),
+        source: str = "",
     ) -> Iterator[Versioned[Membership]]:
         """Memberships in order of scope, subject and role, page by page."""
         request = directory_pb2.ReadMembershipsRequest(
@@ -251,6 +252,7 @@ class Client:
             scope=None if scope is None else scope_message(scope),
             role=role,
             statuses=[common_pb2.MembershipStatus.Value(f"MEMBERSHIP_STATUS_{each}") for each in statuses],
+            source=source,
             page_size=_PAGE_SIZE,
         )
         return self._pages(self._directory.ReadMemberships, request, "memberships", Membership)

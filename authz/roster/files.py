@@ -13,6 +13,7 @@ from typing import IO
 
 import msgspec
 
+from authz.domain.entities import MembershipKey
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.mutations import Mutation
 
@@ -39,11 +40,16 @@ class RowFault(msgspec.Struct, frozen=True):
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """All that was read: mutations in an order in which they can be applied, faults, and notes."""
+    """All that was read: mutations in an order in which they can be applied, faults, and notes.
+
+    `named` are the memberships that the source names, with their lines, by its own reference, whatever
+    becomes of them.
+    """
 
     mutations: list[Sourced]
     faults: list[RowFault]
     notes: list[RowFault]
+    named: dict[str, dict[MembershipKey, int]] = {}
 
 
 class Folder:

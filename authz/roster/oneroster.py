@@ -104,6 +104,7 @@ def _enrollment(record: Record, role: str, line: int, reading: Reading) -> _Enro
     subject = Subject(SubjectType.USER, parse_id(record["userSourcedId"], field="userSourcedId"))
     scope = course_scope(parse_id(record["classSourcedId"], field="classSourcedId"))
     key = MembershipKey(subject, scope, role)
+    reading.named.setdefault(record["sourcedId"], {})[key] = line
     if _is_to_be_deleted(record):
         return _Enrollment(key, None, line)
     starts_at, ends_at = _date(record, "beginDate"), _date(record, "endDate")

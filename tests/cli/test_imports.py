@@ -74,6 +74,55 @@ def test_new_dates_reach_a_suspended_membership_and_leave_it_suspended(roster: P
     assert [m.ends_at is not None for m in found] == [True, False]
 
 
+def held_in(url: str) -> set[tuple[str, str, MembershipStatus]]:
+    with connect("", url) as client:
+        held = [m.entity for m in client.read_memberships()]
+    return {(str(m.subject), f"{m.scope} {m.role}", m.status) for m in held}
+
+
+@pytest.mark.parametrize(
+    ("row", "now"),
+    [
+        ("e1,active,alg,maya,teacher", ("user:maya", "course:alg teacher")),
+        ("e1,active,old,maya,student", ("user:maya", "course:old student")),
+        ("e1,active,alg,nora,student", ("user:nora", "course:alg student")),
+        ("e1,tobedeleted,alg,maya,teacher", None),
+    ],
+)
+@pytest.mark.parametrize("status", [MembershipStatus.ACTIVE, MembershipStatus.SUSPENDED])
+def test_what_an_enrollment_was_before_goes_when_it_says_something_else(
+    roster: Path, sqlite_url: str, row: str, now: tuple[str, str] | None, status: MembershipStatus
+) -> None:
+    run("import", "oneroster", roster, "--database", sqlite_url)
+    with connect("", sqlite_url) as client:
+        maya = next(m.entity for m in client.read_memberships() if m.entity.subject.id == "maya")
+        client.write(
+            [
+                Mutation(Operation.TOUCH, msgspec.structs.replace(maya, status=status)),
+                # By hand, or of another source: not the roster's to take back.
+                Mutation(Operation.TOUCH, msgspec.structs.replace(maya, role="auditor", source="")),
+            ]
+        )
+    (roster / "enrollments.csv").write_text(f"sourcedId,status,classSourcedId,userSourcedId,role\n{row}\n")
+    again = run("import", "oneroster", roster, "--database", sqlite_url)
+    assert "noted: enrollments.csv:2: was membership user:maya student in course:alg" in again.stderr
+    stays = {
+        ("user:omar", "course:old student", MembershipStatus.ACTIVE),
+        ("user:maya", "course:alg auditor", MembershipStatus.ACTIVE),
+    }
+    assert held_in(sqlite_url) == stays | ({(*now, status)} if now else set())
+
+
+def test_enrollments_that_swap_what_they_say_stay(roster: Path, sqlite_url: str) -> None:
+    run("import", "oneroster", roster, "--database", sqlite_url)
+    before = held_in(sqlite_url)
+    (roster / "enrollments.csv").write_text(
+        "sourcedId,classSourcedId,userSourcedId,role\ne2,alg,maya,student\ne1,old,omar,student\n"
+    )
+    run("import", "oneroster", roster, "--database", sqlite_url)
+    assert held_in(sqlite_url) == before
+
+
 def test_a_class_that_is_to_be_deleted_goes_with_its_enrollments(roster: Path, sqlite_url: str) -> None:
     run("import", "oneroster", roster, "--database", sqlite_url)
     write_roster(roster, "tobedeleted")
