@@ -213,6 +213,8 @@ class Follower:
                 self._pause()
             except lmdb.MapFullError:
                 log.exception("replica full; raise AUTHZ_REPLICA_MAX_BYTES", max_bytes=self._max_bytes)
+                with self._mutex:
+                    self._indexing.give_up()
                 self._pause()
             except lmdb.MapResizedError as error:
                 self._open_anew(error)
@@ -296,7 +298,6 @@ class Follower:
             if generation and (self._folder / str(generation)).is_dir():
                 with suppress(UnusableError):
                     self._environment = self._open(generation)
-                    self._indexing.attach(self._environment)
                     self._read_in(self._environment)
                     # A follower that was killed may have left this undone.
                     self._state.advance(self._environment.state().revision)
@@ -321,6 +322,7 @@ class Follower:
         environment = acquire_environment(folder, max_bytes=self._max_bytes)
         try:
             environment.require_usable()
+            self._indexing.attach(environment)
         except BaseException:
             release_environment(environment)
             raise
@@ -346,7 +348,6 @@ class Follower:
         with self._directory.dump() as dump:
             build_replica(folder, dump, max_bytes=self._max_bytes, stopped=self._stopped.is_set)
         self._environment = self._open(generation)
-        self._indexing.attach(self._environment)
         revision = self._environment.state().revision
         self._state.publish(generation, revision)
         log.info(

@@ -14,9 +14,11 @@ of another.
 
 from __future__ import annotations
 
+import errno
 import math
 import mmap
 import os
+import shutil
 import struct
 from array import array
 from collections.abc import Callable, Iterable
@@ -46,6 +48,7 @@ _FILLED = 0.75
 """How full a page is on average: of some that get more than their share, a few records are left to LMDB."""
 _LEAST_SLOTS, _MOST_SLOTS = 16, 512
 _SLOTS_A_RECORD = 2
+_LEFT_FREE = 2
 
 Find: TypeAlias = Callable[[bytes], Any]
 """From a key to its value, None for none."""
@@ -66,11 +69,18 @@ class _Table(msgspec.Struct, frozen=True):
         page = self.first_page + (hashed * self.pages >> _HASH_BITS)
         return (page << _PAGE_WORDS_BITS) + (hashed & self.slots - 1)
 
+    def is_within(self, size_bytes: int) -> bool:
+        """Whether a file of this size can have it."""
+        end = self.first_page + self.pages
+        sound = self.slots.bit_count() == 1 and self.slots <= _MOST_SLOTS
+        return sound and self.first_page >= 1 <= self.pages and end * _PAGE_BYTES <= size_bytes
+
 
 class HashIndex:
     """An index to find with. Raises `UnusableError` for a file that is gone, cut off or of another kind."""
 
     def __init__(self, file: Path) -> None:
+        self._file = file
         self._map, self._tables = _opened(file, writes=False)
         self._words = memoryview(self._map).cast("I")
 
@@ -100,6 +110,10 @@ class HashIndex:
 
         return find
 
+    def is_deleted(self) -> bool:
+        """Whether nobody but who has it open needs its room."""
+        return not self._file.exists()
+
     def bytes_of(self, table: int) -> int:
         """What a table takes."""
         return self._tables[table].pages * _PAGE_BYTES
@@ -111,17 +125,24 @@ class Marks:
     def __init__(self, file: Path, number: int) -> None:
         self.file = file
         self.number = number
+        self.told = 0
         self.worn = 0
-        """Slots that were marked."""
+        """How often it was told of a change, and how many slots were marked for that."""
         self._map, self._tables = _opened(file, writes=True)
         self._words = memoryview(self._map).cast("I")
 
     def mark(self, table: int, key: bytes) -> None:
         """From now on LMDB is asked for this key; to be called before its change is committed."""
+        self.told += 1
         place = self._tables[table].place_of(key)
         if self._words[place] < _ELSEWHERE:
             self._words[place] |= _ELSEWHERE
             self.worn += 1
+
+    def mark_all(self, changed: Iterable[tuple[int, bytes]]) -> None:
+        """Of several, by table and key."""
+        for table, key in changed:
+            self.mark(table, key)
 
     def discard(self) -> None:
         """Delete the index. Whoever still finds with it keeps what it has open."""
@@ -150,8 +171,10 @@ def _opened(file: Path, *, writes: bool) -> tuple[mmap.mmap, list[_Table]]:
     header = mapped[: _HEADER.size]
     if len(header) == _HEADER.size:
         magic, size_bytes, *numbers = _HEADER.unpack(header)
-        if magic == _MAGIC and size_bytes == len(mapped):
-            return mapped, [_Table(*numbers[:3]), _Table(*numbers[3:])]
+        tables = [_Table(*numbers[:3]), _Table(*numbers[3:])]
+        whole = magic == _MAGIC and size_bytes == len(mapped)
+        if whole and all(table.is_within(size_bytes) for table in tables):
+            return mapped, tables
     mapped.close()
     raise UnusableError(f"{file} is no whole index")
 
@@ -166,15 +189,18 @@ def build_index(
 ) -> bool:
     """Write the index of the state that a transaction sees; return whether there is memory for it.
 
-    `paced` is what reading goes through, and may raise to end it: then no file is left.
+    `paced` is what reading goes through, and may raise to end it: then no file is left. Raises OSError for
+    want of room on the disk.
     """
     tables = _plan(environment, transaction, paced)
     end_bytes = (tables[-1].first_page + tables[-1].pages) * _PAGE_BYTES
     if not fits_in_memory(environment.size_bytes() + end_bytes):
         return False
+    if shutil.disk_usage(file.parent).free < _LEFT_FREE * end_bytes:
+        raise OSError(errno.ENOSPC, "what an index takes must be there twice: others need room, too")
     made = file.with_name(file.name + ".new")
     try:
-        with made.open("w+b") as opened:
+        with made.open("x+b") as opened:
             # Room that is missing is to be missed here, and not where the map is written.
             os.posix_fallocate(opened.fileno(), 0, end_bytes)
             with mmap.mmap(opened.fileno(), end_bytes) as mapped:

@@ -247,6 +247,9 @@ class ReplicaView:
         kept = self._snapshot
         if kept is not None and (self._state.words[REVISION] != kept.revision or kept.is_outdated()):
             self._snapshot = None
+        index = self._caches.index
+        if index is not None and index.is_deleted():
+            self._snapshot, self._caches = None, Caches()
         environment = self._environment
         if self._state.generation != self._generation or (
             environment is not None and environment.is_outgrown()
@@ -284,7 +287,7 @@ class ReplicaView:
         return ReplicaSnapshot(self._reopen(), self._database_id, self._caches)
 
     def _close_environment(self) -> None:
-        self._snapshot = None
+        self._snapshot, self._caches = None, Caches()
         if self._environment is not None:
             release_environment(self._environment)
             self._environment = None
@@ -318,7 +321,7 @@ class ReplicaView:
         except (UnusableError, lmdb.MapResizedError):  # the latter until whoever shares it lets go, too
             release_environment(environment)
             raise not_ready() from None
-        self._environment, self._generation, self._caches = environment, generation, Caches()
+        self._environment, self._generation = environment, generation
         return environment
 
     def _too_stale(self, staleness_s: float) -> UnavailableError:

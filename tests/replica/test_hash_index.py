@@ -8,7 +8,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -77,6 +77,11 @@ class Replica:
 
     def files(self) -> list[str]:
         return [path.name for path in self.environment.folder.iterdir() if is_index_file(path.name)]
+
+
+def clock(*, ahead_s: float = 0.0, sleep: Callable[[float], object] = time.sleep) -> SimpleNamespace:
+    """In place of `time`."""
+    return SimpleNamespace(monotonic=lambda: time.monotonic() + ahead_s, time_ns=time.time_ns, sleep=sleep)
 
 
 @contextmanager
@@ -187,9 +192,11 @@ def test_what_has_not_changed_is_found_without_lmdb(sqlite_store: Store, tmp_pat
         reader.close()
 
 
+@pytest.mark.parametrize("few", [0, 1000])
 def test_what_changes_while_an_index_is_made_is_asked_for(
-    sqlite_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sqlite_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int
 ) -> None:
+    monkeypatch.setattr(indexing, "_FEW", few)  # else marked while writes go on
     campus(sqlite_store)
     left = [remove(student(f"u{n}", "c").key) for n in (3, 30)]
     left += [create(student("late", "c")), create(notebook("late", course_scope("c")))]
@@ -203,7 +210,9 @@ def test_what_changes_while_an_index_is_made_is_asked_for(
                 replica.take(changes_of(sqlite_store, head, 1))
 
         monkeypatch.setattr(indexing, "_PAGE", 7)
-        monkeypatch.setattr(indexing, "time", SimpleNamespace(monotonic=time.monotonic, sleep=meanwhile))
+        monkeypatch.setattr(
+            indexing, "time", SimpleNamespace(monotonic=time.monotonic, time_ns=time.time_ns, sleep=meanwhile)
+        )
         assert replica.index() > 0
         assert not left
         keys = keys_of(replica.environment) | {subject_key(user("u3")) + scope_key(course_scope("c"))}
@@ -261,13 +270,11 @@ def test_what_was_deleted_is_gone_from_the_index_after_a_day(
         write(sqlite_store, remove(student("erased", "c").key))
         replica.take(changes_of(sqlite_store, head, 1))
         assert replica.index() == first
-        days = 1
-        clock = SimpleNamespace(monotonic=lambda: time.monotonic() + days * 86_401, sleep=time.sleep)
-        monkeypatch.setattr(indexing, "time", clock)
+        monkeypatch.setattr(indexing, "time", clock(ahead_s=86_401))
         second = replica.index()
         assert second > first
         assert b"erased" not in index_file(tmp_path / "r", second).read_bytes()
-        days = 2
+        monkeypatch.setattr(indexing, "time", clock(ahead_s=2 * 86_401))
         assert replica.index() == second  # nothing was deleted since
 
 
@@ -284,7 +291,9 @@ def test_when_too_much_changes_meanwhile_there_is_none(
             if changes:
                 replica.take([changes.pop()])
 
-        monkeypatch.setattr(indexing, "time", SimpleNamespace(monotonic=time.monotonic, sleep=meanwhile))
+        monkeypatch.setattr(
+            indexing, "time", SimpleNamespace(monotonic=time.monotonic, time_ns=time.time_ns, sleep=meanwhile)
+        )
         assert replica.index() == 0
         assert not changes
         assert replica.files() == []
@@ -389,7 +398,9 @@ def test_a_disk_without_room_fails_nobody(
         assert replica.files() == []
         monkeypatch.undo()
         assert replica.index() == 0  # not at once again
-        monkeypatch.setattr(indexing, "time", SimpleNamespace(monotonic=lambda: 1e9, sleep=lambda _s: None))
+        monkeypatch.setattr(
+            indexing, "time", SimpleNamespace(monotonic=lambda: 1e9, time_ns=time.time_ns, sleep=time.sleep)
+        )
         assert replica.index() > 0
 
 
