@@ -33,6 +33,8 @@ _MOST_GROWTH = 1.25
 """How much larger LMDB's file may become for the state that an index is made of: its pages are not free."""
 _PAGE = 500
 """Rows between two looks at whether to stop: a millisecond."""
+_RESTS = 3
+"""How much longer than it works the making rests."""
 _RETRY_S = 60.0
 
 
@@ -169,14 +171,14 @@ class Indexing:
             return self._stopped() or self._changed is None or environment.size_bytes() > most_bytes
 
         def paced(pairs: Pairs) -> Iterator[tuple[Any, Any]]:
-            """Leave half of the time to who else runs: one process that does all has checks to answer."""
+            """Leave most of the time to who else runs: one process that does all has checks to answer."""
             left = iter(pairs)
             begun_s = time.monotonic()
             while page := list(islice(left, _PAGE)):
                 yield from page
                 if stopped():
                     raise _StoppedError
-                time.sleep(time.monotonic() - begun_s)
+                time.sleep(_RESTS * (time.monotonic() - begun_s))
                 begun_s = time.monotonic()
 
         try:

@@ -150,7 +150,7 @@ def lay_out(size: int, folder: Path) -> ReplicaView:
     begun = time.monotonic()
     index = indexed(folder)
     took = f"{time.monotonic() - begun:.1f} s" if index else "not worth it"
-    show(f"{'':>10} indexed, in half of the interpreter's time", took)
+    show(f"{'':>10} indexed, in a quarter of the interpreter's time", took)
     show(f"{'':>10} a membership in the replica", f"{bytes_a_membership(campus, folder, index):.0f} bytes")
     return view
 
