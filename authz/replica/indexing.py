@@ -153,6 +153,8 @@ class Indexing:
                 log.info("replica indexed", elapsed_s=round(time.monotonic() - begun_s, 3))
         except _StoppedError:
             pass
+        except (OSError, lmdb.MapFullError) as error:  # as a rule for want of room
+            log.warning("replica not indexed; checks go on without", cause=str(error))
         except Exception:
             log.exception("replica not indexed; checks go on without", folder=str(environment.folder))
         with self._mutex:

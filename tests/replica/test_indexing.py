@@ -18,11 +18,12 @@ from authz.replica.caches import Caches
 from authz.replica.environment import Environment
 from authz.replica.hash_index import index_file, is_index_file
 from authz.replica.indexing import Indexing
+from authz.replica.pages import read_in
 from authz.replica.shared import SharedState
 from authz.replica.view import ReplicaSnapshot, ReplicaView
 from authz.store import Store
 from tests.replica.conftest import following, generation_of, served, until, viewing
-from tests.replica.test_hash_index import campus, clock, held, replica_of
+from tests.replica.indexed import Replica, campus, clock, held, replica_of
 from tests.store.directory import changes_of, create, remove, share, student, write
 
 OTHER_BOOT = 1
@@ -139,32 +140,21 @@ def mapped() -> list[str]:
     return [line for line in Path("/proc/self/maps").read_text().splitlines() if "/index-" in line]
 
 
-def test_a_view_that_nobody_asks_lets_go_of_an_index_that_is_deleted(
-    sqlite_store: Store, tmp_path: Path
+@pytest.mark.parametrize("gone", ["the index", "the generation"])
+def test_a_view_that_nobody_asks_lets_go_of_an_index_that_is_no_more(
+    sqlite_store: Store, tmp_path: Path, gone: str
 ) -> None:
     folder = tmp_path / "r"
     campus(sqlite_store)
     with viewing(folder) as view:
         with following(sqlite_store, folder, index_from_rows=0):
             until_used(view)
-        (file,) = index_files(folder)
-        file.unlink()
-        assert mapped()
-        view.let_go()
-        assert mapped() == []
-
-
-def test_a_view_lets_go_of_the_index_of_a_generation_that_is_no_more(
-    sqlite_store: Store, tmp_path: Path
-) -> None:
-    folder = tmp_path / "r"
-    campus(sqlite_store)
-    with viewing(folder) as view:
-        with following(sqlite_store, folder, index_from_rows=0):
-            until_used(view)
-        state = SharedState(folder)
-        state.withdraw()
-        state.close()
+        if gone == "the index":
+            index_files(folder)[0].unlink()
+        else:
+            state = SharedState(folder)
+            state.withdraw()
+            state.close()
         assert mapped()
         view.let_go()
         assert mapped() == []
@@ -220,9 +210,17 @@ def test_a_thread_that_cannot_be_had_is_no_failure_of_the_follower(
             raise RuntimeError("can't start new thread")
         start(thread)
 
+    def fails(*_given: Any, **_named: Any) -> None:
+        raise AssertionError("the follower failed")
+
     monkeypatch.setattr(threading.Thread, "start", refuses)
-    with following(sqlite_store, tmp_path / "r", index_from_rows=0), viewing(tmp_path / "r") as view:
+    monkeypatch.setattr("authz.replica.follower.log.exception", fails)
+    with (
+        following(sqlite_store, tmp_path / "r", index_from_rows=0) as follower,
+        viewing(tmp_path / "r") as view,
+    ):
         until(lambda: bool(refused))
+        assert follower.settled.is_set()
         head = write(sqlite_store, create(student("late", "c")))
         until(lambda: view.revision() == head)
     assert len(refused) == 1
@@ -276,3 +274,30 @@ def test_what_is_too_large_is_told_of_one_replica_and_not_of_the_next(
         monkeypatch.setattr(hash_index, "fits_in_memory", fits)
         assert replica.index() == 0
         assert replica.index() > 0
+
+
+def test_a_follower_keeps_its_index_whatever_the_maker_of_the_one_before_it_still_does(
+    sqlite_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campus(sqlite_store)
+    begun, going_on = threading.Event(), threading.Event()
+
+    def waits(file: Path, *, stopped: Any) -> None:
+        if not begun.is_set():
+            begun.set()
+            going_on.wait(30)
+        read_in(file, stopped=stopped)
+
+    monkeypatch.setattr(hash_index, "read_in", waits)
+    with replica_of(sqlite_store, tmp_path / "r") as before:
+        before.indexing.keep_up()
+        assert begun.wait(30)
+        with before.mutex:
+            before.indexing.detach()
+        after = Replica(before.environment)
+        number = after.index()
+        assert number > 0
+        going_on.set()
+        before.indexing.wait()
+        assert after.files() == [index_file(tmp_path, number).name]
+        assert after.index() == number
