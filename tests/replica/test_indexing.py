@@ -286,6 +286,9 @@ def test_a_follower_keeps_its_index_whatever_the_maker_of_the_one_before_it_stil
         if not begun.is_set():
             begun.set()
             going_on.wait(30)
+        else:
+            going_on.set()
+            before.indexing.wait()
         read_in(file, stopped=stopped)
 
     monkeypatch.setattr(hash_index, "read_in", waits)
@@ -297,7 +300,5 @@ def test_a_follower_keeps_its_index_whatever_the_maker_of_the_one_before_it_stil
         after = Replica(before.environment)
         number = after.index()
         assert number > 0
-        going_on.set()
-        before.indexing.wait()
         assert after.files() == [index_file(tmp_path, number).name]
         assert after.index() == number
