@@ -7,11 +7,14 @@ import os
 import secrets
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+
+from authz.runtime.logs import configure_logging
+from tests.service import Service, serve
 
 _TEMPLATE = "authz_template"
 _numbers = itertools.count(1)
@@ -108,3 +111,23 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@pytest.fixture
+def every_level() -> None:
+    """Log from the lowest level on: a command that ran in this process may have left it at `error`."""
+    configure_logging("debug")
+
+
+@pytest.fixture
+async def service(store_url: str, every_level: None) -> AsyncIterator[Service]:
+    """A real server and a channel to it, on SQLite and on PostgreSQL."""
+    async for each in serve(store_url):
+        yield each
+
+
+@pytest.fixture
+async def sqlite_service(sqlite_url: str, every_level: None) -> AsyncIterator[Service]:
+    """The same on SQLite alone, for what does not depend on the database."""
+    async for each in serve(sqlite_url):
+        yield each

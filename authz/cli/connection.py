@@ -15,7 +15,7 @@ import typer
 
 from authz.client import Client
 from authz.domain.errors import ErrorReason, InvalidArgumentError
-from authz.settings import Settings
+from authz.runtime.settings import Settings
 
 Address = Annotated[
     str, typer.Option("--address", envvar="AUTHZ_ADDRESS", help="The service to ask, as host:port.")
@@ -68,7 +68,7 @@ def connect(address: str, database: str, *, creates: bool = False) -> Iterator[C
 @contextmanager
 def _settings_of(database: str, *, creates: bool) -> Iterator[Settings]:
     """Those of a service of our own, as long as the block lasts."""
-    from authz.settings import load_settings
+    from authz.runtime.settings import load_settings
     from authz.store import sqlite_file
 
     file = sqlite_file(database)
@@ -96,8 +96,8 @@ def _settings_of(database: str, *, creates: bool) -> Iterator[Settings]:
 @contextmanager
 def embedded(settings: Settings) -> Iterator[str]:
     """The real server, in a thread of this process, on a free port; yields its address."""
-    from authz.logs import configure_logging
-    from authz.server import Server
+    from authz.runtime.logs import configure_logging
+    from authz.runtime.server import Server
 
     configure_logging(settings.log_level)
     loop = asyncio.new_event_loop()

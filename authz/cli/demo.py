@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 from rich.table import Table
 
-from authz.cli.demo_campus import QUESTIONS, Asked, campus
+from authz.cli.demo_campus import QUESTIONS, ExpectedAnswer, campus
 from authz.cli.output import out
 from authz.client import Answer, Client
 from authz.domain.mutations import Mutation, Operation
@@ -18,7 +18,7 @@ from authz.domain.mutations import Mutation, Operation
 def demo() -> None:
     """Start the service on an empty database, load a campus, ask, show answers with reasons, end."""
     from authz.cli.connection import embedded
-    from authz.settings import load_settings
+    from authz.runtime.settings import load_settings
 
     with tempfile.TemporaryDirectory() as folder:
         settings = load_settings(
@@ -42,7 +42,7 @@ def demo() -> None:
         raise typer.Exit(1)
 
 
-def _ask(client: Client, asked: Asked, token: str) -> Answer:
+def _ask(client: Client, asked: ExpectedAnswer, token: str) -> Answer:
     return client.check(
         asked.subject,
         asked.action,
@@ -60,7 +60,7 @@ def _because(answer: Answer) -> str:
     return answer.membership_state or answer.rule.removeprefix("p, ")
 
 
-def _table(answers: list[tuple[Asked, Answer]]) -> Table:
+def _table(answers: list[tuple[ExpectedAnswer, Answer]]) -> Table:
     table = Table(header_style="bold")
     table.add_column("question", overflow="fold")
     table.add_column("answer", no_wrap=True)

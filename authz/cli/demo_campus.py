@@ -25,7 +25,7 @@ _ALGEBRA, _POETRY, _LATIN = course_scope("algebra"), course_scope("poetry"), cou
 _WORKSHOP = session_scope("workshop")
 
 
-class Asked(msgspec.Struct, frozen=True):
+class ExpectedAnswer(msgspec.Struct, frozen=True):
     """A question and the answer to expect."""
 
     subject: str
@@ -119,31 +119,33 @@ def _content(now: Instant) -> list[Entity]:
 
 
 QUESTIONS = [
-    Asked("user:sami", "read", "material:chapter-1", True, "ROLE_GRANT"),
-    Asked("user:sami", "read", "material:exam", False, "CONDITION_NOT_MET"),
-    Asked("user:nadia", "read", "material:exam", True, "ROLE_GRANT"),
-    Asked("user:omar", "read", "material:chapter-1", False, "NOT_A_MEMBER"),
-    Asked("user:omar", "read", "material:chapter-1", False, "SCOPE_MISMATCH", course_id="poetry"),
-    Asked("user:omar", "read", "notebook:sami-proof", False, "NOT_A_MEMBER"),
-    Asked("user:omar", "read", "notebook:sami-verse", True, "ROLE_GRANT"),
-    Asked("user:nadia", "read", "notebook:sami-diary", False, "CONDITION_NOT_MET"),
-    Asked("user:lina", "update", "notebook:sami-proof", True, "ROLE_GRANT"),
-    Asked("user:ivan", "read", "material:chapter-1", False, "MEMBERSHIP_NOT_EFFECTIVE"),
-    Asked("user:yara", "read", "material:chapter-1", False, "MEMBERSHIP_NOT_EFFECTIVE"),
-    Asked("user:gita", "read", "session_note:board", True, "ROLE_GRANT"),
-    Asked("user:lina", "read", "session_note:board", False, "CONDITION_NOT_MET"),
-    Asked("user:gita", "read", "material:chapter-1", False, "NOT_A_MEMBER"),
-    Asked("user:sami", "update", "message:hello", True, "ROLE_GRANT"),
-    Asked("user:nadia", "update", "message:hello", False, "CONDITION_NOT_MET"),
-    Asked("user:sami", "create", "notebook", True, "ROLE_GRANT", course_id="algebra"),
-    Asked("user:sami", "ai_process", "notebook:sami-proof", True, "ROLE_GRANT", purpose="ai_response"),
-    Asked("user:sami", "ai_process", "notebook:sami-proof", False, "CONDITION_NOT_MET"),
-    Asked(
+    ExpectedAnswer("user:sami", "read", "material:chapter-1", True, "ROLE_GRANT"),
+    ExpectedAnswer("user:sami", "read", "material:exam", False, "CONDITION_NOT_MET"),
+    ExpectedAnswer("user:nadia", "read", "material:exam", True, "ROLE_GRANT"),
+    ExpectedAnswer("user:omar", "read", "material:chapter-1", False, "NOT_A_MEMBER"),
+    ExpectedAnswer("user:omar", "read", "material:chapter-1", False, "SCOPE_MISMATCH", course_id="poetry"),
+    ExpectedAnswer("user:omar", "read", "notebook:sami-proof", False, "NOT_A_MEMBER"),
+    ExpectedAnswer("user:omar", "read", "notebook:sami-verse", True, "ROLE_GRANT"),
+    ExpectedAnswer("user:nadia", "read", "notebook:sami-diary", False, "CONDITION_NOT_MET"),
+    ExpectedAnswer("user:lina", "update", "notebook:sami-proof", True, "ROLE_GRANT"),
+    ExpectedAnswer("user:ivan", "read", "material:chapter-1", False, "MEMBERSHIP_NOT_EFFECTIVE"),
+    ExpectedAnswer("user:yara", "read", "material:chapter-1", False, "MEMBERSHIP_NOT_EFFECTIVE"),
+    ExpectedAnswer("user:gita", "read", "session_note:board", True, "ROLE_GRANT"),
+    ExpectedAnswer("user:lina", "read", "session_note:board", False, "CONDITION_NOT_MET"),
+    ExpectedAnswer("user:gita", "read", "material:chapter-1", False, "NOT_A_MEMBER"),
+    ExpectedAnswer("user:sami", "update", "message:hello", True, "ROLE_GRANT"),
+    ExpectedAnswer("user:nadia", "update", "message:hello", False, "CONDITION_NOT_MET"),
+    ExpectedAnswer("user:sami", "create", "notebook", True, "ROLE_GRANT", course_id="algebra"),
+    ExpectedAnswer(
+        "user:sami", "ai_process", "notebook:sami-proof", True, "ROLE_GRANT", purpose="ai_response"
+    ),
+    ExpectedAnswer("user:sami", "ai_process", "notebook:sami-proof", False, "CONDITION_NOT_MET"),
+    ExpectedAnswer(
         "user:sami", "ai_process", "notebook:sami-proof", False, "PURPOSE_NOT_PERMITTED", purpose="training"
     ),
-    Asked("user:sami", "read", "notebook:sami-proof", False, "EXPLICIT_DENY", purpose="ai_response"),
-    Asked("user:omar", "update", "material:grammar", False, "EXPLICIT_DENY"),
-    Asked("user:omar", "read", "material:grammar", True, "ROLE_GRANT"),
-    Asked("user:root", "read", "notebook:sami-diary", False, "NOT_A_MEMBER"),
-    Asked("user:sami", "read", "notebook:no-such", False, "RESOURCE_UNKNOWN"),
+    ExpectedAnswer("user:sami", "read", "notebook:sami-proof", False, "EXPLICIT_DENY", purpose="ai_response"),
+    ExpectedAnswer("user:omar", "update", "material:grammar", False, "EXPLICIT_DENY"),
+    ExpectedAnswer("user:omar", "read", "material:grammar", True, "ROLE_GRANT"),
+    ExpectedAnswer("user:root", "read", "notebook:sami-diary", False, "NOT_A_MEMBER"),
+    ExpectedAnswer("user:sami", "read", "notebook:no-such", False, "RESOURCE_UNKNOWN"),
 ]

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
-from authz.cli.keeping import reconciled
 from authz.cli.output import err, progress_bar
 from authz.domain.errors import ErrorReason, InvalidArgumentError
-from authz.roster.files import Reading
+from authz.importers.files import ParsedSource
+from authz.importers.reconcile import reconciled
 
 app = typer.Typer(help="Take in a roster or a list of resources.", no_args_is_help=True)
 
@@ -33,7 +33,7 @@ def oneroster(
     What a roster does not know stays: a course's state and settings, and whether a membership was
     suspended or completed. What an enrollment was before, by another role, class or user, goes.
     """
-    from authz.roster.oneroster import DEFAULT_ROLES, read_oneroster
+    from authz.importers.oneroster import DEFAULT_ROLES, read_oneroster
 
     reading = read_oneroster(path, DEFAULT_ROLES | dict(_pair(text) for text in role or ()))
     _send(reading, path, address, database, keep=True)
@@ -49,7 +49,7 @@ def resources(
     database: Database = "",
 ) -> None:
     """Import resources. Doing it again changes nothing."""
-    from authz.roster.resources import read_resources
+    from authz.importers.resources import read_resources
 
     reading = read_resources(path, type_name=type_name, owner=owner, ignored=ignore or ())
     _send(reading, path, address, database)
@@ -66,7 +66,7 @@ def _pair(text: str) -> tuple[str, str]:
     return theirs, ours
 
 
-def _send(reading: Reading, path: Path, address: str, database: str, *, keep: bool = False) -> None:
+def _send(reading: ParsedSource, path: Path, address: str, database: str, *, keep: bool = False) -> None:
     """Import what was read; list what was not, by file and line."""
     sourced = reading.mutations
     with (

@@ -8,7 +8,8 @@ from typing import Annotated, NoReturn
 import grpc
 import typer
 
-from authz.cli import check, demo, imports, look, migrate, policy, serve, watch
+from authz.cli import check, demo, imports, migrate, policy, serve, watch
+from authz.cli import list as listing
 from authz.cli.connection import Tls, tls_var
 from authz.client.errors import CallError
 from authz.domain.errors import AuthzError
@@ -42,10 +43,10 @@ for command in (
     migrate.migrate,
     check.check,
     check.actions,
-    look.courses,
-    look.sessions,
-    look.memberships,
-    look.resources,
+    listing.courses,
+    listing.sessions,
+    listing.memberships,
+    listing.resources,
     watch.watch,
     demo.demo,
 ):

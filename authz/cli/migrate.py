@@ -11,7 +11,7 @@ def migrate(
     database_url: Annotated[str | None, typer.Option(help="sqlite:///file or postgresql://….")] = None,
 ) -> None:
     """Bring the database to the schema of this version. Does nothing when it is there."""
-    from authz.settings import load_settings
+    from authz.runtime.settings import load_settings
     from authz.store import migrate_store
 
     migrate_store(load_settings({"database_url": database_url}).database_url)

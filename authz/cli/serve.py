@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from authz.settings import PREFIX, Settings
+from authz.runtime.settings import PREFIX, Settings
 
 FLAGS = {
     "address": "Where to listen: host:port (port 0: any free one) or unix:/path.",
@@ -18,7 +18,7 @@ FLAGS = {
     "workers": "Processes that serve.",
     "replica_dir": "Folder of this machine's replica.",
     "replica_max_bytes": "Most that the replica may grow to.",
-    "replica_index_from_rows": "Members and resources from which on the replica gets a hash index.",
+    "schedule_as_batch": "Whether to run under Linux's SCHED_BATCH.",
     "max_staleness_s": "Seconds without news of the database before checks are refused.",
     "freshness_wait_s": "Seconds that a call without a deadline waits for its token.",
     "metrics_address": "host:port for Prometheus.",
@@ -43,9 +43,9 @@ def serve(**given: str | None) -> None:
     """
     import uvloop
 
-    from authz.server import serve as serve_here
-    from authz.settings import load_settings
-    from authz.supervisor import supervise
+    from authz.runtime.server import serve as serve_here
+    from authz.runtime.settings import load_settings
+    from authz.runtime.supervisor import supervise
 
     settings = load_settings(given)
     uvloop.run(serve_here(settings) if settings.workers == 1 else supervise(settings))

@@ -20,7 +20,7 @@ from authz.client.questions import (
     query_of,
     set_freshness,
 )
-from authz.client.watch import Following, WatchedChange
+from authz.client.watch import ResumingWatch, WatchedChange
 from authz.domain.entities import (
     Course,
     Entity,
@@ -34,9 +34,6 @@ from authz.domain.entities import (
 )
 from authz.domain.ids import Scope, Subject, parse_subject
 from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, ImportFault, Mutation, Precondition
-from authz.service.convert.entities import mutation_message, parse_versioned, precondition_message
-from authz.service.convert.values import scope_message, subject_message
-from authz.service.convert.watching import kind_number
 from authz.v1 import (
     authorization_pb2,
     authorization_pb2_grpc,
@@ -46,6 +43,9 @@ from authz.v1 import (
     watch_pb2,
     watch_pb2_grpc,
 )
+from authz.wire.changes import kind_number
+from authz.wire.entities import mutation_message, parse_versioned, precondition_message
+from authz.wire.values import scope_message, subject_message
 
 T = TypeVar("T")
 EntityT = TypeVar("EntityT", bound=Entity)
@@ -297,7 +297,7 @@ class Client:
         )
         if after:
             request.after.token = after
-        following = Following(
+        following = ResumingWatch(
             self._watch.Watch, request, resume_for_s=resume_for_s, on_checkpoint=on_checkpoint
         )
         return following.changes()

@@ -6,8 +6,8 @@ import msgspec
 
 from authz.domain.ids import is_name, parse_resource_ref, parse_subject
 from authz.domain.mutations import ImportFault
-from authz.service.convert.values import subject_message
 from authz.v1 import authorization_pb2, common_pb2
+from authz.wire.values import subject_message
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

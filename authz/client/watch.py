@@ -14,13 +14,13 @@ from authz.client.errors import CallError, error_of
 from authz.domain.errors import ErrorReason
 from authz.domain.instants import Instant
 from authz.domain.mutations import Mutation
-from authz.service.convert.values import time_of
-from authz.service.convert.watching import parse_logged_mutation
 from authz.v1 import watch_pb2
+from authz.wire.changes import parse_logged_mutation
+from authz.wire.values import time_of
 
 _RESUMED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED)
-_FIRST_PAUSE_S = 0.05
-_LONGEST_PAUSE_S = 1.0
+_INITIAL_BACKOFF_S = 0.05
+_MAX_BACKOFF_S = 1.0
 _MAX_SILENCE_S = 15.0
 """The service gives a sign of life each second. Of a machine that is gone without a word, a connection tells
 nothing; and gRPC has been seen to lose a stream whose connection broke while it was made."""
@@ -42,7 +42,7 @@ class WatchedChange(msgspec.Struct, frozen=True, kw_only=True):
     is_last: bool
 
 
-class Following:
+class ResumingWatch:
     """Follows one watch through as many streams as it takes. Gives each mutation once."""
 
     def __init__(
@@ -59,7 +59,7 @@ class Following:
         self._on_checkpoint = on_checkpoint
         self._was_heard = False
         self._lost_at: float | None = None
-        self._pause_s = _FIRST_PAUSE_S
+        self._backoff_s = _INITIAL_BACKOFF_S
         self._part_given = 0
         """How many mutations of a change have been given whose last piece has not come yet."""
         self._part_token = ""
@@ -71,14 +71,14 @@ class Following:
                 yield from self._stream()
             except CallError as error:
                 self._require_hope(error)
-            time.sleep(self._pause_s)
-            self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+            time.sleep(self._backoff_s)
+            self._backoff_s = min(2 * self._backoff_s, _MAX_BACKOFF_S)
 
     def _stream(self) -> Generator[WatchedChange, None, None]:
         stream, to_skip = _Heard(self._open_stream(self._request)), self._part_given
         try:
             for message in stream.messages():
-                self._was_heard, self._lost_at, self._pause_s = True, None, _FIRST_PAUSE_S
+                self._was_heard, self._lost_at, self._backoff_s = True, None, _INITIAL_BACKOFF_S
                 if message.HasField("checkpoint"):
                     self._pass(message.checkpoint.read_up_to.token)
                     continue

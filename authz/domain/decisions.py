@@ -6,10 +6,10 @@ from enum import StrEnum
 
 import msgspec
 
+from authz.domain.effective_roles import InactiveReason
 from authz.domain.entities import Resource
 from authz.domain.ids import ResourceRef, Subject
 from authz.domain.instants import Instant
-from authz.domain.standing import Ineffective
 
 CREATE_ACTION = "create"
 MAX_BATCH_ITEMS = 1000
@@ -46,7 +46,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     """A decision but for its time and state.
 
     `rule` is the one that decided: the deny, the allow, or, for CONDITION_NOT_MET, the allow that
-    came nearest, with `unmet` its missing facts as a mask. `ineffective` says, for
+    came nearest, with `unmet` its missing facts as a mask. `inactive_reason` says, for
     MEMBERSHIP_NOT_EFFECTIVE, why.
     """
 
@@ -54,7 +54,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     reason: Reason
     rule: Rule | None = None
     unmet: int = 0
-    ineffective: Ineffective | None = None
+    inactive_reason: InactiveReason | None = None
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):

@@ -2,11 +2,10 @@
 
 AuthzError
 ├── InvalidArgumentError      the request itself is malformed; sending it again cannot help
-├── NotFoundError             a directory read of something that is not there
 ├── AlreadyExistsError        create of what is there
 ├── FailedPreconditionError   a precondition, a reference or an invariant does not hold
 ├── ConflictError             lost a race; trying again may help
-├── FellBehindError           a watch whose reader was too slow; goes on from where it stopped
+├── SlowConsumerError           a watch whose reader was too slow; goes on from where it stopped
 ├── OutOfRangeError           a token from before or beyond what the change log holds
 ├── OverloadedError           shed; try again after `retry_after_s`
 ├── UnavailableError          not loaded, too stale, or the database is away
@@ -33,7 +32,6 @@ class ErrorReason(StrEnum):
     TOO_MANY_ITEMS = "TOO_MANY_ITEMS"
     DUPLICATE_MUTATION = "DUPLICATE_MUTATION"
     IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
-    ENTITY_NOT_FOUND = "ENTITY_NOT_FOUND"
     ENTITY_EXISTS = "ENTITY_EXISTS"
     PRECONDITION_FAILED = "PRECONDITION_FAILED"
     REFERENCE_NOT_FOUND = "REFERENCE_NOT_FOUND"
@@ -69,10 +67,6 @@ class InvalidArgumentError(AuthzError):
     """The request itself is malformed."""
 
 
-class NotFoundError(AuthzError):
-    """A directory read names something that is not there."""
-
-
 class AlreadyExistsError(AuthzError):
     """Create of what is there."""
 
@@ -85,7 +79,7 @@ class ConflictError(AuthzError):
     """Lost a race against another write; the same call may succeed when tried again."""
 
 
-class FellBehindError(AuthzError):
+class SlowConsumerError(AuthzError):
     """A watch whose reader was too slow. `resume_after` is the token from which nothing is lost."""
 
     def __init__(self, message: str, *, resume_after: str) -> None:

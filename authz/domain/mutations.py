@@ -87,7 +87,7 @@ class ImportBatchResult(msgspec.Struct, frozen=True, kw_only=True):
     head: ConsistencyToken
 
 
-class LogPlace(msgspec.Struct, frozen=True):
+class ChangeScope(msgspec.Struct, frozen=True):
     """Where the entity of a logged mutation is.
 
     A course is in itself, a session in itself and its course, a share where its resource is. What is
@@ -102,24 +102,24 @@ class LogPlace(msgspec.Struct, frozen=True):
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """One committed revision of the change log. `places` says where each of `mutations` is, in order.
 
-    `mark` is as in `ConsistencyToken`.
+    `nonce` is as in `ConsistencyToken`.
     """
 
     revision: int
     committed_at: Instant
-    mark: int
+    nonce: int
     actor: str
     reason: str
     request_id: str
     mutations: tuple[Mutation, ...]
-    places: tuple[LogPlace, ...]
+    places: tuple[ChangeScope, ...]
 
     def state(self, database_id: str) -> ConsistencyToken:
         """The state of a database that this leads to."""
-        return ConsistencyToken(database_id, self.revision, self.committed_at, self.mark)
+        return ConsistencyToken(database_id, self.revision, self.committed_at, self.nonce)
 
 
-class Committed(msgspec.Struct, frozen=True):
+class LocalCommit(msgspec.Struct, frozen=True):
     """What one transaction has just committed, and the state of the database that it follows on."""
 
     after: ConsistencyToken
@@ -145,7 +145,7 @@ class ChangePart(msgspec.Struct, frozen=True):
     is_last: bool
 
 
-class LogStretch(msgspec.Struct, frozen=True):
+class LogChunk(msgspec.Struct, frozen=True):
     """Parts of the change log without a gap between them, and the `head` when they were read."""
 
     parts: tuple[ChangePart, ...]

@@ -9,6 +9,7 @@ from typing import Generic, Protocol
 
 import msgspec
 
+from authz.domain.effective_roles import Grant
 from authz.domain.entities import (
     Course,
     CourseState,
@@ -27,10 +28,9 @@ from authz.domain.entities import (
 )
 from authz.domain.errors import AuthzError
 from authz.domain.ids import ResourceRef, Scope, Subject
-from authz.domain.items import Item
-from authz.domain.mutations import ImportBatchResult, LogStretch, LogTail, Mutation, WriteRequest
-from authz.domain.places import Place
-from authz.domain.standing import Grant
+from authz.domain.mutations import ImportBatchResult, LogChunk, LogTail, Mutation, WriteRequest
+from authz.domain.resource_context import ResourceContext
+from authz.domain.scope_context import ScopeContext
 from authz.domain.tokens import ConsistencyToken
 
 
@@ -49,14 +49,14 @@ class Snapshot(Protocol):
     def token(self) -> str:
         """The same, encoded."""
 
-    def place(self, scope: Scope) -> Place | None:
+    def place(self, scope: Scope) -> ScopeContext | None:
         """The scope with what surrounds it, or None when it, or its course, is not there."""
 
-    def item(self, ref: ResourceRef, subject: Subject) -> Item | None:
+    def item(self, ref: ResourceRef, subject: Subject) -> ResourceContext | None:
         """The registered resource, in its place and to the subject; None for one that is not registered,
-        `MISPLACED` for one that is, in a scope that is not."""
+        `SCOPE_MISSING` for one that is, in a scope that is not."""
 
-    def grants(self, subject: Subject, place: Place) -> tuple[Grant, ...]:
+    def grants(self, subject: Subject, place: ScopeContext) -> tuple[Grant, ...]:
         """The subject's memberships in the scopes of a place of this snapshot, in no order."""
 
     def share(self, ref: ResourceRef, subject: Subject) -> ShareLevel | None:
@@ -74,7 +74,7 @@ class View(Protocol):
         once.
         """
 
-    def let_go(self) -> None:
+    def release_stale_snapshot(self) -> None:
         """Release what is kept of a state that is not the last any more; to be called now and then, by
         the thread that takes snapshots."""
 
@@ -176,7 +176,7 @@ class Dump(Protocol):
         role; what is found by nothing (a session without a course), not at all."""
 
 
-class Arrivals(Protocol):
+class CommitNotifier(Protocol):
     """Tells when something may have been committed, by whichever process. One thread waits."""
 
     def wait(self, timeout_s: float, held: Callable[[], int]) -> None:
@@ -192,7 +192,7 @@ class Arrivals(Protocol):
         """Release its connection."""
 
 
-ANSWER_PATIENCE_S = 20.0
+DATABASE_ANSWER_TIMEOUT_S = 20.0
 """How long an answer of the database is waited for before it is hung up on: another host may be the primary
 by now."""
 
@@ -248,7 +248,7 @@ class Directory(Protocol):
         of one state: who holds `after` can tell whether what follows belongs to the same history. Fewer, but
         one at least, when they are large."""
 
-    def read_log(self, after: ConsistencyToken, skip: int, limit: int) -> LogStretch:
+    def read_log(self, after: ConsistencyToken, skip: int, limit: int) -> LogChunk:
         """Up to `limit` mutations of the revisions after `after`, in order, without the first `skip`.
 
         So a reader takes a revision of any size in stretches of its own: `skip` counts the mutations
@@ -256,9 +256,9 @@ class Directory(Protocol):
         comes next is no longer in the log, and when `after` is beyond the head or of another history.
         """
 
-    def hang_up(self, *, for_good: bool = False) -> None:
+    def abort_connections(self, *, permanently: bool = False) -> None:
         """Let every call that waits for an answer of the database raise `UnavailableError` at once, and, with
-        `for_good`, every later one. For any thread."""
+        `permanently`, every later one. For any thread."""
 
     def head(self) -> ConsistencyToken:
         """The last committed state, with the id that the database has had since it was made."""
@@ -266,7 +266,7 @@ class Directory(Protocol):
     def dump(self) -> AbstractContextManager[Dump]:
         """Everything, at one revision."""
 
-    def arrivals(self) -> Arrivals:
+    def notifier(self) -> CommitNotifier:
         """A new one. Connects when first waited for."""
 
     def close(self) -> None:

@@ -18,15 +18,15 @@ class ConsistencyToken(msgspec.Struct, frozen=True, array_like=True):
     """A state of one database: what a revision of it holds.
 
     `database_id` tells databases apart. A database that was restored, or failed over to a standby that was
-    behind, gives a number twice: `mark`, drawn by lot for each transaction, tells the one from the other, and
-    `committed_at` mostly tells which is the later, as in each history time does not go back from revision to
-    revision. Both are 0 for not known, and for revision 0.
+    behind, gives a number twice: a random `nonce` for each transaction
+    tells the two apart. `committed_at` mostly tells which is later: within a history it never decreases. Both
+    are 0 if unknown, and for revision 0.
     """
 
     database_id: str
     revision: int
     committed_at: Instant = 0
-    mark: int = 0
+    nonce: int = 0
 
     def includes(self, other: ConsistencyToken) -> bool:
         """Whether this state is `other`, or comes after it in the same history of the same database."""
@@ -34,7 +34,7 @@ class ConsistencyToken(msgspec.Struct, frozen=True, array_like=True):
             self.revision >= other.revision
             and self.committed_at >= other.committed_at
             and self.database_id == other.database_id
-            and (self.revision > other.revision or other.mark in (0, self.mark))
+            and (self.revision > other.revision or other.nonce in (0, self.nonce))
         )
 
 

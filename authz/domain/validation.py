@@ -24,8 +24,6 @@ from authz.domain.vocabulary import Vocabulary
 
 MAX_SOURCE_LENGTH = 128
 MAX_SOURCE_REF_LENGTH = 256
-MAX_REASON_LENGTH = 1024
-MAX_IDEMPOTENCY_KEY_LENGTH = 128
 MAX_EDIT_WINDOW_US = 366 * 86_400 * US_PER_S
 
 _ENTITY_TYPES = ("course", "session")

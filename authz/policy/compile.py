@@ -39,24 +39,24 @@ Index: TypeAlias = Mapping[tuple[str, str, str], tuple[Clause, ...]]
 """(role, type, action) to clauses in the order of the file."""
 
 
-class Plan:
+class CompiledRules:
     """What the rules say to one set of roles about one action of one type, for any facts.
 
-    `asked` is the mask of the facts that any of its clauses asks for; no other can change its verdict.
+    `required_facts` is the mask of the facts that its clauses name; no other fact changes its verdict.
     """
 
-    __slots__ = ("_allows", "_denies", "_verdicts", "asked")
+    __slots__ = ("_allows", "_denies", "_verdicts", "required_facts")
 
     def __init__(self, denies: Iterable[Clause], allows: Iterable[Clause]) -> None:
         self._denies = tuple(sorted(denies, key=lambda clause: clause.place))
         self._allows = tuple(sorted(allows, key=lambda clause: clause.place))
-        self.asked = reduce(or_, (clause.mask for clause in (*self._denies, *self._allows)), 0)
+        self.required_facts = reduce(or_, (clause.mask for clause in (*self._denies, *self._allows)), 0)
         # At most one for each combination of the facts asked for.
         self._verdicts: dict[int, Verdict] = {}
 
     def verdict(self, facts: int) -> Verdict:
         """Any matching deny wins, then any matching allow; of several the first in the file is named."""
-        facts &= self.asked
+        facts &= self.required_facts
         known = self._verdicts.get(facts)
         if known is None:
             known = self._verdicts[facts] = self._decide(facts)
@@ -84,7 +84,7 @@ class Rulebook:
     def __init__(self, denies: Index, allows: Index) -> None:
         self.denies = denies
         self.allows = allows
-        self.plans: dict[tuple[frozenset[str], str, str], Plan] = {}
+        self.plans: dict[tuple[frozenset[str], str, str], CompiledRules] = {}
 
 
 class CompiledPolicy:
@@ -105,7 +105,9 @@ class CompiledPolicy:
         self._platform = platform
         self._overrides = dict(overrides)
 
-    def plan(self, roles: frozenset[str], course_id: str | None, type_name: str, action: str) -> Plan:
+    def plan(
+        self, roles: frozenset[str], course_id: str | None, type_name: str, action: str
+    ) -> CompiledRules:
         """What the platform's rules and the overrides of the course, if there is one, say together.
 
         Without roles nothing matches.
@@ -130,7 +132,7 @@ class CompiledPolicy:
         """The platform's allow rules that a role has, inherited ones among them, in order."""
         return tuple(clause.rule for clause in self._platform.allows.get((role, type_name, action), ()))
 
-    def _make_plan(self, key: tuple[frozenset[str], str, str], override: Rulebook | None) -> Plan:
+    def _make_plan(self, key: tuple[frozenset[str], str, str], override: Rulebook | None) -> CompiledRules:
         roles, type_name, action = key
         books = (self._platform,) if override is None else (self._platform, override)
 
@@ -144,7 +146,7 @@ class CompiledPolicy:
             }
 
         denies = clauses(book.denies for book in books)
-        return Plan(denies.values(), clauses(book.allows for book in books).values())
+        return CompiledRules(denies.values(), clauses(book.allows for book in books).values())
 
 
 def condition_mask(condition: str) -> int:

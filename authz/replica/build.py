@@ -29,7 +29,6 @@ from authz.replica.layout import (
     subject_key,
     with_shared,
 )
-from authz.replica.pages import evict, read_in
 
 _PAGE = 1_000
 """Rows between two looks at whether to stop."""
@@ -54,15 +53,13 @@ def build_replica(
         with environment.lmdb.begin(write=True) as transaction:
             state = dump.state
             versions = Versions(
-                state.revision, state.committed_at, state.mark, state.revision, state.revision
+                state.revision, state.committed_at, state.nonce, state.revision, state.revision
             )
             environment.set_versions(transaction, versions)
             environment.set_database_id(transaction, state.database_id)
         environment.lmdb.sync(True)
     finally:
         environment.lmdb.close()
-    evict(environment.data_file)
-    read_in(environment.data_file, stopped=stopped)
 
 
 def _until(stopped: Callable[[], bool], pairs: Iterable[Pair]) -> Iterator[Pair]:

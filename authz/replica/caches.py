@@ -6,11 +6,9 @@ from typing import TypeVar
 
 import lmdb
 
-from authz.domain.places import Place, Setting, setting_of
-from authz.domain.standing import Grant
+from authz.domain.effective_roles import Grant
+from authz.domain.scope_context import ScopeContext, ScopeState, scope_state_of
 from authz.replica.environment import Environment, Versions
-from authz.replica.hash_index import HashIndex
-from authz.replica.indexing import open_index
 from authz.replica.layout import PLATFORM_KEY, head_of, read_course, read_grants, read_session
 
 K = TypeVar("K")
@@ -33,11 +31,10 @@ class Caches:
     def __init__(self) -> None:
         self.transaction_id = -1
         self.versions = Versions(-1, 0, 0, -1, -1)
-        self.places: dict[bytes, Place] = {}
+        self.places: dict[bytes, ScopeContext] = {}
         self.platform: dict[bytes, tuple[Grant, ...]] | None = {}
         self.grants: dict[bytes, tuple[Grant, ...]] = {}
-        self.settings: dict[tuple[bytes, bytes], Setting] = {}
-        self.index: HashIndex | None = None
+        self.settings: dict[tuple[bytes, bytes], ScopeState] = {}
 
     def update(self, environment: Environment, transaction: lmdb.Transaction) -> None:
         """Take in what a transaction sees that is not the one seen last."""
@@ -46,8 +43,6 @@ class Caches:
             self.platform = _platform_grants(environment, transaction)
         if versions.scopes != self.versions.scopes:
             self.places = {}
-        if versions.index != self.versions.index:
-            self.index = open_index(environment, versions.index)
         self.versions = versions
         self.transaction_id = transaction.id()
 
@@ -57,14 +52,14 @@ class Caches:
         keep(self.grants, name, grants, most=_MAX_CACHED)
         return grants
 
-    def setting(self, raw_course: bytes, raw_session: bytes) -> Setting:
+    def setting(self, raw_course: bytes, raw_session: bytes) -> ScopeState:
         """What the records of a course and a session, each of them empty for none, settle."""
         name = (raw_course, head_of(raw_session))
         setting = self.settings.get(name)
         if setting is None:
             course = read_course("", raw_course) if raw_course else None
             session = read_session("", raw_session) if raw_session else None
-            setting = setting_of(course, session)
+            setting = scope_state_of(course, session)
             keep(self.settings, name, setting, most=_MAX_CACHED)
         return setting
 

@@ -14,9 +14,9 @@ from authz.domain.errors import ErrorReason, UnavailableError
 from authz.domain.instants import Instant
 from authz.domain.tokens import ConsistencyToken
 from authz.replica.layout import FORMAT
-from authz.replica.shared import identity_of
+from authz.replica.shared_state import identity_of
 
-_HEADER = struct.Struct("<QQqQQQQ")
+_HEADER = struct.Struct("<QQqQQQ")
 _REVISION_KEY = b"revision"
 _DATABASE_KEY = b"database"
 _DATA_FILE = "data.mdb"
@@ -24,20 +24,18 @@ _MAX_READERS = 1024
 
 
 class Versions(msgspec.Struct, frozen=True):
-    """The revision that a replica holds, when it was committed, and its mark; and which revisions last
-    changed a role on the platform, and a course or session, so that what is made from those can be kept; and
-    the number of the hash index that finds what it holds, 0 for none."""
+    """The revision that a replica holds, when it was committed, and its nonce; and which revisions last
+    changed a role on the platform, and a course or session, so that what is made from those can be kept."""
 
     revision: int
     committed_at: Instant
-    mark: int
+    nonce: int
     platform: int
     scopes: int
-    index: int = 0
 
     def state(self, database_id: str) -> ConsistencyToken:
         """The state of a database that this is."""
-        return ConsistencyToken(database_id, self.revision, self.committed_at, self.mark)
+        return ConsistencyToken(database_id, self.revision, self.committed_at, self.nonce)
 
 
 class UnusableError(Exception):
@@ -159,13 +157,6 @@ def acquire_environment(folder: Path, *, max_bytes: int) -> Environment:
         environment = Environment(folder, max_bytes=max_bytes) if known is None else known[0]
         _open[folder] = (environment, 1 if known is None else known[1] + 1)
         return environment
-
-
-def share_environment(environment: Environment) -> None:
-    """Keep one open that somebody else has: it is to be released once more."""
-    with _lock:
-        _, count = _open[environment.folder]
-        _open[environment.folder] = (environment, count + 1)
 
 
 def release_environment(environment: Environment) -> None:

@@ -20,8 +20,8 @@ import lmdb
 import structlog
 
 from authz.domain.errors import AuthzError
-from authz.domain.mutations import Committed
-from authz.domain.ports import ANSWER_PATIENCE_S, Arrivals, Directory
+from authz.domain.mutations import LocalCommit
+from authz.domain.ports import DATABASE_ANSWER_TIMEOUT_S, CommitNotifier, Directory
 from authz.replica.build import build_replica
 from authz.replica.environment import (
     Environment,
@@ -29,10 +29,8 @@ from authz.replica.environment import (
     acquire_environment,
     release_environment,
 )
-from authz.replica.hash_index import is_index_file
-from authz.replica.indexing import INDEX_FROM_ROWS, Indexing
-from authz.replica.pages import read_in
-from authz.replica.shared import REVISION, SharedState, uptime_ns
+from authz.replica.shared_state import REVISION, SharedState, uptime_ns
+from authz.replica.warmup import warm_up
 from authz.replica.writer import GapError, apply_changes, require_same_history
 
 log = structlog.get_logger()
@@ -46,7 +44,7 @@ _READER_CHECK_S = 60.0
 _GUARD_S = 1.0
 _LOCK_FILE = "lock"
 _FILES = {"data.mdb", "lock.mdb"}
-"""What a generation is made of, but for its index."""
+"""What a generation is made of."""
 _DAMAGE = (
     UnusableError,
     GapError,
@@ -67,7 +65,6 @@ class Follower:
 
     `source` names the database, so that a restart with another one is noticed before it answers.
     `prepare` makes the database fit to be followed; it is called again for as long as it raises.
-    A replica of at least `index_from_rows` members and resources gets a hash index.
     """
 
     def __init__(
@@ -78,7 +75,6 @@ class Follower:
         source: str,
         max_bytes: int,
         prepare: Callable[[], None] | None = None,
-        index_from_rows: int = INDEX_FROM_ROWS,
     ) -> None:
         self._directory = directory
         self._folder = folder
@@ -86,18 +82,17 @@ class Follower:
         self._max_bytes = max_bytes
         self._prepare = prepare
         self._state = SharedState(folder)
-        self._arrivals: Arrivals = directory.arrivals()
+        self._notifier: CommitNotifier = directory.notifier()
         self._stopped = threading.Event()
         # Held by whoever works on the replica, be it only for what was committed just now.
         self._mutex = threading.Lock()
-        self._indexing = Indexing(self._mutex, self._stopped.is_set, from_rows=index_from_rows)
         self._environment: Environment | None = None
         self._away = False
         self._damaged = False
         self._checked_readers_at = 0.0
         self._asked_at: float | None = None
         """Since when the database owes an answer."""
-        self.settled = threading.Event()
+        self.initialized = threading.Event()
         """Set once it has either confirmed the replica or found the database away."""
 
     def run(self) -> None:
@@ -120,31 +115,31 @@ class Follower:
         finally:
             self._stopped.set()
             with self._mutex:
-                self._let_go()
-            self._arrivals.close()
+                self._release()
+            self._notifier.close()
             self._state.close()
-            self.settled.set()
+            self.initialized.set()
 
     def stop(self) -> None:
         """Let `run` return soon; to be called from any thread."""
         self._stopped.set()
-        self._arrivals.wake()
+        self._notifier.wake()
 
     def _guard(self) -> None:
         """Hang up on a database that gives no answer."""
         while not self._stopped.wait(_GUARD_S):
             asked_at = self._asked_at
-            if asked_at is not None and time.monotonic() - asked_at > ANSWER_PATIENCE_S:
+            if asked_at is not None and time.monotonic() - asked_at > DATABASE_ANSWER_TIMEOUT_S:
                 self._asked_at = None
-                self._directory.hang_up()
+                self._directory.abort_connections()
 
-    def take(self, committed: Committed) -> None:
+    def apply_local_commit(self, committed: LocalCommit) -> None:
         """Apply what was committed just now by this process, if it follows on what the replica holds;
         else it comes by way of the log. To be called from any thread; never raises."""
-        if not self._take(committed):
+        if not self._apply_local_commit(committed):
             self.wake()
 
-    def _take(self, committed: Committed) -> bool:
+    def _apply_local_commit(self, committed: LocalCommit) -> bool:
         if not self._mutex.acquire(blocking=False):
             return False
         try:
@@ -154,7 +149,7 @@ class Follower:
             environment.require_there()
             if environment.state() != committed.after:
                 return False
-            self._state.advance(apply_changes(environment, committed.changes, self._indexing))
+            self._state.advance(apply_changes(environment, committed.changes))
         except Exception as error:  # noqa: BLE001  it is committed all the same; `run` meets the fault, too
             log.warning("commit not taken at once", cause=str(error))
             return False
@@ -165,7 +160,7 @@ class Follower:
     def wake(self) -> None:
         """Say that something has been committed; to be called from any thread."""
         if not self._stopped.is_set():
-            self._arrivals.wake()
+            self._notifier.wake()
 
     @contextmanager
     def _exclusive(self) -> Iterator[bool]:
@@ -178,7 +173,7 @@ class Follower:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     # Whoever holds it confirms, or does not, for us too; or keeps us out.
-                    self.settled.set()
+                    self.initialized.set()
                     if not told and not self._state.is_of(self._source):
                         log.warning("replica folder is kept for another database", folder=str(self._folder))
                         told = True
@@ -193,7 +188,7 @@ class Follower:
         log.warning("replica deleted; building it anew", folder=str(self._folder))
         self._state.withdraw()
         with self._mutex:
-            self._let_go()
+            self._release()
         state, self._state = self._state, SharedState(self._folder)
         state.close()
 
@@ -206,15 +201,13 @@ class Follower:
                 self._catch_up()
                 self._report_away(None)
                 self._damaged = False
-                self.settled.set()
-                self._arrivals.wait(_HEARTBEAT_S, self._held)
+                self.initialized.set()
+                self._notifier.wait(_HEARTBEAT_S, self._held)
             except AuthzError as error:
                 self._report_away(error)
                 self._pause()
             except lmdb.MapFullError:
                 log.exception("replica full; raise AUTHZ_REPLICA_MAX_BYTES", max_bytes=self._max_bytes)
-                with self._mutex:
-                    self._indexing.give_up()
                 self._pause()
             except lmdb.MapResizedError as error:
                 self._open_anew(error)
@@ -233,7 +226,7 @@ class Follower:
             return
         # Another server followed, and is allowed more: opened anew, so is this one.
         with self._mutex:
-            self._let_go()
+            self._release()
         self._pause()
 
     def _discard(self, error: Exception) -> None:
@@ -241,13 +234,13 @@ class Follower:
         log.warning("replica not usable", cause=str(error))
         self._state.withdraw()
         with self._mutex:
-            self._let_go()
+            self._release()
         if self._damaged:
             self._pause()  # it was built anew just now: that alone does not help
         self._damaged = True
 
     def _pause(self) -> None:
-        self.settled.set()
+        self.initialized.set()
         self._stopped.wait(_RETRY_S)
 
     def _report_away(self, error: AuthzError | None) -> None:
@@ -281,12 +274,11 @@ class Follower:
                 reached = environment.state().revision
                 # Else what was committed here meanwhile came first, which follows on what was held.
                 if reached == held.revision and tail.changes:
-                    reached = apply_changes(environment, tail.changes, self._indexing)
+                    reached = apply_changes(environment, tail.changes)
                     self._state.advance(reached)
             at_head = reached >= tail.head.revision
             if at_head:
                 self._state.confirm(asked_at_ns)
-        self._indexing.keep_up()
         self._check_readers(environment)
 
     def _usable(self) -> Environment:
@@ -298,7 +290,7 @@ class Follower:
             if generation and (self._folder / str(generation)).is_dir():
                 with suppress(UnusableError):
                     self._environment = self._open(generation)
-                    self._read_in(self._environment)
+                    self._warm_up(self._environment)
                     # A follower that was killed may have left this undone.
                     self._state.advance(self._environment.state().revision)
         if self._environment is None:
@@ -322,19 +314,18 @@ class Follower:
         environment = acquire_environment(folder, max_bytes=self._max_bytes)
         try:
             environment.require_usable()
-            self._indexing.attach(environment)
         except BaseException:
             release_environment(environment)
             raise
         return environment
 
-    def _read_in(self, environment: Environment) -> None:
-        """Beside what else there is to do: checks are answered meanwhile, from the disk."""
+    def _warm_up(self, environment: Environment) -> None:
+        """In a thread, so that checks are answered from the disk meanwhile."""
         threading.Thread(
-            target=read_in,
+            target=warm_up,
             args=(environment.data_file,),
             kwargs={"stopped": self._stopped.is_set},
-            name="follower-read-in",
+            name="warm-up",
             daemon=True,
         ).start()
 
@@ -363,15 +354,14 @@ class Follower:
         Whoever still reads one keeps what it has open.
         """
         for path in self._folder.iterdir():
-            if path.is_dir() and path.name.isdigit() and all(map(_is_ours, path.iterdir())):
+            if path.is_dir() and path.name.isdigit() and {each.name for each in path.iterdir()} <= _FILES:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _held(self) -> int:
         return self._state.words[REVISION]
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         if self._environment is not None:
-            self._indexing.detach()
             release_environment(self._environment)
             self._environment = None
 
@@ -380,7 +370,3 @@ class Follower:
         if time.monotonic() - self._checked_readers_at > _READER_CHECK_S:
             environment.lmdb.reader_check()
             self._checked_readers_at = time.monotonic()
-
-
-def _is_ours(path: Path) -> bool:
-    return path.name in _FILES or is_index_file(path.name)

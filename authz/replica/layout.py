@@ -14,6 +14,7 @@ from __future__ import annotations
 import struct
 from typing import TypeAlias
 
+from authz.domain.effective_roles import Grant
 from authz.domain.entities import (
     Course,
     CourseState,
@@ -27,10 +28,9 @@ from authz.domain.entities import (
 )
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.domain.instants import Instant
-from authz.domain.items import lasting_facts
-from authz.domain.standing import Grant
+from authz.domain.resource_context import lasting_facts
 
-FORMAT = 4
+FORMAT = 5
 """Grows with each change of what is written here. A replica of another format is built anew."""
 
 _END = b"\0"

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lmdb
 
+from authz.domain.effective_roles import Grant
 from authz.domain.entities import ShareLevel
 from authz.domain.errors import ErrorReason, UnavailableError
 from authz.domain.facts import OWN
 from authz.domain.ids import ResourceRef, Scope, Subject
-from authz.domain.items import MISPLACED, Item
-from authz.domain.places import Place, place_of
-from authz.domain.standing import Grant
+from authz.domain.resource_context import SCOPE_MISSING, ResourceContext
+from authz.domain.scope_context import ScopeContext, scope_context_of
 from authz.domain.tokens import encode_consistency_token
 from authz.replica.caches import MAX_PLACES, Caches, keep
 from authz.replica.environment import (
@@ -26,7 +25,6 @@ from authz.replica.environment import (
     not_ready,
     release_environment,
 )
-from authz.replica.hash_index import MEMBERS, RESOURCES, Find
 from authz.replica.layout import (
     COURSE_KIND,
     PLATFORM_KEY,
@@ -42,12 +40,12 @@ from authz.replica.layout import (
     subject_key,
     unpack_id,
 )
-from authz.replica.shared import CONFIRMED_AT, GENERATION, REVISION, SharedState, uptime_ns
+from authz.replica.shared_state import CONFIRMED_AT, GENERATION, REVISION, SharedState, uptime_ns
 
 _OF_ANOTHER = "the replica's folder is kept for another database; give each its own AUTHZ_REPLICA_DIR"
 _NO_GENERATION = -1
 """Differs from every generation, and from 0, which says that none is to be served."""
-_PLATFORM_PLACE = place_of(None, None)
+_PLATFORM_PLACE = scope_context_of(None, None)
 _NO_GRANTS: tuple[Grant, ...] = ()
 
 
@@ -61,8 +59,6 @@ class ReplicaSnapshot:
     __slots__ = (
         "_caches",
         "_environment",
-        "_find_grants",
-        "_find_resource",
         "_get",
         "_grants",
         "_grants_head",
@@ -87,7 +83,7 @@ class ReplicaSnapshot:
         self._transaction: lmdb.Transaction = environment.lmdb.begin(environment.members)
         self._grants = _NO_GRANTS
         self._grants_head = b""
-        self._grants_place: Place | None = None
+        self._grants_place: ScopeContext | None = None
         self._resource: bytes | None = None
         self._ref: ResourceRef | None = None
         self._ref_key = b""
@@ -96,12 +92,6 @@ class ReplicaSnapshot:
         if self._transaction.id() != caches.transaction_id:
             caches.update(environment, self._transaction)
         self._get: Callable[..., Any] = self._transaction.get
-        self._find_grants: Find = self._get
-        self._find_resource: Find | None = None
-        if caches.index is not None:
-            self._find_grants = caches.index.finder(MEMBERS, self._get)
-            ask = partial(self._get, db=environment.resources)
-            self._find_resource = caches.index.finder(RESOURCES, ask)
         # Its own, of this state: the next state may have others.
         self._places = caches.places
         self._platform = caches.platform
@@ -111,15 +101,15 @@ class ReplicaSnapshot:
         self.token = encode_consistency_token(self.state)
 
     def is_outdated(self) -> bool:
-        """Whether something has been committed since, be it only that there is an index now."""
+        """Whether something has been committed since."""
         return bool(self._environment.lmdb.info()["last_txnid"] != self._transaction.id())
 
-    def place(self, scope: Scope) -> Place | None:
+    def place(self, scope: Scope) -> ScopeContext | None:
         """The scope with what surrounds it, or None."""
         key = scope_key(scope)
         return self._places.get(key) or self._read_place(key)
 
-    def _read_place(self, key: bytes) -> Place | None:
+    def _read_place(self, key: bytes) -> ScopeContext | None:
         if key == PLATFORM_KEY:
             return _PLATFORM_PLACE
         scopes = self._environment.scopes
@@ -128,39 +118,37 @@ class ReplicaSnapshot:
             return None
         id_, caches = unpack_id(key, 1)[0], self._caches
         if is_course_key(key):
-            place = Place(caches.setting(raw, b""), id_, None, key)
+            place = ScopeContext(caches.setting(raw, b""), id_, None, key)
         elif of_course := course_key_of(raw):
             raw_course = self._get(of_course, None, scopes)
             if raw_course is None:
                 return None
             course_id = unpack_id(of_course, 1)[0]
-            place = Place(caches.setting(raw_course, raw), course_id, id_, of_course, key)
+            place = ScopeContext(caches.setting(raw_course, raw), course_id, id_, of_course, key)
         else:
-            place = Place(caches.setting(b"", raw), None, id_, b"", key)
+            place = ScopeContext(caches.setting(b"", raw), None, id_, b"", key)
         keep(self._places, key, place, most=MAX_PLACES)
         return place
 
-    def item(self, ref: ResourceRef, subject: Subject) -> Item | None:
-        """The registered resource, None, or `MISPLACED`."""
+    def item(self, ref: ResourceRef, subject: Subject) -> ResourceContext | None:
+        """The registered resource, None, or `SCOPE_MISSING`."""
         key = ref_key(ref)
         if key != self._ref_key:
-            find = self._find_resource
-            raw = self._get(key, None, self._environment.resources) if find is None else find(key)
-            self._ref_key, self._resource = key, raw
+            self._ref_key, self._resource = key, self._get(key, None, self._environment.resources)
         self._ref, raw = ref, self._resource
         if raw is None:
             return None
         scope, owner, facts, (available_from, available_until, created_at) = read_item(raw)
         place = self._places.get(scope) or self._read_place(scope)
         if place is None:
-            return MISPLACED
+            return SCOPE_MISSING
         setting = place.setting
         facts = facts & setting.possible | setting.facts
         if owner == self._key_of(subject):
             facts |= OWN
-        return Item(place, facts, available_from, available_until, created_at)
+        return ResourceContext(place, facts, available_from, available_until, created_at)
 
-    def grants(self, subject: Subject, place: Place) -> tuple[Grant, ...]:
+    def grants(self, subject: Subject, place: ScopeContext) -> tuple[Grant, ...]:
         """The subject's memberships in the scopes of a place, one read for each scope."""
         head = self._subject_key if subject is self._subject else self._key_of(subject)
         if place is self._grants_place and head == self._grants_head:
@@ -168,11 +156,11 @@ class ReplicaSnapshot:
         caches, platform = self._caches, self._platform
         found = self._platform_grants_of(head) if platform is None else platform.get(head, _NO_GRANTS)
         key = place.course_key
-        if key and (raw := self._find_grants(head + key)) is not None:
+        if key and (raw := self._get(head + key)) is not None:
             name = COURSE_KIND + raw
             found += caches.grants.get(name) or caches.keep_grants(name)
         key = place.session_key
-        if key and (raw := self._find_grants(head + key)) is not None:
+        if key and (raw := self._get(head + key)) is not None:
             name = SESSION_KIND + raw
             found += caches.grants.get(name) or caches.keep_grants(name)
         self._grants_place, self._grants_head, self._grants = place, head, found
@@ -197,7 +185,7 @@ class ReplicaSnapshot:
         return self._subject_key
 
     def _platform_grants_of(self, head: bytes) -> tuple[Grant, ...]:
-        raw = self._find_grants(head + PLATFORM_KEY)
+        raw = self._get(head + PLATFORM_KEY)
         return _NO_GRANTS if raw is None else read_grants(PLATFORM_KEY + raw)
 
 
@@ -240,16 +228,13 @@ class ReplicaView:
         self._snapshot = taken = self._begin(environment)
         return taken
 
-    def let_go(self) -> None:
+    def release_stale_snapshot(self) -> None:
         """Release what is kept of a state that is not the last any more: its pages can be used again. And
         leave a folder that was deleted, for the one that has its name now."""
-        self._look_anew()
+        self._reopen_if_replaced()
         kept = self._snapshot
         if kept is not None and (self._state.words[REVISION] != kept.revision or kept.is_outdated()):
             self._snapshot = None
-        index = self._caches.index
-        if index is not None and index.is_deleted():
-            self._snapshot, self._caches = None, Caches()
         environment = self._environment
         if self._state.generation != self._generation or (
             environment is not None and environment.is_outgrown()
@@ -272,7 +257,7 @@ class ReplicaView:
     def staleness_s(self) -> float:
         """Seconds since the replica was known to hold the last committed revision; infinite for never."""
         if self._state.staleness_s() > self._max_staleness_s:
-            self._look_anew()
+            self._reopen_if_replaced()
         return self._state.staleness_s()
 
     def close(self) -> None:
@@ -292,7 +277,7 @@ class ReplicaView:
             release_environment(self._environment)
             self._environment = None
 
-    def _look_anew(self) -> None:
+    def _reopen_if_replaced(self) -> None:
         if self._state.is_replaced():
             # The folder was deleted and made again: what is confirmed now is confirmed there.
             # The old page is not closed, as another thread may be about to read it.

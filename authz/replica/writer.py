@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import lmdb
 
@@ -23,8 +23,6 @@ from authz.domain.ids import PLATFORM, ResourceRef
 from authz.domain.mutations import Change, LogTail, Mutation, Operation
 from authz.domain.tokens import ConsistencyToken
 from authz.replica.environment import Environment, UnusableError, Versions
-from authz.replica.hash_index import MEMBERS, RESOURCES
-from authz.replica.indexing import Indexing
 from authz.replica.layout import (
     course_key,
     course_key_of,
@@ -65,10 +63,8 @@ def require_same_history(held: ConsistencyToken, tail: LogTail) -> None:
         raise GapError(f"revision {held.revision + 1} is gone from the log")
 
 
-def apply_changes(
-    environment: Environment, changes: Sequence[Change], indexing: Indexing | None = None
-) -> int:
-    """Take in consecutive revisions, all or none; return the last. An index that is not told is left.
+def apply_changes(environment: Environment, changes: Sequence[Change]) -> int:
+    """Apply consecutive revisions, all or none; return the last.
 
     Raises `GapError` when they do not follow on what the replica holds.
     """
@@ -76,7 +72,7 @@ def apply_changes(
         held = environment.versions(transaction)
         platform, scopes = held.platform, held.scopes
         revision = held.revision
-        writer = Writer(environment, transaction, _nobody if indexing is None else indexing.tell)
+        writer = Writer(environment, transaction)
         for change in changes:
             if change.revision != revision + 1:
                 raise GapError(f"revision {revision} is followed by {change.revision}")
@@ -90,8 +86,7 @@ def apply_changes(
                     platform = revision
         if changes:
             last = changes[-1]
-            index = 0 if indexing is None else indexing.number
-            versions = Versions(revision, last.committed_at, last.mark, platform, scopes, index)
+            versions = Versions(revision, last.committed_at, last.nonce, platform, scopes)
             environment.set_versions(transaction, versions)
     return revision
 
@@ -99,12 +94,9 @@ def apply_changes(
 class Writer:
     """Puts entities into the databases of one write transaction, and takes them out of all of them."""
 
-    def __init__(
-        self, environment: Environment, transaction: lmdb.Transaction, tell: Callable[[int, bytes], None]
-    ) -> None:
+    def __init__(self, environment: Environment, transaction: lmdb.Transaction) -> None:
         self._environment = environment
         self._transaction = transaction
-        self._tell = tell
 
     def apply(self, mutation: Mutation) -> None:
         """Take in one effect of the change log."""
@@ -132,7 +124,7 @@ class Writer:
                 ref, subject = ref_key(entity.resource), subject_key(entity.subject)
                 put(ref + subject, share_record(entity.level), db=env.shares)
                 put(subject + ref, _NOTHING, db=env.shares_with)
-                self._mark(ref, shared=True)
+                self._nonce(ref, shared=True)
 
     def remove(self, key: Key) -> None:
         """Take out what is under a key, if anything is."""
@@ -150,12 +142,11 @@ class Writer:
                 ref, subject = ref_key(key.resource), subject_key(key.subject)
                 delete(ref + subject, db=env.shares)
                 delete(subject + ref, db=env.shares_with)
-                self._mark(ref, shared=self._has_shares(ref))
+                self._nonce(ref, shared=self._has_shares(ref))
 
     def _put_membership(self, membership: Membership) -> None:
         env, transaction = self._environment, self._transaction
         subject, scope = subject_key(membership.subject), scope_key(membership.scope)
-        self._tell(MEMBERS, subject + scope)
         held = split_grants(env.read(transaction, subject + scope, env.members))
         held[membership.role] = grant_record(membership)
         transaction.put(subject + scope, join_grants(held), db=env.members)
@@ -164,7 +155,6 @@ class Writer:
     def _remove_membership(self, key: MembershipKey) -> None:
         env, transaction = self._environment, self._transaction
         subject, scope = subject_key(key.subject), scope_key(key.scope)
-        self._tell(MEMBERS, subject + scope)
         held = split_grants(env.read(transaction, subject + scope, env.members))
         held.pop(key.role, None)
         if held:
@@ -184,7 +174,6 @@ class Writer:
 
     def _remove_resource(self, ref: bytes) -> bytes:
         """Return the record as it was, empty for none."""
-        self._tell(RESOURCES, ref)
         env, transaction = self._environment, self._transaction
         before = env.read(transaction, ref, env.resources)
         if not before:
@@ -195,12 +184,11 @@ class Writer:
             transaction.delete(owner + ref, db=env.resources_of)
         return before
 
-    def _mark(self, ref: bytes, *, shared: bool) -> None:
+    def _nonce(self, ref: bytes, *, shared: bool) -> None:
         """Let the resource's record say whether there are shares of it."""
         env, transaction = self._environment, self._transaction
         raw = env.read(transaction, ref, env.resources)
         if raw and is_shared(raw) is not shared:
-            self._tell(RESOURCES, ref)
             transaction.put(ref, with_shared(raw, shared), db=env.resources)
 
     def _has_shares(self, ref: bytes) -> bool:
@@ -215,7 +203,3 @@ class Writer:
         transaction.delete(key, db=env.scopes)
         if course := course_key_of(before):
             transaction.delete(course + key, db=env.sessions_in)
-
-
-def _nobody(_table: int, _key: bytes) -> None:
-    """There is no index."""

@@ -31,7 +31,7 @@ from authz.domain.entities import (
 )
 from authz.domain.errors import AlreadyExistsError, ErrorReason, FailedPreconditionError, InvalidArgumentError
 from authz.domain.ids import Scope, ScopeKind, course_scope, session_scope
-from authz.domain.mutations import LogPlace, Mutation, Operation
+from authz.domain.mutations import ChangeScope, Mutation, Operation
 from authz.domain.validation import validate_mutation
 from authz.domain.vocabulary import Vocabulary
 from authz.store.bulk import delete_by_key, insert_rows, select_by_key, upsert_rows
@@ -52,12 +52,12 @@ class Batch:
         # Of the write that is being planned, kept apart so that it can be dropped whole:
         self._planned: dict[Key, Versioned[Entity] | None] = {}
         self._planned_dirty: dict[Key, None] = {}
-        self._effects: list[tuple[Mutation, LogPlace]] = []
+        self._effects: list[tuple[Mutation, ChangeScope]] = []
 
     def prefetch(self, keys: Iterable[Key]) -> None:
         """Read the rows of these keys at once, and of what says where they are.
 
-        Reading them one by one later would still be right.
+        ConsistencyGate them one by one later would still be right.
         """
         wanted: dict[EntityKind, list[Key]] = defaultdict(list)
         for key in dict.fromkeys(keys):
@@ -75,7 +75,9 @@ class Batch:
             self.prefetch(around)
 
     @contextmanager
-    def attempt(self, revision: int, *, flushes: bool = False) -> Iterator[list[tuple[Mutation, LogPlace]]]:
+    def attempt(
+        self, revision: int, *, flushes: bool = False
+    ) -> Iterator[list[tuple[Mutation, ChangeScope]]]:
         """Plan one write: what is applied in the block is taken whole, or, when it raises, not at all.
 
         Yields its effects in order, deletions with the entity as it last stood, and where each is.
@@ -156,7 +158,7 @@ class Batch:
         elif key in self._dirty:
             self.flush()
 
-    def _put(self, mutation: Mutation, place: LogPlace, versioned: Versioned[Entity] | None) -> None:
+    def _put(self, mutation: Mutation, place: ChangeScope, versioned: Versioned[Entity] | None) -> None:
         self._effects.append((mutation, place))
         self._planned[mutation.key] = versioned
         self._planned_dirty[mutation.key] = None
@@ -173,20 +175,20 @@ class Batch:
         self._put(Mutation(Operation.DELETE, before.entity), self._place(before.entity), None)
         return True
 
-    def _place(self, entity: Entity) -> LogPlace:
+    def _place(self, entity: Entity) -> ChangeScope:
         match entity:
             case Course(id=course_id):
-                return LogPlace(course_id)
+                return ChangeScope(course_id)
             case Session(id=session_id, course_id=course_of):
-                return LogPlace(course_of, session_id)
+                return ChangeScope(course_of, session_id)
             case Share(resource=ref):
                 found = self.find(ref)
-                return LogPlace() if found is None else self._place(found.entity)
+                return ChangeScope() if found is None else self._place(found.entity)
             case Membership(scope=scope) | Resource(scope=scope):
                 if scope.kind is ScopeKind.COURSE:
-                    return LogPlace(scope.id)
+                    return ChangeScope(scope.id)
                 session = self.find(SessionKey(scope.id)) if scope.kind is ScopeKind.SESSION else None
-                return LogPlace() if session is None else self._place(session.entity)
+                return ChangeScope() if session is None else self._place(session.entity)
 
     def _around(self, key: Key) -> tuple[Key, ...]:
         """What else must be known to say where the entity under a key is."""
@@ -199,7 +201,7 @@ class Batch:
             case _:
                 return ()
 
-    def _inside(self, entity: Entity) -> list[tuple[Entity, LogPlace]]:
+    def _inside(self, entity: Entity) -> list[tuple[Entity, ChangeScope]]:
         """All that goes along with a course, session or resource, and where; what refers comes first."""
         place = self._place(entity)
         if isinstance(entity, Resource):
@@ -210,7 +212,7 @@ class Batch:
             return [(inner, place) for inner in self._in_scope(session_scope(entity.id))]
         sessions = ENTITY_TABLES[EntityKind.SESSION].table
         course_id = str(getattr(entity, "id", ""))
-        inside: list[tuple[Entity, LogPlace]] = []
+        inside: list[tuple[Entity, ChangeScope]] = []
         for session in self._select(EntityKind.SESSION, sessions.c.course_id == course_id):
             inside += [*self._inside(session), (session, self._place(session))]
         return inside + [(inner, place) for inner in self._in_scope(course_scope(course_id))]

@@ -34,15 +34,15 @@ class OpenConnections:
         if engine.dialect.name == "postgresql":
             event.listen(engine, "do_connect", self._connect)
 
-    def hang_up(self, *, for_good: bool) -> None:
-        """Let whoever waits for an answer get an error at once; with `for_good`, also whoever waits for a
+    def abort_connections(self, *, permanently: bool) -> None:
+        """Let whoever waits for an answer get an error at once; with `permanently`, also whoever waits for a
         connection, and nobody connects any more."""
-        if not for_good:
+        if not permanently:
             log.warning("database gives no answer; hanging up")
         with self._lock:
-            self._ended = self._ended or for_good
+            self._ended = self._ended or permanently
             found = list(self._open)
-            for coming in self._coming if for_good else ():
+            for coming in self._coming if permanently else ():
                 if not coming.done():
                     coming.set_exception(_stopping())
         for connection in found:

@@ -12,15 +12,15 @@ from authz.domain.entities import Course, EntityKind, Membership, Resource, Sess
 from authz.domain.errors import AuthzError
 from authz.domain.instants import Instant
 from authz.domain.mutations import (
-    Committed,
     ImportBatchResult,
-    LogStretch,
+    LocalCommit,
+    LogChunk,
     LogTail,
     Mutation,
     WriteRequest,
 )
 from authz.domain.ports import (
-    Arrivals,
+    CommitNotifier,
     CourseFilter,
     Listing,
     MembershipFilter,
@@ -31,12 +31,12 @@ from authz.domain.ports import (
 )
 from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import Vocabulary
-from authz.store import change_log, listing
-from authz.store.arrivals import open_arrivals
+from authz.store import listing, log_reader
 from authz.store.connections import OpenConnections
 from authz.store.dump import SqlDump, open_dump
 from authz.store.engine import read_transaction, write_transaction
-from authz.store.log import Origin
+from authz.store.log_writer import Origin
+from authz.store.notifier import open_notifier
 from authz.store.write import Transaction
 
 log = structlog.get_logger()
@@ -56,9 +56,9 @@ class SqlDirectory:
         self._connections = connections
         self._vocabulary = vocabulary
         self._clock = clock
-        self._listener: Callable[[Committed], None] = _nobody
+        self._listener: Callable[[LocalCommit], None] = _nobody
 
-    def tell(self, listener: Callable[[Committed], None]) -> None:
+    def subscribe(self, listener: Callable[[LocalCommit], None]) -> None:
         """Call `listener` with whatever is committed through here from now on, before its caller is
         answered, in the thread of the caller."""
         self._listener = listener
@@ -119,33 +119,33 @@ class SqlDirectory:
 
     def follow(self, after: int, limit: int) -> LogTail:
         """See `Directory.follow`."""
-        return change_log.read_tail(self._engine, after, limit)
+        return log_reader.read_tail(self._engine, after, limit)
 
-    def read_log(self, after: ConsistencyToken, skip: int, limit: int) -> LogStretch:
+    def read_log(self, after: ConsistencyToken, skip: int, limit: int) -> LogChunk:
         """See `Directory.read_log`."""
-        return change_log.read_stretch(self._engine, after, skip, limit)
+        return log_reader.read_chunk(self._engine, after, skip, limit)
 
     def head(self) -> ConsistencyToken:
         """See `Directory.head`."""
         with read_transaction(self._engine) as connection:
-            return change_log.read_head(connection)
+            return log_reader.read_head(connection)
 
     def dump(self) -> AbstractContextManager[SqlDump]:
         """See `Directory.dump`."""
         return open_dump(self._engine)
 
-    def arrivals(self) -> Arrivals:
-        """See `Directory.arrivals`."""
-        return open_arrivals(self._engine)
+    def notifier(self) -> CommitNotifier:
+        """See `Directory.notifier`."""
+        return open_notifier(self._engine)
 
-    def hang_up(self, *, for_good: bool = False) -> None:
-        """See `Directory.hang_up`."""
-        self._connections.hang_up(for_good=for_good)
+    def abort_connections(self, *, permanently: bool = False) -> None:
+        """See `Directory.abort_connections`."""
+        self._connections.abort_connections(permanently=permanently)
 
     def close(self) -> None:
         """Release every connection."""
         self._engine.dispose()
 
 
-def _nobody(_committed: Committed) -> None:
+def _nobody(_committed: LocalCommit) -> None:
     """Nobody listens."""

@@ -14,8 +14,8 @@ from authz.domain.entities import Entity, EntityKind, Membership, SessionKey
 from authz.domain.ids import ResourceRef, Scope, Subject, course_scope
 from authz.domain.ports import Link
 from authz.store import tables
-from authz.store.change_log import read_head
 from authz.store.engine import read_transaction
+from authz.store.log_reader import read_head
 from authz.store.rows import ENTITY_TABLES, membership_of, scope_of, subject_of
 
 _CHUNK = 1_000

@@ -123,12 +123,12 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 def _enter_wal(connection: sqlite3.Connection) -> None:
     # A file stays in this mode, once in it. Of two connections that find a new one at once, SQLite turns one
     # away without the patience that it has for every other lock.
-    give_up_at = time.monotonic() + _LOCK_TIMEOUT_S
+    deadline = time.monotonic() + _LOCK_TIMEOUT_S
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_at:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(_WAL_PAUSE_S)
         else:

@@ -24,8 +24,8 @@ from authz.domain.ports import (
 )
 from authz.domain.tokens import PageToken, decode_page_token, encode_page_token, malformed_token
 from authz.store import tables
-from authz.store.change_log import read_head
 from authz.store.engine import read_transaction
+from authz.store.log_reader import read_head
 from authz.store.rows import ENTITY_TABLES, key_values
 
 MAX_PAGE_SIZE = 1000

@@ -19,7 +19,10 @@ _LOCK_KEY = 0x61757468_7A000001
 
 def _config() -> Config:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    # ConfigParser reads `%` as the start of an interpolation.
+    folder = str(Path(__file__).parent / "migrations").replace("%", "%%")
+    config.set_main_option("script_location", folder)
+    config.set_main_option("path_separator", "os")
     return config
 
 

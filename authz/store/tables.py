@@ -127,9 +127,9 @@ revisions = Table(
     Column("reason", _text(), nullable=False),
     Column("request_id", _text(), nullable=False),
     Column("committed_at", BigInteger, nullable=False),
-    Column("mark", BigInteger, nullable=False, server_default="0"),
+    Column("nonce", BigInteger, nullable=False, server_default="0"),
 )
-"""`mark` is of the transaction, and 0 in rows from before there were marks."""
+"""`nonce` is the transaction's, and 0 in rows from before migration 0003."""
 
 changes = Table(
     "changes",
@@ -148,7 +148,7 @@ changes = Table(
     Column("course_id", _text()),
     Column("session_id", _text()),
 )
-"""`course_id` and `session_id` are the `Place`: NULL also in rows from before there were places."""
+"""`course_id` and `session_id` are the `ChangeScope`: NULL also in rows from before migration 0002."""
 
 idempotency_keys = Table(
     "idempotency_keys",

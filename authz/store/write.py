@@ -11,10 +11,10 @@ from authz.domain.errors import AuthzError, ErrorReason, FailedPreconditionError
 from authz.domain.instants import Instant
 from authz.domain.mutations import (
     MAX_MUTATIONS_PER_WRITE,
-    Committed,
     Expectation,
     ImportBatchResult,
     ImportFault,
+    LocalCommit,
     Mutation,
     Operation,
     Precondition,
@@ -25,7 +25,7 @@ from authz.domain.validation import validate_key
 from authz.domain.vocabulary import Vocabulary
 from authz.store.batch import Batch, cascades, touched_keys
 from authz.store.idempotency import IdempotencyKeys
-from authz.store.log import ChangeLog, Origin
+from authz.store.log_writer import ChangeLog, Origin
 
 _UPSERT_ORDER = {kind: place for place, kind in enumerate(EntityKind)}
 
@@ -73,7 +73,7 @@ class Transaction:
         self._store()
         return ImportBatchResult(written=written, unchanged=unchanged, faults=tuple(faults), head=head)
 
-    def committed(self) -> Committed:
+    def committed(self) -> LocalCommit:
         """What was stored, for when it has been committed."""
         return self._log.committed()
 

@@ -64,10 +64,6 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. The idempotency key was used before with another body.
     {"reason":"IDEMPOTENCY_KEY_REUSED","metadata":{"idempotency_key":"4f1c"}}
     """
-    ERROR_REASON_ENTITY_NOT_FOUND: _ErrorReason.ValueType  # 11
-    """NOT_FOUND. A read of the directory names something that is not there.
-    {"reason":"ENTITY_NOT_FOUND","metadata":{"key":"course:algebra-9"}}
-    """
     ERROR_REASON_ENTITY_EXISTS: _ErrorReason.ValueType  # 12
     """ALREADY_EXISTS. Create of what is there.
     {"reason":"ENTITY_EXISTS","metadata":{"key":"course:algebra-1"}}
@@ -174,10 +170,6 @@ ERROR_REASON_DUPLICATE_MUTATION: ErrorReason.ValueType  # 9
 ERROR_REASON_IDEMPOTENCY_KEY_REUSED: ErrorReason.ValueType  # 10
 """FAILED_PRECONDITION. The idempotency key was used before with another body.
 {"reason":"IDEMPOTENCY_KEY_REUSED","metadata":{"idempotency_key":"4f1c"}}
-"""
-ERROR_REASON_ENTITY_NOT_FOUND: ErrorReason.ValueType  # 11
-"""NOT_FOUND. A read of the directory names something that is not there.
-{"reason":"ENTITY_NOT_FOUND","metadata":{"key":"course:algebra-9"}}
 """
 ERROR_REASON_ENTITY_EXISTS: ErrorReason.ValueType  # 12
 """ALREADY_EXISTS. Create of what is there.

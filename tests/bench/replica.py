@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from authz.engine.check import Checker
 from authz.policy.compile import CompiledPolicy
 from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
 from authz.replica.build import build_replica
 from authz.replica.environment import acquire_environment, release_environment
-from authz.replica.hash_index import MEMBERS, HashIndex, index_file
-from authz.replica.indexing import Indexing
-from authz.replica.pages import evict, read_in
-from authz.replica.shared import SharedState, uptime_ns
+from authz.replica.shared_state import SharedState, uptime_ns
 from authz.replica.view import ReplicaView
-from authz.server import system_clock
-from authz.service.checker import Checker
+from authz.replica.warmup import warm_up
+from authz.runtime.server import system_clock
 from tests.bench.campus import MEMBERS_A_COURSE, Campus, ask
 from tests.bench.measure import cost_us, show
 
@@ -45,34 +43,23 @@ def built(campus: Campus, folder: Path) -> ReplicaView:
     return ReplicaView(folder, source="bench", max_bytes=MAX_BYTES, max_staleness_s=1e9)
 
 
-def indexed(folder: Path) -> int:
-    """Have an index made as a follower does; return its number, 0 when a replica is too small for one."""
-    environment = acquire_environment(folder / "1", max_bytes=MAX_BYTES)
-    indexing = Indexing(threading.Lock(), lambda: False)
-    indexing.attach(environment)
-    indexing.keep_up()
-    indexing.wait()
-    release_environment(environment)
-    return indexing.number
-
-
-def bytes_a_membership(campus: Campus, folder: Path, index: int) -> float:
-    """Of both directions and of the index, pages whole."""
+def bytes_a_membership(campus: Campus, folder: Path) -> float:
+    """Of both directions, pages whole."""
     environment = acquire_environment(folder / "1", max_bytes=MAX_BYTES)
     with environment.lmdb.begin() as transaction:
         stats = [transaction.stat(each) for each in (environment.members, environment.members_in)]
     release_environment(environment)
     pages = sum(each["leaf_pages"] + each["branch_pages"] + each["overflow_pages"] for each in stats)
-    in_index = HashIndex(index_file(folder / "1", index)).bytes_of(MEMBERS) if index else 0
-    return (pages * stats[0]["psize"] + in_index) / campus.size
+    return float(pages * stats[0]["psize"] / campus.size)
 
 
-def read_in_s(generation: Path) -> float:
-    """Seconds of what a follower does with the file that it finds after a start of the machine."""
+def warm_up_s(generation: Path) -> float:
+    """Seconds that a follower takes to read the file that it finds after a reboot."""
     file = generation / "data.mdb"
-    evict(file)
+    with file.open("rb") as opened:
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     begun = time.monotonic()
-    read_in(file, stopped=lambda: False)
+    warm_up(file, stopped=lambda: False)
     return time.monotonic() - begun
 
 
@@ -146,12 +133,8 @@ def lay_out(size: int, folder: Path) -> ReplicaView:
     view = built(campus, folder)
     took_s = time.monotonic() - begun
     show(f"{size:>10,} memberships and resources: laid out from memory", f"{took_s:.1f} s")
-    show(f"{'':>10} read into memory from the disk", f"{read_in_s(folder / '1'):.2f} s")
-    begun = time.monotonic()
-    index = indexed(folder)
-    took = f"{time.monotonic() - begun:.1f} s" if index else "not worth it"
-    show(f"{'':>10} indexed, in a quarter of the interpreter's time", took)
-    show(f"{'':>10} a membership in the replica", f"{bytes_a_membership(campus, folder, index):.0f} bytes")
+    show(f"{'':>10} warm-up from the disk", f"{warm_up_s(folder / '1'):.2f} s")
+    show(f"{'':>10} a membership in the replica", f"{bytes_a_membership(campus, folder):.0f} bytes")
     return view
 
 
@@ -176,7 +159,7 @@ def main(sizes: tuple[int, ...]) -> None:
     show(
         f"a check at {sizes[-1]:,} against {sizes[0]:,}",
         f"{costs_us[-1] / costs_us[0]:.2f}x",
-        "goal 1.5x at 10,000,000",
+        "1.8x is fine at 10,000,000",
     )
 
 

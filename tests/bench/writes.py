@@ -51,7 +51,7 @@ STATEMENTS = (
     " status = excluded.status, starts_at = excluded.starts_at, ends_at = excluded.ends_at,"
     " source = excluded.source, source_ref = excluded.source_ref, version = excluded.version",
     "UPDATE counter SET revision = ?",
-    "INSERT INTO revisions (revision, actor, reason, request_id, committed_at, mark)"
+    "INSERT INTO revisions (revision, actor, reason, request_id, committed_at, nonce)"
     " VALUES (?, ?, ?, ?, ?, ?)",
     "INSERT INTO changes (revision, position, kind, operation, mutation) VALUES (?, ?, ?, ?, ?)",
 )

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from authz.cli.serve import FLAGS
-from authz.settings import Settings
+from authz.runtime.settings import Settings
 from tests.serving import AUTHZ
 
 

@@ -28,7 +28,7 @@ from authz.domain.errors import InvalidArgumentError
 from authz.domain.ids import ResourceRef, course_scope, parse_subject
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition
 from authz.domain.tokens import ConsistencyToken, decode_consistency_token, encode_consistency_token
-from authz.settings import load_settings
+from authz.runtime.settings import load_settings
 
 ALGEBRA = course_scope("alg")
 MAYA = parse_subject("user:maya")

@@ -20,8 +20,8 @@ from authz.domain.entities import (
 )
 from authz.domain.facts import FACT_NAMES, Fact, fact_names, share_facts
 from authz.domain.ids import Subject, SubjectType, course_scope
-from authz.domain.items import fact_edge, facts_at, item_of
-from authz.domain.places import attends, place_of
+from authz.domain.resource_context import facts_at, next_fact_change_at, resource_context_of
+from authz.domain.scope_context import attends, scope_context_of
 
 MAYA = Subject(SubjectType.USER, "maya")
 COURSE = Course(id="c", state=CourseState.ACTIVE)
@@ -35,8 +35,8 @@ def holding(now: int = 0, **changes: Any) -> set[str]:
     resource = changes.get("resource") or Resource(
         type="notebook", id="n", scope=course_scope("c"), **of_resource
     )
-    place = place_of(changes.get("course", COURSE), changes.get("session"))
-    facts = facts_at(now, item_of(resource, place, MAYA), int(sum(Fact)))
+    place = scope_context_of(changes.get("course", COURSE), changes.get("session"))
+    facts = facts_at(now, resource_context_of(resource, place, MAYA), int(sum(Fact)))
     facts |= share_facts(changes.get("share"))
     held = (changes.get("in_course", False), changes.get("in_session", False))
     if attends(place, *held):
@@ -131,8 +131,8 @@ def test_what_is_asked_for_is_right_whatever_else_is_not(asked: int) -> None:
         locked=True,
         ai_allowed=True,
     )
-    place = place_of(AI_COURSE, None)
-    item = item_of(resource, place, MAYA)
+    place = scope_context_of(AI_COURSE, None)
+    item = resource_context_of(resource, place, MAYA)
     assert facts_at(0, item, asked) & asked == facts_at(0, item, int(sum(Fact))) & asked
 
 
@@ -146,18 +146,50 @@ def test_an_edge_counts_for_the_facts_that_are_asked_about_only() -> None:
         created_at=10,
     )
     course = Course(id="c", state=CourseState.ACTIVE, edit_window_us=10)
-    assert fact_edge(0, item_of(resource, place_of(course, None), MAYA), int(ALL_TIMED)) == 10
-    assert fact_edge(0, item_of(resource, place_of(course, None), MAYA), int(Fact.PUBLISHED)) == 30
-    assert fact_edge(10, item_of(resource, place_of(course, None), MAYA), int(Fact.WITHIN_EDIT_WINDOW)) == 20
     assert (
-        fact_edge(20, item_of(resource, place_of(course, None), MAYA), int(Fact.WITHIN_EDIT_WINDOW)) is None
+        next_fact_change_at(
+            0, resource_context_of(resource, scope_context_of(course, None), MAYA), int(ALL_TIMED)
+        )
+        == 10
     )
-    assert fact_edge(0, item_of(resource, place_of(course, None), MAYA), int(Fact.OWN)) is None
+    assert (
+        next_fact_change_at(
+            0, resource_context_of(resource, scope_context_of(course, None), MAYA), int(Fact.PUBLISHED)
+        )
+        == 30
+    )
+    assert (
+        next_fact_change_at(
+            10,
+            resource_context_of(resource, scope_context_of(course, None), MAYA),
+            int(Fact.WITHIN_EDIT_WINDOW),
+        )
+        == 20
+    )
+    assert (
+        next_fact_change_at(
+            20,
+            resource_context_of(resource, scope_context_of(course, None), MAYA),
+            int(Fact.WITHIN_EDIT_WINDOW),
+        )
+        is None
+    )
+    assert (
+        next_fact_change_at(
+            0, resource_context_of(resource, scope_context_of(course, None), MAYA), int(Fact.OWN)
+        )
+        is None
+    )
 
 
 def test_what_is_not_published_has_no_edge_at_its_window() -> None:
     resource = Resource(type="material", id="m", scope=course_scope("c"), available_from=30)
-    assert fact_edge(0, item_of(resource, place_of(COURSE, None), MAYA), int(Fact.PUBLISHED)) is None
+    assert (
+        next_fact_change_at(
+            0, resource_context_of(resource, scope_context_of(COURSE, None), MAYA), int(Fact.PUBLISHED)
+        )
+        is None
+    )
 
 
 @st.composite
@@ -177,7 +209,9 @@ def timed_resources(draw: st.DrawFn) -> Resource:
 @given(timed_resources(), st.integers(0, 8), st.integers(-2, 22))
 def test_no_fact_changes_before_the_edge(resource: Resource, window_us: int, now: int) -> None:
     course = Course(id="c", state=CourseState.ACTIVE, edit_window_us=window_us)
-    edge = fact_edge(now, item_of(resource, place_of(course, None), MAYA), int(ALL_TIMED))
+    edge = next_fact_change_at(
+        now, resource_context_of(resource, scope_context_of(course, None), MAYA), int(ALL_TIMED)
+    )
     first = holding(now, course=course, resource=resource)
     for later in range(now, 32 if edge is None else edge):
         assert holding(later, course=course, resource=resource) == first

@@ -26,9 +26,9 @@ from authz.domain.entities import (
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Change, Mutation, Operation
 from authz.domain.tokens import decode_consistency_token
-from authz.service.convert.entities import mutation_message
 from authz.store import Store
 from authz.v1 import authorization_pb2_grpc, directory_pb2, directory_pb2_grpc
+from authz.wire.entities import mutation_message
 from tests.faults.history import Cell, Check, Consistency, Event, History, Logged, Outcome, Write
 from tests.faults.processes import CHANNEL_OPTIONS, Node, until
 from tests.store.directory import changes_of
@@ -276,7 +276,7 @@ def logged(change: Change) -> Logged:
 
 
 def _mutations(name: str, number: int, cell: Cell, *, grants: bool, deletes: bool) -> list[Any]:
-    """A grant or one of the two ways to revoke; and a mark of its own, so that each write is a change."""
+    """A grant or one of the two ways to revoke; and a nonce of its own, so that each write is a change."""
     membership = Membership(
         subject=parse_subject(f"user:{cell[0]}"),
         scope=course_scope(cell[1]),
@@ -284,13 +284,13 @@ def _mutations(name: str, number: int, cell: Cell, *, grants: bool, deletes: boo
         status=MembershipStatus.ACTIVE if grants else MembershipStatus.SUSPENDED,
         source_ref=f"{name}-{number}",
     )
-    mark = Resource(type="material", id=f"mark-{name}", scope=course_scope("c0"), created_at=number)
+    nonce = Resource(type="material", id=f"nonce-{name}", scope=course_scope("c0"), created_at=number)
     delete = deletes and not grants
     return [
         mutation_message(
             Mutation(Operation.DELETE, membership.key) if delete else Mutation(Operation.TOUCH, membership)
         ),
-        mutation_message(Mutation(Operation.TOUCH, mark)),
+        mutation_message(Mutation(Operation.TOUCH, nonce)),
     ]
 
 

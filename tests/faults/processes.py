@@ -30,11 +30,11 @@ CHANNEL_OPTIONS = (
 )
 
 
-def until(holds: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
+def until(holds: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) -> None:
     """Wait until something holds."""
-    give_up_at = time.monotonic() + patience_s
+    deadline = time.monotonic() + timeout_s
     while not holds():
-        assert time.monotonic() < give_up_at, what
+        assert time.monotonic() < deadline, what
         time.sleep(0.02)
 
 
@@ -61,7 +61,6 @@ class Node:
             "AUTHZ_LOG_LEVEL": "warning",
             "AUTHZ_STOP_GRACE_S": "1",
             # So that it is made anew all the time, and half of what is asked has changed since.
-            "AUTHZ_REPLICA_INDEX_FROM_ROWS": "0",
             **variables,
         }
         self._process: subprocess.Popen[bytes] | None = None

@@ -18,12 +18,12 @@ from grpc_health.v1 import health_pb2
 
 from authz.client import check_request
 from authz.client.errors import CallError, error_of
-from authz.service.convert.entities import mutation_message
 from authz.v1 import common_pb2, directory_pb2
+from authz.wire.entities import mutation_message
 from tests.faults.load import Stubs
 from tests.faults.postgresql import Clusters
 from tests.faults.processes import AUTHORIZATION, DIRECTORY, PATIENCE_S, Node, running, until
-from tests.test_server import campus_of
+from tests.runtime.test_server import campus_of
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

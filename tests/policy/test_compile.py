@@ -107,7 +107,7 @@ def test_the_facts_asked_for_are_those_of_the_roles_at_hand_and_of_this_course_a
     )
 
     def asked(course_id: str | None, type_name: str, action: str, *names: str) -> int:
-        return policy.plan(roles(*names), course_id, type_name, action).asked
+        return policy.plan(roles(*names), course_id, type_name, action).required_facts
 
     for course_id in (None, "there"):
         assert asked(course_id, "quiz", "read", "student") == Fact.PUBLISHED | Fact.LOCKED
@@ -125,7 +125,7 @@ def test_facts_that_are_not_asked_for_never_change_an_answer() -> None:
         for action in declared.actions:
             for role in policy.vocabulary.roles:
                 plan = policy.plan(roles(role), HERE.id, declared.name, action)
-                asked = plan.asked
+                asked = plan.required_facts
                 others = sum(fact for fact in Fact if not fact & asked)
                 for facts in (0, asked, asked & Fact.OWN, asked & Fact.PUBLISHED):
                     answers = [plan.verdict(mask) for mask in (facts, facts | others)]

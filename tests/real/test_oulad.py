@@ -13,7 +13,7 @@ import pytest
 from authz.domain.instants import from_datetime
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import common_pb2 as pb
-from tests.service.conftest import serve
+from tests.service import serve
 from tests.serving import AUTHZ
 
 DATA = Path(__file__).parents[3] / "shared/data/oulad"

@@ -14,11 +14,10 @@ import pytest
 from authz.domain.errors import ErrorReason, UnavailableError
 from authz.replica.environment import acquire_environment, release_environment
 from authz.replica.follower import Follower
-from authz.replica.indexing import INDEX_FROM_ROWS
-from authz.replica.rows import Row, all_rows
-from authz.replica.shared import SharedState
+from authz.replica.shared_state import SharedState
 from authz.replica.view import ReplicaView
 from authz.store import Store
+from tests.replica.rows import Row, all_rows
 from tests.store.directory import open_with
 
 MAX_BYTES = 1 << 28
@@ -45,16 +44,13 @@ def following(
     folder: Path,
     source: str = "test",
     max_bytes: int = MAX_BYTES,
-    index_from_rows: int = INDEX_FROM_ROWS,
 ) -> Iterator[Follower]:
     """A follower that runs, and has confirmed the replica when the block begins."""
-    follower = Follower(
-        store.directory, folder, source=source, max_bytes=max_bytes, index_from_rows=index_from_rows
-    )
+    follower = Follower(store.directory, folder, source=source, max_bytes=max_bytes)
     thread = threading.Thread(target=follower.run)
     thread.start()
     try:
-        assert follower.settled.wait(30)
+        assert follower.initialized.wait(30)
         yield follower
     finally:
         follower.stop()
@@ -76,9 +72,9 @@ def viewing(
 
 def until(holds: Callable[[], bool], what: str = "it") -> None:
     """Wait until something holds."""
-    give_up_at = time.monotonic() + 30
+    deadline = time.monotonic() + 30
     while not holds():
-        assert time.monotonic() < give_up_at, f"{what} has not come about"
+        assert time.monotonic() < deadline, f"{what} has not come about"
         time.sleep(0.002)
 
 

@@ -9,16 +9,16 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from authz.domain.effective_roles import Grant, grant_of
 from authz.domain.entities import Course, Entity, Membership, Resource, Session, Share
 from authz.domain.ids import Scope, course_scope, session_scope
 from authz.domain.mutations import Mutation
-from authz.domain.standing import Grant, grant_of
 from authz.replica.build import build_replica
 from authz.replica.environment import acquire_environment, release_environment
-from authz.replica.rows import Row, all_rows
 from authz.replica.writer import apply_changes
 from authz.store import Store
 from tests.replica.conftest import MAX_BYTES
+from tests.replica.rows import Row, all_rows
 from tests.store.directory import changes_of, dumped, open_with
 from tests.store.test_history import BATCHES
 

@@ -15,7 +15,7 @@ from authz.domain.mutations import Mutation
 from authz.replica.build import build_replica
 from authz.replica.environment import UnusableError, acquire_environment, release_environment
 from authz.replica.follower import Follower
-from authz.replica.shared import SharedState
+from authz.replica.shared_state import SharedState
 from authz.store import Store
 from tests.replica.conftest import MAX_BYTES, following, generation_of, served, until, viewing
 from tests.replica.test_histories import members
@@ -58,7 +58,7 @@ def test_a_replica_without_room_is_not_waited_for_and_not_served(sqlite_store: S
     running = threading.Thread(target=follower.run)
     running.start()
     try:
-        assert follower.settled.wait(30)
+        assert follower.initialized.wait(30)
         with viewing(folder) as view, pytest.raises(UnavailableError):
             view.snapshot()
     finally:
@@ -100,7 +100,7 @@ def test_a_file_that_another_server_let_grow_beyond_the_bound_here_is_opened_ane
         write(sqlite_store, create(student("omar", "c")))
 
         def caught_up() -> bool:
-            view.let_go()
+            view.release_stale_snapshot()
             return served(view) and members(view, "omar") == ["omar"]
 
         until(caught_up, "omar")
@@ -118,7 +118,7 @@ def test_a_view_lets_go_of_a_generation_that_is_no_more(sqlite_store: Store, tmp
         state.withdraw()
         state.close()
         assert is_open(first)
-        view.let_go()
+        view.release_stale_snapshot()
         assert not is_open(first)
         with following(sqlite_store, folder):
             assert members(view, "maya") == ["maya"]
@@ -166,7 +166,7 @@ def test_an_older_copy_of_the_file_put_in_its_place_has_the_replica_built_anew(
     write(sqlite_store, create(Course(id="c")), create(student("maya", "c")))
     write(sqlite_store, create(Course(id="d")))
     with following(sqlite_store, folder) as follower, viewing(folder) as view:
-        sqlite_store.directory.tell(follower.take)
+        sqlite_store.directory.subscribe(follower.apply_local_commit)
         first = generation_of(folder)
         file = folder / str(first) / "data.mdb"
         before = file.read_bytes()

@@ -16,15 +16,15 @@ from sqlalchemy import create_engine, text
 from authz.domain.entities import Course, CourseKey, CourseState
 from authz.domain.errors import ErrorReason, UnavailableError
 from authz.domain.ids import course_scope
-from authz.domain.mutations import Change, Committed, LogTail
+from authz.domain.mutations import Change, LocalCommit, LogTail
 from authz.domain.tokens import ConsistencyToken
+from authz.engine.consistency import ConsistencyGate
 from authz.replica import follower as follower_module
 from authz.replica.environment import UnusableError, acquire_environment, release_environment
 from authz.replica.follower import Follower
-from authz.replica.shared import SharedState
+from authz.replica.shared_state import SharedState
 from authz.replica.view import ReplicaView
 from authz.replica.writer import GapError, apply_changes
-from authz.service.reading import Reading
 from authz.store import Store
 from tests.replica.conftest import MAX_BYTES, away, following, generation_of, rows_of, served, until, viewing
 from tests.store.directory import (
@@ -260,7 +260,7 @@ def test_a_follower_that_is_stopped_before_it_began_ends(sqlite_store: Store, tm
         waiting = Follower(sqlite_store.directory, tmp_path / "r", source="test", max_bytes=MAX_BYTES)
         waiting.stop()
         waiting.run()
-        assert waiting.settled.is_set()
+        assert waiting.initialized.is_set()
 
 
 def test_what_this_process_commits_is_there_when_its_caller_is_answered(store: Store, tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_what_this_process_commits_is_there_when_its_caller_is_answered(store: S
 
     store.directory.follow = counted  # type: ignore[method-assign]  # counted
     with following(store, tmp_path / "r") as follower, viewing(tmp_path / "r") as view:
-        store.directory.tell(follower.take)
+        store.directory.subscribe(follower.apply_local_commit)
         at_once = 0
         for number in range(20):
             revision = write(store, create(student(f"u{number}", "c")), create(Course(id=f"d{number}")))
@@ -294,8 +294,8 @@ def test_what_follows_on_another_history_is_not_taken(sqlite_store: Store, tmp_p
     later = Clock()
     later.now += 1
     other = open_with(f"sqlite:///{tmp_path / 'copy.db'}", later)
-    theirs: list[Committed] = []
-    other.directory.tell(theirs.append)
+    theirs: list[LocalCommit] = []
+    other.directory.subscribe(theirs.append)
     for name in ("omar", "lina"):
         write(other, create(student(name, "c")))
     assert [(each.after.revision, len(each.changes)) for each in theirs] == [(1, 1), (2, 1)]
@@ -304,18 +304,22 @@ def test_what_follows_on_another_history_is_not_taken(sqlite_store: Store, tmp_p
     with following(store, folder) as follower:
         before = rows_of(folder)
         for committed in theirs:
-            follower.take(committed)
+            follower.apply_local_commit(committed)
             assert rows_of(folder) == before
-        ours: list[Committed] = []
-        store.directory.tell(ours.append)
+        ours: list[LocalCommit] = []
+        store.directory.subscribe(ours.append)
         environment = acquire_environment(folder / str(generation_of(folder)), max_bytes=MAX_BYTES)
         with away(store):
             write(store, create(student("noor", "c")))
             replace, after = msgspec.structs.replace, ours[0].after
-            follower.take(replace(ours[0], after=replace(after, database_id=after.database_id + "x")))
-            follower.take(replace(ours[0], after=replace(after, committed_at=after.committed_at + 1)))
+            follower.apply_local_commit(
+                replace(ours[0], after=replace(after, database_id=after.database_id + "x"))
+            )
+            follower.apply_local_commit(
+                replace(ours[0], after=replace(after, committed_at=after.committed_at + 1))
+            )
             assert environment.state().revision == 2
-            follower.take(ours[0])
+            follower.apply_local_commit(ours[0])
             assert environment.state().revision == 3
         release_environment(environment)
     other.close()
@@ -326,7 +330,7 @@ def test_a_view_that_nobody_asks_holds_no_state_but_the_last(sqlite_store: Store
     write(sqlite_store, create(Course(id="c")))
     with following(sqlite_store, folder), viewing(folder) as view:
         assert view.snapshot() is view.snapshot()
-        view.let_go()
+        view.release_stale_snapshot()
         environment = acquire_environment(folder / str(generation_of(folder)), max_bytes=MAX_BYTES)
 
         def states_held() -> int:
@@ -337,7 +341,7 @@ def test_a_view_that_nobody_asks_holds_no_state_but_the_last(sqlite_store: Store
         write(sqlite_store, create(Course(id="d")))
         until(lambda: holds(view, 2))
         assert states_held() == 1
-        view.let_go()
+        view.release_stale_snapshot()
         assert states_held() == 0
         release_environment(environment)
 
@@ -355,10 +359,10 @@ def test_a_write_is_settled_only_once_every_process_is_told(
         advance(self, revision)
 
     async def settles(view: ReplicaView, before: ConsistencyToken, state: ConsistencyToken) -> None:
-        reading = Reading(view, store.directory, pool=pool, freshness_wait_s=5)
-        await reading.settle(before)
+        reading = ConsistencyGate(view, store.directory, pool=pool, freshness_wait_s=5)
+        await reading.wait_until_replicated(before)
         assert view.snapshot().state == state  # though nobody is told of it
-        settling = asyncio.create_task(reading.settle(state))
+        settling = asyncio.create_task(reading.wait_until_replicated(state))
         await asyncio.wait({settling}, timeout=0.1)
         assert not settling.done()
         told.set()
@@ -379,7 +383,7 @@ def test_a_database_that_gives_no_answer_is_hung_up_on(
     sqlite_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, folder = sqlite_store, tmp_path / "r"
-    monkeypatch.setattr(follower_module, "ANSWER_PATIENCE_S", 0.1)
+    monkeypatch.setattr(follower_module, "DATABASE_ANSWER_TIMEOUT_S", 0.1)
     monkeypatch.setattr(follower_module, "_GUARD_S", 0.02)
     write(store, create(Course(id="c")))
     follow, hung_up = store.directory.follow, threading.Event()
@@ -390,7 +394,7 @@ def test_a_database_that_gives_no_answer_is_hung_up_on(
         assert hung_up.wait(30)
         raise UnavailableError(ErrorReason.STORE_UNAVAILABLE, "cut off")
 
-    monkeypatch.setattr(store.directory, "hang_up", hung_up.set)
+    monkeypatch.setattr(store.directory, "abort_connections", hung_up.set)
     monkeypatch.setattr(store.directory, "follow", silent)
     with following(store, folder), viewing(folder) as view:
         until(lambda: holds(view, 1), "the replica")

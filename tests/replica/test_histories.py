@@ -13,7 +13,7 @@ from authz.domain.errors import ErrorReason, OutOfRangeError, UnavailableError
 from authz.domain.ids import course_scope
 from authz.domain.tokens import ConsistencyToken
 from authz.replica.follower import Follower
-from authz.replica.shared import SharedState, uptime_ns
+from authz.replica.shared_state import SharedState, uptime_ns
 from authz.replica.view import ReplicaView
 from authz.store import Store
 from tests.replica.conftest import MAX_BYTES, away, following, generation_of, served, until, viewing
@@ -29,7 +29,7 @@ def members(view: ReplicaView, *names: str) -> list[str]:
     return [] if place is None else [name for name in names if snapshot.grants(user(name), place)]
 
 
-def rewrite(url: str, difference: str = "mark = mark - 1") -> None:
+def rewrite(url: str, difference: str = "nonce = nonce - 1") -> None:
     """Give the database another second revision, without maya, and a third: as a standby that was behind
     would, once it has taken over. All at once, so that whoever follows meets no state between.
 
@@ -64,7 +64,7 @@ def test_another_history_is_noticed_while_it_is_followed(
         assert members(view, "maya") == []
 
 
-@pytest.mark.parametrize("difference", ["mark = mark - 1", "committed_at = committed_at + 1000"])
+@pytest.mark.parametrize("difference", ["nonce = nonce - 1", "committed_at = committed_at + 1000"])
 def test_a_log_is_not_read_on_in_another_history(store: Store, store_url: str, difference: str) -> None:
     write(store, create(Course(id="c")))
     before = store.directory.head()
@@ -187,7 +187,7 @@ def test_a_follower_that_waits_for_the_database_does_not_hold_up_what_is_committ
     store, folder = sqlite_store, tmp_path / "r"
     write(store, create(Course(id="c")))
     with following(store, folder) as follower, viewing(folder) as view:
-        store.directory.tell(follower.take)
+        store.directory.subscribe(follower.apply_local_commit)
         follow, asked = store.directory.follow, list[int]()
         answers: list[bool] = []
 
@@ -210,7 +210,7 @@ def test_a_listener_that_fails_does_not_fail_the_write(store: Store) -> None:
     def failing(committed: object) -> NoReturn:
         raise OSError("a stale file handle")
 
-    store.directory.tell(failing)
+    store.directory.subscribe(failing)
     assert [write(store, create(Course(id=name))) for name in "ab"] == [1, 2]
 
 
@@ -220,7 +220,7 @@ def test_what_is_taken_while_the_folder_cannot_be_read_comes_by_the_log(
     store, folder = sqlite_store, tmp_path / "r"
     write(store, create(Course(id="c")))
     with following(store, folder) as follower, viewing(folder) as view:
-        store.directory.tell(follower.take)
+        store.directory.subscribe(follower.apply_local_commit)
 
         def unreadable(_self: object) -> NoReturn:
             raise OSError("a stale file handle")
@@ -239,17 +239,17 @@ def test_a_follower_of_a_folder_in_the_way_goes_on_once_it_is_gone(store: Store,
     folder.unlink()
     write(store, create(Course(id="c")))
     with following(store, folder) as follower, viewing(folder) as view:
-        store.directory.tell(follower.take)
+        store.directory.subscribe(follower.apply_local_commit)
         for path in sorted(folder.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
         folder.rmdir()
         folder.write_text("a file")
         assert write(store, create(Course(id="d"))) == 2
-        until(follower.settled.is_set)
+        until(follower.initialized.is_set)
         folder.unlink()
 
         def caught_up() -> bool:
-            view.let_go()
+            view.release_stale_snapshot()
             return served(view) and view.revision() == 2
 
         until(caught_up, "a new replica")

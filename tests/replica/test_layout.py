@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from authz.domain.effective_roles import grant_of
 from authz.domain.entities import (
     Course,
     CourseState,
@@ -21,9 +22,8 @@ from authz.domain.entities import (
 )
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, SubjectType, course_scope
 from authz.domain.instants import MAX_INSTANT, MIN_INSTANT
-from authz.domain.items import item_of
-from authz.domain.places import place_of
-from authz.domain.standing import grant_of
+from authz.domain.resource_context import resource_context_of
+from authz.domain.scope_context import scope_context_of
 from authz.replica import layout
 
 IDS = st.one_of(
@@ -107,8 +107,8 @@ def test_a_resource_reads_back_whole_and_as_an_item(resource: Resource, other: S
     owner = resource.owner
     assert layout.resource_owner(raw) == (b"" if owner is None else layout.subject_key(owner))
     assert (layout.resource_owner(raw) == layout.subject_key(other)) is (owner == other)
-    place = place_of(Course(id="c", ai_enabled=True), Session(id="s"))
-    item = item_of(resource, place, other)
+    place = scope_context_of(Course(id="c", ai_enabled=True), Session(id="s"))
+    item = resource_context_of(resource, place, other)
     scope, owner_key, facts, times = layout.read_item(raw)
     assert (scope, owner_key) == (layout.resource_scope(raw), layout.resource_owner(raw))
     if owner != other:

@@ -11,14 +11,14 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, event, insert
 
+from authz.domain.change_filter import ChangeFilter
 from authz.domain.entities import Course, CourseKey, Entity, Membership, Session, SessionKey
 from authz.domain.errors import ErrorReason, OutOfRangeError
 from authz.domain.ids import PLATFORM, ResourceRef, course_scope, session_scope
-from authz.domain.mutations import Change, LogPlace, Mutation
+from authz.domain.mutations import Change, ChangeScope, Mutation
 from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import RoleDeclaration, Vocabulary
-from authz.domain.watching import ChangeFilter
-from authz.store import Store, change_log, open_store, tables
+from authz.store import Store, log_reader, open_store, tables
 from authz.store.engine import open_engine, write_transaction
 from authz.store.migrations import __file__ as migrations_file
 from tests.store.directory import (
@@ -37,7 +37,7 @@ from tests.store.directory import (
     write,
 )
 
-IN_COURSE, IN_SESSION, ALONE = LogPlace("c"), LogPlace("c", "s"), LogPlace(None, "alone")
+IN_COURSE, IN_SESSION, ALONE = ChangeScope("c"), ChangeScope("c", "s"), ChangeScope(None, "alone")
 EVERYTHING = (
     *lesson("c", "s"),
     Session(id="alone"),
@@ -48,7 +48,7 @@ EVERYTHING = (
 )
 
 
-def expected_place(entity: Entity) -> LogPlace:
+def expected_place(entity: Entity) -> ChangeScope:
     """By the names that the entities above were given."""
     text = str(entity.key)
     if "alone" in text:
@@ -56,13 +56,13 @@ def expected_place(entity: Entity) -> LogPlace:
     return IN_SESSION if "s-nb" in text or "session:s" in text else IN_COURSE
 
 
-def places(store: Store) -> list[tuple[Mutation, LogPlace]]:
+def places(store: Store) -> list[tuple[Mutation, ChangeScope]]:
     """The last change."""
     change = changes_of(store, 0, 1000)[-1]
     return list(zip(change.mutations, change.places, strict=True))
 
 
-def require_places(logged: list[tuple[Mutation, LogPlace]], count: int) -> None:
+def require_places(logged: list[tuple[Mutation, ChangeScope]], count: int) -> None:
     assert len(logged) == count
     for mutation, place in logged:
         assert isinstance(mutation.target, Entity)
@@ -115,7 +115,7 @@ def test_a_membership_of_the_platform_is_in_no_place(store_url: str) -> None:
     write(store, create(Membership(subject=user("maya"), scope=PLATFORM, role="officer")))
     ((_, place),) = places(store)
     store.close()
-    assert place == LogPlace()
+    assert place == ChangeScope()
 
 
 @contextmanager
@@ -152,10 +152,10 @@ def test_places_are_found_without_a_query_for_each_mutation(store: Store, operat
     with counted(store) as statements:
         write(store, *mutations)
     assert len(statements) < len(names) / 2
-    assert [place for _, place in places(store)] == [LogPlace("c", name) for name in names]
+    assert [place for _, place in places(store)] == [ChangeScope("c", name) for name in names]
 
 
-def read_all(store: Store, limit: int) -> list[tuple[int, Mutation, LogPlace]]:
+def read_all(store: Store, limit: int) -> list[tuple[int, Mutation, ChangeScope]]:
     """The whole log in stretches, and that each says rightly whether its revision goes on."""
     database_id = store.directory.head().database_id
     after = skip = 0
@@ -199,7 +199,7 @@ def test_who_follows_gets_whole_revisions_and_no_more_than_fits(
     write(store, touch(student("omar", "c")), touch(student("eve", "c")))
     write(store, remove(CourseKey("c")))
     whole = changes_of(store, 0, 100)
-    monkeypatch.setattr(change_log, "MOST_MUTATIONS_AT_ONCE", most)
+    monkeypatch.setattr(log_reader, "MAX_MUTATIONS_PER_READ", most)
     read: list[Change] = []
     while changes := changes_of(store, len(read), 100):
         assert len(changes) == 1 or sum(len(change.mutations) for change in changes) <= most
@@ -263,7 +263,7 @@ def test_a_log_from_before_there_were_places_is_kept_and_matches_every_scope(emp
     finally:
         store.close()
     assert before.mutations == (create(Course(id="old")),)
-    assert (before.places, since.places) == ((LogPlace(),), (LogPlace("new"),))
+    assert (before.places, since.places) == ((ChangeScope(),), (ChangeScope("new"),))
     for scope, told in ((course_scope("new"), 2), (session_scope("other"), 1), (PLATFORM, 1)):
         wanted = ChangeFilter(scopes=frozenset({scope}))
         changes = (before, since)

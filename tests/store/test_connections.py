@@ -27,7 +27,7 @@ def test_who_waits_for_an_answer_gets_an_error_and_the_next_connects_anew(postgr
         other.execute("LOCK TABLE counter IN ACCESS EXCLUSIVE MODE")
         waiting = pool.submit(store.directory.head)
         until(lambda: others_wait(other), "nobody waits")
-        store.directory.hang_up()
+        store.directory.abort_connections()
         with pytest.raises(UnavailableError):
             waiting.result(5)
         other.rollback()
@@ -38,31 +38,31 @@ def test_who_waits_for_an_answer_gets_an_error_and_the_next_connects_anew(postgr
 def test_after_it_was_hung_up_for_good_nobody_connects(postgresql_url: str) -> None:
     store = open_with(postgresql_url)
     write(store, create(Course(id="c")))
-    store.directory.hang_up(for_good=True)
+    store.directory.abort_connections(permanently=True)
     for _ in range(2):
         with pytest.raises(UnavailableError):
             store.directory.head()
     store.close()
 
 
-@pytest.mark.parametrize("which", ["head", "write", "arrivals"])
+@pytest.mark.parametrize("which", ["head", "write", "notifier"])
 def test_who_waits_for_a_connection_gets_an_error_when_it_is_hung_up_for_good(which: str) -> None:
     # The system takes its calls, and nobody answers.
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
         url = f"postgresql://postgres@127.0.0.1:{listener.getsockname()[1]}/postgres?connect_timeout=600"
         store = open_store(url, vocabulary=lambda: VOCABULARY, clock=Clock(), migrate=False, verify=False)
-        arrivals = store.directory.arrivals()
+        notifier = store.directory.notifier()
         calls: dict[str, Callable[[], object]] = {
             "head": store.directory.head,
             "write": lambda: write(store, create(Course(id="c"))),
-            "arrivals": lambda: arrivals.wait(60, lambda: 0),
+            "notifier": lambda: notifier.wait(60, lambda: 0),
         }
         waiting = pool.submit(calls[which])
         with listener.accept()[0]:
-            store.directory.hang_up(for_good=True)
+            store.directory.abort_connections(permanently=True)
             with pytest.raises(UnavailableError):
                 waiting.result(60)
-        arrivals.close()
+        notifier.close()
         store.close()
 
 

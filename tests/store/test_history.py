@@ -65,7 +65,7 @@ def _outcome(write: Callable[[], ConsistencyToken]) -> int | ErrorReason:
 
 
 def _but_for_marks(store: Store) -> list[Change]:
-    return [msgspec.structs.replace(change, mark=0) for change in changes_of(store, 0, 1000)]
+    return [msgspec.structs.replace(change, nonce=0) for change in changes_of(store, 0, 1000)]
 
 
 @settings(max_examples=60, deadline=None)

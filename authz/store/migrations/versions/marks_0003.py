@@ -1,4 +1,4 @@
-"""Each revision has a mark, drawn by lot, so that two histories of one database can be told apart."""
+"""Gives each revision a `mark`: a random number that tells two histories of one database apart."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Add the column. Rows from before stay without a mark."""
+    """Add the column. Rows from before keep 0."""
     op.add_column("revisions", sa.Column("mark", sa.BigInteger, nullable=False, server_default="0"))

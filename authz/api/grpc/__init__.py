@@ -1,0 +1,1 @@
+"""The gRPC face: a servicer a file."""

@@ -1,0 +1,46 @@
+"""Which of the changes in the log a watcher is told."""
+
+from __future__ import annotations
+
+import msgspec
+
+from authz.domain.entities import EntityKind, Membership, MembershipKey
+from authz.domain.ids import PLATFORM, Scope, course_scope, session_scope
+from authz.domain.mutations import ChangePart, ChangeScope, Mutation
+
+
+class ChangeFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Changes in any of the scopes and of any of the kinds; an empty field filters nothing.
+
+    A course has in it its sessions and all that is in these.
+    """
+
+    scopes: frozenset[Scope] = frozenset()
+    kinds: frozenset[EntityKind] = frozenset()
+
+    def matches(self, mutation: Mutation, place: ChangeScope) -> bool:
+        """Whether the watcher is told. Of what nobody knows where it is, it is."""
+        if self.kinds and mutation.kind not in self.kinds:
+            return False
+        if not self.scopes:
+            return True
+        around = _scopes_around(mutation, place)
+        return not around or not self.scopes.isdisjoint(around)
+
+    def select(self, part: ChangePart) -> tuple[Mutation, ...]:
+        """Those mutations of a part that match, in order."""
+        pairs = zip(part.change.mutations, part.change.places, strict=True)
+        return tuple(mutation for mutation, place in pairs if self.matches(mutation, place))
+
+
+def _scopes_around(mutation: Mutation, place: ChangeScope) -> tuple[Scope, ...]:
+    """Every scope that the entity is in; none when that is not known."""
+    target = mutation.target
+    if isinstance(target, Membership | MembershipKey) and target.scope == PLATFORM:
+        return (PLATFORM,)
+    around = []
+    if place.course_id is not None:
+        around.append(course_scope(place.course_id))
+    if place.session_id is not None:
+        around.append(session_scope(place.session_id))
+    return tuple(around)

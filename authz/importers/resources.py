@@ -1,0 +1,137 @@
+"""Reads resources from CSV or JSON lines."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from authz.domain.entities import Resource, Visibility
+from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.ids import Scope, course_scope, parse_id, parse_subject, session_scope
+from authz.domain.instants import parse_instant
+from authz.domain.mutations import Mutation, Operation
+from authz.domain.vocabulary import suggest
+from authz.importers.files import ParsedSource, Record, RowFault, Sourced, malformed, read_csv, unreadable
+
+COLUMNS = (
+    "type",
+    "id",
+    "course_id",
+    "session_id",
+    "owner",
+    "visibility",
+    "published",
+    "available_from",
+    "available_until",
+    "created_at",
+    "locked",
+    "ai_allowed",
+)
+"""What a row may say; `type` may also come from the command, `owner` is like `user:maya`."""
+
+_FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False, "": False}
+
+
+def read_resources(
+    path: Path, *, type_name: str = "", owner: str = "", ignored: Collection[str] = ()
+) -> ParsedSource:
+    """Read `path`: JSON lines if it ends in `.jsonl`, else CSV. Rows without type or owner get these.
+
+    A column that is neither known nor ignored is an error: a misspelt `available_until` must not
+    pass for a resource without an end. Bad rows become faults.
+    """
+    if not path.is_file():
+        raise unreadable(path, "is not a file")
+    if owner:
+        parse_subject(owner, field="owner")
+    given = {"type": type_name, "owner": owner}
+    reading = ParsedSource([], [], [])
+    with path.open("rb") as stream:
+        rows = _json_lines if path.suffix == ".jsonl" else _csv_rows
+        for line, record in rows(stream, path.name):
+            unknown = [column for column in record if column not in (*COLUMNS, *ignored)]
+            if unknown:
+                raise malformed(
+                    path.name,
+                    line if path.suffix == ".jsonl" else 1,
+                    f"unknown column `{unknown[0]}`; {suggest(unknown[0], COLUMNS)} "
+                    f"Leave it out with `--ignore {unknown[0]}`",
+                )
+            try:
+                resource = _resource(record, given)
+            except InvalidArgumentError as error:
+                reading.faults.append(RowFault(path.name, line, error.message))
+            else:
+                mutation = Mutation(Operation.TOUCH, resource)
+                reading.mutations.append(Sourced(mutation, path.name, line))
+    return reading
+
+
+def _csv_rows(stream: IO[bytes], name: str) -> Iterator[tuple[int, Record]]:
+    return read_csv(stream, name, ("id",))
+
+
+def _json_lines(stream: IO[bytes], name: str) -> Iterator[tuple[int, Record]]:
+    for line, text in enumerate(stream, 1):
+        if not text.strip():
+            continue
+        try:
+            value: Any = msgspec.json.decode(text, type=dict[str, str | bool | None])
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise malformed(name, line, f"is not a JSON object of texts and booleans ({error})") from None
+        yield line, {key: _as_text(each) for key, each in value.items()}
+
+
+def _as_text(value: str | bool | None) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else str(value).lower()
+
+
+def _resource(record: Record, given: Record) -> Resource:
+    def text(column: str) -> str:
+        return record.get(column, "") or given.get(column, "")
+
+    def flag(column: str) -> bool:
+        value = text(column).lower()
+        if value not in _FLAGS:
+            raise _bad(column, f"`{text(column)}` is neither `true` nor `false`")
+        return _FLAGS[value]
+
+    def instant(column: str) -> int | None:
+        return parse_instant(text(column), field=column) if text(column) else None
+
+    visibility = (text("visibility") or "PRIVATE").upper()
+    if visibility not in [v.value for v in Visibility]:
+        raise _bad("visibility", f"`{text('visibility')}` is none of PRIVATE, SESSION, COURSE")
+    if not text("type"):
+        raise _bad("type", "is empty; fill the column or name one with `--type`")
+    return Resource(
+        type=text("type"),
+        id=parse_id(text("id"), field="id"),
+        scope=_scope(record),
+        owner=parse_subject(text("owner"), field="owner") if text("owner") else None,
+        visibility=Visibility(visibility),
+        published=flag("published"),
+        available_from=instant("available_from"),
+        available_until=instant("available_until"),
+        created_at=instant("created_at"),
+        locked=flag("locked"),
+        ai_allowed=flag("ai_allowed"),
+    )
+
+
+def _scope(record: Record) -> Scope:
+    course_id, session_id = record.get("course_id", ""), record.get("session_id", "")
+    if bool(course_id) is bool(session_id):
+        raise _bad("course_id", "or session_id must be filled, one of the two")
+    if course_id:
+        return course_scope(parse_id(course_id, field="course_id"))
+    return session_scope(parse_id(session_id, field="session_id"))
+
+
+def _bad(column: str, problem: str) -> InvalidArgumentError:
+    return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, f"{column} {problem}", field=column)

@@ -1,0 +1,1 @@
+"""Composes and runs the processes of the service."""

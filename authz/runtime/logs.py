@@ -1,0 +1,46 @@
+"""Logs: JSON lines on standard error."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import structlog
+
+_threshold = logging.getLogger("authz")
+
+
+def is_debug_enabled() -> bool:
+    """Whether lines of level debug are wanted. Far cheaper than to make one that nobody gets."""
+    return _threshold.level == logging.DEBUG
+
+
+def is_info_enabled() -> bool:
+    """Whether lines of level info are wanted; before `configure_logging`, they are."""
+    return _threshold.level <= logging.INFO
+
+
+def configure_logging(level: str) -> None:
+    """From this level on."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    logging.basicConfig(level=number, stream=sys.stderr)
+    _threshold.setLevel(number)
+    # Says what it does in lines of its own form; what it did is in the database.
+    logging.getLogger("alembic").setLevel(max(number, logging.WARNING))
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=_encode),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
+    )
+
+
+def _encode(event: object, *, default: Callable[[Any], Any]) -> bytes:
+    return msgspec.json.encode(event, enc_hook=default)

@@ -1,1 +1,0 @@
-"""The gRPC face: a servicer a file, conversion, errors, and what is around every call."""

@@ -1,0 +1,158 @@
+"""Reads the change log: whole revisions, or stretches of bounded size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Engine, Row, bindparam, literal, select, tuple_
+
+from authz.domain.errors import ErrorReason, OutOfRangeError
+from authz.domain.mutations import Change, ChangePart, ChangeScope, LogChunk, LogTail, Mutation
+from authz.domain.tokens import ConsistencyToken
+from authz.store import tables
+from authz.store.engine import read_transaction
+
+MAX_MUTATIONS_PER_READ = 10_000
+"""Some ten megabytes: who is far behind needs no more memory than who is near. A revision is whole."""
+_decoder = msgspec.json.Decoder(Mutation)
+_HEAD = select(
+    tables.counter.c.revision,
+    tables.counter.c.database_id,
+    tables.revisions.c.committed_at,
+    tables.revisions.c.nonce,
+).outerjoin_from(tables.counter, tables.revisions, tables.revisions.c.revision == tables.counter.c.revision)
+_HELD_HEAD = _HEAD.with_for_update(of=tables.counter)
+_STATE = select(tables.revisions.c.committed_at, tables.revisions.c.nonce).where(
+    tables.revisions.c.revision == bindparam("number")
+)
+
+
+def read_head(connection: Connection) -> ConsistencyToken:
+    """The last state that a transaction sees."""
+    return _head(connection.execute(_HEAD).one())
+
+
+def hold_head(connection: Connection) -> ConsistencyToken:
+    """The last state, on PostgreSQL: from here on no other write gets past here until this one has ended."""
+    row = connection.execute(_HELD_HEAD).one()
+    if row.committed_at is None and row.revision:
+        # Where this had to wait for another write, it is told what that one committed, but not when.
+        return read_head(connection)
+    return _head(row)
+
+
+def _head(row: Any) -> ConsistencyToken:
+    return ConsistencyToken(row.database_id, row.revision, row.committed_at or 0, row.nonce or 0)
+
+
+def read_state(connection: Connection, database_id: str, revision: int) -> ConsistencyToken | None:
+    """The state at a revision, None for one that the log does not have."""
+    if revision == 0:
+        return ConsistencyToken(database_id, 0)
+    row = connection.execute(_STATE, {"number": revision}).one_or_none()
+    return None if row is None else ConsistencyToken(database_id, revision, row.committed_at, row.nonce)
+
+
+def read_tail(engine: Engine, after: int, limit: int) -> LogTail:
+    """See `Directory.follow`."""
+    with read_transaction(engine) as connection:
+        head = read_head(connection)
+        state = head if head.revision == after else read_state(connection, head.database_id, after)
+        changes = _read_changes(connection, after, limit) if head.revision > after else ()
+    return LogTail(head, state, changes)
+
+
+def _read_changes(connection: Connection, after: int, limit: int) -> tuple[Change, ...]:
+    revisions, changes = tables.revisions, tables.changes
+    heads = connection.execute(
+        select(revisions).where(revisions.c.revision > after).order_by(revisions.c.revision).limit(limit)
+    ).all()
+    if not heads:
+        return ()
+    first = heads[0].revision
+    following = select(changes).order_by(changes.c.revision, changes.c.position)
+    rows = connection.execute(
+        following.where(changes.c.revision >= first, changes.c.revision <= heads[-1].revision).limit(
+            MAX_MUTATIONS_PER_READ + 1
+        )
+    ).all()
+    if len(rows) > MAX_MUTATIONS_PER_READ:
+        cut = max(rows[-1].revision, first + 1)
+        heads = [head for head in heads if head.revision < cut]
+        if rows[-1].revision == first:
+            rows = connection.execute(following.where(changes.c.revision == first)).all()
+        rows = [row for row in rows if row.revision < cut]
+    of_revision: dict[int, list[Row[Any]]] = {head.revision: [] for head in heads}
+    for row in rows:
+        of_revision[row.revision].append(row)
+    return tuple(_change(head, of_revision[head.revision]) for head in heads)
+
+
+def read_chunk(engine: Engine, token: ConsistencyToken, skip: int, limit: int) -> LogChunk:
+    """See `Directory.read_log`."""
+    revisions, changes = tables.revisions, tables.changes
+    place = tuple_(changes.c.revision, changes.c.position)
+    after = token.revision
+    with read_transaction(engine) as connection:
+        state = read_head(connection)
+        head = state.revision
+        if after > head or token.database_id != state.database_id:
+            raise _expired("the token is ahead of this database, as after a restore")
+        known = read_state(connection, token.database_id, after)
+        if known is not None and not _may_be(token, known):
+            raise _expired("the token is of a history that this database has left, as after a restore")
+        rows = connection.execute(
+            select(changes, *(column for column in revisions.c if column.name != "revision"))
+            .join(revisions, revisions.c.revision == changes.c.revision)
+            .where(place >= tuple_(literal(after + 1), literal(skip)))
+            .order_by(changes.c.revision, changes.c.position)
+            .limit(limit + 1)
+        ).all()
+    if not rows and after < head:
+        raise _expired("what follows the token is no longer in the change log")
+    _require_gapless(rows, (after + 1, skip))
+    # The row beyond the limit is read to see whether the last revision goes on.
+    going_on = rows[limit].revision if len(rows) > limit else None
+    parts = []
+    for revision, grouped in groupby(rows[:limit], key=lambda row: row.revision):
+        of_revision = list(grouped)
+        parts.append(ChangePart(_change(of_revision[0], of_revision), is_last=revision != going_on))
+    return LogChunk(tuple(parts), head)
+
+
+def _may_be(token: ConsistencyToken, state: ConsistencyToken) -> bool:
+    """Whether a token is of this state of its revision, as far as it tells."""
+    return token.committed_at in (0, state.committed_at) and token.nonce in (0, state.nonce)
+
+
+def _require_gapless(rows: Sequence[Row[Any]], first: tuple[int, int]) -> None:
+    """A log that was cut must not pass for one in which nothing happened."""
+    allowed: tuple[tuple[int, int], ...] = (first,)
+    for row in rows:
+        if (row.revision, row.position) not in allowed:
+            raise _expired("what follows the token is no longer in the change log")
+        allowed = ((row.revision, row.position + 1), (row.revision + 1, 0))
+
+
+def _expired(problem: str) -> OutOfRangeError:
+    return OutOfRangeError(
+        ErrorReason.TOKEN_EXPIRED,
+        f"{problem}; read the directory anew and watch from the state that was read",
+        field="after",
+    )
+
+
+def _change(head: Row[Any], rows: Sequence[Row[Any]]) -> Change:
+    return Change(
+        revision=head.revision,
+        committed_at=head.committed_at,
+        nonce=head.nonce,
+        actor=head.actor,
+        reason=head.reason,
+        request_id=head.request_id,
+        mutations=tuple(_decoder.decode(row.mutation) for row in rows),
+        places=tuple(ChangeScope(row.course_id, row.session_id) for row in rows),
+    )

@@ -1,0 +1,117 @@
+"""The change log within one transaction: revisions taken in order, stored together at the end."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, bindparam, func, select, update
+
+from authz.domain.instants import Instant
+from authz.domain.mutations import Change, ChangeScope, LocalCommit, Mutation
+from authz.domain.tokens import ConsistencyToken
+from authz.store import tables
+from authz.store.batch import append_changes
+from authz.store.bulk import insert_rows
+from authz.store.log_reader import hold_head, read_head, read_state
+
+_NONCE_BITS = 63
+_encoder = msgspec.json.Encoder()
+_COUNT = update(tables.counter).values(revision=bindparam("head"))
+_NOTIFY = select(func.pg_notify(tables.REVISIONS_CHANNEL, bindparam("head")))
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where a write comes from, as the log keeps it."""
+
+    actor: str
+    reason: str
+    request_id: str
+
+
+class ChangeLog:
+    """The head of the log, held: until this transaction ends no other write gets past here.
+
+    So revisions have no gaps and appear in the order in which they are committed.
+    """
+
+    def __init__(self, connection: Connection, clock: Callable[[], Instant]) -> None:
+        self._connection = connection
+        self._notifies = connection.dialect.name == "postgresql"
+        self._held = self.head = hold_head(connection) if self._notifies else read_head(connection)
+        # Time does not go back from revision to revision, though the clocks of two servers may differ.
+        self.now = max(clock(), self._held.committed_at)
+        # Time alone would not tell two histories apart while a clock is behind it.
+        self._nonce = secrets.randbits(_NONCE_BITS)
+        self._changes: list[Change] = []
+
+    def append(self, effects: Sequence[tuple[Mutation, ChangeScope]], origin: Origin) -> ConsistencyToken:
+        """Take the next revision for these effects and return the state that has them; without effects, the
+        head stays."""
+        if not effects:
+            return self.head
+        change = Change(
+            revision=self.head.revision + 1,
+            committed_at=self.now,
+            nonce=self._nonce,
+            actor=origin.actor,
+            reason=origin.reason,
+            request_id=origin.request_id,
+            mutations=tuple(mutation for mutation, _ in effects),
+            places=tuple(place for _, place in effects),
+        )
+        self._changes.append(change)
+        self.head = change.state(self._held.database_id)
+        return self.head
+
+    def state_at(self, revision: int) -> ConsistencyToken:
+        """An earlier state, be it one of this transaction; its time is not known when its row is gone."""
+        database_id = self._held.database_id
+        for change in self._changes:
+            if change.revision == revision:
+                return change.state(database_id)
+        known = read_state(self._connection, database_id, revision)
+        return ConsistencyToken(database_id, revision) if known is None else known
+
+    def store(self) -> None:
+        """Store all that was appended, and on PostgreSQL tell whoever listens the new head."""
+        if not self._changes:
+            return
+        self._connection.execute(_COUNT, {"head": self.head.revision})
+        insert_rows(self._connection, tables.revisions, map(_revision_row, self._changes))
+        append_changes(
+            self._connection, tables.changes, [row for each in self._changes for row in _change_rows(each)]
+        )
+        if self._notifies:
+            # Delivered when, and only if, this transaction commits.
+            self._connection.execute(_NOTIFY, {"head": str(self.head.revision)})
+
+    def committed(self) -> LocalCommit:
+        """All that was appended, for when the transaction has been committed."""
+        return LocalCommit(self._held, tuple(self._changes))
+
+
+def _revision_row(change: Change) -> dict[str, Any]:
+    return {
+        "revision": change.revision,
+        "committed_at": change.committed_at,
+        "nonce": change.nonce,
+        "actor": change.actor,
+        "reason": change.reason,
+        "request_id": change.request_id,
+    }
+
+
+def _change_rows(change: Change) -> Iterator[dict[str, Any]]:
+    for position, (mutation, place) in enumerate(zip(change.mutations, change.places, strict=True)):
+        yield {
+            "revision": change.revision,
+            "position": position,
+            "kind": mutation.kind.value,
+            "operation": mutation.operation.value,
+            "mutation": _encoder.encode(mutation).decode(),
+            "course_id": place.course_id,
+            "session_id": place.session_id,
+        }

@@ -1,0 +1,1 @@
+"""Between protobuf messages and the domain, both ways; shared by the server and the client."""

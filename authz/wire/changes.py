@@ -1,0 +1,116 @@
+"""What a watch asks for and what it is told, between protobuf and the domain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from authz.domain.change_filter import ChangeFilter
+from authz.domain.entities import EntityKind
+from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.instants import US_PER_S
+from authz.domain.mutations import Change, Mutation, Operation
+from authz.v1 import common_pb2
+from authz.v1 import directory_pb2 as dpb
+from authz.v1 import watch_pb2 as pb
+from authz.wire.entities import OPERATIONS, mutation_message, parse_versioned
+from authz.wire.values import (
+    enum_names,
+    malformed,
+    parse_duration_us,
+    parse_enum,
+    parse_scope_message,
+    set_time,
+)
+
+DEFAULT_CHECKPOINT_INTERVAL_US = US_PER_S
+MIN_CHECKPOINT_INTERVAL_US = US_PER_S // 10
+MAX_CHECKPOINT_INTERVAL_US = 60 * US_PER_S
+MAX_SCOPES = 100
+
+_KINDS = {number: name.lower() for number, name in enum_names(pb.EntityKind.items(), "ENTITY_KIND_").items()}
+
+
+def change_filter(request: pb.WatchRequest) -> ChangeFilter:
+    """Which changes to send."""
+    if len(request.scopes) > MAX_SCOPES:
+        raise InvalidArgumentError(
+            ErrorReason.TOO_MANY_ITEMS,
+            f"scopes has {len(request.scopes)} items; send at most {MAX_SCOPES}",
+            field="scopes",
+            limit=str(MAX_SCOPES),
+        )
+    return ChangeFilter(
+        scopes=frozenset(
+            parse_scope_message(scope, field=f"scopes[{place}]") for place, scope in enumerate(request.scopes)
+        ),
+        kinds=frozenset(_parse_kind(number) for number in request.kinds),
+    )
+
+
+def _parse_kind(number: int) -> EntityKind:
+    return parse_enum(EntityKind, _KINDS, number, field="kinds")
+
+
+def checkpoint_interval_s(request: pb.WatchRequest) -> float:
+    """How often to send a checkpoint."""
+    if not request.HasField("checkpoint_interval"):
+        return DEFAULT_CHECKPOINT_INTERVAL_US / US_PER_S
+    interval_us = parse_duration_us(request.checkpoint_interval)
+    if not MIN_CHECKPOINT_INTERVAL_US <= interval_us <= MAX_CHECKPOINT_INTERVAL_US:
+        raise malformed(
+            "checkpoint_interval", "is out of range; set 0.1 s to 60 s, or leave it absent for 1 s"
+        )
+    return interval_us / US_PER_S
+
+
+def checkpoint_message(token: str) -> pb.WatchResponse:
+    """A checkpoint."""
+    return pb.WatchResponse(checkpoint=pb.Checkpoint(read_up_to=common_pb2.ConsistencyToken(token=token)))
+
+
+def change_messages(
+    change: Change, mutations: Iterable[Mutation], token: str, *, max_bytes: int
+) -> Iterator[pb.WatchResponse]:
+    """Mutations of a change in messages of `max_bytes` or little more, none of them empty or `last`.
+
+    A mutation that is larger goes alone.
+    """
+    message, size = _empty(change, token), 0
+    for mutation in mutations:
+        logged = _logged_message(mutation, change.revision)
+        if size and size + logged.ByteSize() > max_bytes:
+            yield message
+            message, size = _empty(change, token), 0
+        message.change.mutations.append(logged)
+        size += logged.ByteSize()
+    if size:
+        yield message
+
+
+def _empty(change: Change, token: str) -> pb.WatchResponse:
+    message = pb.WatchResponse()
+    message.change.written_at.token = token
+    set_time(message.change.committed_at, change.committed_at)
+    message.change.actor = change.actor
+    message.change.reason = change.reason
+    return message
+
+
+def _logged_message(mutation: Mutation, revision: int) -> dpb.Mutation:
+    message = mutation_message(mutation)
+    if mutation.operation is not Operation.DELETE:
+        getattr(message, mutation.kind.value).version = revision
+    return message
+
+
+def parse_logged_mutation(message: dpb.Mutation) -> Mutation:
+    """A mutation as the log has it: also a DELETE carries the whole entity."""
+    operation = parse_enum(Operation, OPERATIONS, message.operation, field="mutation.operation")
+    entity: Any = getattr(message, str(message.WhichOneof("entity")))
+    return Mutation(operation, parse_versioned(entity).entity)
+
+
+def kind_number(kind: EntityKind) -> pb.EntityKind.ValueType:
+    """A kind as protobuf numbers it."""
+    return pb.EntityKind.Value(f"ENTITY_KIND_{kind.name}")

@@ -1,0 +1,95 @@
+"""Import: counts, positions and references across the messages of one stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+
+from authz.v1 import common_pb2 as pb
+from authz.v1 import directory_pb2 as dpb
+from tests.api.test_api import COURSE, MATERIAL, STUDENT, question, touch
+from tests.service import Service, reason_of
+
+
+def message(*mutations: dpb.Mutation) -> dpb.ImportRequest:
+    return dpb.ImportRequest(mutations=mutations)
+
+
+async def sent(service: Service, *messages: dpb.ImportRequest) -> dpb.ImportResponse:
+    response: dpb.ImportResponse = await service.directory.Import(iter(messages))
+    return response
+
+
+async def courses(service: Service) -> list[str]:
+    response = await service.directory.ReadCourses(dpb.ReadCoursesRequest())
+    return [course.id for course in response.courses]
+
+
+async def test_an_empty_stream_writes_nothing_and_has_a_token(service: Service) -> None:
+    response = await sent(service)
+    assert (response.written, response.unchanged, response.failed) == (0, 0, 0)
+    assert response.written_at.token
+
+
+async def test_later_messages_refer_to_earlier_ones_but_not_the_other_way(service: Service) -> None:
+    response = await sent(service, message(STUDENT), message(COURSE), message(MATERIAL, STUDENT))
+    assert (response.written, response.failed) == (3, 1)
+    assert [(each.position, each.reason) for each in response.errors] == [(0, "REFERENCE_NOT_FOUND")]
+    assert "course:algebra" in response.errors[0].message
+    fresh = pb.Consistency(at_least_as_fresh=response.written_at)
+    assert (await service.authorization.Check(question(consistency=fresh))).allowed
+
+
+async def test_the_same_import_again_changes_nothing(service: Service) -> None:
+    messages = (message(COURSE, STUDENT), message(MATERIAL))
+    first = await sent(service, *messages)
+    again = await sent(service, *messages)
+    assert (again.written, again.unchanged, again.failed) == (0, 3, 0)
+    assert again.written_at == first.written_at
+
+
+async def test_positions_count_over_faults_of_every_kind(sqlite_service: Service) -> None:
+    unreadable = touch(course=pb.Course(id="a b"))
+    there = dpb.Mutation(operation=dpb.OPERATION_CREATE, course=pb.Course(id="algebra"))
+    response = await sent(
+        sqlite_service, message(unreadable, COURSE, there), message(), message(COURSE, unreadable, there)
+    )
+    assert (response.written, response.unchanged, response.failed) == (1, 1, 4)
+    assert [(each.position, each.reason) for each in response.errors] == [
+        (0, "MALFORMED_ID"),
+        (2, "ENTITY_EXISTS"),
+        (4, "MALFORMED_ID"),
+        (5, "ENTITY_EXISTS"),
+    ]
+
+
+async def test_only_the_first_thousand_faults_are_told(sqlite_service: Service) -> None:
+    exact = await sent(sqlite_service, message(*[dpb.Mutation()] * 1000))
+    assert (exact.failed, len(exact.errors), exact.errors_truncated) == (1000, 1000, False)
+    more = await sent(sqlite_service, message(*[dpb.Mutation()] * 1000), message(dpb.Mutation(), COURSE))
+    assert (more.written, more.failed, len(more.errors), more.errors_truncated) == (1, 1001, 1000, True)
+    assert more.errors[-1].position == 999
+
+
+async def test_a_stream_that_breaks_keeps_the_messages_before(service: Service) -> None:
+    too_many = message(*[COURSE] * 1001)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await sent(service, message(COURSE), too_many)
+    assert reason_of(caught.value) == "TOO_MANY_ITEMS"
+    assert await courses(service) == ["algebra"]
+
+
+async def test_a_client_that_goes_leaves_whole_messages(service: Service) -> None:
+    async def stream() -> AsyncIterator[dpb.ImportRequest]:
+        for number in range(100):
+            yield message(*(touch(course=pb.Course(id=f"{name}{number:03}")) for name in "ab"))
+        raise RuntimeError("the client is gone")
+
+    with pytest.raises((grpc.aio.AioRpcError, asyncio.CancelledError)):
+        await service.directory.Import(stream())
+    stored = await courses(service)
+    assert len(stored) % 2 == 0
+    assert [name[1:] for name in stored if name[0] == "a"] == [name[1:] for name in stored if name[0] == "b"]

@@ -1,0 +1,387 @@
+"""Watch: every change after a token, in order, whole, and only what was asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import grpc
+import pytest
+from google.protobuf import duration_pb2
+from structlog.testing import capture_logs
+
+from authz.api.grpc import watch
+from authz.domain.tokens import ConsistencyToken, decode_consistency_token, encode_consistency_token
+from authz.v1 import common_pb2 as pb
+from authz.v1 import directory_pb2 as dpb
+from authz.v1 import watch_pb2 as wpb
+from tests.api.test_api import ALGEBRA, COURSE, MAYA, delete, question, touch, written
+from tests.api.watching import (
+    CAMPUS,
+    SCOPES,
+    Watcher,
+    moved,
+    mutations_of,
+    request,
+    revision_of,
+    stated,
+    told,
+    watch_lines,
+    watching,
+    without_version,
+)
+from tests.service import START, Service, info_of, reason_of, retry_of, serve
+from tests.store.directory import changes_of, open_with
+
+KINDS = wpb.EntityKind
+
+
+async def campus(service: Service) -> tuple[pb.ConsistencyToken, pb.ConsistencyToken]:
+    """Write the campus, a mutation a revision; the states before and after."""
+    tokens = [await written(service, mutation) for mutation in CAMPUS.values()]
+    first = decode_consistency_token(tokens[0].token)
+    before = encode_consistency_token(ConsistencyToken(first.database_id, 0))
+    return pb.ConsistencyToken(token=before), tokens[-1]
+
+
+async def test_a_watch_without_a_token_starts_now_and_says_where(service: Service) -> None:
+    before = await written(service, COURSE)
+    async with watching(service) as watcher:
+        assert await watcher.start() == before
+        token = await written(service, CAMPUS["student"])
+        (change,) = await watcher.read_to(token)
+    assert change.written_at == token
+    assert [without_version(m) for m in change.mutations] == [CAMPUS["student"]]
+    assert change.last
+
+
+async def test_a_watch_resumes_from_the_token_of_a_write_a_change_or_a_checkpoint(service: Service) -> None:
+    before, after = await campus(service)
+    everything = await told(service, after, after=before)
+    assert [without_version(m) for m in mutations_of(everything)] == list(CAMPUS.values())
+    assert [revision_of(change.written_at) for change in everything] == list(range(1, len(CAMPUS) + 1))
+    for place in (0, 4, len(CAMPUS) - 1):
+        assert await told(service, after, after=everything[place].written_at) == everything[place + 1 :]
+
+
+async def test_a_change_says_when_who_and_why(sqlite_service: Service) -> None:
+    async with watching(sqlite_service) as watcher:
+        await watcher.start()
+        sqlite_service.now = START + 1_500_000
+        answer = await sqlite_service.directory.Write(
+            dpb.WriteRequest(mutations=[COURSE], reason="term start")
+        )
+        (change,) = await watcher.read_to(answer.written_at)
+    assert change.committed_at.ToMicroseconds() == START + 1_500_000
+    assert (change.actor, change.reason) == ("unauthenticated", "term start")
+
+
+_CHANGED = {
+    "course": touch(course=pb.Course(id="algebra", state=pb.COURSE_STATE_ACTIVE, ai_enabled=True)),
+    "session": touch(session=pb.Session(id="live", course_id="algebra", state=pb.SESSION_STATE_LIVE)),
+    "student": touch(
+        membership=pb.Membership(
+            subject=MAYA, scope=ALGEBRA, role="student", status=pb.MEMBERSHIP_STATUS_SUSPENDED
+        )
+    ),
+    "material": touch(resource=pb.Resource(type="material", id="m-1", scope=ALGEBRA, locked=True)),
+    "share": touch(
+        share=pb.Share(
+            resource_type="material",
+            resource_id="m-1",
+            subject=CAMPUS["share"].share.subject,
+            level=pb.SHARE_LEVEL_EDITOR,
+        )
+    ),
+}
+CHANGED = {name: stated(mutation) for name, mutation in _CHANGED.items()}
+PREPARED = ("course", "session", "student", "material")
+
+
+@pytest.mark.parametrize("name", CHANGED)
+async def test_each_kind_is_told_when_created_touched_and_deleted(service: Service, name: str) -> None:
+    others = (CAMPUS[each] for each in PREPARED if name not in (each, "course"))
+    await written(service, CAMPUS["poetry"], *others)
+    created = dpb.Mutation.FromString(CAMPUS[name].SerializeToString())
+    created.operation = dpb.OPERATION_CREATE
+    kind = str(created.WhichOneof("entity"))
+    async with watching(service) as watcher:
+        await watcher.start()
+        for mutation in (created, CHANGED[name]):
+            token = await written(service, mutation)
+            (change,) = await watcher.read_to(token)
+            (sent,) = change.mutations
+            assert without_version(sent) == mutation
+            assert getattr(sent, kind).version == revision_of(token)
+        gone = dpb.Mutation(operation=dpb.OPERATION_DELETE, **{kind: getattr(CAMPUS[name], kind)})
+        (change,) = await watcher.read_to(await written(service, gone))
+    expected = dpb.Mutation.FromString(CHANGED[name].SerializeToString())
+    expected.operation = dpb.OPERATION_DELETE
+    assert list(change.mutations) == [expected]
+
+
+async def test_watchers_are_told_concurrent_writes_in_order_without_gap_or_repetition(
+    service: Service,
+) -> None:
+    before = await written(service, COURSE)
+
+    async def follow() -> list[wpb.WatchChange]:
+        async with watching(service, after=before) as watcher:
+            await watcher.start()
+            return await watcher.read_to(moved(before, 40))
+
+    followers = [asyncio.ensure_future(follow()) for _ in range(3)]
+    tokens = await asyncio.gather(
+        *(written(service, touch(course=pb.Course(id=f"c{number}"))) for number in range(40))
+    )
+    expected = sorted((revision_of(token), f"c{number}") for number, token in enumerate(tokens))
+    for changes in await asyncio.gather(*followers):
+        assert [(revision_of(c.written_at), c.mutations[0].course.id) for c in changes] == expected
+
+
+OF_ALGEBRA = ("course", "session", "student", "guest", "material", "note", "share", "note share")
+
+
+@pytest.mark.parametrize(
+    ("scopes", "kinds", "expected"),
+    [
+        ((), (), tuple(CAMPUS)),
+        (("algebra",), (), OF_ALGEBRA),
+        (("live",), (), ("session", "guest", "note", "note share")),
+        (("alone",), (), ("alone", "host")),
+        (("platform",), (), ("officer",)),
+        (("poetry",), (), ("poetry", "poet")),
+        (("none",), (), ()),
+        (
+            ("live", "platform", "poetry"),
+            (),
+            ("session", "guest", "note", "note share", "officer", "poetry", "poet"),
+        ),
+        ((), ("COURSE",), ("course", "poetry")),
+        ((), ("SESSION",), ("session", "alone")),
+        ((), ("MEMBERSHIP",), ("student", "guest", "officer", "host", "poet")),
+        ((), ("RESOURCE", "SHARE"), ("material", "note", "share", "note share")),
+        (("algebra",), ("MEMBERSHIP",), ("student", "guest")),
+        (("algebra", "alone"), ("SHARE", "SESSION"), ("session", "share", "note share", "alone")),
+        (("platform",), ("COURSE",), ()),
+    ],
+)
+async def test_a_watch_tells_only_what_matches_when_it_comes_and_when_it_goes(
+    service: Service, scopes: Iterable[str], kinds: Iterable[str], expected: tuple[str, ...]
+) -> None:
+    asked = {
+        "scopes": [SCOPES[name] for name in scopes],
+        "kinds": [KINDS.Value(f"ENTITY_KIND_{name}") for name in kinds],
+    }
+    before, after = await campus(service)
+    changes = await told(service, after, after=before, **asked)
+    wanted = [CAMPUS[name] for name in expected]
+    assert [without_version(m) for m in mutations_of(changes)] == wanted
+    assert all(change.last for change in changes)
+    gone = await written(
+        service,
+        delete(course=pb.Course(id="algebra")),
+        delete(course=pb.Course(id="poetry")),
+        delete(session=pb.Session(id="alone")),
+        delete(membership=CAMPUS["officer"].membership),
+    )
+    went = mutations_of(await told(service, gone, after=after, **asked))
+    assert {m.operation for m in went} <= {dpb.OPERATION_DELETE}
+    for mutation in went:
+        mutation.operation = dpb.OPERATION_TOUCH
+    assert sorted(map(str, went)) == sorted(map(str, wanted))
+
+
+async def test_checkpoints_pass_what_does_not_match_and_what_is_read_after_them_is_new(
+    service: Service,
+) -> None:
+    before, after = await campus(service)
+    async with watching(service, after=before, scopes=[SCOPES["none"]]) as watcher:
+        assert await watcher.start() == before
+        assert await watcher.read_to(after) == []
+        more = await written(service, touch(course=pb.Course(id="more")))
+        assert await watcher.read_to(more) == []
+        revisions = [revision_of(token) for token in watcher.checkpoints]
+    assert revisions == sorted(revisions)
+    assert watcher.checkpoints[-1] == more
+
+
+async def test_checkpoints_are_a_sign_of_life(sqlite_service: Service) -> None:
+    async with watching(sqlite_service) as watcher:
+        start = await watcher.start()
+        for _ in range(3):
+            assert (await watcher.read()).checkpoint.read_up_to == start
+
+
+MEMBERS = [
+    touch(
+        membership=pb.Membership(
+            subject=pb.Subject(type=pb.SUBJECT_TYPE_USER, id=f"u{number:04}"),
+            scope=SCOPES["live"] if number % 3 == 0 else ALGEBRA,
+            role="guest" if number % 3 == 0 else "student",
+        )
+    )
+    for number in range(40)
+]
+
+
+@pytest.mark.parametrize("read_at_once", [1, 2, 7, 40, 42, 43, 500])
+@pytest.mark.parametrize(("scope", "count"), [("algebra", 42), ("live", 15), ("none", 0)])
+async def test_a_large_change_comes_in_pieces_of_which_one_is_the_last(
+    sqlite_service: Service, monkeypatch: pytest.MonkeyPatch, read_at_once: int, scope: str, count: int
+) -> None:
+    monkeypatch.setattr(watch, "MUTATIONS_A_READ", read_at_once)
+    service = sqlite_service
+    before = await written(service, COURSE, CAMPUS["session"], *MEMBERS)
+    gone = await written(service, delete(course=pb.Course(id="algebra")))
+    after = await written(service, COURSE)
+    pieces = [
+        c for c in await told(service, after, after=before, scopes=[SCOPES[scope]]) if c.written_at == gone
+    ]
+    assert len(mutations_of(pieces)) == count
+    assert len({m.SerializeToString() for m in mutations_of(pieces)}) == count
+    assert [piece.last for piece in pieces] == [False] * (len(pieces) - 1) + [True] * bool(pieces)
+    assert all(piece.mutations for piece in pieces)
+    if count > read_at_once:
+        assert len(pieces) > 1
+
+
+async def test_no_message_outgrows_the_limit(sqlite_url: str) -> None:
+    limit = 16 * 1024
+    async for service in serve(sqlite_url, max_message_bytes=str(limit)):
+        start = await written(service, COURSE)
+        rows = [
+            touch(
+                membership=pb.Membership(
+                    subject=pb.Subject(type=pb.SUBJECT_TYPE_USER, id=f"{'u' * 120}{number:04}"),
+                    scope=ALGEBRA,
+                    role="student",
+                    source="s" * 128,
+                    source_ref="r" * 256,
+                )
+            )
+            for number in range(300)
+        ]
+        for at in range(0, len(rows), 20):
+            await written(service, *rows[at : at + 20])
+        gone = await written(service, delete(course=pb.Course(id="algebra")))
+        changes = await told(service, gone, after=start)
+        pieces = [change for change in changes if change.written_at == gone]
+        assert len(mutations_of(pieces)) == 301
+        assert max(change.ByteSize() for change in changes) < limit
+
+
+async def test_a_watch_ends_when_the_server_stops(service: Service, store_url: str) -> None:
+    servers = serve(store_url, stop_grace_s="600")
+    address = (await anext(servers)).address
+    async with grpc.aio.insecure_channel(address) as channel:
+        stopping = Service(channel, address)
+        async with watching(stopping) as watcher, watching(stopping) as other:
+            await watcher.start()
+            await other.start()
+            ended = asyncio.ensure_future(asyncio.gather(watcher.error(), other.error()))
+            with pytest.raises(StopAsyncIteration):
+                await anext(servers)
+            for error in await ended:
+                assert error.code() is grpc.StatusCode.UNAVAILABLE
+                assert reason_of(error) == "STORE_UNAVAILABLE"
+    token = await written(service, COURSE)
+    (change,) = await told(service, token, after=watcher.checkpoints[-1])
+    assert change.written_at == token
+
+
+async def test_watches_have_a_bound_of_their_own_and_take_nothing_from_calls(sqlite_url: str) -> None:
+    async for service in serve(sqlite_url, max_watches="2", max_concurrent_calls="1"):
+        async with watching(service) as first, watching(service) as second:
+            await first.start()
+            await second.start()
+            assert not (await service.authorization.Check(question())).allowed
+            async with watching(service) as third:
+                error = await third.error()
+            assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert (reason_of(error), info_of(error).metadata["limit"]) == ("OVERLOADED", "2")
+            assert retry_of(error).retry_delay.ToMilliseconds() > 0
+        async with watching(service) as again:
+            await again.start()
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason", "field"),
+    [
+        (wpb.WatchRequest(after=pb.ConsistencyToken()), "MALFORMED_TOKEN", "after"),
+        (wpb.WatchRequest(after=pb.ConsistencyToken(token="x" * 40)), "MALFORMED_TOKEN", "after"),
+        (
+            wpb.WatchRequest(
+                after=pb.ConsistencyToken(token=encode_consistency_token(ConsistencyToken("other", 0)))
+            ),
+            "MALFORMED_TOKEN",
+            "after",
+        ),
+        (wpb.WatchRequest(scopes=[ALGEBRA, pb.Scope()]), "MISSING_FIELD", "scopes[1]"),
+        (wpb.WatchRequest(scopes=[pb.Scope(course_id="a b")]), "MALFORMED_ID", "scopes[0].course_id"),
+        (wpb.WatchRequest(scopes=[ALGEBRA] * 101), "TOO_MANY_ITEMS", "scopes"),
+        (wpb.WatchRequest(kinds=[wpb.ENTITY_KIND_UNSPECIFIED]), "MISSING_FIELD", "kinds"),
+        (wpb.WatchRequest(kinds=[99]), "MALFORMED_FIELD", "kinds"),  # type: ignore[list-item]  # on purpose
+        (request(every_ms=99), "MALFORMED_FIELD", "checkpoint_interval"),
+        (request(every_ms=60_001), "MALFORMED_FIELD", "checkpoint_interval"),
+        (request(every_ms=0), "MALFORMED_FIELD", "checkpoint_interval"),
+        (request(every_ms=-1000), "MALFORMED_FIELD", "checkpoint_interval"),
+        (
+            wpb.WatchRequest(checkpoint_interval=duration_pb2.Duration(seconds=2**62)),
+            "MALFORMED_FIELD",
+            "checkpoint_interval",
+        ),
+        (wpb.WatchRequest(request_id="a b"), "MALFORMED_ID", "request_id"),
+    ],
+)
+async def test_a_bad_request_is_refused_before_anything_is_sent(
+    sqlite_service: Service, bad: wpb.WatchRequest, reason: str, field: str
+) -> None:
+    call = sqlite_service.watch.Watch(bad)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call.read()
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert (reason_of(caught.value), info_of(caught.value).metadata["field"]) == (reason, field)
+
+
+@pytest.mark.parametrize("interval_ms", [100, 60_000])
+async def test_the_bounds_of_the_interval_are_taken(sqlite_service: Service, interval_ms: int) -> None:
+    async with watching(sqlite_service, every_ms=interval_ms) as watcher:
+        await watcher.start()
+
+
+async def test_lines_of_a_watch_hold_its_request_id_and_nothing_of_its_content(
+    sqlite_service: Service,
+) -> None:
+    with capture_logs() as lines:
+        asked = request(scopes=[pb.Scope(course_id="secret")])
+        asked.request_id = "r-1"
+        call = sqlite_service.watch.Watch(asked)
+        watcher = Watcher(call)
+        await watcher.start()
+        answer = await sqlite_service.directory.Write(
+            dpb.WriteRequest(mutations=[touch(course=pb.Course(id="secret"))], reason="secret")
+        )
+        assert len(await watcher.read_to(answer.written_at)) == 1
+        call.cancel()
+        bad = sqlite_service.watch.Watch(wpb.WatchRequest(scopes=[pb.Scope(course_id="secret id")]))
+        with pytest.raises(grpc.aio.AioRpcError):
+            await bad.read()
+        watches = await watch_lines(lines, 2)
+    assert {(line["request_id"] == "r-1", line["code"]) for line in watches} == {
+        (True, "CANCELLED"),
+        (False, "INVALID_ARGUMENT"),
+    }
+    assert {line["log_level"] for line in lines} == {"info"}
+    assert "secret" not in str(lines)
+
+
+async def test_the_log_and_the_watch_tell_the_same(sqlite_service: Service, sqlite_url: str) -> None:
+    before, after = await campus(sqlite_service)
+    changes = await told(sqlite_service, after, after=before)
+    store = open_with(sqlite_url)
+    logged = changes_of(store, 0, 100)
+    store.close()
+    assert [(revision_of(c.written_at), len(c.mutations)) for c in changes] == [
+        (change.revision, len(change.mutations)) for change in logged
+    ]

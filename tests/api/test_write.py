@@ -1,0 +1,166 @@
+"""Write: what each operation does, what a precondition holds back, and what goes with what is deleted."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+from google.protobuf import duration_pb2
+
+from authz.domain.tokens import decode_consistency_token
+from authz.v1 import authorization_pb2 as apb
+from authz.v1 import common_pb2 as pb
+from authz.v1 import directory_pb2 as dpb
+from tests.api.test_api import ALGEBRA, COURSE, MATERIAL, MAYA, STUDENT, delete, question, touch, written
+from tests.service import Service, info_of, reason_of
+
+SESSION = touch(session=pb.Session(id="live", course_id="algebra"))
+GUEST = touch(membership=pb.Membership(subject=MAYA, scope=pb.Scope(session_id="live"), role="guest"))
+NOTE = touch(resource=pb.Resource(type="session_note", id="n-1", scope=pb.Scope(session_id="live")))
+SHARE = touch(
+    share=pb.Share(resource_type="material", resource_id="m-1", subject=MAYA, level=pb.SHARE_LEVEL_VIEWER)
+)
+EVERYTHING = (SHARE, NOTE, GUEST, SESSION, MATERIAL, STUDENT, COURSE)
+
+
+async def counts(service: Service) -> tuple[int, ...]:
+    directory = service.directory
+    return (
+        len((await directory.ReadCourses(dpb.ReadCoursesRequest())).courses),
+        len((await directory.ReadSessions(dpb.ReadSessionsRequest())).sessions),
+        len((await directory.ReadMemberships(dpb.ReadMembershipsRequest())).memberships),
+        len((await directory.ReadResources(dpb.ReadResourcesRequest())).resources),
+        len((await directory.ReadShares(dpb.ReadSharesRequest())).shares),
+    )
+
+
+async def test_deleting_a_course_takes_all_that_is_in_it(service: Service) -> None:
+    await written(service, *EVERYTHING)
+    assert await counts(service) == (1, 1, 2, 2, 1)
+    await written(service, delete(course=pb.Course(id="algebra")))
+    assert await counts(service) == (0, 0, 0, 0, 0)
+    assert (await service.authorization.Check(question())).reason == apb.REASON_RESOURCE_UNKNOWN
+
+
+async def test_deleting_a_session_leaves_its_course(service: Service) -> None:
+    await written(service, *EVERYTHING)
+    await written(service, delete(session=pb.Session(id="live")))
+    assert await counts(service) == (1, 0, 1, 1, 1)
+
+
+async def test_deleting_a_resource_takes_its_shares(service: Service) -> None:
+    await written(service, *EVERYTHING)
+    await written(service, delete(resource=pb.Resource(type="material", id="m-1")))
+    assert await counts(service) == (1, 1, 2, 1, 0)
+
+
+async def test_deleting_what_is_not_there_changes_nothing(service: Service) -> None:
+    before = await written(service, *EVERYTHING)
+    assert await written(service, delete(course=pb.Course(id="none"))) == before
+
+
+async def test_create_refuses_what_is_there_and_writes_nothing(service: Service) -> None:
+    await written(service, COURSE)
+    again = dpb.Mutation(operation=dpb.OPERATION_CREATE, course=pb.Course(id="algebra"))
+    other = dpb.Mutation(operation=dpb.OPERATION_CREATE, course=pb.Course(id="poetry"))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await written(service, other, again)
+    assert caught.value.code() is grpc.StatusCode.ALREADY_EXISTS
+    assert reason_of(caught.value) == "ENTITY_EXISTS"
+    assert info_of(caught.value).metadata["key"] == "course:algebra"
+    assert await counts(service) == (1, 0, 0, 0, 0)
+
+
+async def test_touching_what_is_already_so_keeps_token_and_version(service: Service) -> None:
+    first = await written(service, COURSE)
+    assert await written(service, COURSE) == first
+    changed = await written(service, touch(course=pb.Course(id="algebra", ai_enabled=True)))
+    assert decode_consistency_token(changed.token).revision == 2
+    (course,) = (await service.directory.ReadCourses(dpb.ReadCoursesRequest())).courses
+    assert (course.version, course.ai_enabled, course.state) == (2, True, pb.COURSE_STATE_DRAFT)
+
+
+async def test_a_resource_never_moves(service: Service) -> None:
+    poetry = touch(course=pb.Course(id="poetry"))
+    await written(service, COURSE, MATERIAL, poetry)
+    moved = touch(resource=pb.Resource(type="material", id="m-1", scope=pb.Scope(course_id="poetry")))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await written(service, moved)
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert reason_of(caught.value) == "SCOPE_IMMUTABLE"
+    assert "material:m-1" in str(caught.value.details())
+
+
+ALGEBRA_COURSE = pb.Course(id="algebra")
+EXISTS, NOT_EXISTS = dpb.EXPECTATION_EXISTS, dpb.EXPECTATION_NOT_EXISTS
+
+
+@pytest.mark.parametrize("kind", ["course", "membership", "resource"])
+async def test_preconditions_speak_of_the_state_before_the_write(service: Service, kind: str) -> None:
+    mutations = {"course": COURSE, "membership": STUDENT, "resource": MATERIAL}
+    entity = {kind: getattr(mutations[kind], kind)}
+    absent = dpb.Precondition(expectation=NOT_EXISTS, **entity)
+    present = dpb.Precondition(expectation=EXISTS, **entity)
+    request = dpb.WriteRequest(mutations=mutations.values(), preconditions=[present])
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await service.directory.Write(request)
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert reason_of(caught.value) == "PRECONDITION_FAILED"
+    assert "does not exist" in str(caught.value.details())
+    assert await counts(service) == (0, 0, 0, 0, 0)
+    await service.directory.Write(dpb.WriteRequest(mutations=mutations.values(), preconditions=[absent]))
+    assert await counts(service) == (1, 0, 1, 1, 0)
+    await service.directory.Write(dpb.WriteRequest(mutations=[GUEST, SESSION], preconditions=[present]))
+    with pytest.raises(grpc.aio.AioRpcError):
+        await service.directory.Write(dpb.WriteRequest(mutations=[NOTE], preconditions=[absent]))
+    assert await counts(service) == (1, 1, 2, 1, 0)
+
+
+async def test_of_writers_that_saw_the_same_version_one_wins(service: Service) -> None:
+    await written(service, COURSE)
+    guard = dpb.Precondition(
+        expectation=dpb.EXPECTATION_AT_VERSION, course=pb.Course(id="algebra", version=1)
+    )
+    requests = [
+        dpb.WriteRequest(
+            mutations=[
+                touch(course=pb.Course(id="algebra", edit_window=duration_pb2.Duration(seconds=number)))
+            ],
+            preconditions=[guard],
+        )
+        for number in range(1, 9)
+    ]
+    outcomes = await asyncio.gather(
+        *(service.directory.Write(request) for request in requests), return_exceptions=True
+    )
+    lost = [each for each in outcomes if isinstance(each, grpc.aio.AioRpcError)]
+    assert len(lost) == len(requests) - 1
+    assert {reason_of(each) for each in lost} == {"PRECONDITION_FAILED"}
+
+
+async def test_concurrent_writes_each_get_a_revision_of_their_own(service: Service) -> None:
+    tokens = await asyncio.gather(
+        *(written(service, touch(course=pb.Course(id=f"c{number}"))) for number in range(20))
+    )
+    revisions = sorted(decode_consistency_token(token.token).revision for token in tokens)
+    assert revisions == list(range(1, 21))
+
+
+async def test_one_key_sent_many_times_at_once_writes_once(service: Service) -> None:
+    request = dpb.WriteRequest(mutations=[COURSE], idempotency_key="k", reason="term start")
+    answers = await asyncio.gather(*(service.directory.Write(request) for _ in range(8)))
+    assert len({answer.written_at.token for answer in answers}) == 1
+    request.reason = "another"
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await service.directory.Write(request)
+    assert reason_of(caught.value) == "IDEMPOTENCY_KEY_REUSED"
+    assert info_of(caught.value).metadata["idempotency_key"] == "k"
+
+
+async def test_a_failed_write_leaves_its_key_free(service: Service) -> None:
+    with pytest.raises(grpc.aio.AioRpcError):
+        await service.directory.Write(dpb.WriteRequest(mutations=[STUDENT], idempotency_key="k"))
+    await service.directory.Write(dpb.WriteRequest(mutations=[STUDENT, COURSE], idempotency_key="k"))
+    read = await service.directory.ReadMemberships(dpb.ReadMembershipsRequest(scope=ALGEBRA))
+    assert len(read.memberships) == 1

@@ -1,0 +1,110 @@
+"""Tokens: a caller sees its own write, waits for one that is coming, and never a mixture of two states."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+
+from authz.domain.tokens import ConsistencyToken, decode_consistency_token, encode_consistency_token
+from authz.v1 import authorization_pb2 as apb
+from authz.v1 import common_pb2 as pb
+from authz.v1 import directory_pb2 as dpb
+from tests.api.test_api import ALGEBRA, COURSE, MATERIAL, STUDENT, question, touch, written
+from tests.service import Service, info_of, reason_of
+
+
+def ahead_of(token: pb.ConsistencyToken, by: int = 1) -> pb.Consistency:
+    known = decode_consistency_token(token.token)
+    text = encode_consistency_token(ConsistencyToken(known.database_id, known.revision + by))
+    return pb.Consistency(at_least_as_fresh=pb.ConsistencyToken(token=text))
+
+
+async def test_each_requirement_sees_the_last_write(service: Service) -> None:
+    token = await written(service, STUDENT, MATERIAL, COURSE)
+    for consistency in (
+        pb.Consistency(),
+        pb.Consistency(minimize_latency=True),
+        pb.Consistency(fully_consistent=True),
+        pb.Consistency(at_least_as_fresh=token),
+    ):
+        answer = await service.authorization.Check(question(consistency=consistency))
+        assert answer.allowed
+        assert answer.checked_at == token
+
+
+async def test_a_call_waits_for_the_write_that_its_token_names(service: Service) -> None:
+    token = await written(service, STUDENT, COURSE)
+    waiting = asyncio.ensure_future(
+        service.authorization.Check(question(consistency=ahead_of(token)), timeout=30)
+    )
+    later = await written(service, MATERIAL)
+    answer = await waiting
+    assert answer.allowed
+    assert answer.checked_at == later
+
+
+async def test_a_token_of_the_future_is_not_fresh_enough_within_the_deadline(service: Service) -> None:
+    consistency = ahead_of(await written(service, COURSE), by=1000)
+    batch = apb.BatchCheckRequest(items=[question()], consistency=consistency)
+    actions = apb.ListActionsRequest(
+        subject=question().subject, resource=question().resource, consistency=consistency
+    )
+    calls = [
+        service.authorization.Check(question(consistency=consistency), timeout=1),
+        service.authorization.BatchCheck(batch, timeout=1),
+        service.authorization.ListActions(actions, timeout=1),
+        service.directory.ReadCourses(dpb.ReadCoursesRequest(consistency=consistency), timeout=1),
+        service.directory.ReadShares(dpb.ReadSharesRequest(consistency=consistency), timeout=1),
+    ]
+    for outcome in await asyncio.gather(*calls, return_exceptions=True):
+        assert isinstance(outcome, grpc.aio.AioRpcError)
+        assert outcome.code() is grpc.StatusCode.UNAVAILABLE
+        assert reason_of(outcome) == "NOT_FRESH_ENOUGH"
+
+
+async def test_a_token_of_another_database_is_refused_by_every_read(sqlite_service: Service) -> None:
+    other = encode_consistency_token(ConsistencyToken("0" * 32, 1))
+    consistency = pb.Consistency(at_least_as_fresh=pb.ConsistencyToken(token=other))
+    for call in (
+        sqlite_service.authorization.Check(question(consistency=consistency)),
+        sqlite_service.directory.ReadMemberships(dpb.ReadMembershipsRequest(consistency=consistency)),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert reason_of(caught.value) == "MALFORMED_TOKEN"
+        assert "another database" in str(caught.value.details())
+        assert info_of(caught.value).metadata["field"] == "consistency.at_least_as_fresh"
+
+
+async def test_a_batch_never_sees_half_of_a_write(service: Service) -> None:
+    await written(service, STUDENT, MATERIAL, COURSE)
+    names = [f"n-{number}" for number in range(10)]
+
+    async def flip() -> None:
+        for turn in range(30):
+            await written(
+                service,
+                *(
+                    touch(
+                        resource=pb.Resource(type="material", id=name, scope=ALGEBRA, published=turn % 2 == 0)
+                    )
+                    for name in names
+                ),
+            )
+
+    writing = asyncio.ensure_future(flip())
+    request = apb.BatchCheckRequest(items=[question(resource_id=name) for name in names])
+    states = set()
+    while not writing.done():
+        response = await service.authorization.BatchCheck(request)
+        answers = {result.response.reason for result in response.results}
+        assert len(answers) == 1
+        assert {result.response.checked_at.token for result in response.results} == {
+            response.checked_at.token
+        }
+        states.add(response.checked_at.token)
+    await writing
+    assert len(states) > 1

@@ -1,0 +1,345 @@
+"""Waiting writes are gathered: who shares a transaction, who fails with whom, and whose turn it is."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import grpc
+import pytest
+
+from authz.domain.entities import Course
+from authz.domain.errors import (
+    AuthzError,
+    ConflictError,
+    ErrorReason,
+    FailedPreconditionError,
+    UnavailableError,
+)
+from authz.domain.mutations import ImportBatchResult, WriteRequest
+from authz.domain.tokens import ConsistencyToken, decode_consistency_token
+from authz.engine.group_commit import MAX_MUTATIONS_PER_GROUP, MAX_WRITES_PER_GROUP, GroupCommitter
+from authz.v1 import common_pb2 as pb
+from authz.v1 import directory_pb2 as dpb
+from authz.v1 import directory_pb2_grpc
+from tests.api.test_api import touch, written
+from tests.service import Service, reason_of
+from tests.serving import serving
+from tests.store.directory import changes_of, create, open_with, replay, stored
+
+REFUSED = FailedPreconditionError(ErrorReason.PRECONDITION_FAILED, "no")
+
+
+def state(number: int) -> ConsistencyToken:
+    """What the recorder answers when it has been asked so often."""
+    return ConsistencyToken("recorder", number)
+
+
+class Recorder:
+    """A directory that writes down what it is asked, and waits at its first group until told to go on."""
+
+    def __init__(self) -> None:
+        self.required_facts: list[Any] = []
+        self.entered, self.go_on = threading.Event(), threading.Event()
+        self.fails: Callable[[str], Exception | None] = lambda name: None
+
+    def write_group(self, requests: Sequence[WriteRequest]) -> list[ConsistencyToken | AuthzError]:
+        """Answers each with how many were asked for before it."""
+        names = [request.reason for request in requests]
+        self.required_facts.append(names)
+        self.entered.set()
+        assert self.go_on.wait(30)
+        for name in names:
+            error = self.fails(name)
+            if error is not None:
+                raise error
+        return [REFUSED if name == "refused" else state(len(self.required_facts)) for name in names]
+
+    def write(self, request: WriteRequest) -> ConsistencyToken:
+        """A group of one."""
+        (outcome,) = self.write_group([request])
+        assert isinstance(outcome, ConsistencyToken)
+        return outcome
+
+    def import_batch(self) -> ImportBatchResult:
+        """An empty batch."""
+        self.required_facts.append("import")
+        return ImportBatchResult(written=0, unchanged=0, faults=(), head=state(0))
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    """Held until `go_on`."""
+    return Recorder()
+
+
+@pytest.fixture
+async def writing(recorder: Recorder) -> AsyncIterator[GroupCommitter]:
+    """Over the recorder."""
+    writing = GroupCommitter(recorder)  # type: ignore[arg-type]  # only what writes is called
+    yield writing
+    recorder.go_on.set()
+    await writing.close()
+
+
+def request_of(name: str, mutations: int = 1) -> WriteRequest:
+    """A write that is known by its reason."""
+    return WriteRequest(mutations=(create(Course(id=name)),) * mutations, reason=name)
+
+
+async def held(writing: GroupCommitter, recorder: Recorder) -> asyncio.Task[ConsistencyToken]:
+    """A first write, which has begun."""
+    first = asyncio.create_task(writing.write(request_of("first")))
+    await asyncio.to_thread(recorder.entered.wait, 30)
+    return first
+
+
+async def handed_over(
+    writing: GroupCommitter, *requests: WriteRequest
+) -> list[asyncio.Task[ConsistencyToken]]:
+    """Writes that wait, in this order."""
+    tasks = [asyncio.create_task(writing.write(request)) for request in requests]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_what_waits_together_is_written_together(writing: GroupCommitter, recorder: Recorder) -> None:
+    first = await held(writing, recorder)
+    tasks = await handed_over(writing, *(request_of(name) for name in ("a", "refused", "c")))
+    assert not any(task.done() for task in tasks)
+    recorder.go_on.set()
+    assert await first == state(1)
+    assert await asyncio.gather(*tasks, return_exceptions=True) == [state(2), REFUSED, state(2)]
+    assert recorder.required_facts == [["first"], ["a", "refused", "c"]]
+
+
+async def test_a_group_is_bounded_by_its_writes_and_by_its_mutations(
+    writing: GroupCommitter, recorder: Recorder
+) -> None:
+    first = await held(writing, recorder)
+    many = [request_of(str(n)) for n in range(MAX_WRITES_PER_GROUP + 1)]
+    large = [request_of(name, MAX_MUTATIONS_PER_GROUP) for name in ("x", "y")]
+    tasks = await handed_over(writing, *many, *large)
+    recorder.go_on.set()
+    await asyncio.gather(first, *tasks)
+    assert [len(group) for group in recorder.required_facts] == [1, MAX_WRITES_PER_GROUP, 1, 1, 1]
+    assert [name for group in recorder.required_facts for name in group] == [
+        "first",
+        *(request.reason for request in (*many, *large)),
+    ]
+
+
+async def test_imports_and_groups_take_turns(writing: GroupCommitter, recorder: Recorder) -> None:
+    first = await held(writing, recorder)
+    imports = [asyncio.create_task(writing.import_batch(recorder.import_batch)) for _ in range(3)]
+    tasks = await handed_over(writing, *(request_of("w", MAX_MUTATIONS_PER_GROUP) for _ in range(3)))
+    recorder.go_on.set()
+    await asyncio.gather(first, *imports, *tasks)
+    assert recorder.required_facts == [["first"], "import", ["w"], "import", ["w"], "import", ["w"]]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConflictError(ErrorReason.WRITE_CONFLICT, "busy"),
+        UnavailableError(ErrorReason.STORE_UNAVAILABLE, "away"),
+    ],
+)
+async def test_a_database_that_is_busy_or_away_fails_the_whole_group(
+    writing: GroupCommitter, recorder: Recorder, error: Exception
+) -> None:
+    first = await held(writing, recorder)
+    tasks = await handed_over(writing, request_of("a"), request_of("b"))
+    recorder.fails = lambda name: error if name == "b" else None
+    recorder.go_on.set()
+    await first
+    assert await asyncio.gather(*tasks, return_exceptions=True) == [error, error]
+    assert recorder.required_facts == [["first"], ["a", "b"]]
+
+
+async def test_what_breaks_a_group_is_found_and_fails_alone(
+    writing: GroupCommitter, recorder: Recorder
+) -> None:
+    first = await held(writing, recorder)
+    tasks = await handed_over(writing, *(request_of(name) for name in "abc"))
+    error = RuntimeError("b")
+    recorder.fails = lambda name: error if name == "b" else None
+    recorder.go_on.set()
+    await first
+    assert await asyncio.gather(*tasks, return_exceptions=True) == [state(3), error, state(5)]
+    assert recorder.required_facts == [["first"], ["a", "b", "c"], ["a"], ["b"], ["c"]]
+
+
+def patient(monkeypatch: pytest.MonkeyPatch, next_s: float, all_s: float) -> None:
+    """How long a group waits for the next one, and for all."""
+    monkeypatch.setattr("authz.engine.group_commit._LINGER_S", next_s)
+    monkeypatch.setattr("authz.engine.group_commit._LINGER_AT_MOST_S", all_s)
+
+
+async def lingering(
+    writing: GroupCommitter, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> list[asyncio.Task[ConsistencyToken]]:
+    """Four writes that wait, for a minute, for the one that was answered before them to come back."""
+    patient(monkeypatch, 60, 60)
+    first = await held(writing, recorder)
+    together = await handed_over(writing, *(request_of(name) for name in "abcd"))
+    recorder.go_on.set()
+    await first
+    await asyncio.sleep(0.05)
+    assert not any(task.done() for task in together)
+    return together
+
+
+async def test_a_group_waits_for_those_who_wrote_at_once(
+    writing: GroupCommitter, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = await lingering(writing, recorder, monkeypatch)
+    together += await handed_over(writing, request_of("e"))
+    assert await asyncio.wait_for(asyncio.gather(*together), 30) == [state(2)] * 5
+    assert recorder.required_facts == [["first"], list("abcde")]
+
+
+async def test_as_long_as_one_after_the_other_comes_back_the_rest_are_waited_for(
+    writing: GroupCommitter, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = await lingering(writing, recorder, monkeypatch)
+    patient(monkeypatch, 1, 60)
+    together += await handed_over(writing, request_of("e"))
+    await asyncio.wait_for(asyncio.gather(*together), 30)
+    again = []
+    for name in "vwxyz":
+        again += await handed_over(writing, request_of(name))
+        await asyncio.sleep(0.5)
+    assert await asyncio.wait_for(asyncio.gather(*again), 30) == [state(3)] * 5
+    assert recorder.required_facts == [["first"], list("abcde"), list("vwxyz")]
+
+
+@pytest.mark.parametrize("timeout_s", [(0.01, 60), (60, 0.01)], ids=["the next", "all"])
+async def test_who_does_not_come_back_is_waited_for_once_and_one_alone_never(
+    writing: GroupCommitter,
+    recorder: Recorder,
+    monkeypatch: pytest.MonkeyPatch,
+    timeout_s: tuple[float, float],
+) -> None:
+    patient(monkeypatch, 60, 60)
+    first = await held(writing, recorder)
+    recorder.go_on.set()
+    assert [await first, await asyncio.wait_for(writing.write(request_of("alone")), 30)] == [
+        state(1),
+        state(2),
+    ]
+    recorder.go_on.clear()
+    recorder.entered.clear()
+    second = await held(writing, recorder)
+    together = await handed_over(writing, *(request_of(name) for name in "abcd"))
+    patient(monkeypatch, *timeout_s)
+    recorder.go_on.set()
+    await asyncio.wait_for(asyncio.gather(second, *together), 30)
+    assert await asyncio.wait_for(writing.write(request_of("e")), 30) == state(5)
+    patient(monkeypatch, 60, 60)
+    assert await asyncio.wait_for(writing.write(request_of("f")), 30) == state(6)
+
+
+async def test_an_import_ends_the_wait_for_others(
+    writing: GroupCommitter, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = await lingering(writing, recorder, monkeypatch)
+    await asyncio.wait_for(writing.import_batch(recorder.import_batch), 30)
+    assert await asyncio.wait_for(asyncio.gather(*together), 30) == [state(3)] * 4
+    assert recorder.required_facts == [["first"], "import", list("abcd")]
+
+
+async def test_closing_ends_the_wait_for_others(
+    writing: GroupCommitter, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = await lingering(writing, recorder, monkeypatch)
+    await asyncio.wait_for(writing.close(), 30)
+    assert await asyncio.gather(*together) == [state(2)] * 4
+
+
+async def test_a_write_that_waits_goes_with_its_caller_and_one_that_has_begun_is_finished(
+    writing: GroupCommitter, recorder: Recorder
+) -> None:
+    first = await held(writing, recorder)
+    gone, stays = await handed_over(writing, request_of("gone"), request_of("stays"))
+    left = asyncio.create_task(writing.import_batch(recorder.import_batch))
+    await asyncio.sleep(0)
+    for task in (first, gone, left):
+        task.cancel()
+    recorder.go_on.set()
+    assert await stays == state(2)
+    assert gone.cancelled()
+    assert recorder.required_facts == [["first"], ["stays"]]
+
+
+async def test_closing_finishes_what_was_handed_over(writing: GroupCommitter, recorder: Recorder) -> None:
+    first = await held(writing, recorder)
+    (later,) = await handed_over(writing, request_of("later"))
+    recorder.go_on.set()
+    await writing.close()
+    assert [await first, await later] == [state(1), state(2)]
+    with pytest.raises(UnavailableError):
+        await writing.write(request_of("too late"))
+
+
+async def test_sixteen_writers_and_an_import_all_get_their_answers(service: Service) -> None:
+    async def work(writer: int) -> list[int]:
+        tokens = [await written(service, touch(course=pb.Course(id=f"w{writer}-{n}"))) for n in range(5)]
+        return [decode_consistency_token(token.token).revision for token in tokens]
+
+    messages = [
+        dpb.ImportRequest(mutations=[touch(course=pb.Course(id=f"i{part}-{n}")) for n in range(50)])
+        for part in range(4)
+    ]
+    imported, *given = await asyncio.gather(
+        service.directory.Import(iter(messages)), *(work(writer) for writer in range(16))
+    )
+    assert (imported.written, imported.failed) == (200, 0)
+    assert all(revisions == sorted(revisions) for revisions in given)
+    revisions = [revision for each in given for revision in each]
+    assert len(set(revisions)) == 80
+    assert set(revisions) <= set(range(1, 85))
+
+
+async def test_of_writers_at_once_the_one_at_fault_fails_alone(service: Service) -> None:
+    await written(service, touch(course=pb.Course(id="there")))
+    there = dpb.Mutation(operation=dpb.OPERATION_CREATE, course=pb.Course(id="there"))
+    outcomes = await asyncio.gather(
+        *(written(service, there if n % 4 == 2 else touch(course=pb.Course(id=f"c{n}"))) for n in range(16)),
+        return_exceptions=True,
+    )
+    faults = [each for each in outcomes if isinstance(each, grpc.aio.AioRpcError)]
+    assert [isinstance(each, BaseException) for each in outcomes] == [n % 4 == 2 for n in range(16)]
+    assert {reason_of(each) for each in faults} == {"ENTITY_EXISTS"}
+    read = await service.directory.ReadCourses(dpb.ReadCoursesRequest())
+    assert len(read.courses) == 13
+
+
+async def test_a_killed_server_has_what_it_acknowledged_to_many_writers(store_url: str) -> None:
+    acknowledged: dict[str, int] = {}
+    with serving(store_url) as (process, address):
+        async with grpc.aio.insecure_channel(address) as channel:
+            stub: Any = directory_pb2_grpc.DirectoryServiceStub(channel)
+
+            async def work(writer: int) -> None:
+                for number in range(100_000):
+                    name = f"{writer}-{number}"
+                    courses = [touch(course=pb.Course(id=f"{half}{name}")) for half in "ab"]
+                    answer = await stub.Write(dpb.WriteRequest(mutations=courses))
+                    token = decode_consistency_token(answer.written_at.token)
+                    acknowledged[name] = token.revision
+                    if len(acknowledged) == 100:
+                        process.kill()
+
+            outcomes = await asyncio.gather(*map(work, range(16)), return_exceptions=True)
+    assert all(isinstance(outcome, grpc.aio.AioRpcError) for outcome in outcomes)
+    store = open_with(store_url)
+    log = changes_of(store, 0, 100_000)
+    held = {change.revision: {str(each.key) for each in change.mutations} for change in log}
+    assert list(held) == list(range(1, len(log) + 1))
+    for name, revision in acknowledged.items():
+        assert held[revision] == {f"course:a{name}", f"course:b{name}"}
+    assert replay(log) == stored(store)
+    store.close()

@@ -1,0 +1,227 @@
+"""Courses are isolated: properties over random campuses, rules, shares, ids and stated scopes."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from authz.domain.decisions import Question
+from authz.domain.entities import (
+    Course,
+    CourseState,
+    Entity,
+    Membership,
+    MembershipStatus,
+    Resource,
+    Session,
+    SessionState,
+    Share,
+    ShareLevel,
+    Visibility,
+)
+from authz.domain.ids import PLATFORM, ResourceRef, Scope, Subject, SubjectType, course_scope, session_scope
+from authz.engine.check import Checker
+from authz.policy.compile import CompiledPolicy
+from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
+from tests.engine.campus import Campus
+
+DEFAULT = load_policy(policy_directory())
+IDS = ["teacher", "owner", "course:a", "a", "a|b", "session:a", "platform", "user:teacher", "=", "-"]
+TYPES = ["notebook", "message", "material", "session_note"]
+COURSES = ["a", "course:a", "teacher"]
+SESSIONS = ["a", "s", "session:a"]
+NOW = 1_000_000
+
+instants = st.none() | st.integers(NOW - 5, NOW + 5)
+subjects = st.builds(Subject, st.sampled_from(SubjectType), st.sampled_from(IDS))
+scopes = st.one_of(st.sampled_from(COURSES).map(course_scope), st.sampled_from(SESSIONS).map(session_scope))
+refs = st.builds(ResourceRef, st.sampled_from(TYPES), st.sampled_from(IDS[:4]))
+
+
+@st.composite
+def memberships(draw: st.DrawFn) -> Membership:
+    scope = draw(scopes | st.just(PLATFORM))
+    roles = [r.name for r in DEFAULT.vocabulary.roles.values() if r.scope_kind is scope.kind]
+    return Membership(
+        subject=draw(subjects),
+        scope=scope,
+        role=draw(st.sampled_from(roles)),
+        status=draw(st.sampled_from(MembershipStatus)),
+        starts_at=draw(instants),
+        ends_at=draw(instants),
+    )
+
+
+resources = st.builds(
+    Resource,
+    type=st.sampled_from(TYPES),
+    id=st.sampled_from(IDS[:4]),
+    scope=scopes,
+    owner=st.none() | subjects,
+    visibility=st.sampled_from(Visibility),
+    published=st.booleans(),
+    available_from=instants,
+    available_until=instants,
+    created_at=instants,
+    locked=st.booleans(),
+    ai_allowed=st.booleans(),
+)
+courses = st.builds(
+    Course,
+    id=st.sampled_from(COURSES),
+    state=st.sampled_from(CourseState),
+    ai_enabled=st.booleans(),
+    edit_window_us=st.integers(0, 6),
+)
+sessions = st.builds(
+    Session,
+    id=st.sampled_from(SESSIONS),
+    course_id=st.none() | st.sampled_from(COURSES),
+    state=st.sampled_from(SessionState),
+    open_to_course=st.booleans(),
+)
+shares = st.builds(Share, resource=refs, subject=subjects, level=st.sampled_from(ShareLevel))
+
+
+@st.composite
+def campuses(draw: st.DrawFn) -> list[Entity]:
+    groups = (
+        draw(st.lists(courses, min_size=1, max_size=3)),
+        draw(st.lists(sessions, max_size=3)),
+        draw(st.lists(memberships(), max_size=8)),
+        draw(st.lists(resources, min_size=1, max_size=5)),
+        draw(st.lists(shares, max_size=4)),
+    )
+    return [entity for group in groups for entity in group]
+
+
+@st.composite
+def questions(draw: st.DrawFn, campus: list[Entity]) -> Question:
+    ref = draw(refs)
+    known = [e.key for e in campus if isinstance(e, Resource)]
+    if draw(st.integers(0, 3)):
+        ref = draw(st.sampled_from(known))
+    action = draw(st.sampled_from(DEFAULT.vocabulary.types[ref.type].actions))
+    inline = draw(st.none() | resources)
+    return Question(
+        subject=draw(subjects),
+        action=action,
+        resource=ResourceRef(ref.type, "" if action == "create" else ref.id),
+        stated_course_id=draw(st.sampled_from(COURSES))
+        if action == "create"
+        else draw(st.none() | st.sampled_from(COURSES)),
+        stated_session_id=draw(st.none() | st.sampled_from(SESSIONS)),
+        inline=inline,
+        purpose=draw(st.sampled_from(["", "", "ai_response", "training"])),
+    )
+
+
+def generous_policy() -> CompiledPolicy:
+    """The declarations of the default policy, with a rule that allows everything to every role."""
+    text = (policy_directory() / POLICY_FILE).read_text()
+    kept = [line for line in text.splitlines() if not line.startswith("p,")]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / MODEL_FILE).write_bytes((policy_directory() / MODEL_FILE).read_bytes())
+        (folder / POLICY_FILE).write_text("\n".join([*kept, "p, *, *, *, *, , allow"]) + "\n")
+        return load_policy(folder)
+
+
+GENEROUS = generous_policy()
+CHECKERS = [
+    Checker(policy, inline_types=inline)
+    for policy in (DEFAULT, GENEROUS)
+    for inline in (frozenset[str](), frozenset(TYPES))
+]
+
+
+def own_scopes(campus: Campus, question: Question, *, inline: bool) -> set[Scope]:
+    """The course and session that the question is really about."""
+    if question.action == "create":
+        scope = (
+            course_scope(question.stated_course_id or "")
+            if question.stated_session_id is None
+            else session_scope(question.stated_session_id)
+        )
+    else:
+        resource = campus.resource(question.resource)
+        if resource is None and inline:
+            resource = question.inline
+        if resource is None:
+            return set()
+        scope = resource.scope
+    place = campus.place(scope)
+    return {scope} if place is None else {scope, *place.scopes} - {PLATFORM}
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_nobody_gets_into_content_without_a_membership_in_its_own_course_or_session(
+    data: st.DataObject,
+) -> None:
+    entities = data.draw(campuses())
+    campus = Campus(entities)
+    question = data.draw(questions(entities))
+    for number, checker in enumerate(CHECKERS):
+        decision = checker.check(campus, question, NOW)
+        places = own_scopes(campus, question, inline=number % 2 == 1)
+        if not campus.memberships(question.subject, list(places)):
+            assert not decision.allowed
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_stating_a_course_or_session_never_turns_a_denial_into_an_allow(data: st.DataObject) -> None:
+    entities = data.draw(campuses())
+    campus = Campus(entities)
+    stated = data.draw(questions(entities))
+    if stated.action == "create":
+        return
+    plain = Question(
+        subject=stated.subject,
+        action=stated.action,
+        resource=stated.resource,
+        inline=stated.inline,
+        purpose=stated.purpose,
+    )
+    for checker in CHECKERS:
+        if checker.check(campus, stated, NOW).allowed:
+            assert checker.check(campus, plain, NOW).allowed
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_an_answer_holds_until_its_valid_until(data: st.DataObject) -> None:
+    entities = data.draw(campuses())
+    campus = Campus(entities)
+    question = data.draw(questions(entities))
+    for checker in CHECKERS:
+        first = checker.check(campus, question, NOW)
+        for later in range(NOW + 1, NOW + 15):
+            if first.valid_until is not None and later >= first.valid_until:
+                break
+            then = checker.check(campus, question, later)
+            assert (then.allowed, then.reason, then.rule) == (first.allowed, first.reason, first.rule)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_listed_actions_are_those_that_check_allows(data: st.DataObject) -> None:
+    entities = data.draw(campuses())
+    campus = Campus(entities)
+    asked = data.draw(questions(entities))
+    for checker in CHECKERS:
+        for action, decision in checker.list_actions(campus, asked, NOW).items():
+            alone = Question(
+                subject=asked.subject,
+                action=action,
+                resource=asked.resource,
+                stated_course_id=asked.stated_course_id,
+                stated_session_id=asked.stated_session_id,
+                inline=asked.inline,
+                purpose=asked.purpose,
+            )
+            assert checker.check(campus, alone, NOW) == decision

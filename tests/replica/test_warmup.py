@@ -1,0 +1,102 @@
+"""Warm-up: the replica is in the page cache before the first check after a reboot."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import resource
+import threading
+from pathlib import Path
+
+import pytest
+
+from authz.replica import warmup
+from authz.replica.warmup import warm_up
+from authz.store import Store
+from tests.replica.conftest import following, generation_of, until
+from tests.store.directory import create, lesson, write
+
+SIZE_BYTES = 5 << 20
+
+
+def evict(file: Path) -> None:
+    """Drop a file from the page cache, if it is there."""
+    if file.exists():
+        with file.open("rb") as opened:
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def store_file(path: Path, size_bytes: int = SIZE_BYTES) -> Path:
+    with path.open("wb") as file:
+        file.write(os.urandom(size_bytes))
+        file.flush()
+        os.fsync(file.fileno())
+    return path
+
+
+def pages_read_from_disk(file: Path) -> int:
+    """How often a look at each page of a file had to wait for the disk."""
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        mapped.madvise(mmap.MADV_RANDOM)  # no page is read because of another
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_majflt
+        assert sum(mapped[start] for start in range(0, len(mapped), mmap.PAGESIZE)) > 0
+        return resource.getrusage(resource.RUSAGE_THREAD).ru_majflt - before
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where what is evicted has to be read again."""
+    probe = store_file(tmp_path / "probe")
+    evict(probe)
+    if not pages_read_from_disk(probe):
+        pytest.skip("this file system is in memory: nothing of it is ever read from a disk")
+    return tmp_path
+
+
+def test_what_is_read_in_is_in_memory_to_its_last_page(folder: Path) -> None:
+    file = store_file(folder / "data.mdb", SIZE_BYTES + 1)
+    evict(file)
+    warm_up(file, stopped=lambda: False)
+    assert pages_read_from_disk(file) == 0
+
+
+def test_a_file_that_takes_more_than_half_of_the_memory_is_left_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = store_file(folder / "data.mdb")
+    evict(file)
+    monkeypatch.setattr(warmup, "_memory_bytes", lambda: 2 * SIZE_BYTES - 1)
+    warm_up(file, stopped=lambda: False)
+    assert pages_read_from_disk(file) > 0
+    evict(file)
+    monkeypatch.setattr(warmup, "_memory_bytes", lambda: 2 * SIZE_BYTES)
+    warm_up(file, stopped=lambda: False)
+    assert pages_read_from_disk(file) == 0
+
+
+def test_it_hears_a_stop(folder: Path) -> None:
+    file = store_file(folder / "data.mdb")
+    evict(file)
+    stops = iter((False, True))
+    warm_up(file, stopped=lambda: next(stops))
+    assert pages_read_from_disk(file) > 0
+
+
+def test_a_file_that_is_gone_or_empty_is_nobodys_failure(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    for name in ("empty", "gone"):
+        evict(tmp_path / name)
+        warm_up(tmp_path / name, stopped=lambda: False)
+
+
+def test_a_replica_is_read_in_when_it_is_found(store: Store, folder: Path) -> None:
+    write(store, *(create(entity) for entity in lesson("c", "s")))
+    with following(store, folder / "r"):
+        file = folder / "r" / str(generation_of(folder / "r")) / "data.mdb"
+    with file.open("ab") as opened:
+        opened.truncate(SIZE_BYTES)  # else it is so short that all of it comes with its first page
+        os.fsync(opened.fileno())
+    evict(file)
+    with following(store, folder / "r"):
+        until(lambda: all(each.name != "warm-up" for each in threading.enumerate()))
+        assert pages_read_from_disk(file) == 0

@@ -1,0 +1,119 @@
+"""Certificates of clients: who shows one is the actor of its writes; who shows none is not served."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from authz.client import Client
+from authz.domain.entities import Course
+from authz.domain.mutations import Mutation, Operation
+from authz.runtime.server import Server
+from authz.runtime.settings import load_settings
+from authz.v1 import common_pb2 as pb
+from authz.v1 import directory_pb2 as dpb
+from authz.v1 import directory_pb2_grpc
+from tests.serving import AUTHZ
+from tests.store.directory import changes_of, open_with
+
+pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make certificates")
+
+
+def certify(folder: Path, name: str, *extensions: str) -> tuple[Path, Path]:
+    """A self-made certificate for a common name, and its key."""
+    certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
+    new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    files = ["-days", "2", "-subj", f"/CN={name}", "-out", str(certificate), "-keyout", str(key)]
+    subprocess.run([*new, *files, *extensions], check=True, capture_output=True)
+    return certificate, key
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Certificates of the server, of a client that it knows, and of one that it does not."""
+    made = tmp_path_factory.mktemp("certificates")
+    certify(made, "localhost", "-addext", "subjectAltName=DNS:localhost")
+    certify(made, "roster-sync")
+    certify(made, "stranger")
+    return made
+
+
+@pytest.fixture
+async def address(folder: Path, sqlite_url: str) -> AsyncIterator[str]:
+    """A server that asks for a certificate."""
+    settings = load_settings(
+        {
+            "address": "localhost:0",
+            "database_url": sqlite_url,
+            "tls_certificate_file": str(folder / "localhost.pem"),
+            "tls_key_file": str(folder / "localhost.key"),
+            "tls_client_ca_file": str(folder / "roster-sync.pem"),
+            "stop_grace_s": "0",
+        },
+        environ={},
+    )
+    async with Server(settings) as server:
+        yield server.address
+
+
+async def write(address: str, folder: Path, client: str | None) -> None:
+    """One write, as the client of this name, or without a certificate."""
+    own: dict[str, Any] = {}
+    if client is not None:
+        own["private_key"] = (folder / f"{client}.key").read_bytes()
+        own["certificate_chain"] = (folder / f"{client}.pem").read_bytes()
+    credentials = grpc.ssl_channel_credentials((folder / "localhost.pem").read_bytes(), **own)
+    async with grpc.aio.secure_channel(address, credentials) as channel:
+        stub: Any = directory_pb2_grpc.DirectoryServiceStub(channel)
+        course = dpb.Mutation(operation=dpb.OPERATION_TOUCH, course=pb.Course(id="algebra"))
+        await stub.Write(dpb.WriteRequest(mutations=[course]), timeout=20)
+
+
+async def test_the_name_in_the_certificate_is_the_actor_in_the_change_log(
+    address: str, folder: Path, sqlite_url: str
+) -> None:
+    await write(address, folder, "roster-sync")
+    store = open_with(sqlite_url)
+    (change,) = changes_of(store, 0, 10)
+    store.close()
+    assert change.actor == "service:roster-sync"
+
+
+@pytest.mark.parametrize("client", [None, "stranger"])
+async def test_a_client_that_is_not_vouched_for_is_not_served(
+    address: str, folder: Path, sqlite_url: str, client: str | None
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await write(address, folder, client)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    store = open_with(sqlite_url)
+    assert store.directory.head().revision == 0
+    store.close()
+
+
+async def test_the_client_and_the_command_line_show_their_certificate(address: str, folder: Path) -> None:
+    ca, own, key = (str(folder / name) for name in ("localhost.pem", "roster-sync.pem", "roster-sync.key"))
+
+    def ask() -> bool:
+        with Client(address, tls_ca_file=ca, tls_certificate_file=own, tls_key_file=key) as client:
+            client.write([Mutation(Operation.TOUCH, Course(id="algebra"))])
+            return client.check("user:maya", "read", "course:algebra").allowed
+
+    assert not await asyncio.to_thread(ask)
+    files = ("--tls-ca-file", ca, "--tls-certificate-file", own, "--tls-key-file", key)
+    for given, code, told in ((files, 1, "denied  NOT_A_MEMBER"), ((), 2, "no service")):
+        command = [AUTHZ, *given, "check", "user:maya", "read", "course:algebra", "--address", address]
+        ended = await asyncio.to_thread(
+            partial(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
+        )
+        assert (ended.returncode, told in ended.stdout + ended.stderr) == (code, True)
+    with pytest.raises(ValueError, match="go together"):
+        Client(address, tls_ca_file=ca, tls_key_file=key)

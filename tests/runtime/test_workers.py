@@ -1,0 +1,313 @@
+"""Many workers: one port, one replica, one follower; whoever dies is replaced, and SIGTERM drains all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import grpc
+import psutil
+import pytest
+
+from authz.client import Answer, CallError, Client, check_request
+from authz.client.errors import error_of
+from authz.domain.entities import MembershipKey
+from authz.domain.mutations import Mutation, Operation
+from authz.policy.load import policy_directory
+from authz.v1 import common_pb2 as pb
+from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
+from tests.runtime.test_server import campus_of
+from tests.serving import AUTHZ, serving
+
+
+def until(holds: Callable[[], bool], what: str) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The serving processes and the follower: what the process that forks them has forked."""
+    with suppress(psutil.NoSuchProcess):
+        return [
+            child
+            for forker in psutil.Process(process.pid).children()
+            for child in forker.children()
+            if child.status() != psutil.STATUS_ZOMBIE
+        ]
+    return []
+
+
+def alive(family: list[psutil.Process]) -> bool:
+    """Whether any of them still runs."""
+    with suppress(psutil.NoSuchProcess):
+        return any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in family)
+    return False
+
+
+def ask(address: str, number: int, *, options: tuple[tuple[str, int], ...] = ()) -> bool:
+    """One check over a connection of its own, which any of the workers may get."""
+    with grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1), *options]) as channel:
+        request = check_request("user:maya", "read", f"material:m{number}")
+        return bool(AuthorizationServiceStub(channel).Check(request, timeout=10).allowed)
+
+
+def test_every_worker_sees_a_write_once_it_is_acknowledged(store_url: str) -> None:
+    with serving(store_url, AUTHZ_WORKERS="3") as (process, address), Client(address) as client:
+        assert len(children(process)) == 4
+        for number in range(5):
+            client.write(campus_of(number))
+            assert all(ask(address, number) for _ in range(8))
+
+
+def test_whoever_is_killed_is_replaced(sqlite_url: str) -> None:
+    with serving(sqlite_url, AUTHZ_WORKERS="2") as (process, address):
+        with Client(address) as client:
+            client.write(campus_of(1))
+        for number, victim in enumerate(children(process)):
+            victim.kill()
+
+            def replaced(gone: psutil.Process = victim) -> bool:
+                now = children(process)
+                return gone not in now and len(now) == 3
+
+            until(replaced, "the process was not replaced")
+
+            def served(number: int = number) -> bool:
+                try:
+                    with Client(address) as client:
+                        client.write(campus_of(10 + number))
+                    return ask(address, 10 + number)
+                except (CallError, grpc.RpcError):
+                    return False
+
+            until(served, "the service did not come back")
+
+
+def test_sigterm_ends_all_of_them(sqlite_url: str) -> None:
+    with serving(sqlite_url, AUTHZ_WORKERS="2") as (process, address):
+        assert not ask(address, 1)
+        family = children(process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        assert not alive(family)
+
+
+def test_the_end_of_the_supervisor_is_the_end_of_all(sqlite_url: str) -> None:
+    with serving(sqlite_url, AUTHZ_WORKERS="2") as (process, _):
+        family = children(process)
+        process.kill()
+        until(lambda: not alive(family), "somebody is left")
+
+
+def test_a_port_that_is_taken_is_not_shared(sqlite_url: str, tmp_path: Path) -> None:
+    with serving(sqlite_url, AUTHZ_WORKERS="2") as (_, address):
+        environ = {k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")}
+        database = f"sqlite:///{tmp_path / 'other.db'}"
+        command: list[str | Path] = [
+            AUTHZ,
+            "serve",
+            "--workers",
+            "2",
+            "--address",
+            address,
+            "--database-url",
+            database,
+        ]
+        ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+        assert ended.returncode == 2
+        assert f"cannot listen at `{address}`" in ended.stderr
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_sighup_loads_the_policy_again_and_refuses_one_with_faults(
+    sqlite_url: str, tmp_path: Path, workers: str
+) -> None:
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    for name in ("model.conf", "default.csv"):
+        (folder / name).write_bytes((policy_directory() / name).read_bytes())
+    rules = (folder / "default.csv").read_text()
+
+    def answers() -> set[tuple[bool, str]]:
+        found: list[Answer] = []
+        for _ in range(6):
+            with Client(address) as client:
+                found.append(client.check("user:maya", "read", "material:m1"))
+        return {(answer.allowed, answer.policy_version) for answer in found}
+
+    variables = {"AUTHZ_WORKERS": workers, "AUTHZ_POLICY_DIR": str(folder)}
+    with serving(sqlite_url, **variables) as (process, address):
+        with Client(address) as client:
+            client.write(campus_of(1))
+        ((allowed, version),) = answers()
+        assert allowed
+        (folder / "default.csv").write_text(rules + "p, *, *, material, read, , dney\n")
+        process.send_signal(signal.SIGHUP)
+        (folder / "default.csv").write_text(rules + "p, *, *, material, read, , deny\n")
+        process.send_signal(signal.SIGHUP)
+        until(lambda: all(not allowed for allowed, _ in answers()), "the policy was not swapped")
+        assert version not in {now for _, now in answers()}
+
+
+def test_a_worker_that_starts_while_the_policy_changes_ends_up_with_the_new_one(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "policies"
+    shutil.copytree(policy_directory(), folder)
+    rules = (folder / "default.csv").read_text()
+    with serving(sqlite_url, AUTHZ_WORKERS="2", AUTHZ_POLICY_DIR=str(folder)) as (process, address):
+        with Client(address) as client:
+            client.write(campus_of(1))
+        for round_, backoff_s in enumerate((0.0, 0.02, 0.05, 0.08, 0.12)):
+            family = children(process)
+            worker(family).kill()
+            until(lambda family=family: len(set(children(process)) - set(family)) == 1, "nobody new")  # type: ignore[misc]  # a default binds it
+            time.sleep(backoff_s)
+            effect = "allow" if round_ % 2 else "deny"
+            (folder / "default.csv").write_text(f"{rules}p, *, *, material, read, , {effect}\n")
+            process.send_signal(signal.SIGHUP)
+            allowed = effect == "allow"
+            until(lambda allowed=allowed: served_alike(address, allowed), "the workers do not agree")  # type: ignore[misc]  # likewise
+
+
+def served_alike(address: str, allowed: bool) -> bool:
+    """Whether every worker answers so."""
+    try:
+        return all(ask(address, 1) is allowed for _ in range(16))
+    except grpc.RpcError:
+        return False
+
+
+def follower(family: list[psutil.Process]) -> psutil.Process:
+    """The one that listens at no port."""
+    return next(child for child in family if not listens(child))
+
+
+def worker(family: list[psutil.Process]) -> psutil.Process:
+    """One that serves."""
+    return next(child for child in family if listens(child))
+
+
+def listens(process: psutil.Process) -> bool:
+    """Whether it takes connections."""
+    return any(connection.status == psutil.CONN_LISTEN for connection in process.net_connections())
+
+
+def test_a_process_that_cannot_be_started_is_started_later(sqlite_url: str) -> None:
+    with serving(sqlite_url, AUTHZ_WORKERS="2") as (process, _):
+        until(lambda: len(children(process)) == 3, "not all have started")
+        supervisor = psutil.Process(process.pid)
+        limits = supervisor.rlimit(psutil.RLIMIT_NOFILE)
+        supervisor.rlimit(psutil.RLIMIT_NOFILE, (3, limits[1]))
+        follower(children(process)).kill()
+        assert process.stderr is not None
+        assert any("process not started" in line for line in process.stderr)
+        supervisor.rlimit(psutil.RLIMIT_NOFILE, limits)
+        until(lambda: len(children(process)) == 3, "the follower was not started again")
+
+
+def test_a_follower_is_replaced_also_while_the_policy_has_faults(sqlite_url: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(policy_directory(), tmp_path / "policies")
+    variables = {"AUTHZ_WORKERS": "2", "AUTHZ_POLICY_DIR": str(folder)}
+    with serving(sqlite_url, **variables) as (process, address), Client(address) as client:
+        client.write(campus_of(1))
+        assert all(ask(address, 1) for _ in range(16))
+        (folder / "default.csv").write_text("p, *, *, material, read, , dney\n")
+        follower(children(process)).kill()
+        (maya,) = (each.entity.key for each in client.read_memberships())
+        client.write([Mutation(Operation.DELETE, maya)])
+        until(lambda: served_alike(address, allowed=False), "maya still reads")
+
+
+def test_a_replica_deleted_together_with_its_follower_is_left_for_the_new_one(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    # Of such a bound that nobody looks anew for being too stale.
+    with (
+        serving(sqlite_url, AUTHZ_WORKERS="2", AUTHZ_MAX_STALENESS_S="600") as (process, address),
+        Client(address) as client,
+    ):
+        client.write(campus_of(1))
+        assert all(ask(address, 1) for _ in range(16))
+        follower(children(process)).kill()
+        shutil.rmtree(tmp_path / "authz.db.replica")
+        (maya,) = (each.entity.key for each in client.read_memberships())
+        until(lambda: revoked(client, maya), "the revocation was not taken")
+        until(lambda: served_alike(address, allowed=False), "maya still reads")
+
+
+def revoked(client: Client, key: MembershipKey) -> bool:
+    """Whether a membership could be deleted."""
+    try:
+        client.write([Mutation(Operation.DELETE, key)])
+    except CallError:
+        return False
+    return True
+
+
+def test_a_restored_database_is_not_hidden_by_a_follower_that_hangs(sqlite_url: str, tmp_path: Path) -> None:
+    backup = sqlite3.connect(tmp_path / "backup.db")
+    with serving(sqlite_url, AUTHZ_WORKERS="2") as (process, address), Client(address) as client:
+        client.write(campus_of(1))
+        live = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))
+        live.backup(backup)
+        for number in range(2, 8):
+            client.write(campus_of(number))
+        hung = follower(children(process))
+        hung.suspend()
+        backup.backup(live)
+        live.close()
+        (maya,) = (each.entity.key for each in client.read_memberships())
+        token = client.write([Mutation(Operation.DELETE, maya)])
+        question = check_request("user:maya", "read", "material:m1")
+        with grpc.insecure_channel(address) as channel:
+            stub = AuthorizationServiceStub(channel)
+            for consistency in (
+                pb.Consistency(at_least_as_fresh=pb.ConsistencyToken(token=token)),
+                pb.Consistency(fully_consistent=True),
+            ):
+                question.consistency.CopyFrom(consistency)
+                with pytest.raises(grpc.RpcError) as caught:
+                    stub.Check(question, timeout=2)
+                assert error_of(caught.value).reason == "NOT_FRESH_ENOUGH"
+            hung.resume()
+            assert not stub.Check(question, timeout=30).allowed
+    backup.close()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_staleness_is_exported(sqlite_url: str, workers: str, free_port: int) -> None:
+    variables = {"AUTHZ_WORKERS": workers, "AUTHZ_METRICS_ADDRESS": f"127.0.0.1:{free_port}"}
+    with serving(sqlite_url, **variables) as (_, address):
+        with Client(address) as client:
+            client.write(campus_of(1))
+        with urllib.request.urlopen(f"http://127.0.0.1:{free_port}/metrics", timeout=10) as answer:
+            lines = dict(
+                line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if line[0] != "#"
+            )
+        assert float(lines["authz_replica_revision"]) == 1
+        assert 0 <= float(lines["authz_replica_staleness_seconds"]) < 30
+        assert float(lines["authz_workers"]) == int(workers)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_who_answers_is_scheduled_as_batch_with_every_thread(sqlite_url: str, workers: str) -> None:
+    with serving(sqlite_url, AUTHZ_WORKERS=workers) as (process, _):
+        answering = [process.pid] if workers == "1" else [child.pid for child in children(process)]
+        batched = [
+            {os.sched_getscheduler(int(thread.name)) for thread in Path(f"/proc/{pid}/task").iterdir()}
+            for pid in answering
+        ]
+        # Of several processes, all but the follower.
+        assert batched.count({os.SCHED_BATCH}) == int(workers)

@@ -1,0 +1,80 @@
+"""Every error has a status, a documented reason and an example; a fault of ours says nothing and denies."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from authz.domain import errors
+from authz.domain.errors import AuthzError, ErrorReason
+from authz.engine.check import Checker
+from authz.v1 import authorization_pb2 as apb
+from authz.v1 import directory_pb2 as dpb
+from authz.v1 import error_reason_pb2
+from authz.wire.errors import STATUS_CODES
+from tests.api.test_api import COURSE, MATERIAL, STUDENT, question, written
+from tests.service import Service, reason_of, serve
+
+PROTO = Path(__file__).parents[2] / "protos/authz/v1/error_reason.proto"
+
+
+def test_every_error_has_a_status() -> None:
+    classes = {
+        each
+        for _, each in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(each, AuthzError) and each is not AuthzError
+    }
+    assert classes == set(STATUS_CODES)
+
+
+def test_the_reasons_of_the_contract_are_ours() -> None:
+    names = {name.removeprefix("ERROR_REASON_") for name, _ in error_reason_pb2.ErrorReason.items()}
+    assert names - {"UNSPECIFIED"} == {reason.value for reason in ErrorReason}
+
+
+@pytest.mark.parametrize("reason", list(ErrorReason))
+def test_a_reason_is_documented_with_its_status_and_an_example(reason: ErrorReason) -> None:
+    match = re.search(rf"((?:  //.*\n)+)  ERROR_REASON_{reason.value} =", PROTO.read_text())
+    assert match is not None
+    comment = match[1].replace("  // ", "")
+    assert comment.split(".")[0].split(",")[0] in {code.name for code in grpc.StatusCode}
+    example = json.loads(comment[comment.index("{") :])
+    assert example["reason"] == reason.value
+    assert isinstance(example["metadata"], dict)
+
+
+async def test_a_fault_while_deciding_is_an_error_that_hides_its_cause(
+    sqlite_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(Checker, "check", broken)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await sqlite_service.authorization.Check(question())
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    assert reason_of(caught.value) == "INTERNAL"
+    assert "secret" not in str(caught.value.details())
+    with pytest.raises(grpc.aio.AioRpcError):
+        await sqlite_service.authorization.BatchCheck(apb.BatchCheckRequest(items=[question()]))
+
+
+async def test_calls_beyond_the_limit_are_shed_with_a_time_to_retry(sqlite_url: str) -> None:
+    async for service in serve(sqlite_url, max_concurrent_calls="1"):
+        await written(service, COURSE, STUDENT, MATERIAL)
+        calls = [service.directory.ReadCourses(dpb.ReadCoursesRequest()) for _ in range(40)]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        shed = [each for each in outcomes if isinstance(each, grpc.aio.AioRpcError)]
+        assert shed
+        assert {each.code() for each in shed} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+        assert {reason_of(each) for each in shed} == {"OVERLOADED"}
+        answered = [each for each in outcomes if not isinstance(each, BaseException)]
+        assert answered
+        assert all(each.courses for each in answered)
