@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from authz.domain.facts import FACT_NAMES
+from authz.domain.facts import FACTS_BY_NAME
 from authz.policy.compile import CompiledPolicy
 from authz.policy.load import load_policy, policy_directory
 
@@ -28,7 +28,7 @@ def main() -> int:
         "types": types_table(policy),
         "matrix": matrix_table(policy),
         "gates": gates_table(policy),
-        "facts": ", ".join(f"`{name}`" for name in FACT_NAMES),
+        "facts": ", ".join(f"`{name}`" for name in FACTS_BY_NAME),
     }
     before = PAGE.read_text()
     after = before

@@ -147,13 +147,13 @@ def own_scopes(campus: Campus, question: Question, *, inline: bool) -> set[Scope
             else session_scope(question.stated_session_id)
         )
     else:
-        resource = campus.resource(question.resource)
+        resource = campus.registered(question.resource)
         if resource is None and inline:
             resource = question.inline
         if resource is None:
             return set()
         scope = resource.scope
-    place = campus.place(scope)
+    place = campus.scope(scope)
     return {scope} if place is None else {scope, *place.scopes} - {PLATFORM}
 
 
