@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from authz.domain.entities import DEFAULT_EDIT_WINDOW_US, Course, CourseState, Resource, Session
-from authz.domain.facts import OWN, TIMED_FACTS, Times, Window, resource_facts, scope_facts
+from authz.domain.facts import OWN, TIMED_FACTS, Times, resource_facts, scope_facts
 from authz.domain.ids import PLATFORM, Scope, ScopeKind, Subject, course_scope, session_scope
 from authz.domain.instants import Instant
 
@@ -99,29 +99,29 @@ def resource_context_of(resource: Resource, scope: ScopeContext, subject: Subjec
     return ResourceContext(scope, facts, times)
 
 
-def facts_at(now: Instant, context: ResourceContext, required_facts: int) -> int:
-    """The facts that hold at `now`. Of the timed ones only those in `required_facts` are certain."""
+def facts_at(now: Instant, context: ResourceContext, required_facts: int) -> tuple[int, Instant | None]:
+    """The facts that hold at `now`, and the earliest later instant at which time alone changes one of them.
+
+    Of the timed facts only those in `required_facts` are computed; others may be wrong.
+    """
     facts = context.facts
+    next_change_at: Instant | None = None
     for bit, window in TIMED_FACTS:
         if required_facts & bit & facts:
             span = window(context.times, context.scope.state.edit_window_us)
-            if span is None or not _is_within(now, span):
+            if span is None:
                 facts &= ~bit
-    return facts
-
-
-def _is_within(now: Instant, span: Window) -> bool:
-    start, end = span
-    return (start is None or start <= now) and (end is None or now < end)
-
-
-def next_fact_change_at(now: Instant, context: ResourceContext, required_facts: int) -> Instant | None:
-    """The earliest later instant at which time alone changes one of `required_facts`, or None."""
-    changes: list[Instant | None] = []
-    for bit, window in TIMED_FACTS:
-        if required_facts & bit & context.facts:
-            changes += window(context.times, context.scope.state.edit_window_us) or ()
-    return earliest_after(now, *changes)
+                continue
+            start, end = span
+            if start is not None and now < start:
+                facts &= ~bit
+                next_change_at = start if next_change_at is None or start < next_change_at else next_change_at
+            elif end is not None:
+                if now >= end:
+                    facts &= ~bit
+                elif next_change_at is None or end < next_change_at:
+                    next_change_at = end
+    return facts, next_change_at
 
 
 def earliest_after(now: Instant, *instants: Instant | None) -> Instant | None:

@@ -13,7 +13,6 @@ from authz.domain.context import (
     ScopeContext,
     earliest_after,
     facts_at,
-    next_fact_change_at,
     resource_context_of,
 )
 from authz.domain.decisions import CREATE_ACTION, Decision, Question, Reason, Verdict
@@ -119,16 +118,14 @@ class Checker:
             verdict, changes_at = self._without_roles(held, grants, scope, now, structural=structural)
             return Decision(verdict, version, revision, changes_at)
         rules = self.policy.rules_for(held.roles, scope.course_id, type_name, question.action)
-        required = rules.required_facts if trace is None else ALL_FACTS
-        facts = _facts(snapshot, question, located, held, required, now)
+        required = rules.required_facts
+        facts, changes_at = _facts(snapshot, question, located, held, required, now)
+        if held.next_change_at is not None:
+            changes_at = earliest_after(now, changes_at, held.next_change_at)
         if trace is not None:
-            trace.set_facts(facts)
-            trace.rules = rules.trace(facts)
-        changes_at = held.next_change_at
-        if rules.required_facts & TIMED:
-            changes_at = earliest_after(
-                now, changes_at, next_fact_change_at(now, located, rules.required_facts)
-            )
+            every, _ = _facts(snapshot, question, located, held, ALL_FACTS, now)
+            trace.set_facts(every)
+            trace.rules = rules.trace(every)
         return Decision(rules.verdict(facts), version, revision, changes_at)
 
     def _without_roles(
@@ -201,11 +198,9 @@ def _facts(  # noqa: PLR0917  positional, because every check goes through here
     held: EffectiveRoles,
     required: int,
     now: Instant,
-) -> int:
-    """The facts of `required` that hold; others may be among them."""
-    facts = resource.facts
-    if required & TIMED:
-        facts = facts_at(now, resource, required)
+) -> tuple[int, Instant | None]:
+    """The facts of `required` that hold, and when time alone changes one. Other facts may be among them."""
+    facts, changes_at = facts_at(now, resource, required) if required & TIMED else (resource.facts, None)
     if required & SHARED and resource.is_shared:
         facts |= share_facts(snapshot.share(question.resource, question.subject))
     if required & ATTENDING and resource.scope.is_attended(
@@ -214,7 +209,7 @@ def _facts(  # noqa: PLR0917  positional, because every check goes through here
         facts |= ATTENDING
     if question.purpose:
         facts |= FOR_AI_RESPONSE
-    return facts
+    return facts, changes_at
 
 
 def _scope_to_create_in(question: Question) -> Scope:

@@ -325,14 +325,15 @@ def with_shared(raw: bytes, shared: bool) -> bytes:
     return bytes((raw[0] & ~_SHARED | (_SHARED if shared else 0),)) + raw[1:]
 
 
-def read_context(raw: bytes) -> tuple[bytes, bytes, int, Times]:
+def read_context(raw: bytes) -> tuple[bytes, bytes, int, Times, bool]:
     """What a decision needs of a resource's record: the key of its scope, the key of its owner (empty for
-    none), the facts whose resource part holds, and its times."""
+    none), the facts whose resource part holds, its times, and whether there is any share of it."""
     flags, visibility, scope_length, owner_length = raw[:_HEAD]
     scope_end = _HEAD + scope_length
     owner_end = scope_end + owner_length
     facts = _FACTS[(flags & 7) << 2 | visibility]
-    return raw[_HEAD:scope_end], raw[scope_end:owner_end], facts, _read_times(raw, flags, owner_end)
+    times = _read_times(raw, flags, owner_end)
+    return raw[_HEAD:scope_end], raw[scope_end:owner_end], facts, times, flags & _SHARED != 0
 
 
 def _read_times(raw: bytes, flags: int, place: int) -> Times:

@@ -20,7 +20,6 @@ from authz.replica.layout import (
     course_key,
     course_key_of,
     is_course_key,
-    is_shared,
     read_context,
     read_ref,
     read_scope,
@@ -102,14 +101,14 @@ class ReplicaSnapshot:
         raw = self._resource
         if raw is None:
             return None
-        in_scope, owner, facts, times = read_context(raw)
+        in_scope, owner, facts, times, shared = read_context(raw)
         scope = self._scopes.get(in_scope) or self._scope(in_scope)
         if scope is None:
             return SCOPE_MISSING
         facts = facts & scope.state.possible | scope.state.facts
         if owner == self._key_of(subject):
             facts |= OWN
-        return ResourceContext(scope, facts, times, is_shared(raw))
+        return ResourceContext(scope, facts, times, shared)
 
     def grants(self, subject: Subject, scope: ScopeContext) -> tuple[Grant, ...]:
         """See `Snapshot.grants`. One read for each scope."""
