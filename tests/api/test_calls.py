@@ -7,9 +7,9 @@ from typing import Any
 
 import grpc
 import pytest
+from authz.api.grpc.calls import Calls, request_id_var
 from structlog.testing import capture_logs
 
-from authz.api.grpc.calls import Calls, request_id_var
 from authz.domain.errors import AlreadyExistsError, ErrorReason
 from tests.service import reason_of
 
