@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from authz.access.authentication import CertificateAuthenticator, Transport
-from authz.access.permission import AllowAll
+from authz.access.authentication import Authenticator, CertificateAuthenticator, Transport
+from authz.access.permission import AllowAll, Permissions
 from authz.access.principal import Principal
 from authz.api.call import Call, Method
 from authz.api.pipeline import Pipeline
@@ -30,6 +30,7 @@ from tests.api.in_process import Request
 CHECK = Method("/authz.v1.AuthorizationService/Check", is_decision=True)
 WRITE = Method("/authz.v1.DirectoryService/Write")
 WATCH = Method("/authz.v1.WatchService/Watch", is_watch=True)
+BY_CERTIFICATE, ALLOW = CertificateAuthenticator(), AllowAll()
 REFUSED = FailedPreconditionError(ErrorReason.PRECONDITION_FAILED, "refused")
 
 
@@ -39,13 +40,10 @@ def info_level() -> None:
     configure_logging("info")
 
 
-def pipeline_of(
-    authenticators: Any = (CertificateAuthenticator(),), permissions: Any = None, **limits: int
-) -> Pipeline:
+def pipeline_of(authenticator: Authenticator = BY_CERTIFICATE, permissions: Permissions = ALLOW) -> Pipeline:
+    """A pipeline with room for two calls and one watch."""
     return Pipeline(
-        authenticators=authenticators,
-        permissions=permissions or AllowAll(),
-        **{"max_concurrent_calls": 2, "max_watches": 1, **limits},
+        authenticators=(authenticator,), permissions=permissions, max_concurrent_calls=2, max_watches=1
     )
 
 
@@ -178,7 +176,7 @@ async def test_a_credential_that_is_not_valid_ends_the_call_before_permissions_a
         def require(self, _principal: Principal, _method: str) -> None:
             raise AssertionError
 
-    error, (line,) = await served(pipeline_of((Invalid(),), Unreachable()))
+    error, (line,) = await served(pipeline_of(Invalid(), Unreachable()))
     assert error is REFUSED
     assert line["caller"] == "unauthenticated"
 
