@@ -38,9 +38,6 @@ class EntityRows:
         return map(Versioned, self.entities(rows), (row[-1] for row in rows))
 
 
-ENTITY_ROWS = {kind.name: EntityRows(kind) for kind in KINDS.values()}
-
-
 def read_values(fields: Iterable[Field], rows: Sequence[Values]) -> Iterator[tuple[Any, ...]]:
     """For each row, the values of fields whose columns it begins with."""
     if not rows:
@@ -99,3 +96,5 @@ _MADE_OF_TWO: dict[FieldType, Callable[[Any, Any], Any]] = {
     FieldType.SCOPE: lambda kind, id_: Scope(_SCOPE_KINDS[kind], id_),
     FieldType.RESOURCE: ResourceRef,
 }
+
+ENTITY_ROWS = {kind.name: EntityRows(kind) for kind in KINDS.values()}
