@@ -80,11 +80,12 @@ def _settings_of(database: str, *, creates: bool) -> Iterator[Settings]:
         )
     with tempfile.TemporaryDirectory(prefix="authz-replica-") as folder:
         # The policy and the rest come from the environment, so that the answers are those of `authz serve`.
-        given: dict[str, str | None] = {
+        given: dict[str, str | bool | None] = {
             "address": "127.0.0.1:0",
             "database_url": database,
             # Beside a file it serves the next command, too. Of a server, none is to be left here.
             "replica_dir": None if file is not None else folder,
+            "follow": True,
             "log_level": "error",
             "tls_certificate_file": "",
             "tls_key_file": "",

@@ -14,21 +14,21 @@ _threshold = logging.getLogger("authz")
 
 
 def is_debug_enabled() -> bool:
-    """Whether lines of level debug are wanted. Far cheaper than to make one that nobody gets."""
+    """Whether lines of level debug are written: far cheaper than to compose one that is dropped."""
     return _threshold.level == logging.DEBUG
 
 
 def is_info_enabled() -> bool:
-    """Whether lines of level info are wanted; before `configure_logging`, they are."""
+    """Whether lines of level info are written; true before `configure_logging`."""
     return _threshold.level <= logging.INFO
 
 
 def configure_logging(level: str) -> None:
-    """From this level on."""
+    """Write lines of this level and above."""
     number = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(level=number, stream=sys.stderr)
     _threshold.setLevel(number)
-    # Says what it does in lines of its own form; what it did is in the database.
+    # Alembic logs in another format, and the database records what it did.
     logging.getLogger("alembic").setLevel(max(number, logging.WARNING))
     structlog.configure(
         processors=[

@@ -14,6 +14,7 @@ from authz.domain.entities import Entity, EntityKind, Membership, SessionKey
 from authz.domain.ids import ResourceRef, Scope, Subject, course_scope
 from authz.domain.ports import Link
 from authz.store import tables
+from authz.store.connections import expecting_long_statements
 from authz.store.engine import read_transaction
 from authz.store.log_reader import read_head
 from authz.store.rows import ENTITY_TABLES, membership_of, scope_of, subject_of
@@ -95,5 +96,5 @@ class SqlDump:
 @contextmanager
 def open_dump(engine: Engine) -> Iterator[SqlDump]:
     """A dump that lasts as long as the block."""
-    with read_transaction(engine) as connection:
+    with read_transaction(engine) as connection, expecting_long_statements(connection):
         yield SqlDump(connection)
