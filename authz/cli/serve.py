@@ -7,10 +7,10 @@ from authz.cli.setting_options import SETTING_HELP, setting_options
 
 @setting_options(*SETTING_HELP)
 def serve(**given: str | bool | None) -> None:
-    """Run the service. A flag overrides its AUTHZ_ variable, which overrides the default.
+    """Run the server. A flag overrides its AUTHZ_ variable, which overrides the default.
 
-    SIGTERM lets calls in flight finish; SIGHUP loads the policy again. With --no-follow, `authz follow` must
-    run on this machine, and several servers may share one port.
+    SIGTERM drains calls in flight; SIGHUP reloads the policy. With --no-follow, `authz follow` must run on
+    this machine, and several servers may share one port.
     """
     import uvloop
 

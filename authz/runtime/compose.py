@@ -7,7 +7,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import grpc
 import msgspec
@@ -15,30 +14,30 @@ import structlog
 from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
+from authz.access.authentication import CertificateAuthenticator
+from authz.access.permission import AllowAll
+from authz.api.endpoints import endpoints_of
+from authz.api.grpc.adapter import Endpoints
 from authz.api.grpc.authorization import AuthorizationServicer
-from authz.api.grpc.calls import Calls
 from authz.api.grpc.directory import DirectoryServicer
 from authz.api.grpc.watch import WatchServicer
+from authz.api.pipeline import Pipeline
 from authz.domain.errors import ErrorReason, InvalidArgumentError, UnavailableError
 from authz.domain.instants import Instant
 from authz.domain.ports import Directory, View
 from authz.engine.check import STRUCTURAL_TYPES, Checker
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.group_commit import GroupCommitter
+from authz.engine.watch import Watches
+from authz.engine.write import DirectoryWriter
 from authz.policy.load import load_policy, policy_directory
 from authz.replica.follower import Follower
 from authz.replica.shared_state import SharedState
 from authz.replica.view import ReplicaView
 from authz.runtime.settings import Settings
 from authz.store import companion_path, prepare_store
-from authz.v1 import (
-    authorization_pb2,
-    authorization_pb2_grpc,
-    directory_pb2,
-    directory_pb2_grpc,
-    watch_pb2,
-    watch_pb2_grpc,
-)
+from authz.v1 import authorization_pb2, directory_pb2, watch_pb2
+from authz.wire.changes import WatchMessages
 
 log = structlog.get_logger()
 
@@ -48,10 +47,10 @@ WATCH = watch_pb2.DESCRIPTOR.services_by_name["WatchService"].full_name
 
 
 class Servicers(msgspec.Struct, frozen=True):
-    """The servicers that a server reloads or stops, and the thread that writes."""
+    """The parts of the API that a server reloads or stops."""
 
     authorization: AuthorizationServicer
-    watch: WatchServicer
+    watches: Watches[watch_pb2.WatchResponse]
     writing: GroupCommitter
 
 
@@ -145,26 +144,27 @@ def add_servicers(
     clock: Callable[[], Instant],
 ) -> Servicers:
     """Add every service of the API, and reflection, to a gRPC server."""
-    reading = ConsistencyGate(view, directory, pool=pool, freshness_wait_s=settings.freshness_wait_s)
-    calls: Any = Calls(
-        server,
+    gate = ConsistencyGate(view, directory, pool=pool, freshness_wait_s=settings.freshness_wait_s)
+    pipeline = Pipeline(
+        authenticators=(CertificateAuthenticator(),),
+        permissions=AllowAll(),
         max_concurrent_calls=settings.max_concurrent_calls,
         max_watches=settings.max_watches,
     )
-    authorization = AuthorizationServicer(checker, reading, clock)
-    authorization_pb2_grpc.add_AuthorizationServiceServicer_to_server(authorization, calls)
+    authorization = AuthorizationServicer(checker, gate, clock)
     writing = GroupCommitter(directory)
-    directory_pb2_grpc.add_DirectoryServiceServicer_to_server(
-        DirectoryServicer(directory, reading, writing), calls
-    )
-    watch = WatchServicer(
+    watches = Watches(
         directory,
-        reading,
-        reading.wait_beyond,
+        gate,
+        WatchMessages(max_message_bytes=settings.max_message_bytes),
         write_timeout_s=settings.watch_write_timeout_s,
-        max_message_bytes=settings.max_message_bytes,
     )
-    watch_pb2_grpc.add_WatchServiceServicer_to_server(watch, calls)
+    endpoints = (
+        *endpoints_of(authorization),
+        *endpoints_of(DirectoryServicer(directory, gate, DirectoryWriter(directory, gate, writing))),
+        *endpoints_of(WatchServicer(watches)),
+    )
+    server.add_generic_rpc_handlers((Endpoints(pipeline, endpoints),))
     names = (AUTHORIZATION, DIRECTORY, WATCH, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
-    return Servicers(authorization, watch, writing)
+    return Servicers(authorization, watches, writing)

@@ -10,24 +10,12 @@ from typing import Any
 import msgspec
 import structlog
 
-_threshold = logging.getLogger("authz")
-
-
-def is_debug_enabled() -> bool:
-    """Whether lines of level debug are written: far cheaper than to compose one that is dropped."""
-    return _threshold.level == logging.DEBUG
-
-
-def is_info_enabled() -> bool:
-    """Whether lines of level info are written; true before `configure_logging`."""
-    return _threshold.level <= logging.INFO
-
 
 def configure_logging(level: str) -> None:
     """Write lines of this level and above."""
     number = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(level=number, stream=sys.stderr)
-    _threshold.setLevel(number)
+    logging.getLogger("authz").setLevel(number)
     # Alembic logs in another format, and the database records what it did.
     logging.getLogger("alembic").setLevel(max(number, logging.WARNING))
     structlog.configure(

@@ -89,7 +89,7 @@ class Server:
         if self._grpc is not None:
             if self._servicers is not None:
                 # A watch never ends by itself.
-                self._servicers.watch.stop()
+                self._servicers.watches.stop()
             await self._grpc.stop(grace_s)
             self._grpc = None
         with self._aborting_connections():
