@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import grpc
 import typer
 
-from authz.cli import check, demo, imports, migrate, policy, serve, watch
+from authz.cli import check, demo, follow, imports, migrate, policy, serve, watch
 from authz.cli import list as listing
 from authz.cli.connection import Tls, tls_var
 from authz.client.errors import CallError
@@ -20,6 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 
@@ -40,6 +41,7 @@ def options(
 
 for command in (
     serve.serve,
+    follow.follow,
     migrate.migrate,
     check.check,
     check.actions,

@@ -129,7 +129,7 @@ def test_a_killed_server_leaves_whole_messages_of_an_import(store_url: str) -> N
 
 
 def test_a_faulty_policy_stops_the_start_with_its_faults(tmp_path: Path) -> None:
-    folder = Path(__file__).parent.parent / "policies"
+    folder = Path(__file__).parent.parent.parent / "policies"
     (tmp_path / "model.conf").write_text((folder / "model.conf").read_text())
     text = (folder / "default.csv").read_text() + "p, student, *, notebook, read, own, alow\n"
     (tmp_path / "default.csv").write_text(text)
