@@ -1,1 +1,3 @@
 """The command line, a command a file."""
+
+ERROR_EXIT_CODE = 2
