@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
+from typer.testing import CliRunner
 
 import authz
+from authz.cli.main import app
 from authz.client import proto_directory
 from authz.v1 import authorization_pb2
 
@@ -24,8 +26,9 @@ def bounds_of(name: str) -> str:
     return needed[0].removeprefix(name)
 
 
-def test_the_version_is_that_of_the_package() -> None:
+def test_the_version_is_one_everywhere() -> None:
     assert version(DISTRIBUTION) == authz.__version__
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"authz {authz.__version__}\n"
 
 
 def test_the_license_is_stated_and_shipped() -> None:
