@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test lint bench serve protos docs format clean
+.PHONY: demo test test-lowest lint bench serve protos docs format clean
 
 .venv/.ready: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "needs Python 3.11; set PYTHON=/path/to/python3.11"; exit 1; }
@@ -15,6 +15,10 @@ demo: .venv/.ready
 
 test: .venv/.ready
 	$(BIN)/pytest
+
+# Installs the wheel with the lowest versions that it allows, and uses it. Needs PyPI.
+test-lowest: .venv/.ready
+	$(BIN)/python scripts/check_lowest.py
 
 lint: .venv/.ready
 	$(BIN)/ruff check .
