@@ -8,7 +8,7 @@ from itertools import chain, combinations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from authz.domain.facts import FACT_NAMES, Fact, fact_names
@@ -91,7 +91,6 @@ def policies(draw: st.DrawFn) -> str:
     return "\n".join([*lines, *sorted(rules)]) + "\n"
 
 
-@settings(max_examples=60, deadline=None)
 @given(text=policies(), data=st.data())
 def test_random_policies_answer_as_casbin(
     tmp_path_factory: pytest.TempPathFactory, text: str, data: st.DataObject
