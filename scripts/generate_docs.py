@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from authz.domain.facts import FACT_NAMES
+from authz.domain.facts import FACTS
 from authz.policy.compile import CompiledPolicy
 from authz.policy.load import load_policy, policy_directory
 
@@ -28,7 +28,7 @@ def main() -> int:
         "types": types_table(policy),
         "matrix": matrix_table(policy),
         "gates": gates_table(policy),
-        "facts": ", ".join(f"`{name}`" for name in FACT_NAMES),
+        "facts": facts_table(),
     }
     before = PAGE.read_text()
     after = before
@@ -94,6 +94,12 @@ def _cell(policy: CompiledPolicy, role: str, type_name: str, action: str) -> str
     if not conditions:
         return NEVER
     return "✓" if "" in conditions else "; ".join(conditions)
+
+
+def facts_table() -> str:
+    """Every fact that a condition may name."""
+    rows = ((f"`{f.name}`", f.meaning, ", ".join(f"`{each}`" for each in f.computed_from)) for f in FACTS)
+    return _table(("fact", "holds when", "computed from"), rows)
 
 
 def gates_table(policy: CompiledPolicy) -> str:

@@ -1,4 +1,4 @@
-"""`authz check` and `authz actions`: ask, and show the answer with its reason."""
+"""`authz check` and `authz actions`: ask a question and print the answer with its reason."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import typer
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
 from authz.cli.output import print_rows
 
-Course = Annotated[str, typer.Option("--course", help="The course that it is in, or to create in.")]
-Session = Annotated[str, typer.Option("--session", help="The session that it is in, or to create in.")]
+Course = Annotated[str, typer.Option("--course", help="Course of the resource, or to create it in.")]
+Session = Annotated[str, typer.Option("--session", help="Session of the resource, or to create it in.")]
 Purpose = Annotated[str, typer.Option("--purpose", help="Empty, or ai_response.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON; times are microseconds since 1970, UTC.")]
 
@@ -20,8 +20,8 @@ DENIED_EXIT_CODE = 1
 
 def check(
     subject: Annotated[str, typer.Argument(help="user:<id> or service:<id>.")],
-    action: Annotated[str, typer.Argument(help="Such as read.")],
-    resource: Annotated[str, typer.Argument(help="<type>:<id>, or just the type to create one.")],
+    action: Annotated[str, typer.Argument(help="For example read.")],
+    resource: Annotated[str, typer.Argument(help="<type>:<id>, or only the type for create.")],
     course: Course = "",
     session: Session = "",
     purpose: Purpose = "",
@@ -29,7 +29,7 @@ def check(
     database: Database = "",
     as_json: Json = False,
 ) -> None:
-    """May this subject do this? Exit code 0 allowed, 1 denied, 2 error."""
+    """Check one action on one resource. Exit code: 0 allowed, 1 denied, 2 error."""
     with connect(address, database) as client:
         answer = client.check(
             subject, action, resource, course_id=course, session_id=session, purpose=purpose
@@ -49,7 +49,7 @@ def check(
 
 def actions(
     subject: Annotated[str, typer.Argument(help="user:<id> or service:<id>.")],
-    resource: Annotated[str, typer.Argument(help="<type>:<id>, or just the type for create.")],
+    resource: Annotated[str, typer.Argument(help="<type>:<id>, or only the type for create.")],
     course: Course = "",
     session: Session = "",
     purpose: Purpose = "",
@@ -57,7 +57,7 @@ def actions(
     database: Database = "",
     as_json: Json = False,
 ) -> None:
-    """What may this subject do with this resource?"""
+    """List the actions on a resource, and whether the subject may perform each."""
     with connect(address, database) as client:
         answers = client.list_actions(
             subject, resource, course_id=course, session_id=session, purpose=purpose

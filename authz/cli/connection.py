@@ -1,4 +1,4 @@
-"""How a command reaches a service: one that runs, or one of its own over a database."""
+"""Connects a command to a running server, or to a server that the command starts over a database."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.runtime.settings import Settings
 
 Address = Annotated[
-    str, typer.Option("--address", envvar="AUTHZ_ADDRESS", help="The service to ask, as host:port.")
+    str, typer.Option("--address", envvar="AUTHZ_ADDRESS", help="The server to call, as host:port.")
 ]
 Database = Annotated[
     str,
     typer.Option(
-        "--database", help="Ask a service of our own over this database, such as sqlite:///authz.db."
+        "--database", help="Start a server for this command over this database: sqlite:///authz.db."
     ),
 ]
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 
 
 class Tls(msgspec.Struct, frozen=True):
-    """The files of a connection by TLS; all empty for one without."""
+    """PEM files for TLS. All empty: no TLS."""
 
     ca_file: str = ""
     certificate_file: str = ""
@@ -38,14 +38,14 @@ class Tls(msgspec.Struct, frozen=True):
 
 
 tls_var: ContextVar[Tls | None] = ContextVar("tls", default=None)
-"""What was said before the command."""
+"""The TLS options, which are given before the command."""
 
 
 @contextmanager
 def connect(address: str, database: str, *, creates: bool = False) -> Iterator[Client]:
-    """A client of the service at `address`, or, given a database, of one that runs while this does.
+    """A client of the server at `address`, or, given a database, of a server that runs inside the block.
 
-    Only with `creates` may the file of a SQLite database be missing.
+    Raises `InvalidArgumentError` if the file of a SQLite database is missing, unless `creates`.
     """
     if database:
         with (
@@ -67,7 +67,7 @@ def connect(address: str, database: str, *, creates: bool = False) -> Iterator[C
 
 @contextmanager
 def _settings_of(database: str, *, creates: bool) -> Iterator[Settings]:
-    """Those of a service of our own, as long as the block lasts."""
+    """Settings of a server over `database`, for use inside the block."""
     from authz.runtime.settings import load_settings
     from authz.store import sqlite_file
 
@@ -75,15 +75,16 @@ def _settings_of(database: str, *, creates: bool) -> Iterator[Settings]:
     if file is not None and not creates and not file.exists():
         raise InvalidArgumentError(
             ErrorReason.MALFORMED_FIELD,
-            f"there is no database `{file}`; name another with `--database`, or import into it first",
+            f"there is no database `{file}`; name another with `--database`, or import into this one first",
             field="--database",
         )
     with tempfile.TemporaryDirectory(prefix="authz-replica-") as folder:
-        # The policy and the rest come from the environment, so that the answers are those of `authz serve`.
+        # Other settings come from the environment, so that the answers are those of `authz serve`.
         given: dict[str, str | None] = {
             "address": "127.0.0.1:0",
             "database_url": database,
-            # Beside a file it serves the next command, too. Of a server, none is to be left here.
+            # Next to a SQLite file, the replica serves the next command too. A replica of PostgreSQL is
+            # temporary, so that no folder is left behind.
             "replica_dir": None if file is not None else folder,
             "log_level": "error",
             "tls_certificate_file": "",
@@ -95,7 +96,7 @@ def _settings_of(database: str, *, creates: bool) -> Iterator[Settings]:
 
 @contextmanager
 def embedded(settings: Settings) -> Iterator[str]:
-    """The real server, in a thread of this process, on a free port; yields its address."""
+    """Run the server in a thread of this process, on a free port; yields its address."""
     from authz.runtime.logs import configure_logging
     from authz.runtime.server import Server
 

@@ -1,4 +1,4 @@
-"""`authz demo`: a small campus in the real service, asked through the real client."""
+"""`authz demo`: loads a small campus into a real server and asks it questions through the client."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from authz.domain.mutations import Mutation, Operation
 
 
 def demo() -> None:
-    """Start the service on an empty database, load a campus, ask, show answers with reasons, end."""
+    """Start a server, load a campus, ask questions, print each answer with its reason, stop."""
     from authz.cli.connection import embedded
     from authz.runtime.settings import load_settings
 

@@ -1,4 +1,4 @@
-"""A small campus of the project's own, and questions about it with the answers to expect."""
+"""A small example campus, and questions about it with their expected answers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WORKSHOP = session_scope("workshop")
 
 
 class ExpectedAnswer(msgspec.Struct, frozen=True):
-    """A question and the answer to expect."""
+    """A question and its expected answer."""
 
     subject: str
     action: str

@@ -1,4 +1,4 @@
-"""`authz courses`, `sessions`, `memberships`, `resources`: look at what the directory holds."""
+"""`authz courses`, `sessions`, `memberships`, `resources`: list the directory."""
 
 from __future__ import annotations
 

@@ -25,15 +25,15 @@ app = typer.Typer(
 
 @app.callback()
 def options(
-    tls_ca_file: Annotated[str, typer.Option(help="PEM that the service's certificate comes from.")] = "",
+    tls_ca_file: Annotated[str, typer.Option(help="PEM of the authority of the server's certificate.")] = "",
     tls_certificate_file: Annotated[
-        str, typer.Option(help="Our own PEM chain, for a service that asks for one.")
+        str, typer.Option(help="PEM chain of the client certificate, if the server requires one.")
     ] = "",
     tls_key_file: Annotated[str, typer.Option(help="Its PEM key.")] = "",
 ) -> None:
     """Course-scoped access control.
 
-    The options before the command are for a service that is reached by TLS.
+    Options before the command are for a server with TLS.
     """
     tls_var.set(Tls(tls_ca_file, tls_certificate_file, tls_key_file))
 
@@ -56,7 +56,7 @@ app.add_typer(policy.app, name="policy")
 
 
 def main() -> None:
-    """Run a command. What goes wrong is one message on standard error and exit code 2."""
+    """Run a command. An error is one message on standard error and exit code 2."""
     try:
         app()
     except CallError as error:
@@ -70,11 +70,11 @@ def main() -> None:
 
 
 def _unreached(error: CallError) -> str:
-    """The message for a call that no service answered."""
+    """The message for a call that no server answered."""
     if error.code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return "the service did not answer in time; try again, or name another with `--address`"
+        return "the server did not answer in time; try again, or name another with `--address`"
     if error.code is grpc.StatusCode.UNAVAILABLE:
-        return f"no service: {error.message}; run `authz serve`, or name `--address` or `--database`"
+        return f"no server answers: {error.message}; run `authz serve`, or set `--address` or `--database`"
     return error.message
 
 

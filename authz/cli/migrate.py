@@ -1,4 +1,4 @@
-"""`authz migrate`: bring a database to the schema of this version."""
+"""`authz migrate`: migrate a database to the schema of this version."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 def migrate(
     database_url: Annotated[str | None, typer.Option(help="sqlite:///file or postgresql://….")] = None,
 ) -> None:
-    """Bring the database to the schema of this version. Does nothing when it is there."""
+    """Migrate the database to the schema of this version. Does nothing if it is current."""
     from authz.runtime.settings import load_settings
     from authz.store import migrate_store
 

@@ -1,4 +1,4 @@
-"""What commands print: tables and progress on a terminal, plain lines when piped."""
+"""Prints tables and progress on a terminal, and plain lines in a pipe."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ err = Console(stderr=True, highlight=False)
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on a terminal, tab-separated lines when piped."""
+    """Print a table on a terminal, tab-separated lines in a pipe."""
     if not out.is_terminal:
         for row in rows:
             print("\t".join(row))
@@ -34,7 +34,7 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 @contextmanager
 def progress_bar(label: str, total: int) -> Iterator[Advance]:
-    """A bar on standard error; nothing when that is piped."""
+    """Show a progress bar on standard error if it is a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
         task = progress.add_task(label, total=total)

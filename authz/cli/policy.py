@@ -1,4 +1,4 @@
-"""`authz policy`: validate a policy folder, show what it says."""
+"""`authz policy`: validate a policy folder and show its rules."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from authz.cli.output import print_rows
 
 app = typer.Typer(help="Validate and show policies.", no_args_is_help=True)
 
-Folder = Annotated[Path | None, typer.Argument(help="A policy folder; the shipped one when absent.")]
+Folder = Annotated[Path | None, typer.Argument(help="A policy folder. Default: the shipped policy.")]
 
 
 @app.command("validate")
 def validate(folder: Folder = None) -> None:
-    """List every fault with file, line and column. Exit code 0 when there is none, else 2."""
+    """List every fault with file, line and column. Exit code: 0 without faults, else 2."""
     from authz.policy.load import load_policy, policy_directory
 
     policy = load_policy(folder or policy_directory())

@@ -1,4 +1,4 @@
-"""`authz watch`: what changes in the directory, as it changes."""
+"""`authz watch`: print changes of the directory as they are committed."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from authz.domain.instants import format_instant
 
 
 def watch(
-    after: Annotated[str, typer.Option(help="Start after this token; from now on without one.")] = "",
+    after: Annotated[str, typer.Option(help="Start after this token. Default: now.")] = "",
     scope: Annotated[
         list[str] | None, typer.Option(help="Only in platform, course:<id> or session:<id>.")
     ] = None,
     kind: Annotated[list[EntityKind] | None, typer.Option(help="Only of this kind.")] = None,
-    count: Annotated[int, typer.Option(min=0, help="Stop after so many changes; 0: never.")] = 0,
+    count: Annotated[int, typer.Option(min=0, help="Stop after this many changes. 0: never.")] = 0,
     address: Address = DEFAULT_ADDRESS,
     database: Database = "",
     as_json: Json = False,
 ) -> None:
-    """Print changes until Ctrl-C: time, operation, what, who, and the token to go on from."""
+    """Print changes until Ctrl-C: time, operation, kind, key, caller, and the token to resume from."""
     scopes = [parse_scope(text) for text in scope or ()]
     shown = 0
     with (
@@ -43,7 +43,7 @@ def watch(
 
 
 def _show(change: WatchedChange, as_json: bool) -> None:
-    # Flushed line by line: whoever reads the pipe is to see a change when it happens.
+    # Flushed line by line, so that a reader of the pipe sees each change at once.
     if as_json:
         print(msgspec.json.encode(change).decode(), flush=True)
         return

@@ -1,13 +1,15 @@
-"""Which role a membership gives at a time, and why it gives none. Source: design of memberships."""
+"""Which roles a subject's memberships give at a time, and why a membership gives none."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from functools import lru_cache
+from itertools import product
+from typing import TypeAlias
 
 import msgspec
 
+from authz.domain.context import earliest_after
 from authz.domain.entities import CourseState, Membership, MembershipStatus
 from authz.domain.ids import ScopeKind
 from authz.domain.instants import Instant
@@ -25,7 +27,7 @@ class InactiveReason(StrEnum):
 
 
 class Grant(msgspec.Struct, frozen=True, gc=False):
-    """What one membership says, but for whom and in which scope: only the kind of that counts."""
+    """A membership without its subject and the id of its scope: all that its role depends on."""
 
     kind: ScopeKind
     role: str
@@ -41,11 +43,11 @@ def grant_of(membership: Membership) -> Grant:
 
 
 class EffectiveRoles(msgspec.Struct, frozen=True, gc=False):
-    """What grants give together, and when time alone may change that.
+    """The roles that grants give together, and when time alone may change them.
 
-    `in_course` and `in_session` say whether a grant there gives a role. `inactive_reason` is why some of
-    them gives none: of several, the one nearest to giving a role. `next_change_at` is the earliest later
-    instant at which a grant starts or ends, if any.
+    `in_course` and `in_session` say whether a grant there gives a role. `inactive_reason` is why a grant
+    gives none: of several, the one nearest to giving a role. `next_change_at` is the earliest later instant
+    at which a grant starts or ends, if any.
     """
 
     roles: frozenset[str]
@@ -55,97 +57,95 @@ class EffectiveRoles(msgspec.Struct, frozen=True, gc=False):
     next_change_at: Instant | None
 
 
-_ORDER = {reason: place for place, reason in enumerate(InactiveReason)}
+_ORDER = {reason: number for number, reason in enumerate(InactiveReason)}
+_NO_ROLES = EffectiveRoles(frozenset(), False, False, None, None)
+_NOT_STARTED = EffectiveRoles(frozenset(), False, False, InactiveReason.NOT_STARTED, None)
+_ENDED = EffectiveRoles(frozenset(), False, False, InactiveReason.ENDED, None)
 
-
-_NOTHING = EffectiveRoles(frozenset(), False, False, None, None)
+RoleTable: TypeAlias = Mapping[tuple[str, ScopeKind, MembershipStatus, CourseState | None], EffectiveRoles]
+"""What one grant without dates gives, by its role, its kind of scope, its status and the course's state."""
 
 
 def role_given(
-    grant: Grant, course_state: CourseState | None, roles: Mapping[str, RoleDeclaration], now: Instant
+    declared: RoleDeclaration,
+    status: MembershipStatus,
+    course_state: CourseState | None,
+    roles: Mapping[str, RoleDeclaration],
 ) -> str | InactiveReason:
-    """The role that one grant gives at `now`, else why it gives none.
+    """The role that a membership gives between its dates, else why it gives none.
 
-    `course_state` is that of the resource's course, if it has one: it decides for the memberships in it and
-    in its sessions.
-    A role that the policy no longer declares gives none.
+    `course_state` is that of the resource's course, if it has one. It decides for the memberships in the
+    course and in its sessions.
     """
-    declared = roles.get(grant.role)
-    if declared is None or declared.scope_kind is not grant.kind:
-        return InactiveReason.ENDED
-    status = grant.status
-    role = grant.role
-    if status is MembershipStatus.ACTIVE:
-        if grant.starts_at is not None and now < grant.starts_at:
-            return InactiveReason.NOT_STARTED
-        if grant.ends_at is not None and now >= grant.ends_at:
-            return InactiveReason.ENDED
-    elif status is MembershipStatus.COMPLETED:
-        if not declared.becomes:
-            return InactiveReason.ENDED
-        role = declared.becomes
-    elif status is MembershipStatus.INVITED:
+    if status is MembershipStatus.INVITED:
         return InactiveReason.INVITED
-    else:
+    if status is MembershipStatus.SUSPENDED:
         return InactiveReason.SUSPENDED
-    if course_state is None or grant.kind is ScopeKind.PLATFORM or course_state is CourseState.ACTIVE:
+    role = declared.name if status is MembershipStatus.ACTIVE else declared.becomes
+    if not role:
+        return InactiveReason.ENDED
+    if (
+        course_state is None
+        or course_state is CourseState.ACTIVE
+        or declared.scope_kind is ScopeKind.PLATFORM
+    ):
         return role
     if course_state is CourseState.DRAFT:
         return role if roles[role].works_in_drafts else InactiveReason.DRAFT_COURSE
     return roles[role].becomes or role
 
 
+def role_table(roles: Mapping[str, RoleDeclaration]) -> RoleTable:
+    """Every outcome of the declared roles. A role that is not in it is not declared, and gives none."""
+    table = {}
+    for declared, status, state in product(roles.values(), MembershipStatus, (None, *CourseState)):
+        outcome = role_given(declared, status, state, roles)
+        kind = declared.scope_kind
+        table[declared.name, kind, status, state] = (
+            EffectiveRoles(frozenset(), False, False, outcome, None)
+            if isinstance(outcome, InactiveReason)
+            else EffectiveRoles(
+                frozenset((outcome,)), kind is ScopeKind.COURSE, kind is ScopeKind.SESSION, None, None
+            )
+        )
+    return table
+
+
 def effective_roles_of(
-    grants: Sequence[Grant],
-    course_state: CourseState | None,
-    roles: Mapping[str, RoleDeclaration],
-    now: Instant,
+    grants: Sequence[Grant], course_state: CourseState | None, table: RoleTable, now: Instant
 ) -> EffectiveRoles:
-    """What all of a subject's memberships in a resource's course, session and platform give."""
+    """The roles that a subject's memberships in a resource's course, its session and the platform give."""
     if len(grants) == 1:
         grant = grants[0]
         if grant.starts_at is None is grant.ends_at:
-            return _standing_of_one(grant, course_state, roles, now)
+            return table.get((grant.role, grant.kind, grant.status, course_state), _ENDED)
     elif not grants:
-        return _NOTHING
-    given: set[str] = set()
+        return _NO_ROLES
+    roles: frozenset[str] = frozenset()
     in_course = in_session = False
-    why: InactiveReason | None = None
-    next_change_at: Instant | None = None
+    reason: InactiveReason | None = None
+    dates: list[Instant | None] = []
     for grant in grants:
-        outcome = role_given(grant, course_state, roles, now)
-        if isinstance(outcome, InactiveReason):
-            if why is None or _ORDER[outcome] < _ORDER[why]:
-                why = outcome
-        else:
-            given.add(outcome)
-            if grant.kind is ScopeKind.COURSE:
-                in_course = True
-            elif grant.kind is ScopeKind.SESSION:
-                in_session = True
-        if grant.status is MembershipStatus.ACTIVE and not (grant.starts_at is None is grant.ends_at):
-            next_change_at = earliest_after(now, next_change_at, grant.starts_at, grant.ends_at)
-    return EffectiveRoles(frozenset(given), in_course, in_session, why, next_change_at)
+        one = effective_roles_of_one(grant, course_state, table, now)
+        roles |= one.roles
+        in_course |= one.in_course
+        in_session |= one.in_session
+        why = one.inactive_reason
+        if why is not None and (reason is None or _ORDER[why] < _ORDER[reason]):
+            reason = why
+        if grant.status is MembershipStatus.ACTIVE:
+            dates += (grant.starts_at, grant.ends_at)
+    return EffectiveRoles(roles, in_course, in_session, reason, earliest_after(now, *dates))
 
 
-def _standing_of_one(
-    grant: Grant, course_state: CourseState | None, roles: Mapping[str, RoleDeclaration], now: Instant
+def effective_roles_of_one(
+    grant: Grant, course_state: CourseState | None, table: RoleTable, now: Instant
 ) -> EffectiveRoles:
-    """The same for one grant without dates, which is what nearly every question meets."""
-    outcome = role_given(grant, course_state, roles, now)
-    if isinstance(outcome, InactiveReason):
-        return EffectiveRoles(_NOTHING.roles, False, False, outcome, None)
-    kind = grant.kind
-    return EffectiveRoles(_alone(outcome), kind is ScopeKind.COURSE, kind is ScopeKind.SESSION, None, None)
-
-
-@lru_cache(maxsize=1024)
-def _alone(role: str) -> frozenset[str]:
-    """The set of one role, the same each time, so that it is hashed once."""
-    return frozenset((role,))
-
-
-def earliest_after(now: Instant, *instants: Instant | None) -> Instant | None:
-    """The least of the instants that are later than `now`."""
-    later = [instant for instant in instants if instant is not None and instant > now]
-    return min(later, default=None)
+    """The role that one grant gives at `now`, or why it gives none. Its `next_change_at` is not set."""
+    found = table.get((grant.role, grant.kind, grant.status, course_state), _ENDED)
+    if grant.status is MembershipStatus.ACTIVE and found is not _ENDED:  # a role that is not declared
+        if grant.starts_at is not None and now < grant.starts_at:
+            return _NOT_STARTED
+        if grant.ends_at is not None and now >= grant.ends_at:
+            return _ENDED
+    return found

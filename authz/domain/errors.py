@@ -5,11 +5,12 @@ AuthzError
 ├── AlreadyExistsError        create of what is there
 ├── FailedPreconditionError   a precondition, a reference or an invariant does not hold
 ├── ConflictError             lost a race; trying again may help
-├── SlowConsumerError           a watch whose reader was too slow; goes on from where it stopped
+├── SlowConsumerError         a watch whose reader was too slow; goes on from where it stopped
 ├── OutOfRangeError           a token from before or beyond what the change log holds
 ├── OverloadedError           shed; try again after `retry_after_s`
 ├── UnavailableError          not loaded, too stale, or the database is away
-└── PolicyError               a policy with faults; stops the start
+├── PolicyError               a policy with faults; stops the start
+└── InternalError             a fault of the service; says nothing of its cause
 
 A denial is not here: denied is an answer.
 """
@@ -100,6 +101,17 @@ class OverloadedError(AuthzError):
 
 class UnavailableError(AuthzError):
     """Not loaded, too stale, or the database is away."""
+
+
+class InternalError(AuthzError):
+    """A fault of the service. Names no cause, only the request id under which the logs have it."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(
+            ErrorReason.INTERNAL,
+            f"internal error; quote request id `{request_id}` to the operator",
+            request_id=request_id,
+        )
 
 
 class PolicyError(AuthzError):

@@ -1,65 +1,243 @@
-"""The closed set of yes/no facts that a rule's condition may name, by name and bit.
+"""The closed set of yes/no facts that a rule's condition may name, each defined once, as data.
 
-A fact that cannot be established is no: missing data never satisfies a condition.
+A fact holds when every part of its definition does: what the resource says, what the resource's course and
+session say, the share, the roles, the request, and the time. A part that cannot be established does not hold:
+missing data never satisfies a condition.
 """
 
 from __future__ import annotations
 
-from enum import IntFlag
+from collections.abc import Callable, Iterable
+from functools import reduce
+from operator import or_
+from typing import TypeAlias
 
-from authz.domain.entities import ShareLevel
+import msgspec
+
+from authz.domain.entities import (
+    Course,
+    CourseState,
+    Resource,
+    Session,
+    SessionState,
+    ShareLevel,
+    Visibility,
+)
+from authz.domain.instants import Instant
 
 PURPOSE_AI_RESPONSE = "ai_response"
-"""The one purpose beside plain use (the empty string) that the service knows."""
+"""The one purpose besides plain use (the empty string) that the service knows."""
 
 
-class Fact(IntFlag):
-    """One bit each. The lower-case names are what a policy row says."""
+class Times(msgspec.Struct, frozen=True, gc=False):
+    """What the timed facts are computed from."""
 
-    OWN = 1
-    SHARED_VIEW = 2
-    SHARED_EDIT = 4
-    PUBLISHED = 8
-    COURSE_VISIBLE = 16
-    SESSION_VISIBLE = 32
-    ATTENDING = 64
-    WITHIN_EDIT_WINDOW = 128
-    LOCKED = 256
-    AI_ENABLED = 512
-    FOR_AI_RESPONSE = 1024
-    COURSE_ARCHIVED = 2048
-    SESSION_LIVE = 4096
-    SESSION_ENDED = 8192
+    available_from: Instant | None = None
+    available_until: Instant | None = None
+    created_at: Instant | None = None
 
 
-# Plain integers: the arithmetic of an enum costs more than a whole decision.
-OWN = Fact.OWN.value
-SHARED_VIEW = Fact.SHARED_VIEW.value
-SHARED_EDIT = Fact.SHARED_EDIT.value
-PUBLISHED = Fact.PUBLISHED.value
-COURSE_VISIBLE = Fact.COURSE_VISIBLE.value
-SESSION_VISIBLE = Fact.SESSION_VISIBLE.value
-ATTENDING = Fact.ATTENDING.value
-WITHIN_EDIT_WINDOW = Fact.WITHIN_EDIT_WINDOW.value
-LOCKED = Fact.LOCKED.value
-AI_ENABLED = Fact.AI_ENABLED.value
-FOR_AI_RESPONSE = Fact.FOR_AI_RESPONSE.value
-COURSE_ARCHIVED = Fact.COURSE_ARCHIVED.value
-SESSION_LIVE = Fact.SESSION_LIVE.value
-SESSION_ENDED = Fact.SESSION_ENDED.value
-SHARED = SHARED_VIEW | SHARED_EDIT
+Window: TypeAlias = tuple[Instant | None, Instant | None]
+"""From (inclusive) and until (exclusive) when a fact may hold; None for unbounded."""
 
-FACT_NAMES: dict[str, Fact] = {(fact.name or "").lower(): fact for fact in Fact}
-"""Every fact by the name that policies use."""
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True):
+    """One fact. A part that is None does not matter to it.
+
+    `of_resource` reads the attributes of the resource; `of_scope` its course and session, where None is for
+    "has none"; `window` gives the time span from the times and the course's edit window in microseconds, None
+    for never.
+    `computed_from` names the inputs. `sql` is the same predicate over the tables `resources`, `courses`,
+    `sessions` and `shares`, with the parameters `:subject_type`, `:subject_id`, `:now`, `:purpose`,
+    `:in_course` and `:in_session` and the default edit window `:default_edit_window_us`; NULL counts as no.
+    """
+
+    name: str
+    bit: int
+    meaning: str
+    computed_from: tuple[str, ...]
+    sql: str
+    of_resource: Callable[[Resource], bool] | None = None
+    of_scope: Callable[[Course | None, Session | None], bool] | None = None
+    window: Callable[[Times, int], Window | None] | None = None
+    share_levels: frozenset[ShareLevel] = frozenset()
+    implies: tuple[str, ...] = ()
+
+
+def _edit_window(times: Times, edit_window_us: int) -> Window | None:
+    created_at = times.created_at
+    return None if created_at is None else (created_at, created_at + edit_window_us)
+
+
+_SHARED_SQL = (
+    "EXISTS (SELECT 1 FROM shares WHERE shares.resource_type = resources.type"
+    " AND shares.resource_id = resources.id AND shares.subject_type = :subject_type"
+    " AND shares.subject_id = :subject_id AND shares.level IN ({levels}))"
+)
+
+FACTS: tuple[Fact, ...] = (
+    Fact(
+        name="own",
+        bit=1 << 0,
+        meaning="the subject owns the resource",
+        computed_from=("resource.owner", "request.subject"),
+        sql="resources.owner_type = :subject_type AND resources.owner_id = :subject_id",
+    ),
+    Fact(
+        name="shared_view",
+        bit=1 << 1,
+        meaning="the resource is shared with the subject, to see or to change",
+        computed_from=("share",),
+        sql=_SHARED_SQL.format(levels="'VIEWER', 'EDITOR'"),
+        share_levels=frozenset({ShareLevel.VIEWER, ShareLevel.EDITOR}),
+    ),
+    Fact(
+        name="shared_edit",
+        bit=1 << 2,
+        meaning="the resource is shared with the subject, to change",
+        computed_from=("share",),
+        sql=_SHARED_SQL.format(levels="'EDITOR'"),
+        share_levels=frozenset({ShareLevel.EDITOR}),
+        implies=("shared_view",),
+    ),
+    Fact(
+        name="published",
+        bit=1 << 3,
+        meaning="the resource is published, and now is inside its window of availability",
+        computed_from=("resource.published", "resource.available_from", "resource.available_until", "now"),
+        sql="resources.published AND (resources.available_from IS NULL OR resources.available_from <= :now)"
+        " AND (resources.available_until IS NULL OR resources.available_until > :now)",
+        of_resource=lambda resource: resource.published,
+        window=lambda times, _: (times.available_from, times.available_until),
+    ),
+    Fact(
+        name="course_visible",
+        bit=1 << 4,
+        meaning="the resource's visibility is COURSE",
+        computed_from=("resource.visibility",),
+        sql="resources.visibility = 'COURSE'",
+        of_resource=lambda resource: resource.visibility is Visibility.COURSE,
+    ),
+    Fact(
+        name="session_visible",
+        bit=1 << 5,
+        meaning="the resource's visibility is SESSION, and it is in a session",
+        computed_from=("resource.visibility", "resource.scope"),
+        sql="resources.visibility = 'SESSION' AND sessions.id IS NOT NULL",
+        of_resource=lambda resource: resource.visibility is Visibility.SESSION,
+        of_scope=lambda _, session: session is not None,
+    ),
+    Fact(
+        name="attending",
+        bit=1 << 6,
+        meaning="the subject has a role in the session, or in the course if the session is open to it",
+        computed_from=("memberships", "session.open_to_course"),
+        sql="sessions.id IS NOT NULL AND (:in_session OR (:in_course AND sessions.open_to_course))",
+    ),
+    Fact(
+        name="within_edit_window",
+        bit=1 << 7,
+        meaning="the resource was created less than the course's edit window ago",
+        computed_from=("resource.created_at", "course.edit_window", "now"),
+        sql="resources.created_at <= :now AND :now <"
+        " resources.created_at + COALESCE(courses.edit_window_us, :default_edit_window_us)",
+        window=_edit_window,
+    ),
+    Fact(
+        name="locked",
+        bit=1 << 8,
+        meaning="the resource is locked",
+        computed_from=("resource.locked",),
+        sql="resources.locked",
+        of_resource=lambda resource: resource.locked,
+    ),
+    Fact(
+        name="ai_enabled",
+        bit=1 << 9,
+        meaning="the course and the resource both allow AI features",
+        computed_from=("resource.ai_allowed", "course.ai_enabled"),
+        sql="resources.ai_allowed AND courses.ai_enabled",
+        of_resource=lambda resource: resource.ai_allowed,
+        of_scope=lambda course, _: course is not None and course.ai_enabled,
+    ),
+    Fact(
+        name="for_ai_response",
+        bit=1 << 10,
+        meaning="the request's purpose is `ai_response`",
+        computed_from=("request.purpose",),
+        sql=f":purpose = '{PURPOSE_AI_RESPONSE}'",
+    ),
+    Fact(
+        name="course_archived",
+        bit=1 << 11,
+        meaning="the course is archived",
+        computed_from=("course.state",),
+        sql="courses.state = 'ARCHIVED'",
+        of_scope=lambda course, _: course is not None and course.state is CourseState.ARCHIVED,
+    ),
+    Fact(
+        name="session_live",
+        bit=1 << 12,
+        meaning="the session is live",
+        computed_from=("session.state",),
+        sql="sessions.state = 'LIVE'",
+        of_scope=lambda _, session: session is not None and session.state is SessionState.LIVE,
+    ),
+    Fact(
+        name="session_ended",
+        bit=1 << 13,
+        meaning="the session has ended or was cancelled, by its state and not by the clock",
+        computed_from=("session.state",),
+        sql="sessions.state IN ('ENDED', 'CANCELLED')",
+        of_scope=lambda _, session: (
+            session is not None and session.state in (SessionState.ENDED, SessionState.CANCELLED)
+        ),
+    ),
+)
+
+FACTS_BY_NAME: dict[str, Fact] = {fact.name: fact for fact in FACTS}
+
+
+def _mask(facts: Iterable[Fact]) -> int:
+    return reduce(or_, (fact.bit for fact in facts), 0)
+
+
+OWN = FACTS_BY_NAME["own"].bit
+ATTENDING = FACTS_BY_NAME["attending"].bit
+FOR_AI_RESPONSE = FACTS_BY_NAME["for_ai_response"].bit
+SHARED = _mask(fact for fact in FACTS if fact.share_levels)
+TIMED = _mask(fact for fact in FACTS if fact.window is not None)
+ALL_FACTS = _mask(FACTS)
+
+TIMED_FACTS = tuple((fact.bit, fact.window) for fact in FACTS if fact.window is not None)
+"""The bit and the window of each fact that time changes."""
+_UNCONDITIONAL = _mask(fact for fact in FACTS if fact.window is not None and fact.of_resource is None)
+_OF_RESOURCE = [(fact.bit, fact.of_resource) for fact in FACTS if fact.of_resource is not None]
+_OF_SHARE = {level: _mask(fact for fact in FACTS if level in fact.share_levels) for level in ShareLevel}
 
 
 def fact_names(mask: int) -> tuple[str, ...]:
-    """The names of the facts in a mask, in the order of `Fact`."""
-    return tuple(name for name, fact in FACT_NAMES.items() if mask & fact)
+    """The names of the facts in a mask, in the order of `FACTS`."""
+    return tuple(fact.name for fact in FACTS if mask & fact.bit)
+
+
+def resource_facts(resource: Resource) -> int:
+    """The facts whose resource part holds: a scope may rule some of them out, time others."""
+    return reduce(or_, (bit for bit, holds in _OF_RESOURCE if holds(resource)), _UNCONDITIONAL)
+
+
+def scope_facts(course: Course | None, session: Session | None) -> tuple[int, int]:
+    """(facts, possible): the facts that the scope alone establishes, and those that it does not rule out."""
+    facts = possible = 0
+    for fact in FACTS:
+        holds = fact.of_scope is None or fact.of_scope(course, session)
+        if holds:
+            possible |= fact.bit
+            if fact.of_scope is not None and fact.of_resource is None:
+                facts |= fact.bit
+    return facts, possible
 
 
 def share_facts(level: ShareLevel | None) -> int:
-    """What a share settles. An editor is also a viewer."""
-    if level is None:
-        return 0
-    return SHARED if level is ShareLevel.EDITOR else SHARED_VIEW
+    """The facts that a share establishes."""
+    return 0 if level is None else _OF_SHARE[level]

@@ -9,6 +9,7 @@ from typing import Generic, Protocol
 
 import msgspec
 
+from authz.domain.context import ResourceContext, ScopeContext
 from authz.domain.effective_roles import Grant
 from authz.domain.entities import (
     Course,
@@ -29,13 +30,16 @@ from authz.domain.entities import (
 from authz.domain.errors import AuthzError
 from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.mutations import ImportBatchResult, LogChunk, LogTail, Mutation, WriteRequest
-from authz.domain.resource_context import ResourceContext
-from authz.domain.scope_context import ScopeContext
 from authz.domain.tokens import ConsistencyToken
 
 
 class Snapshot(Protocol):
-    """All that a decision reads, at one revision: every call sees the same state."""
+    """All that a decision or a list reads, at one revision: every call sees the same state.
+
+    A scan yields in key order: an order of the implementation, the same at every revision. To resume a scan,
+    pass the last key that it gave as `after`, on this snapshot or on a later one: it continues behind that
+    key, whether or not the key still exists. `revision` names the state that each part was read at.
+    """
 
     @property
     def revision(self) -> int:
@@ -43,24 +47,47 @@ class Snapshot(Protocol):
 
     @property
     def state(self) -> ConsistencyToken:
-        """Which state this is."""
+        """This state."""
 
     @property
     def token(self) -> str:
-        """The same, encoded."""
+        """This state, encoded for clients."""
 
-    def place(self, scope: Scope) -> ScopeContext | None:
-        """The scope with what surrounds it, or None when it, or its course, is not there."""
+    def scope(self, scope: Scope) -> ScopeContext | None:
+        """The scope with its course, if it has one; None if either is not registered."""
 
-    def item(self, ref: ResourceRef, subject: Subject) -> ResourceContext | None:
-        """The registered resource, in its place and to the subject; None for one that is not registered,
-        `SCOPE_MISSING` for one that is, in a scope that is not."""
+    def resource(self, ref: ResourceRef, subject: Subject) -> ResourceContext | None:
+        """The registered resource as the subject finds it; None if it is not registered, `SCOPE_MISSING` if
+        its scope is not."""
 
-    def grants(self, subject: Subject, place: ScopeContext) -> tuple[Grant, ...]:
-        """The subject's memberships in the scopes of a place of this snapshot, in no order."""
+    def grants(self, subject: Subject, scope: ScopeContext) -> tuple[Grant, ...]:
+        """The subject's memberships in the scopes of a context that this snapshot gave, in no order."""
 
     def share(self, ref: ResourceRef, subject: Subject) -> ShareLevel | None:
-        """What a share opens of the resource to the subject, or None."""
+        """The level at which the resource is shared with the subject, or None."""
+
+    def scan_resources(
+        self,
+        *,
+        scope: Scope | None = None,
+        owner: Subject | None = None,
+        shared_with: Subject | None = None,
+        after: ResourceRef | None = None,
+    ) -> Iterator[ResourceRef]:
+        """The resources in a scope, of an owner, or shared with a subject: exactly one of the three."""
+
+    def scan_members(
+        self, scope: Scope, *, after: Subject | None = None
+    ) -> Iterator[tuple[Subject, tuple[Grant, ...]]]:
+        """Every subject with a membership in the scope, and its memberships there."""
+
+    def scan_scopes(
+        self, subject: Subject, *, after: Scope | None = None
+    ) -> Iterator[tuple[Scope, tuple[Grant, ...]]]:
+        """Every scope in which the subject has a membership, and its memberships there."""
+
+    def scan_sessions(self, course_id: str, *, after: str | None = None) -> Iterator[str]:
+        """The ids of the sessions of a course."""
 
 
 class View(Protocol):

@@ -1,1 +1,1 @@
-"""Readers of rosters and of lists of resources: files in, mutations and faults out."""
+"""Read rosters and lists of resources: files in, mutations and faults out."""

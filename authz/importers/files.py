@@ -1,4 +1,4 @@
-"""Opens what a roster comes in, a folder or a zip, and reads its CSV files row by row."""
+"""Opens a roster, a folder or a zip, and reads its CSV files row by row."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Record = dict[str, str]
 
 
 class Sourced(msgspec.Struct, frozen=True):
-    """A mutation, with the file and the line that it was read from."""
+    """A mutation, with the file and line that it was read from."""
 
     mutation: Mutation
     file: str
@@ -29,7 +29,7 @@ class Sourced(msgspec.Struct, frozen=True):
 
 
 class RowFault(msgspec.Struct, frozen=True):
-    """What is wrong with one row, or what was made of it. The rest goes in."""
+    """A fault of one row, which is skipped, or a note about it."""
 
     file: str
     line: int
@@ -40,10 +40,10 @@ class RowFault(msgspec.Struct, frozen=True):
 
 
 class ParsedSource(msgspec.Struct, frozen=True):
-    """All that was read: mutations in an order in which they can be applied, faults, and notes.
+    """What was read: mutations in an order in which they can be applied, faults, and notes.
 
-    `named` are the memberships that the source names, with their lines, by its own reference, whatever
-    becomes of them.
+    `named` maps each reference of the source to the memberships that it names, with their lines, whether or
+    not they are imported.
     """
 
     mutations: list[Sourced]
@@ -53,7 +53,7 @@ class ParsedSource(msgspec.Struct, frozen=True):
 
 
 class Folder:
-    """The files of an export, in a folder or a zip. Raises `InvalidArgumentError` for anything else."""
+    """The files of an export, in a folder or a zip. Raises `InvalidArgumentError` for other paths."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -66,19 +66,19 @@ class Folder:
             self._zip = zipfile.ZipFile(path)
             broken = self._zip.testzip()
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-            raise unreadable(path, f"is not a whole zip ({error}); fetch it again") from None
+            raise unreadable(path, f"is not a complete zip ({error}); download it again") from None
         except (RuntimeError, NotImplementedError):
-            raise unreadable(path, "is encrypted or packed in an unusual way; unpack it first") from None
+            raise unreadable(path, "is encrypted or has unsupported compression; unpack it first") from None
         if broken is not None:
-            raise unreadable(path, f"has a damaged `{broken}`; fetch it again")
+            raise unreadable(path, f"has a damaged `{broken}`; download it again")
 
     def has(self, name: str) -> bool:
-        """Whether there is such a file."""
+        """Whether the export has this file."""
         return (self._path / name).is_file() if self._zip is None else name in self._zip.namelist()
 
     @contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:
-        """A file of the export, as bytes."""
+        """Open a file of the export for reading bytes. Raises `InvalidArgumentError` if it is missing."""
         if not self.has(name):
             raise unreadable(self._path, f"has no `{name}`")
         with (self._path / name).open("rb") if self._zip is None else self._zip.open(name) as stream:
@@ -88,25 +88,25 @@ class Folder:
 def read_csv(
     stream: IO[bytes], name: str, required: tuple[str, ...], optional: tuple[str, ...] = ()
 ) -> Iterator[tuple[int, Record]]:
-    """Rows by column name, with the line each ends on.
+    """Rows by column name, each with the number of its last line.
 
-    Raises `InvalidArgumentError` when the file is not UTF-8, lacks a column or has it twice, has a row
-    of another width or a quote that is never closed, or spells a column almost right: an `enddate`
-    must not pass for no `endDate`.
+    Raises `InvalidArgumentError` if the file is not UTF-8, lacks a required column, has a column twice, has a
+    row of another width or an unclosed quote, or has a column that differs from a known one only in case or
+    punctuation: `enddate` must not be read as a missing `endDate`.
     """
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
     reader = csv.reader(text, strict=True)
     try:
         header = next(reader, None)
         if header is None:
-            raise malformed(name, 1, "is empty; it needs a line of column names")
+            raise malformed(name, 1, "is empty; its first line must have the column names")
         _require_columns(header, name, required, optional)
         for values in reader:
             if not values:
                 continue
             if len(values) != len(header):
                 raise malformed(
-                    name, reader.line_num, f"has {len(values)} fields, and the header {len(header)}"
+                    name, reader.line_num, f"has {len(values)} fields, and the header has {len(header)}"
                 )
             yield reader.line_num, dict(zip(header, values, strict=True))
     except UnicodeDecodeError:
@@ -121,7 +121,7 @@ def _require_columns(
     plain = {_plain(column): column for column in (*required, *optional)}
     for column in header:
         if header.count(column) > 1:
-            raise malformed(name, 1, f"has the column `{column}` twice; leave one out")
+            raise malformed(name, 1, f"has the column `{column}` twice; remove one")
         meant = plain.get(_plain(column), column)
         if meant != column:
             raise malformed(name, 1, f"has a column `{column}`; did you mean `{meant}`?")
@@ -135,10 +135,10 @@ def _plain(column: str) -> str:
 
 
 def malformed(name: str, line: int, problem: str) -> InvalidArgumentError:
-    """The error for a file whose form is broken at a line."""
+    """The error for a file that is malformed at a line."""
     return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, f"{name}:{line}: {problem}", field=name)
 
 
 def unreadable(path: Path, problem: str) -> InvalidArgumentError:
-    """The error for a path that cannot be read at all."""
+    """The error for a path that cannot be read."""
     return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, f"`{path}` {problem}", field="path")

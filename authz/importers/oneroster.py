@@ -1,8 +1,8 @@
 """Reads a OneRoster 1.1 bulk export: its classes become courses, its enrollments memberships.
 
-Source: IMS Global, OneRoster v1.1 CSV tables, classes.csv and enrollments.csv. An enrollment's
-`endDate` is exclusive there, so it is our `ends_at` at midnight UTC. A status that is neither `active`
-nor `tobedeleted` is a fault: it must not pass for active.
+Source: IMS Global, OneRoster v1.1 CSV tables, classes.csv and enrollments.csv. The `endDate` of an
+enrollment is exclusive, so it becomes `ends_at` at midnight UTC. A status other than `active` and
+`tobedeleted` is a fault, because it must not count as active.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SOURCE = "oneroster"
 CLASSES = "classes.csv"
 ENROLLMENTS = "enrollments.csv"
 DEFAULT_ROLES: dict[str, str] = {"teacher": "teacher", "student": "student", "aide": "teaching_assistant"}
-"""OneRoster's roles to ours. A `primary` teacher becomes an owner; roles not here are listed."""
+"""From OneRoster roles to roles of the policy. A `primary` teacher becomes an owner. Others are faults."""
 
 _PRIMARY_TEACHER = ("teacher", "teacher")
 _IS_TO_BE_DELETED = {"": False, "active": False, "tobedeleted": True}
@@ -34,7 +34,7 @@ _ENROLLMENT_OPTIONS = ("status", "primary", "beginDate", "endDate")
 
 
 class _Enrollment(msgspec.Struct, frozen=True):
-    """One row. `membership` is None when it is to be deleted or never in effect."""
+    """One row. `membership` is None if it is to be deleted or never in effect."""
 
     key: MembershipKey
     membership: Membership | None
@@ -42,7 +42,7 @@ class _Enrollment(msgspec.Struct, frozen=True):
 
     @property
     def length(self) -> tuple[bool, Instant, Instant]:
-        """Orders rows with one key: in effect longest comes last."""
+        """Orders rows with the same key: the longest in effect is the greatest."""
         if self.membership is None:
             return (False, 0, 0)
         start, end = self.membership.starts_at, self.membership.ends_at
@@ -50,27 +50,27 @@ class _Enrollment(msgspec.Struct, frozen=True):
 
 
 def read_oneroster(path: Path, roles: Mapping[str, str] = DEFAULT_ROLES) -> ParsedSource:
-    """Read an export, a folder or a zip, whole. Memory grows with the number of enrollments.
+    """Read a whole export, a folder or a zip. Memory grows with the number of enrollments.
 
-    Raises `InvalidArgumentError` for an export whose form is broken; bad rows become faults.
+    Raises `InvalidArgumentError` for a malformed file; invalid rows become faults.
     """
     folder = Folder(path)
-    reading = ParsedSource([], [], [])
+    parsed = ParsedSource([], [], [])
     with folder.open(CLASSES) as stream:
         for line, record in read_csv(stream, CLASSES, _CLASS_COLUMNS, _CLASS_OPTIONS):
             try:
                 mutation = _course(record)
             except InvalidArgumentError as error:
-                reading.faults.append(RowFault(CLASSES, line, error.message))
+                parsed.faults.append(RowFault(CLASSES, line, error.message))
             else:
-                reading.mutations.append(Sourced(mutation, CLASSES, line))
+                parsed.mutations.append(Sourced(mutation, CLASSES, line))
     with folder.open(ENROLLMENTS) as stream:
         rows = read_csv(stream, ENROLLMENTS, _ENROLLMENT_COLUMNS, _ENROLLMENT_OPTIONS)
-        for row in _choose(_enrollments(rows, roles, reading), reading):
+        for row in _choose(_enrollments(rows, roles, parsed), parsed):
             target = row.membership or row.key
             operation = Operation.DELETE if row.membership is None else Operation.TOUCH
-            reading.mutations.append(Sourced(Mutation(operation, target), ENROLLMENTS, row.line))
-    return reading
+            parsed.mutations.append(Sourced(Mutation(operation, target), ENROLLMENTS, row.line))
+    return parsed
 
 
 def _course(record: Record) -> Mutation:
@@ -81,38 +81,34 @@ def _course(record: Record) -> Mutation:
 
 
 def _enrollments(
-    rows: Iterator[tuple[int, Record]], roles: Mapping[str, str], reading: ParsedSource
+    rows: Iterator[tuple[int, Record]], roles: Mapping[str, str], parsed: ParsedSource
 ) -> Iterator[_Enrollment]:
     for line, record in rows:
         role = roles.get(record["role"])
         if role is None:
-            text = (
-                f"role `{record['role']}` has no counterpart; name one with `--role-map {record['role']}=…`"
-            )
-            reading.faults.append(RowFault(ENROLLMENTS, line, text))
+            text = f"role `{record['role']}` is not mapped; map it with `--role-map {record['role']}=…`"
+            parsed.faults.append(RowFault(ENROLLMENTS, line, text))
             continue
-        # Only their own teachers: a role that was mapped to ours must not end up above it.
+        # Only the source's role `teacher`: another role that is mapped to `teacher` must not become owner.
         if (record["role"], role) == _PRIMARY_TEACHER and record.get("primary", "").lower() == "true":
             role = "owner"
         try:
-            yield _enrollment(record, role, line, reading)
+            yield _enrollment(record, role, line, parsed)
         except InvalidArgumentError as error:
-            reading.faults.append(RowFault(ENROLLMENTS, line, error.message))
+            parsed.faults.append(RowFault(ENROLLMENTS, line, error.message))
 
 
-def _enrollment(record: Record, role: str, line: int, reading: ParsedSource) -> _Enrollment:
+def _enrollment(record: Record, role: str, line: int, parsed: ParsedSource) -> _Enrollment:
     subject = Subject(SubjectType.USER, parse_id(record["userSourcedId"], field="userSourcedId"))
     scope = course_scope(parse_id(record["classSourcedId"], field="classSourcedId"))
     key = MembershipKey(subject, scope, role)
-    reading.named.setdefault(record["sourcedId"], {})[key] = line
+    parsed.named.setdefault(record["sourcedId"], {})[key] = line
     if _is_to_be_deleted(record):
         return _Enrollment(key, None, line)
     starts_at, ends_at = _date(record, "beginDate"), _date(record, "endDate")
     if starts_at is not None and ends_at is not None and ends_at <= starts_at:
-        text = (
-            f"never in effect: it ends on {record['endDate']} and begins on {record['beginDate']}; left out"
-        )
-        reading.notes.append(RowFault(ENROLLMENTS, line, text))
+        text = f"never in effect: ends on {record['endDate']}, begins on {record['beginDate']}; skipped"
+        parsed.notes.append(RowFault(ENROLLMENTS, line, text))
         return _Enrollment(key, None, line)
     membership = Membership(
         subject=subject,
@@ -132,7 +128,7 @@ def _is_to_be_deleted(record: Record) -> bool:
     if gone is None:
         raise InvalidArgumentError(
             ErrorReason.MALFORMED_FIELD,
-            f"status `{status}` is neither `active` nor `tobedeleted`; send one of these",
+            f"status `{status}` is neither `active` nor `tobedeleted`; use one of them",
             field="status",
         )
     return gone
@@ -143,8 +139,8 @@ def _date(record: Record, column: str) -> Instant | None:
     return parse_instant(text, field=column) if text else None
 
 
-def _choose(rows: Iterator[_Enrollment], reading: ParsedSource) -> list[_Enrollment]:
-    """One row a membership: of several, the one in effect longest; the others are noted."""
+def _choose(rows: Iterator[_Enrollment], parsed: ParsedSource) -> list[_Enrollment]:
+    """One row per membership: of several, the longest in effect. The others become notes."""
     chosen: dict[MembershipKey, _Enrollment] = {}
     for row in rows:
         other = chosen.get(row.key)
@@ -154,6 +150,6 @@ def _choose(rows: Iterator[_Enrollment], reading: ParsedSource) -> list[_Enrollm
         kept, left = (row, other) if row.length > other.length else (other, row)
         chosen[row.key] = kept
         if left.membership is not None:
-            text = f"{row.key} is also on line {kept.line}, which is in effect longer; left out"
-            reading.notes.append(RowFault(ENROLLMENTS, left.line, text))
+            text = f"{row.key} is also on line {kept.line}, which is in effect longer; skipped"
+            parsed.notes.append(RowFault(ENROLLMENTS, left.line, text))
     return list(chosen.values())

@@ -1,4 +1,4 @@
-"""Keeps what a roster does not know when it is imported again, and takes back what it no longer says."""
+"""Adapts a roster to the directory: keeps what it does not contain, deletes what it has replaced."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _KEPT = (MembershipStatus.SUSPENDED, MembershipStatus.COMPLETED)
 
 
 class DirectoryReader(Protocol):
-    """What reconciliation reads of the directory; `authz.client.Client` is one."""
+    """What reconciliation reads from the directory. `authz.client.Client` implements it."""
 
     def read_courses(self) -> Iterator[Versioned[Course]]:
         """Every course."""
@@ -24,46 +24,46 @@ class DirectoryReader(Protocol):
     def read_memberships(
         self, *, statuses: Sequence[MembershipStatus] = (), source: str = ""
     ) -> Iterator[Versioned[Membership]]:
-        """The memberships with one of the statuses, if any are given, and from the source, if one is."""
+        """The memberships, filtered by status and source if given."""
 
 
-def reconciled(reading: ParsedSource, directory: DirectoryReader) -> list[Sourced]:
-    """The mutations of a roster as they are to be made where an earlier one of it has been imported.
+def reconciled(parsed: ParsedSource, directory: DirectoryReader) -> list[Sourced]:
+    """The mutations of a roster, adapted to the directory into which it is imported.
 
-    A roster says that a class exists, not that it is archived or may use AI; and a membership that was
-    suspended or completed is not made active by still being on the roster. An enrollment that has
-    another role, class or user by now is no longer what it was: that membership goes before the new one
-    comes. What changes between this look and the import is overwritten.
+    Existing courses keep their state and settings, which a roster does not contain. A suspended or completed
+    membership keeps its status, although it is still on the roster. If an enrollment now has another role,
+    class or user, the membership that it had before is deleted, just before the new one is written. A change
+    that is made between this read and the import is overwritten.
     """
     courses = {versioned.entity.id: versioned.entity for versioned in directory.read_courses()}
     held = (versioned.entity for versioned in directory.read_memberships(statuses=_KEPT))
     statuses = {membership.key: membership.status for membership in held}
     before: dict[str, list[Sourced]] = {}
-    for superseded, line in _superseded(reading, directory):
-        reading.notes.append(RowFault(ENROLLMENTS, line, f"was {superseded.key}, which is taken back"))
+    for superseded, line in _superseded(parsed, directory):
+        parsed.notes.append(RowFault(ENROLLMENTS, line, f"deletes the previous {superseded.key}"))
         deletion = Sourced(Mutation(Operation.DELETE, superseded.key), ENROLLMENTS, line)
         before.setdefault(superseded.source_ref, []).append(deletion)
         if superseded.key in statuses:
-            for key in reading.named[superseded.source_ref]:
+            for key in parsed.named[superseded.source_ref]:
                 statuses.setdefault(key, superseded.status)
     found: list[Sourced] = []
-    for each in reading.mutations:
+    for each in parsed.mutations:
         target = each.mutation.target
         if each.mutation.operation is Operation.TOUCH and isinstance(target, Course):
             target = courses.get(target.id, target)
         elif isinstance(target, Membership):
-            # Together, as a rule in one transaction.
+            # Next to each other, so usually in one transaction.
             found += before.pop(target.source_ref, ())
             target = msgspec.structs.replace(target, status=statuses.get(target.key, target.status))
         found.append(Sourced(Mutation(each.mutation.operation, target), each.file, each.line))
     return [deletion for deletions in before.values() for deletion in deletions] + found
 
 
-def _superseded(reading: ParsedSource, directory: DirectoryReader) -> Iterator[tuple[Membership, int]]:
-    """What was imported for an enrollment that says something else by now, and the line that does."""
-    touched = {each.mutation.key for each in reading.mutations}
+def _superseded(parsed: ParsedSource, directory: DirectoryReader) -> Iterator[tuple[Membership, int]]:
+    """Memberships whose enrollment now names another, each with the line of that enrollment."""
+    touched = {each.mutation.key for each in parsed.mutations}
     for versioned in directory.read_memberships(source=SOURCE):
         held = versioned.entity
-        named = reading.named.get(held.source_ref)
+        named = parsed.named.get(held.source_ref)
         if named is not None and held.key not in named and held.key not in touched:
             yield held, next(iter(named.values()))

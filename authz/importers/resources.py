@@ -1,4 +1,4 @@
-"""Reads resources from CSV or JSON lines."""
+"""Reads resources from CSV or JSON Lines."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COLUMNS = (
     "locked",
     "ai_allowed",
 )
-"""What a row may say; `type` may also come from the command, `owner` is like `user:maya`."""
+"""The columns of a row. `type` and `owner` have defaults from the command; `owner` is like `user:maya`."""
 
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False, "": False}
 
@@ -38,17 +38,17 @@ _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 def read_resources(
     path: Path, *, type_name: str = "", owner: str = "", ignored: Collection[str] = ()
 ) -> ParsedSource:
-    """Read `path`: JSON lines if it ends in `.jsonl`, else CSV. Rows without type or owner get these.
+    """Read `path`: JSON Lines if it ends in `.jsonl`, else CSV. Rows without type or owner get these.
 
-    A column that is neither known nor ignored is an error: a misspelt `available_until` must not
-    pass for a resource without an end. Bad rows become faults.
+    Raises `InvalidArgumentError` for a malformed file, and for a column that is neither known nor ignored: a
+    misspelt `available_until` must not become a resource without an end. Invalid rows become faults.
     """
     if not path.is_file():
         raise unreadable(path, "is not a file")
     if owner:
         parse_subject(owner, field="owner")
     given = {"type": type_name, "owner": owner}
-    reading = ParsedSource([], [], [])
+    parsed = ParsedSource([], [], [])
     with path.open("rb") as stream:
         rows = _json_lines if path.suffix == ".jsonl" else _csv_rows
         for line, record in rows(stream, path.name):
@@ -58,16 +58,16 @@ def read_resources(
                     path.name,
                     line if path.suffix == ".jsonl" else 1,
                     f"unknown column `{unknown[0]}`; {suggest(unknown[0], COLUMNS)} "
-                    f"Leave it out with `--ignore {unknown[0]}`",
+                    f"To ignore it: `--ignore {unknown[0]}`",
                 )
             try:
                 resource = _resource(record, given)
             except InvalidArgumentError as error:
-                reading.faults.append(RowFault(path.name, line, error.message))
+                parsed.faults.append(RowFault(path.name, line, error.message))
             else:
                 mutation = Mutation(Operation.TOUCH, resource)
-                reading.mutations.append(Sourced(mutation, path.name, line))
-    return reading
+                parsed.mutations.append(Sourced(mutation, path.name, line))
+    return parsed
 
 
 def _csv_rows(stream: IO[bytes], name: str) -> Iterator[tuple[int, Record]]:
@@ -81,7 +81,7 @@ def _json_lines(stream: IO[bytes], name: str) -> Iterator[tuple[int, Record]]:
         try:
             value: Any = msgspec.json.decode(text, type=dict[str, str | bool | None])
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise malformed(name, line, f"is not a JSON object of texts and booleans ({error})") from None
+            raise malformed(name, line, f"is not a JSON object of strings and booleans ({error})") from None
         yield line, {key: _as_text(each) for key, each in value.items()}
 
 
@@ -108,7 +108,7 @@ def _resource(record: Record, given: Record) -> Resource:
     if visibility not in [v.value for v in Visibility]:
         raise _bad("visibility", f"`{text('visibility')}` is none of PRIVATE, SESSION, COURSE")
     if not text("type"):
-        raise _bad("type", "is empty; fill the column or name one with `--type`")
+        raise _bad("type", "is empty; fill the column or set `--type`")
     return Resource(
         type=text("type"),
         id=parse_id(text("id"), field="id"),
@@ -127,7 +127,7 @@ def _resource(record: Record, given: Record) -> Resource:
 def _scope(record: Record) -> Scope:
     course_id, session_id = record.get("course_id", ""), record.get("session_id", "")
     if bool(course_id) is bool(session_id):
-        raise _bad("course_id", "or session_id must be filled, one of the two")
+        raise _bad("course_id", "or session_id must be filled, exactly one of them")
     if course_id:
         return course_scope(parse_id(course_id, field="course_id"))
     return session_scope(parse_id(session_id, field="session_id"))

@@ -1,8 +1,8 @@
 """The rules as an immutable index, and the decision over it.
 
-(roles, type, action) leads to a plan: clauses, each a bit mask of facts with the rule it came from.
-Inheritance, wildcards and course overrides are resolved when it is made; a decision is a look-up and
-a few integer operations, and costs the same however many courses have overrides.
+(roles, type, action) leads to clauses, each a bit mask of facts with the rule that it came from. Compiling
+resolves inheritance, wildcards and course overrides, so a decision is a lookup and a few integer operations,
+and costs the same however many courses have overrides.
 """
 
 from __future__ import annotations
@@ -17,22 +17,24 @@ from typing import TypeAlias
 import msgspec
 
 from authz.domain.decisions import Reason, Rule, Verdict
-from authz.domain.facts import FACT_NAMES
+from authz.domain.effective_roles import role_table
+from authz.domain.facts import FACTS_BY_NAME
 from authz.domain.ids import Scope, ScopeKind, parse_scope
+from authz.domain.trace import RuleTrace
 from authz.domain.vocabulary import Vocabulary
 
 _ANY = "*"
 _DENY = "deny"
-_MAX_PLANS = 4096
-"""Kept by a book. Only role sets that memberships give make plans, so that this is far away."""
+_MAX_COMPILED = 4096
+"""Entries that a rulebook keeps. Only role sets that memberships give are compiled, so few are ever made."""
 
 
 class Clause(msgspec.Struct, frozen=True):
-    """One rule: it matches when every fact of `mask` holds. `place` orders clauses as in the file."""
+    """One rule: it matches when every fact of `mask` holds. `position` is its place in the policy, from 0."""
 
     mask: int
     rule: Rule
-    place: int
+    position: int
 
 
 Index: TypeAlias = Mapping[tuple[str, str, str], tuple[Clause, ...]]
@@ -40,7 +42,7 @@ Index: TypeAlias = Mapping[tuple[str, str, str], tuple[Clause, ...]]
 
 
 class CompiledRules:
-    """What the rules say to one set of roles about one action of one type, for any facts.
+    """The rules for one set of roles and one action on one type.
 
     `required_facts` is the mask of the facts that its clauses name; no other fact changes its verdict.
     """
@@ -48,10 +50,10 @@ class CompiledRules:
     __slots__ = ("_allows", "_denies", "_verdicts", "required_facts")
 
     def __init__(self, denies: Iterable[Clause], allows: Iterable[Clause]) -> None:
-        self._denies = tuple(sorted(denies, key=lambda clause: clause.place))
-        self._allows = tuple(sorted(allows, key=lambda clause: clause.place))
+        self._denies = tuple(sorted(denies, key=lambda clause: clause.position))
+        self._allows = tuple(sorted(allows, key=lambda clause: clause.position))
         self.required_facts = reduce(or_, (clause.mask for clause in (*self._denies, *self._allows)), 0)
-        # At most one for each combination of the facts asked for.
+        # At most one for each combination of the required facts.
         self._verdicts: dict[int, Verdict] = {}
 
     def verdict(self, facts: int) -> Verdict:
@@ -61,6 +63,10 @@ class CompiledRules:
         if known is None:
             known = self._verdicts[facts] = self._decide(facts)
         return known
+
+    def trace(self, facts: int) -> tuple[RuleTrace, ...]:
+        """Every rule with what of its condition does not hold: denies first, then allows."""
+        return tuple(RuleTrace(c.rule, c.mask & ~facts) for c in (*self._denies, *self._allows))
 
     def _decide(self, facts: int) -> Verdict:
         for clause in self._denies:
@@ -72,23 +78,23 @@ class CompiledRules:
         if not self._allows:
             return Verdict(False, Reason.NO_RULE)
         # The one that misses the fewest facts; of those the first in the file.
-        nearest = min(self._allows, key=lambda c: ((c.mask & ~facts).bit_count(), c.place))
+        nearest = min(self._allows, key=lambda c: ((c.mask & ~facts).bit_count(), c.position))
         return Verdict(False, Reason.CONDITION_NOT_MET, nearest.rule, nearest.mask & ~facts)
 
 
 class Rulebook:
-    """The clauses of one scope, and the plans made from them and from those of the platform."""
+    """The clauses of one scope, and what was compiled from them and from those of the platform."""
 
-    __slots__ = ("allows", "denies", "plans")
+    __slots__ = ("allows", "compiled", "denies")
 
     def __init__(self, denies: Index, allows: Index) -> None:
         self.denies = denies
         self.allows = allows
-        self.plans: dict[tuple[frozenset[str], str, str], CompiledRules] = {}
+        self.compiled: dict[tuple[frozenset[str], str, str], CompiledRules] = {}
 
 
 class CompiledPolicy:
-    """One version of the policy. Immutable: a new version is made beside it and swapped in whole."""
+    """One version of the policy. Immutable: a new version is compiled apart, and swapped in whole."""
 
     def __init__(
         self,
@@ -101,45 +107,46 @@ class CompiledPolicy:
         """`overrides` are by the id of their course."""
         self.version = version
         self.vocabulary = vocabulary
+        self.role_table = role_table(vocabulary.roles)
         self.rules = rules
         self._platform = platform
         self._overrides = dict(overrides)
 
-    def plan(
+    def rules_for(
         self, roles: frozenset[str], course_id: str | None, type_name: str, action: str
     ) -> CompiledRules:
-        """What the platform's rules and the overrides of the course, if there is one, say together.
+        """The platform's rules together with the overrides of the course, if it has any.
 
-        Without roles nothing matches.
+        Without roles none matches.
         """
         override = self._overrides.get(course_id) if self._overrides and course_id is not None else None
         book = self._platform if override is None else override
         key = (roles, type_name, action)
-        plan = book.plans.get(key)
-        if plan is None:
-            plan = self._make_plan(key, override)
-            if len(book.plans) >= _MAX_PLANS:
-                book.plans.clear()
-            book.plans[key] = plan
-        return plan
+        rules = book.compiled.get(key)
+        if rules is None:
+            rules = self._compile(key, override)
+            if len(book.compiled) >= _MAX_COMPILED:
+                book.compiled.clear()
+            book.compiled[key] = rules
+        return rules
 
     def decide(self, roles: frozenset[str], scope: Scope, type_name: str, action: str, facts: int) -> Verdict:
-        """What the rules say of a resource in `scope`."""
+        """The verdict on a resource in `scope`."""
         course_id = scope.id if scope.kind is ScopeKind.COURSE else None
-        return self.plan(roles, course_id, type_name, action).verdict(facts)
+        return self.rules_for(roles, course_id, type_name, action).verdict(facts)
 
     def allows_of(self, role: str, type_name: str, action: str) -> tuple[Rule, ...]:
         """The platform's allow rules that a role has, inherited ones among them, in order."""
         return tuple(clause.rule for clause in self._platform.allows.get((role, type_name, action), ()))
 
-    def _make_plan(self, key: tuple[frozenset[str], str, str], override: Rulebook | None) -> CompiledRules:
+    def _compile(self, key: tuple[frozenset[str], str, str], override: Rulebook | None) -> CompiledRules:
         roles, type_name, action = key
         books = (self._platform,) if override is None else (self._platform, override)
 
         def clauses(indexes: Iterable[Index]) -> dict[int, Clause]:
-            """By place: a clause that several roles have counts once."""
+            """By position, so that a clause that several roles have counts once."""
             return {
-                clause.place: clause
+                clause.position: clause
                 for index in indexes
                 for role in roles
                 for clause in index.get((role, type_name, action), ())
@@ -153,16 +160,16 @@ def condition_mask(condition: str) -> int:
     """The facts of a condition as a mask; 0 for the empty one."""
     if not condition:
         return 0
-    return reduce(or_, (int(FACT_NAMES[name.strip()]) for name in condition.split("&")))
+    return reduce(or_, (FACTS_BY_NAME[name.strip()].bit for name in condition.split("&")))
 
 
 def compile_policy(
     version: str, vocabulary: Vocabulary, inherited: Mapping[str, frozenset[str]], rules: tuple[Rule, ...]
 ) -> CompiledPolicy:
-    """Make the index. `inherited` gives for each role all roles whose rules it has."""
+    """Compile the rules. `inherited` gives for each role all roles whose rules it has."""
     by_scope: dict[str, list[Clause]] = defaultdict(list)
-    for place, rule in enumerate(rules):
-        by_scope[rule.scope].append(Clause(condition_mask(rule.condition), rule, place))
+    for position, rule in enumerate(rules):
+        by_scope[rule.scope].append(Clause(condition_mask(rule.condition), rule, position))
     heirs = {
         name: tuple(role for role, bases in inherited.items() if name in bases) for name in vocabulary.roles
     }

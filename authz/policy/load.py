@@ -15,7 +15,7 @@ from casbin.persist.adapters import FileAdapter
 
 from authz.domain.decisions import Rule
 from authz.domain.errors import PolicyError
-from authz.domain.facts import FACT_NAMES
+from authz.domain.facts import FACTS_BY_NAME
 from authz.domain.ids import MAX_ID_LENGTH
 from authz.domain.vocabulary import Vocabulary, suggest
 from authz.policy.compile import CompiledPolicy, compile_policy
@@ -157,8 +157,8 @@ def _check_rule(row: Row, vocabulary: Vocabulary, faults: Faults) -> None:
             faults.at(row, 4, f"unknown action `{action}` on {on}; {suggest(action, actions)}")
     names = _facts_of(condition)
     for name in dict.fromkeys(names):
-        if name not in FACT_NAMES:
-            faults.at(row, 5, f"unknown fact `{name}`; {suggest(name, FACT_NAMES)}")
+        if name not in FACTS_BY_NAME:
+            faults.at(row, 5, f"unknown fact `{name}`; {suggest(name, FACTS_BY_NAME)}")
         elif names.count(name) > 1:
             faults.at(row, 5, f"names the fact `{name}` twice; remove one")
     if effect not in EFFECTS:

@@ -1,4 +1,4 @@
-"""What is kept from one snapshot of a replica to the next."""
+"""What the snapshots of one generation of the replica share, keyed by stored bytes only."""
 
 from __future__ import annotations
 
@@ -6,62 +6,66 @@ from typing import TypeVar
 
 import lmdb
 
+from authz.domain.context import ScopeContext, ScopeState, scope_state_of
 from authz.domain.effective_roles import Grant
-from authz.domain.scope_context import ScopeContext, ScopeState, scope_state_of
 from authz.replica.environment import Environment, Versions
 from authz.replica.layout import PLATFORM_KEY, head_of, read_course, read_grants, read_session
 
 K = TypeVar("K")
 V = TypeVar("V")
 
-MAX_PLACES = 131_072
-"""Some 300 bytes each: all courses of a platform with ten million memberships."""
-_MAX_CACHED = 16_384
+MAX_INTERNED = 131_072
+"""Entries a cache keeps, of some 300 bytes each: all courses of a platform with ten million memberships."""
+_MAX_PLATFORM_MEMBERS = 16_384
+
+
+class ReplicaScope(ScopeContext, frozen=True, eq=False, gc=False):
+    """A scope context with the keys of its course and its session, empty for none."""
+
+    course_key: bytes = b""
+    session_key: bytes = b""
 
 
 class Caches:
-    """What snapshots of one generation keep between them, only ever of what is stored, and bounded.
+    """Bounded, and only ever of what is stored.
 
-    LMDB numbers its commits: under the same number nothing at all has changed. `places` are by key, and
-    `platform` are the few who have a role on the platform, by subject, so that nobody else is looked up
-    there; None while they are too many to keep. Both are dropped when the replica says that something
-    of their kind has changed. `grants` and `settings` are by their bytes, and so never stale.
+    LMDB numbers its commits: under the same number nothing at all has changed. `scopes` are by key.
+    `platform` are the subjects with a role on the platform, by key, so that nobody else is looked up there;
+    None while they are too many. Both are dropped when a revision changes something of their kind. `grants`
+    and the states of scopes are interned by their bytes, so they cannot be stale.
     """
 
     def __init__(self) -> None:
         self.transaction_id = -1
         self.versions = Versions(-1, 0, 0, -1, -1)
-        self.places: dict[bytes, ScopeContext] = {}
+        self.scopes: dict[bytes, ReplicaScope] = {}
         self.platform: dict[bytes, tuple[Grant, ...]] | None = {}
         self.grants: dict[bytes, tuple[Grant, ...]] = {}
-        self.settings: dict[tuple[bytes, bytes], ScopeState] = {}
+        self._scope_states: dict[tuple[bytes, bytes], ScopeState] = {}
 
     def update(self, environment: Environment, transaction: lmdb.Transaction) -> None:
-        """Take in what a transaction sees that is not the one seen last."""
+        """Drop what the state of a transaction has outdated."""
         versions = environment.versions(transaction)
         if versions.platform != self.versions.platform:
             self.platform = _platform_grants(environment, transaction)
         if versions.scopes != self.versions.scopes:
-            self.places = {}
+            self.scopes = {}
         self.versions = versions
         self.transaction_id = transaction.id()
 
-    def keep_grants(self, name: bytes) -> tuple[Grant, ...]:
-        """Read, remember and return grants."""
-        grants = read_grants(name)
-        keep(self.grants, name, grants, most=_MAX_CACHED)
-        return grants
+    def read_grants(self, name: bytes) -> tuple[Grant, ...]:
+        """Decode grants, interned by the kind of their scope and their record."""
+        return intern(self.grants, name, read_grants(name))
 
-    def setting(self, raw_course: bytes, raw_session: bytes) -> ScopeState:
-        """What the records of a course and a session, each of them empty for none, settle."""
+    def scope_state(self, raw_course: bytes, raw_session: bytes) -> ScopeState:
+        """The state of the records of a course and a session, each of them empty for none."""
         name = (raw_course, head_of(raw_session))
-        setting = self.settings.get(name)
-        if setting is None:
-            course = read_course("", raw_course) if raw_course else None
-            session = read_session("", raw_session) if raw_session else None
-            setting = scope_state_of(course, session)
-            keep(self.settings, name, setting, most=_MAX_CACHED)
-        return setting
+        known = self._scope_states.get(name)
+        if known is not None:
+            return known
+        course = read_course("", raw_course) if raw_course else None
+        session = read_session("", raw_session) if raw_session else None
+        return intern(self._scope_states, name, scope_state_of(course, session))
 
 
 def _platform_grants(
@@ -74,14 +78,15 @@ def _platform_grants(
             subject = key[len(PLATFORM_KEY) :]
             raw = environment.read(transaction, subject + PLATFORM_KEY, environment.members)
             held[subject] = read_grants(PLATFORM_KEY + raw)
-            if len(held) > _MAX_CACHED:
+            if len(held) > _MAX_PLATFORM_MEMBERS:
                 return None
             found = cursor.next()
     return held
 
 
-def keep(kept: dict[K, V], key: K, value: V, *, most: int) -> None:
-    """Remember a value, of `most` at once."""
-    if len(kept) >= most:
-        kept.clear()
-    kept[key] = value
+def intern(known: dict[K, V], key: K, value: V) -> V:
+    """Keep a value under its key, and return it. A full cache is emptied first."""
+    if len(known) >= MAX_INTERNED:
+        known.clear()
+    known[key] = value
+    return value

@@ -80,6 +80,17 @@ class Environment:
             self.sessions_in = open_database(b"sessions_in")
             self.resources_of = open_database(b"resources_of")
             self.shares_with = open_database(b"shares_with")
+            self.databases = (
+                self.members,
+                self.scopes,
+                self.resources,
+                self.shares,
+                self.members_in,
+                self.resources_in,
+                self.sessions_in,
+                self.resources_of,
+                self.shares_with,
+            )
         except (lmdb.Error, FileNotFoundError, FileExistsError, NotADirectoryError) as error:
             # It may be deleted while it is opened.
             raise UnusableError(f"cannot open {folder}: {error}") from error

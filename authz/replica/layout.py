@@ -12,7 +12,6 @@ source of truth.
 from __future__ import annotations
 
 import struct
-from typing import TypeAlias
 
 from authz.domain.effective_roles import Grant
 from authz.domain.entities import (
@@ -26,9 +25,9 @@ from authz.domain.entities import (
     ShareLevel,
     Visibility,
 )
+from authz.domain.facts import Times, resource_facts
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.domain.instants import Instant
-from authz.domain.resource_context import lasting_facts
 
 FORMAT = 5
 """Grows with each change of what is written here. A replica of another format is built anew."""
@@ -60,19 +59,22 @@ _LEVELS = tuple(ShareLevel)
 _PUBLISHED, _LOCKED, _AI, _FROM, _UNTIL, _CREATED, _SHARED = 1, 2, 4, 8, 16, 32, 64
 _TIMED = _FROM | _UNTIL | _CREATED
 _HEAD = 4
-Times: TypeAlias = tuple[Instant | None, Instant | None, Instant | None]
-"""From when and until when something is available, and when it was created."""
-_NO_TIMES: Times = (None, None, None)
-_LASTING = tuple(
-    lasting_facts(
-        visibility=_VISIBILITIES[min(number & 3, len(_VISIBILITIES) - 1)],
-        published=bool(number >> 2 & _PUBLISHED),
-        locked=bool(number >> 2 & _LOCKED),
-        ai_allowed=bool(number >> 2 & _AI),
+_NO_TIMES = Times()
+_FACTS = tuple(
+    resource_facts(
+        Resource(
+            type="",
+            id="",
+            scope=PLATFORM,
+            visibility=_VISIBILITIES[min(number & 3, len(_VISIBILITIES) - 1)],
+            published=bool(number >> 2 & _PUBLISHED),
+            locked=bool(number >> 2 & _LOCKED),
+            ai_allowed=bool(number >> 2 & _AI),
+        )
     )
     for number in range(32)
 )
-"""By the three lowest flags and the number of the visibility."""
+"""The facts whose resource part holds, by the three lowest flags and the number of the visibility."""
 
 _instant = struct.Struct("<q")
 _course = struct.Struct("<BBq")
@@ -286,7 +288,7 @@ def resource_record(resource: Resource, *, shared: bool = False) -> bytes:
 def read_resource(ref: ResourceRef, raw: bytes) -> Resource:
     """The resource of a record."""
     flags, visibility, scope_length, owner_length = raw[:_HEAD]
-    available_from, available_until, created_at = _read_times(raw, flags, _HEAD + scope_length + owner_length)
+    times = _read_times(raw, flags, _HEAD + scope_length + owner_length)
     return Resource(
         type=ref.type,
         id=ref.id,
@@ -294,9 +296,9 @@ def read_resource(ref: ResourceRef, raw: bytes) -> Resource:
         owner=read_subject(raw, _HEAD + scope_length)[0] if owner_length else None,
         visibility=_VISIBILITIES[visibility],
         published=flags & _PUBLISHED != 0,
-        available_from=available_from,
-        available_until=available_until,
-        created_at=created_at,
+        available_from=times.available_from,
+        available_until=times.available_until,
+        created_at=times.created_at,
         locked=flags & _LOCKED != 0,
         ai_allowed=flags & _AI != 0,
     )
@@ -323,20 +325,21 @@ def with_shared(raw: bytes, shared: bool) -> bytes:
     return bytes((raw[0] & ~_SHARED | (_SHARED if shared else 0),)) + raw[1:]
 
 
-def read_item(raw: bytes) -> tuple[bytes, bytes, int, Times]:
-    """What a decision needs of a resource's record: the key of the scope, the key of the owner (empty for
-    none), the facts that it settles in a place that rules none of them out, and its times."""
+def read_context(raw: bytes) -> tuple[bytes, bytes, int, Times, bool]:
+    """What a decision needs of a resource's record: the key of its scope, the key of its owner (empty for
+    none), the facts whose resource part holds, its times, and whether there is any share of it."""
     flags, visibility, scope_length, owner_length = raw[:_HEAD]
     scope_end = _HEAD + scope_length
     owner_end = scope_end + owner_length
-    facts = _LASTING[(flags & 7) << 2 | visibility]
-    return raw[_HEAD:scope_end], raw[scope_end:owner_end], facts, _read_times(raw, flags, owner_end)
+    facts = _FACTS[(flags & 7) << 2 | visibility]
+    times = _read_times(raw, flags, owner_end)
+    return raw[_HEAD:scope_end], raw[scope_end:owner_end], facts, times, flags & _SHARED != 0
 
 
 def _read_times(raw: bytes, flags: int, place: int) -> Times:
     flags &= _TIMED
     if flags == _CREATED:  # by far the most frequent
-        return None, None, _instant.unpack_from(raw, place)[0]
+        return Times(None, None, _instant.unpack_from(raw, place)[0])
     if not flags:
         return _NO_TIMES
     found: list[Instant | None] = []
@@ -346,7 +349,7 @@ def _read_times(raw: bytes, flags: int, place: int) -> Times:
             place += _instant.size
         else:
             found.append(None)
-    return found[0], found[1], found[2]
+    return Times(*found)
 
 
 def share_record(level: ShareLevel) -> bytes:

@@ -1,23 +1,14 @@
-"""Decisions read here: one LMDB transaction is one snapshot, and a check a handful of look-ups."""
+"""Which state of the replica is served: the newest, and none that is too stale."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import lmdb
 
-from authz.domain.effective_roles import Grant
-from authz.domain.entities import ShareLevel
 from authz.domain.errors import ErrorReason, UnavailableError
-from authz.domain.facts import OWN
-from authz.domain.ids import ResourceRef, Scope, Subject
-from authz.domain.resource_context import SCOPE_MISSING, ResourceContext
-from authz.domain.scope_context import ScopeContext, scope_context_of
-from authz.domain.tokens import encode_consistency_token
-from authz.replica.caches import MAX_PLACES, Caches, keep
+from authz.replica.caches import Caches
 from authz.replica.environment import (
     Environment,
     UnusableError,
@@ -25,168 +16,12 @@ from authz.replica.environment import (
     not_ready,
     release_environment,
 )
-from authz.replica.layout import (
-    COURSE_KIND,
-    PLATFORM_KEY,
-    SESSION_KIND,
-    course_key_of,
-    is_course_key,
-    is_shared,
-    read_grants,
-    read_item,
-    read_share,
-    ref_key,
-    scope_key,
-    subject_key,
-    unpack_id,
-)
 from authz.replica.shared_state import CONFIRMED_AT, GENERATION, REVISION, SharedState, uptime_ns
+from authz.replica.snapshot import ReplicaSnapshot
 
 _OF_ANOTHER = "the replica's folder is kept for another database; give each its own AUTHZ_REPLICA_DIR"
 _NO_GENERATION = -1
 """Differs from every generation, and from 0, which says that none is to be served."""
-_PLATFORM_PLACE = scope_context_of(None, None)
-_NO_GRANTS: tuple[Grant, ...] = ()
-
-
-class ReplicaSnapshot:
-    """A `Snapshot` over one read transaction, which ends with it.
-
-    It remembers what it read last: a page that is shown asks of one subject in one course many times, and
-    each read of LMDB hands the interpreter over.
-    """
-
-    __slots__ = (
-        "_caches",
-        "_environment",
-        "_get",
-        "_grants",
-        "_grants_head",
-        "_grants_place",
-        "_places",
-        "_platform",
-        "_ref",
-        "_ref_key",
-        "_resource",
-        "_subject",
-        "_subject_key",
-        "_transaction",
-        "revision",
-        "state",
-        "token",
-    )
-
-    def __init__(self, environment: Environment, database_id: str, caches: Caches) -> None:
-        self._environment = environment
-        self._caches = caches
-        # What most reads are of is the database that a read is of when it names none.
-        self._transaction: lmdb.Transaction = environment.lmdb.begin(environment.members)
-        self._grants = _NO_GRANTS
-        self._grants_head = b""
-        self._grants_place: ScopeContext | None = None
-        self._resource: bytes | None = None
-        self._ref: ResourceRef | None = None
-        self._ref_key = b""
-        self._subject: Subject | None = None
-        self._subject_key = b""
-        if self._transaction.id() != caches.transaction_id:
-            caches.update(environment, self._transaction)
-        self._get: Callable[..., Any] = self._transaction.get
-        # Its own, of this state: the next state may have others.
-        self._places = caches.places
-        self._platform = caches.platform
-        versions = caches.versions
-        self.revision = versions.revision
-        self.state = versions.state(database_id)
-        self.token = encode_consistency_token(self.state)
-
-    def is_outdated(self) -> bool:
-        """Whether something has been committed since."""
-        return bool(self._environment.lmdb.info()["last_txnid"] != self._transaction.id())
-
-    def place(self, scope: Scope) -> ScopeContext | None:
-        """The scope with what surrounds it, or None."""
-        key = scope_key(scope)
-        return self._places.get(key) or self._read_place(key)
-
-    def _read_place(self, key: bytes) -> ScopeContext | None:
-        if key == PLATFORM_KEY:
-            return _PLATFORM_PLACE
-        scopes = self._environment.scopes
-        raw = self._get(key, None, scopes)
-        if raw is None:
-            return None
-        id_, caches = unpack_id(key, 1)[0], self._caches
-        if is_course_key(key):
-            place = ScopeContext(caches.setting(raw, b""), id_, None, key)
-        elif of_course := course_key_of(raw):
-            raw_course = self._get(of_course, None, scopes)
-            if raw_course is None:
-                return None
-            course_id = unpack_id(of_course, 1)[0]
-            place = ScopeContext(caches.setting(raw_course, raw), course_id, id_, of_course, key)
-        else:
-            place = ScopeContext(caches.setting(b"", raw), None, id_, b"", key)
-        keep(self._places, key, place, most=MAX_PLACES)
-        return place
-
-    def item(self, ref: ResourceRef, subject: Subject) -> ResourceContext | None:
-        """The registered resource, None, or `SCOPE_MISSING`."""
-        key = ref_key(ref)
-        if key != self._ref_key:
-            self._ref_key, self._resource = key, self._get(key, None, self._environment.resources)
-        self._ref, raw = ref, self._resource
-        if raw is None:
-            return None
-        scope, owner, facts, (available_from, available_until, created_at) = read_item(raw)
-        place = self._places.get(scope) or self._read_place(scope)
-        if place is None:
-            return SCOPE_MISSING
-        setting = place.setting
-        facts = facts & setting.possible | setting.facts
-        if owner == self._key_of(subject):
-            facts |= OWN
-        return ResourceContext(place, facts, available_from, available_until, created_at)
-
-    def grants(self, subject: Subject, place: ScopeContext) -> tuple[Grant, ...]:
-        """The subject's memberships in the scopes of a place, one read for each scope."""
-        head = self._subject_key if subject is self._subject else self._key_of(subject)
-        if place is self._grants_place and head == self._grants_head:
-            return self._grants
-        caches, platform = self._caches, self._platform
-        found = self._platform_grants_of(head) if platform is None else platform.get(head, _NO_GRANTS)
-        key = place.course_key
-        if key and (raw := self._get(head + key)) is not None:
-            name = COURSE_KIND + raw
-            found += caches.grants.get(name) or caches.keep_grants(name)
-        key = place.session_key
-        if key and (raw := self._get(head + key)) is not None:
-            name = SESSION_KIND + raw
-            found += caches.grants.get(name) or caches.keep_grants(name)
-        self._grants_place, self._grants_head, self._grants = place, head, found
-        return found
-
-    def share(self, ref: ResourceRef, subject: Subject) -> ShareLevel | None:
-        """What a share opens, or None."""
-        if ref is self._ref:
-            if self._resource is None or not is_shared(self._resource):
-                return None
-            key = self._ref_key
-        else:
-            key = ref_key(ref)
-        raw = self._get(key + self._key_of(subject), None, self._environment.shares)
-        return None if raw is None else read_share(raw)
-
-    def _key_of(self, subject: Subject) -> bytes:
-        # A question asks thrice, and a batch is often one subject's.
-        if subject is not self._subject:
-            self._subject = subject
-            self._subject_key = subject_key(subject)
-        return self._subject_key
-
-    def _platform_grants_of(self, head: bytes) -> tuple[Grant, ...]:
-        raw = self._get(head + PLATFORM_KEY)
-        return _NO_GRANTS if raw is None else read_grants(PLATFORM_KEY + raw)
 
 
 class ReplicaView:

@@ -33,45 +33,45 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_ROLE_GRANT: _Reason.ValueType  # 1
     """Allowed by `rule`."""
     REASON_EXPLICIT_DENY: _Reason.ValueType  # 2
-    """Denied by `rule`, whatever others allow."""
+    """Denied by `rule`, which wins over every rule that allows."""
     REASON_CONDITION_NOT_MET: _Reason.ValueType  # 3
-    """Denied: `rule` would allow, but for the facts in `unmet_facts`."""
+    """Denied: `rule` would allow if the facts in `unmet_facts` held."""
     REASON_NO_RULE: _Reason.ValueType  # 4
-    """Denied: no rule speaks of these roles, this type and this action."""
+    """Denied: no rule allows this action on this type to the subject's roles."""
     REASON_NOT_A_MEMBER: _Reason.ValueType  # 5
     """Denied: the subject has no membership in the resource's course or session."""
     REASON_MEMBERSHIP_NOT_EFFECTIVE: _Reason.ValueType  # 6
-    """Denied: it has one, but not in effect; `membership_state` says why."""
+    """Denied: the subject has a membership there that is not in effect; `membership_state` says why."""
     REASON_RESOURCE_UNKNOWN: _Reason.ValueType  # 7
     """Denied: the resource, its course or its session is not registered."""
     REASON_SCOPE_MISMATCH: _Reason.ValueType  # 8
     """Denied: the course or session that the caller stated is not the resource's."""
     REASON_PURPOSE_NOT_PERMITTED: _Reason.ValueType  # 9
-    """Denied: a purpose that is not known."""
+    """Denied: the purpose is unknown."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
-    """Why the answer is what it is."""
+    """The reason for an answer. One reason allows; the eight others deny."""
 
 REASON_UNSPECIFIED: Reason.ValueType  # 0
 """Never sent."""
 REASON_ROLE_GRANT: Reason.ValueType  # 1
 """Allowed by `rule`."""
 REASON_EXPLICIT_DENY: Reason.ValueType  # 2
-"""Denied by `rule`, whatever others allow."""
+"""Denied by `rule`, which wins over every rule that allows."""
 REASON_CONDITION_NOT_MET: Reason.ValueType  # 3
-"""Denied: `rule` would allow, but for the facts in `unmet_facts`."""
+"""Denied: `rule` would allow if the facts in `unmet_facts` held."""
 REASON_NO_RULE: Reason.ValueType  # 4
-"""Denied: no rule speaks of these roles, this type and this action."""
+"""Denied: no rule allows this action on this type to the subject's roles."""
 REASON_NOT_A_MEMBER: Reason.ValueType  # 5
 """Denied: the subject has no membership in the resource's course or session."""
 REASON_MEMBERSHIP_NOT_EFFECTIVE: Reason.ValueType  # 6
-"""Denied: it has one, but not in effect; `membership_state` says why."""
+"""Denied: the subject has a membership there that is not in effect; `membership_state` says why."""
 REASON_RESOURCE_UNKNOWN: Reason.ValueType  # 7
 """Denied: the resource, its course or its session is not registered."""
 REASON_SCOPE_MISMATCH: Reason.ValueType  # 8
 """Denied: the course or session that the caller stated is not the resource's."""
 REASON_PURPOSE_NOT_PERMITTED: Reason.ValueType  # 9
-"""Denied: a purpose that is not known."""
+"""Denied: the purpose is unknown."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 class _MembershipState:
@@ -81,38 +81,38 @@ class _MembershipState:
 class _MembershipStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MembershipState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     MEMBERSHIP_STATE_UNSPECIFIED: _MembershipState.ValueType  # 0
-    """Does not apply."""
+    """The reason of the answer is not MEMBERSHIP_NOT_EFFECTIVE."""
     MEMBERSHIP_STATE_DRAFT_COURSE: _MembershipState.ValueType  # 1
     """The course is a draft, and the role does not work in drafts."""
     MEMBERSHIP_STATE_NOT_STARTED: _MembershipState.ValueType  # 2
-    """It starts later."""
+    """The membership starts later."""
     MEMBERSHIP_STATE_INVITED: _MembershipState.ValueType  # 3
-    """Invited, not yet active."""
+    """The subject is invited and not yet active."""
     MEMBERSHIP_STATE_SUSPENDED: _MembershipState.ValueType  # 4
-    """Suspended."""
+    """The membership is suspended."""
     MEMBERSHIP_STATE_ENDED: _MembershipState.ValueType  # 5
-    """Ended, or completed with a role that becomes nothing."""
+    """The membership has ended, or is completed with a role that becomes nothing."""
 
 class MembershipState(_MembershipState, metaclass=_MembershipStateEnumTypeWrapper):
     """Why a membership gives no role."""
 
 MEMBERSHIP_STATE_UNSPECIFIED: MembershipState.ValueType  # 0
-"""Does not apply."""
+"""The reason of the answer is not MEMBERSHIP_NOT_EFFECTIVE."""
 MEMBERSHIP_STATE_DRAFT_COURSE: MembershipState.ValueType  # 1
 """The course is a draft, and the role does not work in drafts."""
 MEMBERSHIP_STATE_NOT_STARTED: MembershipState.ValueType  # 2
-"""It starts later."""
+"""The membership starts later."""
 MEMBERSHIP_STATE_INVITED: MembershipState.ValueType  # 3
-"""Invited, not yet active."""
+"""The subject is invited and not yet active."""
 MEMBERSHIP_STATE_SUSPENDED: MembershipState.ValueType  # 4
-"""Suspended."""
+"""The membership is suspended."""
 MEMBERSHIP_STATE_ENDED: MembershipState.ValueType  # 5
-"""Ended, or completed with a role that becomes nothing."""
+"""The membership has ended, or is completed with a role that becomes nothing."""
 Global___MembershipState: _TypeAlias = MembershipState  # noqa: Y015
 
 @_typing.final
 class ResourceQuery(_message.Message):
-    """What is asked about."""
+    """The resource that a question is about."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -122,16 +122,16 @@ class ResourceQuery(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     INLINE_FIELD_NUMBER: _builtins.int
     type: _builtins.str
-    """A type that the policy declares; also `course` and `session`."""
+    """A type that the policy declares, `course` and `session` included."""
     id: _builtins.str
-    """Its id. Empty for the action `create`, which needs a course or session instead."""
+    """The resource id. Empty for the action `create`, which needs a course or session instead."""
     course_id: _builtins.str
-    """The course that the caller believes it to be in. If that is not so: denied, SCOPE_MISMATCH."""
+    """The course that the caller expects the resource in. If it is in another: denied, SCOPE_MISMATCH."""
     session_id: _builtins.str
-    """The session that the caller believes it to be in. Likewise."""
+    """The session that the caller expects the resource in. If it is in another: denied, SCOPE_MISMATCH."""
     @_builtins.property
     def inline(self) -> Global___InlineResource:
-        """Describes a resource that is not registered, if the operator allows this for its type.
+        """Describes a resource that is not registered, if the operator allows that for its type.
         Ignored for a registered resource.
         """
 
@@ -154,7 +154,7 @@ Global___ResourceQuery: _TypeAlias = ResourceQuery  # noqa: Y015
 
 @_typing.final
 class InlineResource(_message.Message):
-    """A resource as described by the service that owns it."""
+    """An unregistered resource, as described by the service that owns it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -168,32 +168,32 @@ class InlineResource(_message.Message):
     LOCKED_FIELD_NUMBER: _builtins.int
     AI_ALLOWED_FIELD_NUMBER: _builtins.int
     visibility: _common_pb2.Visibility.ValueType
-    """Who sees it beside its owner and shares."""
+    """Who may see the resource besides its owner and the subjects it is shared with."""
     published: _builtins.bool
-    """Whether it is published."""
+    """Whether the resource is published."""
     locked: _builtins.bool
-    """Whether it is locked against change."""
+    """Whether the resource is locked against changes."""
     ai_allowed: _builtins.bool
-    """Whether AI features may process it."""
+    """Whether AI features may process the resource. Its course must allow AI, too."""
     @_builtins.property
     def scope(self) -> _common_pb2.Scope:
-        """Where it belongs. Course or session must be registered."""
+        """The course or session of the resource. It must be registered."""
 
     @_builtins.property
     def owner(self) -> _common_pb2.Subject:
-        """Whose it is."""
+        """The owner. Absent for none."""
 
     @_builtins.property
     def available_from(self) -> _timestamp_pb2.Timestamp:
-        """If published, from this time on (inclusive)."""
+        """A published resource is available from this time on (inclusive). Always, when absent."""
 
     @_builtins.property
     def available_until(self) -> _timestamp_pb2.Timestamp:
-        """If published, until this time (exclusive)."""
+        """A published resource is available until this time (exclusive). Without end, when absent."""
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was created."""
+        """When the resource was created. The edit window starts here; without it, the window is closed."""
 
     def __init__(
         self,
@@ -229,24 +229,24 @@ class CheckRequest(_message.Message):
     CONSISTENCY_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     action: _builtins.str
-    """What is asked: an action that the policy declares for the type."""
+    """An action that the policy declares for the resource's type."""
     purpose: _builtins.str
-    """What for: empty for plain use, `ai_response` for generating a response to this subject with
-    an AI provider. Any other purpose is denied.
+    """The purpose of the access: empty for ordinary use, `ai_response` for generating a response to this
+    subject with an AI provider. Every other purpose is denied.
     """
     request_id: _builtins.str
-    """The caller's own id of the call, for logs. At most 128 characters. Made up when empty."""
+    """The caller's id of this call, for logs: 1 to 128 characters as in ids. Generated when empty."""
     @_builtins.property
     def subject(self) -> _common_pb2.Subject:
-        """Who asks."""
+        """The subject whose access is decided."""
 
     @_builtins.property
     def resource(self) -> Global___ResourceQuery:
-        """About what."""
+        """The resource."""
 
     @_builtins.property
     def consistency(self) -> _common_pb2.Consistency:
-        """How fresh the state must be."""
+        """How fresh the state that is read must be."""
 
     def __init__(
         self,
@@ -268,7 +268,7 @@ Global___CheckRequest: _TypeAlias = CheckRequest  # noqa: Y015
 
 @_typing.final
 class Rule(_message.Message):
-    """A policy row."""
+    """A row of the policy."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -280,19 +280,19 @@ class Rule(_message.Message):
     EFFECT_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     role: _builtins.str
-    """The role it speaks of, or `*`."""
+    """The role, or `*` for every role."""
     scope: _builtins.str
-    """`*`, or `course:<id>` for that course's override."""
+    """`*` for every scope, or `course:<id>` for an override of that course."""
     type: _builtins.str
-    """The type, or `*`."""
+    """The resource type, or `*` for every type."""
     action: _builtins.str
-    """The action, or `*`."""
+    """The action, or `*` for every action."""
     condition: _builtins.str
-    """Facts joined by `&`, all of which must hold. Empty for always."""
+    """Facts joined by `&`, all of which must hold. Empty when the rule has no condition."""
     effect: _builtins.str
     """`allow` or `deny`."""
     source: _builtins.str
-    """Where it stands, as `file:line`."""
+    """The position of the row, as `file:line`."""
     def __init__(
         self,
         *,
@@ -314,7 +314,7 @@ Global___Rule: _TypeAlias = Rule  # noqa: Y015
 
 @_typing.final
 class CheckResponse(_message.Message):
-    """One answer."""
+    """The answer to one question."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -328,30 +328,32 @@ class CheckResponse(_message.Message):
     VALID_UNTIL_FIELD_NUMBER: _builtins.int
     DECISION_ID_FIELD_NUMBER: _builtins.int
     allowed: _builtins.bool
-    """Whether the subject may."""
+    """Whether the subject may perform the action."""
     reason: Global___Reason.ValueType
-    """Why."""
+    """The reason for the answer."""
     membership_state: Global___MembershipState.ValueType
-    """With MEMBERSHIP_NOT_EFFECTIVE: why."""
+    """With MEMBERSHIP_NOT_EFFECTIVE: why the membership gives no role."""
     policy_version: _builtins.str
     """The version of the policy that decided."""
     decision_id: _builtins.str
-    """Names this decision in logs."""
+    """Identifies this decision in logs."""
     @_builtins.property
     def rule(self) -> Global___Rule:
-        """The rule that decided, or that came nearest to allowing. Absent when none did."""
+        """The rule that decided, or with CONDITION_NOT_MET the rule that came nearest to allowing. Absent when no
+        rule was involved.
+        """
 
     @_builtins.property
     def unmet_facts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """With CONDITION_NOT_MET: the facts that `rule` asks for and that do not hold."""
+        """With CONDITION_NOT_MET: the facts that `rule` requires and that do not hold."""
 
     @_builtins.property
     def checked_at(self) -> _common_pb2.ConsistencyToken:
-        """The state that was read."""
+        """Token of the state that was read."""
 
     @_builtins.property
     def valid_until(self) -> _timestamp_pb2.Timestamp:
-        """The earliest time at which passing time alone could change the answer. Absent for never."""
+        """The earliest time at which passing time alone could change the answer. Absent if time cannot change it."""
 
     def __init__(
         self,
@@ -376,7 +378,7 @@ Global___CheckResponse: _TypeAlias = CheckResponse  # noqa: Y015
 
 @_typing.final
 class BatchCheckRequest(_message.Message):
-    """Many questions on one state."""
+    """Questions to decide on one state."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -384,14 +386,14 @@ class BatchCheckRequest(_message.Message):
     CONSISTENCY_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """The caller's own id of the call, for logs."""
+    """The caller's id of this call, for logs."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___CheckRequest]:
-        """1 to 1,000 questions. Their own `consistency` and `request_id` are ignored."""
+        """1 to 1,000 questions. The `consistency` and `request_id` of each are ignored."""
 
     @_builtins.property
     def consistency(self) -> _common_pb2.Consistency:
-        """How fresh the state must be."""
+        """How fresh the state that is read must be."""
 
     def __init__(
         self,
@@ -418,11 +420,11 @@ class BatchCheckResponse(_message.Message):
     CHECKED_AT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchCheckResult]:
-        """One for each question."""
+        """One result for each question."""
 
     @_builtins.property
     def checked_at(self) -> _common_pb2.ConsistencyToken:
-        """The one state that all were answered on."""
+        """Token of the state on which all questions were decided."""
 
     def __init__(
         self,
@@ -452,7 +454,7 @@ class BatchCheckResult(_message.Message):
 
     @_builtins.property
     def error(self) -> _status_pb2.Status:
-        """What is wrong with the question. Nothing is allowed by it."""
+        """Why the question is invalid. An error allows nothing."""
 
     def __init__(
         self,
@@ -472,7 +474,7 @@ Global___BatchCheckResult: _TypeAlias = BatchCheckResult  # noqa: Y015
 
 @_typing.final
 class ListActionsRequest(_message.Message):
-    """Asks for all actions of a resource."""
+    """Asks which actions a subject may perform on a resource."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -482,20 +484,20 @@ class ListActionsRequest(_message.Message):
     CONSISTENCY_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     purpose: _builtins.str
-    """What for, as in `CheckRequest`."""
+    """The purpose of the access, as in `CheckRequest`."""
     request_id: _builtins.str
-    """The caller's own id of the call, for logs."""
+    """The caller's id of this call, for logs."""
     @_builtins.property
     def subject(self) -> _common_pb2.Subject:
-        """Who asks."""
+        """The subject whose access is decided."""
 
     @_builtins.property
     def resource(self) -> Global___ResourceQuery:
-        """About what. With an empty id, a course or session: what may be created there of this type."""
+        """The resource. With an empty id and a course or session: whether the subject may create one there."""
 
     @_builtins.property
     def consistency(self) -> _common_pb2.Consistency:
-        """How fresh the state must be."""
+        """How fresh the state that is read must be."""
 
     def __init__(
         self,
@@ -516,7 +518,7 @@ Global___ListActionsRequest: _TypeAlias = ListActionsRequest  # noqa: Y015
 
 @_typing.final
 class ListActionsResponse(_message.Message):
-    """Every action that the type knows, with its answer."""
+    """The answer for each action of the type: `create` if the id is empty, else every other action."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -528,15 +530,15 @@ class ListActionsResponse(_message.Message):
     """The version of the policy that decided."""
     @_builtins.property
     def actions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ActionResult]:
-        """In the order in which the policy declares them."""
+        """The actions, in the order in which the policy declares them."""
 
     @_builtins.property
     def checked_at(self) -> _common_pb2.ConsistencyToken:
-        """The state that was read."""
+        """Token of the state that was read."""
 
     @_builtins.property
     def valid_until(self) -> _timestamp_pb2.Timestamp:
-        """The earliest time at which passing time alone could change any of the answers."""
+        """The earliest time at which passing time alone could change any of the answers. Absent if time cannot."""
 
     def __init__(
         self,
@@ -556,7 +558,7 @@ Global___ListActionsResponse: _TypeAlias = ListActionsResponse  # noqa: Y015
 
 @_typing.final
 class ActionResult(_message.Message):
-    """One action with its answer."""
+    """The answer for one action."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -564,11 +566,11 @@ class ActionResult(_message.Message):
     ALLOWED_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     action: _builtins.str
-    """The action."""
+    """The name of the action."""
     allowed: _builtins.bool
-    """Whether the subject may."""
+    """Whether the subject may perform the action."""
     reason: Global___Reason.ValueType
-    """Why."""
+    """The reason for the answer."""
     def __init__(
         self,
         *,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AuthorizationServiceStub:
-    """Answers whether a subject may do something with a resource. A denial is a normal answer.
+    """Decides whether a subject may perform an action on a resource. A denial is a normal answer (status OK).
     """
 
     def __init__(self, channel):
@@ -53,25 +53,25 @@ class AuthorizationServiceStub:
 
 
 class AuthorizationServiceServicer:
-    """Answers whether a subject may do something with a resource. A denial is a normal answer.
+    """Decides whether a subject may perform an action on a resource. A denial is a normal answer (status OK).
     """
 
     def Check(self, request, context):
-        """May this subject do this action with this resource, now?
+        """Decides one question: may this subject perform this action on this resource, now?
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchCheck(self, request, context):
-        """Up to 1,000 questions on one state, answered in order. A bad item fails alone.
+        """Decides up to 1,000 questions on one state, in order. An invalid item fails alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListActions(self, request, context):
-        """Which actions may this subject do with this resource? For a user interface.
+        """Decides every action of one resource for one subject, for example to show or hide buttons.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,7 +104,7 @@ def add_AuthorizationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AuthorizationService:
-    """Answers whether a subject may do something with a resource. A denial is a normal answer.
+    """Decides whether a subject may perform an action on a resource. A denial is a normal answer (status OK).
     """
 
     @staticmethod

@@ -27,33 +27,33 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AuthorizationServiceStub:
-    """Answers whether a subject may do something with a resource. A denial is a normal answer."""
+    """Decides whether a subject may perform an action on a resource. A denial is a normal answer (status OK)."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AuthorizationServiceAsyncStub: ...
     Check: _grpc.UnaryUnaryMultiCallable[_authorization_pb2.CheckRequest, _authorization_pb2.CheckResponse]
-    """May this subject do this action with this resource, now?"""
+    """Decides one question: may this subject perform this action on this resource, now?"""
     BatchCheck: _grpc.UnaryUnaryMultiCallable[_authorization_pb2.BatchCheckRequest, _authorization_pb2.BatchCheckResponse]
-    """Up to 1,000 questions on one state, answered in order. A bad item fails alone."""
+    """Decides up to 1,000 questions on one state, in order. An invalid item fails alone."""
     ListActions: _grpc.UnaryUnaryMultiCallable[_authorization_pb2.ListActionsRequest, _authorization_pb2.ListActionsResponse]
-    """Which actions may this subject do with this resource? For a user interface."""
+    """Decides every action of one resource for one subject, for example to show or hide buttons."""
 
 @_typing.type_check_only
 class AuthorizationServiceAsyncStub(AuthorizationServiceStub):
-    """Answers whether a subject may do something with a resource. A denial is a normal answer."""
+    """Decides whether a subject may perform an action on a resource. A denial is a normal answer (status OK)."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Check: _aio.UnaryUnaryMultiCallable[_authorization_pb2.CheckRequest, _authorization_pb2.CheckResponse]  # type: ignore[assignment]
-    """May this subject do this action with this resource, now?"""
+    """Decides one question: may this subject perform this action on this resource, now?"""
     BatchCheck: _aio.UnaryUnaryMultiCallable[_authorization_pb2.BatchCheckRequest, _authorization_pb2.BatchCheckResponse]  # type: ignore[assignment]
-    """Up to 1,000 questions on one state, answered in order. A bad item fails alone."""
+    """Decides up to 1,000 questions on one state, in order. An invalid item fails alone."""
     ListActions: _aio.UnaryUnaryMultiCallable[_authorization_pb2.ListActionsRequest, _authorization_pb2.ListActionsResponse]  # type: ignore[assignment]
-    """Which actions may this subject do with this resource? For a user interface."""
+    """Decides every action of one resource for one subject, for example to show or hide buttons."""
 
 class AuthorizationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Answers whether a subject may do something with a resource. A denial is a normal answer."""
+    """Decides whether a subject may perform an action on a resource. A denial is a normal answer (status OK)."""
 
     @_abc_1.abstractmethod
     def Check(
@@ -61,7 +61,7 @@ class AuthorizationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _authorization_pb2.CheckRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_authorization_pb2.CheckResponse, _abc.Awaitable[_authorization_pb2.CheckResponse]]:
-        """May this subject do this action with this resource, now?"""
+        """Decides one question: may this subject perform this action on this resource, now?"""
 
     @_abc_1.abstractmethod
     def BatchCheck(
@@ -69,7 +69,7 @@ class AuthorizationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _authorization_pb2.BatchCheckRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_authorization_pb2.BatchCheckResponse, _abc.Awaitable[_authorization_pb2.BatchCheckResponse]]:
-        """Up to 1,000 questions on one state, answered in order. A bad item fails alone."""
+        """Decides up to 1,000 questions on one state, in order. An invalid item fails alone."""
 
     @_abc_1.abstractmethod
     def ListActions(
@@ -77,6 +77,6 @@ class AuthorizationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _authorization_pb2.ListActionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_authorization_pb2.ListActionsResponse, _abc.Awaitable[_authorization_pb2.ListActionsResponse]]:
-        """Which actions may this subject do with this resource? For a user interface."""
+        """Decides every action of one resource for one subject, for example to show or hide buttons."""
 
 def add_AuthorizationServiceServicer_to_server(servicer: AuthorizationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

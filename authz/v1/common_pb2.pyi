@@ -26,7 +26,7 @@ class _SubjectType:
 class _SubjectTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SubjectType.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SUBJECT_TYPE_UNSPECIFIED: _SubjectType.ValueType  # 0
-    """Not stated; refused."""
+    """Not set; rejected."""
     SUBJECT_TYPE_USER: _SubjectType.ValueType  # 1
     """A person."""
     SUBJECT_TYPE_SERVICE: _SubjectType.ValueType  # 2
@@ -36,7 +36,7 @@ class SubjectType(_SubjectType, metaclass=_SubjectTypeEnumTypeWrapper):
     """Whether a subject is a person or a program."""
 
 SUBJECT_TYPE_UNSPECIFIED: SubjectType.ValueType  # 0
-"""Not stated; refused."""
+"""Not set; rejected."""
 SUBJECT_TYPE_USER: SubjectType.ValueType  # 1
 """A person."""
 SUBJECT_TYPE_SERVICE: SubjectType.ValueType  # 2
@@ -50,27 +50,27 @@ class _CourseState:
 class _CourseStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CourseState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     COURSE_STATE_UNSPECIFIED: _CourseState.ValueType  # 0
-    """Not stated: DRAFT when writing, no filter when reading."""
+    """Not set: DRAFT in a write, no filter in a read."""
     COURSE_STATE_DRAFT: _CourseState.ValueType  # 1
-    """Being prepared: only roles that work in drafts have effect."""
+    """In preparation: only roles that work in drafts are effective."""
     COURSE_STATE_ACTIVE: _CourseState.ValueType  # 2
     """Being taught."""
     COURSE_STATE_CONCLUDED: _CourseState.ValueType  # 3
-    """Over: every role that becomes another (student: alumni) has become it."""
+    """Over: every role that becomes another has become it (`student` becomes `alumni`)."""
     COURSE_STATE_ARCHIVED: _CourseState.ValueType  # 4
     """Over and read-only."""
 
 class CourseState(_CourseState, metaclass=_CourseStateEnumTypeWrapper):
-    """Where a course is in its life."""
+    """The lifecycle state of a course."""
 
 COURSE_STATE_UNSPECIFIED: CourseState.ValueType  # 0
-"""Not stated: DRAFT when writing, no filter when reading."""
+"""Not set: DRAFT in a write, no filter in a read."""
 COURSE_STATE_DRAFT: CourseState.ValueType  # 1
-"""Being prepared: only roles that work in drafts have effect."""
+"""In preparation: only roles that work in drafts are effective."""
 COURSE_STATE_ACTIVE: CourseState.ValueType  # 2
 """Being taught."""
 COURSE_STATE_CONCLUDED: CourseState.ValueType  # 3
-"""Over: every role that becomes another (student: alumni) has become it."""
+"""Over: every role that becomes another has become it (`student` becomes `alumni`)."""
 COURSE_STATE_ARCHIVED: CourseState.ValueType  # 4
 """Over and read-only."""
 Global___CourseState: _TypeAlias = CourseState  # noqa: Y015
@@ -82,29 +82,29 @@ class _SessionState:
 class _SessionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SESSION_STATE_UNSPECIFIED: _SessionState.ValueType  # 0
-    """Not stated: SCHEDULED when writing, no filter when reading."""
+    """Not set: SCHEDULED in a write, no filter in a read."""
     SESSION_STATE_SCHEDULED: _SessionState.ValueType  # 1
     """Planned."""
     SESSION_STATE_LIVE: _SessionState.ValueType  # 2
-    """Going on."""
+    """In progress."""
     SESSION_STATE_ENDED: _SessionState.ValueType  # 3
     """Over."""
     SESSION_STATE_CANCELLED: _SessionState.ValueType  # 4
-    """Will not take place."""
+    """Cancelled; it will not take place."""
 
 class SessionState(_SessionState, metaclass=_SessionStateEnumTypeWrapper):
-    """Where a session is in its life."""
+    """The lifecycle state of a session."""
 
 SESSION_STATE_UNSPECIFIED: SessionState.ValueType  # 0
-"""Not stated: SCHEDULED when writing, no filter when reading."""
+"""Not set: SCHEDULED in a write, no filter in a read."""
 SESSION_STATE_SCHEDULED: SessionState.ValueType  # 1
 """Planned."""
 SESSION_STATE_LIVE: SessionState.ValueType  # 2
-"""Going on."""
+"""In progress."""
 SESSION_STATE_ENDED: SessionState.ValueType  # 3
 """Over."""
 SESSION_STATE_CANCELLED: SessionState.ValueType  # 4
-"""Will not take place."""
+"""Cancelled; it will not take place."""
 Global___SessionState: _TypeAlias = SessionState  # noqa: Y015
 
 class _MembershipStatus:
@@ -114,29 +114,29 @@ class _MembershipStatus:
 class _MembershipStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MembershipStatus.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     MEMBERSHIP_STATUS_UNSPECIFIED: _MembershipStatus.ValueType  # 0
-    """Not stated: ACTIVE when writing, no filter when reading."""
+    """Not set: ACTIVE in a write, no filter in a read."""
     MEMBERSHIP_STATUS_INVITED: _MembershipStatus.ValueType  # 1
-    """Asked to join; gives no role yet."""
+    """Invited; gives no role yet."""
     MEMBERSHIP_STATUS_ACTIVE: _MembershipStatus.ValueType  # 2
-    """Gives its role between its dates."""
+    """Gives its role between `starts_at` and `ends_at`."""
     MEMBERSHIP_STATUS_COMPLETED: _MembershipStatus.ValueType  # 3
-    """Gives what the role becomes (student: alumni), if anything."""
+    """Gives the role that its role becomes, if any (`student` becomes `alumni`)."""
     MEMBERSHIP_STATUS_SUSPENDED: _MembershipStatus.ValueType  # 4
-    """Gives no role."""
+    """Suspended; gives no role."""
 
 class MembershipStatus(_MembershipStatus, metaclass=_MembershipStatusEnumTypeWrapper):
-    """What has become of a membership, apart from its dates."""
+    """The status of a membership, apart from its dates."""
 
 MEMBERSHIP_STATUS_UNSPECIFIED: MembershipStatus.ValueType  # 0
-"""Not stated: ACTIVE when writing, no filter when reading."""
+"""Not set: ACTIVE in a write, no filter in a read."""
 MEMBERSHIP_STATUS_INVITED: MembershipStatus.ValueType  # 1
-"""Asked to join; gives no role yet."""
+"""Invited; gives no role yet."""
 MEMBERSHIP_STATUS_ACTIVE: MembershipStatus.ValueType  # 2
-"""Gives its role between its dates."""
+"""Gives its role between `starts_at` and `ends_at`."""
 MEMBERSHIP_STATUS_COMPLETED: MembershipStatus.ValueType  # 3
-"""Gives what the role becomes (student: alumni), if anything."""
+"""Gives the role that its role becomes, if any (`student` becomes `alumni`)."""
 MEMBERSHIP_STATUS_SUSPENDED: MembershipStatus.ValueType  # 4
-"""Gives no role."""
+"""Suspended; gives no role."""
 Global___MembershipStatus: _TypeAlias = MembershipStatus  # noqa: Y015
 
 class _Visibility:
@@ -146,25 +146,25 @@ class _Visibility:
 class _VisibilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Visibility.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     VISIBILITY_UNSPECIFIED: _Visibility.ValueType  # 0
-    """Not stated: PRIVATE."""
+    """Not set: PRIVATE."""
     VISIBILITY_PRIVATE: _Visibility.ValueType  # 1
-    """To nobody else."""
+    """Nobody else."""
     VISIBILITY_SESSION: _Visibility.ValueType  # 2
-    """To its session. The resource must be in a session."""
+    """Its session. The resource must be in a session."""
     VISIBILITY_COURSE: _Visibility.ValueType  # 3
-    """To its course. The resource must be in a course, or in a session of one."""
+    """Its course. The resource must be in a course, or in a session of a course."""
 
 class Visibility(_Visibility, metaclass=_VisibilityEnumTypeWrapper):
-    """To whom, of those with a role, a resource is open beyond its owner and its shares."""
+    """Who may see a resource, of the subjects with a role there, besides its owner and those it is shared with."""
 
 VISIBILITY_UNSPECIFIED: Visibility.ValueType  # 0
-"""Not stated: PRIVATE."""
+"""Not set: PRIVATE."""
 VISIBILITY_PRIVATE: Visibility.ValueType  # 1
-"""To nobody else."""
+"""Nobody else."""
 VISIBILITY_SESSION: Visibility.ValueType  # 2
-"""To its session. The resource must be in a session."""
+"""Its session. The resource must be in a session."""
 VISIBILITY_COURSE: Visibility.ValueType  # 3
-"""To its course. The resource must be in a course, or in a session of one."""
+"""Its course. The resource must be in a course, or in a session of a course."""
 Global___Visibility: _TypeAlias = Visibility  # noqa: Y015
 
 class _ShareLevel:
@@ -174,33 +174,33 @@ class _ShareLevel:
 class _ShareLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ShareLevel.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SHARE_LEVEL_UNSPECIFIED: _ShareLevel.ValueType  # 0
-    """Not stated; refused."""
+    """Not set; rejected."""
     SHARE_LEVEL_VIEWER: _ShareLevel.ValueType  # 1
-    """To see."""
+    """May view."""
     SHARE_LEVEL_EDITOR: _ShareLevel.ValueType  # 2
-    """To see and to change."""
+    """May view and edit."""
 
 class ShareLevel(_ShareLevel, metaclass=_ShareLevelEnumTypeWrapper):
-    """What a share opens."""
+    """The access that a share gives."""
 
 SHARE_LEVEL_UNSPECIFIED: ShareLevel.ValueType  # 0
-"""Not stated; refused."""
+"""Not set; rejected."""
 SHARE_LEVEL_VIEWER: ShareLevel.ValueType  # 1
-"""To see."""
+"""May view."""
 SHARE_LEVEL_EDITOR: ShareLevel.ValueType  # 2
-"""To see and to change."""
+"""May view and edit."""
 Global___ShareLevel: _TypeAlias = ShareLevel  # noqa: Y015
 
 @_typing.final
 class Subject(_message.Message):
-    """Who asks. Always typed, so that a user named `teacher` is not the role."""
+    """A person or a program. Always typed, so that a user named `teacher` is not the role `teacher`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TYPE_FIELD_NUMBER: _builtins.int
     ID_FIELD_NUMBER: _builtins.int
     type: Global___SubjectType.ValueType
-    """The kind of subject."""
+    """A person or a program."""
     id: _builtins.str
     """1 to 128 characters of A-Z a-z 0-9 . _ ~ @ + = | / : - compared byte by byte."""
     def __init__(
@@ -219,7 +219,7 @@ Global___Subject: _TypeAlias = Subject  # noqa: Y015
 
 @_typing.final
 class Platform(_message.Message):
-    """Stands for the whole platform."""
+    """The platform as a whole."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -244,12 +244,12 @@ class Scope(_message.Message):
     COURSE_ID_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     course_id: _builtins.str
-    """A course, by id."""
+    """The id of a course."""
     session_id: _builtins.str
-    """A session, by id. Its course, if it has one, follows from the session."""
+    """The id of a session. The course of the session, if any, is implied."""
     @_builtins.property
     def platform(self) -> Global___Platform:
-        """The platform as a whole. Holds roles, no content."""
+        """The platform as a whole. It has memberships but no content."""
 
     def __init__(
         self,
@@ -280,13 +280,13 @@ class Course(_message.Message):
     EDIT_WINDOW_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Its id."""
+    """The course id."""
     state: Global___CourseState.ValueType
-    """Where it is in its life."""
+    """The lifecycle state."""
     ai_enabled: _builtins.bool
-    """Whether AI features may process content of the course (the resource must allow it, too)."""
+    """Whether AI features may process content of the course. The resource must allow AI, too."""
     version: _builtins.int
-    """Output only: the revision of the write that last changed it."""
+    """Output only: the revision of the last write that changed this record."""
     @_builtins.property
     def edit_window(self) -> _duration_pb2.Duration:
         """How long after its creation an author may still change a message. 15 minutes when absent."""
@@ -310,7 +310,7 @@ Global___Course: _TypeAlias = Course  # noqa: Y015
 
 @_typing.final
 class Session(_message.Message):
-    """A live meeting, of a course or standing alone."""
+    """A live meeting, of a course or standalone."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -322,22 +322,22 @@ class Session(_message.Message):
     OPEN_TO_COURSE_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Its id."""
+    """The session id."""
     course_id: _builtins.str
-    """The course it belongs to, empty for none. Never changes once written."""
+    """The course that the session belongs to. Empty for none. Immutable."""
     state: Global___SessionState.ValueType
-    """Where it is in its life."""
+    """The lifecycle state."""
     open_to_course: _builtins.bool
-    """Whether whoever has a role in its course attends it without a membership of its own."""
+    """Whether subjects with a role in the course attend the session without a membership in it."""
     version: _builtins.int
-    """Output only: the revision of the write that last changed it."""
+    """Output only: the revision of the last write that changed this record."""
     @_builtins.property
     def starts_at(self) -> _timestamp_pb2.Timestamp:
-        """When it is to start."""
+        """The planned start."""
 
     @_builtins.property
     def ends_at(self) -> _timestamp_pb2.Timestamp:
-        """When it is to end. Must be later than `starts_at`."""
+        """The planned end. Must be later than `starts_at`."""
 
     def __init__(
         self,
@@ -360,7 +360,7 @@ Global___Session: _TypeAlias = Session  # noqa: Y015
 
 @_typing.final
 class Membership(_message.Message):
-    """One subject, one scope, one role. These three identify it."""
+    """One role of one subject in one scope. These three fields identify the membership."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -374,30 +374,30 @@ class Membership(_message.Message):
     SOURCE_REF_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     role: _builtins.str
-    """As what: a role that the policy declares for this kind of scope."""
+    """A role that the policy declares for this kind of scope."""
     status: Global___MembershipStatus.ValueType
-    """What has become of it."""
+    """The status."""
     source: _builtins.str
-    """The system that it came from, such as `oneroster`. At most 128 characters."""
+    """The system that the membership comes from, such as `oneroster`. At most 128 characters."""
     source_ref: _builtins.str
-    """Its name in that system. At most 256 characters."""
+    """The id of the membership in that system. At most 256 characters."""
     version: _builtins.int
-    """Output only: the revision of the write that last changed it."""
+    """Output only: the revision of the last write that changed this record."""
     @_builtins.property
     def subject(self) -> Global___Subject:
-        """Who."""
+        """The member."""
 
     @_builtins.property
     def scope(self) -> Global___Scope:
-        """Where."""
+        """The scope in which the role counts."""
 
     @_builtins.property
     def starts_at(self) -> _timestamp_pb2.Timestamp:
-        """In effect from this time on (inclusive). Always, when absent."""
+        """In effect from this time on (inclusive). Without start, when absent."""
 
     @_builtins.property
     def ends_at(self) -> _timestamp_pb2.Timestamp:
-        """No longer in effect from this time on (exclusive). Never ends, when absent."""
+        """In effect until this time (exclusive). Without end, when absent."""
 
     def __init__(
         self,
@@ -422,7 +422,7 @@ Global___Membership: _TypeAlias = Membership  # noqa: Y015
 
 @_typing.final
 class Resource(_message.Message):
-    """A registered piece of content. Type and id identify it."""
+    """Registered content. Type and id identify the resource."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -441,36 +441,36 @@ class Resource(_message.Message):
     type: _builtins.str
     """A type that the policy declares, such as `notebook`; not `course` or `session`."""
     id: _builtins.str
-    """Its id, unique within its type."""
+    """The resource id, unique within its type."""
     visibility: Global___Visibility.ValueType
-    """Who sees it beside its owner and shares."""
+    """Who may see the resource besides its owner and the subjects it is shared with."""
     published: _builtins.bool
-    """Whether it is published."""
+    """Whether the resource is published."""
     locked: _builtins.bool
-    """Whether it is locked against change."""
+    """Whether the resource is locked against changes."""
     ai_allowed: _builtins.bool
-    """Whether AI features may process it (the course must allow it, too)."""
+    """Whether AI features may process the resource. Its course must allow AI, too."""
     version: _builtins.int
-    """Output only: the revision of the write that last changed it."""
+    """Output only: the revision of the last write that changed this record."""
     @_builtins.property
     def scope(self) -> Global___Scope:
-        """Where it belongs: a course or a session. Never changes once written."""
+        """The course or session of the resource. Immutable."""
 
     @_builtins.property
     def owner(self) -> Global___Subject:
-        """Whose it is. Nobody's, when absent."""
+        """The owner. Absent for none."""
 
     @_builtins.property
     def available_from(self) -> _timestamp_pb2.Timestamp:
-        """If published, from this time on (inclusive)."""
+        """A published resource is available from this time on (inclusive). Always, when absent."""
 
     @_builtins.property
     def available_until(self) -> _timestamp_pb2.Timestamp:
-        """If published, until this time (exclusive)."""
+        """A published resource is available until this time (exclusive). Without end, when absent."""
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was created; the edit window counts from here, and is shut when absent."""
+        """When the resource was created. The edit window starts here; without it, the window is closed."""
 
     def __init__(
         self,
@@ -498,7 +498,9 @@ Global___Resource: _TypeAlias = Resource  # noqa: Y015
 
 @_typing.final
 class Share(_message.Message):
-    """A resource opened to one subject. It never reaches past membership."""
+    """Opens one resource to one subject. A share gives nothing to a subject without a role in the resource's
+    course or session.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -508,16 +510,16 @@ class Share(_message.Message):
     LEVEL_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     resource_type: _builtins.str
-    """Type of the resource."""
+    """The type of the resource."""
     resource_id: _builtins.str
-    """Id of the resource. It must be registered."""
+    """The id of the resource. It must be registered."""
     level: Global___ShareLevel.ValueType
-    """For what."""
+    """The access that the share gives."""
     version: _builtins.int
-    """Output only: the revision of the write that last changed it."""
+    """Output only: the revision of the last write that changed this record."""
     @_builtins.property
     def subject(self) -> Global___Subject:
-        """To whom."""
+        """The subject that the resource is shared with."""
 
     def __init__(
         self,
@@ -538,7 +540,7 @@ Global___Share: _TypeAlias = Share  # noqa: Y015
 
 @_typing.final
 class ConsistencyToken(_message.Message):
-    """The opaque form of a revision. Keep it beside what you stored; send it back unchanged."""
+    """The opaque form of a revision. Store it next to the data that depends on it; send it back unchanged."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -560,7 +562,7 @@ Global___ConsistencyToken: _TypeAlias = ConsistencyToken  # noqa: Y015
 
 @_typing.final
 class Consistency(_message.Message):
-    """How fresh the state must be that a call reads. Nothing set means minimize_latency."""
+    """How fresh the state that a call reads must be. Without a requirement: `minimize_latency`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -568,12 +570,12 @@ class Consistency(_message.Message):
     AT_LEAST_AS_FRESH_FIELD_NUMBER: _builtins.int
     FULLY_CONSISTENT_FIELD_NUMBER: _builtins.int
     minimize_latency: _builtins.bool
-    """Whatever is at hand, within the operator's bound of staleness."""
+    """The state that the server has, within the operator's limit on staleness."""
     fully_consistent: _builtins.bool
     """The state of the last committed write."""
     @_builtins.property
     def at_least_as_fresh(self) -> Global___ConsistencyToken:
-        """At least the state of this token; waits for it within the deadline, else UNAVAILABLE."""
+        """At least the state of this token. The call waits for it until its deadline, then is UNAVAILABLE."""
 
     def __init__(
         self,

@@ -27,28 +27,28 @@ class _Operation:
 class _OperationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Operation.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     OPERATION_UNSPECIFIED: _Operation.ValueType  # 0
-    """Not stated; refused."""
+    """Not set; rejected."""
     OPERATION_CREATE: _Operation.ValueType  # 1
-    """Write what must not be there yet."""
+    """Write an entity that must not exist."""
     OPERATION_TOUCH: _Operation.ValueType  # 2
-    """Write, whether there or not. Writing what is already so changes nothing."""
+    """Write an entity whether it exists or not. If it is unchanged, nothing happens."""
     OPERATION_DELETE: _Operation.ValueType  # 3
-    """Remove, if there. Only the identifying fields are read. Takes along what is in a course or
-    session, and the shares of a resource.
+    """Delete an entity if it exists. Only its identifying fields are read. Deleting a course or session also
+    deletes its content; deleting a resource also deletes its shares.
     """
 
 class Operation(_Operation, metaclass=_OperationEnumTypeWrapper):
     """What a mutation does."""
 
 OPERATION_UNSPECIFIED: Operation.ValueType  # 0
-"""Not stated; refused."""
+"""Not set; rejected."""
 OPERATION_CREATE: Operation.ValueType  # 1
-"""Write what must not be there yet."""
+"""Write an entity that must not exist."""
 OPERATION_TOUCH: Operation.ValueType  # 2
-"""Write, whether there or not. Writing what is already so changes nothing."""
+"""Write an entity whether it exists or not. If it is unchanged, nothing happens."""
 OPERATION_DELETE: Operation.ValueType  # 3
-"""Remove, if there. Only the identifying fields are read. Takes along what is in a course or
-session, and the shares of a resource.
+"""Delete an entity if it exists. Only its identifying fields are read. Deleting a course or session also
+deletes its content; deleting a resource also deletes its shares.
 """
 Global___Operation: _TypeAlias = Operation  # noqa: Y015
 
@@ -59,25 +59,25 @@ class _Expectation:
 class _ExpectationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Expectation.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     EXPECTATION_UNSPECIFIED: _Expectation.ValueType  # 0
-    """Not stated; refused."""
+    """Not set; rejected."""
     EXPECTATION_EXISTS: _Expectation.ValueType  # 1
-    """It exists."""
+    """The entity exists."""
     EXPECTATION_NOT_EXISTS: _Expectation.ValueType  # 2
-    """It does not exist."""
+    """The entity does not exist."""
     EXPECTATION_AT_VERSION: _Expectation.ValueType  # 3
-    """It exists at the given version: unchanged since it was read."""
+    """The entity exists with the given version: it is unchanged since it was read."""
 
 class Expectation(_Expectation, metaclass=_ExpectationEnumTypeWrapper):
-    """What a precondition demands."""
+    """What a precondition requires."""
 
 EXPECTATION_UNSPECIFIED: Expectation.ValueType  # 0
-"""Not stated; refused."""
+"""Not set; rejected."""
 EXPECTATION_EXISTS: Expectation.ValueType  # 1
-"""It exists."""
+"""The entity exists."""
 EXPECTATION_NOT_EXISTS: Expectation.ValueType  # 2
-"""It does not exist."""
+"""The entity does not exist."""
 EXPECTATION_AT_VERSION: Expectation.ValueType  # 3
-"""It exists at the given version: unchanged since it was read."""
+"""The entity exists with the given version: it is unchanged since it was read."""
 Global___Expectation: _TypeAlias = Expectation  # noqa: Y015
 
 @_typing.final
@@ -93,7 +93,7 @@ class Mutation(_message.Message):
     RESOURCE_FIELD_NUMBER: _builtins.int
     SHARE_FIELD_NUMBER: _builtins.int
     operation: Global___Operation.ValueType
-    """What to do."""
+    """What the mutation does."""
     @_builtins.property
     def course(self) -> _common_pb2.Course:
         """A course, identified by id."""
@@ -136,7 +136,7 @@ Global___Mutation: _TypeAlias = Mutation  # noqa: Y015
 
 @_typing.final
 class Precondition(_message.Message):
-    """A demand on the state just before the write."""
+    """A requirement on the state just before the write."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -147,7 +147,7 @@ class Precondition(_message.Message):
     RESOURCE_FIELD_NUMBER: _builtins.int
     SHARE_FIELD_NUMBER: _builtins.int
     expectation: Global___Expectation.ValueType
-    """What is demanded."""
+    """What is required."""
     @_builtins.property
     def course(self) -> _common_pb2.Course:
         """A course."""
@@ -190,7 +190,7 @@ Global___Precondition: _TypeAlias = Precondition  # noqa: Y015
 
 @_typing.final
 class WriteRequest(_message.Message):
-    """Mutations to apply, all or none."""
+    """Mutations to apply atomically."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -200,22 +200,22 @@ class WriteRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
-    """The same key with the same body again returns the first answer, with another body is an error.
+    """A repeated key with the same body returns the first answer; with another body it is an error.
     1 to 128 characters as in ids; empty for none.
     """
     reason: _builtins.str
-    """Why, for the change log. At most 1,024 characters, no personal data."""
+    """The reason, for the change log. At most 1,024 characters. Do not put personal data here."""
     request_id: _builtins.str
-    """The caller's own id of the call, for logs."""
+    """The caller's id of this call, for logs."""
     @_builtins.property
     def mutations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Mutation]:
-        """1 to 1,000, each of another entity. They are checked against the state that they lead to, so
-        that a course and its memberships can go into one write, in any order.
+        """1 to 1,000 mutations, each of a different entity. References are checked against the resulting state, so
+        one write can hold a course and its memberships in any order.
         """
 
     @_builtins.property
     def preconditions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Precondition]:
-        """Up to 1,000 demands on the state before the write."""
+        """Up to 1,000 requirements on the state before the write."""
 
     def __init__(
         self,
@@ -236,14 +236,14 @@ Global___WriteRequest: _TypeAlias = WriteRequest  # noqa: Y015
 
 @_typing.final
 class WriteResponse(_message.Message):
-    """The write is committed."""
+    """The answer to a committed write."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     WRITTEN_AT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def written_at(self) -> _common_pb2.ConsistencyToken:
-        """The state that holds it: check with it to see your write."""
+        """Token of the state that includes the write. Send it with a check to see the write."""
 
     def __init__(
         self,
@@ -260,17 +260,17 @@ Global___WriteResponse: _TypeAlias = WriteResponse  # noqa: Y015
 
 @_typing.final
 class ImportRequest(_message.Message):
-    """A piece of an import."""
+    """One message of an import."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MUTATIONS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """Why, for the change log. Read from the first message."""
+    """The reason, for the change log. Only that of the first message is read."""
     @_builtins.property
     def mutations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Mutation]:
-        """Up to 1,000 a message. Later ones may refer to earlier ones, across messages, too."""
+        """Up to 1,000 mutations. A mutation may refer to entities of earlier mutations, also of earlier messages."""
 
     def __init__(
         self,
@@ -288,7 +288,7 @@ Global___ImportRequest: _TypeAlias = ImportRequest  # noqa: Y015
 
 @_typing.final
 class ImportError(_message.Message):
-    """What was wrong with one mutation of an import."""
+    """The error of one mutation of an import."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -296,11 +296,11 @@ class ImportError(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     position: _builtins.int
-    """Its place in the stream, from 0."""
+    """The position of the mutation in the stream, from 0."""
     reason: _builtins.str
-    """As in `ErrorInfo`."""
+    """The reason, as in `ErrorInfo`."""
     message: _builtins.str
-    """What is wrong, and what to do."""
+    """What is wrong and how to correct it."""
     def __init__(
         self,
         *,
@@ -318,7 +318,7 @@ Global___ImportError: _TypeAlias = ImportError  # noqa: Y015
 
 @_typing.final
 class ImportResponse(_message.Message):
-    """What became of an import."""
+    """The result of an import."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -329,20 +329,20 @@ class ImportResponse(_message.Message):
     ERRORS_TRUNCATED_FIELD_NUMBER: _builtins.int
     WRITTEN_AT_FIELD_NUMBER: _builtins.int
     written: _builtins.int
-    """How many mutations changed something."""
+    """Number of mutations that changed something."""
     unchanged: _builtins.int
-    """How many found everything as they would have it."""
+    """Number of mutations that changed nothing."""
     failed: _builtins.int
-    """How many were at fault and skipped."""
+    """Number of invalid mutations, which were skipped."""
     errors_truncated: _builtins.bool
-    """Whether there were more faults than `errors` holds."""
+    """Whether there were more errors than `errors` holds."""
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportError]:
-        """The first 1,000 faults."""
+        """The first 1,000 errors."""
 
     @_builtins.property
     def written_at(self) -> _common_pb2.ConsistencyToken:
-        """The state that holds all of it."""
+        """Token of the state that includes the whole import."""
 
     def __init__(
         self,
@@ -364,7 +364,7 @@ Global___ImportResponse: _TypeAlias = ImportResponse  # noqa: Y015
 
 @_typing.final
 class ReadCoursesRequest(_message.Message):
-    """Which courses."""
+    """Selects courses."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -374,20 +374,20 @@ class ReadCoursesRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     CONSISTENCY_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """1 to 1,000; 100 when 0."""
+    """1 to 1,000; 0 means 100."""
     page_token: _builtins.str
-    """From the answer before, with the same filters; empty for the first page."""
+    """`next_page_token` of the previous answer, with the same filters. Empty for the first page."""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only these, if any; at most 1,000."""
+        """Only these ids, if any. At most 1,000."""
 
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.CourseState.ValueType]:
-        """Only in these states, if any."""
+        """Only these states, if any."""
 
     @_builtins.property
     def consistency(self) -> _common_pb2.Consistency:
-        """How fresh the state must be."""
+        """How fresh the state that is read must be."""
 
     def __init__(
         self,
@@ -416,14 +416,14 @@ class ReadCoursesResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     READ_AT_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Empty exactly when there is no more."""
+    """Empty exactly on the last page."""
     @_builtins.property
     def courses(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Course]:
-        """In order of id."""
+        """Ordered by id."""
 
     @_builtins.property
     def read_at(self) -> _common_pb2.ConsistencyToken:
-        """The state that was read."""
+        """Token of the state that was read."""
 
     def __init__(
         self,
@@ -442,7 +442,7 @@ Global___ReadCoursesResponse: _TypeAlias = ReadCoursesResponse  # noqa: Y015
 
 @_typing.final
 class ReadSessionsRequest(_message.Message):
-    """Which sessions."""
+    """Selects sessions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -455,20 +455,20 @@ class ReadSessionsRequest(_message.Message):
     course_id: _builtins.str
     """Only of this course, if set."""
     page_size: _builtins.int
-    """1 to 1,000; 100 when 0."""
+    """1 to 1,000; 0 means 100."""
     page_token: _builtins.str
-    """From the answer before, with the same filters; empty for the first page."""
+    """`next_page_token` of the previous answer, with the same filters. Empty for the first page."""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only these, if any; at most 1,000."""
+        """Only these ids, if any. At most 1,000."""
 
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.SessionState.ValueType]:
-        """Only in these states, if any."""
+        """Only these states, if any."""
 
     @_builtins.property
     def consistency(self) -> _common_pb2.Consistency:
-        """How fresh the state must be."""
+        """How fresh the state that is read must be."""
 
     def __init__(
         self,
@@ -498,14 +498,14 @@ class ReadSessionsResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     READ_AT_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Empty exactly when there is no more."""
+    """Empty exactly on the last page."""
     @_builtins.property
     def sessions(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Session]:
-        """In order of id."""
+        """Ordered by id."""
 
     @_builtins.property
     def read_at(self) -> _common_pb2.ConsistencyToken:
-        """The state that was read."""
+        """Token of the state that was read."""
 
     def __init__(
         self,
@@ -524,7 +524,7 @@ Global___ReadSessionsResponse: _TypeAlias = ReadSessionsResponse  # noqa: Y015
 
 @_typing.final
 class ReadMembershipsRequest(_message.Message):
-    """Which memberships."""
+    """Selects memberships."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -541,9 +541,9 @@ class ReadMembershipsRequest(_message.Message):
     source: _builtins.str
     """Only from this source, if set."""
     page_size: _builtins.int
-    """1 to 1,000; 100 when 0."""
+    """1 to 1,000; 0 means 100."""
     page_token: _builtins.str
-    """From the answer before, with the same filters; empty for the first page."""
+    """`next_page_token` of the previous answer, with the same filters. Empty for the first page."""
     @_builtins.property
     def subject(self) -> _common_pb2.Subject:
         """Only of this subject, if set."""
@@ -558,7 +558,7 @@ class ReadMembershipsRequest(_message.Message):
 
     @_builtins.property
     def consistency(self) -> _common_pb2.Consistency:
-        """How fresh the state must be."""
+        """How fresh the state that is read must be."""
 
     def __init__(
         self,
@@ -590,14 +590,14 @@ class ReadMembershipsResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     READ_AT_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Empty exactly when there is no more."""
+    """Empty exactly on the last page."""
     @_builtins.property
     def memberships(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Membership]:
-        """In order of scope, subject and role."""
+        """Ordered by scope, subject and role."""
 
     @_builtins.property
     def read_at(self) -> _common_pb2.ConsistencyToken:
-        """The state that was read."""
+        """Token of the state that was read."""
 
     def __init__(
         self,
@@ -616,7 +616,7 @@ Global___ReadMembershipsResponse: _TypeAlias = ReadMembershipsResponse  # noqa: 
 
 @_typing.final
 class ReadResourcesRequest(_message.Message):
-    """Which resources."""
+    """Selects resources."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -630,12 +630,12 @@ class ReadResourcesRequest(_message.Message):
     type: _builtins.str
     """Only of this type, if set."""
     page_size: _builtins.int
-    """1 to 1,000; 100 when 0."""
+    """1 to 1,000; 0 means 100."""
     page_token: _builtins.str
-    """From the answer before, with the same filters; empty for the first page."""
+    """`next_page_token` of the previous answer, with the same filters. Empty for the first page."""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only these, if any; needs a type; at most 1,000."""
+        """Only these ids, if any. Requires `type`. At most 1,000."""
 
     @_builtins.property
     def scope(self) -> _common_pb2.Scope:
@@ -647,7 +647,7 @@ class ReadResourcesRequest(_message.Message):
 
     @_builtins.property
     def consistency(self) -> _common_pb2.Consistency:
-        """How fresh the state must be."""
+        """How fresh the state that is read must be."""
 
     def __init__(
         self,
@@ -678,14 +678,14 @@ class ReadResourcesResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     READ_AT_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Empty exactly when there is no more."""
+    """Empty exactly on the last page."""
     @_builtins.property
     def resources(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Resource]:
-        """In order of type and id."""
+        """Ordered by type and id."""
 
     @_builtins.property
     def read_at(self) -> _common_pb2.ConsistencyToken:
-        """The state that was read."""
+        """Token of the state that was read."""
 
     def __init__(
         self,
@@ -704,7 +704,7 @@ Global___ReadResourcesResponse: _TypeAlias = ReadResourcesResponse  # noqa: Y015
 
 @_typing.final
 class ReadSharesRequest(_message.Message):
-    """Which shares."""
+    """Selects shares."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -715,20 +715,20 @@ class ReadSharesRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     CONSISTENCY_FIELD_NUMBER: _builtins.int
     resource_type: _builtins.str
-    """Only of resources of this type; needs `resource_id`."""
+    """Only of resources of this type. Requires `resource_id`."""
     resource_id: _builtins.str
-    """Only of this resource; needs `resource_type`."""
+    """Only of the resource with this id. Requires `resource_type`."""
     page_size: _builtins.int
-    """1 to 1,000; 100 when 0."""
+    """1 to 1,000; 0 means 100."""
     page_token: _builtins.str
-    """From the answer before, with the same filters; empty for the first page."""
+    """`next_page_token` of the previous answer, with the same filters. Empty for the first page."""
     @_builtins.property
     def subject(self) -> _common_pb2.Subject:
         """Only with this subject, if set."""
 
     @_builtins.property
     def consistency(self) -> _common_pb2.Consistency:
-        """How fresh the state must be."""
+        """How fresh the state that is read must be."""
 
     def __init__(
         self,
@@ -758,14 +758,14 @@ class ReadSharesResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     READ_AT_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Empty exactly when there is no more."""
+    """Empty exactly on the last page."""
     @_builtins.property
     def shares(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Share]:
-        """In order of resource and subject."""
+        """Ordered by resource and subject."""
 
     @_builtins.property
     def read_at(self) -> _common_pb2.ConsistencyToken:
-        """The state that was read."""
+        """Token of the state that was read."""
 
     def __init__(
         self,

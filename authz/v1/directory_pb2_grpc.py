@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class DirectoryServiceStub:
-    """Holds courses, sessions, memberships, resources and shares.
+    """Stores courses, sessions, memberships, resources and shares.
     """
 
     def __init__(self, channel):
@@ -73,18 +73,19 @@ class DirectoryServiceStub:
 
 
 class DirectoryServiceServicer:
-    """Holds courses, sessions, memberships, resources and shares.
+    """Stores courses, sessions, memberships, resources and shares.
     """
 
     def Write(self, request, context):
-        """Applies up to 1,000 mutations, all or none.
+        """Applies up to 1,000 mutations atomically.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Import(self, request_iterator, context):
-        """Takes any number of mutations. Those at fault are reported and skipped; the rest goes in.
+        """Applies any number of mutations, one transaction per message. Invalid mutations are skipped and
+        reported; the others are applied.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -172,7 +173,7 @@ def add_DirectoryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DirectoryService:
-    """Holds courses, sessions, memberships, resources and shares.
+    """Stores courses, sessions, memberships, resources and shares.
     """
 
     @staticmethod

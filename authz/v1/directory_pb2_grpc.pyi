@@ -27,16 +27,18 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class DirectoryServiceStub:
-    """Holds courses, sessions, memberships, resources and shares."""
+    """Stores courses, sessions, memberships, resources and shares."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> DirectoryServiceAsyncStub: ...
     Write: _grpc.UnaryUnaryMultiCallable[_directory_pb2.WriteRequest, _directory_pb2.WriteResponse]
-    """Applies up to 1,000 mutations, all or none."""
+    """Applies up to 1,000 mutations atomically."""
     Import: _grpc.StreamUnaryMultiCallable[_directory_pb2.ImportRequest, _directory_pb2.ImportResponse]
-    """Takes any number of mutations. Those at fault are reported and skipped; the rest goes in."""
+    """Applies any number of mutations, one transaction per message. Invalid mutations are skipped and
+    reported; the others are applied.
+    """
     ReadCourses: _grpc.UnaryUnaryMultiCallable[_directory_pb2.ReadCoursesRequest, _directory_pb2.ReadCoursesResponse]
     """Lists courses, ordered by id."""
     ReadSessions: _grpc.UnaryUnaryMultiCallable[_directory_pb2.ReadSessionsRequest, _directory_pb2.ReadSessionsResponse]
@@ -50,13 +52,15 @@ class DirectoryServiceStub:
 
 @_typing.type_check_only
 class DirectoryServiceAsyncStub(DirectoryServiceStub):
-    """Holds courses, sessions, memberships, resources and shares."""
+    """Stores courses, sessions, memberships, resources and shares."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Write: _aio.UnaryUnaryMultiCallable[_directory_pb2.WriteRequest, _directory_pb2.WriteResponse]  # type: ignore[assignment]
-    """Applies up to 1,000 mutations, all or none."""
+    """Applies up to 1,000 mutations atomically."""
     Import: _aio.StreamUnaryMultiCallable[_directory_pb2.ImportRequest, _directory_pb2.ImportResponse]  # type: ignore[assignment]
-    """Takes any number of mutations. Those at fault are reported and skipped; the rest goes in."""
+    """Applies any number of mutations, one transaction per message. Invalid mutations are skipped and
+    reported; the others are applied.
+    """
     ReadCourses: _aio.UnaryUnaryMultiCallable[_directory_pb2.ReadCoursesRequest, _directory_pb2.ReadCoursesResponse]  # type: ignore[assignment]
     """Lists courses, ordered by id."""
     ReadSessions: _aio.UnaryUnaryMultiCallable[_directory_pb2.ReadSessionsRequest, _directory_pb2.ReadSessionsResponse]  # type: ignore[assignment]
@@ -69,7 +73,7 @@ class DirectoryServiceAsyncStub(DirectoryServiceStub):
     """Lists shares, ordered by resource and subject."""
 
 class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Holds courses, sessions, memberships, resources and shares."""
+    """Stores courses, sessions, memberships, resources and shares."""
 
     @_abc_1.abstractmethod
     def Write(
@@ -77,7 +81,7 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _directory_pb2.WriteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_directory_pb2.WriteResponse, _abc.Awaitable[_directory_pb2.WriteResponse]]:
-        """Applies up to 1,000 mutations, all or none."""
+        """Applies up to 1,000 mutations atomically."""
 
     @_abc_1.abstractmethod
     def Import(
@@ -85,7 +89,9 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_directory_pb2.ImportRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_directory_pb2.ImportResponse, _abc.Awaitable[_directory_pb2.ImportResponse]]:
-        """Takes any number of mutations. Those at fault are reported and skipped; the rest goes in."""
+        """Applies any number of mutations, one transaction per message. Invalid mutations are skipped and
+        reported; the others are applied.
+        """
 
     @_abc_1.abstractmethod
     def ReadCourses(

@@ -25,39 +25,39 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
     """Never sent."""
     ERROR_REASON_MALFORMED_ID: _ErrorReason.ValueType  # 1
-    """INVALID_ARGUMENT. An id is empty, too long or has a character that ids lack.
+    """INVALID_ARGUMENT. An id is empty, too long or has a character that ids may not have.
     {"reason":"MALFORMED_ID","metadata":{"field":"subject id"}}
     """
     ERROR_REASON_MALFORMED_FIELD: _ErrorReason.ValueType  # 2
-    """INVALID_ARGUMENT. A field has a value that it cannot have.
+    """INVALID_ARGUMENT. A field has an invalid value.
     {"reason":"MALFORMED_FIELD","metadata":{"field":"membership.ends_at"}}
     """
     ERROR_REASON_MISSING_FIELD: _ErrorReason.ValueType  # 3
-    """INVALID_ARGUMENT. A field that is needed is absent.
+    """INVALID_ARGUMENT. A required field is absent.
     {"reason":"MISSING_FIELD","metadata":{"field":"subject"}}
     """
     ERROR_REASON_UNKNOWN_TYPE: _ErrorReason.ValueType  # 4
-    """INVALID_ARGUMENT. The policy declares no such resource type.
+    """INVALID_ARGUMENT. The policy does not declare this resource type.
     {"reason":"UNKNOWN_TYPE","metadata":{"type":"notebok"}}
     """
     ERROR_REASON_UNKNOWN_ACTION: _ErrorReason.ValueType  # 5
-    """INVALID_ARGUMENT. The policy declares no such action for the type.
+    """INVALID_ARGUMENT. The policy does not declare this action for the type.
     {"reason":"UNKNOWN_ACTION","metadata":{"type":"material","action":"raed"}}
     """
     ERROR_REASON_UNKNOWN_ROLE: _ErrorReason.ValueType  # 6
-    """INVALID_ARGUMENT. The policy declares no such role for the kind of scope.
+    """INVALID_ARGUMENT. The policy does not declare this role for the kind of scope.
     {"reason":"UNKNOWN_ROLE","metadata":{"role":"teachr"}}
     """
     ERROR_REASON_MALFORMED_TOKEN: _ErrorReason.ValueType  # 7
-    """INVALID_ARGUMENT. A token is not one that this service gave for this use.
+    """INVALID_ARGUMENT. The token was not issued by this service for this use.
     {"reason":"MALFORMED_TOKEN","metadata":{"field":"page_token"}}
     """
     ERROR_REASON_TOO_MANY_ITEMS: _ErrorReason.ValueType  # 8
-    """INVALID_ARGUMENT. More items than one call takes.
+    """INVALID_ARGUMENT. The call has more items than allowed.
     {"reason":"TOO_MANY_ITEMS","metadata":{"field":"items","limit":"1000"}}
     """
     ERROR_REASON_DUPLICATE_MUTATION: _ErrorReason.ValueType  # 9
-    """INVALID_ARGUMENT. One write names the same entity twice.
+    """INVALID_ARGUMENT. One write has two mutations of the same entity.
     {"reason":"DUPLICATE_MUTATION","metadata":{"key":"course:algebra-1"}}
     """
     ERROR_REASON_IDEMPOTENCY_KEY_REUSED: _ErrorReason.ValueType  # 10
@@ -65,7 +65,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     {"reason":"IDEMPOTENCY_KEY_REUSED","metadata":{"idempotency_key":"4f1c"}}
     """
     ERROR_REASON_ENTITY_EXISTS: _ErrorReason.ValueType  # 12
-    """ALREADY_EXISTS. Create of what is there.
+    """ALREADY_EXISTS. The entity to create exists.
     {"reason":"ENTITY_EXISTS","metadata":{"key":"course:algebra-1"}}
     """
     ERROR_REASON_PRECONDITION_FAILED: _ErrorReason.ValueType  # 13
@@ -73,98 +73,98 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     {"reason":"PRECONDITION_FAILED","metadata":{"key":"course:algebra-1"}}
     """
     ERROR_REASON_REFERENCE_NOT_FOUND: _ErrorReason.ValueType  # 14
-    """FAILED_PRECONDITION. A mutation refers to something that is not there.
+    """FAILED_PRECONDITION. A mutation refers to an entity that does not exist.
     {"reason":"REFERENCE_NOT_FOUND","metadata":{"key":"course:algebra-9"}}
     """
     ERROR_REASON_SCOPE_IMMUTABLE: _ErrorReason.ValueType  # 15
-    """FAILED_PRECONDITION. A session's course or a resource's scope cannot change.
+    """FAILED_PRECONDITION. The course of a session and the scope of a resource are immutable.
     {"reason":"SCOPE_IMMUTABLE","metadata":{"key":"notebook:nb-7"}}
     """
     ERROR_REASON_WRITE_CONFLICT: _ErrorReason.ValueType  # 16
-    """ABORTED. Lost a race against another write; try again.
+    """ABORTED. The write lost a race against another write. Try again.
     {"reason":"WRITE_CONFLICT","metadata":{}}
     """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 17
-    """RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo`. Too many calls in flight.
+    """RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo`. Too many calls or watches are in flight.
     {"reason":"OVERLOADED","metadata":{"limit":"1024"}}
     """
     ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 18
-    """UNAVAILABLE. The database cannot be reached, or the server that a watch runs on is stopping.
+    """UNAVAILABLE. The database cannot be reached, or the server is stopping.
     {"reason":"STORE_UNAVAILABLE","metadata":{}}
     """
     ERROR_REASON_NOT_FRESH_ENOUGH: _ErrorReason.ValueType  # 19
-    """UNAVAILABLE. The state that the token asks for has not arrived within the deadline.
+    """UNAVAILABLE. The requested state did not arrive within the deadline.
     {"reason":"NOT_FRESH_ENOUGH","metadata":{}}
     """
     ERROR_REASON_POLICY_INVALID: _ErrorReason.ValueType  # 20
-    """FAILED_PRECONDITION. A policy with faults.
+    """FAILED_PRECONDITION. The policy has faults.
     {"reason":"POLICY_INVALID","metadata":{}}
     """
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 21
-    """INTERNAL. A fault of this service. Says nothing of its cause; quote the request id.
+    """INTERNAL. The server failed. The cause is only in its logs, under this request id.
     {"reason":"INTERNAL","metadata":{"request_id":"b7e2"}}
     """
     ERROR_REASON_WATCH_FELL_BEHIND: _ErrorReason.ValueType  # 22
-    """ABORTED. The client of a watch did not read for too long. `resume_after` is the token of the last
-    thing that was sent whole: watch again from there, and nothing is lost or sent twice.
+    """ABORTED. The client of a watch did not read for too long. `resume_after` is the token of the last change
+    that was sent completely. Watch again from there: nothing is lost or sent twice.
     {"reason":"WATCH_FELL_BEHIND","metadata":{"resume_after":"pL0ZFZLZIDAxMjM0NTY3ODlhYmNkZWYqAg"}}
     """
     ERROR_REASON_TOKEN_EXPIRED: _ErrorReason.ValueType  # 23
-    """OUT_OF_RANGE. What follows the token of a watch is no longer in the change log, or the token is
-    ahead of it, as after the database was restored. Read the directory anew, then watch from the
-    `read_at` of the first page that you read.
+    """OUT_OF_RANGE. The changes after the token of a watch are no longer in the change log, or the token is
+    ahead of the log, for example because the database was restored. Read the directory again, then watch
+    from the `read_at` of the first page.
     {"reason":"TOKEN_EXPIRED","metadata":{"field":"after"}}
     """
     ERROR_REASON_REPLICA_NOT_READY: _ErrorReason.ValueType  # 24
-    """UNAVAILABLE. The local replica is being built; try again in a moment, or another server.
+    """UNAVAILABLE. The local replica is being built. Try again in a moment, or try another server.
     {"reason":"REPLICA_NOT_READY","metadata":{}}
     """
     ERROR_REASON_TOO_STALE: _ErrorReason.ValueType  # 25
-    """UNAVAILABLE. The local replica is staler than the operator allows; try another server.
+    """UNAVAILABLE. The local replica is staler than the operator allows. Try another server.
     {"reason":"TOO_STALE","metadata":{"limit_s":"30"}}
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
-    """The `reason` of the `google.rpc.ErrorInfo` in every error of this service, without the prefix
-    `ERROR_REASON_`. Its `domain` is `authz.qalamchat`. Each comment shows an example payload.
+    """The `reason` of the `google.rpc.ErrorInfo` in every error, without the prefix `ERROR_REASON_`. Its `domain`
+    is `authz.qalamchat`. Each comment names the gRPC status and shows an example payload.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Never sent."""
 ERROR_REASON_MALFORMED_ID: ErrorReason.ValueType  # 1
-"""INVALID_ARGUMENT. An id is empty, too long or has a character that ids lack.
+"""INVALID_ARGUMENT. An id is empty, too long or has a character that ids may not have.
 {"reason":"MALFORMED_ID","metadata":{"field":"subject id"}}
 """
 ERROR_REASON_MALFORMED_FIELD: ErrorReason.ValueType  # 2
-"""INVALID_ARGUMENT. A field has a value that it cannot have.
+"""INVALID_ARGUMENT. A field has an invalid value.
 {"reason":"MALFORMED_FIELD","metadata":{"field":"membership.ends_at"}}
 """
 ERROR_REASON_MISSING_FIELD: ErrorReason.ValueType  # 3
-"""INVALID_ARGUMENT. A field that is needed is absent.
+"""INVALID_ARGUMENT. A required field is absent.
 {"reason":"MISSING_FIELD","metadata":{"field":"subject"}}
 """
 ERROR_REASON_UNKNOWN_TYPE: ErrorReason.ValueType  # 4
-"""INVALID_ARGUMENT. The policy declares no such resource type.
+"""INVALID_ARGUMENT. The policy does not declare this resource type.
 {"reason":"UNKNOWN_TYPE","metadata":{"type":"notebok"}}
 """
 ERROR_REASON_UNKNOWN_ACTION: ErrorReason.ValueType  # 5
-"""INVALID_ARGUMENT. The policy declares no such action for the type.
+"""INVALID_ARGUMENT. The policy does not declare this action for the type.
 {"reason":"UNKNOWN_ACTION","metadata":{"type":"material","action":"raed"}}
 """
 ERROR_REASON_UNKNOWN_ROLE: ErrorReason.ValueType  # 6
-"""INVALID_ARGUMENT. The policy declares no such role for the kind of scope.
+"""INVALID_ARGUMENT. The policy does not declare this role for the kind of scope.
 {"reason":"UNKNOWN_ROLE","metadata":{"role":"teachr"}}
 """
 ERROR_REASON_MALFORMED_TOKEN: ErrorReason.ValueType  # 7
-"""INVALID_ARGUMENT. A token is not one that this service gave for this use.
+"""INVALID_ARGUMENT. The token was not issued by this service for this use.
 {"reason":"MALFORMED_TOKEN","metadata":{"field":"page_token"}}
 """
 ERROR_REASON_TOO_MANY_ITEMS: ErrorReason.ValueType  # 8
-"""INVALID_ARGUMENT. More items than one call takes.
+"""INVALID_ARGUMENT. The call has more items than allowed.
 {"reason":"TOO_MANY_ITEMS","metadata":{"field":"items","limit":"1000"}}
 """
 ERROR_REASON_DUPLICATE_MUTATION: ErrorReason.ValueType  # 9
-"""INVALID_ARGUMENT. One write names the same entity twice.
+"""INVALID_ARGUMENT. One write has two mutations of the same entity.
 {"reason":"DUPLICATE_MUTATION","metadata":{"key":"course:algebra-1"}}
 """
 ERROR_REASON_IDEMPOTENCY_KEY_REUSED: ErrorReason.ValueType  # 10
@@ -172,7 +172,7 @@ ERROR_REASON_IDEMPOTENCY_KEY_REUSED: ErrorReason.ValueType  # 10
 {"reason":"IDEMPOTENCY_KEY_REUSED","metadata":{"idempotency_key":"4f1c"}}
 """
 ERROR_REASON_ENTITY_EXISTS: ErrorReason.ValueType  # 12
-"""ALREADY_EXISTS. Create of what is there.
+"""ALREADY_EXISTS. The entity to create exists.
 {"reason":"ENTITY_EXISTS","metadata":{"key":"course:algebra-1"}}
 """
 ERROR_REASON_PRECONDITION_FAILED: ErrorReason.ValueType  # 13
@@ -180,54 +180,54 @@ ERROR_REASON_PRECONDITION_FAILED: ErrorReason.ValueType  # 13
 {"reason":"PRECONDITION_FAILED","metadata":{"key":"course:algebra-1"}}
 """
 ERROR_REASON_REFERENCE_NOT_FOUND: ErrorReason.ValueType  # 14
-"""FAILED_PRECONDITION. A mutation refers to something that is not there.
+"""FAILED_PRECONDITION. A mutation refers to an entity that does not exist.
 {"reason":"REFERENCE_NOT_FOUND","metadata":{"key":"course:algebra-9"}}
 """
 ERROR_REASON_SCOPE_IMMUTABLE: ErrorReason.ValueType  # 15
-"""FAILED_PRECONDITION. A session's course or a resource's scope cannot change.
+"""FAILED_PRECONDITION. The course of a session and the scope of a resource are immutable.
 {"reason":"SCOPE_IMMUTABLE","metadata":{"key":"notebook:nb-7"}}
 """
 ERROR_REASON_WRITE_CONFLICT: ErrorReason.ValueType  # 16
-"""ABORTED. Lost a race against another write; try again.
+"""ABORTED. The write lost a race against another write. Try again.
 {"reason":"WRITE_CONFLICT","metadata":{}}
 """
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 17
-"""RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo`. Too many calls in flight.
+"""RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo`. Too many calls or watches are in flight.
 {"reason":"OVERLOADED","metadata":{"limit":"1024"}}
 """
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 18
-"""UNAVAILABLE. The database cannot be reached, or the server that a watch runs on is stopping.
+"""UNAVAILABLE. The database cannot be reached, or the server is stopping.
 {"reason":"STORE_UNAVAILABLE","metadata":{}}
 """
 ERROR_REASON_NOT_FRESH_ENOUGH: ErrorReason.ValueType  # 19
-"""UNAVAILABLE. The state that the token asks for has not arrived within the deadline.
+"""UNAVAILABLE. The requested state did not arrive within the deadline.
 {"reason":"NOT_FRESH_ENOUGH","metadata":{}}
 """
 ERROR_REASON_POLICY_INVALID: ErrorReason.ValueType  # 20
-"""FAILED_PRECONDITION. A policy with faults.
+"""FAILED_PRECONDITION. The policy has faults.
 {"reason":"POLICY_INVALID","metadata":{}}
 """
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 21
-"""INTERNAL. A fault of this service. Says nothing of its cause; quote the request id.
+"""INTERNAL. The server failed. The cause is only in its logs, under this request id.
 {"reason":"INTERNAL","metadata":{"request_id":"b7e2"}}
 """
 ERROR_REASON_WATCH_FELL_BEHIND: ErrorReason.ValueType  # 22
-"""ABORTED. The client of a watch did not read for too long. `resume_after` is the token of the last
-thing that was sent whole: watch again from there, and nothing is lost or sent twice.
+"""ABORTED. The client of a watch did not read for too long. `resume_after` is the token of the last change
+that was sent completely. Watch again from there: nothing is lost or sent twice.
 {"reason":"WATCH_FELL_BEHIND","metadata":{"resume_after":"pL0ZFZLZIDAxMjM0NTY3ODlhYmNkZWYqAg"}}
 """
 ERROR_REASON_TOKEN_EXPIRED: ErrorReason.ValueType  # 23
-"""OUT_OF_RANGE. What follows the token of a watch is no longer in the change log, or the token is
-ahead of it, as after the database was restored. Read the directory anew, then watch from the
-`read_at` of the first page that you read.
+"""OUT_OF_RANGE. The changes after the token of a watch are no longer in the change log, or the token is
+ahead of the log, for example because the database was restored. Read the directory again, then watch
+from the `read_at` of the first page.
 {"reason":"TOKEN_EXPIRED","metadata":{"field":"after"}}
 """
 ERROR_REASON_REPLICA_NOT_READY: ErrorReason.ValueType  # 24
-"""UNAVAILABLE. The local replica is being built; try again in a moment, or another server.
+"""UNAVAILABLE. The local replica is being built. Try again in a moment, or try another server.
 {"reason":"REPLICA_NOT_READY","metadata":{}}
 """
 ERROR_REASON_TOO_STALE: ErrorReason.ValueType  # 25
-"""UNAVAILABLE. The local replica is staler than the operator allows; try another server.
+"""UNAVAILABLE. The local replica is staler than the operator allows. Try another server.
 {"reason":"TOO_STALE","metadata":{"limit_s":"30"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -30,7 +30,7 @@ class _EntityKind:
 class _EntityKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntityKind.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ENTITY_KIND_UNSPECIFIED: _EntityKind.ValueType  # 0
-    """Not stated; refused."""
+    """Not set; rejected."""
     ENTITY_KIND_COURSE: _EntityKind.ValueType  # 1
     """Courses."""
     ENTITY_KIND_SESSION: _EntityKind.ValueType  # 2
@@ -43,10 +43,10 @@ class _EntityKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntityKind
     """Shares."""
 
 class EntityKind(_EntityKind, metaclass=_EntityKindEnumTypeWrapper):
-    """The kinds of what the directory holds."""
+    """The kinds of entities in the directory."""
 
 ENTITY_KIND_UNSPECIFIED: EntityKind.ValueType  # 0
-"""Not stated; refused."""
+"""Not set; rejected."""
 ENTITY_KIND_COURSE: EntityKind.ValueType  # 1
 """Courses."""
 ENTITY_KIND_SESSION: EntityKind.ValueType  # 2
@@ -61,7 +61,7 @@ Global___EntityKind: _TypeAlias = EntityKind  # noqa: Y015
 
 @_typing.final
 class WatchRequest(_message.Message):
-    """What to watch, and from where."""
+    """Which changes to stream, and from where."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -71,28 +71,28 @@ class WatchRequest(_message.Message):
     CHECKPOINT_INTERVAL_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """The caller's own id of the call, for logs."""
+    """The caller's id of this call, for logs."""
     @_builtins.property
     def after(self) -> _common_pb2.ConsistencyToken:
-        """Send what changed after this state: a token of an earlier watch, of a write or of a read. From now
-        on, when absent.
+        """Stream the changes after this state: a token of an earlier watch, a write or a read. When absent, the
+        stream starts now.
         """
 
     @_builtins.property
     def scopes(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Scope]:
-        """Only what is in one of these, if any; at most 100. A course: itself, its sessions, and the
-        memberships, resources and shares in it or in its sessions. A session: itself, and the memberships,
-        resources and shares in it. The platform: its memberships. Changes from before the log kept where
-        they were may be sent although they are elsewhere; none is left out.
+        """Only changes in one of these scopes, if any. At most 100. A course covers itself, its sessions, and the
+        memberships, resources and shares in it or in its sessions. A session covers itself, and the memberships,
+        resources and shares in it. The platform covers its memberships. Changes from before the log stored
+        scopes match every filter, so the stream may send too many changes but never too few.
         """
 
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___EntityKind.ValueType]:
-        """Only of these kinds, if any. What is sent must match `scopes` and `kinds`."""
+        """Only these kinds, if any. A change must match both `scopes` and `kinds`."""
 
     @_builtins.property
     def checkpoint_interval(self) -> _duration_pb2.Duration:
-        """How often a checkpoint is sent, from 100 ms to 60 s; 1 s when absent."""
+        """Interval between checkpoints, from 100 ms to 60 s. 1 s when absent."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ Global___WatchRequest: _TypeAlias = WatchRequest  # noqa: Y015
 
 @_typing.final
 class WatchResponse(_message.Message):
-    """One thing that a watch tells."""
+    """One event of a watch."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -121,11 +121,11 @@ class WatchResponse(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def change(self) -> Global___WatchChange:
-        """Something changed."""
+        """A change, or part of one."""
 
     @_builtins.property
     def checkpoint(self) -> Global___Checkpoint:
-        """Everything up to here has been sent."""
+        """Every matching change up to here has been sent."""
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ Global___WatchResponse: _TypeAlias = WatchResponse  # noqa: Y015
 
 @_typing.final
 class WatchChange(_message.Message):
-    """What one write changed, or a piece of it. A revision with nothing that matches is not sent."""
+    """The changes of one write, or part of them. A write without a matching change is not sent."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -156,29 +156,30 @@ class WatchChange(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     LAST_FIELD_NUMBER: _builtins.int
     actor: _builtins.str
-    """Who wrote it: `service:<name>` by the client certificate, or `unauthenticated`."""
+    """The caller that wrote it: `service:<name>` from its client certificate, or `unauthenticated`."""
     reason: _builtins.str
-    """Why, as the writer said."""
+    """The reason that the writer gave."""
     last: _builtins.bool
-    """Whether this is all of the change. A large one, such as the deletion of a course, comes in several
-    messages that follow each other, and `last` is true in the last of them only. Resume from
-    `written_at` once `last` was true; before, that would lose the rest of the change, so resume from
-    the token before it, and the change is sent again from its start.
+    """Whether the change is complete. A large change, such as the deletion of a course, is sent in several
+    consecutive messages, and `last` is true only in the final one. Resume from `written_at` only after
+    `last` was true: earlier, that would lose the rest of the change. Resume from the previous token
+    instead; the change is then sent again from its start.
     """
     @_builtins.property
     def mutations(self) -> _containers.RepeatedCompositeFieldContainer[_directory_pb2.Mutation]:
-        """What matches, in the order in which it was applied; at least one. A CREATE or TOUCH holds the whole
-        entity as it became, with its `version`. A DELETE holds the whole entity as it last stood, without
-        a version; what went along with a course, session or resource has a DELETE of its own.
+        """The matching mutations, in the order in which they were applied; at least one. A CREATE or TOUCH has the
+        whole entity after the change, with its `version`. A DELETE has the whole entity before the change,
+        without a version. Every entity that is deleted along with a course, session or resource has its own
+        DELETE.
         """
 
     @_builtins.property
     def written_at(self) -> _common_pb2.ConsistencyToken:
-        """The state that holds the change. The same in all pieces of a change."""
+        """Token of the state that includes the change. The same in all parts of one change."""
 
     @_builtins.property
     def committed_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was committed, by the clock of the server that wrote it."""
+        """When the change was committed, by the clock of the server that wrote it."""
 
     def __init__(
         self,
@@ -200,8 +201,8 @@ Global___WatchChange: _TypeAlias = WatchChange  # noqa: Y015
 
 @_typing.final
 class Checkpoint(_message.Message):
-    """All changes up to here that match have been sent. Also sent when nothing changes, as a sign of life, and
-    in the midst of a large change, with the token from before it.
+    """Every matching change up to this token has been sent. Checkpoints are also sent when nothing changes, as a
+    heartbeat, and in the middle of a large change, with the token from before it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -209,7 +210,7 @@ class Checkpoint(_message.Message):
     READ_UP_TO_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def read_up_to(self) -> _common_pb2.ConsistencyToken:
-        """Where a watch that resumes loses nothing and repeats nothing."""
+        """Resume from here: nothing is lost or repeated."""
 
     def __init__(
         self,

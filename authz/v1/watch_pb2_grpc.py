@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class WatchServiceStub:
-    """Tells what changes in the directory, as it changes.
+    """Streams the changes of the directory as they are committed.
     """
 
     def __init__(self, channel):
@@ -43,17 +43,17 @@ class WatchServiceStub:
 
 
 class WatchServiceServicer:
-    """Tells what changes in the directory, as it changes.
+    """Streams the changes of the directory as they are committed.
     """
 
     def Watch(self, request, context):
-        """Streams every change after a token, in the order of commits, without gaps and without end.
+        """Streams every change after a token, in commit order, without gaps and without end.
 
-        The first message is a checkpoint with the token where the stream starts. Keep the last token that
-        you have dealt with, and watch again from it when the stream ends:
-        UNAVAILABLE   the database is away or the server is stopping; watch again from your token
+        The first message is a checkpoint with the token where the stream starts. Store the last token that you
+        have processed, and watch again from it when the stream ends:
+        UNAVAILABLE   the database is down or the server is stopping; watch again from your token
         ABORTED       WATCH_FELL_BEHIND: you did not read for too long; watch again from your token
-        OUT_OF_RANGE  TOKEN_EXPIRED: the log no longer holds what follows; read the directory anew
+        OUT_OF_RANGE  TOKEN_EXPIRED: the log lacks the changes after your token; read the directory again
         RESOURCE_EXHAUSTED  OVERLOADED: too many watches; try again after `RetryInfo`
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -77,7 +77,7 @@ def add_WatchServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class WatchService:
-    """Tells what changes in the directory, as it changes.
+    """Streams the changes of the directory as they are committed.
     """
 
     @staticmethod

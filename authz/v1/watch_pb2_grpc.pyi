@@ -27,41 +27,41 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class WatchServiceStub:
-    """Tells what changes in the directory, as it changes."""
+    """Streams the changes of the directory as they are committed."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> WatchServiceAsyncStub: ...
     Watch: _grpc.UnaryStreamMultiCallable[_watch_pb2.WatchRequest, _watch_pb2.WatchResponse]
-    """Streams every change after a token, in the order of commits, without gaps and without end.
+    """Streams every change after a token, in commit order, without gaps and without end.
 
-    The first message is a checkpoint with the token where the stream starts. Keep the last token that
-    you have dealt with, and watch again from it when the stream ends:
-      UNAVAILABLE   the database is away or the server is stopping; watch again from your token
+    The first message is a checkpoint with the token where the stream starts. Store the last token that you
+    have processed, and watch again from it when the stream ends:
+      UNAVAILABLE   the database is down or the server is stopping; watch again from your token
       ABORTED       WATCH_FELL_BEHIND: you did not read for too long; watch again from your token
-      OUT_OF_RANGE  TOKEN_EXPIRED: the log no longer holds what follows; read the directory anew
+      OUT_OF_RANGE  TOKEN_EXPIRED: the log lacks the changes after your token; read the directory again
       RESOURCE_EXHAUSTED  OVERLOADED: too many watches; try again after `RetryInfo`
     """
 
 @_typing.type_check_only
 class WatchServiceAsyncStub(WatchServiceStub):
-    """Tells what changes in the directory, as it changes."""
+    """Streams the changes of the directory as they are committed."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Watch: _aio.UnaryStreamMultiCallable[_watch_pb2.WatchRequest, _watch_pb2.WatchResponse]  # type: ignore[assignment]
-    """Streams every change after a token, in the order of commits, without gaps and without end.
+    """Streams every change after a token, in commit order, without gaps and without end.
 
-    The first message is a checkpoint with the token where the stream starts. Keep the last token that
-    you have dealt with, and watch again from it when the stream ends:
-      UNAVAILABLE   the database is away or the server is stopping; watch again from your token
+    The first message is a checkpoint with the token where the stream starts. Store the last token that you
+    have processed, and watch again from it when the stream ends:
+      UNAVAILABLE   the database is down or the server is stopping; watch again from your token
       ABORTED       WATCH_FELL_BEHIND: you did not read for too long; watch again from your token
-      OUT_OF_RANGE  TOKEN_EXPIRED: the log no longer holds what follows; read the directory anew
+      OUT_OF_RANGE  TOKEN_EXPIRED: the log lacks the changes after your token; read the directory again
       RESOURCE_EXHAUSTED  OVERLOADED: too many watches; try again after `RetryInfo`
     """
 
 class WatchServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Tells what changes in the directory, as it changes."""
+    """Streams the changes of the directory as they are committed."""
 
     @_abc_1.abstractmethod
     def Watch(
@@ -69,13 +69,13 @@ class WatchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _watch_pb2.WatchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_watch_pb2.WatchResponse], _abc.AsyncIterator[_watch_pb2.WatchResponse]]:
-        """Streams every change after a token, in the order of commits, without gaps and without end.
+        """Streams every change after a token, in commit order, without gaps and without end.
 
-        The first message is a checkpoint with the token where the stream starts. Keep the last token that
-        you have dealt with, and watch again from it when the stream ends:
-          UNAVAILABLE   the database is away or the server is stopping; watch again from your token
+        The first message is a checkpoint with the token where the stream starts. Store the last token that you
+        have processed, and watch again from it when the stream ends:
+          UNAVAILABLE   the database is down or the server is stopping; watch again from your token
           ABORTED       WATCH_FELL_BEHIND: you did not read for too long; watch again from your token
-          OUT_OF_RANGE  TOKEN_EXPIRED: the log no longer holds what follows; read the directory anew
+          OUT_OF_RANGE  TOKEN_EXPIRED: the log lacks the changes after your token; read the directory again
           RESOURCE_EXHAUSTED  OVERLOADED: too many watches; try again after `RetryInfo`
         """
 

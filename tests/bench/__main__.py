@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 
-from authz.domain.facts import Fact, fact_names
+from authz.domain.facts import fact_names
 from authz.domain.ids import course_scope
 from authz.policy.load import load_policy, policy_directory
 from authz.policy.reference import reference_enforcer
 from tests.bench import replica, serving, writes
 from tests.bench.measure import cost_us, show
+from tests.facts import bits
 
 
 def bench_deciding() -> None:
@@ -17,7 +18,7 @@ def bench_deciding() -> None:
     policy = load_policy(policy_directory())
     enforcer = reference_enforcer(policy_directory())
     logging.disable(logging.CRITICAL)
-    student, here, facts = frozenset(["student"]), course_scope("c"), int(Fact.PUBLISHED)
+    student, here, facts = frozenset(["student"]), course_scope("c"), bits("published")
     names = fact_names(facts)
     rounds = [None] * 10_000
     ours, _ = cost_us(lambda _: policy.decide(student, here, "material", "read", facts), rounds)

@@ -29,7 +29,7 @@ def database(tmp_path: Path) -> str:
     (tmp_path / "materials.csv").write_text("id,course_id,published\nm1,alg,true\nm2,alg,false\n")
     assert run("import", "oneroster", tmp_path, "--database", url).stdout.startswith("written 2,")
     done = run("import", "resources", tmp_path / "materials.csv", "--type", "material", "--database", url)
-    assert done.stdout == "written 2, unchanged 0, at fault 0\n"
+    assert done.stdout == "written 2, unchanged 0, failed 0\n"
     return url
 
 
@@ -47,7 +47,7 @@ def test_check_tells_by_its_exit_code(database: str) -> None:
 
 def test_importing_again_changes_nothing(database: str, tmp_path: Path) -> None:
     again = run("import", "oneroster", tmp_path, "--database", database)
-    assert again.stdout == "written 0, unchanged 2, at fault 0\n"
+    assert again.stdout == "written 0, unchanged 2, failed 0\n"
 
 
 def test_looking_prints_lines_when_piped(database: str) -> None:
@@ -66,7 +66,7 @@ def test_an_unknown_column_is_an_error_with_its_remedy(database: str, tmp_path: 
     refused = run(*arguments)
     assert refused.returncode == 2
     assert "unknown column `publishd`; did you mean `published`?" in refused.stderr
-    assert run(*arguments, "--ignore", "publishd").stdout == "written 1, unchanged 0, at fault 0\n"
+    assert run(*arguments, "--ignore", "publishd").stdout == "written 1, unchanged 0, failed 0\n"
 
 
 def test_faults_of_rows_are_listed_by_file_and_line(database: str, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_faults_of_rows_are_listed_by_file_and_line(database: str, tmp_path: Pat
     ]
     (tmp_path / "more.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     done = run("import", "resources", tmp_path / "more.jsonl", "--type", "material", "--database", database)
-    assert done.stdout == "written 1, unchanged 0, at fault 2\n"
+    assert done.stdout == "written 1, unchanged 0, failed 2\n"
     assert done.returncode == 1
     assert "more.jsonl:2: " in done.stderr
     assert "more.jsonl:3: " in done.stderr

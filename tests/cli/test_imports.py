@@ -48,7 +48,7 @@ def test_an_import_keeps_what_a_roster_does_not_know(roster: Path, sqlite_url: s
         suspended = msgspec.structs.replace(maya, status=MembershipStatus.SUSPENDED)
         client.write([Mutation(Operation.TOUCH, entity) for entity in (archived, suspended)])
     again = run("import", "oneroster", roster, "--database", sqlite_url)
-    assert again.stdout == "written 0, unchanged 4, at fault 1\n"
+    assert again.stdout == "written 0, unchanged 4, failed 1\n"
     with connect("", sqlite_url) as client:
         assert archived in [course.entity for course in client.read_courses()]
         assert suspended in [membership.entity for membership in client.read_memberships()]
@@ -105,7 +105,10 @@ def test_what_an_enrollment_was_before_goes_when_it_says_something_else(
         )
     (roster / "enrollments.csv").write_text(f"sourcedId,status,classSourcedId,userSourcedId,role\n{row}\n")
     again = run("import", "oneroster", roster, "--database", sqlite_url)
-    assert "noted: enrollments.csv:2: was membership user:maya student in course:alg" in again.stderr
+    assert (
+        "note: enrollments.csv:2: deletes the previous membership user:maya student in course:alg"
+        in again.stderr
+    )
     stays = {
         ("user:omar", "course:old student", MembershipStatus.ACTIVE),
         ("user:maya", "course:alg auditor", MembershipStatus.ACTIVE),
@@ -131,12 +134,12 @@ def test_a_class_that_is_to_be_deleted_goes_with_its_enrollments(roster: Path, s
     assert "omar" not in run("memberships", "--database", sqlite_url).stdout
 
 
-def test_a_role_without_counterpart_is_listed_until_it_is_mapped(roster: Path, sqlite_url: str) -> None:
+def test_a_role_that_is_not_mapped_is_listed_until_it_is_mapped(roster: Path, sqlite_url: str) -> None:
     listed = run("import", "oneroster", roster, "--database", sqlite_url)
-    assert "enrollments.csv:4: role `proctor` has no counterpart" in listed.stderr
+    assert "enrollments.csv:4: role `proctor` is not mapped" in listed.stderr
     assert "--role-map proctor=" in listed.stderr
     mapped = run("import", "oneroster", roster, "--role-map", "proctor=auditor", "--database", sqlite_url)
-    assert (mapped.returncode, mapped.stdout) == (0, "written 1, unchanged 4, at fault 0\n")
+    assert (mapped.returncode, mapped.stdout) == (0, "written 1, unchanged 4, failed 0\n")
 
 
 def test_a_broken_roster_leaves_nothing_behind(roster: Path, sqlite_url: str) -> None:

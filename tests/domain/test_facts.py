@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from authz.domain.context import facts_at, resource_context_of, scope_context_of
 from authz.domain.entities import (
     DEFAULT_EDIT_WINDOW_US,
     Course,
@@ -18,15 +19,14 @@ from authz.domain.entities import (
     ShareLevel,
     Visibility,
 )
-from authz.domain.facts import FACT_NAMES, Fact, fact_names, share_facts
+from authz.domain.facts import ALL_FACTS, ATTENDING, FACTS, FACTS_BY_NAME, OWN, TIMED, fact_names, share_facts
 from authz.domain.ids import Subject, SubjectType, course_scope
-from authz.domain.resource_context import facts_at, next_fact_change_at, resource_context_of
-from authz.domain.scope_context import attends, scope_context_of
 
 MAYA = Subject(SubjectType.USER, "maya")
 COURSE = Course(id="c", state=CourseState.ACTIVE)
 SESSION = Session(id="s", course_id="c")
-ALL_TIMED = Fact.PUBLISHED | Fact.WITHIN_EDIT_WINDOW
+PUBLISHED = FACTS_BY_NAME["published"].bit
+WITHIN_EDIT_WINDOW = FACTS_BY_NAME["within_edit_window"].bit
 
 
 def holding(now: int = 0, **changes: Any) -> set[str]:
@@ -36,11 +36,12 @@ def holding(now: int = 0, **changes: Any) -> set[str]:
         type="notebook", id="n", scope=course_scope("c"), **of_resource
     )
     place = scope_context_of(changes.get("course", COURSE), changes.get("session"))
-    facts = facts_at(now, resource_context_of(resource, place, MAYA), int(sum(Fact)))
+    facts, _ = facts_at(now, resource_context_of(resource, place, MAYA), ALL_FACTS)
     facts |= share_facts(changes.get("share"))
-    held = (changes.get("in_course", False), changes.get("in_session", False))
-    if attends(place, *held):
-        facts |= Fact.ATTENDING
+    if place.is_attended(
+        in_course=changes.get("in_course", False), in_session=changes.get("in_session", False)
+    ):
+        facts |= ATTENDING
     return set(fact_names(facts))
 
 
@@ -112,12 +113,12 @@ def test_a_window_of_no_length_is_never_open() -> None:
 
 
 def test_facts_are_named_in_their_order_and_each_is_one_bit() -> None:
-    assert list(fact_names(sum(Fact))) == list(FACT_NAMES)
-    assert all(fact.bit_count() == 1 for fact in Fact)
+    assert list(fact_names(ALL_FACTS)) == [fact.name for fact in FACTS]
+    assert all(fact.bit.bit_count() == 1 for fact in FACTS)
     assert fact_names(0) == ()
 
 
-@given(st.integers(0, int(sum(Fact))))
+@given(st.integers(0, ALL_FACTS))
 def test_what_is_asked_for_is_right_whatever_else_is_not(asked: int) -> None:
     resource = Resource(
         type="notebook",
@@ -132,10 +133,25 @@ def test_what_is_asked_for_is_right_whatever_else_is_not(asked: int) -> None:
     )
     place = scope_context_of(AI_COURSE, None)
     item = resource_context_of(resource, place, MAYA)
-    assert facts_at(0, item, asked) & asked == facts_at(0, item, int(sum(Fact))) & asked
+    assert facts_at(0, item, asked)[0] & asked == facts_at(0, item, ALL_FACTS)[0] & asked
 
 
-def test_an_edge_counts_for_the_facts_that_are_asked_about_only() -> None:
+def changes_at(now: int, resource: Resource, course: Course, required: int) -> int | None:
+    context = resource_context_of(resource, scope_context_of(course, None), MAYA)
+    return facts_at(now, context, required)[1]
+
+
+@pytest.mark.parametrize(
+    ("now", "required", "change"),
+    [
+        (0, TIMED, 10),
+        (0, PUBLISHED, 30),
+        (10, WITHIN_EDIT_WINDOW, 20),
+        (20, WITHIN_EDIT_WINDOW, None),
+        (0, OWN, None),
+    ],
+)
+def test_a_change_counts_for_the_required_facts_only(now: int, required: int, change: int | None) -> None:
     resource = Resource(
         type="message",
         id="m",
@@ -145,50 +161,12 @@ def test_an_edge_counts_for_the_facts_that_are_asked_about_only() -> None:
         created_at=10,
     )
     course = Course(id="c", state=CourseState.ACTIVE, edit_window_us=10)
-    assert (
-        next_fact_change_at(
-            0, resource_context_of(resource, scope_context_of(course, None), MAYA), int(ALL_TIMED)
-        )
-        == 10
-    )
-    assert (
-        next_fact_change_at(
-            0, resource_context_of(resource, scope_context_of(course, None), MAYA), int(Fact.PUBLISHED)
-        )
-        == 30
-    )
-    assert (
-        next_fact_change_at(
-            10,
-            resource_context_of(resource, scope_context_of(course, None), MAYA),
-            int(Fact.WITHIN_EDIT_WINDOW),
-        )
-        == 20
-    )
-    assert (
-        next_fact_change_at(
-            20,
-            resource_context_of(resource, scope_context_of(course, None), MAYA),
-            int(Fact.WITHIN_EDIT_WINDOW),
-        )
-        is None
-    )
-    assert (
-        next_fact_change_at(
-            0, resource_context_of(resource, scope_context_of(course, None), MAYA), int(Fact.OWN)
-        )
-        is None
-    )
+    assert changes_at(now, resource, course, required) == change
 
 
-def test_what_is_not_published_has_no_edge_at_its_window() -> None:
+def test_an_unpublished_resource_does_not_change_at_its_window() -> None:
     resource = Resource(type="material", id="m", scope=course_scope("c"), available_from=30)
-    assert (
-        next_fact_change_at(
-            0, resource_context_of(resource, scope_context_of(COURSE, None), MAYA), int(Fact.PUBLISHED)
-        )
-        is None
-    )
+    assert changes_at(0, resource, COURSE, PUBLISHED) is None
 
 
 @st.composite
@@ -208,9 +186,7 @@ def timed_resources(draw: st.DrawFn) -> Resource:
 @given(timed_resources(), st.integers(0, 8), st.integers(-2, 22))
 def test_no_fact_changes_before_the_edge(resource: Resource, window_us: int, now: int) -> None:
     course = Course(id="c", state=CourseState.ACTIVE, edit_window_us=window_us)
-    edge = next_fact_change_at(
-        now, resource_context_of(resource, scope_context_of(course, None), MAYA), int(ALL_TIMED)
-    )
+    edge = changes_at(now, resource, course, TIMED)
     first = holding(now, course=course, resource=resource)
     for later in range(now, 32 if edge is None else edge):
         assert holding(later, course=course, resource=resource) == first

@@ -70,8 +70,8 @@ def test_csv_and_json_lines_read_alike(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "complaint"),
     [
-        ("m1,alg,s1,,", "course_id or session_id must be filled, one of the two"),
-        ("m1,,,,", "course_id or session_id must be filled, one of the two"),
+        ("m1,alg,s1,,", "course_id or session_id must be filled, exactly one of them"),
+        ("m1,,,,", "course_id or session_id must be filled, exactly one of them"),
         ("m 1,alg,,,", "id `m 1` has the character ` `"),
         ("m1,alg,,maybe,", "published `maybe` is neither `true` nor `false`"),
         ("m1,alg,,,everyone", "visibility `everyone` is none of PRIVATE, SESSION, COURSE"),

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from authz.domain.decisions import Reason
-from authz.domain.facts import Fact, fact_names
+from authz.domain.facts import fact_names
 from authz.domain.ids import PLATFORM, course_scope, session_scope
 from authz.policy.compile import CompiledPolicy
 from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
+from tests.facts import BITS, bits
 
 HERE = course_scope("here")
 DECLARED = """\
@@ -41,11 +42,11 @@ def test_of_several_matching_denies_the_first_in_the_file_is_named(tmp_path: Pat
         "p, student, course:here, quiz, read, own, deny\n"
         "p, *, *, *, read, locked, deny\n",
     )
-    verdict = policy.decide(roles("student"), HERE, "quiz", "read", Fact.OWN | Fact.LOCKED)
+    verdict = policy.decide(roles("student"), HERE, "quiz", "read", bits("own", "locked"))
     assert verdict.reason is Reason.EXPLICIT_DENY
     assert verdict.rule is not None
     assert verdict.rule.source == "default.csv:8"
-    elsewhere = policy.decide(roles("student"), PLATFORM, "quiz", "read", Fact.OWN | Fact.LOCKED)
+    elsewhere = policy.decide(roles("student"), PLATFORM, "quiz", "read", bits("own", "locked"))
     assert elsewhere.rule is not None
     assert elsewhere.rule.source == "default.csv:9"
 
@@ -57,7 +58,7 @@ def test_of_several_matching_allows_the_first_in_the_file_is_named(tmp_path: Pat
     both = roles("student", "teacher")
     assert [
         verdict.rule.source
-        for facts in (Fact.OWN, Fact(0))
+        for facts in (bits("own"), 0)
         if (verdict := policy.decide(both, HERE, "quiz", "read", facts)).rule is not None
     ] == ["default.csv:7", "default.csv:8"]
 
@@ -90,7 +91,7 @@ def test_the_rule_that_misses_fewest_facts_is_nearest(tmp_path: Path) -> None:
         "p, student, *, quiz, read, published & attending, allow\n"
         "p, student, *, quiz, read, own & shared_view & published, allow\n",
     )
-    verdict = policy.decide(roles("student"), HERE, "quiz", "read", Fact.OWN | Fact.SHARED_VIEW)
+    verdict = policy.decide(roles("student"), HERE, "quiz", "read", bits("own", "shared_view"))
     assert verdict.reason is Reason.CONDITION_NOT_MET
     assert verdict.rule is not None
     assert verdict.rule.source == "default.csv:8"
@@ -107,14 +108,14 @@ def test_the_facts_asked_for_are_those_of_the_roles_at_hand_and_of_this_course_a
     )
 
     def asked(course_id: str | None, type_name: str, action: str, *names: str) -> int:
-        return policy.plan(roles(*names), course_id, type_name, action).required_facts
+        return policy.rules_for(roles(*names), course_id, type_name, action).required_facts
 
     for course_id in (None, "there"):
-        assert asked(course_id, "quiz", "read", "student") == Fact.PUBLISHED | Fact.LOCKED
-        both = Fact.PUBLISHED | Fact.OWN | Fact.LOCKED
+        assert asked(course_id, "quiz", "read", "student") == bits("published", "locked")
+        both = bits("published", "own", "locked")
         assert asked(course_id, "quiz", "read", "student", "teacher") == both
-    assert asked("here", "quiz", "read", "student") == Fact.PUBLISHED | Fact.LOCKED | Fact.ATTENDING
-    assert asked("here", "poll", "read", "student") == Fact.LOCKED
+    assert asked("here", "quiz", "read", "student") == bits("published", "locked", "attending")
+    assert asked("here", "poll", "read", "student") == bits("locked")
     assert asked("here", "poll", "vote", "student") == 0
     assert asked("here", "quiz", "read") == 0
 
@@ -124,24 +125,24 @@ def test_facts_that_are_not_asked_for_never_change_an_answer() -> None:
     for declared in policy.vocabulary.types.values():
         for action in declared.actions:
             for role in policy.vocabulary.roles:
-                plan = policy.plan(roles(role), HERE.id, declared.name, action)
-                asked = plan.required_facts
-                others = sum(fact for fact in Fact if not fact & asked)
-                for facts in (0, asked, asked & Fact.OWN, asked & Fact.PUBLISHED):
-                    answers = [plan.verdict(mask) for mask in (facts, facts | others)]
+                rules = policy.rules_for(roles(role), HERE.id, declared.name, action)
+                asked = rules.required_facts
+                others = sum(fact for fact in BITS if not fact & asked)
+                for facts in (0, asked, asked & bits("own"), asked & bits("published")):
+                    answers = [rules.verdict(mask) for mask in (facts, facts | others)]
                     assert answers[0] == answers[1], (role, declared.name, action)
 
 
 def test_overrides_of_thousands_of_courses_stay_apart(tmp_path: Path) -> None:
     rows = "".join(f"p, student, course:c{number}, quiz, grade, own, allow\n" for number in range(5000))
     policy = policy_of(tmp_path, "p, student, *, quiz, read, , allow\n" + rows)
-    verdict = policy.decide(roles("student"), course_scope("c4999"), "quiz", "grade", Fact.OWN)
+    verdict = policy.decide(roles("student"), course_scope("c4999"), "quiz", "grade", bits("own"))
     assert verdict.rule is not None
     assert verdict.rule.scope == "course:c4999"
-    assert policy.decide(roles("student"), course_scope("c5000"), "quiz", "grade", Fact.OWN).reason is (
+    assert policy.decide(roles("student"), course_scope("c5000"), "quiz", "grade", bits("own")).reason is (
         Reason.NO_RULE
     )
-    assert policy.decide(roles("student"), session_scope("c4999"), "quiz", "grade", Fact.OWN).reason is (
+    assert policy.decide(roles("student"), session_scope("c4999"), "quiz", "grade", bits("own")).reason is (
         Reason.NO_RULE
     )
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from authz.domain.decisions import Reason
-from authz.domain.facts import FACT_NAMES, Fact
 from authz.domain.ids import course_scope
 from authz.policy.compile import condition_mask
 from authz.policy.load import load_policy, policy_directory
+from tests.facts import BITS, bits
 
 POLICY = load_policy(policy_directory())
 MATRIX = tomllib.loads((Path(__file__).parent.parent / "cases/matrix.toml").read_text())
@@ -20,7 +20,7 @@ CELLS = [
     for row, cells in MATRIX["rows"].items()
     for role, cell in zip(MATRIX["columns"], cells, strict=True)
 ]
-GATE_FACTS = [FACT_NAMES[name] for name in MATRIX["gates"]]
+GATE_FACTS = [bits(name) for name in MATRIX["gates"]]
 HERE = course_scope("here")
 
 
@@ -35,14 +35,14 @@ def masks_of(cell: str) -> list[int]:
 def test_a_cell_allows_exactly_when_one_of_its_alternatives_holds(row: str, role: str, cell: str) -> None:
     type_name, action = row.split()
     alternatives = masks_of(cell)
-    facts = [fact for fact in Fact if fact not in GATE_FACTS or action == "ai_process"]
-    facts = [f for f in facts if f is not Fact.LOCKED and f is not Fact.COURSE_ARCHIVED]
+    facts = [fact for fact in BITS if fact not in GATE_FACTS or action == "ai_process"]
+    facts = [f for f in facts if f != bits("locked") and f != bits("course_archived")]
     asked = [fact for fact in facts if any(mask & fact for mask in alternatives)]
     for number in range(2 ** len(asked)):
         mask = sum(int(fact) for place, fact in enumerate(asked) if number >> place & 1)
         expected = any(mask & need == need for need in alternatives)
         verdict = POLICY.decide(frozenset([role]), HERE, type_name, action, mask)
-        if action != "ai_process" and mask & Fact.FOR_AI_RESPONSE:
+        if action != "ai_process" and mask & bits("for_ai_response"):
             expected = False
         assert verdict.allowed is expected, (row, role, mask)
         if not alternatives:
@@ -56,10 +56,10 @@ def test_the_matrix_and_the_policy_know_the_same_actions() -> None:
 
 @pytest.mark.parametrize("gate", sorted(MATRIX["gates"]))
 def test_a_gate_denies_its_actions_to_every_role_and_no_other(gate: str) -> None:
-    everything = sum(int(fact) for fact in Fact if fact not in GATE_FACTS)
+    everything = sum(fact for fact in BITS if fact not in GATE_FACTS)
     for row, role, cell in CELLS:
         type_name, action = row.split()
-        verdict = POLICY.decide(frozenset([role]), HERE, type_name, action, everything | FACT_NAMES[gate])
+        verdict = POLICY.decide(frozenset([role]), HERE, type_name, action, everything | bits(gate))
         if action in MATRIX["gates"][gate]:
             assert verdict.reason is Reason.EXPLICIT_DENY, (row, role)
         elif cell != "-" and action != "ai_process":
@@ -68,12 +68,12 @@ def test_a_gate_denies_its_actions_to_every_role_and_no_other(gate: str) -> None
 
 def test_a_deny_stops_a_subject_whatever_other_roles_it_holds() -> None:
     held = frozenset(POLICY.vocabulary.roles)
-    verdict = POLICY.decide(held, HERE, "notebook", "update", int(Fact.OWN | Fact.LOCKED))
+    verdict = POLICY.decide(held, HERE, "notebook", "update", bits("own", "locked"))
     assert verdict.reason is Reason.EXPLICIT_DENY
 
 
 def test_platform_roles_have_no_rule_on_content() -> None:
-    everything = sum(int(fact) for fact in Fact if fact not in GATE_FACTS)
+    everything = sum(fact for fact in BITS if fact not in GATE_FACTS)
     for name in ("platform_admin", "privacy_officer", "support_agent"):
         for row in MATRIX["rows"]:
             type_name, action = row.split()

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz.domain.facts import FACT_NAMES, Fact, fact_names
+from authz.domain.facts import ALL_FACTS, FACTS_BY_NAME, fact_names
 from authz.domain.ids import PLATFORM, Scope, course_scope
 from authz.policy.compile import condition_mask
 from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
 from authz.policy.reference import reference_enforcer
+from tests.facts import BITS, bits
 
 logging.getLogger("casbin").setLevel(logging.CRITICAL)
 
@@ -31,9 +32,9 @@ def masks_that_matter(type_name: str, action: str) -> list[int]:
         for rule in POLICY.rules
         if rule.type in ("*", type_name) and rule.action in ("*", action)
     }
-    missed = {mask & ~fact for mask in met for fact in Fact if mask & fact}
-    gated = {mask | FACT_NAMES[gate] for mask in met for gate in GATES}
-    return sorted({0, int(Fact(0x3FFF)), *met, *missed, *gated})
+    missed = {mask & ~fact for mask in met for fact in BITS if mask & fact}
+    gated = {mask | bits(gate) for mask in met for gate in GATES}
+    return sorted({0, ALL_FACTS, *met, *missed, *gated})
 
 
 @pytest.mark.parametrize(("type_name", "action"), PAIRS)
@@ -68,7 +69,7 @@ DECLARATIONS = [
     "role, guest, session, 1, no,",
     *(f"type, {name}, {'|'.join(actions)}" for name, actions in TYPES.items()),
 ]
-FACTS = list(FACT_NAMES)
+FACTS = list(FACTS_BY_NAME)
 
 
 @st.composite
@@ -128,7 +129,7 @@ def test_without_roles_nothing_is_ever_allowed() -> None:
 
 
 def test_the_nearest_rule_is_named_with_the_facts_it_misses() -> None:
-    verdict = POLICY.decide(frozenset(["student"]), course_scope("x"), "message", "update", int(Fact.OWN))
+    verdict = POLICY.decide(frozenset(["student"]), course_scope("x"), "message", "update", bits("own"))
     assert verdict.rule is not None
     assert verdict.rule.condition == "own & within_edit_window"
     assert fact_names(verdict.unmet) == ("within_edit_window",)

@@ -36,11 +36,11 @@ def check(row: dict[str, str]) -> apb.CheckRequest:
 
 async def test_the_real_roster_and_the_first_5000_accesses(sqlite_url: str) -> None:
     database = ("--database", sqlite_url)
-    assert run("import", "oneroster", DATA / "oneroster.zip", *database).endswith("at fault 0\n")
+    assert run("import", "oneroster", DATA / "oneroster.zip", *database).endswith("failed 0\n")
     again = run("import", "oneroster", DATA / "oneroster.zip", *database)
-    assert again == "written 0, unchanged 32615, at fault 0\n"
+    assert again == "written 0, unchanged 32615, failed 0\n"
     materials = ("import", "resources", DATA / "materials.csv", "--type", "material", "--ignore", "kind")
-    assert run(*materials, *database) == "written 6364, unchanged 0, at fault 0\n"
+    assert run(*materials, *database) == "written 6364, unchanged 0, failed 0\n"
     with (DATA / "accesses.csv").open() as stream:
         accesses = list(csv.DictReader(stream))
     assert len(accesses) == 5000

@@ -51,7 +51,7 @@ def holds(view: ReplicaView, revision: int) -> bool:
 def grants(view: ReplicaView, name: str, course_id: str) -> int:
     """How many grants a student has in a course."""
     snapshot = view.snapshot()
-    place = snapshot.place(course_scope(course_id))
+    place = snapshot.scope(course_scope(course_id))
     return 0 if place is None else len(snapshot.grants(user(name), place))
 
 
@@ -246,14 +246,14 @@ def test_a_place_moves_with_its_course_and_a_role_on_the_platform_comes_and_goes
     folder = tmp_path / "r"
     write(sqlite_store, create(Course(id="c")), create(student("maya", "c")))
     with following(sqlite_store, folder), viewing(folder) as view:
-        before = view.snapshot().place(course_scope("c"))
+        before = view.snapshot().scope(course_scope("c"))
         assert before is not None
-        assert before.setting.course_state is CourseState.DRAFT
+        assert before.state.course_state is CourseState.DRAFT
         write(sqlite_store, touch(Course(id="c", state=CourseState.ACTIVE)))
         until(lambda: holds(view, 2))
-        after = view.snapshot().place(course_scope("c"))
+        after = view.snapshot().scope(course_scope("c"))
         assert after is not None
-        assert after.setting.course_state is CourseState.ACTIVE
+        assert after.state.course_state is CourseState.ACTIVE
 
 
 def test_a_follower_that_is_stopped_before_it_began_ends(sqlite_store: Store, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ _BOOT_WORD = 0
 def members(view: ReplicaView, *names: str) -> list[str]:
     """Who of them is in the course `c`."""
     snapshot = view.snapshot()
-    place = snapshot.place(course_scope("c"))
+    place = snapshot.scope(course_scope("c"))
     return [] if place is None else [name for name in names if snapshot.grants(user(name), place)]
 
 

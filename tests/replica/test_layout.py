@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from authz.domain.context import resource_context_of, scope_context_of
 from authz.domain.effective_roles import grant_of
 from authz.domain.entities import (
     Course,
@@ -22,8 +23,6 @@ from authz.domain.entities import (
 )
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, SubjectType, course_scope
 from authz.domain.instants import MAX_INSTANT, MIN_INSTANT
-from authz.domain.resource_context import resource_context_of
-from authz.domain.scope_context import scope_context_of
 from authz.replica import layout
 
 IDS = st.one_of(
@@ -100,7 +99,7 @@ def test_only_a_uuid_in_its_usual_form_is_packed(text: str, length: int) -> None
 
 
 @given(RESOURCES, SUBJECTS)
-def test_a_resource_reads_back_whole_and_as_an_item(resource: Resource, other: Subject) -> None:
+def test_a_resource_reads_back_whole_and_as_a_context(resource: Resource, other: Subject) -> None:
     raw = layout.resource_record(resource)
     assert layout.read_resource(resource.key, raw) == resource
     assert layout.resource_scope(raw) == layout.scope_key(resource.scope)
@@ -109,11 +108,11 @@ def test_a_resource_reads_back_whole_and_as_an_item(resource: Resource, other: S
     assert (layout.resource_owner(raw) == layout.subject_key(other)) is (owner == other)
     place = scope_context_of(Course(id="c", ai_enabled=True), Session(id="s"))
     item = resource_context_of(resource, place, other)
-    scope, owner_key, facts, times = layout.read_item(raw)
+    scope, owner_key, facts, times, shared = layout.read_context(raw)
     assert (scope, owner_key) == (layout.resource_scope(raw), layout.resource_owner(raw))
     if owner != other:
-        assert facts & place.setting.possible | place.setting.facts == item.facts
-    assert times == (item.available_from, item.available_until, item.created_at)
+        assert facts & place.state.possible | place.state.facts == item.facts
+    assert (times, shared) == (item.times, False)
 
 
 @given(RESOURCES)
@@ -123,7 +122,8 @@ def test_a_record_says_whether_it_is_shared_and_all_else_stays(resource: Resourc
     assert layout.with_shared(alone, True) == shared
     assert layout.with_shared(shared, False) == alone
     assert layout.read_resource(resource.key, shared) == resource
-    assert layout.read_item(shared) == layout.read_item(alone)
+    assert layout.read_context(shared)[:-1] == layout.read_context(alone)[:-1]
+    assert layout.read_context(shared)[-1]
 
 
 @given(st.lists(MEMBERSHIPS, max_size=4, unique_by=lambda membership: membership.role))

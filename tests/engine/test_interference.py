@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from authz.domain.decisions import CREATE_ACTION, Question
 from authz.domain.entities import Entity, Membership, MembershipStatus, Resource, Session, SessionState, Share
 from authz.domain.errors import PolicyError
-from authz.domain.facts import FACT_NAMES, PURPOSE_AI_RESPONSE
+from authz.domain.facts import FACTS_BY_NAME, PURPOSE_AI_RESPONSE
 from authz.domain.ids import PLATFORM, ScopeKind, course_scope, session_scope
 from authz.engine.check import Checker
 from authz.policy.compile import CompiledPolicy
@@ -48,7 +48,7 @@ def rows(draw: st.DrawFn) -> str:
     action = draw(st.sampled_from(["*", *(known.actions if known else ("read", "update", "create"))]))
     role = draw(st.sampled_from(["*", *ROLE_NAMES]))
     scope = draw(st.sampled_from(["*", *(f"course:{course}" for course in COURSES)]))
-    names = draw(st.lists(st.sampled_from(sorted(FACT_NAMES)), max_size=2, unique=True))
+    names = draw(st.lists(st.sampled_from(sorted(FACTS_BY_NAME)), max_size=2, unique=True))
     effect = draw(st.sampled_from(["allow", "allow", "allow", "deny"]))
     return f"p, {role}, {scope}, {type_name}, {action}, {' & '.join(names)}, {effect}"
 
@@ -58,7 +58,7 @@ def policies(draw: st.DrawFn) -> CompiledPolicy:
     """The roles and types of the default policy under other rules, loaded as any policy is."""
     lines = draw(st.lists(rows(), min_size=1, max_size=6, unique=True))
     if draw(st.booleans()):
-        fact = draw(st.sampled_from(["", *FACT_NAMES]))
+        fact = draw(st.sampled_from(["", *FACTS_BY_NAME]))
         lines.append(f"p, *, *, *, *, {fact}, allow")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -201,7 +201,7 @@ def test_the_gates_of_the_default_policy_hold_on_every_campus(data: st.DataObjec
     for checker in CHECKERS[:2]:
         if not checker.check(campus, question, NOW).allowed:
             continue
-        resource = campus.resource(question.resource) or question.inline
+        resource = campus.registered(question.resource) or question.inline
         assert (question.purpose == PURPOSE_AI_RESPONSE) is (question.action == "ai_process")
         if question.action in ("update", "delete", "share") and resource is not None:
             assert not resource.locked

@@ -1,0 +1,230 @@
+"""One state of the replica: one LMDB read transaction, in which a check is a handful of lookups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import lmdb
+
+from authz.domain.context import SCOPE_MISSING, ResourceContext, ScopeContext, scope_context_of
+from authz.domain.effective_roles import Grant
+from authz.domain.entities import ShareLevel
+from authz.domain.facts import OWN
+from authz.domain.ids import ResourceRef, Scope, Subject
+from authz.domain.tokens import encode_consistency_token
+from authz.replica.caches import Caches, ReplicaScope, intern
+from authz.replica.environment import Environment
+from authz.replica.layout import (
+    PLATFORM_KEY,
+    course_key,
+    course_key_of,
+    is_course_key,
+    read_context,
+    read_ref,
+    read_scope,
+    read_share,
+    read_subject,
+    ref_key,
+    scope_key,
+    session_key,
+    subject_key,
+    unpack_id,
+)
+
+T = TypeVar("T")
+
+_PLATFORM = ReplicaScope(scope_context_of(None, None).state)
+_NO_GRANTS: tuple[Grant, ...] = ()
+
+
+class ReplicaSnapshot:
+    """A `Snapshot` over one read transaction, which ends with it.
+
+    It remembers the last resource and the last grants that it read: a page of resources asks about one
+    subject in one course many times.
+    """
+
+    __slots__ = (
+        "_caches",
+        "_environment",
+        "_get",
+        "_grants",
+        "_grants_key",
+        "_platform",
+        "_ref_key",
+        "_resource",
+        "_scopes",
+        "_subject",
+        "_subject_key",
+        "_transaction",
+        "revision",
+        "state",
+        "token",
+    )
+
+    def __init__(self, environment: Environment, database_id: str, caches: Caches) -> None:
+        self._environment = environment
+        self._caches = caches
+        # Most reads are of this database, so it is the one of a read that names none.
+        self._transaction: lmdb.Transaction = environment.lmdb.begin(environment.members)
+        self._get: Callable[..., Any] = self._transaction.get
+        self._grants_key: tuple[bytes, bytes, bytes] | None = None
+        self._grants = _NO_GRANTS
+        self._ref_key = b""
+        self._resource: bytes | None = None
+        self._subject: Subject | None = None
+        self._subject_key = b""
+        if self._transaction.id() != caches.transaction_id:
+            caches.update(environment, self._transaction)
+        # This state's own: the next state may have others.
+        self._scopes = caches.scopes
+        self._platform = caches.platform
+        versions = caches.versions
+        self.revision = versions.revision
+        self.state = versions.state(database_id)
+        self.token = encode_consistency_token(self.state)
+
+    def is_outdated(self) -> bool:
+        """Whether the follower has committed since."""
+        return bool(self._environment.lmdb.info()["last_txnid"] != self._transaction.id())
+
+    def scope(self, scope: Scope) -> ScopeContext | None:
+        """See `Snapshot.scope`."""
+        return self._scope(scope_key(scope))
+
+    def resource(self, ref: ResourceRef, subject: Subject) -> ResourceContext | None:
+        """See `Snapshot.resource`."""
+        key = ref_key(ref)
+        if key != self._ref_key:
+            self._ref_key, self._resource = key, self._get(key, None, self._environment.resources)
+        raw = self._resource
+        if raw is None:
+            return None
+        in_scope, owner, facts, times, shared = read_context(raw)
+        scope = self._scopes.get(in_scope) or self._scope(in_scope)
+        if scope is None:
+            return SCOPE_MISSING
+        facts = facts & scope.state.possible | scope.state.facts
+        if owner == self._key_of(subject):
+            facts |= OWN
+        return ResourceContext(scope, facts, times, shared)
+
+    def grants(self, subject: Subject, scope: ScopeContext) -> tuple[Grant, ...]:
+        """See `Snapshot.grants`. One read for each scope."""
+        assert isinstance(scope, ReplicaScope)  # noqa: S101  made here; narrows the type
+        head = self._key_of(subject)
+        key = (head, scope.course_key, scope.session_key)
+        if key == self._grants_key:
+            return self._grants
+        platform = self._platform
+        found = (
+            platform.get(head, _NO_GRANTS) if platform is not None else self._grants_in(head, PLATFORM_KEY)
+        )
+        if scope.course_key:
+            found += self._grants_in(head, scope.course_key)
+        if scope.session_key:
+            found += self._grants_in(head, scope.session_key)
+        self._grants_key, self._grants = key, found
+        return found
+
+    def share(self, ref: ResourceRef, subject: Subject) -> ShareLevel | None:
+        """See `Snapshot.share`."""
+        raw = self._get(ref_key(ref) + self._key_of(subject), None, self._environment.shares)
+        return None if raw is None else read_share(raw)
+
+    def scan_resources(
+        self,
+        *,
+        scope: Scope | None = None,
+        owner: Subject | None = None,
+        shared_with: Subject | None = None,
+        after: ResourceRef | None = None,
+    ) -> Iterator[ResourceRef]:
+        """See `Snapshot.scan_resources`."""
+        env = self._environment
+        found: list[tuple[lmdb._Database, bytes]] = []
+        if scope is not None:
+            found.append((env.resources_in, scope_key(scope)))
+        if owner is not None:
+            found.append((env.resources_of, subject_key(owner)))
+        if shared_with is not None:
+            found.append((env.shares_with, subject_key(shared_with)))
+        if len(found) != 1:
+            raise ValueError("scan_resources takes exactly one of scope, owner and shared_with")
+        database, head = found[0]
+        for ref, _ in self._scan(database, head, b"" if after is None else ref_key(after), read_ref):
+            yield ref
+
+    def scan_members(
+        self, scope: Scope, *, after: Subject | None = None
+    ) -> Iterator[tuple[Subject, tuple[Grant, ...]]]:
+        """See `Snapshot.scan_members`."""
+        database, head = self._environment.members_in, scope_key(scope)
+        last = b"" if after is None else subject_key(after)
+        for subject, key in self._scan(database, head, last, read_subject):
+            yield subject, self._grants_in(key[len(head) :], head)
+
+    def scan_scopes(
+        self, subject: Subject, *, after: Scope | None = None
+    ) -> Iterator[tuple[Scope, tuple[Grant, ...]]]:
+        """See `Snapshot.scan_scopes`."""
+        database, head = self._environment.members, subject_key(subject)
+        last = b"" if after is None else scope_key(after)
+        for scope, key in self._scan(database, head, last, read_scope):
+            yield scope, self._grants_in(head, key[len(head) :])
+
+    def scan_sessions(self, course_id: str, *, after: str | None = None) -> Iterator[str]:
+        """See `Snapshot.scan_sessions`."""
+        database, head = self._environment.sessions_in, course_key(course_id)
+        last = b"" if after is None else session_key(after)
+        for scope, _ in self._scan(database, head, last, read_scope):
+            yield scope.id
+
+    def _scan(
+        self, database: lmdb._Database, head: bytes, after: bytes, read: Callable[[bytes, int], tuple[T, int]]
+    ) -> Iterator[tuple[T, bytes]]:
+        """What follows `head` in each key that begins with it, behind `head + after`; and the key."""
+        with self._transaction.cursor(database) as cursor:
+            found = cursor.set_range(head + after)
+            if found and after and bytes(cursor.key()) == head + after:
+                found = cursor.next()
+            while found and (key := bytes(cursor.key())).startswith(head):
+                yield read(key, len(head))[0], key
+                found = cursor.next()
+
+    def _scope(self, key: bytes) -> ReplicaScope | None:
+        known = self._scopes.get(key)
+        if known is not None:
+            return known
+        if key == PLATFORM_KEY:
+            return _PLATFORM
+        scopes, state = self._environment.scopes, self._caches.scope_state
+        raw = self._get(key, None, scopes)
+        if raw is None:
+            return None
+        id_ = unpack_id(key, 1)[0]
+        if is_course_key(key):
+            found = ReplicaScope(state(raw, b""), id_, None, key)
+        elif in_course := course_key_of(raw):
+            raw_course = self._get(in_course, None, scopes)
+            if raw_course is None:
+                return None
+            found = ReplicaScope(state(raw_course, raw), unpack_id(in_course, 1)[0], id_, in_course, key)
+        else:
+            found = ReplicaScope(state(b"", raw), None, id_, b"", key)
+        intern(self._scopes, key, found)
+        return found
+
+    def _grants_in(self, subject: bytes, scope: bytes) -> tuple[Grant, ...]:
+        raw = self._get(subject + scope)
+        if raw is None:
+            return _NO_GRANTS
+        name = scope[:1] + raw
+        return self._caches.grants.get(name) or self._caches.read_grants(name)
+
+    def _key_of(self, subject: Subject) -> bytes:
+        # A decision asks up to three times, and a batch is often about one subject.
+        if subject != self._subject:
+            self._subject, self._subject_key = subject, subject_key(subject)
+        return self._subject_key

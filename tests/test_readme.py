@@ -1,0 +1,142 @@
+"""What the README and the guides show: their commands run as pasted, and print what the page says."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import msgspec
+
+from authz.client import Client
+from authz.domain.entities import Membership
+from authz.domain.ids import course_scope, parse_subject
+from authz.domain.mutations import Mutation, Operation
+from authz.runtime.settings import PREFIX, Settings
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+STATED_ADDRESS = "127.0.0.1:50051"
+STATED_METRICS_ADDRESS = "127.0.0.1:9464"
+TIMEOUT_S = 120
+BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+class Reader:
+    """A person who pastes what a page shows into a shell in a fresh clone. Only addresses differ."""
+
+    def __init__(self, clone: Path, address: str) -> None:
+        self._address = address
+        self._clone = clone
+        self._exports: list[str] = []
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        self._environ = kept | {"AUTHZ_ADDRESS": address}
+        for name in ("examples", "policies"):
+            shutil.copytree(ROOT / name, clone / name)
+        (clone / ".venv").symlink_to(sys.prefix)
+
+    def paste(self, page: Path) -> None:
+        """Run every block of a page, and compare the output with what the page shows."""
+        with ExitStack() as server:
+            for language, block in BLOCK.findall(page.read_text()):
+                if language == "python":
+                    self._paste_python(block)
+                    continue
+                for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+                    command, _, shown = part.partition("\n")
+                    self._paste_command(re.sub(r"\s+# .*", "", command), shown, server)
+
+    def _paste_command(self, command: str, shown: str, server: ExitStack) -> None:
+        if command.startswith("make "):
+            command = recipe_of(command.removeprefix("make "))
+        if command.startswith("export "):
+            self._exports.append(command)
+        elif "authz serve" in command:
+            server.close()
+            server.enter_context(self._serving(command))
+        elif command.startswith("authz watch"):
+            self._watch(command)
+        elif not command.endswith("pytest"):  # that is this run
+            done = self._start(command)
+            output, errors = done.communicate(timeout=TIMEOUT_S)
+            assert (done.returncode, errors) == (1 if shown.startswith("denied") else 0, ""), command
+            assert output == shown or not shown
+
+    def _paste_python(self, block: str) -> None:
+        (self._clone / "example.py").write_text(block.replace(STATED_ADDRESS, self._address))
+        output, errors = self._start("python example.py").communicate(timeout=TIMEOUT_S)
+        assert errors == ""
+        assert output.splitlines() == re.findall(r"# prints: (.*)", block)
+
+    @contextmanager
+    def _serving(self, command: str) -> Iterator[None]:
+        """A server, from when it serves until it is stopped."""
+        process = self._start(f"exec {command}")
+        try:
+            assert process.stderr is not None
+            assert any('"address"' in line for line in process.stderr), f"`{command}` did not serve"
+            yield
+        finally:
+            process.terminate()
+            process.communicate(timeout=TIMEOUT_S)
+
+    def _watch(self, command: str) -> None:
+        """A watch of one change, which ends after it. When the watch has begun is not told: change on."""
+        nora = Membership(subject=parse_subject("user:nora"), scope=course_scope("algebra-1"), role="student")
+        watch = self._start(command)
+        with Client(self._address) as client:
+            deadline = time.monotonic() + TIMEOUT_S
+            while watch.poll() is None and time.monotonic() < deadline:
+                client.write([Mutation(Operation.TOUCH, nora)])
+                client.write([Mutation(Operation.DELETE, nora.key)])
+                time.sleep(0.1)
+        watch.kill()
+        output, errors = watch.communicate()
+        assert (watch.returncode, errors) == (0, "")
+        assert str(nora.key) in output
+
+    def _start(self, command: str) -> subprocess.Popen[str]:
+        script = "\n".join((*self._exports, command.replace(STATED_METRICS_ADDRESS, "127.0.0.1:0")))
+        return subprocess.Popen(
+            ["bash", "-c", script],
+            cwd=self._clone,
+            env=self._environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+def recipe_of(target: str) -> str:
+    """What `make` runs for a target, once the environment is there."""
+    found = re.search(rf"^{target}:.*\n\t(.+)\n", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert found, f"the Makefile has no target `{target}`"
+    return found[1].replace("$(BIN)", ".venv/bin")
+
+
+def test_what_the_readme_and_a_guide_show_runs_as_pasted(tmp_path: Path, free_port: int) -> None:
+    reader = Reader(tmp_path, f"127.0.0.1:{free_port}")
+    reader.paste(README)
+    reader.paste(ROOT / "docs/policies.md")
+
+
+def test_the_readme_names_settings_and_targets_that_exist() -> None:
+    text = README.read_text()
+    settings = {PREFIX + field.name.upper() for field in msgspec.structs.fields(Settings)}
+    named = set(re.findall(rf"`({PREFIX}[A-Z_]+)`", text))
+    assert named
+    assert named <= settings
+    for target in re.findall(r"`make ([a-z-]+)`", text):
+        recipe_of(target)
+
+
+def test_the_readme_names_every_package() -> None:
+    named = set(re.findall(r"`authz/(\w+)/`", README.read_text()))
+    packages = {path.parent.name for path in (ROOT / "authz").glob("*/__init__.py")}
+    assert named == packages
