@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
+import tests.properties  # noqa: F401  loads the profile of this run
 from authz.runtime.logs import configure_logging
 from tests.databases import PostgresqlServer, create_sqlite, running_postgresql, sqlite_url_of
 from tests.service import Service, serve
 from tests.serving import find_free_port
-
-# The examples of `ci` follow from the test alone, so that a change fails for what it changes. `long` draws
-# others in each run; what it finds becomes a case of its own.
-settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, database=None)
-settings.register_profile("long", max_examples=2000, deadline=None, print_blob=True)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 _SLOW = ("faults", "runtime", "cli", "store/test_history", "client", "replica")
 _numbers = itertools.count(1)
@@ -92,7 +85,7 @@ def free_port() -> int:
 
 
 @pytest.fixture(autouse=True)
-def _every_log_level() -> None:
+def every_level() -> None:
     """Log from the lowest level on: a command that ran in this process may have left it at `error`."""
     configure_logging("debug")
 

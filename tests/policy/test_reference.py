@@ -17,6 +17,7 @@ from authz.policy.compile import condition_mask
 from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
 from authz.policy.reference import reference_enforcer
 from tests.facts import BITS, bits
+from tests.properties import examples
 
 logging.getLogger("casbin").setLevel(logging.CRITICAL)
 
@@ -92,6 +93,7 @@ def policies(draw: st.DrawFn) -> str:
     return "\n".join([*lines, *sorted(rules)]) + "\n"
 
 
+@examples(60)
 @given(text=policies(), data=st.data())
 def test_random_policies_answer_as_casbin(
     tmp_path_factory: pytest.TempPathFactory, text: str, data: st.DataObject

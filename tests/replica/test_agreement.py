@@ -18,6 +18,7 @@ from authz.replica.environment import acquire_environment, release_environment
 from authz.replica.writer import apply_changes
 from authz.store import Store
 from tests.databases import create_sqlite
+from tests.properties import MEMORY, examples
 from tests.replica.conftest import MAX_BYTES
 from tests.replica.rows import Row, all_rows
 from tests.store.directory import changes_of, dumped, open_with
@@ -83,9 +84,10 @@ def followed(store: Store, folder: Path, at_once: int) -> list[Row]:
         release_environment(environment)
 
 
+@examples(80)
 @given(st.lists(BATCHES, max_size=10), st.integers(1, 5))
 def test_followed_built_and_stored_agree_row_by_row(history: list[list[Mutation]], at_once: int) -> None:
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         folder = Path(name)
         store = open_with(create_sqlite(folder / "authz.db"))
         try:
