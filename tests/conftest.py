@@ -14,12 +14,13 @@ from tests.databases import PostgresqlServer, create_sqlite, running_postgresql,
 from tests.service import Service, serve
 from tests.serving import find_free_port
 
+_DATABASES = {"store_url", "sqlite_url", "postgresql_url", "empty_url", "empty_postgresql_url"}
 _SLOW = ("faults", "runtime", "cli", "store/test_history", "client", "replica")
 _numbers = itertools.count(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the files that take longest first, so that the last ones to end are short."""
+    """Put the files that take longest first, so that the last to end are short. Mark what uses a database."""
     tests = Path(__file__).parent
 
     def rank(item: pytest.Item) -> int:
@@ -27,6 +28,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((number for number, name in enumerate(_SLOW) if path.startswith(name)), len(_SLOW))
 
     items.sort(key=rank)
+    for item in items:
+        if not _DATABASES.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("database")
 
 
 @pytest.fixture(scope="session")
