@@ -217,7 +217,7 @@ def test_a_watch_gives_up_when_it_hears_nothing_for_too_long(serve: Serve) -> No
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Silence is noticed at once."""
     monkeypatch.setattr(client_watch, "_MAX_SILENCE_S", 0.2)
-    monkeypatch.setattr(client_watch, "_LOOK_S", 0.05)
+    monkeypatch.setattr(client_watch, "_POLL_S", 0.05)
 
 
 @pytest.mark.usefixtures("impatient")
