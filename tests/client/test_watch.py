@@ -234,7 +234,7 @@ def test_a_stream_that_falls_silent_is_asked_for_anew(serve: Serve) -> None:
 @pytest.mark.usefixtures("impatient")
 def test_a_service_that_never_says_anything_is_an_error(serve: Serve) -> None:
     torn = Torn((SILENCE,))
-    with pytest.raises(CallError, match="said nothing for"):
+    with pytest.raises(CallError, match="sent nothing for"):
         next(serve(torn).watch())
     torn.over.set()
 
