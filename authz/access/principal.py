@@ -1,17 +1,25 @@
-"""Who is calling, as far as the transport vouches for it."""
+"""Who makes a call."""
 
 from __future__ import annotations
 
-from typing import Any
+import msgspec
 
-import grpc
-
-UNAUTHENTICATED = "unauthenticated"
+from authz.domain.ids import Subject
 
 
-def actor_of(context: grpc.aio.ServicerContext[Any, Any]) -> str:
-    """`service:<common name>` of the client's certificate; `unauthenticated` without one."""
-    names = (context.auth_context() or {}).get("x509_common_name", ())
-    for name in names:
-        return f"service:{name.decode('utf-8', 'replace')[:128]}"
-    return UNAUTHENTICATED
+class Principal(msgspec.Struct, frozen=True, gc=False):
+    """The program that calls, None when nothing proves which, and the person it acts for, if any.
+
+    The id of a caller is what its credential says, which may be no well-formed id.
+    """
+
+    caller: Subject | None = None
+    on_behalf_of: Subject | None = None
+
+    @property
+    def actor(self) -> str:
+        """The caller, as logs and the change log name it."""
+        return "unauthenticated" if self.caller is None else str(self.caller)
+
+
+UNAUTHENTICATED = Principal()

@@ -47,6 +47,7 @@ for command in (
     listing.sessions,
     listing.memberships,
     listing.resources,
+    listing.accounts,
     watch.watch,
     demo.demo,
 ):

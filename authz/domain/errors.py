@@ -5,11 +5,12 @@ AuthzError
 ├── AlreadyExistsError        the entity to create exists
 ├── FailedPreconditionError   a precondition, a reference or an invariant does not hold
 ├── ConflictError             lost a race; a retry may succeed
-├── SlowConsumerError           a watch whose reader was too slow; goes on from where it stopped
+├── SlowConsumerError         a watch whose client read too slowly; resumes where it stopped
 ├── OutOfRangeError           a token outside the range of the change log
 ├── OverloadedError           shed to limit load; retry after `retry_after_s`
 ├── UnavailableError          not loaded, too stale, or the database is down
-└── PolicyError               a policy with faults; stops the start
+├── PolicyError               a policy with faults; stops the start
+└── InternalError             a fault of the service; does not name its cause
 
 A denial is an answer, not an error.
 """
@@ -100,6 +101,17 @@ class OverloadedError(AuthzError):
 
 class UnavailableError(AuthzError):
     """Not loaded, too stale, or the database is down."""
+
+
+class InternalError(AuthzError):
+    """A fault of the service. Does not name its cause; the logs have it under the request id."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(
+            ErrorReason.INTERNAL,
+            f"internal error; quote request id `{request_id}` to the operator",
+            request_id=request_id,
+        )
 
 
 class PolicyError(AuthzError):

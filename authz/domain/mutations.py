@@ -7,8 +7,10 @@ from enum import StrEnum
 import msgspec
 
 from authz.domain.entities import Entity, EntityKind, Key, kind_of
+from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.instants import Instant
 from authz.domain.tokens import ConsistencyToken
+from authz.domain.vocabulary import Vocabulary
 
 MAX_MUTATIONS_PER_WRITE = 1000
 MAX_PRECONDITIONS_PER_WRITE = 1000
@@ -40,7 +42,24 @@ class Mutation(msgspec.Struct, frozen=True, gc=False):
     @property
     def kind(self) -> EntityKind:
         """The kind of the entity."""
-        return kind_of(self.target)
+        return EntityKind(kind_of(self.target).name)
+
+    def validate(self, vocabulary: Vocabulary) -> None:
+        """Raise `InvalidArgumentError`, which names the invalid field, if the mutation is invalid in itself.
+
+        A DELETE needs only well-formed ids, so that records whose role or type a policy no longer declares can
+        be deleted.
+        """
+        kind = kind_of(self.target)
+        kind.validate_key(self.key)
+        if self.operation is Operation.DELETE:
+            return
+        if not isinstance(self.target, kind.entity):
+            raise InvalidArgumentError(
+                ErrorReason.MISSING_FIELD,
+                f"{self.operation.value.lower()} of {self.key} carries a key; send the whole entity",
+            )
+        kind.validate(self.target, vocabulary)
 
 
 class Expectation(StrEnum):
@@ -90,9 +109,9 @@ class ImportBatchResult(msgspec.Struct, frozen=True, kw_only=True):
 class ChangeScope(msgspec.Struct, frozen=True):
     """The course and session of the entity of a logged mutation.
 
-    A course is in itself, a session in itself and its course, a share where its resource is. What is
-    in a session names the session's course, too. Neither is set for a membership of the platform, and
-    for what was logged before the log kept places: then nobody knows.
+    A course is in itself, a session in itself and its course, a share in the scope of its resource. An entity
+    in a session has the course of the session, too. Neither is set for an entity of the platform (an account,
+    a membership on the platform), nor for a row from before the log stored scopes: its scope is unknown.
     """
 
     course_id: str | None = None

@@ -10,24 +10,12 @@ from typing import Any
 import msgspec
 import structlog
 
-_threshold = logging.getLogger("authz")
-
-
-def is_debug_enabled() -> bool:
-    """Whether lines of level debug are wanted. Far cheaper than to make one that nobody gets."""
-    return _threshold.level == logging.DEBUG
-
-
-def is_info_enabled() -> bool:
-    """Whether lines of level info are wanted; before `configure_logging`, they are."""
-    return _threshold.level <= logging.INFO
-
 
 def configure_logging(level: str) -> None:
     """From this level on."""
     number = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(level=number, stream=sys.stderr)
-    _threshold.setLevel(number)
+    logging.getLogger("authz").setLevel(number)
     # Says what it does in lines of its own form; what it did is in the database.
     logging.getLogger("alembic").setLevel(max(number, logging.WARNING))
     structlog.configure(

@@ -14,22 +14,27 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import grpc
 import structlog
 from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
+from authz.access.authentication import CertificateAuthenticator
+from authz.access.permission import AllowAll
+from authz.api.endpoints import endpoints_of
+from authz.api.grpc.adapter import Endpoints
 from authz.api.grpc.authorization import AuthorizationServicer
-from authz.api.grpc.calls import Calls
 from authz.api.grpc.directory import DirectoryServicer
 from authz.api.grpc.watch import WatchServicer
+from authz.api.pipeline import Pipeline
 from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError, UnavailableError
 from authz.domain.instants import Instant
 from authz.engine.check import STRUCTURAL_TYPES, Checker
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.group_commit import GroupCommitter
+from authz.engine.watch import Watches
+from authz.engine.write import DirectoryWriter
 from authz.policy.compile import CompiledPolicy
 from authz.policy.load import load_policy, policy_directory
 from authz.replica.follower import Follower
@@ -42,14 +47,8 @@ from authz.runtime.metrics import exporting
 from authz.runtime.settings import Settings
 from authz.runtime.signals import ReloadSignal, run_until_stopped
 from authz.store import Store, companion_path, open_store, prepare_store
-from authz.v1 import (
-    authorization_pb2,
-    authorization_pb2_grpc,
-    directory_pb2,
-    directory_pb2_grpc,
-    watch_pb2,
-    watch_pb2_grpc,
-)
+from authz.v1 import authorization_pb2, directory_pb2, watch_pb2
+from authz.wire.changes import WatchMessages
 
 log = structlog.get_logger()
 
@@ -88,7 +87,7 @@ class Server:
         self._writing: GroupCommitter | None = None
         self._checker: Checker | None = None
         self._authorization: AuthorizationServicer | None = None
-        self._watch: WatchServicer | None = None
+        self._watches: Watches[watch_pb2.WatchResponse] | None = None
         self._store: Store | None = None
         self._view: ReplicaView | None = None
         self._follower: Follower | None = None
@@ -118,9 +117,9 @@ class Server:
         """
         await self._health.drain()
         if self._grpc is not None:
-            if self._watch is not None:
+            if self._watches is not None:
                 # They would never finish by themselves.
-                self._watch.stop()
+                self._watches.stop()
             await self._grpc.stop(grace_s)
             self._grpc = None
         with self._hanging_up():
@@ -226,28 +225,31 @@ class Server:
         await asyncio.to_thread(follower.initialized.wait)
 
     def _add_servicers(self, server: grpc.aio.Server, store: Store, view: ReplicaView) -> None:
-        reading = ConsistencyGate(
-            view, store.directory, pool=self._pool, freshness_wait_s=self._settings.freshness_wait_s
+        settings = self._settings
+        gate = ConsistencyGate(
+            view, store.directory, pool=self._pool, freshness_wait_s=settings.freshness_wait_s
         )
-        calls: Any = Calls(
-            server,
-            max_concurrent_calls=self._settings.max_concurrent_calls,
-            max_watches=self._settings.max_watches,
+        pipeline = Pipeline(
+            authenticators=(CertificateAuthenticator(),),
+            permissions=AllowAll(),
+            max_concurrent_calls=settings.max_concurrent_calls,
+            max_watches=settings.max_watches,
         )
-        self._authorization = AuthorizationServicer(self.checker, reading, self._clock)
-        authorization_pb2_grpc.add_AuthorizationServiceServicer_to_server(self._authorization, calls)
+        self._authorization = AuthorizationServicer(self.checker, gate, self._clock)
         self._writing = GroupCommitter(store.directory)
-        directory_pb2_grpc.add_DirectoryServiceServicer_to_server(
-            DirectoryServicer(store.directory, reading, self._writing), calls
-        )
-        self._watch = WatchServicer(
+        writer = DirectoryWriter(store.directory, gate, self._writing)
+        self._watches = watches = Watches(
             store.directory,
-            reading,
-            reading.wait_beyond,
-            write_timeout_s=self._settings.watch_write_timeout_s,
-            max_message_bytes=self._settings.max_message_bytes,
+            gate,
+            WatchMessages(max_message_bytes=settings.max_message_bytes),
+            write_timeout_s=settings.watch_write_timeout_s,
         )
-        watch_pb2_grpc.add_WatchServiceServicer_to_server(self._watch, calls)
+        endpoints = (
+            *endpoints_of(self._authorization),
+            *endpoints_of(DirectoryServicer(store.directory, gate, writer)),
+            *endpoints_of(WatchServicer(watches)),
+        )
+        server.add_generic_rpc_handlers((Endpoints(pipeline, endpoints),))
         names = (AUTHORIZATION, DIRECTORY, WATCH, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
 

@@ -1,4 +1,4 @@
-"""What a watch asks for and what it is told, between protobuf and the domain."""
+"""What a watch asks for and what it is sent, between protobuf and the domain."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 from authz.domain.change_filter import ChangeFilter
 from authz.domain.entities import EntityKind
-from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.instants import US_PER_S
 from authz.domain.mutations import Change, Mutation, Operation
 from authz.v1 import common_pb2
@@ -20,6 +19,7 @@ from authz.wire.values import (
     parse_duration_us,
     parse_enum,
     parse_scope_message,
+    require_at_most,
     set_time,
 )
 
@@ -27,22 +27,18 @@ DEFAULT_CHECKPOINT_INTERVAL_US = US_PER_S
 MIN_CHECKPOINT_INTERVAL_US = US_PER_S // 10
 MAX_CHECKPOINT_INTERVAL_US = 60 * US_PER_S
 MAX_SCOPES = 100
+_MAX_CHANGE_BYTES = 256 * 1024
 
 _KINDS = {number: name.lower() for number, name in enum_names(pb.EntityKind.items(), "ENTITY_KIND_").items()}
 
 
 def change_filter(request: pb.WatchRequest) -> ChangeFilter:
     """Which changes to send."""
-    if len(request.scopes) > MAX_SCOPES:
-        raise InvalidArgumentError(
-            ErrorReason.TOO_MANY_ITEMS,
-            f"scopes has {len(request.scopes)} items; send at most {MAX_SCOPES}",
-            field="scopes",
-            limit=str(MAX_SCOPES),
-        )
+    require_at_most(MAX_SCOPES, request.scopes, field="scopes")
     return ChangeFilter(
         scopes=frozenset(
-            parse_scope_message(scope, field=f"scopes[{place}]") for place, scope in enumerate(request.scopes)
+            parse_scope_message(scope, field=f"scopes[{position}]")
+            for position, scope in enumerate(request.scopes)
         ),
         kinds=frozenset(_parse_kind(number) for number in request.kinds),
     )
@@ -64,28 +60,35 @@ def checkpoint_interval_s(request: pb.WatchRequest) -> float:
     return interval_us / US_PER_S
 
 
-def checkpoint_message(token: str) -> pb.WatchResponse:
-    """A checkpoint."""
-    return pb.WatchResponse(checkpoint=pb.Checkpoint(read_up_to=common_pb2.ConsistencyToken(token=token)))
+class WatchMessages:
+    """The messages of a watch. None is larger than `max_message_bytes` unless a single mutation is."""
 
+    def __init__(self, *, max_message_bytes: int) -> None:
+        # Half is left for what a message holds besides its mutations.
+        self._max_change_bytes = min(_MAX_CHANGE_BYTES, max_message_bytes // 2)
 
-def change_messages(
-    change: Change, mutations: Iterable[Mutation], token: str, *, max_bytes: int
-) -> Iterator[pb.WatchResponse]:
-    """Mutations of a change in messages of `max_bytes` or little more, none of them empty or `last`.
+    def checkpoint(self, token: str) -> pb.WatchResponse:
+        """A checkpoint."""
+        return pb.WatchResponse(checkpoint=pb.Checkpoint(read_up_to=common_pb2.ConsistencyToken(token=token)))
 
-    A mutation that is larger goes alone.
-    """
-    message, size = _empty(change, token), 0
-    for mutation in mutations:
-        logged = _logged_message(mutation, change.revision)
-        if size and size + logged.ByteSize() > max_bytes:
+    def changes(
+        self, change: Change, mutations: Iterable[Mutation], token: str
+    ) -> Iterator[pb.WatchResponse]:
+        """Mutations of a change in order, in messages that are neither empty nor `last`."""
+        message, size_bytes = _empty(change, token), 0
+        for mutation in mutations:
+            logged = _logged_message(mutation, change.revision)
+            if size_bytes and size_bytes + logged.ByteSize() > self._max_change_bytes:
+                yield message
+                message, size_bytes = _empty(change, token), 0
+            message.change.mutations.append(logged)
+            size_bytes += logged.ByteSize()
+        if size_bytes:
             yield message
-            message, size = _empty(change, token), 0
-        message.change.mutations.append(logged)
-        size += logged.ByteSize()
-    if size:
-        yield message
+
+    def mark_last(self, message: pb.WatchResponse) -> None:
+        """Say that the change ends with this message."""
+        message.change.last = True
 
 
 def _empty(change: Change, token: str) -> pb.WatchResponse:
@@ -105,12 +108,12 @@ def _logged_message(mutation: Mutation, revision: int) -> dpb.Mutation:
 
 
 def parse_logged_mutation(message: dpb.Mutation) -> Mutation:
-    """A mutation as the log has it: also a DELETE carries the whole entity."""
+    """A mutation as the log has it: a DELETE, too, carries the whole entity."""
     operation = parse_enum(Operation, OPERATIONS, message.operation, field="mutation.operation")
     entity: Any = getattr(message, str(message.WhichOneof("entity")))
     return Mutation(operation, parse_versioned(entity).entity)
 
 
 def kind_number(kind: EntityKind) -> pb.EntityKind.ValueType:
-    """A kind as protobuf numbers it."""
+    """The number of a kind in protobuf."""
     return pb.EntityKind.Value(f"ENTITY_KIND_{kind.name}")

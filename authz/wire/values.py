@@ -1,14 +1,20 @@
-"""Times, ids, scopes and enums between protobuf and the domain."""
+"""Times, ids, scopes, enums and tokens between protobuf and the domain."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from enum import StrEnum
 from typing import TypeVar
 
 from google.protobuf import duration_pb2, timestamp_pb2
 from google.protobuf.message import Message
 
+from authz.domain.consistency import (
+    FULLY_CONSISTENT,
+    MINIMIZE_LATENCY,
+    Consistency,
+    at_least_as_fresh,
+)
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.ids import (
     PLATFORM,
@@ -21,6 +27,7 @@ from authz.domain.ids import (
     session_scope,
 )
 from authz.domain.instants import MAX_INSTANT, MIN_INSTANT, US_PER_S, Instant
+from authz.domain.tokens import ConsistencyToken, encode_consistency_token
 from authz.v1 import common_pb2 as pb
 
 EnumT = TypeVar("EnumT", bound=StrEnum)
@@ -40,8 +47,19 @@ def malformed(field: str, message: str) -> InvalidArgumentError:
     return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, f"{field} {message}", field=field)
 
 
+def require_at_most(limit: int, items: Sized, *, field: str) -> None:
+    """Raise `InvalidArgumentError` (TOO_MANY_ITEMS) for a field with more items than the limit."""
+    if len(items) > limit:
+        raise InvalidArgumentError(
+            ErrorReason.TOO_MANY_ITEMS,
+            f"{field} has {len(items)} items; send at most {limit}",
+            field=field,
+            limit=str(limit),
+        )
+
+
 def quoted(text: str) -> str:
-    """The start of an input as ASCII, fit to be shown in a message or in metadata whatever was sent."""
+    """The start of an input as ASCII, safe to show in a message or in metadata whatever the input holds."""
     return ascii(text[:_MAX_QUOTED_LENGTH])[1:-1]
 
 
@@ -50,7 +68,7 @@ def parse_enum(
 ) -> EnumT:
     """The member whose name ends the protobuf name of `number`; `default` for 0 if there is one.
 
-    `names` maps the numbers of the protobuf enum to members of ours (`enum_names`).
+    `names` maps the numbers of the protobuf enum to names of members (`enum_names`).
     """
     if number == 0:
         if default is None:
@@ -62,12 +80,12 @@ def parse_enum(
 
 
 def enum_names(descriptor_names: Iterable[tuple[str, int]], prefix: str) -> dict[int, str]:
-    """Numbers to names without prefix, but for 0."""
+    """Numbers to names without prefix. 0, which stands for a field that is absent, is left out."""
     return {number: name.removeprefix(prefix) for name, number in descriptor_names if number}
 
 
 def parse_time(message: Message, field_name: str, *, field: str) -> Instant | None:
-    """A Timestamp field of a message in microseconds, finer digits cut off; None when absent."""
+    """A Timestamp field of a message in microseconds, truncated; None when absent."""
     if not message.HasField(field_name):
         return None
     stamp: timestamp_pb2.Timestamp = getattr(message, field_name)
@@ -78,7 +96,7 @@ def parse_time(message: Message, field_name: str, *, field: str) -> Instant | No
 
 
 def time_of(stamp: timestamp_pb2.Timestamp) -> Instant:
-    """A time that this service gave, in microseconds."""
+    """A Timestamp that this service sent, in microseconds."""
     return stamp.seconds * US_PER_S + stamp.nanos // _NS_PER_US
 
 
@@ -91,8 +109,20 @@ def set_time(target: timestamp_pb2.Timestamp, instant: Instant | None) -> None:
         target.SetInParent()
 
 
+def time_message(instant: Instant) -> timestamp_pb2.Timestamp:
+    """A time as a message."""
+    seconds, rest = divmod(instant, US_PER_S)
+    return timestamp_pb2.Timestamp(seconds=seconds, nanos=rest * _NS_PER_US)
+
+
+def duration_message(duration_us: int) -> duration_pb2.Duration:
+    """A length of time as a message."""
+    seconds, rest = divmod(duration_us, US_PER_S)
+    return duration_pb2.Duration(seconds=seconds, nanos=rest * _NS_PER_US)
+
+
 def parse_duration_us(duration: duration_pb2.Duration) -> int:
-    """A Duration in microseconds, finer digits cut off."""
+    """A Duration in microseconds, truncated."""
     return duration.seconds * US_PER_S + duration.nanos // _NS_PER_US
 
 
@@ -100,7 +130,7 @@ SUBJECT_TYPES = {
     pb.SUBJECT_TYPE_USER: SubjectType.USER,
     pb.SUBJECT_TYPE_SERVICE: SubjectType.SERVICE,
 }
-"""By number; what is not here is not stated, or unknown."""
+"""By number. A number that is not here means that the type is absent or unknown."""
 _SUBJECT_NUMBERS = {value: number for number, value in SUBJECT_TYPES.items()}
 
 
@@ -152,5 +182,21 @@ def scope_message(scope: Scope) -> pb.Scope:
 
 
 def parse_optional_id(text: str, *, field: str) -> str | None:
-    """An id, or None for the empty string, with which protobuf says absent."""
+    """An id, or None for the empty string, which in protobuf means that the field is absent."""
     return parse_id(text, field=field) if text else None
+
+
+def parse_consistency(message: pb.Consistency) -> Consistency:
+    """What a caller demands. Never raises: `ConsistencyGate` reads the token."""
+    match message.WhichOneof("requirement"):
+        case "at_least_as_fresh":
+            return at_least_as_fresh(message.at_least_as_fresh.token)
+        case "fully_consistent":
+            return FULLY_CONSISTENT
+        case _:
+            return MINIMIZE_LATENCY
+
+
+def token_message(state: ConsistencyToken) -> pb.ConsistencyToken:
+    """A state as a message."""
+    return pb.ConsistencyToken(token=encode_consistency_token(state))

@@ -10,8 +10,8 @@ import pytest
 from google.protobuf import duration_pb2
 from structlog.testing import capture_logs
 
-from authz.api.grpc import watch
 from authz.domain.tokens import ConsistencyToken, decode_consistency_token, encode_consistency_token
+from authz.engine import watch
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import watch_pb2 as wpb

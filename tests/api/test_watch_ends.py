@@ -11,9 +11,9 @@ from sqlalchemy import delete as sql_delete
 from sqlalchemy import update
 from structlog.testing import capture_logs
 
-from authz.api.grpc import watch
 from authz.domain.mutations import LogChunk
 from authz.domain.tokens import ConsistencyToken
+from authz.engine import watch
 from authz.store import tables
 from authz.store.directory import SqlDirectory
 from authz.store.engine import open_engine, write_transaction

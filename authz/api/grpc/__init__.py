@@ -1,1 +1,1 @@
-"""The gRPC face: a servicer a file."""
+"""The gRPC face: a servicer a file, and the adapter that carries their calls."""

@@ -8,19 +8,18 @@ from collections.abc import Callable
 
 import structlog
 
-from authz.api.grpc.calls import request_id_var
+from authz.api.call import Call
+from authz.api.record import is_debug_enabled
 from authz.domain.decisions import MAX_BATCH_ITEMS, Decision, Question
-from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError
+from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.instants import Instant
-from authz.domain.ports import Snapshot
 from authz.engine.check import Checker
-from authz.engine.consistency import ConsistencyGate, Context
-from authz.runtime.logs import is_debug_enabled
+from authz.engine.consistency import ConsistencyGate
 from authz.v1 import authorization_pb2 as pb
-from authz.v1 import authorization_pb2_grpc, common_pb2
+from authz.v1 import common_pb2
 from authz.wire.decisions import (
     action_message,
-    encode_verdict,
+    fill_check_response,
     parse_check,
     parse_list_actions,
     set_valid_until,
@@ -30,87 +29,69 @@ from authz.wire.errors import status_of
 log = structlog.get_logger()
 
 
-class AuthorizationServicer(authorization_pb2_grpc.AuthorizationServiceServicer):
-    """Answers questions. Never calls `abort`: what is raised becomes a status in one place."""
+class AuthorizationServicer:
+    """Answers questions. Knows no transport; errors go up to the pipeline."""
 
-    def __init__(self, checker: Checker, reading: ConsistencyGate, clock: Callable[[], Instant]) -> None:
+    service = pb.DESCRIPTOR.services_by_name["AuthorizationService"]
+
+    def __init__(self, checker: Checker, gate: ConsistencyGate, clock: Callable[[], Instant]) -> None:
         self.checker = checker
-        """What decides from now on: taken once for each call, which is answered by one policy version."""
-        self._reading = reading
+        """Replaced with the policy. A call reads it once, so that one policy version answers all of it."""
+        self._gate = gate
         self._clock = clock
         self._id_prefix = secrets.token_hex(6)
-        self._ids = itertools.count(1)
+        self._numbers = itertools.count(1)
 
-    async def Check(self, request: pb.CheckRequest, context: Context) -> pb.CheckResponse:
+    async def Check(self, request: pb.CheckRequest, call: Call) -> pb.CheckResponse:
         """One question, one answer."""
         question = parse_check(request)
-
-        def answer(snapshot: Snapshot) -> pb.CheckResponse:
-            decision = self.checker.check(snapshot, question, self._clock())
-            response = pb.CheckResponse()
-            self._fill(response, question, decision, snapshot.token)
-            return response
-
-        # Nearly every question is one that need not wait.
-        if request.HasField("consistency"):
-            return await self._reading.read(request.consistency, context, answer)
-        return answer(self._reading.snapshot())
-
-    async def BatchCheck(self, request: pb.BatchCheckRequest, context: Context) -> pb.BatchCheckResponse:
-        """Many questions on one snapshot and at one instant."""
-        count = len(request.items)
-        if not 1 <= count <= MAX_BATCH_ITEMS:
-            raise InvalidArgumentError(
-                ErrorReason.TOO_MANY_ITEMS if count else ErrorReason.MISSING_FIELD,
-                f"items has {count} questions; send 1 to {MAX_BATCH_ITEMS}",
-                field="items",
-                limit=str(MAX_BATCH_ITEMS),
-            )
-        questions = [_parsed(item) for item in request.items]
-
-        def answer_all(snapshot: Snapshot) -> tuple[str, list[Decision | AuthzError]]:
-            checker, now = self.checker, self._clock()
-            return snapshot.token, [_settle(checker, snapshot, q, now) for q in questions]
-
-        token, outcomes = await self._reading.read(request.consistency, context, answer_all)
-        response = pb.BatchCheckResponse()
-        response.checked_at.token = token
-        for question, outcome in zip(questions, outcomes, strict=True):
-            result = response.results.add()
-            if isinstance(question, AuthzError):
-                result.error.CopyFrom(status_of(question))
-            elif isinstance(outcome, AuthzError):
-                result.error.CopyFrom(status_of(outcome))
-            else:
-                self._fill(result.response, question, outcome, token)
+        snapshot = await self._gate.snapshot(call.consistency, call.deadline)
+        decision = self.checker.check(snapshot, question, self._clock())
+        response = pb.CheckResponse()
+        self._fill(response, call, question, decision, snapshot.token)
         return response
 
-    async def ListActions(self, request: pb.ListActionsRequest, context: Context) -> pb.ListActionsResponse:
+    async def BatchCheck(self, request: pb.BatchCheckRequest, call: Call) -> pb.BatchCheckResponse:
+        """Many questions on one snapshot and at one instant."""
+        _require_batch_size(len(request.items))
+        snapshot = await self._gate.snapshot(call.consistency, call.deadline)
+        checker, now, token = self.checker, self._clock(), snapshot.token
+        response = pb.BatchCheckResponse()
+        response.checked_at.token = token
+        for item in request.items:
+            result = response.results.add()
+            try:
+                question = parse_check(item)
+                decision = checker.check(snapshot, question, now)
+                self._fill(result.response, call, question, decision, token)
+            except InvalidArgumentError as error:
+                result.error.CopyFrom(status_of(error))
+        return response
+
+    async def ListActions(self, request: pb.ListActionsRequest, call: Call) -> pb.ListActionsResponse:
         """Every action of the type, with its answer."""
         question = parse_list_actions(request)
-
+        snapshot = await self._gate.snapshot(call.consistency, call.deadline)
         checker = self.checker
-
-        def answer_all(snapshot: Snapshot) -> tuple[str, dict[str, Decision]]:
-            return snapshot.token, checker.list_actions(snapshot, question, self._clock())
-
-        token, answers = await self._reading.read(request.consistency, context, answer_all)
+        answers = checker.list_actions(snapshot, question, self._clock())
         message = pb.ListActionsResponse(
             actions=[action_message(action, decision) for action, decision in answers.items()],
-            checked_at=common_pb2.ConsistencyToken(token=token),
+            checked_at=common_pb2.ConsistencyToken(token=snapshot.token),
             policy_version=checker.policy.version,
         )
-        edges = [d.valid_until for d in answers.values() if d.valid_until is not None]
-        set_valid_until(message, min(edges, default=None))
+        changes_at = [d.valid_until for d in answers.values() if d.valid_until is not None]
+        set_valid_until(message, min(changes_at, default=None))
         return message
 
-    def _fill(self, response: pb.CheckResponse, question: Question, decision: Decision, token: str) -> None:
-        decision_id = f"{self._id_prefix}-{next(self._ids)}"
+    def _fill(
+        self, response: pb.CheckResponse, call: Call, question: Question, decision: Decision, token: str
+    ) -> None:
+        decision_id = f"{self._id_prefix}-{next(self._numbers)}"
         if is_debug_enabled():
             log.debug(
                 "decision",
                 decision_id=decision_id,
-                request_id=request_id_var.get(),
+                request_id=call.request_id,
                 subject=str(question.subject),
                 action=question.action,
                 resource=str(question.resource),
@@ -119,25 +100,14 @@ class AuthorizationServicer(authorization_pb2_grpc.AuthorizationServiceServicer)
                 policy_version=decision.policy_version,
                 revision=decision.revision,
             )
-        response.MergeFromString(encode_verdict(decision.verdict, decision.policy_version, token))
-        response.decision_id = decision_id
-        if decision.valid_until is not None:
-            set_valid_until(response, decision.valid_until)
+        fill_check_response(response, decision, checked_at=token, decision_id=decision_id)
 
 
-def _parsed(item: pb.CheckRequest) -> Question | AuthzError:
-    try:
-        return parse_check(item)
-    except InvalidArgumentError as error:
-        return error
-
-
-def _settle(
-    checker: Checker, snapshot: Snapshot, question: Question | AuthzError, now: Instant
-) -> Decision | AuthzError:
-    if isinstance(question, AuthzError):
-        return question
-    try:
-        return checker.check(snapshot, question, now)
-    except InvalidArgumentError as error:
-        return error
+def _require_batch_size(count: int) -> None:
+    if not 1 <= count <= MAX_BATCH_ITEMS:
+        raise InvalidArgumentError(
+            ErrorReason.TOO_MANY_ITEMS if count else ErrorReason.MISSING_FIELD,
+            f"items has {count} questions; send 1 to {MAX_BATCH_ITEMS}",
+            field="items",
+            limit=str(MAX_BATCH_ITEMS),
+        )

@@ -1,0 +1,47 @@
+"""From what a transport proves to the principal of a call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from authz.access.principal import UNAUTHENTICATED, Principal
+from authz.domain.ids import MAX_ID_LENGTH, Subject, SubjectType
+
+
+class Transport(Protocol):
+    """What carried a call. Each face implements it, and reads nothing before a step asks for it."""
+
+    def certificate_name(self) -> str:
+        """The common name of the client's verified certificate; empty without one."""
+
+    def header(self, name: str) -> str:
+        """The value of a header, by its name in lower case; empty when the call has none."""
+
+
+class Authenticator(Protocol):
+    """Verifies one kind of credential."""
+
+    def authenticate(self, transport: Transport) -> Principal | None:
+        """The principal that the credential proves; None when the call carries no such credential.
+
+        Raises `AuthzError` for a credential that is not valid.
+        """
+
+
+class CertificateAuthenticator:
+    """The caller is `service:<common name>` of the client's certificate."""
+
+    def authenticate(self, transport: Transport) -> Principal | None:
+        """As `Authenticator.authenticate`."""
+        name = transport.certificate_name()
+        return Principal(Subject(SubjectType.SERVICE, name[:MAX_ID_LENGTH])) if name else None
+
+
+def authenticate(authenticators: Iterable[Authenticator], transport: Transport) -> Principal:
+    """What the first authenticator proves that finds a credential; `UNAUTHENTICATED` if none does."""
+    for authenticator in authenticators:
+        principal = authenticator.authenticate(transport)
+        if principal is not None:
+            return principal
+    return UNAUTHENTICATED

@@ -1,0 +1,34 @@
+"""One call of the API, as every step of the pipeline sees it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from authz.access.authentication import Transport
+from authz.access.principal import UNAUTHENTICATED, Principal
+from authz.domain.consistency import MINIMIZE_LATENCY, Consistency
+
+
+class Method(msgspec.Struct, frozen=True, gc=False):
+    """What is called. `name` is `/<service>/<method>`, on every face."""
+
+    name: str
+    is_decision: bool = False
+    """Decisions come by the thousand: one that is answered leaves a log line only at level debug."""
+    is_watch: bool = False
+    """Watches live long: they have a limit of their own, so that they take no room from other calls."""
+
+
+class Call(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A face makes it; the pipeline adds the principal and, where a log needs one, a request id.
+
+    `request_id` is the one in the request, empty without one. `deadline` is on the clock of
+    `time.monotonic`, in seconds; None for none.
+    """
+
+    method: Method
+    transport: Transport
+    request_id: str = ""
+    deadline: float | None = None
+    consistency: Consistency = MINIMIZE_LATENCY
+    principal: Principal = UNAUTHENTICATED

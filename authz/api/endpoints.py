@@ -1,0 +1,71 @@
+"""The methods of the services of `authz.v1`, for any face that speaks their messages."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import msgspec
+from google.protobuf import message_factory
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
+
+from authz.access.authentication import Transport
+from authz.api.call import Call, Method
+from authz.domain.consistency import MINIMIZE_LATENCY
+from authz.v1 import authorization_pb2
+from authz.wire.values import parse_consistency
+
+_DECISIONS = authorization_pb2.DESCRIPTOR.services_by_name["AuthorizationService"].full_name
+
+
+class Endpoint(msgspec.Struct, frozen=True, eq=False):
+    """A method with its request message and the servicer's method that answers it.
+
+    `run` takes the request and the call; an endpoint whose `client_streams` takes an async iterator of
+    requests; one whose `server_streams` also takes `send`, an async function that it calls with each answer,
+    and returns nothing.
+    """
+
+    method: Method
+    request_type: type[Message]
+    run: Callable[..., Awaitable[Any]]
+    client_streams: bool
+    server_streams: bool
+    has_request_id: bool
+    has_consistency: bool
+
+    def call(self, request: Any, transport: Transport, deadline: float | None) -> Call:
+        """The call that a request makes. Never raises: what is malformed is for the pipeline to answer."""
+        consistent = self.has_consistency and request.HasField("consistency")
+        return Call(
+            method=self.method,
+            transport=transport,
+            request_id=request.request_id if self.has_request_id else "",
+            deadline=deadline,
+            consistency=parse_consistency(request.consistency) if consistent else MINIMIZE_LATENCY,
+        )
+
+
+class Servicer(Protocol):
+    """Answers the calls of one service: has a method of the same name for each method of the service."""
+
+    service: ServiceDescriptor
+
+
+def endpoints_of(servicer: Servicer) -> tuple[Endpoint, ...]:
+    """An endpoint for each method of a service."""
+    return tuple(_endpoint(method, getattr(servicer, method.name)) for method in servicer.service.methods)
+
+
+def _endpoint(method: MethodDescriptor, run: Callable[..., Awaitable[Any]]) -> Endpoint:
+    service, fields = method.containing_service.full_name, method.input_type.fields_by_name
+    return Endpoint(
+        method=Method(f"/{service}/{method.name}", service == _DECISIONS, method.server_streaming),
+        request_type=message_factory.GetMessageClass(method.input_type),
+        run=run,
+        client_streams=method.client_streaming,
+        server_streams=method.server_streaming,
+        has_request_id="request_id" in fields and not method.client_streaming,
+        has_consistency="consistency" in fields and not method.client_streaming,
+    )

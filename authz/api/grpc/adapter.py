@@ -1,0 +1,134 @@
+"""Carries calls between gRPC's server and the pipeline. The only module that knows `grpc.aio`.
+
+The adapter, not an interceptor, is around each method: interceptors take two coroutines and a closure for
+each call. See docs/decisions/0017.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable
+from functools import partial
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from authz.api.call import Call
+from authz.api.endpoints import Endpoint
+from authz.api.pipeline import Pipeline
+from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError
+from authz.wire.errors import status_of
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class GrpcTransport:
+    """What gRPC says of a call. To ask it for headers takes as long as to decide."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def certificate_name(self) -> str:
+        """As `Transport.certificate_name`."""
+        names = (self._context.auth_context() or {}).get("x509_common_name", ())
+        return next((name.decode("utf-8", "replace") for name in names), "")
+
+    def header(self, name: str) -> str:
+        """As `Transport.header`; of several values the last."""
+        found: str | bytes = ""
+        for key, value in self._context.invocation_metadata() or ():
+            if key == name:
+                found = value
+        return found if isinstance(found, str) else found.decode("ascii", "replace")
+
+
+class Endpoints(grpc.GenericRpcHandler):
+    """What a server serves: `server.add_generic_rpc_handlers((Endpoints(pipeline, endpoints),))`."""
+
+    def __init__(self, pipeline: Pipeline, endpoints: Iterable[Endpoint]) -> None:
+        self._handlers = {each.method.name: _handler(pipeline, each) for each in endpoints}
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """The handler of a method, None for an unknown one."""
+        return self._handlers.get(handler_call_details.method)
+
+
+def _handler(pipeline: Pipeline, endpoint: Endpoint) -> Any:
+    """A handler that takes a request as bytes: a malformed one is then answered as any other bad request."""
+    parse = endpoint.request_type.FromString
+
+    async def serve(received: Any, context: Context) -> Any:
+        run = endpoint.run
+        if endpoint.server_streams:
+            run = partial(run, send=partial(_send, context))
+        try:
+            request = _parse_each(endpoint, received) if endpoint.client_streams else parse(received)
+        except DecodeError:
+            request, run = endpoint.request_type(), partial(_refuse, _unreadable(endpoint))
+        remaining_s = context.time_remaining()
+        deadline = None if remaining_s is None else time.monotonic() + remaining_s
+        try:
+            call = endpoint.call(request, GrpcTransport(context), deadline)
+            return await pipeline.serve(call, run, request)
+        except AuthzError as error:
+            return await _abort(context, error)
+
+    if endpoint.client_streams:
+        return grpc.stream_unary_rpc_method_handler(serve, response_serializer=_serialize)
+    if endpoint.server_streams:
+        return grpc.unary_stream_rpc_method_handler(serve, response_serializer=_serialize)
+    return grpc.unary_unary_rpc_method_handler(serve, response_serializer=_serialize)
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+async def _parse_each(endpoint: Endpoint, requests: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+    async for request in requests:
+        try:
+            yield endpoint.request_type.FromString(request)
+        except DecodeError:
+            raise _unreadable(endpoint) from None
+
+
+def _unreadable(endpoint: Endpoint) -> InvalidArgumentError:
+    method = endpoint.method.name.rpartition("/")[2]
+    return InvalidArgumentError(
+        ErrorReason.MALFORMED_FIELD,
+        f"the request of {method} cannot be read; send a message of package authz.v1",
+        field="request",
+    )
+
+
+async def _refuse(error: AuthzError, _request: Message, _call: Call) -> NoReturn:
+    raise error
+
+
+async def _send(context: Context, message: Message) -> None:
+    """Write to a stream. Cancels the caller when the call is over."""
+    try:
+        await context.write(message)
+    except grpc.aio.BaseError:
+        # gRPC tells a writer before it cancels the task.
+        raise asyncio.CancelledError from None
+
+
+async def _abort(context: Context, error: AuthzError) -> NoReturn:
+    status = status_of(error)
+    details: tuple[tuple[str, str | bytes], ...] = (("grpc-status-details-bin", status.SerializeToString()),)
+    if error.reason is ErrorReason.NOT_FRESH_ENOUGH:
+        # The time is up: a client that retries by itself would only hide why.
+        details += (("grpc-retry-pushback-ms", "-1"),)
+    try:
+        await context.abort(_STATUS_CODES[status.code], status.message, details)
+    except grpc.aio.InternalError:
+        # The client left before it took the status; gRPC would log that as a fault.
+        raise asyncio.CancelledError from None
+    raise AssertionError("abort returned")

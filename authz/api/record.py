@@ -1,0 +1,93 @@
+"""Request ids, and a log line for each call."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import secrets
+import time
+
+import msgspec
+import structlog
+
+from authz.api.call import Call
+from authz.domain.errors import AuthzError, ErrorReason
+from authz.domain.ids import is_id, parse_id
+from authz.wire.errors import code_name
+
+REQUEST_ID_HEADER = "x-request-id"
+
+log = structlog.get_logger()
+_threshold = logging.getLogger("authz")
+"""Its level is set at start. To read the level costs far less than to make a line that nobody gets."""
+
+
+def is_debug_enabled() -> bool:
+    """Whether lines of level debug are written."""
+    return _threshold.level == logging.DEBUG
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How a call ended: the name of its status code, and the reason of its error, if it had one."""
+
+    code: str
+    reason: str = ""
+
+
+OK = Outcome("OK")
+CANCELLED = Outcome("CANCELLED")
+"""The call ended with neither an answer nor an error."""
+
+
+def outcome_of(error: Exception) -> Outcome:
+    """How a call ended that raised."""
+    if isinstance(error, AuthzError):
+        return Outcome(code_name(error), error.reason.value)
+    return Outcome("INTERNAL", ErrorReason.INTERNAL.value)
+
+
+class Recorder:
+    """Tells calls apart, and logs who called what and how it ended, but nothing of its content.
+
+    No header is read and no line is made for a decision that is answered, unless at level debug.
+    """
+
+    def __init__(self) -> None:
+        self._id_prefix = secrets.token_hex(6)
+        self._numbers = itertools.count(1)
+
+    def identify(self, call: Call) -> Call:
+        """The call with a request id, if its line will be written. Raises `InvalidArgumentError`
+        (MALFORMED_ID) for a malformed id in the request."""
+        if call.request_id:
+            parse_id(call.request_id, field="request_id")
+        return call if _is_silent(call, OK) else self.with_request_id(call)
+
+    def with_request_id(self, call: Call) -> Call:
+        """The call with the request id of the request, else of the header, else a new one.
+
+        A malformed one is ignored: whoever set the header, a proxy perhaps, may not be the caller.
+        """
+        if is_id(call.request_id):
+            return call
+        stated = call.transport.header(REQUEST_ID_HEADER)
+        request_id = stated if is_id(stated) else f"{self._id_prefix}-{next(self._numbers)}"
+        return msgspec.structs.replace(call, request_id=request_id)
+
+    def record(self, call: Call, outcome: Outcome, started: float) -> None:
+        """Log how a call ended that started at a time of `time.perf_counter`."""
+        if _threshold.level > logging.INFO or _is_silent(call, outcome):
+            return
+        log.info(
+            "call",
+            method=call.method.name,
+            code=outcome.code,
+            **({"reason": outcome.reason} if outcome.reason else {}),
+            request_id=self.with_request_id(call).request_id,
+            caller=call.principal.actor,
+            elapsed_ms=round((time.perf_counter() - started) * 1000, 3),
+        )
+
+
+def _is_silent(call: Call, outcome: Outcome) -> bool:
+    return outcome is OK and call.method.is_decision and not is_debug_enabled()

@@ -1,0 +1,178 @@
+"""Reads the change log for each watch and decides what the watch sends, and when."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from functools import partial
+from typing import Generic, NoReturn, Protocol, TypeVar
+
+from authz.domain.change_filter import ChangeFilter
+from authz.domain.errors import ErrorReason, OutOfRangeError, SlowConsumerError, UnavailableError
+from authz.domain.mutations import Change, ChangePart, LogChunk, Mutation
+from authz.domain.ports import Directory
+from authz.domain.tokens import ConsistencyToken, encode_consistency_token
+from authz.engine.consistency import ConsistencyGate
+
+MUTATIONS_A_READ = 500
+"""Bounds what a watch holds in memory, whatever the size of a revision."""
+
+M = TypeVar("M")
+
+
+class WatchMessages(Protocol[M]):
+    """The messages of one face."""
+
+    def checkpoint(self, token: str) -> M:
+        """Says that everything up to the token has been sent."""
+
+    def changes(self, change: Change, mutations: Iterable[Mutation], token: str) -> Iterator[M]:
+        """Mutations of a change in order, in messages of bounded size, none of them empty."""
+
+    def mark_last(self, message: M) -> None:
+        """Make a message of `changes` say that the change ends with it."""
+
+
+class Watches(Generic[M]):
+    """Every watch of a server. Each reads the log for itself, from its own position, in chunks of bounded
+    size."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        gate: ConsistencyGate,
+        messages: WatchMessages[M],
+        *,
+        write_timeout_s: float,
+    ) -> None:
+        self._directory = directory
+        self.gate = gate
+        self.messages = messages
+        self.write_timeout_s = write_timeout_s
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """End every watch, and each that comes later, with `UnavailableError`."""
+        self._stopping.set()
+
+    async def watch(
+        self,
+        wanted: ChangeFilter,
+        *,
+        after: str | None,
+        checkpoint_interval_s: float,
+        write: Callable[[M], Awaitable[None]],
+    ) -> NoReturn:
+        """Write what follows the encoded token `after`, or now, until the watch fails or is cancelled.
+
+        Raises `OutOfRangeError` as `Directory.read_log`, `SlowConsumerError` when a write takes longer than
+        the timeout, and `UnavailableError`.
+        """
+        if after is not None:
+            position = self.gate.state_of(after, field="after")
+        else:
+            position = await self.gate.run(self._directory.head)
+        watch = _Watch(self, position, write)
+        running = asyncio.ensure_future(watch.run(wanted, checkpoint_interval_s))
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                running.result()
+            raise UnavailableError(
+                ErrorReason.STORE_UNAVAILABLE, "the server is stopping; watch again from your last token"
+            )
+        finally:
+            running.cancel()
+            stopping.cancel()
+            await asyncio.gather(running, stopping, return_exceptions=True)
+
+    async def read(self, after: ConsistencyToken, skip: int) -> LogChunk:
+        """As `Directory.read_log`, without blocking."""
+        return await self.gate.run(partial(self._directory.read_log, after, skip, MUTATIONS_A_READ))
+
+
+class _Watch(Generic[M]):
+    """One watch. Everything up to `_position` has been handed over to be sent."""
+
+    def __init__(
+        self, watches: Watches[M], after: ConsistencyToken, write: Callable[[M], Awaitable[None]]
+    ) -> None:
+        self._watches = watches
+        self._write = write
+        self._position = after
+        self._skip = 0
+        """How many mutations of the revision after `_position` have been read."""
+        self._begun = after
+        """The state of that revision, while only a part of it has been read."""
+        self._held: M | None = None
+        """The last message of that revision so far. Only the next message shows that it does not end it."""
+
+    async def run(self, wanted: ChangeFilter, interval_s: float) -> NoReturn:
+        """Send what follows and is wanted; a checkpoint first, then one in each interval."""
+        clock = asyncio.get_running_loop().time
+        # Read before the first checkpoint: a token that has expired gets an error and nothing else.
+        chunk = await self._watches.read(self._position, 0)
+        checkpoint_at = clock()
+        while True:
+            # Within a revision, too: a large one of which little is wanted would otherwise pass in silence.
+            if clock() >= checkpoint_at:
+                token = encode_consistency_token(self._position)
+                await self._send(self._watches.messages.checkpoint(token))
+                checkpoint_at = clock() + interval_s
+            for part in chunk.parts:
+                await self._send_part(part, wanted.select(part))
+            if self._skip == 0 and self._position.revision >= chunk.head:
+                timeout_s = max(0.0, checkpoint_at - clock())
+                await self._watches.gate.wait_beyond(self._position.revision, timeout_s)
+            # After a timeout, too: the log may have been cut, or the database restored.
+            chunk = await self._watches.read(self._position, self._skip)
+
+    async def _send_part(self, part: ChangePart, mutations: tuple[Mutation, ...]) -> None:
+        change = part.change
+        state = change.state(self._position.database_id)
+        if self._skip and state != self._begun:
+            raise OutOfRangeError(
+                ErrorReason.TOKEN_EXPIRED,
+                "the database has left the history of a change of which a part was sent, as after a restore;"
+                " read the directory again and watch from the state that was read",
+                field="after",
+            )
+        self._begun = state
+        for message in self._watches.messages.changes(change, mutations, encode_consistency_token(state)):
+            if self._held is not None:
+                await self._send(self._held)
+            self._held = message
+        if not part.is_last:
+            self._skip += len(change.mutations)
+            return
+        final, self._held = self._held, None
+        self._position, self._skip = state, 0
+        if final is not None:
+            self._watches.messages.mark_last(final)
+            await self._send(final)
+
+    async def _send(self, message: M) -> None:
+        if not await _completes_within(self._watches.write_timeout_s, self._write(message)):
+            # A message that was handed over still reaches the client, before the status: so it counts.
+            raise SlowConsumerError(
+                "the client has not read for too long; watch again from `resume_after`",
+                resume_after=encode_consistency_token(self._position),
+            )
+
+
+async def _completes_within(timeout_s: float, write: Awaitable[None]) -> bool:
+    """Whether a write completes within the timeout. If not, it goes on by itself: an operation of the
+    transport cannot be taken back."""
+    writing = asyncio.ensure_future(write)
+    writing.add_done_callback(_consume_outcome)
+    done, _ = await asyncio.wait({writing}, timeout=timeout_s)
+    if done:
+        writing.result()
+    return bool(done)
+
+
+def _consume_outcome(writing: asyncio.Future[None]) -> None:
+    """Keep asyncio from logging the outcome of a write that nobody waits for any more."""
+    if not writing.cancelled():
+        writing.exception()

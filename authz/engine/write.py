@@ -1,0 +1,105 @@
+"""The write side of every call: commit, then wait until the caller can see it on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Iterable, Sequence
+from functools import partial
+
+import msgspec
+
+from authz.domain.errors import AuthzError
+from authz.domain.mutations import ImportFault, Mutation, WriteRequest
+from authz.domain.ports import Directory
+from authz.domain.tokens import ConsistencyToken
+from authz.engine.consistency import ConsistencyGate
+from authz.engine.group_commit import GroupCommitter
+
+MAX_REPORTED_FAULTS = 1000
+
+
+class ImportPart(msgspec.Struct, frozen=True):
+    """One message of an import, in order: each mutation, or the error for which it cannot be read."""
+
+    mutations: Sequence[Mutation | AuthzError]
+    reason: str
+
+
+class ImportReport(msgspec.Struct):
+    """What became of an import. `faults` are the first of those that `failed` counts; `head` is the state
+    after it."""
+
+    head: ConsistencyToken
+    written: int = 0
+    unchanged: int = 0
+    failed: int = 0
+    faults: list[ImportFault] = []
+
+    def add(self, faults: Iterable[ImportFault]) -> None:
+        """Count faults, and report them while there is room."""
+        for fault in faults:
+            self.failed += 1
+            if len(self.faults) < MAX_REPORTED_FAULTS:
+                self.faults.append(fault)
+
+
+class DirectoryWriter:
+    """Writes to the source of truth through one thread; answers once this machine's replica has followed."""
+
+    def __init__(self, directory: Directory, gate: ConsistencyGate, committer: GroupCommitter) -> None:
+        self._directory = directory
+        self._gate = gate
+        self._committer = committer
+
+    async def write(self, request: WriteRequest) -> ConsistencyToken:
+        """The state that holds the write: all of it or none. Raises as `Directory.write`."""
+        state = await self._committer.write(request)
+        await self._gate.wait_until_replicated(state)
+        return state
+
+    async def import_parts(
+        self, parts: AsyncIterable[ImportPart], *, actor: str, request_id: str
+    ) -> ImportReport:
+        """Apply what can be applied, in one transaction or a few for each part, so that memory is bounded by
+        the size of a part.
+
+        A mutation at fault is skipped and reported by its position in the whole import. Raises what
+        `parts` and `Directory.import_batch` raise; what was imported before stays.
+        """
+        report = ImportReport(await self._gate.run(self._directory.head))
+        position = 0
+        async for part in parts:
+            for run, offset in _runs(part.mutations, position, report):
+                batch = partial(
+                    self._directory.import_batch,
+                    run,
+                    offset=offset,
+                    actor=actor,
+                    request_id=request_id,
+                    reason=part.reason,
+                )
+                result = await self._committer.import_batch(batch)
+                report.written += result.written
+                report.unchanged += result.unchanged
+                report.head = result.head
+                report.add(result.faults)
+            position += len(part.mutations)
+        await self._gate.wait_until_replicated(report.head)
+        return report
+
+
+def _runs(
+    mutations: Iterable[Mutation | AuthzError], start: int, report: ImportReport
+) -> list[tuple[list[Mutation], int]]:
+    """The mutations between two errors, with the position of the first; reports the errors."""
+    runs: list[tuple[list[Mutation], int]] = []
+    continues = False
+    for position, mutation in enumerate(mutations, start):
+        if isinstance(mutation, AuthzError):
+            report.add([ImportFault(position, mutation.reason.value, mutation.message)])
+            continues = False
+            continue
+        if not continues:
+            runs.append(([], position))
+            continues = True
+        runs[-1][0].append(mutation)
+    return runs

@@ -1,0 +1,76 @@
+"""Writes and imports between protobuf and the domain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError
+from authz.domain.ids import parse_id
+from authz.domain.mutations import (
+    MAX_MUTATIONS_PER_WRITE,
+    MAX_PRECONDITIONS_PER_WRITE,
+    Mutation,
+    WriteRequest,
+)
+from authz.v1 import directory_pb2 as pb
+from authz.wire.entities import parse_mutation, parse_precondition
+from authz.wire.values import require_at_most
+
+MessageT = TypeVar("MessageT", pb.Mutation, pb.Precondition)
+ParsedT = TypeVar("ParsedT")
+
+_MAX_REASON_LENGTH = 1024
+
+
+def parse_write(request: pb.WriteRequest, *, actor: str, request_id: str) -> WriteRequest:
+    """A write. The error for a mutation or a precondition names its position."""
+    require_at_most(MAX_MUTATIONS_PER_WRITE, request.mutations, field="mutations")
+    require_at_most(MAX_PRECONDITIONS_PER_WRITE, request.preconditions, field="preconditions")
+    key = request.idempotency_key
+    return WriteRequest(
+        mutations=tuple(_parse_each("mutations", request.mutations, parse_mutation)),
+        preconditions=tuple(_parse_each("preconditions", request.preconditions, parse_precondition)),
+        idempotency_key=parse_id(key, field="idempotency_key") if key else "",
+        reason=parse_reason(request.reason),
+        actor=actor,
+        request_id=request_id,
+    )
+
+
+def parse_import(request: pb.ImportRequest) -> list[Mutation | AuthzError]:
+    """The mutations of one message of an import in order, each malformed one as its error."""
+    require_at_most(MAX_MUTATIONS_PER_WRITE, request.mutations, field="mutations")
+    return [_parsed(message) for message in request.mutations]
+
+
+def parse_reason(text: str) -> str:
+    """Why something is written, as the change log keeps it."""
+    if len(text) > _MAX_REASON_LENGTH or not text.isprintable():
+        raise InvalidArgumentError(
+            ErrorReason.MALFORMED_FIELD,
+            f"reason has {len(text)} characters; at most {_MAX_REASON_LENGTH} printable ones are kept",
+            field="reason",
+        )
+    return text
+
+
+def _parsed(message: pb.Mutation) -> Mutation | AuthzError:
+    try:
+        return parse_mutation(message)
+    except AuthzError as error:
+        return error
+
+
+def _parse_each(
+    field: str, messages: Iterable[MessageT], parse: Callable[[MessageT], ParsedT]
+) -> Iterator[ParsedT]:
+    for position, message in enumerate(messages):
+        try:
+            yield parse(message)
+        except InvalidArgumentError as error:
+            raise InvalidArgumentError(
+                error.reason,
+                f"{field}[{position}]: {error.message}",
+                **(error.metadata | {"position": str(position)}),
+            ) from None

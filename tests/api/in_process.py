@@ -1,0 +1,61 @@
+"""A face without gRPC: JSON in, JSON or an error out, as an HTTP face would have it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from google.protobuf import json_format
+
+from authz.api.endpoints import Endpoint
+from authz.api.pipeline import Pipeline
+
+
+class Request:
+    """What an in-process caller says of itself: a `Transport`."""
+
+    def __init__(self, headers: Mapping[str, str], certificate: str = "") -> None:
+        self.headers = headers
+        self.certificate = certificate
+        self.headers_read: list[str] = []
+
+    def certificate_name(self) -> str:
+        return self.certificate
+
+    def header(self, name: str) -> str:
+        self.headers_read.append(name)
+        return self.headers.get(name, "")
+
+
+class InProcessFace:
+    """Makes a `Call` of each request and hands it to the pipeline; raises what the pipeline raises."""
+
+    def __init__(self, pipeline: Pipeline, endpoints: Iterable[Endpoint]) -> None:
+        self._pipeline = pipeline
+        self._endpoints = {endpoint.method.name.rpartition("/")[2]: endpoint for endpoint in endpoints}
+
+    async def ask(
+        self,
+        method: str,
+        body: dict[str, Any],
+        *,
+        headers: Mapping[str, str] | None = None,
+        certificate: str = "",
+        timeout_s: float | None = None,
+        send: Callable[[Any], Awaitable[None]] | None = None,
+    ) -> Any:
+        """The answer as JSON; None for a method that streams its answers to `send`."""
+        endpoint = self._endpoints[method]
+        message: Any = json_format.ParseDict(body, endpoint.request_type())
+        run = partial(endpoint.run, send=send) if endpoint.server_streams else endpoint.run
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        call = endpoint.call(message, Request(headers or {}, certificate), deadline)
+        request = _once(message) if endpoint.client_streams else message
+        answer = await self._pipeline.serve(call, run, request)
+        return None if endpoint.server_streams else json_format.MessageToDict(answer)
+
+
+async def _once(message: Any) -> AsyncIterator[Any]:
+    yield message
