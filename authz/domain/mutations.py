@@ -47,8 +47,8 @@ class Mutation(msgspec.Struct, frozen=True, gc=False):
     def validate(self, vocabulary: Vocabulary) -> None:
         """Raise `InvalidArgumentError`, which names the invalid field, if the mutation is invalid in itself.
 
-        A DELETE needs only well-formed ids, so that records whose role or type a policy no longer declares can
-        be deleted.
+        A DELETE needs only well-formed ids, so that records whose role or type the policy no longer declares
+        can be deleted.
         """
         kind = kind_of(self.target)
         kind.validate_key(self.key)
