@@ -22,6 +22,9 @@ from authz.client.questions import (
 )
 from authz.client.watch import ResumingWatch, WatchedChange
 from authz.domain.entities import (
+    KINDS,
+    Account,
+    AccountStatus,
     Course,
     Entity,
     EntityKind,
@@ -53,7 +56,7 @@ Progress = Callable[[int], None]
 
 _PAGE_SIZE = 1000
 _RETRIED = ("Check", "BatchCheck", "ListActions")
-_READS = ("ReadCourses", "ReadSessions", "ReadMemberships", "ReadResources", "ReadShares")
+_READS = [f"Read{kind.plural.capitalize()}" for kind in KINDS.values()]
 _SERVICE_CONFIG = json.dumps(
     {
         "methodConfig": [
@@ -275,6 +278,17 @@ class Client:
             subject=None if subject is None else subject_message(subject), page_size=_PAGE_SIZE
         )
         return self._pages(self._directory.ReadShares, request, "shares", Share)
+
+    def read_accounts(
+        self, *, subject: Subject | None = None, statuses: Sequence[AccountStatus] = ()
+    ) -> Iterator[Versioned[Account]]:
+        """Accounts in order of subject, page by page."""
+        request = directory_pb2.ReadAccountsRequest(
+            subject=None if subject is None else subject_message(subject),
+            statuses=[common_pb2.AccountStatus.Value(f"ACCOUNT_STATUS_{each}") for each in statuses],
+            page_size=_PAGE_SIZE,
+        )
+        return self._pages(self._directory.ReadAccounts, request, "accounts", Account)
 
     def watch(
         self,

@@ -7,8 +7,10 @@ from enum import StrEnum
 import msgspec
 
 from authz.domain.entities import Entity, EntityKind, Key, kind_of
+from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.instants import Instant
 from authz.domain.tokens import ConsistencyToken
+from authz.domain.vocabulary import Vocabulary
 
 MAX_MUTATIONS_PER_WRITE = 1000
 MAX_PRECONDITIONS_PER_WRITE = 1000
@@ -40,7 +42,24 @@ class Mutation(msgspec.Struct, frozen=True, gc=False):
     @property
     def kind(self) -> EntityKind:
         """The kind of what is written."""
-        return kind_of(self.target)
+        return EntityKind(kind_of(self.target).name)
+
+    def validate(self, vocabulary: Vocabulary) -> None:
+        """Raise `InvalidArgumentError`, which names the field at fault, if no directory could take it.
+
+        A DELETE needs well-formed ids only, so that records of what a policy no longer declares can be
+        deleted.
+        """
+        kind = kind_of(self.target)
+        kind.validate_key(self.key)
+        if self.operation is Operation.DELETE:
+            return
+        if not isinstance(self.target, kind.entity):
+            raise InvalidArgumentError(
+                ErrorReason.MISSING_FIELD,
+                f"{self.operation.value.lower()} of {self.key} carries a key; send the whole entity",
+            )
+        kind.validate(self.target, vocabulary)
 
 
 class Expectation(StrEnum):
@@ -91,8 +110,9 @@ class ChangeScope(msgspec.Struct, frozen=True):
     """Where the entity of a logged mutation is.
 
     A course is in itself, a session in itself and its course, a share where its resource is. What is
-    in a session names the session's course, too. Neither is set for a membership of the platform, and
-    for what was logged before the log kept places: then nobody knows.
+    in a session names the session's course, too. Neither is set for what belongs to the platform (an
+    account, a membership of the platform), nor for what was logged before the log had places: where that was
+    is unknown.
     """
 
     course_id: str | None = None

@@ -225,10 +225,10 @@ async def test_calls_beyond_the_limit_are_shed_while_one_is_held(
             def __getattr__(self, name: str) -> Any:
                 return getattr(real.directory, name)
 
-            def courses(self, *wanted: Any) -> Any:
+            def read(self, *wanted: Any) -> Any:
                 entered.set()
                 assert held.wait(30)
-                return real.directory.courses(*wanted)
+                return real.directory.read(*wanted)
 
         return Store(Directory())  # type: ignore[arg-type]  # a directory that waits
 

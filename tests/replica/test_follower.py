@@ -25,6 +25,7 @@ from authz.replica.shared_state import SharedState
 from authz.replica.view import ReplicaView
 from authz.replica.writer import GapError, apply_changes
 from authz.store import Store
+from tests.databases import create_sqlite
 from tests.replica.conftest import MAX_BYTES, away, following, generation_of, rows_of, served, until, viewing
 from tests.store.directory import (
     Clock,
@@ -114,7 +115,7 @@ def test_a_replica_of_another_database_is_built_anew(sqlite_store: Store, tmp_pa
     write(sqlite_store, create(Course(id="c")), create(student("maya", "c")))
     with following(sqlite_store, folder):
         first = generation_of(folder)
-    other = open_with(f"sqlite:///{tmp_path / 'other.db'}")
+    other = open_with(create_sqlite(tmp_path / "other.db"))
     write(other, create(Course(id="c")))
     with viewing(folder) as view, viewing(folder, source="other") as others_view:
         assert grants(view, "maya", "c") == 1

@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from authz.domain.entities import Course, CourseKey, EntityKind
+from authz.domain.entities import Course, CourseKey
 from authz.domain.errors import UnavailableError
+from authz.domain.kinds.course import COURSE
 from authz.store import Store, connections
 from tests.store.directory import create, open_with, write
 
@@ -51,7 +52,7 @@ def test_a_connection_that_waits_for_no_answer_is_left_alone(store: Store, postg
     notifier.wait(0, lambda: 1)  # listens from here on
     with store.directory.dump() as dump:
         notifier.wait(4 * TIMEOUT_S, lambda: 1)
-        assert [each.key for each in dump.entities(EntityKind.COURSE)] == [CourseKey("c")]
+        assert [each.key for each in dump.entities(COURSE)] == [CourseKey("c")]
     with psycopg.connect(postgresql_url, autocommit=True) as other:
         listening = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
         assert other.execute(listening).fetchone() == (1,)
@@ -65,7 +66,7 @@ def test_a_dump_may_wait_long_for_its_rows(store: Store, postgresql_url: str) ->
         ThreadPoolExecutor(1) as pool,
     ):
         other.execute("LOCK TABLE courses IN ACCESS EXCLUSIVE MODE")
-        reading = pool.submit(lambda: [each.key for each in dump.entities(EntityKind.COURSE)])
+        reading = pool.submit(lambda: [each.key for each in dump.entities(COURSE)])
         time.sleep(4 * TIMEOUT_S)
         assert not reading.done()
         other.rollback()
