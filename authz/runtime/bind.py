@@ -25,10 +25,10 @@ def listen(server: grpc.aio.Server, settings: Settings) -> str:
         else:
             port = server.add_insecure_port(address)
     except RuntimeError:
-        others = "" if settings.follow else ", or of a server that runs without `--no-follow`"
+        sharing = "" if settings.follow else " (only servers that run with `--no-follow` share it)"
         raise _fault(
             "address",
-            f"cannot listen at `{address}`: it is in use{others}, or not an address; set AUTHZ_ADDRESS",
+            f"cannot listen at `{address}`: it is in use{sharing}, or not an address; set AUTHZ_ADDRESS",
         ) from None
     return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
 
