@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from itertools import product
 from typing import TypeAlias
@@ -34,12 +34,34 @@ class Grant(msgspec.Struct, frozen=True, gc=False):
     status: MembershipStatus
     starts_at: Instant | None = None
     ends_at: Instant | None = None
+    suspended_until: Instant | None = None
+
+    @property
+    def has_dates(self) -> bool:
+        """Whether what it gives depends on the time."""
+        return not (self.starts_at is self.ends_at is self.suspended_until is None)
+
+    def is_suspended(self, now: Instant) -> bool:
+        """Whether it shuts its subject out of its scope at `now`."""
+        return self.status is MembershipStatus.SUSPENDED or (
+            self.suspended_until is not None and now < self.suspended_until
+        )
+
+
+class Suspension(msgspec.Struct, frozen=True, gc=False):
+    """Of an account: until a time, or without an end."""
+
+    until: Instant | None = None
+
+    def is_effective(self, now: Instant) -> bool:
+        """Whether the subject has no role anywhere at `now`."""
+        return self.until is None or now < self.until
 
 
 def grant_of(membership: Membership) -> Grant:
     """The grant of a membership."""
     m = membership
-    return Grant(m.scope.kind, m.role, m.status, m.starts_at, m.ends_at)
+    return Grant(m.scope.kind, m.role, m.status, m.starts_at, m.ends_at, m.suspended_until)
 
 
 class EffectiveRoles(msgspec.Struct, frozen=True, gc=False):
@@ -60,6 +82,7 @@ class EffectiveRoles(msgspec.Struct, frozen=True, gc=False):
 _ORDER = {reason: number for number, reason in enumerate(InactiveReason)}
 _NO_ROLES = EffectiveRoles(frozenset(), False, False, None, None)
 _NOT_STARTED = EffectiveRoles(frozenset(), False, False, InactiveReason.NOT_STARTED, None)
+_SUSPENDED = EffectiveRoles(frozenset(), False, False, InactiveReason.SUSPENDED, None)
 _ENDED = EffectiveRoles(frozenset(), False, False, InactiveReason.ENDED, None)
 
 RoleTable: TypeAlias = Mapping[tuple[str, ScopeKind, MembershipStatus, CourseState | None], EffectiveRoles]
@@ -111,22 +134,42 @@ def role_table(roles: Mapping[str, RoleDeclaration]) -> RoleTable:
     return table
 
 
+def suspended_kinds(grants: Sequence[Grant], suspension: Suspension | None, now: Instant) -> set[ScopeKind]:
+    """The kinds of scopes whose memberships give no role at `now`, whatever they say.
+
+    A suspended account has no role anywhere. Whoever is suspended in the course or the session has no other
+    role in either; whoever is suspended on the platform, no other one there.
+    """
+    if suspension is not None and suspension.is_effective(now):
+        return set(ScopeKind)
+    kinds = {grant.kind for grant in grants if grant.is_suspended(now)}
+    return kinds | {ScopeKind.COURSE, ScopeKind.SESSION} if kinds - {ScopeKind.PLATFORM} else kinds
+
+
 def effective_roles_of(
-    grants: Sequence[Grant], course_state: CourseState | None, table: RoleTable, now: Instant
+    grants: Sequence[Grant],
+    course_state: CourseState | None,
+    table: RoleTable,
+    now: Instant,
+    suspension: Suspension | None = None,
 ) -> EffectiveRoles:
-    """The roles that a subject's memberships in a resource's course, its session and the platform give."""
-    if len(grants) == 1:
+    """The roles that a subject's memberships in a resource's course, its session and the platform give.
+
+    `suspension` is that of the subject's account.
+    """
+    if len(grants) == 1 and suspension is None:
         grant = grants[0]
-        if grant.starts_at is None is grant.ends_at:
+        if not grant.has_dates:
             return table.get((grant.role, grant.kind, grant.status, course_state), _ENDED)
     elif not grants:
         return _NO_ROLES
     roles: frozenset[str] = frozenset()
     in_course = in_session = False
     reason: InactiveReason | None = None
-    dates: list[Instant | None] = []
+    dates: list[Instant | None] = [] if suspension is None else [suspension.until]
+    suspended = suspended_kinds(grants, suspension, now)
     for grant in grants:
-        one = effective_roles_of_one(grant, course_state, table, now)
+        one = effective_roles_of_one(grant, course_state, table, now, suspended)
         roles |= one.roles
         in_course |= one.in_course
         in_session |= one.in_session
@@ -135,13 +178,23 @@ def effective_roles_of(
             reason = why
         if grant.status is MembershipStatus.ACTIVE:
             dates += (grant.starts_at, grant.ends_at)
+        dates.append(grant.suspended_until)
     return EffectiveRoles(roles, in_course, in_session, reason, earliest_after(now, *dates))
 
 
 def effective_roles_of_one(
-    grant: Grant, course_state: CourseState | None, table: RoleTable, now: Instant
+    grant: Grant,
+    course_state: CourseState | None,
+    table: RoleTable,
+    now: Instant,
+    suspended: Collection[ScopeKind],
 ) -> EffectiveRoles:
-    """The role that one grant gives at `now`, or why it gives none. Its `next_change_at` is not set."""
+    """The role that one grant gives at `now`, or why it gives none. Its `next_change_at` is not set.
+
+    `suspended` is what `suspended_kinds` says of all grants.
+    """
+    if grant.kind in suspended:
+        return _SUSPENDED
     found = table.get((grant.role, grant.kind, grant.status, course_state), _ENDED)
     if grant.status is MembershipStatus.ACTIVE and found is not _ENDED:  # a role that is not declared
         if grant.starts_at is not None and now < grant.starts_at:

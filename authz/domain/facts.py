@@ -113,10 +113,11 @@ FACTS: tuple[Fact, ...] = (
     Fact(
         name="course_visible",
         bit=1 << 4,
-        meaning="the resource's visibility is COURSE",
-        computed_from=("resource.visibility",),
-        sql="resources.visibility = 'COURSE'",
+        meaning="the resource's visibility is COURSE, and it is in a course or a session of one",
+        computed_from=("resource.visibility", "resource.scope"),
+        sql="resources.visibility = 'COURSE' AND courses.id IS NOT NULL",
         of_resource=lambda resource: resource.visibility is Visibility.COURSE,
+        of_scope=lambda course, _: course is not None,
     ),
     Fact(
         name="session_visible",

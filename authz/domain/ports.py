@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol
 import msgspec
 
 from authz.domain.context import ResourceContext, ScopeContext
-from authz.domain.effective_roles import Grant
+from authz.domain.effective_roles import Grant, Suspension
 from authz.domain.entities import EntityT_co, Filter, Kind, ShareLevel, Versioned
 from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError
 from authz.domain.ids import ResourceRef, Scope, Subject
@@ -46,6 +46,9 @@ class Snapshot(Protocol):
 
     def grants(self, subject: Subject, scope: ScopeContext) -> tuple[Grant, ...]:
         """The subject's memberships in the scopes of a context that this snapshot gave, in no order."""
+
+    def suspension(self, subject: Subject) -> Suspension | None:
+        """The suspension of the subject's account, also one that is over; None without one."""
 
     def share(self, ref: ResourceRef, subject: Subject) -> ShareLevel | None:
         """The level at which the resource is shared with the subject, or None."""

@@ -20,10 +20,12 @@ from authz.domain.effective_roles import (
     EffectiveRoles,
     Grant,
     InactiveReason,
+    Suspension,
     effective_roles_of,
     effective_roles_of_one,
+    suspended_kinds,
 )
-from authz.domain.entities import Resource
+from authz.domain.entities import KINDS, Resource, Session
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.facts import (
     ALL_FACTS,
@@ -38,6 +40,7 @@ from authz.domain.ids import PLATFORM, Scope, ScopeKind, Subject, course_scope, 
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
 from authz.domain.trace import MembershipTrace, Trace
+from authz.domain.vocabulary import Vocabulary
 from authz.policy.compile import CompiledPolicy
 
 COURSE_TYPE = "course"
@@ -109,13 +112,16 @@ class Checker:
             return Decision(_WITHOUT_ROLES[located], version, revision)
         scope, type_name = located.scope, question.resource.type
         grants = snapshot.grants(question.subject, scope)
-        held = effective_roles_of(grants, scope.state.course_state, self.policy.role_table, now)
+        suspension = snapshot.suspension(question.subject)
+        held = effective_roles_of(grants, scope.state.course_state, self.policy.role_table, now, suspension)
         structural = type_name in STRUCTURAL_TYPES
         if trace is not None:
-            self._trace_memberships(trace, scope, grants, now, structural=structural)
+            self._trace_memberships(trace, scope, grants, suspension, now, structural=structural)
         # A role of the platform alone never opens content, whatever the rules say.
         if not (held.in_course or held.in_session or (structural and held.roles)):
-            verdict, changes_at = self._without_roles(held, grants, scope, now, structural=structural)
+            verdict, changes_at = self._without_roles(
+                held, grants, scope, suspension, now, structural=structural
+            )
             return Decision(verdict, version, revision, changes_at)
         rules = self.policy.rules_for(held.roles, scope.course_id, type_name, question.action)
         required = rules.required_facts
@@ -133,6 +139,7 @@ class Checker:
         held: EffectiveRoles,
         grants: tuple[Grant, ...],
         scope: ScopeContext,
+        suspension: Suspension | None,
         now: Instant,
         *,
         structural: bool,
@@ -140,7 +147,8 @@ class Checker:
         """Why there is no role, and until when. A platform role never opens content, and explains nothing."""
         if not structural:
             own = [grant for grant in grants if grant.kind is not ScopeKind.PLATFORM]
-            held = effective_roles_of(own, scope.state.course_state, self.policy.role_table, now)
+            state, table = scope.state.course_state, self.policy.role_table
+            held = effective_roles_of(own, state, table, now, suspension)
         why = held.inactive_reason
         return (_NOT_A_MEMBER if why is None else _NOT_EFFECTIVE[why]), held.next_change_at
 
@@ -149,14 +157,17 @@ class Checker:
         trace: Trace,
         scope: ScopeContext,
         grants: tuple[Grant, ...],
+        suspension: Suspension | None,
         now: Instant,
         *,
         structural: bool,
     ) -> None:
         trace.scopes = scope.scopes
         found = []
+        state, table = scope.state.course_state, self.policy.role_table
+        suspended = suspended_kinds(grants, suspension, now)
         for grant in grants:
-            one = effective_roles_of_one(grant, scope.state.course_state, self.policy.role_table, now)
+            one = effective_roles_of_one(grant, state, table, now, suspended)
             found.append(
                 MembershipTrace(
                     scope=scope.scope_of_kind(grant.kind),
@@ -180,7 +191,7 @@ class Checker:
         else:
             found = snapshot.resource(ref, question.subject)
             if found is None and question.inline is not None and ref.type in self._inline_types:
-                found = _described(snapshot, question.inline, question.subject)
+                found = _described(snapshot, question.inline, question.subject, self.policy.vocabulary)
         if found is None or found is SCOPE_MISSING:
             return Reason.RESOURCE_UNKNOWN
         scope = found.scope
@@ -233,10 +244,21 @@ def _scope_as_resource(snapshot: Snapshot, scope: Scope) -> ResourceContext | No
     return None if context is None else ResourceContext(context, context.state.facts)
 
 
-def _described(snapshot: Snapshot, inline: Resource, subject: Subject) -> ResourceContext | None:
-    """A resource as the caller describes it, in a scope that is registered."""
+def _described(
+    snapshot: Snapshot, inline: Resource, subject: Subject, vocabulary: Vocabulary
+) -> ResourceContext | None:
+    """A resource as the caller describes it, in a scope that is registered.
+
+    Raises `InvalidArgumentError` for a description that could not be registered.
+    """
+    kind = KINDS["resource"]
+    kind.validate(inline, vocabulary)
     scope = snapshot.scope(inline.scope)
-    return None if scope is None else resource_context_of(inline, scope, subject)
+    if scope is None:
+        return None
+    if scope.session_id is not None:
+        kind.validate_container(inline, Session(id=scope.session_id, course_id=scope.course_id))
+    return resource_context_of(inline, scope, subject)
 
 
 def _misplaced_id(question: Question) -> InvalidArgumentError:

@@ -29,7 +29,7 @@ from authz.domain.facts import Times, resource_facts
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.domain.instants import Instant
 
-FORMAT = 5
+FORMAT = 6
 """Grows with each change of what is written here. A replica of another format is built anew."""
 
 _END = b"\0"
@@ -50,7 +50,7 @@ _SCOPE_KINDS = {
 
 _STATUSES = tuple(MembershipStatus)
 _STATUS_NUMBERS = {status: number for number, status in enumerate(_STATUSES)}
-_STARTS, _ENDS = 16, 32
+_STARTS, _ENDS, _SUSPENDED_UNTIL = 16, 32, 64
 _COURSE_STATES = tuple(CourseState)
 _SESSION_STATES = tuple(SessionState)
 _VISIBILITIES = tuple(Visibility)
@@ -217,6 +217,9 @@ def grant_record(membership: Membership) -> bytes:
     if membership.ends_at is not None:
         flags |= _ENDS
         times += _instant.pack(membership.ends_at)
+    if membership.suspended_until is not None:
+        flags |= _SUSPENDED_UNTIL
+        times += _instant.pack(membership.suspended_until)
     body = bytes((flags,)) + times + membership.role.encode()
     return bytes((len(body),)) + body
 
@@ -228,7 +231,7 @@ def split_grants(raw: bytes) -> dict[str, bytes]:
     while start < len(raw):
         end = start + 1 + raw[start]
         flags = raw[start + 1]
-        times = (bool(flags & _STARTS) + bool(flags & _ENDS)) * _instant.size
+        times = (flags & (_STARTS | _ENDS | _SUSPENDED_UNTIL)).bit_count() * _instant.size
         found[raw[start + 2 + times : end].decode()] = raw[start:end]
         start = end
     return found
@@ -248,14 +251,15 @@ def read_grants(raw: bytes) -> tuple[Grant, ...]:
 
 
 def _read_grant(kind: ScopeKind, role: str, record: bytes) -> Grant:
-    flags, place = record[1], 2
-    starts_at = ends_at = None
-    if flags & _STARTS:
-        (starts_at,) = _instant.unpack_from(record, place)
-        place += _instant.size
-    if flags & _ENDS:
-        (ends_at,) = _instant.unpack_from(record, place)
-    return Grant(kind, role, _STATUSES[flags & 15], starts_at, ends_at)
+    flags, position = record[1], 2
+    times: list[Instant | None] = []
+    for flag in (_STARTS, _ENDS, _SUSPENDED_UNTIL):
+        if flags & flag:
+            times.append(_instant.unpack_from(record, position)[0])
+            position += _instant.size
+        else:
+            times.append(None)
+    return Grant(kind, role, _STATUSES[flags & 15], *times)
 
 
 def resource_record(resource: Resource, *, shared: bool = False) -> bytes:

@@ -8,13 +8,14 @@ from typing import Any, TypeVar
 import lmdb
 
 from authz.domain.context import SCOPE_MISSING, ResourceContext, ScopeContext, scope_context_of
-from authz.domain.effective_roles import Grant
-from authz.domain.entities import ShareLevel
+from authz.domain.effective_roles import Grant, Suspension
+from authz.domain.entities import AccountStatus, ShareLevel
 from authz.domain.facts import OWN
 from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.tokens import encode_consistency_token
 from authz.replica.caches import Caches, ReplicaScope, intern
 from authz.replica.environment import Environment
+from authz.replica.kinds import CODECS
 from authz.replica.layout import (
     PLATFORM_KEY,
     course_key,
@@ -46,6 +47,7 @@ class ReplicaSnapshot:
     """
 
     __slots__ = (
+        "_accounts",
         "_caches",
         "_environment",
         "_get",
@@ -57,6 +59,8 @@ class ReplicaSnapshot:
         "_scopes",
         "_subject",
         "_subject_key",
+        "_suspension",
+        "_suspension_key",
         "_transaction",
         "revision",
         "state",
@@ -69,12 +73,15 @@ class ReplicaSnapshot:
         # Most reads are of this database, so it is the one of a read that names none.
         self._transaction: lmdb.Transaction = environment.lmdb.begin(environment.members)
         self._get: Callable[..., Any] = self._transaction.get
+        self._accounts = environment.databases["accounts"]
         self._grants_key: tuple[bytes, bytes, bytes] | None = None
         self._grants = _NO_GRANTS
         self._ref_key = b""
         self._resource: bytes | None = None
         self._subject: Subject | None = None
         self._subject_key = b""
+        self._suspension: Suspension | None = None
+        self._suspension_key = b""
         if self._transaction.id() != caches.transaction_id:
             caches.update(environment, self._transaction)
         # This state's own: the next state may have others.
@@ -127,6 +134,13 @@ class ReplicaSnapshot:
             found += self._grants_in(head, scope.session_key)
         self._grants_key, self._grants = key, found
         return found
+
+    def suspension(self, subject: Subject) -> Suspension | None:
+        """See `Snapshot.suspension`."""
+        key = self._key_of(subject)
+        if key != self._suspension_key:
+            self._suspension_key, self._suspension = key, self._read_suspension(key)
+        return self._suspension
 
     def share(self, ref: ResourceRef, subject: Subject) -> ShareLevel | None:
         """See `Snapshot.share`."""
@@ -222,6 +236,13 @@ class ReplicaSnapshot:
             return _NO_GRANTS
         name = scope[:1] + raw
         return self._caches.grants.get(name) or self._caches.read_grants(name)
+
+    def _read_suspension(self, key: bytes) -> Suspension | None:
+        raw = self._get(key, None, self._accounts)
+        if raw is None:
+            return None
+        account = CODECS["account"].read(key, raw)
+        return Suspension(account.suspended_until) if account.status is AccountStatus.SUSPENDED else None
 
     def _key_of(self, subject: Subject) -> bytes:
         # A decision asks up to three times, and a batch is often about one subject.

@@ -397,6 +397,7 @@ class Membership(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     SOURCE_REF_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    SUSPENDED_UNTIL_FIELD_NUMBER: _builtins.int
     role: _builtins.str
     """A role that the policy declares for this kind of scope."""
     status: Global___MembershipStatus.ValueType
@@ -423,6 +424,12 @@ class Membership(_message.Message):
     def ends_at(self) -> _timestamp_pb2.Timestamp:
         """In effect until this time (exclusive). Without end, when absent."""
 
+    @_builtins.property
+    def suspended_until(self) -> _timestamp_pb2.Timestamp:
+        """Suspended until this time, whatever the status: the subject has no role in the scope, by this membership
+        or by another one.
+        """
+
     def __init__(
         self,
         *,
@@ -435,10 +442,11 @@ class Membership(_message.Message):
         source: _builtins.str = ...,
         source_ref: _builtins.str = ...,
         version: _builtins.int = ...,
+        suspended_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at", "scope", b"scope", "starts_at", b"starts_at", "subject", b"subject"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at", "scope", b"scope", "starts_at", b"starts_at", "subject", b"subject", "suspended_until", b"suspended_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at", "role", b"role", "scope", b"scope", "source", b"source", "source_ref", b"source_ref", "starts_at", b"starts_at", "status", b"status", "subject", b"subject", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at", "role", b"role", "scope", b"scope", "source", b"source", "source_ref", b"source_ref", "starts_at", b"starts_at", "status", b"status", "subject", b"subject", "suspended_until", b"suspended_until", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

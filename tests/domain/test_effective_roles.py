@@ -11,10 +11,12 @@ from authz.domain.effective_roles import (
     EffectiveRoles,
     Grant,
     InactiveReason,
+    Suspension,
     effective_roles_of,
     effective_roles_of_one,
     grant_of,
     role_table,
+    suspended_kinds,
 )
 from authz.domain.entities import CourseState, Membership, MembershipStatus
 from authz.domain.ids import PLATFORM, Scope, ScopeKind, Subject, SubjectType, course_scope, session_scope
@@ -47,7 +49,7 @@ def held(role: str, scope: Scope = HERE, **more: object) -> Grant:
 
 def given_by(grant: Grant, course: CourseState | None, now: int) -> str | InactiveReason:
     """The role, or why there is none; alike when it is the only grant."""
-    one = effective_roles_of_one(grant, course, TABLE, now)
+    one = effective_roles_of_one(grant, course, TABLE, now, suspended_kinds([grant], None, now))
     alone = effective_roles_of([grant], course, TABLE, now)
     assert (alone.roles, alone.inactive_reason) == (one.roles, one.inactive_reason)
     if one.inactive_reason is not None:
@@ -154,7 +156,6 @@ def test_of_several_that_give_nothing_the_one_nearest_to_giving_a_role_is_told()
         InactiveReason.DRAFT_COURSE: held("student"),
         InactiveReason.NOT_STARTED: held("student", starts_at=50),
         InactiveReason.INVITED: held("student", status=MembershipStatus.INVITED),
-        InactiveReason.SUSPENDED: held("student", status=MembershipStatus.SUSPENDED),
         InactiveReason.ENDED: held("student", ends_at=0),
     }
     order = list(reasons)
@@ -180,3 +181,67 @@ def test_earliest_after_is_strictly_after() -> None:
     assert earliest_after(5, None, 5, 4, 9, 6) == 6
     assert earliest_after(5, None, 5) is None
     assert earliest_after(5) is None
+
+
+SUSPENDED = MembershipStatus.SUSPENDED
+MONDAY = session_scope("monday")
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        (held("teacher"),),
+        (held("host", MONDAY),),
+        (held("student", starts_at=0, ends_at=100), held("host", MONDAY)),
+        (held("student", starts_at=50),),
+        (held("student", status=MembershipStatus.INVITED),),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "suspended",
+    [
+        held("student", status=SUSPENDED),
+        held("alumni", suspended_until=20),
+        held("host", MONDAY, status=SUSPENDED),
+    ],
+    ids=str,
+)
+def test_a_suspension_is_of_a_person_in_a_scope_and_of_all_its_other_roles(
+    suspended: Grant, others: tuple[Grant, ...]
+) -> None:
+    for grants in ((suspended, *others), (*others, suspended)):
+        roles = effective_roles_of(grants, ACTIVE, TABLE, 10)
+        assert (roles.roles, roles.in_course, roles.in_session) == (frozenset(), False, False)
+        assert roles.inactive_reason is InactiveReason.SUSPENDED
+
+
+def test_a_suspension_in_a_course_leaves_the_roles_on_the_platform_and_the_other_way_round() -> None:
+    admin = held("platform_admin", PLATFORM)
+    out = held("student", status=SUSPENDED)
+    assert effective_roles_of((admin, out), ACTIVE, TABLE, 0).roles == {"platform_admin"}
+    out = held("platform_admin", PLATFORM, status=SUSPENDED)
+    assert effective_roles_of((held("student"), out), ACTIVE, TABLE, 0).roles == {"student"}
+
+
+@pytest.mark.parametrize(("now", "roles"), [(19, set()), (20, {"student", "host"})])
+def test_a_suspension_until_a_time_ends_by_itself_and_is_a_next_change(now: int, roles: set[str]) -> None:
+    grants = (held("student", suspended_until=20), held("host", MONDAY))
+    found = effective_roles_of(grants, ACTIVE, TABLE, now)
+    assert found.roles == roles
+    assert found.next_change_at == (20 if now < 20 else None)
+
+
+@pytest.mark.parametrize(
+    ("until", "now", "roles", "change"),
+    [(None, 10, 0, None), (20, 19, 0, 20), (20, 20, 2, None), (5, 10, 2, None)],
+)
+def test_a_suspended_account_has_no_role_anywhere(
+    until: int | None, now: int, roles: int, change: int | None
+) -> None:
+    grants = (held("student"), held("platform_admin", PLATFORM))
+    found = effective_roles_of(grants, ACTIVE, TABLE, now, Suspension(until))
+    assert len(found.roles) == roles
+    assert found.next_change_at == change
+    assert found.inactive_reason is (None if roles else InactiveReason.SUSPENDED)
+    assert effective_roles_of((), ACTIVE, TABLE, now, Suspension(until)).inactive_reason is None

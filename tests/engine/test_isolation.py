@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from authz.domain.decisions import Question
 from authz.domain.entities import (
+    KINDS,
     Course,
     CourseState,
     Entity,
@@ -17,12 +18,23 @@ from authz.domain.entities import (
     MembershipStatus,
     Resource,
     Session,
+    SessionKey,
     SessionState,
     Share,
     ShareLevel,
     Visibility,
 )
-from authz.domain.ids import PLATFORM, ResourceRef, Scope, Subject, SubjectType, course_scope, session_scope
+from authz.domain.errors import InvalidArgumentError
+from authz.domain.ids import (
+    PLATFORM,
+    ResourceRef,
+    Scope,
+    ScopeKind,
+    Subject,
+    SubjectType,
+    course_scope,
+    session_scope,
+)
 from authz.domain.mutations import Mutation, Operation
 from authz.engine.check import Checker
 from authz.policy.compile import CompiledPolicy
@@ -60,6 +72,7 @@ def memberships(draw: st.DrawFn) -> Membership:
         status=draw(st.sampled_from(MembershipStatus)),
         starts_at=draw(instants),
         ends_at=draw(instants),
+        suspended_until=draw(st.none() | instants),
     )
 
 
@@ -106,6 +119,19 @@ def campuses(draw: st.DrawFn) -> list[Entity]:
     return [entity for group in groups for entity in group]
 
 
+def may_be_registered(resource: Resource, campus: list[Entity]) -> bool:
+    """Whether the directory would take it, and so a request may describe it."""
+    kind, session = KINDS["resource"], SessionKey(resource.scope.id)
+    try:
+        kind.validate(resource, DEFAULT.vocabulary)
+        for entity in campus:
+            if resource.scope.kind is ScopeKind.SESSION and entity.key == session:
+                kind.validate_container(resource, entity)
+    except InvalidArgumentError:
+        return False
+    return True
+
+
 @st.composite
 def questions(draw: st.DrawFn, campus: list[Entity]) -> Question:
     ref = draw(refs)
@@ -113,7 +139,7 @@ def questions(draw: st.DrawFn, campus: list[Entity]) -> Question:
     if draw(st.integers(0, 3)) and known:
         ref = draw(st.sampled_from(known))
     action = draw(st.sampled_from(DEFAULT.vocabulary.types[ref.type].actions))
-    inline = draw(st.none() | resources)
+    inline = draw(st.none() | resources.filter(lambda resource: may_be_registered(resource, campus)))
     return Question(
         subject=draw(subjects),
         action=action,

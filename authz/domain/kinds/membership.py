@@ -39,7 +39,11 @@ class MembershipKey(RecordKey, frozen=True, gc=False, tag="membership_key"):
 
 
 class Membership(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="kind", tag="membership"):
-    """One subject, one scope, one role. In effect while `starts_at` <= t < `ends_at`."""
+    """One subject, one scope, one role. In effect while `starts_at` <= t < `ends_at`.
+
+    While its status is SUSPENDED, and until `suspended_until`, the subject has no role in the scope, by this
+    membership or by another.
+    """
 
     subject: Subject
     scope: Scope
@@ -49,6 +53,7 @@ class Membership(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field=
     ends_at: Instant | None = None
     source: _Source = ""
     source_ref: _SourceRef = ""
+    suspended_until: Instant | None = None
 
     @property
     def key(self) -> MembershipKey:
