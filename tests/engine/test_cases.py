@@ -10,6 +10,8 @@ import pytest
 
 from authz.domain.decisions import Question, Reason
 from authz.domain.entities import (
+    Account,
+    AccountStatus,
     Course,
     CourseState,
     Entity,
@@ -22,6 +24,7 @@ from authz.domain.entities import (
     ShareLevel,
     Visibility,
 )
+from authz.domain.errors import InvalidArgumentError
 from authz.domain.facts import fact_names
 from authz.domain.ids import ResourceRef, parse_resource_ref, parse_scope, parse_subject
 from authz.domain.instants import format_instant, parse_instant
@@ -44,7 +47,14 @@ PARSERS: dict[str, Any] = {
     "level": ShareLevel,
     **{
         name: lambda text: parse_instant(text, field="time")
-        for name in ("starts_at", "ends_at", "available_from", "available_until", "created_at")
+        for name in (
+            "starts_at",
+            "ends_at",
+            "suspended_until",
+            "available_from",
+            "available_until",
+            "created_at",
+        )
     },
 }
 
@@ -61,6 +71,7 @@ def campus(rows: dict[str, Any]) -> Campus:
         *(entity(Membership, row) for row in rows["memberships"]),
         *(entity(Resource, row) for row in rows["resources"]),
         *(entity(Share, row) for row in rows["shares"]),
+        *(entity(Account, row, status=AccountStatus) for row in rows.get("accounts", ())),
     ]
     return Campus(entities)
 
@@ -106,3 +117,28 @@ def test_every_reason_has_a_case() -> None:
     assert {case["reason"] for table in TABLES.values() for case in table["cases"].values()} == {
         reason.value for reason in Reason
     }
+
+
+@pytest.mark.parametrize(
+    ("described", "problem"),
+    [
+        ({"scope": "course:active", "visibility": "SESSION"}, "visibility is SESSION outside a session"),
+        ({"scope": "session:alone", "visibility": "COURSE"}, "belongs to no course"),
+        ({"scope": "platform"}, "scope is platform"),
+        (
+            {
+                "scope": "course:active",
+                "available_from": "2026-03-02T00:00:00Z",
+                "available_until": "2026-03-01T00:00:00Z",
+            },
+            "available_until is not after available_from",
+        ),
+    ],
+)
+def test_what_could_not_be_registered_cannot_be_described(described: dict[str, str], problem: str) -> None:
+    inline = entity(Resource, {"type": "message", "id": "new", **described})
+    question = Question(parse_subject("user:half"), "read", ResourceRef("message", "new"), inline=inline)
+    entities = [*CAMPUSES["states"].entities, Session(id="alone", state=SessionState.LIVE)]
+    checker = Checker(POLICY, inline_types=frozenset({"message"}))
+    with pytest.raises(InvalidArgumentError, match=problem):
+        checker.check(Campus(entities), question, 0)
