@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from authz.runtime.logs import configure_logging
 from tests.databases import PostgresqlServer, create_sqlite, running_postgresql, sqlite_url_of
 from tests.service import Service, serve
 from tests.serving import find_free_port
+
+# Where it is set, each of the many processes that tests start would compile the package again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 _DATABASES = {"store_url", "sqlite_url", "postgresql_url", "empty_url", "empty_postgresql_url"}
 _SLOW = ("faults", "runtime", "cli", "store/test_history", "client", "replica")
