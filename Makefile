@@ -5,7 +5,7 @@ BIN := .venv/bin
 PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 PURE := tests/test_architecture.py $(addprefix tests/,domain policy wire importers access engine)
 
-.PHONY: demo test test-fast test-long lint bench serve protos docs format clean
+.PHONY: demo test test-fast test-long test-lowest lint bench serve protos docs format clean
 
 .venv/.ready: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "needs Python 3.11; set PYTHON=/path/to/python3.11"; exit 1; }
@@ -24,6 +24,10 @@ test-fast: .venv/.ready
 
 test-long: .venv/.ready
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest $(PARALLEL)
+
+# Installs the wheel with the lowest versions that it allows, and uses it. Needs PyPI.
+test-lowest: .venv/.ready
+	$(BIN)/python scripts/check_lowest.py
 
 lint: .venv/.ready
 	$(BIN)/ruff check .

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from authz.cli.serve import FLAGS
+from authz.cli.setting_options import SETTING_HELP
 from authz.runtime.settings import Settings
 from tests.cli.commands import run, run_process
 
@@ -117,7 +117,7 @@ def test_a_replica_of_a_database_server_is_not_left_behind(
 def test_every_setting_has_a_flag_that_says_its_variable() -> None:
     told = run("serve", "--help").stdout
     names = [field.name for field in msgspec.structs.fields(Settings)]
-    assert set(FLAGS) == set(names)
+    assert set(SETTING_HELP) == set(names)
     for name in names:
         assert f"--{name.replace('_', '-')}" in told
         assert f"AUTHZ_{name.upper()}" in told

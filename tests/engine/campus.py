@@ -35,7 +35,7 @@ class Campus(ReplicaSnapshot):
         self._entities: dict[Key, Entity] = {entity.key: entity for entity in entities}
         environment = _environment()
         with environment.lmdb.begin(write=True) as transaction:
-            for database in environment.databases:
+            for database in environment.databases.values():
                 transaction.drop(database, delete=False)
             writer = Writer(environment, transaction)
             # A resource notes that it is shared when the share is put.

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authz.domain.effective_roles import Grant, grant_of
-from authz.domain.entities import Course, Entity, Membership, Resource, Session, Share
+from authz.domain.entities import Course, Entity, Membership, Resource, Session, Share, kind_of
 from authz.domain.ids import Scope, course_scope, session_scope
 from authz.domain.mutations import Mutation
 from authz.replica.build import build_replica
@@ -55,6 +55,8 @@ def expected(entities: Iterable[Entity]) -> set[Row]:
                 rows.add(("share", (entity.resource, entity.subject), entity.level))
                 rows.add(("share with", entity.subject, entity.resource))
                 rows.add(("shared", entity.resource, None))
+            case _:
+                rows.add((kind_of(entity).name, entity.key, entity))
     for place, held in grants.items():
         rows.add(("grants", place, tuple(sorted(held, key=lambda grant: grant.role))))
     return rows

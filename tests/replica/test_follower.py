@@ -19,7 +19,6 @@ from authz.domain.ids import course_scope
 from authz.domain.mutations import Change, LocalCommit, LogTail
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.consistency import ConsistencyGate
-from authz.replica import follower as follower_module
 from authz.replica.environment import UnusableError, acquire_environment, release_environment
 from authz.replica.follower import Follower
 from authz.replica.shared_state import SharedState
@@ -378,25 +377,3 @@ def test_a_write_is_settled_only_once_every_process_is_told(
         with ThreadPoolExecutor(1) as pool:
             asyncio.run(settles(here, before, store.directory.head()))
         assert grants(there, "maya", "c") == 0
-
-
-def test_a_database_that_gives_no_answer_is_hung_up_on(
-    sqlite_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store, folder = sqlite_store, tmp_path / "r"
-    monkeypatch.setattr(follower_module, "DATABASE_ANSWER_TIMEOUT_S", 0.1)
-    monkeypatch.setattr(follower_module, "_GUARD_S", 0.02)
-    write(store, create(Course(id="c")))
-    follow, hung_up = store.directory.follow, threading.Event()
-
-    def silent(after: int, limit: int) -> LogTail:
-        if hung_up.is_set():
-            return follow(after, limit)
-        assert hung_up.wait(30)
-        raise UnavailableError(ErrorReason.STORE_UNAVAILABLE, "cut off")
-
-    monkeypatch.setattr(store.directory, "abort_connections", hung_up.set)
-    monkeypatch.setattr(store.directory, "follow", silent)
-    with following(store, folder), viewing(folder) as view:
-        until(lambda: holds(view, 1), "the replica")
-    assert hung_up.is_set()

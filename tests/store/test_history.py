@@ -11,7 +11,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz.domain.entities import Course, CourseState, Entity, Session
+from authz.domain.entities import Account, AccountStatus, Course, CourseState, Entity, Session
 from authz.domain.errors import AuthzError, ErrorReason
 from authz.domain.ids import course_scope, session_scope
 from authz.domain.mutations import Change, Expectation, Mutation, Operation, Precondition, WriteRequest
@@ -19,7 +19,7 @@ from authz.domain.tokens import ConsistencyToken
 from authz.store import Store
 from tests.databases import create_sqlite
 from tests.properties import MEMORY, examples
-from tests.store.directory import changes_of, notebook, open_with, replay, share, stored, student, write
+from tests.store.directory import changes_of, notebook, open_with, replay, share, stored, student, user, write
 
 _NAMES = st.sampled_from(["a", "b"])
 _SCOPES = st.builds(course_scope, _NAMES) | st.builds(session_scope, _NAMES)
@@ -29,6 +29,7 @@ _ENTITIES: st.SearchStrategy[Entity] = st.one_of(
     st.builds(student, _NAMES, _NAMES),
     st.builds(notebook, _NAMES, _SCOPES),
     st.builds(share, _NAMES, _NAMES),
+    st.builds(Account, subject=_NAMES.map(user), status=st.sampled_from(AccountStatus)),
 )
 
 
