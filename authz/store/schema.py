@@ -1,4 +1,4 @@
-"""Brings a database to the schema of this version, and says whether it is there."""
+"""Migrates a database to the schema of this version, and verifies the schema."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _config() -> Config:
 
 
 def migrate(engine: Engine) -> None:
-    """Run what is missing, in one transaction. Does nothing when there is nothing to do."""
+    """Run the missing migrations in one transaction. Does nothing if the schema is current."""
     if _current(engine) == _newest():
         return
     with write_transaction(engine) as connection:
@@ -39,7 +39,7 @@ def migrate(engine: Engine) -> None:
 
 
 def require_current(engine: Engine) -> None:
-    """Raises `FailedPreconditionError` when the schema is not that of this version."""
+    """Raise `FailedPreconditionError` unless the schema is that of this version."""
     current, newest = _current(engine), _newest()
     if current != newest:
         raise FailedPreconditionError(

@@ -18,7 +18,7 @@ MAX_EDIT_WINDOW_US = 366 * 86_400 * US_PER_S
 
 
 class CourseState(StrEnum):
-    """Where a course is in its life."""
+    """The lifecycle state of a course."""
 
     DRAFT = "DRAFT"
     ACTIVE = "ACTIVE"
