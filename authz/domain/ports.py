@@ -160,13 +160,11 @@ class CommitNotifier(Protocol):
         """Release its connection."""
 
 
-DATABASE_ANSWER_TIMEOUT_S = 20.0
-"""How long an answer of the database is waited for before it is hung up on: another host may be the primary
-by now."""
-
-
 class Directory(Protocol):
-    """The source of truth. Every call blocks and is safe to make from many threads."""
+    """The source of truth. Every call blocks and is safe to make from many threads.
+
+    A call to a database that gives no answer raises `UnavailableError` after a timeout.
+    """
 
     def write(self, request: WriteRequest) -> ConsistencyToken:
         """Apply all mutations in one transaction, or none; return the state after them.
@@ -213,9 +211,9 @@ class Directory(Protocol):
         `after` is beyond the head or of another history.
         """
 
-    def abort_connections(self, *, permanently: bool = False) -> None:
-        """Let every call that waits for an answer of the database raise `UnavailableError` at once, and, with
-        `permanently`, every later one. For any thread."""
+    def abort_connections(self) -> None:
+        """Raise `UnavailableError` at once in every call that waits for the database, and in every later one:
+        for a server that stops. To be called from any thread."""
 
     def head(self) -> ConsistencyToken:
         """The last committed state."""

@@ -113,12 +113,13 @@ class SqlDirectory:
         """See `Directory.notifier`."""
         return open_notifier(self._engine)
 
-    def abort_connections(self, *, permanently: bool = False) -> None:
+    def abort_connections(self) -> None:
         """See `Directory.abort_connections`."""
-        self._connections.abort_connections(permanently=permanently)
+        self._connections.abort_connections()
 
     def close(self) -> None:
         """Release every connection."""
+        self._connections.close()
         self._engine.dispose()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, Table, select
 
 from authz.domain.entities import Kind
+from authz.store.connections import expecting_long_statements
 from authz.store.engine import read_transaction
 from authz.store.log_reader import read_head
 from authz.store.rows import ENTITY_ROWS, read_values
@@ -53,5 +54,5 @@ class SqlDump:
 @contextmanager
 def open_dump(engine: Engine) -> Iterator[SqlDump]:
     """A dump that lasts as long as the block."""
-    with read_transaction(engine) as connection:
+    with read_transaction(engine) as connection, expecting_long_statements(connection):
         yield SqlDump(connection)

@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from authz.domain.errors import ConflictError, ErrorReason, UnavailableError
 from authz.runtime import health as health_of_service
 from authz.runtime import server
-from authz.runtime.server import open_view
+from authz.runtime.compose import open_view
 from authz.runtime.settings import Settings
 from authz.store import Store, open_store
 from authz.v1 import authorization_pb2 as apb
