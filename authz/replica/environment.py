@@ -1,4 +1,4 @@
-"""One LMDB environment of the read model: its databases, and the checks before it is served."""
+"""One LMDB environment of the read model: its databases, and whether it may be trusted."""
 
 from __future__ import annotations
 
@@ -25,11 +25,8 @@ _MAX_READERS = 1024
 
 
 class Versions(msgspec.Struct, frozen=True):
-    """The revision that a replica holds, with its commit time and nonce.
-
-    `platform` is the last revision that changed a platform role, `scopes` the last one that changed a course
-    or session: caches of these are valid until they change.
-    """
+    """The revision that a replica holds, when it was committed, and its nonce; and which revisions last
+    changed a role on the platform, and a course or session, so that what is made from those can be kept."""
 
     revision: int
     committed_at: Instant
@@ -38,12 +35,12 @@ class Versions(msgspec.Struct, frozen=True):
     scopes: int
 
     def state(self, database_id: str) -> ConsistencyToken:
-        """The state of the database at this revision."""
+        """The state of a database that this is."""
         return ConsistencyToken(database_id, self.revision, self.committed_at, self.nonce)
 
 
 class UnusableError(Exception):
-    """A file that must not be served: damaged, unfinished, or of another format."""
+    """A file that must not be served: damaged, half-made, or of another format."""
 
 
 class Environment:
@@ -52,7 +49,7 @@ class Environment:
     `members` subject, scope to grants · `scopes` scope to course or session · `resources` type, id to
     resource · `shares` resource, subject to level · `members_in` scope, subject · `resources_in` scope,
     resource · `sessions_in` course, session · `resources_of` owner, resource · `shares_with` subject,
-    resource. The last five are indexes with empty values.
+    resource. The last five have empty values: they are for looking up the other way.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
@@ -66,8 +63,8 @@ class Environment:
                 max_dbs=len(DATABASES) + 1,
                 max_readers=_MAX_READERS,
                 max_spare_txns=4,
-                # A crash of the machine may undo the last commit, but not leave a part of it; the follower
-                # then applies it again. Readahead would fill memory with pages that no check needs.
+                # A crash of the machine may undo the last commit, which the follower then repeats; it
+                # cannot leave a half of one. Reading ahead would fill memory with what nobody asked for.
                 metasync=False,
                 readahead=False,
             )
@@ -86,22 +83,22 @@ class Environment:
             self.resources_of = self.databases["resources_of"]
             self.shares_with = self.databases["shares_with"]
         except (lmdb.Error, FileNotFoundError, FileExistsError, NotADirectoryError) as error:
-            # Another process may delete the file while it is opened.
+            # It may be deleted while it is opened.
             raise UnusableError(f"cannot open {folder}: {error}") from error
 
     def require_there(self) -> None:
-        """Raise `UnusableError` if the file was deleted: processes that open it later cannot see it."""
+        """Raise `UnusableError` when the file was deleted: it is whole, but only for who has it open."""
         if identity_of(self.data_file) != self._identity:
             raise UnusableError(f"{self.folder} was deleted")
 
     def is_outgrown(self) -> bool:
-        """Whether the file is larger than this map, because another process has a larger `max_bytes`."""
+        """Whether the file is larger than what is mapped here: another process is allowed more of it."""
         with suppress(FileNotFoundError):
             return self.size_bytes() > self.lmdb.info()["map_size"]
         return False
 
     def require_usable(self) -> None:
-        """Raise `UnusableError` for a file that is unfinished, or of another format."""
+        """Raise `UnusableError` for a file that was never finished, or of another format."""
         with self.lmdb.begin() as transaction:
             raw = transaction.get(_REVISION_KEY, db=self.meta)
             if raw is None or transaction.get(_DATABASE_KEY, db=self.meta) is None:
@@ -110,7 +107,7 @@ class Environment:
                 raise UnusableError(f"{self.folder} has another format")
 
     def _require_whole(self) -> None:
-        """Raise `UnusableError` for a truncated file: reading a page beyond its end kills the process."""
+        """Raise `UnusableError` for a file that is cut off: a page behind its end kills whoever reads it."""
         try:
             size_bytes = self.size_bytes()
         except FileNotFoundError:
@@ -118,35 +115,35 @@ class Environment:
             raise
         if (self.lmdb.info()["last_pgno"] + 1) * self.lmdb.stat()["psize"] > size_bytes:
             self.lmdb.close()
-            raise UnusableError(f"{self.folder} is truncated")
+            raise UnusableError(f"{self.folder} is cut off")
 
     @staticmethod
     def read(transaction: lmdb.Transaction, key: bytes, database: lmdb._Database) -> bytes:
-        """The value of a key; empty if there is none."""
+        """What is stored under a key, empty for nothing."""
         return bytes(transaction.get(key, b"", database))
 
     def state(self) -> ConsistencyToken:
-        """The state that this replica holds."""
+        """Which state of which database this holds."""
         with self.lmdb.begin() as transaction:
             versions = self.versions(transaction)
             database_id = self.read(transaction, _DATABASE_KEY, self.meta).decode()
         return versions.state(database_id)
 
     def versions(self, transaction: lmdb.Transaction) -> Versions:
-        """The versions in the state that a transaction sees."""
+        """What the state that a transaction sees holds."""
         return Versions(*_HEADER.unpack(self.read(transaction, _REVISION_KEY, self.meta))[1:])
 
     def set_versions(self, transaction: lmdb.Transaction, versions: Versions) -> None:
-        """Record the versions, in the transaction that changes the state."""
+        """Record what the state holds, in the transaction that makes it so."""
         header = _HEADER.pack(FORMAT, *msgspec.structs.astuple(versions))
         transaction.put(_REVISION_KEY, header, db=self.meta)
 
     def set_database_id(self, transaction: lmdb.Transaction, database_id: str) -> None:
-        """Record the database that this is a replica of: the last step of a build."""
+        """Record of which database this is a replica: the last step of making one."""
         transaction.put(_DATABASE_KEY, database_id.encode(), db=self.meta)
 
     def size_bytes(self) -> int:
-        """The size of the file."""
+        """What the file takes."""
         return self.data_file.stat().st_size
 
 
@@ -155,7 +152,7 @@ _open: dict[Path, tuple[Environment, int]] = {}
 
 
 def acquire_environment(folder: Path, *, max_bytes: int) -> Environment:
-    """The environment of a folder. LMDB allows one per process, so it is shared and reference-counted."""
+    """The environment of a folder. LMDB allows one in a process, so that it is shared and counted."""
     folder = folder.resolve()
     with _lock:
         known = _open.get(folder)
@@ -165,7 +162,7 @@ def acquire_environment(folder: Path, *, max_bytes: int) -> Environment:
 
 
 def release_environment(environment: Environment) -> None:
-    """Release a reference. The last release closes the environment."""
+    """Give one back; the last one closes it."""
     folder = environment.folder
     with _lock:
         _, count = _open[folder]
@@ -177,5 +174,5 @@ def release_environment(environment: Environment) -> None:
 
 
 def not_ready(why: str = "the replica is being built; try again in a moment") -> UnavailableError:
-    """The error while there is no replica to read."""
+    """The error before there is a replica to answer from."""
     return UnavailableError(ErrorReason.REPLICA_NOT_READY, why)

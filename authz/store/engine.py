@@ -1,4 +1,4 @@
-"""Connections and transactions on SQLite and PostgreSQL, with their errors as errors of the tree."""
+"""Connections and transactions, alike on SQLite and PostgreSQL, with their errors in the error tree."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _WAL_PAUSE_S = 0.01
 _POSTGRESQL_DEFAULTS: dict[str, Any] = {
     "connect_timeout": 5,
     "options": f"-c lock_timeout={_LOCK_TIMEOUT_S}s",
-    # A standby may be behind: a head read from it would be out of date.
+    # A standby may be behind: what is read there as the last revision is one of the past.
     "target_session_attrs": "read-write",
-    # Notice a host that disappears within seconds; the default takes a quarter of an hour.
+    # A machine that is gone without a word says so in seconds; by default it takes a quarter of an hour.
     "keepalives_idle": 5,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
 }
-"""Defaults for what the URL does not set: https://www.postgresql.org/docs/current/libpq-connect.html."""
+"""What the URL does not say: https://www.postgresql.org/docs/current/libpq-connect.html."""
 _CONFLICT_SQLSTATES = frozenset({"40001", "40P01", "55P03"})
 _NO_TABLE_SQLSTATE = "42P01"
 _WRITES = "authz_writes"
@@ -59,7 +59,7 @@ def open_engine(url: str) -> Engine:
 
 
 def sqlite_file(url: str) -> Path | None:
-    """The file of a SQLite database, existing or not; None for PostgreSQL. Raises as `open_engine`."""
+    """The file of a SQLite database, there or not; None for another one. Raises as `open_engine` does."""
     engine = open_engine(url)
     try:
         return Path(engine.url.database or "") if engine.dialect.name == "sqlite" else None
@@ -68,10 +68,10 @@ def sqlite_file(url: str) -> Path | None:
 
 
 def companion_path(url: str, suffix: str) -> Path:
-    """The path for files that belong to a database: next to a SQLite file, else in the working folder.
+    """Where files go that belong to a database: beside a SQLite file, else in the working folder, by a name
+    that the databases of one name on several hosts do not share.
 
-    For PostgreSQL the name contains a hash of the host, so that databases with the same name on several hosts
-    do not share it. Raises as `open_engine`.
+    Raises as `open_engine` does.
     """
     engine = open_engine(url)
     try:
@@ -112,17 +112,17 @@ def _open_sqlite(url: URL) -> Engine:
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    # The driver must not begin or commit by itself, because reads and writes begin differently.
+    # The driver must not begin or commit by itself: a snapshot and a write begin differently.
     connection.isolation_level = None
     _enter_wal(connection)
-    # In WAL mode, NORMAL may lose the last commits in a power failure; acknowledged writes must survive.
+    # In WAL, NORMAL may lose the last commits with the power; an acknowledged write may not be lost.
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
 
 
 def _enter_wal(connection: sqlite3.Connection) -> None:
-    # The mode is persistent. If two connections open a new file at once, SQLite rejects one of them without
-    # the timeout that it applies to every other lock, so retry here.
+    # A file stays in this mode, once in it. Of two connections that find a new one at once, SQLite turns one
+    # away without the patience that it has for every other lock.
     deadline = time.monotonic() + _LOCK_TIMEOUT_S
     while True:
         try:
@@ -157,7 +157,7 @@ def _unless_said(url: URL, defaults: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def read_transaction(engine: Engine) -> Iterator[Connection]:
-    """A read transaction: it sees the state at its first read, whatever is committed later."""
+    """One state of the database, from the first read on, whatever is written meanwhile."""
     options: dict[str, Any] = {}
     if engine.dialect.name == "postgresql":
         options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
@@ -169,10 +169,10 @@ def read_transaction(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def write_transaction(engine: Engine) -> Iterator[Connection]:
-    """A write transaction: commits when the block ends, rolls back if it raises.
+    """Commits when the block ends, rolls back when it raises.
 
-    On SQLite it holds the only write lock from the start. On PostgreSQL each statement sees what was
-    committed before it, so lock first what must not change.
+    On SQLite the writer is alone from the start; on PostgreSQL each statement sees what was committed
+    before it, so lock first what must stand still.
     """
     options: dict[str, Any] = {_WRITES: True}
     if engine.dialect.name == "postgresql":
@@ -183,7 +183,7 @@ def write_transaction(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Translate errors of the database inside the block into errors of the tree."""
+    """Turn what the database says inside the block into errors of the tree."""
     try:
         yield
     except (PoolTimeoutError, psycopg.OperationalError, sqlite3.OperationalError) as error:
@@ -196,7 +196,7 @@ def translated() -> Iterator[None]:
 
 
 def _translate(error: DBAPIError) -> AuthzError | None:
-    """The error of the tree; None for a fault of this program."""
+    """The error of the tree, or None for a fault of this program."""
     cause = error.orig
     if isinstance(cause, sqlite3.Error):
         code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
@@ -222,7 +222,7 @@ def _conflict() -> ConflictError:
 
 
 def _unavailable(cause: object) -> UnavailableError:
-    """The message of the driver goes into a note, which operators see in logs and clients never see."""
+    """What the driver says goes into a note: the operator needs it, and no client is to see it."""
     error = UnavailableError(ErrorReason.STORE_UNAVAILABLE, "the database does not answer; try again later")
     error.add_note(" ".join(str(cause).split()))
     return error

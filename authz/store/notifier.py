@@ -1,4 +1,4 @@
-"""Waits for commits: by LISTEN/NOTIFY on PostgreSQL, by polling the counter on SQLite."""
+"""Hears of commits: PostgreSQL's LISTEN/NOTIFY, or on SQLite a look at the counter."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HEAD = str(select(counter.c.revision))
 
 
 def open_notifier(engine: Engine) -> CommitNotifier:
-    """The notifier for the kind of database. Connects at the first `wait`."""
+    """The way that fits the database. Connects when first waited for."""
     if engine.dialect.name == "postgresql":
         return PostgresqlNotifier(engine)
     return SqliteNotifier(engine)
@@ -59,7 +59,7 @@ class PostgresqlNotifier:
 
     def wake(self) -> None:
         """Let a waiting thread return."""
-        # After `close`, the number of the pipe may belong to another file.
+        # By then the number of the pipe may be somebody else's.
         with self._closing, suppress(BlockingIOError):  # as many as fit are there already
             if not self._closed:
                 os.write(self._wake_write, b"!")
@@ -83,7 +83,7 @@ class PostgresqlNotifier:
         self._connection = connection
 
     def _last_heard(self) -> int:
-        """The head of the last notification; -1 if the data to read was something else."""
+        """The head that was told of last; -1 when what was ready to be read was something else."""
         try:
             heard = [notice.payload for notice in self._connection.notifies(timeout=0)]
         except Exception:
@@ -98,9 +98,9 @@ class PostgresqlNotifier:
 
 
 class SqliteNotifier:
-    """Polls the counter every few milliseconds, with backoff while it does not change.
+    """Reads the counter every few milliseconds, less often while nothing comes.
 
-    A poll takes microseconds, but each one takes the GIL from the other threads.
+    That takes microseconds, but each time the interpreter from whoever else needs it.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -135,7 +135,7 @@ class SqliteNotifier:
 
 
 def _connect(engine: Engine) -> Any:
-    """A connection of the driver that is detached from the pool, because a listener keeps it."""
+    """A connection of the driver's own, which is never given back: a listener stays as it is."""
     pooled = engine.raw_connection()
     connection = pooled.driver_connection
     pooled.detach()

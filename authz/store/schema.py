@@ -1,4 +1,4 @@
-"""Migrates a database to the schema of this version, and verifies the schema."""
+"""Brings a database to the schema of this version, and says whether it is there."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _config() -> Config:
 
 
 def migrate(engine: Engine) -> None:
-    """Run the missing migrations in one transaction. Does nothing if the schema is current."""
+    """Run what is missing, in one transaction. Does nothing when there is nothing to do."""
     if _current(engine) == _newest():
         return
     with write_transaction(engine) as connection:
@@ -40,7 +40,7 @@ def migrate(engine: Engine) -> None:
 
 
 def require_current(engine: Engine) -> None:
-    """Raise `FailedPreconditionError` unless the schema is that of this version."""
+    """Raises `FailedPreconditionError` when the schema is not that of this version."""
     current, newest = _current(engine), _newest()
     if current != newest:
         raise FailedPreconditionError(
