@@ -1,4 +1,4 @@
-"""Builds a replica from a dump of the source of truth, in key order and with full pages."""
+"""Makes a replica from a dump of the source of truth, in the order of its keys and with full pages."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from authz.replica.environment import Environment, UnusableError, Versions, not_
 from authz.replica.kinds import CODECS
 
 _PAGE = 1_000
-"""Rows between two checks of `stopped`."""
+"""Rows between two looks at whether to stop."""
 _CHUNK = 100_000
-"""Rows per transaction: LMDB keeps them in memory until it commits."""
+"""Rows a transaction: what LMDB keeps in memory until it commits."""
 
 
 def build_replica(
     folder: Path, dump: Dump, *, max_bytes: int, stopped: Callable[[], bool] = lambda: False
 ) -> None:
-    """Fill an empty folder from a dump. Until the end, the file is marked as unfinished.
+    """Fill an empty folder with what a dump holds. Until the end, the file says that it is unfinished.
 
-    Raises `UnavailableError` soon after `stopped` returns true.
+    Raises `UnavailableError` soon after `stopped` says so.
     """
     environment = Environment(folder, max_bytes=max_bytes)
     try:
@@ -58,7 +58,7 @@ def _parts(dump: Dump) -> Iterator[tuple[str, Iterable[Pair]]]:
 
 
 def _fill(environment: Environment, database: lmdb._Database, pairs: Iterable[Pair]) -> None:
-    """Append pairs that come in key order; insert the others."""
+    """Append what comes in the order of its keys; insert the rest."""
     left = iter(pairs)
     last = b""
     late: list[Pair] = []
@@ -66,7 +66,7 @@ def _fill(environment: Environment, database: lmdb._Database, pairs: Iterable[Pa
     def in_order(chunk: Iterable[Pair]) -> Iterator[Pair]:
         nonlocal last
         for pair in chunk:
-            # Packed ids sort differently from their text.
+            # Packed ids do not sort where their text does.
             if pair[0] > last:
                 last = pair[0]
                 yield pair

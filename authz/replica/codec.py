@@ -1,4 +1,4 @@
-"""The default encoding of the records of a kind in a replica."""
+"""How the records of a kind are stored in a replica, unless the kind has a way of its own."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ class Databases:
         self._by_name = by_name
 
     def get(self, name: str, key: bytes) -> bytes:
-        """The value of a key; empty if there is none."""
+        """What is stored under a key, empty for nothing."""
         return bytes(self._transaction.get(key, b"", self._by_name[name]))
 
     def put(self, name: str, key: bytes, value: bytes = b"") -> None:
-        """Store a value under a key, replacing the previous one."""
+        """Store a value in place of what is under the key."""
         self._transaction.put(key, value, db=self._by_name[name])
 
     def delete(self, name: str, key: bytes) -> None:
-        """Delete a key, if it exists."""
+        """Delete what is under a key, if anything is."""
         self._transaction.delete(key, db=self._by_name[name])
 
     def has_prefix(self, name: str, prefix: bytes) -> bool:
@@ -69,8 +69,8 @@ class Codec:
 
     A key is the fields `key`, one after the other. A record is the other fields as MessagePack. `indexes`
     names the database for each field by which records are found besides the first of the key: its keys are
-    that field and then the others of the key, its values are empty. `encoders` are for fields with a special
-    encoding.
+    that field and then the others of the key, its values are empty. `encoders` are for fields that are not
+    written as their type says.
     """
 
     def __init__(
@@ -103,15 +103,15 @@ class Codec:
         return self._encode(record, self.key)
 
     def record_of(self, entity: Any, _before: bytes) -> bytes:
-        """The record of an entity, given the previous record, which is empty for none."""
+        """The record of an entity, in place of the one before, which is empty for none."""
         return msgspec.msgpack.encode([getattr(entity, name) for name in self._others])
 
     def rest_of(self, _key: Any, _before: bytes) -> bytes:
-        """The rest of a record after the entity with a key is deleted: empty if nothing is left."""
+        """What stays of a record when the entity with a key is deleted: empty for nothing."""
         return b""
 
     def read(self, key: bytes, record: bytes) -> Any:
-        """The entity of a record, with the fields that the replica stores."""
+        """The entity of a record, as far as the replica has it."""
         found: dict[str, Any] = dict(zip(self._others, self._decoder.decode(record), strict=True))
         start = 0
         for field in self.kind.key_fields:
@@ -119,7 +119,7 @@ class Codec:
         return self.kind.entity(**found)
 
     def put(self, databases: Databases, entity: Any) -> None:
-        """Store an entity, replacing the one with the same key."""
+        """Store an entity in place of the one with its key."""
         key = self.key_of(entity)
         before = databases.get(self.database, key)
         if before and self._moves_in_indexes:
@@ -144,11 +144,11 @@ class Codec:
             databases.delete(name, index_key)
 
     def pairs(self, dump: Dump) -> Iterator[Pair]:
-        """All keys with their records, nearly ordered: packed ids sort differently from their text."""
+        """All keys with their records, nearly in order: packed ids do not sort where their text does."""
         return ((self.key_of(entity), self.record_of(entity, b"")) for entity in dump.entities(self.kind))
 
     def index_pairs(self, dump: Dump, field: str) -> Iterator[Pair]:
-        """All keys of an index, in the same order, without adjacent duplicates."""
+        """All keys of an index, likewise, without repeats in a row."""
         others = [name for name in self.key if name != field]
         encoders = [self._encoders[name] for name in others]
         last = b""

@@ -1,4 +1,4 @@
-"""The codec of each kind of record: compact ones for the records that every check reads."""
+"""The codec of each kind of record: a compact one of its own for what every check reads."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class _SessionCodec(Codec):
 
 
 class _GrantCodec(Codec):
-    """All memberships of a subject in one scope are one record, by role."""
+    """All that a subject holds in one scope is one record, by role."""
 
     def record_of(self, entity: Membership, before: bytes) -> bytes:
         return join_grants(split_grants(before) | {entity.role: grant_record(entity)})
@@ -70,7 +70,8 @@ class _GrantCodec(Codec):
 
 
 class _ResourceCodec(Codec):
-    """The record says whether the resource has any share, so that a check without one skips the lookup."""
+    """The record says whether there is any share of the resource, so that a check without one does not look
+    for it."""
 
     def record_of(self, entity: Resource, before: bytes) -> bytes:
         return resource_record(entity, shared=is_shared(before))
@@ -103,7 +104,7 @@ class _ShareCodec(Codec):
         self._mark(databases, ref, shared=databases.has_prefix(self.database, ref))
 
     def _mark(self, databases: Databases, ref: bytes, *, shared: bool) -> None:
-        """Record in the resource whether it has shares."""
+        """Let the resource's record say whether there are shares of it."""
         record = databases.get("resources", ref)
         if record and is_shared(record) is not shared:
             databases.put("resources", ref, with_shared(record, shared))
@@ -122,7 +123,7 @@ _OWN = [
     _ShareCodec(_SHARE, indexes={"subject": "shares_with"}),
 ]
 CODECS = {kind.name: Codec(kind) for kind in KINDS.values()} | {codec.kind.name: codec for codec in _OWN}
-"""By kind. A kind without its own codec has the default one."""
+"""By kind. Any kind without a codec of its own has the default one."""
 
 DATABASES = sorted({name for codec in CODECS.values() for name in (codec.database, *codec.indexes.values())})
 """The names of all databases of records."""

@@ -1,4 +1,4 @@
-"""Converts between entities and rows, by functions built once per kind from the types of its fields."""
+"""Between entities and rows: for each kind, conversions made once from the types of its fields."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class EntityRows:
         self.key_columns = columns_of(kind.key_fields)
         """The primary key: text, in the order of listings."""
         self.key_values = _values_of(kind.key_fields)
-        """The values of `key_columns` of a key or an entity."""
+        """Of a key or an entity, the values of `key_columns`."""
         self.values = _values_of(kind.fields)
-        """The values of all columns of an entity, except `version`."""
+        """Of an entity, the values of all columns but `version`."""
         self._names = tuple(field.name for field in kind.fields)
 
     def entities(self, rows: Sequence[Values]) -> Iterator[Any]:
-        """The entities of rows with all columns of the table, in order."""
+        """The entities of rows that hold all columns of the table in their order."""
         for values in read_values(self.kind.fields, rows):
             yield self.kind.entity(**dict(zip(self._names, values, strict=True)))
 
     def versioned(self, rows: Sequence[Values]) -> Iterator[Versioned[Any]]:
-        """The same entities, with their versions."""
+        """Likewise, with their versions."""
         return map(Versioned, self.entities(rows), (row[-1] for row in rows))
 
 
@@ -42,13 +42,13 @@ def read_values(fields: Iterable[Field], rows: Sequence[Values]) -> Iterator[tup
     """For each row, the values of fields whose columns it begins with."""
     if not rows:
         return iter(())
-    # Column by column, so that `zip` and `map` loop over the rows.
+    # Column by column: the loops over the rows are then those of `zip` and `map`.
     columns = iter(zip(*rows, strict=True))
     return zip(*[_read(field, columns) for field in fields], strict=True)
 
 
 def _values_of(fields: Sequence[Field]) -> Callable[[Any], Values]:
-    """A function that reads the columns of some fields from an entity. An enum member gives its value."""
+    """What reads the columns of some fields off an entity. A member of an enum stands for its value."""
     paths: list[str] = []
     splits: list[tuple[int, Callable[[Any], Values]]] = []
     for field in fields:
@@ -75,7 +75,7 @@ def _values_of(fields: Sequence[Field]) -> Callable[[Any], Values]:
 
 
 def _read(field: Field, columns: Iterator[tuple[Any, ...]]) -> Iterable[Any]:
-    """The values of a field in all rows, read from the next columns."""
+    """The values of a field in all rows, from the next of the columns."""
     first = next(columns)
     if field.choices is not None:
         members = {member.value: member for member in field.choices}

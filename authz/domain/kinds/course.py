@@ -18,7 +18,7 @@ MAX_EDIT_WINDOW_US = 366 * 86_400 * US_PER_S
 
 
 class CourseState(StrEnum):
-    """The lifecycle state of a course."""
+    """Where a course is in its life."""
 
     DRAFT = "DRAFT"
     ACTIVE = "ACTIVE"

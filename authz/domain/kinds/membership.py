@@ -19,7 +19,7 @@ _SourceRef = Annotated[str, MaxLength(256)]
 
 
 class MembershipStatus(StrEnum):
-    """The status of a membership, apart from its dates."""
+    """What has become of a membership, apart from its dates."""
 
     INVITED = "INVITED"
     ACTIVE = "ACTIVE"

@@ -19,7 +19,7 @@ _RECORD_TYPES = ("course", "session")
 
 
 class Visibility(StrEnum):
-    """Who may see a resource, of the subjects with a role there, besides its owner and shares."""
+    """To whom, of those with a role, a resource is open beyond its owner and shares."""
 
     PRIVATE = "PRIVATE"
     SESSION = "SESSION"
@@ -27,7 +27,7 @@ class Visibility(StrEnum):
 
 
 class Resource(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="kind", tag="resource"):
-    """A piece of content. Its scope is immutable."""
+    """A piece of content. Its scope never changes. Without an owner it is nobody's."""
 
     type: TypeName
     id: Id

@@ -15,7 +15,7 @@ from authz.domain.vocabulary import Vocabulary
 
 
 class SessionState(StrEnum):
-    """The lifecycle state of a session."""
+    """Where a session is in its life."""
 
     SCHEDULED = "SCHEDULED"
     LIVE = "LIVE"
@@ -33,7 +33,7 @@ class SessionKey(RecordKey, frozen=True, gc=False, tag="session_key"):
 
 
 class Session(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="kind", tag="session"):
-    """A live meeting, of a course or standalone. Its course is immutable."""
+    """A live meeting, of a course or standing alone. Its course never changes."""
 
     id: Id
     course_id: Id | None = None

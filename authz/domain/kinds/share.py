@@ -13,7 +13,7 @@ from authz.domain.vocabulary import Vocabulary
 
 
 class ShareLevel(StrEnum):
-    """The access that a share gives. An editor is also a viewer."""
+    """What a share opens. An editor is also a viewer."""
 
     VIEWER = "VIEWER"
     EDITOR = "EDITOR"
@@ -30,7 +30,7 @@ class ShareKey(RecordKey, frozen=True, gc=False, tag="share_key"):
 
 
 class Share(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="kind", tag="share"):
-    """Opens a resource to one subject. It gives nothing without a role in the resource's scope."""
+    """A resource opened to one subject. It never reaches past membership."""
 
     resource: ResourceRef
     subject: Subject
