@@ -75,7 +75,7 @@ class ReplicaView:
         if self._state.generation != self._generation or (
             environment is not None and environment.is_outgrown()
         ):
-            # A file that is deleted takes its room until then; one that is outgrown can then be opened anew.
+            # A deleted file occupies disk space until it is closed; an outgrown file must be reopened.
             self._close_environment()
 
     def revision(self) -> int:
@@ -102,7 +102,7 @@ class ReplicaView:
     def _begin(self, environment: Environment) -> ReplicaSnapshot:
         with suppress(lmdb.MapResizedError):
             return ReplicaSnapshot(environment, self._database_id, self._caches)
-        # Another server, which follows, is allowed a larger file: opened anew, that much is allowed here.
+        # Another server follows with a larger limit on the file. Reopening the file applies its size here.
         return ReplicaSnapshot(self._reopen(), self._database_id, self._caches)
 
     def _close_environment(self) -> None:
@@ -137,7 +137,7 @@ class ReplicaView:
         try:
             environment.require_usable()
             self._database_id = environment.state().database_id
-        except (UnusableError, lmdb.MapResizedError):  # the latter until whoever shares it lets go, too
+        except (UnusableError, lmdb.MapResizedError):  # the latter until every user in this process releases it
             release_environment(environment)
             raise not_ready() from None
         self._environment, self._generation = environment, generation
