@@ -230,7 +230,8 @@ class Server:
             view, store.directory, pool=self._pool, freshness_wait_s=settings.freshness_wait_s
         )
         pipeline = Pipeline(
-            authenticators=(CertificateAuthenticator(),),
+            # Without an authority no client shows a certificate, and to ask gRPC for one takes time.
+            authenticators=(CertificateAuthenticator(),) if settings.tls_client_ca_file else (),
             permissions=AllowAll(),
             max_concurrent_calls=settings.max_concurrent_calls,
             max_watches=settings.max_watches,
