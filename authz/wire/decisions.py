@@ -14,7 +14,7 @@ from authz.domain.facts import fact_names
 from authz.domain.ids import PLATFORM, ResourceRef, Subject, is_id, is_name
 from authz.domain.instants import MAX_INSTANT, Instant
 from authz.v1 import authorization_pb2 as pb
-from authz.wire.entities import parse_type, parse_visibility
+from authz.wire.fields import parse_type, parse_visibility
 from authz.wire.values import (
     SUBJECT_TYPES,
     malformed,

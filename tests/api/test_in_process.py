@@ -18,7 +18,7 @@ from authz.api.grpc.adapter import Endpoints
 from authz.api.pipeline import Pipeline
 from authz.domain.errors import AuthzError, SlowConsumerError
 from authz.domain.tokens import ConsistencyToken, encode_consistency_token
-from authz.runtime import server
+from authz.runtime import compose
 from authz.wire.errors import status_of
 from tests.api.in_process import InProcessFace
 from tests.api.test_api import COURSE, MATERIAL, STUDENT, written
@@ -82,7 +82,7 @@ class Faces:
 
 
 @pytest.fixture
-async def faces(sqlite_url: str, every_level: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Faces]:
+async def faces(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Faces]:
     """Both faces of one running server."""
     served: list[tuple[Pipeline, tuple[Endpoint, ...]]] = []
 
@@ -90,7 +90,7 @@ async def faces(sqlite_url: str, every_level: None, monkeypatch: pytest.MonkeyPa
         served.append((pipeline, endpoints))
         return Endpoints(pipeline, endpoints)
 
-    monkeypatch.setattr(server, "Endpoints", serving)
+    monkeypatch.setattr(compose, "Endpoints", serving)
     async for service in serve(sqlite_url):
         await written(service, COURSE, STUDENT, MATERIAL)
         yield Faces(service, InProcessFace(*served[0]), served[0][1])
