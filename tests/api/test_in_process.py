@@ -18,7 +18,7 @@ from authz.api.grpc.adapter import Endpoints
 from authz.api.pipeline import Pipeline
 from authz.domain.errors import AuthzError, SlowConsumerError
 from authz.domain.tokens import ConsistencyToken, encode_consistency_token
-from authz.runtime import server
+from authz.runtime import compose
 from authz.wire.errors import status_of
 from tests.api.in_process import InProcessFace
 from tests.api.test_api import COURSE, MATERIAL, STUDENT, written
@@ -90,7 +90,7 @@ async def faces(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
         served.append((pipeline, endpoints))
         return Endpoints(pipeline, endpoints)
 
-    monkeypatch.setattr(server, "Endpoints", serving)
+    monkeypatch.setattr(compose, "Endpoints", serving)
     async for service in serve(sqlite_url):
         await written(service, COURSE, STUDENT, MATERIAL)
         yield Faces(service, InProcessFace(*served[0]), served[0][1])
