@@ -19,7 +19,7 @@ from tests.serving import find_free_port
 # Where it is set, each of the many processes that tests start would compile the package again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-_SLOW = ("faults", "runtime", "cli", "store/test_history", "client", "replica")
+_SLOW = ("faults", "runtime", "test_readme", "cli", "engine", "replica", "policy", "client")
 _numbers = itertools.count(1)
 
 
