@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import grpc
 import pytest
-from google.protobuf import duration_pb2
+from google.protobuf import duration_pb2, timestamp_pb2
 from structlog.testing import capture_logs
 
 from authz.domain.tokens import ConsistencyToken, decode_consistency_token, encode_consistency_token
@@ -93,6 +93,13 @@ _CHANGED = {
             level=pb.SHARE_LEVEL_EDITOR,
         )
     ),
+    "account": touch(
+        account=pb.Account(
+            subject=CAMPUS["account"].account.subject,
+            status=pb.ACCOUNT_STATUS_SUSPENDED,
+            suspended_until=timestamp_pb2.Timestamp(seconds=7),
+        )
+    ),
 }
 CHANGED = {name: stated(mutation) for name, mutation in _CHANGED.items()}
 PREPARED = ("course", "session", "student", "material")
@@ -149,18 +156,20 @@ OF_ALGEBRA = ("course", "session", "student", "guest", "material", "note", "shar
         (("algebra",), (), OF_ALGEBRA),
         (("live",), (), ("session", "guest", "note", "note share")),
         (("alone",), (), ("alone", "host")),
-        (("platform",), (), ("officer",)),
+        (("platform",), (), ("officer", "account")),
         (("poetry",), (), ("poetry", "poet")),
         (("none",), (), ()),
         (
             ("live", "platform", "poetry"),
             (),
-            ("session", "guest", "note", "note share", "officer", "poetry", "poet"),
+            ("session", "guest", "note", "note share", "officer", "poetry", "poet", "account"),
         ),
         ((), ("COURSE",), ("course", "poetry")),
         ((), ("SESSION",), ("session", "alone")),
         ((), ("MEMBERSHIP",), ("student", "guest", "officer", "host", "poet")),
         ((), ("RESOURCE", "SHARE"), ("material", "note", "share", "note share")),
+        ((), ("ACCOUNT",), ("account",)),
+        (("algebra",), ("ACCOUNT",), ()),
         (("algebra",), ("MEMBERSHIP",), ("student", "guest")),
         (("algebra", "alone"), ("SHARE", "SESSION"), ("session", "share", "note share", "alone")),
         (("platform",), ("COURSE",), ()),
@@ -184,6 +193,7 @@ async def test_a_watch_tells_only_what_matches_when_it_comes_and_when_it_goes(
         delete(course=pb.Course(id="poetry")),
         delete(session=pb.Session(id="alone")),
         delete(membership=CAMPUS["officer"].membership),
+        delete(account=CAMPUS["account"].account),
     )
     went = mutations_of(await told(service, gone, after=after, **asked))
     assert {m.operation for m in went} <= {dpb.OPERATION_DELETE}
