@@ -1,4 +1,4 @@
-"""Which of the changes in the log a watcher is told."""
+"""Selects the changes of the log that a watch sends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ChangeFilter(msgspec.Struct, frozen=True, kw_only=True):
     kinds: frozenset[EntityKind] = frozenset()
 
     def matches(self, mutation: Mutation, place: ChangeScope) -> bool:
-        """Whether the watcher is told. Of what nobody knows where it is, it is."""
+        """Whether to send the mutation. A mutation whose scope is unknown matches every scope."""
         if self.kinds and kind_of(mutation.target).name not in self.kinds:
             return False
         if not self.scopes:
@@ -29,13 +29,13 @@ class ChangeFilter(msgspec.Struct, frozen=True, kw_only=True):
         return not around or not self.scopes.isdisjoint(around)
 
     def select(self, part: ChangePart) -> tuple[Mutation, ...]:
-        """Those mutations of a part that match, in order."""
+        """The matching mutations of a part, in order."""
         pairs = zip(part.change.mutations, part.change.places, strict=True)
         return tuple(mutation for mutation, place in pairs if self.matches(mutation, place))
 
 
 def _scopes_around(mutation: Mutation, place: ChangeScope) -> tuple[Scope, ...]:
-    """Every scope that the entity is in; none when that is not known."""
+    """Every scope that the entity is in. Empty if its scope is unknown."""
     target = mutation.target
     kind = kind_of(target)
     within = PLATFORM if kind.container is None else getattr(target, kind.container.field, None)
