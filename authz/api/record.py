@@ -66,7 +66,7 @@ class Recorder:
     def with_request_id(self, call: Call) -> Call:
         """The call with the request id of the request, else of the header, else a new one.
 
-        A malformed one is ignored: whoever set the header, a proxy perhaps, may not be the caller.
+        A malformed one is ignored: a proxy may have set the header, and not the caller.
         """
         if is_id(call.request_id):
             return call
