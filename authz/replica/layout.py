@@ -304,17 +304,6 @@ def read_resource(ref: ResourceRef, raw: bytes) -> Resource:
     )
 
 
-def resource_scope(raw: bytes) -> bytes:
-    """The key of the scope in a resource's record."""
-    return raw[_HEAD : _HEAD + raw[2]]
-
-
-def resource_owner(raw: bytes) -> bytes:
-    """The key of the owner in a resource's record, empty for none."""
-    start = _HEAD + raw[2]
-    return raw[start : start + raw[3]]
-
-
 def is_shared(raw: bytes) -> bool:
     """Whether the resource of a record has any share. False for an empty record."""
     return raw != b"" and raw[0] & _SHARED != 0
