@@ -111,6 +111,7 @@ class Codec:
         self.database = database or kind.plural
         if indexes is None:
             indexes = {name: f"{self.database}_by_{name}" for name in kind.lookups}
+        key_fields = {field.name for field in kind.key_fields}
         key = key or tuple(field.name for field in kind.key_fields)
         by_type = {field.name: _ENCODERS.get(field.type, pack_id) for field in kind.fields}
         encoders = by_type | dict(encoders or {})
@@ -120,9 +121,7 @@ class Codec:
             Index(database, [name, *(other for other in key if other != name)], encoders)
             for name, database in indexes.items()
         ]
-        self._unnamed = set(indexes) - {field.name for field in kind.key_fields}
-        """The fields of indexes that are not in the key, and so have to be read before a deletion."""
-        self._moves = bool(self._unnamed - {kind.container.field if kind.container else ""})
+        self._moves = not set(indexes) <= key_fields | {kind.container.field if kind.container else ""}
         """Whether an entity can change its place in an index."""
         self._others = [field.name for field in kind.other_fields]
         hints = {info.name: info.type for info in msgspec.structs.fields(kind.entity)}
@@ -133,12 +132,12 @@ class Codec:
         """The record of an entity, in place of the one before, which is empty for none."""
         return msgspec.msgpack.encode([getattr(entity, name) for name in self._others])
 
-    def rest_of(self, _key: Any, _before: bytes) -> bytes:
-        """What stays of a record when the entity with a key is deleted: empty for nothing."""
+    def rest_of(self, _entity: Any, _before: bytes) -> bytes:
+        """What stays of a record when an entity is deleted from it: empty for nothing."""
         return b""
 
     def read(self, key: bytes, record: bytes) -> Any:
-        """The entity of a record, as far as the replica has it."""
+        """The entity of a record."""
         found: dict[str, Any] = dict(zip(self._others, self._decoder.decode(record), strict=True))
         start = 0
         for field in self.kind.key_fields:
@@ -153,31 +152,28 @@ class Codec:
         if before:
             if not self._moves:
                 return
-            self._remove_from_indexes(databases, self.read(key, before))
+            self._unindex(databases, self.read(key, before))
         for index in self.indexes:
             if index.value_of(entity) is not None:
                 databases.put(index.database, index.key_of(entity))
 
-    def remove(self, databases: Databases, key: Any) -> None:
-        """Delete the entity with a key, if there is one."""
-        packed = self.key_of(key)
-        before = databases.get(self.database, packed)
-        if not before:
-            return
-        if rest := self.rest_of(key, before):
-            databases.put(self.database, packed, rest)
-            return
-        databases.delete(self.database, packed)
-        self._remove_from_indexes(databases, self.read(packed, before) if self._unnamed else key)
+    def remove(self, databases: Databases, entity: Any) -> None:
+        """Delete an entity, if it is there."""
+        key = self.key_of(entity)
+        if rest := self.rest_of(entity, databases.get(self.database, key)):
+            databases.put(self.database, key, rest)
+        else:
+            databases.delete(self.database, key)
+            self._unindex(databases, entity)
 
     def pairs(self, dump: Dump) -> Iterator[Pair]:
         """All keys with their records, nearly in order: packed ids do not sort where their text does."""
         return ((self.key_of(entity), self.record_of(entity, b"")) for entity in dump.entities(self.kind))
 
-    def _remove_from_indexes(self, databases: Databases, record: Any) -> None:
+    def _unindex(self, databases: Databases, entity: Any) -> None:
         for index in self.indexes:
-            if index.value_of(record) is not None:
-                databases.delete(index.database, index.key_of(record))
+            if index.value_of(entity) is not None:
+                databases.delete(index.database, index.key_of(entity))
 
 
 def _concatenation(parts: Iterable[tuple[Callable[[Any], Any], Encoder]]) -> Encoder:

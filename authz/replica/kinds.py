@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
 
 from authz.domain.entities import KINDS, Course, Membership, Resource, Session, Share
 from authz.domain.ports import Dump
@@ -16,17 +15,14 @@ from authz.replica.layout import (
     grant_record,
     is_shared,
     join_grants,
-    read_course,
     read_ref,
     read_resource,
-    read_session,
     ref_key,
     resource_record,
     session_key,
     session_record,
     share_record,
     split_grants,
-    unpack_id,
     with_shared,
 )
 
@@ -39,30 +35,22 @@ class _CourseCodec(Codec):
     def record_of(self, entity: Course, _before: bytes) -> bytes:
         return course_record(entity)
 
-    def read(self, key: bytes, record: bytes) -> Course:
-        return read_course(unpack_id(key, 1)[0], record)
-
 
 class _SessionCodec(Codec):
-    """Without dates."""
-
     def record_of(self, entity: Session, _before: bytes) -> bytes:
         return session_record(entity)
 
-    def read(self, key: bytes, record: bytes) -> Session:
-        return read_session(unpack_id(key, 1)[0], record)
-
 
 class _GrantCodec(Codec):
-    """All that a subject holds in one scope is one record, by role."""
+    """All memberships of a subject in one scope are one record, by role."""
 
     def record_of(self, entity: Membership, before: bytes) -> bytes:
         return join_grants(split_grants(before) | {entity.role: grant_record(entity)})
 
-    def rest_of(self, key: Any, before: bytes) -> bytes:
+    def rest_of(self, entity: Membership, before: bytes) -> bytes:
         grants = split_grants(before)
-        grants.pop(key.role, None)
-        return join_grants(grants) if grants else b""
+        grants.pop(entity.role, None)
+        return join_grants(grants)
 
     def pairs(self, dump: Dump) -> Iterator[Pair]:
         for key, held in groupby(dump.entities(self.kind, by="subject"), self.key_of):
@@ -98,9 +86,9 @@ class _ShareCodec(Codec):
         super().put(databases, entity)
         self._mark(databases, ref_key(entity.resource), shared=True)
 
-    def remove(self, databases: Databases, key: Any) -> None:
-        super().remove(databases, key)
-        ref = ref_key(key.resource)
+    def remove(self, databases: Databases, entity: Share) -> None:
+        super().remove(databases, entity)
+        ref = ref_key(entity.resource)
         self._mark(databases, ref, shared=databases.has_prefix(self.database, ref))
 
     def _mark(self, databases: Databases, ref: bytes, *, shared: bool) -> None:

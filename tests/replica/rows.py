@@ -9,6 +9,7 @@ import lmdb
 from authz.domain.effective_roles import Grant
 from authz.domain.entities import Course, Session
 from authz.domain.ids import Scope, ScopeKind
+from authz.replica.codec import Codec
 from authz.replica.environment import Environment
 from authz.replica.kinds import CODECS
 from authz.replica.layout import (
@@ -28,7 +29,7 @@ Row = tuple[str, object, object]
 """The kind of row, what it is found by, and what is found."""
 
 
-OTHERS = sorted(CODECS.keys() - {"course", "session", "membership", "resource", "share"})
+OTHERS = sorted(name for name, codec in CODECS.items() if type(codec) is Codec)
 """The kinds that have the default codec."""
 
 
