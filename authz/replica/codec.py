@@ -67,36 +67,33 @@ class Databases:
 class Codec:
     """One database that holds the records of a kind by key, and one for each index.
 
-    A key is the fields `key`, one after the other. A record is the other fields as MessagePack. `indexes`
-    names the database for each field by which records are found besides the first of the key: its keys are
-    that field and then the others of the key, its values are empty. `encoders` are for fields that are not
-    written as their type says.
+    A key is the fields `key`, one after the other. A record is the other fields as MessagePack. `lookups` are
+    the fields by which records are found besides the first of the key. Each has an index: its keys are that
+    field and then the others of the key, its values are empty.
     """
 
     def __init__(
         self,
         kind: Kind,
-        database: str = "",
         *,
         key: tuple[str, ...] = (),
-        indexes: Mapping[str, str] | None = None,
-        encoders: Mapping[str, Callable[[Any], bytes]] | None = None,
+        lookups: tuple[str, ...] = (),
     ) -> None:
         self.kind = kind
-        self.database = database or kind.plural
+        self.database = kind.plural
         self.key = key or tuple(field.name for field in kind.key_fields)
-        self.indexes = (
-            {name: f"{self.database}_by_{name}" for name in kind.lookups} if indexes is None else indexes
-        )
+        self.indexes = {name: f"{kind.plural}_by_{name}" for name in lookups or kind.lookups}
+        """The database of each index, by its field."""
         self._encoders = {field.name: _ENCODERS.get(field.type, pack_id) for field in kind.fields}
-        self._encoders |= encoders or {}
+        self._key_decoders = [(f.name, _DECODERS.get(f.type, unpack_id)) for f in kind.key_fields]
         outside_key = set(self.indexes) - {field.name for field in kind.key_fields}
         self._key_names_indexes = not outside_key
         self._moves_in_indexes = bool(outside_key - {kind.container.field if kind.container else ""})
         self._others = tuple(field.name for field in kind.other_fields)
         hints = {info.name: info.type for info in msgspec.structs.fields(kind.entity)}
         values: Any = tuple
-        self._decoder = msgspec.msgpack.Decoder(values[tuple(hints[name] for name in self._others)])
+        self.decode = msgspec.msgpack.Decoder(values[tuple(hints[name] for name in self._others)]).decode
+        """The fields of a record."""
 
     def key_of(self, record: Any) -> bytes:
         """The key of an entity, or of the key of one."""
@@ -112,10 +109,10 @@ class Codec:
 
     def read(self, key: bytes, record: bytes) -> Any:
         """The entity of a record, as far as the replica has it."""
-        found: dict[str, Any] = dict(zip(self._others, self._decoder.decode(record), strict=True))
+        found: dict[str, Any] = dict(zip(self._others, self.decode(record), strict=True))
         start = 0
-        for field in self.kind.key_fields:
-            found[field.name], start = _DECODERS.get(field.type, unpack_id)(key, start)
+        for name, decode in self._key_decoders:
+            found[name], start = decode(key, start)
         return self.kind.entity(**found)
 
     def put(self, databases: Databases, entity: Any) -> None:
