@@ -93,40 +93,37 @@ class Index:
 class Codec:
     """One database that holds the records of a kind by key, and one for each index.
 
-    A key is the fields `key`, one after the other. A record is the other fields as MessagePack. `indexes`
-    names the database for each field by which records are found besides the first of the key. `encoders` are
-    for fields that are not encoded as their type says.
+    A key is the fields `key`, one after the other. A record is the other fields as MessagePack. `lookups` are
+    the fields by which records are found besides the first of the key; each has an index.
     """
 
     def __init__(
         self,
         kind: Kind,
-        database: str = "",
         *,
         key: tuple[str, ...] = (),
-        indexes: Mapping[str, str] | None = None,
-        encoders: Mapping[str, Encoder] | None = None,
+        lookups: tuple[str, ...] = (),
     ) -> None:
         self.kind = kind
-        self.database = database or kind.plural
-        if indexes is None:
-            indexes = {name: f"{self.database}_by_{name}" for name in kind.lookups}
+        self.database = kind.plural
+        lookups = lookups or kind.lookups
         key_fields = {field.name for field in kind.key_fields}
         key = key or tuple(field.name for field in kind.key_fields)
-        by_type = {field.name: _ENCODERS.get(field.type, pack_id) for field in kind.fields}
-        encoders = by_type | dict(encoders or {})
+        encoders = {field.name: _ENCODERS.get(field.type, pack_id) for field in kind.fields}
         self.key_of = _concatenation((attrgetter(name), encoders[name]) for name in key)
         """The key of an entity, or of the key of one."""
         self.indexes = [
-            Index(database, [name, *(other for other in key if other != name)], encoders)
-            for name, database in indexes.items()
+            Index(f"{kind.plural}_by_{name}", [name, *(other for other in key if other != name)], encoders)
+            for name in lookups
         ]
-        self._moves = not set(indexes) <= key_fields | {kind.container.field if kind.container else ""}
+        self._key_decoders = [(f.name, _DECODERS.get(f.type, unpack_id)) for f in kind.key_fields]
+        self._moves = not set(lookups) <= key_fields | {kind.container.field if kind.container else ""}
         """Whether an entity can change its place in an index."""
         self._others = [field.name for field in kind.other_fields]
         hints = {info.name: info.type for info in msgspec.structs.fields(kind.entity)}
         values: Any = tuple
-        self._decoder = msgspec.msgpack.Decoder(values[tuple(hints[name] for name in self._others)])
+        self.decode = msgspec.msgpack.Decoder(values[tuple(hints[name] for name in self._others)]).decode
+        """The fields of a record."""
 
     def record_of(self, entity: Any, _before: bytes) -> bytes:
         """The record of an entity, in place of the one before, which is empty for none."""
@@ -138,10 +135,10 @@ class Codec:
 
     def read(self, key: bytes, record: bytes) -> Any:
         """The entity of a record."""
-        found: dict[str, Any] = dict(zip(self._others, self._decoder.decode(record), strict=True))
+        found: dict[str, Any] = dict(zip(self._others, self.decode(record), strict=True))
         start = 0
-        for field in self.kind.key_fields:
-            found[field.name], start = _DECODERS.get(field.type, unpack_id)(key, start)
+        for name, decode in self._key_decoders:
+            found[name], start = decode(key, start)
         return self.kind.entity(**found)
 
     def put(self, databases: Databases, entity: Any) -> None:

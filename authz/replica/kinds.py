@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from itertools import groupby
 from operator import itemgetter
 
-from authz.domain.entities import KINDS, Course, Membership, Resource, Session, Share
+from authz.domain.entities import KINDS, Membership, Resource, Share
 from authz.domain.ports import Dump
 from authz.replica.codec import Codec, Databases, Pair
 from authz.replica.layout import (
-    course_key,
-    course_record,
     grant_record,
     is_shared,
     join_grants,
@@ -19,26 +17,11 @@ from authz.replica.layout import (
     read_resource,
     ref_key,
     resource_record,
-    session_key,
-    session_record,
-    share_record,
     split_grants,
     with_shared,
 )
 
-_COURSE, _SESSION, _MEMBERSHIP, _RESOURCE, _SHARE = (
-    KINDS[name] for name in ("course", "session", "membership", "resource", "share")
-)
-
-
-class _CourseCodec(Codec):
-    def record_of(self, entity: Course, _before: bytes) -> bytes:
-        return course_record(entity)
-
-
-class _SessionCodec(Codec):
-    def record_of(self, entity: Session, _before: bytes) -> bytes:
-        return session_record(entity)
+_MEMBERSHIP, _RESOURCE, _SHARE = (KINDS[name] for name in ("membership", "resource", "share"))
 
 
 class _GrantCodec(Codec):
@@ -79,8 +62,7 @@ class _ResourceCodec(Codec):
 
 
 class _ShareCodec(Codec):
-    def record_of(self, entity: Share, _before: bytes) -> bytes:
-        return share_record(entity.level)
+    """The resource's record says whether there are shares of it."""
 
     def put(self, databases: Databases, entity: Share) -> None:
         super().put(databases, entity)
@@ -98,20 +80,12 @@ class _ShareCodec(Codec):
             databases.put("resources", ref, with_shared(record, shared))
 
 
-_OWN = [
-    _CourseCodec(_COURSE, "scopes", encoders={"id": course_key}),
-    _SessionCodec(
-        _SESSION,
-        "scopes",
-        indexes={"course_id": "sessions_in"},
-        encoders={"id": session_key, "course_id": course_key},
-    ),
-    _GrantCodec(_MEMBERSHIP, "members", key=("subject", "scope"), indexes={"scope": "members_in"}),
-    _ResourceCodec(_RESOURCE, indexes={"scope": "resources_in", "owner": "resources_of"}),
-    _ShareCodec(_SHARE, indexes={"subject": "shares_with"}),
-]
-CODECS = {kind.name: Codec(kind) for kind in KINDS.values()} | {codec.kind.name: codec for codec in _OWN}
-"""By kind. Any kind without a codec of its own has the default one."""
+CODECS = {kind.name: Codec(kind) for kind in KINDS.values()} | {
+    "membership": _GrantCodec(_MEMBERSHIP, key=("subject", "scope"), lookups=("scope",)),
+    "resource": _ResourceCodec(_RESOURCE),
+    "share": _ShareCodec(_SHARE),
+}
+"""By kind."""
 
 DATABASES = sorted(
     {name for codec in CODECS.values() for name in (codec.database, *(i.database for i in codec.indexes))}
