@@ -14,7 +14,7 @@ from authz.domain.tokens import ConsistencyToken, decode_consistency_token, enco
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import watch_pb2 as wpb
-from tests.api.test_api import ALGEBRA, COURSE, MATERIAL, MAYA, STUDENT, touch
+from tests.api.test_api import ALGEBRA, COURSE, MATERIAL, MAYA, STUDENT, touch, written
 from tests.service import Service
 
 _PATIENCE_S = 60
@@ -96,6 +96,12 @@ def request(
     interval = duration_pb2.Duration()
     interval.FromMilliseconds(every_ms)
     return wpb.WatchRequest(after=after, scopes=scopes, kinds=kinds, checkpoint_interval=interval)
+
+
+async def write_campus(service: Service) -> tuple[pb.ConsistencyToken, pb.ConsistencyToken]:
+    """Write the campus to an empty database, a mutation a revision; the states before and after."""
+    tokens = [await written(service, mutation) for mutation in CAMPUS.values()]
+    return moved(tokens[0], -1), tokens[-1]
 
 
 class Watcher:
