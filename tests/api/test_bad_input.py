@@ -207,6 +207,32 @@ CASES: dict[str, Case] = {
         "MALFORMED_FIELD",
         "visibility is SESSION",
     ),
+    "an active account with the end of a suspension": (
+        "Write",
+        write(touch(account=pb.Account(subject=MAYA, suspended_until=LATE))),
+        "MALFORMED_FIELD",
+        "suspended_until is set, but the status is ACTIVE",
+    ),
+    "an account of nobody": (
+        "Write",
+        write(touch(account=pb.Account())),
+        "MISSING_FIELD",
+        "account.subject",
+    ),
+    "a suspension that ends after the year 9999": (
+        "Write",
+        write(
+            touch(
+                account=pb.Account(
+                    subject=MAYA,
+                    status=pb.ACCOUNT_STATUS_SUSPENDED,
+                    suspended_until=timestamp_pb2.Timestamp(seconds=2**50),
+                )
+            )
+        ),
+        "MALFORMED_FIELD",
+        "account.suspended_until",
+    ),
     "a negative edit window": (
         "Write",
         write(course(edit_window=duration_pb2.Duration(seconds=-1))),
@@ -280,6 +306,12 @@ CASES: dict[str, Case] = {
         dpb.ReadMembershipsRequest(source="a\x00"),
         "MALFORMED_FIELD",
         "source",
+    ),
+    "accounts with a status of another number": (
+        "ReadAccounts",
+        dpb.ReadAccountsRequest(statuses=[9]),  # type: ignore[list-item]  # not a member of the enum
+        "MALFORMED_FIELD",
+        "statuses has the unknown value 9",
     ),
     "resources by ids, but no type": (
         "ReadResources",

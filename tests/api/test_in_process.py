@@ -11,6 +11,8 @@ from google.protobuf import json_format
 from google.rpc import status_pb2
 from structlog.testing import capture_logs
 
+from authz.access.authentication import CertificateAuthenticator
+from authz.access.permission import AllowAll
 from authz.api.endpoints import Endpoint
 from authz.api.grpc.adapter import Endpoints
 from authz.api.pipeline import Pipeline
@@ -54,6 +56,7 @@ class Faces:
     def __init__(self, service: Service, face: InProcessFace, endpoints: tuple[Endpoint, ...]) -> None:
         self.service = service
         self.face = face
+        self.endpoints = endpoints
         self._endpoints = {endpoint.method.name.rpartition("/")[2]: endpoint for endpoint in endpoints}
 
     async def over_grpc(self, method: str, body: dict[str, Any]) -> Any:
@@ -130,8 +133,15 @@ async def test_a_watch_is_the_same_watch(faces: Faces) -> None:
 
 
 async def test_a_certificate_of_any_face_is_the_actor_of_a_write(faces: Faces, sqlite_url: str) -> None:
+    by_certificate = Pipeline(
+        authenticators=(CertificateAuthenticator(),),
+        permissions=AllowAll(),
+        max_concurrent_calls=1,
+        max_watches=1,
+    )
+    face = InProcessFace(by_certificate, faces.endpoints)
     with capture_logs() as lines:
-        await faces.face.ask("Write", {"mutations": [OTHER_COURSE]}, certificate="roster-sync")
+        await face.ask("Write", {"mutations": [OTHER_COURSE]}, certificate="roster-sync")
     assert [line["caller"] for line in lines if line["event"] == "call"] == ["service:roster-sync"]
     store = open_with(sqlite_url)
     assert changes_of(store, 1, 10)[-1].actor == "service:roster-sync"

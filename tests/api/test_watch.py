@@ -6,7 +6,7 @@ import asyncio
 
 import grpc
 import pytest
-from google.protobuf import duration_pb2
+from google.protobuf import duration_pb2, timestamp_pb2
 from structlog.testing import capture_logs
 
 from authz.domain.tokens import ConsistencyToken, encode_consistency_token
@@ -83,6 +83,13 @@ _CHANGED = {
             resource_id="m-1",
             subject=CAMPUS["share"].share.subject,
             level=pb.SHARE_LEVEL_EDITOR,
+        )
+    ),
+    "account": touch(
+        account=pb.Account(
+            subject=CAMPUS["account"].account.subject,
+            status=pb.ACCOUNT_STATUS_SUSPENDED,
+            suspended_until=timestamp_pb2.Timestamp(seconds=7),
         )
     ),
 }

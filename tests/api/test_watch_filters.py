@@ -27,6 +27,7 @@ async def states(shared_service: Service) -> AsyncIterator[tuple[pb.ConsistencyT
         delete(course=pb.Course(id="poetry")),
         delete(session=pb.Session(id="alone")),
         delete(membership=CAMPUS["officer"].membership),
+        delete(account=CAMPUS["account"].account),
     )
     yield before, after, gone
 
@@ -41,18 +42,20 @@ OF_ALGEBRA = ("course", "session", "student", "guest", "material", "note", "shar
         (("algebra",), (), OF_ALGEBRA),
         (("live",), (), ("session", "guest", "note", "note share")),
         (("alone",), (), ("alone", "host")),
-        (("platform",), (), ("officer",)),
+        (("platform",), (), ("officer", "account")),
         (("poetry",), (), ("poetry", "poet")),
         (("none",), (), ()),
         (
             ("live", "platform", "poetry"),
             (),
-            ("session", "guest", "note", "note share", "officer", "poetry", "poet"),
+            ("session", "guest", "note", "note share", "officer", "poetry", "poet", "account"),
         ),
         ((), ("COURSE",), ("course", "poetry")),
         ((), ("SESSION",), ("session", "alone")),
         ((), ("MEMBERSHIP",), ("student", "guest", "officer", "host", "poet")),
         ((), ("RESOURCE", "SHARE"), ("material", "note", "share", "note share")),
+        ((), ("ACCOUNT",), ("account",)),
+        (("algebra",), ("ACCOUNT",), ()),
         (("algebra",), ("MEMBERSHIP",), ("student", "guest")),
         (("algebra", "alone"), ("SHARE", "SESSION"), ("session", "share", "note share", "alone")),
         (("platform",), ("COURSE",), ()),

@@ -36,6 +36,7 @@ OFFICER = touch(membership=pb.Membership(subject=OMAR, scope=PLATFORM, role="pri
 ALONE = touch(session=pb.Session(id="alone"))
 HOST = touch(membership=pb.Membership(subject=OMAR, scope=pb.Scope(session_id="alone"), role="host"))
 POETRY = touch(course=pb.Course(id="poetry"))
+ACCOUNT = touch(account=pb.Account(subject=OMAR))
 POET = touch(membership=pb.Membership(subject=OMAR, scope=pb.Scope(course_id="poetry"), role="student"))
 
 
@@ -53,6 +54,8 @@ def stated(mutation: dpb.Mutation) -> dpb.Mutation:
         full.membership.status = full.membership.status or pb.MEMBERSHIP_STATUS_ACTIVE
     if kind == "resource":
         full.resource.visibility = full.resource.visibility or pb.VISIBILITY_PRIVATE
+    if kind == "account":
+        full.account.status = full.account.status or pb.ACCOUNT_STATUS_ACTIVE
     return full
 
 
@@ -70,6 +73,7 @@ _CAMPUS = {
     "host": HOST,
     "poetry": POETRY,
     "poet": POET,
+    "account": ACCOUNT,
 }
 CAMPUS = {name: stated(mutation) for name, mutation in _CAMPUS.items()}
 """One of each sort in each place, in an order in which they can be written."""
