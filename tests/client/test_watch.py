@@ -16,7 +16,7 @@ import pytest
 from authz.cli.connection import embedded
 from authz.client import CallError, Client, WatchedChange
 from authz.client import watch as client_watch
-from authz.domain.entities import Account, Course, CourseKey, EntityKind
+from authz.domain.entities import Course, CourseKey, EntityKind
 from authz.domain.ids import course_scope
 from authz.domain.mutations import Mutation, Operation
 from authz.engine import watch
@@ -26,9 +26,6 @@ from authz.v1 import directory_pb2 as dpb
 from authz.v1 import watch_pb2 as wpb
 from tests.client.test_client import ALGEBRA, CAMPUS
 from tests.serving import serving
-
-IN_ALGEBRA = [entity for entity in CAMPUS if not isinstance(entity, Account)]
-"""An account is in no course."""
 
 
 def settings_of(url: str, address: str = "127.0.0.1:0") -> Settings:
@@ -48,8 +45,8 @@ def test_what_is_written_and_deleted_is_told_as_it_was(client: Client) -> None:
     client.write([Mutation(Operation.DELETE, CourseKey("alg"))])
     with closing(client.watch(after=after, scopes=[ALGEBRA])) as changes:
         written, deleted = islice(changes, 2)
-    assert set(written.mutations) == {Mutation(Operation.CREATE, entity) for entity in IN_ALGEBRA}
-    assert set(deleted.mutations) == {Mutation(Operation.DELETE, entity) for entity in IN_ALGEBRA}
+    assert set(written.mutations) == {Mutation(Operation.CREATE, entity) for entity in CAMPUS}
+    assert set(deleted.mutations) == {Mutation(Operation.DELETE, entity) for entity in CAMPUS}
     assert (written.reason, written.actor, written.is_last) == ("term start", "unauthenticated", True)
     with closing(client.watch(after=written.token, kinds=[EntityKind.SHARE])) as changes:
         (share,) = next(changes).mutations
@@ -265,5 +262,5 @@ def test_a_large_change_is_given_whole_in_pieces(sqlite_url: str, monkeypatch: p
                 if change.is_last:
                     break
     assert len(given) > 1
-    assert {m.target for change in given for m in change.mutations} == set(IN_ALGEBRA)
+    assert {m.target for change in given for m in change.mutations} == set(CAMPUS)
     assert len({change.token for change in given}) == 1
