@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from authz.cli.setting_options import SETTING_HELP, setting_options
+from authz.cli.setting_options import setting_options
 
 
-@setting_options(*SETTING_HELP)
+@setting_options()
 def serve(**given: str | bool | None) -> None:
     """Run the server. A flag overrides its AUTHZ_ variable, which overrides the default.
 

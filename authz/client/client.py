@@ -6,20 +6,12 @@ import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 import grpc
 
 from authz.client.errors import CallError, ItemFault, error_of, fault_of
-from authz.client.questions import (
-    Answer,
-    ImportOutcome,
-    answer_of,
-    check_request,
-    query_of,
-    set_freshness,
-)
+from authz.client.questions import Answer, ImportOutcome, answer_of, check_request, query_of
 from authz.client.watch import ResumingWatch, WatchedChange
 from authz.domain.entities import (
     KINDS,
@@ -121,9 +113,7 @@ class Client:
         """Return the client, which connects at the first call."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the connection."""
         self._channel.close()
 
@@ -143,11 +133,7 @@ class Client:
         request = check_request(
             subject, action, resource, course_id=course_id, session_id=session_id, purpose=purpose
         )
-        if at_least_as_fresh or fully_consistent:
-            set_freshness(
-                request.consistency, at_least_as_fresh=at_least_as_fresh, fully_consistent=fully_consistent
-            )
-        return answer_of(self._call(self._authorization.Check, request))
+        return answer_of(self._ask(self._authorization.Check, request, at_least_as_fresh, fully_consistent))
 
     def batch_check(
         self,
@@ -158,10 +144,7 @@ class Client:
     ) -> list[Answer | ItemFault]:
         """Answers in the order of the requests, all on one state. An invalid request gives an `ItemFault`."""
         batch = authorization_pb2.BatchCheckRequest(items=requests)
-        set_freshness(
-            batch.consistency, at_least_as_fresh=at_least_as_fresh, fully_consistent=fully_consistent
-        )
-        response = self._call(self._authorization.BatchCheck, batch)
+        response = self._ask(self._authorization.BatchCheck, batch, at_least_as_fresh, fully_consistent)
         if len(response.results) != len(requests):
             raise CallError(grpc.StatusCode.INTERNAL, "", "the numbers of answers and questions differ")
         return [
@@ -186,10 +169,7 @@ class Client:
             resource=query_of(resource, course_id, session_id),
             purpose=purpose,
         )
-        set_freshness(
-            request.consistency, at_least_as_fresh=at_least_as_fresh, fully_consistent=fully_consistent
-        )
-        response = self._call(self._authorization.ListActions, request)
+        response = self._ask(self._authorization.ListActions, request, at_least_as_fresh, fully_consistent)
         return {result.action: result.allowed for result in response.actions}
 
     def write(
@@ -323,6 +303,18 @@ class Client:
             self._watch.Watch, request, resume_for_s=resume_for_s, on_checkpoint=on_checkpoint
         )
         return following.changes()
+
+    def _ask(
+        self, method: Callable[..., T], request: Any, at_least_as_fresh: str, fully_consistent: bool
+    ) -> T:
+        """Call a method on a state at least as fresh as a token, or on the last committed state."""
+        if at_least_as_fresh and fully_consistent:
+            raise ValueError("set at_least_as_fresh or fully_consistent, not both")
+        if at_least_as_fresh:
+            request.consistency.at_least_as_fresh.token = at_least_as_fresh
+        elif fully_consistent:
+            request.consistency.fully_consistent = True
+        return self._call(method, request)
 
     def _call(self, method: Callable[..., T], request: object) -> T:
         try:

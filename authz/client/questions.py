@@ -6,7 +6,7 @@ import msgspec
 
 from authz.domain.ids import is_name, parse_resource_ref, parse_subject
 from authz.domain.mutations import ImportFault
-from authz.v1 import authorization_pb2, common_pb2
+from authz.v1 import authorization_pb2
 from authz.wire.values import subject_message
 
 
@@ -87,18 +87,3 @@ def query_of(resource: str, course_id: str, session_id: str) -> authorization_pb
         ref = parse_resource_ref(resource)
         query.type, query.id = ref.type, ref.id
     return query
-
-
-def set_freshness(
-    consistency: common_pb2.Consistency, *, at_least_as_fresh: str, fully_consistent: bool
-) -> None:
-    """Require a state at least as fresh as a token, or the last committed state; without either, no minimum.
-
-    Raises `ValueError` for both.
-    """
-    if at_least_as_fresh and fully_consistent:
-        raise ValueError("set at_least_as_fresh or fully_consistent, not both")
-    if at_least_as_fresh:
-        consistency.at_least_as_fresh.token = at_least_as_fresh
-    elif fully_consistent:
-        consistency.fully_consistent = True

@@ -80,7 +80,8 @@ class ResumingWatch:
             for message in stream.messages():
                 self._was_connected, self._lost_at, self._backoff_s = True, None, _INITIAL_BACKOFF_S
                 if message.HasField("checkpoint"):
-                    self._pass(message.checkpoint.read_up_to.token)
+                    self._request.after.token = token = message.checkpoint.read_up_to.token
+                    self._on_checkpoint(token)
                     continue
                 change = message.change
                 self._require_same(change)
@@ -106,10 +107,6 @@ class ResumingWatch:
                 " again and watch from the state that was read",
             )
         self._part_token = token
-
-    def _pass(self, token: str) -> None:
-        self._request.after.token = token
-        self._on_checkpoint(token)
 
     def _require_resumable(self, error: CallError) -> None:
         """Raise the error unless the watch worked until recently and a retry may succeed."""

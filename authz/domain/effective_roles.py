@@ -10,7 +10,7 @@ from typing import TypeAlias
 import msgspec
 
 from authz.domain.context import earliest_after
-from authz.domain.entities import CourseState, Membership, MembershipStatus
+from authz.domain.entities import CourseState, MembershipStatus
 from authz.domain.ids import ScopeKind
 from authz.domain.instants import Instant
 from authz.domain.vocabulary import RoleDeclaration
@@ -56,12 +56,6 @@ class Suspension(msgspec.Struct, frozen=True, gc=False):
     def is_effective(self, now: Instant) -> bool:
         """Whether the subject has no role anywhere at `now`."""
         return self.until is None or now < self.until
-
-
-def grant_of(membership: Membership) -> Grant:
-    """The grant of a membership."""
-    m = membership
-    return Grant(m.scope.kind, m.role, m.status, m.starts_at, m.ends_at, m.suspended_until)
 
 
 class EffectiveRoles(msgspec.Struct, frozen=True, gc=False):

@@ -1,12 +1,12 @@
-"""How the read model is written: keys and records as bytes, and back.
+"""The encoding of the read model: keys and records to bytes, and back.
 
-Every key begins with what it is looked up by, so that a check needs one read for each thing that it
-asks, and a later question (what is in this scope, what is this subject's) is one range of keys. An id
-ends with a zero byte, which no id contains; a UUID in its usual form is packed into 17 bytes instead
-of 37. So no key is the beginning of another, and packing is one to one.
+Every key begins with the fields by which it is looked up, so a check needs one read per record, and a list
+(the resources in a scope, the memberships of a subject) is one range of keys. An id ends with a zero byte,
+which no id contains; a UUID in its usual form is packed into 17 bytes instead of 37. So no key is a prefix of
+another, and packing is one to one.
 
-A record holds what a decision needs and no more: sources, references and dates of sessions stay in the
-source of truth.
+The records that nearly every check reads, grants and resources, are written here byte by byte; grants without
+their source and reference. Other kinds are written by `authz.replica.codec`.
 """
 
 from __future__ import annotations
@@ -14,23 +14,13 @@ from __future__ import annotations
 import struct
 
 from authz.domain.effective_roles import Grant
-from authz.domain.entities import (
-    Course,
-    CourseState,
-    Membership,
-    MembershipStatus,
-    Resource,
-    Session,
-    SessionState,
-    ShareLevel,
-    Visibility,
-)
+from authz.domain.entities import Membership, MembershipStatus, Resource, Visibility
 from authz.domain.facts import Times, resource_facts
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.domain.instants import Instant
 
 FORMAT = 6
-"""Grows with each change of what is written here. A replica of another format is built anew."""
+"""Increase it with each change of the encoding. A replica of another format is rebuilt."""
 
 _END = b"\0"
 _UUID = b"\1"
@@ -40,7 +30,7 @@ _UUID_LENGTH = 16
 _SUBJECTS = {SubjectType.USER: b"u", SubjectType.SERVICE: b"s"}
 _SUBJECT_TYPES = {ord(byte): kind for kind, byte in _SUBJECTS.items()}
 COURSE_KIND, SESSION_KIND = b"c", b"s"
-"""The first byte of a course's key, and of a session's."""
+"""The first byte of the scope of a course, and of a session; its id follows."""
 PLATFORM_KEY = b"p"
 _SCOPE_KINDS = {
     COURSE_KIND[0]: ScopeKind.COURSE,
@@ -51,10 +41,7 @@ _SCOPE_KINDS = {
 _STATUSES = tuple(MembershipStatus)
 _STATUS_NUMBERS = {status: number for number, status in enumerate(_STATUSES)}
 _STARTS, _ENDS, _SUSPENDED_UNTIL = 16, 32, 64
-_COURSE_STATES = tuple(CourseState)
-_SESSION_STATES = tuple(SessionState)
 _VISIBILITIES = tuple(Visibility)
-_LEVELS = tuple(ShareLevel)
 
 _PUBLISHED, _LOCKED, _AI, _FROM, _UNTIL, _CREATED, _SHARED = 1, 2, 4, 8, 16, 32, 64
 _TIMED = _FROM | _UNTIL | _CREATED
@@ -77,12 +64,10 @@ _FACTS = tuple(
 """The facts whose resource part holds, by the three lowest flags and the number of the visibility."""
 
 _instant = struct.Struct("<q")
-_course = struct.Struct("<BBq")
-_session = struct.Struct("<BB")
 
 
 def pack_id(text: str) -> bytes:
-    """An id, ended or of known length, so that more can follow."""
+    """An id, terminated or of fixed length, so that more can follow."""
     if len(text) == _UUID_TEXT_LENGTH and text[8] == "-":
         packed = _pack_uuid(text)
         if packed is not None:
@@ -95,7 +80,7 @@ def _pack_uuid(text: str) -> bytes | None:
         body = bytes.fromhex(text.replace("-", ""))
     except ValueError:
         return None
-    # Upper case and hyphens elsewhere are other ids, and stay as they are.
+    # With upper case or other hyphens it is a different id, and stays text.
     return _UUID + body if len(body) == _UUID_LENGTH and _uuid_text(body) == text else None
 
 
@@ -122,21 +107,6 @@ def read_subject(raw: bytes, start: int) -> tuple[Subject, int]:
     """The subject that begins at `start`, and where it ends."""
     text, end = unpack_id(raw, start + 1)
     return Subject(_SUBJECT_TYPES[raw[start]], text), end
-
-
-def course_key(course_id: str) -> bytes:
-    """The scope of a course."""
-    return COURSE_KIND + pack_id(course_id)
-
-
-def session_key(session_id: str) -> bytes:
-    """The scope of a session."""
-    return SESSION_KIND + pack_id(session_id)
-
-
-def is_course_key(key: bytes) -> bool:
-    """Whether a scope is a course."""
-    return key[0] == COURSE_KIND[0]
 
 
 def scope_key(scope: Scope) -> bytes:
@@ -166,49 +136,8 @@ def read_ref(raw: bytes, start: int) -> tuple[ResourceRef, int]:
     return ResourceRef(raw[start:end_of_type].decode(), text), end
 
 
-def course_record(course: Course) -> bytes:
-    """A course but for its id."""
-    return _course.pack(_COURSE_STATES.index(course.state), course.ai_enabled, course.edit_window_us)
-
-
-def read_course(course_id: str, raw: bytes) -> Course:
-    """The course of a record."""
-    state, ai_enabled, edit_window_us = _course.unpack(raw)
-    return Course(
-        id=course_id, state=_COURSE_STATES[state], ai_enabled=bool(ai_enabled), edit_window_us=edit_window_us
-    )
-
-
-def session_record(session: Session) -> bytes:
-    """A session but for its id and dates: state, openness, course."""
-    head = _session.pack(_SESSION_STATES.index(session.state), session.open_to_course)
-    return head if session.course_id is None else head + course_key(session.course_id)
-
-
-def course_key_of(raw_session: bytes) -> bytes:
-    """The key of a session's course, empty for none."""
-    return raw_session[_session.size :]
-
-
-def head_of(raw_session: bytes) -> bytes:
-    """A session's record but for its course: alike for all sessions in one state."""
-    return raw_session[: _session.size]
-
-
-def read_session(session_id: str, raw: bytes) -> Session:
-    """The session of a record, without its dates."""
-    state, open_to_course = _session.unpack_from(raw)
-    course = course_key_of(raw)
-    return Session(
-        id=session_id,
-        course_id=unpack_id(course, 1)[0] if course else None,
-        state=_SESSION_STATES[state],
-        open_to_course=bool(open_to_course),
-    )
-
-
 def grant_record(membership: Membership) -> bytes:
-    """One of the memberships that a subject has in a scope: its length, then itself, the role last."""
+    """One membership of a subject in a scope: its length, then its fields, the role last."""
     flags = _STATUS_NUMBERS[membership.status]
     times = b""
     if membership.starts_at is not None:
@@ -263,9 +192,9 @@ def _read_grant(kind: ScopeKind, role: str, record: bytes) -> Grant:
 
 
 def resource_record(resource: Resource, *, shared: bool = False) -> bytes:
-    """A resource but for type and id: flags, visibility, lengths, scope, owner, times.
+    """A resource without type and id: flags, visibility, lengths, scope, owner, times.
 
-    `shared` says whether there is any share of it, so that nobody looks for one in vain.
+    `shared` says whether the resource has any share, so that a check without one skips the lookup.
     """
     flags = (
         (_SHARED if shared else 0)
@@ -308,19 +237,8 @@ def read_resource(ref: ResourceRef, raw: bytes) -> Resource:
     )
 
 
-def resource_scope(raw: bytes) -> bytes:
-    """The key of the scope in a resource's record."""
-    return raw[_HEAD : _HEAD + raw[2]]
-
-
-def resource_owner(raw: bytes) -> bytes:
-    """The key of the owner in a resource's record, empty for none."""
-    start = _HEAD + raw[2]
-    return raw[start : start + raw[3]]
-
-
 def is_shared(raw: bytes) -> bool:
-    """Whether there is any share of the resource of a record; not of one that is not there."""
+    """Whether the resource of a record has any share. False for an empty record."""
     return raw != b"" and raw[0] & _SHARED != 0
 
 
@@ -354,13 +272,3 @@ def _read_times(raw: bytes, flags: int, place: int) -> Times:
         else:
             found.append(None)
     return Times(*found)
-
-
-def share_record(level: ShareLevel) -> bytes:
-    """What a share opens."""
-    return bytes((_LEVELS.index(level),))
-
-
-def read_share(raw: bytes) -> ShareLevel:
-    """The level of a record."""
-    return _LEVELS[raw[0]]

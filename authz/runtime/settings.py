@@ -20,54 +20,48 @@ Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every setting, with its default. The variable is `AUTHZ_` and the name in capitals."""
+    """Every setting with its description and default. The variable is `AUTHZ_` and the name in capitals."""
 
-    address: str = "127.0.0.1:50051"
-    """Where to listen: `host:port` (port 0: any free port) or `unix:/path`."""
-    database_url: str = "sqlite:///authz.db"
-    """`sqlite:///relative.db`, `sqlite:////absolute.db` or `postgresql://user@host/name`."""
-    policy_dir: str = ""
-    """Folder with model.conf and default.csv. Empty: the policy that comes with the service."""
-    replica_dir: str = ""
-    """Folder of this machine's replica. Empty: next to a SQLite file, else `authz-<database>-<…>.replica`."""
-    replica_max_bytes: Annotated[int, Meta(ge=1 << 20)] = 64 << 30
-    """Largest size of the replica's file. It takes address space only, until it is filled."""
-    schedule_as_batch: bool = False
-    """Whether to run under Linux's SCHED_BATCH: more calls per second, less fair to other processes."""
-    max_staleness_s: Seconds = 30.0
-    """How long checks are answered after the replica was last known to be at the head."""
-    workers: Annotated[int, Meta(ge=1, le=256)] = 1
-    """Processes that serve. Several share the port and the replica, and another one follows."""
-    follow: bool = True
-    """Whether to keep the replica up to date. False: `authz follow` does, and servers may share the port."""
-    metrics_address: str = ""
-    """`host:port` of an HTTP endpoint `/metrics` for Prometheus. Empty: none."""
-    inline_types: str = ""
-    """Types, separated by commas, of which a request may describe unregistered resources."""
-    migrate_on_start: bool = True
-    """Whether to bring the database schema up to date before serving."""
-    max_message_bytes: Positive = 4 * 1024 * 1024
-    """Largest request and response."""
-    max_concurrent_calls: Positive = 1024
-    """Calls in flight beyond which new ones are shed with RESOURCE_EXHAUSTED."""
-    max_watches: Positive = 64
-    """Watches beyond which new ones are shed; they do not count as calls in flight."""
-    watch_write_timeout_s: Seconds = 10.0
-    """How long a watch waits for a client that does not read, before it ends with ABORTED."""
-    read_threads: Positive = 4
-    """Threads that list from the database; checks need none."""
-    freshness_wait_s: Seconds = 5.0
-    """How long a read waits for its token if the call has no deadline."""
-    stop_grace_s: Annotated[float, Meta(ge=0, le=31_536_000)] = 10.0
-    """How long calls in flight may continue after SIGTERM."""
-    tls_certificate_file: str = ""
-    """PEM chain of the server. Set together with `tls_key_file`; both empty: no TLS."""
-    tls_key_file: str = ""
-    """PEM key of the server."""
-    tls_client_ca_file: str = ""
-    """PEM of the authority of client certificates. If set, clients must present one."""
-    log_level: str = "info"
-    """`debug`, `info`, `warning` or `error`."""
+    address: Annotated[str, "Where to listen: host:port (port 0: any free port) or unix:/path."] = (
+        "127.0.0.1:50051"
+    )
+    database_url: Annotated[
+        str, "sqlite:///relative.db, sqlite:////absolute.db or postgresql://user@host/name."
+    ] = "sqlite:///authz.db"
+    migrate_on_start: Annotated[bool, "Whether to migrate the database schema at start."] = True
+    policy_dir: Annotated[str, "Folder with model.conf and default.csv. Empty: the shipped policy."] = ""
+    inline_types: Annotated[str, "Types that a request may describe itself, separated by commas."] = ""
+    workers: Annotated[int, Meta(ge=1, le=256), "Number of serving processes."] = 1
+    follow: Annotated[
+        bool, "Whether this process keeps the replica up to date; if not, `authz follow` must."
+    ] = True
+    replica_dir: Annotated[
+        str,
+        "Folder of this machine's replica. Empty: next to a SQLite file, else authz-<database>-<…>.replica.",
+    ] = ""
+    replica_max_bytes: Annotated[
+        int, Meta(ge=1 << 20), "Maximum size of the replica. It takes address space only, until it is filled."
+    ] = 64 << 30
+    schedule_as_batch: Annotated[bool, "Whether to run under Linux's SCHED_BATCH."] = False
+    max_staleness_s: Annotated[
+        Seconds, "Seconds without news from the database before checks are refused."
+    ] = 30.0
+    freshness_wait_s: Annotated[
+        Seconds, "Seconds that a call without a deadline waits for the state that it requires."
+    ] = 5.0
+    metrics_address: Annotated[str, "host:port for Prometheus, which reads /metrics. Empty: none."] = ""
+    tls_certificate_file: Annotated[str, "PEM chain of the server. Empty: no TLS."] = ""
+    tls_key_file: Annotated[str, "PEM key of the server."] = ""
+    tls_client_ca_file: Annotated[str, "PEM of the authority that client certificates must be from."] = ""
+    max_concurrent_calls: Annotated[Positive, "Calls in flight before the server sheds more."] = 1024
+    max_watches: Annotated[Positive, "Watches before the server sheds more; not calls in flight."] = 64
+    watch_write_timeout_s: Annotated[Seconds, "Seconds that a watch waits for its client to read."] = 10.0
+    max_message_bytes: Annotated[Positive, "Maximum size of a request or an answer."] = 4 * 1024 * 1024
+    read_threads: Annotated[Positive, "Threads for listings from the database; checks need none."] = 4
+    stop_grace_s: Annotated[
+        float, Meta(ge=0, le=31_536_000), "Seconds for calls in flight to finish after SIGTERM."
+    ] = 10.0
+    log_level: Annotated[str, "debug, info, warning or error."] = "info"
 
     @property
     def inline_type_names(self) -> frozenset[str]:

@@ -28,7 +28,7 @@ from authz.runtime.metrics import exporting
 from authz.runtime.serve import warn_without_replica
 from authz.runtime.server import Server
 from authz.runtime.settings import Settings
-from authz.runtime.signals import ReloadSignal, run_until_stopped, stop_event
+from authz.runtime.signals import ReloadSignal, finishes_before, run_until_stopped, stop_event
 from authz.runtime.tuning import schedule_as_batch, tune_interpreter
 
 log = structlog.get_logger()
@@ -49,7 +49,7 @@ class Supervisor:
         self._settings = settings
         self._followers = [Child("follower", follower_process, settings)] if settings.follow else []
         self._workers: list[Child] = []
-        self._keeping: list[asyncio.Task[None]] = []
+        self._restarting: list[asyncio.Task[None]] = []
         self._started = False
         self._failed = False
 
@@ -65,7 +65,7 @@ class Supervisor:
         self._started = True
 
     async def _start_all(self, children: list[Child]) -> None:
-        self._keeping += [asyncio.create_task(self._keep(child)) for child in children]
+        self._restarting += [asyncio.create_task(self._restart_forever(child)) for child in children]
         while not all(child.ready.is_set() for child in children):
             if self._failed:
                 raise InvalidArgumentError(
@@ -74,7 +74,7 @@ class Supervisor:
                 )
             await asyncio.sleep(_START_POLL_S)
 
-    async def _keep(self, child: Child) -> None:
+    async def _restart_forever(self, child: Child) -> None:
         """Start a child, and again whenever it ends, with exponential backoff while it ends at once."""
         backoff_s = _INITIAL_BACKOFF_S
         while True:
@@ -106,9 +106,9 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Let the workers drain, then stop the follower. Kills what does not end in time."""
-        for task in self._keeping:
+        for task in self._restarting:
             task.cancel()
-        await asyncio.gather(*self._keeping, return_exceptions=True)
+        await asyncio.gather(*self._restarting, return_exceptions=True)
         for children in (self._workers, self._followers):
             for child in children:
                 child.signal(signal.SIGTERM)
@@ -135,13 +135,14 @@ async def supervise(settings: Settings) -> None:
     supervisor = Supervisor(settings)
     view = open_view(settings)
     maintenance = asyncio.create_task(keep_view_current(view))
+    stopped = stop_event(signal.SIGTERM, signal.SIGINT)
     with reserved, exporting(settings.metrics_address, view, workers=supervisor.alive):
         try:
-            await supervisor.start(address)
-            log.info("serving", address=address, workers=settings.workers)
-            if not settings.follow:
-                warn_without_replica(settings, view)
-            await run_until_stopped(reload_signal, supervisor.reload_policy)
+            if await finishes_before(stopped, supervisor.start(address)):
+                log.info("serving", address=address, workers=settings.workers)
+                if not settings.follow:
+                    warn_without_replica(settings, view)
+                await run_until_stopped(stopped, reload_signal, supervisor.reload_policy)
         finally:
             await supervisor.stop()
             maintenance.cancel()
@@ -158,10 +159,11 @@ def worker_process(settings: Settings, ready: Connection) -> None:
 
 async def _serve(settings: Settings, reload_signal: ReloadSignal, ready: Connection) -> None:
     async with Server(settings) as server:
+        stopped = stop_event(signal.SIGTERM, signal.SIGINT)
         log.info("worker serving", process=os.getpid(), policy_version=server.checker.policy.version)
         tune_interpreter()
         ready.send(True)
-        await run_until_stopped(reload_signal, server.reload_policy)
+        await run_until_stopped(stopped, reload_signal, server.reload_policy)
 
 
 def follower_process(settings: Settings, ready: Connection) -> None:

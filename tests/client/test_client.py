@@ -12,6 +12,8 @@ import pytest
 from authz.cli.connection import embedded
 from authz.client import Answer, CallError, Client, ItemFault, check_request
 from authz.domain.entities import (
+    Account,
+    AccountStatus,
     Course,
     CourseKey,
     CourseState,
@@ -43,6 +45,10 @@ CAMPUS = (
     NOTEBOOK,
     Share(resource=NOTEBOOK.key, subject=parse_subject("service:tutor"), level=ShareLevel.EDITOR),
 )
+ACCOUNTS = (
+    Account(subject=MAYA),
+    Account(subject=parse_subject("user:omar"), status=AccountStatus.SUSPENDED, suspended_until=7_000_000),
+)
 
 
 @pytest.fixture
@@ -52,7 +58,7 @@ def client(sqlite_url: str) -> Iterator[Client]:
         {"address": "127.0.0.1:0", "database_url": sqlite_url, "log_level": "error"}, environ={}
     )
     with embedded(settings) as address, Client(address) as client:
-        client.write([Mutation(Operation.CREATE, entity) for entity in CAMPUS])
+        client.write([Mutation(Operation.CREATE, entity) for entity in (*CAMPUS, *ACCOUNTS)])
         yield client
 
 
@@ -63,8 +69,9 @@ def test_what_was_written_is_read_as_it_was(client: Client) -> None:
         *client.read_memberships(),
         *client.read_resources(),
         *client.read_shares(),
+        *client.read_accounts(),
     )
-    assert [versioned.entity for versioned in found] == list(CAMPUS)
+    assert [versioned.entity for versioned in found] == [*CAMPUS, *ACCOUNTS]
     assert {versioned.version for versioned in found} == {1}
 
 
@@ -138,6 +145,9 @@ def test_reads_turn_their_pages_and_filter(client: Client) -> None:
     assert [m.entity for m in client.read_memberships(role="auditor")] == people
     suspended = client.read_memberships(statuses=[MembershipStatus.SUSPENDED])
     assert [str(m.entity.subject) for m in suspended] == ["user:omar"]
+    accounts = client.read_accounts(statuses=[AccountStatus.SUSPENDED])
+    assert [str(a.entity.subject) for a in accounts] == ["user:omar"]
+    assert [a.entity for a in client.read_accounts(subject=MAYA)] == [Account(subject=MAYA)]
 
 
 def test_an_import_reports_faults_by_their_place_and_takes_the_rest(client: Client) -> None:

@@ -14,13 +14,13 @@ from authz.domain.effective_roles import (
     Suspension,
     effective_roles_of,
     effective_roles_of_one,
-    grant_of,
     role_table,
     suspended_kinds,
 )
 from authz.domain.entities import CourseState, Membership, MembershipStatus
 from authz.domain.ids import PLATFORM, Scope, ScopeKind, Subject, SubjectType, course_scope, session_scope
 from authz.domain.vocabulary import RoleDeclaration
+from tests.facts import grant_of
 
 MAYA = Subject(SubjectType.USER, "maya")
 HERE = course_scope("here")
