@@ -1,8 +1,11 @@
 # Everything runs in .venv, which the first target that needs it makes.
 PYTHON ?= python3.11
 BIN := .venv/bin
+# By file, since the tests of a file may share a server; in the order that tests/conftest.py gives.
+PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PURE := tests/test_architecture.py $(addprefix tests/,domain policy wire importers access engine)
 
-.PHONY: demo test lint bench serve protos docs format clean
+.PHONY: demo test test-fast test-long test-lowest lint bench serve protos docs format clean
 
 .venv/.ready: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "needs Python 3.11; set PYTHON=/path/to/python3.11"; exit 1; }
@@ -14,7 +17,17 @@ demo: .venv/.ready
 	$(BIN)/authz demo
 
 test: .venv/.ready
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
+
+test-fast: .venv/.ready
+	HYPOTHESIS_PROFILE=fast $(BIN)/pytest $(PARALLEL) -m "not database" $(PURE)
+
+test-long: .venv/.ready
+	HYPOTHESIS_PROFILE=long $(BIN)/pytest $(PARALLEL)
+
+# Installs the wheel with the lowest versions that it allows, and uses it. Needs PyPI.
+test-lowest: .venv/.ready
+	$(BIN)/python scripts/check_lowest.py
 
 lint: .venv/.ready
 	$(BIN)/ruff check .

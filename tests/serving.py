@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 AUTHZ = Path(sys.executable).parent / "authz"
+_ports = itertools.count(10_000 + os.getpid() % 200 * 100)
+
+
+def find_free_port() -> int:
+    """A port that no process listens at.
+
+    It is below those that the kernel gives to connections, so that a server that stops and starts again
+    finds it free; and it follows from our process id, so that runs of tests beside this one find others.
+    """
+    for port in _ports:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 @contextmanager

@@ -80,12 +80,13 @@ def _settings_of(database: str, *, creates: bool) -> Iterator[Settings]:
         )
     with tempfile.TemporaryDirectory(prefix="authz-replica-") as folder:
         # Other settings come from the environment, so that the answers are those of `authz serve`.
-        given: dict[str, str | None] = {
+        given: dict[str, str | bool | None] = {
             "address": "127.0.0.1:0",
             "database_url": database,
             # Next to a SQLite file, the replica serves the next command too. A replica of PostgreSQL is
             # temporary, so that no folder is left behind.
             "replica_dir": None if file is not None else folder,
+            "follow": True,
             "log_level": "error",
             "tls_certificate_file": "",
             "tls_key_file": "",

@@ -1,4 +1,4 @@
-"""`authz courses`, `sessions`, `memberships`, `resources`: list the directory."""
+"""`authz courses`, `sessions`, `memberships`, `resources`, `accounts`: list the directory."""
 
 from __future__ import annotations
 
@@ -92,3 +92,17 @@ def resources(
         for e in (r.entity for r in found)
     )
     _show(("resource", "scope", "owner", "visibility", "published"), found, as_json, rows)
+
+
+def accounts(
+    subject: Annotated[str, typer.Option(help="Only of user:<id>.")] = "",
+    address: Address = DEFAULT_ADDRESS,
+    database: Database = "",
+    as_json: Json = False,
+) -> None:
+    """List accounts."""
+    who = parse_subject(subject) if subject else None
+    with connect(address, database) as client:
+        found = list(client.read_accounts(subject=who))
+    rows = ((str(e.subject), e.status.value, _when(e.suspended_until)) for e in (a.entity for a in found))
+    _show(("subject", "status", "suspended until"), found, as_json, rows)

@@ -8,19 +8,25 @@ from typing import Annotated, NoReturn
 import grpc
 import typer
 
-from authz.cli import check, demo, imports, migrate, policy, serve, watch
+import authz
+from authz.cli import ERROR_EXIT_CODE, check, demo, follow, imports, migrate, policy, serve, watch
 from authz.cli import list as listing
 from authz.cli.connection import Tls, tls_var
 from authz.client.errors import CallError
 from authz.domain.errors import AuthzError
 
-ERROR_EXIT_CODE = 2
-
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"authz {authz.__version__}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -30,6 +36,9 @@ def options(
         str, typer.Option(help="PEM chain of the client certificate, if the server requires one.")
     ] = "",
     tls_key_file: Annotated[str, typer.Option(help="Its PEM key.")] = "",
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
 ) -> None:
     """Course-scoped access control.
 
@@ -40,6 +49,7 @@ def options(
 
 for command in (
     serve.serve,
+    follow.follow,
     migrate.migrate,
     check.check,
     check.actions,
@@ -47,6 +57,7 @@ for command in (
     listing.sessions,
     listing.memberships,
     listing.resources,
+    listing.accounts,
     watch.watch,
     demo.demo,
 ):

@@ -1,8 +1,18 @@
 """The Python SDK."""
 
 from authz.client.client import Client
+from authz.client.contract import proto_directory
 from authz.client.errors import CallError, ItemFault
 from authz.client.questions import Answer, ImportOutcome, check_request
 from authz.client.watch import WatchedChange
 
-__all__ = ["Answer", "CallError", "Client", "ImportOutcome", "ItemFault", "WatchedChange", "check_request"]
+__all__ = [
+    "Answer",
+    "CallError",
+    "Client",
+    "ImportOutcome",
+    "ItemFault",
+    "WatchedChange",
+    "check_request",
+    "proto_directory",
+]

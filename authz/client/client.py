@@ -1,4 +1,4 @@
-"""A synchronous client: typed questions in, typed answers out."""
+"""A synchronous client with typed questions and answers."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ from authz.client.questions import (
 )
 from authz.client.watch import ResumingWatch, WatchedChange
 from authz.domain.entities import (
+    KINDS,
+    Account,
+    AccountStatus,
     Course,
     Entity,
     EntityKind,
@@ -53,7 +56,7 @@ Progress = Callable[[int], None]
 
 _PAGE_SIZE = 1000
 _RETRIED = ("Check", "BatchCheck", "ListActions")
-_READS = ("ReadCourses", "ReadSessions", "ReadMemberships", "ReadResources", "ReadShares")
+_READS = [f"Read{kind.plural.capitalize()}" for kind in KINDS.values()]
 _SERVICE_CONFIG = json.dumps(
     {
         "methodConfig": [
@@ -76,12 +79,16 @@ _SERVICE_CONFIG = json.dumps(
 
 
 class Client:
-    """A connection to one service. A context manager; safe to use from many threads.
+    """A connection to one server. A context manager; safe to use from many threads.
 
-    Every call raises `CallError` when it is not answered within `timeout_s`. An `import_mutations`
-    and a `watch` have no time limit. With `tls_ca_file`, a PEM file of the authority that the service's
-    certificate comes from, the connection is TLS; `tls_certificate_file` and `tls_key_file`, together, are
-    our own certificate for a service that asks for one.
+        with Client("127.0.0.1:50051") as client:
+            if client.check("user:maya", "read", "material:m-1"):
+                ...
+
+    Every call raises `CallError` if it fails or is not answered within `timeout_s`; `import_mutations` and
+    `watch` have no time limit. `tls_ca_file`, a PEM file of the authority that issued the server's
+    certificate, enables TLS. `tls_certificate_file` and `tls_key_file`, set together, are the client
+    certificate.
     """
 
     def __init__(
@@ -111,7 +118,7 @@ class Client:
         self._watch = watch_pb2_grpc.WatchServiceStub(self._channel)
 
     def __enter__(self) -> Client:
-        """Itself; connects with the first call."""
+        """Return the client, which connects at the first call."""
         return self
 
     def __exit__(
@@ -132,7 +139,7 @@ class Client:
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
     ) -> Answer:
-        """May `user:maya` do `read` with `notebook:nb-7`? For `create` the resource is just the type."""
+        """May `user:maya` perform `read` on `notebook:nb-7`? For `create`, the resource is only the type."""
         request = check_request(
             subject, action, resource, course_id=course_id, session_id=session_id, purpose=purpose
         )
@@ -149,14 +156,14 @@ class Client:
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
     ) -> list[Answer | ItemFault]:
-        """Answers in order, all on one state; for a bad question its fault, false as a denial is."""
+        """Answers in the order of the requests, all on one state. An invalid request gives an `ItemFault`."""
         batch = authorization_pb2.BatchCheckRequest(items=requests)
         set_freshness(
             batch.consistency, at_least_as_fresh=at_least_as_fresh, fully_consistent=fully_consistent
         )
         response = self._call(self._authorization.BatchCheck, batch)
         if len(response.results) != len(requests):
-            raise CallError(grpc.StatusCode.INTERNAL, "", "the answers are not as many as the questions")
+            raise CallError(grpc.StatusCode.INTERNAL, "", "the numbers of answers and questions differ")
         return [
             answer_of(result.response) if result.HasField("response") else fault_of(result.error)
             for result in response.results
@@ -173,7 +180,7 @@ class Client:
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
     ) -> dict[str, bool]:
-        """Every action of the resource's type, and whether the subject may."""
+        """Every action of the resource's type, and whether the subject may perform it."""
         request = authorization_pb2.ListActionsRequest(
             subject=subject_message(parse_subject(subject)),
             resource=query_of(resource, course_id, session_id),
@@ -193,8 +200,10 @@ class Client:
         idempotency_key: str = "",
         reason: str = "",
     ) -> str:
-        """Apply up to 1,000 mutations, all or none, if all preconditions hold of the state before. Returns
-        the token to check with afterwards."""
+        """Apply up to 1,000 mutations atomically, if all preconditions hold for the state before the write.
+
+        Returns the token of the state after the write, for `at_least_as_fresh`.
+        """
         request = directory_pb2.WriteRequest(
             mutations=[mutation_message(mutation) for mutation in mutations],
             preconditions=[precondition_message(precondition) for precondition in preconditions],
@@ -206,7 +215,7 @@ class Client:
     def import_mutations(
         self, mutations: Iterable[Mutation], *, reason: str = "", progress: Progress = lambda _: None
     ) -> ImportOutcome:
-        """Send any number of mutations. `progress` is told how many have been sent so far."""
+        """Import any number of mutations. Calls `progress` with the number sent so far."""
         try:
             response = self._directory.Import(_import_messages(mutations, reason, progress))
         except grpc.RpcError as failure:
@@ -222,18 +231,20 @@ class Client:
         )
 
     def current_token(self) -> str:
-        """The token of the last state, as the database has it now: read the directory, then watch from it,
-        and nothing is missed."""
+        """The token of the last committed state.
+
+        Get it, read the directory, then watch from it: the watch misses no change.
+        """
         response = self._call(self._directory.ReadCourses, directory_pb2.ReadCoursesRequest(page_size=1))
         return str(response.read_at.token)
 
     def read_courses(self, ids: Sequence[str] = ()) -> Iterator[Versioned[Course]]:
-        """Courses in order of id, page by page."""
+        """Courses, ordered by id. Fetches pages as needed."""
         request = directory_pb2.ReadCoursesRequest(ids=ids, page_size=_PAGE_SIZE)
         return self._pages(self._directory.ReadCourses, request, "courses", Course)
 
     def read_sessions(self, course_id: str = "") -> Iterator[Versioned[Session]]:
-        """Sessions in order of id, page by page."""
+        """Sessions, ordered by id. Fetches pages as needed."""
         request = directory_pb2.ReadSessionsRequest(course_id=course_id, page_size=_PAGE_SIZE)
         return self._pages(self._directory.ReadSessions, request, "sessions", Session)
 
@@ -246,7 +257,7 @@ class Client:
         statuses: Sequence[MembershipStatus] = (),
         source: str = "",
     ) -> Iterator[Versioned[Membership]]:
-        """Memberships in order of scope, subject and role, page by page."""
+        """Memberships, ordered by scope, subject and role. Fetches pages as needed."""
         request = directory_pb2.ReadMembershipsRequest(
             subject=None if subject is None else subject_message(subject),
             scope=None if scope is None else scope_message(scope),
@@ -260,7 +271,7 @@ class Client:
     def read_resources(
         self, *, type_name: str = "", scope: Scope | None = None, owner: Subject | None = None
     ) -> Iterator[Versioned[Resource]]:
-        """Resources in order of type and id, page by page."""
+        """Resources, ordered by type and id. Fetches pages as needed."""
         request = directory_pb2.ReadResourcesRequest(
             type=type_name,
             scope=None if scope is None else scope_message(scope),
@@ -270,11 +281,22 @@ class Client:
         return self._pages(self._directory.ReadResources, request, "resources", Resource)
 
     def read_shares(self, *, subject: Subject | None = None) -> Iterator[Versioned[Share]]:
-        """Shares in order of resource and subject, page by page."""
+        """Shares, ordered by resource and subject. Fetches pages as needed."""
         request = directory_pb2.ReadSharesRequest(
             subject=None if subject is None else subject_message(subject), page_size=_PAGE_SIZE
         )
         return self._pages(self._directory.ReadShares, request, "shares", Share)
+
+    def read_accounts(
+        self, *, subject: Subject | None = None, statuses: Sequence[AccountStatus] = ()
+    ) -> Iterator[Versioned[Account]]:
+        """Accounts in order of subject, page by page."""
+        request = directory_pb2.ReadAccountsRequest(
+            subject=None if subject is None else subject_message(subject),
+            statuses=[common_pb2.AccountStatus.Value(f"ACCOUNT_STATUS_{each}") for each in statuses],
+            page_size=_PAGE_SIZE,
+        )
+        return self._pages(self._directory.ReadAccounts, request, "accounts", Account)
 
     def watch(
         self,
@@ -285,12 +307,12 @@ class Client:
         resume_for_s: float = 60.0,
         on_checkpoint: Callable[[str], None] = lambda _: None,
     ) -> Generator[WatchedChange, None, None]:
-        """Every change after a token, or from now on, without end; blocks until there is one.
+        """Yield every change after a token, or from now on, without end. Blocks until there is one.
 
-        Goes on by itself when the service goes away or silent, or this reader was too slow; gives no mutation
-        twice. Raises `CallError` when nothing was heard for `resume_for_s`, when the service was not
-        there at all, and for what trying again cannot help (TOKEN_EXPIRED, say). `on_checkpoint` is
-        told tokens from which nothing is missed, the first before any change.
+        Resumes by itself if the server stops or goes silent, or if this reader was too slow, and yields no
+        mutation twice. Raises `CallError` if it cannot resume within `resume_for_s`, if the first connection
+        fails, and for errors that a retry cannot fix, such as TOKEN_EXPIRED. Calls `on_checkpoint` with each
+        token to resume from, the first time before any change.
         """
         request = watch_pb2.WatchRequest(
             scopes=[scope_message(scope) for scope in scopes], kinds=[kind_number(kind) for kind in kinds]

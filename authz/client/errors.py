@@ -1,4 +1,4 @@
-"""What a call of the client raises when it is not answered. Nothing that raises has allowed anything."""
+"""The errors of the client's calls. A call that raises has allowed nothing."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from google.rpc import error_details_pb2, status_pb2
 
 
 class CallError(Exception):
-    """A call that failed. `str(error)` names the input and the remedy where the server knew them.
+    """A call that failed. `str(error)` names the input and the remedy if the server knew them.
 
-    `code` is the gRPC status, `reason` a name of `authz.v1.ErrorReason` without prefix, or empty when
-    the server was not reached.
+    `code` is the gRPC status. `reason` is a name of `authz.v1.ErrorReason` without its prefix, or empty if
+    the call did not reach a server.
     """
 
     def __init__(self, code: grpc.StatusCode, reason: str, message: str) -> None:
@@ -34,14 +34,14 @@ def error_of(failure: Any) -> CallError:
 
 
 class ItemFault(msgspec.Struct, frozen=True):
-    """What is wrong with one question of a batch. False, and `allowed` false, as a denial is."""
+    """The error of one question of a batch. Falsy, with `allowed` False, like a denial."""
 
     reason: str
     message: str
     allowed: Literal[False] = False
 
     def __bool__(self) -> bool:
-        """Never: nothing was allowed."""
+        """False: nothing was allowed."""
         return False
 
 

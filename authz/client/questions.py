@@ -1,4 +1,4 @@
-"""Questions and answers of the client, and what becomes of an import."""
+"""Questions and answers of the client, and the outcome of an import."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from authz.wire.values import subject_message
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to one question. True only when allowed, so that `if client.check(…)` is safe.
+    """The answer to one question. Truthy only if allowed, so `if client.check(…)` is safe.
 
-    `rule` is the deciding row as the policy has it, with its place.
+    `rule` is the row that decided, as in the policy, with its file and line.
     """
 
     allowed: bool
@@ -27,12 +27,12 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     decision_id: str
 
     def __bool__(self) -> bool:
-        """Whether it is allowed."""
+        """Whether the action is allowed."""
         return self.allowed
 
 
 class ImportOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of an import. `written_at` is the token to check with afterwards."""
+    """The outcome of an import. `written_at` is the token of the state after it, for `at_least_as_fresh`."""
 
     written: int
     unchanged: int
@@ -45,7 +45,7 @@ class ImportOutcome(msgspec.Struct, frozen=True, kw_only=True):
 def check_request(
     subject: str, action: str, resource: str, *, course_id: str = "", session_id: str = "", purpose: str = ""
 ) -> authorization_pb2.CheckRequest:
-    """A question, as for `Client.check`. Raises `InvalidArgumentError` for a malformed id."""
+    """A question for `Client.batch_check`. Raises `InvalidArgumentError` for a malformed id."""
     return authorization_pb2.CheckRequest(
         subject=subject_message(parse_subject(subject)),
         action=action,
@@ -55,7 +55,7 @@ def check_request(
 
 
 def answer_of(message: authorization_pb2.CheckResponse) -> Answer:
-    """An answer from its message."""
+    """The answer of a message."""
     state = message.membership_state
     until = message.valid_until.ToJsonString() if message.HasField("valid_until") else ""
     return Answer(
@@ -79,7 +79,7 @@ def _rule_text(rule: authorization_pb2.Rule) -> str:
 
 
 def query_of(resource: str, course_id: str, session_id: str) -> authorization_pb2.ResourceQuery:
-    """What is asked about, as a message: `notebook:nb-7`, or just the type."""
+    """The message for a resource: `notebook:nb-7`, or only the type."""
     query = authorization_pb2.ResourceQuery(course_id=course_id, session_id=session_id)
     if is_name(resource):
         query.type = resource
@@ -92,12 +92,12 @@ def query_of(resource: str, course_id: str, session_id: str) -> authorization_pb
 def set_freshness(
     consistency: common_pb2.Consistency, *, at_least_as_fresh: str, fully_consistent: bool
 ) -> None:
-    """Ask for a state as fresh as a token, or for the last one; for the one at hand, neither.
+    """Require a state at least as fresh as a token, or the last committed state; without either, no minimum.
 
     Raises `ValueError` for both.
     """
     if at_least_as_fresh and fully_consistent:
-        raise ValueError("ask for at_least_as_fresh or for fully_consistent, not for both")
+        raise ValueError("set at_least_as_fresh or fully_consistent, not both")
     if at_least_as_fresh:
         consistency.at_least_as_fresh.token = at_least_as_fresh
     elif fully_consistent:

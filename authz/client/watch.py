@@ -1,4 +1,4 @@
-"""A watch of the change log that goes on by itself when it is cut off."""
+"""A watch of the change log that resumes by itself when its stream breaks."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _RESUMED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED)
 _INITIAL_BACKOFF_S = 0.05
 _MAX_BACKOFF_S = 1.0
 _MAX_SILENCE_S = 15.0
-"""The service gives a sign of life each second. Of a machine that is gone without a word, a connection tells
-nothing; and gRPC has been seen to lose a stream whose connection broke while it was made."""
-_LOOK_S = 0.5
+"""The server sends a checkpoint each second. A connection does not notice a machine that disappears without
+closing it, and gRPC has been seen to lose a stream whose connection broke while the stream was opened."""
+_POLL_S = 0.5
 
 
 class WatchedChange(msgspec.Struct, frozen=True, kw_only=True):
-    """What one write changed, or a piece of it.
+    """The changes of one write, or a part of them.
 
-    A deletion carries the entity as it last stood. Only a change that `is_last` is told to its end:
-    keep its `token` to go on from it in another watch, not that of the pieces before it.
+    A deletion carries the entity as it last was. A write is complete only with the part that `is_last`: only
+    then is `token` valid to resume from in another watch.
     """
 
     mutations: tuple[Mutation, ...]
@@ -43,7 +43,7 @@ class WatchedChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ResumingWatch:
-    """Follows one watch through as many streams as it takes. Gives each mutation once."""
+    """One watch over as many streams as needed. Yields each mutation once."""
 
     def __init__(
         self,
@@ -57,11 +57,11 @@ class ResumingWatch:
         self._request = request
         self._resume_for_s = resume_for_s
         self._on_checkpoint = on_checkpoint
-        self._was_heard = False
+        self._was_connected = False
         self._lost_at: float | None = None
         self._backoff_s = _INITIAL_BACKOFF_S
         self._part_given = 0
-        """How many mutations of a change have been given whose last piece has not come yet."""
+        """How many mutations were yielded of a change whose last part has not arrived yet."""
         self._part_token = ""
 
     def changes(self) -> Generator[WatchedChange, None, None]:
@@ -70,15 +70,15 @@ class ResumingWatch:
             try:
                 yield from self._stream()
             except CallError as error:
-                self._require_hope(error)
+                self._require_resumable(error)
             time.sleep(self._backoff_s)
             self._backoff_s = min(2 * self._backoff_s, _MAX_BACKOFF_S)
 
     def _stream(self) -> Generator[WatchedChange, None, None]:
-        stream, to_skip = _Heard(self._open_stream(self._request)), self._part_given
+        stream, to_skip = _GuardedStream(self._open_stream(self._request)), self._part_given
         try:
             for message in stream.messages():
-                self._was_heard, self._lost_at, self._backoff_s = True, None, _INITIAL_BACKOFF_S
+                self._was_connected, self._lost_at, self._backoff_s = True, None, _INITIAL_BACKOFF_S
                 if message.HasField("checkpoint"):
                     self._pass(message.checkpoint.read_up_to.token)
                     continue
@@ -86,7 +86,7 @@ class ResumingWatch:
                 self._require_same(change)
                 fresh = change.mutations[to_skip:]
                 to_skip = 0 if change.last else max(0, to_skip - len(change.mutations))
-                # Told before it is given: who stops reading here has been given it.
+                # Counted before it is yielded: a caller that stops reading here has received it.
                 self._part_given = 0 if change.last else self._part_given + len(fresh)
                 if change.last:
                     self._request.after.token = change.written_at.token
@@ -96,14 +96,14 @@ class ResumingWatch:
             stream.close()
 
     def _require_same(self, change: watch_pb2.WatchChange) -> None:
-        """Raises the error of a change that was begun and is no more, as after a restore."""
+        """Raise if a change of which a part was yielded no longer exists, for example after a restore."""
         token = change.written_at.token
         if self._part_given and token != self._part_token:
             raise CallError(
                 grpc.StatusCode.OUT_OF_RANGE,
                 ErrorReason.TOKEN_EXPIRED,
-                "the database has left the history of a change of which a part was given; read the directory"
-                " anew and watch from the state that was read",
+                "the database has left the history of a change that was received in part; read the directory"
+                " again and watch from the state that was read",
             )
         self._part_token = token
 
@@ -111,35 +111,35 @@ class ResumingWatch:
         self._request.after.token = token
         self._on_checkpoint(token)
 
-    def _require_hope(self, error: CallError) -> None:
-        """Raises the error unless the watch had been going on until lately and may do so again."""
+    def _require_resumable(self, error: CallError) -> None:
+        """Raise the error unless the watch worked until recently and a retry may succeed."""
         now = time.monotonic()
         self._lost_at = now if self._lost_at is None else self._lost_at
-        # The place of the stream before may not be free yet.
+        # The previous stream may still count against the server's limit on watches.
         may_pass = error.code in _RESUMED or error.reason == ErrorReason.OVERLOADED
-        if not (self._was_heard and may_pass and now - self._lost_at <= self._resume_for_s):
+        if not (self._was_connected and may_pass and now - self._lost_at <= self._resume_for_s):
             raise error
 
 
-class _Heard:
-    """A stream that is cut off when it says nothing for too long to who waits for it."""
+class _GuardedStream:
+    """A stream that is cancelled if its reader waits too long for a message."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
-        self._waits_since: float | None = None
+        self._waiting_since: float | None = None
         self._is_silent = False
         self._closed = threading.Event()
 
     def messages(self) -> Iterator[watch_pb2.WatchResponse]:
-        """What the stream says. Raises `CallError` when it is torn, or silent for too long."""
+        """The messages of the stream. Raises `CallError` if the stream breaks or is silent for too long."""
         threading.Thread(target=self._guard, name="watch-guard", daemon=True).start()
-        self._waits_since = time.monotonic()
+        self._waiting_since = time.monotonic()
         try:
             for message in self._stream:
-                # Only waiting counts: who reads slowly is not to blame the service.
-                self._waits_since = None
+                # Only waiting counts: a slow reader is not a silent server.
+                self._waiting_since = None
                 yield message
-                self._waits_since = time.monotonic()
+                self._waiting_since = time.monotonic()
         except grpc.RpcError as failure:
             raise (_silence() if self._is_silent else error_of(failure)) from None
 
@@ -149,8 +149,8 @@ class _Heard:
         self._stream.cancel()
 
     def _guard(self) -> None:
-        while not self._closed.wait(_LOOK_S):
-            since = self._waits_since
+        while not self._closed.wait(_POLL_S):
+            since = self._waiting_since
             if since is not None and time.monotonic() - since > _MAX_SILENCE_S:
                 self._is_silent = True
                 self._stream.cancel()
@@ -159,7 +159,7 @@ class _Heard:
 
 def _silence() -> CallError:
     return CallError(
-        grpc.StatusCode.UNAVAILABLE, "", f"the service has said nothing for {_MAX_SILENCE_S:g} s; watch again"
+        grpc.StatusCode.UNAVAILABLE, "", f"the server sent nothing for {_MAX_SILENCE_S:g} s; watch again"
     )
 
 

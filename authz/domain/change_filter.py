@@ -1,10 +1,10 @@
-"""Which of the changes in the log a watcher is told."""
+"""Selects the changes of the log that a watch sends."""
 
 from __future__ import annotations
 
 import msgspec
 
-from authz.domain.entities import EntityKind, Membership, MembershipKey
+from authz.domain.entities import EntityKind, kind_of
 from authz.domain.ids import PLATFORM, Scope, course_scope, session_scope
 from authz.domain.mutations import ChangePart, ChangeScope, Mutation
 
@@ -12,15 +12,16 @@ from authz.domain.mutations import ChangePart, ChangeScope, Mutation
 class ChangeFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Changes in any of the scopes and of any of the kinds; an empty field filters nothing.
 
-    A course has in it its sessions and all that is in these.
+    A course has in it its sessions and all that is in these. In the platform are its memberships and the
+    accounts.
     """
 
     scopes: frozenset[Scope] = frozenset()
     kinds: frozenset[EntityKind] = frozenset()
 
     def matches(self, mutation: Mutation, place: ChangeScope) -> bool:
-        """Whether the watcher is told. Of what nobody knows where it is, it is."""
-        if self.kinds and mutation.kind not in self.kinds:
+        """Whether to send the mutation. A mutation whose scope is unknown matches every scope."""
+        if self.kinds and kind_of(mutation.target).name not in self.kinds:
             return False
         if not self.scopes:
             return True
@@ -28,15 +29,17 @@ class ChangeFilter(msgspec.Struct, frozen=True, kw_only=True):
         return not around or not self.scopes.isdisjoint(around)
 
     def select(self, part: ChangePart) -> tuple[Mutation, ...]:
-        """Those mutations of a part that match, in order."""
+        """The matching mutations of a part, in order."""
         pairs = zip(part.change.mutations, part.change.places, strict=True)
         return tuple(mutation for mutation, place in pairs if self.matches(mutation, place))
 
 
 def _scopes_around(mutation: Mutation, place: ChangeScope) -> tuple[Scope, ...]:
-    """Every scope that the entity is in; none when that is not known."""
+    """Every scope that the entity is in. Empty if its scope is unknown."""
     target = mutation.target
-    if isinstance(target, Membership | MembershipKey) and target.scope == PLATFORM:
+    kind = kind_of(target)
+    within = PLATFORM if kind.container is None else getattr(target, kind.container.field, None)
+    if kind.scope is None and within == PLATFORM:
         return (PLATFORM,)
     around = []
     if place.course_id is not None:

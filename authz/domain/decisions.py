@@ -16,7 +16,7 @@ MAX_BATCH_ITEMS = 1000
 
 
 class Reason(StrEnum):
-    """Why the answer is what it is."""
+    """The reason for an answer. `ROLE_GRANT` allows; the eight others deny."""
 
     ROLE_GRANT = "ROLE_GRANT"
     EXPLICIT_DENY = "EXPLICIT_DENY"
@@ -30,7 +30,7 @@ class Reason(StrEnum):
 
 
 class Rule(msgspec.Struct, frozen=True, gc=False):
-    """One policy row, as written, with where it stands. `condition` is empty for always."""
+    """One rule of the policy, as written, with its position. An empty `condition` always holds."""
 
     role: str
     scope: str
@@ -43,11 +43,10 @@ class Rule(msgspec.Struct, frozen=True, gc=False):
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
-    """A decision but for its time and state.
+    """A decision without its time and state.
 
-    `rule` is the one that decided: the deny, the allow, or, for CONDITION_NOT_MET, the allow that
-    came nearest, with `unmet` its missing facts as a mask. `inactive_reason` says, for
-    MEMBERSHIP_NOT_EFFECTIVE, why.
+    `rule` is the deny or the allow that decided. For CONDITION_NOT_MET it is the allow that came nearest, and
+    `unmet` is the mask of its missing facts. `inactive_reason` is set for MEMBERSHIP_NOT_EFFECTIVE.
     """
 
     allowed: bool
@@ -58,10 +57,11 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):
-    """May `subject` do `action` with the resource, for `purpose`?
+    """May `subject` perform `action` on the resource, for `purpose`?
 
-    For `create`, `resource` has an empty id and the stated scope says where. Else the stated course
-    and session are only compared with the truth. `inline` describes an unregistered resource.
+    For `create`, `resource` has an empty id, and the stated course or session is where to create it. For
+    other actions, the stated course and session must equal those of the resource. `inline` describes an
+    unregistered resource.
     """
 
     subject: Subject
@@ -74,7 +74,7 @@ class Question(msgspec.Struct, frozen=True, gc=False):
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
-    """The answer. `valid_until` is the earliest instant at which time alone could change it."""
+    """The answer. `valid_until` is the earliest instant at which passing time alone could change it."""
 
     verdict: Verdict
     policy_version: str
@@ -83,15 +83,15 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def allowed(self) -> bool:
-        """Whether the subject may."""
+        """Whether the subject may perform the action."""
         return self.verdict.allowed
 
     @property
     def reason(self) -> Reason:
-        """Why."""
+        """The reason for the answer."""
         return self.verdict.reason
 
     @property
     def rule(self) -> Rule | None:
-        """The rule that decided or came nearest."""
+        """The rule that decided or came nearest to allowing."""
         return self.verdict.rule

@@ -1,18 +1,18 @@
-"""Every error that the service raises on purpose.
+"""Every error that the service raises intentionally.
 
 AuthzError
-├── InvalidArgumentError      the request itself is malformed; sending it again cannot help
-├── AlreadyExistsError        create of what is there
+├── InvalidArgumentError      the request is malformed; a retry cannot succeed
+├── AlreadyExistsError        the entity to create exists
 ├── FailedPreconditionError   a precondition, a reference or an invariant does not hold
-├── ConflictError             lost a race; trying again may help
-├── SlowConsumerError         a watch whose reader was too slow; goes on from where it stopped
-├── OutOfRangeError           a token from before or beyond what the change log holds
-├── OverloadedError           shed; try again after `retry_after_s`
-├── UnavailableError          not loaded, too stale, or the database is away
+├── ConflictError             lost a race; a retry may succeed
+├── SlowConsumerError         a watch whose client read too slowly; resumes where it stopped
+├── OutOfRangeError           a token outside the range of the change log
+├── OverloadedError           shed to limit load; retry after `retry_after_s`
+├── UnavailableError          not loaded, too stale, or the database is down
 ├── PolicyError               a policy with faults; stops the start
-└── InternalError             a fault of the service; says nothing of its cause
+└── InternalError             a fault of the service; does not name its cause
 
-A denial is not here: denied is an answer.
+A denial is an answer, not an error.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from enum import StrEnum
 
 
 class ErrorReason(StrEnum):
-    """Machine-readable cause. The names are those of `authz.v1.ErrorReason` without its prefix."""
+    """Machine-readable cause: the names of `authz.v1.ErrorReason` without their prefix."""
 
     MALFORMED_ID = "MALFORMED_ID"
     MALFORMED_FIELD = "MALFORMED_FIELD"
@@ -50,7 +50,7 @@ class ErrorReason(StrEnum):
 
 
 class AuthzError(Exception):
-    """Root of the tree. `str(error)` is fit for a client: it names the input and the remedy."""
+    """Root of the tree. `str(error)` may be shown to a client: it names the input and the remedy."""
 
     def __init__(self, reason: ErrorReason, message: str, **metadata: str) -> None:
         super().__init__(message)
@@ -58,18 +58,18 @@ class AuthzError(Exception):
         self.message = message
         self.metadata = metadata
 
-    def locate(self, place: str) -> None:
-        """Say where in a request it is: `mutations[7]`, say."""
-        self.message = f"{place}: {self.message}"
+    def locate(self, path: str) -> None:
+        """Prefix the message with the position in the request, for example `mutations[7]`."""
+        self.message = f"{path}: {self.message}"
         self.args = (self.message,)
 
 
 class InvalidArgumentError(AuthzError):
-    """The request itself is malformed."""
+    """The request is malformed."""
 
 
 class AlreadyExistsError(AuthzError):
-    """Create of what is there."""
+    """The entity to create exists."""
 
 
 class FailedPreconditionError(AuthzError):
@@ -77,22 +77,22 @@ class FailedPreconditionError(AuthzError):
 
 
 class ConflictError(AuthzError):
-    """Lost a race against another write; the same call may succeed when tried again."""
+    """Lost a race against another write; a retry of the same call may succeed."""
 
 
 class SlowConsumerError(AuthzError):
-    """A watch whose reader was too slow. `resume_after` is the token from which nothing is lost."""
+    """A watch whose client read too slowly. Resuming after `resume_after` loses nothing."""
 
     def __init__(self, message: str, *, resume_after: str) -> None:
         super().__init__(ErrorReason.WATCH_FELL_BEHIND, message, resume_after=resume_after)
 
 
 class OutOfRangeError(AuthzError):
-    """A token from before or beyond what the change log holds; read anew and start from there."""
+    """A token outside the range of the change log; read the directory again and start from there."""
 
 
 class OverloadedError(AuthzError):
-    """Shed to protect the calls in flight."""
+    """Shed to protect the calls in flight. Retry after `retry_after_s`."""
 
     def __init__(self, message: str, *, retry_after_s: float, **metadata: str) -> None:
         super().__init__(ErrorReason.OVERLOADED, message, **metadata)
@@ -100,11 +100,11 @@ class OverloadedError(AuthzError):
 
 
 class UnavailableError(AuthzError):
-    """Not loaded, too stale, or the database is away."""
+    """Not loaded, too stale, or the database is down."""
 
 
 class InternalError(AuthzError):
-    """A fault of the service. Names no cause, only the request id under which the logs have it."""
+    """A fault of the service. Does not name its cause; the logs have it under the request id."""
 
     def __init__(self, request_id: str) -> None:
         super().__init__(
@@ -115,7 +115,7 @@ class InternalError(AuthzError):
 
 
 class PolicyError(AuthzError):
-    """A policy with faults, refused whole. `faults` has one line each: `file:line:column: text`."""
+    """A policy with faults, refused as a whole. `faults` has one line each: `file:line:column: text`."""
 
     def __init__(self, faults: tuple[str, ...]) -> None:
         noun = "fault" if len(faults) == 1 else "faults"

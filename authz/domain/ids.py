@@ -1,4 +1,4 @@
-"""Ids, and the typed values that carry them. The only place that parses `user:maya` and its kin."""
+"""Ids, and the typed values that carry them. The only module that parses strings like `user:maya`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _ID = re.compile(r"[A-Za-z0-9._~@+=|/:\-]{1,128}")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 is_id: Callable[[str], object] = _ID.fullmatch
-"""Whether a text is a well-formed id: true or false, but not `True` or `False`."""
+"""Whether a text is a well-formed id. The result is truthy or falsy, not a `bool`."""
 is_name: Callable[[str], object] = _NAME.fullmatch
-"""Whether a text can name a role, a type or an action: true or false, but not `True` or `False`."""
+"""Whether a text can name a role, a type or an action. The result is truthy or falsy, not a `bool`."""
 
 
 def parse_id(text: str, *, field: str) -> str:
-    """Return `text` if it is a well-formed id, compared byte by byte and never normalised.
+    """Return `text` unchanged if it is a well-formed id. Ids are compared byte by byte, not normalised.
 
     Raises `InvalidArgumentError` (MALFORMED_ID) that names `field`.
     """
@@ -47,7 +47,7 @@ def malformed_id(text: str, *, field: str) -> InvalidArgumentError:
 
 
 class SubjectType(StrEnum):
-    """The kind of whoever asks."""
+    """Whether a subject is a person or a program."""
 
     USER = "user"
     SERVICE = "service"
@@ -57,7 +57,7 @@ _SUBJECT_TYPES = {kind.value: kind for kind in SubjectType}
 
 
 class Subject(msgspec.Struct, frozen=True, gc=False, order=True):
-    """Who asks. Always typed, so that a user named `teacher` is not the role."""
+    """A person or a program. Always typed, so that a user named `teacher` is not the role `teacher`."""
 
     type: SubjectType
     id: str
@@ -67,7 +67,7 @@ class Subject(msgspec.Struct, frozen=True, gc=False, order=True):
 
 
 class ScopeKind(StrEnum):
-    """Where a membership or a resource belongs."""
+    """The kinds of scopes to which memberships and resources belong."""
 
     PLATFORM = "platform"
     COURSE = "course"
@@ -98,14 +98,14 @@ def session_scope(session_id: str) -> Scope:
 
 
 class ResourceRef(msgspec.Struct, frozen=True, gc=False, order=True, tag_field="kind", tag="resource_key"):
-    """The name of one resource. For types `course` and `session` the id is the entity's own."""
+    """Type and id of one resource. For the types `course` and `session`, the id of that course or session."""
 
     type: str
     id: str
 
     @property
     def key(self) -> ResourceRef:
-        """Itself: a reference is a key."""
+        """The reference itself, which is the key."""
         return self
 
     def __str__(self) -> str:
@@ -120,7 +120,7 @@ def _require_type(text: str, *, field: str, form: str) -> None:
 
 
 def parse_subject(text: str, *, field: str = "subject") -> Subject:
-    """Read `user:<id>` or `service:<id>`."""
+    """Parse `user:<id>` or `service:<id>`. Raises `InvalidArgumentError` (MALFORMED_ID)."""
     head, _, tail = text.partition(":")
     kind = _SUBJECT_TYPES.get(head)
     if kind is not None and is_id(tail):
@@ -136,7 +136,7 @@ def parse_subject(text: str, *, field: str = "subject") -> Subject:
 
 
 def parse_scope(text: str, *, field: str = "scope") -> Scope:
-    """Read `platform`, `course:<id>` or `session:<id>`."""
+    """Parse `platform`, `course:<id>` or `session:<id>`. Raises `InvalidArgumentError` (MALFORMED_ID)."""
     if text == ScopeKind.PLATFORM:
         return PLATFORM
     _require_type(text, field=field, form="course:algebra-1")
@@ -151,7 +151,7 @@ def parse_scope(text: str, *, field: str = "scope") -> Scope:
 
 
 def parse_resource_ref(text: str, *, field: str = "resource") -> ResourceRef:
-    """Read `<type>:<id>`. Whether the type exists is the policy's to say."""
+    """Parse `<type>:<id>`. Does not check that the policy declares the type."""
     head, _, tail = text.partition(":")
     if is_name(head) and is_id(tail):
         return ResourceRef(head, tail)

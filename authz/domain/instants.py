@@ -1,7 +1,7 @@
 """Time as an integer: microseconds since the Unix epoch, UTC.
 
-One representation from the edge to the stored row, so that SQLite, PostgreSQL and memory compare
-times alike and no zone or rounding can move a boundary.
+One representation from the API to the database row, so that SQLite, PostgreSQL and Python compare times in
+the same way, and no time zone or rounding can move a boundary.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ Instant: TypeAlias = int
 
 US_PER_S = 1_000_000
 MIN_INSTANT: Instant = -62_135_596_800 * US_PER_S
-"""0001-01-01T00:00:00Z, the least that RFC 3339 and `google.protobuf.Timestamp` can say."""
+"""0001-01-01T00:00:00Z, the minimum of RFC 3339 and `google.protobuf.Timestamp`."""
 MAX_INSTANT: Instant = 253_402_300_800 * US_PER_S - 1
-"""9999-12-31T23:59:59.999999Z, likewise the greatest."""
+"""9999-12-31T23:59:59.999999Z, their maximum in microseconds."""
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 def from_datetime(value: dt.datetime) -> Instant:
-    """The instant of an aware datetime; raises `ValueError` for a naive one."""
+    """The instant of a datetime. Raises `ValueError` if it has no time zone."""
     if value.tzinfo is None:
-        raise ValueError("a time needs a zone")
+        raise ValueError("a datetime needs a time zone")
     delta = value - _EPOCH
     return (delta.days * 86_400 + delta.seconds) * US_PER_S + delta.microseconds
 
 
 def to_datetime(instant: Instant) -> dt.datetime:
-    """The aware UTC datetime of an instant."""
+    """The datetime of an instant, in UTC."""
     return _EPOCH + dt.timedelta(microseconds=instant)
 
 
 def parse_instant(text: str, *, field: str, zone: dt.tzinfo = dt.UTC) -> Instant:
-    """Read RFC 3339, or a date, which means its midnight. `zone` is that of a text without one.
+    """Parse RFC 3339, or a date, which means midnight. `zone` is that of a text without one.
 
-    Raises `InvalidArgumentError` (MALFORMED_FIELD) that names `field`, also for what a zone moves out
-    of the years 1 to 9999.
+    Raises `InvalidArgumentError` (MALFORMED_FIELD) that names `field`, also for an instant outside the years
+    1 to 9999 in UTC.
     """
     try:
         value = dt.datetime.fromisoformat(text)
@@ -63,5 +63,5 @@ def parse_instant(text: str, *, field: str, zone: dt.tzinfo = dt.UTC) -> Instant
 
 
 def format_instant(instant: Instant) -> str:
-    """RFC 3339 in UTC with `Z`, with as many digits of a second as needed."""
+    """RFC 3339 in UTC with `Z`. Microseconds appear only if they are not zero."""
     return to_datetime(instant).isoformat().replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""The one shape in which a write enters, is logged, is watched and reaches every replica."""
+"""Mutations: the one form in which a write enters, is logged, is watched and reaches every replica."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from enum import StrEnum
 import msgspec
 
 from authz.domain.entities import Entity, EntityKind, Key, kind_of
+from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.instants import Instant
 from authz.domain.tokens import ConsistencyToken
+from authz.domain.vocabulary import Vocabulary
 
 MAX_MUTATIONS_PER_WRITE = 1000
 MAX_PRECONDITIONS_PER_WRITE = 1000
@@ -25,8 +27,8 @@ class Operation(StrEnum):
 class Mutation(msgspec.Struct, frozen=True, gc=False):
     """Create, touch or delete of one entity.
 
-    A CREATE or TOUCH carries the whole entity. A DELETE enters with a key; in the change log it
-    carries the entity as it last stood, so that whoever follows the log can unindex it.
+    A CREATE or TOUCH carries the whole entity. A DELETE enters with a key; in the change log it carries the
+    entity as it last was, so that a follower can remove its index entries.
     """
 
     operation: Operation
@@ -34,17 +36,34 @@ class Mutation(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def key(self) -> Key:
-        """The identity of what is written."""
+        """The key of the entity."""
         return self.target.key
 
     @property
     def kind(self) -> EntityKind:
-        """The kind of what is written."""
-        return kind_of(self.target)
+        """The kind of the entity."""
+        return EntityKind(kind_of(self.target).name)
+
+    def validate(self, vocabulary: Vocabulary) -> None:
+        """Raise `InvalidArgumentError`, which names the invalid field, if the mutation is invalid in itself.
+
+        A DELETE needs only well-formed ids, so that records whose role or type the policy no longer declares
+        can be deleted.
+        """
+        kind = kind_of(self.target)
+        kind.validate_key(self.key)
+        if self.operation is Operation.DELETE:
+            return
+        if not isinstance(self.target, kind.entity):
+            raise InvalidArgumentError(
+                ErrorReason.MISSING_FIELD,
+                f"{self.operation.value.lower()} of {self.key} carries a key; send the whole entity",
+            )
+        kind.validate(self.target, vocabulary)
 
 
 class Expectation(StrEnum):
-    """What a precondition demands of its entity."""
+    """What a precondition requires of its entity."""
 
     EXISTS = "EXISTS"
     NOT_EXISTS = "NOT_EXISTS"
@@ -52,7 +71,7 @@ class Expectation(StrEnum):
 
 
 class Precondition(msgspec.Struct, frozen=True):
-    """A demand on the state just before the write. `version` is read for AT_VERSION only."""
+    """A requirement on the state just before the write. `version` is read only for AT_VERSION."""
 
     key: Key
     expectation: Expectation
@@ -60,7 +79,7 @@ class Precondition(msgspec.Struct, frozen=True):
 
 
 class WriteRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Mutations to apply all or none. `actor` is who the transport says is calling."""
+    """Mutations to apply atomically. `actor` is the caller, as authenticated by the transport."""
 
     mutations: tuple[Mutation, ...]
     preconditions: tuple[Precondition, ...] = ()
@@ -71,7 +90,7 @@ class WriteRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ImportFault(msgspec.Struct, frozen=True):
-    """What was wrong with the mutation at `position` (from 0) of an import."""
+    """The error of the mutation at `position` (from 0) of an import."""
 
     position: int
     reason: str
@@ -79,7 +98,7 @@ class ImportFault(msgspec.Struct, frozen=True):
 
 
 class ImportBatchResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one batch of an import. `head` is the state after it."""
+    """The result of one batch of an import. `head` is the state after the batch."""
 
     written: int
     unchanged: int
@@ -88,11 +107,11 @@ class ImportBatchResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChangeScope(msgspec.Struct, frozen=True):
-    """Where the entity of a logged mutation is.
+    """The course and session of the entity of a logged mutation.
 
-    A course is in itself, a session in itself and its course, a share where its resource is. What is
-    in a session names the session's course, too. Neither is set for a membership of the platform, and
-    for what was logged before the log kept places: then nobody knows.
+    A course is in itself, a session in itself and its course, a share in the scope of its resource. An entity
+    in a session has the course of the session, too. Neither is set for an entity of the platform (an account,
+    a membership on the platform), nor for a row from before the log stored scopes: its scope is unknown.
     """
 
     course_id: str | None = None
@@ -100,9 +119,9 @@ class ChangeScope(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """One committed revision of the change log. `places` says where each of `mutations` is, in order.
+    """One committed revision of the change log. `places` has the scope of each of `mutations`, in order.
 
-    `nonce` is as in `ConsistencyToken`.
+    `nonce` is that of `ConsistencyToken`.
     """
 
     revision: int
@@ -115,22 +134,22 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     places: tuple[ChangeScope, ...]
 
     def state(self, database_id: str) -> ConsistencyToken:
-        """The state of a database that this leads to."""
+        """The state of a database after this change."""
         return ConsistencyToken(database_id, self.revision, self.committed_at, self.nonce)
 
 
 class LocalCommit(msgspec.Struct, frozen=True):
-    """What one transaction has just committed, and the state of the database that it follows on."""
+    """The changes that one transaction has just committed, and the state of the database before them."""
 
     after: ConsistencyToken
     changes: tuple[Change, ...]
 
 
 class LogTail(msgspec.Struct, frozen=True):
-    """What follows a revision, all of it read at once.
+    """The changes after a revision, all read in one transaction.
 
-    `head` is the last committed state. `after` is the state at the revision asked about, as it is here, None
-    when the log does not have it. `changes` are the first of those that follow, gapless.
+    `head` is the last committed state. `after` is the state at that revision in this database, None if the
+    log does not have it. `changes` are the first changes after it, without gaps.
     """
 
     head: ConsistencyToken
@@ -139,14 +158,14 @@ class LogTail(msgspec.Struct, frozen=True):
 
 
 class ChangePart(msgspec.Struct, frozen=True):
-    """A stretch of the mutations of one revision. `is_last` when the revision ends with it."""
+    """Consecutive mutations of one revision. `is_last` if they are the last ones."""
 
     change: Change
     is_last: bool
 
 
 class LogChunk(msgspec.Struct, frozen=True):
-    """Parts of the change log without a gap between them, and the `head` when they were read."""
+    """Consecutive parts of the change log, and the `head` at the time they were read."""
 
     parts: tuple[ChangePart, ...]
     head: int

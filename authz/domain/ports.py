@@ -4,30 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from enum import StrEnum
-from typing import Generic, Protocol
+from typing import Any, Generic, Protocol
 
 import msgspec
 
 from authz.domain.context import ResourceContext, ScopeContext
 from authz.domain.effective_roles import Grant
-from authz.domain.entities import (
-    Course,
-    CourseState,
-    Entity,
-    EntityKind,
-    EntityT_co,
-    Membership,
-    MembershipStatus,
-    Resource,
-    Session,
-    SessionKey,
-    SessionState,
-    Share,
-    ShareLevel,
-    Versioned,
-)
-from authz.domain.errors import AuthzError
+from authz.domain.entities import EntityT_co, Filter, Kind, ShareLevel, Versioned
+from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError
 from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.mutations import ImportBatchResult, LogChunk, LogTail, Mutation, WriteRequest
 from authz.domain.tokens import ConsistencyToken
@@ -116,52 +100,22 @@ class View(Protocol):
         """Seconds since this was known to hold the last committed revision; infinite for never."""
 
 
+MAX_PAGE_SIZE = 1000
+
+
 class Page(msgspec.Struct, frozen=True):
-    """How much of a listing, and from where. `size` is 1 to 1000."""
+    """How much of a listing, and from where. Raises `InvalidArgumentError` for a size not of 1 to 1000."""
 
     size: int
     token: str = ""
 
-
-class CourseFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """An empty field filters nothing; fields that are set must all match. So for all filters."""
-
-    ids: tuple[str, ...] = ()
-    states: tuple[CourseState, ...] = ()
-
-
-class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Sessions by id, course, state."""
-
-    ids: tuple[str, ...] = ()
-    course_id: str | None = None
-    states: tuple[SessionState, ...] = ()
-
-
-class MembershipFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Memberships by subject, scope, role, status, source."""
-
-    subject: Subject | None = None
-    scope: Scope | None = None
-    role: str | None = None
-    statuses: tuple[MembershipStatus, ...] = ()
-    source: str | None = None
-
-
-class ResourceFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Resources by type, ids (with a type), scope, owner."""
-
-    type: str | None = None
-    ids: tuple[str, ...] = ()
-    scope: Scope | None = None
-    owner: Subject | None = None
-
-
-class ShareFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Shares by resource or by subject."""
-
-    resource: ResourceRef | None = None
-    subject: Subject | None = None
+    def __post_init__(self) -> None:
+        if not 1 <= self.size <= MAX_PAGE_SIZE:
+            raise InvalidArgumentError(
+                ErrorReason.MALFORMED_FIELD,
+                f"page_size is {self.size}; ask for 1 to {MAX_PAGE_SIZE}",
+                field="page_size",
+            )
 
 
 class Listing(msgspec.Struct, Generic[EntityT_co], frozen=True):
@@ -173,34 +127,22 @@ class Listing(msgspec.Struct, Generic[EntityT_co], frozen=True):
     read_at: ConsistencyToken
 
 
-class Link(StrEnum):
-    """What is found by what: a session by its course, a member by the scope, and so on."""
-
-    SESSION_IN = "SESSION_IN"
-    MEMBER_IN = "MEMBER_IN"
-    RESOURCE_IN = "RESOURCE_IN"
-    RESOURCE_OF = "RESOURCE_OF"
-    SHARE_WITH = "SHARE_WITH"
-
-
 class Dump(Protocol):
     """All that a database holds at one revision, however long it takes to read it, in bounded memory.
 
-    Orders compare text by its bytes.
+    Orders compare text by its bytes. Several iterators may be read in turns.
     """
 
     state: ConsistencyToken
     """Which revision of which database."""
 
-    def entities(self, kind: EntityKind) -> Iterator[Entity]:
-        """All of a kind, in the order of their keys, as listings have it."""
+    def entities(self, kind: Kind, by: str = "") -> Iterator[Any]:
+        """All entities of a kind in the order of their keys, as listings have it; with `by`, a lookup of the
+        kind, in the order of that field and then of the key, without those in which the field is None."""
 
-    def memberships(self) -> Iterator[Membership]:
-        """All of them, by subject, then by scope and role."""
-
-    def links(self, link: Link) -> Iterator[tuple[Scope | Subject, Subject | SessionKey | ResourceRef]]:
-        """By what something is found, and what is; in the order of both. A member comes once for each
-        role; what is found by nothing (a session without a course), not at all."""
+    def values(self, kind: Kind, fields: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        """The values of some fields of all entities of a kind, in the order of these values, without those
+        in which the first is None. A tuple comes as often as there are entities with these values."""
 
 
 class CommitNotifier(Protocol):
@@ -219,13 +161,11 @@ class CommitNotifier(Protocol):
         """Release its connection."""
 
 
-DATABASE_ANSWER_TIMEOUT_S = 20.0
-"""How long an answer of the database is waited for before it is hung up on: another host may be the primary
-by now."""
-
-
 class Directory(Protocol):
-    """The source of truth. Every call blocks and is safe to make from many threads."""
+    """The source of truth. Every call blocks and is safe to make from many threads.
+
+    A call to a database that gives no answer raises `UnavailableError` after a timeout.
+    """
 
     def write(self, request: WriteRequest) -> ConsistencyToken:
         """Apply all mutations in one transaction, or none; return the state that holds them.
@@ -255,20 +195,8 @@ class Directory(Protocol):
         A mutation at fault is skipped and reported with its position, counted from `offset`.
         """
 
-    def courses(self, wanted: CourseFilter, page: Page) -> Listing[Course]:
-        """Courses, ordered by id."""
-
-    def sessions(self, wanted: SessionFilter, page: Page) -> Listing[Session]:
-        """Sessions, ordered by id."""
-
-    def memberships(self, wanted: MembershipFilter, page: Page) -> Listing[Membership]:
-        """Memberships, ordered by scope, subject, role."""
-
-    def resources(self, wanted: ResourceFilter, page: Page) -> Listing[Resource]:
-        """Resources, ordered by type and id."""
-
-    def shares(self, wanted: ShareFilter, page: Page) -> Listing[Share]:
-        """Shares, ordered by resource and subject."""
+    def read(self, wanted: Filter[EntityT_co], page: Page) -> Listing[EntityT_co]:
+        """A page of the entities of one kind that pass a filter, in the order of their keys."""
 
     def follow(self, after: int, limit: int) -> LogTail:
         """The head, and up to `limit` committed changes with a revision greater than `after`, in order, all
@@ -283,9 +211,9 @@ class Directory(Protocol):
         comes next is no longer in the log, and when `after` is beyond the head or of another history.
         """
 
-    def abort_connections(self, *, permanently: bool = False) -> None:
-        """Let every call that waits for an answer of the database raise `UnavailableError` at once, and, with
-        `permanently`, every later one. For any thread."""
+    def abort_connections(self) -> None:
+        """Raise `UnavailableError` at once in every call that waits for the database, and in every later one:
+        for a server that stops. To be called from any thread."""
 
     def head(self) -> ConsistencyToken:
         """The last committed state, with the id that the database has had since it was made."""

@@ -1,4 +1,4 @@
-"""Opaque tokens: a revision as a `ConsistencyToken`, a place in a listing as a page token."""
+"""Opaque tokens: a revision as a `ConsistencyToken`, a position in a listing as a page token."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _CHECK_LENGTH = 4
 
 
 class ConsistencyToken(msgspec.Struct, frozen=True, array_like=True):
-    """A state of one database: what a revision of it holds.
+    """A state of one database at a revision.
 
-    `database_id` tells databases apart. A database that was restored, or failed over to a standby that was
-    behind, gives a number twice: a random `nonce` for each transaction
-    tells the two apart. `committed_at` mostly tells which is later: within a history it never decreases. Both
-    are 0 if unknown, and for revision 0.
+    `database_id` identifies the database. A database that was restored, or failed over to a standby that was
+    behind, uses a revision twice: the random `nonce` of each transaction tells the two apart. `committed_at`
+    usually tells which is later, because it never decreases within a history. Both are 0 if unknown, and for
+    revision 0.
     """
 
     database_id: str
@@ -39,7 +39,7 @@ class ConsistencyToken(msgspec.Struct, frozen=True, array_like=True):
 
 
 class PageToken(msgspec.Struct, frozen=True, array_like=True):
-    """Where a listing goes on: after `last_key`, for the query whose digest is `query`."""
+    """Where a listing continues: after `last_key`, for the query with the digest `query`."""
 
     query: str
     last_key: tuple[str, ...]
@@ -63,21 +63,21 @@ def _open(kind: bytes, text: str, *, field: str) -> bytes:
 
 
 def malformed_token(field: str) -> InvalidArgumentError:
-    """The error for a token that this service did not give for this use."""
+    """The error for a token that this service did not issue for this use."""
     return InvalidArgumentError(
         ErrorReason.MALFORMED_TOKEN,
-        f"{field} is not a token of this service; send one back unchanged, as it was given",
+        f"{field} is not a token of this service; send a token back unchanged",
         field=field,
     )
 
 
 def encode_consistency_token(token: ConsistencyToken) -> str:
-    """URL-safe text of a token."""
+    """Encode a token as URL-safe text."""
     return _seal(b"consistency", token)
 
 
 def decode_consistency_token(text: str, *, field: str = "consistency token") -> ConsistencyToken:
-    """Raises `InvalidArgumentError` (MALFORMED_TOKEN) for anything else than an encoded token."""
+    """Decode a token. Raises `InvalidArgumentError` (MALFORMED_TOKEN) for any other text."""
     try:
         return msgspec.msgpack.decode(_open(b"consistency", text, field=field), type=ConsistencyToken)
     except msgspec.DecodeError:
@@ -85,12 +85,12 @@ def decode_consistency_token(text: str, *, field: str = "consistency token") -> 
 
 
 def encode_page_token(token: PageToken) -> str:
-    """URL-safe text of a token."""
+    """Encode a token as URL-safe text."""
     return _seal(b"page", token)
 
 
 def decode_page_token(text: str, *, query: str) -> PageToken:
-    """Raises `InvalidArgumentError` (MALFORMED_TOKEN) also for a token of another query."""
+    """Decode a page token. Raises `InvalidArgumentError` (MALFORMED_TOKEN), also for one of another query."""
     try:
         token = msgspec.msgpack.decode(_open(b"page", text, field="page_token"), type=PageToken)
     except msgspec.DecodeError:
@@ -98,7 +98,7 @@ def decode_page_token(text: str, *, query: str) -> PageToken:
     if token.query != query:
         raise InvalidArgumentError(
             ErrorReason.MALFORMED_TOKEN,
-            "page_token belongs to another query; keep the filters unchanged while paging",
+            "page_token belongs to another query; keep the filters unchanged between pages",
             field="page_token",
         )
     return token

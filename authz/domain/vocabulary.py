@@ -1,4 +1,4 @@
-"""The roles and types that a policy declares. What is not declared does not exist."""
+"""The roles and types that a policy declares. Others do not exist."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from authz.domain.ids import ScopeKind
 
 
 class RoleDeclaration(msgspec.Struct, frozen=True):
-    """A role: its kind of scope, its rank (higher assigns lower), and what it is when over.
+    """A role: its kind of scope, its rank (higher assigns lower), and the role that it becomes when over.
 
-    `becomes` is empty for a role that ends with nothing.
+    `becomes` is empty for a role that becomes nothing.
     """
 
     name: str
@@ -25,20 +25,20 @@ class RoleDeclaration(msgspec.Struct, frozen=True):
 
 
 class TypeDeclaration(msgspec.Struct, frozen=True):
-    """A type of resource with the actions that it knows, in the order declared."""
+    """A resource type with its actions, in the order of declaration."""
 
     name: str
     actions: tuple[str, ...]
 
 
 _MAX_NAMED = 30
-"""Keeps a message within what gRPC lets an error hold, however many an admin declares."""
+"""Keeps an error message within gRPC's limit, however many names an admin declares."""
 
 
 def suggest(word: str, words: Iterable[str]) -> str:
-    """A tail for an error message: what `word` may have meant, else what there is."""
+    """The end of an error message: the known word nearest to `word`, else the known words."""
     known = sorted(words)
-    # In it, or of about the same length: `kind` is not meant to be `id`.
+    # A part of `word`, or of about the same length: `id` is no suggestion for `kind`.
     alike = [name for name in known if name in word or abs(len(name) - len(word)) <= max(1, len(word) // 3)]
     near = difflib.get_close_matches(word, alike, n=1)
     if near:
@@ -48,13 +48,13 @@ def suggest(word: str, words: Iterable[str]) -> str:
 
 
 class Vocabulary(msgspec.Struct, frozen=True):
-    """All that a policy declares, by name."""
+    """The declarations of a policy, by name."""
 
     roles: Mapping[str, RoleDeclaration]
     types: Mapping[str, TypeDeclaration]
 
     def require_role(self, name: str, kind: ScopeKind) -> RoleDeclaration:
-        """The declaration of a role; raises `InvalidArgumentError` (UNKNOWN_ROLE)."""
+        """The declaration of a role. Raises `InvalidArgumentError` (UNKNOWN_ROLE)."""
         role = self.roles.get(name)
         if role is None:
             raise InvalidArgumentError(
@@ -70,7 +70,7 @@ class Vocabulary(msgspec.Struct, frozen=True):
         return role
 
     def require_type(self, name: str) -> TypeDeclaration:
-        """The declaration of a type; raises `InvalidArgumentError` (UNKNOWN_TYPE)."""
+        """The declaration of a type. Raises `InvalidArgumentError` (UNKNOWN_TYPE)."""
         declared = self.types.get(name)
         if declared is None:
             raise InvalidArgumentError(
@@ -81,7 +81,7 @@ class Vocabulary(msgspec.Struct, frozen=True):
         return declared
 
     def require_action(self, type_name: str, action: str) -> None:
-        """Raises `InvalidArgumentError` (UNKNOWN_TYPE or UNKNOWN_ACTION)."""
+        """Raise `InvalidArgumentError` (UNKNOWN_TYPE or UNKNOWN_ACTION) unless the type has the action."""
         declared = self.require_type(type_name)
         if action not in declared.actions:
             raise InvalidArgumentError(

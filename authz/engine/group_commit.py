@@ -1,4 +1,9 @@
-"""The one thread that writes: what waits together is committed together."""
+"""Group commit: one thread writes, and commits the writes that wait in one transaction.
+
+The commit delay follows PostgreSQL: if enough other writes are in progress, a group waits once for a fixed
+time, and then commits whatever has arrived.
+Source: https://www.postgresql.org/docs/current/wal-configuration.html
+"""
 
 from __future__ import annotations
 
@@ -21,40 +26,39 @@ T = TypeVar("T")
 
 MAX_WRITES_PER_GROUP = 128
 MAX_MUTATIONS_PER_GROUP = 1000
-_COMPANY = 4
-_LINGER_S = 0.003
-_LINGER_AT_MOST_S = 0.01
-"""Once as many write at once, how long a group waits for the next of those who wrote in the one before, and
-for all of them. A group costs as much as ten writes, and while it is written the event loop and it are in
-each other's way."""
 
 
 class _Waiting(msgspec.Struct, Generic[T], frozen=True, eq=False):
-    """Work to do, and where its caller waits for what came of it."""
+    """Work to do, and the future of its caller."""
 
     work: T
     answer: asyncio.Future[Any]
 
 
 class GroupCommitter:
-    """The write side of the service. Belongs to the event loop that first uses it.
+    """Commits the writes of one process. Belongs to the event loop that first uses it.
 
-    Writes are made in the order in which they came, in groups; groups and batches of imports take
-    turns, so that neither starves the other. What was begun is finished even when its caller has gone;
-    what still waits for its turn goes with its caller, so that no more can wait than there are calls.
+    Commits writes in the order of their arrival, in groups; groups and batches of imports take turns, so that
+    neither starves the other. If at least `commit_siblings` writes were in progress when a group was
+    committed, the next group waits `commit_delay_s` for more. A write or batch that has begun is finished
+    even when its caller has gone; one that still waits is dropped with its caller, so that no more can wait
+    than there are calls.
     """
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(
+        self, directory: Directory, *, commit_siblings: int = 4, commit_delay_s: float = 0.003
+    ) -> None:
         self._directory = directory
+        self._commit_siblings = commit_siblings
+        self._commit_delay_s = commit_delay_s
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="write")
-        # A thread that cannot be had is a fault of the start, not of the first who writes.
+        # Start the thread now: if there can be none, the start of the server fails, not its first write.
         self._pool.submit(lambda: None)
         self._writes: deque[_Waiting[WriteRequest]] = deque()
         self._imports: deque[_Waiting[Callable[[], ImportBatchResult]]] = deque()
         self._imports_next = False
-        self._expected = 0
-        self._lingering: asyncio.TimerHandle | None = None
-        self._linger_until = 0.0
+        self._in_progress = 0
+        """Writes in the last group and those that waited when it ended; 0 after a delay or an import."""
         self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -65,14 +69,13 @@ class GroupCommitter:
         return state
 
     async def import_batch(self, batch: Callable[[], ImportBatchResult]) -> ImportBatchResult:
-        """Call what imports one batch, in the write thread."""
+        """Call `batch`, which imports one batch, in the write thread."""
         result: ImportBatchResult = await self._hand_over(self._imports, batch)
         return result
 
     async def close(self) -> None:
         """Finish what was handed over, and refuse more with `UnavailableError`. Idempotent."""
         self._closed = True
-        self._end_wait(asyncio.get_running_loop())
         await self._idle.wait()
         await asyncio.to_thread(self._pool.shutdown)
 
@@ -84,56 +87,33 @@ class GroupCommitter:
         queue.append(waiting)
         if self._idle.is_set():
             self._idle.clear()
-            loop.call_soon(self._go_on, loop)
-        elif self._imports or len(self._writes) >= self._expected:
-            self._end_wait(loop)
-        elif self._lingering is not None:
-            self._linger(loop)
+            loop.call_soon(self._start_next, loop)
         try:
             return await waiting.answer
         except asyncio.CancelledError:
-            with suppress(ValueError):  # it has been begun
+            with suppress(ValueError):  # it has begun
                 queue.remove(waiting)
             raise
 
-    def _go_on(self, loop: asyncio.AbstractEventLoop, seen: int = 0) -> None:
-        """Give the thread, which has nothing to do, the next group or batch."""
-        waiting = len(self._writes)
-        if seen < waiting < MAX_WRITES_PER_GROUP:
-            # More came while the loop went round: what has arrived already is to share this group.
-            loop.call_soon(self._go_on, loop, waiting)
-        elif self._imports and (self._imports_next or not self._writes):
-            self._imports_next = False
+    def _start_next(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Give the write thread, which is idle, the next group or batch."""
+        if self._imports and (self._imports_next or not self._writes):
+            self._imports_next, self._in_progress = False, 0
             self._pool.submit(self._import, loop, self._imports.popleft())
-        elif self._expected >= _COMPANY and waiting < self._expected and not (self._imports or self._closed):
-            self._linger_until = loop.time() + _LINGER_AT_MOST_S
-            self._linger(loop)
-        elif self._writes:
+        elif not self._writes:
+            self._idle.set()
+        elif self._in_progress >= self._commit_siblings and not self._imports:
+            self._in_progress = 0
+            loop.call_later(self._commit_delay_s, self._start_next, loop)
+        else:
             self._imports_next = True
             self._pool.submit(self._write, loop, self._next_group())
-        else:
-            self._idle.set()
-
-    def _linger(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Wait for the next one of those who wrote in the group before."""
-        if self._lingering is not None:
-            self._lingering.cancel()
-        wake_at = min(loop.time() + _LINGER_S, self._linger_until)
-        self._lingering = loop.call_at(wake_at, self._end_wait, loop)
-
-    def _end_wait(self, loop: asyncio.AbstractEventLoop) -> None:
-        """If a group waits for company: all have come, or it has waited long enough."""
-        if self._lingering is not None:
-            self._lingering.cancel()
-            self._lingering = None
-            self._expected = 0
-            loop.call_soon(self._go_on, loop)
 
     def _finish(
         self, loop: asyncio.AbstractEventLoop, done: Sequence[_Waiting[Any]], outcomes: Sequence[object]
     ) -> None:
-        # Not at once: what has already arrived is then in the next group and not in the one after.
-        loop.call_soon(self._go_on, loop)
+        # In the next iteration of the loop: requests that it has already received join the next group.
+        loop.call_soon(self._start_next, loop)
         for waiting, outcome in zip(done, outcomes, strict=True):
             if waiting.answer.done():
                 continue  # its caller has gone
@@ -145,7 +125,7 @@ class GroupCommitter:
     def _finish_group(
         self, loop: asyncio.AbstractEventLoop, group: list[_Waiting[WriteRequest]], outcomes: Sequence[object]
     ) -> None:
-        self._expected = min(len(group) + len(self._writes), MAX_WRITES_PER_GROUP)
+        self._in_progress = len(group) + len(self._writes)
         self._finish(loop, group, outcomes)
 
     def _next_group(self) -> list[_Waiting[WriteRequest]]:
@@ -172,7 +152,7 @@ class GroupCommitter:
         elif len(group) == 1 or isinstance(shared, ConflictError | UnavailableError):
             outcomes = [shared] * len(group)
         else:
-            # One of them may be to blame, and the others are not to fail with it.
+            # One of them may be the cause, and the others must not fail with it.
             outcomes = [_outcome(partial(self._write_alone, request)) for request in requests]
         loop.call_soon_threadsafe(self._finish_group, loop, group, outcomes)
 
@@ -183,5 +163,5 @@ class GroupCommitter:
 def _outcome(call: Callable[[], T]) -> T | BaseException:
     try:
         return call()
-    except BaseException as error:  # noqa: BLE001  handed to whoever waits, as a pool of threads does
+    except BaseException as error:  # noqa: BLE001  raised in the caller that waits, as a thread pool does
         return error

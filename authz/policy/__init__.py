@@ -1,1 +1,1 @@
-"""The rules: load and validate, compile, decide. The only package that knows Casbin."""
+"""Policies: load, validate, compile, evaluate. The only package that imports Casbin."""

@@ -1,4 +1,4 @@
-"""The `role`, `type` and `g` lines of a policy: what exists, and what inherits what."""
+"""The `role`, `type` and `g` rows of a policy: the declared names, and inheritance between roles."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MAX_RANK = 1000
 
 
 def read_vocabulary(rows: list[Row], faults: Faults) -> Vocabulary:
-    """The declared roles and types. Rows at fault are left out."""
+    """The declared roles and types. Faulty rows are skipped."""
     roles: dict[str, tuple[RoleDeclaration, Row]] = {}
     types: dict[str, TypeDeclaration] = {}
     for row in rows:
@@ -31,7 +31,7 @@ def read_vocabulary(rows: list[Row], faults: Faults) -> Vocabulary:
 
 
 def read_inheritance(rows: list[Row], vocabulary: Vocabulary, faults: Faults) -> dict[str, frozenset[str]]:
-    """For each role, the roles whose rules it has: itself and all that it inherits."""
+    """For each role, the roles whose rules it has: itself and all that it inherits from."""
     parents: dict[str, set[str]] = {name: set() for name in vocabulary.roles}
     for row in rows:
         if row.fields[0].text == "g" and _check_link(row, vocabulary, parents, faults):
@@ -72,13 +72,13 @@ def _check_link(row: Row, vocabulary: Vocabulary, parents: dict[str, set[str]], 
 
 
 def has_fields(row: Row, names: tuple[str, ...], faults: Faults) -> bool:
-    """Whether a row has exactly these fields after its kind; notes a fault if not."""
+    """Whether a row has exactly these fields after its kind. Records a fault if not."""
     if len(row.texts) == len(names):
         return True
     faults.at(
         row,
         len(names) + 1,
-        f"`{row.fields[0].text}` has {len(row.texts)} fields; it takes {len(names)}: {', '.join(names)}",
+        f"`{row.fields[0].text}` has {len(row.texts)} fields; it needs {len(names)}: {', '.join(names)}",
     )
     return False
 

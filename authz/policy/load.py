@@ -1,7 +1,7 @@
-"""Loads a policy folder through Casbin, and refuses it whole for any fault.
+"""Loads a policy folder through Casbin, and refuses it as a whole for any fault.
 
-Casbin itself ignores a misspelt effect (the allow stands), raises on each check for a short row,
-and may allow with no rows at all; so every row is checked here, before it can decide anything.
+Casbin itself ignores a misspelt effect (so the allow stands), raises on each check for a short row, and may
+allow a request without any row. So every row is validated here, before it can decide anything.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _MODEL = {
 
 
 def policy_directory() -> Path:
-    """The folder of the policy that comes with the service."""
+    """The folder of the shipped policy."""
     packaged = Path(__file__).parent.parent / "policies"
     return packaged if packaged.is_dir() else packaged.parent.parent / "policies"
 
@@ -78,7 +78,7 @@ def load_policy(directory: Path) -> CompiledPolicy:
 
 
 def _check_model(text: str, faults: Faults) -> None:
-    """The index answers for one model only: refuse any other rather than differ from it."""
+    """Refuse every model but the shipped one, because the compiled rules implement only that one."""
     found: set[str] = set()
     sections = [f"[{section}]" for section, _ in _MODEL.values()]
     section = ""
@@ -111,7 +111,7 @@ def _definition_fault(name: str, value: str, section: str, found: set[str]) -> s
         return f"`{name}` is defined twice"
     expected_section, expected = _MODEL[name]
     if section != f"[{expected_section}]":
-        return f"`{name}` must stand under `[{expected_section}]`"
+        return f"`{name}` must be in `[{expected_section}]`"
     return "" if value == expected else f"`{name}` must be `{expected}`"
 
 
@@ -132,7 +132,7 @@ def _read_rules(rows: list[Row], vocabulary: Vocabulary, faults: Faults) -> tupl
 
 
 def _meaning(row: Row) -> tuple[str, ...]:
-    """The fields with the facts in one order: two rows of one meaning are one rule."""
+    """The fields, with sorted facts: two rows with the same meaning are duplicates."""
     role, scope, type_name, action, condition, effect = row.texts
     return role, scope, type_name, action, "&".join(sorted(_facts_of(condition))), effect
 
@@ -166,7 +166,7 @@ def _check_rule(row: Row, vocabulary: Vocabulary, faults: Faults) -> None:
 
 
 def _check_same_as_casbin(directory: Path, rules: tuple[Rule, ...]) -> None:
-    """Casbin must have read the very rows that were validated."""
+    """Raise `PolicyError` unless Casbin reads the same rows that were validated."""
     model = casbin.Model()
     model.load_model(str(directory / MODEL_FILE))
     FileAdapter(str(directory / POLICY_FILE)).load_policy(model)
@@ -174,4 +174,6 @@ def _check_same_as_casbin(directory: Path, rules: tuple[Rule, ...]) -> None:
     ours = [(r.role, r.scope, r.type, r.action, r.condition, r.effect) for r in rules]
     if theirs != ours:
         place = next((i for i, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b), 0)
-        raise PolicyError((f"{rules[place].source}:1: Casbin reads this row otherwise; write it plainly",))
+        raise PolicyError(
+            (f"{rules[place].source}:1: Casbin reads this row differently; remove special characters",)
+        )

@@ -1,4 +1,4 @@
-"""A plain Casbin enforcer over the same two files: what the compiled index must agree with."""
+"""A plain Casbin enforcer over the same two files, with which the compiled rules must agree."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from authz.policy.load import MODEL_FILE, POLICY_FILE
 
 
 def reference_enforcer(directory: Path) -> Any:
-    """An enforcer with the two functions that the model names. `enforce` takes
-    (roles, scope, type, action, facts): a tuple of names, three strings, a tuple of names.
+    """An enforcer with the two functions that the model names.
+
+    Its `enforce` takes (roles, scope, type, action, facts): a tuple of names, three strings, and a tuple of
+    names.
     """
     enforcer = casbin.Enforcer(str(directory / MODEL_FILE), str(directory / POLICY_FILE))
     links = enforcer.get_role_manager()

@@ -1,4 +1,4 @@
-"""Reads the lines of a policy file into fields that know where they stand."""
+"""Splits the lines of a policy file into fields with their positions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UNREADABLE = re.compile(r"[\[\]()\"']")
 
 
 class Field(msgspec.Struct, frozen=True):
-    """The text between two commas, without spaces around it, and its column from 1."""
+    """The text between two commas, without surrounding spaces, and its column, from 1."""
 
     text: str
     column: int
@@ -32,17 +32,17 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Faults:
-    """Collects what is wrong with a policy, so that all of it is told at once."""
+    """Collects the faults of a policy, so that all of them are reported at once."""
 
     def __init__(self) -> None:
         self._faults: list[tuple[str, int, int, str]] = []
 
     def add(self, file: str, line: int, column: int, text: str) -> None:
-        """Note a fault."""
+        """Record a fault."""
         self._faults.append((file, line, column, text))
 
     def at(self, row: Row, index: int, text: str) -> None:
-        """Note a fault of the field at `index` of a row, its kind being 0."""
+        """Record a fault of the field at `index` of a row; 0 is the kind."""
         self.add(row.file, row.line, row.fields[min(index, len(row.fields) - 1)].column, text)
 
     def lines(self) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ class Faults:
 
 
 def read_text(path: Path, faults: Faults) -> str | None:
-    """The text of a file; None, with a fault noted, when it is missing or not UTF-8."""
+    """The text of a file. None, and a recorded fault, if it is missing or not UTF-8."""
     try:
         data = path.read_bytes()
     except OSError:
@@ -75,8 +75,8 @@ def read_text(path: Path, faults: Faults) -> str | None:
 def read_rows(file: str, text: str, faults: Faults) -> Iterator[Row]:
     """The rows of a policy file.
 
-    Brackets and quotes are faults: Casbin's reader takes commas inside brackets for text, crashes on
-    one that closes nothing, and takes quotes for a part of the name.
+    Brackets and quotes are faults: Casbin's reader takes commas inside brackets for text, crashes on an
+    unmatched closing bracket, and takes a quote for part of a name.
     """
     for number, line in enumerate(text.split("\n"), 1):
         content = line.strip()
@@ -84,7 +84,7 @@ def read_rows(file: str, text: str, faults: Faults) -> Iterator[Row]:
             continue
         bad = _UNREADABLE.search(line)
         if bad:
-            faults.add(file, number, bad.start() + 1, f"has a `{bad.group()}`; no field contains one")
+            faults.add(file, number, bad.start() + 1, f"has a `{bad.group()}`; no field may contain it")
             continue
         yield Row(file, number, tuple(_split(line)))
 

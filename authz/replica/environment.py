@@ -13,6 +13,7 @@ import msgspec
 from authz.domain.errors import ErrorReason, UnavailableError
 from authz.domain.instants import Instant
 from authz.domain.tokens import ConsistencyToken
+from authz.replica.kinds import DATABASES
 from authz.replica.layout import FORMAT
 from authz.replica.shared_state import identity_of
 
@@ -59,7 +60,7 @@ class Environment:
             self.lmdb = lmdb.open(
                 str(folder),
                 map_size=max_bytes,
-                max_dbs=16,
+                max_dbs=len(DATABASES) + 1,
                 max_readers=_MAX_READERS,
                 max_spare_txns=4,
                 # A crash of the machine may undo the last commit, which the follower then repeats; it
@@ -69,28 +70,18 @@ class Environment:
             )
             self._require_whole()
             self._identity = identity_of(self.data_file)
-            open_database = self.lmdb.open_db
-            self.meta = open_database(b"meta")
-            self.members = open_database(b"members")
-            self.scopes = open_database(b"scopes")
-            self.resources = open_database(b"resources")
-            self.shares = open_database(b"shares")
-            self.members_in = open_database(b"members_in")
-            self.resources_in = open_database(b"resources_in")
-            self.sessions_in = open_database(b"sessions_in")
-            self.resources_of = open_database(b"resources_of")
-            self.shares_with = open_database(b"shares_with")
-            self.databases = (
-                self.members,
-                self.scopes,
-                self.resources,
-                self.shares,
-                self.members_in,
-                self.resources_in,
-                self.sessions_in,
-                self.resources_of,
-                self.shares_with,
-            )
+            self.meta = self.lmdb.open_db(b"meta")
+            self.databases = {name: self.lmdb.open_db(name.encode()) for name in DATABASES}
+            """All databases of records."""
+            self.members = self.databases["members"]
+            self.scopes = self.databases["scopes"]
+            self.resources = self.databases["resources"]
+            self.shares = self.databases["shares"]
+            self.members_in = self.databases["members_in"]
+            self.resources_in = self.databases["resources_in"]
+            self.sessions_in = self.databases["sessions_in"]
+            self.resources_of = self.databases["resources_of"]
+            self.shares_with = self.databases["shares_with"]
         except (lmdb.Error, FileNotFoundError, FileExistsError, NotADirectoryError) as error:
             # It may be deleted while it is opened.
             raise UnusableError(f"cannot open {folder}: {error}") from error

@@ -1,19 +1,17 @@
 """Keeps the replica at the head of the change log: one follower for each folder, however many servers.
 
-It builds a replica from a dump when there is none that can be trusted, and otherwise goes on from the
-revision that the replica holds. What it cannot follow without doubt (another database, another history,
-a gap, a damaged file) it builds anew beside, and swaps in whole.
+The follower builds a replica from a dump when there is none that it can trust, and otherwise continues from
+the revision that the replica holds. It never repairs: after anything that may not follow on what the replica
+holds (another database, another history, a gap, a damaged file) it withdraws the replica and builds another.
 """
 
 from __future__ import annotations
 
-import fcntl
-import shutil
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import lmdb
@@ -21,14 +19,10 @@ import structlog
 
 from authz.domain.errors import AuthzError
 from authz.domain.mutations import LocalCommit
-from authz.domain.ports import DATABASE_ANSWER_TIMEOUT_S, CommitNotifier, Directory
-from authz.replica.build import build_replica
-from authz.replica.environment import (
-    Environment,
-    UnusableError,
-    acquire_environment,
-    release_environment,
-)
+from authz.domain.ports import CommitNotifier, Directory
+from authz.replica.election import elected
+from authz.replica.environment import Environment, UnusableError, release_environment
+from authz.replica.generations import build_generation, open_generation
 from authz.replica.shared_state import REVISION, SharedState, uptime_ns
 from authz.replica.warmup import warm_up
 from authz.replica.writer import GapError, apply_changes, require_same_history
@@ -36,15 +30,10 @@ from authz.replica.writer import GapError, apply_changes, require_same_history
 log = structlog.get_logger()
 
 _HEARTBEAT_S = 0.5
-"""How often the head is asked for when nobody says that it has moved."""
+"""How often the follower reads the head when no notification comes."""
 _RETRY_S = 0.25
-_LOCK_POLL_S = 0.05
-_REVISIONS_AT_ONCE = 256
-_READER_CHECK_S = 60.0
-_GUARD_S = 1.0
-_LOCK_FILE = "lock"
-_FILES = {"data.mdb", "lock.mdb"}
-"""What a generation is made of."""
+_REVISIONS_PER_READ = 256
+_READER_CHECK_INTERVAL_S = 60.0
 _DAMAGE = (
     UnusableError,
     GapError,
@@ -57,14 +46,14 @@ _DAMAGE = (
     IndexError,
     UnicodeDecodeError,
 )
-"""What says that the file is not what it should be: it is built anew, beside."""
+"""Errors that mean that the replica is not what it should be."""
 
 
 class Follower:
     """Follows `directory` into the replica in `folder`. `run` blocks in a thread or process of its own.
 
-    `source` names the database, so that a restart with another one is noticed before it answers.
-    `prepare` makes the database fit to be followed; it is called again for as long as it raises.
+    `source` names the database, so that a restart with another database is noticed before it answers.
+    `prepare` makes the database fit to be followed; the follower calls it again for as long as it raises.
     """
 
     def __init__(
@@ -84,58 +73,47 @@ class Follower:
         self._state = SharedState(folder)
         self._notifier: CommitNotifier = directory.notifier()
         self._stopped = threading.Event()
-        # Held by whoever works on the replica, be it only for what was committed just now.
+        # Held by the thread that writes to the replica: `run`, or one that applies a local commit.
         self._mutex = threading.Lock()
         self._environment: Environment | None = None
-        self._away = False
-        self._damaged = False
-        self._checked_readers_at = 0.0
-        self._asked_at: float | None = None
-        """Since when the database owes an answer."""
+        self._database_away = False
+        self._just_rebuilt = False
+        self._waiting_for = ""
+        self._checked_readers_at_s = 0.0
         self.initialized = threading.Event()
-        """Set once it has either confirmed the replica or found the database away."""
+        """Set once the follower has either confirmed the replica or found that it cannot do so now."""
 
     def run(self) -> None:
-        """Follow until `stop`. Waits while another follower holds the folder; begins again in a new one
-        when it is deleted. Whatever fails is logged and tried again: nobody else would follow."""
-        threading.Thread(target=self._guard, name="follower-guard", daemon=True).start()
+        """Follow until `stop`. Waits while another follower holds the folder, and starts over in a new folder
+        when this one is deleted. Logs and retries after any failure: no other process would follow."""
         try:
             while not self._stopped.is_set():
                 try:
-                    with self._exclusive() as held:
-                        if held:
+                    with elected(self._folder, stopped=self._stopped, waiting=self._report_waiting) as leads:
+                        if leads:
                             log.info("following", folder=str(self._folder))
                             self._state.begin(self._source)
-                            self._repeat()
+                            self._follow()
                     if not self._stopped.is_set():
-                        self._begin_again()
+                        self._leave_deleted_folder()
                 except Exception:
                     log.exception("follower failed", folder=str(self._folder))
                     self._pause()
         finally:
             self._stopped.set()
-            with self._mutex:
-                self._release()
+            self._close_environment()
             self._notifier.close()
             self._state.close()
             self.initialized.set()
 
     def stop(self) -> None:
-        """Let `run` return soon; to be called from any thread."""
+        """Make `run` return soon; to be called from any thread."""
         self._stopped.set()
         self._notifier.wake()
 
-    def _guard(self) -> None:
-        """Hang up on a database that gives no answer."""
-        while not self._stopped.wait(_GUARD_S):
-            asked_at = self._asked_at
-            if asked_at is not None and time.monotonic() - asked_at > DATABASE_ANSWER_TIMEOUT_S:
-                self._asked_at = None
-                self._directory.abort_connections()
-
     def apply_local_commit(self, committed: LocalCommit) -> None:
-        """Apply what was committed just now by this process, if it follows on what the replica holds;
-        else it comes by way of the log. To be called from any thread; never raises."""
+        """Apply what this process just committed, if it follows on what the replica holds; otherwise `run`
+        reads it from the change log. To be called from any thread; never raises."""
         if not self._apply_local_commit(committed):
             self.wake()
 
@@ -150,173 +128,167 @@ class Follower:
             if environment.state() != committed.after:
                 return False
             self._state.advance(apply_changes(environment, committed.changes))
-        except Exception as error:  # noqa: BLE001  it is committed all the same; `run` meets the fault, too
-            log.warning("commit not taken at once", cause=str(error))
+        except Exception as error:  # noqa: BLE001  the write is committed all the same, and `run` meets the fault too
+            log.warning("local commit not applied", cause=str(error))
             return False
         finally:
             self._mutex.release()
         return True
 
     def wake(self) -> None:
-        """Say that something has been committed; to be called from any thread."""
+        """Make `run` read the change log now; to be called from any thread."""
         if not self._stopped.is_set():
             self._notifier.wake()
 
-    @contextmanager
-    def _exclusive(self) -> Iterator[bool]:
-        """Hold the folder's lock, which ends with the process, however that ends."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        told = False
-        with (self._folder / _LOCK_FILE).open("a") as file:
-            while not self._stopped.is_set():
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    # Whoever holds it confirms, or does not, for us too; or keeps us out.
-                    self.initialized.set()
-                    if not told and not self._state.is_of(self._source):
-                        log.warning("replica folder is kept for another database", folder=str(self._folder))
-                        told = True
-                    self._stopped.wait(_LOCK_POLL_S)
-                else:
-                    yield True
-                    return
-            yield False
+    def _report_waiting(self) -> None:
+        # The follower that holds the folder confirms the replica for this process too, or keeps it out.
+        self.initialized.set()
+        ours = self._state.is_of(self._source)
+        reason = "another process follows" if ours else "the folder is kept for another database"
+        if reason != self._waiting_for:
+            self._waiting_for = reason
+            (log.info if ours else log.warning)("waiting to follow", folder=str(self._folder), cause=reason)
 
-    def _begin_again(self) -> None:
-        """Leave a folder that was deleted. Whoever still has its page open learns from it to look anew."""
-        log.warning("replica deleted; building it anew", folder=str(self._folder))
+    def _leave_deleted_folder(self) -> None:
+        """Tell the processes that still map the deleted page that it is void, and map the new one."""
+        log.warning("replica folder deleted; building a new replica", folder=str(self._folder))
         self._state.withdraw()
-        with self._mutex:
-            self._release()
-        state, self._state = self._state, SharedState(self._folder)
-        state.close()
+        self._close_environment()
+        deleted, self._state = self._state, SharedState(self._folder)
+        deleted.close()
 
-    def _repeat(self) -> None:
+    def _follow(self) -> None:
+        """Catch up and wait for the next commit, until `stop` or until the folder is deleted."""
         while not (self._stopped.is_set() or self._state.is_gone()):
             try:
                 if self._prepare is not None:
                     self._prepare()
                     self._prepare = None
                 self._catch_up()
-                self._report_away(None)
-                self._damaged = False
+                self._report_database(None)
+                self._just_rebuilt = False
                 self.initialized.set()
-                self._notifier.wait(_HEARTBEAT_S, self._held)
+                self._notifier.wait(_HEARTBEAT_S, self._published_revision)
             except AuthzError as error:
-                self._report_away(error)
+                self._report_database(error)
                 self._pause()
             except lmdb.MapFullError:
                 log.exception("replica full; raise AUTHZ_REPLICA_MAX_BYTES", max_bytes=self._max_bytes)
                 self._pause()
             except lmdb.MapResizedError as error:
-                self._open_anew(error)
+                self._reopen_outgrown(error)
             except _DAMAGE as error:
-                self._discard(error)
+                self._withdraw(error)
             except Exception:
-                # A follower that ended here would leave the replica to go stale for good.
+                # A follower that ended here would leave the replica to become stale for good.
                 log.exception("follower failed")
                 self._pause()
 
-    def _open_anew(self, error: Exception) -> None:
-        """Leave a file that says it is larger than what is mapped here."""
+    def _reopen_outgrown(self, error: Exception) -> None:
+        """Close a file that is larger than its map here, so that it is opened again with a larger map."""
         environment = self._environment
         if environment is None or not environment.is_outgrown():
-            self._discard(error)
+            self._withdraw(error)
             return
-        # Another server followed, and is allowed more: opened anew, so is this one.
-        with self._mutex:
-            self._release()
+        # A server with a larger AUTHZ_REPLICA_MAX_BYTES followed before.
+        self._close_environment()
         self._pause()
 
-    def _discard(self, error: Exception) -> None:
-        """Leave a replica that cannot be trusted: from here on nobody is answered from it."""
+    def _withdraw(self, error: Exception) -> None:
+        """Stop serving a replica that cannot be trusted."""
         log.warning("replica not usable", cause=str(error))
         self._state.withdraw()
-        with self._mutex:
-            self._release()
-        if self._damaged:
-            self._pause()  # it was built anew just now: that alone does not help
-        self._damaged = True
+        self._close_environment()
+        if self._just_rebuilt:
+            self._pause()  # another rebuild at once would not help
+        self._just_rebuilt = True
 
     def _pause(self) -> None:
         self.initialized.set()
         self._stopped.wait(_RETRY_S)
 
-    def _report_away(self, error: AuthzError | None) -> None:
-        """Log when the database goes, and when it comes back."""
-        if error is not None and not self._away:
+    def _report_database(self, error: AuthzError | None) -> None:
+        """Log when the database becomes unavailable, and when it is back."""
+        if error is not None and not self._database_away:
             log.warning("database away", error=error.message, notes=getattr(error, "__notes__", []))
-        elif error is None and self._away:
+        elif error is None and self._database_away:
             log.warning("database back")
-        self._away = error is not None
+        self._database_away = error is not None
 
     def _catch_up(self) -> None:
-        """Bring the replica to the head as it is now, and confirm it as of before it was asked for.
+        """Bring the replica to the head, and confirm it as of the time before the head was read.
 
-        What follows is read together with the proof that it follows on what the replica holds. The database
-        is asked without the mutex: one that does not answer is not to hold up what is committed here.
+        One transaction reads the changes and the state that they follow on, which must be what the replica
+        holds. The mutex is not held during that read: a database that does not answer must not delay local
+        commits.
         """
         with self._mutex:
-            environment = self._usable()
+            environment = self._open_or_build()
         environment.require_there()
         at_head = False
         while not (at_head or self._stopped.is_set()):
-            asked_at_ns = uptime_ns()
+            read_at_ns = uptime_ns()
             held = environment.state()
-            self._asked_at = time.monotonic()
-            try:
-                tail = self._directory.follow(held.revision, _REVISIONS_AT_ONCE)
-            finally:
-                self._asked_at = None
+            tail = self._directory.follow(held.revision, _REVISIONS_PER_READ)
             require_same_history(held, tail)
             with self._mutex:
                 reached = environment.state().revision
-                # Else what was committed here meanwhile came first, which follows on what was held.
+                # Otherwise a local commit came first, which follows on what was held.
                 if reached == held.revision and tail.changes:
                     reached = apply_changes(environment, tail.changes)
                     self._state.advance(reached)
             at_head = reached >= tail.head.revision
             if at_head:
-                self._state.confirm(asked_at_ns)
+                self._state.confirm(read_at_ns)
         self._check_readers(environment)
 
-    def _usable(self) -> Environment:
-        """The replica that is there if it may be trusted, else one built anew."""
-        if self._environment is not None:
-            self._require_as_told(self._environment)
+    def _open_or_build(self) -> Environment:
+        """The published replica if it can be trusted, otherwise a new one."""
         if self._environment is None:
-            generation = self._state.generation
-            if generation and (self._folder / str(generation)).is_dir():
-                with suppress(UnusableError):
-                    self._environment = self._open(generation)
-                    self._warm_up(self._environment)
-                    # A follower that was killed may have left this undone.
-                    self._state.advance(self._environment.state().revision)
+            self._open_published()
+        else:
+            self._require_as_published(self._environment)
         if self._environment is None:
-            self._rebuild()
-        assert self._environment is not None  # noqa: S101  `_rebuild` raises otherwise
+            self._environment = self._build()
         return self._environment
 
-    def _require_as_told(self, environment: Environment) -> None:
-        """Raise `UnusableError` when page and file say different things: one of them was written over."""
-        state = self._state
+    def _require_as_published(self, environment: Environment) -> None:
+        """Raise `UnusableError` when the shared page and the file differ: one of them was overwritten."""
+        state, published = self._state, self._published_revision()
         if not state.is_of(self._source) or str(state.generation) != environment.folder.name:
-            raise UnusableError("what the processes of this machine are told of it is damaged")
+            raise UnusableError("the shared state of its folder is damaged")
         held = environment.state().revision
-        if held < self._held():
-            raise UnusableError(f"it holds revision {held}, and revision {self._held()} was put there")
-        if held > self._held():
+        if held < published:
+            raise UnusableError(f"it holds revision {held}, and revision {published} was applied to it")
+        if held > published:
             state.advance(held)
 
-    def _open(self, generation: int) -> Environment:
-        folder = self._folder / str(generation)
-        environment = acquire_environment(folder, max_bytes=self._max_bytes)
-        try:
-            environment.require_usable()
-        except BaseException:
-            release_environment(environment)
-            raise
+    def _open_published(self) -> None:
+        generation = self._state.generation
+        if not generation or not (self._folder / str(generation)).is_dir():
+            return
+        with suppress(UnusableError):
+            self._environment = open_generation(self._folder, generation, max_bytes=self._max_bytes)
+            self._warm_up(self._environment)
+            # A follower that was killed may not have come to this.
+            self._state.advance(self._environment.state().revision)
+
+    def _build(self) -> Environment:
+        self._state.withdraw()
+        self._state.begin(self._source)
+        started_s = time.monotonic()
+        generation = build_generation(
+            self._folder, self._directory, max_bytes=self._max_bytes, stopped=self._stopped.is_set
+        )
+        environment = open_generation(self._folder, generation, max_bytes=self._max_bytes)
+        revision = environment.state().revision
+        self._state.publish(generation, revision)
+        log.info(
+            "replica built",
+            revision=revision,
+            size_bytes=environment.size_bytes(),
+            elapsed_s=round(time.monotonic() - started_s, 3),
+        )
         return environment
 
     def _warm_up(self, environment: Environment) -> None:
@@ -329,44 +301,17 @@ class Follower:
             daemon=True,
         ).start()
 
-    def _rebuild(self) -> None:
-        self._state.withdraw()
-        self._state.begin(self._source)
-        self._sweep()
-        generation = time.time_ns()
-        started_s = time.monotonic()
-        folder = self._folder / str(generation)
-        with self._directory.dump() as dump:
-            build_replica(folder, dump, max_bytes=self._max_bytes, stopped=self._stopped.is_set)
-        self._environment = self._open(generation)
-        revision = self._environment.state().revision
-        self._state.publish(generation, revision)
-        log.info(
-            "replica built",
-            revision=revision,
-            size_bytes=self._environment.size_bytes(),
-            elapsed_s=round(time.monotonic() - started_s, 3),
-        )
-
-    def _sweep(self) -> None:
-        """Delete the generations of before, and nothing else that somebody keeps here.
-
-        Whoever still reads one keeps what it has open.
-        """
-        for path in self._folder.iterdir():
-            if path.is_dir() and path.name.isdigit() and {each.name for each in path.iterdir()} <= _FILES:
-                shutil.rmtree(path, ignore_errors=True)
-
-    def _held(self) -> int:
+    def _published_revision(self) -> int:
         return self._state.words[REVISION]
 
-    def _release(self) -> None:
-        if self._environment is not None:
-            release_environment(self._environment)
-            self._environment = None
+    def _close_environment(self) -> None:
+        with self._mutex:
+            if self._environment is not None:
+                release_environment(self._environment)
+                self._environment = None
 
     def _check_readers(self, environment: Environment) -> None:
-        """Free what a reader that was killed still holds on to: its pages would never be used again."""
-        if time.monotonic() - self._checked_readers_at > _READER_CHECK_S:
+        """Free the snapshots of readers that were killed: LMDB could not reuse their pages."""
+        if time.monotonic() - self._checked_readers_at_s > _READER_CHECK_INTERVAL_S:
             environment.lmdb.reader_check()
-            self._checked_readers_at = time.monotonic()
+            self._checked_readers_at_s = time.monotonic()

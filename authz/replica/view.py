@@ -49,6 +49,7 @@ class ReplicaView:
         confirmed_at = state.words[CONFIRMED_AT]
         # 0 is never, also on a machine that was started just now.
         if not confirmed_at or not 0 <= uptime_ns() - confirmed_at <= self._max_staleness_ns:
+            self._reopen_if_replaced()
             staleness_s = self.staleness_s()
             if staleness_s > self._max_staleness_s:
                 raise self._too_stale(staleness_s)
@@ -91,8 +92,6 @@ class ReplicaView:
 
     def staleness_s(self) -> float:
         """Seconds since the replica was known to hold the last committed revision; infinite for never."""
-        if self._state.staleness_s() > self._max_staleness_s:
-            self._reopen_if_replaced()
         return self._state.staleness_s()
 
     def close(self) -> None:

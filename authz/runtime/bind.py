@@ -1,7 +1,8 @@
-"""Where a server listens, and with which certificates: what is wrong with either is told before it serves."""
+"""Binds the address of a server and loads its certificates; a fault in either ends the start."""
 
 from __future__ import annotations
 
+import socket
 import ssl
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from authz.runtime.settings import PREFIX, Settings
 
 
 def listen(server: grpc.aio.Server, settings: Settings) -> str:
-    """Take the port of the settings; return the address with the port that was taken.
+    """Bind the address of the settings; return it with the port that was bound.
 
     Raises `InvalidArgumentError` that names the setting.
     """
@@ -24,16 +25,48 @@ def listen(server: grpc.aio.Server, settings: Settings) -> str:
         else:
             port = server.add_insecure_port(address)
     except RuntimeError:
+        sharing = "" if settings.follow else " (only servers that run with `--no-follow` share it)"
         raise _fault(
-            "address", f"cannot listen at `{address}`: it is in use or not an address; set AUTHZ_ADDRESS"
+            "address",
+            f"cannot listen at `{address}`: it is in use{sharing}, or not an address; set AUTHZ_ADDRESS",
         ) from None
     return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
+
+
+def reserve(address: str) -> tuple[socket.socket, str]:
+    """Bind a port for workers that share it; return the socket that keeps it, and the address with that port.
+
+    Raises `InvalidArgumentError` for an address that is in use or cannot be shared.
+    """
+    host, _, port = address.rpartition(":")
+    if address.startswith("unix:"):
+        raise _cannot_share(address, "processes cannot share a Unix socket")
+    try:
+        family, kind, protocol, _, target = socket.getaddrinfo(
+            host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as exclusive:
+            # A shared bind would also succeed next to another service that shares: try without sharing first.
+            exclusive.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            exclusive.bind(target)
+        shared = socket.socket(family, kind, protocol)
+        shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        shared.bind(target)
+    except (OSError, ValueError) as error:
+        raise _cannot_share(address, str(error)) from None
+    return shared, f"{host}:{shared.getsockname()[1]}"
+
+
+def _cannot_share(address: str, cause: str) -> InvalidArgumentError:
+    return _fault(
+        "address", f"workers cannot listen at `{address}`: {cause}; set AUTHZ_ADDRESS to a free host:port"
+    )
 
 
 def _credentials(settings: Settings) -> grpc.ServerCredentials:
     certificate, key = settings.tls_certificate_file, settings.tls_key_file
     client_ca = settings.tls_client_ca_file
-    # gRPC says of files that it cannot use only that it cannot listen.
+    # For files that it cannot use, gRPC reports only that it cannot listen.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(certificate, key, password=lambda: "")

@@ -1,4 +1,4 @@
-"""Health as the world asks for it: `grpc.health.v1`, one status a service, kept true by probes."""
+"""Serves `grpc.health.v1`: one status for each service, kept current by probes that only read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from authz.domain.errors import UnavailableError
-from authz.domain.ports import DATABASE_ANSWER_TIMEOUT_S, Directory, View
+from authz.domain.ports import Directory, View
 
 log = structlog.get_logger()
 
@@ -24,54 +24,42 @@ Probe = Callable[[], Awaitable[bool]]
 
 
 class Health:
-    """Answers for checks by how fresh the view is, and for the rest by whether the database answers.
-
-    The empty name, for who does not say what it asks about, is whether checks are answered.
+    """SERVING for the service `checks` while checks are answered, and for each of `directory` while the
+    database answers. The status of the whole server (the empty name) is that of `checks`.
     """
 
     def __init__(self, checks: str, directory: tuple[str, ...]) -> None:
         self._checks = checks
         self._of_directory = directory
         self._servicer = health.aio.HealthServicer()
-        # Not behind calls that a database without an answer holds up.
+        # Its own thread: a probe must not queue behind calls that wait for the database.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="probe")
         self._probes: list[asyncio.Task[None]] = []
 
     async def add_to(self, server: Any) -> None:
-        """Serve, and say NOT_SERVING of everything until `watch`."""
+        """Add the health service, which reports NOT_SERVING for everything until `watch`."""
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
         for name in (self._checks, *self._of_directory):
             await self._report(name, serving=False)
 
     async def watch(self, view: View, directory: Directory, *, max_staleness_s: float) -> None:
-        """Report how things are now, and from now on whenever that changes."""
-        clock = asyncio.get_running_loop().time
-        heard_at = clock()
+        """Probe now, and again until `drain`; report every change."""
 
         async def is_fresh() -> bool:
-            view.release_stale_snapshot()
             try:
-                # As a check does: also a fresh replica may be another database's, or damaged.
+                # What a check reads: a fresh replica may still be of another database, or damaged.
                 view.snapshot()
             except UnavailableError:
                 return False
             return view.staleness_s() <= max_staleness_s
 
         async def answers() -> bool:
-            nonlocal heard_at
             head = asyncio.get_running_loop().run_in_executor(self._pool, directory.head)
             try:
                 async with asyncio.timeout(_PROBE_TIMEOUT_S):
                     await head
-            except TimeoutError:
-                if clock() - heard_at > DATABASE_ANSWER_TIMEOUT_S:
-                    directory.abort_connections()
-                    heard_at = clock()
+            except (TimeoutError, UnavailableError):
                 return False
-            except UnavailableError:
-                heard_at = clock()
-                return False
-            heard_at = clock()
             return True
 
         for names, interval_s, probe in (
@@ -84,14 +72,14 @@ class Health:
             self._probes.append(asyncio.create_task(self._keep(names, interval_s, probe, serving)))
 
     async def drain(self) -> None:
-        """Say NOT_SERVING from now on, whatever the probes would."""
+        """Stop probing, and report NOT_SERVING from now on."""
         for probe in self._probes:
             probe.cancel()
             with suppress(asyncio.CancelledError):
                 await probe
         self._probes.clear()
         await self._servicer.enter_graceful_shutdown()
-        # A probe may be waiting for a database without an answer.
+        # A probe may still wait for the database.
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _report(self, name: str, *, serving: bool) -> None:
@@ -105,7 +93,7 @@ class Health:
         try:
             return await probe()
         except Exception:
-            # A probe that ended here would leave health as it was, true or not.
+            # If the probe ended here, health would stay as it was.
             if before:
                 log.exception("probe failed", services=names)
             return False

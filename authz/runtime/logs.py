@@ -12,11 +12,11 @@ import structlog
 
 
 def configure_logging(level: str) -> None:
-    """From this level on."""
+    """Write lines of this level and above."""
     number = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(level=number, stream=sys.stderr)
     logging.getLogger("authz").setLevel(number)
-    # Says what it does in lines of its own form; what it did is in the database.
+    # Alembic logs in another format, and the database records what it did.
     logging.getLogger("alembic").setLevel(max(number, logging.WARNING))
     structlog.configure(
         processors=[

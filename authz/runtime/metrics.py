@@ -1,4 +1,4 @@
-"""What the replica is like, for Prometheus."""
+"""Exports gauges of the replica to Prometheus."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from authz.domain.ports import View
 
 
 class ReplicaCollector(Collector):
-    """Reads the gauges when they are asked for: nothing is counted on the way of a check."""
+    """Reads the gauges when they are scraped, so that a check counts nothing."""
 
-    def __init__(self, view: View, workers: Callable[[], int]) -> None:
+    def __init__(self, view: View, workers: Callable[[], int] | None) -> None:
         self._view = view
         self._workers = workers
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Staleness in seconds (infinite while nothing is known), revision, and serving processes."""
+        """Staleness in seconds (infinite while it is not known), revision, and serving processes if known."""
         yield GaugeMetricFamily(
             "authz_replica_staleness_seconds",
-            "Since when the replica is not known to hold the last committed revision.",
+            "Time since the replica was known to hold the last committed revision.",
             value=self._view.staleness_s(),
         )
         try:
@@ -34,12 +34,16 @@ class ReplicaCollector(Collector):
         yield GaugeMetricFamily(
             "authz_replica_revision", "The revision that the replica holds; -1 for none.", value=revision
         )
-        yield GaugeMetricFamily("authz_workers", "Processes that serve.", value=self._workers())
+        if self._workers is not None:
+            yield GaugeMetricFamily("authz_workers", "Processes that serve.", value=self._workers())
 
 
 @contextmanager
-def exporting(address: str, view: View, workers: Callable[[], int]) -> Iterator[None]:
-    """Serve `/metrics` at `host:port` while the block lasts; nothing for an empty address."""
+def exporting(address: str, view: View, *, workers: Callable[[], int] | None = None) -> Iterator[None]:
+    """Serve `/metrics` at `host:port` while the block lasts; does nothing for an empty address.
+
+    Raises `InvalidArgumentError` for an address that cannot be used.
+    """
     if not address:
         yield
         return

@@ -1,4 +1,4 @@
-"""Settings of the server: from `AUTHZ_*` and flags, validated once, frozen."""
+"""Settings of the server, from flags and `AUTHZ_*` variables: validated once, frozen."""
 
 from __future__ import annotations
 
@@ -16,54 +16,56 @@ PREFIX = "AUTHZ_"
 _LAST_PORT = 65_535
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
-"""Up to a year: for ever is a number that no clock takes."""
+"""At most a year: clocks take no infinite timeout."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Every setting, with its default. The variable is `AUTHZ_` and the name in capitals."""
 
     address: str = "127.0.0.1:50051"
-    """Where to listen: `host:port` (port 0: any free one) or `unix:/path`."""
+    """Where to listen: `host:port` (port 0: any free port) or `unix:/path`."""
     database_url: str = "sqlite:///authz.db"
     """`sqlite:///relative.db`, `sqlite:////absolute.db` or `postgresql://user@host/name`."""
     policy_dir: str = ""
     """Folder with model.conf and default.csv. Empty: the policy that comes with the service."""
     replica_dir: str = ""
-    """Folder of this machine's replica. Empty: beside a SQLite file, else `authz-<database>-<…>.replica`."""
+    """Folder of this machine's replica. Empty: next to a SQLite file, else `authz-<database>-<…>.replica`."""
     replica_max_bytes: Annotated[int, Meta(ge=1 << 20)] = 64 << 30
-    """Most that the replica's file may grow to. Address space only, until it is filled."""
+    """Largest size of the replica's file. It takes address space only, until it is filled."""
     schedule_as_batch: bool = False
-    """Whether to run under Linux's SCHED_BATCH: more calls a second, less fair to other processes."""
+    """Whether to run under Linux's SCHED_BATCH: more calls per second, less fair to other processes."""
     max_staleness_s: Seconds = 30.0
-    """How long the replica may be without news of the database before checks are refused."""
+    """How long checks are answered after the replica was last known to be at the head."""
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
-    """Processes that serve. More than one share the port and the replica, beside one that follows."""
+    """Processes that serve. Several share the port and the replica, and another one follows."""
+    follow: bool = True
+    """Whether to keep the replica up to date. False: `authz follow` does, and servers may share the port."""
     metrics_address: str = ""
-    """`host:port` where Prometheus may fetch metrics over HTTP. Empty: nowhere."""
+    """`host:port` of an HTTP endpoint `/metrics` for Prometheus. Empty: none."""
     inline_types: str = ""
-    """Types that a request may describe itself when they are not registered, with commas between."""
+    """Types, separated by commas, of which a request may describe unregistered resources."""
     migrate_on_start: bool = True
     """Whether to bring the database schema up to date before serving."""
     max_message_bytes: Positive = 4 * 1024 * 1024
-    """Largest request and answer."""
+    """Largest request and response."""
     max_concurrent_calls: Positive = 1024
     """Calls in flight beyond which new ones are shed with RESOURCE_EXHAUSTED."""
     max_watches: Positive = 64
     """Watches beyond which new ones are shed; they do not count as calls in flight."""
     watch_write_timeout_s: Seconds = 10.0
-    """How long a watch waits for its client to read before it ends with ABORTED."""
+    """How long a watch waits for a client that does not read, before it ends with ABORTED."""
     read_threads: Positive = 4
     """Threads that list from the database; checks need none."""
     freshness_wait_s: Seconds = 5.0
-    """How long a read waits for its token when the call has no deadline."""
+    """How long a read waits for its token if the call has no deadline."""
     stop_grace_s: Annotated[float, Meta(ge=0, le=31_536_000)] = 10.0
-    """How long calls in flight may go on after SIGTERM."""
+    """How long calls in flight may continue after SIGTERM."""
     tls_certificate_file: str = ""
     """PEM chain of the server. Set together with `tls_key_file`; both empty: no TLS."""
     tls_key_file: str = ""
     """PEM key of the server."""
     tls_client_ca_file: str = ""
-    """PEM of the authority that client certificates must come from. Set: clients must show one."""
+    """PEM of the authority of client certificates. If set, clients must present one."""
     log_level: str = "info"
     """`debug`, `info`, `warning` or `error`."""
 
@@ -74,15 +76,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def load_settings(
-    overrides: Mapping[str, str | None] | None = None, *, environ: Mapping[str, str] = os.environ
+    overrides: Mapping[str, str | bool | None] | None = None, *, environ: Mapping[str, str] = os.environ
 ) -> Settings:
-    """Read flags over the environment over defaults.
+    """Settings from `overrides` first, then from the environment, then from the defaults.
 
-    Raises `InvalidArgumentError` that names the variable, also for an `AUTHZ_` variable that is
-    not a setting: a misspelt one must not pass for its default.
+    Raises `InvalidArgumentError` that names the variable, also for an `AUTHZ_` variable that is no setting: a
+    misspelt name must not silently mean the default.
     """
     known = {field.name for field in msgspec.structs.fields(Settings)}
-    given: dict[str, str] = {}
+    given: dict[str, str | bool] = {}
     for variable, value in environ.items():
         if not variable.startswith(PREFIX):
             continue

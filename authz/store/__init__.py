@@ -1,11 +1,10 @@
-"""The source of truth in SQL. The only package that knows SQLAlchemy."""
+"""The source of truth, in SQL. The only package that imports SQLAlchemy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import msgspec
-from sqlalchemy import Engine
 
 from authz.domain.instants import Instant
 from authz.domain.vocabulary import Vocabulary
@@ -36,36 +35,29 @@ def open_store(
     migrate: bool = True,
     verify: bool = True,
 ) -> Store:
-    """Open a database and, with `migrate`, bring its schema up to date first.
+    """Open a database. With `migrate`, bring its schema up to date first; with `verify`, require that it is.
 
-    Without `verify`, which is for whoever knows that the schema is current, nothing connects yet.
-    Raises `InvalidArgumentError` for a bad URL, `UnavailableError` when it does not answer,
-    `FailedPreconditionError` when the schema is not current.
+    Without either, nothing connects yet. Raises `InvalidArgumentError` for a bad URL, `UnavailableError`
+    when the database does not answer, `FailedPreconditionError` when the schema is not current.
     """
+    if migrate or verify:
+        prepare_store(url, migrate=migrate)
     engine = open_engine(url)
-    connections = OpenConnections(engine)  # from the first one on
-    try:
-        _prepare(engine, migrate=migrate, verify=verify)
-        return Store(SqlDirectory(engine, connections, vocabulary, clock))
-    except BaseException:
-        engine.dispose()
-        raise
+    return Store(SqlDirectory(engine, OpenConnections(engine), vocabulary, clock))
 
 
 def prepare_store(url: str, *, migrate: bool) -> None:
-    """Make sure of the schema of a database, as `open_store` does, and raising the same."""
+    """Require the schema of this version and, with `migrate`, bring the database to it first.
+
+    Raises as `open_store` does. A migration may take as long as it needs: its connections have no watchdog.
+    """
     engine = open_engine(url)
     try:
-        _prepare(engine, migrate=migrate, verify=True)
+        if migrate:
+            migrate_database(engine)
+        require_current(engine)
     finally:
         engine.dispose()
-
-
-def _prepare(engine: Engine, *, migrate: bool, verify: bool) -> None:
-    if migrate:
-        migrate_database(engine)
-    if verify:
-        require_current(engine)
 
 
 def migrate_store(url: str) -> None:

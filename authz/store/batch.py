@@ -10,34 +10,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from sqlalchemy import Connection, Table, and_, select
+from sqlalchemy import Connection
 
-from authz.domain.entities import (
-    Course,
-    CourseKey,
-    Entity,
-    EntityKind,
-    Key,
-    Membership,
-    MembershipKey,
-    Resource,
-    Session,
-    SessionKey,
-    Share,
-    ShareKey,
-    Versioned,
-    Visibility,
-    kind_of,
-)
-from authz.domain.errors import AlreadyExistsError, ErrorReason, FailedPreconditionError, InvalidArgumentError
-from authz.domain.ids import Scope, ScopeKind, course_scope, session_scope
+from authz.domain.entities import KINDS, Container, Entity, Key, Versioned, container_of, kind_of
+from authz.domain.errors import AlreadyExistsError, ErrorReason, FailedPreconditionError
+from authz.domain.ids import ScopeKind
 from authz.domain.mutations import ChangeScope, Mutation, Operation
-from authz.domain.validation import validate_mutation
 from authz.domain.vocabulary import Vocabulary
-from authz.store.bulk import delete_by_key, insert_rows, select_by_key, upsert_rows
-from authz.store.rows import ENTITY_TABLES, key_values
+from authz.store.bulk import delete_by_key, select_by, select_by_key, upsert_rows
+from authz.store.rows import ENTITY_ROWS, EntityRows
+from authz.store.tables import columns_of, parts_of
 
-_CASCADING = (EntityKind.COURSE, EntityKind.SESSION, EntityKind.RESOURCE)
+_CONTAINED = [(ENTITY_ROWS[kind.name], kind.container) for kind in KINDS.values() if kind.container]
+_CONTAINERS = {name for _, container in _CONTAINED for name in container.kinds}
+"""The names of the kinds whose records others are in."""
 
 
 class Batch:
@@ -55,24 +41,28 @@ class Batch:
         self._effects: list[tuple[Mutation, ChangeScope]] = []
 
     def prefetch(self, keys: Iterable[Key]) -> None:
-        """Read the rows of these keys at once, and of what says where they are.
+        """Read the rows of these keys at once, and of the records that say where they are.
 
-        ConsistencyGate them one by one later would still be right.
+        A row that is not prefetched is read on its own when it is needed.
         """
-        wanted: dict[EntityKind, list[Key]] = defaultdict(list)
+        wanted: dict[str, list[Key]] = defaultdict(list)
         for key in dict.fromkeys(keys):
             if key not in self._state:
-                wanted[kind_of(key)].append(key)
+                wanted[kind_of(key).name].append(key)
                 self._state[key] = None
-        for kind, missing in wanted.items():
-            stored = ENTITY_TABLES[kind]
-            values = [key_values(key, kind) for key in missing]
-            for row in select_by_key(self._connection, stored.table, values):
-                entity = stored.from_row(row)
-                self._state[entity.key] = Versioned(entity, row.version)
-        around = [each for keys in wanted.values() for key in keys for each in self._around(key)]
-        if around:
+        for name, missing in wanted.items():
+            stored = ENTITY_ROWS[name]
+            rows = select_by_key(self._connection, stored.table, [stored.key_values(key) for key in missing])
+            self._state |= {versioned.entity.key: versioned for versioned in stored.versioned(rows)}
+        containers = (self._container_to_read(key) for keys in wanted.values() for key in keys)
+        if around := [key for key in containers if key is not None]:
             self.prefetch(around)
+
+    def _container_to_read(self, key: Key) -> Key | None:
+        """The container of a record, if it takes more than its key to say where it is."""
+        found = self._state[key]
+        container = container_of(key if found is None else found.entity)
+        return None if container is None or kind_of(container).container is None else container
 
     @contextmanager
     def attempt(
@@ -110,25 +100,26 @@ class Batch:
         Raises AlreadyExistsError, FailedPreconditionError or InvalidArgumentError, and then has
         changed nothing.
         """
-        validate_mutation(mutation, self._vocabulary)
+        mutation.validate(self._vocabulary)
         if mutation.operation is Operation.DELETE:
             return self._delete(mutation.key)
         entity = mutation.target
         assert isinstance(entity, Entity)  # noqa: S101  validated above; narrows for the type checker
-        before = self.find(entity.key)
+        key = entity.key
+        before = self.find(key)
         if before is not None:
             if mutation.operation is Operation.CREATE:
                 raise AlreadyExistsError(
                     ErrorReason.ENTITY_EXISTS,
-                    f"{entity.key} exists; write it with TOUCH, or delete it first",
-                    key=str(entity.key),
+                    f"{key} exists; write it with TOUCH, or delete it first",
+                    key=str(key),
                 )
             if before.entity == entity:
                 return False
-            _require_same_scope(before.entity, entity)
-        self._require_references(entity)
+            _require_same_container(before.entity, entity)
+        self._require_container(entity)
         if before is None:
-            self._store_deletion(entity.key)
+            self._store_deletion(key)
         self._put(mutation, self._place(entity), Versioned(entity, self._revision))
         return True
 
@@ -137,22 +128,23 @@ class Batch:
         self._store(self._dirty, self._state)
 
     def _store(self, dirty: dict[Key, None], state: Mapping[Key, Versioned[Entity] | None]) -> None:
-        gone: dict[EntityKind, list[Key]] = defaultdict(list)
-        kept: dict[EntityKind, list[Versioned[Entity]]] = defaultdict(list)
+        gone: dict[str, list[Key]] = defaultdict(list)
+        kept: dict[str, list[Versioned[Entity]]] = defaultdict(list)
         for key in dirty:
             versioned = state[key]
             if versioned is None:
-                gone[kind_of(key)].append(key)
+                gone[kind_of(key).name].append(key)
             else:
-                kept[kind_of(key)].append(versioned)
+                kept[kind_of(key).name].append(versioned)
         dirty.clear()
-        for kind in reversed(ENTITY_TABLES):
-            self._remove(kind, gone[kind])
-        for kind in ENTITY_TABLES:
-            self._upsert(kind, kept[kind])
+        for name, stored in reversed(ENTITY_ROWS.items()):
+            delete_by_key(self._connection, stored.table, [stored.key_values(key) for key in gone[name]])
+        for name, stored in ENTITY_ROWS.items():
+            rows = [(*stored.values(each.entity), each.version) for each in kept[name]]
+            upsert_rows(self._connection, stored.table, rows)
 
     def _store_deletion(self, key: Key) -> None:
-        """Of what is about to be made anew: its row must go before what it referred to does."""
+        """Store the deletion of what is about to be created again: its row must go before its container's."""
         if key in self._planned_dirty:
             self._store(self._planned_dirty, self._planned)
         elif key in self._dirty:
@@ -167,159 +159,86 @@ class Batch:
         before = self.find(key)
         if before is None:
             return False
-        if kind_of(key) in _CASCADING:
-            # What goes along is found in the database, so all that came before must be there.
-            self._store(self._planned_dirty, self._planned)
-            for entity, place in self._inside(before.entity):
-                self._put(Mutation(Operation.DELETE, entity), place, None)
-        self._put(Mutation(Operation.DELETE, before.entity), self._place(before.entity), None)
+        gone = [*self._contents(key), before.entity] if kind_of(key).name in _CONTAINERS else [before.entity]
+        # Where each is must be known before the first of them is gone.
+        for entity, place in [(entity, self._place(entity)) for entity in gone]:
+            self._put(Mutation(Operation.DELETE, entity), place, None)
         return True
 
+    def _contents(self, key: Key) -> list[Entity]:
+        """All that is in a record, at any depth; what is in a record comes before it."""
+        # Contents are found in the database, so all that is planned must be there.
+        self._store(self._planned_dirty, self._planned)
+        found: list[Entity] = []
+        containers: list[Key] = [key]
+        while containers:
+            level = [each for stored, by in _CONTAINED for each in self._inside(containers, stored, by)]
+            for versioned in level:
+                self._planned.setdefault(versioned.entity.key, versioned)
+            entities = [versioned.entity for versioned in level]
+            containers = [entity.key for entity in entities if kind_of(entity).name in _CONTAINERS]
+            found += entities
+        return found[::-1]
+
+    def _inside(
+        self, containers: Sequence[Key], stored: EntityRows, by: Container
+    ) -> Iterator[Versioned[Entity]]:
+        """The records of a kind that are directly in one of these records."""
+        field = stored.kind.field(by.field)
+        named = (by.value_of(key) for key in containers if kind_of(key).name in by.kinds)
+        values = [[getattr(value, part) for part in parts_of(field)] or [value] for value in named]
+        rows = select_by(self._connection, stored.table, columns_of([field]), values)
+        # In the order of their keys, so that a deletion is logged alike on every database.
+        return stored.versioned(sorted(rows))
+
     def _place(self, entity: Entity) -> ChangeScope:
-        match entity:
-            case Course(id=course_id):
-                return ChangeScope(course_id)
-            case Session(id=session_id, course_id=course_of):
-                return ChangeScope(course_of, session_id)
-            case Share(resource=ref):
-                found = self.find(ref)
-                return ChangeScope() if found is None else self._place(found.entity)
-            case Membership(scope=scope) | Resource(scope=scope):
-                if scope.kind is ScopeKind.COURSE:
-                    return ChangeScope(scope.id)
-                session = self.find(SessionKey(scope.id)) if scope.kind is ScopeKind.SESSION else None
-                return ChangeScope() if session is None else self._place(session.entity)
+        """The course and the session that an entity is, or is in."""
+        ids: dict[ScopeKind, str] = {}
+        record: Any = entity
+        while record is not None:
+            kind = kind_of(record)
+            if kind.scope is not None:
+                ids[kind.scope] = record.id
+            record = kind.container_key(record)
+            if record is not None and kind_of(record).container is not None:
+                found = self.find(record)
+                record = None if found is None else found.entity
+        return ChangeScope(ids.get(ScopeKind.COURSE), ids.get(ScopeKind.SESSION))
 
-    def _around(self, key: Key) -> tuple[Key, ...]:
-        """What else must be known to say where the entity under a key is."""
-        found = self._state[key]
-        match key if found is None else found.entity:
-            case Share(resource=ref) | ShareKey(resource=ref):
-                return (ref,)
-            case Membership(scope=scope) | MembershipKey(scope=scope) | Resource(scope=scope):
-                return (SessionKey(scope.id),) if scope.kind is ScopeKind.SESSION else ()
-            case _:
-                return ()
-
-    def _inside(self, entity: Entity) -> list[tuple[Entity, ChangeScope]]:
-        """All that goes along with a course, session or resource, and where; what refers comes first."""
-        place = self._place(entity)
-        if isinstance(entity, Resource):
-            shares = ENTITY_TABLES[EntityKind.SHARE].table
-            of_it = and_(shares.c.resource_type == entity.type, shares.c.resource_id == entity.id)
-            return [(share, place) for share in self._select(EntityKind.SHARE, of_it)]
-        if isinstance(entity, Session):
-            return [(inner, place) for inner in self._in_scope(session_scope(entity.id))]
-        sessions = ENTITY_TABLES[EntityKind.SESSION].table
-        course_id = str(getattr(entity, "id", ""))
-        inside: list[tuple[Entity, ChangeScope]] = []
-        for session in self._select(EntityKind.SESSION, sessions.c.course_id == course_id):
-            inside += [*self._inside(session), (session, self._place(session))]
-        return inside + [(inner, place) for inner in self._in_scope(course_scope(course_id))]
-
-    def _in_scope(self, scope: Scope) -> list[Entity]:
-        inside: list[Entity] = []
-        shares = ENTITY_TABLES[EntityKind.SHARE].table
-        resources = ENTITY_TABLES[EntityKind.RESOURCE].table
-        in_scope = and_(resources.c.scope_kind == scope.kind.value, resources.c.scope_id == scope.id)
-        of_resource = and_(shares.c.resource_type == resources.c.type, shares.c.resource_id == resources.c.id)
-        inside += self._select(EntityKind.SHARE, select(resources.c.id).where(of_resource, in_scope).exists())
-        inside += self._select(EntityKind.RESOURCE, in_scope)
-        memberships = ENTITY_TABLES[EntityKind.MEMBERSHIP].table
-        inside += self._select(
-            EntityKind.MEMBERSHIP,
-            and_(memberships.c.scope_kind == scope.kind.value, memberships.c.scope_id == scope.id),
-        )
-        return inside
-
-    def _select(self, kind: EntityKind, condition: Any) -> list[Entity]:
-        stored = ENTITY_TABLES[kind]
-        order = [stored.table.c[name] for name in stored.key_columns]
-        rows = self._connection.execute(select(stored.table).where(condition).order_by(*order))
-        return [stored.from_row(row) for row in rows]
-
-    def _require_references(self, entity: Entity) -> None:
-        for key in references(entity):
-            if self.find(key) is None:
-                raise FailedPreconditionError(
-                    ErrorReason.REFERENCE_NOT_FOUND,
-                    f"{entity.key} refers to {key}, which does not exist; write that first",
-                    key=str(key),
-                )
-        if isinstance(entity, Resource) and entity.visibility is Visibility.COURSE:
-            self._require_course_around(entity)
-
-    def _require_course_around(self, resource: Resource) -> None:
-        if resource.scope.kind is ScopeKind.SESSION:
-            session = self.find(SessionKey(resource.scope.id))
-            if session is None or not isinstance(session.entity, Session) or session.entity.course_id is None:
-                raise InvalidArgumentError(
-                    ErrorReason.MALFORMED_FIELD,
-                    f"resource.visibility is COURSE, but {resource.scope} belongs to no course; use SESSION",
-                    field="resource.visibility",
-                )
-
-    def _remove(self, kind: EntityKind, keys: Sequence[Key]) -> None:
-        values = [key_values(key, kind) for key in keys]
-        delete_by_key(self._connection, ENTITY_TABLES[kind].table, values)
-
-    def _upsert(self, kind: EntityKind, versioned: Sequence[Versioned[Entity]]) -> None:
-        stored = ENTITY_TABLES[kind]
-        rows = [stored.to_row(each.entity) | {"version": each.version} for each in versioned]
-        upsert_rows(self._connection, stored.table, rows)
+    def _require_container(self, entity: Entity) -> None:
+        key = container_of(entity)
+        if key is None:
+            return
+        container = self.find(key)
+        if container is None:
+            raise FailedPreconditionError(
+                ErrorReason.REFERENCE_NOT_FOUND,
+                f"{entity.key} refers to {key}, which does not exist; write that first",
+                key=str(key),
+            )
+        kind_of(entity).validate_container(entity, container.entity)
 
 
 def cascades(mutation: Mutation) -> bool:
     """Whether applying a mutation may delete more than what it names."""
-    return mutation.operation is Operation.DELETE and mutation.kind in _CASCADING
+    return mutation.operation is Operation.DELETE and kind_of(mutation.target).name in _CONTAINERS
 
 
-def references(entity: Entity) -> tuple[Key, ...]:
-    """What must exist for an entity to be stored."""
-    match entity:
-        case Session(course_id=str() as course_id):
-            return (CourseKey(course_id),)
-        case Membership(scope=scope) | Resource(scope=scope):
-            return _scope_key(scope)
-        case Share(resource=ref):
-            return (ref,)
-        case _:
-            return ()
+def touched_keys(mutation: Mutation) -> Iterator[Key]:
+    """The keys that applying a mutation reads."""
+    yield mutation.key
+    if isinstance(mutation.target, Entity):
+        container = container_of(mutation.target)
+        if container is not None:
+            yield container
 
 
-def touched_keys(mutation: Mutation) -> tuple[Key, ...]:
-    """The keys that applying a mutation looks at."""
-    target = mutation.target
-    return (target.key, *references(target)) if isinstance(target, Entity) else (target.key,)
-
-
-def append_changes(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
-    """Store rows of the change log."""
-    insert_rows(connection, table, rows)
-
-
-def _scope_key(scope: Scope) -> tuple[Key, ...]:
-    match scope.kind:
-        case ScopeKind.COURSE:
-            return (CourseKey(scope.id),)
-        case ScopeKind.SESSION:
-            return (SessionKey(scope.id),)
-        case ScopeKind.PLATFORM:
-            return ()
-
-
-def _require_same_scope(before: Entity, after: Entity) -> None:
-    match before, after:
-        case Session(course_id=old), Session(course_id=new):
-            pass
-        case Resource(scope=old_scope), Resource(scope=new_scope):
-            old, new = str(old_scope), str(new_scope)
-        case _:
-            return
+def _require_same_container(before: Entity, after: Entity) -> None:
+    old, new = container_of(before), container_of(after)
     if old != new:
         raise FailedPreconditionError(
             ErrorReason.SCOPE_IMMUTABLE,
             f"{after.key} is in `{old or 'no course'}` and cannot move to `{new or 'no course'}`; "
-            "delete it and create it anew",
+            "delete it and create it again",
             key=str(after.key),
         )

@@ -47,20 +47,25 @@ def insert_rows(connection: Connection, table: Table, rows: Iterable[Mapping[str
     _execute_in_parts(connection, _inserting(table, connection.dialect.name), values)
 
 
-def upsert_rows(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Likewise, replacing those whose primary key is there. No two rows have one key."""
-    names = table.columns.keys()
-    values = [[row[name] for name in names] for row in rows]
-    _execute_in_parts(connection, _upserting(table, connection.dialect.name), values)
+def upsert_rows(connection: Connection, table: Table, rows: Sequence[Values]) -> None:
+    """Insert rows of all columns in order, or replace those whose primary key is there. No two rows have one
+    key."""
+    _execute_in_parts(connection, _upserting(table, connection.dialect.name), rows)
 
 
 def select_by_key(connection: Connection, table: Table, keys: Sequence[Values]) -> list[Row[Any]]:
     """The rows with one of these primary keys, in no order."""
-    statement = _selecting(table, connection.dialect.name)
+    return select_by(connection, table, _key_of(table), keys)
+
+
+def select_by(
+    connection: Connection, table: Table, columns: tuple[str, ...], values: Sequence[Values]
+) -> list[Row[Any]]:
+    """The rows that hold one of these values in some columns, in no order."""
+    statement = _selecting(table, columns, connection.dialect.name)
     found: list[Row[Any]] = []
-    for start in range(0, len(keys), _MAX_ROWS):
-        given = _as_json(keys[start : start + _MAX_ROWS])
-        found += connection.execute(statement, given)
+    for start in range(0, len(values), _MAX_ROWS):
+        found += connection.execute(statement, _as_json(values[start : start + _MAX_ROWS]))
     return found
 
 
@@ -102,22 +107,26 @@ def _inserting(table: Table, dialect: str) -> Any:
 @cache
 def _upserting(table: Table, dialect: str) -> Any:
     statement = _inserting(table, dialect)
-    keys = [column.name for column in table.primary_key]
+    keys = _key_of(table)
     others = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in keys}
     return statement.on_conflict_do_update(index_elements=keys, set_=others)
 
 
 @cache
-def _selecting(table: Table, dialect: str) -> Any:
-    return select(table).where(_has_key(table, dialect))
+def _selecting(table: Table, columns: tuple[str, ...], dialect: str) -> Any:
+    return select(table).where(_has(table, columns, dialect))
 
 
 @cache
 def _deleting(table: Table, dialect: str) -> Any:
-    return delete(table).where(_has_key(table, dialect))
+    return delete(table).where(_has(table, _key_of(table), dialect))
 
 
-def _has_key(table: Table, dialect: str) -> ColumnElement[bool]:
-    columns = list(table.primary_key)
+def _key_of(table: Table) -> tuple[str, ...]:
+    return tuple(column.name for column in table.primary_key)
+
+
+def _has(table: Table, names: tuple[str, ...], dialect: str) -> ColumnElement[bool]:
+    columns = [table.c[name] for name in names]
     given, values = _given(columns, dialect)
     return tuple_(*columns).in_(select(*values).select_from(given))

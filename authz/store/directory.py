@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 import structlog
 from sqlalchemy import Engine
 
-from authz.domain.entities import Course, EntityKind, Membership, Resource, Session, Share
+from authz.domain.entities import EntityT_co, Filter
 from authz.domain.errors import AuthzError
 from authz.domain.instants import Instant
 from authz.domain.mutations import (
@@ -19,16 +19,7 @@ from authz.domain.mutations import (
     Mutation,
     WriteRequest,
 )
-from authz.domain.ports import (
-    CommitNotifier,
-    CourseFilter,
-    Listing,
-    MembershipFilter,
-    Page,
-    ResourceFilter,
-    SessionFilter,
-    ShareFilter,
-)
+from authz.domain.ports import CommitNotifier, Listing, Page
 from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import Vocabulary
 from authz.store import listing, log_reader
@@ -97,25 +88,9 @@ class SqlDirectory:
                 # The write is made, and its caller must not hear that it was not: it would be made again.
                 log.exception("listener failed", revision=committed.after.revision + len(committed.changes))
 
-    def courses(self, wanted: CourseFilter, page: Page) -> Listing[Course]:
-        """See `Directory.courses`."""
-        return listing.list_entities(self._engine, EntityKind.COURSE, wanted, page)
-
-    def sessions(self, wanted: SessionFilter, page: Page) -> Listing[Session]:
-        """See `Directory.sessions`."""
-        return listing.list_entities(self._engine, EntityKind.SESSION, wanted, page)
-
-    def memberships(self, wanted: MembershipFilter, page: Page) -> Listing[Membership]:
-        """See `Directory.memberships`."""
-        return listing.list_entities(self._engine, EntityKind.MEMBERSHIP, wanted, page)
-
-    def resources(self, wanted: ResourceFilter, page: Page) -> Listing[Resource]:
-        """See `Directory.resources`."""
-        return listing.list_entities(self._engine, EntityKind.RESOURCE, wanted, page)
-
-    def shares(self, wanted: ShareFilter, page: Page) -> Listing[Share]:
-        """See `Directory.shares`."""
-        return listing.list_entities(self._engine, EntityKind.SHARE, wanted, page)
+    def read(self, wanted: Filter[EntityT_co], page: Page) -> Listing[EntityT_co]:
+        """See `Directory.read`."""
+        return listing.list_entities(self._engine, wanted, page)
 
     def follow(self, after: int, limit: int) -> LogTail:
         """See `Directory.follow`."""
@@ -138,12 +113,13 @@ class SqlDirectory:
         """See `Directory.notifier`."""
         return open_notifier(self._engine)
 
-    def abort_connections(self, *, permanently: bool = False) -> None:
+    def abort_connections(self) -> None:
         """See `Directory.abort_connections`."""
-        self._connections.abort_connections(permanently=permanently)
+        self._connections.abort_connections()
 
     def close(self) -> None:
         """Release every connection."""
+        self._connections.close()
         self._engine.dispose()
 
 

@@ -4,48 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from functools import singledispatch
 from typing import Any
 
 import msgspec
 from sqlalchemy import ColumnElement, Engine, literal, select, tuple_
 
-from authz.domain.entities import EntityKind, Versioned
-from authz.domain.errors import ErrorReason, InvalidArgumentError
-from authz.domain.ids import Scope, Subject
-from authz.domain.ports import (
-    CourseFilter,
-    Listing,
-    MembershipFilter,
-    Page,
-    ResourceFilter,
-    SessionFilter,
-    ShareFilter,
-)
+from authz.domain.entities import KINDS, EntityT_co, Filter
+from authz.domain.ports import Listing, Page
 from authz.domain.tokens import PageToken, decode_page_token, encode_page_token, malformed_token
-from authz.store import tables
 from authz.store.engine import read_transaction
 from authz.store.log_reader import read_head
-from authz.store.rows import ENTITY_TABLES, key_values
+from authz.store.rows import ENTITY_ROWS, EntityRows
+from authz.store.tables import columns_of, parts_of
 
-MAX_PAGE_SIZE = 1000
-
-Filter = CourseFilter | SessionFilter | MembershipFilter | ResourceFilter | ShareFilter
-Condition = ColumnElement[bool]
+_BY_FILTER = {kind.filter_type: ENTITY_ROWS[kind.name] for kind in KINDS.values()}
 
 
-def list_entities(engine: Engine, kind: EntityKind, wanted: Filter, page: Page) -> Listing[Any]:
-    """One page of the entities of a kind that pass a filter, with the state it was read from."""
-    if not 1 <= page.size <= MAX_PAGE_SIZE:
-        raise InvalidArgumentError(
-            ErrorReason.MALFORMED_FIELD,
-            f"page_size is {page.size}; ask for 1 to {MAX_PAGE_SIZE}",
-            field="page_size",
-        )
-    stored = ENTITY_TABLES[kind]
+def list_entities(engine: Engine, wanted: Filter[EntityT_co], page: Page) -> Listing[EntityT_co]:
+    """One page of the entities that pass a filter, with the state that it was read from."""
+    stored = _BY_FILTER[type(wanted)]
     order = [stored.table.c[name] for name in stored.key_columns]
-    query = hashlib.blake2b(msgspec.json.encode((kind, wanted)), digest_size=8).hexdigest()
-    statement = select(stored.table).where(*conditions(wanted)).order_by(*order).limit(page.size + 1)
+    query = hashlib.blake2b(msgspec.json.encode((stored.kind.name, wanted)), digest_size=8).hexdigest()
+    statement = select(stored.table).where(*_conditions(stored, wanted)).order_by(*order).limit(page.size + 1)
     if page.token:
         last_key = decode_page_token(page.token, query=query).last_key
         if len(last_key) != len(order):
@@ -54,80 +34,18 @@ def list_entities(engine: Engine, kind: EntityKind, wanted: Filter, page: Page) 
     with read_transaction(engine) as connection:
         read_at = read_head(connection)
         rows = connection.execute(statement).all()
-    items = tuple(Versioned(stored.from_row(row), row.version) for row in rows[: page.size])
-    more = len(rows) > page.size
-    last = PageToken(query, key_values(items[-1].entity.key, kind)) if more else None
+    items = tuple(stored.versioned(rows[: page.size]))
+    last = PageToken(query, tuple(stored.key_values(items[-1].entity))) if len(rows) > page.size else None
     return Listing(items, "" if last is None else encode_page_token(last), read_at)
 
 
-@singledispatch
-def conditions(wanted: Filter) -> Iterator[Condition]:
-    """What a filter asks, as SQL."""
-    raise TypeError(f"not a filter: {type(wanted).__name__}")
-
-
-@conditions.register
-def _courses(wanted: CourseFilter) -> Iterator[Condition]:
-    if wanted.ids:
-        yield tables.courses.c.id.in_(wanted.ids)
-    if wanted.states:
-        yield tables.courses.c.state.in_([state.value for state in wanted.states])
-
-
-@conditions.register
-def _sessions(wanted: SessionFilter) -> Iterator[Condition]:
-    columns = tables.sessions.c
-    if wanted.ids:
-        yield columns.id.in_(wanted.ids)
-    if wanted.course_id is not None:
-        yield columns.course_id == wanted.course_id
-    if wanted.states:
-        yield columns.state.in_([state.value for state in wanted.states])
-
-
-@conditions.register
-def _memberships(wanted: MembershipFilter) -> Iterator[Condition]:
-    columns = tables.memberships.c
-    if wanted.subject is not None:
-        yield from _is_subject(columns, "subject", wanted.subject)
-    if wanted.scope is not None:
-        yield from _is_scope(columns, wanted.scope)
-    if wanted.role is not None:
-        yield columns.role == wanted.role
-    if wanted.statuses:
-        yield columns.status.in_([status.value for status in wanted.statuses])
-    if wanted.source is not None:
-        yield columns.source == wanted.source
-
-
-@conditions.register
-def _resources(wanted: ResourceFilter) -> Iterator[Condition]:
-    columns = tables.resources.c
-    if wanted.type is not None:
-        yield columns.type == wanted.type
-    if wanted.ids:
-        yield columns.id.in_(wanted.ids)
-    if wanted.scope is not None:
-        yield from _is_scope(columns, wanted.scope)
-    if wanted.owner is not None:
-        yield from _is_subject(columns, "owner", wanted.owner)
-
-
-@conditions.register
-def _shares(wanted: ShareFilter) -> Iterator[Condition]:
-    columns = tables.shares.c
-    if wanted.resource is not None:
-        yield columns.resource_type == wanted.resource.type
-        yield columns.resource_id == wanted.resource.id
-    if wanted.subject is not None:
-        yield from _is_subject(columns, "subject", wanted.subject)
-
-
-def _is_subject(columns: Any, prefix: str, subject: Subject) -> Iterator[Condition]:
-    yield columns[f"{prefix}_type"] == subject.type.value
-    yield columns[f"{prefix}_id"] == subject.id
-
-
-def _is_scope(columns: Any, scope: Scope) -> Iterator[Condition]:
-    yield columns.scope_kind == scope.kind.value
-    yield columns.scope_id == scope.id
+def _conditions(stored: EntityRows, wanted: Filter[Any]) -> Iterator[ColumnElement[bool]]:
+    """A filter as SQL."""
+    for asked, field in stored.kind.filters:
+        value = getattr(wanted, asked.name)
+        columns = [stored.table.c[name] for name in columns_of([field])]
+        if asked.is_many and value:
+            yield columns[0].in_([str(each) for each in value])
+        elif not asked.is_many and value is not None:
+            parts = [getattr(value, part) for part in parts_of(field)] or [value]
+            yield from (column == str(part) for column, part in zip(columns, parts, strict=True))

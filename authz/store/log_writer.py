@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, bindparam, func, select, update
 
+from authz.domain.entities import kind_of
 from authz.domain.instants import Instant
 from authz.domain.mutations import Change, ChangeScope, LocalCommit, Mutation
 from authz.domain.tokens import ConsistencyToken
 from authz.store import tables
-from authz.store.batch import append_changes
 from authz.store.bulk import insert_rows
 from authz.store.log_reader import hold_head, read_head, read_state
 
@@ -81,9 +82,8 @@ class ChangeLog:
             return
         self._connection.execute(_COUNT, {"head": self.head.revision})
         insert_rows(self._connection, tables.revisions, map(_revision_row, self._changes))
-        append_changes(
-            self._connection, tables.changes, [row for each in self._changes for row in _change_rows(each)]
-        )
+        rows = chain.from_iterable(map(_change_rows, self._changes))
+        insert_rows(self._connection, tables.changes, rows)
         if self._notifies:
             # Delivered when, and only if, this transaction commits.
             self._connection.execute(_NOTIFY, {"head": str(self.head.revision)})
@@ -109,7 +109,7 @@ def _change_rows(change: Change) -> Iterator[dict[str, Any]]:
         yield {
             "revision": change.revision,
             "position": position,
-            "kind": mutation.kind.value,
+            "kind": kind_of(mutation.target).name,
             "operation": mutation.operation.value,
             "mutation": _encoder.encode(mutation).decode(),
             "course_id": place.course_id,

@@ -1,6 +1,12 @@
-"""The tables. Text is ordered by bytes on every database; instants are microseconds (`Instant`)."""
+"""The tables. Text is ordered by bytes on every database; instants are microseconds (`Instant`).
+
+The table of a kind of record follows from its fields. A change there needs a migration; a test compares.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -14,7 +20,11 @@ from sqlalchemy import (
     Table,
     Text,
 )
+from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
+
+from authz.domain.entities import KINDS, Kind
+from authz.domain.kinds.fields import Field, FieldType
 
 metadata = MetaData()
 
@@ -30,85 +40,64 @@ def _key(name: str) -> Column[str]:
     return Column(name, _text(), primary_key=True)
 
 
-def _version() -> Column[int]:
-    return Column("version", BigInteger, nullable=False)
+_PARTS = {
+    FieldType.SUBJECT: ("type", "id"),
+    FieldType.SCOPE: ("kind", "id"),
+    FieldType.RESOURCE: ("type", "id"),
+}
+_COLUMN_TYPES: dict[FieldType, TypeEngine[Any]] = {
+    FieldType.FLAG: Boolean(),
+    FieldType.INSTANT: BigInteger(),
+    FieldType.DURATION: BigInteger(),
+}
+"""Any other type is text."""
 
 
-courses = Table(
-    "courses",
-    metadata,
-    _key("id"),
-    Column("state", _text(), nullable=False),
-    Column("ai_enabled", Boolean, nullable=False),
-    Column("edit_window_us", BigInteger, nullable=False),
-    _version(),
-)
+def parts_of(field: Field) -> tuple[str, ...]:
+    """The attributes of a field's value that have a column each; none for a value in one column."""
+    return _PARTS.get(field.type, ())
 
-sessions = Table(
-    "sessions",
-    metadata,
-    _key("id"),
-    Column("course_id", _text(), ForeignKey("courses.id", name="sessions_course_fkey")),
-    Column("state", _text(), nullable=False),
-    Column("starts_at", BigInteger),
-    Column("ends_at", BigInteger),
-    Column("open_to_course", Boolean, nullable=False),
-    _version(),
-    Index("sessions_by_course", "course_id", "id"),
-)
 
-memberships = Table(
-    "memberships",
-    metadata,
-    _key("scope_kind"),
-    _key("scope_id"),
-    _key("subject_type"),
-    _key("subject_id"),
-    _key("role"),
-    Column("status", _text(), nullable=False),
-    Column("starts_at", BigInteger),
-    Column("ends_at", BigInteger),
-    Column("source", _text(), nullable=False),
-    Column("source_ref", _text(), nullable=False),
-    _version(),
-    Index("memberships_by_subject", "subject_type", "subject_id", "scope_kind", "scope_id", "role"),
-)
+def columns_of(fields: Iterable[Field]) -> tuple[str, ...]:
+    """The names of the columns that hold some fields, in order."""
+    return tuple(
+        name
+        for field in fields
+        for name in ([f"{field.name}_{part}" for part in parts_of(field)] or [field.name])
+    )
 
-resources = Table(
-    "resources",
-    metadata,
-    _key("type"),
-    _key("id"),
-    Column("scope_kind", _text(), nullable=False),
-    Column("scope_id", _text(), nullable=False),
-    Column("owner_type", _text()),
-    Column("owner_id", _text()),
-    Column("visibility", _text(), nullable=False),
-    Column("published", Boolean, nullable=False),
-    Column("available_from", BigInteger),
-    Column("available_until", BigInteger),
-    Column("created_at", BigInteger),
-    Column("locked", Boolean, nullable=False),
-    Column("ai_allowed", Boolean, nullable=False),
-    _version(),
-    Index("resources_by_scope", "scope_kind", "scope_id", "type", "id"),
-    Index("resources_by_owner", "owner_type", "owner_id", "type", "id"),
-)
 
-shares = Table(
-    "shares",
-    metadata,
-    _key("resource_type"),
-    _key("resource_id"),
-    _key("subject_type"),
-    _key("subject_id"),
-    Column("level", _text(), nullable=False),
-    _version(),
-    ForeignKeyConstraint(
-        ["resource_type", "resource_id"], ["resources.type", "resources.id"], name="shares_resource_fkey"
-    ),
-    Index("shares_by_subject", "subject_type", "subject_id", "resource_type", "resource_id"),
-)
+def _entity_table(kind: Kind) -> Table:
+    others = (
+        Column(name, _COLUMN_TYPES.get(field.type) or _text(), nullable=field.is_optional)
+        for field in kind.other_fields
+        for name in columns_of([field])
+    )
+    return Table(
+        kind.plural,
+        metadata,
+        *map(_key, columns_of(kind.key_fields)),
+        *others,
+        Column("version", BigInteger, nullable=False),
+        *_keys_and_indexes(kind),
+    )
+
+
+def _keys_and_indexes(kind: Kind) -> Iterator[SchemaItem]:
+    container = kind.container
+    if container is not None and len(container.kinds) == 1:
+        (target,) = (KINDS[name] for name in container.kinds)
+        yield ForeignKeyConstraint(
+            columns_of([kind.field(container.field)]),
+            [f"{target.plural}.{column}" for column in columns_of(target.key_fields)],
+            name=f"{kind.plural}_{container.field.removesuffix('_id')}_fkey",
+        )
+    for name in kind.lookups:
+        yield Index(f"{kind.plural}_by_{name.removesuffix('_id')}", *columns_of(kind.order_by(name)))
+
+
+ENTITY_TABLES = {kind.name: _entity_table(kind) for kind in KINDS.values()}
+"""By kind: the columns of the key (the primary key), those of the other fields, and `version`."""
 
 counter = Table(
     "counter",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from sqlalchemy import Connection
 
-from authz.domain.entities import EntityKind, Key
+from authz.domain.entities import KINDS, Key, kind_of
 from authz.domain.errors import AuthzError, ErrorReason, FailedPreconditionError, InvalidArgumentError
 from authz.domain.instants import Instant
 from authz.domain.mutations import (
@@ -21,13 +21,12 @@ from authz.domain.mutations import (
     WriteRequest,
 )
 from authz.domain.tokens import ConsistencyToken
-from authz.domain.validation import validate_key
 from authz.domain.vocabulary import Vocabulary
 from authz.store.batch import Batch, cascades, touched_keys
 from authz.store.idempotency import IdempotencyKeys
 from authz.store.log_writer import ChangeLog, Origin
 
-_UPSERT_ORDER = {kind: place for place, kind in enumerate(EntityKind)}
+_UPSERT_ORDER = {name: place for place, name in enumerate(KINDS)}
 
 
 class Transaction:
@@ -80,7 +79,7 @@ class Transaction:
     def _plan(self, request: WriteRequest, known: IdempotencyKeys) -> ConsistencyToken:
         _require_shape(request)
         for precondition in request.preconditions:
-            validate_key(precondition.key)
+            kind_of(precondition.key).validate_key(precondition.key)
         revision = known.recall(request)
         if revision is not None:
             return self._log.state_at(revision)
@@ -115,7 +114,7 @@ def _well_formed(keys: Iterable[Key]) -> Iterator[Key]:
     """But for keys that no database takes: planning refuses those, each with its own write."""
     for key in keys:
         try:
-            validate_key(key)
+            kind_of(key).validate_key(key)
         except InvalidArgumentError:
             continue
         yield key
@@ -124,7 +123,7 @@ def _well_formed(keys: Iterable[Key]) -> Iterator[Key]:
 def _application_order(placed: tuple[int, Mutation]) -> tuple[bool, int]:
     """Deletions first, what refers before what is referred to; then the rest the other way round."""
     _, mutation = placed
-    place = _UPSERT_ORDER[mutation.kind]
+    place = _UPSERT_ORDER[kind_of(mutation.target).name]
     deletes = mutation.operation is Operation.DELETE
     return (not deletes, -place if deletes else place)
 

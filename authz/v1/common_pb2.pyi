@@ -191,6 +191,30 @@ SHARE_LEVEL_EDITOR: ShareLevel.ValueType  # 2
 """May view and edit."""
 Global___ShareLevel: _TypeAlias = ShareLevel  # noqa: Y015
 
+class _AccountStatus:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AccountStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AccountStatus.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ACCOUNT_STATUS_UNSPECIFIED: _AccountStatus.ValueType  # 0
+    """Not stated: ACTIVE when writing, no filter when reading."""
+    ACCOUNT_STATUS_ACTIVE: _AccountStatus.ValueType  # 1
+    """Not suspended."""
+    ACCOUNT_STATUS_SUSPENDED: _AccountStatus.ValueType  # 2
+    """Suspended, until `suspended_until` if that is set."""
+
+class AccountStatus(_AccountStatus, metaclass=_AccountStatusEnumTypeWrapper):
+    """Whether a subject's account is suspended."""
+
+ACCOUNT_STATUS_UNSPECIFIED: AccountStatus.ValueType  # 0
+"""Not stated: ACTIVE when writing, no filter when reading."""
+ACCOUNT_STATUS_ACTIVE: AccountStatus.ValueType  # 1
+"""Not suspended."""
+ACCOUNT_STATUS_SUSPENDED: AccountStatus.ValueType  # 2
+"""Suspended, until `suspended_until` if that is set."""
+Global___AccountStatus: _TypeAlias = AccountStatus  # noqa: Y015
+
 @_typing.final
 class Subject(_message.Message):
     """A person or a program. Always typed, so that a user named `teacher` is not the role `teacher`."""
@@ -537,6 +561,44 @@ class Share(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Share: _TypeAlias = Share  # noqa: Y015
+
+@_typing.final
+class Account(_message.Message):
+    """The state of a subject on the whole platform. The subject identifies it. Checks do not read it yet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    SUSPENDED_UNTIL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    status: Global___AccountStatus.ValueType
+    """Whether the account is suspended."""
+    version: _builtins.int
+    """Output only. The revision of the write that last changed it."""
+    @_builtins.property
+    def subject(self) -> Global___Subject:
+        """The subject."""
+
+    @_builtins.property
+    def suspended_until(self) -> _timestamp_pb2.Timestamp:
+        """End of the suspension (exclusive). No end when absent. Only with status SUSPENDED."""
+
+    def __init__(
+        self,
+        *,
+        subject: Global___Subject | None = ...,
+        status: Global___AccountStatus.ValueType = ...,
+        suspended_until: _timestamp_pb2.Timestamp | None = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject", "suspended_until", b"suspended_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["status", b"status", "subject", b"subject", "suspended_until", b"suspended_until", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Account: _TypeAlias = Account  # noqa: Y015
 
 @_typing.final
 class ConsistencyToken(_message.Message):

@@ -92,6 +92,7 @@ class Mutation(_message.Message):
     MEMBERSHIP_FIELD_NUMBER: _builtins.int
     RESOURCE_FIELD_NUMBER: _builtins.int
     SHARE_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
     operation: Global___Operation.ValueType
     """What the mutation does."""
     @_builtins.property
@@ -114,6 +115,10 @@ class Mutation(_message.Message):
     def share(self) -> _common_pb2.Share:
         """A share, identified by resource and subject."""
 
+    @_builtins.property
+    def account(self) -> _common_pb2.Account:
+        """An account, identified by subject."""
+
     def __init__(
         self,
         *,
@@ -123,12 +128,13 @@ class Mutation(_message.Message):
         membership: _common_pb2.Membership | None = ...,
         resource: _common_pb2.Resource | None = ...,
         share: _common_pb2.Share | None = ...,
+        account: _common_pb2.Account | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["course", b"course", "entity", b"entity", "membership", b"membership", "resource", b"resource", "session", b"session", "share", b"share"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "course", b"course", "entity", b"entity", "membership", b"membership", "resource", b"resource", "session", b"session", "share", b"share"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["course", b"course", "entity", b"entity", "membership", b"membership", "operation", b"operation", "resource", b"resource", "session", b"session", "share", b"share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "course", b"course", "entity", b"entity", "membership", b"membership", "operation", b"operation", "resource", b"resource", "session", b"session", "share", b"share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_entity: _TypeAlias = _typing.Literal["course", "session", "membership", "resource", "share"]  # noqa: Y015
+    _WhichOneofReturnType_entity: _TypeAlias = _typing.Literal["course", "session", "membership", "resource", "share", "account"]  # noqa: Y015
     _WhichOneofArgType_entity: _TypeAlias = _typing.Literal["entity", b"entity"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_entity) -> _WhichOneofReturnType_entity | None: ...
 
@@ -146,6 +152,7 @@ class Precondition(_message.Message):
     MEMBERSHIP_FIELD_NUMBER: _builtins.int
     RESOURCE_FIELD_NUMBER: _builtins.int
     SHARE_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
     expectation: Global___Expectation.ValueType
     """What is required."""
     @_builtins.property
@@ -168,6 +175,10 @@ class Precondition(_message.Message):
     def share(self) -> _common_pb2.Share:
         """A share."""
 
+    @_builtins.property
+    def account(self) -> _common_pb2.Account:
+        """An account."""
+
     def __init__(
         self,
         *,
@@ -177,12 +188,13 @@ class Precondition(_message.Message):
         membership: _common_pb2.Membership | None = ...,
         resource: _common_pb2.Resource | None = ...,
         share: _common_pb2.Share | None = ...,
+        account: _common_pb2.Account | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["course", b"course", "entity", b"entity", "membership", b"membership", "resource", b"resource", "session", b"session", "share", b"share"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "course", b"course", "entity", b"entity", "membership", b"membership", "resource", b"resource", "session", b"session", "share", b"share"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["course", b"course", "entity", b"entity", "expectation", b"expectation", "membership", b"membership", "resource", b"resource", "session", b"session", "share", b"share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "course", b"course", "entity", b"entity", "expectation", b"expectation", "membership", b"membership", "resource", b"resource", "session", b"session", "share", b"share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_entity: _TypeAlias = _typing.Literal["course", "session", "membership", "resource", "share"]  # noqa: Y015
+    _WhichOneofReturnType_entity: _TypeAlias = _typing.Literal["course", "session", "membership", "resource", "share", "account"]  # noqa: Y015
     _WhichOneofArgType_entity: _TypeAlias = _typing.Literal["entity", b"entity"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_entity) -> _WhichOneofReturnType_entity | None: ...
 
@@ -781,3 +793,81 @@ class ReadSharesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReadSharesResponse: _TypeAlias = ReadSharesResponse  # noqa: Y015
+
+@_typing.final
+class ReadAccountsRequest(_message.Message):
+    """Selects accounts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    STATUSES_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """1 to 1,000; 0 means 100."""
+    page_token: _builtins.str
+    """`next_page_token` of the previous answer, with the same filters. Empty for the first page."""
+    @_builtins.property
+    def subject(self) -> _common_pb2.Subject:
+        """Only of this subject, if set."""
+
+    @_builtins.property
+    def statuses(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.AccountStatus.ValueType]:
+        """Only with one of these statuses, if any."""
+
+    @_builtins.property
+    def consistency(self) -> _common_pb2.Consistency:
+        """How fresh the state that is read must be."""
+
+    def __init__(
+        self,
+        *,
+        subject: _common_pb2.Subject | None = ...,
+        statuses: _abc.Iterable[_common_pb2.AccountStatus.ValueType] | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        consistency: _common_pb2.Consistency | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadAccountsRequest: _TypeAlias = ReadAccountsRequest  # noqa: Y015
+
+@_typing.final
+class ReadAccountsResponse(_message.Message):
+    """A page of accounts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    READ_AT_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty exactly on the last page."""
+    @_builtins.property
+    def accounts(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Account]:
+        """Ordered by subject."""
+
+    @_builtins.property
+    def read_at(self) -> _common_pb2.ConsistencyToken:
+        """Token of the state that was read."""
+
+    def __init__(
+        self,
+        *,
+        accounts: _abc.Iterable[_common_pb2.Account] | None = ...,
+        next_page_token: _builtins.str = ...,
+        read_at: _common_pb2.ConsistencyToken | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "next_page_token", b"next_page_token", "read_at", b"read_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadAccountsResponse: _TypeAlias = ReadAccountsResponse  # noqa: Y015

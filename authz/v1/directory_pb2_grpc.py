@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class DirectoryServiceStub:
-    """Stores courses, sessions, memberships, resources and shares.
+    """Stores courses, sessions, memberships, resources, shares and accounts.
     """
 
     def __init__(self, channel):
@@ -70,10 +70,15 @@ class DirectoryServiceStub:
                 request_serializer=authz_dot_v1_dot_directory__pb2.ReadSharesRequest.SerializeToString,
                 response_deserializer=authz_dot_v1_dot_directory__pb2.ReadSharesResponse.FromString,
                 _registered_method=True)
+        self.ReadAccounts = channel.unary_unary(
+                '/authz.v1.DirectoryService/ReadAccounts',
+                request_serializer=authz_dot_v1_dot_directory__pb2.ReadAccountsRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_directory__pb2.ReadAccountsResponse.FromString,
+                _registered_method=True)
 
 
 class DirectoryServiceServicer:
-    """Stores courses, sessions, memberships, resources and shares.
+    """Stores courses, sessions, memberships, resources, shares and accounts.
     """
 
     def Write(self, request, context):
@@ -126,6 +131,13 @@ class DirectoryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadAccounts(self, request, context):
+        """Lists accounts, ordered by subject.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DirectoryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -164,6 +176,11 @@ def add_DirectoryServiceServicer_to_server(servicer, server):
                     request_deserializer=authz_dot_v1_dot_directory__pb2.ReadSharesRequest.FromString,
                     response_serializer=authz_dot_v1_dot_directory__pb2.ReadSharesResponse.SerializeToString,
             ),
+            'ReadAccounts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadAccounts,
+                    request_deserializer=authz_dot_v1_dot_directory__pb2.ReadAccountsRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_directory__pb2.ReadAccountsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'authz.v1.DirectoryService', rpc_method_handlers)
@@ -173,7 +190,7 @@ def add_DirectoryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DirectoryService:
-    """Stores courses, sessions, memberships, resources and shares.
+    """Stores courses, sessions, memberships, resources, shares and accounts.
     """
 
     @staticmethod
@@ -355,6 +372,33 @@ class DirectoryService:
             '/authz.v1.DirectoryService/ReadShares',
             authz_dot_v1_dot_directory__pb2.ReadSharesRequest.SerializeToString,
             authz_dot_v1_dot_directory__pb2.ReadSharesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadAccounts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.DirectoryService/ReadAccounts',
+            authz_dot_v1_dot_directory__pb2.ReadAccountsRequest.SerializeToString,
+            authz_dot_v1_dot_directory__pb2.ReadAccountsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class DirectoryServiceStub:
-    """Stores courses, sessions, memberships, resources and shares."""
+    """Stores courses, sessions, memberships, resources, shares and accounts."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -49,10 +49,12 @@ class DirectoryServiceStub:
     """Lists resources, ordered by type and id."""
     ReadShares: _grpc.UnaryUnaryMultiCallable[_directory_pb2.ReadSharesRequest, _directory_pb2.ReadSharesResponse]
     """Lists shares, ordered by resource and subject."""
+    ReadAccounts: _grpc.UnaryUnaryMultiCallable[_directory_pb2.ReadAccountsRequest, _directory_pb2.ReadAccountsResponse]
+    """Lists accounts, ordered by subject."""
 
 @_typing.type_check_only
 class DirectoryServiceAsyncStub(DirectoryServiceStub):
-    """Stores courses, sessions, memberships, resources and shares."""
+    """Stores courses, sessions, memberships, resources, shares and accounts."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Write: _aio.UnaryUnaryMultiCallable[_directory_pb2.WriteRequest, _directory_pb2.WriteResponse]  # type: ignore[assignment]
@@ -71,9 +73,11 @@ class DirectoryServiceAsyncStub(DirectoryServiceStub):
     """Lists resources, ordered by type and id."""
     ReadShares: _aio.UnaryUnaryMultiCallable[_directory_pb2.ReadSharesRequest, _directory_pb2.ReadSharesResponse]  # type: ignore[assignment]
     """Lists shares, ordered by resource and subject."""
+    ReadAccounts: _aio.UnaryUnaryMultiCallable[_directory_pb2.ReadAccountsRequest, _directory_pb2.ReadAccountsResponse]  # type: ignore[assignment]
+    """Lists accounts, ordered by subject."""
 
 class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Stores courses, sessions, memberships, resources and shares."""
+    """Stores courses, sessions, memberships, resources, shares and accounts."""
 
     @_abc_1.abstractmethod
     def Write(
@@ -132,5 +136,13 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_directory_pb2.ReadSharesResponse, _abc.Awaitable[_directory_pb2.ReadSharesResponse]]:
         """Lists shares, ordered by resource and subject."""
+
+    @_abc_1.abstractmethod
+    def ReadAccounts(
+        self,
+        request: _directory_pb2.ReadAccountsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_directory_pb2.ReadAccountsResponse, _abc.Awaitable[_directory_pb2.ReadAccountsResponse]]:
+        """Lists accounts, ordered by subject."""
 
 def add_DirectoryServiceServicer_to_server(servicer: DirectoryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -41,6 +41,8 @@ class _EntityKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntityKind
     """Resources."""
     ENTITY_KIND_SHARE: _EntityKind.ValueType  # 5
     """Shares."""
+    ENTITY_KIND_ACCOUNT: _EntityKind.ValueType  # 6
+    """Accounts."""
 
 class EntityKind(_EntityKind, metaclass=_EntityKindEnumTypeWrapper):
     """The kinds of entities in the directory."""
@@ -57,6 +59,8 @@ ENTITY_KIND_RESOURCE: EntityKind.ValueType  # 4
 """Resources."""
 ENTITY_KIND_SHARE: EntityKind.ValueType  # 5
 """Shares."""
+ENTITY_KIND_ACCOUNT: EntityKind.ValueType  # 6
+"""Accounts."""
 Global___EntityKind: _TypeAlias = EntityKind  # noqa: Y015
 
 @_typing.final
@@ -82,8 +86,8 @@ class WatchRequest(_message.Message):
     def scopes(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Scope]:
         """Only changes in one of these scopes, if any. At most 100. A course covers itself, its sessions, and the
         memberships, resources and shares in it or in its sessions. A session covers itself, and the memberships,
-        resources and shares in it. The platform covers its memberships. Changes from before the log stored
-        scopes match every filter, so the stream may send too many changes but never too few.
+        resources and shares in it. The platform covers its memberships and all accounts. Changes from before
+        the log stored scopes match every filter, so the stream may send too many changes but never too few.
         """
 
     @_builtins.property

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from authz.domain.decisions import CREATE_ACTION, Decision, Question, Reason
+from functools import lru_cache
+
+import msgspec
+
+from authz.domain.decisions import CREATE_ACTION, Decision, Question, Reason, Verdict
 from authz.domain.effective_roles import InactiveReason
 from authz.domain.entities import Resource
 from authz.domain.errors import ErrorReason, InvalidArgumentError
@@ -10,7 +14,7 @@ from authz.domain.facts import fact_names
 from authz.domain.ids import PLATFORM, ResourceRef, Subject, is_id, is_name
 from authz.domain.instants import MAX_INSTANT, Instant
 from authz.v1 import authorization_pb2 as pb
-from authz.wire.entities import parse_type, parse_visibility
+from authz.wire.fields import parse_type, parse_visibility
 from authz.wire.values import (
     SUBJECT_TYPES,
     malformed,
@@ -107,35 +111,33 @@ def _inline(ref: ResourceRef, m: pb.InlineResource) -> Resource:
     )
 
 
+@lru_cache(maxsize=4096)
+def encode_verdict(verdict: Verdict, policy_version: str) -> bytes:
+    """The part of a CheckResponse that is the same for every question with this verdict.
+
+    The key is the value of the verdict, so no revision makes an entry stale. See docs/decisions/0016.
+    """
+    rule = verdict.rule
+    message = pb.CheckResponse(
+        allowed=verdict.allowed,
+        reason=_REASONS[verdict.reason],
+        rule=None if rule is None else pb.Rule(**msgspec.structs.asdict(rule)),
+        unmet_facts=fact_names(verdict.unmet),
+        policy_version=policy_version,
+    )
+    if verdict.inactive_reason is not None:
+        message.membership_state = _STATES[verdict.inactive_reason]
+    return message.SerializeToString()
+
+
 def fill_check_response(
     message: pb.CheckResponse, decision: Decision, *, checked_at: str, decision_id: str
 ) -> None:
-    """Fill an empty message with an answer. `checked_at` is the encoded token of the state.
-
-    Field by field: keyword arguments take twice as long, and a batch has a thousand answers.
-    """
-    verdict = decision.verdict
-    message.allowed = verdict.allowed
-    message.reason = _REASONS[verdict.reason]
-    rule = verdict.rule
-    if rule is not None:
-        target = message.rule
-        target.role = rule.role
-        target.scope = rule.scope
-        target.type = rule.type
-        target.action = rule.action
-        target.condition = rule.condition
-        target.effect = rule.effect
-        target.source = rule.source
-    if verdict.unmet:
-        message.unmet_facts.extend(fact_names(verdict.unmet))
-    if verdict.inactive_reason is not None:
-        message.membership_state = _STATES[verdict.inactive_reason]
-    message.policy_version = decision.policy_version
+    """Fill an empty message with an answer. `checked_at` is the encoded token of the state."""
+    message.MergeFromString(encode_verdict(decision.verdict, decision.policy_version))
     message.checked_at.token = checked_at
     message.decision_id = decision_id
-    if decision.valid_until is not None:
-        set_valid_until(message, decision.valid_until)
+    set_valid_until(message, decision.valid_until)
 
 
 def set_valid_until(message: pb.CheckResponse | pb.ListActionsResponse, valid_until: Instant | None) -> None:

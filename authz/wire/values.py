@@ -109,6 +109,18 @@ def set_time(target: timestamp_pb2.Timestamp, instant: Instant | None) -> None:
         target.SetInParent()
 
 
+def time_message(instant: Instant) -> timestamp_pb2.Timestamp:
+    """A time as a message."""
+    seconds, rest = divmod(instant, US_PER_S)
+    return timestamp_pb2.Timestamp(seconds=seconds, nanos=rest * _NS_PER_US)
+
+
+def duration_message(duration_us: int) -> duration_pb2.Duration:
+    """A length of time as a message."""
+    seconds, rest = divmod(duration_us, US_PER_S)
+    return duration_pb2.Duration(seconds=seconds, nanos=rest * _NS_PER_US)
+
+
 def parse_duration_us(duration: duration_pb2.Duration) -> int:
     """A Duration in microseconds, truncated."""
     return duration.seconds * US_PER_S + duration.nanos // _NS_PER_US

@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from authz.domain.errors import ConflictError, ErrorReason, UnavailableError
 from authz.runtime import health as health_of_service
 from authz.runtime import server
-from authz.runtime.server import open_view
+from authz.runtime.compose import open_view
 from authz.runtime.settings import Settings
 from authz.store import Store, open_store
 from authz.v1 import authorization_pb2 as apb
@@ -225,10 +225,10 @@ async def test_calls_beyond_the_limit_are_shed_while_one_is_held(
             def __getattr__(self, name: str) -> Any:
                 return getattr(real.directory, name)
 
-            def courses(self, *wanted: Any) -> Any:
+            def read(self, *wanted: Any) -> Any:
                 entered.set()
                 assert held.wait(30)
-                return real.directory.courses(*wanted)
+                return real.directory.read(*wanted)
 
         return Store(Directory())  # type: ignore[arg-type]  # a directory that waits
 

@@ -79,7 +79,7 @@ class Faces:
 
 
 @pytest.fixture
-async def faces(sqlite_url: str, every_level: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Faces]:
+async def faces(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Faces]:
     """Both faces of one running server."""
     served: list[tuple[Pipeline, tuple[Endpoint, ...]]] = []
 

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from authz.domain.decisions import Question
 from authz.domain.entities import (
     Course,
     CourseState,
-    Entity,
-    EntityKind,
+    Kind,
     Membership,
     Resource,
-    SessionKey,
     Visibility,
 )
 from authz.domain.ids import (
-    ResourceRef,
-    Scope,
     Subject,
     SubjectType,
     course_scope,
     parse_resource_ref,
     parse_subject,
 )
-from authz.domain.ports import Link
 from authz.domain.tokens import ConsistencyToken
 from authz.store import migrate_store
 
@@ -43,25 +40,21 @@ class Campus:
         self.size = size
         self.courses = max(1, size // members_a_course)
 
-    def entities(self, kind: EntityKind) -> Iterator[Entity]:
-        """See `Dump.entities`."""
-        if kind is EntityKind.COURSE:
+    def entities(self, kind: Kind, by: str = "") -> Iterator[Any]:
+        """See `Dump.entities`. Memberships are the same in either order."""
+        if kind.entity is Course:
             return (Course(id=f"c{n:07d}", state=CourseState.ACTIVE) for n in range(self.courses))
-        return map(self.notebook, range(self.size)) if kind is EntityKind.RESOURCE else iter(())
+        return self._made(kind, range(self.size))
 
-    def memberships(self) -> Iterator[Membership]:
-        """See `Dump.memberships`."""
-        return map(self.member, range(self.size))
+    def values(self, kind: Kind, fields: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        """See `Dump.values`."""
+        numbers = range(self.size) if fields[0] == "owner" else self._by_course()
+        return map(attrgetter(*fields), self._made(kind, numbers))
 
-    def links(self, link: Link) -> Iterator[tuple[Scope | Subject, Subject | SessionKey | ResourceRef]]:
-        """See `Dump.links`."""
-        if link is Link.MEMBER_IN:
-            return ((each.scope, each.subject) for each in map(self.member, self._by_course()))
-        if link is Link.RESOURCE_IN:
-            return ((each.scope, each.key) for each in map(self.notebook, self._by_course()))
-        if link is Link.RESOURCE_OF:
-            return ((self.member(n).subject, self.notebook(n).key) for n in range(self.size))
-        return iter(())
+    def _made(self, kind: Kind, numbers: Iterable[int]) -> Iterator[Any]:
+        if kind.entity is Membership:
+            return map(self.member, numbers)
+        return map(self.notebook, numbers) if kind.entity is Resource else iter(())
 
     def member(self, number: int) -> Membership:
         """The student of a number."""

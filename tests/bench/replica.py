@@ -20,7 +20,7 @@ from authz.replica.environment import acquire_environment, release_environment
 from authz.replica.shared_state import SharedState, uptime_ns
 from authz.replica.view import ReplicaView
 from authz.replica.warmup import warm_up
-from authz.runtime.server import system_clock
+from authz.runtime.compose import system_clock
 from tests.bench.campus import MEMBERS_A_COURSE, Campus, ask
 from tests.bench.measure import cost_us, show
 

@@ -26,7 +26,7 @@ from authz.client import check_request
 from authz.domain.entities import Membership, MembershipStatus
 from authz.domain.mutations import Mutation, Operation, WriteRequest
 from authz.policy.load import load_policy, policy_directory
-from authz.runtime.server import system_clock
+from authz.runtime.compose import system_clock
 from authz.store import open_store
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import authorization_pb2_grpc

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from authz.cli.serve import FLAGS
+from authz.cli.setting_options import SETTING_HELP
 from authz.runtime.settings import Settings
-from tests.serving import AUTHZ
-
-
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([AUTHZ, *arguments], capture_output=True, text=True, timeout=120, check=False)
+from tests.cli.commands import run, run_process
 
 
 @pytest.fixture
@@ -34,13 +29,13 @@ def database(tmp_path: Path) -> str:
 
 
 def test_check_tells_by_its_exit_code(database: str) -> None:
-    allowed = run("check", "user:maya", "read", "material:m1", "--database", database)
+    allowed = run_process("check", "user:maya", "read", "material:m1", "--database", database)
     assert (allowed.returncode, allowed.stdout.splitlines()[0]) == (0, "allowed  ROLE_GRANT")
-    denied = run("check", "user:maya", "read", "material:m2", "--database", database, "--json")
+    denied = run_process("check", "user:maya", "read", "material:m2", "--database", database, "--json")
     assert denied.returncode == 1
     answer = json.loads(denied.stdout)
     assert (answer["allowed"], answer["unmet_facts"]) == (False, ["published"])
-    wrong = run("check", "user:maya", "raed", "material:m1", "--database", database)
+    wrong = run_process("check", "user:maya", "raed", "material:m1", "--database", database)
     assert wrong.returncode == 2
     assert wrong.stderr == "error: unknown action `raed` on material; did you mean `read`?\n"
 
@@ -96,7 +91,7 @@ def test_without_a_service_the_error_is_one_line_and_2() -> None:
 
 
 def test_the_demo_answers_as_expected() -> None:
-    done = run("demo")
+    done = run_process("demo")
     assert done.returncode == 0
     assert "25 questions, 25 answered as expected" in done.stdout
 
@@ -122,7 +117,7 @@ def test_a_replica_of_a_database_server_is_not_left_behind(
 def test_every_setting_has_a_flag_that_says_its_variable() -> None:
     told = run("serve", "--help").stdout
     names = [field.name for field in msgspec.structs.fields(Settings)]
-    assert set(FLAGS) == set(names)
+    assert set(SETTING_HELP) == set(names)
     for name in names:
         assert f"--{name.replace('_', '-')}" in told
         assert f"AUTHZ_{name.upper()}" in told

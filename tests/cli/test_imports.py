@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import msgspec
@@ -14,14 +12,7 @@ from authz.cli.connection import connect
 from authz.domain.entities import Course, CourseState, Membership, MembershipStatus
 from authz.domain.mutations import Mutation, Operation
 from authz.policy.load import policy_directory
-from tests.serving import AUTHZ
-
-
-def run(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    environ = os.environ | variables
-    return subprocess.run(
-        [AUTHZ, *arguments], capture_output=True, text=True, timeout=120, check=False, env=environ
-    )
+from tests.cli.commands import run
 
 
 @pytest.fixture

@@ -14,16 +14,17 @@ from authz.client import Client
 from authz.domain.entities import Course, CourseKey, Membership
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
-from tests.cli.test_commands import run
+from tests.cli.commands import run
+from tests.databases import create_sqlite
 from tests.serving import AUTHZ, serving
 
 MAYA = Membership(subject=parse_subject("user:maya"), scope=course_scope("alg"), role="student")
 
 
-@pytest.fixture
-def address(sqlite_url: str) -> Iterator[str]:
-    """A running service."""
-    with serving(sqlite_url) as (_, address):
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A running service, one for all tests: each watches from a token of its own."""
+    with serving(create_sqlite(tmp_path_factory.mktemp("watch") / "authz.db")) as (_, address):
         yield address
 
 
@@ -49,10 +50,7 @@ def test_changes_are_printed_as_lines_with_the_token_to_go_on_from(address: str)
 def test_what_cannot_be_watched_is_said(address: str) -> None:
     wrong = run("watch", "--after", "nonsense", "--address", address)
     assert wrong.returncode == 2
-    assert (
-        wrong.stderr
-        == "error: after is not a token of this service; send one back unchanged, as it was given\n"
-    )
+    assert wrong.stderr == "error: after is not a token of this service; send a token back unchanged\n"
 
 
 def test_ctrl_c_ends_a_watch_cleanly_after_what_it_has_seen(address: str) -> None:
@@ -60,9 +58,9 @@ def test_ctrl_c_ends_a_watch_cleanly_after_what_it_has_seen(address: str) -> Non
         token = client.write([Mutation(Operation.TOUCH, Course(id="alg"))])
         command: list[str | Path] = [AUTHZ, "watch", "--after", token, "--address", address]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            client.write([Mutation(Operation.TOUCH, Course(id="b"))])
+            client.write([Mutation(Operation.TOUCH, Course(id="c"))])
             assert process.stdout is not None
-            assert "course:b" in process.stdout.readline()
+            assert "course:c" in process.stdout.readline()
             process.send_signal(signal.SIGINT)
             try:
                 output, errors = process.communicate(timeout=60)

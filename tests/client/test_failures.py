@@ -101,7 +101,7 @@ def test_a_write_is_not_sent_twice(serve: Serve) -> None:
 
 def test_a_batch_with_too_few_answers_is_an_error(serve: Serve) -> None:
     _, client = serve(0)
-    with pytest.raises(CallError, match="not as many as the questions"):
+    with pytest.raises(CallError, match="answers and questions differ"):
         client.batch_check([check_request(*QUESTION)] * 2)
 
 

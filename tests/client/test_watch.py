@@ -217,7 +217,7 @@ def test_a_watch_gives_up_when_it_hears_nothing_for_too_long(serve: Serve) -> No
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Silence is noticed at once."""
     monkeypatch.setattr(client_watch, "_MAX_SILENCE_S", 0.2)
-    monkeypatch.setattr(client_watch, "_LOOK_S", 0.05)
+    monkeypatch.setattr(client_watch, "_POLL_S", 0.05)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -234,7 +234,7 @@ def test_a_stream_that_falls_silent_is_asked_for_anew(serve: Serve) -> None:
 @pytest.mark.usefixtures("impatient")
 def test_a_service_that_never_says_anything_is_an_error(serve: Serve) -> None:
     torn = Torn((SILENCE,))
-    with pytest.raises(CallError, match="said nothing for"):
+    with pytest.raises(CallError, match="sent nothing for"):
         next(serve(torn).watch())
     torn.over.set()
 

@@ -81,7 +81,6 @@ OPEN = Session(id="s", course_id="c", open_to_course=True)
         ({"session": Session(id="s", state=SessionState.CANCELLED)}, {"session_ended"}),
         ({"session": Session(id="s", state=SessionState.SCHEDULED, ends_at=-1)}, set()),
     ],
-    ids=str,
 )
 def test_a_fact_holds_exactly_in_its_circumstances(circumstances: dict[str, Any], facts: set[str]) -> None:
     assert holding(**circumstances) == facts

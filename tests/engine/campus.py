@@ -15,15 +15,15 @@ from authz.replica.caches import Caches
 from authz.replica.environment import Environment, Versions
 from authz.replica.snapshot import ReplicaSnapshot
 from authz.replica.writer import Writer
+from tests.properties import MEMORY
 
 _DATABASE_ID = "campus"
-_MEMORY = Path("/dev/shm")  # noqa: S108  where there is one, no test waits for a disk
 
 
 @cache
 def _environment() -> Environment:
     """One for the process: a campus replaces the one before, whose snapshot keeps what it sees."""
-    folder = tempfile.mkdtemp(prefix="authz-campus-", dir=_MEMORY if _MEMORY.is_dir() else None)
+    folder = tempfile.mkdtemp(prefix="authz-campus-", dir=MEMORY)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Environment(Path(folder), max_bytes=1 << 30)
 
@@ -35,7 +35,7 @@ class Campus(ReplicaSnapshot):
         self._entities: dict[Key, Entity] = {entity.key: entity for entity in entities}
         environment = _environment()
         with environment.lmdb.begin(write=True) as transaction:
-            for database in environment.databases:
+            for database in environment.databases.values():
                 transaction.drop(database, delete=False)
             writer = Writer(environment, transaction)
             # A resource notes that it is shared when the share is put.

@@ -41,21 +41,21 @@ class Recorder:
     """A directory that writes down what it is asked, and waits at its first group until told to go on."""
 
     def __init__(self) -> None:
-        self.required_facts: list[Any] = []
+        self.calls: list[Any] = []
         self.entered, self.go_on = threading.Event(), threading.Event()
         self.fails: Callable[[str], Exception | None] = lambda name: None
 
     def write_group(self, requests: Sequence[WriteRequest]) -> list[ConsistencyToken | AuthzError]:
         """Answers each with how many were asked for before it."""
         names = [request.reason for request in requests]
-        self.required_facts.append(names)
+        self.calls.append(names)
         self.entered.set()
         assert self.go_on.wait(30)
         for name in names:
             error = self.fails(name)
             if error is not None:
                 raise error
-        return [REFUSED if name == "refused" else state(len(self.required_facts)) for name in names]
+        return [REFUSED if name == "refused" else state(len(self.calls)) for name in names]
 
     def write(self, request: WriteRequest) -> ConsistencyToken:
         """A group of one."""
@@ -65,7 +65,7 @@ class Recorder:
 
     def import_batch(self) -> ImportBatchResult:
         """An empty batch."""
-        self.required_facts.append("import")
+        self.calls.append("import")
         return ImportBatchResult(written=0, unchanged=0, faults=(), head=state(0))
 
 
@@ -75,10 +75,19 @@ def recorder() -> Recorder:
     return Recorder()
 
 
+def committer(recorder: Recorder, *, commit_delay_s: float = 0.001) -> GroupCommitter:
+    """Over the recorder; delays a group after four writes in progress."""
+    return GroupCommitter(
+        recorder,  # type: ignore[arg-type]  # only what writes is called
+        commit_siblings=4,
+        commit_delay_s=commit_delay_s,
+    )
+
+
 @pytest.fixture
 async def writing(recorder: Recorder) -> AsyncIterator[GroupCommitter]:
     """Over the recorder."""
-    writing = GroupCommitter(recorder)  # type: ignore[arg-type]  # only what writes is called
+    writing = committer(recorder)
     yield writing
     recorder.go_on.set()
     await writing.close()
@@ -112,7 +121,7 @@ async def test_what_waits_together_is_written_together(writing: GroupCommitter, 
     recorder.go_on.set()
     assert await first == state(1)
     assert await asyncio.gather(*tasks, return_exceptions=True) == [state(2), REFUSED, state(2)]
-    assert recorder.required_facts == [["first"], ["a", "refused", "c"]]
+    assert recorder.calls == [["first"], ["a", "refused", "c"]]
 
 
 async def test_a_group_is_bounded_by_its_writes_and_by_its_mutations(
@@ -124,8 +133,8 @@ async def test_a_group_is_bounded_by_its_writes_and_by_its_mutations(
     tasks = await handed_over(writing, *many, *large)
     recorder.go_on.set()
     await asyncio.gather(first, *tasks)
-    assert [len(group) for group in recorder.required_facts] == [1, MAX_WRITES_PER_GROUP, 1, 1, 1]
-    assert [name for group in recorder.required_facts for name in group] == [
+    assert [len(group) for group in recorder.calls] == [1, MAX_WRITES_PER_GROUP, 1, 1, 1]
+    assert [name for group in recorder.calls for name in group] == [
         "first",
         *(request.reason for request in (*many, *large)),
     ]
@@ -137,7 +146,7 @@ async def test_imports_and_groups_take_turns(writing: GroupCommitter, recorder: 
     tasks = await handed_over(writing, *(request_of("w", MAX_MUTATIONS_PER_GROUP) for _ in range(3)))
     recorder.go_on.set()
     await asyncio.gather(first, *imports, *tasks)
-    assert recorder.required_facts == [["first"], "import", ["w"], "import", ["w"], "import", ["w"]]
+    assert recorder.calls == [["first"], "import", ["w"], "import", ["w"], "import", ["w"]]
 
 
 @pytest.mark.parametrize(
@@ -156,7 +165,7 @@ async def test_a_database_that_is_busy_or_away_fails_the_whole_group(
     recorder.go_on.set()
     await first
     assert await asyncio.gather(*tasks, return_exceptions=True) == [error, error]
-    assert recorder.required_facts == [["first"], ["a", "b"]]
+    assert recorder.calls == [["first"], ["a", "b"]]
 
 
 async def test_what_breaks_a_group_is_found_and_fails_alone(
@@ -169,94 +178,48 @@ async def test_what_breaks_a_group_is_found_and_fails_alone(
     recorder.go_on.set()
     await first
     assert await asyncio.gather(*tasks, return_exceptions=True) == [state(3), error, state(5)]
-    assert recorder.required_facts == [["first"], ["a", "b", "c"], ["a"], ["b"], ["c"]]
+    assert recorder.calls == [["first"], ["a", "b", "c"], ["a"], ["b"], ["c"]]
 
 
-def patient(monkeypatch: pytest.MonkeyPatch, next_s: float, all_s: float) -> None:
-    """How long a group waits for the next one, and for all."""
-    monkeypatch.setattr("authz.engine.group_commit._LINGER_S", next_s)
-    monkeypatch.setattr("authz.engine.group_commit._LINGER_AT_MOST_S", all_s)
-
-
-async def lingering(
-    writing: GroupCommitter, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
-) -> list[asyncio.Task[ConsistencyToken]]:
-    """Four writes that wait, for a minute, for the one that was answered before them to come back."""
-    patient(monkeypatch, 60, 60)
+async def test_a_group_waits_for_more_once_enough_wrote_together(recorder: Recorder) -> None:
+    writing = committer(recorder, commit_delay_s=1)
     first = await held(writing, recorder)
-    together = await handed_over(writing, *(request_of(name) for name in "abcd"))
+    together = await handed_over(writing, *(request_of(name) for name in "abc"))
     recorder.go_on.set()
     await first
-    await asyncio.sleep(0.05)
+    together += await handed_over(writing, request_of("d"))
+    await asyncio.sleep(0.1)
     assert not any(task.done() for task in together)
-    return together
-
-
-async def test_a_group_waits_for_those_who_wrote_at_once(
-    writing: GroupCommitter, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    together = await lingering(writing, recorder, monkeypatch)
     together += await handed_over(writing, request_of("e"))
-    assert await asyncio.wait_for(asyncio.gather(*together), 30) == [state(2)] * 5
-    assert recorder.required_facts == [["first"], list("abcde")]
+    assert await asyncio.gather(*together) == [state(2)] * 5
+    assert recorder.calls == [["first"], list("abcde")]
+    await writing.close()
 
 
-async def test_as_long_as_one_after_the_other_comes_back_the_rest_are_waited_for(
-    writing: GroupCommitter, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("together", [(), ("a", "b")], ids=["alone", "fewer than the siblings"])
+async def test_without_enough_writes_in_progress_no_group_waits(
+    recorder: Recorder, together: tuple[str, ...]
 ) -> None:
-    together = await lingering(writing, recorder, monkeypatch)
-    patient(monkeypatch, 1, 60)
-    together += await handed_over(writing, request_of("e"))
-    await asyncio.wait_for(asyncio.gather(*together), 30)
-    again = []
-    for name in "vwxyz":
-        again += await handed_over(writing, request_of(name))
-        await asyncio.sleep(0.5)
-    assert await asyncio.wait_for(asyncio.gather(*again), 30) == [state(3)] * 5
-    assert recorder.required_facts == [["first"], list("abcde"), list("vwxyz")]
-
-
-@pytest.mark.parametrize("timeout_s", [(0.01, 60), (60, 0.01)], ids=["the next", "all"])
-async def test_who_does_not_come_back_is_waited_for_once_and_one_alone_never(
-    writing: GroupCommitter,
-    recorder: Recorder,
-    monkeypatch: pytest.MonkeyPatch,
-    timeout_s: tuple[float, float],
-) -> None:
-    patient(monkeypatch, 60, 60)
+    writing = committer(recorder, commit_delay_s=3600)
     first = await held(writing, recorder)
+    tasks = await handed_over(writing, *map(request_of, together))
     recorder.go_on.set()
-    assert [await first, await asyncio.wait_for(writing.write(request_of("alone")), 30)] == [
-        state(1),
-        state(2),
-    ]
-    recorder.go_on.clear()
-    recorder.entered.clear()
-    second = await held(writing, recorder)
-    together = await handed_over(writing, *(request_of(name) for name in "abcd"))
-    patient(monkeypatch, *timeout_s)
+    async with asyncio.timeout(30):
+        await asyncio.gather(first, *tasks)
+        await writing.write(request_of("next"))
+    await writing.close()
+
+
+async def test_no_group_waits_while_an_import_does(recorder: Recorder) -> None:
+    writing = committer(recorder, commit_delay_s=3600)
+    first = await held(writing, recorder)
+    tasks = await handed_over(writing, *map(request_of, "abcd"))
+    imported = asyncio.create_task(writing.import_batch(recorder.import_batch))
+    await asyncio.sleep(0)
     recorder.go_on.set()
-    await asyncio.wait_for(asyncio.gather(second, *together), 30)
-    assert await asyncio.wait_for(writing.write(request_of("e")), 30) == state(5)
-    patient(monkeypatch, 60, 60)
-    assert await asyncio.wait_for(writing.write(request_of("f")), 30) == state(6)
-
-
-async def test_an_import_ends_the_wait_for_others(
-    writing: GroupCommitter, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    together = await lingering(writing, recorder, monkeypatch)
-    await asyncio.wait_for(writing.import_batch(recorder.import_batch), 30)
-    assert await asyncio.wait_for(asyncio.gather(*together), 30) == [state(3)] * 4
-    assert recorder.required_facts == [["first"], "import", list("abcd")]
-
-
-async def test_closing_ends_the_wait_for_others(
-    writing: GroupCommitter, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    together = await lingering(writing, recorder, monkeypatch)
-    await asyncio.wait_for(writing.close(), 30)
-    assert await asyncio.gather(*together) == [state(2)] * 4
+    async with asyncio.timeout(30):
+        await asyncio.gather(first, imported, *tasks)
+    assert recorder.calls == [["first"], "import", list("abcd")]
 
 
 async def test_a_write_that_waits_goes_with_its_caller_and_one_that_has_begun_is_finished(
@@ -271,7 +234,7 @@ async def test_a_write_that_waits_goes_with_its_caller_and_one_that_has_begun_is
     recorder.go_on.set()
     assert await stays == state(2)
     assert gone.cancelled()
-    assert recorder.required_facts == [["first"], ["stays"]]
+    assert recorder.calls == [["first"], ["stays"]]
 
 
 async def test_closing_finishes_what_was_handed_over(writing: GroupCommitter, recorder: Recorder) -> None:

@@ -33,6 +33,7 @@ from authz.replica.environment import acquire_environment, release_environment
 from authz.replica.snapshot import ReplicaSnapshot
 from authz.store import open_store
 from tests.engine.campus import Campus
+from tests.properties import MEMORY, examples
 from tests.store.directory import dumped
 
 DEFAULT = load_policy(policy_directory())
@@ -164,7 +165,7 @@ def own_scopes(campus: Campus, question: Question, *, inline: bool) -> set[Scope
     return {scope} if place is None else {scope, *place.scopes} - {PLATFORM}
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(st.data())
 def test_nobody_gets_into_content_without_a_membership_in_its_own_course_or_session(
     data: st.DataObject,
@@ -179,7 +180,7 @@ def test_nobody_gets_into_content_without_a_membership_in_its_own_course_or_sess
             assert not decision.allowed
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.data())
 def test_stating_a_course_or_session_never_turns_a_denial_into_an_allow(data: st.DataObject) -> None:
     entities = data.draw(campuses())
@@ -199,7 +200,7 @@ def test_stating_a_course_or_session_never_turns_a_denial_into_an_allow(data: st
             assert checker.check(campus, plain, NOW).allowed
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.data())
 def test_an_answer_holds_until_its_valid_until(data: st.DataObject) -> None:
     entities = data.draw(campuses())
@@ -214,7 +215,7 @@ def test_an_answer_holds_until_its_valid_until(data: st.DataObject) -> None:
             assert (then.allowed, then.reason, then.rule) == (first.allowed, first.reason, first.rule)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.data())
 def test_listed_actions_are_those_that_check_allows(data: st.DataObject) -> None:
     entities = data.draw(campuses())
@@ -234,13 +235,13 @@ def test_listed_actions_are_those_that_check_allows(data: st.DataObject) -> None
             assert checker.check(campus, alone, NOW) == decision
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_nobody_gets_in_through_what_postgresql_holds(data: st.DataObject, postgresql_url: str) -> None:
     """From a real PostgreSQL to a replica built from it; what is written before stays, as in service."""
     store = open_store(postgresql_url, vocabulary=lambda: DEFAULT.vocabulary, clock=lambda: NOW)
     mutations = [Mutation(Operation.TOUCH, entity) for entity in data.draw(campuses())]
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         try:
             store.directory.import_batch(mutations, offset=0, actor="", request_id="", reason="")
             with store.directory.dump() as dump:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from authz.domain.decisions import Question, Reason
@@ -23,6 +23,7 @@ from authz.engine.check import Checker
 from authz.policy.load import load_policy, policy_directory
 from tests.engine.campus import Campus
 from tests.engine.test_isolation import CHECKERS, NOW, campuses, questions
+from tests.properties import examples
 from tests.store.directory import user
 
 CHECKER = Checker(load_policy(policy_directory()), inline_types=frozenset())
@@ -81,7 +82,7 @@ def test_without_a_role_no_rule_is_consulted() -> None:
     assert (trace.facts, trace.rules) == ((), ())
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.data())
 def test_a_trace_changes_no_answer_and_agrees_with_it(data: st.DataObject) -> None:
     entities = data.draw(campuses())

@@ -20,7 +20,8 @@ import psutil
 import psycopg
 import pytest
 
-from tests.faults.processes import free_port, until
+from tests.faults.processes import until
+from tests.serving import find_free_port
 
 _SETTINGS = """
 fsync = off
@@ -79,7 +80,7 @@ class Cluster:
 
     def __init__(self, folder: Path) -> None:
         self.data = folder / "data"
-        self.port = free_port()
+        self.port = find_free_port()
         self._folder = folder
 
     @property

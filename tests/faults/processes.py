@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ import grpc
 import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.serving import AUTHZ
+from tests.serving import AUTHZ, find_free_port
 
 AUTHORIZATION = "authz.v1.AuthorizationService"
 DIRECTORY = "authz.v1.DirectoryService"
@@ -38,20 +37,12 @@ def until(holds: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) -
         time.sleep(0.02)
 
 
-def free_port() -> int:
-    """A port that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 class Node:
     """One `authz serve`, or the supervisor of several, with an address and a replica that stay."""
 
     def __init__(self, name: str, url: str, folder: Path, **variables: str) -> None:
         self.name = name
-        self.address = f"127.0.0.1:{free_port()}"
+        self.address = f"127.0.0.1:{find_free_port()}"
         self.replica = folder / f"{name}.replica"
         self.log = folder / f"{name}.log"
         self._environ = {k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")} | {

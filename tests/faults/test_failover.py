@@ -10,7 +10,7 @@ import pytest
 
 from authz.domain.entities import Course
 from authz.domain.errors import ErrorReason, UnavailableError
-from authz.runtime.server import system_clock
+from authz.runtime.compose import system_clock
 from authz.store import Store, open_store
 from tests.faults.agreement import require_right
 from tests.faults.history import Check, Consistency, Event, Outcome

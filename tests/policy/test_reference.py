@@ -8,7 +8,7 @@ from itertools import chain, combinations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from authz.domain.facts import ALL_FACTS, FACTS_BY_NAME, fact_names
@@ -17,6 +17,7 @@ from authz.policy.compile import condition_mask
 from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
 from authz.policy.reference import reference_enforcer
 from tests.facts import BITS, bits
+from tests.properties import examples
 
 logging.getLogger("casbin").setLevel(logging.CRITICAL)
 
@@ -92,7 +93,7 @@ def policies(draw: st.DrawFn) -> str:
     return "\n".join([*lines, *sorted(rules)]) + "\n"
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(text=policies(), data=st.data())
 def test_random_policies_answer_as_casbin(
     tmp_path_factory: pytest.TempPathFactory, text: str, data: st.DataObject

@@ -10,6 +10,7 @@ from authz.domain.effective_roles import Grant
 from authz.domain.entities import Course, Session
 from authz.domain.ids import Scope, ScopeKind
 from authz.replica.environment import Environment
+from authz.replica.kinds import CODECS
 from authz.replica.layout import (
     is_shared,
     read_course,
@@ -25,6 +26,10 @@ from authz.replica.layout import (
 
 Row = tuple[str, object, object]
 """The kind of row, what it is found by, and what is found."""
+
+
+OTHERS = sorted(CODECS.keys() - {"course", "session", "membership", "resource", "share"})
+"""The kinds that have the default codec."""
 
 
 def all_rows(environment: Environment) -> Iterator[Row]:
@@ -45,6 +50,11 @@ def all_rows(environment: Environment) -> Iterator[Row]:
         for key, raw in _pairs(transaction, env.shares):
             ref, end = read_ref(key, 0)
             yield "share", (ref, read_subject(key, end)[0]), read_share(raw)
+        for name in OTHERS:
+            codec = CODECS[name]
+            for key, raw in _pairs(transaction, env.databases[codec.database]):
+                entity = codec.read(key, raw)
+                yield name, entity.key, entity
         yield from _indexes(env, transaction)
 
 

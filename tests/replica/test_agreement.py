@@ -6,17 +6,19 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from authz.domain.effective_roles import Grant, grant_of
-from authz.domain.entities import Course, Entity, Membership, Resource, Session, Share
+from authz.domain.entities import Course, Entity, Membership, Resource, Session, Share, kind_of
 from authz.domain.ids import Scope, course_scope, session_scope
 from authz.domain.mutations import Mutation
 from authz.replica.build import build_replica
 from authz.replica.environment import acquire_environment, release_environment
 from authz.replica.writer import apply_changes
 from authz.store import Store
+from tests.databases import create_sqlite
+from tests.properties import MEMORY, examples
 from tests.replica.conftest import MAX_BYTES
 from tests.replica.rows import Row, all_rows
 from tests.store.directory import changes_of, dumped, open_with
@@ -53,6 +55,8 @@ def expected(entities: Iterable[Entity]) -> set[Row]:
                 rows.add(("share", (entity.resource, entity.subject), entity.level))
                 rows.add(("share with", entity.subject, entity.resource))
                 rows.add(("shared", entity.resource, None))
+            case _:
+                rows.add((kind_of(entity).name, entity.key, entity))
     for place, held in grants.items():
         rows.add(("grants", place, tuple(sorted(held, key=lambda grant: grant.role))))
     return rows
@@ -82,12 +86,12 @@ def followed(store: Store, folder: Path, at_once: int) -> list[Row]:
         release_environment(environment)
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(st.lists(BATCHES, max_size=10), st.integers(1, 5))
 def test_followed_built_and_stored_agree_row_by_row(history: list[list[Mutation]], at_once: int) -> None:
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         folder = Path(name)
-        store = open_with(f"sqlite:///{folder / 'authz.db'}")
+        store = open_with(create_sqlite(folder / "authz.db"))
         try:
             built(store, folder / "followed")
             for batch in history:

@@ -73,7 +73,7 @@ def test_what_lmdb_passes_over_fails_the_build(sqlite_store: Store, tmp_path: Pa
     with sqlite_store.directory.dump() as dump:
         build_replica(tmp_path / "1", dump, max_bytes=MAX_BYTES)
         # A record that is there already is one that cannot be appended.
-        with pytest.raises(UnusableError, match="1 records did not fit"):
+        with pytest.raises(UnusableError, match="1 records could not be appended"):
             build_replica(tmp_path / "1", dump, max_bytes=MAX_BYTES)
 
 

@@ -19,13 +19,13 @@ from authz.domain.ids import course_scope
 from authz.domain.mutations import Change, LocalCommit, LogTail
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.consistency import ConsistencyGate
-from authz.replica import follower as follower_module
 from authz.replica.environment import UnusableError, acquire_environment, release_environment
 from authz.replica.follower import Follower
 from authz.replica.shared_state import SharedState
 from authz.replica.view import ReplicaView
 from authz.replica.writer import GapError, apply_changes
 from authz.store import Store
+from tests.databases import create_sqlite
 from tests.replica.conftest import MAX_BYTES, away, following, generation_of, rows_of, served, until, viewing
 from tests.store.directory import (
     Clock,
@@ -115,7 +115,7 @@ def test_a_replica_of_another_database_is_built_anew(sqlite_store: Store, tmp_pa
     write(sqlite_store, create(Course(id="c")), create(student("maya", "c")))
     with following(sqlite_store, folder):
         first = generation_of(folder)
-    other = open_with(f"sqlite:///{tmp_path / 'other.db'}")
+    other = open_with(create_sqlite(tmp_path / "other.db"))
     write(other, create(Course(id="c")))
     with viewing(folder) as view, viewing(folder, source="other") as others_view:
         assert grants(view, "maya", "c") == 1
@@ -377,25 +377,3 @@ def test_a_write_is_settled_only_once_every_process_is_told(
         with ThreadPoolExecutor(1) as pool:
             asyncio.run(settles(here, before, store.directory.head()))
         assert grants(there, "maya", "c") == 0
-
-
-def test_a_database_that_gives_no_answer_is_hung_up_on(
-    sqlite_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store, folder = sqlite_store, tmp_path / "r"
-    monkeypatch.setattr(follower_module, "DATABASE_ANSWER_TIMEOUT_S", 0.1)
-    monkeypatch.setattr(follower_module, "_GUARD_S", 0.02)
-    write(store, create(Course(id="c")))
-    follow, hung_up = store.directory.follow, threading.Event()
-
-    def silent(after: int, limit: int) -> LogTail:
-        if hung_up.is_set():
-            return follow(after, limit)
-        assert hung_up.wait(30)
-        raise UnavailableError(ErrorReason.STORE_UNAVAILABLE, "cut off")
-
-    monkeypatch.setattr(store.directory, "abort_connections", hung_up.set)
-    monkeypatch.setattr(store.directory, "follow", silent)
-    with following(store, folder), viewing(folder) as view:
-        until(lambda: holds(view, 1), "the replica")
-    assert hung_up.is_set()

@@ -16,6 +16,7 @@ from authz.replica.follower import Follower
 from authz.replica.shared_state import SharedState, uptime_ns
 from authz.replica.view import ReplicaView
 from authz.store import Store
+from tests.databases import create_sqlite
 from tests.replica.conftest import MAX_BYTES, away, following, generation_of, served, until, viewing
 from tests.store.directory import Clock, create, open_with, remove, student, user, write
 
@@ -116,7 +117,7 @@ def test_a_folder_kept_for_another_database_is_not_served_until_it_is_free(
 ) -> None:
     folder = tmp_path / "r"
     write(sqlite_store, create(Course(id="c")), create(student("maya", "c")))
-    other = open_with(f"sqlite:///{tmp_path / 'other.db'}")
+    other = open_with(create_sqlite(tmp_path / "other.db"))
     write(other, create(Course(id="c")), create(student("omar", "c")))
     with viewing(folder, source="other") as view:
         with following(sqlite_store, folder):

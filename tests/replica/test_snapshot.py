@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 from authz.domain.context import (
     SCOPE_MISSING,
@@ -39,8 +39,10 @@ from authz.replica.caches import Caches
 from authz.replica.environment import acquire_environment, release_environment
 from authz.replica.snapshot import ReplicaSnapshot
 from authz.store import open_store
+from tests.databases import create_sqlite
 from tests.engine.campus import Campus
 from tests.engine.test_isolation import COURSES, DEFAULT, SESSIONS, campuses, refs, subjects
+from tests.properties import MEMORY, examples
 from tests.replica.conftest import MAX_BYTES
 from tests.store.directory import Clock, dumped, user
 
@@ -96,11 +98,10 @@ def put(entities: list[Entity]) -> Iterator[tuple[Snapshot, Truth]]:
 @contextmanager
 def built(entities: list[Entity]) -> Iterator[tuple[Snapshot, Truth]]:
     """A replica that was built from a database, which holds those of the entities that may be written."""
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         folder = Path(name)
-        store = open_store(
-            f"sqlite:///{folder / 'authz.db'}", vocabulary=lambda: DEFAULT.vocabulary, clock=Clock()
-        )
+        url = create_sqlite(folder / "authz.db")
+        store = open_store(url, vocabulary=lambda: DEFAULT.vocabulary, clock=Clock())
         try:
             mutations = [Mutation(Operation.TOUCH, entity) for entity in entities]
             store.directory.import_batch(mutations, offset=0, actor="", request_id="", reason="")
@@ -119,7 +120,6 @@ def built(entities: list[Entity]) -> Iterator[tuple[Snapshot, Truth]]:
 
 Implementation = Callable[[list[Entity]], AbstractContextManager[tuple[Snapshot, Truth]]]
 every_snapshot = pytest.mark.parametrize("of", [put, built])
-slow = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def same_scope(one: ScopeContext | None, other: ScopeContext | None) -> bool:
@@ -134,7 +134,7 @@ def same_scope(one: ScopeContext | None, other: ScopeContext | None) -> bool:
 
 
 @every_snapshot
-@slow
+@examples(60)
 @given(campuses(), subjects, refs)
 def test_reads_say_what_the_entities_say(
     of: Implementation, entities: list[Entity], subject: Subject, ref: ResourceRef
@@ -172,7 +172,7 @@ def require_scan(expected: Iterable[Any], scan: Callable[..., Iterable[Any]], *b
 
 
 @every_snapshot
-@slow
+@examples(60)
 @given(campuses())
 def test_resources_are_scanned_by_scope_by_owner_and_by_share(
     of: Implementation, entities: list[Entity]
@@ -188,7 +188,7 @@ def test_resources_are_scanned_by_scope_by_owner_and_by_share(
 
 
 @every_snapshot
-@slow
+@examples(60)
 @given(campuses())
 def test_members_scopes_and_sessions_are_scanned_with_what_they_hold(
     of: Implementation, entities: list[Entity]

@@ -19,6 +19,7 @@ from authz.domain.entities import Course, CourseState, Membership, Resource
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
 from authz.domain.tokens import ConsistencyToken, decode_consistency_token, encode_consistency_token
+from authz.policy.load import policy_directory
 from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
 from tests.serving import AUTHZ, serving
 
@@ -129,7 +130,7 @@ def test_a_killed_server_leaves_whole_messages_of_an_import(store_url: str) -> N
 
 
 def test_a_faulty_policy_stops_the_start_with_its_faults(tmp_path: Path) -> None:
-    folder = Path(__file__).parent.parent / "policies"
+    folder = policy_directory()
     (tmp_path / "model.conf").write_text((folder / "model.conf").read_text())
     text = (folder / "default.csv").read_text() + "p, student, *, notebook, read, own, alow\n"
     (tmp_path / "default.csv").write_text(text)

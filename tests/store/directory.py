@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from authz.domain import ports
 from authz.domain.entities import (
+    KINDS,
     Course,
     Entity,
-    EntityKind,
     Key,
     Membership,
     Resource,
@@ -124,17 +121,10 @@ def stored(store: Store) -> dict[Key, tuple[Entity | Key, int]]:
     """All that the listings show, read in pages of two."""
     directory = store.directory
     held: dict[Key, tuple[Entity | Key, int]] = {}
-    listings: tuple[tuple[Callable[[Any, ports.Page], ports.Listing[Any]], Any], ...] = (
-        (directory.courses, ports.CourseFilter()),
-        (directory.sessions, ports.SessionFilter()),
-        (directory.memberships, ports.MembershipFilter()),
-        (directory.resources, ports.ResourceFilter()),
-        (directory.shares, ports.ShareFilter()),
-    )
-    for call, wanted in listings:
+    for kind in KINDS.values():
         token, more = "", True
         while more:
-            page = call(wanted, ports.Page(2, token))
+            page = directory.read(kind.filter_type(), ports.Page(2, token))
             held.update({each.entity.key: (each.entity, each.version) for each in page.items})
             token = page.next_token
             more = bool(token)
@@ -143,4 +133,4 @@ def stored(store: Store) -> dict[Key, tuple[Entity | Key, int]]:
 
 def dumped(dump: ports.Dump) -> list[Entity]:
     """All that a dump holds."""
-    return [entity for kind in EntityKind for entity in dump.entities(kind)]
+    return [entity for kind in KINDS.values() for entity in dump.entities(kind)]

@@ -224,13 +224,6 @@ def test_a_gap_is_an_error_wherever_it_is(store: Store, cut: tuple[int, int], af
     assert caught.value.reason is ErrorReason.TOKEN_EXPIRED
 
 
-@pytest.fixture(params=["sqlite_url", "empty_postgresql_url"])
-def empty_url(request: pytest.FixtureRequest) -> str:
-    """A database without a schema."""
-    url: str = request.getfixturevalue(request.param)
-    return url
-
-
 def test_a_log_from_before_there_were_places_is_kept_and_matches_every_scope(empty_url: str) -> None:
     engine = open_engine(empty_url)
     config = Config()

@@ -8,16 +8,18 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from authz.domain.entities import Course, CourseState, Entity, Session
+from authz.domain.entities import Account, AccountStatus, Course, CourseState, Entity, Session
 from authz.domain.errors import AuthzError, ErrorReason
 from authz.domain.ids import course_scope, session_scope
 from authz.domain.mutations import Change, Expectation, Mutation, Operation, Precondition, WriteRequest
 from authz.domain.tokens import ConsistencyToken
 from authz.store import Store
-from tests.store.directory import changes_of, notebook, open_with, replay, share, stored, student, write
+from tests.databases import create_sqlite
+from tests.properties import MEMORY, examples
+from tests.store.directory import changes_of, notebook, open_with, replay, share, stored, student, user, write
 
 _NAMES = st.sampled_from(["a", "b"])
 _SCOPES = st.builds(course_scope, _NAMES) | st.builds(session_scope, _NAMES)
@@ -27,6 +29,7 @@ _ENTITIES: st.SearchStrategy[Entity] = st.one_of(
     st.builds(student, _NAMES, _NAMES),
     st.builds(notebook, _NAMES, _SCOPES),
     st.builds(share, _NAMES, _NAMES),
+    st.builds(Account, subject=_NAMES.map(user), status=st.sampled_from(AccountStatus)),
 )
 
 
@@ -68,11 +71,11 @@ def _but_for_marks(store: Store) -> list[Change]:
     return [msgspec.structs.replace(change, nonce=0) for change in changes_of(store, 0, 1000)]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.lists(st.tuples(st.booleans(), BATCHES), max_size=12))
 def test_the_tables_equal_the_replay_of_the_log(history: list[tuple[bool, list[Mutation]]]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        store = open_with(f"sqlite:///{Path(folder) / 'authz.db'}")
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        store = open_with(create_sqlite(Path(folder) / "authz.db"))
         try:
             for atomic, batch in history:
                 if not atomic:
@@ -91,11 +94,11 @@ def test_the_tables_equal_the_replay_of_the_log(history: list[tuple[bool, list[M
             store.close()
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.lists(st.lists(_WRITES, max_size=8), max_size=4))
 def test_a_group_does_what_its_writes_would_do_one_after_another(groups: list[list[WriteRequest]]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        together, alone = (open_with(f"sqlite:///{Path(folder) / name}") for name in ("a.db", "b.db"))
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        together, alone = (open_with(create_sqlite(Path(folder) / name)) for name in ("a.db", "b.db"))
         try:
             for group in groups:
                 outcomes = [

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from authz.domain.entities import Course, CourseKey
+from authz.domain.entities import Course, CourseFilter, CourseKey, MembershipFilter, ResourceFilter
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.ids import course_scope
-from authz.domain.ports import CourseFilter, MembershipFilter, Page, ResourceFilter
+from authz.domain.ports import Page
 from authz.store import Store
 from tests.store.directory import create, lesson, remove, student, user, write
 
@@ -19,7 +19,7 @@ def test_pages_follow_the_order_of_bytes(store: Store) -> None:
     seen: list[str] = []
     token, more = "", True
     while more:
-        page = store.directory.courses(CourseFilter(), Page(2, token))
+        page = store.directory.read(CourseFilter(), Page(2, token))
         seen += [each.entity.id for each in page.items]
         token, more = page.next_token, bool(page.next_token)
     assert seen == sorted(_IDS, key=str.encode)
@@ -28,37 +28,37 @@ def test_pages_follow_the_order_of_bytes(store: Store) -> None:
 @pytest.mark.parametrize(("size", "more"), [(8, True), (9, False), (10, False)])
 def test_a_next_token_is_there_exactly_when_there_is_more(store: Store, size: int, more: bool) -> None:
     write(store, *(create(Course(id=name)) for name in _IDS))
-    assert bool(store.directory.courses(CourseFilter(), Page(size)).next_token) is more
+    assert bool(store.directory.read(CourseFilter(), Page(size)).next_token) is more
 
 
 def test_paging_goes_on_after_a_key_that_was_deleted(store: Store) -> None:
     write(store, *(create(Course(id=name)) for name in ("a", "b", "c")))
-    token = store.directory.courses(CourseFilter(), Page(1)).next_token
+    token = store.directory.read(CourseFilter(), Page(1)).next_token
     write(store, remove(CourseKey("a")))
-    assert [e.entity.id for e in store.directory.courses(CourseFilter(), Page(5, token)).items] == ["b", "c"]
+    assert [e.entity.id for e in store.directory.read(CourseFilter(), Page(5, token)).items] == ["b", "c"]
 
 
 def test_all_fields_of_a_filter_must_match(store: Store) -> None:
     write(store, *(create(entity) for entity in (*lesson("c", "s"), *lesson("d", "t"))))
     wanted = MembershipFilter(subject=user("maya"), scope=course_scope("d"))
-    assert [e.entity for e in store.directory.memberships(wanted, Page(9)).items] == [student("maya", "d")]
-    owned = store.directory.resources(ResourceFilter(owner=user("maya"), scope=course_scope("c")), Page(9))
+    assert [e.entity for e in store.directory.read(wanted, Page(9)).items] == [student("maya", "d")]
+    owned = store.directory.read(ResourceFilter(owner=user("maya"), scope=course_scope("c")), Page(9))
     assert [e.entity.id for e in owned.items] == ["c-nb"]
 
 
 @pytest.mark.parametrize("size", [0, -1, 1001])
 def test_a_page_size_out_of_range_is_refused(store: Store, size: int) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
-        store.directory.courses(CourseFilter(), Page(size))
+        store.directory.read(CourseFilter(), Page(size))
     assert caught.value.reason is ErrorReason.MALFORMED_FIELD
 
 
 def test_a_token_of_another_query_is_refused(store: Store) -> None:
     write(store, create(Course(id="a")), create(Course(id="b")))
-    token = store.directory.courses(CourseFilter(), Page(1)).next_token
+    token = store.directory.read(CourseFilter(), Page(1)).next_token
     for other in (
-        lambda: store.directory.courses(CourseFilter(ids=("b",)), Page(1, token)),
-        lambda: store.directory.resources(ResourceFilter(), Page(1, token)),
+        lambda: store.directory.read(CourseFilter(ids=("b",)), Page(1, token)),
+        lambda: store.directory.read(ResourceFilter(), Page(1, token)),
     ):
         with pytest.raises(InvalidArgumentError) as caught:
             other()

@@ -17,13 +17,6 @@ from authz.store.tables import metadata
 from tests.store.directory import VOCABULARY, open_with
 
 
-@pytest.fixture(params=["sqlite_url", "empty_postgresql_url"])
-def empty_url(request: pytest.FixtureRequest) -> str:
-    """A database without a schema."""
-    url: str = request.getfixturevalue(request.param)
-    return url
-
-
 def test_migrating_again_changes_nothing(empty_url: str) -> None:
     first = open_with(empty_url)
     second = open_with(empty_url)

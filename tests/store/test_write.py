@@ -6,11 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from authz.domain import ports
 from authz.domain.entities import (
+    KINDS,
     Course,
     CourseKey,
     CourseState,
+    MembershipFilter,
     Resource,
     Session,
     Visibility,
@@ -19,7 +20,7 @@ from authz.domain.errors import AuthzError, ErrorReason, FailedPreconditionError
 from authz.domain.ids import PLATFORM, ResourceRef, course_scope, session_scope
 from authz.domain.instants import US_PER_S
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition, WriteRequest
-from authz.domain.ports import MembershipFilter, Page
+from authz.domain.ports import Page
 from authz.store import Store
 from tests.store.directory import (
     Clock,
@@ -190,21 +191,31 @@ def test_a_dump_has_every_order_that_a_replica_is_built_in(store: Store) -> None
     alone = Session(id="alone")
     write(store, *(create(entity) for entity in (*many, alone, share("s1-nb", "a"))))
     with store.directory.dump() as dump:
-        keys = [(str(m.subject), str(m.scope)) for m in dump.memberships()]
+        keys = [(str(m.subject), str(m.scope)) for m in dump.entities(KINDS["membership"], by="subject")]
         assert keys == sorted(keys)
         assert len(keys) == 6
-        links = {link: [(str(holder), str(held)) for holder, held in dump.links(link)] for link in ports.Link}
-    assert all(found == sorted(found) for found in links.values())
-    assert links[ports.Link.SESSION_IN] == [(f"course:c{n}", f"session:s{n}") for n in (1, 2, 3)]
-    assert set(links[ports.Link.MEMBER_IN]) == {(scope, subject) for subject, scope in keys}
+        found = {
+            asked: list(dump.values(KINDS[asked[0]], asked[1:]))
+            for asked in (
+                ("session", "course_id", "id"),
+                ("membership", "scope", "subject"),
+                ("resource", "scope", "type", "id"),
+                ("resource", "owner", "type", "id"),
+                ("share", "subject", "resource"),
+            )
+        }
+    sessions, members, in_scopes, of_owners, with_subjects = found.values()
+    assert all(values == sorted(values) for values in found.values())
+    assert sessions == [(f"c{n}", f"s{n}") for n in (1, 2, 3)]
+    assert {(str(subject), str(scope)) for scope, subject in members} == set(keys)
     resources = [entity for entity in many if isinstance(entity, Resource)]
-    assert set(links[ports.Link.RESOURCE_IN]) == {(str(r.scope), str(r.key)) for r in resources}
-    assert set(links[ports.Link.RESOURCE_OF]) == {(str(r.owner), str(r.key)) for r in resources}
-    assert len(links[ports.Link.SHARE_WITH]) == 4
+    assert set(in_scopes) == {(r.scope, r.type, r.id) for r in resources}
+    assert set(of_owners) == {(r.owner, r.type, r.id) for r in resources}
+    assert len(with_subjects) == 4
 
 
 def test_the_log_says_who_and_why(store: Store, clock: Clock) -> None:
     write(store, create(Course(id="c")), reason="term starts")
     (change,) = changes_of(store, 0, 1)
     assert (change.actor, change.reason, change.committed_at) == ("test", "term starts", clock.now)
-    assert store.directory.memberships(MembershipFilter(), Page(1)).items == ()
+    assert store.directory.read(MembershipFilter(), Page(1)).items == ()

@@ -36,8 +36,9 @@ class GrpcTransport:
 
     def certificate_name(self) -> str:
         """As `Transport.certificate_name`."""
-        names = (self._context.auth_context() or {}).get("x509_common_name", ())
-        return next((name.decode("utf-8", "replace") for name in names), "")
+        for name in (self._context.auth_context() or {}).get("x509_common_name", ()):
+            return name.decode("utf-8", "replace")
+        return ""
 
     def header(self, name: str) -> str:
         """As `Transport.header`; of several values the last."""

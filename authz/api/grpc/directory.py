@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from authz.api.call import Call
-from authz.domain.entities import Entity
-from authz.domain.ports import Directory, Listing, Page
+from authz.domain.ports import Directory, Listing
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.write import DirectoryWriter, ImportPart
 from authz.v1 import directory_pb2 as pb
 from authz.wire.entities import entity_message
-from authz.wire.filters import (
-    course_filter,
-    membership_filter,
-    page_of,
-    resource_filter,
-    session_filter,
-    share_filter,
-)
+from authz.wire.filters import page_of, parse_filter
 from authz.wire.values import token_message
 from authz.wire.writes import parse_import, parse_reason, parse_write
-
-FilterT = TypeVar("FilterT")
-EntityT = TypeVar("EntityT", bound=Entity)
 
 
 class DirectoryServicer:
@@ -63,37 +52,40 @@ class DirectoryServicer:
 
     async def ReadCourses(self, request: pb.ReadCoursesRequest, call: Call) -> pb.ReadCoursesResponse:
         """A page of courses."""
-        listing = await self._list(self._directory.courses, course_filter(request), request, call)
+        listing = await self._list(request, call)
         return pb.ReadCoursesResponse(courses=_messages(listing), **_tail(listing))
 
     async def ReadSessions(self, request: pb.ReadSessionsRequest, call: Call) -> pb.ReadSessionsResponse:
         """A page of sessions."""
-        listing = await self._list(self._directory.sessions, session_filter(request), request, call)
+        listing = await self._list(request, call)
         return pb.ReadSessionsResponse(sessions=_messages(listing), **_tail(listing))
 
     async def ReadMemberships(
         self, request: pb.ReadMembershipsRequest, call: Call
     ) -> pb.ReadMembershipsResponse:
         """A page of memberships."""
-        listing = await self._list(self._directory.memberships, membership_filter(request), request, call)
+        listing = await self._list(request, call)
         return pb.ReadMembershipsResponse(memberships=_messages(listing), **_tail(listing))
 
     async def ReadResources(self, request: pb.ReadResourcesRequest, call: Call) -> pb.ReadResourcesResponse:
         """A page of resources."""
-        listing = await self._list(self._directory.resources, resource_filter(request), request, call)
+        listing = await self._list(request, call)
         return pb.ReadResourcesResponse(resources=_messages(listing), **_tail(listing))
 
     async def ReadShares(self, request: pb.ReadSharesRequest, call: Call) -> pb.ReadSharesResponse:
         """A page of shares."""
-        listing = await self._list(self._directory.shares, share_filter(request), request, call)
+        listing = await self._list(request, call)
         return pb.ReadSharesResponse(shares=_messages(listing), **_tail(listing))
 
-    async def _list(
-        self, read: Callable[[FilterT, Page], Listing[EntityT]], wanted: FilterT, request: Any, call: Call
-    ) -> Listing[EntityT]:
-        page = page_of(request.page_size, request.page_token)
+    async def ReadAccounts(self, request: pb.ReadAccountsRequest, call: Call) -> pb.ReadAccountsResponse:
+        """A page of accounts."""
+        listing = await self._list(request, call)
+        return pb.ReadAccountsResponse(accounts=_messages(listing), **_tail(listing))
+
+    async def _list(self, request: Any, call: Call) -> Listing[Any]:
+        wanted, page = parse_filter(request), page_of(request.page_size, request.page_token)
         await self._gate.wait_until(call.consistency, call.deadline)
-        return await self._gate.run(partial(read, wanted, page))
+        return await self._gate.run(partial(self._directory.read, wanted, page))
 
 
 async def _parts(requests: AsyncIterator[pb.ImportRequest]) -> AsyncIterator[ImportPart]:

@@ -1,0 +1,22 @@
+"""`authz follow`: keep this machine's replica up to date until SIGTERM."""
+
+from __future__ import annotations
+
+from authz.cli.setting_options import setting_options
+
+
+@setting_options(
+    "database_url", "migrate_on_start", "replica_dir", "replica_max_bytes", "metrics_address", "log_level"
+)
+def follow(**given: str | bool | None) -> None:
+    """Keep this machine's replica up to date for servers that run with --no-follow.
+
+    Exit code 0 after SIGTERM or SIGINT; 2 when it cannot start, also when there is neither a database nor a
+    replica of it.
+    """
+    import uvloop
+
+    from authz.runtime.follow import follow as follow_until_stopped
+    from authz.runtime.settings import load_settings
+
+    uvloop.run(follow_until_stopped(load_settings(given)))

@@ -1,0 +1,1 @@
+"""The kinds of record, a module each. `authz.domain.entities` registers them."""

@@ -1,0 +1,64 @@
+"""A share: its key, levels, filter and rules."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from authz.domain.ids import ResourceRef, Subject
+from authz.domain.kinds.kind import Filter, Kind, RecordKey
+from authz.domain.kinds.resource import IN_RESOURCE
+from authz.domain.vocabulary import Vocabulary
+
+
+class ShareLevel(StrEnum):
+    """What a share opens. An editor is also a viewer."""
+
+    VIEWER = "VIEWER"
+    EDITOR = "EDITOR"
+
+
+class ShareKey(RecordKey, frozen=True, gc=False, tag="share_key"):
+    """Identifies a share."""
+
+    resource: ResourceRef
+    subject: Subject
+
+    def __str__(self) -> str:
+        return f"share of {self.resource} with {self.subject}"
+
+
+class Share(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="kind", tag="share"):
+    """A resource opened to one subject. It never reaches past membership."""
+
+    resource: ResourceRef
+    subject: Subject
+    level: ShareLevel
+
+    @property
+    def key(self) -> ShareKey:
+        """Its identity."""
+        return ShareKey(self.resource, self.subject)
+
+
+class ShareFilter(Filter[Share], frozen=True, kw_only=True):
+    """Shares by resource or by subject."""
+
+    resource: ResourceRef | None = None
+    subject: Subject | None = None
+
+
+def _validate(share: Share, vocabulary: Vocabulary) -> None:
+    vocabulary.require_type(share.resource.type)
+
+
+SHARE = Kind(
+    Share,
+    ShareKey,
+    ShareFilter,
+    key_order=("resource", "subject"),
+    container=IN_RESOURCE,
+    lookups=("subject",),
+    rule=_validate,
+)

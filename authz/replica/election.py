@@ -1,0 +1,33 @@
+"""Elects one follower for each replica folder: the process that holds the lock of the folder."""
+
+from __future__ import annotations
+
+import fcntl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_LOCK_FILE = "lock"
+_RETRY_INTERVAL_S = 0.05
+
+
+@contextmanager
+def elected(folder: Path, *, stopped: threading.Event, waiting: Callable[[], None]) -> Iterator[bool]:
+    """Wait for the lock of a folder and hold it inside the block, which gets False if `stopped` is set first.
+
+    Calls `waiting` again and again while another follower holds the lock. The operating system releases the
+    lock when the process ends, however that ends. Creates the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / _LOCK_FILE).open("a") as file:
+        while not stopped.is_set():
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                stopped.wait(_RETRY_INTERVAL_S)
+            else:
+                yield True
+                return
+        yield False

@@ -1,0 +1,103 @@
+"""A child process of the supervisor, seen from the supervisor (`Child`) and from inside (`run_child`)."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import structlog
+import uvloop
+
+from authz.domain.errors import AuthzError
+from authz.runtime.logs import configure_logging
+from authz.runtime.settings import Settings
+
+log = structlog.get_logger()
+
+PROCESSES = multiprocessing.get_context("forkserver")
+"""Forks children from a process that only imports: they start fast, and inherit no thread or connection."""
+
+FAILED_START = 3
+"""Exit code of a child that could not start and has logged why: another attempt at once would fail, too."""
+
+
+class Child:
+    """One child process, which can be started again after its end."""
+
+    def __init__(self, name: str, target: Callable[[Settings, Connection], None], settings: Settings) -> None:
+        self.name = name
+        self._target = target
+        self._settings = settings
+        self.process: BaseProcess | None = None
+        self.ready = asyncio.Event()
+        self.started_at_s = 0.0
+
+    def start(self) -> None:
+        """Start a new process. Sets `ready` once that process says so."""
+        receiver, sender = PROCESSES.Pipe(duplex=False)
+        self.ready.clear()
+        self.process = PROCESSES.Process(target=self._target, args=(self._settings, sender), name=self.name)
+        try:
+            self.process.start()
+        except BaseException:
+            self.process = None
+            receiver.close()
+            raise
+        finally:
+            sender.close()
+        loop = asyncio.get_running_loop()
+        self.started_at_s = loop.time()
+        loop.add_reader(receiver.fileno(), self._receive, receiver)
+
+    def signal(self, number: int) -> None:
+        """Send a signal, if the process runs."""
+        if self.process is not None and self.process.pid is not None and self.process.is_alive():
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)
+
+    async def ended(self) -> int:
+        """Wait for the end of the process; return its exit code, negative for a signal."""
+        assert self.process is not None  # noqa: S101  started before it is waited for
+        process = self.process
+        ended = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_reader(process.sentinel, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            loop.remove_reader(process.sentinel)
+        process.join()
+        return process.exitcode or 0
+
+    def _receive(self, receiver: Connection) -> None:
+        asyncio.get_running_loop().remove_reader(receiver.fileno())
+        with suppress(EOFError):
+            receiver.recv()
+            self.ready.set()
+        receiver.close()
+
+
+def run_child(settings: Settings, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run `main` in a child process; stop it when the supervisor ends, however that ends."""
+    configure_logging(settings.log_level)
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
+    try:
+        uvloop.run(main())
+    except AuthzError as error:
+        log.error("cannot start", error=error.message)  # noqa: TRY400  the message says all
+        raise SystemExit(FAILED_START) from None
+
+
+def _stop_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)

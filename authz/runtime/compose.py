@@ -1,0 +1,170 @@
+"""Builds the parts of the service from `Settings`: policy, store, replica, follower and servicers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import grpc
+import msgspec
+import structlog
+from grpc_health.v1 import health
+from grpc_reflection.v1alpha import reflection
+
+from authz.access.authentication import CertificateAuthenticator
+from authz.access.permission import AllowAll
+from authz.api.endpoints import endpoints_of
+from authz.api.grpc.adapter import Endpoints
+from authz.api.grpc.authorization import AuthorizationServicer
+from authz.api.grpc.directory import DirectoryServicer
+from authz.api.grpc.watch import WatchServicer
+from authz.api.pipeline import Pipeline
+from authz.domain.errors import ErrorReason, InvalidArgumentError, UnavailableError
+from authz.domain.instants import Instant
+from authz.domain.ports import Directory, View
+from authz.engine.check import STRUCTURAL_TYPES, Checker
+from authz.engine.consistency import ConsistencyGate
+from authz.engine.group_commit import GroupCommitter
+from authz.engine.watch import Watches
+from authz.engine.write import DirectoryWriter
+from authz.policy.load import load_policy, policy_directory
+from authz.replica.follower import Follower
+from authz.replica.shared_state import SharedState
+from authz.replica.view import ReplicaView
+from authz.runtime.settings import Settings
+from authz.store import companion_path, prepare_store
+from authz.v1 import authorization_pb2, directory_pb2, watch_pb2
+from authz.wire.changes import WatchMessages
+
+log = structlog.get_logger()
+
+AUTHORIZATION = authorization_pb2.DESCRIPTOR.services_by_name["AuthorizationService"].full_name
+DIRECTORY = directory_pb2.DESCRIPTOR.services_by_name["DirectoryService"].full_name
+WATCH = watch_pb2.DESCRIPTOR.services_by_name["WatchService"].full_name
+
+
+class Servicers(msgspec.Struct, frozen=True):
+    """The parts of the API that a server reloads or stops."""
+
+    authorization: AuthorizationServicer
+    watches: Watches[watch_pb2.WatchResponse]
+    writing: GroupCommitter
+
+
+def system_clock() -> Instant:
+    """The time now, from the machine."""
+    return time.time_ns() // 1000
+
+
+def load_checker(settings: Settings) -> Checker:
+    """Load and compile the policy that the settings name.
+
+    Raises `PolicyError` with all its faults, or `InvalidArgumentError` that names a setting.
+    """
+    policy = load_policy(Path(settings.policy_dir) if settings.policy_dir else policy_directory())
+    for name in settings.inline_type_names:
+        policy.vocabulary.require_type(name)
+        if name in STRUCTURAL_TYPES:
+            raise InvalidArgumentError(
+                ErrorReason.MALFORMED_FIELD,
+                f"AUTHZ_INLINE_TYPES names `{name}`, which must be registered; leave it out",
+                field="AUTHZ_INLINE_TYPES",
+            )
+    return Checker(policy, inline_types=settings.inline_type_names)
+
+
+def replica_folder(settings: Settings) -> Path:
+    """The folder of this machine's replica."""
+    if settings.replica_dir:
+        return Path(settings.replica_dir)
+    return companion_path(settings.database_url, ".replica")
+
+
+def open_view(settings: Settings) -> ReplicaView:
+    """Open this machine's replica for reading."""
+    return ReplicaView(
+        replica_folder(settings),
+        source=settings.database_url,
+        max_bytes=settings.replica_max_bytes,
+        max_staleness_s=settings.max_staleness_s,
+    )
+
+
+def open_follower(settings: Settings, directory: Directory, *, prepared: bool) -> Follower:
+    """The follower of this machine's replica. Unless `prepared`, it first brings the schema up to date."""
+    return Follower(
+        directory,
+        replica_folder(settings),
+        source=settings.database_url,
+        max_bytes=settings.replica_max_bytes,
+        prepare=None if prepared else _preparation(settings),
+    )
+
+
+def prepare_database(settings: Settings) -> bool:
+    """Bring the schema up to date, or require that it is, by `migrate_on_start`.
+
+    Returns False when the database is away and this machine has a replica of it to start with. Raises
+    `UnavailableError` when it has none, `FailedPreconditionError` for a schema of another version.
+    """
+    try:
+        _preparation(settings)()
+    except UnavailableError as error:
+        if not has_replica(settings):
+            raise
+        log.warning("starting without the database", error=error.message)
+        return False
+    return True
+
+
+def has_replica(settings: Settings) -> bool:
+    """Whether this machine has a replica of the database, however stale."""
+    state = SharedState(replica_folder(settings))
+    try:
+        return state.follows(settings.database_url)
+    finally:
+        state.close()
+
+
+def _preparation(settings: Settings) -> Callable[[], None]:
+    return partial(prepare_store, settings.database_url, migrate=settings.migrate_on_start)
+
+
+def add_servicers(
+    server: grpc.aio.Server,
+    settings: Settings,
+    *,
+    checker: Checker,
+    directory: Directory,
+    view: View,
+    pool: ThreadPoolExecutor,
+    clock: Callable[[], Instant],
+) -> Servicers:
+    """Add every service of the API, and reflection, to a gRPC server."""
+    gate = ConsistencyGate(view, directory, pool=pool, freshness_wait_s=settings.freshness_wait_s)
+    pipeline = Pipeline(
+        authenticators=(CertificateAuthenticator(),),
+        permissions=AllowAll(),
+        max_concurrent_calls=settings.max_concurrent_calls,
+        max_watches=settings.max_watches,
+    )
+    authorization = AuthorizationServicer(checker, gate, clock)
+    writing = GroupCommitter(directory)
+    watches = Watches(
+        directory,
+        gate,
+        WatchMessages(max_message_bytes=settings.max_message_bytes),
+        write_timeout_s=settings.watch_write_timeout_s,
+    )
+    endpoints = (
+        *endpoints_of(authorization),
+        *endpoints_of(DirectoryServicer(directory, gate, DirectoryWriter(directory, gate, writing))),
+        *endpoints_of(WatchServicer(watches)),
+    )
+    server.add_generic_rpc_handlers((Endpoints(pipeline, endpoints),))
+    names = (AUTHORIZATION, DIRECTORY, WATCH, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
+    return Servicers(authorization, watches, writing)

@@ -1,0 +1,73 @@
+"""The process of `authz follow`: keeps this machine's replica up to date and serves nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+
+import structlog
+
+from authz.domain.vocabulary import Vocabulary
+from authz.runtime.compose import open_follower, open_view, prepare_database, system_clock
+from authz.runtime.logs import configure_logging
+from authz.runtime.maintenance import keep_view_current
+from authz.runtime.metrics import exporting
+from authz.runtime.settings import Settings
+from authz.runtime.signals import stop_event
+from authz.store import open_store
+
+log = structlog.get_logger()
+
+
+async def follow(settings: Settings) -> None:
+    """Keep this machine's replica at the head of the change log until SIGTERM or SIGINT.
+
+    Raises as `prepare_database` does when there is neither a database nor a replica of it.
+    """
+    configure_logging(settings.log_level)
+    # A follower has no policy to load again.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    prepared = await asyncio.to_thread(prepare_database, settings)
+    view = open_view(settings)
+    maintenance = asyncio.create_task(keep_view_current(view))
+    try:
+        with exporting(settings.metrics_address, view):
+            await run_follower(settings, stop_event(signal.SIGTERM, signal.SIGINT), prepared=prepared)
+    finally:
+        maintenance.cancel()
+        view.close()
+    log.info("stopped")
+
+
+async def run_follower(
+    settings: Settings,
+    stopped: asyncio.Event,
+    *,
+    prepared: bool,
+    on_initialized: Callable[[], None] = lambda: None,
+) -> None:
+    """Follow in a thread until `stopped`; raise what ends the thread earlier.
+
+    Calls `on_initialized` once the follower has confirmed the replica, or found that it cannot do so now.
+    """
+    store = open_store(
+        settings.database_url,
+        # Only a write needs the policy, and a policy with faults must not stop the follower.
+        vocabulary=lambda: Vocabulary({}, {}),
+        clock=system_clock,
+        migrate=False,
+        verify=False,
+    )
+    follower = open_follower(settings, store.directory, prepared=prepared)
+    running = asyncio.create_task(asyncio.to_thread(follower.run))
+    running.add_done_callback(lambda _: stopped.set())
+    initialized = asyncio.create_task(asyncio.to_thread(follower.initialized.wait))
+    initialized.add_done_callback(lambda _: on_initialized())
+    await stopped.wait()
+    log.info("stopping")
+    follower.stop()
+    # Do not wait for a database that gives no answer.
+    store.directory.abort_connections()
+    await asyncio.gather(running, initialized)
+    store.close()

@@ -1,0 +1,32 @@
+"""The upkeep of a process that reads the replica; health checks and metrics only read."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from authz.replica.view import ReplicaView
+
+log = structlog.get_logger()
+
+_INTERVAL_S = 0.5
+
+
+async def keep_view_current(view: ReplicaView) -> None:
+    """Twice a second, release a snapshot or a folder that was replaced since; runs until it is cancelled.
+
+    A snapshot that no check replaces would keep LMDB from reusing its pages, and the files of a replica that
+    was built again would keep their disk space.
+    """
+    failing = False
+    while True:
+        try:
+            view.release_stale_snapshot()
+            failing = False
+        except Exception:
+            # If this task ended, nothing would release snapshots any more.
+            if not failing:
+                log.exception("stale snapshot not released")
+            failing = True
+        await asyncio.sleep(_INTERVAL_S)

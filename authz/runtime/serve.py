@@ -1,0 +1,42 @@
+"""The process of `authz serve` with one worker."""
+
+from __future__ import annotations
+
+import structlog
+
+from authz.replica.view import ReplicaView
+from authz.runtime.compose import has_replica, replica_folder
+from authz.runtime.logs import configure_logging
+from authz.runtime.metrics import exporting
+from authz.runtime.server import Server
+from authz.runtime.settings import Settings
+from authz.runtime.signals import ReloadSignal, run_until_stopped
+from authz.runtime.tuning import schedule_as_batch, tune_interpreter
+
+log = structlog.get_logger()
+
+
+async def serve(settings: Settings) -> None:
+    """Serve in this process until SIGTERM or SIGINT, then let calls in flight finish."""
+    configure_logging(settings.log_level)
+    if settings.schedule_as_batch:
+        schedule_as_batch()
+    reload_signal = ReloadSignal()
+    async with Server(settings) as server:
+        log.info("serving", address=server.address, policy_version=server.checker.policy.version)
+        if not settings.follow:
+            warn_without_replica(settings, server.view)
+        tune_interpreter()
+        with exporting(settings.metrics_address, server.view, workers=lambda: 1):
+            await run_until_stopped(reload_signal, server.reload_policy)
+    log.info("stopped")
+
+
+def warn_without_replica(settings: Settings, view: ReplicaView) -> None:
+    """Log what a server that does not follow waits for, if it cannot answer checks yet."""
+    if not has_replica(settings) or view.staleness_s() > settings.max_staleness_s:
+        log.warning(
+            "no fresh replica yet, so checks are refused;"
+            " run `authz follow` with the same AUTHZ_DATABASE_URL and AUTHZ_REPLICA_DIR",
+            folder=str(replica_folder(settings).absolute()),
+        )

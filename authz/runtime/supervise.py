@@ -1,0 +1,178 @@
+"""The process of `authz serve --workers N`: supervises workers that share one port, and their follower.
+
+The supervisor itself serves nothing, so no request can end it. It replaces a child that ends; when the
+supervisor ends, however it does, its children stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import suppress
+from functools import partial
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+
+import msgspec
+import structlog
+
+from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.runtime.bind import reserve
+from authz.runtime.child import FAILED_START, PROCESSES, Child, run_child
+from authz.runtime.compose import load_checker, open_view, prepare_database
+from authz.runtime.follow import run_follower
+from authz.runtime.logs import configure_logging
+from authz.runtime.maintenance import keep_view_current
+from authz.runtime.metrics import exporting
+from authz.runtime.serve import warn_without_replica
+from authz.runtime.server import Server
+from authz.runtime.settings import Settings
+from authz.runtime.signals import ReloadSignal, run_until_stopped, stop_event
+from authz.runtime.tuning import schedule_as_batch, tune_interpreter
+
+log = structlog.get_logger()
+
+PROCESSES.set_forkserver_preload([__name__])
+
+_START_POLL_S = 0.02
+_INITIAL_BACKOFF_S = 0.05
+_MAX_BACKOFF_S = 5.0
+_LONG_LIFE_S = 10.0
+_STOP_MARGIN_S = 5.0
+
+
+class Supervisor:
+    """Keeps `settings.workers` workers running and, with `settings.follow`, one follower."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._followers = [Child("follower", follower_process, settings)] if settings.follow else []
+        self._workers: list[Child] = []
+        self._keeping: list[asyncio.Task[None]] = []
+        self._started = False
+        self._failed = False
+
+    async def start(self, address: str) -> None:
+        """Start the follower and, once it has found out the state of the replica, the workers.
+
+        Raises `InvalidArgumentError` when a process cannot start; that process has logged why.
+        """
+        settings = msgspec.structs.replace(self._settings, address=address, follow=False)
+        self._workers = [Child(f"worker-{n}", worker_process, settings) for n in range(settings.workers)]
+        await self._start_all(self._followers)
+        await self._start_all(self._workers)
+        self._started = True
+
+    async def _start_all(self, children: list[Child]) -> None:
+        self._keeping += [asyncio.create_task(self._keep(child)) for child in children]
+        while not all(child.ready.is_set() for child in children):
+            if self._failed:
+                raise InvalidArgumentError(
+                    ErrorReason.MALFORMED_FIELD,
+                    "a process of the service could not start; its log line says why",
+                )
+            await asyncio.sleep(_START_POLL_S)
+
+    async def _keep(self, child: Child) -> None:
+        """Start a child, and again whenever it ends, with exponential backoff while it ends at once."""
+        backoff_s = _INITIAL_BACKOFF_S
+        while True:
+            try:
+                child.start()
+            except Exception:
+                # Too few file descriptors or too little memory, say. Nothing else would try again.
+                log.exception("process not started", process=child.name)
+                backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
+                await asyncio.sleep(backoff_s)
+                continue
+            code = await child.ended()
+            if code == FAILED_START and not self._started:
+                self._failed = True
+                return
+            log.error("process ended", process=child.name, exit_code=code)
+            lived_s = asyncio.get_running_loop().time() - child.started_at_s
+            backoff_s = _INITIAL_BACKOFF_S if lived_s > _LONG_LIFE_S else min(2 * backoff_s, _MAX_BACKOFF_S)
+            await asyncio.sleep(backoff_s)
+
+    def alive(self) -> int:
+        """The number of workers that run."""
+        return sum(child.process is not None and child.process.is_alive() for child in self._workers)
+
+    def reload_policy(self) -> None:
+        """Make every worker load its policy again."""
+        for child in self._workers:
+            child.signal(signal.SIGHUP)
+
+    async def stop(self) -> None:
+        """Let the workers drain, then stop the follower. Kills what does not end in time."""
+        for task in self._keeping:
+            task.cancel()
+        await asyncio.gather(*self._keeping, return_exceptions=True)
+        for children in (self._workers, self._followers):
+            for child in children:
+                child.signal(signal.SIGTERM)
+            timeout_s = self._settings.stop_grace_s + _STOP_MARGIN_S
+            running = [child for child in children if child.process is not None]
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await asyncio.gather(*(child.ended() for child in running))
+            for child in children:
+                child.signal(signal.SIGKILL)
+
+
+async def supervise(settings: Settings) -> None:
+    """Serve with many workers until SIGTERM or SIGINT."""
+    configure_logging(settings.log_level)
+    # Children inherit this until they can remember the signal: before that they have loaded nothing.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    forkserver.ensure_running()
+    reload_signal = ReloadSignal()
+    load_checker(settings)
+    if settings.follow:
+        await asyncio.to_thread(prepare_database, settings)
+    reserved, address = reserve(settings.address)
+    supervisor = Supervisor(settings)
+    view = open_view(settings)
+    maintenance = asyncio.create_task(keep_view_current(view))
+    with reserved, exporting(settings.metrics_address, view, workers=supervisor.alive):
+        try:
+            await supervisor.start(address)
+            log.info("serving", address=address, workers=settings.workers)
+            if not settings.follow:
+                warn_without_replica(settings, view)
+            await run_until_stopped(reload_signal, supervisor.reload_policy)
+        finally:
+            await supervisor.stop()
+            maintenance.cancel()
+            view.close()
+
+
+def worker_process(settings: Settings, ready: Connection) -> None:
+    """The process of one worker."""
+    reload_signal = ReloadSignal()
+    if settings.schedule_as_batch:
+        schedule_as_batch()
+    run_child(settings, partial(_serve, settings, reload_signal, ready))
+
+
+async def _serve(settings: Settings, reload_signal: ReloadSignal, ready: Connection) -> None:
+    async with Server(settings) as server:
+        log.info("worker serving", process=os.getpid(), policy_version=server.checker.policy.version)
+        tune_interpreter()
+        ready.send(True)
+        await run_until_stopped(reload_signal, server.reload_policy)
+
+
+def follower_process(settings: Settings, ready: Connection) -> None:
+    """The process of the follower. It ignores Ctrl-C: workers still need it while they drain."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    run_child(settings, partial(_follow, settings, ready))
+
+
+async def _follow(settings: Settings, ready: Connection) -> None:
+    # The supervisor may have started without the database: the follower then prepares it.
+    await run_follower(
+        settings, stop_event(signal.SIGTERM), prepared=False, on_initialized=lambda: ready.send(True)
+    )

@@ -1,0 +1,165 @@
+"""The fields of records in messages: one conversion each way for each type of field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from operator import attrgetter
+from typing import Any, TypeAlias
+
+import msgspec
+from google.protobuf.descriptor import Descriptor
+
+from authz.domain.entities import Visibility
+from authz.domain.ids import ResourceRef, is_name, parse_id
+from authz.domain.kinds.fields import Field, FieldType, validate_text
+from authz.v1 import common_pb2 as pb
+from authz.wire.values import (
+    duration_message,
+    enum_names,
+    malformed,
+    missing,
+    parse_duration_us,
+    parse_enum,
+    parse_scope,
+    parse_subject,
+    parse_time,
+    quoted,
+    require_at_most,
+    scope_message,
+    subject_message,
+    time_message,
+)
+
+MAX_IDS = 1000
+_VISIBILITIES = enum_names(pb.Visibility.items(), "VISIBILITY_")
+
+Parser: TypeAlias = Callable[[Any], Any]
+"""Reads the value of one field out of a message. Raises `InvalidArgumentError`, which names the field."""
+Formatter: TypeAlias = tuple[str, str, Callable[[Any], Any]]
+"""An attribute of a record, the field of the message that holds it, and its value there. Absent for None."""
+
+
+def parser_of(field: Field, message: Descriptor, path: str = "") -> Parser:
+    """The parser of a field; `path` is what comes before its name in error messages."""
+    name = _name_in_message(field)
+    path += name
+    get = attrgetter(name)
+    match field.type:
+        case FieldType.FLAG:
+            return get
+        case FieldType.CHOICE:
+            return _choice_parser(field, _names_of(message, name), get, path)
+        case FieldType.INSTANT:
+            return lambda m: parse_time(m, name, field=path)
+        case FieldType.DURATION:
+            return lambda m: parse_duration_us(get(m)) if m.HasField(name) else field.default
+        case FieldType.RESOURCE:
+            return _resource_parser(field, path)
+        case FieldType.SUBJECT | FieldType.SCOPE:
+            parse: Callable[..., Any] = parse_subject if field.type is FieldType.SUBJECT else parse_scope
+            if field.is_optional:
+                return lambda m: parse(m, name, field=path) if m.HasField(name) else None
+            return lambda m: parse(m, name, field=path)
+        case _:
+            return _text_parser(field, get, path)
+
+
+def formatters_of(field: Field, message: Descriptor) -> Iterable[Formatter]:
+    """What writes a field into a message."""
+    name = _name_in_message(field)
+    if field.type is FieldType.RESOURCE:
+        return [(f"{field.name}.{part}", f"{name}_{part}", _same) for part in ("type", "id")]
+    convert = _CONVERSIONS.get(field.type, _same)
+    if field.choices is not None:
+        numbers = {field.choices(text): number for number, text in _names_of(message, name).items()}
+        convert = numbers.__getitem__
+    return [(field.name, name, convert)]
+
+
+def parse_type(text: str, *, field: str) -> str:
+    """A well-formed name of a type; whether it is declared is the policy's to say."""
+    if not text:
+        raise missing(field)
+    if not is_name(text):
+        raise malformed(field, f"`{quoted(text)}` is not the name of a type")
+    return text
+
+
+def parse_visibility(number: int, *, field: str) -> Visibility:
+    """A visibility; PRIVATE when not stated."""
+    return parse_enum(Visibility, _VISIBILITIES, number, field=field, default=Visibility.PRIVATE)
+
+
+def _parse_role(text: str, *, field: str) -> str:
+    if not text:
+        raise missing(field)
+    return parse_id(text, field=field)
+
+
+def _text_parser(field: Field, get: Parser, path: str) -> Parser:
+    if field.type is FieldType.TEXT:
+        if not field.is_optional:
+            return get  # the directory validates it
+
+        def parse_text(m: Any) -> str | None:
+            validate_text(get(m), field=path, max_length=field.max_length)
+            return get(m) or None
+
+        return parse_text
+    parse = {FieldType.TYPE: parse_type, FieldType.ROLE: _parse_role}.get(field.type, parse_id)
+    if field.is_many:
+        return lambda m: tuple(parse(text, field=path) for text in _bounded(get(m), path))
+    if field.is_optional:
+        return lambda m: parse(get(m), field=path) if get(m) else None
+    return lambda m: parse(get(m), field=path)
+
+
+def _bounded(texts: Any, path: str) -> Any:
+    require_at_most(MAX_IDS, texts, field=path)
+    return texts
+
+
+def _choice_parser(field: Field, names: dict[int, str], get: Parser, path: str) -> Parser:
+    choices: Any = field.choices
+    if field.is_many:
+        return lambda m: tuple(parse_enum(choices, names, number, field=path) for number in get(m))
+    default = None if field.default is msgspec.NODEFAULT else field.default
+    return lambda m: parse_enum(choices, names, get(m), field=path, default=default)
+
+
+def _resource_parser(field: Field, path: str) -> Parser:
+    type_name, id_name = f"{field.name}_type", f"{field.name}_id"
+
+    def parse(m: Any) -> ResourceRef | None:
+        type_text, id_text = getattr(m, type_name), getattr(m, id_name)
+        if field.is_optional:
+            if not (type_text or id_text):
+                return None
+            if not (type_text and id_text):
+                raise malformed(f"{path}_type", f"and {id_name} go together; set both or neither")
+        return ResourceRef(parse_type(type_text, field=f"{path}_type"), parse_id(id_text, field=f"{path}_id"))
+
+    return parse
+
+
+def _names_of(message: Descriptor, name: str) -> dict[int, str]:
+    """The names in the enum of a field, by number, without their prefix."""
+    enum: Any = message.fields_by_name[name].enum_type
+    prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")
+    return enum_names(((value.name, value.number) for value in enum.values), prefix)
+
+
+def _name_in_message(field: Field) -> str:
+    return field.name.removesuffix("_us") if field.type is FieldType.DURATION else field.name
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+_CONVERSIONS: dict[FieldType, Callable[[Any], Any]] = {
+    FieldType.SUBJECT: subject_message,
+    FieldType.SCOPE: scope_message,
+    FieldType.INSTANT: time_message,
+    FieldType.DURATION: duration_message,
+}

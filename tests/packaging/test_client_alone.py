@@ -1,0 +1,89 @@
+"""The client without the `server` extra: what it imports, and what the command line says then."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from importlib.metadata import packages_distributions, requires
+
+import pytest
+
+from tests.serving import serving
+
+CLIENT_LAYERS = {"client", "domain", "wire", "v1"}
+
+CALL = """
+import sys
+from authz.client import Client
+with Client(sys.argv[1]) as client:
+    print(client.check("user:maya", "read", "material:m1").reason)
+print(*(name for name in sys.modules if name.startswith("authz.")))
+"""
+COMMAND = "from authz.cli.__main__ import main; main()"
+
+
+def _server_packages() -> set[str]:
+    """The importable packages of the distributions that only the extra `server` requires."""
+    wanted = {
+        re.split(r"[^\w-]", text)[0].lower()
+        for text in requires("qalamchat-authz") or ()
+        if re.search(r"extra == .server.", text)
+    }
+    return {
+        package
+        for package, distributions in packages_distributions().items()
+        if wanted & {name.lower() for name in distributions}
+    }
+
+
+def without_server(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run code where nothing of the extra `server` can be imported."""
+    hide = f"import sys; sys.modules |= dict.fromkeys({sorted(_server_packages())})"
+    return subprocess.run(
+        [sys.executable, "-c", f"{hide}\n{code}", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_what_is_hidden_is_what_the_server_runs_on() -> None:
+    assert {"alembic", "casbin", "grpc_health", "lmdb", "psycopg", "sqlalchemy", "typer"} < _server_packages()
+    assert not {"grpc", "google", "msgspec"} & _server_packages()
+
+
+def test_a_client_calls_a_server_and_loads_no_module_of_it(sqlite_url: str) -> None:
+    with serving(sqlite_url) as (_, address):
+        done = without_server(CALL, address)
+    assert done.returncode == 0, done.stderr
+    reason, loaded = done.stdout.splitlines()
+    assert reason == "RESOURCE_UNKNOWN"
+    assert {name.split(".")[1] for name in loaded.split()} == CLIENT_LAYERS
+
+
+@pytest.mark.parametrize("arguments", [["check", "user:maya", "read", "material:m1"], ["serve"], ["--help"]])
+def test_a_command_names_the_extra_that_it_needs(arguments: list[str]) -> None:
+    done = without_server(COMMAND, *arguments)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'qalamchat-authz[server]'" in done.stderr
+
+
+def test_a_command_that_misses_one_package_names_it() -> None:
+    hide = "import sys; sys.modules['lmdb'] = None\n"
+    done = subprocess.run(
+        [sys.executable, "-c", hide + COMMAND, "demo"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.splitlines()[-1:]) == (
+        2,
+        [
+            "error: the command line needs `lmdb`, which is not installed; "
+            "run `pip install 'qalamchat-authz[server]'`"
+        ],
+    )

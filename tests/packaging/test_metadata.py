@@ -1,0 +1,74 @@
+"""What the distribution says of itself, held against what its code needs."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import metadata, requires, version
+from pathlib import Path
+
+import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool
+from typer.testing import CliRunner
+
+import authz
+from authz.cli.main import app
+from authz.client import proto_directory
+from authz.v1 import authorization_pb2
+
+DISTRIBUTION = "qalamchat-authz"
+GENERATED = Path(authorization_pb2.__file__).parent
+
+
+def bounds_of(name: str) -> str:
+    """The version specifier of a requirement that is in no extra."""
+    needed = [text for text in requires(DISTRIBUTION) or () if re.match(rf"{name}[^\w-]", text)]
+    assert len(needed) == 1
+    return needed[0].removeprefix(name)
+
+
+def test_the_version_is_one_everywhere() -> None:
+    assert version(DISTRIBUTION) == authz.__version__
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"authz {authz.__version__}\n"
+
+
+def test_the_license_is_stated_and_shipped() -> None:
+    about = metadata(DISTRIBUTION)
+    assert about["License-Expression"] == "Apache-2.0"
+    assert about["License-File"] == "LICENSE"
+
+
+@pytest.mark.parametrize("path", sorted(GENERATED.glob("*_pb2_grpc.py")), ids=lambda path: path.name)
+def test_grpcio_is_at_least_what_the_generated_code_accepts(path: Path) -> None:
+    generated = re.search(r"GRPC_GENERATED_VERSION = '([\d.]+)'", path.read_text())
+    assert generated is not None
+    assert f">={generated[1]}" in bounds_of("grpcio").split(",")
+
+
+@pytest.mark.parametrize("path", sorted(GENERATED.glob("*_pb2.py")), ids=lambda path: path.name)
+def test_protobuf_is_what_the_generated_code_accepts(path: Path) -> None:
+    generated = re.search(r"# Protobuf Python Version: ((\d+)[\d.]*)", path.read_text())
+    assert generated is not None
+    # protobuf promises to run code that was generated for the major version before its own.
+    assert set(bounds_of("protobuf").split(",")) == {f">={generated[1]}", f"<{int(generated[2]) + 2}"}
+
+
+def test_the_descriptor_set_needs_nothing_else() -> None:
+    files = descriptor_pb2.FileDescriptorSet.FromString(
+        (proto_directory() / "descriptor_set.binpb").read_bytes()
+    )
+    pool = descriptor_pool.DescriptorPool()
+    for file in files.file:
+        pool.Add(file)
+    assert pool.FindServiceByName("authz.v1.DirectoryService").methods_by_name["Import"].client_streaming
+    assert pool.FindMessageTypeByName("google.rpc.ErrorInfo").fields_by_name["reason"]
+
+
+def test_every_import_of_a_proto_is_in_the_folder_or_of_protobuf_itself() -> None:
+    folder = proto_directory()
+    imports = {
+        name
+        for path in folder.rglob("*.proto")
+        for name in re.findall(r'^import "(.+)";', path.read_text(), re.MULTILINE)
+    }
+    assert "google/rpc/status.proto" in imports
+    assert [n for n in imports if not n.startswith("google/protobuf/") and not (folder / n).exists()] == []
