@@ -49,7 +49,7 @@ class Archive:
             raise unreadable(self._path, f"has two files `{name}`; remove one")
         if found:
             return
-        meant = next((each for each in self._names if each.lower() == name), None)
+        meant = next((each for each in self._names if each.lower() == name.lower()), None)
         advice = f"; rename {quoted(meant)} to `{name}`" if meant else ""
         raise unreadable(self._path, f"has no `{name}`; it has {_listed(self._names)}{advice}")
 

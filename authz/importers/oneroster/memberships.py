@@ -204,16 +204,17 @@ class MembershipPlan:
         That is a suspension by hand, which a later enrollment must not lift, and when the enrollment ended,
         so that an older export cannot open it again.
         """
-        entity, known = held.entity, held.ref.modified_at
-        if modified_at is None and known is not None:
-            modified_at = self._now
-        if modified_at is None and not held.is_suspended_by_hand:
+        entity, known, by_hand = held.entity, held.ref.modified_at, held.is_suspended_by_hand
+        if is_over(entity, self._now) and (known is not None or by_hand):
+            if modified_at is None or (known is not None and known >= modified_at):
+                return
+        elif modified_at is None and known is None and not by_hand:
             self._delete(held, cause, self.ending)
             return
-        if is_over(entity, self._now) and (modified_at is None or (known or modified_at) >= modified_at):
-            return
+        if modified_at is None and known is not None:
+            modified_at = self._now
         end = min(self._now if modified_at is None else modified_at, self._now)
-        status = entity.status if held.is_suspended_by_hand else MembershipStatus.ACTIVE
+        status = entity.status if by_hand else MembershipStatus.ACTIVE
         new = msgspec.structs.replace(
             ending_at(entity, end if entity.ends_at is None else min(end, entity.ends_at)),
             status=status,
