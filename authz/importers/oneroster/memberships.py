@@ -223,9 +223,12 @@ class MembershipPlan:
         self._change(held, new, cause, Action.REMOVE)
 
     def _delete(self, held: HeldMembership, cause: Cause, changes: list[Change]) -> None:
+        """Delete a membership. One that is replaced by another has not ended."""
+        replaced = changes is self.giving
+        detail = f"enrollment {quoted(held.ref.sourced_id)} names another membership now" if replaced else ""
         mutation = Mutation(Operation.DELETE, held.entity.key)
-        action = Action.REMOVE
-        self._emit(changes, Change(mutation, *cause, action=action), held if changes is self.ending else None)
+        change = Change(mutation, *cause, action=Action.REMOVE, detail=detail)
+        self._emit(changes, change, None if replaced else held)
 
     def _change(
         self, held: HeldMembership, new: Membership, cause: Cause, action: Action = Action.CHANGE

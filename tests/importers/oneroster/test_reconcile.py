@@ -236,6 +236,18 @@ def test_an_older_bulk_export_does_not_bring_back_who_is_absent_from_a_newer_one
     assert campus.roles("maya") == set()
 
 
+def test_an_older_delta_does_not_bring_back_who_is_absent_from_a_bulk_export_without_dates(
+    campus: Campus,
+) -> None:
+    delta = [changed("e1", "maya", modified="2026-09-01")]
+    campus.take_in(delta)
+    campus.take_in([], modes=ROSTER)
+    campus.take_in(delta, classes=None, modes=DELTA)
+    assert campus.roles("maya") == set()
+    campus.take_in([enrolled("e1", "alg", "maya")], modes=ROSTER)
+    assert campus.roles("maya") == {"student in alg"}
+
+
 def test_an_older_export_gives_no_other_enrollment_of_what_has_ended_since(campus: Campus) -> None:
     campus.take_in([changed("e2", "maya", modified="2026-09-01")])
     campus.take_in([changed("e2", "maya", "tobedeleted", "2026-09-05")], modes=DELTA, classes=None)
@@ -450,6 +462,11 @@ def test_an_enabled_user_lifts_no_suspension_that_a_row_at_fault_or_a_person_gav
     assert (campus.roles("maya"), campus.roles("omar")) == ({"student in alg"}, set())
 
 
+def test_what_has_ended_is_not_suspended_as_well(campus: Campus) -> None:
+    campus.take_in([enrolled("e1", "alg", "maya", end="2025-06-30")])
+    assert changes(campus.take_in([], users=[user("maya", "tobedeleted")])) == []
+
+
 def test_a_user_who_is_absent_from_a_bulk_file_has_left(campus: Campus) -> None:
     campus.take_in([enrolled("e1", "alg", "maya"), enrolled("e2", "alg", "omar")])
     plan = campus.take_in(None, classes=None, users=[user("omar")], modes={"users": "bulk"})
@@ -537,6 +554,13 @@ def test_with_delete_classes_a_course_goes_with_everything_in_it(campus: Campus)
     assert changes(plan) == ["removed classes.csv:2: course:alg (with everything in it)"]
     assert CourseKey("alg") not in campus.held
     assert (plan.ended, campus.of("maya")) == (1, [])
+
+
+def test_nothing_is_given_in_a_course_that_is_deleted(campus: Campus) -> None:
+    campus.take_in([enrolled("e1", "alg", "maya")], users=[user("maya", enabledUser="false")])
+    gone = [klass("alg", "tobedeleted")]
+    plan = campus.take_in([], classes=gone, users=[user("maya")], deletes_classes=True)
+    assert changes(plan) == ["removed classes.csv:2: course:alg (with everything in it)"]
 
 
 def test_an_enrollment_in_a_class_that_is_to_be_deleted_is_noted(campus: Campus) -> None:
