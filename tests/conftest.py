@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 import tests.properties  # noqa: F401  loads the profile of this run
 from authz.runtime.logs import configure_logging
@@ -14,8 +16,10 @@ from tests.databases import PostgresqlServer, create_sqlite, running_postgresql,
 from tests.service import Service, serve
 from tests.serving import find_free_port
 
-_DATABASES = {"store_url", "sqlite_url", "postgresql_url", "empty_url", "empty_postgresql_url"}
-_SLOW = ("faults", "runtime", "cli", "store/test_history", "client", "replica")
+# Where it is set, each of the many processes that tests start would compile the package again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+_SLOW = ("faults", "runtime", "test_readme", "cli", "engine", "replica", "policy", "client")
 _numbers = itertools.count(1)
 
 
@@ -29,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     items.sort(key=rank)
     for item in items:
-        if not _DATABASES.isdisjoint(getattr(item, "fixturenames", ())):
+        if any(name.endswith("_url") for name in getattr(item, "fixturenames", ())):
             item.add_marker("database")
 
 
@@ -82,6 +86,20 @@ def empty_url(request: pytest.FixtureRequest) -> str:
     return url
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def shared_store_url(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """As `store_url`, one for all tests of a module."""
+    if request.param == "sqlite":
+        yield create_sqlite(tmp_path_factory.mktemp("shared") / "authz.db")
+        return
+    server: PostgresqlServer = request.getfixturevalue("postgresql_server")
+    name = f"authz_{next(_numbers)}"
+    yield server.create(name)
+    server.drop(name)
+
+
 @pytest.fixture
 def free_port() -> int:
     """A port that no process listens at."""
@@ -105,4 +123,18 @@ async def service(store_url: str) -> AsyncIterator[Service]:
 async def sqlite_service(sqlite_url: str) -> AsyncIterator[Service]:
     """The same on SQLite alone, for what does not depend on the database."""
     async for each in serve(sqlite_url):
+        yield each
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_sqlite_service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+    """As `shared_service`, on SQLite alone."""
+    async for each in serve(create_sqlite(tmp_path_factory.mktemp("shared") / "authz.db")):
+        yield each
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_service(shared_store_url: str) -> AsyncIterator[Service]:
+    """As `service`, one for all tests of a module, which run in its event loop: `loop_scope="module"`."""
+    async for each in serve(shared_store_url):
         yield each

@@ -19,7 +19,7 @@ REQUEST_ID_HEADER = "x-request-id"
 
 log = structlog.get_logger()
 _threshold = logging.getLogger("authz")
-"""Its level is set at start. To read the level costs far less than to make a line that nobody gets."""
+"""Its level is set at start. Reading the level costs far less than building a log line that is dropped."""
 
 
 def is_debug_enabled() -> bool:
@@ -66,7 +66,7 @@ class Recorder:
     def with_request_id(self, call: Call) -> Call:
         """The call with the request id of the request, else of the header, else a new one.
 
-        A malformed one is ignored: whoever set the header, a proxy perhaps, may not be the caller.
+        A malformed one is ignored: a proxy may have set the header, not the caller.
         """
         if is_id(call.request_id):
             return call

@@ -8,7 +8,7 @@ import msgspec
 
 
 class Freshness(StrEnum):
-    """What a caller demands of the state."""
+    """How fresh a caller requires the state to be."""
 
     MINIMIZE_LATENCY = "MINIMIZE_LATENCY"
     AT_LEAST_AS_FRESH = "AT_LEAST_AS_FRESH"
@@ -16,18 +16,18 @@ class Freshness(StrEnum):
 
 
 class Consistency(msgspec.Struct, frozen=True, gc=False):
-    """The demand of one call. `token` is an encoded `ConsistencyToken`, for AT_LEAST_AS_FRESH only."""
+    """The requirement of one call. `token` is an encoded `ConsistencyToken`, only for AT_LEAST_AS_FRESH."""
 
     freshness: Freshness
     token: str = ""
 
 
 MINIMIZE_LATENCY = Consistency(Freshness.MINIMIZE_LATENCY)
-"""The default: the state at hand."""
+"""The default: the newest state of the replica."""
 FULLY_CONSISTENT = Consistency(Freshness.FULLY_CONSISTENT)
-"""A state that holds everything committed before the call came."""
+"""A state with everything committed before the call."""
 
 
 def at_least_as_fresh(token: str) -> Consistency:
-    """The state of an encoded token, or a later one of the same history."""
+    """Require the state of an encoded token, or a later state of the same history."""
     return Consistency(Freshness.AT_LEAST_AS_FRESH, token)

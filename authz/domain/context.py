@@ -91,7 +91,7 @@ SCOPE_MISSING = ResourceContext(scope_context_of(None, None), 0)
 
 
 def resource_context_of(resource: Resource, scope: ScopeContext, subject: Subject) -> ResourceContext:
-    """The context of a resource that is at hand as a whole."""
+    """The context of a complete resource."""
     facts = resource_facts(resource) & scope.state.possible | scope.state.facts
     if resource.owner is not None and resource.owner == subject:
         facts |= OWN

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import msgspec
 
 from authz.domain.context import earliest_after
-from authz.domain.entities import CourseState, Membership, MembershipStatus
+from authz.domain.entities import CourseState, MembershipStatus
 from authz.domain.ids import ScopeKind
 from authz.domain.instants import Instant
 from authz.domain.vocabulary import RoleDeclaration
@@ -34,12 +34,6 @@ class Grant(msgspec.Struct, frozen=True, gc=False):
     status: MembershipStatus
     starts_at: Instant | None = None
     ends_at: Instant | None = None
-
-
-def grant_of(membership: Membership) -> Grant:
-    """The grant of a membership."""
-    m = membership
-    return Grant(m.scope.kind, m.role, m.status, m.starts_at, m.ends_at)
 
 
 class EffectiveRoles(msgspec.Struct, frozen=True, gc=False):

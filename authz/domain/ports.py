@@ -1,4 +1,4 @@
-"""What the service asks of a store. Docstrings are obligations; one suite holds every store to them."""
+"""What the service requires of a store and a replica. Docstrings are obligations; one suite tests them."""
 
 from __future__ import annotations
 
@@ -78,33 +78,32 @@ class View(Protocol):
     """The read side of decisions."""
 
     def snapshot(self) -> Snapshot:
-        """A consistent state, no staler than the operator's bound. It stays as it is for as long as it is
-        held, and what was replaced since stays with it: do not hold it while you wait.
+        """The newest state, no staler than the operator's limit.
 
-        Raises `UnavailableError` when there is none. Never waits; not for more than one thread at
-        once.
+        A snapshot never changes, and old data cannot be freed while you hold it: do not hold it while you
+        wait. Raises `UnavailableError` if there is none. Never blocks. For one thread at a time.
         """
 
     def release_stale_snapshot(self) -> None:
-        """Release what is kept of a state that is not the last any more; to be called now and then, by
-        the thread that takes snapshots."""
+        """Release a cached snapshot that is no longer the newest. Call it periodically, from the thread that
+        takes snapshots."""
 
     def revision(self) -> int:
-        """The revision at hand, however stale. Raises `UnavailableError` when there is none. For any
-        thread, as is `staleness_s`."""
+        """The revision of the newest state, however stale. Raises `UnavailableError` if there is none. For
+        any thread, as is `staleness_s`."""
 
     def database_id(self) -> str:
-        """Of which database this is a view. Raises `UnavailableError` when there is none."""
+        """The id of the database that this is a view of. Raises `UnavailableError` if there is no state."""
 
     def staleness_s(self) -> float:
-        """Seconds since this was known to hold the last committed revision; infinite for never."""
+        """Seconds since the view was known to hold the last committed revision; infinite if never."""
 
 
 MAX_PAGE_SIZE = 1000
 
 
 class Page(msgspec.Struct, frozen=True):
-    """How much of a listing, and from where. Raises `InvalidArgumentError` for a size not of 1 to 1000."""
+    """The size and start of a page. Raises `InvalidArgumentError` unless the size is 1 to 1,000."""
 
     size: int
     token: str = ""
@@ -119,8 +118,8 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class Listing(msgspec.Struct, Generic[EntityT_co], frozen=True):
-    """A page of results, ordered by key, and the state it was read from. `next_token` is empty exactly when
-    there is no more."""
+    """A page of results, ordered by key, and the state that was read. `next_token` is empty exactly on the
+    last page."""
 
     items: tuple[Versioned[EntityT_co], ...]
     next_token: str
@@ -128,34 +127,34 @@ class Listing(msgspec.Struct, Generic[EntityT_co], frozen=True):
 
 
 class Dump(Protocol):
-    """All that a database holds at one revision, however long it takes to read it, in bounded memory.
+    """Everything in a database at one revision, however long the reading takes, in bounded memory.
 
-    Orders compare text by its bytes. Several iterators may be read in turns.
+    Text is ordered by bytes. Several iterators may be read alternately.
     """
 
     state: ConsistencyToken
-    """Which revision of which database."""
+    """The state that is read."""
 
     def entities(self, kind: Kind, by: str = "") -> Iterator[Any]:
-        """All entities of a kind in the order of their keys, as listings have it; with `by`, a lookup of the
-        kind, in the order of that field and then of the key, without those in which the field is None."""
+        """All entities of a kind, ordered by key as in listings. With `by`, a lookup field of the kind:
+        ordered by that field, then by key, without entities in which the field is None."""
 
     def values(self, kind: Kind, fields: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-        """The values of some fields of all entities of a kind, in the order of these values, without those
-        in which the first is None. A tuple comes as often as there are entities with these values."""
+        """The values of some fields of all entities of a kind, ordered by these values, without tuples whose
+        first value is None. Yields one tuple per entity, so a tuple may repeat."""
 
 
 class CommitNotifier(Protocol):
-    """Tells when something may have been committed, by whichever process. One thread waits."""
+    """Reports commits of every process. One thread waits."""
 
     def wait(self, timeout_s: float, held: Callable[[], int]) -> None:
-        """Return once the head may be beyond the revision that is held, or when time is up.
+        """Return once the head may be beyond the held revision, or after the timeout.
 
-        Raises `UnavailableError` when the database does not answer.
+        Raises `UnavailableError` if the database does not answer.
         """
 
     def wake(self) -> None:
-        """Let a waiting thread return; to be called from any other."""
+        """Make `wait` return. For any thread."""
 
     def close(self) -> None:
         """Release its connection."""
@@ -168,47 +167,48 @@ class Directory(Protocol):
     """
 
     def write(self, request: WriteRequest) -> ConsistencyToken:
-        """Apply all mutations in one transaction, or none; return the state that holds them.
+        """Apply all mutations in one transaction, or none; return the state after them.
 
-        The next revision is taken and the effects are appended to the change log in that same
-        transaction. A write that changes nothing takes no revision and returns the head. Deleting
-        a course or session deletes, and logs, all that is in it. Raises AlreadyExistsError,
-        FailedPreconditionError, InvalidArgumentError, ConflictError; then nothing has changed. After
-        UnavailableError nobody knows: the commit may have been made and its answer lost.
+        The same transaction takes the next revision and appends the effects to the change log. A write that
+        changes nothing takes no revision and returns the head. Deleting a course or session deletes, and
+        logs, everything in it. Raises AlreadyExistsError, FailedPreconditionError, InvalidArgumentError,
+        ConflictError; then nothing has changed. After UnavailableError the outcome is unknown: the commit may
+        have succeeded although its answer was lost.
         """
 
     def write_group(self, requests: Sequence[WriteRequest]) -> list[ConsistencyToken | AuthzError]:
-        """Make several writes, each as `write` does, in one transaction and in order.
+        """Apply several writes, each as `write` does, in one transaction and in order.
 
-        Each takes a revision of its own, sees what those before it did, and is all or none by itself:
-        the result has, in the order of the requests, the state of each or the error for which
-        nothing of it was written. Of two with one idempotency key the second is answered as the
-        first. Raises, as `write` does, when the transaction that they share fails; then what `write`
-        says of that error holds for all of them.
+        Each write takes its own revision, sees the effects of those before it, and is atomic by itself. The
+        result has, in the order of the requests, the state of each write, or its error if nothing of it was
+        written. If two writes have the same idempotency key, the second gets the answer of the first. If the
+        shared transaction fails, raises as `write` does, and the error applies to every write.
         """
 
     def import_batch(
         self, mutations: Sequence[Mutation], *, offset: int, actor: str, request_id: str, reason: str
     ) -> ImportBatchResult:
-        """Apply what can be applied of a batch, in one transaction.
+        """Apply the valid mutations of a batch, in one transaction.
 
-        A mutation at fault is skipped and reported with its position, counted from `offset`.
+        An invalid mutation is skipped and reported with its position, counted from `offset`.
         """
 
     def read(self, wanted: Filter[EntityT_co], page: Page) -> Listing[EntityT_co]:
-        """A page of the entities of one kind that pass a filter, in the order of their keys."""
+        """A page of the entities of one kind that match a filter, ordered by key."""
 
     def follow(self, after: int, limit: int) -> LogTail:
-        """The head, and up to `limit` committed changes with a revision greater than `after`, in order, all
-        of one state: who holds `after` can tell whether what follows belongs to the same history. Fewer, but
-        one at least, when they are large."""
+        """The head, the state at `after`, and up to `limit` later changes, in order, from one transaction.
+
+        A follower that holds `after` can tell whether the changes belong to its history. If changes are
+        large, there are fewer than `limit`, but at least one.
+        """
 
     def read_log(self, after: ConsistencyToken, skip: int, limit: int) -> LogChunk:
         """Up to `limit` mutations of the revisions after `after`, in order, without the first `skip`.
 
-        So a reader takes a revision of any size in stretches of its own: `skip` counts the mutations
-        of the revision after `after` that it has had. Raises `OutOfRangeError` (TOKEN_EXPIRED) when what
-        comes next is no longer in the log, and when `after` is beyond the head or of another history.
+        To read a revision of any size in chunks, pass as `skip` the number of its mutations that you have
+        read. Raises `OutOfRangeError` (TOKEN_EXPIRED) if the next mutations are no longer in the log, or if
+        `after` is beyond the head or of another history.
         """
 
     def abort_connections(self) -> None:
@@ -216,13 +216,13 @@ class Directory(Protocol):
         for a server that stops. To be called from any thread."""
 
     def head(self) -> ConsistencyToken:
-        """The last committed state, with the id that the database has had since it was made."""
+        """The last committed state."""
 
     def dump(self) -> AbstractContextManager[Dump]:
-        """Everything, at one revision."""
+        """Open a dump of everything, at one revision."""
 
     def notifier(self) -> CommitNotifier:
-        """A new one. Connects when first waited for."""
+        """A new notifier, which connects at the first `wait`."""
 
     def close(self) -> None:
         """Release every connection."""

@@ -173,6 +173,6 @@ async def _completes_within(timeout_s: float, write: Awaitable[None]) -> bool:
 
 
 def _consume_outcome(writing: asyncio.Future[None]) -> None:
-    """Keep asyncio from logging the outcome of a write that nobody waits for any more."""
+    """Keep asyncio from logging the outcome of an abandoned write."""
     if not writing.cancelled():
         writing.exception()

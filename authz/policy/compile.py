@@ -19,7 +19,7 @@ import msgspec
 from authz.domain.decisions import Reason, Rule, Verdict
 from authz.domain.effective_roles import role_table
 from authz.domain.facts import FACTS_BY_NAME
-from authz.domain.ids import Scope, ScopeKind, parse_scope
+from authz.domain.ids import parse_scope
 from authz.domain.trace import RuleTrace
 from authz.domain.vocabulary import Vocabulary
 
@@ -129,11 +129,6 @@ class CompiledPolicy:
                 book.compiled.clear()
             book.compiled[key] = rules
         return rules
-
-    def decide(self, roles: frozenset[str], scope: Scope, type_name: str, action: str, facts: int) -> Verdict:
-        """The verdict on a resource in `scope`."""
-        course_id = scope.id if scope.kind is ScopeKind.COURSE else None
-        return self.rules_for(roles, course_id, type_name, action).verdict(facts)
 
     def allows_of(self, role: str, type_name: str, action: str) -> tuple[Rule, ...]:
         """The platform's allow rules that a role has, inherited ones among them, in order."""

@@ -53,8 +53,8 @@ def _until(stopped: Callable[[], bool], pairs: Iterable[Pair]) -> Iterator[Pair]
 def _parts(dump: Dump) -> Iterator[tuple[str, Iterable[Pair]]]:
     for codec in CODECS.values():
         yield codec.database, codec.pairs(dump)
-        for field, index in codec.indexes.items():
-            yield index, codec.index_pairs(dump, field)
+        for index in codec.indexes:
+            yield index.database, index.pairs(dump.values(codec.kind, index.fields))
 
 
 def _fill(environment: Environment, database: lmdb._Database, pairs: Iterable[Pair]) -> None:

@@ -30,8 +30,8 @@ class Caches:
     """Bounded, and only ever of what is stored.
 
     LMDB numbers its commits: under the same number nothing at all has changed. `scopes` are by key.
-    `platform` are the subjects with a role on the platform, by key, so that nobody else is looked up there;
-    None while they are too many. Both are dropped when a revision changes something of their kind. `grants`
+    `platform` holds the subjects with a platform role, by key, so that no other subject is looked up there;
+    None while there are too many. Both are dropped when a revision changes something of their kind. `grants`
     and the states of scopes are interned by their bytes, so they cannot be stale.
     """
 

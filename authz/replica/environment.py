@@ -1,4 +1,4 @@
-"""One LMDB environment of the read model: its databases, and whether it may be trusted."""
+"""One LMDB environment of the replica: its databases, and the checks before it is served."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _MAX_READERS = 1024
 
 
 class Versions(msgspec.Struct, frozen=True):
-    """The revision that a replica holds, when it was committed, and its nonce; and which revisions last
-    changed a role on the platform, and a course or session, so that what is made from those can be kept."""
+    """The revision that a replica holds, when it was committed, and its nonce; and the last revisions that
+    changed a role on the platform, and a course or session, which tell what a cache must drop."""
 
     revision: int
     committed_at: Instant
@@ -35,21 +35,21 @@ class Versions(msgspec.Struct, frozen=True):
     scopes: int
 
     def state(self, database_id: str) -> ConsistencyToken:
-        """The state of a database that this is."""
+        """This state, of the database with this id."""
         return ConsistencyToken(database_id, self.revision, self.committed_at, self.nonce)
 
 
 class UnusableError(Exception):
-    """A file that must not be served: damaged, half-made, or of another format."""
+    """The replica must not be served: damaged, incomplete, or of another format."""
 
 
 class Environment:
-    """The databases by name, in one memory map. One writer, any number of readers, no locks between.
+    """The databases by name, in one memory map: one writer, and any number of readers without locks.
 
     `members` subject, scope to grants · `scopes` scope to course or session · `resources` type, id to
     resource · `shares` resource, subject to level · `members_in` scope, subject · `resources_in` scope,
     resource · `sessions_in` course, session · `resources_of` owner, resource · `shares_with` subject,
-    resource. The last five have empty values: they are for looking up the other way.
+    resource. The last five have empty values: they are indexes in the other direction.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
@@ -63,8 +63,8 @@ class Environment:
                 max_dbs=len(DATABASES) + 1,
                 max_readers=_MAX_READERS,
                 max_spare_txns=4,
-                # A crash of the machine may undo the last commit, which the follower then repeats; it
-                # cannot leave a half of one. Reading ahead would fill memory with what nobody asked for.
+                # A crash of the machine may undo the last commit, which the follower then repeats, but never
+                # leaves half of one. Reads are random: read-ahead would fill memory with unused pages.
                 metasync=False,
                 readahead=False,
             )
@@ -83,22 +83,22 @@ class Environment:
             self.resources_of = self.databases["resources_of"]
             self.shares_with = self.databases["shares_with"]
         except (lmdb.Error, FileNotFoundError, FileExistsError, NotADirectoryError) as error:
-            # It may be deleted while it is opened.
+            # The folder may be deleted during the open.
             raise UnusableError(f"cannot open {folder}: {error}") from error
 
     def require_there(self) -> None:
-        """Raise `UnusableError` when the file was deleted: it is whole, but only for who has it open."""
+        """Raise `UnusableError` if the file was deleted: only processes that have it open still see it."""
         if identity_of(self.data_file) != self._identity:
             raise UnusableError(f"{self.folder} was deleted")
 
     def is_outgrown(self) -> bool:
-        """Whether the file is larger than what is mapped here: another process is allowed more of it."""
+        """Whether the file has outgrown its map here: another process opened it with a larger `max_bytes`."""
         with suppress(FileNotFoundError):
             return self.size_bytes() > self.lmdb.info()["map_size"]
         return False
 
     def require_usable(self) -> None:
-        """Raise `UnusableError` for a file that was never finished, or of another format."""
+        """Raise `UnusableError` for a replica whose build never finished, or of another format."""
         with self.lmdb.begin() as transaction:
             raw = transaction.get(_REVISION_KEY, db=self.meta)
             if raw is None or transaction.get(_DATABASE_KEY, db=self.meta) is None:
@@ -107,7 +107,7 @@ class Environment:
                 raise UnusableError(f"{self.folder} has another format")
 
     def _require_whole(self) -> None:
-        """Raise `UnusableError` for a file that is cut off: a page behind its end kills whoever reads it."""
+        """Raise `UnusableError` if the file is truncated: reading a page past its end kills the process."""
         try:
             size_bytes = self.size_bytes()
         except FileNotFoundError:
@@ -119,31 +119,31 @@ class Environment:
 
     @staticmethod
     def read(transaction: lmdb.Transaction, key: bytes, database: lmdb._Database) -> bytes:
-        """What is stored under a key, empty for nothing."""
+        """The value of a key; empty if there is none."""
         return bytes(transaction.get(key, b"", database))
 
     def state(self) -> ConsistencyToken:
-        """Which state of which database this holds."""
+        """The state that this replica holds, of which database."""
         with self.lmdb.begin() as transaction:
             versions = self.versions(transaction)
             database_id = self.read(transaction, _DATABASE_KEY, self.meta).decode()
         return versions.state(database_id)
 
     def versions(self, transaction: lmdb.Transaction) -> Versions:
-        """What the state that a transaction sees holds."""
+        """The versions in the snapshot of a transaction."""
         return Versions(*_HEADER.unpack(self.read(transaction, _REVISION_KEY, self.meta))[1:])
 
     def set_versions(self, transaction: lmdb.Transaction, versions: Versions) -> None:
-        """Record what the state holds, in the transaction that makes it so."""
+        """Store the versions, in the transaction that applies the revision."""
         header = _HEADER.pack(FORMAT, *msgspec.structs.astuple(versions))
         transaction.put(_REVISION_KEY, header, db=self.meta)
 
     def set_database_id(self, transaction: lmdb.Transaction, database_id: str) -> None:
-        """Record of which database this is a replica: the last step of making one."""
+        """Store the id of the database: the last step of a build."""
         transaction.put(_DATABASE_KEY, database_id.encode(), db=self.meta)
 
     def size_bytes(self) -> int:
-        """What the file takes."""
+        """The size of the file."""
         return self.data_file.stat().st_size
 
 
@@ -152,7 +152,7 @@ _open: dict[Path, tuple[Environment, int]] = {}
 
 
 def acquire_environment(folder: Path, *, max_bytes: int) -> Environment:
-    """The environment of a folder. LMDB allows one in a process, so that it is shared and counted."""
+    """The environment of a folder, shared and reference-counted: LMDB allows one in each process."""
     folder = folder.resolve()
     with _lock:
         known = _open.get(folder)
@@ -162,7 +162,7 @@ def acquire_environment(folder: Path, *, max_bytes: int) -> Environment:
 
 
 def release_environment(environment: Environment) -> None:
-    """Give one back; the last one closes it."""
+    """Release one reference; the last one closes the environment."""
     folder = environment.folder
     with _lock:
         _, count = _open[folder]
@@ -174,5 +174,5 @@ def release_environment(environment: Environment) -> None:
 
 
 def not_ready(why: str = "the replica is being built; try again in a moment") -> UnavailableError:
-    """The error before there is a replica to answer from."""
+    """The error while there is no replica to read."""
     return UnavailableError(ErrorReason.REPLICA_NOT_READY, why)

@@ -125,5 +125,7 @@ _OWN = [
 CODECS = {kind.name: Codec(kind) for kind in KINDS.values()} | {codec.kind.name: codec for codec in _OWN}
 """By kind. Any kind without a codec of its own has the default one."""
 
-DATABASES = sorted({name for codec in CODECS.values() for name in (codec.database, *codec.indexes.values())})
+DATABASES = sorted(
+    {name for codec in CODECS.values() for name in (codec.database, *(i.database for i in codec.indexes))}
+)
 """The names of all databases of records."""

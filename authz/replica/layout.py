@@ -1,12 +1,12 @@
-"""How the read model is written: keys and records as bytes, and back.
+"""The encoding of the read model: keys and records to bytes, and back.
 
-Every key begins with what it is looked up by, so that a check needs one read for each thing that it
-asks, and a later question (what is in this scope, what is this subject's) is one range of keys. An id
-ends with a zero byte, which no id contains; a UUID in its usual form is packed into 17 bytes instead
-of 37. So no key is the beginning of another, and packing is one to one.
+Every key begins with the fields by which it is looked up, so a check needs one read per record, and a list
+(the resources in a scope, the memberships of a subject) is one range of keys. An id ends with a zero byte,
+which no id contains; a UUID in its usual form is packed into 17 bytes instead of 37. So no key is a prefix of
+another, and packing is one to one.
 
-A record holds what a decision needs and no more: sources, references and dates of sessions stay in the
-source of truth.
+A record has only what a decision needs: sources, references and dates of sessions stay in the source of
+truth.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, S
 from authz.domain.instants import Instant
 
 FORMAT = 5
-"""Grows with each change of what is written here. A replica of another format is built anew."""
+"""Increase it with each change of the encoding. A replica of another format is rebuilt."""
 
 _END = b"\0"
 _UUID = b"\1"
@@ -82,7 +82,7 @@ _session = struct.Struct("<BB")
 
 
 def pack_id(text: str) -> bytes:
-    """An id, ended or of known length, so that more can follow."""
+    """An id, terminated or of fixed length, so that more can follow."""
     if len(text) == _UUID_TEXT_LENGTH and text[8] == "-":
         packed = _pack_uuid(text)
         if packed is not None:
@@ -95,7 +95,7 @@ def _pack_uuid(text: str) -> bytes | None:
         body = bytes.fromhex(text.replace("-", ""))
     except ValueError:
         return None
-    # Upper case and hyphens elsewhere are other ids, and stay as they are.
+    # With upper case or other hyphens it is a different id, and stays text.
     return _UUID + body if len(body) == _UUID_LENGTH and _uuid_text(body) == text else None
 
 
@@ -167,7 +167,7 @@ def read_ref(raw: bytes, start: int) -> tuple[ResourceRef, int]:
 
 
 def course_record(course: Course) -> bytes:
-    """A course but for its id."""
+    """A course without its id."""
     return _course.pack(_COURSE_STATES.index(course.state), course.ai_enabled, course.edit_window_us)
 
 
@@ -180,7 +180,7 @@ def read_course(course_id: str, raw: bytes) -> Course:
 
 
 def session_record(session: Session) -> bytes:
-    """A session but for its id and dates: state, openness, course."""
+    """A session without its id and dates: state, openness, course."""
     head = _session.pack(_SESSION_STATES.index(session.state), session.open_to_course)
     return head if session.course_id is None else head + course_key(session.course_id)
 
@@ -191,7 +191,7 @@ def course_key_of(raw_session: bytes) -> bytes:
 
 
 def head_of(raw_session: bytes) -> bytes:
-    """A session's record but for its course: alike for all sessions in one state."""
+    """A session's record without its course: equal for all sessions in one state."""
     return raw_session[: _session.size]
 
 
@@ -208,7 +208,7 @@ def read_session(session_id: str, raw: bytes) -> Session:
 
 
 def grant_record(membership: Membership) -> bytes:
-    """One of the memberships that a subject has in a scope: its length, then itself, the role last."""
+    """One membership of a subject in a scope: its length, then its fields, the role last."""
     flags = _STATUS_NUMBERS[membership.status]
     times = b""
     if membership.starts_at is not None:
@@ -259,9 +259,9 @@ def _read_grant(kind: ScopeKind, role: str, record: bytes) -> Grant:
 
 
 def resource_record(resource: Resource, *, shared: bool = False) -> bytes:
-    """A resource but for type and id: flags, visibility, lengths, scope, owner, times.
+    """A resource without type and id: flags, visibility, lengths, scope, owner, times.
 
-    `shared` says whether there is any share of it, so that nobody looks for one in vain.
+    `shared` says whether the resource has any share, so that a check without one skips the lookup.
     """
     flags = (
         (_SHARED if shared else 0)
@@ -304,19 +304,8 @@ def read_resource(ref: ResourceRef, raw: bytes) -> Resource:
     )
 
 
-def resource_scope(raw: bytes) -> bytes:
-    """The key of the scope in a resource's record."""
-    return raw[_HEAD : _HEAD + raw[2]]
-
-
-def resource_owner(raw: bytes) -> bytes:
-    """The key of the owner in a resource's record, empty for none."""
-    start = _HEAD + raw[2]
-    return raw[start : start + raw[3]]
-
-
 def is_shared(raw: bytes) -> bool:
-    """Whether there is any share of the resource of a record; not of one that is not there."""
+    """Whether the resource of a record has any share. False for an empty record."""
     return raw != b"" and raw[0] & _SHARED != 0
 
 
@@ -353,7 +342,7 @@ def _read_times(raw: bytes, flags: int, place: int) -> Times:
 
 
 def share_record(level: ShareLevel) -> bytes:
-    """What a share opens."""
+    """The level of a share."""
     return bytes((_LEVELS.index(level),))
 
 

@@ -21,7 +21,7 @@ from authz.replica.snapshot import ReplicaSnapshot
 
 _OF_ANOTHER = "the replica's folder is kept for another database; give each its own AUTHZ_REPLICA_DIR"
 _NO_GENERATION = -1
-"""Differs from every generation, and from 0, which says that none is to be served."""
+"""Differs from every generation, and from 0, which means that none is served."""
 
 
 class ReplicaView:
@@ -47,7 +47,7 @@ class ReplicaView:
         """The state that the follower last committed. Raises `UnavailableError` past the bound."""
         state = self._state
         confirmed_at = state.words[CONFIRMED_AT]
-        # 0 is never, also on a machine that was started just now.
+        # 0 means never, also shortly after boot.
         if not confirmed_at or not 0 <= uptime_ns() - confirmed_at <= self._max_staleness_ns:
             self._reopen_if_replaced()
             staleness_s = self.staleness_s()
@@ -65,8 +65,8 @@ class ReplicaView:
         return taken
 
     def release_stale_snapshot(self) -> None:
-        """Release what is kept of a state that is not the last any more: its pages can be used again. And
-        leave a folder that was deleted, for the one that has its name now."""
+        """Release a cached snapshot that is no longer the newest, so that LMDB can reuse its pages; leave a
+        folder that was deleted for the one that replaced it."""
         self._reopen_if_replaced()
         kept = self._snapshot
         if kept is not None and (self._state.words[REVISION] != kept.revision or kept.is_outdated()):
@@ -75,34 +75,34 @@ class ReplicaView:
         if self._state.generation != self._generation or (
             environment is not None and environment.is_outgrown()
         ):
-            # A file that is deleted takes its room until then; one that is outgrown can then be opened anew.
+            # A deleted file occupies disk space until it is closed; an outgrown file must be reopened.
             self._close_environment()
 
     def revision(self) -> int:
-        """The revision at hand, however stale. Raises `UnavailableError` when there is none."""
+        """The newest revision, however stale. Raises `UnavailableError` if there is none."""
         words = self._state.words
         if not words[GENERATION]:
             raise not_ready()
         return words[REVISION]
 
     def database_id(self) -> str:
-        """Of which database this is a replica. Raises `UnavailableError` when there is none."""
+        """The id of the database. Raises `UnavailableError` if there is no replica."""
         self._current()
         return self._database_id
 
     def staleness_s(self) -> float:
-        """Seconds since the replica was known to hold the last committed revision; infinite for never."""
+        """Seconds since the replica was known to hold the last committed revision; infinite if never."""
         return self._state.staleness_s()
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self._close_environment()
         self._state.close()
 
     def _begin(self, environment: Environment) -> ReplicaSnapshot:
         with suppress(lmdb.MapResizedError):
             return ReplicaSnapshot(environment, self._database_id, self._caches)
-        # Another server, which follows, is allowed a larger file: opened anew, that much is allowed here.
+        # Another server follows with a larger limit on the file. Reopening the file applies its size here.
         return ReplicaSnapshot(self._reopen(), self._database_id, self._caches)
 
     def _close_environment(self) -> None:
@@ -113,8 +113,8 @@ class ReplicaView:
 
     def _reopen_if_replaced(self) -> None:
         if self._state.is_replaced():
-            # The folder was deleted and made again: what is confirmed now is confirmed there.
-            # The old page is not closed, as another thread may be about to read it.
+            # The folder was deleted and created again: confirmations now go to the new page.
+            # The old page stays open, because another thread may be about to read it.
             self._state = SharedState(self._folder)
             self._generation = _NO_GENERATION
 
@@ -137,7 +137,7 @@ class ReplicaView:
         try:
             environment.require_usable()
             self._database_id = environment.state().database_id
-        except (UnusableError, lmdb.MapResizedError):  # the latter until whoever shares it lets go, too
+        except (UnusableError, lmdb.MapResizedError):  # outgrown, and still open in this process
             release_environment(environment)
             raise not_ready() from None
         self._environment, self._generation = environment, generation

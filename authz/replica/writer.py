@@ -1,4 +1,4 @@
-"""Takes changes into the replica: one transaction for a run of revisions, with the last one recorded."""
+"""Applies changes to the replica: one transaction for consecutive revisions, which records the last one."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from authz.replica.kinds import CODECS
 
 
 class GapError(Exception):
-    """The change log does not go on where the replica ends."""
+    """The change log does not continue where the replica ends."""
 
 
 def require_same_history(held: ConsistencyToken, tail: LogTail) -> None:
-    """Raise when what the database says does not follow on what the replica holds."""
+    """Raise if the tail of the log does not follow the state that the replica holds."""
     head = tail.head
     if head.database_id != held.database_id:
-        raise UnusableError("it is of another database")
+        raise UnusableError("it belongs to another database")
     if head.revision < held.revision:
-        raise UnusableError(f"it holds revision {held.revision} and the database only {head.revision}")
+        raise UnusableError(f"it holds revision {held.revision}, and the database only {head.revision}")
     if tail.after != held:
-        raise UnusableError(f"revision {held.revision} is another one in the database, or gone from its log")
+        raise UnusableError(f"revision {held.revision} differs in the database, or is no longer in its log")
     if head.revision > held.revision and not tail.changes:
-        raise GapError(f"revision {held.revision + 1} is gone from the log")
+        raise GapError(f"revision {held.revision + 1} is no longer in the log")
 
 
 def apply_changes(environment: Environment, changes: Sequence[Change]) -> int:
     """Apply consecutive revisions, all or none; return the last.
 
-    Raises `GapError` when they do not follow on what the replica holds.
+    Raises `GapError` if they do not follow the revision that the replica holds.
     """
     with environment.lmdb.begin(write=True) as transaction:
         held = environment.versions(transaction)
@@ -75,9 +75,9 @@ class Writer:
             self.put(mutation.target)
 
     def put(self, entity: Entity) -> None:
-        """Store an entity in place of what is there under its key."""
+        """Store an entity, replacing the one with the same key."""
         CODECS[kind_of(entity).name].put(self._databases, entity)
 
     def remove(self, key: Key) -> None:
-        """Delete what is under a key, if anything is."""
+        """Delete the entity with a key, if it exists."""
         CODECS[kind_of(key).name].remove(self._databases, key)

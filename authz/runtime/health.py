@@ -66,10 +66,10 @@ class Health:
             ((self._checks,), _FRESH_INTERVAL_S, is_fresh),
             (self._of_directory, _STORE_INTERVAL_S, answers),
         ):
-            serving = await self._holds(names, probe, before=True)
+            serving = await self._succeeds(names, probe, before=True)
             for name in names:
                 await self._report(name, serving=serving)
-            self._probes.append(asyncio.create_task(self._keep(names, interval_s, probe, serving)))
+            self._probes.append(asyncio.create_task(self._probe_forever(names, interval_s, probe, serving)))
 
     async def drain(self) -> None:
         """Stop probing, and report NOT_SERVING from now on."""
@@ -89,7 +89,7 @@ class Health:
         if name == self._checks:
             await self._servicer.set("", status)
 
-    async def _holds(self, names: tuple[str, ...], probe: Probe, *, before: bool) -> bool:
+    async def _succeeds(self, names: tuple[str, ...], probe: Probe, *, before: bool) -> bool:
         try:
             return await probe()
         except Exception:
@@ -98,10 +98,12 @@ class Health:
                 log.exception("probe failed", services=names)
             return False
 
-    async def _keep(self, names: tuple[str, ...], interval_s: float, probe: Probe, serving: bool) -> None:
+    async def _probe_forever(
+        self, names: tuple[str, ...], interval_s: float, probe: Probe, serving: bool
+    ) -> None:
         while True:
             await asyncio.sleep(interval_s)
-            answers = await self._holds(names, probe, before=serving)
+            answers = await self._succeeds(names, probe, before=serving)
             if answers is not serving:
                 serving = answers
                 log.warning("health changed", services=names, serving=serving)

@@ -49,7 +49,7 @@ class Supervisor:
         self._settings = settings
         self._followers = [Child("follower", follower_process, settings)] if settings.follow else []
         self._workers: list[Child] = []
-        self._keeping: list[asyncio.Task[None]] = []
+        self._restarting: list[asyncio.Task[None]] = []
         self._started = False
         self._failed = False
 
@@ -65,7 +65,7 @@ class Supervisor:
         self._started = True
 
     async def _start_all(self, children: list[Child]) -> None:
-        self._keeping += [asyncio.create_task(self._keep(child)) for child in children]
+        self._restarting += [asyncio.create_task(self._restart_forever(child)) for child in children]
         while not all(child.ready.is_set() for child in children):
             if self._failed:
                 raise InvalidArgumentError(
@@ -74,7 +74,7 @@ class Supervisor:
                 )
             await asyncio.sleep(_START_POLL_S)
 
-    async def _keep(self, child: Child) -> None:
+    async def _restart_forever(self, child: Child) -> None:
         """Start a child, and again whenever it ends, with exponential backoff while it ends at once."""
         backoff_s = _INITIAL_BACKOFF_S
         while True:
@@ -106,9 +106,9 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Let the workers drain, then stop the follower. Kills what does not end in time."""
-        for task in self._keeping:
+        for task in self._restarting:
             task.cancel()
-        await asyncio.gather(*self._keeping, return_exceptions=True)
+        await asyncio.gather(*self._restarting, return_exceptions=True)
         for children in (self._workers, self._followers):
             for child in children:
                 child.signal(signal.SIGTERM)

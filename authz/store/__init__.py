@@ -61,7 +61,7 @@ def prepare_store(url: str, *, migrate: bool) -> None:
 
 
 def migrate_store(url: str) -> None:
-    """Bring the schema of a database up to date."""
+    """Migrate a database to the schema of this version."""
     engine = open_engine(url)
     try:
         migrate_database(engine)

@@ -1,6 +1,6 @@
 """Plans mutations over prefetched rows in memory, then stores their effects in bulk.
 
-`Write` and `Import` differ only in what they do with a fault; both apply mutations here, one way.
+`Write` and `Import` differ only in how they treat an invalid mutation; both apply mutations here.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from authz.store.tables import columns_of, parts_of
 
 _CONTAINED = [(ENTITY_ROWS[kind.name], kind.container) for kind in KINDS.values() if kind.container]
 _CONTAINERS = {name for _, container in _CONTAINED for name in container.kinds}
-"""The names of the kinds whose records others are in."""
+"""The names of the kinds that contain records of other kinds."""
 
 
 class Batch:
-    """The state that writes lead to, planned one write after another."""
+    """The state after several writes, planned one write after another."""
 
     def __init__(self, connection: Connection, vocabulary: Vocabulary) -> None:
         self._connection = connection
@@ -35,13 +35,13 @@ class Batch:
         self._revision = 0
         self._state: dict[Key, Versioned[Entity] | None] = {}
         self._dirty: dict[Key, None] = {}
-        # Of the write that is being planned, kept apart so that it can be dropped whole:
+        # The write that is being planned, kept apart so that it can be dropped as a whole:
         self._planned: dict[Key, Versioned[Entity] | None] = {}
         self._planned_dirty: dict[Key, None] = {}
         self._effects: list[tuple[Mutation, ChangeScope]] = []
 
     def prefetch(self, keys: Iterable[Key]) -> None:
-        """Read the rows of these keys at once, and of the records that say where they are.
+        """Read the rows of these keys in bulk, and the rows of their containers.
 
         A row that is not prefetched is read on its own when it is needed.
         """
@@ -59,7 +59,7 @@ class Batch:
             self.prefetch(around)
 
     def _container_to_read(self, key: Key) -> Key | None:
-        """The container of a record, if it takes more than its key to say where it is."""
+        """The container of a record, if the scope of the record is known only from the container's row."""
         found = self._state[key]
         container = container_of(key if found is None else found.entity)
         return None if container is None or kind_of(container).container is None else container
@@ -68,11 +68,11 @@ class Batch:
     def attempt(
         self, revision: int, *, flushes: bool = False
     ) -> Iterator[list[tuple[Mutation, ChangeScope]]]:
-        """Plan one write: what is applied in the block is taken whole, or, when it raises, not at all.
+        """Plan one write: the mutations applied in the block are kept, or dropped if the block raises.
 
-        Yields its effects in order, deletions with the entity as it last stood, and where each is.
-        `flushes` is to be true when the block may raise after applying a mutation that `cascades`: such
-        a one stores what is planned before it, which then takes a savepoint to undo.
+        Yields the list of effects, in order, each with its scope; a deletion has the entity as it last was.
+        Set `flushes` if the block may raise after applying a mutation that `cascades`: such a mutation stores
+        what was planned before it, so a savepoint is needed to undo it.
         """
         self._revision, self._effects = revision, []
         if flushes:
@@ -87,7 +87,7 @@ class Batch:
             self._planned_dirty.clear()
 
     def find(self, key: Key) -> Versioned[Entity] | None:
-        """What is there under a key, after the mutations so far."""
+        """The entity with a key, after the mutations so far; None if there is none."""
         if key in self._planned:
             return self._planned[key]
         if key not in self._state:
@@ -95,10 +95,9 @@ class Batch:
         return self._state[key]
 
     def apply(self, mutation: Mutation) -> bool:
-        """Take one mutation into the write that is attempted; return whether it changes anything.
+        """Apply one mutation to the write that is being planned; return whether it changes anything.
 
-        Raises AlreadyExistsError, FailedPreconditionError or InvalidArgumentError, and then has
-        changed nothing.
+        Raises AlreadyExistsError, FailedPreconditionError or InvalidArgumentError, and then changes nothing.
         """
         mutation.validate(self._vocabulary)
         if mutation.operation is Operation.DELETE:
@@ -124,7 +123,7 @@ class Batch:
         return True
 
     def flush(self) -> None:
-        """Store all that was taken and is not stored yet, in bulk."""
+        """Store every planned effect that is not stored yet, in bulk."""
         self._store(self._dirty, self._state)
 
     def _store(self, dirty: dict[Key, None], state: Mapping[Key, Versioned[Entity] | None]) -> None:
@@ -144,7 +143,7 @@ class Batch:
             upsert_rows(self._connection, stored.table, rows)
 
     def _store_deletion(self, key: Key) -> None:
-        """Store the deletion of what is about to be created again: its row must go before its container's."""
+        """Store the deletion of a record that is created again: its row must go before its container's."""
         if key in self._planned_dirty:
             self._store(self._planned_dirty, self._planned)
         elif key in self._dirty:
@@ -160,14 +159,14 @@ class Batch:
         if before is None:
             return False
         gone = [*self._contents(key), before.entity] if kind_of(key).name in _CONTAINERS else [before.entity]
-        # Where each is must be known before the first of them is gone.
+        # The scope of each must be read before the first one is deleted.
         for entity, place in [(entity, self._place(entity)) for entity in gone]:
             self._put(Mutation(Operation.DELETE, entity), place, None)
         return True
 
     def _contents(self, key: Key) -> list[Entity]:
-        """All that is in a record, at any depth; what is in a record comes before it."""
-        # Contents are found in the database, so all that is planned must be there.
+        """Every record inside a record, at any depth; contents come before their container."""
+        # Contents are read from the database, so every planned effect must be stored first.
         self._store(self._planned_dirty, self._planned)
         found: list[Entity] = []
         containers: list[Key] = [key]
@@ -183,16 +182,16 @@ class Batch:
     def _inside(
         self, containers: Sequence[Key], stored: EntityRows, by: Container
     ) -> Iterator[Versioned[Entity]]:
-        """The records of a kind that are directly in one of these records."""
+        """The records of a kind directly inside one of these records."""
         field = stored.kind.field(by.field)
         named = (by.value_of(key) for key in containers if kind_of(key).name in by.kinds)
         values = [[getattr(value, part) for part in parts_of(field)] or [value] for value in named]
         rows = select_by(self._connection, stored.table, columns_of([field]), values)
-        # In the order of their keys, so that a deletion is logged alike on every database.
+        # Ordered by key, so that every database logs a deletion in the same order.
         return stored.versioned(sorted(rows))
 
     def _place(self, entity: Entity) -> ChangeScope:
-        """The course and the session that an entity is, or is in."""
+        """The course and the session of an entity, itself included."""
         ids: dict[ScopeKind, str] = {}
         record: Any = entity
         while record is not None:
@@ -220,7 +219,7 @@ class Batch:
 
 
 def cascades(mutation: Mutation) -> bool:
-    """Whether applying a mutation may delete more than what it names."""
+    """Whether applying a mutation may delete more than the entity that it names."""
     return mutation.operation is Operation.DELETE and kind_of(mutation.target).name in _CONTAINERS
 
 

@@ -1,8 +1,8 @@
-"""Many rows in one statement, given as one JSON text; made once for each table and database.
+"""Statements for many rows, passed as one JSON text; built once per table and database.
 
-A statement that runs once for each row would cost PostgreSQL a round trip and SQLite a hand-over of the
-interpreter a row, which a busy event loop takes its time to hand back. An array a column would do on
-PostgreSQL too, but the driver takes longer to write one than the server to read the JSON.
+A statement per row would cost a round trip per row on PostgreSQL. On SQLite it would release the GIL per row,
+and a busy event loop delays its return. One array per column would also work on PostgreSQL, but the driver
+takes longer to encode an array than the server takes to parse the JSON.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 _MAX_ROWS = 1000
-"""A statement; bounds what SQLite and the driver hold at once."""
+"""Rows per statement; limits the memory of SQLite and of the driver."""
 
 Values = Sequence[Any]
 
@@ -48,8 +48,7 @@ def insert_rows(connection: Connection, table: Table, rows: Iterable[Mapping[str
 
 
 def upsert_rows(connection: Connection, table: Table, rows: Sequence[Values]) -> None:
-    """Insert rows of all columns in order, or replace those whose primary key is there. No two rows have one
-    key."""
+    """Insert rows of all columns in order, or replace those with the same primary key. Keys are unique."""
     _execute_in_parts(connection, _upserting(table, connection.dialect.name), rows)
 
 
@@ -84,7 +83,7 @@ def _as_json(values: Sequence[Values]) -> dict[str, str]:
 
 
 def _given(columns: Sequence[Column[Any]], dialect: str) -> tuple[FromClause, list[ColumnElement[Any]]]:
-    """The parameter as a table, and its columns."""
+    """The JSON parameter as a table, and its columns."""
     places = range(len(columns))
     if dialect == "postgresql":
         elements = func.jsonb_array_elements(cast(bindparam("given", type_=Text), JSONB))

@@ -1,4 +1,4 @@
-"""Connections and transactions, alike on SQLite and PostgreSQL, with their errors in the error tree."""
+"""Connections and transactions on SQLite and PostgreSQL; maps their errors to the error tree."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _POOL_SIZE = 10
 _POOL_OVERFLOW = 20
 _POOL_TIMEOUT_S = 10
 _LOCK_TIMEOUT_S = 10
-_WAL_PAUSE_S = 0.01
+_WAL_RETRY_S = 0.01
 _POSTGRESQL_DEFAULTS: dict[str, Any] = {
     "connect_timeout": 5,
     "options": f"-c lock_timeout={_LOCK_TIMEOUT_S}s",
-    # A standby may be behind: what is read there as the last revision is one of the past.
+    # A standby may be behind: the head that is read there may be an old one.
     "target_session_attrs": "read-write",
-    # A machine that is gone without a word says so in seconds; by default it takes a quarter of an hour.
+    # Notice within seconds that a host has vanished; by default that takes a quarter of an hour.
     "keepalives_idle": 5,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
 }
-"""What the URL does not say: https://www.postgresql.org/docs/current/libpq-connect.html."""
+"""Defaults for what the URL leaves out. Source: https://www.postgresql.org/docs/current/libpq-connect.html"""
 _CONFLICT_SQLSTATES = frozenset({"40001", "40P01", "55P03"})
 _NO_TABLE_SQLSTATE = "42P01"
 _WRITES = "authz_writes"
@@ -44,8 +44,8 @@ _WRITES = "authz_writes"
 def open_engine(url: str) -> Engine:
     """An engine for `sqlite:///<file>` or `postgresql://…`; connects when first used.
 
-    Raises `InvalidArgumentError` (MALFORMED_FIELD) for another URL, without repeating it: it may hold
-    a password.
+    Raises `InvalidArgumentError` (MALFORMED_FIELD) for another URL. The message does not repeat the URL,
+    which may hold a password.
     """
     try:
         parsed = make_url(url)
@@ -59,7 +59,7 @@ def open_engine(url: str) -> Engine:
 
 
 def sqlite_file(url: str) -> Path | None:
-    """The file of a SQLite database, there or not; None for another one. Raises as `open_engine` does."""
+    """The file of a SQLite database, which need not exist; None for PostgreSQL. Raises as `open_engine`."""
     engine = open_engine(url)
     try:
         return Path(engine.url.database or "") if engine.dialect.name == "sqlite" else None
@@ -68,10 +68,10 @@ def sqlite_file(url: str) -> Path | None:
 
 
 def companion_path(url: str, suffix: str) -> Path:
-    """Where files go that belong to a database: beside a SQLite file, else in the working folder, by a name
-    that the databases of one name on several hosts do not share.
+    """The path for files that belong to a database: next to a SQLite file; for PostgreSQL in the working
+    folder, with a name that differs for databases of the same name on different hosts.
 
-    Raises as `open_engine` does.
+    Raises as `open_engine`.
     """
     engine = open_engine(url)
     try:
@@ -100,7 +100,7 @@ def _open_sqlite(url: URL) -> Engine:
         raise _malformed_url(f"names a file in `{Path(url.database).parent}`, where there is no such folder")
     engine = sa.create_engine(
         url.set(drivername="sqlite+pysqlite"),
-        connect_args={"check_same_thread": False} | _unless_said(url, {"timeout": _LOCK_TIMEOUT_S}),
+        connect_args={"check_same_thread": False} | _without_url_options(url, {"timeout": _LOCK_TIMEOUT_S}),
         poolclass=sa.QueuePool,
         pool_size=_POOL_SIZE,
         max_overflow=_POOL_OVERFLOW,
@@ -112,17 +112,17 @@ def _open_sqlite(url: URL) -> Engine:
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    # The driver must not begin or commit by itself: a snapshot and a write begin differently.
+    # The driver must not begin or commit by itself: reads and writes begin differently.
     connection.isolation_level = None
     _enter_wal(connection)
-    # In WAL, NORMAL may lose the last commits with the power; an acknowledged write may not be lost.
+    # In WAL mode, NORMAL may lose the last commits when power fails; FULL keeps acknowledged writes.
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
 
 
 def _enter_wal(connection: sqlite3.Connection) -> None:
-    # A file stays in this mode, once in it. Of two connections that find a new one at once, SQLite turns one
-    # away without the patience that it has for every other lock.
+    # The file remembers the mode. If two connections switch a new file at once, SQLite fails one of them
+    # immediately: its busy timeout does not apply here.
     deadline = time.monotonic() + _LOCK_TIMEOUT_S
     while True:
         try:
@@ -130,7 +130,7 @@ def _enter_wal(connection: sqlite3.Connection) -> None:
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
-            time.sleep(_WAL_PAUSE_S)
+            time.sleep(_WAL_RETRY_S)
         else:
             return
 
@@ -143,7 +143,7 @@ def _begin_sqlite(connection: Connection) -> None:
 def _open_postgresql(url: URL) -> Engine:
     return sa.create_engine(
         url.set(drivername="postgresql+psycopg"),
-        connect_args=_unless_said(url, _POSTGRESQL_DEFAULTS),
+        connect_args=_without_url_options(url, _POSTGRESQL_DEFAULTS),
         pool_size=_POOL_SIZE,
         max_overflow=_POOL_OVERFLOW,
         pool_timeout=_POOL_TIMEOUT_S,
@@ -151,13 +151,13 @@ def _open_postgresql(url: URL) -> Engine:
     )
 
 
-def _unless_said(url: URL, defaults: dict[str, Any]) -> dict[str, Any]:
+def _without_url_options(url: URL, defaults: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in defaults.items() if name not in url.query}
 
 
 @contextmanager
 def read_transaction(engine: Engine) -> Iterator[Connection]:
-    """One state of the database, from the first read on, whatever is written meanwhile."""
+    """Every read in the block sees the same state, that of the first read."""
     options: dict[str, Any] = {}
     if engine.dialect.name == "postgresql":
         options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
@@ -171,8 +171,8 @@ def read_transaction(engine: Engine) -> Iterator[Connection]:
 def write_transaction(engine: Engine) -> Iterator[Connection]:
     """Commits when the block ends, rolls back when it raises.
 
-    On SQLite the writer is alone from the start; on PostgreSQL each statement sees what was committed
-    before it, so lock first what must stand still.
+    On SQLite the writer has the write lock from the start. On PostgreSQL each statement sees what was
+    committed before it: lock rows first that must not change.
     """
     options: dict[str, Any] = {_WRITES: True}
     if engine.dialect.name == "postgresql":
@@ -183,7 +183,7 @@ def write_transaction(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn what the database says inside the block into errors of the tree."""
+    """Turn errors of the driver inside the block into errors of the tree."""
     try:
         yield
     except (PoolTimeoutError, psycopg.OperationalError, sqlite3.OperationalError) as error:
@@ -196,7 +196,7 @@ def translated() -> Iterator[None]:
 
 
 def _translate(error: DBAPIError) -> AuthzError | None:
-    """The error of the tree, or None for a fault of this program."""
+    """The error of the tree, or None for a bug in this program."""
     cause = error.orig
     if isinstance(cause, sqlite3.Error):
         code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
@@ -207,22 +207,23 @@ def _translate(error: DBAPIError) -> AuthzError | None:
     elif getattr(cause, "sqlstate", None) in _CONFLICT_SQLSTATES:
         return _conflict()
     elif getattr(cause, "sqlstate", None) == _NO_TABLE_SQLSTATE:
-        return _unavailable(cause)  # another database has its name now, or one that is being restored
+        return _unavailable(cause)  # the database was replaced, or is being restored
     if error.connection_invalidated or isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
         return _unavailable(cause)
     if isinstance(error, sa.exc.DataError):
         return InvalidArgumentError(
-            ErrorReason.MALFORMED_FIELD, "a field holds what no database stores; leave out NUL characters"
+            ErrorReason.MALFORMED_FIELD,
+            "a field holds text that no database can store; remove NUL characters",
         )
     return None
 
 
 def _conflict() -> ConflictError:
-    return ConflictError(ErrorReason.WRITE_CONFLICT, "another write was in the way; try again")
+    return ConflictError(ErrorReason.WRITE_CONFLICT, "another write holds the lock; try again")
 
 
 def _unavailable(cause: object) -> UnavailableError:
-    """What the driver says goes into a note: the operator needs it, and no client is to see it."""
+    """The driver's message goes into a note: the operator needs it, and no client may see it."""
     error = UnavailableError(ErrorReason.STORE_UNAVAILABLE, "the database does not answer; try again later")
     error.add_note(" ".join(str(cause).split()))
     return error

@@ -1,4 +1,4 @@
-"""Idempotency keys: the same write sent again is answered as it was the first time."""
+"""Idempotency keys: a repeated write gets the answer of the first."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FORGET = delete(_KNOWN).where(_KNOWN.c.created_at < bindparam("before"))
 
 
 class IdempotencyKeys:
-    """What is known of some keys, in the database and from the writes so far of this transaction."""
+    """The stored answers of some keys, with those of the writes so far in this transaction."""
 
     def __init__(self, connection: Connection, keys: Collection[str], *, now: Instant) -> None:
         self._connection = connection
@@ -36,9 +36,9 @@ class IdempotencyKeys:
                 self._known[row.key] = (row.digest, row.revision)
 
     def recall(self, request: WriteRequest) -> int | None:
-        """The revision that the key of a write was answered with; None for a new key or none.
+        """The revision of the first write with the key of this write. None for a new key, or without a key.
 
-        Raises `FailedPreconditionError` (IDEMPOTENCY_KEY_REUSED) when the key was another write's.
+        Raises `FailedPreconditionError` (IDEMPOTENCY_KEY_REUSED) if that write had another body.
         """
         key = request.idempotency_key
         if not key or key not in self._known:
@@ -53,7 +53,7 @@ class IdempotencyKeys:
         return revision
 
     def remember(self, request: WriteRequest, revision: int) -> None:
-        """Answer this write's key, if it has one, with a revision from now on."""
+        """Remember the revision as the answer to this write's key, if it has one."""
         key = request.idempotency_key
         if key:
             digest = _digest(request)
@@ -61,7 +61,7 @@ class IdempotencyKeys:
             self._new.append({"key": key, "digest": digest, "revision": revision, "created_at": self._now})
 
     def store(self) -> None:
-        """Store what is to be remembered."""
+        """Store the remembered answers."""
         insert_rows(self._connection, _KNOWN, self._new)
 
 

@@ -1,4 +1,4 @@
-"""Pages of entities, by key: a page costs the same however far in it is."""
+"""Pages of entities by key (keyset pagination): the cost of a page does not grow with its position."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BY_FILTER = {kind.filter_type: ENTITY_ROWS[kind.name] for kind in KINDS.values(
 
 
 def list_entities(engine: Engine, wanted: Filter[EntityT_co], page: Page) -> Listing[EntityT_co]:
-    """One page of the entities that pass a filter, with the state that it was read from."""
+    """One page of the entities that match a filter, with the state that was read."""
     stored = _BY_FILTER[type(wanted)]
     order = [stored.table.c[name] for name in stored.key_columns]
     query = hashlib.blake2b(msgspec.json.encode((stored.kind.name, wanted)), digest_size=8).hexdigest()

@@ -1,4 +1,4 @@
-"""Reads the change log: whole revisions, or stretches of bounded size."""
+"""Reads the change log: whole revisions, or chunks of bounded size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from authz.store import tables
 from authz.store.engine import read_transaction
 
 MAX_MUTATIONS_PER_READ = 10_000
-"""Some ten megabytes: who is far behind needs no more memory than who is near. A revision is whole."""
+"""About 10 MB, however far behind the reader is. A larger revision is read as a whole."""
 _decoder = msgspec.json.Decoder(Mutation)
 _HEAD = select(
     tables.counter.c.revision,
@@ -31,15 +31,15 @@ _STATE = select(tables.revisions.c.committed_at, tables.revisions.c.nonce).where
 
 
 def read_head(connection: Connection) -> ConsistencyToken:
-    """The last state that a transaction sees."""
+    """The last committed state in the snapshot of a transaction."""
     return _head(connection.execute(_HEAD).one())
 
 
 def hold_head(connection: Connection) -> ConsistencyToken:
-    """The last state, on PostgreSQL: from here on no other write gets past here until this one has ended."""
+    """The last committed state, on PostgreSQL. Locks out other writes until this transaction ends."""
     row = connection.execute(_HELD_HEAD).one()
     if row.committed_at is None and row.revision:
-        # Where this had to wait for another write, it is told what that one committed, but not when.
+        # After a wait for another write, PostgreSQL re-reads the locked row, but not the joined one.
         return read_head(connection)
     return _head(row)
 
@@ -49,7 +49,7 @@ def _head(row: Any) -> ConsistencyToken:
 
 
 def read_state(connection: Connection, database_id: str, revision: int) -> ConsistencyToken | None:
-    """The state at a revision, None for one that the log does not have."""
+    """The state at a revision. None if the log does not have it."""
     if revision == 0:
         return ConsistencyToken(database_id, 0)
     row = connection.execute(_STATE, {"number": revision}).one_or_none()
@@ -114,7 +114,7 @@ def read_chunk(engine: Engine, token: ConsistencyToken, skip: int, limit: int) -
     if not rows and after < head:
         raise _expired("what follows the token is no longer in the change log")
     _require_gapless(rows, (after + 1, skip))
-    # The row beyond the limit is read to see whether the last revision goes on.
+    # The row beyond the limit shows whether the last revision continues.
     going_on = rows[limit].revision if len(rows) > limit else None
     parts = []
     for revision, grouped in groupby(rows[:limit], key=lambda row: row.revision):
@@ -124,12 +124,12 @@ def read_chunk(engine: Engine, token: ConsistencyToken, skip: int, limit: int) -
 
 
 def _may_be(token: ConsistencyToken, state: ConsistencyToken) -> bool:
-    """Whether a token is of this state of its revision, as far as it tells."""
+    """Whether a token may be of this state: the fields that it has must be equal."""
     return token.committed_at in (0, state.committed_at) and token.nonce in (0, state.nonce)
 
 
 def _require_gapless(rows: Sequence[Row[Any]], first: tuple[int, int]) -> None:
-    """A log that was cut must not pass for one in which nothing happened."""
+    """Raise if a position is missing: a truncated log must not look like one without changes."""
     allowed: tuple[tuple[int, int], ...] = (first,)
     for row in rows:
         if (row.revision, row.position) not in allowed:
@@ -140,7 +140,7 @@ def _require_gapless(rows: Sequence[Row[Any]], first: tuple[int, int]) -> None:
 def _expired(problem: str) -> OutOfRangeError:
     return OutOfRangeError(
         ErrorReason.TOKEN_EXPIRED,
-        f"{problem}; read the directory anew and watch from the state that was read",
+        f"{problem}; read the directory again and watch from the state that was read",
         field="after",
     )
 

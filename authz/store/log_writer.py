@@ -1,4 +1,4 @@
-"""The change log within one transaction: revisions taken in order, stored together at the end."""
+"""Writes the change log in one transaction: takes revisions in order, stores them together at the end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NOTIFY = select(func.pg_notify(tables.REVISIONS_CHANNEL, bindparam("head")))
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where a write comes from, as the log keeps it."""
+    """The origin of a write, as stored in the log."""
 
     actor: str
     reason: str
@@ -33,24 +33,24 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 class ChangeLog:
-    """The head of the log, held: until this transaction ends no other write gets past here.
+    """The locked head of the log: until this transaction ends, no other write takes a revision.
 
-    So revisions have no gaps and appear in the order in which they are committed.
+    So revisions have no gaps and are committed in order.
     """
 
     def __init__(self, connection: Connection, clock: Callable[[], Instant]) -> None:
         self._connection = connection
         self._notifies = connection.dialect.name == "postgresql"
         self._held = self.head = hold_head(connection) if self._notifies else read_head(connection)
-        # Time does not go back from revision to revision, though the clocks of two servers may differ.
+        # Commit times never decrease, although the clocks of two servers may differ.
         self.now = max(clock(), self._held.committed_at)
-        # Time alone would not tell two histories apart while a clock is behind it.
+        # Commit times alone would not tell two histories apart while a clock is behind them.
         self._nonce = secrets.randbits(_NONCE_BITS)
         self._changes: list[Change] = []
 
     def append(self, effects: Sequence[tuple[Mutation, ChangeScope]], origin: Origin) -> ConsistencyToken:
-        """Take the next revision for these effects and return the state that has them; without effects, the
-        head stays."""
+        """Take the next revision for these effects and return the state after them; without effects, return
+        the head."""
         if not effects:
             return self.head
         change = Change(
@@ -68,7 +68,7 @@ class ChangeLog:
         return self.head
 
     def state_at(self, revision: int) -> ConsistencyToken:
-        """An earlier state, be it one of this transaction; its time is not known when its row is gone."""
+        """The state at an earlier revision, also of this transaction. Its time is 0 if its row is gone."""
         database_id = self._held.database_id
         for change in self._changes:
             if change.revision == revision:
@@ -77,7 +77,7 @@ class ChangeLog:
         return ConsistencyToken(database_id, revision) if known is None else known
 
     def store(self) -> None:
-        """Store all that was appended, and on PostgreSQL tell whoever listens the new head."""
+        """Store every appended revision. On PostgreSQL, notify listeners of the new head."""
         if not self._changes:
             return
         self._connection.execute(_COUNT, {"head": self.head.revision})
@@ -85,11 +85,11 @@ class ChangeLog:
         rows = chain.from_iterable(map(_change_rows, self._changes))
         insert_rows(self._connection, tables.changes, rows)
         if self._notifies:
-            # Delivered when, and only if, this transaction commits.
+            # Delivered only if this transaction commits.
             self._connection.execute(_NOTIFY, {"head": str(self.head.revision)})
 
     def committed(self) -> LocalCommit:
-        """All that was appended, for when the transaction has been committed."""
+        """The appended revisions. Valid once the transaction has been committed."""
         return LocalCommit(self._held, tuple(self._changes))
 
 

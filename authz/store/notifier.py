@@ -1,4 +1,4 @@
-"""Hears of commits: PostgreSQL's LISTEN/NOTIFY, or on SQLite a look at the counter."""
+"""Notifies of commits: by LISTEN/NOTIFY on PostgreSQL, by polling the counter on SQLite."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _HEAD = str(select(counter.c.revision))
 
 
 def open_notifier(engine: Engine) -> CommitNotifier:
-    """The way that fits the database. Connects when first waited for."""
+    """The notifier for this kind of database. Connects at the first wait."""
     if engine.dialect.name == "postgresql":
         return PostgresqlNotifier(engine)
     return SqliteNotifier(engine)
 
 
 class PostgresqlNotifier:
-    """Listens on a connection of its own."""
+    """Listens on its own connection."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -45,7 +45,7 @@ class PostgresqlNotifier:
         with translated():
             if self._connection is None:
                 self._listen()
-                return  # what was committed before may not have been heard
+                return  # commits before LISTEN sent no notification here
             while (left_s := deadline - time.monotonic()) > 0:
                 with selectors.DefaultSelector() as selector:
                     selector.register(self._connection.fileno(), selectors.EVENT_READ)
@@ -54,13 +54,13 @@ class PostgresqlNotifier:
                 if self._wake_read in ready:
                     os.read(self._wake_read, 4096)
                     return
-                if ready and self._last_heard() > held():
+                if ready and self._last_notified() > held():
                     return
 
     def wake(self) -> None:
-        """Let a waiting thread return."""
-        # By then the number of the pipe may be somebody else's.
-        with self._closing, suppress(BlockingIOError):  # as many as fit are there already
+        """Make a waiting thread return."""
+        # After `close` another file may have the file descriptor of the pipe.
+        with self._closing, suppress(BlockingIOError):  # a full pipe wakes the thread, too
             if not self._closed:
                 os.write(self._wake_write, b"!")
 
@@ -82,14 +82,14 @@ class PostgresqlNotifier:
             raise
         self._connection = connection
 
-    def _last_heard(self) -> int:
-        """The head that was told of last; -1 when what was ready to be read was something else."""
+    def _last_notified(self) -> int:
+        """The head in the last notification; -1 if what arrived was something else."""
         try:
-            heard = [notice.payload for notice in self._connection.notifies(timeout=0)]
+            payloads = [notice.payload for notice in self._connection.notifies(timeout=0)]
         except Exception:
             self._disconnect()
             raise
-        return int(heard[-1]) if heard else -1
+        return int(payloads[-1]) if payloads else -1
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -98,9 +98,9 @@ class PostgresqlNotifier:
 
 
 class SqliteNotifier:
-    """Reads the counter every few milliseconds, less often while nothing comes.
+    """Reads the counter every few milliseconds, with backoff while nothing is committed.
 
-    That takes microseconds, but each time the interpreter from whoever else needs it.
+    A read takes microseconds, but each one takes the GIL from other threads.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -124,7 +124,7 @@ class SqliteNotifier:
                 backoff_s = min(2 * backoff_s, _MAX_POLL_S)
 
     def wake(self) -> None:
-        """Let a waiting thread return."""
+        """Make a waiting thread return."""
         self._woken.set()
 
     def close(self) -> None:
@@ -135,7 +135,7 @@ class SqliteNotifier:
 
 
 def _connect(engine: Engine) -> Any:
-    """A connection of the driver's own, which is never given back: a listener stays as it is."""
+    """A driver connection that never returns to the pool, which would reset it."""
     pooled = engine.raw_connection()
     connection = pooled.driver_connection
     pooled.detach()

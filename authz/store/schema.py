@@ -1,4 +1,4 @@
-"""Brings a database to the schema of this version, and says whether it is there."""
+"""Migrates a database to the schema of this version, or requires that it has it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.store.engine import read_transaction, write_transaction
 
 _LOCK_KEY = 0x61757468_7A000001
-"""One process migrates at a time, under this advisory lock: "authz", 1."""
+"""The advisory lock under which one process migrates at a time: "authz", 1."""
 
 
 def _config() -> Config:
@@ -28,7 +28,7 @@ def _config() -> Config:
 
 
 def migrate(engine: Engine) -> None:
-    """Run what is missing, in one transaction. Does nothing when there is nothing to do."""
+    """Run the missing migrations in one transaction; does nothing if there are none."""
     if _current(engine) == _newest():
         return
     with write_transaction(engine) as connection:

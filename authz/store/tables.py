@@ -1,6 +1,7 @@
 """The tables. Text is ordered by bytes on every database; instants are microseconds (`Instant`).
 
-The table of a kind of record follows from its fields. A change there needs a migration; a test compares.
+The table of a kind of record is derived from its fields. A change of the fields needs a migration; a test
+compares the two.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from authz.domain.kinds.fields import Field, FieldType
 metadata = MetaData()
 
 REVISIONS_CHANNEL = "authz_revisions"
-"""PostgreSQL only: each commit that made revisions notifies this channel of the new head, in decimal."""
+"""PostgreSQL only: each commit with revisions notifies this channel of the new head, in decimal."""
 
 
 def _text() -> TypeEngine[str]:
@@ -54,7 +55,7 @@ _COLUMN_TYPES: dict[FieldType, TypeEngine[Any]] = {
 
 
 def parts_of(field: Field) -> tuple[str, ...]:
-    """The attributes of a field's value that have a column each; none for a value in one column."""
+    """The attributes of a field's value that have a column each. Empty for a value in one column."""
     return _PARTS.get(field.type, ())
 
 
@@ -106,7 +107,7 @@ counter = Table(
     Column("revision", BigInteger, nullable=False),
     Column("database_id", _text(), nullable=False),
 )
-"""One row, `only` = 1. Whoever holds its lock is the one writer."""
+"""One row, `only` = 1. The transaction that holds its lock is the only writer."""
 
 revisions = Table(
     "revisions",
@@ -118,7 +119,7 @@ revisions = Table(
     Column("committed_at", BigInteger, nullable=False),
     Column("nonce", BigInteger, nullable=False, server_default="0"),
 )
-"""`nonce` is the transaction's, and 0 in rows from before migration 0003."""
+"""`nonce` is that of the transaction; 0 in rows from before migration 0003."""
 
 changes = Table(
     "changes",
@@ -137,7 +138,7 @@ changes = Table(
     Column("course_id", _text()),
     Column("session_id", _text()),
 )
-"""`course_id` and `session_id` are the `ChangeScope`: NULL also in rows from before migration 0002."""
+"""`course_id` and `session_id` are the `ChangeScope`; also NULL in rows from before migration 0002."""
 
 idempotency_keys = Table(
     "idempotency_keys",

@@ -1,4 +1,4 @@
-"""Writes that share a transaction: planned one after another in memory, stored together."""
+"""Writes of one transaction: planned one after another in memory, stored together."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _UPSERT_ORDER = {name: place for place, name in enumerate(KINDS)}
 
 
 class Transaction:
-    """Writes and imports of one transaction, which begins with this: the head is held from here on."""
+    """The writes and imports of one transaction. Locks the head of the log when it is made."""
 
     def __init__(self, connection: Connection, vocabulary: Vocabulary, clock: Callable[[], Instant]) -> None:
         self._connection = connection
@@ -38,7 +38,7 @@ class Transaction:
         self._batch = Batch(connection, vocabulary)
 
     def write(self, requests: Sequence[WriteRequest]) -> list[ConsistencyToken | AuthzError]:
-        """Store the writes in order; the state of each, or the error of one that leaves nothing."""
+        """Store the writes in order. Returns the state of each, or its error if nothing of it was stored."""
         keys = {request.idempotency_key for request in requests if request.idempotency_key}
         known = IdempotencyKeys(self._connection, keys, now=self._log.now)
         self._batch.prefetch(_well_formed(key for request in requests for key in _looked_at(request)))
@@ -55,7 +55,7 @@ class Transaction:
     def import_batch(
         self, mutations: Sequence[Mutation], *, offset: int, origin: Origin
     ) -> ImportBatchResult:
-        """Store, under one revision, those of the mutations that can be applied."""
+        """Store the valid mutations, under one revision."""
         self._batch.prefetch(_well_formed(key for mutation in mutations for key in touched_keys(mutation)))
         written = unchanged = 0
         faults: list[ImportFault] = []
@@ -73,7 +73,7 @@ class Transaction:
         return ImportBatchResult(written=written, unchanged=unchanged, faults=tuple(faults), head=head)
 
     def committed(self) -> LocalCommit:
-        """What was stored, for when it has been committed."""
+        """The stored revisions. Valid once the transaction has been committed."""
         return self._log.committed()
 
     def _plan(self, request: WriteRequest, known: IdempotencyKeys) -> ConsistencyToken:
@@ -111,7 +111,7 @@ def _looked_at(request: WriteRequest) -> Iterator[Key]:
 
 
 def _well_formed(keys: Iterable[Key]) -> Iterator[Key]:
-    """But for keys that no database takes: planning refuses those, each with its own write."""
+    """The well-formed keys. Planning rejects the others, each with its own write."""
     for key in keys:
         try:
             kind_of(key).validate_key(key)
@@ -121,7 +121,7 @@ def _well_formed(keys: Iterable[Key]) -> Iterator[Key]:
 
 
 def _application_order(placed: tuple[int, Mutation]) -> tuple[bool, int]:
-    """Deletions first, what refers before what is referred to; then the rest the other way round."""
+    """Deletions first, contents before containers; then the rest, containers before contents."""
     _, mutation = placed
     place = _UPSERT_ORDER[kind_of(mutation.target).name]
     deletes = mutation.operation is Operation.DELETE

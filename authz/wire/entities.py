@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from operator import attrgetter
 from typing import Any
 
 from authz.domain.entities import KINDS, Entity, Key, Kind, Versioned, kind_of
-from authz.domain.kinds.fields import Field
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
-from authz.wire.fields import Parser, formatters_of, parser_of
+from authz.wire.fields import Formatter, Parser, formatters_of, parser_of
 from authz.wire.values import enum_names, missing, parse_enum
 
 OPERATIONS = enum_names(dpb.Operation.items(), "OPERATION_")
@@ -19,37 +16,27 @@ _EXPECTATIONS = enum_names(dpb.Expectation.items(), "EXPECTATION_")
 
 
 class _Form:
-    """How the records of one kind are messages: the message is named after the entity, its fields after the
-    entity's."""
+    """The messages of one kind: named after its entity, with fields named after the entity's. A key is a
+    message with only the identifying fields."""
 
     def __init__(self, kind: Kind) -> None:
-        self._kind = kind
+        self.kind = kind
         self.message: Any = getattr(pb, kind.entity.__name__)
-        self._parsers = self._parsers_of(kind.fields)
-        self._key_parsers = self._parsers_of(kind.key_fields)
-        self._formatters = self._formatters_of(kind.fields)
-        self._key_formatters = self._formatters_of(kind.key_fields)
-
-    def _parsers_of(self, fields: Iterable[Field]) -> list[tuple[str, Parser]]:
+        self._parsers: dict[type, list[Parser]] = {}
+        self._formatters: dict[type, list[Formatter]] = {}
         of = self.message.DESCRIPTOR
-        return [(field.name, parser_of(field, of, path=f"{self._kind.name}.")) for field in fields]
+        for struct in (kind.entity, kind.key):
+            fields = [kind.field(name) for name in struct.__struct_fields__]
+            self._parsers[struct] = [parser_of(field, of, path=f"{kind.name}.") for field in fields]
+            self._formatters[struct] = [each for field in fields for each in formatters_of(field, of)]
 
-    def _formatters_of(self, fields: Iterable[Field]) -> list[tuple[Any, str, Any]]:
-        formatters = (each for field in fields for each in formatters_of(field, self.message.DESCRIPTOR))
-        return [(attrgetter(path), name, convert) for path, name, convert in formatters]
-
-    def parse(self, m: Any) -> Any:
-        """The entity of a message."""
-        return self._kind.entity(**{name: parse(m) for name, parse in self._parsers})
-
-    def parse_key(self, m: Any) -> Any:
-        """The key of a message; no other field is read."""
-        return self._kind.key(**{name: parse(m) for name, parse in self._key_parsers})
+    def parse(self, m: Any, struct: type[Any]) -> Any:
+        """The entity or the key of a message, as `struct` says."""
+        return struct(*[parse(m) for parse in self._parsers[struct]])
 
     def format(self, record: Entity | Key) -> Any:
         """The message of an entity, without version, or of a key."""
-        formatters = self._formatters if isinstance(record, self._kind.entity) else self._key_formatters
-        values = ((name, convert, get(record)) for get, name, convert in formatters)
+        values = ((name, convert, get(record)) for get, name, convert in self._formatters[type(record)])
         return self.message(**{name: convert(value) for name, convert, value in values if value is not None})
 
 
@@ -59,14 +46,16 @@ _BY_MESSAGE = {form.message: form for form in _FORMS.values()}
 
 def parse_versioned(m: Any) -> Versioned[Any]:
     """An entity with its version, as a Read call gives it."""
-    return Versioned(_BY_MESSAGE[type(m)].parse(m), m.version)
+    form = _BY_MESSAGE[type(m)]
+    return Versioned(form.parse(m, form.kind.entity), m.version)
 
 
 def _parse_key(m: dpb.Mutation | dpb.Precondition) -> Key:
     name = m.WhichOneof("entity")
     if name is None:
         raise missing("entity")
-    key: Key = _FORMS[name].parse_key(getattr(m, name))
+    form = _FORMS[name]
+    key: Key = form.parse(getattr(m, name), form.kind.key)
     return key
 
 
@@ -78,7 +67,8 @@ def parse_mutation(m: dpb.Mutation) -> Mutation:
     name = m.WhichOneof("entity")
     if name is None:
         raise missing("mutation.entity")
-    return Mutation(operation, _FORMS[name].parse(getattr(m, name)))
+    form = _FORMS[name]
+    return Mutation(operation, form.parse(getattr(m, name), form.kind.entity))
 
 
 def parse_precondition(m: dpb.Precondition) -> Precondition:

@@ -35,8 +35,9 @@ _VISIBILITIES = enum_names(pb.Visibility.items(), "VISIBILITY_")
 
 Parser: TypeAlias = Callable[[Any], Any]
 """Reads the value of one field out of a message. Raises `InvalidArgumentError`, which names the field."""
-Formatter: TypeAlias = tuple[str, str, Callable[[Any], Any]]
-"""An attribute of a record, the field of the message that holds it, and its value there. Absent for None."""
+Formatter: TypeAlias = tuple[Callable[[Any], Any], str, Callable[[Any], Any]]
+"""What reads a value off a record, the field of the message that holds it, and what converts it. A value that
+is None is not sent."""
 
 
 def parser_of(field: Field, message: Descriptor, path: str = "") -> Parser:
@@ -68,12 +69,12 @@ def formatters_of(field: Field, message: Descriptor) -> Iterable[Formatter]:
     """What writes a field into a message."""
     name = _name_in_message(field)
     if field.type is FieldType.RESOURCE:
-        return [(f"{field.name}.{part}", f"{name}_{part}", _same) for part in ("type", "id")]
+        return [(attrgetter(f"{name}.{part}"), f"{name}_{part}", _same) for part in ("type", "id")]
     convert = _CONVERSIONS.get(field.type, _same)
     if field.choices is not None:
         numbers = {field.choices(text): number for number, text in _names_of(message, name).items()}
         convert = numbers.__getitem__
-    return [(field.name, name, convert)]
+    return [(attrgetter(field.name), name, convert)]
 
 
 def parse_type(text: str, *, field: str) -> str:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 import pytest
-import pytest_asyncio
 from google.protobuf import duration_pb2, timestamp_pb2
 from structlog.testing import capture_logs
 
@@ -16,7 +14,7 @@ from authz.v1 import authorization_pb2 as apb
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from tests.api.test_api import ALGEBRA, COURSE, MATERIAL, MAYA, question, touch, written
-from tests.service import Service, info_of, reason_of, serve
+from tests.service import Service, info_of, reason_of
 
 LONG = "x" * 100_000
 MANY = 1001
@@ -24,11 +22,10 @@ EARLY, LATE = timestamp_pb2.Timestamp(seconds=1), timestamp_pb2.Timestamp(second
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+@pytest.fixture
+def service(shared_sqlite_service: Service) -> Service:
     """One for all cases: what is refused changes nothing, which the last test confirms."""
-    async for each in serve(f"sqlite:///{tmp_path_factory.mktemp('bad') / 'authz.db'}"):
-        yield each
+    return shared_sqlite_service
 
 
 def ask(type_name: str = "material", **query: Any) -> apb.CheckRequest:
@@ -210,6 +207,32 @@ CASES: dict[str, Case] = {
         "MALFORMED_FIELD",
         "visibility is SESSION",
     ),
+    "an active account with the end of a suspension": (
+        "Write",
+        write(touch(account=pb.Account(subject=MAYA, suspended_until=LATE))),
+        "MALFORMED_FIELD",
+        "suspended_until is set, but the status is ACTIVE",
+    ),
+    "an account of nobody": (
+        "Write",
+        write(touch(account=pb.Account())),
+        "MISSING_FIELD",
+        "account.subject",
+    ),
+    "a suspension that ends after the year 9999": (
+        "Write",
+        write(
+            touch(
+                account=pb.Account(
+                    subject=MAYA,
+                    status=pb.ACCOUNT_STATUS_SUSPENDED,
+                    suspended_until=timestamp_pb2.Timestamp(seconds=2**50),
+                )
+            )
+        ),
+        "MALFORMED_FIELD",
+        "account.suspended_until",
+    ),
     "a negative edit window": (
         "Write",
         write(course(edit_window=duration_pb2.Duration(seconds=-1))),
@@ -283,6 +306,12 @@ CASES: dict[str, Case] = {
         dpb.ReadMembershipsRequest(source="a\x00"),
         "MALFORMED_FIELD",
         "source",
+    ),
+    "accounts with a status of another number": (
+        "ReadAccounts",
+        dpb.ReadAccountsRequest(statuses=[9]),  # type: ignore[list-item]  # not a member of the enum
+        "MALFORMED_FIELD",
+        "statuses has the unknown value 9",
     ),
     "resources by ids, but no type": (
         "ReadResources",

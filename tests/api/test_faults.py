@@ -35,7 +35,7 @@ class Breakable:
         self._real = real
 
     def __getattr__(self, name: str) -> Any:
-        if self.fault is not None and name != "close":
+        if self.fault is not None and name not in ("close", "abort_connections"):
             raise self.fault
         return getattr(self._real, name)
 

@@ -44,10 +44,11 @@ async def test_later_messages_refer_to_earlier_ones_but_not_the_other_way(servic
 
 
 async def test_the_same_import_again_changes_nothing(service: Service) -> None:
-    messages = (message(COURSE, STUDENT), message(MATERIAL))
+    account = touch(account=pb.Account(subject=STUDENT.membership.subject))
+    messages = (message(COURSE, STUDENT), message(MATERIAL, account))
     first = await sent(service, *messages)
     again = await sent(service, *messages)
-    assert (again.written, again.unchanged, again.failed) == (0, 3, 0)
+    assert (again.written, again.unchanged, again.failed) == (0, 4, 0)
     assert again.written_at == first.written_at
 
 

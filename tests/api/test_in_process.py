@@ -11,12 +11,14 @@ from google.protobuf import json_format
 from google.rpc import status_pb2
 from structlog.testing import capture_logs
 
+from authz.access.authentication import CertificateAuthenticator
+from authz.access.permission import AllowAll
 from authz.api.endpoints import Endpoint
 from authz.api.grpc.adapter import Endpoints
 from authz.api.pipeline import Pipeline
 from authz.domain.errors import AuthzError, SlowConsumerError
 from authz.domain.tokens import ConsistencyToken, encode_consistency_token
-from authz.runtime import server
+from authz.runtime import compose
 from authz.wire.errors import status_of
 from tests.api.in_process import InProcessFace
 from tests.api.test_api import COURSE, MATERIAL, STUDENT, written
@@ -54,6 +56,7 @@ class Faces:
     def __init__(self, service: Service, face: InProcessFace, endpoints: tuple[Endpoint, ...]) -> None:
         self.service = service
         self.face = face
+        self.endpoints = endpoints
         self._endpoints = {endpoint.method.name.rpartition("/")[2]: endpoint for endpoint in endpoints}
 
     async def over_grpc(self, method: str, body: dict[str, Any]) -> Any:
@@ -87,7 +90,7 @@ async def faces(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
         served.append((pipeline, endpoints))
         return Endpoints(pipeline, endpoints)
 
-    monkeypatch.setattr(server, "Endpoints", serving)
+    monkeypatch.setattr(compose, "Endpoints", serving)
     async for service in serve(sqlite_url):
         await written(service, COURSE, STUDENT, MATERIAL)
         yield Faces(service, InProcessFace(*served[0]), served[0][1])
@@ -130,8 +133,15 @@ async def test_a_watch_is_the_same_watch(faces: Faces) -> None:
 
 
 async def test_a_certificate_of_any_face_is_the_actor_of_a_write(faces: Faces, sqlite_url: str) -> None:
+    by_certificate = Pipeline(
+        authenticators=(CertificateAuthenticator(),),
+        permissions=AllowAll(),
+        max_concurrent_calls=1,
+        max_watches=1,
+    )
+    face = InProcessFace(by_certificate, faces.endpoints)
     with capture_logs() as lines:
-        await faces.face.ask("Write", {"mutations": [OTHER_COURSE]}, certificate="roster-sync")
+        await face.ask("Write", {"mutations": [OTHER_COURSE]}, certificate="roster-sync")
     assert [line["caller"] for line in lines if line["event"] == "call"] == ["service:roster-sync"]
     store = open_with(sqlite_url)
     assert changes_of(store, 1, 10)[-1].actor == "service:roster-sync"

@@ -1,4 +1,4 @@
-"""The five reads: what each filter leaves, in order of key, whole and paged."""
+"""The reads: what each filter leaves, in order of key, whole and paged."""
 
 from __future__ import annotations
 
@@ -54,6 +54,8 @@ CAMPUS = [
     share("n-2", OTTO),
     share("n-2", TUTOR),
     share("n-1", MAYA),
+    touch(account=pb.Account(subject=MAYA)),
+    touch(account=pb.Account(subject=TUTOR, status=pb.ACCOUNT_STATUS_SUSPENDED)),
 ]
 
 
@@ -63,6 +65,8 @@ def name_of(entity: Any) -> str:
     if isinstance(entity, pb.Resource):
         return f"{entity.type}:{entity.id}"
     subject = f"{'user' if entity.subject.type == pb.SUBJECT_TYPE_USER else 'service'}:{entity.subject.id}"
+    if isinstance(entity, pb.Account):
+        return subject
     if isinstance(entity, pb.Share):
         return f"{entity.resource_type}:{entity.resource_id} {subject}"
     scope = entity.scope.course_id or entity.scope.session_id or "platform"
@@ -137,9 +141,15 @@ CASES: dict[str, tuple[Any, list[str]]] = {
         ["notebook:n-1 user:maya"],
     ),
     "shares with a subject": (dpb.ReadSharesRequest(subject=OTTO), ["notebook:n-2 user:otto"]),
+    "all accounts": (dpb.ReadAccountsRequest(), ["service:maya", "user:maya"]),
+    "the account of a subject": (dpb.ReadAccountsRequest(subject=MAYA), ["user:maya"]),
+    "suspended accounts": (
+        dpb.ReadAccountsRequest(statuses=[pb.ACCOUNT_STATUS_SUSPENDED]),
+        ["service:maya"],
+    ),
 }
 FIELDS = {"Courses": "courses", "Sessions": "sessions", "Memberships": "memberships"}
-FIELDS |= {"Resources": "resources", "Shares": "shares"}
+FIELDS |= {"Resources": "resources", "Shares": "shares", "Accounts": "accounts"}
 
 
 async def page(service: Service, request: Any) -> tuple[list[str], Any]:
@@ -178,6 +188,7 @@ async def test_what_is_read_is_what_was_written_with_its_version(service: Servic
         (dpb.ReadMembershipsRequest(), "membership"),
         (dpb.ReadResourcesRequest(), "resource"),
         (dpb.ReadSharesRequest(), "share"),
+        (dpb.ReadAccountsRequest(), "account"),
     ):
         _, response = await page(service, request)
         plural = f"{kind}s"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 
 import grpc
 import pytest
-from google.protobuf import duration_pb2
+from google.protobuf import duration_pb2, timestamp_pb2
 from structlog.testing import capture_logs
 
-from authz.domain.tokens import ConsistencyToken, decode_consistency_token, encode_consistency_token
+from authz.domain.tokens import ConsistencyToken, encode_consistency_token
 from authz.engine import watch
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
@@ -29,19 +28,12 @@ from tests.api.watching import (
     watch_lines,
     watching,
     without_version,
+    write_campus,
 )
 from tests.service import START, Service, info_of, reason_of, retry_of, serve
 from tests.store.directory import changes_of, open_with
 
 KINDS = wpb.EntityKind
-
-
-async def campus(service: Service) -> tuple[pb.ConsistencyToken, pb.ConsistencyToken]:
-    """Write the campus, a mutation a revision; the states before and after."""
-    tokens = [await written(service, mutation) for mutation in CAMPUS.values()]
-    first = decode_consistency_token(tokens[0].token)
-    before = encode_consistency_token(ConsistencyToken(first.database_id, 0))
-    return pb.ConsistencyToken(token=before), tokens[-1]
 
 
 async def test_a_watch_without_a_token_starts_now_and_says_where(service: Service) -> None:
@@ -56,7 +48,7 @@ async def test_a_watch_without_a_token_starts_now_and_says_where(service: Servic
 
 
 async def test_a_watch_resumes_from_the_token_of_a_write_a_change_or_a_checkpoint(service: Service) -> None:
-    before, after = await campus(service)
+    before, after = await write_campus(service)
     everything = await told(service, after, after=before)
     assert [without_version(m) for m in mutations_of(everything)] == list(CAMPUS.values())
     assert [revision_of(change.written_at) for change in everything] == list(range(1, len(CAMPUS) + 1))
@@ -91,6 +83,13 @@ _CHANGED = {
             resource_id="m-1",
             subject=CAMPUS["share"].share.subject,
             level=pb.SHARE_LEVEL_EDITOR,
+        )
+    ),
+    "account": touch(
+        account=pb.Account(
+            subject=CAMPUS["account"].account.subject,
+            status=pb.ACCOUNT_STATUS_SUSPENDED,
+            suspended_until=timestamp_pb2.Timestamp(seconds=7),
         )
     ),
 }
@@ -139,63 +138,10 @@ async def test_watchers_are_told_concurrent_writes_in_order_without_gap_or_repet
         assert [(revision_of(c.written_at), c.mutations[0].course.id) for c in changes] == expected
 
 
-OF_ALGEBRA = ("course", "session", "student", "guest", "material", "note", "share", "note share")
-
-
-@pytest.mark.parametrize(
-    ("scopes", "kinds", "expected"),
-    [
-        ((), (), tuple(CAMPUS)),
-        (("algebra",), (), OF_ALGEBRA),
-        (("live",), (), ("session", "guest", "note", "note share")),
-        (("alone",), (), ("alone", "host")),
-        (("platform",), (), ("officer",)),
-        (("poetry",), (), ("poetry", "poet")),
-        (("none",), (), ()),
-        (
-            ("live", "platform", "poetry"),
-            (),
-            ("session", "guest", "note", "note share", "officer", "poetry", "poet"),
-        ),
-        ((), ("COURSE",), ("course", "poetry")),
-        ((), ("SESSION",), ("session", "alone")),
-        ((), ("MEMBERSHIP",), ("student", "guest", "officer", "host", "poet")),
-        ((), ("RESOURCE", "SHARE"), ("material", "note", "share", "note share")),
-        (("algebra",), ("MEMBERSHIP",), ("student", "guest")),
-        (("algebra", "alone"), ("SHARE", "SESSION"), ("session", "share", "note share", "alone")),
-        (("platform",), ("COURSE",), ()),
-    ],
-)
-async def test_a_watch_tells_only_what_matches_when_it_comes_and_when_it_goes(
-    service: Service, scopes: Iterable[str], kinds: Iterable[str], expected: tuple[str, ...]
-) -> None:
-    asked = {
-        "scopes": [SCOPES[name] for name in scopes],
-        "kinds": [KINDS.Value(f"ENTITY_KIND_{name}") for name in kinds],
-    }
-    before, after = await campus(service)
-    changes = await told(service, after, after=before, **asked)
-    wanted = [CAMPUS[name] for name in expected]
-    assert [without_version(m) for m in mutations_of(changes)] == wanted
-    assert all(change.last for change in changes)
-    gone = await written(
-        service,
-        delete(course=pb.Course(id="algebra")),
-        delete(course=pb.Course(id="poetry")),
-        delete(session=pb.Session(id="alone")),
-        delete(membership=CAMPUS["officer"].membership),
-    )
-    went = mutations_of(await told(service, gone, after=after, **asked))
-    assert {m.operation for m in went} <= {dpb.OPERATION_DELETE}
-    for mutation in went:
-        mutation.operation = dpb.OPERATION_TOUCH
-    assert sorted(map(str, went)) == sorted(map(str, wanted))
-
-
 async def test_checkpoints_pass_what_does_not_match_and_what_is_read_after_them_is_new(
     service: Service,
 ) -> None:
-    before, after = await campus(service)
+    before, after = await write_campus(service)
     async with watching(service, after=before, scopes=[SCOPES["none"]]) as watcher:
         assert await watcher.start() == before
         assert await watcher.read_to(after) == []
@@ -377,7 +323,7 @@ async def test_lines_of_a_watch_hold_its_request_id_and_nothing_of_its_content(
 
 
 async def test_the_log_and_the_watch_tell_the_same(sqlite_service: Service, sqlite_url: str) -> None:
-    before, after = await campus(sqlite_service)
+    before, after = await write_campus(sqlite_service)
     changes = await told(sqlite_service, after, after=before)
     store = open_with(sqlite_url)
     logged = changes_of(store, 0, 100)

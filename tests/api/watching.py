@@ -14,7 +14,7 @@ from authz.domain.tokens import ConsistencyToken, decode_consistency_token, enco
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import watch_pb2 as wpb
-from tests.api.test_api import ALGEBRA, COURSE, MATERIAL, MAYA, STUDENT, touch
+from tests.api.test_api import ALGEBRA, COURSE, MATERIAL, MAYA, STUDENT, touch, written
 from tests.service import Service
 
 _PATIENCE_S = 60
@@ -36,6 +36,7 @@ OFFICER = touch(membership=pb.Membership(subject=OMAR, scope=PLATFORM, role="pri
 ALONE = touch(session=pb.Session(id="alone"))
 HOST = touch(membership=pb.Membership(subject=OMAR, scope=pb.Scope(session_id="alone"), role="host"))
 POETRY = touch(course=pb.Course(id="poetry"))
+ACCOUNT = touch(account=pb.Account(subject=OMAR))
 POET = touch(membership=pb.Membership(subject=OMAR, scope=pb.Scope(course_id="poetry"), role="student"))
 
 
@@ -53,6 +54,8 @@ def stated(mutation: dpb.Mutation) -> dpb.Mutation:
         full.membership.status = full.membership.status or pb.MEMBERSHIP_STATUS_ACTIVE
     if kind == "resource":
         full.resource.visibility = full.resource.visibility or pb.VISIBILITY_PRIVATE
+    if kind == "account":
+        full.account.status = full.account.status or pb.ACCOUNT_STATUS_ACTIVE
     return full
 
 
@@ -70,6 +73,7 @@ _CAMPUS = {
     "host": HOST,
     "poetry": POETRY,
     "poet": POET,
+    "account": ACCOUNT,
 }
 CAMPUS = {name: stated(mutation) for name, mutation in _CAMPUS.items()}
 """One of each sort in each place, in an order in which they can be written."""
@@ -96,6 +100,12 @@ def request(
     interval = duration_pb2.Duration()
     interval.FromMilliseconds(every_ms)
     return wpb.WatchRequest(after=after, scopes=scopes, kinds=kinds, checkpoint_interval=interval)
+
+
+async def write_campus(service: Service) -> tuple[pb.ConsistencyToken, pb.ConsistencyToken]:
+    """Write the campus to an empty database, a mutation a revision; the states before and after."""
+    tokens = [await written(service, mutation) for mutation in CAMPUS.values()]
+    return moved(tokens[0], -1), tokens[-1]
 
 
 class Watcher:

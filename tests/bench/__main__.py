@@ -7,10 +7,10 @@ import logging
 from authz.domain.facts import fact_names
 from authz.domain.ids import course_scope
 from authz.policy.load import load_policy, policy_directory
-from authz.policy.reference import reference_enforcer
 from tests.bench import replica, serving, writes
 from tests.bench.measure import cost_us, show
 from tests.facts import bits
+from tests.policy.reference import decide, reference_enforcer
 
 
 def bench_deciding() -> None:
@@ -21,7 +21,7 @@ def bench_deciding() -> None:
     student, here, facts = frozenset(["student"]), course_scope("c"), bits("published")
     names = fact_names(facts)
     rounds = [None] * 10_000
-    ours, _ = cost_us(lambda _: policy.decide(student, here, "material", "read", facts), rounds)
+    ours, _ = cost_us(lambda _: decide(policy, student, here, "material", "read", facts), rounds)
     theirs, _ = cost_us(
         lambda _: enforcer.enforce(("student",), "course:c", "material", "read", names),
         rounds[:200],

@@ -8,7 +8,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from authz.cli.connection import DEFAULT_ADDRESS, connect
 from authz.cli.setting_options import SETTING_HELP
+from authz.domain.entities import Account
+from authz.domain.ids import parse_subject
+from authz.domain.mutations import Mutation, Operation
 from authz.runtime.settings import Settings
 from tests.cli.commands import run, run_process
 
@@ -51,6 +55,9 @@ def test_looking_prints_lines_when_piped(database: str) -> None:
     assert run("courses", "--database", database).stdout == "alg\tACTIVE\tfalse\n"
     listed = run("resources", "--scope", "course:alg", "--database", database).stdout.splitlines()
     assert [line.split("\t")[0] for line in listed] == ["material:m1", "material:m2"]
+    with connect(DEFAULT_ADDRESS, database) as client:
+        client.write([Mutation(Operation.TOUCH, Account(subject=parse_subject("user:maya")))])
+    assert run("accounts", "--subject", "user:maya", "--database", database).stdout == "user:maya\tACTIVE\t\n"
     offered = run("actions", "user:maya", "material:m1", "--database", database).stdout
     assert "read\tallowed\n" in offered
 

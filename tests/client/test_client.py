@@ -12,6 +12,8 @@ import pytest
 from authz.cli.connection import embedded
 from authz.client import Answer, CallError, Client, ItemFault, check_request
 from authz.domain.entities import (
+    Account,
+    AccountStatus,
     Course,
     CourseKey,
     CourseState,
@@ -42,6 +44,8 @@ CAMPUS = (
     ),
     NOTEBOOK,
     Share(resource=NOTEBOOK.key, subject=parse_subject("service:tutor"), level=ShareLevel.EDITOR),
+    Account(subject=MAYA),
+    Account(subject=parse_subject("user:omar"), status=AccountStatus.SUSPENDED, suspended_until=7_000_000),
 )
 
 
@@ -63,6 +67,7 @@ def test_what_was_written_is_read_as_it_was(client: Client) -> None:
         *client.read_memberships(),
         *client.read_resources(),
         *client.read_shares(),
+        *client.read_accounts(),
     )
     assert [versioned.entity for versioned in found] == list(CAMPUS)
     assert {versioned.version for versioned in found} == {1}
@@ -138,6 +143,9 @@ def test_reads_turn_their_pages_and_filter(client: Client) -> None:
     assert [m.entity for m in client.read_memberships(role="auditor")] == people
     suspended = client.read_memberships(statuses=[MembershipStatus.SUSPENDED])
     assert [str(m.entity.subject) for m in suspended] == ["user:omar"]
+    accounts = client.read_accounts(statuses=[AccountStatus.SUSPENDED])
+    assert [str(a.entity.subject) for a in accounts] == ["user:omar"]
+    assert [a.entity for a in client.read_accounts(subject=MAYA)] == [Account(subject=MAYA)]
 
 
 def test_an_import_reports_faults_by_their_place_and_takes_the_rest(client: Client) -> None:

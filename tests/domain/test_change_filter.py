@@ -6,6 +6,7 @@ import pytest
 
 from authz.domain.change_filter import ChangeFilter
 from authz.domain.entities import (
+    Account,
     Course,
     CourseKey,
     Entity,
@@ -38,6 +39,7 @@ SHARE = Share(resource=ResourceRef("session_note", "n"), subject=MAYA, level=Sha
         (SHARE, IN_S, {C, S}),
         (SHARE, ALONE, {S}),
         (Membership(subject=MAYA, scope=PLATFORM, role="officer"), NOWHERE, {PLATFORM}),
+        (Account(subject=MAYA), NOWHERE, {PLATFORM}),
         (Course(id="c"), NOWHERE, {C, S, PLATFORM}),
         (SHARE, NOWHERE, {C, S, PLATFORM}),
     ],

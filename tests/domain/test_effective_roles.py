@@ -13,12 +13,12 @@ from authz.domain.effective_roles import (
     InactiveReason,
     effective_roles_of,
     effective_roles_of_one,
-    grant_of,
     role_table,
 )
 from authz.domain.entities import CourseState, Membership, MembershipStatus
 from authz.domain.ids import PLATFORM, Scope, ScopeKind, Subject, SubjectType, course_scope, session_scope
 from authz.domain.vocabulary import RoleDeclaration
+from tests.facts import grant_of
 
 MAYA = Subject(SubjectType.USER, "maya")
 HERE = course_scope("here")

@@ -15,8 +15,8 @@ from authz.domain.facts import ALL_FACTS, FACTS_BY_NAME, fact_names
 from authz.domain.ids import PLATFORM, Scope, course_scope
 from authz.policy.compile import condition_mask
 from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
-from authz.policy.reference import reference_enforcer
 from tests.facts import BITS, bits
+from tests.policy.reference import decide, reference_enforcer
 from tests.properties import examples
 
 logging.getLogger("casbin").setLevel(logging.CRITICAL)
@@ -43,7 +43,7 @@ def test_the_default_policy_answers_as_casbin_for_every_role_and_edge(type_name:
     enforcer = reference_enforcer(policy_directory())
     for role in POLICY.vocabulary.roles:
         for mask in masks_that_matter(type_name, action):
-            ours = POLICY.decide(frozenset([role]), course_scope("x"), type_name, action, mask)
+            ours = decide(POLICY, frozenset([role]), course_scope("x"), type_name, action, mask)
             theirs = enforcer.enforce((role,), "course:x", type_name, action, fact_names(mask))
             assert ours.allowed == theirs, (role, type_name, action, fact_names(mask))
 
@@ -56,7 +56,7 @@ def test_the_default_policy_answers_as_casbin_for_sets_of_roles_and_random_facts
     for held in rng.sample(sets, 120):
         for type_name, action in rng.sample(PAIRS, 8):
             mask = rng.getrandbits(14)
-            ours = POLICY.decide(frozenset(held), PLATFORM, type_name, action, mask)
+            ours = decide(POLICY, frozenset(held), PLATFORM, type_name, action, mask)
             theirs = enforcer.enforce(held, "platform", type_name, action, fact_names(mask))
             assert ours.allowed == theirs, (held, type_name, action, fact_names(mask))
 
@@ -106,7 +106,7 @@ def test_random_policies_answer_as_casbin(
         type_name = data.draw(st.sampled_from(list(TYPES)))
         action = data.draw(st.sampled_from(TYPES[type_name]))
         mask = data.draw(st.integers(0, 2**14 - 1))
-        ours = policy.decide(frozenset(roles), scope, type_name, action, mask)
+        ours = decide(policy, frozenset(roles), scope, type_name, action, mask)
         theirs = enforcer.enforce(roles, str(scope), type_name, action, fact_names(mask))
         assert ours.allowed == theirs
 
@@ -127,11 +127,11 @@ def test_casbin_reads_the_rules_and_links_and_skips_the_declarations() -> None:
 def test_without_roles_nothing_is_ever_allowed() -> None:
     for type_name, action in PAIRS:
         for mask in masks_that_matter(type_name, action):
-            assert not POLICY.decide(frozenset(), course_scope("x"), type_name, action, mask).allowed
+            assert not decide(POLICY, frozenset(), course_scope("x"), type_name, action, mask).allowed
 
 
 def test_the_nearest_rule_is_named_with_the_facts_it_misses() -> None:
-    verdict = POLICY.decide(frozenset(["student"]), course_scope("x"), "message", "update", bits("own"))
+    verdict = decide(POLICY, frozenset(["student"]), course_scope("x"), "message", "update", bits("own"))
     assert verdict.rule is not None
     assert verdict.rule.condition == "own & within_edit_window"
     assert fact_names(verdict.unmet) == ("within_edit_window",)
@@ -143,7 +143,7 @@ def test_an_override_speaks_of_its_own_course_only(tmp_path: Path) -> None:
     student = frozenset(["student"])
 
     def allowed(scope: Scope) -> bool:
-        return policy.decide(student, scope, "quiz", "read", 0).allowed
+        return decide(policy, student, scope, "quiz", "read", 0).allowed
 
     assert allowed(course_scope("a"))
     assert not allowed(course_scope("b"))

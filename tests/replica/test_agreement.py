@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz.domain.effective_roles import Grant, grant_of
+from authz.domain.effective_roles import Grant
 from authz.domain.entities import Course, Entity, Membership, Resource, Session, Share, kind_of
 from authz.domain.ids import Scope, course_scope, session_scope
 from authz.domain.mutations import Mutation
@@ -18,6 +18,7 @@ from authz.replica.environment import acquire_environment, release_environment
 from authz.replica.writer import apply_changes
 from authz.store import Store
 from tests.databases import create_sqlite
+from tests.facts import grant_of
 from tests.properties import MEMORY, examples
 from tests.replica.conftest import MAX_BYTES
 from tests.replica.rows import Row, all_rows

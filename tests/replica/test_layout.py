@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authz.domain.context import resource_context_of, scope_context_of
-from authz.domain.effective_roles import grant_of
 from authz.domain.entities import (
     Course,
     CourseState,
@@ -24,6 +23,7 @@ from authz.domain.entities import (
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, SubjectType, course_scope
 from authz.domain.instants import MAX_INSTANT, MIN_INSTANT
 from authz.replica import layout
+from tests.facts import grant_of
 
 IDS = st.one_of(
     st.text("AZaz09._~@+=|/:-", min_size=1, max_size=128),
@@ -102,14 +102,13 @@ def test_only_a_uuid_in_its_usual_form_is_packed(text: str, length: int) -> None
 def test_a_resource_reads_back_whole_and_as_a_context(resource: Resource, other: Subject) -> None:
     raw = layout.resource_record(resource)
     assert layout.read_resource(resource.key, raw) == resource
-    assert layout.resource_scope(raw) == layout.scope_key(resource.scope)
     owner = resource.owner
-    assert layout.resource_owner(raw) == (b"" if owner is None else layout.subject_key(owner))
-    assert (layout.resource_owner(raw) == layout.subject_key(other)) is (owner == other)
     place = scope_context_of(Course(id="c", ai_enabled=True), Session(id="s"))
     item = resource_context_of(resource, place, other)
     scope, owner_key, facts, times, shared = layout.read_context(raw)
-    assert (scope, owner_key) == (layout.resource_scope(raw), layout.resource_owner(raw))
+    assert scope == layout.scope_key(resource.scope)
+    assert owner_key == (b"" if owner is None else layout.subject_key(owner))
+    assert (owner_key == layout.subject_key(other)) is (owner == other)
     if owner != other:
         assert facts & place.state.possible | place.state.facts == item.facts
     assert (times, shared) == (item.times, False)

@@ -18,7 +18,7 @@ from authz.domain.context import (
     resource_context_of,
     scope_context_of,
 )
-from authz.domain.effective_roles import Grant, grant_of
+from authz.domain.effective_roles import Grant
 from authz.domain.entities import (
     Course,
     CourseKey,
@@ -42,6 +42,7 @@ from authz.store import open_store
 from tests.databases import create_sqlite
 from tests.engine.campus import Campus
 from tests.engine.test_isolation import COURSES, DEFAULT, SESSIONS, campuses, refs, subjects
+from tests.facts import grant_of
 from tests.properties import MEMORY, examples
 from tests.replica.conftest import MAX_BYTES
 from tests.store.directory import Clock, dumped, user

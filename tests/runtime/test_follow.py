@@ -33,6 +33,7 @@ class Machine:
     """Processes of one machine, which share a database, a replica and an address."""
 
     def __init__(self, url: str, folder: Path, port: int) -> None:
+        self.url = url
         self.address = f"127.0.0.1:{port}"
         self.replica = folder / "replica"
         self._folder = folder
@@ -215,3 +216,11 @@ def test_a_follower_exports_metrics_also_of_a_replica_that_was_deleted_and_built
     until(is_fresh, "the metrics are those of the deleted folder")
     assert metrics()["authz_replica_revision"] == 0
     assert "authz_workers" not in metrics()
+
+
+def test_a_command_over_a_database_follows_whatever_servers_do(machine: Machine) -> None:
+    assert machine.start("migrate").wait(60) == 0
+    question = ("check", "user:maya", "read", "material:m1", "--database", machine.url)
+    asked = machine.start(*question, AUTHZ_FOLLOW="false")
+    assert asked.wait(60) == 1
+    assert machine.log(asked) == ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import threading
@@ -21,6 +20,7 @@ from authz.domain.mutations import Mutation, Operation
 from authz.domain.tokens import ConsistencyToken, decode_consistency_token, encode_consistency_token
 from authz.policy.load import policy_directory
 from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
+from tests.cli.commands import run
 from tests.serving import AUTHZ, serving
 
 
@@ -177,9 +177,7 @@ def test_tls_by_files(sqlite_url: str, tmp_path: Path) -> None:
 
 def refused(*arguments: str) -> str:
     """What `authz serve` says when it does not start."""
-    command = [str(AUTHZ), "serve", "--address", "127.0.0.1:0", *arguments]
-    environ = {k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")}
-    ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    ended = run("serve", "--address", "127.0.0.1:0", *arguments)
     assert ended.returncode == 2
     assert "Traceback" not in ended.stderr
     return ended.stderr.splitlines()[-1]

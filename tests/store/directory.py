@@ -24,6 +24,7 @@ VOCABULARY = Vocabulary(
         "student": RoleDeclaration("student", ScopeKind.COURSE, 10, False, ""),
         "teacher": RoleDeclaration("teacher", ScopeKind.COURSE, 50, True, ""),
         "host": RoleDeclaration("host", ScopeKind.SESSION, 50, True, ""),
+        "officer": RoleDeclaration("officer", ScopeKind.PLATFORM, 90, True, ""),
     },
     types={name: TypeDeclaration(name, ("read",)) for name in ("course", "session", "notebook", "message")},
 )

@@ -18,7 +18,7 @@ from authz.engine.check import Checker
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import error_reason_pb2
-from authz.wire.errors import STATUS_CODES
+from authz.wire.errors import STATUS_CODES, code_name
 from tests.api.test_api import COURSE, MATERIAL, STUDENT, question, written
 from tests.service import Service, reason_of, serve
 
@@ -32,6 +32,12 @@ def test_every_error_has_a_status() -> None:
         if issubclass(each, AuthzError) and each is not AuthzError
     }
     assert classes == set(STATUS_CODES)
+
+
+def test_status_codes_are_numbered_as_grpc_numbers_them() -> None:
+    names = {code.value[0]: code.name for code in grpc.StatusCode}
+    for error, code in STATUS_CODES.items():
+        assert code_name(error.__new__(error)) == names[code]
 
 
 def test_the_reasons_of_the_contract_are_ours() -> None:

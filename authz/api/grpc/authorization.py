@@ -13,6 +13,7 @@ from authz.api.record import is_debug_enabled
 from authz.domain.decisions import MAX_BATCH_ITEMS, Decision, Question
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.instants import Instant
+from authz.domain.ports import Snapshot
 from authz.engine.check import Checker
 from authz.engine.consistency import ConsistencyGate
 from authz.v1 import authorization_pb2 as pb
@@ -54,18 +55,21 @@ class AuthorizationServicer:
     async def BatchCheck(self, request: pb.BatchCheckRequest, call: Call) -> pb.BatchCheckResponse:
         """Many questions on one snapshot and at one instant."""
         _require_batch_size(len(request.items))
+        # Step by step over all items: a loop with every step in it takes a tenth longer.
+        questions = [_parsed(item) for item in request.items]
         snapshot = await self._gate.snapshot(call.consistency, call.deadline)
-        checker, now, token = self.checker, self._clock(), snapshot.token
+        checker, now = self.checker, self._clock()
+        outcomes = [_decided(checker, snapshot, question, now) for question in questions]
         response = pb.BatchCheckResponse()
-        response.checked_at.token = token
-        for item in request.items:
+        response.checked_at.token = snapshot.token
+        for question, outcome in zip(questions, outcomes, strict=True):
             result = response.results.add()
-            try:
-                question = parse_check(item)
-                decision = checker.check(snapshot, question, now)
-                self._fill(result.response, call, question, decision, token)
-            except InvalidArgumentError as error:
-                result.error.CopyFrom(status_of(error))
+            if isinstance(question, InvalidArgumentError):
+                result.error.CopyFrom(status_of(question))
+            elif isinstance(outcome, InvalidArgumentError):
+                result.error.CopyFrom(status_of(outcome))
+            else:
+                self._fill(result.response, call, question, outcome, snapshot.token)
         return response
 
     async def ListActions(self, request: pb.ListActionsRequest, call: Call) -> pb.ListActionsResponse:
@@ -111,3 +115,21 @@ def _require_batch_size(count: int) -> None:
             field="items",
             limit=str(MAX_BATCH_ITEMS),
         )
+
+
+def _parsed(item: pb.CheckRequest) -> Question | InvalidArgumentError:
+    try:
+        return parse_check(item)
+    except InvalidArgumentError as error:
+        return error
+
+
+def _decided(
+    checker: Checker, snapshot: Snapshot, question: Question | InvalidArgumentError, now: Instant
+) -> Decision | InvalidArgumentError:
+    if isinstance(question, InvalidArgumentError):
+        return question
+    try:
+        return checker.check(snapshot, question, now)
+    except InvalidArgumentError as error:
+        return error

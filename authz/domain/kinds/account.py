@@ -29,7 +29,7 @@ class AccountKey(RecordKey, frozen=True, gc=False, tag="account_key"):
         return f"account of {self.subject}"
 
 
-class Account(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="kind", tag="account"):
+class Account(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="account"):
     """What is known of a subject as a whole. A suspension without `suspended_until` has no end."""
 
     subject: Subject

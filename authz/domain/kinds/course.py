@@ -35,7 +35,7 @@ class CourseKey(RecordKey, frozen=True, gc=False, tag="course_key"):
         return f"course:{self.id}"
 
 
-class Course(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="kind", tag="course"):
+class Course(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="course"):
     """A course."""
 
     id: Id

@@ -38,7 +38,7 @@ class MembershipKey(RecordKey, frozen=True, gc=False, tag="membership_key"):
         return f"membership {self.subject} {self.role} in {self.scope}"
 
 
-class Membership(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="kind", tag="membership"):
+class Membership(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="membership"):
     """One subject, one scope, one role. In effect while `starts_at` <= t < `ends_at`."""
 
     subject: Subject

@@ -26,7 +26,7 @@ class Visibility(StrEnum):
     COURSE = "COURSE"
 
 
-class Resource(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="kind", tag="resource"):
+class Resource(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="resource"):
     """A piece of content. Its scope never changes. Without an owner it is nobody's."""
 
     type: TypeName

@@ -32,7 +32,7 @@ class SessionKey(RecordKey, frozen=True, gc=False, tag="session_key"):
         return f"session:{self.id}"
 
 
-class Session(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="kind", tag="session"):
+class Session(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="session"):
     """A live meeting, of a course or standing alone. Its course never changes."""
 
     id: Id

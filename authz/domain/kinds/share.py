@@ -29,7 +29,7 @@ class ShareKey(RecordKey, frozen=True, gc=False, tag="share_key"):
         return f"share of {self.resource} with {self.subject}"
 
 
-class Share(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="kind", tag="share"):
+class Share(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="share"):
     """A resource opened to one subject. It never reaches past membership."""
 
     resource: ResourceRef

@@ -1,4 +1,4 @@
-"""The change log says where each entity is. Rows from before stay without: nobody knows of them."""
+"""Adds the course and session of each entity to the change log. They stay NULL in existing rows."""
 
 from __future__ import annotations
 

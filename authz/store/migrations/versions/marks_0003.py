@@ -1,4 +1,4 @@
-"""Gives each revision a `mark`: a random number that tells two histories of one database apart."""
+"""Adds `mark` to each revision: a random number that tells two histories of one database apart."""
 
 from __future__ import annotations
 

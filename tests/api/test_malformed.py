@@ -1,0 +1,109 @@
+"""Malformed ids, tokens, checks and mutations are refused by name, and nothing is written."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from authz.domain.tokens import ConsistencyToken, encode_consistency_token
+from authz.v1 import authorization_pb2 as apb
+from authz.v1 import common_pb2 as pb
+from authz.v1 import directory_pb2 as dpb
+from tests.api.test_api import ALGEBRA, COURSE, MAYA, question, touch, written
+from tests.service import Service, reason_of
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.mark.parametrize("other", ["nonsense", "", encode_consistency_token(ConsistencyToken("other", 1))])
+async def test_a_token_that_is_not_ours_is_refused(shared_sqlite_service: Service, other: str) -> None:
+    consistency = pb.Consistency(at_least_as_fresh=pb.ConsistencyToken(token=other))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await shared_sqlite_service.authorization.Check(question(consistency=consistency))
+    assert reason_of(caught.value) == "MALFORMED_TOKEN"
+
+
+BAD_IDS = ["", "a" * 129, "ma ya", "m\u00e4ya", "ma\nya", "ma\x00ya", "*", "a,b", "\u202emaya"]
+
+
+@pytest.mark.parametrize("bad", BAD_IDS)
+async def test_a_malformed_id_is_refused_by_name(shared_sqlite_service: Service, bad: str) -> None:
+    request = question()
+    request.subject.id = bad
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await shared_sqlite_service.authorization.Check(request)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert reason_of(caught.value) == "MALFORMED_ID"
+    assert "subject.id" in str(caught.value.details())
+
+
+BAD_CHECKS = [
+    (apb.CheckRequest(), "MISSING_FIELD", "action"),
+    (apb.CheckRequest(action="read"), "MISSING_FIELD", "subject"),
+    (apb.CheckRequest(action="read", subject=MAYA), "MISSING_FIELD", "resource"),
+    (question("raed"), "UNKNOWN_ACTION", "did you mean `read`"),
+    (question("re ad"), "UNKNOWN_ACTION", "re ad"),
+    (question(resource_id=""), "MISSING_FIELD", "resource.id"),
+    (question("create"), "MALFORMED_FIELD", "m-1"),
+    (question("create", ""), "MISSING_FIELD", "course_id"),
+    (question(purpose="x" * 65), "MALFORMED_FIELD", "purpose"),
+    (question(request_id="a b"), "MALFORMED_ID", "request_id"),
+    (
+        apb.CheckRequest(
+            action="read",
+            subject=pb.Subject(type=7, id="maya"),  # type: ignore[arg-type]  # not a member of the enum
+            resource=apb.ResourceQuery(type="material", id="m"),
+        ),
+        "MALFORMED_FIELD",
+        "subject.type",
+    ),
+    (
+        apb.CheckRequest(action="read", subject=MAYA, resource=apb.ResourceQuery(type="materiel", id="m")),
+        "UNKNOWN_TYPE",
+        "did you mean `material`",
+    ),
+]
+
+
+@pytest.mark.parametrize(("request_", "reason", "named"), BAD_CHECKS)
+async def test_a_malformed_check_is_refused_by_name(
+    shared_sqlite_service: Service, request_: apb.CheckRequest, reason: str, named: str
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await shared_sqlite_service.authorization.Check(request_)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert reason_of(caught.value) == reason
+    assert named in str(caught.value.details())
+
+
+BAD_MUTATIONS = [
+    (dpb.Mutation(course=pb.Course(id="a")), "MISSING_FIELD", "operation"),
+    (dpb.Mutation(operation=dpb.OPERATION_TOUCH), "MISSING_FIELD", "entity"),
+    (
+        touch(course=pb.Course(id="a", state=99)),  # type: ignore[arg-type]  # not a member of the enum
+        "MALFORMED_FIELD",
+        "course.state",
+    ),
+    (touch(course=pb.Course(id="a b")), "MALFORMED_ID", "course.id"),
+    (touch(membership=pb.Membership(subject=MAYA, scope=ALGEBRA)), "MISSING_FIELD", "role"),
+    (touch(membership=pb.Membership(subject=MAYA, role="student")), "MISSING_FIELD", "scope"),
+    (touch(membership=pb.Membership(subject=MAYA, scope=ALGEBRA, role="host")), "UNKNOWN_ROLE", "host"),
+    (touch(resource=pb.Resource(type="course", id="a", scope=ALGEBRA)), "UNKNOWN_TYPE", "course"),
+    (
+        touch(share=pb.Share(resource_type="notebook", resource_id="n", subject=MAYA)),
+        "MISSING_FIELD",
+        "level",
+    ),
+]
+
+
+@pytest.mark.parametrize(("mutation", "reason", "named"), BAD_MUTATIONS)
+async def test_a_malformed_mutation_is_refused_and_nothing_written(
+    shared_sqlite_service: Service, mutation: dpb.Mutation, reason: str, named: str
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await written(shared_sqlite_service, COURSE, mutation)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert reason_of(caught.value) == reason
+    assert named in str(caught.value.details())
+    assert not (await shared_sqlite_service.directory.ReadCourses(dpb.ReadCoursesRequest())).courses

@@ -1,0 +1,98 @@
+"""Records of every registered kind in a replica: the same built and followed, and gone when deleted."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from authz.domain.entities import KINDS, Entity, Kind, kind_of
+from authz.domain.mutations import Change
+from authz.replica.build import build_replica
+from authz.replica.environment import acquire_environment, release_environment
+from authz.replica.kinds import CODECS
+from authz.replica.writer import apply_changes
+from authz.store import Store
+from tests.records import chains, entities, fits
+from tests.replica.conftest import MAX_BYTES
+from tests.store.directory import changes_of, create, open_with, remove, touch, write
+
+READ_BACK = sorted(CODECS.keys() - {"membership", "share"})
+"""Of a membership and a share, only what a decision needs is read back: see test_layout.py."""
+LEFT_OUT = {"session": {"starts_at": None, "ends_at": None}}
+
+
+@pytest.mark.parametrize("name", READ_BACK)
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_a_record_reads_back(name: str, data: st.DataObject) -> None:
+    entity, codec = data.draw(entities(KINDS[name])), CODECS[name]
+    kept = msgspec.structs.replace(entity, **LEFT_OUT.get(name, {}))
+    assert codec.read(codec.key_of(entity), codec.record_of(entity, b"")) == kept
+    assert codec.key_of(entity) == codec.key_of(entity.key)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
+@settings(max_examples=4, deadline=None)
+@given(data=st.data())
+def test_a_record_is_there_built_or_followed_and_goes_when_it_is_deleted(
+    kind: Kind, data: st.DataObject
+) -> None:
+    chain = data.draw(chains(kind))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        store = open_with(f"sqlite:///{folder / 'authz.db'}")
+        try:
+            nothing = built(store, folder / "followed")
+            write(store, *map(create, chain))
+            both = built(store, folder / "built")
+            assert both[CODECS[kind.name].database]
+            assert followed(store, folder / "followed", after=0) == both
+            write(store, touch(data.draw(others(chain))))
+            assert followed(store, folder / "followed", after=1) == built(store, folder / "touched")
+            write(store, remove(chain[0].key))
+            head = store.directory.head().revision
+            assert followed(store, folder / "followed", after=head - 1) == nothing
+            assert not any(nothing.values())
+        finally:
+            store.close()
+
+
+def others(chain: list[Entity]) -> st.SearchStrategy[Entity]:
+    """What may be written in place of the last."""
+    *outer, entity = chain
+    kind = kind_of(entity)
+    fixed = msgspec.structs.asdict(entity.key)
+    if kind.container is not None:
+        fixed[kind.container.field] = getattr(entity, kind.container.field)
+    return entities(kind, fixed).filter(lambda other: not outer or fits(other, outer[-1]))
+
+
+def built(store: Store, folder: Path) -> dict[str, list[tuple[bytes, bytes]]]:
+    """All records of a new replica."""
+    with store.directory.dump() as dump:
+        build_replica(folder, dump, max_bytes=MAX_BYTES)
+    return contents(folder, ())
+
+
+def followed(store: Store, folder: Path, after: int) -> dict[str, list[tuple[bytes, bytes]]]:
+    """All records of a replica that has followed the log to its end."""
+    return contents(folder, changes_of(store, after, 10))
+
+
+def contents(folder: Path, changes: tuple[Change, ...]) -> dict[str, list[tuple[bytes, bytes]]]:
+    """All that is in the databases of records, after these changes."""
+    environment = acquire_environment(folder, max_bytes=MAX_BYTES)
+    try:
+        apply_changes(environment, changes)
+        with environment.lmdb.begin() as transaction:
+            return {
+                name: [(bytes(key), bytes(value)) for key, value in transaction.cursor(database)]
+                for name, database in environment.databases.items()
+            }
+    finally:
+        release_environment(environment)
