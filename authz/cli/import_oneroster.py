@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from authz.cli.output import progress_bar
 from authz.client.client import Client
 from authz.client.errors import CallError
 from authz.client.questions import ImportOutcome
-from authz.domain.entities import Course, Membership, Versioned
+from authz.domain.entities import Account, Course, Membership, Versioned
 from authz.domain.errors import ErrorReason, FailedPreconditionError, InvalidArgumentError
 from authz.domain.ids import parse_id
 from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, Operation
@@ -125,6 +126,10 @@ class _EmptyDirectory:
         """None."""
         return iter(())
 
+    def read_accounts(self) -> Iterator[Versioned[Account]]:
+        """None."""
+        return iter(())
+
     def read_memberships(self) -> Iterator[Versioned[Membership]]:
         """None."""
         return iter(())
@@ -205,8 +210,16 @@ def _first_write(plan: Plan) -> list[Change]:
 
 
 def _write_together(client: Client, changes: list[Change], reason: str) -> None:
+    from authz.importers.report import place
+
     try:
         client.write([change.mutation for change in changes], reason=reason)
     except CallError as error:
-        error.add_note("nothing was written, because of `--all-or-nothing`")
-        raise
+        found = re.match(r"mutations\[(\d+)\]: ", error.message)
+        if found is None:
+            raise
+        change = changes[int(found[1])]
+        text = f"{place(change.file, change.line)}: {error.message[found.end() :]}"
+        raise FailedPreconditionError(
+            ErrorReason.PRECONDITION_FAILED, f"{text}; nothing was written, because of `--all-or-nothing`"
+        ) from None

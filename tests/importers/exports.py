@@ -9,7 +9,17 @@ from pathlib import Path
 
 import msgspec
 
-from authz.domain.entities import Course, CourseKey, Entity, Key, Membership, MembershipStatus, Versioned
+from authz.domain.entities import (
+    Account,
+    AccountKey,
+    Course,
+    CourseKey,
+    Entity,
+    Key,
+    Membership,
+    MembershipStatus,
+    Versioned,
+)
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.instants import Instant, parse_instant
 from authz.domain.mutations import Mutation, Operation
@@ -38,7 +48,7 @@ _COLUMNS = {
     "users": ("sourcedId", "status", "dateLastModified", "enabledUser", "password"),
 }
 DEFAULTS = ReadOptions()
-Row = Mapping[str, str]
+Row = dict[str, str]
 
 
 def klass(ref: str, status: str = "", **others: str) -> Row:
@@ -113,6 +123,10 @@ class Campus:
         """See `DirectoryReader`."""
         return (Versioned(each, 1) for each in self.held.values() if isinstance(each, Course))
 
+    def read_accounts(self) -> Iterator[Versioned[Account]]:
+        """See `DirectoryReader`."""
+        return (Versioned(each, 1) for each in self.held.values() if isinstance(each, Account))
+
     def read_memberships(self) -> Iterator[Versioned[Membership]]:
         """See `DirectoryReader`."""
         return (Versioned(each, 1) for each in self.held.values() if isinstance(each, Membership))
@@ -180,6 +194,12 @@ class Campus:
             for each in self.of(subject)
             if each.status is MembershipStatus.ACTIVE and (each.ends_at is None or each.ends_at > self.now)
         }
+
+    def account(self, subject: str) -> Account | None:
+        """The account of `maya`, if there is one."""
+        found = self.held.get(AccountKey(parse_subject(f"user:{subject}")))
+        assert found is None or isinstance(found, Account)
+        return found
 
     def course(self, course_id: str) -> Course:
         """A course by id."""

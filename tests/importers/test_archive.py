@@ -63,7 +63,7 @@ def test_a_missing_file_is_refused_with_what_is_there(
 def test_a_zip_with_two_files_of_one_name_is_refused(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="Duplicate"):
         path = zipped(tmp_path / "export.zip", "classes.csv", "classes.csv")
-    with pytest.raises(InvalidArgumentError, match="has two files `classes.csv`"):
+    with pytest.raises(InvalidArgumentError, match=r"has two files `classes\.csv`"):
         content(path, "classes.csv")
 
 

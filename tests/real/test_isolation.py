@@ -44,9 +44,9 @@ async def test_no_student_reads_a_material_of_a_class_that_they_are_not_in(sqlit
     take_in("oneroster", DATA / "oneroster.zip", *database)
     take_in("resources", DATA / "materials.csv", "--type", "material", "--ignore", "kind", *database)
     classes_of: dict[str, set[str]] = defaultdict(set)
-    for row in read_oneroster(DATA / "oneroster.zip").enrollments:
-        if row.key is not None:
-            classes_of[row.key.subject.id].add(row.key.scope.id)
+    for each in read_oneroster(DATA / "oneroster.zip").enrollments:
+        if each.key is not None:
+            classes_of[each.key.subject.id].add(each.key.scope.id)
     materials: dict[str, list[str]] = defaultdict(list)
     for row in table("materials.csv"):
         materials[row["course_id"]].append(row["id"])

@@ -7,7 +7,15 @@ from typing import Protocol
 
 import msgspec
 
-from authz.domain.entities import Course, Membership, MembershipKey, MembershipStatus, Versioned
+from authz.domain.entities import (
+    Account,
+    AccountStatus,
+    Course,
+    Membership,
+    MembershipKey,
+    MembershipStatus,
+    Versioned,
+)
 from authz.domain.ids import Subject, SubjectType
 from authz.domain.instants import Instant
 from authz.importers.oneroster.rows import Roster
@@ -19,6 +27,9 @@ class DirectoryReader(Protocol):
 
     def read_courses(self) -> Iterator[Versioned[Course]]:
         """Every course."""
+
+    def read_accounts(self) -> Iterator[Versioned[Account]]:
+        """Every account."""
 
     def read_memberships(self) -> Iterator[Versioned[Membership]]:
         """Every membership."""
@@ -42,18 +53,29 @@ class Held(msgspec.Struct, frozen=True):
 
     `memberships` are those of the roster's source, `others` maps the memberships of other sources in the
     roster's classes to their source. `markers` are the memberships that record which courses the roster has
-    concluded, by course.
+    concluded, by course. `suspended` are the accounts that are, or have been until a time.
     """
 
     courses: dict[str, Course]
     memberships: dict[MembershipKey, HeldMembership]
     others: dict[MembershipKey, str]
     markers: dict[str, HeldMembership]
+    suspended: dict[Subject, Account]
 
 
 def read_held(roster: Roster, directory: DirectoryReader, now: Instant) -> Held:
     """Read the directory once. Memory grows with the memberships of the source and of its classes."""
-    held = Held({c.entity.id: c.entity for c in directory.read_courses()}, {}, {}, {})
+    held = Held(
+        courses={course.entity.id: course.entity for course in directory.read_courses()},
+        memberships={},
+        others={},
+        markers={},
+        suspended={
+            account.entity.subject: account.entity
+            for account in directory.read_accounts()
+            if account.entity.status is AccountStatus.SUSPENDED
+        },
+    )
     scopes = {row.scope for row in roster.enrollments}
     marker = marker_subject(roster.options.source)
     for versioned in directory.read_memberships():

@@ -23,12 +23,18 @@ def plan_import(
     held = read_held(roster, directory, now)
     courses = plan_courses(roster, held, deletes_classes=deletes_classes)
     memberships = MembershipPlan(roster, held, weigh(roster, held), now=now)
-    accounts = plan_accounts(roster)
+    accounts = plan_accounts(roster, held, now=now)
     giving = [change for change in memberships.giving if not _is_in(courses.deleted, change)]
     changed_classes = {change.line for change in (*courses.ending, *courses.giving) if change.line}
     _count_closed(held, courses, memberships)
     return Plan(
-        changes=[*accounts, *memberships.ending, *courses.ending, *courses.giving, *giving],
+        changes=[
+            *accounts,
+            *sorted(memberships.ending, key=lambda change: change.line),
+            *courses.ending,
+            *courses.giving,
+            *giving,
+        ],
         unchanged=len(roster.classes) - len(changed_classes) + memberships.unchanged,
         faults=roster.faults,
         notes=roster.notes,

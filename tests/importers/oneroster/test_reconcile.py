@@ -7,8 +7,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from authz.domain.entities import Course, CourseKey, CourseState, Membership, MembershipStatus
+from authz.domain.entities import (
+    Account,
+    AccountStatus,
+    Course,
+    CourseKey,
+    CourseState,
+    Membership,
+    MembershipStatus,
+)
 from authz.domain.errors import FailedPreconditionError
+from authz.domain.ids import parse_subject
 from authz.domain.mutations import Operation
 from authz.importers.oneroster.plan import Plan
 from authz.importers.oneroster.rows import ReadOptions
@@ -254,7 +263,8 @@ def test_an_older_export_gives_no_other_enrollment_of_what_has_ended_since(campu
     older = campus.take_in([changed("e1", "maya", modified="2026-09-02")], modes=DELTA, classes=None)
     assert campus.roles("maya") == set()
     assert notes(older) == [
-        "enrollments.csv:2: membership user:maya student in course:alg ended after this export was made; skipped"
+        "enrollments.csv:2: membership user:maya student in course:alg ended after this export was made; "
+        "skipped"
     ]
     newer = [changed("e1", "maya", modified="2026-09-02"), changed("e3", "omar", modified="2026-09-06")]
     campus.take_in(newer, modes=DELTA, classes=None)
@@ -297,8 +307,8 @@ def test_a_row_at_fault_suspends_what_it_spoke_of_until_it_is_corrected(
     campus.take_in([enrolled("e1", "alg", "maya")], modes=modes)
     plan = campus.take_in([row], modes=modes)
     assert changes(plan)[0].startswith(
-        "suspended enrollments.csv:2: membership user:maya student in course:alg (ACTIVE → SUSPENDED: the row "
-        "is at fault"
+        "suspended enrollments.csv:2: membership user:maya student in course:alg (ACTIVE → SUSPENDED: the "
+        "row is at fault"
     )
     assert (len(plan.faults), campus.only("maya").status, plan.ended) == (1, SUSPENDED, 1)
     campus.take_in([enrolled("e1", "alg", "maya")], modes=modes)
@@ -462,9 +472,43 @@ def test_an_enabled_user_lifts_no_suspension_that_a_row_at_fault_or_a_person_gav
     assert (campus.roles("maya"), campus.roles("omar")) == ({"student in alg"}, set())
 
 
+@pytest.mark.parametrize("row", [user("maya", "tobedeleted"), user("maya", enabledUser="false")])
+def test_a_user_who_is_deleted_or_disabled_is_shut_out_until_a_person_lifts_it(
+    campus: Campus, row: Row
+) -> None:
+    plan = campus.take_in(users=[row])
+    assert changes(plan)[0] == "suspended users.csv:2: account of user:maya"
+    suspended = Account(subject=parse_subject("user:maya"), status=AccountStatus.SUSPENDED)
+    assert campus.account("maya") == suspended
+    plan = campus.take_in(users=[user("maya")])
+    assert campus.account("maya") == suspended
+    assert notes(plan) == ["users.csv:2: account of user:maya stays suspended; only a person may lift that"]
+
+
+def test_a_suspension_of_an_account_until_a_time_loses_its_end(campus: Campus) -> None:
+    until = Account(
+        subject=parse_subject("user:maya"), status=AccountStatus.SUSPENDED, suspended_until=at("2026-12-01")
+    )
+    campus.write(until)
+    assert notes(campus.take_in(users=[user("maya")])) != []
+    assert campus.account("maya") == until
+    plan = campus.take_in(users=[user("maya", "tobedeleted")])
+    assert changes(plan) == [
+        "suspended users.csv:2: account of user:maya (suspended_until 2026-12-01T00:00:00Z → none)"
+    ]
+
+
+@pytest.mark.parametrize("row", [user("maya", "unheard-of"), user("omar")])
+def test_an_account_is_suspended_for_a_row_that_says_so_alone(campus: Campus, row: Row) -> None:
+    campus.take_in([enrolled("e1", "alg", "maya")])
+    campus.take_in(None, classes=None, users=[row], modes={"users": "bulk"})
+    assert campus.account("maya") is None
+
+
 def test_what_has_ended_is_not_suspended_as_well(campus: Campus) -> None:
     campus.take_in([enrolled("e1", "alg", "maya", end="2025-06-30")])
-    assert changes(campus.take_in([], users=[user("maya", "tobedeleted")])) == []
+    plan = campus.take_in([], users=[user("maya", "tobedeleted")])
+    assert changes(plan) == ["suspended users.csv:2: account of user:maya"]
 
 
 def test_a_user_who_is_absent_from_a_bulk_file_has_left(campus: Campus) -> None:
