@@ -13,25 +13,28 @@ from authz.importers.report import RowFault, quoted
 from authz.importers.tables import Record
 
 Rows = Iterable[tuple[int, Record]]
+Terms = Mapping[str, Instant | None]
 
 
-def read_terms(rows: Rows, roster: Roster) -> dict[str, Instant]:
-    """The end of each academic session, by sourcedId. An end is exclusive, at midnight."""
-    mode = roster.modes[ACADEMIC_SESSIONS]
-    ends: dict[str, Instant] = {}
+def read_terms(rows: Rows, roster: Roster) -> Terms:
+    """The end of each academic session, by sourcedId, None if deleted. An end is exclusive, at midnight."""
+    mode, zone = roster.modes[ACADEMIC_SESSIONS], roster.options.zone
+    ends: dict[str, Instant | None] = {}
     for line, record in rows:
         if not record:
             continue
         try:
-            if parse_state(record, mode) is RowState.ACTIVE:
-                zone = roster.options.zone
-                ends[record["sourcedId"]] = parse_date(record["endDate"], field="endDate", zone=zone)
+            # First, so that a session with another fault still ends what it ends.
+            end = parse_date(record["endDate"], field="endDate", zone=zone)
+            ends[record["sourcedId"]] = end
+            if parse_state(record, mode) is RowState.ENDED:
+                ends[record["sourcedId"]] = None
         except InvalidArgumentError as error:
             roster.faults.append(RowFault(ACADEMIC_SESSIONS, line, error.message))
     return ends
 
 
-def read_classes(rows: Rows, terms: Mapping[str, Instant], roster: Roster) -> None:
+def read_classes(rows: Rows, terms: Terms, roster: Roster) -> None:
     """Add the classes to the roster, one row each. The newest wins where dates say so, else an active one."""
     for line, record in rows:
         if not record:
@@ -51,9 +54,7 @@ def read_classes(rows: Rows, terms: Mapping[str, Instant], roster: Roster) -> No
         roster.classes[class_id] = row
 
 
-def _class(
-    class_id: str, line: int, record: Record, terms: Mapping[str, Instant], roster: Roster
-) -> ClassRow:
+def _class(class_id: str, line: int, record: Record, terms: Terms, roster: Roster) -> ClassRow:
     mode = roster.modes[CLASSES]
     modified_at = None
     try:
@@ -68,9 +69,11 @@ def _class(
     if unknown and state is RowState.ACTIVE and roster.modes[ACADEMIC_SESSIONS] is not Mode.ABSENT:
         text = f"term {quoted(unknown[0])} is not in {ACADEMIC_SESSIONS}: its end is not known"
         roster.notes.append(RowFault(CLASSES, line, text))
-    ends = [terms[each] for each in named if each in terms]
-    has_terms = "termSourcedIds" in record and not unknown
-    return ClassRow(class_id, line, state, modified_at, has_terms, max(ends) if ends and has_terms else None)
+    ends = [end for each in named if (end := terms.get(each)) is not None]
+    has_terms = "termSourcedIds" in record and not unknown and (bool(ends) or not named)
+    return ClassRow(
+        class_id, line, state, modified_at, has_terms, max(ends, default=None) if has_terms else None
+    )
 
 
 def _wins(row: ClassRow, other: ClassRow) -> bool:

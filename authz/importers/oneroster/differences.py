@@ -47,7 +47,7 @@ def _cause(membership: Membership) -> str:
     ref = parse_source_ref(membership.source_ref)
     if ref.suspended_by_row:
         return ": the row is at fault"
-    return ": the user is deleted or disabled" if ref.suspended_by_user else ""
+    return ": the user is deleted, disabled or at fault" if ref.suspended_by_user else ""
 
 
 def _when(instant: Instant | None) -> str:

@@ -49,9 +49,8 @@ class MembershipPlan:
                 self._plan_unwanted(each)
         for key, row in weighed.wanted.items():
             self._plan_wanted(key, row)
-        for ref, moved in self._moved.items():
-            for each in moved:
-                self._delete(each, (ENROLLMENTS, weighed.by_ref[ref].line), self.ending)
+        for ref in list(self._moved):
+            self._plan_moved(weighed.by_ref[ref], None)
 
     @property
     def unchanged(self) -> int:
@@ -104,18 +103,39 @@ class MembershipPlan:
         if held is not None and not self._takes_over(held, row):
             self._keep(held)
             return
-        cause = (ENROLLMENTS, row.line)
-        moved = self._moved.pop(row.ref, [])
-        for each in moved:
-            self._delete(each, cause, self.giving)
-        if held is not None:
-            self._change(held, self._given(row, held), cause)
+        before = self._plan_moved(row, held)
+        if held is None:
+            new = self._given(row, before)
+            change = Change(
+                Mutation(Operation.TOUCH, new),
+                ENROLLMENTS,
+                row.line,
+                action=Action.ADD,
+                detail=described(new),
+            )
+            self._emit(self.giving, change, None)
             return
-        # A suspension or completion goes with the enrollment.
-        before = next((each for each in moved if each.is_suspended_by_hand), moved[0] if moved else None)
-        new = self._given(row, before)
-        mutation = Mutation(Operation.TOUCH, new)
-        self._emit(self.giving, Change(mutation, *cause, action=Action.ADD, detail=described(new)), None)
+        if held.is_suspended_by_hand:
+            self._note(row, f"{key} stays suspended; only the person who suspended it may lift that")
+        self._change(held, self._given(row, held), (ENROLLMENTS, row.line))
+
+    def _plan_moved(self, row: Enrollment, held: HeldMembership | None) -> HeldMembership | None:
+        """Plan the memberships that an enrollment gave before; return the one whose status goes with it.
+
+        `held` is what is there under the new key. A suspension by hand belongs to a person in a course: its
+        record stays, unless the new membership takes the suspension over.
+        """
+        cause, carried = (ENROLLMENTS, row.line), None
+        moved = self._moved.pop(row.ref, [])
+        if held is None and row.key in self._weighed.wanted and row.key not in self._held.others:
+            own = [each for each in moved if each.entity.subject == row.subject]
+            carried = next((each for each in own if each.is_suspended_by_hand), own[0] if own else None)
+        for each in moved:
+            if each.is_suspended_by_hand and (each is not carried or each.entity.scope != row.scope):
+                self._remove(each, cause, row.modified_at)
+            else:
+                self._delete(each, cause, replaced=row.key in self._weighed.wanted)
+        return carried
 
     def _takes_over(self, held: HeldMembership, row: Enrollment) -> bool:
         """Whether a row gives a membership that, so far, may be another enrollment's."""
@@ -209,7 +229,7 @@ class MembershipPlan:
             if modified_at is None or (known is not None and known >= modified_at):
                 return
         elif modified_at is None and known is None and not by_hand:
-            self._delete(held, cause, self.ending)
+            self._delete(held, cause)
             return
         if modified_at is None and known is not None:
             modified_at = self._now
@@ -222,13 +242,12 @@ class MembershipPlan:
         )
         self._change(held, new, cause, Action.REMOVE)
 
-    def _delete(self, held: HeldMembership, cause: Cause, changes: list[Change]) -> None:
+    def _delete(self, held: HeldMembership, cause: Cause, *, replaced: bool = False) -> None:
         """Delete a membership. One that is replaced by another has not ended."""
-        replaced = changes is self.giving
         detail = f"enrollment {quoted(held.ref.sourced_id)} names another membership now" if replaced else ""
         mutation = Mutation(Operation.DELETE, held.entity.key)
         change = Change(mutation, *cause, action=Action.REMOVE, detail=detail)
-        self._emit(changes, change, None if replaced else held)
+        self._emit(self.giving if replaced else self.ending, change, None if replaced else held)
 
     def _change(
         self, held: HeldMembership, new: Membership, cause: Cause, action: Action = Action.CHANGE

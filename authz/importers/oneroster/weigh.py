@@ -72,8 +72,6 @@ class _Weighing:
         class_row = self._roster.classes.get(row.scope.id)
         if class_row is None and self._roster.modes[CLASSES] is Mode.BULK:
             problem = f"names class {quoted(row.scope.id)}, which is not in {CLASSES}"
-        elif class_row is not None and class_row.state is RowState.FAULTY:
-            problem = f"names class {quoted(row.scope.id)}, which is at fault in {CLASSES}"
         elif class_row is None and row.scope.id not in self._held.courses:
             problem = f"names class {quoted(row.scope.id)}, which is neither in {CLASSES} nor a course"
         elif self._roster.modes[USERS] is Mode.BULK and row.subject not in self._roster.users:
@@ -113,7 +111,8 @@ class _Weighing:
         class_row = self._roster.classes.get(row.scope.id) if row.scope is not None else None
         if class_row is None or class_row.state is RowState.ACTIVE:
             return True
-        self._note(row, f"is in class {quoted(class_row.id)}, which is to be deleted; skipped")
+        why = "to be deleted" if class_row.state is RowState.ENDED else f"at fault in {CLASSES}"
+        self._note(row, f"is in class {quoted(class_row.id)}, which is {why}; skipped")
         return False
 
     def _preferred(self, key: MembershipKey, row: Enrollment, other: Enrollment) -> Enrollment:

@@ -109,6 +109,8 @@ def _take_in(campus: Campus, export: Export) -> None:
     assert campus.held[by_hand("maya", role="auditor").key] == by_hand("maya", role="auditor")
     assert campus.held[by_hand("omar").key] == by_hand("omar")
     assert not by_hand_before & after
+    suspended = {(each.subject, each.scope) for each in of_roster(campus) if is_suspended_by_hand(each)}
+    assert {(key.subject, key.scope) for key in by_hand_before} <= suspended
     named = {
         (row["userSourcedId"], row["classSourcedId"], ROLES[row["role"]])
         for row in export.enrollments

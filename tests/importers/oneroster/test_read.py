@@ -241,6 +241,26 @@ def test_the_end_of_a_class_is_the_latest_of_its_terms(tmp_path: Path) -> None:
     assert notes(roster) == ["classes.csv:3: term `t3` is not in academicSessions.csv: its end is not known"]
 
 
+def test_a_term_that_is_deleted_or_at_fault_opens_nothing(tmp_path: Path) -> None:
+    named = {"alg": "gone", "bio": "gone,t1", "art": "odd", "geo": "soon"}
+    export(tmp_path, classes=[klass(ref, termSourcedIds=terms) for ref, terms in named.items()])
+    (tmp_path / "academicSessions.csv").write_text(
+        "sourcedId,status,endDate\n"
+        "gone,tobedeleted,2027-01-01\nt1,active,2026-06-30\nodd,inactive,2026-07-31\nsoon,active,soon\n"
+    )
+    roster = read_oneroster(tmp_path)
+    assert {row.id: (row.has_terms, row.ends_at) for row in roster.classes.values()} == {
+        "alg": (False, None),
+        "bio": (True, at("2026-06-30")),
+        "art": (True, at("2026-07-31")),
+        "geo": (False, None),
+    }
+    assert [(fault.file, fault.line) for fault in roster.faults] == [
+        ("academicSessions.csv", 4),
+        ("academicSessions.csv", 5),
+    ]
+
+
 def test_reading_twice_gives_the_same(tmp_path: Path) -> None:
     export(tmp_path, [enrolled("e1", "alg", "maya"), enrolled("e2", "alg", "omar", end="2026-06-30")])
     assert read_oneroster(tmp_path).enrollments == read_oneroster(tmp_path).enrollments

@@ -394,7 +394,12 @@ def test_two_rosters_leave_each_other_alone(campus: Campus) -> None:
 def test_what_a_person_suspended_or_completed_stays_so(campus: Campus, status: MembershipStatus) -> None:
     campus.take_in([enrolled("e1", "alg", "maya")])
     campus.write(msgspec.structs.replace(campus.only("maya"), status=status))
-    assert changes(campus.take_in([enrolled("e1", "alg", "maya")])) == []
+    plan = campus.take_in([enrolled("e1", "alg", "maya")])
+    stays = (
+        "enrollments.csv:2: membership user:maya student in course:alg stays suspended; only the person who "
+        "suspended it may lift that"
+    )
+    assert (changes(plan), notes(plan)) == ([], [stays] if status is SUSPENDED else [])
     campus.take_in([enrolled("e1", "alg", "maya", end="2026-12-20")], users=[user("maya")])
     assert (campus.only("maya").status, campus.only("maya").ends_at) == (status, at("2026-12-20"))
     campus.take_in([enrolled("e1", "alg", "maya", "teacher")])
@@ -410,6 +415,21 @@ def test_a_suspension_by_hand_outlives_the_enrollment(campus: Campus, modes: dic
     for rows in ([enrolled("e1", "alg", "maya")], [enrolled("e2", "alg", "maya")]):
         campus.take_in(rows, modes=modes)
         assert campus.only("maya").status is SUSPENDED
+
+
+@pytest.mark.parametrize(
+    "row",
+    [enrolled("e1", "alg", "nora"), enrolled("e1", "bio", "maya"), enrolled("e1", "alg", "maya", "aide")],
+)
+def test_a_suspension_by_hand_outlives_a_move_of_the_enrollment(campus: Campus, row: Row) -> None:
+    classes = [klass("alg"), klass("bio")]
+    campus.take_in([enrolled("e1", "alg", "maya")], classes=classes)
+    suspend(campus, "maya")
+    campus.take_in([row], classes=classes)
+    assert (campus.roles("maya"), SUSPENDED in {each.status for each in campus.of("maya")}) == (set(), True)
+    campus.take_in([row, enrolled("e2", "alg", "maya", row["role"])], classes=classes)
+    assert "student in alg" not in campus.roles("maya")
+    assert campus.roles("nora") == ({"student in alg"} if row["userSourcedId"] == "nora" else set())
 
 
 def test_who_is_reinstated_by_hand_stays_so(campus: Campus) -> None:
@@ -445,8 +465,8 @@ def test_a_user_who_is_deleted_or_disabled_is_suspended_until_enabled(campus: Ca
 def test_a_disabled_user_of_a_first_import_gets_a_suspended_membership(campus: Campus) -> None:
     plan = campus.take_in([enrolled("e1", "alg", "maya")], users=[user("maya", enabledUser="false")])
     assert changes(plan)[-1] == (
-        "added enrollments.csv:2: membership user:maya student in course:alg (SUSPENDED: the user is deleted "
-        "or disabled)"
+        "added enrollments.csv:2: membership user:maya student in course:alg (SUSPENDED: the user is "
+        "deleted, disabled or at fault)"
     )
     assert campus.roles("maya") == set()
 
@@ -571,9 +591,15 @@ def test_an_older_export_does_not_reopen_a_course(campus: Campus) -> None:
 
 
 def test_a_class_at_fault_concludes_its_course_until_it_is_corrected(campus: Campus) -> None:
-    campus.take_in()
-    plan = campus.take_in(classes=[klass("alg", "inactive")])
+    rows = [enrolled("e1", "alg", "maya")]
+    campus.take_in(rows)
+    plan = campus.take_in([*rows, enrolled("e2", "alg", "omar")], classes=[klass("alg", "inactive")])
     assert (len(plan.faults), campus.course("alg").state) == (1, CourseState.CONCLUDED)
+    assert notes(plan) == [
+        f"enrollments.csv:{line}: is in class `alg`, which is at fault in classes.csv; skipped"
+        for line in (2, 3)
+    ]
+    assert (campus.roles("maya"), campus.of("omar")) == ({"student in alg"}, [])
     campus.take_in()
     assert campus.course("alg").state is CourseState.ACTIVE
 
