@@ -213,6 +213,7 @@ TIMED_FACTS = tuple((fact.bit, fact.window) for fact in FACTS if fact.window is 
 """The bit and the window of each fact that time changes."""
 _UNCONDITIONAL = _mask(fact for fact in FACTS if fact.window is not None and fact.of_resource is None)
 _OF_RESOURCE = [(fact.bit, fact.of_resource) for fact in FACTS if fact.of_resource is not None]
+_OF_SCOPE = [(f.bit, f.of_scope, f.of_resource is None) for f in FACTS if f.of_scope is not None]
 _OF_SHARE = {level: _mask(fact for fact in FACTS if level in fact.share_levels) for level in ShareLevel}
 
 
@@ -228,13 +229,12 @@ def resource_facts(resource: Resource) -> int:
 
 def scope_facts(course: Course | None, session: Session | None) -> tuple[int, int]:
     """(facts, possible): the facts that the scope alone establishes, and those that it does not rule out."""
-    facts = possible = 0
-    for fact in FACTS:
-        holds = fact.of_scope is None or fact.of_scope(course, session)
-        if holds:
-            possible |= fact.bit
-            if fact.of_scope is not None and fact.of_resource is None:
-                facts |= fact.bit
+    facts, possible = 0, ALL_FACTS
+    for bit, holds, is_alone in _OF_SCOPE:
+        if not holds(course, session):
+            possible &= ~bit
+        elif is_alone:
+            facts |= bit
     return facts, possible
 
 

@@ -6,10 +6,10 @@ from typing import TypeVar
 
 import lmdb
 
-from authz.domain.context import ScopeContext, ScopeState, scope_state_of
+from authz.domain.context import ScopeContext
 from authz.domain.effective_roles import Grant
 from authz.replica.environment import Environment, Versions
-from authz.replica.layout import PLATFORM_KEY, head_of, read_course, read_grants, read_session
+from authz.replica.layout import PLATFORM_KEY, read_grants
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -20,7 +20,7 @@ _MAX_PLATFORM_MEMBERS = 16_384
 
 
 class ReplicaScope(ScopeContext, frozen=True, eq=False, gc=False):
-    """A scope context with the keys of its course and its session, empty for none."""
+    """A scope context with the keys of its course and its session as scopes, empty for none."""
 
     course_key: bytes = b""
     session_key: bytes = b""
@@ -32,7 +32,7 @@ class Caches:
     LMDB numbers its commits: under the same number nothing at all has changed. `scopes` are by key.
     `platform` holds the subjects with a platform role, by key, so that no other subject is looked up there;
     None while there are too many. Both are dropped when a revision changes something of their kind. `grants`
-    and the states of scopes are interned by their bytes, so they cannot be stale.
+    are interned by their bytes, so they cannot be stale.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,6 @@ class Caches:
         self.scopes: dict[bytes, ReplicaScope] = {}
         self.platform: dict[bytes, tuple[Grant, ...]] | None = {}
         self.grants: dict[bytes, tuple[Grant, ...]] = {}
-        self._scope_states: dict[tuple[bytes, bytes], ScopeState] = {}
 
     def update(self, environment: Environment, transaction: lmdb.Transaction) -> None:
         """Drop what the state of a transaction has outdated."""
@@ -56,16 +55,6 @@ class Caches:
     def read_grants(self, name: bytes) -> tuple[Grant, ...]:
         """Decode grants, interned by the kind of their scope and their record."""
         return intern(self.grants, name, read_grants(name))
-
-    def scope_state(self, raw_course: bytes, raw_session: bytes) -> ScopeState:
-        """The state of the records of a course and a session, each of them empty for none."""
-        name = (raw_course, head_of(raw_session))
-        known = self._scope_states.get(name)
-        if known is not None:
-            return known
-        course = read_course("", raw_course) if raw_course else None
-        session = read_session("", raw_session) if raw_session else None
-        return intern(self._scope_states, name, scope_state_of(course, session))
 
 
 def _platform_grants(

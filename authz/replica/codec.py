@@ -93,56 +93,52 @@ class Index:
 class Codec:
     """One database that holds the records of a kind by key, and one for each index.
 
-    A key is the fields `key`, one after the other. A record is the other fields as MessagePack. `indexes`
-    names the database for each field by which records are found besides the first of the key. `encoders` are
-    for fields that are not encoded as their type says.
+    A key is the fields `key`, one after the other. A record is the other fields as MessagePack. `lookups` are
+    the fields by which records are found besides the first of the key; each has an index.
     """
 
     def __init__(
         self,
         kind: Kind,
-        database: str = "",
         *,
         key: tuple[str, ...] = (),
-        indexes: Mapping[str, str] | None = None,
-        encoders: Mapping[str, Encoder] | None = None,
+        lookups: tuple[str, ...] = (),
     ) -> None:
         self.kind = kind
-        self.database = database or kind.plural
-        if indexes is None:
-            indexes = {name: f"{self.database}_by_{name}" for name in kind.lookups}
+        self.database = kind.plural
+        lookups = lookups or kind.lookups
+        key_fields = {field.name for field in kind.key_fields}
         key = key or tuple(field.name for field in kind.key_fields)
-        by_type = {field.name: _ENCODERS.get(field.type, pack_id) for field in kind.fields}
-        encoders = by_type | dict(encoders or {})
+        encoders = {field.name: _ENCODERS.get(field.type, pack_id) for field in kind.fields}
         self.key_of = _concatenation((attrgetter(name), encoders[name]) for name in key)
         """The key of an entity, or of the key of one."""
         self.indexes = [
-            Index(database, [name, *(other for other in key if other != name)], encoders)
-            for name, database in indexes.items()
+            Index(f"{kind.plural}_by_{name}", [name, *(other for other in key if other != name)], encoders)
+            for name in lookups
         ]
-        self._unnamed = set(indexes) - {field.name for field in kind.key_fields}
-        """The fields of indexes that are not in the key, and so have to be read before a deletion."""
-        self._moves = bool(self._unnamed - {kind.container.field if kind.container else ""})
+        self._key_decoders = [(f.name, _DECODERS.get(f.type, unpack_id)) for f in kind.key_fields]
+        self._moves = not set(lookups) <= key_fields | {kind.container.field if kind.container else ""}
         """Whether an entity can change its place in an index."""
         self._others = [field.name for field in kind.other_fields]
         hints = {info.name: info.type for info in msgspec.structs.fields(kind.entity)}
         values: Any = tuple
-        self._decoder = msgspec.msgpack.Decoder(values[tuple(hints[name] for name in self._others)])
+        self.decode = msgspec.msgpack.Decoder(values[tuple(hints[name] for name in self._others)]).decode
+        """The fields of a record."""
 
     def record_of(self, entity: Any, _before: bytes) -> bytes:
         """The record of an entity, in place of the one before, which is empty for none."""
         return msgspec.msgpack.encode([getattr(entity, name) for name in self._others])
 
-    def rest_of(self, _key: Any, _before: bytes) -> bytes:
-        """What stays of a record when the entity with a key is deleted: empty for nothing."""
+    def rest_of(self, _entity: Any, _before: bytes) -> bytes:
+        """What stays of a record when an entity is deleted from it: empty for nothing."""
         return b""
 
     def read(self, key: bytes, record: bytes) -> Any:
-        """The entity of a record, as far as the replica has it."""
-        found: dict[str, Any] = dict(zip(self._others, self._decoder.decode(record), strict=True))
+        """The entity of a record."""
+        found: dict[str, Any] = dict(zip(self._others, self.decode(record), strict=True))
         start = 0
-        for field in self.kind.key_fields:
-            found[field.name], start = _DECODERS.get(field.type, unpack_id)(key, start)
+        for name, decode in self._key_decoders:
+            found[name], start = decode(key, start)
         return self.kind.entity(**found)
 
     def put(self, databases: Databases, entity: Any) -> None:
@@ -153,31 +149,28 @@ class Codec:
         if before:
             if not self._moves:
                 return
-            self._remove_from_indexes(databases, self.read(key, before))
+            self._unindex(databases, self.read(key, before))
         for index in self.indexes:
             if index.value_of(entity) is not None:
                 databases.put(index.database, index.key_of(entity))
 
-    def remove(self, databases: Databases, key: Any) -> None:
-        """Delete the entity with a key, if there is one."""
-        packed = self.key_of(key)
-        before = databases.get(self.database, packed)
-        if not before:
-            return
-        if rest := self.rest_of(key, before):
-            databases.put(self.database, packed, rest)
-            return
-        databases.delete(self.database, packed)
-        self._remove_from_indexes(databases, self.read(packed, before) if self._unnamed else key)
+    def remove(self, databases: Databases, entity: Any) -> None:
+        """Delete an entity, if it is there."""
+        key = self.key_of(entity)
+        if rest := self.rest_of(entity, databases.get(self.database, key)):
+            databases.put(self.database, key, rest)
+        else:
+            databases.delete(self.database, key)
+            self._unindex(databases, entity)
 
     def pairs(self, dump: Dump) -> Iterator[Pair]:
         """All keys with their records, nearly in order: packed ids do not sort where their text does."""
         return ((self.key_of(entity), self.record_of(entity, b"")) for entity in dump.entities(self.kind))
 
-    def _remove_from_indexes(self, databases: Databases, record: Any) -> None:
+    def _unindex(self, databases: Databases, entity: Any) -> None:
         for index in self.indexes:
-            if index.value_of(record) is not None:
-                databases.delete(index.database, index.key_of(record))
+            if index.value_of(entity) is not None:
+                databases.delete(index.database, index.key_of(entity))
 
 
 def _concatenation(parts: Iterable[tuple[Callable[[Any], Any], Encoder]]) -> Encoder:

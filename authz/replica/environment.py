@@ -46,8 +46,8 @@ class UnusableError(Exception):
 class Environment:
     """The databases by name, in one memory map: one writer, and any number of readers without locks.
 
-    `members` subject, scope to grants · `scopes` scope to course or session · `resources` type, id to
-    resource · `shares` resource, subject to level · `members_in` scope, subject · `resources_in` scope,
+    `members` subject, scope to grants · `courses` id to course · `sessions` id to session · `resources` type,
+    id to resource · `shares` resource, subject to level · `members_in` scope, subject · `resources_in` scope,
     resource · `sessions_in` course, session · `resources_of` owner, resource · `shares_with` subject,
     resource. The last five have empty values: they are indexes in the other direction.
     """
@@ -73,15 +73,16 @@ class Environment:
             self.meta = self.lmdb.open_db(b"meta")
             self.databases = {name: self.lmdb.open_db(name.encode()) for name in DATABASES}
             """All databases of records."""
-            self.members = self.databases["members"]
-            self.scopes = self.databases["scopes"]
+            self.members = self.databases["memberships"]
+            self.courses = self.databases["courses"]
+            self.sessions = self.databases["sessions"]
             self.resources = self.databases["resources"]
             self.shares = self.databases["shares"]
-            self.members_in = self.databases["members_in"]
-            self.resources_in = self.databases["resources_in"]
-            self.sessions_in = self.databases["sessions_in"]
-            self.resources_of = self.databases["resources_of"]
-            self.shares_with = self.databases["shares_with"]
+            self.members_in = self.databases["memberships_by_scope"]
+            self.resources_in = self.databases["resources_by_scope"]
+            self.sessions_in = self.databases["sessions_by_course_id"]
+            self.resources_of = self.databases["resources_by_owner"]
+            self.shares_with = self.databases["shares_by_subject"]
         except (lmdb.Error, FileNotFoundError, FileExistsError, NotADirectoryError) as error:
             # The folder may be deleted during the open.
             raise UnusableError(f"cannot open {folder}: {error}") from error

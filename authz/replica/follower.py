@@ -44,7 +44,7 @@ _DAMAGE = (
     lmdb.BadTxnError,
     struct.error,
     IndexError,
-    UnicodeDecodeError,
+    ValueError,
 )
 """Errors that mean that the replica is not what it should be."""
 

@@ -5,8 +5,8 @@ Every key begins with the fields by which it is looked up, so a check needs one 
 which no id contains; a UUID in its usual form is packed into 17 bytes instead of 37. So no key is a prefix of
 another, and packing is one to one.
 
-A record has only what a decision needs: sources, references and dates of sessions stay in the source of
-truth.
+The records that nearly every check reads, grants and resources, are written here byte by byte; grants without
+their source and reference. Other kinds are written by `authz.replica.codec`.
 """
 
 from __future__ import annotations
@@ -14,17 +14,7 @@ from __future__ import annotations
 import struct
 
 from authz.domain.effective_roles import Grant
-from authz.domain.entities import (
-    Course,
-    CourseState,
-    Membership,
-    MembershipStatus,
-    Resource,
-    Session,
-    SessionState,
-    ShareLevel,
-    Visibility,
-)
+from authz.domain.entities import Membership, MembershipStatus, Resource, Visibility
 from authz.domain.facts import Times, resource_facts
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.domain.instants import Instant
@@ -40,7 +30,7 @@ _UUID_LENGTH = 16
 _SUBJECTS = {SubjectType.USER: b"u", SubjectType.SERVICE: b"s"}
 _SUBJECT_TYPES = {ord(byte): kind for kind, byte in _SUBJECTS.items()}
 COURSE_KIND, SESSION_KIND = b"c", b"s"
-"""The first byte of a course's key, and of a session's."""
+"""The first byte of the scope of a course, and of a session; its id follows."""
 PLATFORM_KEY = b"p"
 _SCOPE_KINDS = {
     COURSE_KIND[0]: ScopeKind.COURSE,
@@ -51,10 +41,7 @@ _SCOPE_KINDS = {
 _STATUSES = tuple(MembershipStatus)
 _STATUS_NUMBERS = {status: number for number, status in enumerate(_STATUSES)}
 _STARTS, _ENDS = 16, 32
-_COURSE_STATES = tuple(CourseState)
-_SESSION_STATES = tuple(SessionState)
 _VISIBILITIES = tuple(Visibility)
-_LEVELS = tuple(ShareLevel)
 
 _PUBLISHED, _LOCKED, _AI, _FROM, _UNTIL, _CREATED, _SHARED = 1, 2, 4, 8, 16, 32, 64
 _TIMED = _FROM | _UNTIL | _CREATED
@@ -77,8 +64,6 @@ _FACTS = tuple(
 """The facts whose resource part holds, by the three lowest flags and the number of the visibility."""
 
 _instant = struct.Struct("<q")
-_course = struct.Struct("<BBq")
-_session = struct.Struct("<BB")
 
 
 def pack_id(text: str) -> bytes:
@@ -124,21 +109,6 @@ def read_subject(raw: bytes, start: int) -> tuple[Subject, int]:
     return Subject(_SUBJECT_TYPES[raw[start]], text), end
 
 
-def course_key(course_id: str) -> bytes:
-    """The scope of a course."""
-    return COURSE_KIND + pack_id(course_id)
-
-
-def session_key(session_id: str) -> bytes:
-    """The scope of a session."""
-    return SESSION_KIND + pack_id(session_id)
-
-
-def is_course_key(key: bytes) -> bool:
-    """Whether a scope is a course."""
-    return key[0] == COURSE_KIND[0]
-
-
 def scope_key(scope: Scope) -> bytes:
     """A scope."""
     if scope.kind is ScopeKind.COURSE:
@@ -164,47 +134,6 @@ def read_ref(raw: bytes, start: int) -> tuple[ResourceRef, int]:
     end_of_type = raw.index(_END, start)
     text, end = unpack_id(raw, end_of_type + 1)
     return ResourceRef(raw[start:end_of_type].decode(), text), end
-
-
-def course_record(course: Course) -> bytes:
-    """A course without its id."""
-    return _course.pack(_COURSE_STATES.index(course.state), course.ai_enabled, course.edit_window_us)
-
-
-def read_course(course_id: str, raw: bytes) -> Course:
-    """The course of a record."""
-    state, ai_enabled, edit_window_us = _course.unpack(raw)
-    return Course(
-        id=course_id, state=_COURSE_STATES[state], ai_enabled=bool(ai_enabled), edit_window_us=edit_window_us
-    )
-
-
-def session_record(session: Session) -> bytes:
-    """A session without its id and dates: state, openness, course."""
-    head = _session.pack(_SESSION_STATES.index(session.state), session.open_to_course)
-    return head if session.course_id is None else head + course_key(session.course_id)
-
-
-def course_key_of(raw_session: bytes) -> bytes:
-    """The key of a session's course, empty for none."""
-    return raw_session[_session.size :]
-
-
-def head_of(raw_session: bytes) -> bytes:
-    """A session's record without its course: equal for all sessions in one state."""
-    return raw_session[: _session.size]
-
-
-def read_session(session_id: str, raw: bytes) -> Session:
-    """The session of a record, without its dates."""
-    state, open_to_course = _session.unpack_from(raw)
-    course = course_key_of(raw)
-    return Session(
-        id=session_id,
-        course_id=unpack_id(course, 1)[0] if course else None,
-        state=_SESSION_STATES[state],
-        open_to_course=bool(open_to_course),
-    )
 
 
 def grant_record(membership: Membership) -> bytes:
@@ -339,13 +268,3 @@ def _read_times(raw: bytes, flags: int, place: int) -> Times:
         else:
             found.append(None)
     return Times(*found)
-
-
-def share_record(level: ShareLevel) -> bytes:
-    """The level of a share."""
-    return bytes((_LEVELS.index(level),))
-
-
-def read_share(raw: bytes) -> ShareLevel:
-    """The level of a record."""
-    return _LEVELS[raw[0]]

@@ -9,25 +9,25 @@ import lmdb
 
 from authz.domain.context import SCOPE_MISSING, ResourceContext, ScopeContext, scope_context_of
 from authz.domain.effective_roles import Grant
-from authz.domain.entities import ShareLevel
+from authz.domain.entities import Course, Session, ShareLevel
 from authz.domain.facts import OWN
 from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.tokens import encode_consistency_token
 from authz.replica.caches import Caches, ReplicaScope, intern
+from authz.replica.codec import Codec
 from authz.replica.environment import Environment
+from authz.replica.kinds import CODECS
 from authz.replica.layout import (
+    COURSE_KIND,
     PLATFORM_KEY,
-    course_key,
-    course_key_of,
-    is_course_key,
+    SESSION_KIND,
+    pack_id,
     read_context,
     read_ref,
     read_scope,
-    read_share,
     read_subject,
     ref_key,
     scope_key,
-    session_key,
     subject_key,
     unpack_id,
 )
@@ -36,6 +36,8 @@ T = TypeVar("T")
 
 _PLATFORM = ReplicaScope(scope_context_of(None, None).state)
 _NO_GRANTS: tuple[Grant, ...] = ()
+_COURSES, _SESSIONS = CODECS["course"], CODECS["session"]
+_read_share = CODECS["share"].decode
 
 
 class ReplicaSnapshot:
@@ -131,7 +133,7 @@ class ReplicaSnapshot:
     def share(self, ref: ResourceRef, subject: Subject) -> ShareLevel | None:
         """See `Snapshot.share`."""
         raw = self._get(ref_key(ref) + self._key_of(subject), None, self._environment.shares)
-        return None if raw is None else read_share(raw)
+        return None if raw is None else _read_share(raw)[0]
 
     def scan_resources(
         self,
@@ -176,10 +178,10 @@ class ReplicaSnapshot:
 
     def scan_sessions(self, course_id: str, *, after: str | None = None) -> Iterator[str]:
         """See `Snapshot.scan_sessions`."""
-        database, head = self._environment.sessions_in, course_key(course_id)
-        last = b"" if after is None else session_key(after)
-        for scope, _ in self._scan(database, head, last, read_scope):
-            yield scope.id
+        database, head = self._environment.sessions_in, pack_id(course_id)
+        last = b"" if after is None else pack_id(after)
+        for session_id, _ in self._scan(database, head, last, unpack_id):
+            yield session_id
 
     def _scan(
         self, database: lmdb._Database, head: bytes, after: bytes, read: Callable[[bytes, int], tuple[T, int]]
@@ -199,22 +201,28 @@ class ReplicaSnapshot:
             return known
         if key == PLATFORM_KEY:
             return _PLATFORM
-        scopes, state = self._environment.scopes, self._caches.scope_state
-        raw = self._get(key, None, scopes)
-        if raw is None:
-            return None
-        id_ = unpack_id(key, 1)[0]
-        if is_course_key(key):
-            found = ReplicaScope(state(raw, b""), id_, None, key)
-        elif in_course := course_key_of(raw):
-            raw_course = self._get(in_course, None, scopes)
-            if raw_course is None:
+        course: Course | None = None
+        session: Session | None = None
+        course_key, session_key = key, b""
+        if key.startswith(SESSION_KIND):
+            session = self._read(_SESSIONS, key[1:])
+            if session is None:
                 return None
-            found = ReplicaScope(state(raw_course, raw), unpack_id(in_course, 1)[0], id_, in_course, key)
-        else:
-            found = ReplicaScope(state(b"", raw), None, id_, b"", key)
-        intern(self._scopes, key, found)
-        return found
+            course_key, session_key = b"", key
+            if session.course_id is not None:
+                course_key = COURSE_KIND + pack_id(session.course_id)
+        if course_key:
+            course = self._read(_COURSES, course_key[1:])
+            if course is None:
+                return None
+        found = scope_context_of(course, session)
+        scope = ReplicaScope(found.state, found.course_id, found.session_id, course_key, session_key)
+        return intern(self._scopes, key, scope)
+
+    def _read(self, codec: Codec, key: bytes) -> Any:
+        """The entity with a key, or None."""
+        raw = self._get(key, None, self._environment.databases[codec.database])
+        return None if raw is None else codec.read(key, raw)
 
     def _grants_in(self, subject: bytes, scope: bytes) -> tuple[Grant, ...]:
         raw = self._get(subject + scope)

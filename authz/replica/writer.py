@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import lmdb
 
-from authz.domain.entities import Entity, Key, MembershipKey, kind_of
+from authz.domain.entities import Entity, MembershipKey, kind_of
 from authz.domain.ids import PLATFORM
 from authz.domain.mutations import Change, LogTail, Mutation, Operation
 from authz.domain.tokens import ConsistencyToken
@@ -68,16 +68,13 @@ class Writer:
 
     def apply(self, mutation: Mutation) -> None:
         """Apply one effect of the change log."""
+        entity = mutation.target
+        assert isinstance(entity, Entity)  # noqa: S101  the log holds whole entities, also of deletions
         if mutation.operation is Operation.DELETE:
-            self.remove(mutation.key)
+            CODECS[kind_of(entity).name].remove(self._databases, entity)
         else:
-            assert isinstance(mutation.target, Entity)  # noqa: S101  the log holds whole entities
-            self.put(mutation.target)
+            self.put(entity)
 
     def put(self, entity: Entity) -> None:
         """Store an entity, replacing the one with the same key."""
         CODECS[kind_of(entity).name].put(self._databases, entity)
-
-    def remove(self, key: Key) -> None:
-        """Delete the entity with a key, if it exists."""
-        CODECS[kind_of(key).name].remove(self._databases, key)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authz.domain.effective_roles import Grant
-from authz.domain.entities import Course, Entity, Membership, Resource, Session, Share, kind_of
-from authz.domain.ids import Scope, course_scope, session_scope
+from authz.domain.entities import Entity, Membership, Resource, Session, Share, kind_of
+from authz.domain.ids import Scope
 from authz.domain.mutations import Mutation
 from authz.replica.build import build_replica
 from authz.replica.environment import acquire_environment, release_environment
@@ -31,33 +31,21 @@ def expected(entities: Iterable[Entity]) -> set[Row]:
     rows: set[Row] = set()
     grants: dict[tuple[object, Scope], list[Grant]] = {}
     for entity in entities:
+        if isinstance(entity, Membership):
+            grants.setdefault((entity.subject, entity.scope), []).append(grant_of(entity))
+            rows.add(("member in", entity.scope, entity.subject))
+            continue
+        rows.add((kind_of(entity).name, entity.key, entity))
         match entity:
-            case Course():
-                rows.add(("scope", course_scope(entity.id), entity))
-            case Session():
-                kept = Session(
-                    id=entity.id,
-                    course_id=entity.course_id,
-                    state=entity.state,
-                    open_to_course=entity.open_to_course,
-                )
-                rows.add(("scope", session_scope(entity.id), kept))
-                if entity.course_id is not None:
-                    rows.add(("session in", course_scope(entity.course_id), session_scope(entity.id)))
-            case Membership():
-                grants.setdefault((entity.subject, entity.scope), []).append(grant_of(entity))
-                rows.add(("member in", entity.scope, entity.subject))
+            case Session(course_id=str()):
+                rows.add(("session in", entity.course_id, entity.id))
             case Resource():
-                rows.add(("resource", entity.key, entity))
                 rows.add(("resource in", entity.scope, entity.key))
                 if entity.owner is not None:
                     rows.add(("resource of", entity.owner, entity.key))
             case Share():
-                rows.add(("share", (entity.resource, entity.subject), entity.level))
                 rows.add(("share with", entity.subject, entity.resource))
                 rows.add(("shared", entity.resource, None))
-            case _:
-                rows.add((kind_of(entity).name, entity.key, entity))
     for place, held in grants.items():
         rows.add(("grants", place, tuple(sorted(held, key=lambda grant: grant.role))))
     return rows

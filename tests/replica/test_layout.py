@@ -12,17 +12,21 @@ from authz.domain.context import resource_context_of, scope_context_of
 from authz.domain.entities import (
     Course,
     CourseState,
+    Entity,
     Membership,
     MembershipStatus,
     Resource,
     Session,
     SessionState,
+    Share,
     ShareLevel,
     Visibility,
+    kind_of,
 )
-from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, SubjectType, course_scope
+from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.domain.instants import MAX_INSTANT, MIN_INSTANT
 from authz.replica import layout
+from authz.replica.kinds import CODECS
 from tests.facts import grant_of
 
 IDS = st.one_of(
@@ -131,30 +135,31 @@ def test_the_grants_of_a_scope_read_back_in_whatever_order_they_came(held: list[
     forth = layout.join_grants({m.role: layout.grant_record(m) for m in held})
     back = layout.join_grants({m.role: layout.grant_record(m) for m in reversed(held)})
     assert forth == back
-    read = layout.read_grants(layout.course_key("c")[:1] + forth)
+    read = layout.read_grants(layout.COURSE_KIND + forth)
     assert sorted(map(str, read)) == sorted(str(grant_of(m)) for m in held)
     assert layout.join_grants(layout.split_grants(forth)) == forth
 
 
-@pytest.mark.parametrize("state", CourseState)
-@pytest.mark.parametrize("ai_enabled", [False, True])
-def test_a_course_reads_back(state: CourseState, ai_enabled: bool) -> None:
-    course = Course(id="c", state=state, ai_enabled=ai_enabled, edit_window_us=0)
-    assert layout.read_course("c", layout.course_record(course)) == course
+COURSES = st.builds(
+    Course,
+    id=IDS,
+    state=st.sampled_from(CourseState),
+    ai_enabled=st.booleans(),
+    edit_window_us=st.integers(0, MAX_INSTANT),
+)
+SESSIONS = st.builds(
+    Session,
+    id=IDS,
+    course_id=st.none() | IDS,
+    state=st.sampled_from(SessionState),
+    starts_at=TIMES,
+    ends_at=TIMES,
+    open_to_course=st.booleans(),
+)
+SHARES = st.builds(Share, resource=REFS, subject=SUBJECTS, level=st.sampled_from(ShareLevel))
 
 
-@pytest.mark.parametrize("state", SessionState)
-@pytest.mark.parametrize("course_id", [None, "c", str(uuid.UUID(int=7))])
-def test_a_session_reads_back_without_its_dates(state: SessionState, course_id: str | None) -> None:
-    session = Session(id="s", course_id=course_id, state=state, open_to_course=True, starts_at=1, ends_at=2)
-    raw = layout.session_record(session)
-    assert layout.read_session("s", raw) == Session(
-        id="s", course_id=course_id, state=state, open_to_course=True
-    )
-    expected = b"" if course_id is None else layout.scope_key(course_scope(course_id))
-    assert layout.course_key_of(raw) == expected
-
-
-@pytest.mark.parametrize("level", ShareLevel)
-def test_a_share_reads_back(level: ShareLevel) -> None:
-    assert layout.read_share(layout.share_record(level)) is level
+@given(st.one_of(COURSES, SESSIONS, RESOURCES, SHARES))
+def test_a_record_reads_back(entity: Entity) -> None:
+    codec = CODECS[kind_of(entity).name]
+    assert codec.read(codec.key_of(entity), codec.record_of(entity, b"")) == entity
