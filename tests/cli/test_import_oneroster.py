@@ -57,11 +57,11 @@ def test_a_dry_run_prints_exactly_what_the_import_then_changes(folder: Path, sql
     code, output, errors = take_in(folder, sqlite_url, "--dry-run")
     assert code == 1
     assert output.splitlines() == [
-        "suspended enrollments.csv:3: membership user:omar student in course:alg (ACTIVE → SUSPENDED: the "
-        "row is at fault, source_ref e2 → e2;suspended=row)",
+        "suspended enrollments.csv:3: membership user:omar student in course:alg (ACTIVE -> SUSPENDED: the "
+        "row is at fault, source_ref e2 -> e2;suspended=row)",
         "removed enrollments.csv:4: membership user:nora student in course:alg",
         "added classes.csv:3: course:bio",
-        "changed enrollments.csv:2: membership user:maya student in course:alg (ends_at none → "
+        "changed enrollments.csv:2: membership user:maya student in course:alg (ends_at none -> "
         "2030-01-01T00:00:00Z)",
         "added enrollments.csv:5: membership user:pia student in course:alg",
         "would write 5, unchanged 1, failed 1",

@@ -23,7 +23,7 @@ def plan_accounts(roster: Roster, held: Held, *, now: Instant) -> list[Change]:
         until = None if account is None else account.suspended_until
         if row.state is RowState.ENDED and (account is None or until is not None):
             new = Account(subject=subject, status=AccountStatus.SUSPENDED)
-            detail = "" if until is None else f"suspended_until {format_instant(until)} → none"
+            detail = "" if until is None else f"suspended_until {format_instant(until)} -> none"
             mutation = Mutation(Operation.TOUCH, new)
             changes.append(Change(mutation, USERS, row.line, action=Action.SUSPEND, detail=detail))
         elif row.state is RowState.ACTIVE and account is not None and (until is None or until > now):

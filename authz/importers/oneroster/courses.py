@@ -12,6 +12,7 @@ import msgspec
 
 from authz.domain.entities import Course, CourseState, Membership, MembershipStatus
 from authz.domain.ids import course_scope
+from authz.domain.instants import Instant
 from authz.domain.mutations import Mutation, Operation
 from authz.importers.oneroster.directory import Held, marker_subject
 from authz.importers.oneroster.manifest import CLASSES, Mode
@@ -35,7 +36,7 @@ class CoursePlan(msgspec.Struct, frozen=True):
     deleted: set[str] = set()
 
 
-def plan_courses(roster: Roster, held: Held, *, deletes_classes: bool) -> CoursePlan:
+def plan_courses(roster: Roster, held: Held, *, now: Instant, deletes_classes: bool) -> CoursePlan:
     """Plan the courses. With `deletes_classes`, a class that is to be deleted deletes its course."""
     plan = CoursePlan()
     for row in roster.classes.values():
@@ -49,9 +50,9 @@ def plan_courses(roster: Roster, held: Held, *, deletes_classes: bool) -> Course
                 plan.closed[row.id] = False
                 plan.deleted.add(row.id)
         else:
-            _conclude(row, roster, held, plan)
+            _conclude(row, roster, held, plan, now)
     for course_id in _absent(roster, held):
-        _conclude(ClassRow(course_id, 0, RowState.ENDED), roster, held, plan)
+        _conclude(ClassRow(course_id, 0, RowState.ENDED), roster, held, plan, now)
     return plan
 
 
@@ -78,7 +79,7 @@ def _opened(row: ClassRow, roster: Roster, held: Held) -> Iterator[Change]:
     yield Change(deletion, CLASSES, row.line, action=Action.CHANGE, detail="the class is active again")
 
 
-def _conclude(row: ClassRow, roster: Roster, held: Held, plan: CoursePlan) -> None:
+def _conclude(row: ClassRow, roster: Roster, held: Held, plan: CoursePlan, now: Instant) -> None:
     """Conclude an active course. One in another state, and one reopened by hand since, stays as it is."""
     course = held.courses.get(row.id)
     if course is None or course.state is not CourseState.ACTIVE:
@@ -95,7 +96,9 @@ def _conclude(row: ClassRow, roster: Roster, held: Held, plan: CoursePlan) -> No
         role=roster.options.roles.get("student", "student"),
         status=MembershipStatus.SUSPENDED,
         source=roster.options.source,
-        source_ref=str(SourceRef(_MARKER_REF, row.modified_at)),
+        source_ref=str(
+            SourceRef(_MARKER_REF, None if row.modified_at is None else min(row.modified_at, now))
+        ),
     )
     mutation = Mutation(Operation.TOUCH, marker)
     detail = "records that the roster concluded the course"
@@ -104,7 +107,7 @@ def _conclude(row: ClassRow, roster: Roster, held: Held, plan: CoursePlan) -> No
 
 def _with_state(course: Course, state: CourseState, row: ClassRow) -> Change:
     mutation = Mutation(Operation.TOUCH, msgspec.structs.replace(course, state=state))
-    detail = f"{course.state.value} → {state.value}"
+    detail = f"{course.state.value} -> {state.value}"
     return Change(mutation, CLASSES, row.line, action=Action.CHANGE, detail=detail)
 
 

@@ -7,6 +7,7 @@ import msgspec
 from authz.domain.entities import Membership, MembershipStatus
 from authz.domain.instants import Instant, format_instant
 from authz.importers.oneroster.source_ref import parse_source_ref
+from authz.importers.report import printable
 
 
 def ending_at(membership: Membership, ends_at: Instant | None) -> Membership:
@@ -33,13 +34,13 @@ def difference(before: Membership, after: Membership) -> str:
     """What has changed, field by field."""
     parts = []
     if before.status is not after.status:
-        parts.append(f"{before.status.value} → {after.status.value}{_cause(after)}")
+        parts.append(f"{before.status.value} -> {after.status.value}{_cause(after)}")
     for name in ("starts_at", "ends_at"):
         old, new = getattr(before, name), getattr(after, name)
         if old != new:
-            parts.append(f"{name} {_when(old)} → {_when(new)}")
+            parts.append(f"{name} {_when(old)} -> {_when(new)}")
     if before.source_ref != after.source_ref:
-        parts.append(f"source_ref {before.source_ref} → {after.source_ref}")
+        parts.append(printable(f"source_ref {before.source_ref} -> {after.source_ref}"))
     return ", ".join(parts)
 
 

@@ -164,7 +164,8 @@ class MembershipPlan:
         status = MembershipStatus.SUSPENDED if by_user else MembershipStatus.ACTIVE
         if before is not None and (before.is_suspended_by_hand or before.entity.status is _COMPLETED):
             status, by_user = before.entity.status, False
-        ref = SourceRef(row.ref, row.modified_at or known, row.ends_with_term, suspended_by_user=by_user)
+        modified_at = self._recorded(row.modified_at, known)
+        ref = SourceRef(row.ref, modified_at, row.ends_with_term, suspended_by_user=by_user)
         return Membership(
             subject=row.subject,
             scope=row.scope,
@@ -182,7 +183,7 @@ class MembershipPlan:
         A row at fault suspends it until a valid row gives it.
         """
         entity, ref = held.entity, held.ref
-        if is_over(entity, self._now) and not ref.ends_with_term:
+        if is_over(entity, self._now):
             return
         by_row = ref.suspended_by_row or faulty is not None
         by_user = self._is_disabled(entity.subject)
@@ -238,9 +239,15 @@ class MembershipPlan:
         new = msgspec.structs.replace(
             ending_at(entity, end if entity.ends_at is None else min(end, entity.ends_at)),
             status=status,
-            source_ref=str(SourceRef(held.ref.sourced_id, modified_at or known)),
+            source_ref=str(SourceRef(held.ref.sourced_id, self._recorded(modified_at, known))),
         )
         self._change(held, new, cause, Action.REMOVE)
+
+    def _recorded(self, modified_at: Instant | None, known: Instant | None) -> Instant | None:
+        """The date to record. One in the future would make every later row an older one."""
+        if modified_at is not None and modified_at <= self._now:
+            return modified_at
+        return known if known is not None or modified_at is None else self._now
 
     def _delete(self, held: HeldMembership, cause: Cause, *, replaced: bool = False) -> None:
         """Delete a membership. One that is replaced by another has not ended."""

@@ -66,6 +66,6 @@ class Plan(msgspec.Struct, frozen=True):
         raise FailedPreconditionError(
             ErrorReason.PRECONDITION_FAILED,
             f"the import would end {self.ended} of {self.live} memberships of this roster, {self.absent} of "
-            f"them because they are absent; at most {max_removals:.0%} may end. Nothing was written. Check "
-            "the export with `--dry-run`, then import it with `--allow-removals`",
+            f"them because they are absent; at most {max_removals * 100:g}% may end. Nothing was written. "
+            "Check the export with `--dry-run`, then import it with `--allow-removals`",
         )

@@ -21,7 +21,7 @@ def plan_import(
     A change that somebody makes to one of these records between this and the import is overwritten.
     """
     held = read_held(roster, directory, now)
-    courses = plan_courses(roster, held, deletes_classes=deletes_classes)
+    courses = plan_courses(roster, held, now=now, deletes_classes=deletes_classes)
     memberships = MembershipPlan(roster, held, weigh(roster, held), now=now)
     accounts = plan_accounts(roster, held, now=now)
     giving = [change for change in memberships.giving if not _is_in(courses.deleted, change)]

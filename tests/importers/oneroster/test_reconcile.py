@@ -76,8 +76,8 @@ def test_a_change_is_told_field_by_field(campus: Campus) -> None:
     campus.take_in([enrolled("e1", "alg", "maya")])
     plan = campus.take_in([enrolled("e1", "alg", "maya", begin="2026-09-01", end="2026-12-20")])
     assert changes(plan) == [
-        "changed enrollments.csv:2: membership user:maya student in course:alg (starts_at none → "
-        "2026-09-01T00:00:00Z, ends_at none → 2026-12-20T00:00:00Z)"
+        "changed enrollments.csv:2: membership user:maya student in course:alg (starts_at none -> "
+        "2026-09-01T00:00:00Z, ends_at none -> 2026-12-20T00:00:00Z)"
     ]
     assert plan.unchanged == 1
 
@@ -271,6 +271,18 @@ def test_an_older_export_gives_no_other_enrollment_of_what_has_ended_since(campu
     assert campus.roles("maya") == {"student in alg"}
 
 
+@pytest.mark.parametrize("gone", [{"status": "tobedeleted", "modified": "2026-10-02"}, {"role": "guardian"}])
+def test_a_date_in_the_future_does_not_make_what_ends_access_an_older_row(
+    campus: Campus, gone: dict[str, str]
+) -> None:
+    campus.take_in([changed("e1", "maya", modified="2062-01-01")])
+    campus.now = at("2026-10-03")
+    campus.take_in([changed("e1", "maya", **({"modified": "2026-10-02"} | gone))])
+    assert campus.roles("maya") == set()
+    campus.take_in([changed("e1", "maya", modified="2026-10-02T12:00:00Z")])
+    assert campus.roles("maya") == {"student in alg"}
+
+
 def test_a_deletion_in_the_future_ends_access_now(campus: Campus) -> None:
     campus.take_in([changed("e1", "maya", begin="2026-11-01")])
     campus.take_in([changed("e1", "maya", "tobedeleted", "2030-01-01")])
@@ -307,7 +319,7 @@ def test_a_row_at_fault_suspends_what_it_spoke_of_until_it_is_corrected(
     campus.take_in([enrolled("e1", "alg", "maya")], modes=modes)
     plan = campus.take_in([row], modes=modes)
     assert changes(plan)[0].startswith(
-        "suspended enrollments.csv:2: membership user:maya student in course:alg (ACTIVE → SUSPENDED: the "
+        "suspended enrollments.csv:2: membership user:maya student in course:alg (ACTIVE -> SUSPENDED: the "
         "row is at fault"
     )
     assert (len(plan.faults), campus.only("maya").status, plan.ended) == (1, SUSPENDED, 1)
@@ -514,7 +526,7 @@ def test_a_suspension_of_an_account_until_a_time_loses_its_end(campus: Campus) -
     assert campus.account("maya") == until
     plan = campus.take_in(users=[user("maya", "tobedeleted")])
     assert changes(plan) == [
-        "suspended users.csv:2: account of user:maya (suspended_until 2026-12-01T00:00:00Z → none)"
+        "suspended users.csv:2: account of user:maya (suspended_until 2026-12-01T00:00:00Z -> none)"
     ]
 
 
@@ -545,7 +557,7 @@ def test_a_class_that_is_to_be_deleted_concludes_its_course_and_returns(campus: 
     rows = [enrolled("e1", "alg", "maya"), enrolled("e2", "alg", "omar", status="tobedeleted")]
     campus.take_in(rows)
     plan = campus.take_in(rows, classes=[klass("alg", "tobedeleted")])
-    assert changes(plan)[0] == "changed classes.csv:2: course:alg (ACTIVE → CONCLUDED)"
+    assert changes(plan)[0] == "changed classes.csv:2: course:alg (ACTIVE -> CONCLUDED)"
     assert (campus.course("alg").state, plan.ended) == (CourseState.CONCLUDED, 1)
     assert campus.roles("maya") == {"student in alg"}
     marker = next(
@@ -664,6 +676,11 @@ def test_the_end_of_a_term_outlives_exports_that_do_not_say_it(campus: Campus) -
     modes = {"classes": "bulk", "academicSessions": "bulk"}
     campus.take_in(None, classes=classes, terms={"t1": "2027-01-31"}, modes=modes)
     assert campus.only("maya").ends_at == at("2027-01-31")
+    campus.now = at("2027-02-01")
+    campus.take_in(None, classes=classes, terms={"t1": "2027-06-30"}, modes=modes)
+    assert campus.roles("maya") == set()
+    campus.take_in([enrolled("e1", "alg", "maya")], classes=classes, terms={"t1": "2027-06-30"})
+    assert campus.only("maya").ends_at == at("2027-06-30")
     campus.take_in(None, classes=[klass("alg")], modes={"classes": "bulk"})
     assert campus.only("maya").ends_at is None
 
