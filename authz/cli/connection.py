@@ -8,9 +8,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Annotated
+from typing import Annotated, Any
 
-import msgspec
 import typer
 
 from authz.client import Client
@@ -29,16 +28,8 @@ Database = Annotated[
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 
 
-class Tls(msgspec.Struct, frozen=True):
-    """PEM files for TLS. All empty: no TLS."""
-
-    ca_file: str = ""
-    certificate_file: str = ""
-    key_file: str = ""
-
-
-tls_var: ContextVar[Tls | None] = ContextVar("tls", default=None)
-"""The TLS options, which are given before the command."""
+tls_var: ContextVar[dict[str, str]] = ContextVar("tls")
+"""The TLS options of `Client`, which are given before the command."""
 
 
 @contextmanager
@@ -47,27 +38,11 @@ def connect(address: str, database: str, *, creates: bool = False) -> Iterator[C
 
     Raises `InvalidArgumentError` if the file of a SQLite database is missing, unless `creates`.
     """
-    if database:
-        with (
-            _settings_of(database, creates=creates) as settings,
-            embedded(settings) as target,
-            Client(target) as client,
-        ):
+    if not database:
+        tls: dict[str, Any] = tls_var.get({})
+        with Client(address, **tls) as client:
             yield client
         return
-    tls = tls_var.get() or Tls()
-    with Client(
-        address,
-        tls_ca_file=tls.ca_file,
-        tls_certificate_file=tls.certificate_file,
-        tls_key_file=tls.key_file,
-    ) as client:
-        yield client
-
-
-@contextmanager
-def _settings_of(database: str, *, creates: bool) -> Iterator[Settings]:
-    """Settings of a server over `database`, for use inside the block."""
     from authz.runtime.settings import load_settings
     from authz.store import sqlite_file
 
@@ -92,7 +67,8 @@ def _settings_of(database: str, *, creates: bool) -> Iterator[Settings]:
             "tls_key_file": "",
             "tls_client_ca_file": "",
         }
-        yield load_settings(given)
+        with embedded(load_settings(given)) as target, Client(target) as client:
+            yield client
 
 
 @contextmanager

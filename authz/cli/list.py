@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -11,31 +11,37 @@ import typer
 from authz.cli.check import Json
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
 from authz.cli.output import print_rows
-from authz.domain.entities import Entity, Versioned
+from authz.domain.entities import Versioned
 from authz.domain.ids import parse_scope, parse_subject
-from authz.domain.instants import Instant, format_instant
+from authz.domain.instants import format_instant
+
+_DATES = {"starts at": "starts_at", "ends at": "ends_at"}
 
 
-def _when(instant: Instant | None) -> str:
-    return "" if instant is None else format_instant(instant)
-
-
-def _show(
-    columns: Sequence[str], found: Iterable[Versioned[Entity]], as_json: bool, rows: Iterable[Sequence[str]]
-) -> None:
+def _show(found: Iterator[Versioned[Any]], as_json: bool, columns: Mapping[str, str]) -> None:
+    """Print records as JSON, or as a table of these fields by the names of their columns."""
+    records = list(found)  # before an error, print nothing
     if as_json:
-        for versioned in found:
+        for versioned in records:
             print(msgspec.json.encode(versioned).decode())
     else:
-        print_rows(columns, rows)
+        rows = ([_text(getattr(each.entity, name)) for name in columns.values()] for each in records)
+        print_rows(list(columns), rows)
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return format_instant(value) if isinstance(value, int) else str(value)
 
 
 def courses(address: Address = DEFAULT_ADDRESS, database: Database = "", as_json: Json = False) -> None:
     """List courses."""
     with connect(address, database) as client:
-        found = list(client.read_courses())
-    rows = ((c.entity.id, c.entity.state.value, str(c.entity.ai_enabled).lower()) for c in found)
-    _show(("course", "state", "ai enabled"), found, as_json, rows)
+        columns = {"course": "id", "state": "state", "ai enabled": "ai_enabled"}
+        _show(client.read_courses(), as_json, columns)
 
 
 def sessions(
@@ -46,12 +52,8 @@ def sessions(
 ) -> None:
     """List sessions."""
     with connect(address, database) as client:
-        found = list(client.read_sessions(course))
-    rows = (
-        (e.id, e.course_id or "", e.state.value, _when(e.starts_at), _when(e.ends_at))
-        for e in (s.entity for s in found)
-    )
-    _show(("session", "course", "state", "starts at", "ends at"), found, as_json, rows)
+        columns = {"session": "id", "course": "course_id", "state": "state"}
+        _show(client.read_sessions(course), as_json, columns | _DATES)
 
 
 def memberships(
@@ -66,12 +68,9 @@ def memberships(
     who = parse_subject(subject) if subject else None
     where = parse_scope(scope) if scope else None
     with connect(address, database) as client:
-        found = list(client.read_memberships(subject=who, scope=where, role=role))
-    rows = (
-        (str(e.subject), str(e.scope), e.role, e.status.value, _when(e.starts_at), _when(e.ends_at))
-        for e in (m.entity for m in found)
-    )
-    _show(("subject", "scope", "role", "status", "starts at", "ends at"), found, as_json, rows)
+        columns = {"subject": "subject", "scope": "scope", "role": "role", "status": "status"}
+        found = client.read_memberships(subject=who, scope=where, role=role)
+        _show(found, as_json, columns | _DATES)
 
 
 def resources(
@@ -86,12 +85,9 @@ def resources(
     where = parse_scope(scope) if scope else None
     whose = parse_subject(owner) if owner else None
     with connect(address, database) as client:
-        found = list(client.read_resources(type_name=type_name, scope=where, owner=whose))
-    rows = (
-        (str(e.key), str(e.scope), str(e.owner or ""), e.visibility.value, str(e.published).lower())
-        for e in (r.entity for r in found)
-    )
-    _show(("resource", "scope", "owner", "visibility", "published"), found, as_json, rows)
+        columns = {"resource": "key", "scope": "scope", "owner": "owner", "visibility": "visibility"}
+        found = client.read_resources(type_name=type_name, scope=where, owner=whose)
+        _show(found, as_json, columns | {"published": "published"})
 
 
 def accounts(
@@ -103,6 +99,5 @@ def accounts(
     """List accounts."""
     who = parse_subject(subject) if subject else None
     with connect(address, database) as client:
-        found = list(client.read_accounts(subject=who))
-    rows = ((str(e.subject), e.status.value, _when(e.suspended_until)) for e in (a.entity for a in found))
-    _show(("subject", "status", "suspended until"), found, as_json, rows)
+        columns = {"subject": "subject", "status": "status", "suspended until": "suspended_until"}
+        _show(client.read_accounts(subject=who), as_json, columns)

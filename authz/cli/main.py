@@ -11,7 +11,7 @@ import typer
 import authz
 from authz.cli import ERROR_EXIT_CODE, check, demo, follow, imports, migrate, policy, serve, watch
 from authz.cli import list as listing
-from authz.cli.connection import Tls, tls_var
+from authz.cli.connection import tls_var
 from authz.client.errors import CallError
 from authz.domain.errors import AuthzError
 
@@ -44,7 +44,13 @@ def options(
 
     Options before the command are for a server with TLS.
     """
-    tls_var.set(Tls(tls_ca_file, tls_certificate_file, tls_key_file))
+    tls_var.set(
+        {
+            "tls_ca_file": tls_ca_file,
+            "tls_certificate_file": tls_certificate_file,
+            "tls_key_file": tls_key_file,
+        }
+    )
 
 
 for command in (

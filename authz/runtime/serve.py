@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import structlog
 
 from authz.replica.view import ReplicaView
@@ -10,7 +12,7 @@ from authz.runtime.logs import configure_logging
 from authz.runtime.metrics import exporting
 from authz.runtime.server import Server
 from authz.runtime.settings import Settings
-from authz.runtime.signals import ReloadSignal, run_until_stopped
+from authz.runtime.signals import ReloadSignal, run_until_stopped, stop_event
 from authz.runtime.tuning import schedule_as_batch, tune_interpreter
 
 log = structlog.get_logger()
@@ -23,12 +25,13 @@ async def serve(settings: Settings) -> None:
         schedule_as_batch()
     reload_signal = ReloadSignal()
     async with Server(settings) as server:
+        stopped = stop_event(signal.SIGTERM, signal.SIGINT)
         log.info("serving", address=server.address, policy_version=server.checker.policy.version)
         if not settings.follow:
             warn_without_replica(settings, server.view)
         tune_interpreter()
         with exporting(settings.metrics_address, server.view, workers=lambda: 1):
-            await run_until_stopped(reload_signal, server.reload_policy)
+            await run_until_stopped(stopped, reload_signal, server.reload_policy)
     log.info("stopped")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import structlog
 
@@ -41,9 +42,24 @@ def stop_event(*numbers: int) -> asyncio.Event:
     return stopped
 
 
-async def run_until_stopped(reload_signal: ReloadSignal, reload: Callable[[], None]) -> None:
-    """Return at SIGTERM or SIGINT; reload at SIGHUP."""
-    stopped = stop_event(signal.SIGTERM, signal.SIGINT)
+async def finishes_before(stopped: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Run `work`, and return true. If the event comes first, cancel `work` and return false."""
+    task, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stopped.wait())
+    try:
+        await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            await task
+        return task.done()
+    finally:
+        stopping.cancel()
+        task.cancel()
+        await asyncio.gather(task, stopping, return_exceptions=True)
+
+
+async def run_until_stopped(
+    stopped: asyncio.Event, reload_signal: ReloadSignal, reload: Callable[[], None]
+) -> None:
+    """Return once the process is to stop; reload at SIGHUP."""
     reload_signal.pass_to(reload)
     await stopped.wait()
     log.info("stopping")

@@ -28,7 +28,7 @@ from authz.runtime.metrics import exporting
 from authz.runtime.serve import warn_without_replica
 from authz.runtime.server import Server
 from authz.runtime.settings import Settings
-from authz.runtime.signals import ReloadSignal, run_until_stopped, stop_event
+from authz.runtime.signals import ReloadSignal, finishes_before, run_until_stopped, stop_event
 from authz.runtime.tuning import schedule_as_batch, tune_interpreter
 
 log = structlog.get_logger()
@@ -135,13 +135,14 @@ async def supervise(settings: Settings) -> None:
     supervisor = Supervisor(settings)
     view = open_view(settings)
     maintenance = asyncio.create_task(keep_view_current(view))
+    stopped = stop_event(signal.SIGTERM, signal.SIGINT)
     with reserved, exporting(settings.metrics_address, view, workers=supervisor.alive):
         try:
-            await supervisor.start(address)
-            log.info("serving", address=address, workers=settings.workers)
-            if not settings.follow:
-                warn_without_replica(settings, view)
-            await run_until_stopped(reload_signal, supervisor.reload_policy)
+            if await finishes_before(stopped, supervisor.start(address)):
+                log.info("serving", address=address, workers=settings.workers)
+                if not settings.follow:
+                    warn_without_replica(settings, view)
+                await run_until_stopped(stopped, reload_signal, supervisor.reload_policy)
         finally:
             await supervisor.stop()
             maintenance.cancel()
@@ -158,10 +159,11 @@ def worker_process(settings: Settings, ready: Connection) -> None:
 
 async def _serve(settings: Settings, reload_signal: ReloadSignal, ready: Connection) -> None:
     async with Server(settings) as server:
+        stopped = stop_event(signal.SIGTERM, signal.SIGINT)
         log.info("worker serving", process=os.getpid(), policy_version=server.checker.policy.version)
         tune_interpreter()
         ready.send(True)
-        await run_until_stopped(reload_signal, server.reload_policy)
+        await run_until_stopped(stopped, reload_signal, server.reload_policy)
 
 
 def follower_process(settings: Settings, ready: Connection) -> None:

@@ -44,6 +44,8 @@ CAMPUS = (
     ),
     NOTEBOOK,
     Share(resource=NOTEBOOK.key, subject=parse_subject("service:tutor"), level=ShareLevel.EDITOR),
+)
+ACCOUNTS = (
     Account(subject=MAYA),
     Account(subject=parse_subject("user:omar"), status=AccountStatus.SUSPENDED, suspended_until=7_000_000),
 )
@@ -56,7 +58,7 @@ def client(sqlite_url: str) -> Iterator[Client]:
         {"address": "127.0.0.1:0", "database_url": sqlite_url, "log_level": "error"}, environ={}
     )
     with embedded(settings) as address, Client(address) as client:
-        client.write([Mutation(Operation.CREATE, entity) for entity in CAMPUS])
+        client.write([Mutation(Operation.CREATE, entity) for entity in (*CAMPUS, *ACCOUNTS)])
         yield client
 
 
@@ -69,7 +71,7 @@ def test_what_was_written_is_read_as_it_was(client: Client) -> None:
         *client.read_shares(),
         *client.read_accounts(),
     )
-    assert [versioned.entity for versioned in found] == list(CAMPUS)
+    assert [versioned.entity for versioned in found] == [*CAMPUS, *ACCOUNTS]
     assert {versioned.version for versioned in found} == {1}
 
 

@@ -22,7 +22,7 @@ from authz.runtime.bind import reserve
 from authz.runtime.server import Server
 from authz.runtime.settings import load_settings
 from tests.runtime.test_server import campus_of
-from tests.runtime.test_workers import ask, children, until
+from tests.runtime.test_supervise import ask, children, until
 from tests.serving import AUTHZ
 
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

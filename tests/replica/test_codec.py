@@ -1,0 +1,78 @@
+"""The default codec, with a kind that nothing registers: it is found by a field that can change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lmdb
+import msgspec
+
+from authz.domain.ids import PLATFORM, Scope, Subject, course_scope, parse_subject
+from authz.domain.kinds.kind import Filter, Kind, RecordKey
+from authz.replica.codec import Codec, Databases
+from authz.replica.layout import scope_key, subject_key
+
+MAYA = parse_subject("user:maya")
+
+
+class SeatKey(RecordKey, frozen=True, tag="seat_key"):
+    """Identifies a seat."""
+
+    subject: Subject
+
+
+class Seat(msgspec.Struct, frozen=True, tag_field="kind", tag="seat"):
+    """Where a subject sits."""
+
+    subject: Subject
+    scope: Scope | None = None
+    is_reserved: bool = False
+
+    @property
+    def key(self) -> SeatKey:
+        """Its identity."""
+        return SeatKey(self.subject)
+
+
+class SeatFilter(Filter[Seat], frozen=True):
+    """All seats."""
+
+
+SEAT = Kind(Seat, SeatKey, SeatFilter, key_order=("subject",), lookups=("scope",))
+
+
+def test_a_record_moves_in_its_index_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    codec = Codec(SEAT)
+    assert codec.database == "seats"
+    (index,) = codec.indexes
+    assert index.database == "seats_by_scope"
+    environment = lmdb.open(str(tmp_path), max_dbs=2)
+    names = {name: environment.open_db(name.encode()) for name in (codec.database, index.database)}
+
+    def found() -> tuple[list[Seat], list[bytes]]:
+        with environment.begin() as transaction:
+            seats = [codec.read(bytes(k), bytes(v)) for k, v in transaction.cursor(names["seats"])]
+            return seats, [bytes(key) for key, _ in transaction.cursor(names["seats_by_scope"])]
+
+    def put(seat: Seat) -> None:
+        with environment.begin(write=True) as transaction:
+            codec.put(Databases(transaction, names), seat)
+
+    for scope in (course_scope("a"), course_scope("b"), PLATFORM):
+        seat = Seat(MAYA, scope, is_reserved=True)
+        put(seat)
+        assert found() == ([seat], [scope_key(scope) + subject_key(MAYA)])
+    put(Seat(MAYA))
+    assert found() == ([Seat(MAYA)], [])
+    put(Seat(MAYA, PLATFORM))
+    with environment.begin(write=True) as transaction:
+        codec.remove(Databases(transaction, names), Seat(MAYA, PLATFORM))
+    assert found() == ([], [])
+    environment.close()
+
+
+def test_an_index_has_each_value_once_and_only_where_there_is_one() -> None:
+    (index,) = Codec(SEAT).indexes
+    rows = [(PLATFORM, MAYA), (PLATFORM, MAYA), (course_scope("a"), MAYA)]
+    key = subject_key(MAYA)
+    assert [pair[0] for pair in index.pairs(rows)] == [scope_key(PLATFORM) + key, scope_key(rows[2][0]) + key]
