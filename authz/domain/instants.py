@@ -36,8 +36,8 @@ def to_datetime(instant: Instant) -> dt.datetime:
     return _EPOCH + dt.timedelta(microseconds=instant)
 
 
-def parse_instant(text: str, *, field: str) -> Instant:
-    """Parse RFC 3339, or a date, which means midnight UTC.
+def parse_instant(text: str, *, field: str, zone: dt.tzinfo = dt.UTC) -> Instant:
+    """Parse RFC 3339, or a date, which means midnight. `zone` is that of a text without one.
 
     Raises `InvalidArgumentError` (MALFORMED_FIELD) that names `field`, also for an instant outside the years
     1 to 9999 in UTC.
@@ -51,7 +51,7 @@ def parse_instant(text: str, *, field: str) -> Instant:
             field=field,
         ) from None
     if value.tzinfo is None:
-        value = value.replace(tzinfo=dt.UTC)
+        value = value.replace(tzinfo=zone)
     instant = from_datetime(value)
     if not MIN_INSTANT <= instant <= MAX_INSTANT:
         raise InvalidArgumentError(

@@ -14,7 +14,9 @@ from authz.domain.ids import Scope, course_scope, parse_id, parse_subject, sessi
 from authz.domain.instants import parse_instant
 from authz.domain.mutations import Mutation, Operation
 from authz.domain.vocabulary import suggest
-from authz.importers.files import ParsedSource, Record, RowFault, Sourced, malformed, read_csv, unreadable
+from authz.importers.archive import unreadable
+from authz.importers.report import ParsedSource, RowFault, Sourced
+from authz.importers.tables import Record, malformed, read_csv
 
 COLUMNS = (
     "type",
@@ -52,6 +54,9 @@ def read_resources(
     with path.open("rb") as stream:
         rows = _json_lines if path.suffix == ".jsonl" else _csv_rows
         for line, record in rows(stream, path.name):
+            if not record:
+                parsed.notes.append(RowFault(path.name, line, "is an empty row; skipped"))
+                continue
             unknown = [column for column in record if column not in (*COLUMNS, *ignored)]
             if unknown:
                 raise malformed(
@@ -71,7 +76,7 @@ def read_resources(
 
 
 def _csv_rows(stream: IO[bytes], name: str) -> Iterator[tuple[int, Record]]:
-    return read_csv(stream, name, ("id",))
+    return read_csv(stream, name, ("id",), others=True)
 
 
 def _json_lines(stream: IO[bytes], name: str) -> Iterator[tuple[int, Record]]:

@@ -77,12 +77,12 @@ def held_in(url: str) -> set[tuple[str, str, MembershipStatus]]:
         ("e1,active,alg,maya,teacher", ("user:maya", "course:alg teacher")),
         ("e1,active,old,maya,student", ("user:maya", "course:old student")),
         ("e1,active,alg,nora,student", ("user:nora", "course:alg student")),
-        ("e1,tobedeleted,alg,maya,teacher", None),
+        ("e1,tobedeleted,alg,maya,teacher", ("user:maya", "course:alg student")),
     ],
 )
 @pytest.mark.parametrize("status", [MembershipStatus.ACTIVE, MembershipStatus.SUSPENDED])
 def test_what_an_enrollment_was_before_goes_when_it_says_something_else(
-    roster: Path, sqlite_url: str, row: str, now: tuple[str, str] | None, status: MembershipStatus
+    roster: Path, sqlite_url: str, row: str, now: tuple[str, str], status: MembershipStatus
 ) -> None:
     run("import", "oneroster", roster, "--database", sqlite_url)
     with connect("", sqlite_url) as client:
@@ -96,15 +96,19 @@ def test_what_an_enrollment_was_before_goes_when_it_says_something_else(
         )
     (roster / "enrollments.csv").write_text(f"sourcedId,status,classSourcedId,userSourcedId,role\n{row}\n")
     again = run("import", "oneroster", roster, "--database", sqlite_url)
-    assert (
-        "note: enrollments.csv:2: deletes the previous membership user:maya student in course:alg"
-        in again.stderr
-    )
+    assert "removed: enrollments.csv:2: membership user:maya student in course:alg" in again.stderr
     stays = {
         ("user:omar", "course:old student", MembershipStatus.ACTIVE),
         ("user:maya", "course:alg auditor", MembershipStatus.ACTIVE),
     }
-    assert held_in(sqlite_url) == stays | ({(*now, status)} if now else set())
+    is_suspended, is_deleted = status is MembershipStatus.SUSPENDED, "tobedeleted" in row
+    expected = set(stays)
+    if is_suspended and now != ("user:maya", "course:alg teacher"):
+        # The suspension is maya's, in this course.
+        expected.add(("user:maya", "course:alg student", status))
+    if not is_deleted:
+        expected.add((*now, status if now[0] == "user:maya" else MembershipStatus.ACTIVE))
+    assert held_in(sqlite_url) == expected
 
 
 def test_enrollments_that_swap_what_they_say_stay(roster: Path, sqlite_url: str) -> None:
@@ -117,12 +121,14 @@ def test_enrollments_that_swap_what_they_say_stay(roster: Path, sqlite_url: str)
     assert held_in(sqlite_url) == before
 
 
-def test_a_class_that_is_to_be_deleted_goes_with_its_enrollments(roster: Path, sqlite_url: str) -> None:
+def test_a_class_that_is_to_be_deleted_concludes_its_course(roster: Path, sqlite_url: str) -> None:
     run("import", "oneroster", roster, "--database", sqlite_url)
     write_roster(roster, "tobedeleted")
     run("import", "oneroster", roster, "--database", sqlite_url)
-    assert run("courses", "--database", sqlite_url).stdout == "alg\tACTIVE\tfalse\n"
+    assert run("courses", "--database", sqlite_url).stdout == "alg\tACTIVE\tfalse\nold\tCONCLUDED\tfalse\n"
     assert "omar" not in run("memberships", "--database", sqlite_url).stdout
+    run("import", "oneroster", roster, "--delete-classes", "--database", sqlite_url)
+    assert run("courses", "--database", sqlite_url).stdout == "alg\tACTIVE\tfalse\n"
 
 
 def test_a_role_that_is_not_mapped_is_listed_until_it_is_mapped(roster: Path, sqlite_url: str) -> None:
@@ -137,7 +143,9 @@ def test_a_broken_roster_leaves_nothing_behind(roster: Path, sqlite_url: str) ->
     (roster / "enrollments.csv").write_text("sourcedId,classSourcedId,userSourcedId\n")
     refused = run("import", "oneroster", roster, "--database", sqlite_url)
     assert refused.returncode == 2
-    assert refused.stderr == "error: enrollments.csv:1: has no column `role`\n"
+    assert refused.stderr.startswith(
+        "error: enrollments.csv:1: has no column `role`; its columns are `sourcedId`"
+    )
     assert run("courses", "--database", sqlite_url).stdout == ""
 
 

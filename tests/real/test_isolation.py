@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from authz.domain.entities import Membership
 from authz.domain.instants import from_datetime
-from authz.importers.oneroster import read_oneroster
+from authz.importers.oneroster.read import read_oneroster
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import common_pb2 as pb
 from tests.service import serve
@@ -45,9 +44,9 @@ async def test_no_student_reads_a_material_of_a_class_that_they_are_not_in(sqlit
     take_in("oneroster", DATA / "oneroster.zip", *database)
     take_in("resources", DATA / "materials.csv", "--type", "material", "--ignore", "kind", *database)
     classes_of: dict[str, set[str]] = defaultdict(set)
-    for each in read_oneroster(DATA / "oneroster.zip").mutations:
-        if isinstance(each.mutation.target, Membership):
-            classes_of[each.mutation.target.subject.id].add(each.mutation.target.scope.id)
+    for each in read_oneroster(DATA / "oneroster.zip").enrollments:
+        if each.key is not None:
+            classes_of[each.key.subject.id].add(each.key.scope.id)
     materials: dict[str, list[str]] = defaultdict(list)
     for row in table("materials.csv"):
         materials[row["course_id"]].append(row["id"])

@@ -1,0 +1,225 @@
+"""`authz import oneroster`: import a OneRoster export."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
+
+import msgspec
+import typer
+
+from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
+from authz.cli.import_report import FAULTS_EXIT_CODE, finish_import, import_reason, print_capped
+from authz.cli.output import progress_bar
+from authz.client.client import Client
+from authz.client.errors import CallError
+from authz.client.questions import ImportOutcome
+from authz.domain.entities import Account, Course, Membership, Versioned
+from authz.domain.errors import ErrorReason, FailedPreconditionError, InvalidArgumentError
+from authz.domain.ids import parse_id
+from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, Operation
+
+if TYPE_CHECKING:
+    from authz.importers.oneroster.directory import DirectoryReader
+    from authz.importers.oneroster.plan import Change, Plan
+    from authz.importers.oneroster.rows import ReadOptions, Roster
+
+PathArgument = Annotated[Path, typer.Argument(help="A OneRoster 1.1 or 1.2 export: a folder or a zip.")]
+RoleMap = Annotated[
+    list[str] | None, typer.Option("--role-map", "--role", help="For example proctor=auditor.")
+]
+Source = Annotated[str, typer.Option(help="The name of this roster, if you import several.")]
+TimeZone = Annotated[str, typer.Option(help="Of dates without one, for example Europe/Berlin.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would change, and write nothing.")]
+AllOrNothing = Annotated[bool, typer.Option("--all-or-nothing", help="Write nothing if any row is at fault.")]
+MaxRemovals = Annotated[
+    float, typer.Option(min=0, max=1, help="The share of memberships that an import may end.")
+]
+AllowRemovals = Annotated[bool, typer.Option("--allow-removals", help="End any number of memberships.")]
+DeleteClasses = Annotated[
+    bool, typer.Option("--delete-classes", help="Delete courses, with their content, instead of concluding.")
+]
+IdMap = Annotated[Path | None, typer.Option(help="A CSV file for ids that are replaced as too long.")]
+
+
+def oneroster(
+    path: PathArgument,
+    role_map: RoleMap = None,
+    source: Source = "oneroster",
+    time_zone: TimeZone = "UTC",
+    dry_run: DryRun = False,
+    all_or_nothing: AllOrNothing = False,
+    max_removals: MaxRemovals = 0.1,
+    allow_removals: AllowRemovals = False,
+    delete_classes: DeleteClasses = False,
+    id_map: IdMap = None,
+    address: Address = DEFAULT_ADDRESS,
+    database: Database = "",
+) -> None:
+    """Import classes as courses and enrollments as memberships. A repeated import changes nothing.
+
+    The roster changes only memberships that it wrote itself. It lifts no suspension that a person gave.
+    Exit code: 0 imported, 1 some rows are at fault, 2 nothing was imported.
+    """
+    from authz.importers.oneroster.read import read_oneroster
+    from authz.importers.oneroster.reconcile import plan_import
+
+    roster = read_oneroster(path, _options(role_map, source, time_zone))
+    _save_ids(roster, id_map, dry_run)
+    with _directory(address, database, dry_run) as (directory, client):
+        now = time.time_ns() // 1000
+        plan = plan_import(roster, directory, now=now, deletes_classes=delete_classes)
+        print_capped("note", map(str, plan.notes))
+        if client is None:
+            _print_dry_run(plan)
+            return
+        _require_permission(plan, 1 if allow_removals else max_removals, all_or_nothing)
+        outcome = _write(client, plan, path, all_or_nothing)
+    _print_ended(plan)
+    finish_import(outcome, plan.changes, plan.faults)
+
+
+def _options(role_map: list[str] | None, source: str, time_zone: str) -> ReadOptions:
+    from authz.importers.oneroster.rows import DEFAULT_ROLES, ReadOptions
+
+    try:
+        zone = ZoneInfo(time_zone)
+    except (KeyError, ValueError, OSError):
+        raise _invalid(
+            "--time-zone", f"`{time_zone}` is not known; use a name like `Europe/Berlin`"
+        ) from None
+    roles = dict(DEFAULT_ROLES) | dict(_pair(text) for text in role_map or ())
+    return ReadOptions(source=parse_id(source, field="--source"), roles=roles, zone=zone)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    external, equals, internal = text.rpartition("=")
+    if not (external.strip() and equals and internal):
+        raise _invalid("--role-map", f"`{text}` is not like `proctor=auditor`")
+    return external.strip().lower(), internal
+
+
+def _invalid(option: str, problem: str) -> InvalidArgumentError:
+    return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, f"{option} {problem}", field=option)
+
+
+def _save_ids(roster: Roster, id_map: Path | None, dry_run: bool) -> None:
+    from authz.importers.report import RowFault
+
+    replaced = len(roster.ids.replaced)
+    if replaced and id_map is None:
+        text = f"{replaced} ids are too long and were replaced; record the originals with `--id-map FILE`"
+        roster.notes.append(RowFault("sourcedId", 0, text))
+    elif replaced and id_map is not None and not dry_run:
+        roster.ids.save(id_map)
+
+
+class _EmptyDirectory:
+    """That of a database which does not exist yet."""
+
+    def read_courses(self) -> Iterator[Versioned[Course]]:
+        """None."""
+        return iter(())
+
+    def read_accounts(self) -> Iterator[Versioned[Account]]:
+        """None."""
+        return iter(())
+
+    def read_memberships(self) -> Iterator[Versioned[Membership]]:
+        """None."""
+        return iter(())
+
+
+@contextmanager
+def _directory(address: str, database: str, dry_run: bool) -> Iterator[tuple[DirectoryReader, Client | None]]:
+    """The directory to plan against, and the client to write with, None in a dry run."""
+    from authz.store import sqlite_file
+
+    file = sqlite_file(database) if database else None
+    if dry_run and file is not None and not file.exists():
+        yield _EmptyDirectory(), None
+        return
+    with connect(address, database, creates=not dry_run) as client:
+        yield client, None if dry_run else client
+
+
+def _print_dry_run(plan: Plan) -> None:
+    print_capped("failed", map(str, plan.faults))
+    for change in plan.changes:
+        print(f"{change.action.value} {change}")
+    print(f"would write {len(plan.changes)}, unchanged {plan.unchanged}, failed {len(plan.faults)}")
+    if plan.faults:
+        raise typer.Exit(FAULTS_EXIT_CODE)
+
+
+def _print_ended(plan: Plan) -> None:
+    from authz.importers.oneroster.plan import Action
+
+    for action in (Action.SUSPEND, Action.REMOVE):
+        print_capped(action.value, (str(change) for change in plan.changes if change.action is action))
+
+
+def _require_permission(plan: Plan, max_removals: float, all_or_nothing: bool) -> None:
+    """Raise `FailedPreconditionError` before anything is written."""
+    if all_or_nothing and plan.faults:
+        print_capped("failed", map(str, plan.faults))
+        text = f"{len(plan.faults)} rows are at fault; nothing was written, because of `--all-or-nothing`"
+        raise FailedPreconditionError(ErrorReason.PRECONDITION_FAILED, text)
+    try:
+        plan.require_few_removals(max_removals)
+    except FailedPreconditionError:
+        print_capped("failed", map(str, plan.faults))
+        _print_ended(plan)
+        raise
+
+
+def _write(client: Client, plan: Plan, path: Path, all_or_nothing: bool) -> ImportOutcome:
+    reason = import_reason(path)
+    first = _first_write(plan) if all_or_nothing else []
+    if first:
+        _write_together(client, first, reason)
+    with progress_bar(reason, len(plan.changes)) as advance:
+        outcome = client.import_mutations(plan.mutations, reason=reason, progress=advance)
+    written, unchanged = outcome.written + len(first), outcome.unchanged + plan.unchanged - len(first)
+    return msgspec.structs.replace(outcome, written=written, unchanged=unchanged)
+
+
+def _first_write(plan: Plan) -> list[Change]:
+    """What one write can hold: the whole plan, else a membership of each role that it gives.
+
+    What else the server could refuse has been looked at: only the policy says which roles there are.
+    """
+    if len(plan.changes) <= MAX_MUTATIONS_PER_WRITE:
+        return plan.changes
+    courses: dict[str, Change] = {}
+    by_role: dict[str, Change] = {}
+    for change in plan.changes:
+        target = change.mutation.target
+        if isinstance(target, Course) and change.mutation.operation is Operation.TOUCH:
+            courses[target.id] = change
+        elif isinstance(target, Membership) and target.role not in by_role:
+            by_role[target.role] = change
+            if target.scope.id in courses:
+                by_role[f"course {target.scope.id}"] = courses[target.scope.id]
+    return list(by_role.values())
+
+
+def _write_together(client: Client, changes: list[Change], reason: str) -> None:
+    from authz.importers.report import place
+
+    try:
+        client.write([change.mutation for change in changes], reason=reason)
+    except CallError as error:
+        found = re.match(r"mutations\[(\d+)\]: ", error.message)
+        if found is None:
+            raise
+        change = changes[int(found[1])]
+        text = f"{place(change.file, change.line)}: {error.message[found.end() :]}"
+        raise FailedPreconditionError(
+            ErrorReason.PRECONDITION_FAILED, f"{text}; nothing was written, because of `--all-or-nothing`"
+        ) from None

@@ -1,0 +1,45 @@
+"""What the imports print: failed rows and notes with file and line, and a summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+
+import typer
+
+from authz.cli.output import err
+from authz.client.questions import ImportOutcome
+from authz.importers.report import RowFault, Sourced, place, printable
+
+FAULTS_EXIT_CODE = 1
+_MAX_LISTED = 50
+_MAX_REASON_LENGTH = 1024
+
+
+def import_reason(path: Path) -> str:
+    """The reason that the change log gives for an import."""
+    return printable(f"import of {path.name}")[:_MAX_REASON_LENGTH]
+
+
+def print_capped(label: str, lines: Iterable[str]) -> None:
+    """Print the first lines on standard error, and how many more there are."""
+    rest = iter(lines)
+    for line in islice(rest, _MAX_LISTED):
+        err.print(f"{label}: {line}", markup=False, soft_wrap=True)
+    more = sum(1 for _ in rest)
+    if more:
+        err.print(f"{label}: and {more} more", markup=False)
+
+
+def finish_import(outcome: ImportOutcome, sourced: Sequence[Sourced], faults: Sequence[RowFault]) -> None:
+    """Print what has failed and the summary. Exits with 1 if anything has failed."""
+    found = [str(fault) for fault in faults]
+    for fault in outcome.faults:
+        source = sourced[fault.position]
+        found.append(f"{place(source.file, source.line)}: {fault.message}")
+    print_capped("failed", found)
+    failed = outcome.failed + len(faults)
+    print(f"written {outcome.written}, unchanged {outcome.unchanged}, failed {failed}")
+    if failed:
+        raise typer.Exit(FAULTS_EXIT_CODE)

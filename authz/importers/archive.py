@@ -1,0 +1,93 @@
+"""Opens an export: a folder of CSV files, or a zip of them."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.importers.report import quoted
+
+_MAX_LISTED = 20
+
+
+class Archive:
+    """The files of an export. Raises `InvalidArgumentError` if the path is neither a folder nor a sound zip.
+
+    In a zip, the files may all be in one folder, as most tools pack them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._zip: zipfile.ZipFile | None = None
+        self._prefix = ""
+        if path.is_dir():
+            self._names = sorted(each.name for each in path.iterdir() if each.is_file())
+            return
+        if not path.is_file():
+            raise unreadable(path, "is neither a folder nor a file")
+        self._zip = _opened(path)
+        # What macOS adds to each zip.
+        names = [n for n in self._zip.namelist() if not n.startswith("__MACOSX/") and not n.endswith("/")]
+        folders = {name.rpartition("/")[0] for name in names if not _is_hidden(name)}
+        if len(folders) == 1:
+            self._prefix = f"{folders.pop()}/".removeprefix("/")
+        self._names = sorted(name.removeprefix(self._prefix) for name in names)
+
+    def has(self, name: str) -> bool:
+        """Whether the export has this file. Names are case-sensitive."""
+        return name in self._names
+
+    def require(self, name: str) -> None:
+        """Raise `InvalidArgumentError`, which lists the files of the export, if it lacks this one."""
+        found = self._names.count(name)
+        if found > 1:
+            raise unreadable(self._path, f"has two files `{name}`; remove one")
+        if found:
+            return
+        meant = next((each for each in self._names if each.lower() == name.lower()), None)
+        advice = f"; rename {quoted(meant)} to `{name}`" if meant else ""
+        raise unreadable(self._path, f"has no `{name}`; it has {_listed(self._names)}{advice}")
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[IO[bytes]]:
+        """Open a file of the export for reading bytes. Raises `InvalidArgumentError` if it is missing."""
+        self.require(name)
+        opened = (
+            (self._path / name).open("rb") if self._zip is None else self._zip.open(f"{self._prefix}{name}")
+        )
+        with opened as stream:
+            yield stream
+
+
+def _opened(path: Path) -> zipfile.ZipFile:
+    try:
+        opened = zipfile.ZipFile(path)
+        broken = opened.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        raise unreadable(path, f"is not a complete zip ({error}); download it again") from None
+    except (RuntimeError, NotImplementedError):
+        raise unreadable(path, "is encrypted or has unsupported compression; unpack it first") from None
+    if broken is not None:
+        raise unreadable(path, f"has a damaged {quoted(broken)}; download it again")
+    return opened
+
+
+def _is_hidden(name: str) -> bool:
+    return name.rpartition("/")[2].startswith(".")
+
+
+def _listed(names: list[str]) -> str:
+    if not names:
+        return "no files"
+    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    return ", ".join(map(quoted, names[:_MAX_LISTED])) + more
+
+
+def unreadable(path: Path, problem: str) -> InvalidArgumentError:
+    """The error for a path that cannot be read."""
+    return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, f"{quoted(str(path))} {problem}", field="path")

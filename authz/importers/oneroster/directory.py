@@ -1,0 +1,117 @@
+"""What the directory holds of a roster before it is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import msgspec
+
+from authz.domain.entities import (
+    Account,
+    AccountStatus,
+    Course,
+    Membership,
+    MembershipKey,
+    MembershipStatus,
+    Versioned,
+)
+from authz.domain.ids import Subject, SubjectType
+from authz.domain.instants import Instant
+from authz.importers.oneroster.rows import Roster
+from authz.importers.oneroster.source_ref import SourceRef, is_suspended_by_hand, parse_source_ref
+
+
+class DirectoryReader(Protocol):
+    """What a plan reads from the directory. `authz.client.Client` implements it."""
+
+    def read_courses(self) -> Iterator[Versioned[Course]]:
+        """Every course."""
+
+    def read_accounts(self) -> Iterator[Versioned[Account]]:
+        """Every account."""
+
+    def read_memberships(self) -> Iterator[Versioned[Membership]]:
+        """Every membership."""
+
+
+class HeldMembership(msgspec.Struct, frozen=True, gc=False):
+    """A membership that an earlier import wrote. It is live if it gives a role now, or will later."""
+
+    entity: Membership
+    ref: SourceRef
+    is_live: bool
+
+    @property
+    def is_suspended_by_hand(self) -> bool:
+        """Whether a person suspended it."""
+        return is_suspended_by_hand(self.entity, self.ref)
+
+
+class Held(msgspec.Struct, frozen=True):
+    """The directory as a plan needs it.
+
+    `memberships` are those of the roster's source, `others` maps the memberships of other sources in the
+    roster's classes to their source. `markers` are the memberships that record which courses the roster has
+    concluded, by course. `suspended` are the accounts that are, or have been until a time.
+    """
+
+    courses: dict[str, Course]
+    memberships: dict[MembershipKey, HeldMembership]
+    others: dict[MembershipKey, str]
+    markers: dict[str, HeldMembership]
+    suspended: dict[Subject, Account]
+
+
+def read_held(roster: Roster, directory: DirectoryReader, now: Instant) -> Held:
+    """Read the directory once. Memory grows with the memberships of the source and of its classes."""
+    held = Held(
+        courses={course.entity.id: course.entity for course in directory.read_courses()},
+        memberships={},
+        others={},
+        markers={},
+        suspended={
+            account.entity.subject: account.entity
+            for account in directory.read_accounts()
+            if account.entity.status is AccountStatus.SUSPENDED
+        },
+    )
+    scopes = {row.scope for row in roster.enrollments}
+    marker = marker_subject(roster.options.source)
+    for versioned in directory.read_memberships():
+        entity = versioned.entity
+        if entity.source != roster.options.source:
+            if entity.scope in scopes:
+                held.others[entity.key] = entity.source
+            continue
+        found = HeldMembership(entity, _ref_of(entity), is_live(entity, now))
+        if entity.subject == marker:
+            held.markers[entity.scope.id] = found
+        else:
+            held.memberships[entity.key] = found
+    return held
+
+
+def is_live(membership: Membership, now: Instant) -> bool:
+    """Whether a membership gives a role now or may give one later, by its status and its dates."""
+    if membership.status is MembershipStatus.COMPLETED:
+        return True
+    return membership.status is not MembershipStatus.SUSPENDED and not is_over(membership, now)
+
+
+def is_over(membership: Membership, now: Instant) -> bool:
+    """Whether a membership has ended by its dates."""
+    return membership.ends_at is not None and membership.ends_at <= now
+
+
+def _ref_of(membership: Membership) -> SourceRef:
+    """What a membership records. If a person has lifted a suspension, nothing suspends it any more."""
+    ref = parse_source_ref(membership.source_ref)
+    if ref.is_suspended and membership.status is not MembershipStatus.SUSPENDED:
+        return msgspec.structs.replace(ref, suspended_by_row=False, suspended_by_user=False)
+    return ref
+
+
+def marker_subject(source: str) -> Subject:
+    """The subject of the markers of a source. Its memberships are suspended and give no role."""
+    return Subject(SubjectType.SERVICE, source)

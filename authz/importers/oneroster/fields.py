@@ -1,0 +1,75 @@
+"""The fields that several files of an export have."""
+
+from __future__ import annotations
+
+import datetime as dt
+from functools import lru_cache
+
+from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.ids import Subject, SubjectType
+from authz.domain.instants import Instant, parse_instant
+from authz.importers.oneroster.manifest import Mode
+from authz.importers.oneroster.rows import Roster, RowState
+from authz.importers.report import RowFault, quoted
+from authz.importers.tables import Record
+
+STATUS_COLUMNS = ("status", "dateLastModified")
+_STATES = {"active": RowState.ACTIVE, "tobedeleted": RowState.ENDED}
+_FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def required_columns(mode: Mode, *columns: str) -> tuple[str, ...]:
+    """The columns that a file must have: a delta says of each record whether and when it changed."""
+    return (*columns, *STATUS_COLUMNS) if mode is Mode.DELTA else columns
+
+
+def parse_state(record: Record, mode: Mode) -> RowState:
+    """Whether a record is active. Raises `InvalidArgumentError` for another status, and none in a delta."""
+    status = record.get("status", "").strip().lower()
+    if not status and mode is not Mode.DELTA:
+        return RowState.ACTIVE
+    if status not in _STATES:
+        shown = quoted(record.get("status", ""))
+        raise invalid("status", f"{shown} is neither `active` nor `tobedeleted`; use one of them")
+    return _STATES[status]
+
+
+def parse_modified(record: Record, mode: Mode, file: str, line: int, roster: Roster) -> Instant | None:
+    """When a record was last modified. Only a delta must say so: elsewhere another text is noted."""
+    text = record.get("dateLastModified", "").strip()
+    if mode is Mode.DELTA or text:
+        try:
+            return parse_date(text, field="dateLastModified", zone=roster.options.zone)
+        except InvalidArgumentError as error:
+            if mode is Mode.DELTA:
+                raise
+            roster.notes.append(RowFault(file, line, f"{error.message}; ignored"))
+    return None
+
+
+@lru_cache(maxsize=4096)
+def parse_date(text: str, *, field: str, zone: dt.tzinfo) -> Instant:
+    """Read a date or a time. Raises `InvalidArgumentError` that names `field`."""
+    try:
+        return parse_instant(text.strip(), field=field, zone=zone)
+    except InvalidArgumentError:
+        problem = f"{quoted(text)} is not a date; write it like `2026-09-01`"
+        raise invalid(field, problem) from None
+
+
+def parse_flag(record: Record, column: str, *, default: bool) -> bool:
+    """Read `true`, `yes` or `1`, or their opposites, in any case."""
+    text = record.get(column, "").strip().lower()
+    if text and text not in _FLAGS:
+        raise invalid(column, f"{quoted(record[column])} is neither `true` nor `false`")
+    return _FLAGS.get(text, default)
+
+
+def parse_user(text: str, roster: Roster, *, field: str) -> Subject:
+    """The subject of a user's sourcedId."""
+    return Subject(SubjectType.USER, roster.ids.parse(text, field=field))
+
+
+def invalid(field: str, problem: str) -> InvalidArgumentError:
+    """The error for a field of a row."""
+    return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, f"{field} {problem}", field=field)

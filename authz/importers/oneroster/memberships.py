@@ -1,0 +1,281 @@
+"""Plans the memberships of a roster's enrollments."""
+
+from __future__ import annotations
+
+import msgspec
+
+from authz.domain.entities import Membership, MembershipKey, MembershipStatus
+from authz.domain.ids import Subject
+from authz.domain.instants import Instant
+from authz.domain.mutations import Mutation, Operation
+from authz.importers.oneroster.differences import described, difference, ending_at
+from authz.importers.oneroster.directory import Held, HeldMembership, is_live, is_over
+from authz.importers.oneroster.manifest import CLASSES, ENROLLMENTS, USERS, Mode
+from authz.importers.oneroster.plan import Action, Change
+from authz.importers.oneroster.rows import Enrollment, Roster, RowState
+from authz.importers.oneroster.source_ref import SourceRef
+from authz.importers.oneroster.weigh import Weighed, outweighs
+from authz.importers.report import RowFault, quoted
+
+Cause = tuple[str, int]
+"""The file and line that a change comes from."""
+
+_COMPLETED = MembershipStatus.COMPLETED
+
+
+class MembershipPlan:
+    """The changes of memberships: `ending` access, and `giving` it, in the order of the file.
+
+    Where an enrollment has moved to another membership, the deletion of the former is just before the new
+    one, so that both are usually in one transaction. Of the live memberships, `ended` lose their role,
+    `absent` of them because the export does not contain them.
+    """
+
+    def __init__(self, roster: Roster, held: Held, weighed: Weighed, *, now: Instant) -> None:
+        self.ending: list[Change] = []
+        self.giving: list[Change] = []
+        self.ended: set[MembershipKey] = set()
+        self.absent: set[MembershipKey] = set()
+        self._changed_lines: set[int] = set()
+        self._roster = roster
+        self._held = held
+        self._weighed = weighed
+        self._now = now
+        self._users, self._classes = roster.users, roster.classes
+        self._moved: dict[str, list[HeldMembership]] = {}
+        self._disabled = {h.entity.subject for h in held.memberships.values() if h.ref.suspended_by_user}
+        for key, each in held.memberships.items():
+            if key not in weighed.wanted:
+                self._plan_unwanted(each)
+        for key, row in weighed.wanted.items():
+            self._plan_wanted(key, row)
+        for ref in list(self._moved):
+            self._plan_moved(weighed.by_ref[ref], None)
+
+    @property
+    def unchanged(self) -> int:
+        """How many rows change nothing. Rows at fault, and those that others outweigh, are not counted."""
+        weighed = self._weighed
+        ended = sum(row.state is RowState.ENDED for row in weighed.by_ref.values())
+        rows = len(weighed.wanted) + ended + len(weighed.ended) + len(weighed.stale)
+        return rows - len(self._changed_lines)
+
+    def _plan_unwanted(self, held: HeldMembership) -> None:
+        """Plan a membership that no active row gives."""
+        entity, ref = held.entity, held.ref.sourced_id
+        row = self._weighed.by_ref.get(ref) if ref else None
+        faulty = self._weighed.faulty.get((entity.subject, entity.scope))
+        if ref in self._weighed.stale:
+            self._keep(held)
+        elif row is None and entity.key in self._weighed.ended:
+            row = self._weighed.ended[entity.key]
+            self._remove(held, (ENROLLMENTS, row.line), row.modified_at)
+        elif row is not None and row.state is RowState.ENDED:
+            self._remove(held, (ENROLLMENTS, row.line), row.modified_at)
+        elif row is not None and row.state is RowState.FAULTY:
+            self._keep(held, row)
+        elif row is not None and (row.scope != entity.scope or row.key in self._weighed.wanted):
+            self._moved.setdefault(ref, []).append(held)
+        elif row is None and faulty is not None:
+            self._keep(held, faulty)
+        elif row is None and self._is_absent(held):
+            file = ENROLLMENTS if self._roster.modes[ENROLLMENTS] is Mode.BULK else USERS
+            if held.is_live:
+                self.absent.add(entity.key)
+            self._remove(held, (file, 0), self._weighed.newest)
+        else:
+            self._keep(held)
+
+    def _is_absent(self, held: HeldMembership) -> bool:
+        modes = self._roster.modes
+        return modes[ENROLLMENTS] is Mode.BULK or (
+            modes[USERS] is Mode.BULK and held.entity.subject not in self._roster.users
+        )
+
+    def _plan_wanted(self, key: MembershipKey, row: Enrollment) -> None:
+        """Plan the membership that an active row gives."""
+        held = self._held.memberships.get(key)
+        if held is None and key in self._held.others:
+            source = self._held.others[key]
+            owner = f"source {quoted(source)}" if source else "no source"
+            self._note(row, f"{key} is of {owner}; it is not the roster's to change and stays as it is")
+            return
+        if held is not None and not self._takes_over(held, row):
+            self._keep(held)
+            return
+        before = self._plan_moved(row, held)
+        if held is None:
+            new = self._given(row, before)
+            change = Change(
+                Mutation(Operation.TOUCH, new),
+                ENROLLMENTS,
+                row.line,
+                action=Action.ADD,
+                detail=described(new),
+            )
+            self._emit(self.giving, change, None)
+            return
+        if held.is_suspended_by_hand:
+            self._note(row, f"{key} stays suspended; only the person who suspended it may lift that")
+        self._change(held, self._given(row, held), (ENROLLMENTS, row.line))
+
+    def _plan_moved(self, row: Enrollment, held: HeldMembership | None) -> HeldMembership | None:
+        """Plan the memberships that an enrollment gave before; return the one whose status goes with it.
+
+        `held` is what is there under the new key. A suspension by hand belongs to a person in a course: its
+        record stays, unless the new membership takes the suspension over.
+        """
+        cause, carried = (ENROLLMENTS, row.line), None
+        moved = self._moved.pop(row.ref, [])
+        if held is None and row.key in self._weighed.wanted and row.key not in self._held.others:
+            own = [each for each in moved if each.entity.subject == row.subject]
+            carried = next((each for each in own if each.is_suspended_by_hand), own[0] if own else None)
+        for each in moved:
+            if each.is_suspended_by_hand and (each is not carried or each.entity.scope != row.scope):
+                self._remove(each, cause, row.modified_at)
+            else:
+                self._delete(each, cause, replaced=row.key in self._weighed.wanted)
+        return carried
+
+    def _takes_over(self, held: HeldMembership, row: Enrollment) -> bool:
+        """Whether a row gives a membership that, so far, may be another enrollment's."""
+        ref, known, newest = held.ref.sourced_id, held.ref.modified_at, self._weighed.newest
+        if ref == row.ref:
+            return True
+        if not held.is_live:
+            if known is None or newest is None or newest >= known:
+                return True
+            self._note(row, f"{held.entity.key} ended after this export was made; skipped")
+            return False
+        if not ref or ref in self._weighed.by_ref or self._roster.modes[ENROLLMENTS] is Mode.BULK:
+            return True
+        entity = held.entity
+        other = msgspec.structs.replace(
+            row, modified_at=known, starts_at=entity.starts_at, ends_at=entity.ends_at
+        )
+        return outweighs(row, other)
+
+    def _given(self, row: Enrollment, before: HeldMembership | None) -> Membership:
+        """The membership that a row gives. A suspension by hand and a completion stay."""
+        assert row.subject is not None  # noqa: S101  an active row has both
+        assert row.scope is not None  # noqa: S101
+        known = before.ref.modified_at if before is not None and before.ref.sourced_id == row.ref else None
+        by_user = self._is_disabled(row.subject)
+        status = MembershipStatus.SUSPENDED if by_user else MembershipStatus.ACTIVE
+        if before is not None and (before.is_suspended_by_hand or before.entity.status is _COMPLETED):
+            status, by_user = before.entity.status, False
+        modified_at = self._recorded(row.modified_at, known)
+        ref = SourceRef(row.ref, modified_at, row.ends_with_term, suspended_by_user=by_user)
+        return Membership(
+            subject=row.subject,
+            scope=row.scope,
+            role=row.role,
+            status=status,
+            starts_at=row.starts_at,
+            ends_at=row.ends_at,
+            source=self._roster.options.source,
+            source_ref=str(ref),
+        )
+
+    def _keep(self, held: HeldMembership, faulty: Enrollment | None = None) -> None:
+        """Keep a membership, but for what the export says of its user and of its class's terms.
+
+        A row at fault suspends it until a valid row gives it.
+        """
+        entity, ref = held.entity, held.ref
+        if is_over(entity, self._now):
+            return
+        by_row = ref.suspended_by_row or faulty is not None
+        by_user = self._is_disabled(entity.subject)
+        status = entity.status
+        if held.is_suspended_by_hand or status is _COMPLETED:
+            by_row = by_user = False
+        elif by_row or by_user:
+            status = MembershipStatus.SUSPENDED
+        elif ref.is_suspended:
+            status = MembershipStatus.ACTIVE
+        ends_at, with_term = self._term_end(held)
+        new_ref = SourceRef(ref.sourced_id, ref.modified_at, with_term, by_row, by_user)
+        new = msgspec.structs.replace(ending_at(entity, ends_at), status=status, source_ref=str(new_ref))
+        user_row, class_row = self._users.get(entity.subject), self._classes.get(entity.scope.id)
+        if faulty is not None:
+            self._change(held, new, (ENROLLMENTS, faulty.line))
+            self._changed_lines.discard(faulty.line)
+        elif user_row is not None and by_user is not ref.suspended_by_user:
+            self._change(held, new, (USERS, user_row.line))
+        else:
+            self._change(held, new, (CLASSES, 0 if class_row is None else class_row.line))
+
+    def _term_end(self, held: HeldMembership) -> tuple[Instant | None, bool]:
+        """The end of a membership, and whether it is that of its class's terms."""
+        ends_at, with_term = held.entity.ends_at, held.ref.ends_with_term
+        row = self._classes.get(held.entity.scope.id)
+        if row is None or not row.has_terms or not (with_term or ends_at is None):
+            return ends_at, with_term
+        return row.ends_at, row.ends_at is not None
+
+    def _is_disabled(self, subject: Subject) -> bool:
+        """Whether the user is deleted or disabled, as this export says or else an earlier one did."""
+        row = self._users.get(subject)
+        return subject in self._disabled if row is None else row.state is not RowState.ACTIVE
+
+    def _remove(self, held: HeldMembership, cause: Cause, modified_at: Instant | None) -> None:
+        """Delete a membership, or end it if its record says what a later import must know.
+
+        That is a suspension by hand, which a later enrollment must not lift, and when the enrollment ended,
+        so that an older export cannot open it again.
+        """
+        entity, known, by_hand = held.entity, held.ref.modified_at, held.is_suspended_by_hand
+        if is_over(entity, self._now) and (known is not None or by_hand):
+            if modified_at is None or (known is not None and known >= modified_at):
+                return
+        elif modified_at is None and known is None and not by_hand:
+            self._delete(held, cause)
+            return
+        if modified_at is None and known is not None:
+            modified_at = self._now
+        end = min(self._now if modified_at is None else modified_at, self._now)
+        status = entity.status if by_hand else MembershipStatus.ACTIVE
+        new = msgspec.structs.replace(
+            ending_at(entity, end if entity.ends_at is None else min(end, entity.ends_at)),
+            status=status,
+            source_ref=str(SourceRef(held.ref.sourced_id, self._recorded(modified_at, known))),
+        )
+        self._change(held, new, cause, Action.REMOVE)
+
+    def _recorded(self, modified_at: Instant | None, known: Instant | None) -> Instant | None:
+        """The date to record. One in the future would make every later row an older one."""
+        if modified_at is not None and modified_at <= self._now:
+            return modified_at
+        return known if known is not None or modified_at is None else self._now
+
+    def _delete(self, held: HeldMembership, cause: Cause, *, replaced: bool = False) -> None:
+        """Delete a membership. One that is replaced by another has not ended."""
+        detail = f"enrollment {quoted(held.ref.sourced_id)} names another membership now" if replaced else ""
+        mutation = Mutation(Operation.DELETE, held.entity.key)
+        change = Change(mutation, *cause, action=Action.REMOVE, detail=detail)
+        self._emit(self.giving if replaced else self.ending, change, None if replaced else held)
+
+    def _change(
+        self, held: HeldMembership, new: Membership, cause: Cause, action: Action = Action.CHANGE
+    ) -> None:
+        if new == held.entity:
+            return
+        if action is Action.CHANGE and MembershipStatus.SUSPENDED is new.status is not held.entity.status:
+            action = Action.SUSPEND
+        changes = self.giving if is_live(new, self._now) else self.ending
+        change = Change(
+            Mutation(Operation.TOUCH, new), *cause, action=action, detail=difference(held.entity, new)
+        )
+        self._emit(changes, change, held)
+
+    def _emit(self, changes: list[Change], change: Change, held: HeldMembership | None) -> None:
+        """Record a change, and that it ends the role of `held` if it does."""
+        changes.append(change)
+        if change.file == ENROLLMENTS and change.line:
+            self._changed_lines.add(change.line)
+        if held is not None and held.is_live and changes is self.ending:
+            self.ended.add(held.entity.key)
+
+    def _note(self, row: Enrollment, text: str) -> None:
+        self._roster.notes.append(RowFault(ENROLLMENTS, row.line, text))

@@ -1,0 +1,58 @@
+"""Plans the import of a roster into the directory as it is."""
+
+from __future__ import annotations
+
+from authz.domain.entities import Membership
+from authz.domain.instants import Instant
+from authz.importers.oneroster.accounts import plan_accounts
+from authz.importers.oneroster.courses import CoursePlan, plan_courses
+from authz.importers.oneroster.directory import DirectoryReader, Held, read_held
+from authz.importers.oneroster.memberships import MembershipPlan
+from authz.importers.oneroster.plan import Change, Plan
+from authz.importers.oneroster.rows import Roster
+from authz.importers.oneroster.weigh import weigh
+
+
+def plan_import(
+    roster: Roster, directory: DirectoryReader, *, now: Instant, deletes_classes: bool = False
+) -> Plan:
+    """What the import would change. Nothing is written, and what already is as the roster says is left out.
+
+    A change that somebody makes to one of these records between this and the import is overwritten.
+    """
+    held = read_held(roster, directory, now)
+    courses = plan_courses(roster, held, now=now, deletes_classes=deletes_classes)
+    memberships = MembershipPlan(roster, held, weigh(roster, held), now=now)
+    accounts = plan_accounts(roster, held, now=now)
+    giving = [change for change in memberships.giving if not _is_in(courses.deleted, change)]
+    changed_classes = {change.line for change in (*courses.ending, *courses.giving) if change.line}
+    _count_closed(held, courses, memberships)
+    return Plan(
+        changes=[
+            *accounts,
+            *sorted(memberships.ending, key=lambda change: change.line),
+            *courses.ending,
+            *courses.giving,
+            *giving,
+        ],
+        unchanged=len(roster.classes) - len(changed_classes) + memberships.unchanged,
+        faults=roster.faults,
+        notes=roster.notes,
+        live=sum(each.is_live for each in held.memberships.values()),
+        ended=len(memberships.ended),
+        absent=len(memberships.absent),
+    )
+
+
+def _is_in(course_ids: set[str], change: Change) -> bool:
+    target = change.mutation.target
+    return isinstance(target, Membership) and target.scope.id in course_ids
+
+
+def _count_closed(held: Held, courses: CoursePlan, memberships: MembershipPlan) -> None:
+    """Count the live memberships of the courses that end."""
+    for key, each in held.memberships.items():
+        if each.is_live and key.scope.id in courses.closed:
+            memberships.ended.add(key)
+            if courses.closed[key.scope.id]:
+                memberships.absent.add(key)

@@ -1,0 +1,179 @@
+"""Weighs the rows of an export against each other and what is known: one answer for each membership."""
+
+from __future__ import annotations
+
+import msgspec
+
+from authz.domain.entities import MembershipKey
+from authz.domain.ids import Scope, Subject
+from authz.domain.instants import Instant
+from authz.importers.oneroster.directory import Held
+from authz.importers.oneroster.manifest import CLASSES, ENROLLMENTS, USERS, Mode
+from authz.importers.oneroster.rows import Enrollment, Roster, RowState, length_of
+from authz.importers.report import RowFault, quoted
+
+
+class Weighed(msgspec.Struct, frozen=True):
+    """What the enrollments of an export say.
+
+    `wanted` is the row of each membership that the roster gives. `by_ref` is the row of each enrollment,
+    `stale` are those that an earlier export knew better. `ended` and `faulty` hold what rows end without a
+    sourcedId, and whom rows at fault name. `newest` is the latest `dateLastModified`.
+    """
+
+    wanted: dict[MembershipKey, Enrollment] = {}
+    by_ref: dict[str, Enrollment] = {}
+    stale: set[str] = set()
+    ended: dict[MembershipKey, Enrollment] = {}
+    faulty: dict[tuple[Subject, Scope], Enrollment] = {}
+    newest: Instant | None = None
+
+
+def weigh(roster: Roster, held: Held) -> Weighed:
+    """Weigh the rows. Notes say which were left out; an enrollment without its class or user is a fault."""
+    newest = max((row.modified_at for row in roster.enrollments if row.modified_at is not None), default=None)
+    return _Weighing(roster, held, newest).weigh()
+
+
+class _Weighing:
+    def __init__(self, roster: Roster, held: Held, newest: Instant | None) -> None:
+        self._roster = roster
+        self._held = held
+        self._found = Weighed(newest=newest)
+        self._term_ends = _term_ends(roster, held)
+        self._last_known: dict[str, Instant] = {}
+        for each in held.memberships.values():
+            known, ref = each.ref.modified_at, each.ref.sourced_id
+            if known is not None:
+                self._last_known[ref] = max(known, self._last_known.get(ref, known))
+
+    def weigh(self) -> Weighed:
+        for row in _one_state_each(self._roster):
+            if row.ref and row.modified_at is not None and self._is_stale(row, row.modified_at):
+                continue
+            settled = self._with_term(self._checked(row))
+            if settled.ref:
+                self._found.by_ref[settled.ref] = settled
+            self._file(settled)
+        return self._found
+
+    def _is_stale(self, row: Enrollment, modified_at: Instant) -> bool:
+        if modified_at >= self._last_known.get(row.ref, modified_at):
+            return False
+        self._found.stale.add(row.ref)
+        self._note(row, f"enrollment {quoted(row.ref)} is older than in an earlier import; skipped")
+        return True
+
+    def _checked(self, row: Enrollment) -> Enrollment:
+        """The row, FAULTY if it is active and its class or user is not known."""
+        if row.state is not RowState.ACTIVE or row.scope is None or row.subject is None:
+            return row
+        problem = ""
+        class_row = self._roster.classes.get(row.scope.id)
+        if class_row is None and self._roster.modes[CLASSES] is Mode.BULK:
+            problem = f"names class {quoted(row.scope.id)}, which is not in {CLASSES}"
+        elif class_row is None and row.scope.id not in self._held.courses:
+            problem = f"names class {quoted(row.scope.id)}, which is neither in {CLASSES} nor a course"
+        elif self._roster.modes[USERS] is Mode.BULK and row.subject not in self._roster.users:
+            problem = f"names user {quoted(row.subject.id)}, who is not in {USERS}"
+        if not problem:
+            return row
+        self._roster.faults.append(RowFault(ENROLLMENTS, row.line, problem))
+        return msgspec.structs.replace(row, state=RowState.FAULTY)
+
+    def _with_term(self, row: Enrollment) -> Enrollment:
+        """The row, with the end of its class's terms if it states none."""
+        if row.state is not RowState.ACTIVE or row.ends_at is not None or row.scope is None:
+            return row
+        end = self._term_ends.get(row.scope.id)
+        if end is None:
+            return row
+        if row.starts_at is None or row.starts_at < end:
+            return msgspec.structs.replace(row, ends_at=end, ends_with_term=True)
+        self._note(row, "never in effect: begins after the terms of its class end; skipped")
+        return msgspec.structs.replace(row, state=RowState.ENDED)
+
+    def _file(self, row: Enrollment) -> None:
+        key = row.key
+        if row.state is RowState.FAULTY:
+            if row.subject is not None and row.scope is not None:
+                self._found.faulty.setdefault((row.subject, row.scope), row)
+        elif key is None:
+            return
+        elif row.state is RowState.ENDED:
+            if not row.ref:
+                self._found.ended[key] = row
+        elif self._is_in_open_class(row):
+            other = self._found.wanted.get(key)
+            self._found.wanted[key] = row if other is None else self._preferred(key, row, other)
+
+    def _is_in_open_class(self, row: Enrollment) -> bool:
+        class_row = self._roster.classes.get(row.scope.id) if row.scope is not None else None
+        if class_row is None or class_row.state is RowState.ACTIVE:
+            return True
+        why = "to be deleted" if class_row.state is RowState.ENDED else f"at fault in {CLASSES}"
+        self._note(row, f"is in class {quoted(class_row.id)}, which is {why}; skipped")
+        return False
+
+    def _preferred(self, key: MembershipKey, row: Enrollment, other: Enrollment) -> Enrollment:
+        kept, left = (row, other) if outweighs(row, other) else (other, row)
+        if _is_newer(kept, left):
+            why = "is newer"
+        elif length_of(kept.starts_at, kept.ends_at) == length_of(left.starts_at, left.ends_at):
+            why = "says the same"
+        else:
+            why = "is in effect longer"
+        self._note(left, f"{key} is also on line {kept.line}, which {why}; skipped")
+        return kept
+
+    def _note(self, row: Enrollment, text: str) -> None:
+        self._roster.notes.append(RowFault(ENROLLMENTS, row.line, text))
+
+
+def outweighs(row: Enrollment, other: Enrollment) -> bool:
+    """Of two enrollments that give one membership: the newer where dates say so, else the longer."""
+    if _is_newer(row, other) or _is_newer(other, row):
+        return _is_newer(row, other)
+    return length_of(row.starts_at, row.ends_at) > length_of(other.starts_at, other.ends_at)
+
+
+def _is_newer(row: Enrollment, other: Enrollment) -> bool:
+    return (
+        row.modified_at is not None and other.modified_at is not None and row.modified_at > other.modified_at
+    )
+
+
+def _one_state_each(roster: Roster) -> list[Enrollment]:
+    """The rows, of several with one sourcedId the newest; if they are as new, those that end it."""
+    chosen: dict[str, list[Enrollment]] = {}
+    for row in roster.enrollments:
+        # A row without a sourcedId stands for itself.
+        chosen.setdefault(row.ref or f"\0{row.line}", []).append(row)
+    found = []
+    for rows in chosen.values():
+        if len(rows) == 1:
+            found.append(rows[0])
+            continue
+        newest = max((row.modified_at for row in rows if row.modified_at is not None), default=None)
+        latest = [row for row in rows if row.modified_at in (None, newest)]
+        kept = [row for row in latest if row.state is not RowState.ACTIVE] or latest
+        found += kept
+        counted = {row.line for row in kept}
+        for row in rows:
+            if row.line not in counted:
+                text = f"enrollment {quoted(row.ref)} is also on line {kept[-1].line}, which counts; skipped"
+                roster.notes.append(RowFault(ENROLLMENTS, row.line, text))
+    return found
+
+
+def _term_ends(roster: Roster, held: Held) -> dict[str, Instant | None]:
+    """The end of the terms of each class: as this export says, else as an earlier import recorded."""
+    ends: dict[str, Instant | None] = {}
+    for each in held.memberships.values():
+        if each.ref.ends_with_term and each.entity.ends_at is not None:
+            course_id = each.entity.scope.id
+            ends[course_id] = max(each.entity.ends_at, ends.get(course_id) or each.entity.ends_at)
+    for row in roster.classes.values():
+        if row.has_terms:
+            ends[row.id] = row.ends_at
+    return ends

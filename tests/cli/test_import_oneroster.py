@@ -1,0 +1,262 @@
+"""`authz import oneroster` with its options, against a real service."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from authz.cli.connection import connect
+from authz.domain.entities import AccountStatus, Course, CourseState, Membership
+from authz.domain.mutations import Mutation, Operation
+from tests.cli.commands import run
+from tests.importers.exports import Row, by_hand, enrolled, export, klass, user
+
+ROSTER = {"classes": "bulk", "enrollments": "bulk"}
+MANY = 1100
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the export is."""
+    return tmp_path / "export"
+
+
+def held(url: str) -> dict[str, Membership]:
+    with connect("", url) as client:
+        return {str(each.entity.key): each.entity for each in client.read_memberships()}
+
+
+def members(count: int) -> list[Row]:
+    return [enrolled(f"e{n}", "alg", f"u{n}") for n in range(count)]
+
+
+def take_in(folder: Path, url: str, *options: str) -> tuple[int, str, str]:
+    done = run("import", "oneroster", folder, "--database", url, *options)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_dry_run_prints_exactly_what_the_import_then_changes(folder: Path, sqlite_url: str) -> None:
+    rows = [enrolled("e1", "alg", "maya"), enrolled("e2", "alg", "omar"), enrolled("e3", "alg", "nora")]
+    take_in(export(folder, rows), sqlite_url)
+    before = held(sqlite_url)
+    export(
+        folder,
+        [
+            enrolled("e1", "alg", "maya", end="2030-01-01"),
+            enrolled("e2", "alg", "omar", "guardian"),
+            enrolled("e3", "alg", "nora", status="tobedeleted"),
+            enrolled("e4", "alg", "pia"),
+        ],
+        classes=[klass("alg"), klass("bio")],
+    )
+    code, output, errors = take_in(folder, sqlite_url, "--dry-run")
+    assert code == 1
+    assert output.splitlines() == [
+        "suspended enrollments.csv:3: membership user:omar student in course:alg (ACTIVE -> SUSPENDED: the "
+        "row is at fault, source_ref e2 -> e2;suspended=row)",
+        "removed enrollments.csv:4: membership user:nora student in course:alg",
+        "added classes.csv:3: course:bio",
+        "changed enrollments.csv:2: membership user:maya student in course:alg (ends_at none -> "
+        "2030-01-01T00:00:00Z)",
+        "added enrollments.csv:5: membership user:pia student in course:alg",
+        "would write 5, unchanged 1, failed 1",
+    ]
+    assert "failed: enrollments.csv:3: role `guardian` is not mapped" in errors
+    assert held(sqlite_url) == before
+    code, output, errors = take_in(folder, sqlite_url)
+    assert (code, output) == (1, "written 5, unchanged 1, failed 1\n")
+    assert "suspended: enrollments.csv:3: membership user:omar student in course:alg" in errors
+    assert "removed: enrollments.csv:4: membership user:nora student in course:alg" in errors
+    assert take_in(folder, sqlite_url, "--dry-run")[1] == "would write 0, unchanged 5, failed 1\n"
+
+
+def test_a_dry_run_makes_no_database(folder: Path, tmp_path: Path) -> None:
+    export(folder, [enrolled("e1", "alg", "maya")], modes=ROSTER)
+    code, output, errors = take_in(folder, f"sqlite:///{tmp_path / 'none.db'}", "--dry-run")
+    assert (code, output.splitlines()[-1], errors) == (0, "would write 2, unchanged 0, failed 0", "")
+    assert list(tmp_path.glob("none*")) == []
+
+
+def test_an_import_that_would_end_many_memberships_stops_before_it_writes(
+    folder: Path, sqlite_url: str
+) -> None:
+    take_in(export(folder, members(20), modes=ROSTER), sqlite_url)
+    before = held(sqlite_url)
+    export(folder, members(10), classes=[klass("alg"), klass("bio")], modes=ROSTER)
+    code, output, errors = take_in(folder, sqlite_url)
+    assert (code, output) == (2, "")
+    assert "would end 10 of 20 memberships of this roster, 10 of them because they are absent" in errors
+    assert "removed: enrollments.csv: membership user:u10 student in course:alg" in errors
+    assert "--allow-removals" in errors
+    assert held(sqlite_url) == before
+    assert "bio" not in run("courses", "--database", sqlite_url).stdout
+    assert take_in(folder, sqlite_url, "--max-removals", "0.5")[0] == 0
+    export(folder, [], modes=ROSTER)
+    assert take_in(folder, sqlite_url)[0] == 2
+    assert take_in(folder, sqlite_url, "--allow-removals")[:2] == (0, "written 10, unchanged 1, failed 0\n")
+
+
+def test_all_or_nothing_writes_nothing_if_a_row_is_at_fault(folder: Path, sqlite_url: str) -> None:
+    export(folder, [enrolled("e1", "alg", "maya"), enrolled("e2", "alg", "omar", "guardian")])
+    code, _, errors = take_in(folder, sqlite_url, "--all-or-nothing")
+    assert code == 2
+    assert "failed: enrollments.csv:3: role `guardian` is not mapped" in errors
+    assert "error: 1 rows are at fault; nothing was written" in errors
+    assert held(sqlite_url) == {}
+    export(folder, [enrolled("e1", "alg", "maya")])
+    assert take_in(folder, sqlite_url, "--all-or-nothing")[:2] == (0, "written 2, unchanged 0, failed 0\n")
+
+
+@pytest.mark.parametrize("count", [1, MANY])
+def test_all_or_nothing_writes_nothing_for_a_role_that_the_policy_does_not_know(
+    folder: Path, sqlite_url: str, count: int
+) -> None:
+    rows = [*members(count), enrolled("p1", "alg", "pia", "proctor")]
+    export(folder, rows)
+    code, _, errors = take_in(folder, sqlite_url, "--all-or-nothing", "--role-map", "proctor=assistent")
+    assert code == 2
+    assert errors.splitlines()[-1] == (
+        f"error: enrollments.csv:{count + 2}: unknown role `assistent`; did you mean `student`?; "
+        "nothing was written, because of `--all-or-nothing`"
+    )
+    assert run("courses", "--database", sqlite_url).stdout == ""
+    done = take_in(folder, sqlite_url, "--all-or-nothing", "--role-map", "Proctor=auditor")
+    assert done[:2] == (0, f"written {count + 2}, unchanged 0, failed 0\n")
+
+
+def test_a_membership_that_a_person_gave_is_left_as_it_is_and_noted(folder: Path, sqlite_url: str) -> None:
+    given = by_hand("maya", ends_at=2_000_000_000_000_000)
+    take_in(export(folder), sqlite_url)
+    with connect("", sqlite_url) as client:
+        client.write([Mutation(Operation.TOUCH, given)])
+    code, output, errors = take_in(export(folder, [enrolled("e1", "alg", "maya")]), sqlite_url)
+    assert (code, output) == (0, "written 0, unchanged 2, failed 0\n")
+    assert (
+        "note: enrollments.csv:2: membership user:maya student in course:alg is of source `admin`" in errors
+    )
+    assert held(sqlite_url) == {str(given.key): given}
+
+
+def test_a_deleted_and_a_disabled_user_may_nothing(folder: Path, sqlite_url: str) -> None:
+    rows = [enrolled("e1", "alg", "maya"), enrolled("e2", "alg", "omar"), enrolled("e3", "alg", "nora")]
+    users = [user("maya", "tobedeleted"), user("omar", enabledUser="false"), user("nora")]
+    take_in(export(folder, rows, users=users), sqlite_url)
+    answers = [
+        run("check", f"user:{name}", "read", "course:alg", "--database", sqlite_url).returncode
+        for name in ("maya", "omar", "nora")
+    ]
+    assert answers == [1, 1, 0]
+    with connect("", sqlite_url) as client:
+        accounts = {str(each.entity.subject): each.entity.status for each in client.read_accounts()}
+    assert accounts == dict.fromkeys(("user:maya", "user:omar"), AccountStatus.SUSPENDED)
+
+
+def test_a_class_that_returns_gets_its_content_back(folder: Path, sqlite_url: str, tmp_path: Path) -> None:
+    rows = [enrolled("e1", "alg", "maya")]
+    take_in(export(folder, rows), sqlite_url)
+    materials = tmp_path / "materials.csv"
+    materials.write_text("id,course_id,published\nm1,alg,true\n")
+    run("import", "resources", materials, "--type", "material", "--database", sqlite_url)
+    take_in(export(folder, rows, classes=[klass("alg", "tobedeleted")]), sqlite_url)
+    with connect("", sqlite_url) as client:
+        assert [each.entity.state for each in client.read_courses()] == [CourseState.CONCLUDED]
+    take_in(export(folder, rows), sqlite_url)
+    assert run("check", "user:maya", "read", "material:m1", "--database", sqlite_url).returncode == 0
+    assert list(held(sqlite_url)) == ["membership user:maya student in course:alg"]
+
+
+def test_dates_are_in_the_time_zone_that_is_given(folder: Path, sqlite_url: str) -> None:
+    export(folder, [enrolled("e1", "alg", "maya", end="2030-07-01")])
+    take_in(folder, sqlite_url, "--time-zone", "America/New_York")
+    assert "2030-07-01T04:00:00Z" in run("memberships", "--database", sqlite_url).stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "complaint"),
+    [
+        (
+            "--time-zone",
+            "Berlin",
+            "error: --time-zone `Berlin` is not known; use a name like `Europe/Berlin`\n",
+        ),
+        ("--time-zone", "/etc/passwd", "error: --time-zone `/etc/passwd` is not known; use a name like"),
+        ("--role-map", "proctor", "error: --role-map `proctor` is not like `proctor=auditor`\n"),
+        ("--source", "a b", "error: --source `a b` has the character ` `"),
+    ],
+)
+def test_an_option_that_cannot_be_followed_is_refused(
+    folder: Path, sqlite_url: str, option: str, value: str, complaint: str
+) -> None:
+    code, _, errors = take_in(export(folder), sqlite_url, option, value)
+    assert code == 2
+    assert errors.startswith(complaint)
+
+
+def test_the_advice_for_a_role_works_as_it_is_printed(folder: Path, sqlite_url: str) -> None:
+    export(folder, [enrolled("e1", "alg", "maya", "Head=Of Year")])
+    assert "--role-map 'head=of year'=…" in take_in(folder, sqlite_url)[2]
+    assert take_in(folder, sqlite_url, "--role-map", "head=of year=auditor")[0] == 0
+    assert list(held(sqlite_url)) == ["membership user:maya auditor in course:alg"]
+
+
+def test_ids_that_are_too_long_are_replaced_and_recorded(
+    folder: Path, sqlite_url: str, tmp_path: Path
+) -> None:
+    course, maya = "c" * 255, "u" * 200
+    export(folder, [enrolled("e" * 255, course, maya)], classes=[klass(course)])
+    assert (
+        "3 ids are too long and were replaced; record the originals with `--id-map FILE`"
+        in take_in(folder, sqlite_url, "--dry-run")[2]
+    )
+    ids = tmp_path / "ids.csv"
+    assert take_in(folder, sqlite_url, "--id-map", str(ids))[0] == 0
+    recorded = dict(line.split(",") for line in ids.read_text().splitlines()[1:])
+    (found,) = held(sqlite_url).values()
+    assert recorded == {found.scope.id: course, found.subject.id: maya, found.source_ref: "e" * 255}
+    assert take_in(folder, sqlite_url, "--id-map", str(ids))[1] == "written 0, unchanged 2, failed 0\n"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"Roster at 9.41.00\xe2\x80\xafPM", b"soft\xc2\xadhyphen", b"bad\xff", b"a" * 255, b"tab\tnew\nline"],
+)
+def test_a_file_may_have_a_name_of_any_characters(
+    folder: Path, tmp_path: Path, sqlite_url: str, name: bytes
+) -> None:
+    there = Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name)))  # noqa: PTH118  bytes
+    try:
+        shutil.copytree(export(folder, [enrolled("e1", "alg", "maya")]), there)
+    except OSError as error:
+        pytest.skip(f"the file system takes no such name: {error}")
+    assert take_in(there, sqlite_url)[:2] == (0, "written 2, unchanged 0, failed 0\n")
+
+
+def test_a_zip_of_a_folder_is_read(folder: Path, tmp_path: Path, sqlite_url: str) -> None:
+    export(folder, [enrolled("e1", "alg", "maya")])
+    with zipfile.ZipFile(tmp_path / "export.zip", "w") as archive:
+        for each in folder.iterdir():
+            archive.write(each, f"export/{each.name}")
+    assert take_in(tmp_path / "export.zip", sqlite_url)[0] == 0
+    assert list(held(sqlite_url)) == ["membership user:maya student in course:alg"]
+
+
+def test_what_an_import_does_not_change_is_not_written(folder: Path, sqlite_url: str) -> None:
+    rows = members(3)
+    take_in(export(folder, rows), sqlite_url)
+    with connect("", sqlite_url) as client:
+        before = client.current_token()
+    take_in(folder, sqlite_url)
+    with connect("", sqlite_url) as client:
+        assert client.current_token() == before
+        course = next(each.entity for each in client.read_courses())
+        client.write([Mutation(Operation.TOUCH, msgspec.structs.replace(course, ai_enabled=True))])
+    take_in(folder, sqlite_url)
+    with connect("", sqlite_url) as client:
+        assert [each.entity for each in client.read_courses()] == [
+            Course(id="alg", state=CourseState.ACTIVE, ai_enabled=True)
+        ]

@@ -1,0 +1,156 @@
+"""Whatever exports come in, in whatever order: no access is left open, and nothing of others is touched."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from authz.domain.entities import Membership, MembershipKey, MembershipStatus
+from authz.importers.oneroster.directory import is_live
+from authz.importers.oneroster.source_ref import parse_source_ref
+from tests.importers.exports import Campus, Row, by_hand, enrolled, klass, user
+from tests.properties import MEMORY, examples
+
+USERS, CLASSES = ("maya", "omar", "nora"), ("alg", "bio")
+DATES = st.sampled_from(("", "2026-09-01", "2026-09-02", "2026-09-03"))
+ROLES = {"student": "student", "aide": "teaching_assistant", "guardian": ""}
+
+enrollment_rows = st.builds(
+    lambda ref, class_ref, person, role, status, modified, end: enrolled(
+        ref, class_ref, person, role, status=status, modified=modified, end=end
+    ),
+    st.sampled_from(("e1", "e2", "e3", "e4", "")),
+    st.sampled_from((*CLASSES, "")),
+    st.sampled_from((*USERS, "")),
+    st.sampled_from(tuple(ROLES)),
+    st.sampled_from(("active", "active", "active", "tobedeleted", "inactive")),
+    DATES,
+    st.sampled_from(("", "", "2026-12-20", "2026-09-15", "soon")),
+)
+class_rows = st.lists(
+    st.builds(klass, st.sampled_from(CLASSES), st.sampled_from(("", "", "", "tobedeleted", "odd"))),
+    max_size=3,
+)
+user_rows = st.lists(
+    st.builds(
+        lambda ref, status, enabled: user(ref, status, enabledUser=enabled),
+        st.sampled_from(USERS),
+        st.sampled_from(("", "", "tobedeleted")),
+        st.sampled_from(("", "true", "false")),
+    ),
+    max_size=3,
+)
+
+
+class Export(msgspec.Struct):
+    """What one import reads, and whom a person suspends by hand before it."""
+
+    enrollments: list[Row]
+    classes: list[Row]
+    users: list[Row] | None
+    is_bulk: bool
+    suspended: str
+
+
+exports = st.builds(
+    Export,
+    st.lists(enrollment_rows, max_size=6),
+    class_rows,
+    st.none() | user_rows,
+    st.booleans(),
+    st.sampled_from(("", "", *USERS)),
+)
+
+
+def of_roster(campus: Campus) -> list[Membership]:
+    found = (each for each in campus.held.values() if isinstance(each, Membership))
+    return [each for each in found if each.source == "oneroster" and each.subject.type == "user"]
+
+
+def is_suspended_by_hand(membership: Membership) -> bool:
+    ref = parse_source_ref(membership.source_ref)
+    return membership.status is MembershipStatus.SUSPENDED and not ref.is_suspended
+
+
+def give_access(campus: Campus) -> set[MembershipKey]:
+    return {each.key for each in of_roster(campus) if is_live(each, campus.now)}
+
+
+@given(st.lists(exports, min_size=1, max_size=4))
+@examples(200)
+def test_no_order_of_exports_leaves_access_open(history: list[Export]) -> None:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        campus = Campus(Path(folder), by_hand("maya", role="auditor"), by_hand("omar", role="student"))
+        for export in history:
+            _take_in(campus, export)
+
+
+def _take_in(campus: Campus, export: Export) -> None:
+    for each in of_roster(campus):
+        if each.subject.id == export.suspended:
+            # As a person does it, who knows nothing of what the roster records.
+            ref = parse_source_ref(each.source_ref).sourced_id
+            campus.write(msgspec.structs.replace(each, status=MembershipStatus.SUSPENDED, source_ref=ref))
+    by_hand_before = {each.key for each in of_roster(campus) if is_suspended_by_hand(each)}
+    before = give_access(campus)
+    names = ("classes", "enrollments", *(() if export.users is None else ("users",)))
+    plan = campus.take_in(
+        export.enrollments,
+        classes=export.classes,
+        users=export.users,
+        modes=dict.fromkeys(names, "bulk") if export.is_bulk else None,
+    )
+    after = give_access(campus)
+
+    assert campus.held[by_hand("maya", role="auditor").key] == by_hand("maya", role="auditor")
+    assert campus.held[by_hand("omar").key] == by_hand("omar")
+    assert not by_hand_before & after
+    suspended = {(each.subject, each.scope) for each in of_roster(campus) if is_suspended_by_hand(each)}
+    assert {(key.subject, key.scope) for key in by_hand_before} <= suspended
+    named = {
+        (row["userSourcedId"], row["classSourcedId"], ROLES[row["role"]])
+        for row in export.enrollments
+        if row["status"] == "active" and row["endDate"] != "soon"
+    }
+    dated = {row["sourcedId"] for row in export.enrollments if row["dateLastModified"]}
+    open_now = {
+        (each.subject.id, each.scope.id, each.role)
+        for each in of_roster(campus)
+        # An older row leaves what a newer one said.
+        if each.key in after and parse_source_ref(each.source_ref).sourced_id not in dated
+    }
+    opened = {(key.subject.id, key.scope.id, key.role) for key in after - before}
+    lifted = {row["sourcedId"] for row in export.users or ()}
+    assert {each for each in opened if each[0] not in lifted} <= named
+    if export.is_bulk:
+        assert open_now <= named
+    _assert_closed(campus, export)
+    out = {
+        row["sourcedId"]
+        for row in export.users or ()
+        if "tobedeleted" in row.values() or "false" in row.values()
+    }
+    assert not out & {key.subject.id for key in after}
+    assert plan.ended <= plan.live
+
+
+def _assert_closed(campus: Campus, export: Export) -> None:
+    """What rows without a date end has ended, by sourcedId, unless a row gives it."""
+    live = [each for each in of_roster(campus) if is_live(each, campus.now)]
+    for row in export.enrollments:
+        others = [each for each in export.enrollments if each is not row]
+        again = any(each["sourcedId"] == row["sourcedId"] for each in others)
+        if not row["sourcedId"] or again or row["dateLastModified"]:
+            continue
+        is_over = row["status"] != "active" or row["endDate"] == "soon" or not ROLES[row["role"]]
+        if is_over:
+            assert row["sourcedId"] not in {parse_source_ref(each.source_ref).sourced_id for each in live}
+        if is_over and row["status"] != "tobedeleted":
+            given = {(o["userSourcedId"], o["classSourcedId"]) for o in others if o["status"] == "active"}
+            spoken_of = (row["userSourcedId"], row["classSourcedId"])
+            if spoken_of not in given:
+                assert spoken_of not in {(each.subject.id, each.scope.id) for each in live}

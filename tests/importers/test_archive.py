@@ -1,0 +1,90 @@
+"""Folders and zips of CSV files: which are opened, and what a refusal lists."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from authz.domain.errors import InvalidArgumentError
+from authz.importers.archive import Archive
+
+
+def zipped(path: Path, *names: str) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.writestr(name, f"content of {name}\n" * 200)
+    return path
+
+
+def content(path: Path, name: str) -> bytes:
+    with Archive(path).open(name) as stream:
+        return stream.readline()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("classes.csv", "enrollments.csv"),
+        ("export/classes.csv", "export/enrollments.csv"),
+        ("a/b/classes.csv",),
+        ("export/", "export/classes.csv", "export/.DS_Store", "__MACOSX/export/._classes.csv"),
+    ],
+)
+def test_the_files_of_a_zip_may_all_be_in_one_folder(tmp_path: Path, names: tuple[str, ...]) -> None:
+    path = zipped(tmp_path / "export.zip", *names)
+    name = next(each for each in names if each.endswith("classes.csv"))
+    assert content(path, "classes.csv").decode() == f"content of {name}\n"
+
+
+@pytest.mark.parametrize(
+    ("names", "complaint"),
+    [
+        (
+            ("Classes.csv",),
+            "has no `classes.csv`; it has `Classes.csv`; rename `Classes.csv` to `classes.csv`",
+        ),
+        (("a/classes.csv", "b/users.csv"), "has no `classes.csv`; it has `a/classes.csv`, `b/users.csv`"),
+        ((), "has no `classes.csv`; it has no files"),
+        (("\x1b[2J.csv",), "it has `\\x1b[2J.csv`"),
+        (tuple(f"{n:02}.csv" for n in range(30)), "`19.csv` and 10 more"),
+    ],
+)
+def test_a_missing_file_is_refused_with_what_is_there(
+    tmp_path: Path, names: tuple[str, ...], complaint: str
+) -> None:
+    with pytest.raises(InvalidArgumentError) as refused:
+        content(zipped(tmp_path / "export.zip", *names), "classes.csv")
+    assert complaint in refused.value.message
+
+
+def test_a_zip_with_two_files_of_one_name_is_refused(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="Duplicate"):
+        path = zipped(tmp_path / "export.zip", "classes.csv", "classes.csv")
+    with pytest.raises(InvalidArgumentError, match=r"has two files `classes\.csv`"):
+        content(path, "classes.csv")
+
+
+def test_what_is_no_export_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="nowhere` is neither a folder nor a file"):
+        Archive(tmp_path / "nowhere")
+    whole = zipped(tmp_path / "whole.zip", "classes.csv")
+    cut = tmp_path / "cut.zip"
+    cut.write_bytes(whole.read_bytes()[:-20])
+    with pytest.raises(InvalidArgumentError, match=r"cut\.zip` is not a complete zip"):
+        Archive(cut)
+    sealed = bytearray(whole.read_bytes())
+    sealed[6] |= 1
+    sealed[sealed.index(b"PK\x01\x02") + 8] |= 1
+    cut.write_bytes(sealed)
+    with pytest.raises(InvalidArgumentError, match=r"cut\.zip` is encrypted"):
+        Archive(cut)
+
+
+def test_a_path_of_any_characters_can_be_shown(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff \xe2\x80\xaf"))
+    with pytest.raises(InvalidArgumentError) as refused:
+        Archive(path)
+    assert refused.value.message.isprintable()
