@@ -122,7 +122,7 @@ class _MembershipStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Memb
     MEMBERSHIP_STATUS_COMPLETED: _MembershipStatus.ValueType  # 3
     """Gives the role that its role becomes, if any (`student` becomes `alumni`)."""
     MEMBERSHIP_STATUS_SUSPENDED: _MembershipStatus.ValueType  # 4
-    """Suspended; gives no role."""
+    """Suspended: the subject has no role in the scope, by this membership or by another one."""
 
 class MembershipStatus(_MembershipStatus, metaclass=_MembershipStatusEnumTypeWrapper):
     """The status of a membership, apart from its dates."""
@@ -136,7 +136,7 @@ MEMBERSHIP_STATUS_ACTIVE: MembershipStatus.ValueType  # 2
 MEMBERSHIP_STATUS_COMPLETED: MembershipStatus.ValueType  # 3
 """Gives the role that its role becomes, if any (`student` becomes `alumni`)."""
 MEMBERSHIP_STATUS_SUSPENDED: MembershipStatus.ValueType  # 4
-"""Suspended; gives no role."""
+"""Suspended: the subject has no role in the scope, by this membership or by another one."""
 Global___MembershipStatus: _TypeAlias = MembershipStatus  # noqa: Y015
 
 class _Visibility:
