@@ -111,14 +111,6 @@ async def drive(address: str, pid: int, method: str, request: Callable[[], bytes
         return count / elapsed_s, (sum(process.cpu_times()[:2]) - used_s) / count * 1e6
 
 
-def until_indexed(url: str) -> None:
-    """Wait until the follower, which began just now, has made its index."""
-    folder = Path(url.removeprefix("sqlite:///") + ".replica")
-    while not [each for each in folder.glob("*/index-*") if each.suffix != ".new"]:
-        time.sleep(0.1)
-    time.sleep(1)  # a worker that is not asked sees it within half of one
-
-
 def bench_calls(url: str, campus: Campus) -> None:
     """Check against an empty servicer, and BatchCheck, each server in a process of its own.
 
@@ -134,8 +126,6 @@ def bench_calls(url: str, campus: Campus) -> None:
         command = [sys.executable, "-m", "tests.bench.serving", "empty", answer.SerializeToString().hex()]
         bare_pid, bare_address, _ = stack.enter_context(running(command))
         same_pid, same_address, _ = stack.enter_context(running([*command, "uvloop"]))
-        making = asyncio.run(drive(address, pid, "Check", single))
-        until_indexed(url)
         for _ in range(ROUNDS):
             bare = asyncio.run(drive(bare_address, bare_pid, "Check", single))
             ours = asyncio.run(drive(address, pid, "Check", single))
@@ -143,8 +133,6 @@ def bench_calls(url: str, campus: Campus) -> None:
             many = asyncio.run(drive(address, pid, "BatchCheck", lambda: batch))
             rows.append((bare, same, ours, many))
     show_calls(rows)
-    after = statistics.median(ours[0] for _, _, ours, _ in rows)
-    show("gRPC: Check while the server makes its index, of the rate after", f"{making[0] / after:.0%}")
 
 
 def show_calls(rows: Sequence[tuple[tuple[float, float], ...]]) -> None:
@@ -180,9 +168,9 @@ def bench_start(url: str) -> None:
 
 
 async def denial_ms(
-    addresses: Sequence[str], campus: Campus, write: Callable[[Membership], object], *, first: int
+    addresses: Sequence[str], campus: Campus, write: Callable[[Membership], object]
 ) -> list[float]:
-    """For some members, from one on: from the commit that suspends one until every connection denies it."""
+    """For some members: from the commit that suspends one until every connection denies it."""
     async with AsyncExitStack() as stack:
         channels = [
             await stack.enter_async_context(
@@ -198,7 +186,7 @@ async def denial_ms(
                 pass
 
         took_ms = []
-        for number in range(first, first + REVOCATIONS):
+        for number in range(REVOCATIONS):
             member = campus.member(number)
             question = check_request(str(member.subject), "read", str(campus.notebook(number).key))
             await asyncio.gather(*(until(stub, question, allowed=True) for stub in stubs))
@@ -222,16 +210,13 @@ def bench_revocation(url: str, campus: Campus) -> None:
         running([str(AUTHZ), "serve", "--workers", "2"], AUTHZ_DATABASE_URL=url) as (_, one, _),
         running([str(AUTHZ), "serve"], AUTHZ_DATABASE_URL=url) as (_, other, _),
     ):
-        making_ms = asyncio.run(denial_ms((one, other), campus, write, first=0))
-        until_indexed(url)
-        took_ms = asyncio.run(denial_ms((one, other), campus, write, first=REVOCATIONS))
+        took_ms = asyncio.run(denial_ms((one, other), campus, write))
     store.close()
     show(
         "from a commit to its denial in every worker of two servers, median",
         f"{took_ms[REVOCATIONS // 2]:.1f} ms",
     )
     show("the same, 99th percentile", f"{took_ms[REVOCATIONS * 99 // 100]:.1f} ms", "goal 50 ms")
-    show("the same while an index is made", f"{making_ms[REVOCATIONS * 99 // 100]:.1f} ms")
 
 
 def main(size: int) -> None:
