@@ -131,8 +131,8 @@ def role_table(roles: Mapping[str, RoleDeclaration]) -> RoleTable:
 def suspended_kinds(grants: Sequence[Grant], suspension: Suspension | None, now: Instant) -> set[ScopeKind]:
     """The kinds of scopes whose memberships give no role at `now`, whatever they say.
 
-    A suspended account has no role anywhere. Whoever is suspended in the course or the session has no other
-    role in either; whoever is suspended on the platform, no other one there.
+    A suspended account has no role anywhere. A suspension in the course or the session covers both; a
+    suspension on the platform covers only the platform.
     """
     if suspension is not None and suspension.is_effective(now):
         return set(ScopeKind)

@@ -13,7 +13,7 @@ GATEWAY = Principal(Subject(SubjectType.SERVICE, "gateway"), Subject(SubjectType
 
 
 class HeaderAuthenticator:
-    """Proves the same for whoever sends a header."""
+    """Proves the same caller for every call that has a header."""
 
     def authenticate(self, transport: Transport) -> Principal | None:
         return GATEWAY if transport.header("x-token") else None
