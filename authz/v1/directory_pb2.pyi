@@ -395,7 +395,7 @@ class ReadCoursesRequest(_message.Message):
 
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.CourseState.ValueType]:
-        """Only these states, if any."""
+        """Only these states, if any. At most 100."""
 
     @_builtins.property
     def consistency(self) -> _common_pb2.Consistency:
@@ -476,7 +476,7 @@ class ReadSessionsRequest(_message.Message):
 
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.SessionState.ValueType]:
-        """Only these states, if any."""
+        """Only these states, if any. At most 100."""
 
     @_builtins.property
     def consistency(self) -> _common_pb2.Consistency:
@@ -566,7 +566,7 @@ class ReadMembershipsRequest(_message.Message):
 
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.MembershipStatus.ValueType]:
-        """Only with these statuses, if any."""
+        """Only with these statuses, if any. At most 100."""
 
     @_builtins.property
     def consistency(self) -> _common_pb2.Consistency:
@@ -815,7 +815,7 @@ class ReadAccountsRequest(_message.Message):
 
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.AccountStatus.ValueType]:
-        """Only with one of these statuses, if any."""
+        """Only with one of these statuses, if any. At most 100."""
 
     @_builtins.property
     def consistency(self) -> _common_pb2.Consistency:

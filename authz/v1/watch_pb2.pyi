@@ -92,7 +92,7 @@ class WatchRequest(_message.Message):
 
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___EntityKind.ValueType]:
-        """Only these kinds, if any. A change must match both `scopes` and `kinds`."""
+        """Only these kinds, if any, at most 100. A change must match both `scopes` and `kinds`."""
 
     @_builtins.property
     def checkpoint_interval(self) -> _duration_pb2.Duration:

@@ -19,14 +19,12 @@ from authz.wire.values import (
     parse_duration_us,
     parse_enum,
     parse_scope_message,
-    require_at_most,
     set_time,
 )
 
 DEFAULT_CHECKPOINT_INTERVAL_US = US_PER_S
 MIN_CHECKPOINT_INTERVAL_US = US_PER_S // 10
 MAX_CHECKPOINT_INTERVAL_US = 60 * US_PER_S
-MAX_SCOPES = 100
 _MAX_CHANGE_BYTES = 256 * 1024
 
 _KINDS = {number: name.lower() for number, name in enum_names(pb.EntityKind.items(), "ENTITY_KIND_").items()}
@@ -34,7 +32,6 @@ _KINDS = {number: name.lower() for number, name in enum_names(pb.EntityKind.item
 
 def change_filter(request: pb.WatchRequest) -> ChangeFilter:
     """Which changes to send."""
-    require_at_most(MAX_SCOPES, request.scopes, field="scopes")
     return ChangeFilter(
         scopes=frozenset(
             parse_scope_message(scope, field=f"scopes[{position}]")

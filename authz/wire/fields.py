@@ -24,13 +24,11 @@ from authz.wire.values import (
     parse_subject,
     parse_time,
     quoted,
-    require_at_most,
     scope_message,
     subject_message,
     time_message,
 )
 
-MAX_IDS = 1000
 _VISIBILITIES = enum_names(pb.Visibility.items(), "VISIBILITY_")
 
 Parser: TypeAlias = Callable[[Any], Any]
@@ -109,21 +107,18 @@ def _text_parser(field: Field, get: Parser, path: str) -> Parser:
         return parse_text
     parse = {FieldType.TYPE: parse_type, FieldType.ROLE: _parse_role}.get(field.type, parse_id)
     if field.is_many:
-        return lambda m: tuple(parse(text, field=path) for text in _bounded(get(m), path))
+        return lambda m: tuple(parse(text, field=path) for text in dict.fromkeys(get(m)))
     if field.is_optional:
         return lambda m: parse(get(m), field=path) if get(m) else None
     return lambda m: parse(get(m), field=path)
 
 
-def _bounded(texts: Any, path: str) -> Any:
-    require_at_most(MAX_IDS, texts, field=path)
-    return texts
-
-
 def _choice_parser(field: Field, names: dict[int, str], get: Parser, path: str) -> Parser:
     choices: Any = field.choices
     if field.is_many:
-        return lambda m: tuple(parse_enum(choices, names, number, field=path) for number in get(m))
+        return lambda m: tuple(
+            parse_enum(choices, names, number, field=path) for number in dict.fromkeys(get(m))
+        )
     default = None if field.default is msgspec.NODEFAULT else field.default
     return lambda m: parse_enum(choices, names, get(m), field=path, default=default)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import TypeVar
 
@@ -45,17 +45,6 @@ def missing(field: str) -> InvalidArgumentError:
 def malformed(field: str, message: str) -> InvalidArgumentError:
     """The error for a field with a value that it cannot have."""
     return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, f"{field} {message}", field=field)
-
-
-def require_at_most(limit: int, items: Sized, *, field: str) -> None:
-    """Raise `InvalidArgumentError` (TOO_MANY_ITEMS) for a field with more items than the limit."""
-    if len(items) > limit:
-        raise InvalidArgumentError(
-            ErrorReason.TOO_MANY_ITEMS,
-            f"{field} has {len(items)} items; send at most {limit}",
-            field=field,
-            limit=str(limit),
-        )
 
 
 def quoted(text: str) -> str:

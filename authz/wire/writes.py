@@ -7,15 +7,9 @@ from typing import TypeVar
 
 from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError
 from authz.domain.ids import parse_id
-from authz.domain.mutations import (
-    MAX_MUTATIONS_PER_WRITE,
-    MAX_PRECONDITIONS_PER_WRITE,
-    Mutation,
-    WriteRequest,
-)
+from authz.domain.mutations import Mutation, WriteRequest
 from authz.v1 import directory_pb2 as pb
 from authz.wire.entities import parse_mutation, parse_precondition
-from authz.wire.values import require_at_most
 
 MessageT = TypeVar("MessageT", pb.Mutation, pb.Precondition)
 ParsedT = TypeVar("ParsedT")
@@ -25,8 +19,6 @@ _MAX_REASON_LENGTH = 1024
 
 def parse_write(request: pb.WriteRequest, *, actor: str, request_id: str) -> WriteRequest:
     """A write. The error for a mutation or a precondition names its position."""
-    require_at_most(MAX_MUTATIONS_PER_WRITE, request.mutations, field="mutations")
-    require_at_most(MAX_PRECONDITIONS_PER_WRITE, request.preconditions, field="preconditions")
     key = request.idempotency_key
     return WriteRequest(
         mutations=tuple(_parse_each("mutations", request.mutations, parse_mutation)),
@@ -40,7 +32,6 @@ def parse_write(request: pb.WriteRequest, *, actor: str, request_id: str) -> Wri
 
 def parse_import(request: pb.ImportRequest) -> list[Mutation | AuthzError]:
     """The mutations of one message of an import in order, each malformed one as its error."""
-    require_at_most(MAX_MUTATIONS_PER_WRITE, request.mutations, field="mutations")
     return [_parsed(message) for message in request.mutations]
 
 

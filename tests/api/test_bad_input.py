@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import re
 from typing import Any
 
 import grpc
@@ -16,7 +16,7 @@ from authz.v1 import directory_pb2 as dpb
 from tests.api.test_api import ALGEBRA, COURSE, MATERIAL, MAYA, question, touch, written
 from tests.service import Service, info_of, reason_of
 
-LONG = "x" * 100_000
+LONG = "x" * 50_000
 MANY = 1001
 EARLY, LATE = timestamp_pb2.Timestamp(seconds=1), timestamp_pb2.Timestamp(seconds=2)
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -335,6 +335,20 @@ async def call(service: Service, method: str, request: Any) -> Any:
     return await getattr(stub, method)(request)
 
 
+async def refusal(service: Service, method: str, request: bytes) -> Any:
+    """How a call ends whose request is these bytes."""
+    channel: Any = service.channel
+    path = f"/authz.v1.{method}"
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        if method.endswith("Import"):
+            await channel.stream_unary(path)(iter([request]))
+        elif method.endswith("Watch"):
+            await anext(aiter(channel.unary_stream(path)(request)))
+        else:
+            await channel.unary_unary(path)(request)
+    return caught.value
+
+
 @pytest.mark.parametrize("sentence", list(CASES))
 async def test_it_is_refused_by_name(service: Service, sentence: str) -> None:
     method, request, reason, named = CASES[sentence]
@@ -370,6 +384,35 @@ async def test_long_inputs_do_not_make_long_answers(service: Service) -> None:
     assert (await service.authorization.BatchCheck(batch)).ByteSize() < 500_000
 
 
+HUGE = b"\x10\x01" * 2_000_000
+"""Two million states, or whatever the second field of a request is."""
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "AuthorizationService/Check",
+        "AuthorizationService/BatchCheck",
+        "DirectoryService/Write",
+        "DirectoryService/Import",
+        "DirectoryService/ReadCourses",
+        "WatchService/Watch",
+    ],
+)
+async def test_millions_of_items_are_refused_by_number(service: Service, method: str) -> None:
+    failure = await refusal(service, method, HUGE)
+    assert failure.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert info_of(failure).metadata["field"] in ("request", "states", "preconditions")
+    assert re.search(r"at most \d+|more than \d+|cannot be read", str(failure.details()))
+
+
+async def test_what_is_named_twice_is_read_once(service: Service) -> None:
+    await written(service, COURSE)
+    request = dpb.ReadCoursesRequest(ids=["algebra"] * 1000, states=[pb.COURSE_STATE_ACTIVE] * 100)
+    assert len((await service.directory.ReadCourses(request)).courses) == 1
+    await service.directory.Write(write(dpb.Mutation(operation=dpb.OPERATION_DELETE, course=COURSE.course)))
+
+
 async def test_after_all_that_nothing_is_written(service: Service) -> None:
     assert not (await service.directory.ReadCourses(dpb.ReadCoursesRequest())).courses
     await written(service, COURSE, MATERIAL)
@@ -390,21 +433,7 @@ NOISE = b"\xff\xff\xff"
     ],
 )
 async def test_what_is_no_message_is_refused_like_any_bad_input(service: Service, method: str) -> None:
-
-    def send() -> None:
-        with grpc.insecure_channel(service.address) as opened:
-            channel: Any = opened
-            path = f"/authz.v1.{method}"
-            if method.endswith("Import"):
-                channel.stream_unary(path)(iter([NOISE]))
-            elif method.endswith("Watch"):
-                list(channel.unary_stream(path)(NOISE))
-            else:
-                channel.unary_unary(path)(NOISE)
-
-    with pytest.raises(grpc.RpcError) as caught:
-        await asyncio.to_thread(send)
-    failure: Any = caught.value
+    failure = await refusal(service, method, NOISE)
     assert failure.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert info_of(failure).metadata["field"] == "request"
     assert method.rpartition("/")[2] in str(failure.details())

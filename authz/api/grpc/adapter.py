@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from authz.api.call import Call
 from authz.api.endpoints import Endpoint
@@ -62,7 +62,7 @@ class Endpoints(grpc.GenericRpcHandler):
 
 def _handler(pipeline: Pipeline, endpoint: Endpoint) -> Any:
     """A handler that takes a request as bytes: a malformed one is then answered as any other bad request."""
-    parse = endpoint.request_type.FromString
+    parse = endpoint.parse
 
     async def serve(received: Any, context: Context) -> Any:
         run = endpoint.run
@@ -70,8 +70,8 @@ def _handler(pipeline: Pipeline, endpoint: Endpoint) -> Any:
             run = partial(run, send=partial(_send, context))
         try:
             request = _parse_each(endpoint, received) if endpoint.client_streams else parse(received)
-        except DecodeError:
-            request, run = endpoint.request_type(), partial(_refuse, _unreadable(endpoint))
+        except InvalidArgumentError as error:
+            request, run = endpoint.request_type(), partial(_refuse, error)
         remaining_s = context.time_remaining()
         deadline = None if remaining_s is None else time.monotonic() + remaining_s
         try:
@@ -93,19 +93,7 @@ def _serialize(message: Message) -> bytes:
 
 async def _parse_each(endpoint: Endpoint, requests: AsyncIterator[bytes]) -> AsyncIterator[Message]:
     async for request in requests:
-        try:
-            yield endpoint.request_type.FromString(request)
-        except DecodeError:
-            raise _unreadable(endpoint) from None
-
-
-def _unreadable(endpoint: Endpoint) -> InvalidArgumentError:
-    method = endpoint.method.name.rpartition("/")[2]
-    return InvalidArgumentError(
-        ErrorReason.MALFORMED_FIELD,
-        f"the request of {method} cannot be read; send a message of package authz.v1",
-        field="request",
-    )
+        yield endpoint.parse(request)
 
 
 async def _refuse(error: AuthzError, _request: Message, _call: Call) -> NoReturn:

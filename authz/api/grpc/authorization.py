@@ -10,8 +10,8 @@ import structlog
 
 from authz.api.call import Call
 from authz.api.record import is_debug_enabled
-from authz.domain.decisions import MAX_BATCH_ITEMS, Decision, Question
-from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.decisions import Decision, Question
+from authz.domain.errors import InvalidArgumentError
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
 from authz.engine.check import Checker
@@ -26,6 +26,7 @@ from authz.wire.decisions import (
     set_valid_until,
 )
 from authz.wire.errors import status_of
+from authz.wire.values import missing
 
 log = structlog.get_logger()
 
@@ -54,7 +55,8 @@ class AuthorizationServicer:
 
     async def BatchCheck(self, request: pb.BatchCheckRequest, call: Call) -> pb.BatchCheckResponse:
         """Many questions on one snapshot and at one instant."""
-        _require_batch_size(len(request.items))
+        if not request.items:
+            raise missing("items")
         # Step by step over all items: a loop with every step in it takes a tenth longer.
         questions = [_parsed(item) for item in request.items]
         snapshot = await self._gate.snapshot(call.consistency, call.deadline)
@@ -105,16 +107,6 @@ class AuthorizationServicer:
                 revision=decision.revision,
             )
         fill_check_response(response, decision, checked_at=token, decision_id=decision_id)
-
-
-def _require_batch_size(count: int) -> None:
-    if not 1 <= count <= MAX_BATCH_ITEMS:
-        raise InvalidArgumentError(
-            ErrorReason.TOO_MANY_ITEMS if count else ErrorReason.MISSING_FIELD,
-            f"items has {count} questions; send 1 to {MAX_BATCH_ITEMS}",
-            field="items",
-            limit=str(MAX_BATCH_ITEMS),
-        )
 
 
 def _parsed(item: pb.CheckRequest) -> Question | InvalidArgumentError:

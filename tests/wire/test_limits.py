@@ -1,0 +1,85 @@
+"""Every list in a request has a limit, which is counted before the request is parsed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.v1 import authorization_pb2 as apb
+from authz.v1 import directory_pb2 as dpb
+from authz.v1 import watch_pb2 as wpb
+from authz.wire.limits import MAX_ITEMS, RequestLimits
+
+SERVICES = [service for file in (apb, dpb, wpb) for service in file.DESCRIPTOR.services_by_name.values()]
+REQUESTS = {method.input_type.name: method.input_type for service in SERVICES for method in service.methods}
+
+
+def repeated_in(message: Descriptor, seen: frozenset[str] = frozenset()) -> Iterator[FieldDescriptor]:
+    for field in message.fields:
+        if field.is_repeated:
+            yield field
+        if field.message_type is not None and field.message_type.full_name not in seen:
+            yield from repeated_in(field.message_type, seen | {message.full_name})
+
+
+LISTS = {field.full_name: field for request in REQUESTS.values() for field in repeated_in(request)}
+
+
+def test_every_list_of_every_request_has_a_limit() -> None:
+    assert set(LISTS) == set(MAX_ITEMS)
+
+
+def test_no_list_is_inside_another_message() -> None:
+    """Only the fields of the request itself are counted."""
+    assert {name.rpartition(".")[0] for name in LISTS} <= {each.full_name for each in REQUESTS.values()}
+
+
+def one_item(field: FieldDescriptor) -> bytes:
+    """An item of a list as an empty message, an empty text or a number."""
+    wire_type = 0 if field.cpp_type == FieldDescriptor.CPPTYPE_ENUM else 2
+    return bytes([field.number << 3 | wire_type, 0])
+
+
+@pytest.mark.parametrize("field", LISTS.values(), ids=LISTS)
+def test_a_long_list_is_refused_before_it_is_parsed(field: FieldDescriptor) -> None:
+    request = REQUESTS[field.full_name.split(".")[-2]]
+    limits, item = RequestLimits(request), one_item(field)
+    limits.require_parsable(item * MAX_ITEMS[field.full_name])
+    with pytest.raises(InvalidArgumentError) as raised:
+        limits.require_parsable(item * 33_000)
+    assert (raised.value.reason, raised.value.metadata["field"]) == (ErrorReason.TOO_MANY_ITEMS, field.name)
+    assert str(MAX_ITEMS[field.full_name]) in raised.value.message
+
+
+@pytest.mark.parametrize("request_type", REQUESTS.values(), ids=REQUESTS)
+def test_a_request_of_many_bytes_is_refused_before_it_is_parsed(request_type: Descriptor) -> None:
+    with pytest.raises(InvalidArgumentError) as raised:
+        RequestLimits(request_type).require_parsable(b"\x0a" + b"\xff" * (8 << 20))
+    assert raised.value.reason is ErrorReason.MALFORMED_FIELD
+    assert "bytes; send at most" in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("unwanted", "told"),
+    [
+        (b"\x78\x01", "not repeated"),  # a field that no request has
+        (b"\x7b\x7c", "cannot be read"),  # a group
+        (b"\x80" * 20, "cannot be read"),  # a number without end
+    ],
+)
+def test_what_is_not_of_the_request_does_not_hide_a_list(unwanted: bytes, told: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=told):
+        RequestLimits(REQUESTS["WriteRequest"]).require_parsable(unwanted * 33_000)
+
+
+def test_the_largest_write_that_makes_sense_is_parsed() -> None:
+    text = "x" * 128
+    mutation = dpb.Mutation(operation=dpb.OPERATION_TOUCH)
+    mutation.membership.source_ref = text * 2
+    mutation.membership.source = mutation.membership.role = mutation.membership.subject.id = text
+    mutation.membership.scope.course_id = text
+    write = dpb.WriteRequest(mutations=[mutation] * 1000, reason="r" * 1024).SerializeToString()
+    RequestLimits(REQUESTS["WriteRequest"]).require_parsable(write)
