@@ -45,3 +45,17 @@ def show(
             if role in ("", r.role) and type_name in ("", r.type)
         ],
     )
+
+
+@app.command("copy-role")
+def copy(
+    original: Annotated[str, typer.Argument(help="The role to copy.")],
+    name: Annotated[str, typer.Argument(help="The new role.")],
+    folder: Folder = None,
+    rank: Annotated[int | None, typer.Option(help="Its rank. Default: that of the original.")] = None,
+) -> None:
+    """Print the rows of a role that starts as a copy of another, to append to default.csv."""
+    from authz.policy.copy_role import copy_role
+    from authz.policy.load import load_policy, policy_directory
+
+    print(copy_role(load_policy(folder or policy_directory()), original, name, rank), end="")

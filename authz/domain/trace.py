@@ -6,7 +6,7 @@ import msgspec
 
 from authz.domain.decisions import Rule
 from authz.domain.effective_roles import Grant, InactiveReason
-from authz.domain.facts import FACTS, Fact
+from authz.domain.facts import FACTS, Fact, fact_names
 from authz.domain.ids import Scope
 
 
@@ -33,15 +33,21 @@ class FactTrace(msgspec.Struct, frozen=True):
 class RuleTrace(msgspec.Struct, frozen=True):
     """A rule that speaks to the subject's roles about this type and action.
 
-    It matches when `unmet`, the mask of its facts that do not hold, is 0.
+    It matches when `unmet` is 0: the mask of the facts that it requires and that do not hold, and of those
+    that it negates and that hold.
     """
 
     rule: Rule
     unmet: int
 
     @property
+    def unmet_facts(self) -> tuple[str, ...]:
+        """The names of the facts in `unmet`."""
+        return fact_names(self.unmet)
+
+    @property
     def matches(self) -> bool:
-        """Whether every fact of its condition holds."""
+        """Whether its condition holds."""
         return self.unmet == 0
 
 

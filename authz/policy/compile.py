@@ -1,8 +1,8 @@
 """The rules as an immutable index, and the decision over it.
 
-(roles, type, action) leads to clauses, each a bit mask of facts with the rule that it came from. Compiling
-resolves inheritance, wildcards and course overrides, so a decision is a lookup and a few integer operations,
-and costs the same however many courses have overrides.
+(roles, type, action) leads to clauses, each a condition as bit masks with the rule that it came from.
+Compiling resolves inheritance, wildcards and course overrides, so a decision is a lookup and a few integer
+operations, and costs the same however many courses have overrides.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import msgspec
 
 from authz.domain.decisions import Reason, Rule, Verdict
 from authz.domain.effective_roles import role_table
-from authz.domain.facts import FACTS_BY_NAME
 from authz.domain.ids import parse_scope
 from authz.domain.trace import RuleTrace
 from authz.domain.vocabulary import Vocabulary
+from authz.policy.condition import Condition, parse_condition
 
 _ANY = "*"
 _DENY = "deny"
@@ -30,9 +30,9 @@ _MAX_COMPILED = 4096
 
 
 class Clause(msgspec.Struct, frozen=True):
-    """One rule: it matches when every fact of `mask` holds. `position` is its place in the policy, from 0."""
+    """One rule: it matches when its condition holds. `position` is its place in the policy, from 0."""
 
-    mask: int
+    condition: Condition
     rule: Rule
     position: int
 
@@ -44,7 +44,8 @@ Index: TypeAlias = Mapping[tuple[str, str, str], tuple[Clause, ...]]
 class CompiledRules:
     """The rules for one set of roles and one action on one type.
 
-    `required_facts` is the mask of the facts that its clauses name; no other fact changes its verdict.
+    `required_facts` is the mask of the facts that its clauses name, negated or not; no other fact changes its
+    verdict.
     """
 
     __slots__ = ("_allows", "_denies", "_verdicts", "required_facts")
@@ -52,7 +53,8 @@ class CompiledRules:
     def __init__(self, denies: Iterable[Clause], allows: Iterable[Clause]) -> None:
         self._denies = tuple(sorted(denies, key=lambda clause: clause.position))
         self._allows = tuple(sorted(allows, key=lambda clause: clause.position))
-        self.required_facts = reduce(or_, (clause.mask for clause in (*self._denies, *self._allows)), 0)
+        clauses = (*self._denies, *self._allows)
+        self.required_facts = reduce(or_, (clause.condition.named for clause in clauses), 0)
         # At most one for each combination of the required facts.
         self._verdicts: dict[int, Verdict] = {}
 
@@ -65,21 +67,21 @@ class CompiledRules:
         return known
 
     def trace(self, facts: int) -> tuple[RuleTrace, ...]:
-        """Every rule with what of its condition does not hold: denies first, then allows."""
-        return tuple(RuleTrace(c.rule, c.mask & ~facts) for c in (*self._denies, *self._allows))
+        """Every rule with what of its condition is not met: denies first, then allows."""
+        return tuple(RuleTrace(c.rule, c.condition.unmet(facts)) for c in (*self._denies, *self._allows))
 
     def _decide(self, facts: int) -> Verdict:
         for clause in self._denies:
-            if clause.mask & facts == clause.mask:
+            if clause.condition.holds(facts):
                 return Verdict(False, Reason.EXPLICIT_DENY, clause.rule)
         for clause in self._allows:
-            if clause.mask & facts == clause.mask:
+            if clause.condition.holds(facts):
                 return Verdict(True, Reason.ROLE_GRANT, clause.rule)
         if not self._allows:
             return Verdict(False, Reason.NO_RULE)
         # The one that misses the fewest facts; of those the first in the file.
-        nearest = min(self._allows, key=lambda c: ((c.mask & ~facts).bit_count(), c.position))
-        return Verdict(False, Reason.CONDITION_NOT_MET, nearest.rule, nearest.mask & ~facts)
+        nearest = min(self._allows, key=lambda c: (c.condition.unmet(facts).bit_count(), c.position))
+        return Verdict(False, Reason.CONDITION_NOT_MET, nearest.rule, nearest.condition.unmet(facts))
 
 
 class Rulebook:
@@ -98,15 +100,19 @@ class CompiledPolicy:
 
     def __init__(
         self,
+        *,
         version: str,
         vocabulary: Vocabulary,
+        inherited: Mapping[str, frozenset[str]],
         rules: tuple[Rule, ...],
         platform: Rulebook,
         overrides: Mapping[str, Rulebook],
     ) -> None:
-        """`overrides` are by the id of their course."""
+        """`inherited` gives for each role all roles whose rules it has, itself among them; `overrides` are by
+        the id of their course."""
         self.version = version
         self.vocabulary = vocabulary
+        self.inherited = MappingProxyType(dict(inherited))
         self.role_table = role_table(vocabulary.roles)
         self.rules = rules
         self._platform = platform
@@ -151,20 +157,13 @@ class CompiledPolicy:
         return CompiledRules(denies.values(), clauses(book.allows for book in books).values())
 
 
-def condition_mask(condition: str) -> int:
-    """The facts of a condition as a mask; 0 for the empty one."""
-    if not condition:
-        return 0
-    return reduce(or_, (FACTS_BY_NAME[name.strip()].bit for name in condition.split("&")))
-
-
 def compile_policy(
     version: str, vocabulary: Vocabulary, inherited: Mapping[str, frozenset[str]], rules: tuple[Rule, ...]
 ) -> CompiledPolicy:
-    """Compile the rules. `inherited` gives for each role all roles whose rules it has."""
+    """Compile the rules. `inherited` is as in `CompiledPolicy`."""
     by_scope: dict[str, list[Clause]] = defaultdict(list)
     for position, rule in enumerate(rules):
-        by_scope[rule.scope].append(Clause(condition_mask(rule.condition), rule, position))
+        by_scope[rule.scope].append(Clause(parse_condition(rule.condition), rule, position))
     heirs = {
         name: tuple(role for role, bases in inherited.items() if name in bases) for name in vocabulary.roles
     }
@@ -173,7 +172,14 @@ def compile_policy(
     overrides = {
         parse_scope(scope).id: _rulebook(clauses, vocabulary, heirs) for scope, clauses in by_scope.items()
     }
-    return CompiledPolicy(version, vocabulary, rules, platform, overrides)
+    return CompiledPolicy(
+        version=version,
+        vocabulary=vocabulary,
+        inherited=inherited,
+        rules=rules,
+        platform=platform,
+        overrides=overrides,
+    )
 
 
 def _rulebook(

@@ -19,6 +19,7 @@ from authz.domain.facts import FACTS_BY_NAME
 from authz.domain.ids import MAX_ID_LENGTH
 from authz.domain.vocabulary import Vocabulary, suggest
 from authz.policy.compile import CompiledPolicy, compile_policy
+from authz.policy.condition import condition_terms
 from authz.policy.declarations import has_fields, read_inheritance, read_vocabulary
 from authz.policy.rows import Faults, Row, read_rows, read_text
 
@@ -134,11 +135,7 @@ def _read_rules(rows: list[Row], vocabulary: Vocabulary, faults: Faults) -> tupl
 def _meaning(row: Row) -> tuple[str, ...]:
     """The fields, with sorted facts: two rows with the same meaning are duplicates."""
     role, scope, type_name, action, condition, effect = row.texts
-    return role, scope, type_name, action, "&".join(sorted(_facts_of(condition))), effect
-
-
-def _facts_of(condition: str) -> list[str]:
-    return [part.strip() for part in condition.split("&")] if condition else []
+    return role, scope, type_name, action, repr(sorted(condition_terms(condition))), effect
 
 
 def _check_rule(row: Row, vocabulary: Vocabulary, faults: Faults) -> None:
@@ -155,14 +152,26 @@ def _check_rule(row: Row, vocabulary: Vocabulary, faults: Faults) -> None:
         if action not in (ANY, *actions):
             on = "any type" if type_name == ANY else type_name
             faults.at(row, 4, f"unknown action `{action}` on {on}; {suggest(action, actions)}")
-    names = _facts_of(condition)
+    _check_condition(row, condition, effect, faults)
+    if effect not in EFFECTS:
+        faults.at(row, 6, f"unknown effect `{effect}`; {suggest(effect.lower(), EFFECTS)}")
+
+
+def _check_condition(row: Row, condition: str, effect: str, faults: Faults) -> None:
+    terms = condition_terms(condition)
+    names = [name for name, _ in terms]
     for name in dict.fromkeys(names):
         if name not in FACTS_BY_NAME:
             faults.at(row, 5, f"unknown fact `{name}`; {suggest(name, FACTS_BY_NAME)}")
         elif names.count(name) > 1:
             faults.at(row, 5, f"names the fact `{name}` twice; remove one")
-    if effect not in EFFECTS:
-        faults.at(row, 6, f"unknown effect `{effect}`; {suggest(effect.lower(), EFFECTS)}")
+        elif (name, True) in terms and effect == EFFECTS[0]:
+            faults.at(
+                row,
+                5,
+                f"negates `{name}` in an allow row, so a fact that cannot be established would allow; "
+                f"remove `!{name}`, and write a deny row for `{name}`",
+            )
 
 
 def _check_same_as_casbin(directory: Path, rules: tuple[Rule, ...]) -> None:

@@ -51,7 +51,9 @@ def rows(draw: st.DrawFn) -> str:
     scope = draw(st.sampled_from(["*", *(f"course:{course}" for course in COURSES)]))
     names = draw(st.lists(st.sampled_from(sorted(FACTS_BY_NAME)), max_size=2, unique=True))
     effect = draw(st.sampled_from(["allow", "allow", "allow", "deny"]))
-    return f"p, {role}, {scope}, {type_name}, {action}, {' & '.join(names)}, {effect}"
+    negations = ["", "!"] if effect == "deny" else [""]
+    condition = " & ".join(draw(st.sampled_from(negations)) + name for name in names)
+    return f"p, {role}, {scope}, {type_name}, {action}, {condition}, {effect}"
 
 
 @st.composite

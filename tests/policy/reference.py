@@ -35,7 +35,8 @@ def reference_enforcer(directory: Path) -> Any:
         return any(role == "*" or links.has_link(held, role) for held in roles)
 
     def holds(facts: Iterable[str], condition: str) -> bool:
-        return not condition or {part.strip() for part in condition.split("&")} <= set(facts)
+        terms = [term.strip() for term in condition.split("&")] if condition else []
+        return all((term[1:] not in facts) if term.startswith("!") else (term in facts) for term in terms)
 
     enforcer.add_function("has_role", has_role)
     enforcer.add_function("holds", holds)

@@ -21,7 +21,8 @@ def test_the_tables_are_those_of_the_policy() -> None:
 
 def test_the_examples_load_beside_the_default_policy(tmp_path: Path) -> None:
     section = PAGE.read_text().partition("## Examples")[2].partition("\n## ")[0]
-    examples = re.findall(r"^```\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    examples = [text for language, text in fences if not language]
     assert examples
     default = policy_directory()
     (tmp_path / MODEL_FILE).write_bytes((default / MODEL_FILE).read_bytes())

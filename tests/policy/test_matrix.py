@@ -9,7 +9,7 @@ import pytest
 
 from authz.domain.decisions import Reason
 from authz.domain.ids import course_scope
-from authz.policy.compile import condition_mask
+from authz.policy.condition import parse_condition
 from authz.policy.load import load_policy, policy_directory
 from tests.facts import BITS, bits
 from tests.policy.reference import decide
@@ -29,7 +29,7 @@ def masks_of(cell: str) -> list[int]:
     """The alternatives of a cell as masks."""
     if cell == "-":
         return []
-    return [0] if cell == "yes" else [condition_mask(part.strip()) for part in cell.split(";")]
+    return [0] if cell == "yes" else [parse_condition(part.strip()).required for part in cell.split(";")]
 
 
 @pytest.mark.parametrize(("row", "role", "cell"), CELLS)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from authz.domain.facts import ALL_FACTS, FACTS_BY_NAME, fact_names
 from authz.domain.ids import PLATFORM, Scope, course_scope
-from authz.policy.compile import condition_mask
+from authz.policy.condition import parse_condition
 from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
 from tests.facts import BITS, bits
 from tests.policy.reference import decide, reference_enforcer
@@ -29,7 +29,7 @@ PAIRS = [(t.name, action) for t in POLICY.vocabulary.types.values() for action i
 def masks_that_matter(type_name: str, action: str) -> list[int]:
     """Each condition just met, each just missed by one fact, with each gate, and nothing and all."""
     met = {
-        condition_mask(rule.condition)
+        parse_condition(rule.condition).required
         for rule in POLICY.rules
         if rule.type in ("*", type_name) and rule.action in ("*", action)
     }
@@ -87,8 +87,9 @@ def policies(draw: st.DrawFn) -> str:
         type_name = draw(st.sampled_from([*TYPES, "*"]))
         known = TYPES.get(type_name, ("read", "update", "grade"))
         action = draw(st.sampled_from([*known, "*"]))
-        condition = " & ".join(draw(st.lists(st.sampled_from(FACTS), max_size=2, unique=True)))
         effect = draw(st.sampled_from(["allow", "allow", "deny"]))
+        names = draw(st.lists(st.sampled_from(FACTS), max_size=3, unique=True))
+        condition = " & ".join("!" * (effect == "deny" and draw(st.booleans())) + name for name in names)
         rules.add(f"p, {role}, {scope}, {type_name}, {action}, {condition}, {effect}")
     return "\n".join([*lines, *sorted(rules)]) + "\n"
 

@@ -1,0 +1,60 @@
+"""The condition of a rule: facts that must hold, and in a deny row also facts that must not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import reduce
+from operator import or_
+
+import msgspec
+
+from authz.domain.facts import FACTS_BY_NAME, fact_names
+
+NOT = "!"
+_AND = "&"
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """It holds when every fact of `required` holds and no fact of `forbidden` does. The two are disjoint."""
+
+    required: int = 0
+    forbidden: int = 0
+
+    @property
+    def named(self) -> int:
+        """The facts that it names. No other fact changes whether it holds."""
+        return self.required | self.forbidden
+
+    def holds(self, facts: int) -> bool:
+        """Whether it holds for these facts. A fact that could not be established is not among them."""
+        return facts & self.named == self.required
+
+    def unmet(self, facts: int) -> int:
+        """Its facts that are not as it needs them."""
+        return (facts ^ self.required) & self.named
+
+    def __str__(self) -> str:
+        terms = (*fact_names(self.required), *(NOT + name for name in fact_names(self.forbidden)))
+        return f" {_AND} ".join(terms)
+
+
+def condition_terms(text: str) -> list[tuple[str, bool]]:
+    """The names in the text of a condition, each with whether it is negated.
+
+    As written: a name may be unknown, or empty.
+    """
+    if not text:
+        return []
+    terms = (part.strip() for part in text.split(_AND))
+    return [(term.removeprefix(NOT).strip(), term.startswith(NOT)) for term in terms]
+
+
+def parse_condition(text: str) -> Condition:
+    """A condition whose names are known."""
+    terms = condition_terms(text)
+    required = _mask(name for name, negated in terms if not negated)
+    return Condition(required, _mask(name for name, negated in terms if negated))
+
+
+def _mask(names: Iterable[str]) -> int:
+    return reduce(or_, (FACTS_BY_NAME[name].bit for name in names), 0)
