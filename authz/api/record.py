@@ -28,10 +28,14 @@ def is_debug_enabled() -> bool:
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """How a call ended: the name of its status code, and the reason of its error, if it had one."""
+    """How a call ended: the name of its status code, and the reason of its error, if it had one.
+
+    `cause` is what the operator alone may see of an error, such as the message of a driver.
+    """
 
     code: str
     reason: str = ""
+    cause: str = ""
 
 
 OK = Outcome("OK")
@@ -42,7 +46,8 @@ CANCELLED = Outcome("CANCELLED")
 def outcome_of(error: Exception) -> Outcome:
     """How a call ended that raised."""
     if isinstance(error, AuthzError):
-        return Outcome(code_name(error), error.reason.value)
+        cause = "; ".join(getattr(error, "__notes__", ()))
+        return Outcome(code_name(error), error.reason.value, cause)
     return Outcome("INTERNAL", ErrorReason.INTERNAL.value)
 
 
@@ -83,6 +88,7 @@ class Recorder:
             method=call.method.name,
             code=outcome.code,
             **({"reason": outcome.reason} if outcome.reason else {}),
+            **({"cause": outcome.cause} if outcome.cause else {}),
             request_id=self.with_request_id(call).request_id,
             caller=call.principal.actor,
             elapsed_ms=round((time.perf_counter() - started) * 1000, 3),

@@ -40,6 +40,10 @@ class ErrorReason(StrEnum):
     WRITE_CONFLICT = "WRITE_CONFLICT"
     OVERLOADED = "OVERLOADED"
     STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
+    STORE_FULL = "STORE_FULL"
+    STORE_READ_ONLY = "STORE_READ_ONLY"
+    STORE_REPLACED = "STORE_REPLACED"
+    STORE_MISCONFIGURED = "STORE_MISCONFIGURED"
     NOT_FRESH_ENOUGH = "NOT_FRESH_ENOUGH"
     POLICY_INVALID = "POLICY_INVALID"
     INTERNAL = "INTERNAL"
@@ -61,6 +65,11 @@ class AuthzError(Exception):
     def locate(self, path: str) -> None:
         """Prefix the message with the position in the request, for example `mutations[7]`."""
         self.message = f"{path}: {self.message}"
+        self.args = (self.message,)
+
+    def append(self, text: str) -> None:
+        """Add to the end of the message."""
+        self.message += text
         self.args = (self.message,)
 
 

@@ -221,6 +221,10 @@ class Directory(Protocol):
     def head(self) -> ConsistencyToken:
         """The last committed state."""
 
+    def require_serving(self) -> None:
+        """Raise `UnavailableError` if the database does not answer, or if it refused the last write of this
+        process, within the last ten seconds, as full or read-only."""
+
     def dump(self) -> AbstractContextManager[Dump]:
         """Open a dump of everything, at one revision."""
 

@@ -41,6 +41,13 @@ class ImportReport(msgspec.Struct):
             if len(self.faults) < MAX_REPORTED_FAULTS:
                 self.faults.append(fault)
 
+    def add_to(self, error: AuthzError) -> None:
+        """Let the error that ended the import say what came before it."""
+        counts = {"written": self.written, "unchanged": self.unchanged, "failed": self.failed}
+        error.metadata |= {name: str(count) for name, count in counts.items()}
+        before = ", ".join(f"{name} {count}" for name, count in counts.items())
+        error.append(f"; the import ended here, and what came before stays: {before}")
+
 
 class DirectoryWriter:
     """Writes to the source of truth through one thread; answers once this machine's replica has followed."""
@@ -63,9 +70,21 @@ class DirectoryWriter:
         the size of a part.
 
         A mutation at fault is skipped and reported by its position in the whole import. Raises what
-        `parts` and `Directory.import_batch` raise; what was imported before stays.
+        `parts` and `Directory.import_batch` raise; what was imported before stays, and the error says how
+        much that is.
         """
         report = ImportReport(await self._gate.run(self._directory.head))
+        try:
+            await self._import(parts, report, actor=actor, request_id=request_id)
+        except AuthzError as error:
+            report.add_to(error)
+            raise
+        await self._gate.wait_until_replicated(report.head)
+        return report
+
+    async def _import(
+        self, parts: AsyncIterable[ImportPart], report: ImportReport, *, actor: str, request_id: str
+    ) -> None:
         position = 0
         async for part in parts:
             for run, offset in _runs(part.mutations, position, report):
@@ -83,8 +102,6 @@ class DirectoryWriter:
                 report.head = result.head
                 report.add(result.faults)
             position += len(part.mutations)
-        await self._gate.wait_until_replicated(report.head)
-        return report
 
 
 def _runs(

@@ -76,7 +76,7 @@ class Follower:
         # Held by the thread that writes to the replica: `run`, or one that applies a local commit.
         self._mutex = threading.Lock()
         self._environment: Environment | None = None
-        self._database_away = False
+        self._database_fault = ""
         self._just_rebuilt = False
         self._waiting_for = ""
         self._checked_readers_at_s = 0.0
@@ -208,12 +208,13 @@ class Follower:
         self._stopped.wait(_RETRY_S)
 
     def _report_database(self, error: AuthzError | None) -> None:
-        """Log when the database becomes unavailable, and when it is back."""
-        if error is not None and not self._database_away:
-            log.warning("database away", error=error.message, notes=getattr(error, "__notes__", []))
-        elif error is None and self._database_away:
+        """Log when the database becomes unavailable, and for another cause; and when it is back."""
+        fault = "" if error is None else error.message
+        if fault and fault != self._database_fault:
+            log.warning("database away", error=fault, notes=getattr(error, "__notes__", []))
+        elif self._database_fault and not fault:
             log.warning("database back")
-        self._database_away = error is not None
+        self._database_fault = fault
 
     def _catch_up(self) -> None:
         """Bring the replica to the head, and confirm it as of the time before the head was read.

@@ -108,14 +108,17 @@ def prepare_database(settings: Settings) -> bool:
     """Bring the schema up to date, or require that it is, by `migrate_on_start`.
 
     Returns False when the database is away and this machine has a replica of it to start with. Raises
-    `UnavailableError` when it has none, `FailedPreconditionError` for a schema of another version.
+    `UnavailableError` when it has none, or when the database refuses the settings, which does not pass by
+    itself; `FailedPreconditionError` for a schema of another version.
     """
     try:
         _preparation(settings)()
     except UnavailableError as error:
-        if not has_replica(settings):
+        if error.reason is ErrorReason.STORE_MISCONFIGURED or not has_replica(settings):
             raise
-        log.warning("starting without the database", error=error.message)
+        log.warning(
+            "starting without the database", error=error.message, notes=getattr(error, "__notes__", [])
+        )
         return False
     return True
 

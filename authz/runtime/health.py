@@ -20,7 +20,8 @@ _FRESH_INTERVAL_S = 0.5
 _STORE_INTERVAL_S = 2.0
 _PROBE_TIMEOUT_S = 3.0
 
-Probe = Callable[[], Awaitable[bool]]
+Probe = Callable[[], Awaitable[str]]
+"""Returns why a service does not serve; empty when it does."""
 
 
 class Health:
@@ -45,28 +46,30 @@ class Health:
     async def watch(self, view: View, directory: Directory, *, max_staleness_s: float) -> None:
         """Probe now, and again until `drain`; report every change."""
 
-        async def is_fresh() -> bool:
+        async def is_fresh() -> str:
             try:
                 # What a check reads: a fresh replica may still be of another database, or damaged.
                 view.snapshot()
-            except UnavailableError:
-                return False
-            return view.staleness_s() <= max_staleness_s
+            except UnavailableError as error:
+                return error.message
+            return "" if view.staleness_s() <= max_staleness_s else "the replica is too stale"
 
-        async def answers() -> bool:
-            head = asyncio.get_running_loop().run_in_executor(self._pool, directory.head)
+        async def answers() -> str:
+            serving = asyncio.get_running_loop().run_in_executor(self._pool, directory.require_serving)
             try:
                 async with asyncio.timeout(_PROBE_TIMEOUT_S):
-                    await head
-            except (TimeoutError, UnavailableError):
-                return False
-            return True
+                    await serving
+            except TimeoutError:
+                return "the database does not answer"
+            except UnavailableError as error:
+                return error.message
+            return ""
 
         for names, interval_s, probe in (
             ((self._checks,), _FRESH_INTERVAL_S, is_fresh),
             (self._of_directory, _STORE_INTERVAL_S, answers),
         ):
-            serving = await self._succeeds(names, probe, before=True)
+            serving = not await self._cause(names, probe, before=True)
             for name in names:
                 await self._report(name, serving=serving)
             self._probes.append(asyncio.create_task(self._probe_forever(names, interval_s, probe, serving)))
@@ -89,23 +92,25 @@ class Health:
         if name == self._checks:
             await self._servicer.set("", status)
 
-    async def _succeeds(self, names: tuple[str, ...], probe: Probe, *, before: bool) -> bool:
+    async def _cause(self, names: tuple[str, ...], probe: Probe, *, before: bool) -> str:
         try:
             return await probe()
         except Exception:
             # If the probe ended here, health would stay as it was.
             if before:
                 log.exception("probe failed", services=names)
-            return False
+            return "the probe failed"
 
     async def _probe_forever(
         self, names: tuple[str, ...], interval_s: float, probe: Probe, serving: bool
     ) -> None:
         while True:
             await asyncio.sleep(interval_s)
-            answers = await self._succeeds(names, probe, before=serving)
-            if answers is not serving:
-                serving = answers
-                log.warning("health changed", services=names, serving=serving)
+            cause = await self._cause(names, probe, before=serving)
+            if serving is bool(cause):
+                serving = not cause
+                log.warning(
+                    "health changed", services=names, serving=serving, **({"cause": cause} if cause else {})
+                )
                 for name in names:
                     await self._report(name, serving=serving)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
@@ -9,7 +10,7 @@ import structlog
 from sqlalchemy import Engine
 
 from authz.domain.entities import EntityT_co, Filter
-from authz.domain.errors import AuthzError
+from authz.domain.errors import AuthzError, ErrorReason, UnavailableError
 from authz.domain.instants import Instant
 from authz.domain.mutations import (
     ImportBatchResult,
@@ -32,6 +33,11 @@ from authz.store.write import Transaction
 
 log = structlog.get_logger()
 
+_REFUSED_WRITE = frozenset({ErrorReason.STORE_FULL, ErrorReason.STORE_READ_ONLY})
+_REFUSAL_COUNTS_FOR_S = 10.0
+"""After that only another write can tell whether the cause is gone, and clients send none to a server that
+reports NOT_SERVING."""
+
 
 class SqlDirectory:
     """A `Directory` in SQLite or PostgreSQL."""
@@ -48,6 +54,8 @@ class SqlDirectory:
         self._vocabulary = vocabulary
         self._clock = clock
         self._listener: Callable[[LocalCommit], None] = _nobody
+        self._refusal: UnavailableError | None = None
+        self._refused_at_s = 0.0
 
     def subscribe(self, listener: Callable[[LocalCommit], None]) -> None:
         """Call `listener` with whatever is committed through here from now on, before its caller is
@@ -77,7 +85,7 @@ class SqlDirectory:
 
     @contextmanager
     def _transaction(self) -> Iterator[Transaction]:
-        with write_transaction(self._engine) as connection:
+        with self._remembering_refusal(), write_transaction(self._engine) as connection:
             transaction = Transaction(connection, self._vocabulary(), self._clock)
             yield transaction
         committed = transaction.committed()
@@ -87,6 +95,19 @@ class SqlDirectory:
             except Exception:
                 # The write is made, and its caller must not hear that it was not: it would be made again.
                 log.exception("listener failed", revision=committed.after.revision + len(committed.changes))
+
+    @contextmanager
+    def _remembering_refusal(self) -> Iterator[None]:
+        try:
+            yield
+        except UnavailableError as error:
+            if error.reason in _REFUSED_WRITE:
+                if self._refusal is None:
+                    notes = getattr(error, "__notes__", [])
+                    log.warning("database refuses writes", error=error.message, notes=notes)
+                self._refusal, self._refused_at_s = error, time.monotonic()
+            raise
+        self._refusal = None
 
     def read(self, wanted: Filter[EntityT_co], page: Page) -> Listing[EntityT_co]:
         """See `Directory.read`."""
@@ -104,6 +125,13 @@ class SqlDirectory:
         """See `Directory.head`."""
         with read_transaction(self._engine) as connection:
             return log_reader.read_head(connection)
+
+    def require_serving(self) -> None:
+        """See `Directory.require_serving`."""
+        self.head()
+        refusal = self._refusal
+        if refusal is not None and time.monotonic() - self._refused_at_s < _REFUSAL_COUNTS_FOR_S:
+            raise UnavailableError(refusal.reason, refusal.message)
 
     def dump(self) -> AbstractContextManager[SqlDump]:
         """See `Directory.dump`."""

@@ -1,4 +1,4 @@
-"""Connections and transactions on SQLite and PostgreSQL; maps their errors to the error tree."""
+"""Connections and transactions on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from authz.domain.errors import AuthzError, ConflictError, ErrorReason, InvalidArgumentError, UnavailableError
+from authz.store.failures import malformed_url, translated
+from authz.store.file import DatabaseFile
 
 _POOL_SIZE = 10
 _POOL_OVERFLOW = 20
@@ -26,7 +25,6 @@ _LOCK_TIMEOUT_S = 10
 _WAL_RETRY_S = 0.01
 _POSTGRESQL_DEFAULTS: dict[str, Any] = {
     "connect_timeout": 5,
-    "options": f"-c lock_timeout={_LOCK_TIMEOUT_S}s",
     # A standby may be behind: the head that is read there may be an old one.
     "target_session_attrs": "read-write",
     # Notice within seconds that a host has vanished; by default that takes a quarter of an hour.
@@ -36,9 +34,9 @@ _POSTGRESQL_DEFAULTS: dict[str, Any] = {
     "tcp_user_timeout": 20_000,
 }
 """Defaults for what the URL leaves out. Source: https://www.postgresql.org/docs/current/libpq-connect.html"""
-_CONFLICT_SQLSTATES = frozenset({"40001", "40P01", "55P03"})
-_NO_TABLE_SQLSTATE = "42P01"
-_WRITES = "authz_writes"
+_LOCK_TIMEOUT = f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT_S}s'"
+"""Not a start-up option, which PgBouncer refuses, and not of the connection, which PgBouncer may share."""
+_WRITES, _FILE = "authz_writes", "authz_file"
 
 
 def open_engine(url: str) -> Engine:
@@ -55,7 +53,7 @@ def open_engine(url: str) -> Engine:
             return _open_postgresql(parsed)
     except (ArgumentError, NoSuchModuleError):
         pass
-    raise _malformed_url("is neither `sqlite:///<file>` nor `postgresql://<user>@<host>/<database>`")
+    raise malformed_url("is neither `sqlite:///<file>` nor `postgresql://<user>@<host>/<database>`")
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -85,19 +83,11 @@ def companion_path(url: str, suffix: str) -> Path:
         engine.dispose()
 
 
-def _malformed_url(problem: str) -> InvalidArgumentError:
-    return InvalidArgumentError(
-        ErrorReason.MALFORMED_FIELD,
-        f"the database URL {problem}; set AUTHZ_DATABASE_URL",
-        field="database_url",
-    )
-
-
 def _open_sqlite(url: URL) -> Engine:
     if not url.database or url.database == ":memory:":
-        raise _malformed_url("names no file, and a database in memory would lose every write")
+        raise malformed_url("names no file, and a database in memory would lose every write")
     if not Path(url.database).absolute().parent.is_dir():
-        raise _malformed_url(f"names a file in `{Path(url.database).parent}`, where there is no such folder")
+        raise malformed_url(f"names a file in `{Path(url.database).parent}`, where there is no such folder")
     engine = sa.create_engine(
         url.set(drivername="sqlite+pysqlite"),
         connect_args={"check_same_thread": False} | _without_url_options(url, {"timeout": _LOCK_TIMEOUT_S}),
@@ -106,7 +96,12 @@ def _open_sqlite(url: URL) -> Engine:
         max_overflow=_POOL_OVERFLOW,
         pool_timeout=_POOL_TIMEOUT_S,
     )
+    file = DatabaseFile(Path(url.database))
+    engine.update_execution_options(**{_FILE: file})
+    event.listen(engine, "do_connect", lambda *_: file.create())
     event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "connect", lambda *_: file.hold())
+    event.listen(engine, "engine_disposed", lambda _: file.release())
     event.listen(engine, "begin", _begin_sqlite)
     return engine
 
@@ -136,8 +131,9 @@ def _enter_wal(connection: sqlite3.Connection) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(_WRITES, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN DEFERRED")
+    options = connection.get_execution_options()
+    options[_FILE].require_in_place()
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get(_WRITES, False) else "BEGIN DEFERRED")
 
 
 def _open_postgresql(url: URL) -> Engine:
@@ -172,58 +168,16 @@ def write_transaction(engine: Engine) -> Iterator[Connection]:
     """Commits when the block ends, rolls back when it raises.
 
     On SQLite the writer has the write lock from the start. On PostgreSQL each statement sees what was
-    committed before it: lock rows first that must not change.
+    committed before it: lock rows first that must not change. Raises `UnavailableError` (STORE_REPLACED) if
+    the file that was committed to is no longer that of the database.
     """
     options: dict[str, Any] = {_WRITES: True}
     if engine.dialect.name == "postgresql":
         options = {"isolation_level": "READ COMMITTED"}
     with translated(), engine.connect() as pooled, pooled.execution_options(**options).begin():
+        if engine.dialect.name == "postgresql" and "lock_timeout" not in str(engine.url.query.get("options")):
+            pooled.exec_driver_sql(_LOCK_TIMEOUT)
         yield pooled
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turn errors of the driver inside the block into errors of the tree."""
-    try:
-        yield
-    except (PoolTimeoutError, psycopg.OperationalError, sqlite3.OperationalError) as error:
-        raise _unavailable(error) from None
-    except DBAPIError as error:
-        translated = _translate(error)
-        if translated is None:
-            raise
-        raise translated from error
-
-
-def _translate(error: DBAPIError) -> AuthzError | None:
-    """The error of the tree, or None for a bug in this program."""
-    cause = error.orig
-    if isinstance(cause, sqlite3.Error):
-        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
-        if code == sqlite3.SQLITE_NOTADB:
-            return _malformed_url("names a file that is no SQLite database")
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return _conflict()
-    elif getattr(cause, "sqlstate", None) in _CONFLICT_SQLSTATES:
-        return _conflict()
-    elif getattr(cause, "sqlstate", None) == _NO_TABLE_SQLSTATE:
-        return _unavailable(cause)  # the database was replaced, or is being restored
-    if error.connection_invalidated or isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
-        return _unavailable(cause)
-    if isinstance(error, sa.exc.DataError):
-        return InvalidArgumentError(
-            ErrorReason.MALFORMED_FIELD,
-            "a field holds text that no database can store; remove NUL characters",
-        )
-    return None
-
-
-def _conflict() -> ConflictError:
-    return ConflictError(ErrorReason.WRITE_CONFLICT, "another write holds the lock; try again")
-
-
-def _unavailable(cause: object) -> UnavailableError:
-    """The driver's message goes into a note: the operator needs it, and no client may see it."""
-    error = UnavailableError(ErrorReason.STORE_UNAVAILABLE, "the database does not answer; try again later")
-    error.add_note(" ".join(str(cause).split()))
-    return error
+    file: DatabaseFile | None = engine.get_execution_options().get(_FILE)
+    if file is not None:
+        file.require_in_place()

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Engine, select
 
 from authz.domain.ports import CommitNotifier
-from authz.store.engine import translated
+from authz.store.failures import translated
 from authz.store.tables import REVISIONS_CHANNEL, counter
 
 _INITIAL_POLL_S = 0.004

@@ -123,6 +123,25 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE. The local replica is staler than the operator allows. Try another server.
     {"reason":"TOO_STALE","metadata":{"limit_s":"30"}}
     """
+    ERROR_REASON_STORE_FULL: _ErrorReason.ValueType  # 26
+    """UNAVAILABLE. The disk of the database is full, at a limit or failing. Nothing was written by this call, or,
+    with `written` in the metadata, no more of this import.
+    {"reason":"STORE_FULL","metadata":{"written":"12000","unchanged":"0","failed":"3"}}
+    """
+    ERROR_REASON_STORE_READ_ONLY: _ErrorReason.ValueType  # 27
+    """UNAVAILABLE. The database takes no writes: its file, its folder or the server is read-only.
+    {"reason":"STORE_READ_ONLY","metadata":{}}
+    """
+    ERROR_REASON_STORE_REPLACED: _ErrorReason.ValueType  # 28
+    """UNAVAILABLE. The file of the database was deleted or replaced under the running server. The outcome of a
+    write is unknown.
+    {"reason":"STORE_REPLACED","metadata":{}}
+    """
+    ERROR_REASON_STORE_MISCONFIGURED: _ErrorReason.ValueType  # 29
+    """UNAVAILABLE. The database refuses the server: wrong user, password or database, or a right that is
+    missing. The operator must change a setting.
+    {"reason":"STORE_MISCONFIGURED","metadata":{}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the `google.rpc.ErrorInfo` in every error, without the prefix `ERROR_REASON_`. Its `domain`
@@ -229,5 +248,24 @@ ERROR_REASON_REPLICA_NOT_READY: ErrorReason.ValueType  # 24
 ERROR_REASON_TOO_STALE: ErrorReason.ValueType  # 25
 """UNAVAILABLE. The local replica is staler than the operator allows. Try another server.
 {"reason":"TOO_STALE","metadata":{"limit_s":"30"}}
+"""
+ERROR_REASON_STORE_FULL: ErrorReason.ValueType  # 26
+"""UNAVAILABLE. The disk of the database is full, at a limit or failing. Nothing was written by this call, or,
+with `written` in the metadata, no more of this import.
+{"reason":"STORE_FULL","metadata":{"written":"12000","unchanged":"0","failed":"3"}}
+"""
+ERROR_REASON_STORE_READ_ONLY: ErrorReason.ValueType  # 27
+"""UNAVAILABLE. The database takes no writes: its file, its folder or the server is read-only.
+{"reason":"STORE_READ_ONLY","metadata":{}}
+"""
+ERROR_REASON_STORE_REPLACED: ErrorReason.ValueType  # 28
+"""UNAVAILABLE. The file of the database was deleted or replaced under the running server. The outcome of a
+write is unknown.
+{"reason":"STORE_REPLACED","metadata":{}}
+"""
+ERROR_REASON_STORE_MISCONFIGURED: ErrorReason.ValueType  # 29
+"""UNAVAILABLE. The database refuses the server: wrong user, password or database, or a right that is
+missing. The operator must change a setting.
+{"reason":"STORE_MISCONFIGURED","metadata":{}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

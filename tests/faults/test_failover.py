@@ -70,7 +70,7 @@ def test_a_standby_is_never_read_for_the_database(clusters: Clusters) -> None:
         for call in (alone.directory.head, partial(write, alone, create(Course(id="f")))):
             with pytest.raises(UnavailableError) as caught:
                 call()
-            assert caught.value.reason is ErrorReason.STORE_UNAVAILABLE
+            assert caught.value.reason is ErrorReason.STORE_READ_ONLY
         primary.stop("immediate")
         with standby.connect() as connection:
             connection.execute("SELECT pg_wal_replay_resume()")

@@ -205,4 +205,4 @@ def test_what_is_wrong_with_a_start_is_told_with_the_setting(
     )
     # Nothing is left of any of them but where the replica will be.
     left = sorted(path.name for path in tmp_path.iterdir())
-    assert left == ["authz.db", "authz.db.replica", "notes.txt", "replica"]
+    assert left == ["authz.db", "authz.db.replica", "notes.txt"]

@@ -1,13 +1,20 @@
-"""Where the files go that belong to a database."""
+"""Where the files go that belong to a database, and how connections begin."""
 
 from __future__ import annotations
 
+import socket
+import struct
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg
 import pytest
 
-from authz.domain.errors import InvalidArgumentError
-from authz.store import companion_path
+from authz.domain.entities import Course
+from authz.domain.errors import ConflictError, InvalidArgumentError, UnavailableError
+from authz.store import companion_path, migrate_store
+from authz.store.engine import open_engine, write_transaction
+from tests.store.directory import create, open_with, write
 
 
 def test_they_are_beside_a_sqlite_file() -> None:
@@ -32,3 +39,38 @@ def test_databases_of_one_name_on_several_hosts_share_none() -> None:
 def test_a_url_of_no_database_is_refused() -> None:
     with pytest.raises(InvalidArgumentError):
         companion_path("mysql://db1/authz", ".replica")
+
+
+def test_a_pooler_gets_no_start_up_option_that_it_refuses() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        url = f"postgresql://authz@127.0.0.1:{listener.getsockname()[1]}/authz"
+        started = pool.submit(start_up_parameters, listener)
+        with pytest.raises(UnavailableError):
+            migrate_store(url)
+        # Source: https://www.pgbouncer.org/config.html, `ignore_startup_parameters`
+        assert started.result(30) <= {"user", "database", "client_encoding", "application_name"}
+
+
+def start_up_parameters(listener: socket.socket) -> set[str]:
+    """The names of the parameters that the next client starts with, which is then refused."""
+    with listener.accept()[0] as client:
+        while True:
+            (size,) = struct.unpack("!I", client.recv(4, socket.MSG_WAITALL))
+            code, body = struct.unpack(f"!I{size - 8}s", client.recv(size - 4, socket.MSG_WAITALL))
+            if code >> 16 == 3:
+                return set(body.decode().split("\0")[:-2:2])
+            client.sendall(b"N")
+
+
+def test_a_write_waits_for_a_lock_as_long_as_the_url_says(postgresql_url: str) -> None:
+    patient, hasty = (f"{postgresql_url}{query}" for query in ("", "&options=-c%20lock_timeout%3D100ms"))
+    engine = open_engine(patient)
+    with write_transaction(engine) as connection:
+        assert connection.exec_driver_sql("SHOW lock_timeout").scalar_one() == "10s"
+    engine.dispose()
+    store = open_with(hasty)
+    with psycopg.connect(postgresql_url) as other:
+        other.execute("SELECT * FROM counter FOR UPDATE")
+        with pytest.raises(ConflictError):
+            write(store, create(Course(id="c")))
+    store.close()

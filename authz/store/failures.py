@@ -1,0 +1,228 @@
+"""From the drivers' errors to the error tree: one table for each database.
+
+The driver's message goes into a note of the error: the operator needs it, and no client may see it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from authz.domain.errors import AuthzError, ConflictError, ErrorReason, InvalidArgumentError, UnavailableError
+
+
+class _Cause(msgspec.Struct, frozen=True):
+    """Why a database does not serve, as the caller and the operator are told."""
+
+    reason: ErrorReason
+    message: str
+
+
+_NO_ANSWER = _Cause(ErrorReason.STORE_UNAVAILABLE, "the database does not answer; try again later")
+_FULL = _Cause(
+    ErrorReason.STORE_FULL,
+    "the disk of the database stores no more: it is full, at a limit or failing; free space on it",
+)
+_READ_ONLY_FILE = _Cause(
+    ErrorReason.STORE_READ_ONLY,
+    "the database is read-only; give the server's user the right to write to its file and its folder",
+)
+_READ_ONLY = _Cause(
+    ErrorReason.STORE_READ_ONLY,
+    "the database is read-only; name the primary in AUTHZ_DATABASE_URL, and turn off its"
+    " `default_transaction_read_only`",
+)
+_REPLACED = _Cause(
+    ErrorReason.STORE_REPLACED,
+    "the file of the database was deleted or replaced while the server had it open;"
+    " put it back, or restart the server to use what is there now",
+)
+_NO_FILE = _Cause(
+    ErrorReason.STORE_UNAVAILABLE,
+    "the file of the database cannot be opened; give the server's user the right to read and write the file"
+    " and its folder",
+)
+_DAMAGED = _Cause(
+    ErrorReason.STORE_UNAVAILABLE, "the file of the database is damaged; restore it from a backup"
+)
+_TOO_MANY = _Cause(
+    ErrorReason.STORE_UNAVAILABLE,
+    "the database takes no more connections; raise its `max_connections`, or run fewer servers",
+)
+_NO_RIGHT = _Cause(
+    ErrorReason.STORE_MISCONFIGURED,
+    "the database's user lacks a right that the service needs; as the owner of the database run"
+    " `GRANT USAGE, CREATE ON SCHEMA public TO <user>`, and let the user own the tables of the service",
+)
+_NOT_LET_IN = _Cause(
+    ErrorReason.STORE_MISCONFIGURED,
+    "the database refuses the server's user or password; set the user in AUTHZ_DATABASE_URL and the password"
+    " in AUTHZ_DATABASE_PASSWORD_FILE, and let the user in in the database's `pg_hba.conf`",
+)
+_NO_DATABASE = _Cause(
+    ErrorReason.STORE_MISCONFIGURED,
+    "there is no such database; name another in AUTHZ_DATABASE_URL, or create it with `CREATE DATABASE`",
+)
+_POOLER = _Cause(
+    ErrorReason.STORE_MISCONFIGURED,
+    "the pooler in front of the database refuses a start-up option; remove `options` from"
+    " AUTHZ_DATABASE_URL, or allow it in PgBouncer's `ignore_startup_parameters`",
+)
+_BAD_OPTION = _Cause(
+    ErrorReason.STORE_MISCONFIGURED,
+    "AUTHZ_DATABASE_URL has an option that the driver or the database does not know; correct or remove it",
+)
+_TLS = _Cause(
+    ErrorReason.STORE_MISCONFIGURED,
+    "there is no TLS connection to the database as AUTHZ_DATABASE_URL requires it;"
+    " correct its `sslmode`, `sslrootcert`, `sslcert` and `sslkey`",
+)
+
+_BY_SQLITE_CODE = {
+    sqlite3.SQLITE_READONLY_DBMOVED: _REPLACED,
+    sqlite3.SQLITE_READONLY: _READ_ONLY_FILE,
+    sqlite3.SQLITE_FULL: _FULL,
+    # What is not ENOSPC, such as a quota or a limit on the size of files, is an error of the write.
+    sqlite3.SQLITE_IOERR_WRITE: _FULL,
+    sqlite3.SQLITE_IOERR_FSYNC: _FULL,
+    sqlite3.SQLITE_IOERR_DIR_FSYNC: _FULL,
+    sqlite3.SQLITE_IOERR_TRUNCATE: _FULL,
+    sqlite3.SQLITE_IOERR_SHMSIZE: _FULL,
+    sqlite3.SQLITE_PERM: _NO_FILE,
+    sqlite3.SQLITE_CANTOPEN: _NO_FILE,
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
+}
+"""By extended code, else by primary code. Source: https://www.sqlite.org/rescode.html"""
+_SQLITE_CONFLICTS = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+
+_BY_SQLSTATE = {
+    "25006": _READ_ONLY,
+    "3D000": _NO_DATABASE,
+    "3F000": _NO_RIGHT,
+    "42501": _NO_RIGHT,
+    "53100": _FULL,
+    "53300": _TOO_MANY,
+    # The database was replaced, or is being restored.
+    "42P01": _NO_ANSWER,
+}
+"""Source: https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+_SQLSTATE_CONFLICTS = frozenset({"40001", "40P01", "55P03"})
+
+_BY_TEXT = (
+    ("password authentication failed", _NOT_LET_IN),
+    ("no password supplied", _NOT_LET_IN),
+    ("authentication failed", _NOT_LET_IN),
+    ("pg_hba.conf", _NOT_LET_IN),
+    ("is not permitted to log in", _NOT_LET_IN),
+    ("permission denied for database", _NOT_LET_IN),
+    ("unsupported startup parameter", _POOLER),
+    ("unrecognized configuration parameter", _BAD_OPTION),
+    ("invalid connection option", _BAD_OPTION),
+    ("definition of service", _BAD_OPTION),
+    ("no such database", _NO_DATABASE),
+    ("certificate", _TLS),
+    ("does not support SSL", _TLS),
+    ("too many c", _TOO_MANY),
+    ("connection slots are reserved", _TOO_MANY),
+    ("session is read-only", _READ_ONLY),
+)
+"""For connections that fail: libpq gives no SQLSTATE for them. A server that speaks another language than
+English gets the general message. PgBouncer writes `no such database`."""
+_NO_ROLE_OR_DATABASE = ((' role "', _NOT_LET_IN), (' database "', _NO_DATABASE))
+_SEVERAL = "Multiple connection attempts failed"
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn errors of the driver inside the block into errors of the tree."""
+    try:
+        yield
+    except (psycopg.Error, sqlite3.Error) as error:
+        translated = _translate(error)
+        if translated is None:
+            raise
+        raise translated from None
+    except PoolTimeoutError as error:
+        raise _unavailable(_NO_ANSWER, error) from None
+    except DBAPIError as error:
+        translated = _translate_wrapped(error)
+        if translated is None:
+            raise
+        raise translated from error
+
+
+def require_unmoved(is_unmoved: bool) -> None:
+    """Raise `UnavailableError` (STORE_REPLACED) unless the file of a database is the one that was opened."""
+    if not is_unmoved:
+        raise UnavailableError(_REPLACED.reason, _REPLACED.message)
+
+
+def malformed_url(problem: str) -> InvalidArgumentError:
+    """The error for a database URL that names no database. Does not repeat the URL, which may hold a
+    password."""
+    return InvalidArgumentError(
+        ErrorReason.MALFORMED_FIELD,
+        f"the database URL {problem}; set AUTHZ_DATABASE_URL",
+        field="database_url",
+    )
+
+
+def _translate_wrapped(error: DBAPIError) -> AuthzError | None:
+    """The error of the tree for an error of SQLAlchemy, or None for a bug in this program."""
+    found = _translate(error.orig)
+    if found is not None:
+        return found
+    if error.connection_invalidated or isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
+        return _unavailable(_NO_ANSWER, error.orig)
+    if isinstance(error, sa.exc.DataError):
+        return InvalidArgumentError(
+            ErrorReason.MALFORMED_FIELD,
+            "a field holds text that no database can store; remove NUL characters",
+        )
+    return None
+
+
+def _translate(error: BaseException | None) -> AuthzError | None:
+    """The error of the tree for an error of a driver, or None for a bug in this program."""
+    if isinstance(error, sqlite3.Error):
+        code = getattr(error, "sqlite_errorcode", 0)
+        if code & 0xFF == sqlite3.SQLITE_NOTADB:
+            return malformed_url("names a file that is no SQLite database")
+        if code & 0xFF in _SQLITE_CONFLICTS:
+            return _conflict()
+        cause = _BY_SQLITE_CODE.get(code) or _BY_SQLITE_CODE.get(code & 0xFF)
+    elif isinstance(error, psycopg.Error):
+        if error.sqlstate in _SQLSTATE_CONFLICTS:
+            return _conflict()
+        cause = _BY_SQLSTATE.get(error.sqlstate) if error.sqlstate else _cause_in(str(error))
+    else:
+        return None
+    if cause is None and isinstance(error, sqlite3.OperationalError | psycopg.OperationalError):
+        cause = _NO_ANSWER
+    return None if cause is None else _unavailable(cause, error)
+
+
+def _cause_in(text: str) -> _Cause | None:
+    """The cause that a failed connection names."""
+    found = next((cause for words, cause in _BY_TEXT if words in text), None)
+    if found is None and "does not exist" in text:
+        found = next((cause for words, cause in _NO_ROLE_OR_DATABASE if words in text), None)
+    # While a standby is promoted, one of several hosts is read-only and the others are away.
+    return None if found is _READ_ONLY and _SEVERAL in text else found
+
+
+def _conflict() -> ConflictError:
+    return ConflictError(ErrorReason.WRITE_CONFLICT, "another write holds the lock; try again")
+
+
+def _unavailable(cause: _Cause, error: object) -> UnavailableError:
+    found = UnavailableError(cause.reason, cause.message)
+    found.add_note(" ".join(str(error).split()))
+    return found

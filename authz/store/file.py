@@ -1,0 +1,86 @@
+"""The file of a SQLite database: made for its owner alone, and noticed when another takes its place.
+
+SQLite goes on with the file that it opened: after that was deleted or replaced, every write would be lost
+without an error.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from authz.store.failures import require_unmoved
+
+_MODE = 0o600
+_WAL_SUFFIX = "-wal"
+
+
+class DatabaseFile:
+    """The file that the connections of one engine have open, with its write-ahead log. For any thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.absolute()
+        self._lock = threading.Lock()
+        self._opened: sqlite3.Connection | None = None
+        self._identities: dict[Path, tuple[int, int] | None] = {}
+
+    def create(self) -> None:
+        """Make an empty file that only its owner may read, unless it was opened before or is there.
+
+        SQLite gives its write-ahead log the same mode. Raises as `require_in_place`. If no file can be made,
+        SQLite says so next.
+        """
+        self.require_in_place()
+        if self._opened is None:
+            with suppress(OSError):
+                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, _MODE))
+
+    def hold(self) -> None:
+        """Remember which file this is, from the first connection until `release`.
+
+        A connection of its own stays open, for SQLite deletes the write-ahead log with the last one.
+        """
+        with self._lock:
+            if self._opened is not None:
+                return
+            before = _identity_of(self._path)
+            opened = sqlite3.connect(self._path, check_same_thread=False)
+            try:
+                # The first read opens the write-ahead log.
+                opened.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                found = {path: _identity_of(path) for path in (self._path, self._wal())}
+                require_unmoved(before is not None and found[self._path] == before)
+            except BaseException:
+                opened.close()
+                raise
+            self._identities = {path: identity for path, identity in found.items() if identity is not None}
+            self._opened = opened
+
+    def require_in_place(self) -> None:
+        """Raise `UnavailableError` (STORE_REPLACED) if the file or its write-ahead log was deleted or
+        replaced since it was opened."""
+        for path, identity in self._identities.items():
+            require_unmoved(_identity_of(path) == identity)
+
+    def release(self) -> None:
+        """Forget the file, after the last connection was closed."""
+        with self._lock:
+            self._identities = {}
+            if self._opened is not None:
+                self._opened.close()
+                self._opened = None
+
+    def _wal(self) -> Path:
+        return self._path.with_name(self._path.name + _WAL_SUFFIX)
+
+
+def _identity_of(path: Path) -> tuple[int, int] | None:
+    """Device and inode; None if there is no file."""
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino

@@ -1,0 +1,157 @@
+"""A PostgreSQL that refuses what the server needs: told at once, with the setting to change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from authz.domain.entities import Course
+from authz.domain.errors import ErrorReason, UnavailableError
+from authz.store import migrate_store, open_store
+from tests.cli.commands import run
+from tests.faults.postgresql import Cluster, Clusters
+from tests.faults.processes import DIRECTORY, Node, running
+from tests.faults.test_outage import NOT_SERVING, SERVING, allowed, connected, refused, write
+from tests.store.directory import VOCABULARY, Clock, create
+from tests.store.directory import write as write_to
+
+_HBA = """
+host all postgres 127.0.0.1/32 trust
+host forbidden all 127.0.0.1/32 reject
+host all all 127.0.0.1/32 scram-sha-256
+"""
+PASSWORD = "s3cret-w0rd"
+
+
+@pytest.fixture(scope="module")
+def cluster(cluster_template: Clusters) -> Iterator[Cluster]:
+    """A cluster that asks for passwords."""
+    made = cluster_template.migrated()
+    (made.data / "pg_hba.conf").write_text(_HBA)
+    with made.connect() as connection:
+        connection.execute("SELECT pg_reload_conf()")
+        connection.execute(f"CREATE ROLE authz LOGIN PASSWORD '{PASSWORD}'".encode())
+        connection.execute("CREATE ROLE crowd LOGIN CONNECTION LIMIT 0")
+        for name in ("owned OWNER authz", "empty", "forbidden"):
+            connection.execute(f"CREATE DATABASE {name}".encode())
+    yield made
+    made.stop()
+
+
+def url_of(cluster: Cluster, user: str, database: str, query: str = "") -> str:
+    return f"postgresql://{user}@{cluster.host}/{database}{query}"
+
+
+REFUSALS = {
+    "authz:wrong@owned": "refuses the server's user or password; set the user in AUTHZ_DATABASE_URL",
+    "authz@owned": "AUTHZ_DATABASE_PASSWORD_FILE",
+    "nobody:x@owned": "refuses the server's user or password",
+    "postgres@missing": "there is no such database; name another in AUTHZ_DATABASE_URL",
+    f"authz:{PASSWORD}@forbidden": "pg_hba.conf",
+    f"authz:{PASSWORD}@empty": "GRANT USAGE, CREATE ON SCHEMA public TO <user>",
+    "postgres@owned?sslmode=require": "correct its `sslmode`",
+    "postgres@owned?options=-c%20nonsense%3D1": "has an option that",
+    "postgres@owned?service=nowhere": "has an option that",
+}
+
+
+@pytest.mark.parametrize("place", REFUSALS)
+@pytest.mark.parametrize("command", ["serve", "migrate", "follow"])
+def test_what_does_not_pass_by_itself_ends_the_start_with_the_setting_to_change(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    user, _, rest = place.rpartition("@")
+    name, _, query = rest.partition("?")
+    url = url_of(cluster, user, name, f"?{query}" if query else "")
+    done = run(command, AUTHZ_DATABASE_URL=url, AUTHZ_ADDRESS="127.0.0.1:0", AUTHZ_REPLICA_DIR="replica")
+    assert done.returncode == 2
+    assert REFUSALS[place] in done.stderr
+    assert "try again" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert PASSWORD not in done.stderr
+    assert "wrong" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_replica_does_not_hide_a_password_that_is_wrong(cluster: Cluster, tmp_path: Path) -> None:
+    good = Node("one", url_of(cluster, f"authz:{PASSWORD}", "owned"), tmp_path)
+    with running(good), connected(good) as stubs:
+        write(stubs, 1)
+    bad = Node("one", url_of(cluster, "authz:wrong", "owned"), tmp_path)
+    bad.launch()
+    assert bad.process.wait(60) == 2
+    assert "refuses the server's user or password" in bad.log.read_text()
+
+
+def test_a_role_that_is_shut_out_while_a_server_runs_is_named_as_the_cause(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    with cluster.connect() as connection:
+        connection.execute("CREATE ROLE leaver LOGIN PASSWORD 'x'")
+        connection.execute("CREATE DATABASE left_behind OWNER leaver")
+    node = Node("one", url_of(cluster, "leaver:x", "left_behind"), tmp_path)
+    with running(node), connected(node) as stubs, cluster.connect() as connection:
+        write(stubs, 1)
+        connection.execute("ALTER ROLE leaver NOLOGIN")
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'leaver'")
+        node.await_health(DIRECTORY, NOT_SERVING)
+        assert refused(lambda: write(stubs, 2)).reason == "STORE_MISCONFIGURED"
+        assert allowed(stubs, 1)
+        assert "refuses the server's user or password" in node.log.read_text()
+        connection.execute("ALTER ROLE leaver LOGIN")
+        node.await_health(DIRECTORY, SERVING)
+        write(stubs, 2)
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "reason"),
+    [
+        ("53100", ErrorReason.STORE_FULL),
+        ("25006", ErrorReason.STORE_READ_ONLY),
+        ("42501", ErrorReason.STORE_MISCONFIGURED),
+    ],
+)
+def test_a_write_that_the_database_refuses_is_told_by_its_cause(
+    postgresql_url: str, sqlstate: str, reason: ErrorReason
+) -> None:
+    body = f"BEGIN RAISE SQLSTATE '{sqlstate}' USING MESSAGE = 'text of the driver'; END"
+    function = f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $${body}$$"
+    with psycopg.connect(postgresql_url) as connection:
+        connection.execute(function.encode())
+        connection.execute("CREATE TRIGGER refuse BEFORE INSERT ON courses EXECUTE FUNCTION refuse()")
+    store = open_store(postgresql_url, vocabulary=lambda: VOCABULARY, clock=Clock())
+    with pytest.raises(UnavailableError) as caught:
+        write_to(store, create(Course(id="c")))
+    assert caught.value.reason is reason
+    assert "driver" not in caught.value.message
+    assert "text of the driver" in caught.value.__notes__[0]
+    if reason is not ErrorReason.STORE_MISCONFIGURED:
+        with pytest.raises(UnavailableError, match=r"read-only|is full"):
+            store.directory.require_serving()
+    with psycopg.connect(postgresql_url) as connection:
+        connection.execute("DROP TRIGGER refuse ON courses")
+    write_to(store, create(Course(id="c")))
+    store.directory.require_serving()
+    store.close()
+
+
+def test_a_primary_that_takes_no_writes_is_called_read_only(cluster: Cluster) -> None:
+    with cluster.connect() as connection:
+        connection.execute("CREATE DATABASE quiet")
+        migrate_store(url_of(cluster, "postgres", "quiet"))
+        connection.execute("ALTER DATABASE quiet SET default_transaction_read_only = on")
+    with pytest.raises(UnavailableError) as caught:
+        migrate_store(url_of(cluster, "postgres", "quiet"))
+    assert caught.value.reason is ErrorReason.STORE_READ_ONLY
+
+
+def test_connections_that_are_used_up_are_called_so(cluster: Cluster) -> None:
+    with cluster.connect() as connection:
+        connection.execute("ALTER ROLE crowd SUPERUSER")
+        connection.execute("ALTER ROLE crowd NOSUPERUSER PASSWORD 'x'")
+    with pytest.raises(UnavailableError, match="takes no more connections"):
+        migrate_store(url_of(cluster, "crowd:x", "owned"))
