@@ -13,7 +13,7 @@ from authz.access.authentication import Authenticator, authenticate
 from authz.access.permission import Permissions
 from authz.api.call import Call
 from authz.api.record import CANCELLED, OK, Recorder, outcome_of
-from authz.domain.errors import AuthzError, InternalError, OverloadedError
+from authz.domain.errors import AuthzError, ErrorReason, InternalError, OverloadedError, UnavailableError
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
@@ -29,20 +29,20 @@ class Limit:
     def __init__(self, most: int, what: str) -> None:
         self._most = most
         self._what = what
-        self._in_flight = 0
+        self.in_flight = 0
 
     def __enter__(self) -> None:
         """Raise `OverloadedError` for a call that is one too many."""
-        if self._in_flight >= self._most:
+        if self.in_flight >= self._most:
             raise OverloadedError(
                 f"more than {self._most} {self._what}; try again",
                 retry_after_s=_RETRY_AFTER_S,
                 limit=str(self._most),
             )
-        self._in_flight += 1
+        self.in_flight += 1
 
     def __exit__(self, *_: Any) -> None:
-        self._in_flight -= 1
+        self.in_flight -= 1
 
 
 class Pipeline:
@@ -60,8 +60,18 @@ class Pipeline:
         self._permissions = permissions
         self._calls = Limit(max_concurrent_calls, "calls in flight")
         self._watches = Limit(max_watches, "watches")
+        self._stopping = False
         self._recorder = recorder = Recorder()
         self._identify, self._record = recorder.identify, recorder.record
+
+    def stop(self) -> None:
+        """Refuse every call that comes from now on; those in flight go on."""
+        self._stopping = True
+
+    @property
+    def calls_in_flight(self) -> int:
+        """How many calls have no answer yet, without watches, which never end by themselves."""
+        return self._calls.in_flight
 
     async def serve(
         self, call: Call, run: Callable[[RequestT, Call], Awaitable[AnswerT]], request: RequestT
@@ -96,6 +106,8 @@ class Pipeline:
         self._permissions.require(call.principal, call.method.name)
 
     def _admit(self, call: Call) -> Limit:
+        if self._stopping:
+            raise UnavailableError(ErrorReason.STORE_UNAVAILABLE, "the server is stopping; try again")
         return self._watches if call.method.is_watch else self._calls
 
 

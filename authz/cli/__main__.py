@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from authz.cli import ERROR_EXIT_CODE
 
+_SERVERS = {"serve", "follow"}
+"""The commands that run until they are stopped."""
+
 
 def main() -> None:
     """Run a command. Without the packages that it needs, one message and exit code 2."""
+    if not _SERVERS.isdisjoint(sys.argv):
+        _exit_at_stop_signals()
     try:
         from authz.cli.main import main as run
 
@@ -23,6 +29,15 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(ERROR_EXIT_CODE)
+
+
+def _exit_at_stop_signals() -> None:
+    """End the process with exit code 0 at SIGTERM or SIGINT, until an event loop handles them.
+
+    The imports take a second, and the kernel drops a signal that process 1 of a container does not handle.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
 
 
 if __name__ == "__main__":

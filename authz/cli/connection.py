@@ -90,7 +90,8 @@ def embedded(settings: Settings) -> Iterator[str]:
         try:
             yield server.address
         finally:
-            asyncio.run_coroutine_threadsafe(server.stop(grace_s=1), loop).result()
+            # The client has every answer.
+            asyncio.run_coroutine_threadsafe(server.stop(grace_s=0), loop).result()
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

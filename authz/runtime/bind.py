@@ -1,9 +1,12 @@
-"""Binds the address of a server and loads its certificates; a fault in either ends the start."""
+"""Binds the address of a server, loads its certificates, and ends its connections."""
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
+import stat
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -55,6 +58,30 @@ def reserve(address: str) -> tuple[socket.socket, str]:
     except (OSError, ValueError) as error:
         raise _cannot_share(address, str(error)) from None
     return shared, f"{host}:{shared.getsockname()[1]}"
+
+
+def abort_connections(address: str) -> None:
+    """Close every connection that this process accepted at an address that it listens at.
+
+    Clients see UNAVAILABLE for calls without an answer, and try again elsewhere. gRPC itself answers a call
+    that reaches it while it stops with CANCELLED, which says that the client gave up.
+    Source: https://github.com/grpc/grpc/issues/41785
+    """
+    for descriptor in map(int, os.listdir("/dev/fd")):  # noqa: PTH208  names of descriptors, not of files
+        with suppress(OSError):  # closed meanwhile
+            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                # gRPC may close its own at any time: only a duplicate is certain to stay what it is.
+                with socket.socket(fileno=os.dup(descriptor)) as connection:
+                    _shut_down_if_at(address, connection)
+
+
+def _shut_down_if_at(address: str, connection: socket.socket) -> None:
+    """Shut down a connection that was accepted at the address. Raises `OSError` for a socket without peer."""
+    if connection.type == socket.SOCK_STREAM and connection.getpeername() is not None:
+        name = connection.getsockname()
+        own = f"unix:{name}" if isinstance(name, str) else f":{name[1]}"
+        if address.replace("unix://", "unix:").endswith(own):
+            connection.shutdown(socket.SHUT_RDWR)
 
 
 def _cannot_share(address: str, cause: str) -> InvalidArgumentError:

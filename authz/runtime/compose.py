@@ -49,6 +49,7 @@ WATCH = watch_pb2.DESCRIPTOR.services_by_name["WatchService"].full_name
 class Servicers(msgspec.Struct, frozen=True):
     """The parts of the API that a server reloads or stops."""
 
+    pipeline: Pipeline
     authorization: AuthorizationServicer
     watches: Watches[watch_pb2.WatchResponse]
     writing: GroupCommitter
@@ -171,4 +172,4 @@ def add_servicers(
     server.add_generic_rpc_handlers((Endpoints(pipeline, endpoints),))
     names = (AUTHORIZATION, DIRECTORY, WATCH, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
-    return Servicers(authorization, watches, writing)
+    return Servicers(pipeline, authorization, watches, writing)

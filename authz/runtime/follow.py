@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 
@@ -14,10 +15,13 @@ from authz.runtime.logs import configure_logging
 from authz.runtime.maintenance import keep_view_current
 from authz.runtime.metrics import exporting
 from authz.runtime.settings import Settings
-from authz.runtime.signals import stop_event
+from authz.runtime.signals import finishes_before, run_abandonable, stop_event
 from authz.store import open_store
 
 log = structlog.get_logger()
+
+_DATABASE_GRACE_S = 2.0
+"""How long a stop waits for the database."""
 
 
 async def follow(settings: Settings) -> None:
@@ -28,16 +32,22 @@ async def follow(settings: Settings) -> None:
     configure_logging(settings.log_level)
     # A follower has no policy to load again.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    prepared = await asyncio.to_thread(prepare_database, settings)
+    stopped = stop_event(signal.SIGTERM, signal.SIGINT)
+    preparing = asyncio.create_task(run_abandonable(prepare_database, settings))
+    if await finishes_before(stopped, preparing):
+        await _follow(settings, stopped, prepared=preparing.result())
+    log.info("stopped")
+
+
+async def _follow(settings: Settings, stopped: asyncio.Event, *, prepared: bool) -> None:
     view = open_view(settings)
     maintenance = asyncio.create_task(keep_view_current(view))
     try:
         with exporting(settings.metrics_address, view):
-            await run_follower(settings, stop_event(signal.SIGTERM, signal.SIGINT), prepared=prepared)
+            await run_follower(settings, stopped, prepared=prepared)
     finally:
         maintenance.cancel()
         view.close()
-    log.info("stopped")
 
 
 async def run_follower(
@@ -60,14 +70,17 @@ async def run_follower(
         verify=False,
     )
     follower = open_follower(settings, store.directory, prepared=prepared)
-    running = asyncio.create_task(asyncio.to_thread(follower.run))
+    running = asyncio.create_task(run_abandonable(follower.run))
     running.add_done_callback(lambda _: stopped.set())
-    initialized = asyncio.create_task(asyncio.to_thread(follower.initialized.wait))
+    initialized = asyncio.create_task(run_abandonable(follower.initialized.wait))
     initialized.add_done_callback(lambda _: on_initialized())
     await stopped.wait()
     log.info("stopping")
     follower.stop()
     # Do not wait for a database that gives no answer.
     store.directory.abort_connections()
-    await asyncio.gather(running, initialized)
+    with suppress(TimeoutError):
+        # While it brings the schema up to date, its connection is not among those.
+        async with asyncio.timeout(_DATABASE_GRACE_S):
+            await asyncio.gather(running, initialized)
     store.close()

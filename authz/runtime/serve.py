@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 
 import structlog
@@ -12,7 +13,7 @@ from authz.runtime.logs import configure_logging
 from authz.runtime.metrics import exporting
 from authz.runtime.server import Server
 from authz.runtime.settings import Settings
-from authz.runtime.signals import ReloadSignal, run_until_stopped, stop_event
+from authz.runtime.signals import ReloadSignal, finishes_before, run_until_stopped, stop_event
 from authz.runtime.tuning import schedule_as_batch, tune_interpreter
 
 log = structlog.get_logger()
@@ -23,16 +24,25 @@ async def serve(settings: Settings) -> None:
     configure_logging(settings.log_level)
     if settings.schedule_as_batch:
         schedule_as_batch()
-    reload_signal = ReloadSignal()
-    async with Server(settings) as server:
-        stopped = stop_event(signal.SIGTERM, signal.SIGINT)
-        log.info("serving", address=server.address, policy_version=server.checker.policy.version)
-        if not settings.follow:
-            warn_without_replica(settings, server.view)
-        tune_interpreter()
-        with exporting(settings.metrics_address, server.view, workers=lambda: 1):
-            await run_until_stopped(stopped, reload_signal, server.reload_policy)
+    stopped, reload_signal = stop_event(signal.SIGTERM, signal.SIGINT), ReloadSignal()
+    server = Server(settings)
+    if await finishes_before(stopped, server.start()):
+        try:
+            await _run(server, settings, stopped, reload_signal)
+        finally:
+            await server.stop(grace_s=settings.stop_grace_s)
     log.info("stopped")
+
+
+async def _run(
+    server: Server, settings: Settings, stopped: asyncio.Event, reload_signal: ReloadSignal
+) -> None:
+    log.info("serving", address=server.address, policy_version=server.checker.policy.version)
+    if not settings.follow:
+        warn_without_replica(settings, server.view)
+    tune_interpreter()
+    with exporting(settings.metrics_address, server.view, workers=lambda: 1):
+        await run_until_stopped(stopped, reload_signal, server.reload_policy)
 
 
 def warn_without_replica(settings: Settings, view: ReplicaView) -> None:

@@ -16,7 +16,7 @@ from authz.domain.instants import Instant
 from authz.engine.check import Checker
 from authz.replica.follower import Follower
 from authz.replica.view import ReplicaView
-from authz.runtime.bind import listen
+from authz.runtime.bind import abort_connections, listen
 from authz.runtime.compose import (
     AUTHORIZATION,
     DIRECTORY,
@@ -32,12 +32,16 @@ from authz.runtime.compose import (
 from authz.runtime.health import Health
 from authz.runtime.maintenance import keep_view_current
 from authz.runtime.settings import Settings
+from authz.runtime.signals import run_abandonable
 from authz.store import Store, open_store
 
 log = structlog.get_logger()
 
 _DATABASE_GRACE_S = 2.0
 """How long a stop waits for the database after the last call has ended."""
+_DRAIN_POLL_S = 0.01
+_SEND_GRACE_S = 0.1
+"""How long a stop waits after the last answer: gRPC sends it in threads of its own."""
 
 
 class Server:
@@ -65,17 +69,21 @@ class Server:
         self.address = settings.address
 
     async def __aenter__(self) -> Server:
+        """Start."""
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop, and let calls in flight finish."""
+        await self.stop(grace_s=self._settings.stop_grace_s)
+
+    async def start(self) -> None:
         """Load the policy, open store and replica, listen, and only then report health as serving."""
         try:
             await self._start()
         except BaseException:
             await self.stop(grace_s=0)
             raise
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Stop, and let calls in flight finish."""
-        await self.stop(grace_s=self._settings.stop_grace_s)
 
     async def stop(self, *, grace_s: float) -> None:
         """Refuse new calls, end watches, let calls in flight finish for `grace_s`, close the store.
@@ -84,10 +92,9 @@ class Server:
         """
         await self._health.drain()
         if self._grpc is not None:
-            if self._servicers is not None:
-                # A watch never ends by itself.
-                self._servicers.watches.stop()
-            await self._grpc.stop(grace_s)
+            await self._drain(grace_s)
+            abort_connections(self.address)
+            await self._grpc.stop(0)
             self._grpc = None
         with self._aborting_connections():
             await self._end_threads()
@@ -102,6 +109,20 @@ class Server:
         if self._store is not None:
             self._store.close()
             self._store = None
+
+    async def _drain(self, grace_s: float) -> None:
+        """Refuse new calls, end watches, and wait for the calls in flight, `grace_s` at most."""
+        servicers = self._servicers
+        if servicers is None or not grace_s:
+            return
+        servicers.pipeline.stop()
+        # A watch never ends by itself.
+        servicers.watches.stop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                while servicers.pipeline.calls_in_flight:  # noqa: ASYNC110  each call would set the event
+                    await asyncio.sleep(_DRAIN_POLL_S)
+                await asyncio.sleep(_SEND_GRACE_S)
 
     @contextmanager
     def _aborting_connections(self) -> Iterator[None]:
@@ -123,7 +144,8 @@ class Server:
         await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
         if self._follower is not None and self._follower_thread is not None:
             self._follower.stop()
-            await asyncio.to_thread(self._follower_thread.join)
+            # A follower that brings the schema up to date may wait for the database for longer.
+            await asyncio.to_thread(self._follower_thread.join, 2 * _DATABASE_GRACE_S)
             self._follower = None
 
     async def _start(self) -> None:
@@ -139,7 +161,7 @@ class Server:
         )
         if settings.follow:
             # First, so that a start that fails leaves no replica folder.
-            prepared = await asyncio.to_thread(prepare_database, settings)
+            prepared = await run_abandonable(prepare_database, settings)
         self._view = view = open_view(settings)
         self._maintenance = asyncio.create_task(keep_view_current(view))
         if settings.follow:
@@ -199,4 +221,4 @@ class Server:
         self._follower_thread = threading.Thread(target=follower.run, name="follower", daemon=True)
         self._follower_thread.start()
         store.directory.subscribe(follower.apply_local_commit)
-        await asyncio.to_thread(follower.initialized.wait)
+        await run_abandonable(follower.initialized.wait)

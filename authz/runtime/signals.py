@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine
-from typing import Any
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from typing import TypeVar
 
 import structlog
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -42,7 +46,7 @@ def stop_event(*numbers: int) -> asyncio.Event:
     return stopped
 
 
-async def finishes_before(stopped: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+async def finishes_before(stopped: asyncio.Event, work: Awaitable[object]) -> bool:
     """Run `work`, and return true. If the event comes first, cancel `work` and return false."""
     task, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stopped.wait())
     try:
@@ -54,6 +58,22 @@ async def finishes_before(stopped: asyncio.Event, work: Coroutine[Any, Any, None
         stopping.cancel()
         task.cancel()
         await asyncio.gather(task, stopping, return_exceptions=True)
+
+
+async def run_abandonable(function: Callable[..., T], *arguments: object) -> T:
+    """Run a function that may wait for a database for long. Cancelled, it is left to end with the process."""
+    outcome: Future[T] = Future()
+    outcome.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            outcome.set_result(function(*arguments))
+        except BaseException as error:  # noqa: BLE001  raised where it is waited for
+            outcome.set_exception(error)
+
+    # Python waits at its end for the threads of `asyncio.to_thread`, but not for a daemon.
+    threading.Thread(target=run, name=function.__name__, daemon=True).start()
+    return await asyncio.wrap_future(outcome)
 
 
 async def run_until_stopped(

@@ -28,7 +28,13 @@ from authz.runtime.metrics import exporting
 from authz.runtime.serve import warn_without_replica
 from authz.runtime.server import Server
 from authz.runtime.settings import Settings
-from authz.runtime.signals import ReloadSignal, finishes_before, run_until_stopped, stop_event
+from authz.runtime.signals import (
+    ReloadSignal,
+    finishes_before,
+    run_abandonable,
+    run_until_stopped,
+    stop_event,
+)
 from authz.runtime.tuning import schedule_as_batch, tune_interpreter
 
 log = structlog.get_logger()
@@ -126,16 +132,16 @@ async def supervise(settings: Settings) -> None:
     configure_logging(settings.log_level)
     # Children inherit this until they can remember the signal: before that they have loaded nothing.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    stopped = stop_event(signal.SIGTERM, signal.SIGINT)
     forkserver.ensure_running()
     reload_signal = ReloadSignal()
     load_checker(settings)
-    if settings.follow:
-        await asyncio.to_thread(prepare_database, settings)
+    if settings.follow and not await finishes_before(stopped, run_abandonable(prepare_database, settings)):
+        return
     reserved, address = reserve(settings.address)
     supervisor = Supervisor(settings)
     view = open_view(settings)
     maintenance = asyncio.create_task(keep_view_current(view))
-    stopped = stop_event(signal.SIGTERM, signal.SIGINT)
     with reserved, exporting(settings.metrics_address, view, workers=supervisor.alive):
         try:
             if await finishes_before(stopped, supervisor.start(address)):

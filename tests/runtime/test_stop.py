@@ -1,0 +1,157 @@
+"""A stop answers what is in flight and sends what comes later elsewhere, and nothing holds it up."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import grpc
+import psutil
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from authz.client import CallError, Client, check_request
+from authz.client.errors import error_of
+from authz.domain.tokens import ConsistencyToken, decode_consistency_token, encode_consistency_token
+from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
+from tests.runtime.test_server import campus_of
+from tests.serving import AUTHZ, serving
+
+QUESTION = check_request("user:maya", "read", "material:m1")
+
+
+def ask_until_refused(address: str, codes: Counter[str]) -> None:
+    """Ask one question after the other, without trying again, and count how the last one ended."""
+    with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        check = AuthorizationServiceStub(channel).Check
+        try:
+            while True:
+                check(QUESTION, timeout=10)
+                codes["OK"] += 1
+        except grpc.RpcError as error:
+            codes[error_of(error).code.name] += 1
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_callers_at_a_stop_are_told_to_try_elsewhere_and_never_that_they_gave_up(
+    sqlite_url: str, workers: str
+) -> None:
+    codes: Counter[str] = Counter()
+    with serving(sqlite_url, AUTHZ_WORKERS=workers) as (process, address):
+        callers = [threading.Thread(target=ask_until_refused, args=(address, codes)) for _ in range(8)]
+        for caller in callers:
+            caller.start()
+        while codes["OK"] < 200:
+            callers[0].join(0.01)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        for caller in callers:
+            caller.join()
+    assert set(codes) == {"OK", "UNAVAILABLE"}
+
+
+def test_writers_at_a_stop_know_what_was_written(sqlite_url: str) -> None:
+    acknowledged: list[int] = []
+
+    def write_until_refused(first: int) -> None:
+        with Client(address) as client, suppress(CallError):
+            for number in range(first, first + 100_000):
+                client.write(campus_of(number))
+                acknowledged.append(number)
+
+    with serving(sqlite_url) as (process, address):
+        writers = [threading.Thread(target=write_until_refused, args=(n * 100_000,)) for n in range(4)]
+        for writer in writers:
+            writer.start()
+        while len(acknowledged) < 20:
+            writers[0].join(0.01)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        for writer in writers:
+            writer.join()
+    with serving(sqlite_url) as (_, address), Client(address) as client:
+        courses = {each.entity.id for each in client.read_courses()}
+    # A write that was in flight has its answer: there is none without.
+    assert courses == {f"c{number}" for number in acknowledged}
+
+
+def test_calls_that_come_while_one_is_in_flight_are_refused_and_that_one_is_answered(sqlite_url: str) -> None:
+    with (
+        serving(sqlite_url, AUTHZ_STOP_GRACE_S="600") as (process, address),
+        grpc.insecure_channel(address) as channel,
+        Client(address) as client,
+    ):
+        token = decode_consistency_token(client.write(campus_of(1)))
+        stub = AuthorizationServiceStub(channel)
+        request = check_request("user:maya", "read", "material:m1")
+        # A state that is one write ahead keeps the call waiting until its time is up.
+        ahead = ConsistencyToken(token.database_id, token.revision + 1)
+        request.consistency.at_least_as_fresh.token = encode_consistency_token(ahead)
+        waiting = stub.Check.future(request, timeout=5)
+        assert stub.Check(QUESTION, timeout=5).allowed
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(grpc.RpcError) as refused:
+            while True:
+                stub.Check(QUESTION, timeout=5)
+        assert error_of(refused.value).code is grpc.StatusCode.UNAVAILABLE
+        assert error_of(refused.value).message == "the server is stopping; try again"
+        assert not waiting.done()
+        assert error_of(waiting.exception()).reason == "NOT_FRESH_ENOUGH"
+        assert process.wait(30) == 0
+
+
+def test_a_client_that_watches_health_learns_of_the_stop_and_does_not_hold_it(sqlite_url: str) -> None:
+    with (
+        serving(sqlite_url, AUTHZ_STOP_GRACE_S="600") as (process, address),
+        grpc.insecure_channel(address) as channel,
+    ):
+        statuses = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert next(statuses).status == health_pb2.HealthCheckResponse.SERVING
+        process.send_signal(signal.SIGTERM)
+        assert next(statuses).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert process.wait(60) == 0
+
+
+@pytest.fixture
+def silent_database() -> Iterator[socket.socket]:
+    """A port where connections are taken and nothing is ever answered."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(60)
+        yield listener
+
+
+def in_a_container() -> list[str]:
+    """The command that runs another as process 1 of its own namespace."""
+    command = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
+    if shutil.which("unshare") is None or subprocess.run([*command, "true"], check=False).returncode:
+        pytest.skip("needs the right to make a namespace of processes")
+    return command
+
+
+@pytest.mark.parametrize("contained", [False, True])
+@pytest.mark.parametrize("command", [["serve"], ["serve", "--workers", "2"], ["follow"]])
+def test_sigterm_during_the_start_ends_it(
+    silent_database: socket.socket, tmp_path: Path, command: list[str], contained: bool
+) -> None:
+    prefix = in_a_container() if contained else []
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")} | {
+        "AUTHZ_DATABASE_URL": f"postgresql://authz@127.0.0.1:{silent_database.getsockname()[1]}/authz",
+        "AUTHZ_REPLICA_DIR": str(tmp_path / "replica"),
+    }
+    started = subprocess.Popen([*prefix, AUTHZ, *command], env=variables, stderr=subprocess.PIPE)
+    connection, _ = silent_database.accept()
+    starting = psutil.Process(started.pid)
+    if contained:
+        (starting,) = starting.children()
+    starting.send_signal(signal.SIGTERM)
+    _, log = started.communicate(timeout=60)
+    connection.close()
+    assert (started.returncode, b"Traceback" in log) == (0, False)
