@@ -4,10 +4,13 @@ from authz.client.client import Client
 from authz.client.contract import proto_directory
 from authz.client.errors import CallError, ItemFault
 from authz.client.questions import Answer, ImportOutcome, check_request
+from authz.client.touches import BareTouchWarning
 from authz.client.watch import WatchedChange
+from authz.domain.mutations import update
 
 __all__ = [
     "Answer",
+    "BareTouchWarning",
     "CallError",
     "Client",
     "ImportOutcome",
@@ -15,4 +18,5 @@ __all__ = [
     "WatchedChange",
     "check_request",
     "proto_directory",
+    "update",
 ]

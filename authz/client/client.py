@@ -12,6 +12,7 @@ import grpc
 
 from authz.client.errors import CallError, ItemFault, error_of, fault_of
 from authz.client.questions import Answer, ImportOutcome, answer_of, check_request, query_of
+from authz.client.touches import warn_of_bare_touches
 from authz.client.watch import ResumingWatch, WatchedChange
 from authz.domain.entities import (
     KINDS,
@@ -20,6 +21,7 @@ from authz.domain.entities import (
     Course,
     Entity,
     EntityKind,
+    Key,
     Membership,
     MembershipStatus,
     Resource,
@@ -28,7 +30,7 @@ from authz.domain.entities import (
     Versioned,
 )
 from authz.domain.ids import Scope, Subject, parse_subject
-from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, ImportFault, Mutation, Precondition
+from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, ImportFault, Mutation, Precondition, update
 from authz.v1 import (
     authorization_pb2,
     authorization_pb2_grpc,
@@ -182,15 +184,26 @@ class Client:
     ) -> str:
         """Apply up to 1,000 mutations atomically, if all preconditions hold for the state before the write.
 
-        Returns the token of the state after the write, for `at_least_as_fresh`.
+        Returns the token of the state after the write, for `at_least_as_fresh`. Warns of a TOUCH that gives
+        only the identifying fields (`BareTouchWarning`).
         """
+        given = list(mutations)
+        warn_of_bare_touches(given)
         request = directory_pb2.WriteRequest(
-            mutations=[mutation_message(mutation) for mutation in mutations],
+            mutations=[mutation_message(mutation) for mutation in given],
             preconditions=[precondition_message(precondition) for precondition in preconditions],
             idempotency_key=idempotency_key,
             reason=reason,
         )
         return str(self._call(self._directory.Write, request).written_at.token)
+
+    def update(self, key: Key, *, reason: str = "", **values: Any) -> str:
+        """Change fields of a record that exists: `client.update(CourseKey("algebra-1"), ai_enabled=True)`.
+
+        The other fields stay as they are. Several in one write: `write([update(key, …), …])`. Returns as
+        `write`. Raises `InvalidArgumentError` for a name that is no field, or a field that never changes.
+        """
+        return self.write([update(key, **values)], reason=reason)
 
     def import_mutations(
         self, mutations: Iterable[Mutation], *, reason: str = "", progress: Progress = lambda _: None

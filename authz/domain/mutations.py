@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -21,18 +22,22 @@ class Operation(StrEnum):
 
     CREATE = "CREATE"
     TOUCH = "TOUCH"
+    UPDATE = "UPDATE"
     DELETE = "DELETE"
 
 
-class Mutation(msgspec.Struct, frozen=True, gc=False):
-    """Create, touch or delete of one entity.
+class Mutation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Create, touch, update or delete of one entity.
 
-    A CREATE or TOUCH carries the whole entity. A DELETE enters with a key; in the change log it carries the
-    entity as it last was, so that a follower can remove its index entries.
+    A CREATE or TOUCH carries the whole entity. An UPDATE enters with a key and the new `values` of some
+    fields by name; in the change log it is the TOUCH of the entity that it leads to. A DELETE enters with a
+    key; in the change log it carries the entity as it last was, so that a follower can remove its index
+    entries.
     """
 
     operation: Operation
     target: Entity | Key
+    values: tuple[tuple[str, Any], ...] = ()
 
     @property
     def key(self) -> Key:
@@ -47,12 +52,15 @@ class Mutation(msgspec.Struct, frozen=True, gc=False):
     def validate(self, vocabulary: Vocabulary) -> None:
         """Raise `InvalidArgumentError`, which names the invalid field, if the mutation is invalid in itself.
 
-        A DELETE needs only well-formed ids, so that records whose role or type the policy no longer declares
-        can be deleted.
+        The values of an UPDATE are validated with the entity that it leads to. A DELETE needs only
+        well-formed ids, so that records whose role or type the policy no longer declares can be deleted.
         """
         kind = kind_of(self.target)
         kind.validate_key(self.key)
         if self.operation is Operation.DELETE:
+            return
+        if self.operation is Operation.UPDATE:
+            kind.validate_update(self.values)
             return
         if not isinstance(self.target, kind.entity):
             raise InvalidArgumentError(
@@ -60,6 +68,11 @@ class Mutation(msgspec.Struct, frozen=True, gc=False):
                 f"{self.operation.value.lower()} of {self.key} carries a key; send the whole entity",
             )
         kind.validate(self.target, vocabulary)
+
+
+def update(key: Key, **values: Any) -> Mutation:
+    """The UPDATE that gives fields of a record new values: `update(CourseKey("c"), ai_enabled=True)`."""
+    return Mutation(Operation.UPDATE, key, tuple(values.items()))
 
 
 class Expectation(StrEnum):

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection
 
 from authz.domain.entities import KINDS, Container, Entity, Key, Versioned, container_of, kind_of
@@ -102,15 +103,17 @@ class Batch:
         mutation.validate(self._vocabulary)
         if mutation.operation is Operation.DELETE:
             return self._delete(mutation.key)
+        key = mutation.key
+        before = self.find(key)
+        if mutation.operation is Operation.UPDATE:
+            mutation = self._resolve(mutation, before)
         entity = mutation.target
         assert isinstance(entity, Entity)  # noqa: S101  validated above; narrows for the type checker
-        key = entity.key
-        before = self.find(key)
         if before is not None:
             if mutation.operation is Operation.CREATE:
                 raise AlreadyExistsError(
                     ErrorReason.ENTITY_EXISTS,
-                    f"{key} exists; write it with TOUCH, or delete it first",
+                    f"{key} exists; change it with UPDATE, or delete it first",
                     key=str(key),
                 )
             if before.entity == entity:
@@ -121,6 +124,18 @@ class Batch:
             self._store_deletion(key)
         self._put(mutation, self._place(entity), Versioned(entity, self._revision))
         return True
+
+    def _resolve(self, update: Mutation, before: Versioned[Entity] | None) -> Mutation:
+        """The touch of the whole entity that an update leads to."""
+        if before is None:
+            raise FailedPreconditionError(
+                ErrorReason.PRECONDITION_FAILED,
+                f"{update.key} does not exist, so it cannot be updated; write it with CREATE",
+                key=str(update.key),
+            )
+        touch = Mutation(Operation.TOUCH, msgspec.structs.replace(before.entity, **dict(update.values)))
+        touch.validate(self._vocabulary)
+        return touch
 
     def flush(self) -> None:
         """Store every planned effect that is not stored yet, in bulk."""
@@ -226,10 +241,9 @@ def cascades(mutation: Mutation) -> bool:
 def touched_keys(mutation: Mutation) -> Iterator[Key]:
     """The keys that applying a mutation reads."""
     yield mutation.key
-    if isinstance(mutation.target, Entity):
-        container = container_of(mutation.target)
-        if container is not None:
-            yield container
+    container = None if mutation.operation is Operation.DELETE else container_of(mutation.target)
+    if container is not None:
+        yield container
 
 
 def _require_same_container(before: Entity, after: Entity) -> None:

@@ -6,6 +6,7 @@ isort:skip_file
 from authz.v1 import common_pb2 as _common_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -31,10 +32,16 @@ class _OperationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Operation.V
     OPERATION_CREATE: _Operation.ValueType  # 1
     """Write an entity that must not exist."""
     OPERATION_TOUCH: _Operation.ValueType  # 2
-    """Write an entity whether it exists or not. If it is unchanged, nothing happens."""
+    """Write a whole entity whether it exists or not: every field that is absent gets its default, also in an
+    entity that exists. If it is unchanged, nothing happens. To change one field, use UPDATE.
+    """
     OPERATION_DELETE: _Operation.ValueType  # 3
     """Delete an entity if it exists. Only its identifying fields are read. Deleting a course or session also
     deletes its content; deleting a resource also deletes its shares.
+    """
+    OPERATION_UPDATE: _Operation.ValueType  # 4
+    """Change the fields that `update_mask` names, of an entity that must exist; the others stay as they are.
+    FAILED_PRECONDITION if it does not exist. The change log and `Watch` have the whole entity, as a TOUCH.
     """
 
 class Operation(_Operation, metaclass=_OperationEnumTypeWrapper):
@@ -45,10 +52,16 @@ OPERATION_UNSPECIFIED: Operation.ValueType  # 0
 OPERATION_CREATE: Operation.ValueType  # 1
 """Write an entity that must not exist."""
 OPERATION_TOUCH: Operation.ValueType  # 2
-"""Write an entity whether it exists or not. If it is unchanged, nothing happens."""
+"""Write a whole entity whether it exists or not: every field that is absent gets its default, also in an
+entity that exists. If it is unchanged, nothing happens. To change one field, use UPDATE.
+"""
 OPERATION_DELETE: Operation.ValueType  # 3
 """Delete an entity if it exists. Only its identifying fields are read. Deleting a course or session also
 deletes its content; deleting a resource also deletes its shares.
+"""
+OPERATION_UPDATE: Operation.ValueType  # 4
+"""Change the fields that `update_mask` names, of an entity that must exist; the others stay as they are.
+FAILED_PRECONDITION if it does not exist. The change log and `Watch` have the whole entity, as a TOUCH.
 """
 Global___Operation: _TypeAlias = Operation  # noqa: Y015
 
@@ -82,7 +95,7 @@ Global___Expectation: _TypeAlias = Expectation  # noqa: Y015
 
 @_typing.final
 class Mutation(_message.Message):
-    """Create, touch or delete of one entity."""
+    """Create, touch, update or delete of one entity."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -93,6 +106,7 @@ class Mutation(_message.Message):
     RESOURCE_FIELD_NUMBER: _builtins.int
     SHARE_FIELD_NUMBER: _builtins.int
     ACCOUNT_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
     operation: Global___Operation.ValueType
     """What the mutation does."""
     @_builtins.property
@@ -119,6 +133,14 @@ class Mutation(_message.Message):
     def account(self) -> _common_pb2.Account:
         """An account, identified by subject."""
 
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Only for UPDATE, which requires it: the fields to change, such as `state`. A field that is named and
+        absent gets its default. `*` stands for all fields that can change: not the identifying ones, not the
+        course of a session or the scope of a resource, not `version`. A field is changed as a whole: `owner`, not
+        `owner.id`. At most 100 paths.
+        """
+
     def __init__(
         self,
         *,
@@ -129,10 +151,11 @@ class Mutation(_message.Message):
         resource: _common_pb2.Resource | None = ...,
         share: _common_pb2.Share | None = ...,
         account: _common_pb2.Account | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "course", b"course", "entity", b"entity", "membership", b"membership", "resource", b"resource", "session", b"session", "share", b"share"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "course", b"course", "entity", b"entity", "membership", b"membership", "resource", b"resource", "session", b"session", "share", b"share", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "course", b"course", "entity", b"entity", "membership", b"membership", "operation", b"operation", "resource", b"resource", "session", b"session", "share", b"share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "course", b"course", "entity", b"entity", "membership", b"membership", "operation", b"operation", "resource", b"resource", "session", b"session", "share", b"share", "update_mask", b"update_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_entity: _TypeAlias = _typing.Literal["course", "session", "membership", "resource", "share", "account"]  # noqa: Y015
     _WhichOneofArgType_entity: _TypeAlias = _typing.Literal["entity", b"entity"]  # noqa: Y015

@@ -69,7 +69,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     {"reason":"ENTITY_EXISTS","metadata":{"key":"course:algebra-1"}}
     """
     ERROR_REASON_PRECONDITION_FAILED: _ErrorReason.ValueType  # 13
-    """FAILED_PRECONDITION. A precondition of the write does not hold.
+    """FAILED_PRECONDITION. A precondition of the write does not hold, or the entity of an update does not exist.
     {"reason":"PRECONDITION_FAILED","metadata":{"key":"course:algebra-1"}}
     """
     ERROR_REASON_REFERENCE_NOT_FOUND: _ErrorReason.ValueType  # 14
@@ -195,7 +195,7 @@ ERROR_REASON_ENTITY_EXISTS: ErrorReason.ValueType  # 12
 {"reason":"ENTITY_EXISTS","metadata":{"key":"course:algebra-1"}}
 """
 ERROR_REASON_PRECONDITION_FAILED: ErrorReason.ValueType  # 13
-"""FAILED_PRECONDITION. A precondition of the write does not hold.
+"""FAILED_PRECONDITION. A precondition of the write does not hold, or the entity of an update does not exist.
 {"reason":"PRECONDITION_FAILED","metadata":{"key":"course:algebra-1"}}
 """
 ERROR_REASON_REFERENCE_NOT_FOUND: ErrorReason.ValueType  # 14

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from google.protobuf.field_mask_pb2 import FieldMask
+
 from authz.domain.entities import KINDS, Entity, Key, Kind, Versioned, kind_of
+from authz.domain.kinds.kind import require_path
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
-from authz.wire.fields import Formatter, Parser, formatters_of, parser_of
-from authz.wire.values import enum_names, missing, parse_enum
+from authz.wire.fields import Formatter, Parser, formatters_of, name_in_message, parser_of
+from authz.wire.limits import RequestLimits
+from authz.wire.values import enum_names, malformed, missing, parse_enum
 
+_MASK_LIMITS = RequestLimits(FieldMask.DESCRIPTOR)
 OPERATIONS = enum_names(dpb.Operation.items(), "OPERATION_")
 _EXPECTATIONS = enum_names(dpb.Expectation.items(), "EXPECTATION_")
 
@@ -29,6 +34,16 @@ class _Form:
             fields = [kind.field(name) for name in struct.__struct_fields__]
             self._parsers[struct] = [parser_of(field, of, path=f"{kind.name}.") for field in fields]
             self._formatters[struct] = [each for field in fields for each in formatters_of(field, of)]
+        self._updates = {
+            name_in_message(field): (field.name, parser_of(field, of, path=f"{kind.name}."))
+            for field in kind.updatable.values()
+        }
+        """By path of an update mask, the name of a field and its parser."""
+        self._paths = {
+            field.name: (path, convert)
+            for field in kind.updatable.values()
+            for _, path, convert in formatters_of(field, of)
+        }
 
     def parse(self, m: Any, struct: type[Any]) -> Any:
         """The entity or the key of a message, as `struct` says."""
@@ -38,6 +53,25 @@ class _Form:
         """The message of an entity, without version, or of a key."""
         values = ((name, convert, get(record)) for get, name, convert in self._formatters[type(record)])
         return self.message(**{name: convert(value) for name, convert, value in values if value is not None})
+
+    def parse_update(self, m: Any, mask: FieldMask) -> Mutation:
+        """The update of the fields that a mask names."""
+        _MASK_LIMITS.require_items(mask)
+        names = self.message.DESCRIPTOR.fields_by_name
+        paths = self._updates if "*" in mask.paths else dict.fromkeys(mask.paths)
+        parsers = [require_path(path, self._updates, names) for path in paths]
+        return Mutation(
+            Operation.UPDATE, self.parse(m, self.kind.key), tuple((name, parse(m)) for name, parse in parsers)
+        )
+
+    def format_update(self, update: Mutation) -> Any:
+        """The message of an update, and the paths of its mask. Raises as `Kind.validate_update`."""
+        self.kind.validate_update(update.values)
+        message = self.format(update.key)
+        given = [(*self._paths[name], value) for name, value in update.values]
+        set_ = {path: convert(value) for path, convert, value in given if value is not None}
+        message.MergeFrom(self.message(**set_))
+        return message, [path for path, *_ in given]
 
 
 _FORMS = {kind.name: _Form(kind) for kind in KINDS.values()}
@@ -50,33 +84,30 @@ def parse_versioned(m: Any) -> Versioned[Any]:
     return Versioned(form.parse(m, form.kind.entity), m.version)
 
 
-def _parse_key(m: dpb.Mutation | dpb.Precondition) -> Key:
+def _form_of(m: dpb.Mutation | dpb.Precondition) -> tuple[_Form, Any]:
     name = m.WhichOneof("entity")
     if name is None:
         raise missing("entity")
-    form = _FORMS[name]
-    key: Key = form.parse(getattr(m, name), form.kind.key)
-    return key
+    return _FORMS[name], getattr(m, name)
 
 
 def parse_mutation(m: dpb.Mutation) -> Mutation:
-    """A mutation; of a DELETE only the identifying fields are read."""
+    """A mutation; of a DELETE only the identifying fields are read, of an UPDATE also those of its mask."""
     operation = parse_enum(Operation, OPERATIONS, m.operation, field="mutation.operation")
-    if operation is Operation.DELETE:
-        return Mutation(operation, _parse_key(m))
-    name = m.WhichOneof("entity")
-    if name is None:
-        raise missing("mutation.entity")
-    form = _FORMS[name]
-    return Mutation(operation, form.parse(getattr(m, name), form.kind.entity))
+    form, body = _form_of(m)
+    if operation is Operation.UPDATE:
+        return form.parse_update(body, m.update_mask)
+    if m.HasField("update_mask"):
+        raise malformed("update_mask", f"is only for UPDATE, and this is a {operation}; leave it out")
+    struct = form.kind.key if operation is Operation.DELETE else form.kind.entity
+    return Mutation(operation, form.parse(body, struct))
 
 
 def parse_precondition(m: dpb.Precondition) -> Precondition:
     """A precondition; its version is that of the entity field."""
     expectation = parse_enum(Expectation, _EXPECTATIONS, m.expectation, field="precondition.expectation")
-    key = _parse_key(m)
-    version: int = getattr(m, str(m.WhichOneof("entity"))).version
-    return Precondition(key, expectation, version)
+    form, body = _form_of(m)
+    return Precondition(form.parse(body, form.kind.key), expectation, body.version)
 
 
 def precondition_message(precondition: Precondition) -> dpb.Precondition:
@@ -97,6 +128,9 @@ def entity_message(versioned: Versioned[Any]) -> Any:
 
 def mutation_message(mutation: Mutation) -> dpb.Mutation:
     """A mutation as a message. A key fills the identifying fields only."""
-    name = kind_of(mutation.target).name
+    form = _FORMS[kind_of(mutation.target).name]
     operation = dpb.Operation.Value(f"OPERATION_{mutation.operation}")
-    return dpb.Mutation(operation=operation, **{name: _FORMS[name].format(mutation.target)})
+    if mutation.operation is Operation.UPDATE:
+        body, paths = form.format_update(mutation)
+        return dpb.Mutation(operation=operation, update_mask=FieldMask(paths=paths), **{form.kind.name: body})
+    return dpb.Mutation(operation=operation, **{form.kind.name: form.format(mutation.target)})

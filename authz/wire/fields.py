@@ -40,7 +40,7 @@ is None is not sent."""
 
 def parser_of(field: Field, message: Descriptor, path: str = "") -> Parser:
     """The parser of a field; `path` is what comes before its name in error messages."""
-    name = _name_in_message(field)
+    name = name_in_message(field)
     path += name
     get = attrgetter(name)
     match field.type:
@@ -65,7 +65,7 @@ def parser_of(field: Field, message: Descriptor, path: str = "") -> Parser:
 
 def formatters_of(field: Field, message: Descriptor) -> Iterable[Formatter]:
     """What writes a field into a message."""
-    name = _name_in_message(field)
+    name = name_in_message(field)
     if field.type is FieldType.RESOURCE:
         return [(attrgetter(f"{name}.{part}"), f"{name}_{part}", _same) for part in ("type", "id")]
     convert = _CONVERSIONS.get(field.type, _same)
@@ -145,7 +145,8 @@ def _names_of(message: Descriptor, name: str) -> dict[int, str]:
     return enum_names(((value.name, value.number) for value in enum.values), prefix)
 
 
-def _name_in_message(field: Field) -> str:
+def name_in_message(field: Field) -> str:
+    """The name of the field that holds it in a message; a resource is held by two."""
     return field.name.removesuffix("_us") if field.type is FieldType.DURATION else field.name
 
 

@@ -18,6 +18,7 @@ from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, MAX_PRECONDITIONS_PE
 _MAX_IDS = 1000
 _MAX_SCOPES = 100
 _MAX_CHOICES = 100
+_MAX_PATHS = 100
 
 MAX_ITEMS = {
     "authz.v1.BatchCheckRequest.items": MAX_BATCH_ITEMS,
@@ -33,9 +34,10 @@ MAX_ITEMS = {
     "authz.v1.ReadAccountsRequest.statuses": _MAX_CHOICES,
     "authz.v1.WatchRequest.scopes": _MAX_SCOPES,
     "authz.v1.WatchRequest.kinds": _MAX_CHOICES,
+    "google.protobuf.FieldMask.paths": _MAX_PATHS,
 }
-"""The limit of every repeated field of every request; a request whose field is missing here cannot be served.
-Duplicates count."""
+"""The limit of every repeated field of every request and of the messages in it; a request whose field is
+missing here cannot be served. Duplicates count."""
 
 _SMALL_BYTES = 64 * 1024
 """More than all fields of a request that are not repeated need. A message up to this size is parsed at once:
@@ -44,6 +46,9 @@ _MAX_ITEM_BYTES = {FieldDescriptor.CPPTYPE_MESSAGE: 4096, FieldDescriptor.CPPTYP
 _MAX_CHOICE_BYTES = 16
 _MAX_OTHER_FIELDS = 1000
 """Those that are not repeated, and those of a newer version of the API."""
+_MAX_OTHER_FIELDS_INSIDE = 100
+_LARGE_BYTES = 1024
+"""Up to this size, the lists in a message inside the request are not counted before it is parsed."""
 _CONTINUES = 0x80
 
 
@@ -54,8 +59,13 @@ class RequestLimits:
         self._name = message.name.removesuffix("Request")
         self._fields: dict[int, tuple[str, int]] = {}
         """Of the repeated fields, by number: name and limit."""
+        self._inside: dict[int, RequestLimits] = {}
+        """By number, of the fields whose messages hold lists."""
         self._max_bytes = _SMALL_BYTES
         for field in message.fields:
+            inside = None if field.message_type is None else RequestLimits(field.message_type)
+            if inside is not None and (inside._fields or inside._inside):
+                self._inside[field.number] = inside
             if field.is_repeated:
                 limit = MAX_ITEMS[field.full_name]
                 self._fields[field.number] = (field.name, limit)
@@ -72,7 +82,7 @@ class RequestLimits:
         if size_bytes > self._max_bytes:
             raise self._refusal(f"has {size_bytes} bytes; send at most {self._max_bytes}")
         try:
-            self._require_few_fields(received)
+            self._require_few_fields(received, _MAX_OTHER_FIELDS)
         except IndexError:
             raise self.unreadable() from None
 
@@ -81,21 +91,23 @@ class RequestLimits:
         for name, limit in self._fields.values():
             _require_at_most(limit, len(getattr(request, name)), name)
 
-    def _require_few_fields(self, received: bytes) -> None:
+    def _require_few_fields(self, received: bytes, max_others: int) -> None:
         """Count the fields of a message without parsing them; stop at the first that is one too many.
 
         A list of numbers in one field counts once: to parse it is cheap, and `require_items` counts them.
         """
         counts, others = dict.fromkeys(self._fields, 0), 0
-        for number in _field_numbers(received):
+        for number, start, end in _fields_of(received):
+            if number in self._inside and end - start > _LARGE_BYTES:
+                self._inside[number]._require_few_fields(received[start:end], _MAX_OTHER_FIELDS_INSIDE)
             if number in counts:
                 counts[number] += 1
                 name, limit = self._fields[number]
                 _require_at_most(limit, counts[number], name)
             else:
                 others += 1
-                if others > _MAX_OTHER_FIELDS:
-                    raise self._refusal(f"has more than {_MAX_OTHER_FIELDS} fields that are not repeated")
+                if others > max_others:
+                    raise self._refusal(f"has more than {max_others} fields that are not repeated")
 
     def unreadable(self) -> InvalidArgumentError:
         """The error for bytes that are not this message."""
@@ -117,27 +129,30 @@ def _require_at_most(limit: int, count: int, field: str) -> None:
         )
 
 
-def _field_numbers(message: bytes) -> Iterator[int]:
-    """The number of each field of an encoded message, in order. Raises `IndexError` at what is not one.
+def _fields_of(message: bytes) -> Iterator[tuple[int, int, int]]:
+    """The number of each field of an encoded message, in order, and where its value starts and ends.
+
+    Raises `IndexError` at what is no field.
 
     Source: https://protobuf.dev/programming-guides/encoding/
     """
     position, end = 0, len(message)
     while position < end:
         tag, position = _read_varint(message, position)
+        start = position
         match tag & 7:
             case 0:
                 _, position = _read_varint(message, position)
             case 1:
                 position += 8
             case 2:
-                length, position = _read_varint(message, position)
-                position += length
+                length, start = _read_varint(message, position)
+                position = start + length
             case 5:
                 position += 4
             case _:  # a group, which package authz.v1 does not have
                 raise IndexError
-        yield tag >> 3
+        yield tag >> 3, start, position
 
 
 def _read_varint(message: bytes, position: int) -> tuple[int, int]:

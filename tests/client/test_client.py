@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
 import grpc
+import msgspec
 import pytest
 
 from authz.cli.connection import embedded
-from authz.client import Answer, CallError, Client, ItemFault, check_request
+from authz.client import Answer, BareTouchWarning, CallError, Client, ItemFault, check_request, update
 from authz.domain.entities import (
     Account,
     AccountStatus,
@@ -198,6 +200,37 @@ def test_a_write_is_made_if_its_preconditions_hold(client: Client) -> None:
         Precondition(CourseKey("b"), Expectation.NOT_EXISTS),
     )
     client.write([Mutation(Operation.CREATE, Course(id="b"))], preconditions=[there, free])
+
+
+def test_an_update_changes_what_it_names(client: Client) -> None:
+    client.update(CourseKey("alg"), state=CourseState.CONCLUDED, edit_window_us=0, reason="term ends")
+    client.write([update(CAMPUS[2].key, ends_at=None), update(NOTEBOOK.key, owner=None, locked=True)])
+    assert [each.entity for each in client.read_courses()] == [
+        Course(id="alg", state=CourseState.CONCLUDED, ai_enabled=True, edit_window_us=0)
+    ]
+    (maya,) = client.read_memberships(subject=MAYA)
+    assert maya.entity == msgspec.structs.replace(CAMPUS[2], ends_at=None)
+    (notebook,) = client.read_resources()
+    assert notebook.entity == msgspec.structs.replace(NOTEBOOK, owner=None, locked=True)
+    with pytest.raises(InvalidArgumentError, match="unknown field `staet`; did you mean `state`"):
+        client.update(CourseKey("alg"), staet=CourseState.ACTIVE)
+    with pytest.raises(CallError) as caught:
+        client.update(CourseKey("none"), ai_enabled=True)
+    assert caught.value.reason == "PRECONDITION_FAILED"
+
+
+def test_a_touch_that_gives_only_an_id_warns_of_what_it_resets(client: Client) -> None:
+    with pytest.warns(
+        BareTouchWarning, match=r"course:alg gives none of state, ai_enabled.*use `update`"
+    ) as told:
+        client.write([Mutation(Operation.TOUCH, Course(id="alg"))])
+    assert told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        client.write(
+            [Mutation(Operation.TOUCH, Course(id="alg", ai_enabled=True)), update(NOTEBOOK.key, locked=True)]
+        )
+        client.write([Mutation(Operation.CREATE, Course(id="new")), Mutation(Operation.TOUCH, CAMPUS[-1])])
 
 
 def test_who_reads_and_then_watches_misses_nothing(client: Client) -> None:

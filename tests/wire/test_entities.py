@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from authz.domain.entities import KINDS, EntityKind, Kind, Versioned
-from authz.domain.mutations import Expectation, Mutation, Operation, Precondition
+from authz.domain.mutations import Expectation, Mutation, Operation, Precondition, update
 from authz.v1 import directory_pb2 as pb
 from authz.wire.changes import kind_number
 from authz.wire.entities import (
@@ -33,7 +33,7 @@ def test_what_is_sent_is_read_as_it_was(kind: Kind, data: st.DataObject) -> None
     entity = data.draw(entities(kind))
     versioned = Versioned(entity, 7)
     assert parse_versioned(sent(entity_message(versioned))) == versioned
-    for operation in Operation:
+    for operation in (Operation.CREATE, Operation.TOUCH, Operation.DELETE):
         target = entity.key if operation is Operation.DELETE else entity
         mutation = Mutation(operation, target)
         assert parse_mutation(sent(mutation_message(mutation))) == mutation
@@ -41,6 +41,25 @@ def test_what_is_sent_is_read_as_it_was(kind: Kind, data: st.DataObject) -> None
     assert parse_mutation(whole) == Mutation(Operation.DELETE, entity.key)
     precondition = Precondition(entity.key, Expectation.AT_VERSION, 7)
     assert parse_precondition(sent(precondition_message(precondition))) == precondition
+
+
+@each_kind
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_an_update_carries_the_fields_that_it_names_and_no_other(kind: Kind, data: st.DataObject) -> None:
+    entity = data.draw(entities(kind))
+    names = data.draw(st.lists(st.sampled_from(sorted(kind.updatable)), min_size=1, unique=True))
+    mutation = update(entity.key, **{name: getattr(entity, name) for name in names})
+    message = mutation_message(mutation)
+    assert len(message.update_mask.paths) == len(names)
+    assert parse_mutation(sent(message)) == mutation
+    everything = Mutation(
+        Operation.UPDATE, entity.key, tuple((n, getattr(entity, n)) for n in kind.updatable)
+    )
+    whole = mutation_message(Mutation(Operation.TOUCH, entity))
+    whole.operation = pb.OPERATION_UPDATE
+    whole.update_mask.paths.append("*")
+    assert parse_mutation(sent(whole)) == everything
 
 
 @each_kind

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Generic, Self, TypeVar
 
 import msgspec
 
+from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.ids import ScopeKind
-from authz.domain.kinds.fields import Field, FieldType, check_of, fields_of
-from authz.domain.vocabulary import Vocabulary
+from authz.domain.kinds.fields import Field, FieldType, check_of, fields_of, malformed
+from authz.domain.vocabulary import Vocabulary, suggest
 
+_MASK = "update_mask"
+_MAX_SHOWN = 64
+
+T = TypeVar("T")
 EntityT_co = TypeVar("EntityT_co", covariant=True)
 
 
@@ -84,6 +89,10 @@ class Kind:
             for asked in fields_of(filter_type)
         )
         """The fields of the filter, each with the field of the entity that it is compared with."""
+        self.updatable = {
+            f.name: f for f in self.other_fields if container is None or f.name != container.field
+        }
+        """By name, the fields that an update can change: none of the key, and not the container."""
         self.validate_container = container_rule
         """Raise `InvalidArgumentError` for an entity that the second argument, its container, cannot hold."""
         self._rule = rule
@@ -117,6 +126,18 @@ class Kind:
                 check(value)
         self._rule(entity, vocabulary)
 
+    def validate_update(self, values: Sequence[tuple[str, Any]]) -> None:
+        """Raise `InvalidArgumentError` unless there are values, each for a field that can change."""
+        if not values:
+            raise InvalidArgumentError(
+                ErrorReason.MISSING_FIELD, "update_mask is empty; name the fields to change", field=_MASK
+            )
+        names = [field.name for field in self.fields]
+        for name, value in values:
+            field = require_path(name, self.updatable, names)
+            if value is None and not field.is_optional:
+                raise malformed(name, "is empty; give it a value")
+
     def container_key(self, record: Any) -> Any | None:
         """The key of the record that this one is in; None for none, and if a key alone does not say it."""
         if self.container is None:
@@ -133,6 +154,21 @@ class Kind:
             return field.name
         own = field.name in ("id", "type")
         return f"{self.name} {field.name}" if own else field.name.replace("_", " ")
+
+
+def require_path(path: str, known: Mapping[str, T], others: Collection[str]) -> T:
+    """What `known` has for a path of an update mask; `others` are fields that no update can change.
+
+    Raises `InvalidArgumentError` (MALFORMED_FIELD), which names the path.
+    """
+    if path in known:
+        return known[path]
+    shown, head = ascii(path[:_MAX_SHOWN])[1:-1], path.partition(".")[0]
+    if head in known:
+        raise malformed(_MASK, f"names `{shown}`; a field is changed as a whole: name `{head}`")
+    if head in others:
+        raise malformed(_MASK, f"names `{shown}`, which no update can change; leave it out")
+    raise malformed(_MASK, f"names the unknown field `{shown}`; {suggest(shown, known)}")
 
 
 def plural_of(word: str) -> str:

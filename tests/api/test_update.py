@@ -1,0 +1,113 @@
+"""Updates over gRPC: the field mask, its faults, and who sees the change."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from authz.v1 import authorization_pb2 as apb
+from authz.v1 import common_pb2 as pb
+from authz.v1 import directory_pb2 as dpb
+from authz.v1 import watch_pb2 as wpb
+from tests.api.test_api import ALGEBRA, COURSE, MATERIAL, MAYA, STUDENT, question, touch, written
+from tests.service import Service, info_of
+
+
+def update(*paths: str, **entity: object) -> dpb.Mutation:
+    """An UPDATE of the fields at these paths."""
+    mask = FieldMask(paths=paths)
+    return dpb.Mutation(operation=dpb.OPERATION_UPDATE, update_mask=mask, **entity)  # type: ignore[arg-type]
+
+
+async def refused(service: Service, mutation: dpb.Mutation) -> tuple[grpc.StatusCode, str, str]:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await written(service, mutation)
+    info = info_of(caught.value)
+    assert str(caught.value.details()).startswith("mutations[0]: ")
+    return caught.value.code(), info.reason, str(caught.value.details()).removeprefix("mutations[0]: ")
+
+
+async def test_a_suspension_by_update_is_in_effect_and_keeps_the_rest(service: Service) -> None:
+    until = pb.Membership(subject=MAYA, scope=ALGEBRA, role="student", source="roster", source_ref="e-1")
+    until.ends_at.FromSeconds(4_000_000_000)
+    before = await written(service, COURSE, touch(membership=until), MATERIAL)
+    assert (await service.authorization.Check(question())).allowed
+    member = pb.Membership(subject=MAYA, scope=ALGEBRA, role="student", status=pb.MEMBERSHIP_STATUS_SUSPENDED)
+    await written(service, update("status", membership=member))
+    assert not (await service.authorization.Check(question())).allowed
+    until.status = pb.MEMBERSHIP_STATUS_SUSPENDED
+    until.version = 2
+    read = await service.directory.ReadMemberships(dpb.ReadMembershipsRequest())
+    assert list(read.memberships) == [until]
+    changes = service.watch.Watch(wpb.WatchRequest(after=before))
+    async for message in changes:
+        if message.HasField("change"):
+            assert list(message.change.mutations) == [touch(membership=until)]
+            break
+    changes.cancel()
+
+
+async def test_a_star_replaces_every_field_that_can_change(service: Service) -> None:
+    await written(service, COURSE)
+    concluded = pb.Course(id="algebra", state=pb.COURSE_STATE_CONCLUDED)
+    await written(service, update("*", course=concluded))
+    (course,) = (await service.directory.ReadCourses(dpb.ReadCoursesRequest())).courses
+    assert (course.state, course.ai_enabled) == (pb.COURSE_STATE_CONCLUDED, False)
+
+
+async def test_an_update_of_what_is_not_there_is_a_failed_precondition(service: Service) -> None:
+    code, reason, message = await refused(service, update("state", course=pb.Course(id="none")))
+    assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "PRECONDITION_FAILED")
+    assert message == "course:none does not exist, so it cannot be updated; write it with CREATE"
+
+
+RESOURCE = pb.Resource(type="material", id="m-1")
+
+
+@pytest.mark.parametrize(
+    ("mutation", "message"),
+    [
+        (update("staet", course=pb.Course(id="c")), "unknown field `staet`; did you mean `state`?"),
+        (update("id", course=pb.Course(id="c")), "names `id`, which no update can change"),
+        (update("version", course=pb.Course(id="c")), "names `version`, which no update can change"),
+        (update("course_id", session=pb.Session(id="s")), "names `course_id`, which no update can change"),
+        (update("scope", resource=RESOURCE), "names `scope`, which no update can change"),
+        (update("scope.course_id", resource=RESOURCE), "names `scope.course_id`, which no update can change"),
+        (update("owner.id", resource=RESOURCE), "a field is changed as a whole: name `owner`"),
+        (update("edit_window_us", course=pb.Course(id="c")), "did you mean `edit_window`?"),
+        (update("", course=pb.Course(id="c")), "names the unknown field ``; known are `ai_enabled`"),
+        (update("\u202e\n", course=pb.Course(id="c")), "unknown field `\\u202e\\n`; known are"),
+        (
+            update(*["state"] * 101, course=pb.Course(id="c")),
+            "paths has more than 100 items; send at most 100",
+        ),
+        (
+            update(course=pb.Course(id="c", ai_enabled=True)),
+            "update_mask is empty; name the fields to change",
+        ),
+        (
+            dpb.Mutation(
+                operation=dpb.OPERATION_TOUCH,
+                course=pb.Course(id="c"),
+                update_mask=FieldMask(paths=["state"]),
+            ),
+            "update_mask is only for UPDATE, and this is a TOUCH; leave it out",
+        ),
+    ],
+)
+async def test_a_faulty_mask_is_refused_and_its_path_named(
+    service: Service, mutation: dpb.Mutation, message: str
+) -> None:
+    code, _, said = await refused(service, mutation)
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert message in said
+
+
+async def test_a_touch_resets_what_it_does_not_give_and_an_update_does_not(service: Service) -> None:
+    await written(service, COURSE, STUDENT, MATERIAL)
+    await written(service, update("ai_enabled", course=pb.Course(id="algebra")))
+    assert (await service.authorization.Check(question())).allowed
+    await written(service, touch(course=pb.Course(id="algebra")))
+    answer = await service.authorization.Check(question())
+    assert answer.membership_state == apb.MEMBERSHIP_STATE_DRAFT_COURSE
