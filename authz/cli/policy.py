@@ -7,24 +7,61 @@ from typing import Annotated
 
 import typer
 
-from authz.cli.output import print_rows
+from authz.cli import ERROR_EXIT_CODE
+from authz.cli.output import print_json, print_rows
+from authz.domain.errors import PolicyError
 
 app = typer.Typer(help="Validate and show policies.", no_args_is_help=True)
 
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+FOUND_EXIT_CODE = 1
+"""A command that looks for something has found it: a warning, a broken invariant, a failed test."""
 Folder = Annotated[Path | None, typer.Argument(help="A policy folder. Default: the shipped policy.")]
 
 
 @app.command("validate")
-def validate(folder: Folder = None) -> None:
-    """List every fault with file, line and column. Exit code: 0 without faults, else 2."""
+def validate(
+    folder: Folder = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings, too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List every fault and warning. Exit code: 0 valid, 1 with warnings and --strict, 2 with faults."""
+    from authz.policy.lint import lint
     from authz.policy.load import load_policy, policy_directory
 
-    policy = load_policy(folder or policy_directory())
-    vocabulary = policy.vocabulary
-    print(
-        f"valid: version {policy.version}, {len(policy.rules)} rules, "
-        f"{len(vocabulary.roles)} roles, {len(vocabulary.types)} types"
-    )
+    try:
+        policy = load_policy(folder or policy_directory())
+    except PolicyError as error:
+        if as_json:
+            print_json(
+                {"valid": False, "faults": [fault._asdict() for fault in error.faults], "warnings": []}
+            )
+            raise typer.Exit(ERROR_EXIT_CODE) from None
+        raise
+    warnings = lint(policy)
+    if as_json:
+        listed = [warning._asdict() for warning in warnings]
+        print_json({"valid": True, "version": policy.version, "faults": [], "warnings": listed})
+    else:
+        for warning in warnings:
+            print(f"warning: {warning}")
+        vocabulary = policy.vocabulary
+        print(
+            f"valid: version {policy.version}, {len(policy.rules)} rules, "
+            f"{len(vocabulary.roles)} roles, {len(vocabulary.types)} types, {len(warnings)} warnings"
+        )
+    if strict and warnings:
+        raise typer.Exit(FOUND_EXIT_CODE)
+
+
+@app.command("format")
+def format_file(
+    file: Annotated[Path, typer.Argument(help="A CSV file of a spreadsheet or of another tool.")],
+) -> None:
+    """Print a policy file as this project writes it: the same rows and comments, with commas, unpadded."""
+    from authz.policy.format import format_policy
+
+    print(format_policy(file.read_bytes(), file=file.name), end="")
 
 
 @app.command("show")

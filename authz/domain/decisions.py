@@ -12,6 +12,10 @@ from authz.domain.ids import ResourceRef, Subject
 from authz.domain.instants import Instant
 
 CREATE_ACTION = "create"
+COURSE_TYPE = "course"
+SESSION_TYPE = "session"
+STRUCTURAL_TYPES = (COURSE_TYPE, SESSION_TYPE)
+"""The types that content is in. They are not content themselves."""
 MAX_BATCH_ITEMS = 1000
 
 

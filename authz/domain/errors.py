@@ -18,6 +18,7 @@ A denial is an answer, not an error.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class ErrorReason(StrEnum):
@@ -123,13 +124,25 @@ class InternalError(AuthzError):
         )
 
 
-class PolicyError(AuthzError):
-    """A policy with faults, refused as a whole. `faults` has one line each: `file:line:column: text`."""
+class PolicyFault(NamedTuple):
+    """What is wrong at one place of a policy, and what to do. Lines and columns count from 1."""
 
-    def __init__(self, faults: tuple[str, ...]) -> None:
+    file: str
+    line: int
+    column: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}: {self.text}"
+
+
+class PolicyError(AuthzError):
+    """A policy with faults, refused as a whole."""
+
+    def __init__(self, faults: tuple[PolicyFault, ...]) -> None:
         noun = "fault" if len(faults) == 1 else "faults"
         super().__init__(
             ErrorReason.POLICY_INVALID,
-            f"the policy has {len(faults)} {noun}:\n" + "\n".join(faults),
+            f"the policy has {len(faults)} {noun}:\n" + "\n".join(map(str, faults)),
         )
         self.faults = faults

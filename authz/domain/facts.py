@@ -23,6 +23,7 @@ from authz.domain.entities import (
     ShareLevel,
     Visibility,
 )
+from authz.domain.ids import ScopeKind
 from authz.domain.instants import Instant
 
 PURPOSE_AI_RESPONSE = "ai_response"
@@ -50,6 +51,8 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     `computed_from` names the inputs. `sql` is the same predicate over the tables `resources`, `courses`,
     `sessions` and `shares`, with the parameters `:subject_type`, `:subject_id`, `:now`, `:purpose`,
     `:in_course` and `:in_session` and the default edit window `:default_edit_window_us`; NULL counts as no.
+    Which facts can hold together is stated by three fields: it never holds without those that it `implies`,
+    never with one that it `excludes`, and only for what is in a scope of the kind that it `needs`.
     """
 
     name: str
@@ -62,6 +65,13 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     window: Callable[[Times, int], Window | None] | None = None
     share_levels: frozenset[ShareLevel] = frozenset()
     implies: tuple[str, ...] = ()
+    excludes: tuple[str, ...] = ()
+    needs: ScopeKind | None = None
+
+    @property
+    def is_of_resource(self) -> bool:
+        """Whether it is about a piece of content, and so never holds for a course, a session or a create."""
+        return any(part == "share" or part.startswith("resource.") for part in self.computed_from)
 
 
 def _edit_window(times: Times, edit_window_us: int) -> Window | None:
@@ -118,6 +128,8 @@ FACTS: tuple[Fact, ...] = (
         sql="resources.visibility = 'COURSE' AND courses.id IS NOT NULL",
         of_resource=lambda resource: resource.visibility is Visibility.COURSE,
         of_scope=lambda course, _: course is not None,
+        excludes=("session_visible",),
+        needs=ScopeKind.COURSE,
     ),
     Fact(
         name="session_visible",
@@ -127,6 +139,7 @@ FACTS: tuple[Fact, ...] = (
         sql="resources.visibility = 'SESSION' AND sessions.id IS NOT NULL",
         of_resource=lambda resource: resource.visibility is Visibility.SESSION,
         of_scope=lambda _, session: session is not None,
+        needs=ScopeKind.SESSION,
     ),
     Fact(
         name="attending",
@@ -134,6 +147,7 @@ FACTS: tuple[Fact, ...] = (
         meaning="the subject has a role in the session, or in the course if the session is open to it",
         computed_from=("memberships", "session.open_to_course"),
         sql="sessions.id IS NOT NULL AND (:in_session OR (:in_course AND sessions.open_to_course))",
+        needs=ScopeKind.SESSION,
     ),
     Fact(
         name="within_edit_window",
@@ -160,6 +174,7 @@ FACTS: tuple[Fact, ...] = (
         sql="resources.ai_allowed AND courses.ai_enabled",
         of_resource=lambda resource: resource.ai_allowed,
         of_scope=lambda course, _: course is not None and course.ai_enabled,
+        needs=ScopeKind.COURSE,
     ),
     Fact(
         name="for_ai_response",
@@ -175,6 +190,7 @@ FACTS: tuple[Fact, ...] = (
         computed_from=("course.state",),
         sql="courses.state = 'ARCHIVED'",
         of_scope=lambda course, _: course is not None and course.state is CourseState.ARCHIVED,
+        needs=ScopeKind.COURSE,
     ),
     Fact(
         name="session_live",
@@ -183,6 +199,8 @@ FACTS: tuple[Fact, ...] = (
         computed_from=("session.state",),
         sql="sessions.state = 'LIVE'",
         of_scope=lambda _, session: session is not None and session.state is SessionState.LIVE,
+        excludes=("session_ended",),
+        needs=ScopeKind.SESSION,
     ),
     Fact(
         name="session_ended",
@@ -193,6 +211,7 @@ FACTS: tuple[Fact, ...] = (
         of_scope=lambda _, session: (
             session is not None and session.state in (SessionState.ENDED, SessionState.CANCELLED)
         ),
+        needs=ScopeKind.SESSION,
     ),
 )
 
@@ -212,6 +231,16 @@ ALL_FACTS = _mask(FACTS)
 
 TIMED_FACTS = tuple((fact.bit, fact.window) for fact in FACTS if fact.window is not None)
 """The bit and the window of each fact that time changes."""
+_RELATED = [
+    (fact.bit, implied, excluded)
+    for fact in FACTS
+    if (implied := _mask(FACTS_BY_NAME[name] for name in fact.implies))
+    | (
+        excluded := _mask(
+            other for other in FACTS if other.name in fact.excludes or fact.name in other.excludes
+        )
+    )
+]
 _UNCONDITIONAL = _mask(fact for fact in FACTS if fact.window is not None and fact.of_resource is None)
 _OF_RESOURCE = [(fact.bit, fact.of_resource) for fact in FACTS if fact.of_resource is not None]
 _OF_SCOPE = [(f.bit, f.of_scope, f.of_resource is None) for f in FACTS if f.of_scope is not None]
@@ -221,6 +250,25 @@ _OF_SHARE = {level: _mask(fact for fact in FACTS if level in fact.share_levels) 
 def fact_names(mask: int) -> tuple[str, ...]:
     """The names of the facts in a mask, in the order of `FACTS`."""
     return tuple(fact.name for fact in FACTS if mask & fact.bit)
+
+
+def consequences(required: int, forbidden: int) -> tuple[int, int] | None:
+    """All facts that hold, and all that do not, where `required` hold and `forbidden` do not.
+
+    None if no subject and resource can be so.
+    """
+    before = (-1, -1)
+    while before != (required, forbidden):
+        if required & forbidden:
+            return None
+        before = (required, forbidden)
+        for bit, implied, excluded in _RELATED:
+            if bit & required:
+                required |= implied
+                forbidden |= excluded
+            elif implied & forbidden:
+                forbidden |= bit
+    return required, forbidden
 
 
 def resource_facts(resource: Resource) -> int:

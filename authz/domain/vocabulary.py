@@ -23,6 +23,11 @@ class RoleDeclaration(msgspec.Struct, frozen=True):
     works_in_drafts: bool
     becomes: str
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether somebody may hold it in a course that is over: it does not become another there."""
+        return not self.becomes or self.scope_kind is ScopeKind.PLATFORM
+
 
 class TypeDeclaration(msgspec.Struct, frozen=True):
     """A resource type with its actions, in the order of declaration."""

@@ -15,7 +15,16 @@ from authz.domain.context import (
     facts_at,
     resource_context_of,
 )
-from authz.domain.decisions import CREATE_ACTION, Decision, Question, Reason, Verdict
+from authz.domain.decisions import (
+    COURSE_TYPE,
+    CREATE_ACTION,
+    SESSION_TYPE,
+    STRUCTURAL_TYPES,
+    Decision,
+    Question,
+    Reason,
+    Verdict,
+)
 from authz.domain.effective_roles import (
     EffectiveRoles,
     Grant,
@@ -43,10 +52,6 @@ from authz.domain.trace import MembershipTrace, Trace
 from authz.domain.vocabulary import Vocabulary
 from authz.policy.compile import CompiledPolicy
 
-COURSE_TYPE = "course"
-SESSION_TYPE = "session"
-STRUCTURAL_TYPES = (COURSE_TYPE, SESSION_TYPE)
-"""The types that content is in. They are not content themselves."""
 _PURPOSES = ("", PURPOSE_AI_RESPONSE)
 
 _NOT_A_MEMBER = Verdict(False, Reason.NOT_A_MEMBER)

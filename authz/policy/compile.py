@@ -22,9 +22,8 @@ from authz.domain.ids import parse_scope
 from authz.domain.trace import RuleTrace
 from authz.domain.vocabulary import Vocabulary
 from authz.policy.condition import Condition, parse_condition
+from authz.policy.rules import ANY, DENY, targets_of
 
-_ANY = "*"
-_DENY = "deny"
 _MAX_COMPILED = 4096
 """Entries that a rulebook keeps. Only role sets that memberships give are compiled, so few are ever made."""
 
@@ -115,8 +114,8 @@ class CompiledPolicy:
         self.inherited = MappingProxyType(dict(inherited))
         self.role_table = role_table(vocabulary.roles)
         self.rules = rules
-        self._platform = platform
-        self._overrides = dict(overrides)
+        self.platform = platform
+        self.overrides = MappingProxyType(dict(overrides))
 
     def rules_for(
         self, roles: frozenset[str], course_id: str | None, type_name: str, action: str
@@ -125,8 +124,8 @@ class CompiledPolicy:
 
         Without roles none matches.
         """
-        override = self._overrides.get(course_id) if self._overrides and course_id is not None else None
-        book = self._platform if override is None else override
+        override = self.overrides.get(course_id) if self.overrides and course_id is not None else None
+        book = self.platform if override is None else override
         key = (roles, type_name, action)
         rules = book.compiled.get(key)
         if rules is None:
@@ -138,11 +137,24 @@ class CompiledPolicy:
 
     def allows_of(self, role: str, type_name: str, action: str) -> tuple[Rule, ...]:
         """The platform's allow rules that a role has, inherited ones among them, in order."""
-        return tuple(clause.rule for clause in self._platform.allows.get((role, type_name, action), ()))
+        return tuple(clause.rule for clause in self.platform.allows.get((role, type_name, action), ()))
+
+    def clauses(
+        self, course_id: str | None, role: str, type_name: str, action: str
+    ) -> tuple[tuple[Clause, ...], tuple[Clause, ...]]:
+        """(denies, allows) of one role in a course, or without a course, or in one without overrides."""
+        override = None if course_id is None else self.overrides.get(course_id)
+        books = (self.platform,) if override is None else (self.platform, override)
+        key = (role, type_name, action)
+        denies, allows = (
+            tuple(clause for index in indexes for clause in index.get(key, ()))
+            for indexes in ([book.denies for book in books], [book.allows for book in books])
+        )
+        return denies, allows
 
     def _compile(self, key: tuple[frozenset[str], str, str], override: Rulebook | None) -> CompiledRules:
         roles, type_name, action = key
-        books = (self._platform,) if override is None else (self._platform, override)
+        books = (self.platform,) if override is None else (self.platform, override)
 
         def clauses(indexes: Iterable[Index]) -> dict[int, Clause]:
             """By position, so that a clause that several roles have counts once."""
@@ -167,8 +179,8 @@ def compile_policy(
     heirs = {
         name: tuple(role for role, bases in inherited.items() if name in bases) for name in vocabulary.roles
     }
-    heirs[_ANY] = tuple(vocabulary.roles)
-    platform = _rulebook(by_scope.pop(_ANY, ()), vocabulary, heirs)
+    heirs[ANY] = tuple(vocabulary.roles)
+    platform = _rulebook(by_scope.pop(ANY, ()), vocabulary, heirs)
     overrides = {
         parse_scope(scope).id: _rulebook(clauses, vocabulary, heirs) for scope, clauses in by_scope.items()
     }
@@ -188,21 +200,11 @@ def _rulebook(
     denies: dict[tuple[str, str, str], list[Clause]] = defaultdict(list)
     allows: dict[tuple[str, str, str], list[Clause]] = defaultdict(list)
     for clause in clauses:
-        target = denies if clause.rule.effect == _DENY else allows
-        for type_name, action in _targets(clause.rule, vocabulary):
+        target = denies if clause.rule.effect == DENY else allows
+        for type_name, action in targets_of(clause.rule, vocabulary):
             for role in heirs[clause.rule.role]:
                 target[role, type_name, action].append(clause)
     return Rulebook(_frozen(denies), _frozen(allows))
-
-
-def _targets(rule: Rule, vocabulary: Vocabulary) -> list[tuple[str, str]]:
-    types = vocabulary.types if rule.type == _ANY else (rule.type,)
-    return [
-        (name, action)
-        for name in types
-        for action in vocabulary.types[name].actions
-        if rule.action in (_ANY, action)
-    ]
 
 
 def _frozen(index: Mapping[tuple[str, str, str], list[Clause]]) -> Index:

@@ -38,6 +38,15 @@ class Condition(msgspec.Struct, frozen=True):
         return f" {_AND} ".join(terms)
 
 
+def both(*conditions: Condition) -> Condition:
+    """The condition that holds when all of them do. Not disjoint if they contradict each other."""
+    required = forbidden = 0
+    for condition in conditions:
+        required |= condition.required
+        forbidden |= condition.forbidden
+    return Condition(required, forbidden)
+
+
 def condition_terms(text: str) -> list[tuple[str, bool]]:
     """The names in the text of a condition, each with whether it is negated.
 

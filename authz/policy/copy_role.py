@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from authz.domain.errors import PolicyError
+from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.ids import is_name
 from authz.domain.vocabulary import RoleDeclaration, suggest
 from authz.policy.compile import CompiledPolicy
@@ -14,15 +14,17 @@ def copy_role(policy: CompiledPolicy, original: str, name: str, rank: int | None
     """The lines that give `name` every rule, base role and property that `original` has itself.
 
     The copy is independent: later changes of one do not reach the other. `rank` is that of the original
-    unless it is given. Raises `PolicyError` if the original is not declared or the copy is.
+    unless it is given. Raises `InvalidArgumentError` if the original is not declared or the copy is.
     """
     roles = policy.vocabulary.roles
     if original not in roles:
-        raise PolicyError((f"unknown role `{original}`; {suggest(original, roles)}",))
+        raise _refused(ErrorReason.UNKNOWN_ROLE, f"unknown role `{original}`; {suggest(original, roles)}")
     if not is_name(name):
-        raise PolicyError((f"`{name}` is not a name; use a-z, 0-9 and _, beginning with a letter",))
+        text = f"`{name}` is not a name; use a-z, 0-9 and _, beginning with a letter"
+        raise _refused(ErrorReason.MALFORMED_FIELD, text)
     if name in roles:
-        raise PolicyError((f"role `{name}` exists; choose another name for the copy",))
+        text = f"role `{name}` exists; choose another name for the copy"
+        raise _refused(ErrorReason.MALFORMED_FIELD, text)
     copy = msgspec.structs.replace(roles[original], name=name)
     if rank is not None:
         copy = msgspec.structs.replace(copy, rank=rank)
@@ -34,6 +36,10 @@ def copy_role(policy: CompiledPolicy, original: str, name: str, rank: int | None
         if rule.role == original
     ]
     return "\n".join(lines) + "\n"
+
+
+def _refused(reason: ErrorReason, message: str) -> InvalidArgumentError:
+    return InvalidArgumentError(reason, message, field="role")
 
 
 def _declaration(role: RoleDeclaration) -> str:

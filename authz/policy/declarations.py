@@ -94,7 +94,7 @@ def _read_role(row: Row, faults: Faults) -> RoleDeclaration | None:
     if not has_fields(row, ("name", "kind of scope", "rank", "works in drafts", "becomes"), faults):
         return None
     name, kind, rank, drafts, becomes = row.texts
-    before = len(faults.lines())
+    before = len(faults)
     if not is_name(name):
         faults.at(row, 1, f"`{name}` is not a name; use a-z, 0-9 and _, beginning with a letter")
     if kind not in [k.value for k in ScopeKind]:
@@ -105,7 +105,7 @@ def _read_role(row: Row, faults: Faults) -> RoleDeclaration | None:
         faults.at(row, 3, f"rank `{rank}` is not a number from 0 to {_MAX_RANK}")
     if drafts not in _YES_NO:
         faults.at(row, 4, f"`{drafts}` is neither `yes` nor `no`")
-    if len(faults.lines()) > before:
+    if len(faults) > before:
         return None
     return RoleDeclaration(name, ScopeKind(kind), int(rank), _YES_NO[drafts], becomes)
 

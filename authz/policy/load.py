@@ -7,29 +7,21 @@ allow a request without any row. So every row is validated here, before it can d
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
 
 import casbin
 from casbin.persist.adapters import FileAdapter
 
 from authz.domain.decisions import Rule
-from authz.domain.errors import PolicyError
-from authz.domain.facts import FACTS_BY_NAME
-from authz.domain.ids import MAX_ID_LENGTH
-from authz.domain.vocabulary import Vocabulary, suggest
+from authz.domain.errors import PolicyError, PolicyFault
+from authz.domain.vocabulary import suggest
 from authz.policy.compile import CompiledPolicy, compile_policy
-from authz.policy.condition import condition_terms
-from authz.policy.declarations import has_fields, read_inheritance, read_vocabulary
-from authz.policy.rows import Faults, Row, read_rows, read_text
+from authz.policy.declarations import read_inheritance, read_vocabulary
+from authz.policy.rows import WIDTHS, Faults, read_rows, read_text, trim_padding
+from authz.policy.rules import read_rules
 
 MODEL_FILE = "model.conf"
 POLICY_FILE = "default.csv"
-ANY = "*"
-EFFECTS = ("allow", "deny")
-_KINDS = ("p", "g", "role", "type")
-_RULE_FIELDS = ("role", "scope", "type", "action", "condition", "effect")
-_COURSE_SCOPE = re.compile(rf"course:[A-Za-z0-9._~@+=|/:\-]{{1,{MAX_ID_LENGTH}}}")
 _MODEL = {
     "r": ("request_definition", "roles, scope, type, action, facts"),
     "p": ("policy_definition", "role, scope, type, action, condition, eft"),
@@ -60,18 +52,18 @@ def load_policy(directory: Path) -> CompiledPolicy:
     text = read_text(directory / POLICY_FILE, faults)
     if model_text is not None:
         _check_model(model_text, faults)
-    rows = [] if text is None else list(read_rows(POLICY_FILE, text, faults))
+    rows = [] if text is None else trim_padding(list(read_rows(POLICY_FILE, text, faults)), faults)
     for row in rows:
         kind = row.fields[0].text
-        if kind not in _KINDS:
-            faults.at(row, 0, f"unknown kind of line `{kind}`; {suggest(kind, _KINDS)}")
+        if kind not in WIDTHS:
+            faults.at(row, 0, f"unknown kind of line `{kind}`; {suggest(kind, WIDTHS)}")
     vocabulary = read_vocabulary(rows, faults)
     inherited = read_inheritance(rows, vocabulary, faults)
-    rules = _read_rules(rows, vocabulary, faults)
+    rules = read_rules(rows, vocabulary, inherited, faults)
     if text is not None and not rules and not faults:
         faults.add(POLICY_FILE, 1, 1, "has no rule; a policy needs at least one `p` line")
     if faults:
-        raise PolicyError(faults.lines())
+        raise PolicyError(faults.sorted())
     assert text is not None and model_text is not None  # noqa: S101  else there were faults
     _check_same_as_casbin(directory, rules)
     version = hashlib.sha256(f"{model_text}\0{text}".encode()).hexdigest()[:12]
@@ -116,64 +108,6 @@ def _definition_fault(name: str, value: str, section: str, found: set[str]) -> s
     return "" if value == expected else f"`{name}` must be `{expected}`"
 
 
-def _read_rules(rows: list[Row], vocabulary: Vocabulary, faults: Faults) -> tuple[Rule, ...]:
-    rules: list[Rule] = []
-    seen: dict[tuple[str, ...], int] = {}
-    for row in rows:
-        if row.fields[0].text != "p" or not has_fields(row, _RULE_FIELDS, faults):
-            continue
-        _check_rule(row, vocabulary, faults)
-        first = seen.setdefault(_meaning(row), row.line)
-        if first != row.line:
-            faults.at(row, 0, f"repeats line {first}; remove one of the two")
-        role, scope, type_name, action, condition, effect = row.texts
-        source = f"{row.file}:{row.line}"
-        rules.append(Rule(role, scope, type_name, action, condition, effect, source))
-    return tuple(rules)
-
-
-def _meaning(row: Row) -> tuple[str, ...]:
-    """The fields, with sorted facts: two rows with the same meaning are duplicates."""
-    role, scope, type_name, action, condition, effect = row.texts
-    return role, scope, type_name, action, repr(sorted(condition_terms(condition))), effect
-
-
-def _check_rule(row: Row, vocabulary: Vocabulary, faults: Faults) -> None:
-    role, scope, type_name, action, condition, effect = row.texts
-    if role != ANY and role not in vocabulary.roles:
-        faults.at(row, 1, f"unknown role `{role}`; {suggest(role, vocabulary.roles)}")
-    if scope != ANY and not _COURSE_SCOPE.fullmatch(scope):
-        faults.at(row, 2, f"scope `{scope}` is neither `*` nor `course:<id>`")
-    if type_name != ANY and type_name not in vocabulary.types:
-        faults.at(row, 3, f"unknown type `{type_name}`; {suggest(type_name, vocabulary.types)}")
-    else:
-        types = vocabulary.types.values() if type_name == ANY else (vocabulary.types[type_name],)
-        actions = {known for declared in types for known in declared.actions}
-        if action not in (ANY, *actions):
-            on = "any type" if type_name == ANY else type_name
-            faults.at(row, 4, f"unknown action `{action}` on {on}; {suggest(action, actions)}")
-    _check_condition(row, condition, effect, faults)
-    if effect not in EFFECTS:
-        faults.at(row, 6, f"unknown effect `{effect}`; {suggest(effect.lower(), EFFECTS)}")
-
-
-def _check_condition(row: Row, condition: str, effect: str, faults: Faults) -> None:
-    terms = condition_terms(condition)
-    names = [name for name, _ in terms]
-    for name in dict.fromkeys(names):
-        if name not in FACTS_BY_NAME:
-            faults.at(row, 5, f"unknown fact `{name}`; {suggest(name, FACTS_BY_NAME)}")
-        elif names.count(name) > 1:
-            faults.at(row, 5, f"names the fact `{name}` twice; remove one")
-        elif (name, True) in terms and effect == EFFECTS[0]:
-            faults.at(
-                row,
-                5,
-                f"negates `{name}` in an allow row, so a fact that cannot be established would allow; "
-                f"remove `!{name}`, and write a deny row for `{name}`",
-            )
-
-
 def _check_same_as_casbin(directory: Path, rules: tuple[Rule, ...]) -> None:
     """Raise `PolicyError` unless Casbin reads the same rows that were validated."""
     model = casbin.Model()
@@ -183,6 +117,5 @@ def _check_same_as_casbin(directory: Path, rules: tuple[Rule, ...]) -> None:
     ours = [(r.role, r.scope, r.type, r.action, r.condition, r.effect) for r in rules]
     if theirs != ours:
         place = next((i for i, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b), 0)
-        raise PolicyError(
-            (f"{rules[place].source}:1: Casbin reads this row differently; remove special characters",)
-        )
+        text = f"Casbin reads {rules[place].source} differently; remove special characters"
+        raise PolicyError((PolicyFault(POLICY_FILE, 1, 1, text),))

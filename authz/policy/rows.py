@@ -8,6 +8,14 @@ from pathlib import Path
 
 import msgspec
 
+from authz.domain.errors import PolicyFault
+
+WIDTHS = {"p": 7, "g": 3, "role": 6, "type": 3}
+"""The kinds of rows, and how many fields each has."""
+_COMMENTS = ("#", '"#')
+"""How a comment begins. Spreadsheets quote those with a comma, and Casbin ignores them then, too."""
+_DELIMITER = re.compile(rf"^ *(?:{'|'.join(WIDTHS)}) *([,;\t])", re.MULTILINE)
+_FORMAT = "run `authz policy format` on the file, and use what it prints"
 _UNREADABLE = re.compile(r"[\[\]()\"']")
 
 
@@ -35,19 +43,22 @@ class Faults:
     """Collects the faults of a policy, so that all of them are reported at once."""
 
     def __init__(self) -> None:
-        self._faults: list[tuple[str, int, int, str]] = []
+        self._faults: list[PolicyFault] = []
 
     def add(self, file: str, line: int, column: int, text: str) -> None:
         """Record a fault."""
-        self._faults.append((file, line, column, text))
+        self._faults.append(PolicyFault(file, line, column, text))
 
     def at(self, row: Row, index: int, text: str) -> None:
         """Record a fault of the field at `index` of a row; 0 is the kind."""
         self.add(row.file, row.line, row.fields[min(index, len(row.fields) - 1)].column, text)
 
-    def lines(self) -> tuple[str, ...]:
-        """`file:line:column: text`, in the order of the file."""
-        return tuple(f"{file}:{line}:{column}: {text}" for file, line, column, text in sorted(self._faults))
+    def sorted(self) -> tuple[PolicyFault, ...]:
+        """All of them, in the order of the file."""
+        return tuple(sorted(self._faults))
+
+    def __len__(self) -> int:
+        return len(self._faults)
 
     def __bool__(self) -> bool:
         return bool(self._faults)
@@ -61,7 +72,7 @@ def read_text(path: Path, faults: Faults) -> str | None:
         faults.add(path.name, 1, 1, f"cannot read `{path}`; check the policy folder")
         return None
     if data.startswith(b"\xef\xbb\xbf"):
-        faults.add(path.name, 1, 1, "starts with a byte order mark; save it as UTF-8 without one")
+        faults.add(path.name, 1, 1, f"starts with a byte order mark; {_FORMAT}")
         return None
     try:
         return data.decode()
@@ -76,17 +87,53 @@ def read_rows(file: str, text: str, faults: Faults) -> Iterator[Row]:
     """The rows of a policy file.
 
     Brackets and quotes are faults: Casbin's reader takes commas inside brackets for text, crashes on an
-    unmatched closing bracket, and takes a quote for part of a name.
+    unmatched closing bracket, and takes a quote for part of a name. A file with
+    other separators, as spreadsheets write them, has one fault and no rows.
     """
+    if delimiter_of(text) != ",":
+        faults.add(file, 1, 1, f"fields are not separated by commas; {_FORMAT}")
+        return
     for number, line in enumerate(text.split("\n"), 1):
         content = line.strip()
-        if not content or content.startswith("#"):
+        if not content or content.startswith(_COMMENTS):
             continue
         bad = _UNREADABLE.search(line)
         if bad:
             faults.add(file, number, bad.start() + 1, f"has a `{bad.group()}`; no field may contain it")
             continue
         yield Row(file, number, tuple(_split(line)))
+
+
+def delimiter_of(text: str) -> str:
+    """What separates the fields of the first row: a comma unless a spreadsheet wrote something else."""
+    found = _DELIMITER.search(text)
+    return found.group(1) if found else ","
+
+
+def trim_padding(rows: list[Row], faults: Faults) -> list[Row]:
+    """The rows without empty fields beyond the width of their kind, which are one fault together.
+
+    A spreadsheet makes all rows as wide as the widest.
+    """
+    trimmed, padded = [], []
+    for row in rows:
+        if not any(field.text for field in row.fields):
+            padded.append(row)
+            continue
+        width = WIDTHS.get(row.fields[0].text, len(row.fields))
+        if len(row.fields) > width and not any(field.text for field in row.fields[width:]):
+            padded.append(row)
+            trimmed.append(Row(row.file, row.line, row.fields[:width]))
+        else:
+            trimmed.append(row)
+    if padded:
+        ends = "row ends" if len(padded) == 1 else "rows end"
+        faults.at(
+            padded[0],
+            WIDTHS.get(padded[0].fields[0].text, 0),
+            f"{len(padded)} {ends} in empty columns, as spreadsheets write them; {_FORMAT}",
+        )
+    return trimmed
 
 
 def _split(line: str) -> Iterator[Field]:

@@ -22,10 +22,11 @@ from authz.api.grpc.authorization import AuthorizationServicer
 from authz.api.grpc.directory import DirectoryServicer
 from authz.api.grpc.watch import WatchServicer
 from authz.api.pipeline import Pipeline
+from authz.domain.decisions import STRUCTURAL_TYPES
 from authz.domain.errors import ErrorReason, InvalidArgumentError, UnavailableError
 from authz.domain.instants import Instant
 from authz.domain.ports import Directory, View
-from authz.engine.check import STRUCTURAL_TYPES, Checker
+from authz.engine.check import Checker
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.group_commit import GroupCommitter
 from authz.engine.watch import Watches

@@ -11,6 +11,7 @@ from authz.domain.errors import (
     InvalidArgumentError,
     OverloadedError,
     PolicyError,
+    PolicyFault,
 )
 from authz.domain.ids import MAX_ID_LENGTH, parse_id, parse_resource_ref
 from authz.domain.instants import from_datetime, parse_instant, to_datetime
@@ -43,7 +44,7 @@ def test_a_shed_call_says_when_to_try_again() -> None:
     ("faults", "head"), [(("a:1:1: x",), "has 1 fault:"), (("a:1:1: x", "a:2:1: y"), "has 2 faults:")]
 )
 def test_a_policy_error_lists_every_fault(faults: tuple[str, ...], head: str) -> None:
-    error = PolicyError(faults)
+    error = PolicyError(tuple(PolicyFault("a", line, 1, text[-1]) for line, text in enumerate(faults, 1)))
     assert head in error.message
     assert error.message.splitlines()[1:] == list(faults)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from authz.domain.errors import PolicyError
+from authz.domain.errors import InvalidArgumentError
 from authz.domain.ids import course_scope
 from authz.policy.compile import CompiledPolicy
 from authz.policy.copy_role import copy_role
@@ -65,6 +65,6 @@ def test_a_copy_is_changed_without_its_original_and_the_original_without_it(tmp_
     ],
 )
 def test_what_cannot_be_copied_is_refused(tmp_path: Path, original: str, name: str, message: str) -> None:
-    with pytest.raises(PolicyError, match=message.replace("?", r"\?")):
+    with pytest.raises(InvalidArgumentError, match=message.replace("?", r"\?")):
         copy_role(policy_of(tmp_path, RULES), original, name)
     assert (tmp_path / POLICY_FILE).exists()

@@ -19,13 +19,13 @@ def test_a_faulty_policy_is_refused_with_its_faults(name: str, tmp_path: Path) -
     (tmp_path / POLICY_FILE).write_bytes((FAULTS / f"{name}.csv").read_bytes())
     with pytest.raises(PolicyError) as caught:
         load_policy(tmp_path)
-    assert "\n".join(caught.value.faults) + "\n" == (FAULTS / f"{name}.txt").read_text()
+    assert "\n".join(map(str, caught.value.faults)) + "\n" == (FAULTS / f"{name}.txt").read_text()
 
 
 def test_a_missing_folder_is_an_error_that_names_both_files(tmp_path: Path) -> None:
     with pytest.raises(PolicyError) as caught:
         load_policy(tmp_path / "none")
-    assert [fault.partition(":")[0] for fault in caught.value.faults] == [POLICY_FILE, MODEL_FILE]
+    assert [fault.file for fault in caught.value.faults] == [POLICY_FILE, MODEL_FILE]
 
 
 @pytest.mark.parametrize(

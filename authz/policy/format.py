@@ -1,0 +1,45 @@
+"""Casbin CSV as this project writes it, from what a spreadsheet or another tool has written."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+
+from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.policy.rows import WIDTHS, delimiter_of
+
+_COMMENT = "#"
+
+
+def format_policy(data: bytes, *, file: str) -> str:
+    """The same rows and comments in the same order: commas, one space after each, no padding, no BOM.
+
+    It validates nothing. A field that Casbin cannot read, such as one with a comma, stays as it is, for
+    validation to name. Raises `InvalidArgumentError` for what is not text.
+    """
+    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError:
+        raise InvalidArgumentError(
+            ErrorReason.MALFORMED_FIELD, f"`{file}` is not UTF-8; save it as UTF-8", field="file"
+        ) from None
+    delimiter = delimiter_of(text)
+    return "".join(f"{line}\n" for line in _lines(text, delimiter)).rstrip("\n") + "\n"
+
+
+def _lines(text: str, delimiter: str) -> Iterator[str]:
+    for line in text.splitlines():
+        cells = next(csv.reader([line], delimiter=delimiter), [])
+        if cells and cells[0].lstrip().startswith(_COMMENT):
+            yield delimiter.join(cells).rstrip(f"{delimiter} ").lstrip()
+            continue
+        cells = [cell.strip() for cell in cells]
+        width = WIDTHS.get(cells[0], 0) if cells else 0
+        while cells and not cells[-1] and len(cells) > width:
+            cells.pop()
+        yield ", ".join(_quoted(cell) for cell in cells).rstrip()
+
+
+def _quoted(cell: str) -> str:
+    return '"' + cell.replace('"', '""') + '"' if "," in cell else cell

@@ -1,0 +1,128 @@
+"""The `p` rows of a policy: every fault of a rule, of its names and of its condition."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+
+from authz.domain.decisions import Rule
+from authz.domain.facts import FACTS_BY_NAME
+from authz.domain.ids import MAX_ID_LENGTH
+from authz.domain.vocabulary import Vocabulary, suggest
+from authz.policy.condition import Condition, condition_terms, parse_condition
+from authz.policy.declarations import has_fields
+from authz.policy.rows import Faults, Row
+from authz.policy.situations import situations_of, together
+
+ANY = "*"
+ALLOW, DENY = "allow", "deny"
+_EFFECTS = (ALLOW, DENY)
+_FIELDS = ("role", "scope", "type", "action", "condition", "effect")
+_ARCHIVED = FACTS_BY_NAME["course_archived"].bit
+_COURSE_SCOPE = re.compile(rf"course:[A-Za-z0-9._~@+=|/:\-]{{1,{MAX_ID_LENGTH}}}")
+
+
+def read_rules(
+    rows: list[Row], vocabulary: Vocabulary, inherited: Mapping[str, frozenset[str]], faults: Faults
+) -> tuple[Rule, ...]:
+    """The rules in order. `inherited` gives for each role all roles whose rules it has."""
+    rules: list[Rule] = []
+    seen: dict[tuple[str, ...], int] = {}
+    for row in rows:
+        if row.fields[0].text != "p" or not has_fields(row, _FIELDS, faults):
+            continue
+        before = len(faults)
+        _check_names(row, vocabulary, faults)
+        _check_condition(row, faults)
+        role, scope, type_name, action, condition, effect = row.texts
+        rule = Rule(role, scope, type_name, action, condition, effect, f"{row.file}:{row.line}")
+        if len(faults) == before:
+            _check_can_match(row, rule, vocabulary, inherited, faults)
+        first = seen.setdefault(_meaning(rule), row.line)
+        if first != row.line:
+            faults.at(row, 0, f"repeats line {first}; remove one of the two")
+        rules.append(rule)
+    return tuple(rules)
+
+
+def targets_of(rule: Rule, vocabulary: Vocabulary) -> Iterator[tuple[str, str]]:
+    """Each type and action that a rule speaks of."""
+    for name in vocabulary.types if rule.type == ANY else (rule.type,):
+        for action in vocabulary.types[name].actions:
+            if rule.action in (ANY, action):
+                yield name, action
+
+
+def _meaning(rule: Rule) -> tuple[str, ...]:
+    """The fields, with sorted facts: two rows with the same meaning are duplicates."""
+    terms = repr(sorted(condition_terms(rule.condition)))
+    return rule.role, rule.scope, rule.type, rule.action, terms, rule.effect
+
+
+def _check_names(row: Row, vocabulary: Vocabulary, faults: Faults) -> None:
+    role, scope, type_name, action, _, effect = row.texts
+    if role != ANY and role not in vocabulary.roles:
+        faults.at(row, 1, f"unknown role `{role}`; {suggest(role, vocabulary.roles)}")
+    if scope != ANY and not _COURSE_SCOPE.fullmatch(scope):
+        faults.at(row, 2, f"scope `{scope}` is neither `*` nor `course:<id>`")
+    if type_name != ANY and type_name not in vocabulary.types:
+        faults.at(row, 3, f"unknown type `{type_name}`; {suggest(type_name, vocabulary.types)}")
+    else:
+        types = vocabulary.types.values() if type_name == ANY else (vocabulary.types[type_name],)
+        actions = {known for declared in types for known in declared.actions}
+        if action not in (ANY, *actions):
+            on = "any type" if type_name == ANY else type_name
+            faults.at(row, 4, f"unknown action `{action}` on {on}; {suggest(action, actions)}")
+    if effect not in _EFFECTS:
+        faults.at(row, 6, f"unknown effect `{effect}`; {suggest(effect.lower(), _EFFECTS)}")
+
+
+def _check_condition(row: Row, faults: Faults) -> None:
+    condition, effect = row.texts[4:]
+    terms = condition_terms(condition)
+    names = [name for name, _ in terms]
+    for name in dict.fromkeys(names):
+        if name not in FACTS_BY_NAME:
+            faults.at(row, 5, f"unknown fact `{name}`; {suggest(name, FACTS_BY_NAME)}")
+        elif names.count(name) > 1:
+            faults.at(row, 5, f"names the fact `{name}` twice; remove one")
+        elif (name, True) in terms and effect == ALLOW:
+            faults.at(
+                row,
+                5,
+                f"negates `{name}` in an allow row, so a fact that cannot be established would allow; "
+                f"remove `!{name}`, and write a deny row for `{name}`",
+            )
+
+
+def _check_can_match(
+    row: Row, rule: Rule, vocabulary: Vocabulary, inherited: Mapping[str, frozenset[str]], faults: Faults
+) -> None:
+    condition = parse_condition(rule.condition)
+    if together(condition) is None:
+        terms = [part.strip() for part in rule.condition.split("&")]
+        pair = next(pair for pair in combinations(terms, 2) if together(*map(parse_condition, pair)) is None)
+        faults.at(row, 5, f"`{pair[0]}` and `{pair[1]}` never hold together; remove one, or write two rows")
+        return
+    targets = list(targets_of(rule, vocabulary))
+    for term in rule.condition.split("&") if rule.condition else ():
+        fact = parse_condition(term)
+        if not any(_can_hold(fact, *target) for target in targets):
+            what = f"`{rule.action}` on {'any type' if rule.type == ANY else rule.type}"
+            faults.at(row, 5, f"`{term.strip()}` never holds for {what}; remove the fact, or the row")
+            return
+    if not any(_can_hold(condition, *target) for target in targets):
+        faults.at(row, 5, f"`{rule.condition}` never holds for such a type and action; remove the row")
+        return
+    heirs = [role for role, bases in inherited.items() if rule.role in (ANY, *bases)]
+    if condition.required & _ARCHIVED and not any(vocabulary.roles[role].is_kept for role in heirs):
+        after = vocabulary.roles[rule.role].becomes
+        faults.at(row, 1, f"`{rule.role}` is `{after}` once the course is archived; name `{after}`")
+
+
+def _can_hold(condition: Condition, type_name: str, action: str) -> bool:
+    return any(
+        together(condition, Condition(forbidden=situation.impossible)) is not None
+        for situation in situations_of(type_name, action)
+    )

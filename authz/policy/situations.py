@@ -1,0 +1,85 @@
+"""What can be so where a rule is consulted: which roles are held there, and which facts go with them.
+
+Stated once. Validation, the prover and the checker of certificates rely on it; tests hold it to what the
+directory can hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache, reduce
+from operator import or_
+
+import msgspec
+
+from authz.domain.decisions import COURSE_TYPE, CREATE_ACTION, STRUCTURAL_TYPES
+from authz.domain.facts import ATTENDING, FACTS, FACTS_BY_NAME, consequences
+from authz.domain.ids import ScopeKind
+from authz.domain.vocabulary import RoleDeclaration
+from authz.policy.condition import Condition, both
+
+_ARCHIVED = FACTS_BY_NAME["course_archived"].bit
+_OF_RESOURCE = reduce(or_, (fact.bit for fact in FACTS if fact.is_of_resource))
+_WITHOUT = {
+    kind: reduce(or_, (fact.bit for fact in FACTS if fact.needs is kind), 0)
+    for kind in (ScopeKind.COURSE, ScopeKind.SESSION)
+}
+
+
+class Situation(msgspec.Struct, frozen=True):
+    """One place where an action on a type can be asked about.
+
+    `kinds` are the kinds of scope whose roles count there, besides the platform's. `is_content` is true if a
+    role of one of them is needed: roles on the platform alone open no content. `impossible` are the facts
+    that never hold there.
+    """
+
+    kinds: frozenset[ScopeKind]
+    is_content: bool
+    impossible: int
+
+    def demands(self, roles: Iterable[RoleDeclaration]) -> Condition | None:
+        """What holds and what does not for a subject with these roles; None if nobody has them there."""
+        kinds = {role.scope_kind for role in roles}
+        members = kinds - {ScopeKind.PLATFORM}
+        if not kinds or not members <= self.kinds or (self.is_content and not members):
+            return None
+        required, forbidden = 0, self.impossible
+        if ScopeKind.SESSION in members:
+            required |= ATTENDING
+        elif not members:
+            forbidden |= ATTENDING
+        # In an archived course, a role that becomes another has become it.
+        if not all(role.is_kept for role in roles):
+            forbidden |= _ARCHIVED
+        return Condition(required, forbidden)
+
+
+@cache
+def situations_of(type_name: str, action: str) -> tuple[Situation, ...]:
+    """Every place where the action on the type can be asked about."""
+    course, session = frozenset((ScopeKind.COURSE,)), frozenset((ScopeKind.SESSION,))
+    nowhere = frozenset[ScopeKind]()
+    is_content = type_name not in STRUCTURAL_TYPES
+    if is_content:
+        places = [course, course | session, session]
+    elif action == CREATE_ACTION:
+        places = [nowhere] if type_name == COURSE_TYPE else [nowhere, course]
+    else:
+        places = [course] if type_name == COURSE_TYPE else [course | session, session]
+    resource = 0 if is_content and action != CREATE_ACTION else _OF_RESOURCE
+    return tuple(
+        Situation(
+            kinds,
+            is_content,
+            reduce(or_, (mask for kind, mask in _WITHOUT.items() if kind not in kinds), resource),
+        )
+        for kinds in places
+    )
+
+
+def together(*conditions: Condition) -> Condition | None:
+    """What holds and what does not when all the conditions hold, with all that follows; None if never."""
+    all_of_them = both(*conditions)
+    found = consequences(all_of_them.required, all_of_them.forbidden)
+    return None if found is None else Condition(*found)

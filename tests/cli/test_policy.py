@@ -1,0 +1,70 @@
+"""`authz policy` as an admin and a pipeline use it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from authz.policy.load import POLICY_FILE, policy_directory
+from tests.cli.commands import run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the shipped policy, to edit."""
+    return shutil.copytree(policy_directory(), tmp_path / "my-policy")
+
+
+def add(folder: Path, *rows: str) -> int:
+    """Append rows; the line of the first."""
+    file = folder / POLICY_FILE
+    before = file.read_text()
+    file.write_text(before + "".join(f"{row}\n" for row in rows))
+    return before.count("\n") + 1
+
+
+def test_validate_tells_faults_and_warnings_by_its_exit_code(folder: Path) -> None:
+    assert run("policy", "validate", folder, "--strict").returncode == 0
+    line = add(folder, "p, student, *, material, read, published & own, allow")
+    found = run("policy", "validate", folder)
+    assert found.returncode == 0
+    assert found.stdout.startswith(f"warning: default.csv:{line}: changes nothing: default.csv:")
+    assert run("policy", "validate", folder, "--strict").returncode == 1
+    add(folder, "p, student, *, materiel, read, , allow")
+    found = run("policy", "validate", folder)
+    assert found.returncode == 2
+    assert f"default.csv:{line + 1}:16: unknown type `materiel`; did you mean `material`?" in found.stderr
+
+
+def test_validate_gives_json_to_a_pipeline(folder: Path) -> None:
+    line = add(folder, "p, student, *, material, read, published & own, allow")
+    valid = json.loads(run("policy", "validate", folder, "--json").stdout)
+    assert (valid["valid"], valid["faults"]) == (True, [])
+    assert [warning["where"] for warning in valid["warnings"]] == [f"default.csv:{line}"]
+    add(folder, "p, student, *, material, read, !own, allow")
+    refused = run("policy", "validate", folder, "--json")
+    assert refused.returncode == 2
+    (fault,) = json.loads(refused.stdout)["faults"]
+    assert (fault["file"], fault["line"], fault["column"]) == (POLICY_FILE, line + 1, 32)
+
+
+def test_a_file_of_a_spreadsheet_is_formatted_and_then_valid(folder: Path) -> None:
+    file = folder / POLICY_FILE
+    before = file.read_text()
+    file.write_bytes(before.replace(",", ";").encode("utf-8-sig"))
+    assert "authz policy format" in run("policy", "validate", folder).stderr
+    file.write_text(run("policy", "format", file).stdout)
+    assert run("policy", "validate", folder).returncode == 0
+
+
+def test_a_copied_role_is_added_to_the_file_and_valid(folder: Path) -> None:
+    rows = run("policy", "copy-role", "teaching_assistant", "grader", folder, "--rank", "25").stdout
+    add(folder, *rows.splitlines())
+    assert run("policy", "validate", folder, "--strict").returncode == 0
+    shown = [
+        run("policy", "show", folder, "--role", role).stdout for role in ("grader", "teaching_assistant")
+    ]
+    assert shown[0].count("\n") == shown[1].count("\n") > 20

@@ -1,0 +1,92 @@
+"""Policy files of spreadsheets and other tools: refused in one sentence, and formatted without loss."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+
+from authz.domain.errors import InvalidArgumentError, PolicyError
+from authz.policy.format import format_policy
+from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
+
+DEFAULT = (policy_directory() / POLICY_FILE).read_text()
+
+
+def spreadsheet(text: str, delimiter: str, encoding: str) -> bytes:
+    """What a spreadsheet program saves after it opened a file: each row as wide as the widest."""
+    rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines()]
+    rows = [[",".join(line)] if line[0].startswith("#") else line for line in rows]
+    width = max(map(len, rows))
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=delimiter)
+    writer.writerows([*row, *[""] * (width - len(row))] for row in rows)
+    return out.getvalue().encode(encoding)
+
+
+SAVED = {
+    "padded": (",", "utf-8"),
+    "semicolons": (";", "utf-8"),
+    "byte order mark": (",", "utf-8-sig"),
+    "semicolons and byte order mark": (";", "utf-8-sig"),
+    "tabs in UTF-16": ("\t", "utf-16"),
+}
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_what_a_spreadsheet_saves_comes_back_with_every_row(name: str, tmp_path: Path) -> None:
+    saved = spreadsheet(DEFAULT, *SAVED[name])
+    (tmp_path / MODEL_FILE).write_bytes((policy_directory() / MODEL_FILE).read_bytes())
+    (tmp_path / POLICY_FILE).write_text(format_policy(saved, file=POLICY_FILE))
+    ours, theirs = load_policy(policy_directory()), load_policy(tmp_path)
+    assert theirs.rules == ours.rules
+    assert theirs.vocabulary == ours.vocabulary
+    assert theirs.inherited == ours.inherited
+
+
+@pytest.mark.parametrize("name", ["padded", "semicolons", "byte order mark"])
+def test_what_a_spreadsheet_saves_is_refused_with_the_remedy_once(name: str, tmp_path: Path) -> None:
+    (tmp_path / MODEL_FILE).write_bytes((policy_directory() / MODEL_FILE).read_bytes())
+    lines = [line for line in DEFAULT.splitlines() if not line.startswith("#")]
+    (tmp_path / POLICY_FILE).write_bytes(spreadsheet("\n".join(lines), *SAVED[name]))
+    with pytest.raises(PolicyError) as caught:
+        load_policy(tmp_path)
+    (fault,) = caught.value.faults
+    assert "authz policy format" in fault.text
+
+
+def test_the_shipped_policy_is_formatted_as_it_stands() -> None:
+    assert format_policy(DEFAULT.encode(), file=POLICY_FILE) == DEFAULT
+
+
+def test_rows_of_another_tool_keep_their_order_their_kinds_and_their_comments() -> None:
+    theirs = (
+        b"# kept, with its commas\r\n"
+        b'p,"student",*,quiz,read,own & published,allow\r\n'
+        b"p2, alice, domain1\r\n"
+        b"\r\n"
+        b"g,owner,teacher\r\n"
+    )
+    assert format_policy(theirs, file="theirs.csv") == (
+        "# kept, with its commas\n"
+        "p, student, *, quiz, read, own & published, allow\n"
+        "p2, alice, domain1\n"
+        "\n"
+        "g, owner, teacher\n"
+    )
+
+
+def test_a_field_with_a_comma_stays_one_field_for_validation_to_name(tmp_path: Path) -> None:
+    formatted = format_policy(b'p,student,*,quiz,"read,grade",,allow\n', file="theirs.csv")
+    assert formatted == 'p, student, *, quiz, "read,grade", , allow\n'
+    (tmp_path / MODEL_FILE).write_bytes((policy_directory() / MODEL_FILE).read_bytes())
+    (tmp_path / POLICY_FILE).write_text(DEFAULT + formatted)
+    with pytest.raises(PolicyError, match='has a `"`'):
+        load_policy(tmp_path)
+
+
+def test_bytes_that_are_no_text_are_refused_by_name() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"`roles\.csv` is not UTF-8; save it as UTF-8"):
+        format_policy(b"p, \xff\xfe\n", file="roles.csv")

@@ -1,0 +1,96 @@
+"""Warnings: rows that do nothing, and rows that do more than they seem to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from authz.policy.lint import lint
+from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
+
+DECLARED = """\
+role, owner, course, 50, yes,
+role, teacher, course, 40, yes,
+role, student, course, 20, no,
+role, guest, session, 10, no,
+type, course, read|manage_members
+type, notebook, read|update|moderate
+g, owner, teacher
+p, teacher, *, course, manage_members, , allow
+p, teacher, *, notebook, read, , allow
+p, student, *, notebook, read, own, allow
+p, student, *, notebook, read, shared_view, allow
+"""
+FIRST = DECLARED.count("\n") + 1
+NOTHING = "changes nothing: default.csv:{} matches whenever it does; remove one"
+
+
+def warnings_of(folder: Path, rows: str) -> list[str]:
+    """The warnings of the declarations above, which have none, and these rows."""
+    (folder / MODEL_FILE).write_bytes((policy_directory() / MODEL_FILE).read_bytes())
+    (folder / POLICY_FILE).write_text(DECLARED + rows)
+    return [str(warning).removeprefix(f"{POLICY_FILE}:{FIRST}: ") for warning in lint(load_policy(folder))]
+
+
+@pytest.mark.parametrize(
+    ("rows", "warning"),
+    [
+        ("p, student, *, notebook, read, own & published, allow", NOTHING.format(10)),
+        ("p, student, *, notebook, read, shared_edit, allow", NOTHING.format(11)),
+        ("p, student, course:a, notebook, read, own, allow", NOTHING.format(10)),
+        ("p, owner, *, notebook, read, , allow", NOTHING.format(9)),
+        (
+            "p, student, *, notebook, update, own & locked, allow\np, *, *, *, update, locked, deny",
+            "never allows: a deny row matches whenever it does; remove one of them",
+        ),
+        (
+            "p, student, *, notebook, moderate, course_visible, allow",
+            "`student` may moderate a notebook that it may not read when `course_visible`;"
+            " add a row for `read`, or a condition",
+        ),
+        (
+            "p, student, course:a, notebook, read, !own, deny",
+            "also takes what a share gives (`read` on notebook, default.csv:11);"
+            " add `& !shared_view` to keep it",
+        ),
+        (
+            "role, boss, course, 60, yes,",
+            "role `boss`: no role with `manage_members` has a rank above 60, so nobody can give it;"
+            " lower its rank",
+        ),
+        (
+            "role, helper, course, 25, no,\ng, helper, owner",
+            "role `helper`: has every right of `owner`, whose rank is higher; raise its rank,"
+            " or inherit another role",
+        ),
+    ],
+)
+def test_what_is_legal_and_surprising_is_named(tmp_path: Path, rows: str, warning: str) -> None:
+    assert warning in warnings_of(tmp_path, rows + "\n")
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "",
+        "p, student, *, notebook, read, published, allow",
+        "p, student, course:a, notebook, read, !own & !shared_view, deny",
+        "p, *, *, *, read, locked, deny",
+        "p, student, *, notebook, moderate, own, allow",
+        "p, student, *, notebook, update, own & locked, allow\np, *, *, *, update, locked & !own, deny",
+        "p, owner, course:a, notebook, moderate, , allow\np, owner, course:b, notebook, moderate, , allow",
+    ],
+)
+def test_what_is_as_it_seems_has_no_warning(tmp_path: Path, rows: str) -> None:
+    assert warnings_of(tmp_path, rows + "\n") == []
+
+
+def test_of_two_rows_that_say_the_same_only_the_later_is_too_much(tmp_path: Path) -> None:
+    rows = "p, student, *, notebook, update, shared_edit, allow\n"
+    same = "p, student, *, notebook, update, shared_edit & shared_view, allow\n"
+    assert warnings_of(tmp_path, rows + same) == [f"default.csv:{FIRST + 1}: " + NOTHING.format(FIRST)]
+
+
+def test_the_shipped_policy_has_no_warning() -> None:
+    assert lint(load_policy(policy_directory())) == ()
