@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from authz.cli.output import err
-from authz.client.questions import ImportOutcome
+from authz.client.questions import NOT_REPLICATED, ImportOutcome
 from authz.importers.report import RowFault, Sourced, place, printable
 
 FAULTS_EXIT_CODE = 1
@@ -40,6 +40,8 @@ def finish_import(outcome: ImportOutcome, sourced: Sequence[Sourced], faults: Se
         found.append(f"{place(source.file, source.line)}: {fault.message}")
     print_capped("failed", found)
     failed = outcome.failed + len(faults)
+    if not outcome.replicated:
+        err.print(f"warning: {NOT_REPLICATED}", markup=False, soft_wrap=True)
     print(f"written {outcome.written}, unchanged {outcome.unchanged}, failed {failed}")
     if failed:
         raise typer.Exit(FAULTS_EXIT_CODE)

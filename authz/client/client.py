@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -11,7 +12,14 @@ from typing import Any, TypeVar
 import grpc
 
 from authz.client.errors import CallError, ItemFault, error_of, fault_of
-from authz.client.questions import Answer, ImportOutcome, answer_of, check_request, query_of
+from authz.client.questions import (
+    NOT_REPLICATED,
+    Answer,
+    ImportOutcome,
+    answer_of,
+    check_request,
+    query_of,
+)
 from authz.client.touches import warn_of_bare_touches
 from authz.client.watch import ResumingWatch, WatchedChange
 from authz.domain.entities import (
@@ -43,6 +51,8 @@ from authz.v1 import (
 from authz.wire.changes import kind_number
 from authz.wire.entities import mutation_message, parse_versioned, precondition_message
 from authz.wire.values import scope_message, subject_message
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 EntityT = TypeVar("EntityT", bound=Entity)
@@ -185,7 +195,8 @@ class Client:
         """Apply up to 1,000 mutations atomically, if all preconditions hold for the state before the write.
 
         Returns the token of the state after the write, for `at_least_as_fresh`. Warns of a TOUCH that gives
-        only the identifying fields (`BareTouchWarning`).
+        only the identifying fields (`BareTouchWarning`). Logs a warning if the write is committed and the
+        replica of the server's machine has not followed: checks there are refused until it has.
         """
         given = list(mutations)
         warn_of_bare_touches(given)
@@ -195,7 +206,10 @@ class Client:
             idempotency_key=idempotency_key,
             reason=reason,
         )
-        return str(self._call(self._directory.Write, request).written_at.token)
+        response = self._call(self._directory.Write, request)
+        if not response.replicated:
+            log.warning(NOT_REPLICATED)
+        return str(response.written_at.token)
 
     def update(self, key: Key, *, reason: str = "", **values: Any) -> str:
         """Change fields of a record that exists: `client.update(CourseKey("algebra-1"), ai_enabled=True)`.
@@ -221,6 +235,7 @@ class Client:
             faults=faults,
             faults_truncated=response.errors_truncated,
             written_at=response.written_at.token,
+            replicated=response.replicated,
         )
 
     def current_token(self) -> str:

@@ -9,6 +9,11 @@ from authz.domain.mutations import ImportFault
 from authz.v1 import authorization_pb2
 from authz.wire.values import subject_message
 
+NOT_REPLICATED = (
+    "the write is committed, but the replica of the server's machine has not followed yet;"
+    " checks there are refused until it has"
+)
+
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to one question. Truthy only if allowed, so `if client.check(…)` is safe.
@@ -32,7 +37,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ImportOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcome of an import. `written_at` is the token of the state after it, for `at_least_as_fresh`."""
+    """The outcome of an import. `written_at` is the token of the state after it, for `at_least_as_fresh`.
+
+    Unless `replicated`, the server that took it refuses checks until its replica has followed."""
 
     written: int
     unchanged: int
@@ -40,6 +47,7 @@ class ImportOutcome(msgspec.Struct, frozen=True, kw_only=True):
     faults: tuple[ImportFault, ...]
     faults_truncated: bool
     written_at: str
+    replicated: bool
 
 
 def check_request(

@@ -84,12 +84,21 @@ class View(Protocol):
         """The newest state, no staler than the operator's limit.
 
         A snapshot never changes, and old data cannot be freed while you hold it: do not hold it while you
-        wait. Raises `UnavailableError` if there is none. Never blocks. For one thread at a time.
+        wait. Raises `UnavailableError` if there is none, and while it is behind what `require` named. Never
+        blocks. For one thread at a time.
         """
 
     def release_stale_snapshot(self) -> None:
         """Release a cached snapshot that is no longer the newest. Call it periodically, from the thread that
         takes snapshots."""
+
+    def require(self, state: ConsistencyToken) -> None:
+        """From now on give no snapshot, in any process of this machine, that does not hold a committed state.
+
+        From the thread that takes snapshots."""
+
+    def is_behind(self) -> bool:
+        """Whether a state that `require` named has not arrived yet. For any thread."""
 
     def revision(self) -> int:
         """The revision of the newest state, however stale. Raises `UnavailableError` if there is none. For

@@ -24,8 +24,6 @@ _INITIAL_BACKOFF_S = 0.001
 _MAX_BACKOFF_S = 0.016
 _ANSWER_MARGIN_S = 0.1
 """Kept of a deadline for the answer, so that the caller gets it instead of its own DEADLINE_EXCEEDED."""
-_REPLICATION_TIMEOUT_S = 0.5
-"""How long the answer to a write waits for the replica: far longer than replication normally takes."""
 
 
 class ConsistencyGate:
@@ -33,16 +31,23 @@ class ConsistencyGate:
 
     Decisions are computed on the event loop, from memory, in microseconds; calls of the database run in
     a bounded pool of threads. Deadlines are on the clock of `time.monotonic`, in seconds; a call without
-    one waits for at most `freshness_wait_s`.
+    one waits for at most `freshness_wait_s`. A write waits for the replica for at most `replication_wait_s`.
     """
 
     def __init__(
-        self, view: View, directory: Directory, *, pool: ThreadPoolExecutor, freshness_wait_s: float
+        self,
+        view: View,
+        directory: Directory,
+        *,
+        pool: ThreadPoolExecutor,
+        freshness_wait_s: float,
+        replication_wait_s: float,
     ) -> None:
         self._view = view
         self._directory = directory
         self._pool = pool
         self._freshness_wait_s = freshness_wait_s
+        self._replication_wait_s = replication_wait_s
 
     async def snapshot(self, consistency: Consistency, deadline: float | None) -> Snapshot:
         """A snapshot as fresh as demanded. Do not hold it while you wait; see `View.snapshot`.
@@ -59,7 +64,8 @@ class ConsistencyGate:
             reached = await self._wait_for_head(wait_until)
         else:
             least = self.state_of(consistency.token, field="consistency.at_least_as_fresh")
-            self._view.snapshot()  # raises at once when the replica is too stale to be worth a wait
+            if not self._view.is_behind():
+                self._view.snapshot()  # raises at once when the replica is too stale to be worth a wait
             reached = await self._wait_for(least, wait_until)
         if not reached:
             raise UnavailableError(
@@ -80,21 +86,23 @@ class ConsistencyGate:
         """Call a function that blocks, in the pool."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, function)
 
-    async def wait_until_replicated(self, state: ConsistencyToken) -> None:
-        """Wait until this machine's replica holds a write, so that its writer sees it here.
+    async def wait_until_replicated(self, state: ConsistencyToken) -> bool:
+        """Wait until every process of this machine answers from a write, or from a later state.
 
-        Returns after a timeout all the same: the write is done, whatever becomes of the replica.
+        Returns False after the bound. The write is done all the same, and until the replica holds it every
+        process of this machine refuses to answer: none answers from before what was acknowledged.
         """
-        wait_until = time.monotonic() + _REPLICATION_TIMEOUT_S
+        wait_until = time.monotonic() + self._replication_wait_s
         try:
-            replicated = await self._wait(partial(self._is_announced, state), wait_until)
+            if await self._wait(partial(self._is_announced, state), wait_until):
+                return True
+            log.warning("replica behind", revision=state.revision, waited_s=self._replication_wait_s)
         except Exception:
             # The caller must not hear that what is committed has failed.
             log.exception("replica not readable", revision=state.revision)
-            return
-        if not replicated:
-            log.warning("replica behind", revision=state.revision, waited_s=_REPLICATION_TIMEOUT_S)
-            self._view.release_stale_snapshot()
+        self._view.require(state)
+        self._view.release_stale_snapshot()
+        return False
 
     async def wait_beyond(self, revision: int, timeout_s: float) -> bool:
         """Return whether, within the timeout, the replica holds a revision greater than this one."""

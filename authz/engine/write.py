@@ -24,11 +24,19 @@ class ImportPart(msgspec.Struct, frozen=True):
     reason: str
 
 
+class WriteReport(msgspec.Struct, frozen=True):
+    """The state that holds a write, and whether every process of this machine answers from it."""
+
+    state: ConsistencyToken
+    replicated: bool
+
+
 class ImportReport(msgspec.Struct):
     """What became of an import. `faults` are the first of those that `failed` counts; `head` is the state
-    after it."""
+    after it, and `replicated` says whether every process of this machine answers from it."""
 
     head: ConsistencyToken
+    replicated: bool = False
     written: int = 0
     unchanged: int = 0
     failed: int = 0
@@ -50,18 +58,18 @@ class ImportReport(msgspec.Struct):
 
 
 class DirectoryWriter:
-    """Writes to the source of truth through one thread; answers once this machine's replica has followed."""
+    """Writes to the source of truth through one thread; answers once this machine's replica has followed, or
+    once no process answers checks until it has."""
 
     def __init__(self, directory: Directory, gate: ConsistencyGate, committer: GroupCommitter) -> None:
         self._directory = directory
         self._gate = gate
         self._committer = committer
 
-    async def write(self, request: WriteRequest) -> ConsistencyToken:
-        """The state that holds the write: all of it or none. Raises as `Directory.write`."""
+    async def write(self, request: WriteRequest) -> WriteReport:
+        """Commit all of it or none. Raises as `Directory.write`."""
         state = await self._committer.write(request)
-        await self._gate.wait_until_replicated(state)
-        return state
+        return WriteReport(state, await self._gate.wait_until_replicated(state))
 
     async def import_parts(
         self, parts: AsyncIterable[ImportPart], *, actor: str, request_id: str
@@ -79,7 +87,7 @@ class DirectoryWriter:
         except AuthzError as error:
             report.add_to(error)
             raise
-        await self._gate.wait_until_replicated(report.head)
+        report.replicated = await self._gate.wait_until_replicated(report.head)
         return report
 
     async def _import(

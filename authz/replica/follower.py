@@ -23,7 +23,7 @@ from authz.domain.ports import CommitNotifier, Directory
 from authz.replica.election import elected
 from authz.replica.environment import Environment, UnusableError, release_environment
 from authz.replica.generations import build_generation, open_generation
-from authz.replica.shared_state import REVISION, SharedState, uptime_ns
+from authz.replica.shared_state import REQUIRED, REVISION, SharedState, uptime_ns
 from authz.replica.warmup import warm_up
 from authz.replica.writer import GapError, apply_changes, require_same_history
 
@@ -228,7 +228,7 @@ class Follower:
         environment.require_there()
         at_head = False
         while not (at_head or self._stopped.is_set()):
-            read_at_ns = uptime_ns()
+            read_at_ns, required = uptime_ns(), self._state.words[REQUIRED]
             held = environment.state()
             tail = self._directory.follow(held.revision, _REVISIONS_PER_READ)
             require_same_history(held, tail)
@@ -239,6 +239,9 @@ class Follower:
                     reached = apply_changes(environment, tail.changes)
                     self._state.advance(reached)
             at_head = reached >= tail.head.revision
+            if at_head and tail.head.revision < required:
+                # That revision was committed before the head was read: the database has lost it.
+                self._state.release(required)
             if at_head:
                 self._state.confirm(read_at_ns)
         self._check_readers(environment)

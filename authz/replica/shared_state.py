@@ -1,24 +1,28 @@
 """The state of the replica that the processes of a machine share: one page of shared memory.
 
 The follower writes the page, and servers read it with every snapshot. Each value is one 64-bit word, so no
-lock is needed: the generation to serve, the revision that it holds, and when the follower last confirmed that
-this is the head.
+lock is needed to read: the generation to serve, the revision that it holds, when the follower last confirmed
+that this is the head, and the revision that it must hold before any process answers from it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import mmap
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 _FILE = "state"
 _SIZE_BYTES = 4096
-_BOOT, _SOURCE, GENERATION, CONFIRMED_AT, REVISION = range(5)
+_BOOT, _SOURCE, GENERATION, CONFIRMED_AT, REVISION, REQUIRED = range(6)
 """The words of the page. `CONFIRMED_AT` is 0 for never, which exceeds every bound on staleness. `REVISION` is
-set after the replica holds it: it may be behind for a moment, but never ahead."""
+set after the replica holds it: it may be behind for a moment, but never ahead. `REQUIRED` is the greatest
+revision that was acknowledged on this machine before the replica held it; 0 for none."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _NEVER = float("inf")
 _NS_PER_S = 1e9
@@ -52,10 +56,10 @@ class SharedState:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / _FILE
-        with self._path.open("a+b") as file:
-            file.truncate(_SIZE_BYTES)
-            self._identity = identity_of(file.fileno())
-            self._map = mmap.mmap(file.fileno(), _SIZE_BYTES)
+        self._file = self._path.open("a+b")
+        self._file.truncate(_SIZE_BYTES)
+        self._identity = identity_of(self._file.fileno())
+        self._map = mmap.mmap(self._file.fileno(), _SIZE_BYTES)
         self._bytes = memoryview(self._map)
         self.words = self._bytes.cast("Q")
         self._boot = _word(_BOOT_ID.read_text()) if _BOOT_ID.exists() else 0
@@ -65,6 +69,9 @@ class SharedState:
         if self.words[_BOOT] != self._boot or not self.is_of(source):
             self.words[CONFIRMED_AT] = 0
             self.words[_BOOT] = self._boot
+            if not self.is_of(source):
+                with self._locked():
+                    self.words[REQUIRED] = 0
             self.words[_SOURCE] = _word(source)
 
     def follows(self, source: str) -> bool:
@@ -98,6 +105,21 @@ class SharedState:
         """Record that the served generation now holds this revision."""
         self.words[REVISION] = revision
 
+    def require(self, revision: int) -> None:
+        """Let no process of the machine answer before the replica holds this revision, which is committed."""
+        with self._locked():
+            self.words[REQUIRED] = max(self.words[REQUIRED], revision)
+
+    def release(self, required: int) -> None:
+        """Require nothing any more, unless another process has required a greater revision since."""
+        with self._locked():
+            if self.words[REQUIRED] == required:
+                self.words[REQUIRED] = 0
+
+    def is_behind(self) -> bool:
+        """Whether the replica does not yet hold a write that this machine has acknowledged."""
+        return self.words[REVISION] < self.words[REQUIRED]
+
     def confirm(self, at_ns: int) -> None:
         """Record that at this time, by `uptime_ns`, the replica held the head."""
         self.words[CONFIRMED_AT] = at_ns
@@ -122,3 +144,13 @@ class SharedState:
         self.words.release()
         self._bytes.release()
         self._map.close()
+        self._file.close()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Exclude other processes that change `REQUIRED`: the only word with several writers."""
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)

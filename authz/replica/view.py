@@ -6,8 +6,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import lmdb
+import structlog
 
 from authz.domain.errors import ErrorReason, UnavailableError
+from authz.domain.tokens import ConsistencyToken
 from authz.replica.caches import Caches
 from authz.replica.environment import (
     Environment,
@@ -16,8 +18,10 @@ from authz.replica.environment import (
     not_ready,
     release_environment,
 )
-from authz.replica.shared_state import CONFIRMED_AT, GENERATION, REVISION, SharedState, uptime_ns
+from authz.replica.shared_state import CONFIRMED_AT, GENERATION, REQUIRED, REVISION, SharedState, uptime_ns
 from authz.replica.snapshot import ReplicaSnapshot
+
+log = structlog.get_logger()
 
 _OF_ANOTHER = "the replica's folder is kept for another database; give each its own AUTHZ_REPLICA_DIR"
 _NO_GENERATION = -1
@@ -44,7 +48,8 @@ class ReplicaView:
         self._snapshot: ReplicaSnapshot | None = None
 
     def snapshot(self) -> ReplicaSnapshot:
-        """The state that the follower last committed. Raises `UnavailableError` past the bound."""
+        """The state that the follower last committed. Raises `UnavailableError` past the bound on staleness,
+        and while the replica is behind a write that this machine has acknowledged."""
         state = self._state
         confirmed_at = state.words[CONFIRMED_AT]
         # 0 means never, also shortly after boot.
@@ -55,6 +60,8 @@ class ReplicaView:
                 raise self._too_stale(staleness_s)
             state = self._state
         words, kept = state.words, self._snapshot
+        if words[REVISION] < words[REQUIRED]:
+            raise self._behind()
         if kept is not None and words[REVISION] == kept.revision and words[GENERATION] == self._generation:
             return kept
         self._snapshot = None
@@ -84,6 +91,20 @@ class ReplicaView:
         if not words[GENERATION]:
             raise not_ready()
         return words[REVISION]
+
+    def require(self, state: ConsistencyToken) -> None:
+        """See `View.require`."""
+        self._reopen_if_replaced()
+        if not self._state.is_of(self._source):
+            return  # nobody answers from this folder for our database
+        self._state.require(state.revision)
+        if not (self._state.is_behind() or self._holds(state)):
+            # The number alone does not keep a replica of a lost history from being served.
+            self._state.withdraw()
+
+    def is_behind(self) -> bool:
+        """See `View.is_behind`."""
+        return self._state.is_behind()
 
     def database_id(self) -> str:
         """The id of the database. Raises `UnavailableError` if there is no replica."""
@@ -118,6 +139,13 @@ class ReplicaView:
             self._state = SharedState(self._folder)
             self._generation = _NO_GENERATION
 
+    def _holds(self, state: ConsistencyToken) -> bool:
+        try:
+            return self._current().state().includes(state)
+        except Exception as error:  # noqa: BLE001  whatever it is: a replica that cannot be read proves nothing
+            log.warning("replica not readable", cause=str(error))
+            return False
+
     def _current(self) -> Environment:
         if self._environment is None or self._state.generation != self._generation:
             return self._reopen()
@@ -142,6 +170,14 @@ class ReplicaView:
             raise not_ready() from None
         self._environment, self._generation = environment, generation
         return environment
+
+    def _behind(self) -> UnavailableError:
+        words = self._state.words
+        return UnavailableError(
+            ErrorReason.TOO_STALE,
+            f"the replica holds revision {words[REVISION]}, and this machine has acknowledged revision"
+            f" {words[REQUIRED]}; try again in a moment, or another server",
+        )
 
     def _too_stale(self, staleness_s: float) -> UnavailableError:
         if self._state.generation == 0 or staleness_s == float("inf"):

@@ -138,6 +138,16 @@ def _preparation(settings: Settings) -> Callable[[], None]:
     return partial(prepare_store, settings.database_url, migrate=settings.migrate_on_start)
 
 
+def _gate(settings: Settings, view: View, directory: Directory, pool: ThreadPoolExecutor) -> ConsistencyGate:
+    return ConsistencyGate(
+        view,
+        directory,
+        pool=pool,
+        freshness_wait_s=settings.freshness_wait_s,
+        replication_wait_s=settings.replication_wait_s,
+    )
+
+
 def add_servicers(
     server: grpc.aio.Server,
     settings: Settings,
@@ -149,7 +159,7 @@ def add_servicers(
     clock: Callable[[], Instant],
 ) -> Servicers:
     """Add every service of the API, and reflection, to a gRPC server."""
-    gate = ConsistencyGate(view, directory, pool=pool, freshness_wait_s=settings.freshness_wait_s)
+    gate = _gate(settings, view, directory, pool)
     pipeline = Pipeline(
         # Without an authority no client presents a certificate, and asking gRPC for one takes time.
         authenticators=(CertificateAuthenticator(),) if settings.tls_client_ca_file else (),

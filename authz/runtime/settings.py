@@ -49,6 +49,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     freshness_wait_s: Annotated[
         Seconds, "Seconds that a call without a deadline waits for the state that it requires."
     ] = 5.0
+    replication_wait_s: Annotated[
+        Seconds,
+        "Seconds that a write waits for this machine's replica. Then it is answered, and checks here are"
+        " refused until the replica has it.",
+    ] = 2.0
     metrics_address: Annotated[str, "host:port for Prometheus, which reads /metrics. Empty: none."] = ""
     tls_certificate_file: Annotated[str, "PEM chain of the server. Empty: no TLS."] = ""
     tls_key_file: Annotated[str, "PEM key of the server."] = ""

@@ -276,6 +276,13 @@ class WriteResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     WRITTEN_AT_FIELD_NUMBER: _builtins.int
+    REPLICATED_FIELD_NUMBER: _builtins.int
+    replicated: _builtins.bool
+    """Whether the write is in effect on every worker of the machine that answered. If false, the write is
+    committed, but the machine's replica did not follow in time: until it does, the workers of that machine
+    refuse checks (UNAVAILABLE, TOO_STALE), and none answers from before the write. Other machines follow
+    within their limit on staleness; a check with `written_at` waits for the write on any machine.
+    """
     @_builtins.property
     def written_at(self) -> _common_pb2.ConsistencyToken:
         """Token of the state that includes the write. Send it with a check to see the write."""
@@ -284,10 +291,11 @@ class WriteResponse(_message.Message):
         self,
         *,
         written_at: _common_pb2.ConsistencyToken | None = ...,
+        replicated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["written_at", b"written_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["written_at", b"written_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["replicated", b"replicated", "written_at", b"written_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -363,6 +371,7 @@ class ImportResponse(_message.Message):
     ERRORS_FIELD_NUMBER: _builtins.int
     ERRORS_TRUNCATED_FIELD_NUMBER: _builtins.int
     WRITTEN_AT_FIELD_NUMBER: _builtins.int
+    REPLICATED_FIELD_NUMBER: _builtins.int
     written: _builtins.int
     """Number of mutations that changed something."""
     unchanged: _builtins.int
@@ -371,6 +380,8 @@ class ImportResponse(_message.Message):
     """Number of invalid mutations, which were skipped."""
     errors_truncated: _builtins.bool
     """Whether there were more errors than `errors` holds."""
+    replicated: _builtins.bool
+    """As in `WriteResponse`, for the whole import."""
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportError]:
         """The first 1,000 errors."""
@@ -388,10 +399,11 @@ class ImportResponse(_message.Message):
         errors: _abc.Iterable[Global___ImportError] | None = ...,
         errors_truncated: _builtins.bool = ...,
         written_at: _common_pb2.ConsistencyToken | None = ...,
+        replicated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["written_at", b"written_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["errors", b"errors", "errors_truncated", b"errors_truncated", "failed", b"failed", "unchanged", b"unchanged", "written", b"written", "written_at", b"written_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["errors", b"errors", "errors_truncated", b"errors_truncated", "failed", b"failed", "replicated", b"replicated", "unchanged", b"unchanged", "written", b"written", "written_at", b"written_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from authz.cli.connection import connect
+from authz.cli.connection import connect, embedded
 from authz.domain.entities import Course, CourseState, Membership, MembershipStatus
 from authz.domain.mutations import Mutation, Operation
 from authz.policy.load import policy_directory
+from authz.runtime.settings import load_settings
 from tests.cli.commands import run
 
 
@@ -175,3 +176,14 @@ def test_a_usage_error_is_2_and_never_denied(arguments: tuple[str, ...]) -> None
     failed = run(*arguments)
     assert (failed.returncode, failed.stdout) == (2, "")
     assert failed.stderr
+
+
+def test_an_import_says_when_the_replica_has_not_followed(tmp_path: Path, sqlite_url: str) -> None:
+    given = {"address": "127.0.0.1:0", "database_url": sqlite_url, "replication_wait_s": "0.1"}
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("")
+    for follows in (False, True):
+        with embedded(load_settings({**given, "follow": follows}, environ={})) as address:
+            done = run("import", "resources", rows, "--address", address)
+        assert done.stdout == "written 0, unchanged 0, failed 0\n"
+        assert ("warning: the write is committed, but the replica" in done.stderr) is not follows

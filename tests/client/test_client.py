@@ -242,3 +242,27 @@ def test_who_reads_and_then_watches_misses_nothing(client: Client) -> None:
     assert [mutation.key for mutation in change.mutations] == [CourseKey("late")]
     assert CourseKey("late") not in known
     assert outcome.written_at == change.token
+
+
+def test_it_warns_of_a_write_that_the_replica_has_not_followed(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = {"address": "127.0.0.1:0", "database_url": sqlite_url, "replication_wait_s": "0.1"}
+    # Nobody follows.
+    settings = load_settings({**given, "follow": False, "log_level": "warning"}, environ={})
+    with embedded(settings) as address, Client(address) as client:
+        token = client.write([Mutation(Operation.CREATE, Course(id="c"))])
+        assert decode_consistency_token(token).revision == 1
+        assert [record.levelname for record in caplog.records if record.name == "authz.client.client"] == [
+            "WARNING"
+        ]
+        assert "checks there are refused until it has" in caplog.text
+        assert not client.import_mutations([Mutation(Operation.TOUCH, Course(id="d"))]).replicated
+
+
+def test_it_does_not_warn_of_a_write_that_is_in_effect(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.write([Mutation(Operation.CREATE, Course(id="d"))])
+    assert client.import_mutations([Mutation(Operation.TOUCH, Course(id="e"))]).replicated
+    assert not caplog.records

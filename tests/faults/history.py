@@ -19,9 +19,6 @@ import msgspec
 Cell = tuple[str, str]
 """A user and a course: is there a membership that gives a role?"""
 
-SETTLED_NS = 500_000_000
-"""A write waits this long for its server's replica: what is acknowledged sooner is in it."""
-
 
 class Outcome(StrEnum):
     """What a client knows of its call. A failed write has changed nothing; an unknown one may have."""
@@ -213,12 +210,11 @@ def _has_effect(history: History, write: Write, entry: Logged) -> bool:
 
 
 def own_writes_are_seen(history: History) -> Iterator[str]:
-    """What a server acknowledged before it gave up waiting for its replica, that server has seen since."""
-    settled: dict[str, list[tuple[int, int]]] = {}
+    """No answer of a server is older than what it acknowledged, whether or not its replica had it then."""
+    acknowledged: dict[str, list[tuple[int, int]]] = {}
     for write in history.acknowledged:
-        if write.returned_at_ns - write.invoked_at_ns < SETTLED_NS:
-            settled.setdefault(write.server, []).append((write.returned_at_ns, write.revision))
-    yield from _older_than(history, settled, "was acknowledged there before")
+        acknowledged.setdefault(write.server, []).append((write.returned_at_ns, write.revision))
+    yield from _older_than(history, acknowledged, "was acknowledged there before")
 
 
 def time_does_not_go_back(history: History) -> Iterator[str]:

@@ -51,7 +51,8 @@ class Node:
             "AUTHZ_REPLICA_DIR": str(self.replica),
             "AUTHZ_LOG_LEVEL": "warning",
             "AUTHZ_STOP_GRACE_S": "1",
-            # So that it is made anew all the time, and half of what is asked has changed since.
+            # Less than clients wait, so that some writes are acknowledged before the replica has them.
+            "AUTHZ_REPLICATION_WAIT_S": "0.5",
             **variables,
         }
         self._process: subprocess.Popen[bytes] | None = None

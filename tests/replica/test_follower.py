@@ -359,7 +359,7 @@ def test_a_write_is_settled_only_once_every_process_is_told(
         advance(self, revision)
 
     async def settles(view: ReplicaView, before: ConsistencyToken, state: ConsistencyToken) -> None:
-        reading = ConsistencyGate(view, store.directory, pool=pool, freshness_wait_s=5)
+        reading = ConsistencyGate(view, store.directory, pool=pool, freshness_wait_s=5, replication_wait_s=30)
         await reading.wait_until_replicated(before)
         assert view.snapshot().state == state  # though nobody is told of it
         settling = asyncio.create_task(reading.wait_until_replicated(state))

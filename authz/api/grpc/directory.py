@@ -30,7 +30,8 @@ class DirectoryServicer:
     async def Write(self, request: pb.WriteRequest, call: Call) -> pb.WriteResponse:
         """All or none."""
         write = parse_write(request, actor=call.principal.actor, request_id=call.request_id)
-        return pb.WriteResponse(written_at=token_message(await self._writer.write(write)))
+        report = await self._writer.write(write)
+        return pb.WriteResponse(written_at=token_message(report.state), replicated=report.replicated)
 
     async def Import(self, requests: AsyncIterator[pb.ImportRequest], call: Call) -> pb.ImportResponse:
         """What can be imported, message by message."""
@@ -48,6 +49,7 @@ class DirectoryServicer:
             errors=faults,
             errors_truncated=report.failed > len(report.faults),
             written_at=token_message(report.head),
+            replicated=report.replicated,
         )
 
     async def ReadCourses(self, request: pb.ReadCoursesRequest, call: Call) -> pb.ReadCoursesResponse:

@@ -1,0 +1,69 @@
+"""A revocation that is acknowledged is in effect in every process of the machine, whatever hangs there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+
+from authz.v1 import directory_pb2
+from authz.wire.entities import mutation_message
+from tests.faults.load import Stubs
+from tests.faults.processes import AUTHORIZATION, DIRECTORY, Node, running, until
+from tests.faults.test_outage import allowed, connected, refused
+from tests.runtime.test_server import campus_of
+from tests.runtime.test_supervise import follower
+from tests.store.directory import remove
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def written(stubs: Stubs, *mutations: directory_pb2.Mutation) -> bool:
+    """Write; whether the answer says that it is replicated."""
+    request = directory_pb2.WriteRequest(mutations=mutations)
+    return bool(stubs.directory.Write(request, timeout=15).replicated)
+
+
+def revocation(number: int) -> directory_pb2.Mutation:
+    """Take what `campus_of` gave Maya away."""
+    membership = next(each.target for each in campus_of(number) if hasattr(each.target, "role"))
+    return mutation_message(remove(membership.key))
+
+
+def denied(stubs: Stubs, number: int) -> bool:
+    """Whether Maya is denied what she once could read; false while nobody answers. No answer lets her in."""
+    try:
+        assert not allowed(stubs, number)
+    except grpc.RpcError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("end", ["resumed", "killed"])
+def test_no_worker_answers_from_before_a_revocation_while_the_follower_is_stopped(
+    store_url: str, tmp_path: Path, end: str
+) -> None:
+    node = Node("one", store_url, tmp_path, AUTHZ_WORKERS="3", AUTHZ_MAX_STALENESS_S="600")
+    with running(node), connected(node) as stubs:
+        assert written(stubs, *map(mutation_message, campus_of(1)))
+        stopped = follower(node.workers())
+        stopped.suspend()
+        assert not written(stubs, revocation(1))
+        for _ in range(24):
+            # A connection of its own, which any of the workers may get.
+            with connected(node) as each:
+                failure = refused(lambda at=each: allowed(at, 1))  # type: ignore[misc]  # bound now
+                assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "TOO_STALE")
+        node.await_health(AUTHORIZATION, NOT_SERVING)
+        assert node.health(DIRECTORY) == SERVING
+        if end == "killed":
+            stopped.kill()
+        else:
+            stopped.resume()
+        for _ in range(24):
+            with connected(node) as each:
+                until(lambda at=each: denied(at, 1), "checks are refused for ever")  # type: ignore[misc]  # bound now
+        assert written(stubs, *map(mutation_message, campus_of(2)))
