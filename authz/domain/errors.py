@@ -5,6 +5,7 @@ AuthzError
 ├── AlreadyExistsError        the entity to create exists
 ├── FailedPreconditionError   a precondition, a reference or an invariant does not hold
 ├── ConflictError             lost a race; a retry may succeed
+├── RemovalPendingError       what has the same key is still being removed; retry after `retry_after_s`
 ├── SlowConsumerError         a watch whose client read too slowly; resumes where it stopped
 ├── OutOfRangeError           a token outside the range of the change log
 ├── OverloadedError           shed to limit load; retry after `retry_after_s`
@@ -39,6 +40,7 @@ class ErrorReason(StrEnum):
     REFERENCE_NOT_FOUND = "REFERENCE_NOT_FOUND"
     SCOPE_IMMUTABLE = "SCOPE_IMMUTABLE"
     WRITE_CONFLICT = "WRITE_CONFLICT"
+    BEING_REMOVED = "BEING_REMOVED"
     OVERLOADED = "OVERLOADED"
     STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
     STORE_FULL = "STORE_FULL"
@@ -88,6 +90,14 @@ class FailedPreconditionError(AuthzError):
 
 class ConflictError(AuthzError):
     """Lost a race against another write; a retry of the same call may succeed."""
+
+
+class RemovalPendingError(AuthzError):
+    """The key is free again only after a removal that goes on. Retry after `retry_after_s`."""
+
+    def __init__(self, message: str, *, retry_after_s: float, **metadata: str) -> None:
+        super().__init__(ErrorReason.BEING_REMOVED, message, **metadata)
+        self.retry_after_s = retry_after_s
 
 
 class SlowConsumerError(AuthzError):

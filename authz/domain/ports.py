@@ -22,7 +22,8 @@ class Snapshot(Protocol):
 
     A scan yields in key order: an order of the implementation, the same at every revision. To resume a scan,
     pass the last key that it gave as `after`, on this snapshot or on a later one: it continues behind that
-    key, whether or not the key still exists. `revision` names the state that each part was read at.
+    key, whether or not the key still exists. `revision` names the state that each part was read at. A scan
+    leaves out records whose scope or resource is gone: the rest of a large deletion.
     """
 
     @property
@@ -172,6 +173,13 @@ class CommitNotifier(Protocol):
         """Release its connection."""
 
 
+class RemovalProgress(msgspec.Struct, frozen=True):
+    """How far the oldest removal has come: another value after each step, and for another removal."""
+
+    root: str
+    steps: int
+
+
 class Directory(Protocol):
     """The source of truth. Every call blocks and is safe to make from many threads.
 
@@ -182,10 +190,13 @@ class Directory(Protocol):
         """Apply all mutations in one transaction, or none; return the state after them.
 
         The same transaction takes the next revision and appends the effects to the change log. A write that
-        changes nothing takes no revision and returns the head. Deleting a course or session deletes, and
-        logs, everything in it. Raises AlreadyExistsError, FailedPreconditionError, InvalidArgumentError,
-        ConflictError; then nothing has changed. After UnavailableError the outcome is unknown: the commit may
-        have succeeded although its answer was lost.
+        changes nothing takes no revision and returns the head.
+
+        Deleting a course, session or resource deletes, and logs, everything in it: a bounded number of
+        records at once, the rest by `remove_contents`. Until then, only `dump` shows the rest, and its keys
+        are refused. Raises AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, ConflictError,
+        RemovalPendingError; then nothing has changed. After UnavailableError the outcome is unknown: the
+        commit may have succeeded although its answer was lost.
         """
 
     def write_group(self, requests: Sequence[WriteRequest]) -> list[ConsistencyToken | AuthzError]:
@@ -204,6 +215,13 @@ class Directory(Protocol):
 
         An invalid mutation is skipped and reported with its position, counted from `offset`.
         """
+
+    def removal_progress(self) -> RemovalProgress | None:
+        """How far the oldest removal has come; None if nothing is left to remove. Takes no lock."""
+
+    def remove_contents(self) -> ConsistencyToken:
+        """Delete, and log, a bounded part of what deletions have left, in one transaction; return the state
+        after it."""
 
     def read(self, wanted: Filter[EntityT_co], page: Page) -> Listing[EntityT_co]:
         """A page of the entities of one kind that match a filter, ordered by key."""

@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from authz.domain.errors import ConflictError, ErrorReason, UnavailableError
-from authz.domain.mutations import ImportBatchResult, WriteRequest
+from authz.domain.mutations import WriteRequest
 from authz.domain.ports import Directory
 from authz.domain.tokens import ConsistencyToken
 
@@ -38,11 +38,11 @@ class _Waiting(msgspec.Struct, Generic[T], frozen=True, eq=False):
 class GroupCommitter:
     """Commits the writes of one process. Belongs to the event loop that first uses it.
 
-    Commits writes in the order of their arrival, in groups; groups and batches of imports take turns, so that
-    neither starves the other. If at least `commit_siblings` writes were in progress when a group was
-    committed, the next group waits `commit_delay_s` for more. A write or batch that has begun is finished
-    even when its caller has gone; one that still waits is dropped with its caller, so that no more can wait
-    than there are calls.
+    Commits writes in the order of their arrival, in groups; groups and batches of imports and removals take
+    turns, so that neither starves the other. If at least `commit_siblings` writes were in progress when a
+    group was committed, the next group waits `commit_delay_s` for more. A write or batch that has begun is
+    finished even when its caller has gone; one that still waits is dropped with its caller, so that no more
+    can wait than there are calls.
     """
 
     def __init__(
@@ -55,10 +55,10 @@ class GroupCommitter:
         # Start the thread now: if there can be none, the start of the server fails, not its first write.
         self._pool.submit(lambda: None)
         self._writes: deque[_Waiting[WriteRequest]] = deque()
-        self._imports: deque[_Waiting[Callable[[], ImportBatchResult]]] = deque()
-        self._imports_next = False
+        self._batches: deque[_Waiting[Callable[[], Any]]] = deque()
+        self._batch_next = False
         self._in_progress = 0
-        """Writes in the last group and those that waited when it ended; 0 after a delay or an import."""
+        """Writes in the last group and those that waited when it ended; 0 after a delay or a batch."""
         self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -68,9 +68,9 @@ class GroupCommitter:
         state: ConsistencyToken = await self._hand_over(self._writes, request)
         return state
 
-    async def import_batch(self, batch: Callable[[], ImportBatchResult]) -> ImportBatchResult:
-        """Call `batch`, which imports one batch, in the write thread."""
-        result: ImportBatchResult = await self._hand_over(self._imports, batch)
+    async def run_batch(self, batch: Callable[[], T]) -> T:
+        """Call `batch`, which writes a bounded batch in one transaction, in the write thread."""
+        result: T = await self._hand_over(self._batches, batch)
         return result
 
     async def close(self) -> None:
@@ -97,16 +97,16 @@ class GroupCommitter:
 
     def _start_next(self, loop: asyncio.AbstractEventLoop) -> None:
         """Give the write thread, which is idle, the next group or batch."""
-        if self._imports and (self._imports_next or not self._writes):
-            self._imports_next, self._in_progress = False, 0
-            self._pool.submit(self._import, loop, self._imports.popleft())
+        if self._batches and (self._batch_next or not self._writes):
+            self._batch_next, self._in_progress = False, 0
+            self._pool.submit(self._run_batch, loop, self._batches.popleft())
         elif not self._writes:
             self._idle.set()
-        elif self._in_progress >= self._commit_siblings and not self._imports:
+        elif self._in_progress >= self._commit_siblings and not self._batches:
             self._in_progress = 0
             loop.call_later(self._commit_delay_s, self._start_next, loop)
         else:
-            self._imports_next = True
+            self._batch_next = True
             self._pool.submit(self._write, loop, self._next_group())
 
     def _finish(
@@ -138,9 +138,7 @@ class GroupCommitter:
             group.append(self._writes.popleft())
         return group
 
-    def _import(
-        self, loop: asyncio.AbstractEventLoop, batch: _Waiting[Callable[[], ImportBatchResult]]
-    ) -> None:
+    def _run_batch(self, loop: asyncio.AbstractEventLoop, batch: _Waiting[Callable[[], Any]]) -> None:
         loop.call_soon_threadsafe(self._finish, loop, [batch], [_outcome(batch.work)])
 
     def _write(self, loop: asyncio.AbstractEventLoop, group: list[_Waiting[WriteRequest]]) -> None:

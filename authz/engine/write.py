@@ -104,7 +104,7 @@ class DirectoryWriter:
                     request_id=request_id,
                     reason=part.reason,
                 )
-                result = await self._committer.import_batch(batch)
+                result = await self._committer.run_batch(batch)
                 report.written += result.written
                 report.unchanged += result.unchanged
                 report.head = result.head

@@ -168,8 +168,9 @@ class ReplicaSnapshot:
         if len(found) != 1:
             raise ValueError("scan_resources takes exactly one of scope, owner and shared_with")
         database, head = found[0]
-        for ref, _ in self._scan(database, head, b"" if after is None else ref_key(after), read_ref):
-            yield ref
+        for ref, key in self._scan(database, head, b"" if after is None else ref_key(after), read_ref):
+            if self._scope_of_resource(key[len(head) :]) is not None:
+                yield ref
 
     def scan_members(
         self, scope: Scope, *, after: Subject | None = None
@@ -177,6 +178,8 @@ class ReplicaSnapshot:
         """See `Snapshot.scan_members`."""
         database, head = self._environment.members_in, scope_key(scope)
         last = b"" if after is None else subject_key(after)
+        if self._scope(head) is None:
+            return
         for subject, key in self._scan(database, head, last, read_subject):
             yield subject, self._grants_in(key[len(head) :], head)
 
@@ -187,12 +190,15 @@ class ReplicaSnapshot:
         database, head = self._environment.members, subject_key(subject)
         last = b"" if after is None else scope_key(after)
         for scope, key in self._scan(database, head, last, read_scope):
-            yield scope, self._grants_in(head, key[len(head) :])
+            if self._scope(key[len(head) :]) is not None:
+                yield scope, self._grants_in(head, key[len(head) :])
 
     def scan_sessions(self, course_id: str, *, after: str | None = None) -> Iterator[str]:
         """See `Snapshot.scan_sessions`."""
         database, head = self._environment.sessions_in, pack_id(course_id)
         last = b"" if after is None else pack_id(after)
+        if self._scope(COURSE_KIND + head) is None:
+            return
         for session_id, _ in self._scan(database, head, last, unpack_id):
             yield session_id
 
@@ -231,6 +237,14 @@ class ReplicaSnapshot:
         found = scope_context_of(course, session)
         scope = ReplicaScope(found.state, found.course_id, found.session_id, course_key, session_key)
         return intern(self._scopes, key, scope)
+
+    def _scope_of_resource(self, ref: bytes) -> ReplicaScope | None:
+        """The scope of a resource, by the key of the resource; None if either is gone."""
+        raw = self._get(ref, None, self._environment.resources)
+        if raw is None:
+            return None
+        in_scope = read_context(raw)[0]
+        return self._scopes.get(in_scope) or self._scope(in_scope)
 
     def _read(self, codec: Codec, key: bytes) -> Any:
         """The entity with a key, or None."""

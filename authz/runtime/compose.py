@@ -29,6 +29,7 @@ from authz.domain.ports import Directory, View
 from authz.engine.check import Checker
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.group_commit import GroupCommitter
+from authz.engine.removal import Remover
 from authz.engine.watch import Watches
 from authz.engine.write import DirectoryWriter
 from authz.policy.load import load_policy, policy_directory
@@ -48,12 +49,13 @@ WATCH = watch_pb2.DESCRIPTOR.services_by_name["WatchService"].full_name
 
 
 class Servicers(msgspec.Struct, frozen=True):
-    """The parts of the API that a server reloads or stops."""
+    """The parts of the API that a server reloads, runs or stops."""
 
     pipeline: Pipeline
     authorization: AuthorizationServicer
     watches: Watches[watch_pb2.WatchResponse]
     writing: GroupCommitter
+    remover: Remover
 
 
 def system_clock() -> Instant:
@@ -183,4 +185,4 @@ def add_servicers(
     server.add_generic_rpc_handlers((Endpoints(pipeline, endpoints),))
     names = (AUTHORIZATION, DIRECTORY, WATCH, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
-    return Servicers(pipeline, authorization, watches, writing)
+    return Servicers(pipeline, authorization, watches, writing, Remover(directory, gate, writing))

@@ -63,6 +63,7 @@ class Server:
         self._store: Store | None = None
         self._view: ReplicaView | None = None
         self._maintenance: asyncio.Task[None] | None = None
+        self._removal: asyncio.Task[None] | None = None
         self._follower: Follower | None = None
         self._follower_thread: threading.Thread | None = None
         self._grpc: grpc.aio.Server | None = None
@@ -98,11 +99,8 @@ class Server:
             self._grpc = None
         with self._aborting_connections():
             await self._end_threads()
-        if self._maintenance is not None:
-            self._maintenance.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._maintenance
-            self._maintenance = None
+        await _cancel(self._maintenance)
+        self._maintenance = None
         if self._view is not None:
             self._view.close()
             self._view = None
@@ -138,6 +136,8 @@ class Server:
             timer.cancel()
 
     async def _end_threads(self) -> None:
+        await _cancel(self._removal)
+        self._removal = None
         if self._servicers is not None:
             await self._servicers.writing.close()
             self._servicers = None
@@ -186,6 +186,7 @@ class Server:
         self.address = listen(server, settings)
         await self._health.add_to(server)
         await server.start()
+        self._removal = asyncio.create_task(self._servicers.remover.run())
         await self._health.watch(view, store.directory, max_staleness_s=settings.max_staleness_s)
 
     @property
@@ -222,3 +223,10 @@ class Server:
         self._follower_thread.start()
         store.directory.subscribe(follower.apply_local_commit)
         await run_abandonable(follower.initialized.wait)
+
+
+async def _cancel(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

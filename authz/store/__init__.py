@@ -13,6 +13,7 @@ from authz.store.directory import SqlDirectory
 from authz.store.engine import companion_path, open_engine, sqlite_file
 from authz.store.schema import migrate as migrate_database
 from authz.store.schema import require_current
+from authz.store.write import MAX_CONTENTS_AT_ONCE
 
 __all__ = ["Store", "companion_path", "migrate_store", "open_store", "prepare_store", "sqlite_file"]
 
@@ -34,16 +35,19 @@ def open_store(
     clock: Callable[[], Instant],
     migrate: bool = True,
     verify: bool = True,
+    contents_at_once: int = MAX_CONTENTS_AT_ONCE,
 ) -> Store:
     """Open a database. With `migrate`, bring its schema up to date first; with `verify`, require that it is.
 
     Without either, nothing connects yet. Raises `InvalidArgumentError` for a bad URL, `UnavailableError`
     when the database does not answer, `FailedPreconditionError` when the schema is not current.
+    `contents_at_once` bounds what one transaction deletes of what is inside deleted records.
     """
     if migrate or verify:
         prepare_store(url, migrate=migrate)
     engine = open_engine(url)
-    return Store(SqlDirectory(engine, OpenConnections(engine), vocabulary, clock))
+    connections = OpenConnections(engine)
+    return Store(SqlDirectory(engine, connections, vocabulary, clock, contents_at_once=contents_at_once))
 
 
 def prepare_store(url: str, *, migrate: bool) -> None:

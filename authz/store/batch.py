@@ -6,39 +6,52 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection
 
-from authz.domain.entities import KINDS, Container, Entity, Key, Versioned, container_of, kind_of
-from authz.domain.errors import AlreadyExistsError, ErrorReason, FailedPreconditionError
+from authz.domain.entities import Entity, Key, Versioned, container_of, kind_of
+from authz.domain.errors import AlreadyExistsError, ErrorReason, FailedPreconditionError, RemovalPendingError
 from authz.domain.ids import ScopeKind
 from authz.domain.mutations import ChangeScope, Mutation, Operation
 from authz.domain.vocabulary import Vocabulary
-from authz.store.bulk import delete_by_key, select_by, select_by_key, upsert_rows
-from authz.store.rows import ENTITY_ROWS, EntityRows
-from authz.store.tables import columns_of, parts_of
+from authz.store.bulk import delete_by_key, select_by_key, upsert_rows
+from authz.store.contents import CONTAINERS, read_contents
+from authz.store.log_writer import Origin
+from authz.store.removals import Removal, pending_roots, removal_progress, store_removals
+from authz.store.rows import ENTITY_ROWS
 
-_CONTAINED = [(ENTITY_ROWS[kind.name], kind.container) for kind in KINDS.values() if kind.container]
-_CONTAINERS = {name for _, container in _CONTAINED for name in container.kinds}
-"""The names of the kinds that contain records of other kinds."""
+_RETRY_AFTER_S = 1.0
 
 
 class Batch:
-    """The state after several writes, planned one write after another."""
+    """The state after several writes, planned one write after another.
 
-    def __init__(self, connection: Connection, vocabulary: Vocabulary) -> None:
+    At most `room` records are deleted besides those that the mutations name. What is inside a deleted record
+    and does not fit is left to a `Removal`: its rows stay, and nobody finds them.
+    """
+
+    def __init__(self, connection: Connection, vocabulary: Vocabulary, *, room: int) -> None:
         self._connection = connection
         self._vocabulary = vocabulary
+        self._room = room
         self._revision = 0
+        self._origin = Origin("", "", "")
+        self._removed_places: dict[Key, ChangeScope] = {}
+        """Of records whose row is gone."""
+        self._is_removing = removal_progress(connection) is not None
+        """Whether there may be rows whose container is gone."""
+        self._roots: dict[Key, Removal | None] = {}
+        """The roots of removals, None for those of earlier transactions."""
         self._state: dict[Key, Versioned[Entity] | None] = {}
         self._dirty: dict[Key, None] = {}
         # The write that is being planned, kept apart so that it can be dropped as a whole:
         self._planned: dict[Key, Versioned[Entity] | None] = {}
         self._planned_dirty: dict[Key, None] = {}
+        self._planned_roots: dict[Key, Removal] = {}
         self._effects: list[tuple[Mutation, ChangeScope]] = []
 
     def prefetch(self, keys: Iterable[Key]) -> None:
@@ -55,19 +68,23 @@ class Batch:
             stored = ENTITY_ROWS[name]
             rows = select_by_key(self._connection, stored.table, [stored.key_values(key) for key in missing])
             self._state |= {versioned.entity.key: versioned for versioned in stored.versioned(rows)}
+            if self._is_removing and name in CONTAINERS:
+                self._roots |= dict.fromkeys(pending_roots(self._connection, missing) - self._roots.keys())
         containers = (self._container_to_read(key) for keys in wanted.values() for key in keys)
         if around := [key for key in containers if key is not None]:
             self.prefetch(around)
 
     def _container_to_read(self, key: Key) -> Key | None:
-        """The container of a record, if the scope of the record is known only from the container's row."""
+        """The container of a record, if its row says what the record's scope is, or whether it is there."""
         found = self._state[key]
         container = container_of(key if found is None else found.entity)
-        return None if container is None or kind_of(container).container is None else container
+        if container is None or self._is_removing:
+            return container
+        return None if kind_of(container).container is None else container
 
     @contextmanager
     def attempt(
-        self, revision: int, *, flushes: bool = False
+        self, revision: int, origin: Origin, *, flushes: bool = False
     ) -> Iterator[list[tuple[Mutation, ChangeScope]]]:
         """Plan one write: the mutations applied in the block are kept, or dropped if the block raises.
 
@@ -75,7 +92,7 @@ class Batch:
         Set `flushes` if the block may raise after applying a mutation that `cascades`: such a mutation stores
         what was planned before it, so a savepoint is needed to undo it.
         """
-        self._revision, self._effects = revision, []
+        self._revision, self._origin, self._effects = revision, origin, []
         if flushes:
             self.flush()
         try:
@@ -83,12 +100,23 @@ class Batch:
                 yield self._effects
             self._state |= self._planned
             self._dirty |= self._planned_dirty
+            self._roots |= self._planned_roots
         finally:
+            self._planned_roots.clear()
             self._planned.clear()
             self._planned_dirty.clear()
 
     def find(self, key: Key) -> Versioned[Entity] | None:
-        """The entity with a key, after the mutations so far; None if there is none."""
+        """The entity with a key, after the mutations so far; None if there is none, or if it is inside a
+        record that is gone."""
+        found = self._row(key)
+        if found is not None and self._is_removing:
+            container = container_of(found.entity)
+            if container is not None and self.find(container) is None:
+                return None
+        return found
+
+    def _row(self, key: Key) -> Versioned[Entity] | None:
         if key in self._planned:
             return self._planned[key]
         if key not in self._state:
@@ -98,7 +126,8 @@ class Batch:
     def apply(self, mutation: Mutation) -> bool:
         """Apply one mutation to the write that is being planned; return whether it changes anything.
 
-        Raises AlreadyExistsError, FailedPreconditionError or InvalidArgumentError, and then changes nothing.
+        Raises AlreadyExistsError, FailedPreconditionError, InvalidArgumentError or RemovalPendingError, and
+        then changes nothing.
         """
         mutation.validate(self._vocabulary)
         if mutation.operation is Operation.DELETE:
@@ -120,8 +149,8 @@ class Batch:
                 return False
             _require_same_container(before.entity, entity)
         self._require_container(entity)
-        if before is None:
-            self._store_deletion(key)
+        if before is None and self._is_removing:
+            self._require_removed(key)
         self._put(mutation, self._place(entity), Versioned(entity, self._revision))
         return True
 
@@ -140,6 +169,9 @@ class Batch:
     def flush(self) -> None:
         """Store every planned effect that is not stored yet, in bulk."""
         self._store(self._dirty, self._state)
+        added = [removal for removal in self._roots.values() if removal is not None]
+        store_removals(self._connection, added)
+        self._roots |= dict.fromkeys(removal.root for removal in added)
 
     def _store(self, dirty: dict[Key, None], state: Mapping[Key, Versioned[Entity] | None]) -> None:
         gone: dict[str, list[Key]] = defaultdict(list)
@@ -151,18 +183,10 @@ class Batch:
             else:
                 kept[kind_of(key).name].append(versioned)
         dirty.clear()
-        for name, stored in reversed(ENTITY_ROWS.items()):
-            delete_by_key(self._connection, stored.table, [stored.key_values(key) for key in gone[name]])
         for name, stored in ENTITY_ROWS.items():
+            delete_by_key(self._connection, stored.table, [stored.key_values(key) for key in gone[name]])
             rows = [(*stored.values(each.entity), each.version) for each in kept[name]]
             upsert_rows(self._connection, stored.table, rows)
-
-    def _store_deletion(self, key: Key) -> None:
-        """Store the deletion of a record that is created again: its row must go before its container's."""
-        if key in self._planned_dirty:
-            self._store(self._planned_dirty, self._planned)
-        elif key in self._dirty:
-            self.flush()
 
     def _put(self, mutation: Mutation, place: ChangeScope, versioned: Versioned[Entity] | None) -> None:
         self._effects.append((mutation, place))
@@ -173,37 +197,35 @@ class Batch:
         before = self.find(key)
         if before is None:
             return False
-        gone = [*self._contents(key), before.entity] if kind_of(key).name in _CONTAINERS else [before.entity]
-        # The scope of each must be read before the first one is deleted.
-        for entity, place in [(entity, self._place(entity)) for entity in gone]:
-            self._put(Mutation(Operation.DELETE, entity), place, None)
+        place = self._place(before.entity)
+        if kind_of(key).name in CONTAINERS and not self._delete_contents(key):
+            self._planned_roots[key] = Removal(key, place, self._origin, since=self._revision)
+            self._is_removing = True
+        self._put(Mutation(Operation.DELETE, before.entity), place, None)
         return True
 
-    def _contents(self, key: Key) -> list[Entity]:
-        """Every record inside a record, at any depth; contents come before their container."""
+    def remove(self, removal: Removal) -> bool:
+        """Delete what there is room for of what a deletion has left; return whether that is all."""
+        self._removed_places[removal.root] = removal.place
+        return self._delete_contents(removal.root)
+
+    def _delete_contents(self, key: Key) -> bool:
+        """Delete what there is room for of what is inside a record, at any depth; return whether that is all.
+
+        Contents go before their container.
+        """
         # Contents are read from the database, so every planned effect must be stored first.
         self._store(self._planned_dirty, self._planned)
-        found: list[Entity] = []
-        containers: list[Key] = [key]
-        while containers:
-            level = [each for stored, by in _CONTAINED for each in self._inside(containers, stored, by)]
-            for versioned in level:
-                self._planned.setdefault(versioned.entity.key, versioned)
-            entities = [versioned.entity for versioned in level]
-            containers = [entity.key for entity in entities if kind_of(entity).name in _CONTAINERS]
-            found += entities
-        return found[::-1]
-
-    def _inside(
-        self, containers: Sequence[Key], stored: EntityRows, by: Container
-    ) -> Iterator[Versioned[Entity]]:
-        """The records of a kind directly inside one of these records."""
-        field = stored.kind.field(by.field)
-        named = (by.value_of(key) for key in containers if kind_of(key).name in by.kinds)
-        values = [[getattr(value, part) for part in parts_of(field)] or [value] for value in named]
-        rows = select_by(self._connection, stored.table, columns_of([field]), values)
-        # Ordered by key, so that every database logs a deletion in the same order.
-        return stored.versioned(sorted(rows))
+        found, is_all = read_contents(self._connection, [key], self._room)
+        self._room -= len(found)
+        for versioned in found:
+            self._planned.setdefault(versioned.entity.key, versioned)
+        containers = (container_of(versioned.entity) for versioned in found)
+        self.prefetch(key for key in containers if key is not None and key not in self._planned)
+        for versioned in found:
+            entity = versioned.entity
+            self._put(Mutation(Operation.DELETE, entity), self._place(entity), None)
+        return is_all
 
     def _place(self, entity: Entity) -> ChangeScope:
         """The course and the session of an entity, itself included."""
@@ -215,7 +237,9 @@ class Batch:
                 ids[kind.scope] = record.id
             record = kind.container_key(record)
             if record is not None and kind_of(record).container is not None:
-                found = self.find(record)
+                if record in self._removed_places:
+                    return self._removed_places[record]
+                found = self._row(record)
                 record = None if found is None else found.entity
         return ChangeScope(ids.get(ScopeKind.COURSE), ids.get(ScopeKind.SESSION))
 
@@ -232,10 +256,19 @@ class Batch:
             )
         kind_of(entity).validate_container(entity, container.entity)
 
+    def _require_removed(self, key: Key) -> None:
+        """Raise if a new record would take the place, or the contents, of one that is being removed."""
+        if self._row(key) is not None or key in self._roots or key in self._planned_roots:
+            raise RemovalPendingError(
+                f"{key} is being removed; try again",
+                retry_after_s=_RETRY_AFTER_S,
+                key=str(key),
+            )
+
 
 def cascades(mutation: Mutation) -> bool:
     """Whether applying a mutation may delete more than the entity that it names."""
-    return mutation.operation is Operation.DELETE and kind_of(mutation.target).name in _CONTAINERS
+    return mutation.operation is Operation.DELETE and kind_of(mutation.target).name in CONTAINERS
 
 
 def touched_keys(mutation: Mutation) -> Iterator[Key]:

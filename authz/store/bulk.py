@@ -68,6 +68,32 @@ def select_by(
     return found
 
 
+def select_first(
+    connection: Connection,
+    table: Table,
+    columns: tuple[str, ...],
+    values: Sequence[Values],
+    *,
+    order: tuple[str, ...],
+    limit: int,
+) -> list[Row[Any]]:
+    """Up to `limit` of the rows that hold one of these values in some columns, in no order.
+
+    `order` are the columns of an index that begins with those columns.
+    """
+    if len(values) == 1:
+        # In the order of an index, so that no database reads past what was deleted at the front of its table.
+        statement = _selecting_equal(table, columns, order)
+        given = {f"v{place}": value for place, value in enumerate(values[0])}
+        return list(connection.execute(statement, given | {"most": limit}))
+    found: list[Row[Any]] = []
+    statement = _selecting(table, columns, connection.dialect.name).limit(bindparam("most"))
+    for start in range(0, len(values), _MAX_ROWS):
+        given = _as_json(values[start : start + _MAX_ROWS])
+        found += connection.execute(statement, given | {"most": limit - len(found)})
+    return found
+
+
 def delete_by_key(connection: Connection, table: Table, keys: Sequence[Values]) -> None:
     """Delete the rows with one of these primary keys."""
     _execute_in_parts(connection, _deleting(table, connection.dialect.name), keys)
@@ -114,6 +140,12 @@ def _upserting(table: Table, dialect: str) -> Any:
 @cache
 def _selecting(table: Table, columns: tuple[str, ...], dialect: str) -> Any:
     return select(table).where(_has(table, columns, dialect))
+
+
+@cache
+def _selecting_equal(table: Table, columns: tuple[str, ...], order: tuple[str, ...]) -> Any:
+    equal = (table.c[name] == bindparam(f"v{place}") for place, name in enumerate(columns))
+    return select(table).where(*equal).order_by(*(table.c[name] for name in order)).limit(bindparam("most"))
 
 
 @cache

@@ -20,7 +20,7 @@ from authz.domain.mutations import (
     Mutation,
     WriteRequest,
 )
-from authz.domain.ports import CommitNotifier, Listing, Page
+from authz.domain.ports import CommitNotifier, Listing, Page, RemovalProgress
 from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import Vocabulary
 from authz.store import listing, log_reader
@@ -29,7 +29,8 @@ from authz.store.dump import SqlDump, open_dump
 from authz.store.engine import read_transaction, write_transaction
 from authz.store.log_writer import Origin
 from authz.store.notifier import open_notifier
-from authz.store.write import Transaction
+from authz.store.removals import removal_progress
+from authz.store.write import MAX_CONTENTS_AT_ONCE, Transaction
 
 log = structlog.get_logger()
 
@@ -48,11 +49,14 @@ class SqlDirectory:
         connections: OpenConnections,
         vocabulary: Callable[[], Vocabulary],
         clock: Callable[[], Instant],
+        *,
+        contents_at_once: int = MAX_CONTENTS_AT_ONCE,
     ) -> None:
         self._engine = engine
         self._connections = connections
         self._vocabulary = vocabulary
         self._clock = clock
+        self._contents_at_once = contents_at_once
         self._listener: Callable[[LocalCommit], None] = _nobody
         self._refusal: UnavailableError | None = None
         self._refused_at_s = 0.0
@@ -83,10 +87,22 @@ class SqlDirectory:
                 mutations, offset=offset, origin=Origin(actor, reason, request_id)
             )
 
+    def removal_progress(self) -> RemovalProgress | None:
+        """See `Directory.removal_progress`."""
+        with read_transaction(self._engine) as connection:
+            return removal_progress(connection)
+
+    def remove_contents(self) -> ConsistencyToken:
+        """See `Directory.remove_contents`."""
+        with self._transaction() as transaction:
+            return transaction.remove_contents()
+
     @contextmanager
     def _transaction(self) -> Iterator[Transaction]:
         with self._remembering_refusal(), write_transaction(self._engine) as connection:
-            transaction = Transaction(connection, self._vocabulary(), self._clock)
+            transaction = Transaction(
+                connection, self._vocabulary(), self._clock, contents_at_once=self._contents_at_once
+            )
             yield transaction
         committed = transaction.committed()
         if committed.changes:

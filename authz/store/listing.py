@@ -12,8 +12,10 @@ from sqlalchemy import ColumnElement, Engine, literal, select, tuple_
 from authz.domain.entities import KINDS, EntityT_co, Filter
 from authz.domain.ports import Listing, Page
 from authz.domain.tokens import PageToken, decode_page_token, encode_page_token, malformed_token
+from authz.store.contents import is_in_existing
 from authz.store.engine import read_transaction
 from authz.store.log_reader import read_head
+from authz.store.removals import removal_progress
 from authz.store.rows import ENTITY_ROWS, EntityRows
 from authz.store.tables import columns_of, parts_of
 
@@ -33,6 +35,9 @@ def list_entities(engine: Engine, wanted: Filter[EntityT_co], page: Page) -> Lis
         statement = statement.where(tuple_(*order) > tuple_(*(literal(text) for text in last_key)))
     with read_transaction(engine) as connection:
         read_at = read_head(connection)
+        if removal_progress(connection) is not None:
+            # What is still there of a deleted course is no longer in the directory.
+            statement = statement.where(is_in_existing(stored.kind, stored.table))
         rows = connection.execute(statement).all()
     items = tuple(stored.versioned(rows[: page.size]))
     last = PageToken(query, tuple(stored.key_values(items[-1].entity))) if len(rows) > page.size else None

@@ -14,14 +14,12 @@ from sqlalchemy import (
     Boolean,
     Column,
     ForeignKey,
-    ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
     Table,
     Text,
 )
-from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
 from authz.domain.entities import KINDS, Kind
@@ -80,25 +78,37 @@ def _entity_table(kind: Kind) -> Table:
         *map(_key, columns_of(kind.key_fields)),
         *others,
         Column("version", BigInteger, nullable=False),
-        *_keys_and_indexes(kind),
+        *_indexes(kind),
     )
 
 
-def _keys_and_indexes(kind: Kind) -> Iterator[SchemaItem]:
-    container = kind.container
-    if container is not None and len(container.kinds) == 1:
-        (target,) = (KINDS[name] for name in container.kinds)
-        yield ForeignKeyConstraint(
-            columns_of([kind.field(container.field)]),
-            [f"{target.plural}.{column}" for column in columns_of(target.key_fields)],
-            name=f"{kind.plural}_{container.field.removesuffix('_id')}_fkey",
-        )
+def _indexes(kind: Kind) -> Iterator[Index]:
     for name in kind.lookups:
         yield Index(f"{kind.plural}_by_{name.removesuffix('_id')}", *columns_of(kind.order_by(name)))
 
 
 ENTITY_TABLES = {kind.name: _entity_table(kind) for kind in KINDS.values()}
-"""By kind: the columns of the key (the primary key), those of the other fields, and `version`."""
+"""By kind: the columns of the key (the primary key), those of the other fields, and `version`.
+
+No foreign keys: what is in a large course outlives its row until it is removed.
+"""
+
+removals = Table(
+    "removals",
+    metadata,
+    _key("root"),
+    Column("since", BigInteger, nullable=False),
+    Column("steps", BigInteger, nullable=False),
+    Column("course_id", _text()),
+    Column("session_id", _text()),
+    Column("actor", _text(), nullable=False),
+    Column("reason", _text(), nullable=False),
+    Column("request_id", _text(), nullable=False),
+    Index("removals_by_age", "since", "root"),
+)
+"""Deletions whose contents are not all removed yet. `root` is the key of the deleted record as JSON, `since`
+the revision that deleted it, `course_id` and `session_id` its `ChangeScope`. `steps` grows with each revision
+that removes a part."""
 
 counter = Table(
     "counter",

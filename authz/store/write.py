@@ -25,17 +25,28 @@ from authz.domain.vocabulary import Vocabulary
 from authz.store.batch import Batch, cascades, touched_keys
 from authz.store.idempotency import IdempotencyKeys
 from authz.store.log_writer import ChangeLog, Origin
+from authz.store.removals import Removal, oldest_removals, store_progress
 
+MAX_CONTENTS_AT_ONCE = 500
+"""How many records a transaction deletes besides those that its mutations name."""
 _UPSERT_ORDER = {name: place for place, name in enumerate(KINDS)}
 
 
 class Transaction:
     """The writes and imports of one transaction. Locks the head of the log when it is made."""
 
-    def __init__(self, connection: Connection, vocabulary: Vocabulary, clock: Callable[[], Instant]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        vocabulary: Vocabulary,
+        clock: Callable[[], Instant],
+        *,
+        contents_at_once: int = MAX_CONTENTS_AT_ONCE,
+    ) -> None:
         self._connection = connection
         self._log = ChangeLog(connection, clock)
-        self._batch = Batch(connection, vocabulary)
+        self._batch = Batch(connection, vocabulary, room=contents_at_once)
+        self._contents_at_once = contents_at_once
 
     def write(self, requests: Sequence[WriteRequest]) -> list[ConsistencyToken | AuthzError]:
         """Store the writes in order. Returns the state of each, or its error if nothing of it was stored."""
@@ -59,7 +70,7 @@ class Transaction:
         self._batch.prefetch(_well_formed(key for mutation in mutations for key in touched_keys(mutation)))
         written = unchanged = 0
         faults: list[ImportFault] = []
-        with self._batch.attempt(self._log.head.revision + 1) as effects:
+        with self._batch.attempt(self._log.head.revision + 1, origin) as effects:
             for position, mutation in enumerate(mutations, offset):
                 try:
                     changed = self._batch.apply(mutation)
@@ -71,6 +82,22 @@ class Transaction:
         head = self._log.append(effects, origin)
         self._store()
         return ImportBatchResult(written=written, unchanged=unchanged, faults=tuple(faults), head=head)
+
+    def remove_contents(self) -> ConsistencyToken:
+        """Remove a part of what deletions have left, each under a revision of its own."""
+        done: list[Removal] = []
+        begun: Removal | None = None
+        for removal in oldest_removals(self._connection, self._contents_at_once):
+            with self._batch.attempt(self._log.head.revision + 1, removal.origin, flushes=True) as effects:
+                is_all = self._batch.remove(removal)
+            self._log.append(effects, removal.origin)
+            if not is_all:
+                begun = removal
+                break
+            done.append(removal)
+        self._store()
+        store_progress(self._connection, done, begun)
+        return self._log.head
 
     def committed(self) -> LocalCommit:
         """The stored revisions. Valid once the transaction has been committed."""
@@ -84,7 +111,8 @@ class Transaction:
         if revision is not None:
             return self._log.state_at(revision)
         flushes = any(cascades(mutation) for mutation in request.mutations)
-        with self._batch.attempt(self._log.head.revision + 1, flushes=flushes) as effects:
+        origin = Origin(request.actor, request.reason, request.request_id)
+        with self._batch.attempt(self._log.head.revision + 1, origin, flushes=flushes) as effects:
             for precondition in request.preconditions:
                 _require(self._batch, precondition)
             for place, mutation in sorted(enumerate(request.mutations), key=_application_order):
@@ -93,7 +121,6 @@ class Transaction:
                 except AuthzError as error:
                     error.locate(f"mutations[{place}]")
                     raise
-        origin = Origin(request.actor, request.reason, request.request_id)
         state = self._log.append(effects, origin)
         known.remember(request, state.revision)
         return state

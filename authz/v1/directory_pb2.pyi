@@ -37,7 +37,8 @@ class _OperationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Operation.V
     """
     OPERATION_DELETE: _Operation.ValueType  # 3
     """Delete an entity if it exists. Only its identifying fields are read. Deleting a course or session also
-    deletes its content; deleting a resource also deletes its shares.
+    deletes its content; deleting a resource also deletes its shares. All of it is gone at once, but it may
+    take many revisions to remove: until then, creating the same entities is ABORTED, BEING_REMOVED.
     """
     OPERATION_UPDATE: _Operation.ValueType  # 4
     """Change the fields that `update_mask` names, of an entity that must exist; the others stay as they are.
@@ -57,7 +58,8 @@ entity that exists. If it is unchanged, nothing happens. To change one field, us
 """
 OPERATION_DELETE: Operation.ValueType  # 3
 """Delete an entity if it exists. Only its identifying fields are read. Deleting a course or session also
-deletes its content; deleting a resource also deletes its shares.
+deletes its content; deleting a resource also deletes its shares. All of it is gone at once, but it may
+take many revisions to remove: until then, creating the same entities is ABORTED, BEING_REMOVED.
 """
 OPERATION_UPDATE: Operation.ValueType  # 4
 """Change the fields that `update_mask` names, of an entity that must exist; the others stay as they are.

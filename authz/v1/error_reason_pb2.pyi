@@ -142,6 +142,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     missing. The operator must change a setting.
     {"reason":"STORE_MISCONFIGURED","metadata":{}}
     """
+    ERROR_REASON_BEING_REMOVED: _ErrorReason.ValueType  # 30
+    """ABORTED, with `google.rpc.RetryInfo`. A record with this key, or what it is in, was deleted, and a large
+    deletion is not complete yet. Try again: the new record inherits nothing of the old one.
+    {"reason":"BEING_REMOVED","metadata":{"key":"course:algebra-1"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the `google.rpc.ErrorInfo` in every error, without the prefix `ERROR_REASON_`. Its `domain`
@@ -267,5 +272,10 @@ ERROR_REASON_STORE_MISCONFIGURED: ErrorReason.ValueType  # 29
 """UNAVAILABLE. The database refuses the server: wrong user, password or database, or a right that is
 missing. The operator must change a setting.
 {"reason":"STORE_MISCONFIGURED","metadata":{}}
+"""
+ERROR_REASON_BEING_REMOVED: ErrorReason.ValueType  # 30
+"""ABORTED, with `google.rpc.RetryInfo`. A record with this key, or what it is in, was deleted, and a large
+deletion is not complete yet. Try again: the new record inherits nothing of the old one.
+{"reason":"BEING_REMOVED","metadata":{"key":"course:algebra-1"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -164,7 +164,7 @@ class WatchChange(_message.Message):
     reason: _builtins.str
     """The reason that the writer gave."""
     last: _builtins.bool
-    """Whether the change is complete. A large change, such as the deletion of a course, is sent in several
+    """Whether the change is complete. A large change, such as a write of many records, is sent in several
     consecutive messages, and `last` is true only in the final one. Resume from `written_at` only after
     `last` was true: earlier, that would lose the rest of the change. Resume from the previous token
     instead; the change is then sent again from its start.
@@ -174,7 +174,7 @@ class WatchChange(_message.Message):
         """The matching mutations, in the order in which they were applied; at least one. A CREATE or TOUCH has the
         whole entity after the change, with its `version`. A DELETE has the whole entity before the change,
         without a version. Every entity that is deleted along with a course, session or resource has its own
-        DELETE.
+        DELETE. If there are many, later changes have the rest: the actor and the reason are the same.
         """
 
     @_builtins.property

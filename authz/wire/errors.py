@@ -15,6 +15,7 @@ from authz.domain.errors import (
     OutOfRangeError,
     OverloadedError,
     PolicyError,
+    RemovalPendingError,
     SlowConsumerError,
     UnavailableError,
 )
@@ -26,6 +27,7 @@ STATUS_CODES: dict[type[AuthzError], int] = {
     AlreadyExistsError: code_pb2.ALREADY_EXISTS,
     FailedPreconditionError: code_pb2.FAILED_PRECONDITION,
     ConflictError: code_pb2.ABORTED,
+    RemovalPendingError: code_pb2.ABORTED,
     SlowConsumerError: code_pb2.ABORTED,
     OutOfRangeError: code_pb2.OUT_OF_RANGE,
     OverloadedError: code_pb2.RESOURCE_EXHAUSTED,
@@ -47,7 +49,7 @@ def status_of(error: AuthzError) -> status_pb2.Status:
         reason=error.reason.value, domain=ERROR_DOMAIN, metadata=error.metadata
     )
     details = [_pack(info)]
-    if isinstance(error, OverloadedError):
+    if isinstance(error, OverloadedError | RemovalPendingError):
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(round(error.retry_after_s * 1000))
         details.append(_pack(error_details_pb2.RetryInfo(retry_delay=delay)))

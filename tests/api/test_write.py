@@ -13,7 +13,7 @@ from authz.v1 import authorization_pb2 as apb
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from tests.api.test_api import ALGEBRA, COURSE, MATERIAL, MAYA, STUDENT, delete, question, touch, written
-from tests.service import Service, info_of, reason_of
+from tests.service import Service, info_of, reason_of, retry_of
 
 SESSION = touch(session=pb.Session(id="live", course_id="algebra"))
 GUEST = touch(membership=pb.Membership(subject=MAYA, scope=pb.Scope(session_id="live"), role="guest"))
@@ -41,6 +41,30 @@ async def test_deleting_a_course_takes_all_that_is_in_it(service: Service) -> No
     await written(service, delete(course=pb.Course(id="algebra")))
     assert await counts(service) == (0, 0, 0, 0, 0)
     assert (await service.authorization.Check(question())).reason == apb.REASON_RESOURCE_UNKNOWN
+
+
+async def test_a_large_course_is_gone_at_once_and_made_anew_once_it_is_removed(service: Service) -> None:
+    await written(service, *EVERYTHING)
+    users = (pb.Subject(type=pb.SUBJECT_TYPE_USER, id=f"u{n}") for n in range(1000))
+    members = (pb.Membership(subject=each, scope=ALGEBRA, role="student") for each in users)
+    await written(service, *(touch(membership=each) for each in members))
+    await written(service, delete(course=pb.Course(id="algebra")))
+    assert await counts(service) == (0, 0, 0, 0, 0)
+    assert (await service.authorization.Check(question())).reason == apb.REASON_RESOURCE_UNKNOWN
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await written(service, COURSE)
+    assert (caught.value.code(), reason_of(caught.value)) == (grpc.StatusCode.ABORTED, "BEING_REMOVED")
+    assert info_of(caught.value).metadata == {"key": "course:algebra"}
+    for _ in range(100):
+        await asyncio.sleep(retry_of(caught.value).retry_delay.seconds)
+        try:
+            await written(service, COURSE, MATERIAL)
+        except grpc.aio.AioRpcError as error:
+            assert reason_of(error) == "BEING_REMOVED"
+        else:
+            break
+    assert await counts(service) == (1, 0, 0, 1, 0)
+    assert (await service.authorization.Check(question())).reason == apb.REASON_NOT_A_MEMBER
 
 
 async def test_deleting_a_session_leaves_its_course(service: Service) -> None:

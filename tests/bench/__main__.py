@@ -1,4 +1,4 @@
-"""Print all figures in one run: deciding, the replica, the service, and writes."""
+"""Print all figures in one run: deciding, the replica, the service, writes, revocations under load."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 from authz.domain.facts import fact_names
 from authz.domain.ids import course_scope
 from authz.policy.load import load_policy, policy_directory
-from tests.bench import replica, serving, writes
+from tests.bench import cascade, replica, serving, writes
 from tests.bench.measure import cost_us, show
 from tests.facts import bits
 from tests.policy.reference import decide, reference_enforcer
@@ -39,6 +39,7 @@ def main() -> None:
     replica.main((10_000, 1_000_000))
     serving.main(1_000_000)
     writes.main()
+    cascade.main()
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ async def test_a_group_is_bounded_by_its_writes_and_by_its_mutations(
 
 async def test_imports_and_groups_take_turns(writing: GroupCommitter, recorder: Recorder) -> None:
     first = await held(writing, recorder)
-    imports = [asyncio.create_task(writing.import_batch(recorder.import_batch)) for _ in range(3)]
+    imports = [asyncio.create_task(writing.run_batch(recorder.import_batch)) for _ in range(3)]
     tasks = await handed_over(writing, *(request_of("w", MAX_MUTATIONS_PER_GROUP) for _ in range(3)))
     recorder.go_on.set()
     await asyncio.gather(first, *imports, *tasks)
@@ -214,7 +214,7 @@ async def test_no_group_waits_while_an_import_does(recorder: Recorder) -> None:
     writing = committer(recorder, commit_delay_s=3600)
     first = await held(writing, recorder)
     tasks = await handed_over(writing, *map(request_of, "abcd"))
-    imported = asyncio.create_task(writing.import_batch(recorder.import_batch))
+    imported = asyncio.create_task(writing.run_batch(recorder.import_batch))
     await asyncio.sleep(0)
     recorder.go_on.set()
     async with asyncio.timeout(30):
@@ -227,7 +227,7 @@ async def test_a_write_that_waits_goes_with_its_caller_and_one_that_has_begun_is
 ) -> None:
     first = await held(writing, recorder)
     gone, stays = await handed_over(writing, request_of("gone"), request_of("stays"))
-    left = asyncio.create_task(writing.import_batch(recorder.import_batch))
+    left = asyncio.create_task(writing.run_batch(recorder.import_batch))
     await asyncio.sleep(0)
     for task in (first, gone, left):
         task.cancel()

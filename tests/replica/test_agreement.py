@@ -28,6 +28,9 @@ from tests.store.test_history import BATCHES
 
 def expected(entities: Iterable[Entity]) -> set[Row]:
     """The rows that a replica of these entities has."""
+    entities = list(entities)
+    # The shares of a deleted resource may outlive it for a while.
+    resources = {entity.key for entity in entities if isinstance(entity, Resource)}
     rows: set[Row] = set()
     grants: dict[tuple[object, Scope], list[Grant]] = {}
     for entity in entities:
@@ -45,7 +48,8 @@ def expected(entities: Iterable[Entity]) -> set[Row]:
                     rows.add(("resource of", entity.owner, entity.key))
             case Share():
                 rows.add(("share with", entity.subject, entity.resource))
-                rows.add(("shared", entity.resource, None))
+                if entity.resource in resources:
+                    rows.add(("shared", entity.resource, None))
     for place, held in grants.items():
         rows.add(("grants", place, tuple(sorted(held, key=lambda grant: grant.role))))
     return rows
@@ -76,15 +80,18 @@ def followed(store: Store, folder: Path, at_once: int) -> list[Row]:
 
 
 @examples(80)
-@given(st.lists(BATCHES, max_size=10), st.integers(1, 5))
-def test_followed_built_and_stored_agree_row_by_row(history: list[list[Mutation]], at_once: int) -> None:
+@given(st.lists(BATCHES, max_size=10), st.integers(1, 5), st.sampled_from([0, 1, 500]))
+def test_followed_built_and_stored_agree_row_by_row(
+    history: list[list[Mutation]], at_once: int, contents_at_once: int
+) -> None:
     with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         folder = Path(name)
-        store = open_with(create_sqlite(folder / "authz.db"))
+        store = open_with(create_sqlite(folder / "authz.db"), contents_at_once=contents_at_once)
         try:
             built(store, folder / "followed")
             for batch in history:
                 store.directory.import_batch(batch, offset=0, actor="", request_id="", reason="")
+                store.directory.remove_contents()
             with store.directory.dump() as dump:
                 rows = expected(dumped(dump))
             mine = followed(store, folder / "followed", at_once)

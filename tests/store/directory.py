@@ -40,9 +40,11 @@ class Clock:
         return self.now
 
 
-def open_with(url: str, clock: Clock | None = None) -> Store:
+def open_with(url: str, clock: Clock | None = None, *, contents_at_once: int = 500) -> Store:
     """A migrated store with the test's vocabulary."""
-    return open_store(url, vocabulary=lambda: VOCABULARY, clock=clock or Clock())
+    return open_store(
+        url, vocabulary=lambda: VOCABULARY, clock=clock or Clock(), contents_at_once=contents_at_once
+    )
 
 
 def user(name: str) -> Subject:
@@ -130,6 +132,15 @@ def stored(store: Store) -> dict[Key, tuple[Entity | Key, int]]:
             token = page.next_token
             more = bool(token)
     return held
+
+
+def remove_all_contents(store: Store) -> int:
+    """Remove what deletions have left; how many steps that took."""
+    steps = 0
+    while store.directory.removal_progress() is not None:
+        store.directory.remove_contents()
+        steps += 1
+    return steps
 
 
 def dumped(dump: ports.Dump) -> list[Entity]:

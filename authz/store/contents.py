@@ -1,0 +1,85 @@
+"""What is inside a record at any depth, read in bounded parts; and which records are inside nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Table, exists, or_, true
+
+from authz.domain.entities import KINDS, Container, Entity, Key, Kind, Versioned, kind_of
+from authz.domain.ids import ScopeKind
+from authz.domain.kinds.fields import FieldType
+from authz.store.bulk import select_first
+from authz.store.rows import ENTITY_ROWS, EntityRows
+from authz.store.tables import columns_of, parts_of
+
+_CONTAINED = [(ENTITY_ROWS[kind.name], kind.container) for kind in KINDS.values() if kind.container]
+CONTAINERS = {name for _, container in _CONTAINED for name in container.kinds}
+"""The names of the kinds that contain records of other kinds."""
+
+
+def read_contents(
+    connection: Connection, containers: Sequence[Key], limit: int
+) -> tuple[list[Versioned[Entity]], bool]:
+    """Up to `limit` of the records inside some records, at any depth, and whether these are all.
+
+    Contents come before their container, and no container comes without all of its contents: so what is read
+    can be deleted in this order, and what is left can be read again.
+    """
+    level = _inside(connection, containers, limit + 1)
+    is_all, level = len(level) <= limit, level[:limit]
+    inner = [versioned.entity.key for versioned in level if kind_of(versioned.entity).name in CONTAINERS]
+    below, is_all_below = read_contents(connection, inner, limit) if inner else ([], True)
+    if not is_all_below:
+        return below, False
+    found = below + level[::-1]
+    return found[:limit], is_all and len(found) <= limit
+
+
+def _inside(connection: Connection, containers: Sequence[Key], limit: int) -> list[Versioned[Entity]]:
+    """Up to `limit` of the records directly inside some records."""
+    found: list[Versioned[Entity]] = []
+    for stored, by in _CONTAINED:
+        if values := _values_of(stored, by, containers):
+            rows = select_first(
+                connection,
+                stored.table,
+                columns_of([stored.kind.field(by.field)]),
+                values,
+                order=columns_of(stored.kind.order_by(by.field)),
+                limit=limit - len(found),
+            )
+            # Ordered by key, so that every database logs a deletion in the same order.
+            found += stored.versioned(sorted(rows))
+    return found
+
+
+def _values_of(stored: EntityRows, by: Container, containers: Sequence[Key]) -> list[list[Any]]:
+    """How records of a kind name these containers, of which some may be of a kind that cannot hold them."""
+    parts = parts_of(stored.kind.field(by.field))
+    named = (by.value_of(key) for key in containers if kind_of(key).name in by.kinds)
+    return [[getattr(value, part) for part in parts] or [value] for value in named]
+
+
+def is_in_existing(kind: Kind, table: Table) -> ColumnElement[bool]:
+    """In SQL: whether the container of a row exists, and the container of that, and so on."""
+    by = kind.container
+    if by is None:
+        return true()
+    field = kind.field(by.field)
+    named = [table.c[name] for name in columns_of([field])]
+    cases: list[ColumnElement[bool]] = []
+    if field.is_optional:
+        cases.append(named[0].is_(None))
+    if field.type is FieldType.SCOPE:
+        cases.append(named[0] == ScopeKind.PLATFORM.value)
+    for name in by.kinds:
+        outer = ENTITY_ROWS[name]
+        rows: Any = outer.table.alias()
+        keys = zip(outer.key_columns, named[-len(outer.key_columns) :], strict=True)
+        same = [rows.c[column] == given for column, given in keys]
+        if field.type is FieldType.SCOPE:
+            same.append(named[0] == name)
+        cases.append(exists().where(*same, is_in_existing(outer.kind, rows)))
+    return or_(*cases)

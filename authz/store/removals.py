@@ -1,0 +1,81 @@
+"""Deletions whose contents are not all removed yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from sqlalchemy import Connection, bindparam, select, update
+
+from authz.domain.entities import Key
+from authz.domain.mutations import ChangeScope
+from authz.domain.ports import RemovalProgress
+from authz.store.bulk import delete_by_key, insert_rows, select_by_key
+from authz.store.log_writer import Origin
+from authz.store.tables import removals
+
+_OLDEST = select(removals).order_by(removals.c.since, removals.c.root)
+_STEP = update(removals).where(removals.c.root == bindparam("of_root")).values(steps=removals.c.steps + 1)
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Key)
+
+
+class Removal(msgspec.Struct, frozen=True):
+    """The contents of `root` are to be removed. The other fields are those of its deletion."""
+
+    root: Key
+    place: ChangeScope
+    origin: Origin
+    since: int
+
+
+def oldest_removals(connection: Connection, limit: int) -> list[Removal]:
+    """The first deletions that are not complete."""
+    rows = connection.execute(_OLDEST.limit(limit))
+    return [
+        Removal(
+            _decoder.decode(row.root),
+            ChangeScope(row.course_id, row.session_id),
+            Origin(row.actor, row.reason, row.request_id),
+            row.since,
+        )
+        for row in rows
+    ]
+
+
+def removal_progress(connection: Connection) -> RemovalProgress | None:
+    """How far the oldest removal has come; None without one."""
+    row = connection.execute(_OLDEST.limit(1)).one_or_none()
+    return None if row is None else RemovalProgress(row.root, row.steps)
+
+
+def pending_roots(connection: Connection, keys: Iterable[Key]) -> set[Key]:
+    """Those of the keys whose contents are to be removed."""
+    found = select_by_key(connection, removals, [[_text(key)] for key in keys])
+    return {_decoder.decode(row.root) for row in found}
+
+
+def store_removals(connection: Connection, added: Iterable[Removal]) -> None:
+    """Store removals that have begun."""
+    rows = (
+        {
+            "root": _text(removal.root),
+            "since": removal.since,
+            "steps": 0,
+            **msgspec.structs.asdict(removal.place),
+            **msgspec.structs.asdict(removal.origin),
+        }
+        for removal in added
+    )
+    insert_rows(connection, removals, rows)
+
+
+def store_progress(connection: Connection, done: Sequence[Removal], begun: Removal | None) -> None:
+    """Forget the removals that are complete, and count a step of the one that is not."""
+    delete_by_key(connection, removals, [[_text(removal.root)] for removal in done])
+    if begun is not None:
+        connection.execute(_STEP, {"of_root": _text(begun.root)})
+
+
+def _text(key: Key) -> str:
+    return _encoder.encode(key).decode()
