@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -15,6 +16,8 @@ def main() -> None:
     """Run a command. Without the packages that it needs, one message and exit code 2."""
     if not _SERVERS.isdisjoint(sys.argv):
         _exit_at_stop_signals()
+        # gRPC writes its own lines to standard error, which are not JSON and wait for whoever reads them.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         from authz.cli.main import main as run
 

@@ -74,7 +74,7 @@ def connect(address: str, database: str, *, creates: bool = False) -> Iterator[C
 @contextmanager
 def embedded(settings: Settings) -> Iterator[str]:
     """Run the server in a thread of this process, on a free port; yields its address."""
-    from authz.runtime.logs import configure_logging
+    from authz.runtime.logs import WRITER, configure_logging
     from authz.runtime.server import Server
 
     configure_logging(settings.log_level)
@@ -96,3 +96,4 @@ def embedded(settings: Settings) -> Iterator[str]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+        WRITER.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from authz.cli.server import run_server
 from authz.cli.setting_options import setting_options
 
 
@@ -14,9 +15,6 @@ def follow(**given: str | bool | None) -> None:
     Exit code 0 after SIGTERM or SIGINT; 2 when it cannot start, also when there is neither a database nor a
     replica of it.
     """
-    import uvloop
-
     from authz.runtime.follow import follow as follow_until_stopped
-    from authz.runtime.settings import load_settings
 
-    uvloop.run(follow_until_stopped(load_settings(given)))
+    run_server(follow_until_stopped, given)

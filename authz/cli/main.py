@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated
 
-import grpc
 import typer
 
 import authz
 from authz.cli import ERROR_EXIT_CODE, check, demo, follow, imports, migrate, policy, serve, watch
 from authz.cli import list as listing
 from authz.cli.connection import tls_var
-from authz.client.errors import CallError
-from authz.domain.errors import AuthzError
+from authz.cli.errors import EXPECTED, message_of
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -76,25 +74,6 @@ def main() -> None:
     """Run a command. An error is one message on standard error and exit code 2."""
     try:
         app()
-    except CallError as error:
-        _fail(_unreached(error) if not error.reason else error.message)
-    except AuthzError as error:
-        _fail(" ".join([error.message, *(f"({note})" for note in getattr(error, "__notes__", ()))]))
-    except ValueError as error:
-        _fail(str(error))
-    except OSError as error:
-        _fail(f"cannot use `{error.filename}`: {error.strerror}" if error.filename else str(error))
-
-
-def _unreached(error: CallError) -> str:
-    """The message for a call that no server answered."""
-    if error.code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return "the server did not answer in time; try again, or name another with `--address`"
-    if error.code is grpc.StatusCode.UNAVAILABLE:
-        return f"no server answers: {error.message}; run `authz serve`, or set `--address` or `--database`"
-    return error.message
-
-
-def _fail(message: str) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(ERROR_EXIT_CODE)
+    except EXPECTED as error:
+        print(f"error: {message_of(error)}", file=sys.stderr)
+        sys.exit(ERROR_EXIT_CODE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from authz.cli.server import run_server
 from authz.cli.setting_options import setting_options
 
 
@@ -12,11 +13,9 @@ def serve(**given: str | bool | None) -> None:
     SIGTERM drains calls in flight; SIGHUP reloads the policy. With --no-follow, `authz follow` must run on
     this machine, and several servers may share one port.
     """
-    import uvloop
-
     from authz.runtime.serve import serve as serve_alone
-    from authz.runtime.settings import load_settings
     from authz.runtime.supervise import supervise
 
-    settings = load_settings(given)
-    uvloop.run(serve_alone(settings) if settings.workers == 1 else supervise(settings))
+    run_server(
+        lambda settings: serve_alone(settings) if settings.workers == 1 else supervise(settings), given
+    )

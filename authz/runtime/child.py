@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import multiprocessing
+import multiprocessing.sharedctypes
 import os
 import signal
 import threading
@@ -11,13 +13,13 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 import uvloop
 
 from authz.domain.errors import AuthzError
-from authz.runtime.logs import configure_logging
+from authz.runtime.logs import WRITER, configure_logging, log_uncaught
 from authz.runtime.settings import Settings
 
 log = structlog.get_logger()
@@ -29,22 +31,33 @@ FAILED_START = 3
 """Exit code of a child that could not start and has logged why: another attempt at once would fail, too."""
 
 
+class Link(NamedTuple):
+    """What a child has of its supervisor."""
+
+    ready: Connection
+    """Where the child says that it is ready."""
+    lost_lines: ctypes.c_ulonglong
+    """How many lines of the log the child and those before it have lost: shared memory."""
+
+
 class Child:
     """One child process, which can be started again after its end."""
 
-    def __init__(self, name: str, target: Callable[[Settings, Connection], None], settings: Settings) -> None:
+    def __init__(self, name: str, target: Callable[[Settings, Link], None], settings: Settings) -> None:
         self.name = name
         self._target = target
         self._settings = settings
         self.process: BaseProcess | None = None
         self.ready = asyncio.Event()
         self.started_at_s = 0.0
+        self.lost_lines = multiprocessing.sharedctypes.RawValue(ctypes.c_ulonglong)
 
     def start(self) -> None:
         """Start a new process. Sets `ready` once that process says so."""
         receiver, sender = PROCESSES.Pipe(duplex=False)
         self.ready.clear()
-        self.process = PROCESSES.Process(target=self._target, args=(self._settings, sender), name=self.name)
+        link = Link(sender, self.lost_lines)
+        self.process = PROCESSES.Process(target=self._target, args=(self._settings, link), name=self.name)
         try:
             self.process.start()
         except BaseException:
@@ -85,15 +98,24 @@ class Child:
         receiver.close()
 
 
-def run_child(settings: Settings, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def run_child(settings: Settings, link: Link, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run `main` in a child process; stop it when the supervisor ends, however that ends."""
+    WRITER.lost = link.lost_lines
     configure_logging(settings.log_level)
+    log_uncaught()
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     try:
         uvloop.run(main())
     except AuthzError as error:
         log.error("cannot start", error=error.message)  # noqa: TRY400  the message says all
         raise SystemExit(FAILED_START) from None
+    except Exception as error:
+        # multiprocessing would print it, and not as a line.
+        log.critical("uncaught exception", exc_info=error)
+        raise SystemExit(1) from None
+    finally:
+        # A child of multiprocessing runs nothing that is registered for its end.
+        WRITER.flush()
 
 
 def _stop_with_parent() -> None:

@@ -11,7 +11,7 @@ import structlog
 
 from authz.domain.vocabulary import Vocabulary
 from authz.runtime.compose import open_follower, open_view, prepare_database, system_clock
-from authz.runtime.logs import configure_logging
+from authz.runtime.logs import WRITER
 from authz.runtime.maintenance import keep_view_current
 from authz.runtime.metrics import exporting
 from authz.runtime.settings import Settings
@@ -29,7 +29,6 @@ async def follow(settings: Settings) -> None:
 
     Raises as `prepare_database` does when there is neither a database nor a replica of it.
     """
-    configure_logging(settings.log_level)
     # A follower has no policy to load again.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     stopped = stop_event(signal.SIGTERM, signal.SIGINT)
@@ -43,7 +42,7 @@ async def _follow(settings: Settings, stopped: asyncio.Event, *, prepared: bool)
     view = open_view(settings)
     maintenance = asyncio.create_task(keep_view_current(view))
     try:
-        with exporting(settings.metrics_address, view):
+        with exporting(settings.metrics_address, view, lost_lines=WRITER.lost_lines):
             await run_follower(settings, stopped, prepared=prepared)
     finally:
         maintenance.cancel()

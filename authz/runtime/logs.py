@@ -1,22 +1,124 @@
-"""Logs: JSON lines on standard error."""
+"""Logs: JSON lines on standard error, from the service and from its libraries.
+
+A thread writes the lines, so that no call waits for whoever reads standard error. Lines that find its queue
+full are lost and counted; another line says how many, once the reader reads again.
+"""
 
 from __future__ import annotations
 
+import atexit
+import ctypes
 import logging
 import sys
+import threading
+import time
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Any
 
 import msgspec
 import structlog
 
+_MAX_QUEUED_LINES = 4096
+_FLUSH_TIMEOUT_S = 1.0
+_RETRY_S = 0.05
+
+log = structlog.get_logger()
+
+
+class LineWriter:
+    """Writes lines to standard error in a thread of its own. `write` neither waits nor raises."""
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[bytes | threading.Event] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self.lost = ctypes.c_ulonglong()
+        """How many lines were lost; in a child, memory that its supervisor reads."""
+
+    def write(self, line: bytes) -> None:
+        """Write a line soon; lose it if too many lines wait."""
+        if self._queue.qsize() >= _MAX_QUEUED_LINES:
+            self._lose()
+            return
+        self._queue.put(line)
+        if self._thread is None:
+            self._start()
+
+    debug = info = warning = error = critical = write
+
+    def lost_lines(self) -> int:
+        """How many lines were lost so far."""
+        return self.lost.value
+
+    def flush(self) -> None:
+        """Wait until all lines are written, or for a second."""
+        if self._thread is not None:
+            written = threading.Event()
+            self._queue.put(written)
+            written.wait(_FLUSH_TIMEOUT_S)
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                # A daemon, because the process must end even if nobody reads.
+                self._thread = threading.Thread(target=self._write_forever, name="log", daemon=True)
+                self._thread.start()
+
+    def _write_forever(self) -> None:
+        told = self.lost.value
+        while True:
+            line = self._queue.get()
+            if isinstance(line, threading.Event):
+                line.set()
+                continue
+            self._write(line)
+            if (lost := self.lost.value) != told:
+                self._write(_loss(lost - told))
+                told = lost
+
+    def _write(self, line: bytes) -> None:
+        rest = memoryview(line + b"\n")
+        try:
+            # The end of the interpreter would wait for the lock of the buffer.
+            stream = getattr(sys.stderr.buffer, "raw", sys.stderr.buffer)
+            while rest:
+                written = stream.write(rest)
+                if written is None:  # a pipe that does not block is full
+                    time.sleep(_RETRY_S)
+                rest = rest[written or 0 :]
+        except (OSError, ValueError, AttributeError):  # closed, or a full disk
+            self._lose()
+
+    def _lose(self) -> None:
+        with self._lock:
+            self.lost.value += 1
+
+
+WRITER = LineWriter()
+"""The writer of this process."""
+atexit.register(WRITER.flush)
+
+
+class _LibraryLines(logging.Handler):
+    """Writes what libraries log as lines of the same form."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
+
+
+_LIBRARY_LINES = _LibraryLines()
+
 
 def configure_logging(level: str) -> None:
     """Write lines of this level and above."""
     number = logging.getLevelNamesMapping()[level.upper()]
-    logging.basicConfig(level=number, stream=sys.stderr)
+    root = logging.getLogger()
+    # Below, gRPC logs objects that are being deallocated: a handler that keeps the record crashes Python.
+    root.setLevel(max(number, logging.INFO))
+    root.addHandler(_LIBRARY_LINES)
     logging.getLogger("authz").setLevel(number)
-    # Alembic logs in another format, and the database records what it did.
+    # The database records what Alembic did.
     logging.getLogger("alembic").setLevel(max(number, logging.WARNING))
     structlog.configure(
         processors=[
@@ -26,8 +128,25 @@ def configure_logging(level: str) -> None:
             structlog.processors.JSONRenderer(serializer=_encode),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
+        logger_factory=lambda *_: WRITER,
     )
+
+
+def log_uncaught() -> None:
+    """Write warnings of Python, and exceptions that nothing catches, as lines too."""
+    logging.captureWarnings(True)
+    sys.excepthook = lambda _kind, error, _trace: _uncaught(error)
+    threading.excepthook = lambda given: _uncaught(given.exc_value, thread=str(given.thread))
+    sys.unraisablehook = lambda given: _uncaught(given.exc_value, where=repr(given.object))
+
+
+def _uncaught(error: BaseException | None, **more: str) -> None:
+    log.critical("uncaught exception", exc_info=error, **more)
+
+
+def _loss(lines: int) -> bytes:
+    event = {"lines": lines, "event": "log lines lost; standard error was not read", "level": "warning"}
+    return _encode(structlog.processors.TimeStamper(fmt="iso", utc=True)(None, "", event), default=str)
 
 
 def _encode(event: object, *, default: Callable[[Any], Any]) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from authz.domain.errors import ErrorReason, InvalidArgumentError, UnavailableError
@@ -16,12 +16,14 @@ from authz.domain.ports import View
 class ReplicaCollector(Collector):
     """Reads the gauges when they are scraped, so that a check counts nothing."""
 
-    def __init__(self, view: View, workers: Callable[[], int] | None) -> None:
+    def __init__(self, view: View, lost_lines: Callable[[], int], workers: Callable[[], int] | None) -> None:
         self._view = view
+        self._lost_lines = lost_lines
         self._workers = workers
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Staleness in seconds (infinite while it is not known), revision, and serving processes if known."""
+    def collect(self) -> Iterator[Metric]:
+        """Staleness in seconds (infinite while it is not known), revision, lines of the log that were lost,
+        and serving processes if known."""
         yield GaugeMetricFamily(
             "authz_replica_staleness_seconds",
             "Time since the replica was known to hold the last committed revision.",
@@ -34,12 +36,19 @@ class ReplicaCollector(Collector):
         yield GaugeMetricFamily(
             "authz_replica_revision", "The revision that the replica holds; -1 for none.", value=revision
         )
+        yield CounterMetricFamily(
+            "authz_log_lines_lost",
+            "Lines of the log that were not written, because standard error was not read.",
+            value=self._lost_lines(),
+        )
         if self._workers is not None:
             yield GaugeMetricFamily("authz_workers", "Processes that serve.", value=self._workers())
 
 
 @contextmanager
-def exporting(address: str, view: View, *, workers: Callable[[], int] | None = None) -> Iterator[None]:
+def exporting(
+    address: str, view: View, *, lost_lines: Callable[[], int], workers: Callable[[], int] | None = None
+) -> Iterator[None]:
     """Serve `/metrics` at `host:port` while the block lasts; does nothing for an empty address.
 
     Raises `InvalidArgumentError` for an address that cannot be used.
@@ -49,7 +58,7 @@ def exporting(address: str, view: View, *, workers: Callable[[], int] | None = N
         return
     host, _, port = address.rpartition(":")
     registry = CollectorRegistry()
-    registry.register(ReplicaCollector(view, workers))
+    registry.register(ReplicaCollector(view, lost_lines, workers))
     try:
         server, thread = start_http_server(int(port), addr=host.strip("[]"), registry=registry)
     except (OSError, ValueError):

@@ -9,7 +9,7 @@ import structlog
 
 from authz.replica.view import ReplicaView
 from authz.runtime.compose import has_replica, replica_folder
-from authz.runtime.logs import configure_logging
+from authz.runtime.logs import WRITER
 from authz.runtime.metrics import exporting
 from authz.runtime.server import Server
 from authz.runtime.settings import Settings
@@ -21,7 +21,6 @@ log = structlog.get_logger()
 
 async def serve(settings: Settings) -> None:
     """Serve in this process until SIGTERM or SIGINT, then let calls in flight finish."""
-    configure_logging(settings.log_level)
     if settings.schedule_as_batch:
         schedule_as_batch()
     stopped, reload_signal = stop_event(signal.SIGTERM, signal.SIGINT), ReloadSignal()
@@ -41,7 +40,7 @@ async def _run(
     if not settings.follow:
         warn_without_replica(settings, server.view)
     tune_interpreter()
-    with exporting(settings.metrics_address, server.view, workers=lambda: 1):
+    with exporting(settings.metrics_address, server.view, lost_lines=WRITER.lost_lines, workers=lambda: 1):
         await run_until_stopped(stopped, reload_signal, server.reload_policy)
 
 

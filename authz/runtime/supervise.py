@@ -19,10 +19,10 @@ import structlog
 
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.runtime.bind import reserve
-from authz.runtime.child import FAILED_START, PROCESSES, Child, run_child
+from authz.runtime.child import FAILED_START, PROCESSES, Child, Link, run_child
 from authz.runtime.compose import load_checker, open_view, prepare_database
 from authz.runtime.follow import run_follower
-from authz.runtime.logs import configure_logging
+from authz.runtime.logs import WRITER
 from authz.runtime.maintenance import keep_view_current
 from authz.runtime.metrics import exporting
 from authz.runtime.serve import warn_without_replica
@@ -105,6 +105,11 @@ class Supervisor:
         """The number of workers that run."""
         return sum(child.process is not None and child.process.is_alive() for child in self._workers)
 
+    def lost_lines(self) -> int:
+        """How many lines of the log all processes have lost."""
+        children = (*self._workers, *self._followers)
+        return WRITER.lost_lines() + sum(child.lost_lines.value for child in children)
+
     def reload_policy(self) -> None:
         """Make every worker load its policy again."""
         for child in self._workers:
@@ -129,7 +134,6 @@ class Supervisor:
 
 async def supervise(settings: Settings) -> None:
     """Serve with many workers until SIGTERM or SIGINT."""
-    configure_logging(settings.log_level)
     # Children inherit this until they can remember the signal: before that they have loaded nothing.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     stopped = stop_event(signal.SIGTERM, signal.SIGINT)
@@ -142,7 +146,10 @@ async def supervise(settings: Settings) -> None:
     supervisor = Supervisor(settings)
     view = open_view(settings)
     maintenance = asyncio.create_task(keep_view_current(view))
-    with reserved, exporting(settings.metrics_address, view, workers=supervisor.alive):
+    with (
+        reserved,
+        exporting(settings.metrics_address, view, lost_lines=supervisor.lost_lines, workers=supervisor.alive),
+    ):
         try:
             if await finishes_before(stopped, supervisor.start(address)):
                 log.info("serving", address=address, workers=settings.workers)
@@ -155,12 +162,12 @@ async def supervise(settings: Settings) -> None:
             view.close()
 
 
-def worker_process(settings: Settings, ready: Connection) -> None:
+def worker_process(settings: Settings, link: Link) -> None:
     """The process of one worker."""
     reload_signal = ReloadSignal()
     if settings.schedule_as_batch:
         schedule_as_batch()
-    run_child(settings, partial(_serve, settings, reload_signal, ready))
+    run_child(settings, link, partial(_serve, settings, reload_signal, link.ready))
 
 
 async def _serve(settings: Settings, reload_signal: ReloadSignal, ready: Connection) -> None:
@@ -172,11 +179,11 @@ async def _serve(settings: Settings, reload_signal: ReloadSignal, ready: Connect
         await run_until_stopped(stopped, reload_signal, server.reload_policy)
 
 
-def follower_process(settings: Settings, ready: Connection) -> None:
+def follower_process(settings: Settings, link: Link) -> None:
     """The process of the follower. It ignores Ctrl-C: workers still need it while they drain."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    run_child(settings, partial(_follow, settings, ready))
+    run_child(settings, link, partial(_follow, settings, link.ready))
 
 
 async def _follow(settings: Settings, ready: Connection) -> None:

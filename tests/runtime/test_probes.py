@@ -30,7 +30,7 @@ def store(sqlite_url: str) -> Iterator[Store]:
 
 def staleness_of(view: ReplicaView) -> float:
     """What is exported."""
-    families = {family.name: family for family in ReplicaCollector(view, None).collect()}
+    families = {family.name: family for family in ReplicaCollector(view, lambda: 0, None).collect()}
     value: float = families["authz_replica_staleness_seconds"].samples[0].value
     return value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import threading
@@ -176,11 +177,11 @@ def test_tls_by_files(sqlite_url: str, tmp_path: Path) -> None:
 
 
 def refused(*arguments: str) -> str:
-    """What `authz serve` says when it does not start."""
+    """The reason that `authz serve` logs when it does not start."""
     ended = run("serve", "--address", "127.0.0.1:0", *arguments)
     assert ended.returncode == 2
     assert "Traceback" not in ended.stderr
-    return ended.stderr.splitlines()[-1]
+    return str(json.loads(ended.stderr.splitlines()[-1])["error"])
 
 
 def test_what_is_wrong_with_a_start_is_told_with_the_setting(

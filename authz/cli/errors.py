@@ -1,0 +1,31 @@
+"""What a command says of an error: one message that names the input and the remedy."""
+
+from __future__ import annotations
+
+import grpc
+
+from authz.client.errors import CallError
+from authz.domain.errors import AuthzError
+
+EXPECTED = (CallError, AuthzError, ValueError, OSError)
+"""The errors that a message explains; any other is a fault of this program."""
+
+
+def message_of(error: Exception) -> str:
+    """The message for one of the expected errors."""
+    if isinstance(error, CallError):
+        return error.message if error.reason else _unreached(error)
+    if isinstance(error, AuthzError):
+        return " ".join([error.message, *(f"({note})" for note in getattr(error, "__notes__", ()))])
+    if isinstance(error, OSError) and error.filename:
+        return f"cannot use `{error.filename}`: {error.strerror}"
+    return str(error)
+
+
+def _unreached(error: CallError) -> str:
+    """The message for a call that no server answered."""
+    if error.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return "the server did not answer in time; try again, or name another with `--address`"
+    if error.code is grpc.StatusCode.UNAVAILABLE:
+        return f"no server answers: {error.message}; run `authz serve`, or set `--address` or `--database`"
+    return error.message

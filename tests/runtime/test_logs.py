@@ -1,0 +1,142 @@
+"""Logs as the reader of standard error sees them: JSON lines, from whomever, and never a reason to wait."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from authz.client import Client
+from authz.v1.directory_pb2 import ReadCoursesRequest
+from authz.v1.directory_pb2_grpc import DirectoryServiceStub
+from tests.runtime.test_mutual_tls import certify
+from tests.serving import serving
+
+
+def lost_lines(metrics_port: int) -> int:
+    """How many lines a server says that it lost."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=30) as answer:
+        lines = answer.read().decode().splitlines()
+    (value,) = (line.split()[1] for line in lines if line.startswith("authz_log_lines_lost_total "))
+    return int(float(value))
+
+
+def call(address: str, times: int) -> None:
+    """Make calls that are logged, many at a time."""
+    with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        read = DirectoryServiceStub(channel).ReadCourses
+        for _ in range(times // 100):
+            for each in [read.future(ReadCoursesRequest(page_size=1), timeout=60) for _ in range(100)]:
+                each.result()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_reader_that_does_not_read_holds_nothing_up_and_is_told_what_it_missed(
+    sqlite_url: str, free_port: int, workers: str
+) -> None:
+    variables = {"AUTHZ_METRICS_ADDRESS": f"127.0.0.1:{free_port}", "AUTHZ_WORKERS": workers}
+    with serving(sqlite_url, **variables) as (process, address):
+        assert process.stderr is not None
+        fcntl.fcntl(process.stderr, fcntl.F_SETPIPE_SZ, 4096)
+        calls = 0
+        while not lost_lines(free_port):
+            call(address, 1000)
+            calls += 1000
+        with Client(address) as client:
+            assert not client.check("user:maya", "read", "course:c1").allowed
+        lost = lost_lines(free_port)
+        lines = [json.loads(process.stderr.readline()) for _ in range(4000)]
+        process.send_signal(signal.SIGTERM)
+        lines += [json.loads(line) for line in process.stderr]
+        assert process.wait(30) == 0
+    told = [line["lines"] for line in lines if line["event"] == "log lines lost; standard error was not read"]
+    assert sum(told) == lost
+    assert sum(line["event"] == "call" for line in lines) == calls - lost
+
+
+def test_a_reader_that_does_not_read_does_not_hold_up_a_stop(sqlite_url: str) -> None:
+    with serving(sqlite_url) as (process, address):
+        assert process.stderr is not None
+        fcntl.fcntl(process.stderr, fcntl.F_SETPIPE_SZ, 4096)
+        call(address, 100)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
+def test_a_reader_that_goes_away_does_not_end_the_server(sqlite_url: str) -> None:
+    with serving(sqlite_url) as (process, address):
+        assert process.stderr is not None
+        process.stderr.close()
+        call(address, 100)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
+LIBRARIES = """
+import asyncio, logging, threading, warnings
+from authz.runtime.logs import configure_logging, log_uncaught
+configure_logging("info")
+log_uncaught()
+logging.getLogger("sqlalchemy.pool").warning("lost %s", "a connection")
+warnings.warn("old")
+async def main():
+    asyncio.get_running_loop().call_soon(lambda: 1 / 0)
+    await asyncio.sleep(0)
+asyncio.run(main())
+thread = threading.Thread(target=lambda: int("thread"))
+thread.start()
+thread.join()
+class Fails:
+    def __del__(self): raise KeyError("unraisable")
+Fails()
+raise OSError("the end")
+"""
+
+
+def test_what_libraries_and_python_itself_say_is_json_too() -> None:
+    command = [sys.executable, "-c", LIBRARIES]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    lines: list[dict[str, Any]] = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert ended.returncode == 1
+    assert [line.get("logger", "") for line in lines] == [
+        "sqlalchemy.pool",
+        "py.warnings",
+        "asyncio",
+        "",
+        "",
+        "",
+    ]
+    assert lines[0]["event"] == "lost a connection"
+    assert "UserWarning: old" in lines[1]["event"]
+    raised = ("ZeroDivisionError", "invalid literal for int", "unraisable", "OSError: the end")
+    for line, cause in zip(lines[2:], raised, strict=True):
+        assert cause in line["exception"]
+
+
+def test_what_grpc_meets_on_the_wire_leaves_no_line_that_is_not_json(sqlite_url: str, tmp_path: Path) -> None:
+    certificate, key = certify(tmp_path, "localhost", "-addext", "subjectAltName=DNS:localhost")
+    variables = {"AUTHZ_TLS_CERTIFICATE_FILE": str(certificate), "AUTHZ_TLS_KEY_FILE": str(key)}
+    with serving(sqlite_url, **variables) as (process, address):
+        with Client(address, timeout_s=2) as plain, pytest.raises(Exception, match=r".+"):
+            plain.check("user:maya", "read", "course:c1")
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        events = [json.loads(line)["event"] for line in process.stderr]
+        assert events[-1] == "stopped"
+
+
+def test_a_start_that_fails_is_a_line_too(sqlite_url: str) -> None:
+    command = [sys.executable, "-m", "authz.cli", "serve", "--database-url", sqlite_url, "--workers", "none"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    (line,) = (json.loads(line) for line in ended.stderr.splitlines())
+    assert ended.returncode == 2
+    assert (line["event"], line["level"]) == ("cannot start", "error")
+    assert "AUTHZ_WORKERS is `none`" in line["error"]
