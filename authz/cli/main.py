@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 import authz
-from authz.cli import ERROR_EXIT_CODE, check, demo, follow, imports, migrate, policy, serve, watch
+from authz.cli import (
+    ERROR_EXIT_CODE,
+    check,
+    demo,
+    follow,
+    imports,
+    migrate,
+    policy,
+    policy_prove,
+    serve,
+    watch,
+)
 from authz.cli import list as listing
 from authz.cli.connection import tls_var
 from authz.cli.errors import EXPECTED, message_of
@@ -67,6 +78,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(imports.app, name="import")
+policy.app.command("prove")(policy_prove.prove)
 app.add_typer(policy.app, name="policy")
 
 

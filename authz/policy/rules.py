@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from itertools import combinations
 
 from authz.domain.decisions import Rule
@@ -115,12 +116,14 @@ def _check_can_match(
     if not any(_can_hold(condition, *target) for target in targets):
         faults.at(row, 5, f"`{rule.condition}` never holds for such a type and action; remove the row")
         return
-    heirs = [role for role, bases in inherited.items() if rule.role in (ANY, *bases)]
-    if condition.required & _ARCHIVED and not any(vocabulary.roles[role].is_kept for role in heirs):
-        after = vocabulary.roles[rule.role].becomes
-        faults.at(row, 1, f"`{rule.role}` is `{after}` once the course is archived; name `{after}`")
+    if condition.required & _ARCHIVED:
+        heirs = (role for role, bases in inherited.items() if rule.role in (ANY, *bases))
+        if not any(vocabulary.roles[role].is_kept for role in heirs):
+            after = vocabulary.roles[rule.role].becomes
+            faults.at(row, 1, f"`{rule.role}` is `{after}` once the course is archived; name `{after}`")
 
 
+@cache
 def _can_hold(condition: Condition, type_name: str, action: str) -> bool:
     return any(
         together(condition, Condition(forbidden=situation.impossible)) is not None

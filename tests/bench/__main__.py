@@ -1,4 +1,4 @@
-"""Print all figures in one run: deciding, the replica, the service, writes, revocations under load."""
+"""Print all figures in one run: deciding, proofs, the replica, the service, writes, revocations."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from authz.domain.facts import fact_names
 from authz.domain.ids import course_scope
 from authz.policy.load import load_policy, policy_directory
 from tests.bench import cascade, replica, serving, writes
+from tests.bench import policy as policies
 from tests.bench.measure import cost_us, show
 from tests.facts import bits
 from tests.policy.reference import decide, reference_enforcer
@@ -36,6 +37,7 @@ def bench_deciding() -> None:
 def main() -> None:
     """Everything. The first size of a campus is the one that larger ones are held against."""
     bench_deciding()
+    policies.main()
     replica.main((10_000, 1_000_000))
     serving.main(1_000_000)
     writes.main()

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from authz.domain.decisions import CREATE_ACTION, STRUCTURAL_TYPES
 from authz.engine.check import Checker
 from authz.policy.compile import CompiledPolicy
 from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
@@ -101,7 +102,12 @@ def overridden(folder: Path) -> CompiledPolicy:
     shutil.copy(policy_directory() / MODEL_FILE, folder)
     rules = [(policy_directory() / POLICY_FILE).read_text()]
     policy = load_policy(policy_directory())
-    pairs = [(t.name, action) for t in policy.vocabulary.types.values() for action in t.actions]
+    pairs = [
+        (declared.name, action)
+        for declared in policy.vocabulary.types.values()
+        for action in declared.actions
+        if declared.name not in STRUCTURAL_TYPES and action != CREATE_ACTION
+    ]
     conditions = ("own & locked", "own & shared_view", "locked & published")
     rows = [
         f"p, {role}, course:c{course:07d}, {type_name}, {action}, {condition}, allow\n"

@@ -68,3 +68,40 @@ def test_a_copied_role_is_added_to_the_file_and_valid(folder: Path) -> None:
         run("policy", "show", folder, "--role", role).stdout for role in ("grader", "teaching_assistant")
     ]
     assert shown[0].count("\n") == shown[1].count("\n") > 20
+
+
+def test_prove_tells_a_leak_by_its_exit_code_and_as_a_test(folder: Path, tmp_path: Path) -> None:
+    certificate = tmp_path / "certificate.json"
+    proved = run("policy", "prove", folder, "--certificate", certificate)
+    assert (proved.returncode, proved.stdout.split(":")[0]) == (0, "proved")
+    assert run("policy", "prove", folder, "--check", certificate).returncode == 0
+    line = add(folder, "p, student, course:algebra, material, read, , allow")
+    checked = run("policy", "prove", folder, "--check", certificate)
+    assert (checked.returncode, checked.stderr) == (
+        2,
+        "error: the certificate is of another policy; prove this one\n",
+    )
+    broken = run("policy", "prove", folder)
+    assert broken.returncode == 1
+    assert broken.stdout.startswith("broken: unpublished-materials: ")
+    assert f"default.csv:{line}: student, course:algebra, material, read, , allow" in broken.stdout
+    assert '"user:somebody read material:a-resource", allowed = false' in broken.stdout
+
+
+def test_prove_gives_json_to_a_pipeline(folder: Path) -> None:
+    proved = json.loads(run("policy", "prove", folder, "--json").stdout)
+    assert (proved["proved"], proved["breaches"]) == (True, [])
+    assert proved["certificate"]["obligations"] > 1000
+    add(folder, "p, student, *, material, read, own, allow")
+    broken = json.loads(run("policy", "prove", folder, "--json").stdout)
+    assert (broken["proved"], broken["certificate"]) == (False, None)
+    (breach,) = broken["breaches"]
+    assert (breach["invariant"], breach["facts"]) == ("unpublished-materials", ["own"])
+    assert breach["counterexample"]["directory"]["courses"] == [{"id": "a-course", "state": "ACTIVE"}]
+
+
+def test_a_certificate_that_is_none_is_refused(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "certificate.json").write_text("{}")
+    checked = run("policy", "prove", folder, "--check", tmp_path / "certificate.json")
+    assert checked.returncode == 2
+    assert "certificate.json` is not a certificate" in checked.stderr

@@ -1,0 +1,107 @@
+"""A small directory as data: tables of plain values, as test files and counterexamples have them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeAlias
+
+from msgspec import NODEFAULT
+
+from authz.domain.entities import KINDS, Entity, Kind, kind_of
+from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.ids import parse_resource_ref, parse_scope, parse_subject
+from authz.domain.instants import format_instant, parse_instant
+from authz.domain.kinds.fields import Field, FieldType
+from authz.domain.vocabulary import Vocabulary, suggest
+
+CampusData: TypeAlias = Mapping[str, Sequence[Mapping[str, Any]]]
+"""The plural name of each kind of record, with its records: only the fields that are not at their default."""
+
+_PLURALS = {kind.plural: kind for kind in KINDS.values()}
+_PLAIN_TYPES = {FieldType.FLAG: bool, FieldType.DURATION: int}
+_PARSERS: dict[FieldType, Callable[[str, str], Any]] = {
+    FieldType.SUBJECT: lambda text, field: parse_subject(text, field=field),
+    FieldType.SCOPE: lambda text, field: parse_scope(text, field=field),
+    FieldType.RESOURCE: lambda text, field: parse_resource_ref(text, field=field),
+    FieldType.INSTANT: lambda text, field: parse_instant(text, field=field),
+}
+
+
+def campus_data(entities: Iterable[Entity]) -> dict[str, list[dict[str, Any]]]:
+    """The entities as data."""
+    data: dict[str, list[dict[str, Any]]] = {}
+    for entity in entities:
+        kind = kind_of(entity)
+        data.setdefault(kind.plural, []).append(
+            {
+                field.name: _plain(value, field)
+                for field in kind.fields
+                if (value := getattr(entity, field.name)) != field.default
+            }
+        )
+    return data
+
+
+def read_campus(data: Mapping[str, Any], vocabulary: Vocabulary) -> tuple[Entity, ...]:
+    """The entities of the data, containers first. Raises `InvalidArgumentError` that names the record."""
+    for plural in data:
+        if plural not in _PLURALS:
+            raise _malformed(f"unknown table `{plural}`; {suggest(plural, _PLURALS)}")
+    return tuple(
+        entity
+        for plural, kind in _PLURALS.items()
+        for entity in _entities(kind, data.get(plural, ()), vocabulary)
+    )
+
+
+def _entities(kind: Kind, rows: object, vocabulary: Vocabulary) -> Iterator[Entity]:
+    if not isinstance(rows, Sequence) or isinstance(rows, str):
+        raise _malformed(f"`{kind.plural}` is not a list of tables; write `{kind.plural} = [{{ … }}]`")
+    for number, row in enumerate(rows, 1):
+        try:
+            entity = kind.entity(**_values(kind, row))
+            kind.validate_key(entity)
+            kind.validate(entity, vocabulary)
+        except InvalidArgumentError as error:
+            error.locate(f"{kind.name} {number}")
+            raise
+        yield entity
+
+
+def _values(kind: Kind, row: object) -> dict[str, Any]:
+    fields = {field.name: field for field in kind.fields}
+    if not isinstance(row, Mapping):
+        raise _malformed("is not a table; write `{ field = value, … }`")
+    for name in row:
+        if name not in fields:
+            raise _malformed(f"has no field `{name}`; {suggest(name, fields)}")
+    for field in fields.values():
+        if field.name not in row and field.default is NODEFAULT:
+            raise _malformed(f"needs `{field.name}`")
+    return {name: _parsed(value, fields[name]) for name, value in row.items()}
+
+
+def _plain(value: Any, field: Field) -> Any:
+    if field.type is FieldType.INSTANT:
+        return format_instant(value)
+    return value if isinstance(value, bool | int) else str(value)
+
+
+def _parsed(value: Any, field: Field) -> Any:
+    if isinstance(value, datetime):
+        value = value.isoformat()
+    is_right = type(value) is _PLAIN_TYPES.get(field.type, str)
+    if not is_right:
+        raise _malformed(f"{field.name} is `{value}`; it must be {field.type.value}")
+    if field.choices is not None:
+        names = [choice.value for choice in field.choices]
+        if value not in names:
+            raise _malformed(f"unknown {field.name} `{value}`; {suggest(value, names)}")
+        return field.choices(value)
+    parse = _PARSERS.get(field.type)
+    return value if parse is None else parse(value, field.name)
+
+
+def _malformed(problem: str) -> InvalidArgumentError:
+    return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, problem, field="campus")

@@ -1,0 +1,166 @@
+"""The test files of a policy: a small directory, then who may do what and why.
+
+TOML, as the invariants are: it has a parser in the standard library, strict types and times of its own.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from authz.domain.decisions import CREATE_ACTION, Question, Reason
+from authz.domain.entities import Entity
+from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError
+from authz.domain.ids import ResourceRef, parse_resource_ref, parse_subject
+from authz.domain.instants import Instant, format_instant, parse_instant
+from authz.domain.vocabulary import Vocabulary, suggest
+from authz.policy.campus import campus_data, read_campus
+from authz.policy.counterexample import Counterexample
+
+TESTS_FOLDER = "tests"
+
+
+class Case(msgspec.Struct, frozen=True):
+    """One question and the answer that it must have. `reason` and `rule_role` may be left open."""
+
+    name: str
+    question: Question
+    now: Instant
+    allowed: bool
+    reason: Reason | None = None
+    rule_role: str | None = None
+
+
+class CaseFile(msgspec.Struct, frozen=True):
+    """A directory and the cases that are asked of it."""
+
+    name: str
+    entities: tuple[Entity, ...]
+    cases: tuple[Case, ...]
+
+
+class _CaseTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    ask: str
+    allowed: bool
+    reason: str | None = None
+    rule: str | None = None
+    course: str | None = None
+    session: str | None = None
+    purpose: str = ""
+    now: str | None = None
+
+
+class _FileTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    now: str
+    directory: dict[str, Any]
+    cases: dict[str, _CaseTable]
+
+
+def load_case_files(directory: Path, vocabulary: Vocabulary) -> tuple[CaseFile, ...]:
+    """The test files of a policy folder in the order of their names; none without the folder `tests`.
+
+    Raises `InvalidArgumentError` that names the file, and the record or the case in it.
+    """
+    files = sorted((directory / TESTS_FOLDER).glob("*.toml"))
+    return tuple(read_case_file(file.name, file.read_bytes(), vocabulary) for file in files)
+
+
+def read_case_file(name: str, content: bytes, vocabulary: Vocabulary) -> CaseFile:
+    """The cases of one file. Raises `InvalidArgumentError` as `load_case_files` does."""
+    try:
+        table = msgspec.convert(tomllib.loads(content.decode()), _FileTable, str_keys=True)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        raise InvalidArgumentError(
+            ErrorReason.MALFORMED_FIELD, f"{name}: cannot be read: {error}; see docs/policies.md", field=name
+        ) from None
+    try:
+        entities = read_campus(table.directory, vocabulary)
+        now = parse_instant(table.now, field="now")
+        cases = tuple(_cases(table.cases, now, vocabulary))
+    except AuthzError as error:
+        error.locate(name)
+        raise
+    return CaseFile(name, entities, cases)
+
+
+def _cases(tables: Mapping[str, _CaseTable], now: Instant, vocabulary: Vocabulary) -> Iterator[Case]:
+    for name, table in tables.items():
+        try:
+            yield _case(name, table, now, vocabulary)
+        except AuthzError as error:
+            error.locate(f"`{name}`")
+            raise
+
+
+def _case(name: str, table: _CaseTable, now: Instant, vocabulary: Vocabulary) -> Case:
+    words = table.ask.split()
+    if len(words) != 3:  # noqa: PLR2004  the three of the message
+        raise _malformed(f"ask is `{table.ask}`; write `user:<id> <action> <type>:<id>`")
+    subject, action, resource = words
+    ref = ResourceRef(resource, "") if action == CREATE_ACTION else parse_resource_ref(resource)
+    vocabulary.require_action(ref.type, action)
+    reasons = [reason.value for reason in Reason]
+    if table.reason is not None and table.reason not in reasons:
+        raise _malformed(f"unknown reason `{table.reason}`; {suggest(table.reason, reasons)}")
+    if table.rule not in (None, "*", *vocabulary.roles):
+        raise _malformed(f"unknown role `{table.rule}`; {suggest(str(table.rule), vocabulary.roles)}")
+    question = Question(
+        parse_subject(subject),
+        action,
+        ref,
+        stated_course_id=table.course,
+        stated_session_id=table.session,
+        purpose=table.purpose,
+    )
+    return Case(
+        name,
+        question,
+        now if table.now is None else parse_instant(table.now, field="now"),
+        table.allowed,
+        None if table.reason is None else Reason(table.reason),
+        table.rule,
+    )
+
+
+def case_file_of(says: str, example: Counterexample) -> dict[str, Any]:
+    """A test file that holds once the counterexample is none any more."""
+    question = example.question
+    entities, allowed = example.entities, False
+    if example.gained is not None:
+        entities, allowed = (*entities, example.gained), True
+    resource = str(question.resource) if question.resource.id else question.resource.type
+    stated = {
+        "course": question.stated_course_id,
+        "session": question.stated_session_id,
+        "purpose": question.purpose,
+    }
+    case = {"ask": f"{question.subject} {question.action} {resource}", "allowed": allowed}
+    return {
+        "now": format_instant(example.now),
+        "directory": campus_data(entities),
+        "cases": {says: case | {name: value for name, value in stated.items() if value}},
+    }
+
+
+def render(case_file: Mapping[str, Any]) -> str:
+    """A test file as TOML."""
+    lines = [f"now = {_value(case_file['now'])}", "", "[directory]"]
+    for plural, rows in case_file["directory"].items():
+        lines += [f"{plural} = [", *(f"  {_value(row)}," for row in rows), "]"]
+    lines += ["", "[cases]"]
+    lines += [f"{_value(name)} = {_value(case)}" for name, case in case_file["cases"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{name} = {_value(each)}" for name, each in value.items()) + " }"
+    return msgspec.json.encode(value).decode()  # a string, a number or a boolean is the same in TOML
+
+
+def _malformed(problem: str) -> InvalidArgumentError:
+    return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, problem, field="cases")

@@ -1,0 +1,165 @@
+"""What must hold of every policy, as data: `invariants.toml`, resolved against the names of a policy."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+
+from authz.domain.errors import PolicyError
+from authz.domain.facts import FACTS_BY_NAME
+from authz.domain.ids import ScopeKind
+from authz.domain.vocabulary import Vocabulary, suggest
+from authz.policy.condition import Condition, condition_terms, parse_condition
+from authz.policy.rows import Faults, read_text
+from authz.policy.situations import together
+
+INVARIANTS_FILE = "invariants.toml"
+
+Cells: TypeAlias = frozenset[tuple[str, str]]
+"""Pairs of a type and an action."""
+
+
+class Never(msgspec.Struct, frozen=True, tag="never"):
+    """None of the roles lets its holder perform one of the actions while the condition holds."""
+
+    name: str
+    says: str
+    cells: Cells
+    roles: frozenset[str]
+    when: Condition
+
+
+class Gaining(msgspec.Struct, frozen=True, tag="gaining"):
+    """Who gains a role that no deny row names keeps every access to the actions."""
+
+    name: str
+    says: str
+    cells: Cells
+
+
+Invariant: TypeAlias = Never | Gaining
+
+
+class _Selection(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """One table of the file. What is left out selects everything."""
+
+    says: str
+    types: list[str] | None = None
+    except_types: list[str] = []
+    actions: list[str] | None = None
+    except_actions: list[str] = []
+
+
+class _NeverTable(_Selection, forbid_unknown_fields=True, kw_only=True):
+    roles: list[str] | None = None
+    except_roles: list[str] = []
+    rank_below: int | None = None
+    kind: ScopeKind | None = None
+    when: str = ""
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    never: dict[str, _NeverTable] = {}
+    gaining: dict[str, _Selection] = {}
+
+
+def load_invariants(directory: Path, vocabulary: Vocabulary) -> tuple[Invariant, ...]:
+    """The invariants of a policy folder, in the order of the file; none without a file.
+
+    Raises `PolicyError` with every fault: a name that the policy does not declare, a condition that never
+    holds, a table that selects nothing.
+    """
+    file = directory / INVARIANTS_FILE
+    if not file.exists():
+        return ()
+    faults = Faults()
+    text = read_text(file, faults)
+    found = () if text is None else _resolve(text, vocabulary, faults)
+    if faults:
+        raise PolicyError(faults.sorted())
+    return found
+
+
+def _resolve(text: str, vocabulary: Vocabulary, faults: Faults) -> tuple[Invariant, ...]:
+    try:
+        tables = msgspec.convert(tomllib.loads(text), _File)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        faults.add(INVARIANTS_FILE, 1, 1, f"cannot be read: {str(error).lower()}; see docs/policies.md")
+        return ()
+    found: list[Invariant] = []
+    for kind, name, table in (
+        *(("never", name, table) for name, table in tables.never.items()),
+        *(("gaining", name, table) for name, table in tables.gaining.items()),
+    ):
+        reader = _Reader(vocabulary, faults, _line_of(text, kind, name))
+        cells = reader.cells(table)
+        if isinstance(table, _NeverTable):
+            found.append(Never(name, table.says, cells, reader.roles(table), reader.condition(table.when)))
+        else:
+            found.append(Gaining(name, table.says, cells))
+    return tuple(found)
+
+
+def _line_of(text: str, kind: str, name: str) -> int:
+    header = re.search(rf"^[ \t]*\[\s*{kind}\s*\.\s*[\"']?{re.escape(name)}[\"']?\s*\]", text, re.MULTILINE)
+    return text.count("\n", 0, header.start()) + 1 if header else 1
+
+
+class _Reader:
+    """Resolves the names of one table. A fault is recorded at the line of its header."""
+
+    def __init__(self, vocabulary: Vocabulary, faults: Faults, line: int) -> None:
+        self._vocabulary, self._faults, self._line = vocabulary, faults, line
+
+    def cells(self, table: _Selection) -> Cells:
+        declared = self._vocabulary.types
+        actions = {action for each in declared.values() for action in each.actions}
+        self._known("type", (*(table.types or ()), *table.except_types), declared)
+        self._known("action", (*(table.actions or ()), *table.except_actions), actions)
+        found = frozenset(
+            (each.name, action)
+            for each in declared.values()
+            for action in each.actions
+            if (table.types is None or each.name in table.types)
+            and each.name not in table.except_types
+            and (table.actions is None or action in table.actions)
+            and action not in table.except_actions
+        )
+        if not found:
+            self._fault("selects no action of any type; widen `types` or `actions`")
+        return found
+
+    def roles(self, table: _NeverTable) -> frozenset[str]:
+        declared = self._vocabulary.roles
+        self._known("role", (*(table.roles or ()), *table.except_roles), declared)
+        return frozenset(
+            role.name
+            for role in declared.values()
+            if (table.roles is None or role.name in table.roles)
+            and role.name not in table.except_roles
+            and (table.rank_below is None or role.rank < table.rank_below)
+            and (table.kind is None or role.scope_kind is table.kind)
+        )
+
+    def condition(self, text: str) -> Condition:
+        names = [name for name, _ in condition_terms(text)]
+        if not self._known("fact", names, FACTS_BY_NAME):
+            return Condition()
+        condition = parse_condition(text)
+        if together(condition) is None:
+            self._fault(f"`when` never holds: `{text}` contradicts itself; remove a fact")
+        return condition
+
+    def _known(self, what: str, names: Iterable[str], known: Collection[str]) -> bool:
+        unknown = [name for name in names if name not in known]
+        for name in unknown:
+            self._fault(f"unknown {what} `{name}`; {suggest(name, known)}")
+        return not unknown
+
+    def _fault(self, text: str) -> None:
+        self._faults.add(INVARIANTS_FILE, self._line, 1, text)
