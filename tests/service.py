@@ -12,7 +12,9 @@ from google.rpc import error_details_pb2, status_pb2
 from authz.runtime.server import Server
 from authz.runtime.settings import load_settings
 from authz.v1 import authorization_pb2_grpc, directory_pb2_grpc, watch_pb2_grpc
+from authz.v1 import common_pb2 as pb
 from tests.serving import replica_folder
+from tests.tokens import moved
 
 START = 1_700_000_000_000_000
 
@@ -20,13 +22,18 @@ START = 1_700_000_000_000_000
 class Service:
     """Stubs of a running server, and the clock that it tells time by."""
 
-    def __init__(self, channel: grpc.aio.Channel, address: str) -> None:
+    def __init__(self, channel: grpc.aio.Channel, address: str, url: str = "") -> None:
         self.channel = channel
         self.address = address
+        self._url = url
         self.authorization: Any = authorization_pb2_grpc.AuthorizationServiceStub(channel)
         self.directory: Any = directory_pb2_grpc.DirectoryServiceStub(channel)
         self.watch: Any = watch_pb2_grpc.WatchServiceStub(channel)
         self.now = START
+
+    def moved(self, token: pb.ConsistencyToken, by: int) -> pb.ConsistencyToken:
+        """The token of another revision of its database."""
+        return pb.ConsistencyToken(token=moved(self._url, token.token, by))
 
 
 async def serve(url: str, **settings: str) -> AsyncIterator[Service]:
@@ -41,7 +48,7 @@ async def _serve(given: dict[str, str]) -> AsyncIterator[Service]:
     running: list[Service] = []
     server = Server(load_settings(given, environ={}), clock=lambda: running[0].now if running else START)
     async with server, grpc.aio.insecure_channel(server.address) as channel:
-        running.append(Service(channel, server.address))
+        running.append(Service(channel, server.address, given["database_url"]))
         yield running[0]
 
 

@@ -147,6 +147,8 @@ class Dump(Protocol):
 
     state: ConsistencyToken
     """The state that is read."""
+    token_key: bytes
+    """The key of the database's tokens. It is a secret."""
 
     def entities(self, kind: Kind, by: str = "") -> Iterator[Any]:
         """All entities of a kind, ordered by key as in listings. With `by`, a lookup field of the kind:

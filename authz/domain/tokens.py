@@ -1,17 +1,23 @@
-"""Opaque tokens: a revision as a `ConsistencyToken`, a position in a listing as a page token."""
+"""Opaque, sealed tokens: a state as a consistency token, a position in a listing as a page token."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import hashlib
+import hmac
+from collections.abc import Iterable
 
 import msgspec
 
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.instants import Instant
 
-_CHECK_LENGTH = 4
+KEY_BYTES = 32
+_MAC_BYTES = 16
+_STATE, _PAGE = b"state", b"page"
+"""What a token is for: a part of its seal, so that a token for one use does not open as one for another.
+Source: https://docs.python.org/3/library/hashlib.html#personalization"""
 
 
 class ConsistencyToken(msgspec.Struct, frozen=True, array_like=True):
@@ -45,60 +51,81 @@ class PageToken(msgspec.Struct, frozen=True, array_like=True):
     last_key: tuple[str, ...]
 
 
-def _seal(kind: bytes, value: msgspec.Struct) -> str:
-    body = msgspec.msgpack.encode(value)
-    check = hashlib.blake2b(kind + body, digest_size=_CHECK_LENGTH).digest()
-    return base64.urlsafe_b64encode(check + body).decode().rstrip("=")
+class TokenKeys:
+    """Seals tokens with the key of their database, so that nobody else can make one, and opens them.
+
+    A store and a replica add the key of each database of which they give a state, before they give it. For
+    any thread.
+    """
+
+    def __init__(self) -> None:
+        self._keys: dict[str, bytes] = {}
+
+    def __contains__(self, database_id: object) -> bool:
+        return database_id in self._keys
+
+    def add(self, database_id: str, key: bytes) -> None:
+        """Know the key of a database. Raises `ValueError` for a key of another length than ours."""
+        if len(key) != KEY_BYTES:
+            raise ValueError(f"a token key has {KEY_BYTES} bytes")
+        self._keys[database_id] = key
+
+    def seal(self, state: ConsistencyToken) -> str:
+        """A state as URL-safe text."""
+        return self._seal(_STATE, state.database_id, state)
+
+    def open(self, text: str, *, field: str = "consistency token") -> ConsistencyToken:
+        """The state of a token. Raises `InvalidArgumentError` (MALFORMED_TOKEN) for any text that was not
+        sealed with a key that is known. Nothing is decoded before its seal is verified."""
+        body = self._open(_STATE, self._keys.values(), text, field=field)
+        return msgspec.msgpack.decode(body, type=ConsistencyToken)
+
+    def seal_page(self, database_id: str, page: PageToken) -> str:
+        """A position in a listing of this database as URL-safe text."""
+        return self._seal(_PAGE, database_id, page)
+
+    def open_page(self, database_id: str, text: str, *, query: str) -> PageToken:
+        """The position of a page token. Raises `InvalidArgumentError` (MALFORMED_TOKEN) for any text that was
+        not sealed with the key of this database for this query."""
+        body = self._open(_PAGE, [self._keys[database_id]], text, field="page_token")
+        page = msgspec.msgpack.decode(body, type=PageToken)
+        if page.query != query:
+            raise InvalidArgumentError(
+                ErrorReason.MALFORMED_TOKEN,
+                "page_token belongs to another query; keep the filters unchanged between pages",
+                field="page_token",
+            )
+        return page
+
+    def _seal(self, use: bytes, database_id: str, value: msgspec.Struct) -> str:
+        body = msgspec.msgpack.encode(value)
+        mac = _mac(use, self._keys[database_id], body)
+        return base64.urlsafe_b64encode(mac + body).decode().rstrip("=")
+
+    def _open(self, use: bytes, keys: Iterable[bytes], text: str, *, field: str) -> bytes:
+        raw = _decode(text)
+        mac, body = raw[:_MAC_BYTES], raw[_MAC_BYTES:]
+        if not any(hmac.compare_digest(mac, _mac(use, key, body)) for key in tuple(keys)):
+            raise malformed_token(field)
+        return body
 
 
-def _open(kind: bytes, text: str, *, field: str) -> bytes:
+def _mac(use: bytes, key: bytes, body: bytes) -> bytes:
+    return hashlib.blake2b(body, digest_size=_MAC_BYTES, key=key, person=use).digest()
+
+
+def _decode(text: str) -> bytes:
+    """The bytes of a token; empty if it is not well-formed."""
     try:
-        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
-        raw = b""
-    body = raw[_CHECK_LENGTH:]
-    if not body or hashlib.blake2b(kind + body, digest_size=_CHECK_LENGTH).digest() != raw[:_CHECK_LENGTH]:
-        raise malformed_token(field)
-    return body
+        return b""
 
 
 def malformed_token(field: str) -> InvalidArgumentError:
     """The error for a token that this service did not issue for this use."""
     return InvalidArgumentError(
         ErrorReason.MALFORMED_TOKEN,
-        f"{field} is not a token of this service; send a token back unchanged",
+        f"{field} is not a token of this service, or it is of another database; send a token back unchanged",
         field=field,
     )
-
-
-def encode_consistency_token(token: ConsistencyToken) -> str:
-    """Encode a token as URL-safe text."""
-    return _seal(b"consistency", token)
-
-
-def decode_consistency_token(text: str, *, field: str = "consistency token") -> ConsistencyToken:
-    """Decode a token. Raises `InvalidArgumentError` (MALFORMED_TOKEN) for any other text."""
-    try:
-        return msgspec.msgpack.decode(_open(b"consistency", text, field=field), type=ConsistencyToken)
-    except msgspec.DecodeError:
-        raise malformed_token(field) from None
-
-
-def encode_page_token(token: PageToken) -> str:
-    """Encode a token as URL-safe text."""
-    return _seal(b"page", token)
-
-
-def decode_page_token(text: str, *, query: str) -> PageToken:
-    """Decode a page token. Raises `InvalidArgumentError` (MALFORMED_TOKEN), also for one of another query."""
-    try:
-        token = msgspec.msgpack.decode(_open(b"page", text, field="page_token"), type=PageToken)
-    except msgspec.DecodeError:
-        raise malformed_token("page_token") from None
-    if token.query != query:
-        raise InvalidArgumentError(
-            ErrorReason.MALFORMED_TOKEN,
-            "page_token belongs to another query; keep the filters unchanged between pages",
-            field="page_token",
-        )
-    return token

@@ -12,9 +12,9 @@ from typing import TypeVar
 import structlog
 
 from authz.domain.consistency import Consistency, Freshness
-from authz.domain.errors import ErrorReason, InvalidArgumentError, UnavailableError
+from authz.domain.errors import ErrorReason, UnavailableError
 from authz.domain.ports import Directory, Snapshot, View
-from authz.domain.tokens import ConsistencyToken, decode_consistency_token
+from authz.domain.tokens import ConsistencyToken, TokenKeys, malformed_token
 
 log = structlog.get_logger()
 
@@ -39,12 +39,14 @@ class ConsistencyGate:
         view: View,
         directory: Directory,
         *,
+        keys: TokenKeys,
         pool: ThreadPoolExecutor,
         freshness_wait_s: float,
         replication_wait_s: float,
     ) -> None:
         self._view = view
         self._directory = directory
+        self._keys = keys
         self._pool = pool
         self._freshness_wait_s = freshness_wait_s
         self._replication_wait_s = replication_wait_s
@@ -111,14 +113,15 @@ class ConsistencyGate:
     def state_of(self, token: str, *, field: str) -> ConsistencyToken:
         """The state of an encoded token. Raises `InvalidArgumentError` (MALFORMED_TOKEN) if the token is
         not one of this database."""
-        state = decode_consistency_token(token, field=field)
-        if state.database_id != self._view.database_id():
-            raise InvalidArgumentError(
-                ErrorReason.MALFORMED_TOKEN,
-                f"{field} is a token of another database; use one that this service gave",
-                field=field,
-            )
+        database_id = self._view.database_id()
+        state = self._keys.open(token, field=field)
+        if state.database_id != database_id:
+            raise malformed_token(field)
         return state
+
+    def token_of(self, state: ConsistencyToken) -> str:
+        """A state of the directory or the view, encoded for clients."""
+        return self._keys.seal(state)
 
     async def _wait_for(self, least: ConsistencyToken, wait_until: float) -> bool:
         """Return whether, in time, the replica holds a state, or a later one of the same history."""

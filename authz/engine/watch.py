@@ -11,7 +11,7 @@ from authz.domain.change_filter import ChangeFilter
 from authz.domain.errors import ErrorReason, OutOfRangeError, SlowConsumerError, UnavailableError
 from authz.domain.mutations import Change, ChangePart, LogChunk, Mutation
 from authz.domain.ports import Directory
-from authz.domain.tokens import ConsistencyToken, encode_consistency_token
+from authz.domain.tokens import ConsistencyToken
 from authz.engine.consistency import ConsistencyGate
 
 MUTATIONS_A_READ = 500
@@ -117,7 +117,7 @@ class _Watch(Generic[M]):
         while True:
             # Within a revision, too: a large one of which little is wanted would otherwise pass in silence.
             if clock() >= checkpoint_at:
-                token = encode_consistency_token(self._position)
+                token = self._watches.gate.token_of(self._position)
                 await self._send(self._watches.messages.checkpoint(token))
                 checkpoint_at = clock() + interval_s
             for part in chunk.parts:
@@ -139,7 +139,8 @@ class _Watch(Generic[M]):
                 field="after",
             )
         self._begun = state
-        for message in self._watches.messages.changes(change, mutations, encode_consistency_token(state)):
+        token = self._watches.gate.token_of(state)
+        for message in self._watches.messages.changes(change, mutations, token):
             if self._held is not None:
                 await self._send(self._held)
             self._held = message
@@ -157,7 +158,7 @@ class _Watch(Generic[M]):
             # A message that was handed over still reaches the client, before the status: so it counts.
             raise SlowConsumerError(
                 "the client has not read for too long; watch again from `resume_after`",
-                resume_after=encode_consistency_token(self._position),
+                resume_after=self._watches.gate.token_of(self._position),
             )
 
 

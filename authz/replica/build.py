@@ -36,7 +36,7 @@ def build_replica(
                 state.revision, state.committed_at, state.nonce, state.revision, state.revision
             )
             environment.set_versions(transaction, versions)
-            environment.set_database_id(transaction, state.database_id)
+            environment.set_identity(transaction, state.database_id, dump.token_key)
         environment.lmdb.sync(True)
     finally:
         environment.lmdb.close()

@@ -20,6 +20,7 @@ from authz.replica.shared_state import identity_of
 _HEADER = struct.Struct("<QQqQQQ")
 _REVISION_KEY = b"revision"
 _DATABASE_KEY = b"database"
+_TOKEN_KEY_KEY = b"token key"
 _DATA_FILE = "data.mdb"
 _MAX_READERS = 1024
 
@@ -139,8 +140,14 @@ class Environment:
         header = _HEADER.pack(FORMAT, *msgspec.structs.astuple(versions))
         transaction.put(_REVISION_KEY, header, db=self.meta)
 
-    def set_database_id(self, transaction: lmdb.Transaction, database_id: str) -> None:
-        """Store the id of the database: the last step of a build."""
+    def token_key(self) -> bytes:
+        """The key of the database's tokens."""
+        with self.lmdb.begin() as transaction:
+            return self.read(transaction, _TOKEN_KEY_KEY, self.meta)
+
+    def set_identity(self, transaction: lmdb.Transaction, database_id: str, token_key: bytes) -> None:
+        """Store the id of the database and the key of its tokens: the last step of a build."""
+        transaction.put(_TOKEN_KEY_KEY, token_key, db=self.meta)
         transaction.put(_DATABASE_KEY, database_id.encode(), db=self.meta)
 
     def size_bytes(self) -> int:

@@ -12,7 +12,7 @@ from authz.domain.effective_roles import Grant, Suspension
 from authz.domain.entities import AccountStatus, Course, Session, ShareLevel
 from authz.domain.facts import OWN
 from authz.domain.ids import ResourceRef, Scope, Subject
-from authz.domain.tokens import encode_consistency_token
+from authz.domain.tokens import TokenKeys
 from authz.replica.caches import Caches, ReplicaScope, intern
 from authz.replica.codec import Codec
 from authz.replica.environment import Environment
@@ -68,7 +68,7 @@ class ReplicaSnapshot:
         "token",
     )
 
-    def __init__(self, environment: Environment, database_id: str, caches: Caches) -> None:
+    def __init__(self, environment: Environment, database_id: str, keys: TokenKeys, caches: Caches) -> None:
         self._environment = environment
         self._caches = caches
         # Most reads are of this database, so it is the one of a read that names none.
@@ -91,7 +91,7 @@ class ReplicaSnapshot:
         versions = caches.versions
         self.revision = versions.revision
         self.state = versions.state(database_id)
-        self.token = encode_consistency_token(self.state)
+        self.token = keys.seal(self.state)
 
     def is_outdated(self) -> bool:
         """Whether the follower has committed since."""

@@ -9,7 +9,7 @@ import lmdb
 import structlog
 
 from authz.domain.errors import ErrorReason, UnavailableError
-from authz.domain.tokens import ConsistencyToken
+from authz.domain.tokens import ConsistencyToken, TokenKeys
 from authz.replica.caches import Caches
 from authz.replica.environment import (
     Environment,
@@ -31,10 +31,20 @@ _NO_GENERATION = -1
 class ReplicaView:
     """A `View` of the replica in a folder, whichever generation of it is current.
 
-    `source` names the database, as for the follower: the replica of another one is never served.
+    `source` names the database, as for the follower: the replica of another one is never served. The view
+    adds the key of its database to `keys`.
     """
 
-    def __init__(self, folder: Path, *, source: str, max_bytes: int, max_staleness_s: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        source: str,
+        max_bytes: int,
+        max_staleness_s: float,
+        keys: TokenKeys | None = None,
+    ) -> None:
+        self._keys = TokenKeys() if keys is None else keys
         self._folder = folder
         self._source = source
         self._max_bytes = max_bytes
@@ -122,9 +132,9 @@ class ReplicaView:
 
     def _begin(self, environment: Environment) -> ReplicaSnapshot:
         with suppress(lmdb.MapResizedError):
-            return ReplicaSnapshot(environment, self._database_id, self._caches)
+            return ReplicaSnapshot(environment, self._database_id, self._keys, self._caches)
         # Another server follows with a larger limit on the file. Reopening the file applies its size here.
-        return ReplicaSnapshot(self._reopen(), self._database_id, self._caches)
+        return ReplicaSnapshot(self._reopen(), self._database_id, self._keys, self._caches)
 
     def _close_environment(self) -> None:
         self._snapshot, self._caches = None, Caches()
@@ -165,6 +175,7 @@ class ReplicaView:
         try:
             environment.require_usable()
             self._database_id = environment.state().database_id
+            self._keys.add(self._database_id, environment.token_key())
         except (UnusableError, lmdb.MapResizedError):  # outgrown, and still open in this process
             release_environment(environment)
             raise not_ready() from None

@@ -26,6 +26,7 @@ from authz.domain.decisions import STRUCTURAL_TYPES
 from authz.domain.errors import ErrorReason, InvalidArgumentError, UnavailableError
 from authz.domain.instants import Instant
 from authz.domain.ports import Directory, View
+from authz.domain.tokens import TokenKeys
 from authz.engine.check import Checker
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.group_commit import GroupCommitter
@@ -87,13 +88,14 @@ def replica_folder(settings: Settings) -> Path:
     return companion_path(settings.database_url, ".replica")
 
 
-def open_view(settings: Settings) -> ReplicaView:
-    """Open this machine's replica for reading."""
+def open_view(settings: Settings, keys: TokenKeys | None = None) -> ReplicaView:
+    """Open this machine's replica for reading. `keys`, if given, learn the key of its tokens."""
     return ReplicaView(
         replica_folder(settings),
         source=settings.database_url,
         max_bytes=settings.replica_max_bytes,
         max_staleness_s=settings.max_staleness_s,
+        keys=keys,
     )
 
 
@@ -140,10 +142,13 @@ def _preparation(settings: Settings) -> Callable[[], None]:
     return partial(prepare_store, settings.database_url, migrate=settings.migrate_on_start)
 
 
-def _gate(settings: Settings, view: View, directory: Directory, pool: ThreadPoolExecutor) -> ConsistencyGate:
+def _gate(
+    settings: Settings, view: View, directory: Directory, keys: TokenKeys, pool: ThreadPoolExecutor
+) -> ConsistencyGate:
     return ConsistencyGate(
         view,
         directory,
+        keys=keys,
         pool=pool,
         freshness_wait_s=settings.freshness_wait_s,
         replication_wait_s=settings.replication_wait_s,
@@ -157,11 +162,12 @@ def add_servicers(
     checker: Checker,
     directory: Directory,
     view: View,
+    keys: TokenKeys,
     pool: ThreadPoolExecutor,
     clock: Callable[[], Instant],
 ) -> Servicers:
     """Add every service of the API, and reflection, to a gRPC server."""
-    gate = _gate(settings, view, directory, pool)
+    gate = _gate(settings, view, directory, keys, pool)
     pipeline = Pipeline(
         # Without an authority no client presents a certificate, and asking gRPC for one takes time.
         authenticators=(CertificateAuthenticator(),) if settings.tls_client_ca_file else (),

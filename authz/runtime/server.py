@@ -13,6 +13,7 @@ import structlog
 
 from authz.domain.errors import AuthzError
 from authz.domain.instants import Instant
+from authz.domain.tokens import TokenKeys
 from authz.engine.check import Checker
 from authz.replica.follower import Follower
 from authz.replica.view import ReplicaView
@@ -149,20 +150,21 @@ class Server:
             self._follower = None
 
     async def _start(self) -> None:
-        settings = self._settings
+        settings, keys = self._settings, TokenKeys()
         self._checker = load_checker(settings)
         self._store = store = await asyncio.to_thread(
             open_store,
             settings.database_url,
             vocabulary=lambda: self.checker.policy.vocabulary,
             clock=self._clock,
+            keys=keys,
             migrate=False,
             verify=False,
         )
         if settings.follow:
             # First, so that a start that fails leaves no replica folder.
             prepared = await run_abandonable(prepare_database, settings)
-        self._view = view = open_view(settings)
+        self._view = view = open_view(settings, keys)
         self._maintenance = asyncio.create_task(keep_view_current(view))
         if settings.follow:
             await self._follow(store, prepared=prepared)
@@ -180,6 +182,7 @@ class Server:
             checker=self.checker,
             directory=store.directory,
             view=view,
+            keys=keys,
             pool=self._pool,
             clock=self._clock,
         )

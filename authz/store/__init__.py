@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from authz.domain.instants import Instant
+from authz.domain.tokens import TokenKeys
 from authz.domain.vocabulary import Vocabulary
 from authz.store.connections import OpenConnections
 from authz.store.directory import SqlDirectory
@@ -33,21 +34,26 @@ def open_store(
     *,
     vocabulary: Callable[[], Vocabulary],
     clock: Callable[[], Instant],
+    keys: TokenKeys | None = None,
     migrate: bool = True,
     verify: bool = True,
     contents_at_once: int = MAX_CONTENTS_AT_ONCE,
 ) -> Store:
     """Open a database. With `migrate`, bring its schema up to date first; with `verify`, require that it is.
 
-    Without either, nothing connects yet. Raises `InvalidArgumentError` for a bad URL, `UnavailableError`
+    Without either, nothing connects yet. The store adds the key of the database to `keys`.
+    Raises `InvalidArgumentError` for a bad URL, `UnavailableError`
     when the database does not answer, `FailedPreconditionError` when the schema is not current.
     `contents_at_once` bounds what one transaction deletes of what is inside deleted records.
     """
     if migrate or verify:
         prepare_store(url, migrate=migrate)
     engine = open_engine(url)
+    keys = TokenKeys() if keys is None else keys
     connections = OpenConnections(engine)
-    return Store(SqlDirectory(engine, connections, vocabulary, clock, contents_at_once=contents_at_once))
+    return Store(
+        SqlDirectory(engine, connections, vocabulary, clock, keys, contents_at_once=contents_at_once)
+    )
 
 
 def prepare_store(url: str, *, migrate: bool) -> None:

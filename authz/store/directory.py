@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 import structlog
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from authz.domain.entities import EntityT_co, Filter
 from authz.domain.errors import AuthzError, ErrorReason, UnavailableError
@@ -21,7 +21,7 @@ from authz.domain.mutations import (
     WriteRequest,
 )
 from authz.domain.ports import CommitNotifier, Listing, Page, RemovalProgress
-from authz.domain.tokens import ConsistencyToken
+from authz.domain.tokens import ConsistencyToken, TokenKeys
 from authz.domain.vocabulary import Vocabulary
 from authz.store import listing, log_reader
 from authz.store.connections import OpenConnections
@@ -49,9 +49,11 @@ class SqlDirectory:
         connections: OpenConnections,
         vocabulary: Callable[[], Vocabulary],
         clock: Callable[[], Instant],
+        keys: TokenKeys,
         *,
         contents_at_once: int = MAX_CONTENTS_AT_ONCE,
     ) -> None:
+        self._keys = keys
         self._engine = engine
         self._connections = connections
         self._vocabulary = vocabulary
@@ -103,6 +105,7 @@ class SqlDirectory:
             transaction = Transaction(
                 connection, self._vocabulary(), self._clock, contents_at_once=self._contents_at_once
             )
+            self._learn_key(connection, transaction.database_id)
             yield transaction
         committed = transaction.committed()
         if committed.changes:
@@ -127,7 +130,10 @@ class SqlDirectory:
 
     def read(self, wanted: Filter[EntityT_co], page: Page) -> Listing[EntityT_co]:
         """See `Directory.read`."""
-        return listing.list_entities(self._engine, wanted, page)
+        with read_transaction(self._engine) as connection:
+            read_at = log_reader.read_head(connection)
+            self._learn_key(connection, read_at.database_id)
+            return listing.list_entities(connection, wanted, page, read_at, self._keys)
 
     def follow(self, after: int, limit: int) -> LogTail:
         """See `Directory.follow`."""
@@ -140,7 +146,13 @@ class SqlDirectory:
     def head(self) -> ConsistencyToken:
         """See `Directory.head`."""
         with read_transaction(self._engine) as connection:
-            return log_reader.read_head(connection)
+            head = log_reader.read_head(connection)
+            self._learn_key(connection, head.database_id)
+            return head
+
+    def _learn_key(self, connection: Connection, database_id: str) -> None:
+        if database_id not in self._keys:
+            self._keys.add(database_id, log_reader.read_token_key(connection))
 
     def require_serving(self) -> None:
         """See `Directory.require_serving`."""

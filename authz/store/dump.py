@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, Row, Table, select
 from authz.domain.entities import Kind
 from authz.store.connections import expecting_long_statements
 from authz.store.engine import read_transaction
-from authz.store.log_reader import read_head
+from authz.store.log_reader import read_head, read_token_key
 from authz.store.rows import ENTITY_ROWS, read_values
 from authz.store.tables import columns_of
 
@@ -26,6 +26,7 @@ class SqlDump:
         self._connection = connection
         # The first read fixes what a deferred transaction sees.
         self.state = read_head(connection)
+        self.token_key = read_token_key(connection)
 
     def entities(self, kind: Kind, by: str = "") -> Iterator[Any]:
         """See `Dump.entities`."""

@@ -24,6 +24,7 @@ _HEAD = select(
     tables.revisions.c.committed_at,
     tables.revisions.c.nonce,
 ).outerjoin_from(tables.counter, tables.revisions, tables.revisions.c.revision == tables.counter.c.revision)
+_TOKEN_KEY = select(tables.counter.c.token_key)
 _HELD_HEAD = _HEAD.with_for_update(of=tables.counter)
 _STATE = select(tables.revisions.c.committed_at, tables.revisions.c.nonce).where(
     tables.revisions.c.revision == bindparam("number")
@@ -33,6 +34,11 @@ _STATE = select(tables.revisions.c.committed_at, tables.revisions.c.nonce).where
 def read_head(connection: Connection) -> ConsistencyToken:
     """The last committed state in the snapshot of a transaction."""
     return _head(connection.execute(_HEAD).one())
+
+
+def read_token_key(connection: Connection) -> bytes:
+    """The key of the database's tokens."""
+    return bytes.fromhex(connection.execute(_TOKEN_KEY).scalar_one())
 
 
 def hold_head(connection: Connection) -> ConsistencyToken:

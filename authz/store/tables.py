@@ -116,8 +116,10 @@ counter = Table(
     Column("only", Integer, primary_key=True, autoincrement=False),
     Column("revision", BigInteger, nullable=False),
     Column("database_id", _text(), nullable=False),
+    Column("token_key", _text()),
 )
-"""One row, `only` = 1. The transaction that holds its lock is the only writer."""
+"""One row, `only` = 1. The transaction that holds its lock is the only writer. `token_key`, in hexadecimal,
+is the secret with which the service seals its tokens; the migration that adds the column sets it."""
 
 revisions = Table(
     "revisions",

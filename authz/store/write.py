@@ -48,6 +48,11 @@ class Transaction:
         self._batch = Batch(connection, vocabulary, room=contents_at_once)
         self._contents_at_once = contents_at_once
 
+    @property
+    def database_id(self) -> str:
+        """The id of the database."""
+        return self._log.head.database_id
+
     def write(self, requests: Sequence[WriteRequest]) -> list[ConsistencyToken | AuthzError]:
         """Store the writes in order. Returns the state of each, or its error if nothing of it was stored."""
         keys = {request.idempotency_key for request in requests if request.idempotency_key}

@@ -27,7 +27,6 @@ from authz.domain.ids import (
     session_scope,
 )
 from authz.domain.instants import MAX_INSTANT, MIN_INSTANT, US_PER_S, Instant
-from authz.domain.tokens import ConsistencyToken, encode_consistency_token
 from authz.v1 import common_pb2 as pb
 
 EnumT = TypeVar("EnumT", bound=StrEnum)
@@ -184,8 +183,3 @@ def parse_consistency(message: pb.Consistency) -> Consistency:
             return FULLY_CONSISTENT
         case _:
             return MINIMIZE_LATENCY
-
-
-def token_message(state: ConsistencyToken) -> pb.ConsistencyToken:
-    """A state as a message."""
-    return pb.ConsistencyToken(token=encode_consistency_token(state))

@@ -6,7 +6,6 @@ import grpc
 import pytest
 from google.protobuf import timestamp_pb2
 
-from authz.domain.tokens import ConsistencyToken, decode_consistency_token, encode_consistency_token
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
@@ -173,9 +172,8 @@ async def test_reads_page_with_opaque_tokens_and_filter(service: Service) -> Non
 
 
 async def test_a_token_of_the_future_is_waited_for_and_then_unavailable(sqlite_service: Service) -> None:
-    token = decode_consistency_token((await written(sqlite_service, COURSE)).token)
-    ahead = encode_consistency_token(ConsistencyToken(token.database_id, token.revision + 1))
-    consistency = pb.Consistency(at_least_as_fresh=pb.ConsistencyToken(token=ahead))
+    ahead = sqlite_service.moved(await written(sqlite_service, COURSE), 1)
+    consistency = pb.Consistency(at_least_as_fresh=ahead)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await sqlite_service.authorization.Check(question(consistency=consistency), timeout=0.5)
     assert caught.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)

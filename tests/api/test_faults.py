@@ -11,6 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from authz.domain.errors import ConflictError, ErrorReason, UnavailableError
+from authz.domain.tokens import TokenKeys
 from authz.runtime import health as health_of_service
 from authz.runtime import server
 from authz.runtime.compose import open_view
@@ -65,9 +66,9 @@ class Breaking:
         self.directory = Breakable(open_store(*given, **settings).directory)
         return Store(self.directory)  # type: ignore[arg-type]  # passes on to the real one
 
-    def open_view(self, settings: Settings) -> Any:
+    def open_view(self, settings: Settings, keys: TokenKeys) -> Any:
         """Stands in for `open_view`."""
-        self.view = Breakable(open_view(settings))
+        self.view = Breakable(open_view(settings, keys))
         return self.view
 
 
@@ -126,7 +127,7 @@ async def test_a_fault_in_the_middle_of_deciding_never_allows(
         def snapshot(self) -> Any:
             return BreakableSnapshot(self._real.snapshot(), RuntimeError(SECRET), after)
 
-    monkeypatch.setattr(server, "open_view", lambda settings: View(open_view(settings)))
+    monkeypatch.setattr(server, "open_view", lambda settings, keys: View(open_view(settings, keys)))
     async for service in serve(sqlite_url):
         await written(service, COURSE, STUDENT, MATERIAL)
         while True:

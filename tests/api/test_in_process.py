@@ -17,18 +17,19 @@ from authz.api.endpoints import Endpoint
 from authz.api.grpc.adapter import Endpoints
 from authz.api.pipeline import Pipeline
 from authz.domain.errors import AuthzError, SlowConsumerError
-from authz.domain.tokens import ConsistencyToken, encode_consistency_token
+from authz.domain.tokens import ConsistencyToken
 from authz.runtime import compose
 from authz.wire.errors import status_of
 from tests.api.in_process import InProcessFace
 from tests.api.test_api import COURSE, MATERIAL, STUDENT, written
 from tests.service import Service, serve
 from tests.store.directory import changes_of, open_with
+from tests.tokens import made_up
 
 HEADERS = {"x-request-id": "r-1"}
 MAYA = {"type": "SUBJECT_TYPE_USER", "id": "maya"}
 READ = {"subject": MAYA, "action": "read", "resource": {"type": "material", "id": "m-1"}}
-NEVER = {"atLeastAsFresh": {"token": encode_consistency_token(ConsistencyToken("0" * 32, 1))}}
+NEVER = {"atLeastAsFresh": {"token": made_up(ConsistencyToken("0" * 32, 1))}}
 OTHER_COURSE = {"operation": "OPERATION_TOUCH", "course": {"id": "b"}}
 BAD_COURSE = {"operation": "OPERATION_TOUCH", "course": {"id": "not an id"}}
 CALLS: list[tuple[str, dict[str, Any]]] = [

@@ -5,22 +5,41 @@ from __future__ import annotations
 import grpc
 import pytest
 
-from authz.domain.tokens import ConsistencyToken, encode_consistency_token
+from authz.domain.tokens import ConsistencyToken
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
+from authz.v1 import watch_pb2 as wpb
 from tests.api.test_api import ALGEBRA, COURSE, MAYA, question, touch, written
 from tests.service import Service, reason_of
+from tests.tokens import made_up, state_of, unsealed
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest.mark.parametrize("other", ["nonsense", "", encode_consistency_token(ConsistencyToken("other", 1))])
+@pytest.mark.parametrize("other", ["nonsense", "", made_up(ConsistencyToken("other", 1))])
 async def test_a_token_that_is_not_ours_is_refused(shared_sqlite_service: Service, other: str) -> None:
     consistency = pb.Consistency(at_least_as_fresh=pb.ConsistencyToken(token=other))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await shared_sqlite_service.authorization.Check(question(consistency=consistency))
     assert reason_of(caught.value) == "MALFORMED_TOKEN"
+
+
+async def test_a_token_that_somebody_made_up_is_refused_by_check_and_watch(
+    shared_sqlite_service: Service,
+) -> None:
+    service = shared_sqlite_service
+    read = await service.directory.ReadCourses(dpb.ReadCoursesRequest())
+    known = state_of(read.read_at.token)
+    for made in (made_up(known), unsealed(known), made_up(ConsistencyToken(known.database_id, 0))):
+        token = pb.ConsistencyToken(token=made)
+        check = service.authorization.Check(question(consistency=pb.Consistency(at_least_as_fresh=token)))
+        watch = anext(aiter(service.watch.Watch(wpb.WatchRequest(after=token))))
+        for call in (check, watch):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert reason_of(caught.value) == "MALFORMED_TOKEN"
 
 
 BAD_IDS = ["", "a" * 129, "ma ya", "m\u00e4ya", "ma\nya", "ma\x00ya", "*", "a,b", "\u202emaya"]

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf import duration_pb2, timestamp_pb2
 from structlog.testing import capture_logs
 
-from authz.domain.tokens import ConsistencyToken, encode_consistency_token
+from authz.domain.tokens import ConsistencyToken
 from authz.engine import watch
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
@@ -19,7 +19,6 @@ from tests.api.watching import (
     CAMPUS,
     SCOPES,
     Watcher,
-    moved,
     mutations_of,
     request,
     revision_of,
@@ -32,6 +31,7 @@ from tests.api.watching import (
 )
 from tests.service import START, Service, info_of, reason_of, retry_of, serve
 from tests.store.directory import changes_of, open_with
+from tests.tokens import made_up
 
 KINDS = wpb.EntityKind
 
@@ -127,7 +127,7 @@ async def test_watchers_are_told_concurrent_writes_in_order_without_gap_or_repet
     async def follow() -> list[wpb.WatchChange]:
         async with watching(service, after=before) as watcher:
             await watcher.start()
-            return await watcher.read_to(moved(before, 40))
+            return await watcher.read_to(service.moved(before, 40))
 
     followers = [asyncio.ensure_future(follow()) for _ in range(3)]
     tokens = await asyncio.gather(
@@ -257,9 +257,7 @@ async def test_watches_have_a_bound_of_their_own_and_take_nothing_from_calls(sql
         (wpb.WatchRequest(after=pb.ConsistencyToken()), "MALFORMED_TOKEN", "after"),
         (wpb.WatchRequest(after=pb.ConsistencyToken(token="x" * 40)), "MALFORMED_TOKEN", "after"),
         (
-            wpb.WatchRequest(
-                after=pb.ConsistencyToken(token=encode_consistency_token(ConsistencyToken("other", 0)))
-            ),
+            wpb.WatchRequest(after=pb.ConsistencyToken(token=made_up(ConsistencyToken("other", 0)))),
             "MALFORMED_TOKEN",
             "after",
         ),

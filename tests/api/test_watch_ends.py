@@ -24,7 +24,6 @@ from tests.api.test_faults import AWAY, Breaking, breaking
 from tests.api.watching import (
     SCOPES,
     Watcher,
-    moved,
     mutations_of,
     request,
     revision_of,
@@ -139,7 +138,7 @@ async def test_a_token_expires_when_what_follows_it_is_cut_from_the_log(
 ) -> None:
     tokens = [await written(service, touch(course=pb.Course(id=f"c{number}"))) for number in range(5)]
     trim(store_url, 3, audit_trail=audit_trail)
-    for token in (moved(tokens[0], -1), tokens[0], tokens[1]):
+    for token in (service.moved(tokens[0], -1), tokens[0], tokens[1]):
         async with watching(service, after=token) as watcher:
             require_expired(await watcher.error())
             assert watcher.checkpoints == []
@@ -154,7 +153,7 @@ async def test_a_token_expires_when_what_follows_it_is_cut_from_the_log(
 @pytest.mark.parametrize("by", [1, 1000, 2**63])
 async def test_a_token_ahead_of_the_database_has_expired(service: Service, by: int) -> None:
     token = await written(service, COURSE)
-    async with watching(service, after=moved(token, by)) as watcher:
+    async with watching(service, after=service.moved(token, by)) as watcher:
         require_expired(await watcher.error())
         assert watcher.checkpoints == []
 

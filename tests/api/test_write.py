@@ -8,12 +8,12 @@ import grpc
 import pytest
 from google.protobuf import duration_pb2
 
-from authz.domain.tokens import decode_consistency_token
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from tests.api.test_api import ALGEBRA, COURSE, MATERIAL, MAYA, STUDENT, delete, question, touch, written
 from tests.service import Service, info_of, reason_of, retry_of
+from tests.tokens import state_of
 
 SESSION = touch(session=pb.Session(id="live", course_id="algebra"))
 GUEST = touch(membership=pb.Membership(subject=MAYA, scope=pb.Scope(session_id="live"), role="guest"))
@@ -100,7 +100,7 @@ async def test_touching_what_is_already_so_keeps_token_and_version(service: Serv
     first = await written(service, COURSE)
     assert await written(service, COURSE) == first
     changed = await written(service, touch(course=pb.Course(id="algebra", ai_enabled=True)))
-    assert decode_consistency_token(changed.token).revision == 2
+    assert state_of(changed.token).revision == 2
     (course,) = (await service.directory.ReadCourses(dpb.ReadCoursesRequest())).courses
     assert (course.version, course.ai_enabled, course.state) == (2, True, pb.COURSE_STATE_DRAFT)
 
@@ -167,7 +167,7 @@ async def test_concurrent_writes_each_get_a_revision_of_their_own(service: Servi
     tokens = await asyncio.gather(
         *(written(service, touch(course=pb.Course(id=f"c{number}"))) for number in range(20))
     )
-    revisions = sorted(decode_consistency_token(token.token).revision for token in tokens)
+    revisions = sorted(state_of(token.token).revision for token in tokens)
     assert revisions == list(range(1, 21))
 
 

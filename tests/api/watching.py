@@ -10,12 +10,12 @@ from typing import Any
 import grpc
 from google.protobuf import duration_pb2
 
-from authz.domain.tokens import ConsistencyToken, decode_consistency_token, encode_consistency_token
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import watch_pb2 as wpb
 from tests.api.test_api import ALGEBRA, COURSE, MATERIAL, MAYA, STUDENT, touch, written
 from tests.service import Service
+from tests.tokens import state_of
 
 _PATIENCE_S = 60
 """After which a test fails instead of waiting for ever."""
@@ -90,7 +90,7 @@ SCOPES = {
 
 def revision_of(token: pb.ConsistencyToken) -> int:
     """What a token stands for."""
-    return decode_consistency_token(token.token).revision
+    return state_of(token.token).revision
 
 
 def request(
@@ -105,7 +105,7 @@ def request(
 async def write_campus(service: Service) -> tuple[pb.ConsistencyToken, pb.ConsistencyToken]:
     """Write the campus to an empty database, a mutation a revision; the states before and after."""
     tokens = [await written(service, mutation) for mutation in CAMPUS.values()]
-    return moved(tokens[0], -1), tokens[-1]
+    return service.moved(tokens[0], -1), tokens[-1]
 
 
 class Watcher:
@@ -176,13 +176,6 @@ def without_version(mutation: dpb.Mutation) -> dpb.Mutation:
     plain = dpb.Mutation.FromString(mutation.SerializeToString())
     getattr(plain, str(plain.WhichOneof("entity"))).ClearField("version")
     return plain
-
-
-def moved(token: pb.ConsistencyToken, by: int) -> pb.ConsistencyToken:
-    """The token of another revision of the same database."""
-    known = decode_consistency_token(token.token)
-    text = encode_consistency_token(ConsistencyToken(known.database_id, known.revision + by))
-    return pb.ConsistencyToken(token=text)
 
 
 async def watch_lines(lines: list[Any], count: int) -> list[Any]:

@@ -25,7 +25,7 @@ from authz.domain.ids import (
     parse_resource_ref,
     parse_subject,
 )
-from authz.domain.tokens import ConsistencyToken
+from authz.domain.tokens import KEY_BYTES, ConsistencyToken
 from authz.store import migrate_store
 
 MEMBERS_A_COURSE = 100
@@ -35,6 +35,7 @@ class Campus:
     """`size` memberships and as many notebooks, by default 100 of each in a course. A `Dump` of itself."""
 
     state = ConsistencyToken("bench", 1, 1, 1)
+    token_key = bytes(KEY_BYTES)
 
     def __init__(self, size: int, *, members_a_course: int = MEMBERS_A_COURSE) -> None:
         self.size = size

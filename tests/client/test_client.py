@@ -31,8 +31,8 @@ from authz.domain.entities import (
 from authz.domain.errors import InvalidArgumentError
 from authz.domain.ids import ResourceRef, course_scope, parse_subject
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition
-from authz.domain.tokens import ConsistencyToken, decode_consistency_token, encode_consistency_token
 from authz.runtime.settings import load_settings
+from tests.tokens import moved, state_of
 
 ALGEBRA = course_scope("alg")
 MAYA = parse_subject("user:maya")
@@ -164,9 +164,8 @@ def test_an_import_reports_faults_by_their_place_and_takes_the_rest(client: Clie
     assert [(fault.position, fault.reason) for fault in outcome.faults] == [(0, "REFERENCE_NOT_FOUND")]
 
 
-def test_a_state_that_does_not_come_in_time_is_told_as_such(client: Client) -> None:
-    token = decode_consistency_token(client.current_token())
-    ahead = encode_consistency_token(ConsistencyToken(token.database_id, token.revision + 1))
+def test_a_state_that_does_not_come_in_time_is_told_as_such(client: Client, sqlite_url: str) -> None:
+    ahead = moved(sqlite_url, client.current_token(), 1)
     with pytest.raises(CallError) as caught:
         client.check("user:maya", "read", "notebook:nb-7", at_least_as_fresh=ahead)
     assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.UNAVAILABLE, "NOT_FRESH_ENOUGH")
@@ -252,7 +251,7 @@ def test_it_warns_of_a_write_that_the_replica_has_not_followed(
     settings = load_settings({**given, "follow": False, "log_level": "warning"}, environ={})
     with embedded(settings) as address, Client(address) as client:
         token = client.write([Mutation(Operation.CREATE, Course(id="c"))])
-        assert decode_consistency_token(token).revision == 1
+        assert state_of(token).revision == 1
         assert [record.levelname for record in caplog.records if record.name == "authz.client.client"] == [
             "WARNING"
         ]

@@ -16,6 +16,7 @@ from authz.replica.environment import Environment, Versions
 from authz.replica.snapshot import ReplicaSnapshot
 from authz.replica.writer import Writer
 from tests.properties import MEMORY
+from tests.tokens import keys_of
 
 _DATABASE_ID = "campus"
 
@@ -42,7 +43,7 @@ class Campus(ReplicaSnapshot):
             for entity in sorted(self._entities.values(), key=lambda entity: isinstance(entity, Share)):
                 writer.put(entity)
             environment.set_versions(transaction, Versions(revision, 0, 0, revision, revision))
-        super().__init__(environment, _DATABASE_ID, Caches())
+        super().__init__(environment, _DATABASE_ID, keys_of(_DATABASE_ID), Caches())
 
     @property
     def entities(self) -> tuple[Entity, ...]:

@@ -7,18 +7,17 @@ import asyncio
 import grpc
 import pytest
 
-from authz.domain.tokens import ConsistencyToken, decode_consistency_token, encode_consistency_token
+from authz.domain.tokens import ConsistencyToken
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from tests.api.test_api import ALGEBRA, COURSE, MATERIAL, STUDENT, question, touch, written
 from tests.service import Service, info_of, reason_of
+from tests.tokens import made_up
 
 
-def ahead_of(token: pb.ConsistencyToken, by: int = 1) -> pb.Consistency:
-    known = decode_consistency_token(token.token)
-    text = encode_consistency_token(ConsistencyToken(known.database_id, known.revision + by))
-    return pb.Consistency(at_least_as_fresh=pb.ConsistencyToken(token=text))
+def ahead_of(service: Service, token: pb.ConsistencyToken, by: int = 1) -> pb.Consistency:
+    return pb.Consistency(at_least_as_fresh=service.moved(token, by))
 
 
 async def test_each_requirement_sees_the_last_write(service: Service) -> None:
@@ -37,7 +36,7 @@ async def test_each_requirement_sees_the_last_write(service: Service) -> None:
 async def test_a_call_waits_for_the_write_that_its_token_names(service: Service) -> None:
     token = await written(service, STUDENT, COURSE)
     waiting = asyncio.ensure_future(
-        service.authorization.Check(question(consistency=ahead_of(token)), timeout=30)
+        service.authorization.Check(question(consistency=ahead_of(service, token)), timeout=30)
     )
     later = await written(service, MATERIAL)
     answer = await waiting
@@ -46,7 +45,7 @@ async def test_a_call_waits_for_the_write_that_its_token_names(service: Service)
 
 
 async def test_a_token_of_the_future_is_not_fresh_enough_within_the_deadline(service: Service) -> None:
-    consistency = ahead_of(await written(service, COURSE), by=1000)
+    consistency = ahead_of(service, await written(service, COURSE), by=1000)
     batch = apb.BatchCheckRequest(items=[question()], consistency=consistency)
     actions = apb.ListActionsRequest(
         subject=question().subject, resource=question().resource, consistency=consistency
@@ -65,7 +64,7 @@ async def test_a_token_of_the_future_is_not_fresh_enough_within_the_deadline(ser
 
 
 async def test_a_token_of_another_database_is_refused_by_every_read(sqlite_service: Service) -> None:
-    other = encode_consistency_token(ConsistencyToken("0" * 32, 1))
+    other = made_up(ConsistencyToken("0" * 32, 1))
     consistency = pb.Consistency(at_least_as_fresh=pb.ConsistencyToken(token=other))
     for call in (
         sqlite_service.authorization.Check(question(consistency=consistency)),
@@ -75,7 +74,7 @@ async def test_a_token_of_another_database_is_refused_by_every_read(sqlite_servi
             await call
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert reason_of(caught.value) == "MALFORMED_TOKEN"
-        assert "another database" in str(caught.value.details())
+        assert "of another database" in str(caught.value.details())
         assert info_of(caught.value).metadata["field"] == "consistency.at_least_as_fresh"
 
 

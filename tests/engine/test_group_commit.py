@@ -19,7 +19,7 @@ from authz.domain.errors import (
     UnavailableError,
 )
 from authz.domain.mutations import ImportBatchResult, WriteRequest
-from authz.domain.tokens import ConsistencyToken, decode_consistency_token
+from authz.domain.tokens import ConsistencyToken
 from authz.engine.group_commit import MAX_MUTATIONS_PER_GROUP, MAX_WRITES_PER_GROUP, GroupCommitter
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
@@ -28,6 +28,7 @@ from tests.api.test_api import touch, written
 from tests.service import Service, reason_of
 from tests.serving import serving
 from tests.store.directory import changes_of, create, open_with, replay, stored
+from tests.tokens import state_of
 
 REFUSED = FailedPreconditionError(ErrorReason.PRECONDITION_FAILED, "no")
 
@@ -250,7 +251,7 @@ async def test_closing_finishes_what_was_handed_over(writing: GroupCommitter, re
 async def test_sixteen_writers_and_an_import_all_get_their_answers(service: Service) -> None:
     async def work(writer: int) -> list[int]:
         tokens = [await written(service, touch(course=pb.Course(id=f"w{writer}-{n}"))) for n in range(5)]
-        return [decode_consistency_token(token.token).revision for token in tokens]
+        return [state_of(token.token).revision for token in tokens]
 
     messages = [
         dpb.ImportRequest(mutations=[touch(course=pb.Course(id=f"i{part}-{n}")) for n in range(50)])
@@ -291,7 +292,7 @@ async def test_a_killed_server_has_what_it_acknowledged_to_many_writers(store_ur
                     name = f"{writer}-{number}"
                     courses = [touch(course=pb.Course(id=f"{half}{name}")) for half in "ab"]
                     answer = await stub.Write(dpb.WriteRequest(mutations=courses))
-                    token = decode_consistency_token(answer.written_at.token)
+                    token = state_of(answer.written_at.token)
                     acknowledged[name] = token.revision
                     if len(acknowledged) == 100:
                         process.kill()

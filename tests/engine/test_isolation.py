@@ -47,6 +47,7 @@ from authz.store import open_store
 from tests.engine.campus import Campus
 from tests.properties import MEMORY, examples
 from tests.store.directory import dumped
+from tests.tokens import keys_of
 
 DEFAULT = load_policy(policy_directory())
 IDS = ["teacher", "owner", "course:a", "a", "a|b", "session:a", "platform", "user:teacher", "=", "-"]
@@ -278,7 +279,7 @@ def test_nobody_gets_in_through_what_postgresql_holds(data: st.DataObject, postg
             store.close()
         environment = acquire_environment(Path(name), max_bytes=1 << 28)
         try:
-            snapshot = ReplicaSnapshot(environment, "built", Caches())
+            snapshot = ReplicaSnapshot(environment, "built", keys_of("built"), Caches())
             for _ in range(5):
                 question = data.draw(questions(list(campus.entities)))
                 for number, checker in enumerate(CHECKERS):

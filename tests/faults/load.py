@@ -25,13 +25,13 @@ from authz.domain.entities import (
 )
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Change, Mutation, Operation
-from authz.domain.tokens import decode_consistency_token
 from authz.store import Store
 from authz.v1 import authorization_pb2_grpc, directory_pb2, directory_pb2_grpc
 from authz.wire.entities import mutation_message
 from tests.faults.history import Cell, Check, Consistency, Event, History, Logged, Outcome, Write
 from tests.faults.processes import CHANNEL_OPTIONS, Node, until
 from tests.store.directory import changes_of
+from tests.tokens import state_of
 
 COURSES = ("c0", "c1")
 USERS = ("u0", "u1", "u2")
@@ -157,7 +157,7 @@ class Load:
                 check = authorization_pb2_grpc.AuthorizationServiceStub(channel).Check
                 # A connection that a busy machine is late to take is tried again, as any client would.
                 check(request, timeout=60, wait_for_ready=True)
-        revision = decode_consistency_token(token).revision
+        revision = state_of(token).revision
         self._tokens.append((revision, token))
         return revision
 
@@ -191,7 +191,7 @@ class Load:
             server = choose.choice(servers)
             try:
                 token = server.directory.Write(request, timeout=_TIMEOUT_S).written_at.token
-                outcome, revision = Outcome.OK, decode_consistency_token(token).revision
+                outcome, revision = Outcome.OK, state_of(token).revision
                 self._tokens.append((revision, token))
             except grpc.RpcError as failure:
                 error = _told(failure)
@@ -230,7 +230,7 @@ class Load:
             answer = server.authorization.Check(request, timeout=_TIMEOUT_S)
             returned_at_ns = time.monotonic_ns()
             token = answer.checked_at.token
-            allowed, checked_at = answer.allowed, decode_consistency_token(token).revision
+            allowed, checked_at = answer.allowed, state_of(token).revision
             self._tokens.append((checked_at, token))
         except grpc.RpcError as failure:
             returned_at_ns = time.monotonic_ns()

@@ -17,7 +17,7 @@ from authz.domain.entities import Course, CourseKey, CourseState
 from authz.domain.errors import ErrorReason, UnavailableError
 from authz.domain.ids import course_scope
 from authz.domain.mutations import Change, LocalCommit, LogTail
-from authz.domain.tokens import ConsistencyToken
+from authz.domain.tokens import ConsistencyToken, TokenKeys
 from authz.engine.consistency import ConsistencyGate
 from authz.replica.environment import UnusableError, acquire_environment, release_environment
 from authz.replica.follower import Follower
@@ -39,6 +39,7 @@ from tests.store.directory import (
     user,
     write,
 )
+from tests.tokens import sealed
 
 
 def holds(view: ReplicaView, revision: int) -> bool:
@@ -74,6 +75,16 @@ def test_it_begins_with_a_snapshot_and_goes_on_with_every_write(store: Store, tm
         until(lambda: holds(view, 3))
         assert grants(view, "maya", "c") == 0
         assert rows_of(tmp_path / "r") == []
+
+
+def test_it_has_the_key_of_the_databases_tokens(store: Store, store_url: str, tmp_path: Path) -> None:
+    write(store, create(Course(id="c")))
+    keys, head = TokenKeys(), store.directory.head()
+    with following(store, tmp_path / "r"):
+        view = ReplicaView(tmp_path / "r", source="test", max_bytes=MAX_BYTES, max_staleness_s=30, keys=keys)
+        assert view.snapshot().token == sealed(store_url, head)
+        assert keys.open(sealed(store_url, head)) == head
+        view.close()
 
 
 def test_a_write_through_another_process_connection_reaches_it(
@@ -359,7 +370,9 @@ def test_a_write_is_settled_only_once_every_process_is_told(
         advance(self, revision)
 
     async def settles(view: ReplicaView, before: ConsistencyToken, state: ConsistencyToken) -> None:
-        reading = ConsistencyGate(view, store.directory, pool=pool, freshness_wait_s=5, replication_wait_s=30)
+        reading = ConsistencyGate(
+            view, store.directory, keys=TokenKeys(), pool=pool, freshness_wait_s=5, replication_wait_s=30
+        )
         await reading.wait_until_replicated(before)
         assert view.snapshot().state == state  # though nobody is told of it
         settling = asyncio.create_task(reading.wait_until_replicated(state))

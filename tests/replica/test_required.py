@@ -17,7 +17,7 @@ from authz.domain.consistency import FULLY_CONSISTENT, MINIMIZE_LATENCY, Consist
 from authz.domain.entities import Course
 from authz.domain.errors import ErrorReason, UnavailableError
 from authz.domain.mutations import LogTail
-from authz.domain.tokens import ConsistencyToken, encode_consistency_token
+from authz.domain.tokens import ConsistencyToken, TokenKeys
 from authz.engine.consistency import ConsistencyGate
 from authz.replica.shared_state import GENERATION, SharedState
 from authz.replica.view import ReplicaView
@@ -26,14 +26,23 @@ from tests.databases import create_sqlite
 from tests.replica.conftest import away, following, generation_of, served, until, viewing
 from tests.replica.test_histories import members, rewrite
 from tests.store.directory import create, open_with, remove, student, write
+from tests.tokens import keys_in
 
 
 @contextmanager
-def gate_of(view: ReplicaView, store: Store, *, wait_s: float = 0.05) -> Iterator[ConsistencyGate]:
+def gate_of(
+    view: ReplicaView, store: Store, *, keys: TokenKeys | None = None, wait_s: float = 0.05
+) -> Iterator[ConsistencyGate]:
     """The read side of a process whose writes wait this long for the replica."""
+    keys = TokenKeys() if keys is None else keys
     with ThreadPoolExecutor(2) as pool:
         yield ConsistencyGate(
-            view, store.directory, pool=pool, freshness_wait_s=30, replication_wait_s=wait_s
+            view,
+            store.directory,
+            keys=keys,
+            pool=pool,
+            freshness_wait_s=30,
+            replication_wait_s=wait_s,
         )
 
 
@@ -79,11 +88,11 @@ def test_no_process_answers_from_before_a_revocation_that_was_acknowledged(
 
 @pytest.mark.parametrize("kind", ["token", "fully consistent"])
 def test_a_check_that_asks_for_the_write_waits_for_it(store: Store, tmp_path: Path, kind: str) -> None:
-    folder = tmp_path / "r"
+    folder, keys = tmp_path / "r", keys_in(store)
     write(store, create(Course(id="c")))
 
     async def waits(view: ReplicaView, consistency: Consistency) -> ConsistencyToken:
-        with gate_of(view, store) as gate:
+        with gate_of(view, store, keys=keys) as gate:
             with pytest.raises(UnavailableError):
                 await gate.snapshot(MINIMIZE_LATENCY, None)
             waiting = asyncio.create_task(gate.snapshot(consistency, None))
@@ -104,9 +113,7 @@ def test_a_check_that_asks_for_the_write_waits_for_it(store: Store, tmp_path: Pa
         write(store, create(student("maya", "c")))
         head = store.directory.head()
         assert not acknowledged(view, store)
-        consistency = (
-            FULLY_CONSISTENT if kind != "token" else at_least_as_fresh(encode_consistency_token(head))
-        )
+        consistency = FULLY_CONSISTENT if kind != "token" else at_least_as_fresh(keys.seal(head))
         assert asyncio.run(waits(view, consistency)) == head
 
 

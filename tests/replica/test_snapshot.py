@@ -46,6 +46,7 @@ from tests.facts import grant_of
 from tests.properties import MEMORY, examples
 from tests.replica.conftest import MAX_BYTES
 from tests.store.directory import Clock, dumped, user
+from tests.tokens import keys_of
 
 T = TypeVar("T")
 SCOPES = [PLATFORM, *map(course_scope, COURSES), *map(session_scope, SESSIONS)]
@@ -114,7 +115,7 @@ def built(entities: list[Entity]) -> Iterator[tuple[Snapshot, Truth]]:
             store.close()
         environment = acquire_environment(folder / "r", max_bytes=MAX_BYTES)
         try:
-            yield ReplicaSnapshot(environment, "built", Caches()), truth
+            yield ReplicaSnapshot(environment, "built", keys_of("built"), Caches()), truth
         finally:
             release_environment(environment)
 

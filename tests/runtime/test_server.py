@@ -18,11 +18,11 @@ from authz.client.errors import error_of
 from authz.domain.entities import Course, CourseState, Membership, Resource
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
-from authz.domain.tokens import ConsistencyToken, decode_consistency_token, encode_consistency_token
 from authz.policy.load import policy_directory
 from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
 from tests.cli.commands import run
 from tests.serving import AUTHZ, serving
+from tests.tokens import moved
 
 
 def campus_of(number: int) -> list[Mutation]:
@@ -52,11 +52,10 @@ def test_health_reflection_and_a_clean_end_on_sigterm(sqlite_url: str) -> None:
 def test_sigterm_lets_a_call_in_flight_come_to_its_answer(sqlite_url: str) -> None:
     with serving(sqlite_url) as (process, address), grpc.insecure_channel(address) as channel:
         with Client(address) as client:
-            token = decode_consistency_token(client.write(campus_of(1)))
+            token = client.write(campus_of(1))
         request = check_request("user:maya", "read", "material:m1")
         # A state that is one write ahead keeps the call waiting until there is one, or its time is up.
-        ahead = ConsistencyToken(token.database_id, token.revision + 1)
-        request.consistency.at_least_as_fresh.token = encode_consistency_token(ahead)
+        request.consistency.at_least_as_fresh.token = moved(sqlite_url, token, 1)
         waiting = AuthorizationServiceStub(channel).Check.future(request, timeout=3)
         health = health_pb2_grpc.HealthStub(channel)
         health.Check(health_pb2.HealthCheckRequest(), timeout=5)

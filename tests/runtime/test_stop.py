@@ -20,10 +20,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from authz.client import CallError, Client, check_request
 from authz.client.errors import error_of
-from authz.domain.tokens import ConsistencyToken, decode_consistency_token, encode_consistency_token
 from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
 from tests.runtime.test_server import campus_of
 from tests.serving import AUTHZ, serving
+from tests.tokens import moved
 
 QUESTION = check_request("user:maya", "read", "material:m1")
 
@@ -89,12 +89,11 @@ def test_calls_that_come_while_one_is_in_flight_are_refused_and_that_one_is_answ
         grpc.insecure_channel(address) as channel,
         Client(address) as client,
     ):
-        token = decode_consistency_token(client.write(campus_of(1)))
+        token = client.write(campus_of(1))
         stub = AuthorizationServiceStub(channel)
         request = check_request("user:maya", "read", "material:m1")
         # A state that is one write ahead keeps the call waiting until its time is up.
-        ahead = ConsistencyToken(token.database_id, token.revision + 1)
-        request.consistency.at_least_as_fresh.token = encode_consistency_token(ahead)
+        request.consistency.at_least_as_fresh.token = moved(sqlite_url, token, 1)
         waiting = stub.Check.future(request, timeout=5)
         assert stub.Check(QUESTION, timeout=5).allowed
         process.send_signal(signal.SIGTERM)

@@ -8,12 +8,13 @@ from typing import Any
 
 from authz.api.call import Call
 from authz.domain.ports import Directory, Listing
+from authz.domain.tokens import ConsistencyToken
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.write import DirectoryWriter, ImportPart
+from authz.v1 import common_pb2
 from authz.v1 import directory_pb2 as pb
 from authz.wire.entities import entity_message
 from authz.wire.filters import page_of, parse_filter
-from authz.wire.values import token_message
 from authz.wire.writes import parse_import, parse_reason, parse_write
 
 
@@ -31,7 +32,7 @@ class DirectoryServicer:
         """All or none."""
         write = parse_write(request, actor=call.principal.actor, request_id=call.request_id)
         report = await self._writer.write(write)
-        return pb.WriteResponse(written_at=token_message(report.state), replicated=report.replicated)
+        return pb.WriteResponse(written_at=self._token(report.state), replicated=report.replicated)
 
     async def Import(self, requests: AsyncIterator[pb.ImportRequest], call: Call) -> pb.ImportResponse:
         """What can be imported, message by message."""
@@ -48,46 +49,52 @@ class DirectoryServicer:
             failed=report.failed,
             errors=faults,
             errors_truncated=report.failed > len(report.faults),
-            written_at=token_message(report.head),
+            written_at=self._token(report.head),
             replicated=report.replicated,
         )
 
     async def ReadCourses(self, request: pb.ReadCoursesRequest, call: Call) -> pb.ReadCoursesResponse:
         """A page of courses."""
         listing = await self._list(request, call)
-        return pb.ReadCoursesResponse(courses=_messages(listing), **_tail(listing))
+        return pb.ReadCoursesResponse(courses=_messages(listing), **self._tail(listing))
 
     async def ReadSessions(self, request: pb.ReadSessionsRequest, call: Call) -> pb.ReadSessionsResponse:
         """A page of sessions."""
         listing = await self._list(request, call)
-        return pb.ReadSessionsResponse(sessions=_messages(listing), **_tail(listing))
+        return pb.ReadSessionsResponse(sessions=_messages(listing), **self._tail(listing))
 
     async def ReadMemberships(
         self, request: pb.ReadMembershipsRequest, call: Call
     ) -> pb.ReadMembershipsResponse:
         """A page of memberships."""
         listing = await self._list(request, call)
-        return pb.ReadMembershipsResponse(memberships=_messages(listing), **_tail(listing))
+        return pb.ReadMembershipsResponse(memberships=_messages(listing), **self._tail(listing))
 
     async def ReadResources(self, request: pb.ReadResourcesRequest, call: Call) -> pb.ReadResourcesResponse:
         """A page of resources."""
         listing = await self._list(request, call)
-        return pb.ReadResourcesResponse(resources=_messages(listing), **_tail(listing))
+        return pb.ReadResourcesResponse(resources=_messages(listing), **self._tail(listing))
 
     async def ReadShares(self, request: pb.ReadSharesRequest, call: Call) -> pb.ReadSharesResponse:
         """A page of shares."""
         listing = await self._list(request, call)
-        return pb.ReadSharesResponse(shares=_messages(listing), **_tail(listing))
+        return pb.ReadSharesResponse(shares=_messages(listing), **self._tail(listing))
 
     async def ReadAccounts(self, request: pb.ReadAccountsRequest, call: Call) -> pb.ReadAccountsResponse:
         """A page of accounts."""
         listing = await self._list(request, call)
-        return pb.ReadAccountsResponse(accounts=_messages(listing), **_tail(listing))
+        return pb.ReadAccountsResponse(accounts=_messages(listing), **self._tail(listing))
 
     async def _list(self, request: Any, call: Call) -> Listing[Any]:
         wanted, page = parse_filter(request), page_of(request.page_size, request.page_token)
         await self._gate.wait_until(call.consistency, call.deadline)
         return await self._gate.run(partial(self._directory.read, wanted, page))
+
+    def _tail(self, listing: Listing[Any]) -> dict[str, Any]:
+        return {"next_page_token": listing.next_token, "read_at": self._token(listing.read_at)}
+
+    def _token(self, state: ConsistencyToken) -> common_pb2.ConsistencyToken:
+        return common_pb2.ConsistencyToken(token=self._gate.token_of(state))
 
 
 async def _parts(requests: AsyncIterator[pb.ImportRequest]) -> AsyncIterator[ImportPart]:
@@ -96,10 +103,6 @@ async def _parts(requests: AsyncIterator[pb.ImportRequest]) -> AsyncIterator[Imp
     async for request in requests:
         reason = reason or parse_reason(request.reason)
         yield ImportPart(parse_import(request), reason)
-
-
-def _tail(listing: Listing[Any]) -> dict[str, Any]:
-    return {"next_page_token": listing.next_token, "read_at": token_message(listing.read_at)}
 
 
 def _messages(listing: Listing[Any]) -> list[Any]:
