@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from authz.access.principal import UNAUTHENTICATED, Principal
@@ -15,8 +15,14 @@ class Transport(Protocol):
     def certificate_name(self) -> str:
         """The common name of the client's verified certificate; empty without one."""
 
+    def connection(self) -> str:
+        """Tells the connection of the call from others; empty if the transport cannot."""
+
     def header(self, name: str) -> str:
         """The value of a header, by its name in lower case; empty when the call has none."""
+
+    def when_sent(self, release: Callable[[], None]) -> None:
+        """Call `release` once the answer or the error has been sent, or the call was given up."""
 
 
 class Authenticator(Protocol):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import msgspec
 
 from authz.access.authentication import Transport
@@ -9,14 +11,27 @@ from authz.access.principal import UNAUTHENTICATED, Principal
 from authz.domain.consistency import MINIMIZE_LATENCY, Consistency
 
 
+class CallKind(StrEnum):
+    """What a call costs. Each kind has places of its own: none can take the room of another."""
+
+    DECISION = "checks"
+    BATCH = "batches"
+    READ = "reads"
+    WRITE = "writes"
+    IMPORT = "imports"
+    WATCH = "watches"
+
+
 class Method(msgspec.Struct, frozen=True, gc=False):
     """What is called. `name` is `/<service>/<method>`, on every face."""
 
     name: str
-    is_decision: bool = False
-    """Decisions come by the thousand: one that is answered leaves a log line only at level debug."""
-    is_watch: bool = False
-    """Watches live long: they have a limit of their own, so that they take no room from other calls."""
+    kind: CallKind
+
+    @property
+    def is_decision(self) -> bool:
+        """Decisions come by the thousand: one that is answered leaves a log line only at level debug."""
+        return self.kind in (CallKind.DECISION, CallKind.BATCH)
 
 
 class Call(msgspec.Struct, frozen=True, gc=False, kw_only=True):

@@ -11,7 +11,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from authz.access.authentication import Transport
-from authz.api.call import Call, Method
+from authz.api.call import Call, CallKind, Method
 from authz.domain.consistency import MINIMIZE_LATENCY
 from authz.v1 import authorization_pb2
 from authz.wire.limits import RequestLimits
@@ -75,7 +75,7 @@ def _endpoint(method: MethodDescriptor, run: Callable[..., Awaitable[Any]]) -> E
     if limits.bounds_items:
         run = _with_each_bounded(limits, run) if method.client_streaming else _bounded(limits, run)
     return Endpoint(
-        method=Method(f"/{service}/{method.name}", service == _DECISIONS, method.server_streaming),
+        method=Method(f"/{service}/{method.name}", _kind_of(method, limits)),
         request_type=message_factory.GetMessageClass(method.input_type),
         limits=limits,
         run=run,
@@ -84,6 +84,16 @@ def _endpoint(method: MethodDescriptor, run: Callable[..., Awaitable[Any]]) -> E
         has_request_id="request_id" in fields and not method.client_streaming,
         has_consistency="consistency" in fields and not method.client_streaming,
     )
+
+
+def _kind_of(method: MethodDescriptor, limits: RequestLimits) -> CallKind:
+    if method.server_streaming:
+        return CallKind.WATCH
+    if method.client_streaming:
+        return CallKind.IMPORT
+    if method.containing_service.full_name == _DECISIONS:
+        return CallKind.BATCH if limits.bounds_items else CallKind.DECISION
+    return CallKind.READ if method.name.startswith("Read") else CallKind.WRITE
 
 
 def _bounded(limits: RequestLimits, run: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:

@@ -3,46 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
 
 import msgspec
 import structlog
 
 from authz.access.authentication import Authenticator, authenticate
 from authz.access.permission import Permissions
-from authz.api.call import Call
+from authz.api.call import Call, CallKind
+from authz.api.places import Places
 from authz.api.record import CANCELLED, OK, Recorder, outcome_of
-from authz.domain.errors import AuthzError, ErrorReason, InternalError, OverloadedError, UnavailableError
+from authz.domain.errors import AuthzError, ErrorReason, InternalError, UnavailableError
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
 
-_RETRY_AFTER_S = 0.1
-
 log = structlog.get_logger()
-
-
-class Limit:
-    """Bounds how many calls of a kind are in flight: a context manager around each of them."""
-
-    def __init__(self, most: int, what: str) -> None:
-        self._most = most
-        self._what = what
-        self.in_flight = 0
-
-    def __enter__(self) -> None:
-        """Raise `OverloadedError` for a call that is one too many."""
-        if self.in_flight >= self._most:
-            raise OverloadedError(
-                f"more than {self._most} {self._what}; try again",
-                retry_after_s=_RETRY_AFTER_S,
-                limit=str(self._most),
-            )
-        self.in_flight += 1
-
-    def __exit__(self, *_: Any) -> None:
-        self.in_flight -= 1
 
 
 class Pipeline:
@@ -53,13 +31,11 @@ class Pipeline:
         *,
         authenticators: Sequence[Authenticator],
         permissions: Permissions,
-        max_concurrent_calls: int,
-        max_watches: int,
+        places: Mapping[CallKind, int],
     ) -> None:
         self._authenticators = authenticators
         self._permissions = permissions
-        self._calls = Limit(max_concurrent_calls, "calls in flight")
-        self._watches = Limit(max_watches, "watches")
+        self._places = {kind: Places(most, f"{kind} in flight") for kind, most in places.items()}
         self._stopping = False
         self._recorder = recorder = Recorder()
         self._identify, self._record = recorder.identify, recorder.record
@@ -70,8 +46,8 @@ class Pipeline:
 
     @property
     def calls_in_flight(self) -> int:
-        """How many calls have no answer yet, without watches, which never end by themselves."""
-        return self._calls.in_flight
+        """How many calls have not been sent their answer, without watches, which never end by themselves."""
+        return sum(places.taken for kind, places in self._places.items() if kind is not CallKind.WATCH)
 
     async def serve(
         self, call: Call, run: Callable[[RequestT, Call], Awaitable[AnswerT]], request: RequestT
@@ -79,7 +55,7 @@ class Pipeline:
         """What `run` answers to the request of a call.
 
         Raises nothing but an `AuthzError` that is fit for a client. When this returns or raises, the line is
-        written and the room is free, however long the face then takes to send the answer or the error.
+        written. The place of the call is free once its transport has sent the answer or the error.
         """
         started = time.perf_counter()
         outcome = CANCELLED
@@ -87,8 +63,11 @@ class Pipeline:
             call = self._identify(call)
             call = self._authenticate(call)
             self._permit(call)
-            with self._admit(call):
+            free = self._admit(call)
+            try:
                 answer = await run(request, call)
+            finally:
+                free()
             outcome = OK
         except Exception as error:  # noqa: BLE001  nothing that fails may allow: whatever it is becomes an error
             outcome, call = outcome_of(error), self._recorder.with_request_id(call)
@@ -105,10 +84,29 @@ class Pipeline:
     def _permit(self, call: Call) -> None:
         self._permissions.require(call.principal, call.method.name)
 
-    def _admit(self, call: Call) -> Limit:
+    def _admit(self, call: Call) -> Callable[[], None]:
+        """Take a place until the answer is sent. Returns what to call when the call has been run."""
         if self._stopping:
             raise UnavailableError(ErrorReason.STORE_UNAVAILABLE, "the server is stopping; try again")
-        return self._watches if call.method.is_watch else self._calls
+        places, transport, holders = self._places[call.method.kind], call.transport, _holders(call)
+        places.take(holders)
+        if call.method.kind is CallKind.WATCH:
+            # Its client may never read the status: other clients must not wait for that.
+            transport.when_sent(partial(places.release, holders))
+            return places.free
+        transport.when_sent(partial(places.release_and_free, holders))
+        return _keep
+
+
+def _keep() -> None:
+    """Keep the place."""
+
+
+def _holders(call: Call) -> list[str]:
+    """The connection and the caller, as far as they are known."""
+    connection, caller = call.transport.connection(), call.principal.caller
+    holders = [connection] if connection else []
+    return holders if caller is None else [*holders, str(caller)]
 
 
 def _answer(error: Exception, call: Call) -> AuthzError:

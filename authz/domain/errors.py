@@ -7,6 +7,7 @@ AuthzError
 ├── ConflictError             lost a race; a retry may succeed
 ├── RemovalPendingError       what has the same key is still being removed; retry after `retry_after_s`
 ├── SlowConsumerError         a watch whose client read too slowly; resumes where it stopped
+├── ImportEndedError          an import that the server ended; what it had written stays
 ├── OutOfRangeError           a token outside the range of the change log
 ├── OverloadedError           shed to limit load; retry after `retry_after_s`
 ├── UnavailableError          not loaded, too stale, or the database is down
@@ -54,6 +55,7 @@ class ErrorReason(StrEnum):
     TOKEN_EXPIRED = "TOKEN_EXPIRED"  # noqa: S105  the name of an error, not a secret
     REPLICA_NOT_READY = "REPLICA_NOT_READY"
     TOO_STALE = "TOO_STALE"
+    IMPORT_ENDED = "IMPORT_ENDED"
 
 
 class AuthzError(Exception):
@@ -105,6 +107,11 @@ class SlowConsumerError(AuthzError):
 
     def __init__(self, message: str, *, resume_after: str) -> None:
         super().__init__(ErrorReason.WATCH_FELL_BEHIND, message, resume_after=resume_after)
+
+
+class ImportEndedError(AuthzError):
+    """An import that the server ended: its client was silent for too long, or it took too long. The message
+    and the metadata say what was written before."""
 
 
 class OutOfRangeError(AuthzError):

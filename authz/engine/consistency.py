@@ -30,8 +30,9 @@ class ConsistencyGate:
     """The read side of every call.
 
     Decisions are computed on the event loop, from memory, in microseconds; calls of the database run in
-    a bounded pool of threads. Deadlines are on the clock of `time.monotonic`, in seconds; a call without
-    one waits for at most `freshness_wait_s`. A write waits for the replica for at most `replication_wait_s`.
+    a bounded pool of threads. Deadlines are on the clock of `time.monotonic`, in seconds; a call waits for
+    at most `freshness_wait_s`, however late its deadline is. A write waits for the replica for at most
+    `replication_wait_s`.
     """
 
     def __init__(
@@ -171,7 +172,9 @@ class ConsistencyGate:
     def _last_moment(self, deadline: float | None) -> float:
         """Until when a call may wait, on the clock of `time.monotonic`."""
         now = time.monotonic()
-        wait_s = self._freshness_wait_s if deadline is None else deadline - now
+        wait_s = self._freshness_wait_s
+        if deadline is not None:
+            wait_s = min(wait_s, deadline - now)
         return now + wait_s - min(_ANSWER_MARGIN_S + _MAX_BACKOFF_S, wait_s / 2)
 
 

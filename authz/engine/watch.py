@@ -44,7 +44,9 @@ class Watches(Generic[M]):
         messages: WatchMessages[M],
         *,
         write_timeout_s: float,
+        max_watch_s: float,
     ) -> None:
+        self._max_watch_s = max_watch_s
         self._directory = directory
         self.gate = gate
         self.messages = messages
@@ -76,11 +78,14 @@ class Watches(Generic[M]):
         running = asyncio.ensure_future(watch.run(wanted, checkpoint_interval_s))
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
-            await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                {running, stopping}, timeout=self._max_watch_s, return_when=asyncio.FIRST_COMPLETED
+            )
             if running.done():
                 running.result()
+            cause = "the server is stopping" if stopping.done() else "a watch does not last for ever"
             raise UnavailableError(
-                ErrorReason.STORE_UNAVAILABLE, "the server is stopping; watch again from your last token"
+                ErrorReason.STORE_UNAVAILABLE, f"{cause}; watch again from your last token"
             )
         finally:
             running.cancel()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable, Sequence
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from functools import partial
 
 import msgspec
 
-from authz.domain.errors import AuthzError
+from authz.domain.errors import AuthzError, ErrorReason, ImportEndedError
 from authz.domain.mutations import ImportFault, Mutation, WriteRequest
 from authz.domain.ports import Directory
 from authz.domain.tokens import ConsistencyToken
@@ -61,10 +62,20 @@ class DirectoryWriter:
     """Writes to the source of truth through one thread; answers once this machine's replica has followed, or
     once no process answers checks until it has."""
 
-    def __init__(self, directory: Directory, gate: ConsistencyGate, committer: GroupCommitter) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        gate: ConsistencyGate,
+        committer: GroupCommitter,
+        *,
+        max_silence_s: float,
+        max_import_s: float,
+    ) -> None:
         self._directory = directory
         self._gate = gate
         self._committer = committer
+        self._max_silence_s = max_silence_s
+        self._max_import_s = max_import_s
 
     async def write(self, request: WriteRequest) -> WriteReport:
         """Commit all of it or none. Raises as `Directory.write`."""
@@ -78,8 +89,8 @@ class DirectoryWriter:
         the size of a part.
 
         A mutation at fault is skipped and reported by its position in the whole import. Raises what
-        `parts` and `Directory.import_batch` raise; what was imported before stays, and the error says how
-        much that is.
+        `parts` and `Directory.import_batch` raise, and `ImportEndedError` when `parts` is silent or goes on
+        for too long; what was imported before stays, and the error says how much that is.
         """
         report = ImportReport(await self._gate.run(self._directory.head))
         try:
@@ -94,7 +105,7 @@ class DirectoryWriter:
         self, parts: AsyncIterable[ImportPart], report: ImportReport, *, actor: str, request_id: str
     ) -> None:
         position = 0
-        async for part in parts:
+        async for part in self._punctual(parts):
             for run, offset in _runs(part.mutations, position, report):
                 batch = partial(
                     self._directory.import_batch,
@@ -110,6 +121,28 @@ class DirectoryWriter:
                 report.head = result.head
                 report.add(result.faults)
             position += len(part.mutations)
+
+    async def _punctual(self, parts: AsyncIterable[ImportPart]) -> AsyncIterator[ImportPart]:
+        """The parts, each within its time. A client holds a place only while it sends."""
+        left, clock = aiter(parts), asyncio.get_running_loop().time
+        end_at = clock() + self._max_import_s
+        while True:
+            try:
+                async with asyncio.timeout(min(self._max_silence_s, end_at - clock())):
+                    part = await anext(left)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise self._ended(is_silent=clock() < end_at) from None
+            yield part
+
+    def _ended(self, *, is_silent: bool) -> ImportEndedError:
+        cause = (
+            f"the client sent nothing for {self._max_silence_s:g} s"
+            if is_silent
+            else f"the import took longer than {self._max_import_s:g} s"
+        )
+        return ImportEndedError(ErrorReason.IMPORT_ENDED, f"{cause}; import the rest again")
 
 
 def _runs(

@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 
 from authz.access.authentication import CertificateAuthenticator
 from authz.access.permission import AllowAll
+from authz.api.call import CallKind
 from authz.api.endpoints import endpoints_of
 from authz.api.grpc.adapter import Endpoints
 from authz.api.grpc.authorization import AuthorizationServicer
@@ -155,6 +156,17 @@ def _gate(
     )
 
 
+def _places(settings: Settings) -> dict[CallKind, int]:
+    return {
+        CallKind.DECISION: settings.max_concurrent_calls,
+        CallKind.BATCH: settings.max_batches,
+        CallKind.READ: settings.max_reads,
+        CallKind.WRITE: settings.max_writes,
+        CallKind.IMPORT: settings.max_imports,
+        CallKind.WATCH: settings.max_watches,
+    }
+
+
 def add_servicers(
     server: grpc.aio.Server,
     settings: Settings,
@@ -172,20 +184,23 @@ def add_servicers(
         # Without an authority no client presents a certificate, and asking gRPC for one takes time.
         authenticators=(CertificateAuthenticator(),) if settings.tls_client_ca_file else (),
         permissions=AllowAll(),
-        max_concurrent_calls=settings.max_concurrent_calls,
-        max_watches=settings.max_watches,
+        places=_places(settings),
     )
     authorization = AuthorizationServicer(checker, gate, clock)
     writing = GroupCommitter(directory)
+    writer = DirectoryWriter(
+        directory, gate, writing, max_silence_s=settings.import_silence_s, max_import_s=settings.max_import_s
+    )
     watches = Watches(
         directory,
         gate,
         WatchMessages(max_message_bytes=settings.max_message_bytes),
         write_timeout_s=settings.watch_write_timeout_s,
+        max_watch_s=settings.max_watch_s,
     )
     endpoints = (
         *endpoints_of(authorization),
-        *endpoints_of(DirectoryServicer(directory, gate, DirectoryWriter(directory, gate, writing))),
+        *endpoints_of(DirectoryServicer(directory, gate, writer)),
         *endpoints_of(WatchServicer(watches)),
     )
     server.add_generic_rpc_handlers((Endpoints(pipeline, endpoints),))

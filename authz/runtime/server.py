@@ -45,6 +45,18 @@ _SEND_GRACE_S = 0.1
 """How long a stop waits after the last answer: gRPC sends it in threads of its own."""
 
 
+def _channel_options(settings: Settings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        # A client that no longer answers has its places for 40 s.
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        # Servers that share one replica may share one port.
+        ("grpc.so_reuseport", 0 if settings.follow else 1),
+    ]
+
+
 class Server:
     """One serving process. An async context manager: inside the block it serves at `address`.
 
@@ -168,14 +180,7 @@ class Server:
         self._maintenance = asyncio.create_task(keep_view_current(view))
         if settings.follow:
             await self._follow(store, prepared=prepared)
-        self._grpc = server = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", settings.max_message_bytes),
-                ("grpc.max_send_message_length", settings.max_message_bytes),
-                # Servers that share one replica may share one port.
-                ("grpc.so_reuseport", 0 if settings.follow else 1),
-            ],
-        )
+        self._grpc = server = grpc.aio.server(options=_channel_options(settings))
         self._servicers = add_servicers(
             server,
             settings,

@@ -47,7 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Seconds, "Seconds without news from the database before checks are refused."
     ] = 30.0
     freshness_wait_s: Annotated[
-        Seconds, "Seconds that a call without a deadline waits for the state that it requires."
+        Seconds, "Seconds that a call waits at most for the state that it requires, whatever its deadline."
     ] = 5.0
     replication_wait_s: Annotated[
         Seconds,
@@ -58,8 +58,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tls_certificate_file: Annotated[str, "PEM chain of the server. Empty: no TLS."] = ""
     tls_key_file: Annotated[str, "PEM key of the server."] = ""
     tls_client_ca_file: Annotated[str, "PEM of the authority that client certificates must be from."] = ""
-    max_concurrent_calls: Annotated[Positive, "Calls in flight before the server sheds more."] = 1024
-    max_watches: Annotated[Positive, "Watches before the server sheds more; not calls in flight."] = 64
+    max_concurrent_calls: Annotated[
+        Positive, "Checks in flight before the server sheds more; one client has at most half, as below."
+    ] = 1024
+    max_batches: Annotated[Positive, "BatchChecks in flight before the server sheds more."] = 64
+    max_reads: Annotated[Positive, "Reads of the directory in flight before the server sheds more."] = 64
+    max_writes: Annotated[Positive, "Writes in flight before the server sheds more."] = 256
+    max_imports: Annotated[Positive, "Imports in flight before the server sheds more."] = 16
+    max_watches: Annotated[Positive, "Watches before the server sheds more."] = 64
+    import_silence_s: Annotated[Seconds, "Seconds that an import waits for its client's next message."] = 30.0
+    max_import_s: Annotated[Seconds, "Seconds after which an import is ended."] = 3600.0
+    max_watch_s: Annotated[
+        Seconds, "Seconds after which a watch is ended; its client resumes it where it was."
+    ] = 3600.0
     watch_write_timeout_s: Annotated[Seconds, "Seconds that a watch waits for its client to read."] = 10.0
     max_message_bytes: Annotated[Positive, "Maximum size of a request or an answer."] = 4 * 1024 * 1024
     read_threads: Annotated[Positive, "Threads for listings from the database; checks need none."] = 4

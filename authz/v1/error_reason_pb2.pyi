@@ -147,6 +147,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     deletion is not complete yet. Try again: the new record inherits nothing of the old one.
     {"reason":"BEING_REMOVED","metadata":{"key":"course:algebra-1"}}
     """
+    ERROR_REASON_IMPORT_ENDED: _ErrorReason.ValueType  # 31
+    """ABORTED. The server ended an import because its client sent nothing for too long, or because the import
+    took too long. What the counts say is written, and stays; import the rest again.
+    {"reason":"IMPORT_ENDED","metadata":{"written":"2000","unchanged":"0","failed":"1"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the `google.rpc.ErrorInfo` in every error, without the prefix `ERROR_REASON_`. Its `domain`
@@ -277,5 +282,10 @@ ERROR_REASON_BEING_REMOVED: ErrorReason.ValueType  # 30
 """ABORTED, with `google.rpc.RetryInfo`. A record with this key, or what it is in, was deleted, and a large
 deletion is not complete yet. Try again: the new record inherits nothing of the old one.
 {"reason":"BEING_REMOVED","metadata":{"key":"course:algebra-1"}}
+"""
+ERROR_REASON_IMPORT_ENDED: ErrorReason.ValueType  # 31
+"""ABORTED. The server ended an import because its client sent nothing for too long, or because the import
+took too long. What the counts say is written, and stays; import the rest again.
+{"reason":"IMPORT_ENDED","metadata":{"written":"2000","unchanged":"0","failed":"1"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -16,13 +16,26 @@ from authz.api.pipeline import Pipeline
 class Request:
     """What an in-process caller says of itself: a `Transport`."""
 
-    def __init__(self, headers: Mapping[str, str], certificate: str = "") -> None:
+    def __init__(self, headers: Mapping[str, str], certificate: str = "", connection: str = "") -> None:
         self.headers = headers
+        self._connection = connection
+        self._releases: list[Callable[[], None]] = []
         self.certificate = certificate
         self.headers_read: list[str] = []
 
     def certificate_name(self) -> str:
         return self.certificate
+
+    def connection(self) -> str:
+        return self._connection
+
+    def when_sent(self, release: Callable[[], None]) -> None:
+        self._releases.append(release)
+
+    def send(self) -> None:
+        """Say that the answer was sent."""
+        for release in self._releases:
+            release()
 
     def header(self, name: str) -> str:
         self.headers_read.append(name)
@@ -51,9 +64,13 @@ class InProcessFace:
         message: Any = json_format.ParseDict(body, endpoint.request_type())
         run = partial(endpoint.run, send=send) if endpoint.server_streams else endpoint.run
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        call = endpoint.call(message, Request(headers or {}, certificate), deadline)
+        transport = Request(headers or {}, certificate)
+        call = endpoint.call(message, transport, deadline)
         request = _once(message) if endpoint.client_streams else message
-        answer = await self._pipeline.serve(call, run, request)
+        try:
+            answer = await self._pipeline.serve(call, run, request)
+        finally:
+            transport.send()
         return None if endpoint.server_streams else json_format.MessageToDict(answer)
 
 

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from authz.access.permission import AllowAll
-from authz.api.call import Call
+from authz.api.call import Call, CallKind
 from authz.api.endpoints import endpoints_of
 from authz.api.grpc.adapter import Endpoints
 from authz.api.pipeline import Pipeline
@@ -52,7 +52,7 @@ class Twice:
 async def test_a_stream_is_served_as_a_call_is(
     every_level: None, error: Exception | None, code: str, reason: str
 ) -> None:
-    pipeline = Pipeline(authenticators=(), permissions=AllowAll(), max_concurrent_calls=1, max_watches=1)
+    pipeline = Pipeline(authenticators=(), permissions=AllowAll(), places=dict.fromkeys(CallKind, 1))
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((Endpoints(pipeline, endpoints_of(Twice(error))),))
     port = server.add_insecure_port("127.0.0.1:0")

@@ -234,12 +234,15 @@ async def test_calls_beyond_the_limit_are_shed_while_one_is_held(
         return Store(Directory())  # type: ignore[arg-type]  # a directory that waits
 
     monkeypatch.setattr(server, "open_store", open_held)
-    async for service in serve(sqlite_url, max_concurrent_calls="1"):
+    async for service in serve(sqlite_url, max_reads="1"):
         await written(service, COURSE, STUDENT, MATERIAL)
         first = asyncio.ensure_future(service.directory.ReadCourses(dpb.ReadCoursesRequest()))
         await asyncio.to_thread(entered.wait, 30)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await service.authorization.Check(question())
+            await service.directory.ReadSessions(dpb.ReadSessionsRequest())
+        # Neither checks nor writes are shed with the reads.
+        assert (await service.authorization.Check(question())).allowed
+        await written(service, COURSE)
         health = health_pb2_grpc.HealthStub(service.channel)
         assert (await health.Check(health_pb2.HealthCheckRequest())).status == 1
         held.set()
@@ -248,4 +251,4 @@ async def test_calls_beyond_the_limit_are_shed_while_one_is_held(
         assert info_of(caught.value).metadata["limit"] == "1"
         assert retry_of(caught.value).retry_delay.ToMilliseconds() > 0
         assert (await first).courses
-        assert (await service.authorization.Check(question())).allowed
+        assert (await service.directory.ReadCourses(dpb.ReadCoursesRequest())).courses

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
 
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
-from tests.api.test_api import COURSE, MATERIAL, STUDENT, question, touch
-from tests.service import Service, reason_of
+from authz.v1 import directory_pb2_grpc
+from tests.api.test_api import COURSE, MATERIAL, STUDENT, question, touch, written
+from tests.service import Service, info_of, reason_of, serve
 
 
 def message(*mutations: dpb.Mutation) -> dpb.ImportRequest:
@@ -94,3 +96,54 @@ async def test_a_client_that_goes_leaves_whole_messages(service: Service) -> Non
     stored = await courses(service)
     assert len(stored) % 2 == 0
     assert [name[1:] for name in stored if name[0] == "a"] == [name[1:] for name in stored if name[0] == "b"]
+
+
+async def silent_after(*messages: dpb.ImportRequest) -> AsyncIterator[dpb.ImportRequest]:
+    for message in messages:
+        yield message
+    await asyncio.Event().wait()
+
+
+async def test_an_import_that_is_silent_is_ended_and_told_what_it_has_written(sqlite_url: str) -> None:
+    async for service in serve(sqlite_url, import_silence_s="0.2"):
+        sent = [dpb.ImportRequest(mutations=[COURSE, touch(course=pb.Course(id="b"))])]
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await service.directory.Import(silent_after(*sent))
+        assert caught.value.code() is grpc.StatusCode.ABORTED
+        assert reason_of(caught.value) == "IMPORT_ENDED"
+        assert "sent nothing for 0.2 s" in str(caught.value.details())
+        assert "written 2" in str(caught.value.details())
+        assert info_of(caught.value).metadata["written"] == "2"
+        assert len((await service.directory.ReadCourses(dpb.ReadCoursesRequest())).courses) == 2
+
+
+async def test_silent_imports_refuse_only_imports(sqlite_url: str) -> None:
+    async for service in serve(sqlite_url, max_imports="4"):
+        silent = [asyncio.ensure_future(service.directory.Import(silent_after())) for _ in range(40)]
+        shed, held = await asyncio.wait(silent, return_when=asyncio.FIRST_COMPLETED)
+        await written(service, COURSE, STUDENT, MATERIAL)
+        assert (await service.authorization.Check(question())).allowed
+        while len(shed) < 38:
+            more, held = await asyncio.wait(held, return_when=asyncio.FIRST_COMPLETED)
+            shed |= more
+        assert {reason_of(each.exception()) for each in shed} == {"OVERLOADED"}
+        async with grpc.aio.insecure_channel(
+            service.address, [("grpc.use_local_subchannel_pool", 1)]
+        ) as channel:
+            other: Any = directory_pb2_grpc.DirectoryServiceStub(channel)
+            assert (await other.Import(iter([dpb.ImportRequest(mutations=[COURSE])]))).unchanged == 1
+        for each in held:
+            each.cancel()
+
+
+async def test_an_import_that_goes_on_for_too_long_is_ended(sqlite_url: str) -> None:
+    async def drip() -> AsyncIterator[dpb.ImportRequest]:
+        while True:
+            yield dpb.ImportRequest()
+            await asyncio.sleep(0.01)
+
+    async for service in serve(sqlite_url, max_import_s="0.3"):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await service.directory.Import(drip())
+        assert reason_of(caught.value) == "IMPORT_ENDED"
+        assert "longer than 0.3 s" in str(caught.value.details())

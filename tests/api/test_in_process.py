@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from authz.access.authentication import CertificateAuthenticator
 from authz.access.permission import AllowAll
+from authz.api.call import CallKind
 from authz.api.endpoints import Endpoint
 from authz.api.grpc.adapter import Endpoints
 from authz.api.pipeline import Pipeline
@@ -137,8 +138,7 @@ async def test_a_certificate_of_any_face_is_the_actor_of_a_write(faces: Faces, s
     by_certificate = Pipeline(
         authenticators=(CertificateAuthenticator(),),
         permissions=AllowAll(),
-        max_concurrent_calls=1,
-        max_watches=1,
+        places=dict.fromkeys(CallKind, 1),
     )
     face = InProcessFace(by_certificate, faces.endpoints)
     with capture_logs() as lines:

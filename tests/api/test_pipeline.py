@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from authz.access.authentication import Authenticator, CertificateAuthenticator, Transport
 from authz.access.permission import AllowAll, Permissions
 from authz.access.principal import Principal
-from authz.api.call import Call, Method
+from authz.api.call import Call, CallKind, Method
 from authz.api.pipeline import Pipeline
 from authz.domain.errors import (
     AlreadyExistsError,
@@ -27,9 +27,9 @@ from authz.domain.errors import (
 from authz.runtime.logs import configure_logging
 from tests.api.in_process import Request
 
-CHECK = Method("/authz.v1.AuthorizationService/Check", is_decision=True)
-WRITE = Method("/authz.v1.DirectoryService/Write")
-WATCH = Method("/authz.v1.WatchService/Watch", is_watch=True)
+CHECK = Method("/authz.v1.AuthorizationService/Check", CallKind.DECISION)
+WRITE = Method("/authz.v1.DirectoryService/Write", CallKind.WRITE)
+WATCH = Method("/authz.v1.WatchService/Watch", CallKind.WATCH)
 BY_CERTIFICATE, ALLOW = CertificateAuthenticator(), AllowAll()
 REFUSED = FailedPreconditionError(ErrorReason.PRECONDITION_FAILED, "refused")
 
@@ -43,7 +43,9 @@ def info_level() -> None:
 def pipeline_of(authenticator: Authenticator = BY_CERTIFICATE, permissions: Permissions = ALLOW) -> Pipeline:
     """A pipeline with room for two calls and one watch."""
     return Pipeline(
-        authenticators=(authenticator,), permissions=permissions, max_concurrent_calls=2, max_watches=1
+        authenticators=(authenticator,),
+        permissions=permissions,
+        places=dict.fromkeys(CallKind, 2) | {CallKind.WATCH: 1},
     )
 
 
@@ -64,15 +66,21 @@ async def served(
     run: Callable[[str, Call], Awaitable[Any]] = seen,
     method: Method = WRITE,
     transport: Request | None = None,
+    *,
+    sends: bool = True,
     **given: Any,
 ) -> tuple[Any, list[Any]]:
     """What one call gives, an answer or an error, and its log lines."""
-    call = Call(method=method, transport=transport or Request({}), **given)
+    transport = transport or Request({})
+    call = Call(method=method, transport=transport, **given)
     with capture_logs() as lines:
         try:
             return await pipeline.serve(call, run, "question"), lines
         except AuthzError as error:
             return error, lines
+        finally:
+            if sends:
+                transport.send()
 
 
 async def test_a_call_is_run_with_its_principal_and_request_id_and_recorded() -> None:
@@ -205,6 +213,40 @@ async def test_a_call_beyond_the_limit_is_shed_and_room_is_free_again_after_any_
     assert answer[0] == "question"
 
 
+async def test_a_place_is_held_until_the_answer_is_sent() -> None:
+    pipeline, slow = pipeline_of(), [Request({}) for _ in range(2)]
+    for transport in slow:
+        answer, _ = await served(pipeline, transport=transport, sends=False)
+        assert answer[0] == "question"
+    error, _ = await served(pipeline)
+    assert isinstance(error, OverloadedError)
+    slow[0].send()
+    answer, _ = await served(pipeline)
+    assert answer[0] == "question"
+
+
+@pytest.mark.parametrize("greedy", list(CallKind))
+async def test_no_kind_of_call_takes_the_places_of_another(greedy: CallKind) -> None:
+    pipeline = pipeline_of()
+    for _ in range(3):
+        await served(pipeline, method=Method("/greedy", greedy), sends=False)
+    for kind in set(CallKind) - {greedy}:
+        answer, _ = await served(pipeline, method=Method("/modest", kind))
+        assert answer[0] == "question"
+
+
+async def test_a_watch_that_has_ended_counts_only_against_its_connection() -> None:
+    pipeline, stuck = pipeline_of(), Request({}, connection="a")
+    await served(pipeline, method=WATCH, transport=stuck, sends=False)
+    error, _ = await served(pipeline, method=WATCH, transport=Request({}, connection="a"))
+    assert isinstance(error, OverloadedError)
+    answer, _ = await served(pipeline, method=WATCH, transport=Request({}, connection="b"))
+    assert answer[0] == "question"
+    stuck.send()
+    answer, _ = await served(pipeline, method=WATCH, transport=Request({}, connection="a"))
+    assert answer[0] == "question"
+
+
 async def test_a_watch_beyond_its_limit_is_shed() -> None:
     pipeline, begun = pipeline_of(), asyncio.Event()
 
@@ -216,7 +258,7 @@ async def test_a_watch_beyond_its_limit_is_shed() -> None:
     await begun.wait()
     error, _ = await served(pipeline, method=WATCH)
     assert isinstance(error, OverloadedError)
-    assert "more than 1 watches" in error.message
+    assert "more than 1 watches in flight" in error.message
     running.cancel()
     await asyncio.wait({running})
     answer, _ = await served(pipeline, method=WATCH)

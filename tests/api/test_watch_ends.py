@@ -289,3 +289,14 @@ async def test_clients_that_leave_free_their_place(sqlite_url: str) -> None:
                     await watcher.start()
                 (line,) = await watch_lines(lines, 1)
             assert line["code"] == "CANCELLED"
+
+
+async def test_a_watch_does_not_last_for_ever_and_goes_on_where_it_was(sqlite_url: str) -> None:
+    async for service in serve(sqlite_url, max_watch_s="0.3"):
+        token = await written(service, COURSE)
+        async with watching(service, after=token) as watcher:
+            error = await watcher.error()
+            assert error.code() is grpc.StatusCode.UNAVAILABLE
+            last = watcher.checkpoints[-1]
+        async with watching(service, after=last) as again:
+            assert await again.start() == last == token

@@ -12,7 +12,7 @@ from authz.v1 import authorization_pb2 as apb
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from tests.api.test_api import ALGEBRA, COURSE, MATERIAL, STUDENT, question, touch, written
-from tests.service import Service, info_of, reason_of
+from tests.service import Service, info_of, reason_of, serve
 from tests.tokens import made_up
 
 
@@ -61,6 +61,14 @@ async def test_a_token_of_the_future_is_not_fresh_enough_within_the_deadline(ser
         assert isinstance(outcome, grpc.aio.AioRpcError)
         assert outcome.code() is grpc.StatusCode.UNAVAILABLE
         assert reason_of(outcome) == "NOT_FRESH_ENOUGH"
+
+
+async def test_the_server_bounds_the_wait_of_a_call_that_states_a_late_deadline(sqlite_url: str) -> None:
+    async for service in serve(sqlite_url, freshness_wait_s="0.2"):
+        consistency = ahead_of(service, await written(service, COURSE), by=1000)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await service.authorization.Check(question(consistency=consistency), timeout=3600)
+        assert reason_of(caught.value) == "NOT_FRESH_ENOUGH"
 
 
 async def test_a_token_of_another_database_is_refused_by_every_read(sqlite_service: Service) -> None:

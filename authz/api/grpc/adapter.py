@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 from typing import Any, NoReturn
 
@@ -39,6 +39,16 @@ class GrpcTransport:
         for name in (self._context.auth_context() or {}).get("x509_common_name", ()):
             return name.decode("utf-8", "replace")
         return ""
+
+    def connection(self) -> str:
+        """As `Transport.connection`. Clients at a Unix socket have no address."""
+        peer = self._context.peer()
+        return "" if peer.startswith("unix") else str(peer)
+
+    def when_sent(self, release: Callable[[], None]) -> None:
+        """As `Transport.when_sent`. A client that does not read has not been sent its answer."""
+        context: Any = self._context
+        context.add_done_callback(lambda _: release())
 
     def header(self, name: str) -> str:
         """As `Transport.header`; of several values the last."""
