@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,10 @@ app = typer.Typer(help="Validate and show policies.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 FOUND_EXIT_CODE = 1
 """A command that looks for something has found it: a warning, a broken invariant, a failed test."""
-Folder = Annotated[Path | None, typer.Argument(help="A policy folder. Default: the shipped policy.")]
+Folder = Annotated[
+    Path | None,
+    typer.Argument(envvar="AUTHZ_POLICY_DIR", help="A policy folder. Default: the shipped policy."),
+]
 
 
 @app.command("validate")
@@ -29,9 +33,11 @@ def validate(
     from authz.policy.lint import lint
     from authz.policy.load import load_policy, policy_directory
 
+    folder = folder or policy_directory()
     try:
-        policy = load_policy(folder or policy_directory())
+        policy = load_policy(folder)
     except PolicyError as error:
+        error.add_note(f"the policy in `{folder}`")
         if as_json:
             print_json(
                 {"valid": False, "faults": [fault._asdict() for fault in error.faults], "warnings": []}
@@ -48,7 +54,8 @@ def validate(
         vocabulary = policy.vocabulary
         print(
             f"valid: version {policy.version}, {len(policy.rules)} rules, "
-            f"{len(vocabulary.roles)} roles, {len(vocabulary.types)} types, {len(warnings)} warnings"
+            f"{len(vocabulary.roles)} roles, {len(vocabulary.types)} types, {len(warnings)} warnings; "
+            f"the policy in `{folder}`"
         )
     if strict and warnings:
         raise typer.Exit(FOUND_EXIT_CODE)
@@ -73,7 +80,9 @@ def show(
     """Show the rules."""
     from authz.policy.load import load_policy, policy_directory
 
-    rules = load_policy(folder or policy_directory()).rules
+    folder = folder or policy_directory()
+    rules = load_policy(folder).rules
+    print(f"the policy in `{folder}`", file=sys.stderr)
     print_rows(
         ("role", "scope", "type", "action", "condition", "effect", "source"),
         [

@@ -45,11 +45,15 @@ def policy_directory() -> Path:
 def load_policy(directory: Path) -> CompiledPolicy:
     """Read, validate and compile `model.conf` and `default.csv`.
 
-    Raises `PolicyError` with every fault. The version is a digest of both files.
+    Raises `PolicyError` with every fault, also for another CSV file, which nothing would read. The version
+    is a digest of both files.
     """
     faults = Faults()
     model_text = read_text(directory / MODEL_FILE, faults)
     text = read_text(directory / POLICY_FILE, faults)
+    for file in sorted(directory.glob("*.[cC][sS][vV]")):
+        if file.name != POLICY_FILE:
+            faults.add(file.name, 1, 1, f"is not read; move its lines to {POLICY_FILE} or delete it")
     if model_text is not None:
         _check_model(model_text, faults)
     rows = [] if text is None else trim_padding(list(read_rows(POLICY_FILE, text, faults)), faults)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ from authz.cli.connection import DEFAULT_ADDRESS, connect
 from authz.domain.entities import Account
 from authz.domain.ids import parse_subject
 from authz.domain.mutations import Mutation, Operation
+from authz.policy.load import policy_directory
 from authz.runtime.settings import Settings
 from tests.cli.commands import run, run_process
 
@@ -88,6 +90,20 @@ def test_policy_validate_and_show() -> None:
     assert run("policy", "validate").stdout.startswith("valid: version ")
     shown = run("policy", "show", "--role", "alumni", "--type", "notebook").stdout.splitlines()
     assert len(shown) == 4
+
+
+def test_policy_commands_look_at_the_policy_that_serve_loads_and_say_which(tmp_path: Path) -> None:
+    folder = tmp_path / "policies"
+    shutil.copytree(policy_directory(), folder)
+    validated = run("policy", "validate", AUTHZ_POLICY_DIR=str(folder))
+    assert (validated.returncode, f"`{folder}`" in validated.stdout) == (0, True)
+    assert f"`{folder}`" in run("policy", "show", AUTHZ_POLICY_DIR=str(folder)).stderr
+    assert f"`{policy_directory()}`" in run("policy", "validate").stdout
+    (folder / "more.csv").write_text("p, *, *, material, read, , deny\n")
+    refused = run("policy", "validate", AUTHZ_POLICY_DIR=str(folder))
+    assert refused.returncode == 2
+    assert "more.csv:1:1: is not read; move its lines to default.csv or delete it" in refused.stderr
+    assert f"`{folder}`" in refused.stderr
 
 
 def test_without_a_service_the_error_is_one_line_and_2() -> None:
