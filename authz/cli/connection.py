@@ -28,8 +28,8 @@ Database = Annotated[
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 
 
-tls_var: ContextVar[dict[str, str]] = ContextVar("tls")
-"""The TLS options of `Client`, which are given before the command."""
+channel_var: ContextVar[dict[str, str | bool]] = ContextVar("channel")
+"""How `Client` reaches the server: options that are given before the command."""
 
 
 @contextmanager
@@ -39,8 +39,8 @@ def connect(address: str, database: str, *, creates: bool = False) -> Iterator[C
     Raises `InvalidArgumentError` if the file of a SQLite database is missing, unless `creates`.
     """
     if not database:
-        tls: dict[str, Any] = tls_var.get({})
-        with Client(address, **tls) as client:
+        options: dict[str, Any] = channel_var.get({})
+        with Client(address, **options) as client:
             yield client
         return
     from authz.runtime.settings import load_settings

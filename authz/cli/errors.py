@@ -26,6 +26,6 @@ def _unreached(error: CallError) -> str:
     """The message for a call that no server answered."""
     if error.code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return "the server did not answer in time; try again, or name another with `--address`"
-    if error.code is grpc.StatusCode.UNAVAILABLE:
+    if error.code is grpc.StatusCode.UNAVAILABLE and not error.is_misconfigured:
         return f"no server answers: {error.message}; run `authz serve`, or set `--address` or `--database`"
     return error.message

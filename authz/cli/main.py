@@ -21,7 +21,7 @@ from authz.cli import (
     watch,
 )
 from authz.cli import list as listing
-from authz.cli.connection import tls_var
+from authz.cli.connection import channel_var
 from authz.cli.errors import EXPECTED, message_of
 
 app = typer.Typer(
@@ -45,16 +45,20 @@ def options(
         str, typer.Option(help="PEM chain of the client certificate, if the server requires one.")
     ] = "",
     tls_key_file: Annotated[str, typer.Option(help="Its PEM key.")] = "",
+    use_proxy: Annotated[
+        bool, typer.Option("--use-proxy", help="Go through the proxy that the variable http_proxy names.")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
     ] = False,
 ) -> None:
     """Course-scoped access control.
 
-    Options before the command are for a server with TLS.
+    Options before the command say how to reach the server.
     """
-    tls_var.set(
+    channel_var.set(
         {
+            "use_proxy": use_proxy,
             "tls_ca_file": tls_ca_file,
             "tls_certificate_file": tls_certificate_file,
             "tls_key_file": tls_key_file,

@@ -90,7 +90,8 @@ class Client:
                 ...
 
     Every call raises `CallError` if it fails or is not answered within `timeout_s`; `import_mutations` and
-    `watch` have no time limit. `tls_ca_file`, a PEM file of the authority that issued the server's
+    `watch` have no time limit. With `use_proxy` the connection goes through the proxy that the variable
+    `http_proxy` names, else never. `tls_ca_file`, a PEM file of the authority that issued the server's
     certificate, enables TLS. `tls_certificate_file` and `tls_key_file`, set together, are the client
     certificate.
     """
@@ -100,11 +101,12 @@ class Client:
         target: str,
         *,
         timeout_s: float = 5.0,
+        use_proxy: bool = False,
         tls_ca_file: str = "",
         tls_certificate_file: str = "",
         tls_key_file: str = "",
     ) -> None:
-        options = [("grpc.service_config", _SERVICE_CONFIG)]
+        options = [("grpc.service_config", _SERVICE_CONFIG), ("grpc.enable_http_proxy", int(use_proxy))]
         if bool(tls_certificate_file) is not bool(tls_key_file) or (tls_key_file and not tls_ca_file):
             raise ValueError("tls_certificate_file and tls_key_file go together, and with tls_ca_file")
         if not tls_ca_file:

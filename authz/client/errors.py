@@ -8,13 +8,29 @@ import grpc
 import msgspec
 from google.rpc import error_details_pb2, status_pb2
 
+_NOT_CONNECTED = "failed to connect"
+_REMEDIES = {
+    "WRONG_VERSION_NUMBER": "the server has no TLS; leave `tls_ca_file` (`--tls-ca-file`) out, or start the"
+    " server with AUTHZ_TLS_CERTIFICATE_FILE",
+    "Hostname Verification Check failed": "the certificate of the server is for another name; connect to a"
+    " name that it has, or give the server one with this name as a subjectAltName",
+    "CERTIFICATE_VERIFY_FAILED": "the certificate of the server is not from the authority in `tls_ca_file`"
+    " (`--tls-ca-file`), or has expired",
+    "Socket closed": "the server closed the connection at once; if it has TLS, set `tls_ca_file`"
+    " (`--tls-ca-file`), and if it wants a client certificate, `tls_certificate_file` and `tls_key_file`",
+}
+"""What to do about a connection that cannot be made, by what gRPC says of it."""
+
 
 class CallError(Exception):
     """A call that failed. `str(error)` names the input and the remedy if the server knew them.
 
     `code` is the gRPC status. `reason` is a name of `authz.v1.ErrorReason` without its prefix, or empty if
-    the call did not reach a server.
+    the call did not reach a server. `is_misconfigured` says that trying again does not help: client and
+    server differ about TLS.
     """
+
+    is_misconfigured = False
 
     def __init__(self, code: grpc.StatusCode, reason: str, message: str) -> None:
         super().__init__(message)
@@ -30,7 +46,13 @@ def error_of(failure: Any) -> CallError:
     for name, value in failure.trailing_metadata() or ():
         if name == "grpc-status-details-bin":
             reason = _reason(status_pb2.Status.FromString(value))
-    return CallError(code, reason, failure.details() or code.name)
+    details: str = failure.details() or code.name
+    error = CallError(code, reason, details)
+    for cause, remedy in _REMEDIES.items():
+        if details.startswith(_NOT_CONNECTED) and cause in details:
+            error = CallError(code, reason, f"{remedy} ({details})")
+            error.is_misconfigured = True
+    return error
 
 
 class ItemFault(msgspec.Struct, frozen=True):
