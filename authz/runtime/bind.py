@@ -1,17 +1,19 @@
-"""Binds the address of a server, loads its certificates, and ends its connections."""
+"""Binds the address of a server, and ends its connections."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
-import ssl
 import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import grpc
 
 from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.runtime.certificates import server_credentials
 from authz.runtime.settings import PREFIX, Settings
 
 
@@ -21,7 +23,7 @@ def listen(server: grpc.aio.Server, settings: Settings) -> str:
     Raises `InvalidArgumentError` that names the setting.
     """
     address = settings.address
-    credentials = _credentials(settings) if settings.tls_key_file else None
+    credentials = server_credentials(settings) if settings.tls_key_file else None
     try:
         if credentials is not None:
             port = server.add_secure_port(address, credentials)
@@ -34,6 +36,44 @@ def listen(server: grpc.aio.Server, settings: Settings) -> str:
             f"cannot listen at `{address}`: it is in use{sharing}, or not an address; set AUTHZ_ADDRESS",
         ) from None
     return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
+
+
+def lock_socket(address: str) -> BinaryIO | None:
+    """Lock the file of a Unix socket for this server, until the file that is returned is closed.
+
+    gRPC takes a socket over from whoever has it. Returns None for another address. Raises
+    `InvalidArgumentError` if another process listens there.
+    """
+    if not address.startswith("unix:"):
+        return None
+    path = address.removeprefix("unix:").removeprefix("//")
+    try:
+        lock = Path(path + ".lock").open("ab")  # noqa: SIM115  open for as long as the server listens
+    except OSError as error:
+        raise _fault(
+            "address", f"cannot listen at `{address}`: {error.strerror}; set AUTHZ_ADDRESS to another path"
+        ) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        taken = _is_answered(path)
+    except BlockingIOError:
+        taken = True
+    if taken:
+        lock.close()
+        raise _fault("address", f"cannot listen at `{address}`: another process does; set AUTHZ_ADDRESS")
+    return lock
+
+
+def _is_answered(path: str) -> bool:
+    """Whether a process listens at a Unix socket. The socket of a server that was killed is still there."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except OSError:
+            return True
+    return True
 
 
 def reserve(address: str) -> tuple[socket.socket, str]:
@@ -54,7 +94,12 @@ def reserve(address: str) -> tuple[socket.socket, str]:
             exclusive.bind(target)
         shared = socket.socket(family, kind, protocol)
         shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        shared.bind(target)
+        try:
+            shared.bind(target)
+        except OSError:
+            # Connections of a server that did not share, which has ended, are remembered for a minute.
+            shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            shared.bind(target)
     except (OSError, ValueError) as error:
         raise _cannot_share(address, str(error)) from None
     return shared, f"{host}:{shared.getsockname()[1]}"
@@ -87,34 +132,6 @@ def _shut_down_if_at(address: str, connection: socket.socket) -> None:
 def _cannot_share(address: str, cause: str) -> InvalidArgumentError:
     return _fault(
         "address", f"workers cannot listen at `{address}`: {cause}; set AUTHZ_ADDRESS to a free host:port"
-    )
-
-
-def _credentials(settings: Settings) -> grpc.ServerCredentials:
-    certificate, key = settings.tls_certificate_file, settings.tls_key_file
-    client_ca = settings.tls_client_ca_file
-    # For files that it cannot use, gRPC reports only that it cannot listen.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(certificate, key, password=lambda: "")
-    except (ssl.SSLError, ValueError, OSError) as error:
-        raise _fault(
-            "tls_certificate_file",
-            f"`{certificate}` and `{key}` are not a PEM chain and its key, without a password ({error});"
-            " set AUTHZ_TLS_CERTIFICATE_FILE and AUTHZ_TLS_KEY_FILE",
-        ) from None
-    if client_ca:
-        try:
-            context.load_verify_locations(client_ca)
-        except (ssl.SSLError, OSError) as error:
-            raise _fault(
-                "tls_client_ca_file",
-                f"`{client_ca}` holds no PEM certificate ({error}); set AUTHZ_TLS_CLIENT_CA_FILE",
-            ) from None
-    return grpc.ssl_server_credentials(
-        [(Path(key).read_bytes(), Path(certificate).read_bytes())],
-        root_certificates=Path(client_ca).read_bytes() if client_ca else None,
-        require_client_auth=bool(client_ca),
     )
 
 

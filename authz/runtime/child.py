@@ -8,9 +8,11 @@ import multiprocessing
 import multiprocessing.sharedctypes
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
@@ -26,6 +28,17 @@ log = structlog.get_logger()
 
 PROCESSES = multiprocessing.get_context("forkserver")
 """Forks children from a process that only imports: they start fast, and inherit no thread or connection."""
+
+_MAX_TEMPORARY_FOLDER_BYTES = 70
+"""multiprocessing makes a Unix socket two levels below, and the path of a socket has at most 107 bytes."""
+
+
+def start_forkserver() -> None:
+    """Start the process that forks children, wherever TMPDIR is."""
+    if len(os.fsencode(tempfile.gettempdir())) > _MAX_TEMPORARY_FOLDER_BYTES:
+        tempfile.tempdir = "/tmp"  # noqa: S108  multiprocessing makes a folder of its own in it
+    forkserver.ensure_running()
+
 
 FAILED_START = 3
 """Exit code of a child that could not start and has logged why: another attempt at once would fail, too."""

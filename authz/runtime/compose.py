@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import grpc
 import msgspec
 import structlog
 from grpc_health.v1 import health
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from authz.access.authentication import CertificateAuthenticator
 from authz.access.permission import AllowAll
@@ -90,7 +91,11 @@ def replica_folder(settings: Settings) -> Path:
 
 
 def open_view(settings: Settings, keys: TokenKeys | None = None) -> ReplicaView:
-    """Open this machine's replica for reading. `keys`, if given, learn the key of its tokens."""
+    """Open this machine's replica for reading. `keys`, if given, learn the key of its tokens.
+
+    Raises `InvalidArgumentError` if this process may not map as much as the replica may hold.
+    """
+    _require_address_space(settings.replica_max_bytes)
     return ReplicaView(
         replica_folder(settings),
         source=settings.database_url,
@@ -98,6 +103,18 @@ def open_view(settings: Settings, keys: TokenKeys | None = None) -> ReplicaView:
         max_staleness_s=settings.max_staleness_s,
         keys=keys,
     )
+
+
+def _require_address_space(size_bytes: int) -> None:
+    try:
+        mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ).close()
+    except (OSError, OverflowError) as error:
+        raise InvalidArgumentError(
+            ErrorReason.MALFORMED_FIELD,
+            f"cannot map {size_bytes} bytes, the maximum size of the replica ({error});"
+            " lower AUTHZ_REPLICA_MAX_BYTES, or raise the limit on address space (`ulimit -v`)",
+            field="AUTHZ_REPLICA_MAX_BYTES",
+        ) from None
 
 
 def open_follower(settings: Settings, directory: Directory, *, prepared: bool) -> Follower:
@@ -205,5 +222,18 @@ def add_servicers(
     )
     server.add_generic_rpc_handlers((Endpoints(pipeline, endpoints),))
     names = (AUTHORIZATION, DIRECTORY, WATCH, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
+    _add_reflection(server, names)
     return Servicers(pipeline, authorization, watches, writing, Remover(directory, gate, writing))
+
+
+def _add_reflection(server: grpc.aio.Server, names: tuple[str, ...]) -> None:
+    """Answer reflection as v1, too: its messages are those of v1alpha, the only ones in the library."""
+    servicer = reflection.aio.ReflectionServicer(names)
+    handler = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    for name in (reflection.SERVICE_NAME, "grpc.reflection.v1.ServerReflection"):
+        methods = {"ServerReflectionInfo": handler}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, methods),))

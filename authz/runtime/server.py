@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from typing import BinaryIO
 
 import grpc
 import structlog
@@ -17,7 +18,7 @@ from authz.domain.tokens import TokenKeys
 from authz.engine.check import Checker
 from authz.replica.follower import Follower
 from authz.replica.view import ReplicaView
-from authz.runtime.bind import abort_connections, listen
+from authz.runtime.bind import abort_connections, listen, lock_socket
 from authz.runtime.compose import (
     AUTHORIZATION,
     DIRECTORY,
@@ -52,6 +53,9 @@ def _channel_options(settings: Settings) -> list[tuple[str, int]]:
         # A client that no longer answers has its places for 40 s.
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
+        # Clients keep idle connections through NAT and load balancers with pings.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", int(settings.min_ping_interval_s * 1000)),
         # Servers that share one replica may share one port.
         ("grpc.so_reuseport", 0 if settings.follow else 1),
     ]
@@ -80,6 +84,7 @@ class Server:
         self._follower: Follower | None = None
         self._follower_thread: threading.Thread | None = None
         self._grpc: grpc.aio.Server | None = None
+        self._socket_lock: BinaryIO | None = None
         self.address = settings.address
 
     async def __aenter__(self) -> Server:
@@ -110,6 +115,10 @@ class Server:
             abort_connections(self.address)
             await self._grpc.stop(0)
             self._grpc = None
+        if self._socket_lock is not None:
+            # gRPC has removed the socket.
+            self._socket_lock.close()
+            self._socket_lock = None
         with self._aborting_connections():
             await self._end_threads()
         await _cancel(self._maintenance)
@@ -191,6 +200,7 @@ class Server:
             pool=self._pool,
             clock=self._clock,
         )
+        self._socket_lock = lock_socket(settings.address)
         self.address = listen(server, settings)
         await self._health.add_to(server)
         await server.start()

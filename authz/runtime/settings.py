@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,11 @@ from authz.domain.errors import ErrorReason, InvalidArgumentError
 
 PREFIX = "AUTHZ_"
 _LAST_PORT = 65_535
+_SERVICE_LINK = re.compile(
+    r"AUTHZ_(\w+?_)??(SERVICE_HOST|SERVICE_PORT(_\w+)?|(?P<url>PORT(_\d+_(TCP|UDP|SCTP))?)"
+    r"|PORT_\d+_(TCP|UDP|SCTP)_(PROTO|PORT|ADDR))"
+)
+_MAX_SOCKET_PATH_BYTES = 107
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
 """At most a year: clocks take no infinite timeout."""
@@ -72,6 +78,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Seconds, "Seconds after which a watch is ended; its client resumes it where it was."
     ] = 3600.0
     watch_write_timeout_s: Annotated[Seconds, "Seconds that a watch waits for its client to read."] = 10.0
+    min_ping_interval_s: Annotated[
+        Seconds, "Seconds between keepalive pings of a client; more frequent pings end its connection."
+    ] = 4.0
     max_message_bytes: Annotated[Positive, "Maximum size of a request or an answer."] = 4 * 1024 * 1024
     read_threads: Annotated[Positive, "Threads for listings from the database; checks need none."] = 4
     stop_grace_s: Annotated[
@@ -99,6 +108,8 @@ def load_settings(
         if not variable.startswith(PREFIX):
             continue
         name = variable.removeprefix(PREFIX).lower()
+        if name not in known and _is_service_link(variable, value):
+            continue
         if name not in known:
             raise _invalid(variable, f"`{variable}` is not a setting; known are {_names(known)}")
         given[name] = value
@@ -114,9 +125,24 @@ def load_settings(
     return settings
 
 
+def _is_service_link(variable: str, value: str) -> bool:
+    """Whether Kubernetes or Docker made a variable, for a service beside this one that is called `authz`.
+
+    Source: https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+    """
+    made = _SERVICE_LINK.fullmatch(variable)
+    return made is not None and (made["url"] is None or "://" in value)
+
+
 def _validate(settings: Settings) -> None:
     if not settings.address.startswith("unix:"):
         _require_address("address", settings.address)
+    elif len(os.fsencode(settings.address.removeprefix("unix:"))) > _MAX_SOCKET_PATH_BYTES:
+        raise _invalid(
+            "AUTHZ_ADDRESS",
+            f"AUTHZ_ADDRESS is `{settings.address}`, and the path of a Unix socket has at most"
+            f" {_MAX_SOCKET_PATH_BYTES} bytes; choose a shorter one",
+        )
     if settings.metrics_address:
         _require_address("metrics_address", settings.metrics_address)
     if bool(settings.tls_certificate_file) is not bool(settings.tls_key_file):

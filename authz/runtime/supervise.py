@@ -11,7 +11,6 @@ import os
 import signal
 from contextlib import suppress
 from functools import partial
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 
 import msgspec
@@ -19,7 +18,7 @@ import structlog
 
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.runtime.bind import reserve
-from authz.runtime.child import FAILED_START, PROCESSES, Child, Link, run_child
+from authz.runtime.child import FAILED_START, PROCESSES, Child, Link, run_child, start_forkserver
 from authz.runtime.compose import load_checker, open_view, prepare_database
 from authz.runtime.follow import run_follower
 from authz.runtime.logs import WRITER
@@ -137,7 +136,7 @@ async def supervise(settings: Settings) -> None:
     # Children inherit this until they can remember the signal: before that they have loaded nothing.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     stopped = stop_event(signal.SIGTERM, signal.SIGINT)
-    forkserver.ensure_running()
+    start_forkserver()
     reload_signal = ReloadSignal()
     load_checker(settings)
     if settings.follow and not await finishes_before(stopped, run_abandonable(prepare_database, settings)):

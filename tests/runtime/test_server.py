@@ -12,6 +12,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
 from authz.client import CallError, Client, check_request
 from authz.client.errors import error_of
@@ -45,6 +46,14 @@ def test_health_reflection_and_a_clean_end_on_sigterm(sqlite_url: str) -> None:
         services = set(ProtoReflectionDescriptorDatabase(channel).get_services())
         ours = {"AuthorizationService", "DirectoryService", "WatchService"}
         assert {f"authz.v1.{name}" for name in ours} <= services
+        # The messages of v1 are those of v1alpha.
+        reflect = channel.stream_stream(
+            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+            request_serializer=ServerReflectionRequest.SerializeToString,
+            response_deserializer=ServerReflectionResponse.FromString,
+        )
+        (answer,) = reflect(iter([ServerReflectionRequest(list_services="")]), timeout=5)
+        assert {each.name for each in answer.list_services_response.service} == services
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
 
@@ -63,6 +72,32 @@ def test_sigterm_lets_a_call_in_flight_come_to_its_answer(sqlite_url: str) -> No
         failure = error_of(waiting.exception())
         assert failure.reason == "NOT_FRESH_ENOUGH"
         assert process.wait(20) == 0
+
+
+def pinged(url: str, min_interval_s: str) -> set[grpc.ChannelConnectivity]:
+    """The states of a connection that is kept alive by a ping each second, from the first call on."""
+    options = [("grpc.keepalive_time_ms", 1000), ("grpc.keepalive_permit_without_calls", 1)]
+    states: list[grpc.ChannelConnectivity] = []
+    with (
+        serving(url, AUTHZ_MIN_PING_INTERVAL_S=min_interval_s) as (_, address),
+        grpc.insecure_channel(address, [*options, ("grpc.http2.max_pings_without_data", 0)]) as channel,
+    ):
+        health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+        lost = threading.Event()
+
+        def note(state: grpc.ChannelConnectivity) -> None:
+            states.append(state)
+            if state is not grpc.ChannelConnectivity.READY and grpc.ChannelConnectivity.READY in states:
+                lost.set()
+
+        channel.subscribe(note)
+        lost.wait(8)
+    return set(states[states.index(grpc.ChannelConnectivity.READY) :])
+
+
+def test_an_idle_client_may_ping_as_often_as_the_setting_says(sqlite_url: str) -> None:
+    assert pinged(sqlite_url, "0.5") == {grpc.ChannelConnectivity.READY}
+    assert pinged(sqlite_url, "60") > {grpc.ChannelConnectivity.READY}
 
 
 @pytest.mark.parametrize("kill_after", [3, 25])

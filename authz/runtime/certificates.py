@@ -1,0 +1,93 @@
+"""The certificates of a server, taken up again whenever their files are renewed."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from pathlib import Path
+
+import grpc
+import structlog
+
+from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.runtime.settings import PREFIX, Settings
+
+log = structlog.get_logger()
+
+
+def server_credentials(settings: Settings) -> grpc.ServerCredentials:
+    """Credentials from the files of the settings, as they are at each handshake.
+
+    Raises `InvalidArgumentError` for files that cannot be used now. Later ones change nothing but the log.
+    """
+    files = CertificateFiles(settings)
+    return grpc.dynamic_ssl_server_credentials(
+        files.load(),
+        files.load_if_renewed,  # type: ignore[arg-type]  # it may return None, which the stubs do not know
+        require_client_authentication=bool(settings.tls_client_ca_file),
+    )
+
+
+class CertificateFiles:
+    """The chain, the key and, if clients need certificates, the authority of theirs."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._chain = settings.tls_certificate_file
+        self._key = settings.tls_key_file
+        self._client_ca = settings.tls_client_ca_file
+        self._loaded = self._versions()
+
+    def load_if_renewed(self) -> grpc.ServerCertificateConfiguration | None:
+        """What to show from now on; None for what is shown already. gRPC calls it at each handshake."""
+        versions = self._versions()
+        if versions == self._loaded:
+            return None
+        self._loaded = versions
+        try:
+            configuration = self.load()
+        except InvalidArgumentError as error:
+            log.error("certificate not renewed; the old one stays", error=error.message)  # noqa: TRY400  says all
+            return None
+        log.info("certificate renewed", file=self._chain)
+        return configuration
+
+    def load(self) -> grpc.ServerCertificateConfiguration:
+        """Read the files. Raises `InvalidArgumentError` that names the setting."""
+        # For files that it cannot use, gRPC reports only that it cannot listen.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_cert_chain(self._chain, self._key, password=lambda: "")
+        except (ssl.SSLError, ValueError, OSError) as error:
+            raise _fault(
+                "tls_certificate_file",
+                f"`{self._chain}` and `{self._key}` are not a PEM chain and its key, without a password"
+                f" ({error}); set AUTHZ_TLS_CERTIFICATE_FILE and AUTHZ_TLS_KEY_FILE",
+            ) from None
+        if self._client_ca:
+            try:
+                context.load_verify_locations(self._client_ca)
+            except (ssl.SSLError, OSError) as error:
+                raise _fault(
+                    "tls_client_ca_file",
+                    f"`{self._client_ca}` holds no PEM certificate ({error}); set AUTHZ_TLS_CLIENT_CA_FILE",
+                ) from None
+        return grpc.ssl_server_certificate_configuration(
+            [(Path(self._key).read_bytes(), Path(self._chain).read_bytes())],
+            root_certificates=Path(self._client_ca).read_bytes() if self._client_ca else None,
+        )
+
+    def _versions(self) -> tuple[tuple[int, int] | None, ...]:
+        """What differs once a file has another content; None for a file that is not there."""
+        return tuple(map(_version, filter(None, (self._chain, self._key, self._client_ca))))
+
+
+def _version(file: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(file)  # noqa: PTH116  of what a link of Kubernetes points to
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _fault(setting: str, message: str) -> InvalidArgumentError:
+    return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, message, field=PREFIX + setting.upper())

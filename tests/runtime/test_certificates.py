@@ -1,0 +1,80 @@
+"""TLS as an operator and a client meet it: renewed certificates, and what a client is told to change."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import ssl
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from authz.client import CallError, Client
+from tests.cli.commands import run
+from tests.runtime.test_mutual_tls import certify
+from tests.serving import serving
+
+pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make certificates")
+SAN = ("-addext", "subjectAltName=DNS:localhost")
+
+
+def variables(files: tuple[Path, Path]) -> dict[str, str]:
+    """The settings of a server with these files."""
+    return {"AUTHZ_TLS_CERTIFICATE_FILE": str(files[0]), "AUTHZ_TLS_KEY_FILE": str(files[1])}
+
+
+def shown(address: str) -> str:
+    """The certificate that a server shows."""
+    return ssl.get_server_certificate(("127.0.0.1", int(address.rpartition(":")[2])))
+
+
+def await_event(process: subprocess.Popen[str], event: str) -> dict[str, str]:
+    """The next line of this event."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        read: dict[str, str] = json.loads(line)
+        if read["event"] == event:
+            return read
+    raise AssertionError(event)
+
+
+def test_a_renewed_certificate_is_taken_up_and_a_bad_one_is_not(sqlite_url: str, tmp_path: Path) -> None:
+    files = certify(tmp_path, "localhost", *SAN)
+    (tmp_path / "new").mkdir()
+    renewed = certify(tmp_path / "new", "localhost", *SAN)
+    with serving(sqlite_url, **variables(files)) as (process, address):
+        assert shown(address) == files[0].read_text()
+        kept = files[0].read_text()
+        files[0].write_text("not a certificate")
+        assert shown(address) == kept
+        told = await_event(process, "certificate not renewed; the old one stays")
+        assert str(files[0]) in told["error"]
+        for new, old in zip(renewed, files, strict=True):
+            new.replace(old)
+        assert shown(address) == files[0].read_text() != kept
+        assert await_event(process, "certificate renewed")["file"] == str(files[0])
+        with Client(f"localhost:{address.rpartition(':')[2]}", tls_ca_file=str(files[0])) as client:
+            assert not client.check("user:maya", "read", "course:c1").allowed
+
+
+def test_what_differs_about_tls_is_told_with_its_remedy(sqlite_url: str, tmp_path: Path) -> None:
+    files = certify(tmp_path, "localhost", *SAN)
+    other = certify(tmp_path, "other", *SAN)[0]
+
+    def told(address: str, ca: str) -> str:
+        with Client(address, tls_ca_file=ca) as client, pytest.raises(CallError) as caught:
+            client.check("user:maya", "read", "course:c1")
+        asked = ("check", "user:maya", "read", "course:c1", "--address", address)
+        printed = run("--tls-ca-file", ca, *asked)
+        assert (printed.returncode, "authz serve" in printed.stderr) == (2, False)
+        assert caught.value.message.partition(" (failed")[0] in printed.stderr
+        return caught.value.message
+
+    with serving(sqlite_url, **variables(files)) as (_, address):
+        port = address.rpartition(":")[2]
+        assert "if it has TLS, set `tls_ca_file`" in told(f"localhost:{port}", "")
+        assert "not from the authority in `tls_ca_file`" in told(f"localhost:{port}", str(other))
+        assert "is for another name" in told(f"127.0.0.1:{port}", str(files[0]))
+    with serving(sqlite_url) as (_, address):
+        assert "the server has no TLS" in told(address, str(files[0]))
