@@ -16,10 +16,10 @@ import typer
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
 from authz.cli.import_report import FAULTS_EXIT_CODE, finish_import, import_reason, print_capped
 from authz.cli.output import progress_bar
-from authz.client.client import Client
+from authz.client.client import Client, EntityT
 from authz.client.errors import CallError
 from authz.client.questions import ImportOutcome
-from authz.domain.entities import Account, Course, Membership, Versioned
+from authz.domain.entities import Course, Filter, Membership, Versioned
 from authz.domain.errors import ErrorReason, FailedPreconditionError, InvalidArgumentError
 from authz.domain.ids import parse_id
 from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, Operation
@@ -122,15 +122,7 @@ def _save_ids(roster: Roster, id_map: Path | None, dry_run: bool) -> None:
 class _EmptyDirectory:
     """That of a database which does not exist yet."""
 
-    def read_courses(self) -> Iterator[Versioned[Course]]:
-        """None."""
-        return iter(())
-
-    def read_accounts(self) -> Iterator[Versioned[Account]]:
-        """None."""
-        return iter(())
-
-    def read_memberships(self) -> Iterator[Versioned[Membership]]:
+    def read(self, _: Filter[EntityT]) -> Iterator[Versioned[EntityT]]:
         """None."""
         return iter(())
 

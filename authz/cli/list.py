@@ -1,47 +1,38 @@
-"""`authz courses`, `sessions`, `memberships`, `resources`, `accounts`: list the directory."""
+"""`authz courses`, `sessions`, `memberships`, `resources`, `shares`, `accounts`: list the directory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 import typer
 
 from authz.cli.check import Json
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
-from authz.cli.output import print_rows
-from authz.domain.entities import Versioned
-from authz.domain.ids import parse_scope, parse_subject
-from authz.domain.instants import format_instant
+from authz.cli.records import print_records
+from authz.domain.entities import (
+    AccountFilter,
+    CourseFilter,
+    Entity,
+    Filter,
+    MembershipFilter,
+    ResourceFilter,
+    SessionFilter,
+    ShareFilter,
+)
+from authz.domain.ids import parse_resource_ref, parse_scope, parse_subject
 
-_DATES = {"starts at": "starts_at", "ends at": "ends_at"}
-
-
-def _show(found: Iterator[Versioned[Any]], as_json: bool, columns: Mapping[str, str]) -> None:
-    """Print records as JSON, or as a table of these fields by the names of their columns."""
-    records = list(found)  # before an error, print nothing
-    if as_json:
-        for versioned in records:
-            print(msgspec.json.encode(versioned).decode())
-    else:
-        rows = ([_text(getattr(each.entity, name)) for name in columns.values()] for each in records)
-        print_rows(list(columns), rows)
+OfSubject = Annotated[str, typer.Option("--subject", help="Only of user:<id>.")]
+InScope = Annotated[str, typer.Option("--scope", help="Only in platform, course:<id> or session:<id>.")]
 
 
-def _text(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return format_instant(value) if isinstance(value, int) else str(value)
+def _list(wanted: Filter[Entity], address: str, database: str, as_json: bool) -> None:
+    with connect(address, database) as client:
+        print_records(wanted, client.read(wanted), as_json)
 
 
 def courses(address: Address = DEFAULT_ADDRESS, database: Database = "", as_json: Json = False) -> None:
     """List courses."""
-    with connect(address, database) as client:
-        columns = {"course": "id", "state": "state", "ai enabled": "ai_enabled"}
-        _show(client.read_courses(), as_json, columns)
+    _list(CourseFilter(), address, database, as_json)
 
 
 def sessions(
@@ -51,53 +42,63 @@ def sessions(
     as_json: Json = False,
 ) -> None:
     """List sessions."""
-    with connect(address, database) as client:
-        columns = {"session": "id", "course": "course_id", "state": "state"}
-        _show(client.read_sessions(course), as_json, columns | _DATES)
+    _list(SessionFilter(course_id=course or None), address, database, as_json)
 
 
 def memberships(
-    subject: Annotated[str, typer.Option(help="Only of user:<id>.")] = "",
-    scope: Annotated[str, typer.Option(help="Only in platform, course:<id> or session:<id>.")] = "",
+    subject: OfSubject = "",
+    scope: InScope = "",
     role: Annotated[str, typer.Option(help="Only with this role.")] = "",
     address: Address = DEFAULT_ADDRESS,
     database: Database = "",
     as_json: Json = False,
 ) -> None:
     """List memberships."""
-    who = parse_subject(subject) if subject else None
-    where = parse_scope(scope) if scope else None
-    with connect(address, database) as client:
-        columns = {"subject": "subject", "scope": "scope", "role": "role", "status": "status"}
-        found = client.read_memberships(subject=who, scope=where, role=role)
-        _show(found, as_json, columns | _DATES)
+    wanted = MembershipFilter(
+        subject=parse_subject(subject) if subject else None,
+        scope=parse_scope(scope) if scope else None,
+        role=role or None,
+    )
+    _list(wanted, address, database, as_json)
 
 
 def resources(
     type_name: Annotated[str, typer.Option("--type", help="Only of this type.")] = "",
-    scope: Annotated[str, typer.Option(help="Only in course:<id> or session:<id>.")] = "",
+    scope: InScope = "",
     owner: Annotated[str, typer.Option(help="Only of user:<id>.")] = "",
     address: Address = DEFAULT_ADDRESS,
     database: Database = "",
     as_json: Json = False,
 ) -> None:
     """List resources."""
-    where = parse_scope(scope) if scope else None
-    whose = parse_subject(owner) if owner else None
-    with connect(address, database) as client:
-        columns = {"resource": "key", "scope": "scope", "owner": "owner", "visibility": "visibility"}
-        found = client.read_resources(type_name=type_name, scope=where, owner=whose)
-        _show(found, as_json, columns | {"published": "published"})
+    wanted = ResourceFilter(
+        type=type_name or None,
+        scope=parse_scope(scope) if scope else None,
+        owner=parse_subject(owner) if owner else None,
+    )
+    _list(wanted, address, database, as_json)
+
+
+def shares(
+    resource: Annotated[str, typer.Option(help="Only of <type>:<id>.")] = "",
+    subject: Annotated[str, typer.Option("--subject", help="Only with user:<id>.")] = "",
+    address: Address = DEFAULT_ADDRESS,
+    database: Database = "",
+    as_json: Json = False,
+) -> None:
+    """List shares."""
+    wanted = ShareFilter(
+        resource=parse_resource_ref(resource) if resource else None,
+        subject=parse_subject(subject) if subject else None,
+    )
+    _list(wanted, address, database, as_json)
 
 
 def accounts(
-    subject: Annotated[str, typer.Option(help="Only of user:<id>.")] = "",
+    subject: OfSubject = "",
     address: Address = DEFAULT_ADDRESS,
     database: Database = "",
     as_json: Json = False,
 ) -> None:
     """List accounts."""
-    who = parse_subject(subject) if subject else None
-    with connect(address, database) as client:
-        columns = {"subject": "subject", "status": "status", "suspended until": "suspended_until"}
-        _show(client.read_accounts(subject=who), as_json, columns)
+    _list(AccountFilter(subject=parse_subject(subject) if subject else None), address, database, as_json)

@@ -1,4 +1,4 @@
-"""Prints tables and progress on a terminal, and plain lines in a pipe."""
+"""Prints tables, and progress on a terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from contextlib import contextmanager
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from authz.client.client import Progress as Advance
 
@@ -20,17 +19,11 @@ err = Console(stderr=True, highlight=False)
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table on a terminal, tab-separated lines in a pipe."""
-    if not out.is_terminal:
-        for row in rows:
-            print("\t".join(row))
-        return
-    table = Table(header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    out.print(table)
+    """Print aligned columns under headings, also in a pipe. An empty cell is `-`."""
+    table = [columns, *([cell or "-" for cell in row] for row in rows)]
+    widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
+    for row in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def print_json(value: object) -> None:

@@ -22,34 +22,21 @@ from authz.client.questions import (
 )
 from authz.client.touches import warn_of_bare_touches
 from authz.client.watch import ResumingWatch, WatchedChange
-from authz.domain.entities import (
-    KINDS,
-    Account,
-    AccountStatus,
-    Course,
-    Entity,
-    EntityKind,
-    Key,
-    Membership,
-    MembershipStatus,
-    Resource,
-    Session,
-    Share,
-    Versioned,
-)
-from authz.domain.ids import Scope, Subject, parse_subject
+from authz.domain.entities import Entity, EntityKind, Filter, Key, Versioned
+from authz.domain.ids import Scope, parse_subject
 from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, ImportFault, Mutation, Precondition, update
+from authz.domain.ports import Page
 from authz.v1 import (
     authorization_pb2,
     authorization_pb2_grpc,
-    common_pb2,
     directory_pb2,
     directory_pb2_grpc,
     watch_pb2,
     watch_pb2_grpc,
 )
 from authz.wire.changes import kind_number
-from authz.wire.entities import mutation_message, parse_versioned, precondition_message
+from authz.wire.entities import mutation_message, precondition_message
+from authz.wire.filters import READ_CALLS
 from authz.wire.values import scope_message, subject_message
 
 log = logging.getLogger(__name__)
@@ -60,14 +47,16 @@ Progress = Callable[[int], None]
 
 _PAGE_SIZE = 1000
 _RETRIED = ("Check", "BatchCheck", "ListActions")
-_READS = [f"Read{kind.plural.capitalize()}" for kind in KINDS.values()]
 _SERVICE_CONFIG = json.dumps(
     {
         "methodConfig": [
             {
                 "name": [
                     *({"service": "authz.v1.AuthorizationService", "method": name} for name in _RETRIED),
-                    *({"service": "authz.v1.DirectoryService", "method": name} for name in _READS),
+                    *(
+                        {"service": "authz.v1.DirectoryService", "method": read.name}
+                        for read in READ_CALLS.values()
+                    ),
                 ],
                 "retryPolicy": {
                     "maxAttempts": 4,
@@ -248,65 +237,20 @@ class Client:
         response = self._call(self._directory.ReadCourses, directory_pb2.ReadCoursesRequest(page_size=1))
         return str(response.read_at.token)
 
-    def read_courses(self, ids: Sequence[str] = ()) -> Iterator[Versioned[Course]]:
-        """Courses, ordered by id. Fetches pages as needed."""
-        request = directory_pb2.ReadCoursesRequest(ids=ids, page_size=_PAGE_SIZE)
-        return self._pages(self._directory.ReadCourses, request, "courses", Course)
+    def read(self, wanted: Filter[EntityT]) -> Iterator[Versioned[EntityT]]:
+        """The records that match a filter, in order of their key. Fetches pages as needed.
 
-    def read_sessions(self, course_id: str = "") -> Iterator[Versioned[Session]]:
-        """Sessions, ordered by id. Fetches pages as needed."""
-        request = directory_pb2.ReadSessionsRequest(course_id=course_id, page_size=_PAGE_SIZE)
-        return self._pages(self._directory.ReadSessions, request, "sessions", Session)
-
-    def read_memberships(
-        self,
-        *,
-        subject: Subject | None = None,
-        scope: Scope | None = None,
-        role: str = "",
-        statuses: Sequence[MembershipStatus] = (),
-        source: str = "",
-    ) -> Iterator[Versioned[Membership]]:
-        """Memberships, ordered by scope, subject and role. Fetches pages as needed."""
-        request = directory_pb2.ReadMembershipsRequest(
-            subject=None if subject is None else subject_message(subject),
-            scope=None if scope is None else scope_message(scope),
-            role=role,
-            statuses=[common_pb2.MembershipStatus.Value(f"MEMBERSHIP_STATUS_{each}") for each in statuses],
-            source=source,
-            page_size=_PAGE_SIZE,
-        )
-        return self._pages(self._directory.ReadMemberships, request, "memberships", Membership)
-
-    def read_resources(
-        self, *, type_name: str = "", scope: Scope | None = None, owner: Subject | None = None
-    ) -> Iterator[Versioned[Resource]]:
-        """Resources, ordered by type and id. Fetches pages as needed."""
-        request = directory_pb2.ReadResourcesRequest(
-            type=type_name,
-            scope=None if scope is None else scope_message(scope),
-            owner=None if owner is None else subject_message(owner),
-            page_size=_PAGE_SIZE,
-        )
-        return self._pages(self._directory.ReadResources, request, "resources", Resource)
-
-    def read_shares(self, *, subject: Subject | None = None) -> Iterator[Versioned[Share]]:
-        """Shares, ordered by resource and subject. Fetches pages as needed."""
-        request = directory_pb2.ReadSharesRequest(
-            subject=None if subject is None else subject_message(subject), page_size=_PAGE_SIZE
-        )
-        return self._pages(self._directory.ReadShares, request, "shares", Share)
-
-    def read_accounts(
-        self, *, subject: Subject | None = None, statuses: Sequence[AccountStatus] = ()
-    ) -> Iterator[Versioned[Account]]:
-        """Accounts in order of subject, page by page."""
-        request = directory_pb2.ReadAccountsRequest(
-            subject=None if subject is None else subject_message(subject),
-            statuses=[common_pb2.AccountStatus.Value(f"ACCOUNT_STATUS_{each}") for each in statuses],
-            page_size=_PAGE_SIZE,
-        )
-        return self._pages(self._directory.ReadAccounts, request, "accounts", Account)
+        client.read(MembershipFilter(scope=course_scope("algebra-1"), role="student"))
+        """
+        read, token = READ_CALLS[type(wanted)], ""
+        while True:
+            response = self._call(
+                getattr(self._directory, read.name), read.format(wanted, Page(_PAGE_SIZE, token))
+            )
+            yield from read.records(response)
+            token = response.next_page_token
+            if not token:
+                return
 
     def watch(
         self,
@@ -351,20 +295,6 @@ class Client:
             return method(request, timeout=self._timeout_s)
         except grpc.RpcError as failure:
             raise error_of(failure) from None
-
-    def _pages(
-        self, method: Callable[..., Any], request: Any, field: str, kind: type[EntityT]
-    ) -> Iterator[Versioned[EntityT]]:
-        while True:
-            response = self._call(method, request)
-            for message in getattr(response, field):
-                versioned = parse_versioned(message)
-                entity = versioned.entity
-                assert isinstance(entity, kind)  # noqa: S101  the field is of this kind; narrows the type
-                yield Versioned(entity, versioned.version)
-            request.page_token = response.next_page_token
-            if not request.page_token:
-                return
 
 
 def _import_messages(

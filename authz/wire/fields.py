@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from operator import attrgetter
 from typing import Any, TypeAlias
 
@@ -67,12 +68,17 @@ def formatters_of(field: Field, message: Descriptor) -> Iterable[Formatter]:
     """What writes a field into a message."""
     name = name_in_message(field)
     if field.type is FieldType.RESOURCE:
-        return [(attrgetter(f"{name}.{part}"), f"{name}_{part}", _same) for part in ("type", "id")]
+        return [(_part_of(name, part), f"{name}_{part}", _same) for part in ("type", "id")]
     convert = _CONVERSIONS.get(field.type, _same)
     if field.choices is not None:
         numbers = {field.choices(text): number for number, text in _names_of(message, name).items()}
         convert = numbers.__getitem__
-    return [(attrgetter(field.name), name, convert)]
+    return [(attrgetter(field.name), name, partial(map, convert) if field.is_many else convert)]
+
+
+def _part_of(name: str, part: str) -> Callable[[Any], Any]:
+    """What reads a part of a field off a record; None if the field is."""
+    return lambda record: getattr(getattr(record, name), part, None)
 
 
 def parse_type(text: str, *, field: str) -> str:

@@ -1,32 +1,57 @@
-"""What the Read calls ask for, from protobuf to the domain."""
+"""The Read calls between protobuf and the domain, each derived from the filter of its kind.
+
+A kind has the call `Read<Plural>`, whose request has the fields of its filter, and whose response has its
+records in a field named after the plural.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from authz.domain.entities import KINDS, Filter, Kind
-from authz.domain.ports import Page
+from authz.domain.entities import KINDS, EntityT_co, Filter, Kind, Versioned
+from authz.domain.ports import Listing, Page
 from authz.v1 import directory_pb2 as pb
-from authz.wire.fields import Parser, parser_of
+from authz.v1.common_pb2 import ConsistencyToken
+from authz.wire.entities import entity_message, parse_versioned
+from authz.wire.fields import formatters_of, parser_of
 
 DEFAULT_PAGE_SIZE = 100
 
 
-def page_of(size: int, token: str) -> Page:
-    """A page; 0 means the default size. Raises `InvalidArgumentError` for a size out of range."""
-    return Page(size or DEFAULT_PAGE_SIZE, token)
+class ReadCall:
+    """The Read call of one kind."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.name = f"Read{kind.plural.capitalize()}"
+        self.request: Any = getattr(pb, f"{self.name}Request")
+        self._response: Any = getattr(pb, f"{self.name}Response")
+        self._kind = kind
+        asked, of = [field for field, _ in kind.filters], self.request.DESCRIPTOR
+        self._parsers = [(field.name, parser_of(field, of)) for field in asked]
+        self._formatters = [each for field in asked for each in formatters_of(field, of)]
+
+    def parse(self, request: Any) -> tuple[Filter[Any], Page]:
+        """Which records a request asks for, and which page of them. Raises `InvalidArgumentError`."""
+        wanted = self._kind.filter_type(**{name: parse(request) for name, parse in self._parsers})
+        return wanted, Page(request.page_size or DEFAULT_PAGE_SIZE, request.page_token)
+
+    def format(self, wanted: Filter[Any], page: Page) -> Any:
+        """The request for a page."""
+        values = ((name, convert, get(wanted)) for get, name, convert in self._formatters)
+        set_ = {name: convert(value) for name, convert, value in values if value is not None}
+        return self.request(page_size=page.size, page_token=page.token, **set_)
+
+    def response(self, listing: Listing[Any], read_at: ConsistencyToken) -> Any:
+        """The response for a page that was read at a state."""
+        message = self._response(next_page_token=listing.next_token, read_at=read_at)
+        getattr(message, self._kind.plural).extend(map(entity_message, listing.items))
+        return message
+
+    def records(self, response: Any) -> list[Versioned[EntityT_co]]:
+        """The records of a response."""
+        return [parse_versioned(message) for message in getattr(response, self._kind.plural)]
 
 
-def parse_filter(request: Any) -> Filter[Any]:
-    """Which records a Read request asks for."""
-    filter_type, parsers = _BY_REQUEST[type(request)]
-    return filter_type(**{name: parse(request) for name, parse in parsers})
-
-
-def _parsers_of(kind: Kind) -> tuple[type[Any], tuple[type[Filter[Any]], list[tuple[str, Parser]]]]:
-    request: Any = getattr(pb, f"Read{kind.plural.capitalize()}Request")
-    parsers = [(field.name, parser_of(field, request.DESCRIPTOR)) for field, _ in kind.filters]
-    return request, (kind.filter_type, parsers)
-
-
-_BY_REQUEST = dict(map(_parsers_of, KINDS.values()))
+READ_CALLS = {kind.filter_type: ReadCall(kind) for kind in KINDS.values()}
+"""By type of the filter."""
+READ_CALLS_BY_REQUEST = {call.request: call for call in READ_CALLS.values()}

@@ -50,17 +50,23 @@ def test_importing_again_changes_nothing(database: str, tmp_path: Path) -> None:
     assert again.stdout == "written 0, unchanged 2, failed 0\n"
 
 
-def test_looking_prints_lines_when_piped(database: str) -> None:
+def test_lists_have_headings_and_aligned_columns(database: str) -> None:
     found = run("memberships", "--subject", "user:maya", "--database", database)
-    assert found.stdout == "user:maya\tcourse:alg\tstudent\tACTIVE\t\t\n"
-    assert run("courses", "--database", database).stdout == "alg\tACTIVE\tfalse\n"
+    assert found.stdout == (
+        "subject    scope       role     status  starts_at  ends_at  suspended_until  source\n"
+        "user:maya  course:alg  student  ACTIVE  -          -        -                oneroster\n"
+    )
+    assert run("courses", "--database", database).stdout == "id   state   ai_enabled\nalg  ACTIVE  false\n"
     listed = run("resources", "--scope", "course:alg", "--database", database).stdout.splitlines()
-    assert [line.split("\t")[0] for line in listed] == ["material:m1", "material:m2"]
+    assert [line.split()[0] for line in listed] == ["resource", "material:m1", "material:m2"]
+    assert run("sessions", "--database", database).stdout == "id  course_id  state  starts_at  ends_at\n"
     with connect(DEFAULT_ADDRESS, database) as client:
         client.write([Mutation(Operation.TOUCH, Account(subject=parse_subject("user:maya")))])
-    assert run("accounts", "--subject", "user:maya", "--database", database).stdout == "user:maya\tACTIVE\t\n"
+    assert run("accounts", "--subject", "user:maya", "--database", database).stdout == (
+        "subject    status  suspended_until\nuser:maya  ACTIVE  -\n"
+    )
     offered = run("actions", "user:maya", "material:m1", "--database", database).stdout
-    assert "read\tallowed\n" in offered
+    assert ["read", "allowed"] in [line.split() for line in offered.splitlines()]
 
 
 def test_an_unknown_column_is_an_error_with_its_remedy(database: str, tmp_path: Path) -> None:
@@ -89,7 +95,7 @@ def test_faults_of_rows_are_listed_by_file_and_line(database: str, tmp_path: Pat
 def test_policy_validate_and_show() -> None:
     assert run("policy", "validate").stdout.startswith("valid: version ")
     shown = run("policy", "show", "--role", "alumni", "--type", "notebook").stdout.splitlines()
-    assert len(shown) == 4
+    assert len(shown) == 5
 
 
 def test_policy_commands_look_at_the_policy_that_serve_loads_and_say_which(tmp_path: Path) -> None:

@@ -9,7 +9,14 @@ import msgspec
 import pytest
 
 from authz.cli.connection import connect, embedded
-from authz.domain.entities import Course, CourseState, Membership, MembershipStatus
+from authz.domain.entities import (
+    Course,
+    CourseFilter,
+    CourseState,
+    Membership,
+    MembershipFilter,
+    MembershipStatus,
+)
 from authz.domain.mutations import Mutation, Operation
 from authz.policy.load import policy_directory
 from authz.runtime.settings import load_settings
@@ -36,20 +43,20 @@ def test_an_import_keeps_what_a_roster_does_not_know(roster: Path, sqlite_url: s
     run("import", "oneroster", roster, "--database", sqlite_url)
     archived = Course(id="alg", state=CourseState.ARCHIVED, ai_enabled=True)
     with connect("", sqlite_url) as client:
-        maya = next(m.entity for m in client.read_memberships() if m.entity.subject.id == "maya")
+        maya = next(m.entity for m in client.read(MembershipFilter()) if m.entity.subject.id == "maya")
         suspended = msgspec.structs.replace(maya, status=MembershipStatus.SUSPENDED)
         client.write([Mutation(Operation.TOUCH, entity) for entity in (archived, suspended)])
     again = run("import", "oneroster", roster, "--database", sqlite_url)
     assert again.stdout == "written 0, unchanged 4, failed 1\n"
     with connect("", sqlite_url) as client:
-        assert archived in [course.entity for course in client.read_courses()]
-        assert suspended in [membership.entity for membership in client.read_memberships()]
+        assert archived in [course.entity for course in client.read(CourseFilter())]
+        assert suspended in [membership.entity for membership in client.read(MembershipFilter())]
 
 
 def test_new_dates_reach_a_suspended_membership_and_leave_it_suspended(roster: Path, sqlite_url: str) -> None:
     run("import", "oneroster", roster, "--database", sqlite_url)
     with connect("", sqlite_url) as client:
-        held = [m.entity for m in client.read_memberships()]
+        held = [m.entity for m in client.read(MembershipFilter())]
         client.write(
             [
                 Mutation(Operation.TOUCH, msgspec.structs.replace(m, status=MembershipStatus.SUSPENDED))
@@ -61,14 +68,14 @@ def test_new_dates_reach_a_suspended_membership_and_leave_it_suspended(roster: P
     )
     run("import", "oneroster", roster, "--database", sqlite_url)
     with connect("", sqlite_url) as client:
-        found: list[Membership] = [m.entity for m in client.read_memberships()]
+        found: list[Membership] = [m.entity for m in client.read(MembershipFilter())]
     assert {m.status for m in found} == {MembershipStatus.SUSPENDED}
     assert [m.ends_at is not None for m in found] == [True, False]
 
 
 def held_in(url: str) -> set[tuple[str, str, MembershipStatus]]:
     with connect("", url) as client:
-        held = [m.entity for m in client.read_memberships()]
+        held = [m.entity for m in client.read(MembershipFilter())]
     return {(str(m.subject), f"{m.scope} {m.role}", m.status) for m in held}
 
 
@@ -87,7 +94,7 @@ def test_what_an_enrollment_was_before_goes_when_it_says_something_else(
 ) -> None:
     run("import", "oneroster", roster, "--database", sqlite_url)
     with connect("", sqlite_url) as client:
-        maya = next(m.entity for m in client.read_memberships() if m.entity.subject.id == "maya")
+        maya = next(m.entity for m in client.read(MembershipFilter()) if m.entity.subject.id == "maya")
         client.write(
             [
                 Mutation(Operation.TOUCH, msgspec.structs.replace(maya, status=status)),
@@ -126,10 +133,14 @@ def test_a_class_that_is_to_be_deleted_concludes_its_course(roster: Path, sqlite
     run("import", "oneroster", roster, "--database", sqlite_url)
     write_roster(roster, "tobedeleted")
     run("import", "oneroster", roster, "--database", sqlite_url)
-    assert run("courses", "--database", sqlite_url).stdout == "alg\tACTIVE\tfalse\nold\tCONCLUDED\tfalse\n"
+    assert run("courses", "--database", sqlite_url).stdout == (
+        "id   state      ai_enabled\nalg  ACTIVE     false\nold  CONCLUDED  false\n"
+    )
     assert "omar" not in run("memberships", "--database", sqlite_url).stdout
     run("import", "oneroster", roster, "--delete-classes", "--database", sqlite_url)
-    assert run("courses", "--database", sqlite_url).stdout == "alg\tACTIVE\tfalse\n"
+    assert run("courses", "--database", sqlite_url).stdout == (
+        "id   state   ai_enabled\nalg  ACTIVE  false\n"
+    )
 
 
 def test_a_role_that_is_not_mapped_is_listed_until_it_is_mapped(roster: Path, sqlite_url: str) -> None:
@@ -147,7 +158,7 @@ def test_a_broken_roster_leaves_nothing_behind(roster: Path, sqlite_url: str) ->
     assert refused.stderr.startswith(
         "error: enrollments.csv:1: has no column `role`; its columns are `sourcedId`"
     )
-    assert run("courses", "--database", sqlite_url).stdout == ""
+    assert run("courses", "--database", sqlite_url).stdout == "id  state  ai_enabled\n"
 
 
 def test_a_service_of_ones_own_decides_by_the_policy_of_the_environment(

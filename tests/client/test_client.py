@@ -15,16 +15,22 @@ from authz.cli.connection import embedded
 from authz.client import Answer, BareTouchWarning, CallError, Client, ItemFault, check_request, update
 from authz.domain.entities import (
     Account,
+    AccountFilter,
     AccountStatus,
     Course,
+    CourseFilter,
     CourseKey,
     CourseState,
     Entity,
     Membership,
+    MembershipFilter,
     MembershipStatus,
     Resource,
+    ResourceFilter,
     Session,
+    SessionFilter,
     Share,
+    ShareFilter,
     ShareLevel,
     Versioned,
 )
@@ -66,12 +72,12 @@ def client(sqlite_url: str) -> Iterator[Client]:
 
 def test_what_was_written_is_read_as_it_was(client: Client) -> None:
     found: tuple[Versioned[Entity], ...] = (
-        *client.read_courses(),
-        *client.read_sessions(),
-        *client.read_memberships(),
-        *client.read_resources(),
-        *client.read_shares(),
-        *client.read_accounts(),
+        *client.read(CourseFilter()),
+        *client.read(SessionFilter()),
+        *client.read(MembershipFilter()),
+        *client.read(ResourceFilter()),
+        *client.read(ShareFilter()),
+        *client.read(AccountFilter()),
     )
     assert [versioned.entity for versioned in found] == [*CAMPUS, *ACCOUNTS]
     assert {versioned.version for versioned in found} == {1}
@@ -144,12 +150,12 @@ def test_reads_turn_their_pages_and_filter(client: Client) -> None:
     )
     assert (outcome.written, outcome.unchanged, outcome.failed) == (2300, 0, 0)
     assert sent == [1000, 2000, 2300]
-    assert [m.entity for m in client.read_memberships(role="auditor")] == people
-    suspended = client.read_memberships(statuses=[MembershipStatus.SUSPENDED])
+    assert [m.entity for m in client.read(MembershipFilter(role="auditor"))] == people
+    suspended = client.read(MembershipFilter(statuses=(MembershipStatus.SUSPENDED,)))
     assert [str(m.entity.subject) for m in suspended] == ["user:omar"]
-    accounts = client.read_accounts(statuses=[AccountStatus.SUSPENDED])
+    accounts = client.read(AccountFilter(statuses=(AccountStatus.SUSPENDED,)))
     assert [str(a.entity.subject) for a in accounts] == ["user:omar"]
-    assert [a.entity for a in client.read_accounts(subject=MAYA)] == [Account(subject=MAYA)]
+    assert [a.entity for a in client.read(AccountFilter(subject=MAYA))] == [Account(subject=MAYA)]
 
 
 def test_an_import_reports_faults_by_their_place_and_takes_the_rest(client: Client) -> None:
@@ -187,7 +193,7 @@ def test_every_question_may_say_how_fresh(client: Client) -> None:
 
 
 def test_a_write_is_made_if_its_preconditions_hold(client: Client) -> None:
-    (course,) = client.read_courses(["alg"])
+    (course,) = client.read(CourseFilter(ids=("alg",)))
     now = Precondition(course.entity.key, Expectation.AT_VERSION, course.version)
     edit = [Mutation(Operation.TOUCH, Course(id="alg", state=CourseState.CONCLUDED))]
     client.write(edit, preconditions=[now])
@@ -204,12 +210,12 @@ def test_a_write_is_made_if_its_preconditions_hold(client: Client) -> None:
 def test_an_update_changes_what_it_names(client: Client) -> None:
     client.update(CourseKey("alg"), state=CourseState.CONCLUDED, edit_window_us=0, reason="term ends")
     client.write([update(CAMPUS[2].key, ends_at=None), update(NOTEBOOK.key, owner=None, locked=True)])
-    assert [each.entity for each in client.read_courses()] == [
+    assert [each.entity for each in client.read(CourseFilter())] == [
         Course(id="alg", state=CourseState.CONCLUDED, ai_enabled=True, edit_window_us=0)
     ]
-    (maya,) = client.read_memberships(subject=MAYA)
+    (maya,) = client.read(MembershipFilter(subject=MAYA))
     assert maya.entity == msgspec.structs.replace(CAMPUS[2], ends_at=None)
-    (notebook,) = client.read_resources()
+    (notebook,) = client.read(ResourceFilter())
     assert notebook.entity == msgspec.structs.replace(NOTEBOOK, owner=None, locked=True)
     with pytest.raises(InvalidArgumentError, match="unknown field `staet`; did you mean `state`"):
         client.update(CourseKey("alg"), staet=CourseState.ACTIVE)
@@ -234,7 +240,7 @@ def test_a_touch_that_gives_only_an_id_warns_of_what_it_resets(client: Client) -
 
 def test_who_reads_and_then_watches_misses_nothing(client: Client) -> None:
     token = client.current_token()
-    known = {each.entity.key for each in client.read_courses()}
+    known = {each.entity.key for each in client.read(CourseFilter())}
     outcome = client.import_mutations([Mutation(Operation.TOUCH, Course(id="late"))])
     with closing(client.watch(after=token)) as changes:
         change = next(changes)

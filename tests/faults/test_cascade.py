@@ -18,9 +18,13 @@ from authz.domain.entities import (
     CourseState,
     Entity,
     Membership,
+    MembershipFilter,
     Resource,
+    ResourceFilter,
     Session,
+    SessionFilter,
     Share,
+    ShareFilter,
     ShareLevel,
     Visibility,
 )
@@ -73,11 +77,11 @@ def require_gone(client: Client) -> None:
         answer = client.check("user:u0", "read", f"notebook:{name}")
         assert (answer.allowed, answer.reason) == (False, "RESOURCE_UNKNOWN")
     for scope in (course_scope("c"), *(session_scope(f"s{n}") for n in range(SESSIONS))):
-        assert not [*client.read_memberships(scope=scope)]
-    assert not [*client.read_memberships(subject=user("u0"))]
-    assert not [*client.read_sessions("c")]
-    assert not [*client.read_resources()]
-    assert not [*client.read_shares()]
+        assert not [*client.read(MembershipFilter(scope=scope))]
+    assert not [*client.read(MembershipFilter(subject=user("u0")))]
+    assert not [*client.read(SessionFilter(course_id="c"))]
+    assert not [*client.read(ResourceFilter())]
+    assert not [*client.read(ShareFilter())]
     member = Membership(subject=user("u1"), scope=course_scope("c"), role="teacher")
     with pytest.raises(CallError) as caught:
         client.write([create(member)])
@@ -128,4 +132,4 @@ def test_a_server_that_is_killed_while_it_removes_a_course(store_url: str, tmp_p
         for name in ("u0", "u1", "g0"):
             answer = client.check(f"user:{name}", "read", "notebook:in-s0")
             assert (answer.allowed, answer.reason) == (False, "NOT_A_MEMBER")
-        assert [each.entity.subject for each in client.read_memberships()] == [user("new")]
+        assert [each.entity.subject for each in client.read(MembershipFilter())] == [user("new")]

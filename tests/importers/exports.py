@@ -10,11 +10,13 @@ from pathlib import Path
 import msgspec
 
 from authz.domain.entities import (
+    KINDS,
     Account,
     AccountKey,
     Course,
     CourseKey,
     Entity,
+    Filter,
     Key,
     Membership,
     MembershipStatus,
@@ -23,6 +25,7 @@ from authz.domain.entities import (
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.instants import Instant, parse_instant
 from authz.domain.mutations import Mutation, Operation
+from authz.importers.oneroster.directory import EntityT
 from authz.importers.oneroster.plan import Plan
 from authz.importers.oneroster.read import read_oneroster
 from authz.importers.oneroster.reconcile import plan_import
@@ -119,17 +122,13 @@ class Campus:
         """Write records by hand."""
         self.held |= {entity.key: entity for entity in entities}
 
-    def read_courses(self) -> Iterator[Versioned[Course]]:
+    def read(self, wanted: Filter[EntityT]) -> Iterator[Versioned[EntityT]]:
         """See `DirectoryReader`."""
-        return (Versioned(each, 1) for each in self.held.values() if isinstance(each, Course))
-
-    def read_accounts(self) -> Iterator[Versioned[Account]]:
-        """See `DirectoryReader`."""
-        return (Versioned(each, 1) for each in self.held.values() if isinstance(each, Account))
-
-    def read_memberships(self) -> Iterator[Versioned[Membership]]:
-        """See `DirectoryReader`."""
-        return (Versioned(each, 1) for each in self.held.values() if isinstance(each, Membership))
+        for kind in KINDS.values():
+            if kind.filter_type is type(wanted):
+                statuses = getattr(wanted, "statuses", ())
+                found = (each for each in self.held.values() if isinstance(each, kind.entity))
+                yield from (Versioned(each, 1) for each in found if not statuses or each.status in statuses)
 
     def plan(self, path: Path, options: ReadOptions = DEFAULTS, *, deletes_classes: bool = False) -> Plan:
         """Plan an export that is there."""

@@ -16,6 +16,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from authz.client import CallError, Client
+from authz.domain.entities import MembershipFilter
 from authz.domain.errors import InvalidArgumentError
 from authz.domain.mutations import Mutation, Operation
 from authz.runtime.bind import reserve
@@ -115,7 +116,7 @@ def test_servers_share_a_port_and_the_replica_of_one_follower(machine: Machine) 
         lambda: all(answered(lambda: ask(machine.address, 1)) for _ in range(8)), "the other does not serve"
     )
     with Client(machine.address) as client:
-        (maya, *_) = (each.entity.key for each in client.read_memberships())
+        (maya, *_) = (each.entity.key for each in client.read(MembershipFilter()))
         client.write([Mutation(Operation.DELETE, maya)])
     assert stop(servers[1]) == 0
     assert stop(follower) == 0

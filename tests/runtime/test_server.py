@@ -16,7 +16,15 @@ from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, Serv
 
 from authz.client import CallError, Client, check_request
 from authz.client.errors import error_of
-from authz.domain.entities import Course, CourseState, Membership, Resource
+from authz.domain.entities import (
+    Course,
+    CourseFilter,
+    CourseState,
+    Membership,
+    MembershipFilter,
+    Resource,
+    ResourceFilter,
+)
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
 from authz.policy.load import policy_directory
@@ -125,9 +133,9 @@ def test_a_killed_server_loses_no_acknowledged_write_and_leaves_no_half(
         process.kill()
         writer.join()
     with serving(store_url) as (_, address), Client(address) as client:
-        courses = {c.entity.id for c in client.read_courses()}
-        members = {m.entity.scope.id for m in client.read_memberships()}
-        materials = {r.entity.scope.id for r in client.read_resources()}
+        courses = {c.entity.id for c in client.read(CourseFilter())}
+        members = {m.entity.scope.id for m in client.read(MembershipFilter())}
+        materials = {r.entity.scope.id for r in client.read(ResourceFilter())}
     assert courses == members == materials
     assert {f"c{number}" for number in acknowledged} <= courses
 
@@ -160,7 +168,7 @@ def test_a_killed_server_leaves_whole_messages_of_an_import(store_url: str) -> N
         process.kill()
         sender.join()
     with serving(store_url) as (_, address), Client(address) as client:
-        count = sum(1 for _ in client.read_memberships()) + sum(1 for _ in client.read_courses())
+        count = sum(1 for _ in client.read(MembershipFilter())) + sum(1 for _ in client.read(CourseFilter()))
     assert count % size == 0
 
 

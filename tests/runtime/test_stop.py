@@ -20,6 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from authz.client import CallError, Client, check_request
 from authz.client.errors import error_of
+from authz.domain.entities import CourseFilter
 from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
 from tests.runtime.test_server import campus_of
 from tests.serving import AUTHZ, serving
@@ -78,7 +79,7 @@ def test_writers_at_a_stop_know_what_was_written(sqlite_url: str) -> None:
         for writer in writers:
             writer.join()
     with serving(sqlite_url) as (_, address), Client(address) as client:
-        courses = {each.entity.id for each in client.read_courses()}
+        courses = {each.entity.id for each in client.read(CourseFilter())}
     # A write that was in flight has its answer: there is none without.
     assert courses == {f"c{number}" for number in acknowledged}
 

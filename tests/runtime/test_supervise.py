@@ -19,7 +19,7 @@ import pytest
 
 from authz.client import Answer, CallError, Client, check_request
 from authz.client.errors import error_of
-from authz.domain.entities import MembershipKey
+from authz.domain.entities import MembershipFilter, MembershipKey
 from authz.domain.mutations import Mutation, Operation
 from authz.policy.load import policy_directory
 from authz.v1 import common_pb2 as pb
@@ -225,7 +225,7 @@ def test_a_follower_is_replaced_also_while_the_policy_has_faults(sqlite_url: str
         assert all(ask(address, 1) for _ in range(16))
         (folder / "default.csv").write_text("p, *, *, material, read, , dney\n")
         follower(children(process)).kill()
-        (maya,) = (each.entity.key for each in client.read_memberships())
+        (maya,) = (each.entity.key for each in client.read(MembershipFilter()))
         client.write([Mutation(Operation.DELETE, maya)])
         until(lambda: served_alike(address, allowed=False), "maya still reads")
 
@@ -242,7 +242,7 @@ def test_a_replica_deleted_together_with_its_follower_is_left_for_the_new_one(
         assert all(ask(address, 1) for _ in range(16))
         follower(children(process)).kill()
         shutil.rmtree(tmp_path / "authz.db.replica")
-        (maya,) = (each.entity.key for each in client.read_memberships())
+        (maya,) = (each.entity.key for each in client.read(MembershipFilter()))
         until(lambda: revoked(client, maya), "the revocation was not taken")
         until(lambda: served_alike(address, allowed=False), "maya still reads")
 
@@ -268,7 +268,7 @@ def test_a_restored_database_is_not_hidden_by_a_follower_that_hangs(sqlite_url: 
         hung.suspend()
         backup.backup(live)
         live.close()
-        (maya,) = (each.entity.key for each in client.read_memberships())
+        (maya,) = (each.entity.key for each in client.read(MembershipFilter()))
         token = client.write([Mutation(Operation.DELETE, maya)])
         question = check_request("user:maya", "read", "material:m1")
         with grpc.insecure_channel(address) as channel:

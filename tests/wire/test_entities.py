@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from authz.domain.entities import KINDS, EntityKind, Kind, Versioned
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition, update
+from authz.domain.ports import Listing, Page
+from authz.domain.tokens import ConsistencyToken
 from authz.v1 import directory_pb2 as pb
+from authz.v1.common_pb2 import ConsistencyToken as ConsistencyTokenMessage
 from authz.wire.changes import kind_number
 from authz.wire.entities import (
     entity_message,
@@ -20,7 +23,7 @@ from authz.wire.entities import (
     parse_versioned,
     precondition_message,
 )
-from authz.wire.filters import parse_filter
+from authz.wire.filters import READ_CALLS
 from tests.records import entities
 
 each_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
@@ -65,21 +68,22 @@ def test_an_update_carries_the_fields_that_it_names_and_no_other(kind: Kind, dat
 @each_kind
 @settings(max_examples=10, deadline=None)
 @given(data=st.data())
-def test_a_filter_is_read_from_the_request_of_its_kind(kind: Kind, data: st.DataObject) -> None:
+def test_a_filter_is_read_as_it_was_sent(kind: Kind, data: st.DataObject) -> None:
     entity = data.draw(entities(kind))
-    message = entity_message(Versioned(entity, 0))
-    request: Any = getattr(pb, f"Read{kind.plural.capitalize()}Request")()
-    assert parse_filter(request) == kind.filter_type()
-    wanted = {}
-    for asked, field in kind.filters:
-        value = getattr(entity, field.name)
-        if value is None or value == "":
-            continue
-        wanted[asked.name] = (value,) if asked.is_many else value
-        for part in request.DESCRIPTOR.fields:
-            if part.name in (asked.name, f"{asked.name}_type", f"{asked.name}_id"):
-                fill(request, part.name, getattr(message, field.name if asked.is_many else part.name))
-    assert parse_filter(sent(request)) == kind.filter_type(**wanted)
+    read = READ_CALLS[kind.filter_type]
+    assert read.parse(read.request()) == (kind.filter_type(), Page(100))
+    given_values = {asked.name: getattr(entity, field.name) for asked, field in kind.filters}
+    wanted = {
+        asked.name: (given_values[asked.name],) if asked.is_many else given_values[asked.name]
+        for asked, _ in kind.filters
+        if given_values[asked.name] != ""
+    }
+    page = Page(7, "token")
+    sought = kind.filter_type(**wanted)
+    assert read.parse(sent(read.format(sought, page))) == (sought, page)
+    listing = Listing((Versioned(entity, 7),), "more", ConsistencyToken("db", 7))
+    response = sent(read.response(listing, ConsistencyTokenMessage(token="t")))
+    assert (read.records(response), response.next_page_token) == ([Versioned(entity, 7)], "more")
 
 
 def test_every_kind_can_be_watched() -> None:

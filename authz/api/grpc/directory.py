@@ -7,14 +7,13 @@ from functools import partial
 from typing import Any
 
 from authz.api.call import Call
-from authz.domain.ports import Directory, Listing
+from authz.domain.ports import Directory
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.write import DirectoryWriter, ImportPart
 from authz.v1 import common_pb2
 from authz.v1 import directory_pb2 as pb
-from authz.wire.entities import entity_message
-from authz.wire.filters import page_of, parse_filter
+from authz.wire.filters import READ_CALLS_BY_REQUEST
 from authz.wire.writes import parse_import, parse_reason, parse_write
 
 
@@ -53,45 +52,15 @@ class DirectoryServicer:
             replicated=report.replicated,
         )
 
-    async def ReadCourses(self, request: pb.ReadCoursesRequest, call: Call) -> pb.ReadCoursesResponse:
-        """A page of courses."""
-        listing = await self._list(request, call)
-        return pb.ReadCoursesResponse(courses=_messages(listing), **self._tail(listing))
-
-    async def ReadSessions(self, request: pb.ReadSessionsRequest, call: Call) -> pb.ReadSessionsResponse:
-        """A page of sessions."""
-        listing = await self._list(request, call)
-        return pb.ReadSessionsResponse(sessions=_messages(listing), **self._tail(listing))
-
-    async def ReadMemberships(
-        self, request: pb.ReadMembershipsRequest, call: Call
-    ) -> pb.ReadMembershipsResponse:
-        """A page of memberships."""
-        listing = await self._list(request, call)
-        return pb.ReadMembershipsResponse(memberships=_messages(listing), **self._tail(listing))
-
-    async def ReadResources(self, request: pb.ReadResourcesRequest, call: Call) -> pb.ReadResourcesResponse:
-        """A page of resources."""
-        listing = await self._list(request, call)
-        return pb.ReadResourcesResponse(resources=_messages(listing), **self._tail(listing))
-
-    async def ReadShares(self, request: pb.ReadSharesRequest, call: Call) -> pb.ReadSharesResponse:
-        """A page of shares."""
-        listing = await self._list(request, call)
-        return pb.ReadSharesResponse(shares=_messages(listing), **self._tail(listing))
-
-    async def ReadAccounts(self, request: pb.ReadAccountsRequest, call: Call) -> pb.ReadAccountsResponse:
-        """A page of accounts."""
-        listing = await self._list(request, call)
-        return pb.ReadAccountsResponse(accounts=_messages(listing), **self._tail(listing))
-
-    async def _list(self, request: Any, call: Call) -> Listing[Any]:
-        wanted, page = parse_filter(request), page_of(request.page_size, request.page_token)
+    async def _read(self, request: Any, call: Call) -> Any:
+        """A page of records."""
+        read = READ_CALLS_BY_REQUEST[type(request)]
+        wanted, page = read.parse(request)
         await self._gate.wait_until(call.consistency, call.deadline)
-        return await self._gate.run(partial(self._directory.read, wanted, page))
+        listing = await self._gate.run(partial(self._directory.read, wanted, page))
+        return read.response(listing, self._token(listing.read_at))
 
-    def _tail(self, listing: Listing[Any]) -> dict[str, Any]:
-        return {"next_page_token": listing.next_token, "read_at": self._token(listing.read_at)}
+    ReadCourses = ReadSessions = ReadMemberships = ReadResources = ReadShares = ReadAccounts = _read
 
     def _token(self, state: ConsistencyToken) -> common_pb2.ConsistencyToken:
         return common_pb2.ConsistencyToken(token=self._gate.token_of(state))
@@ -103,7 +72,3 @@ async def _parts(requests: AsyncIterator[pb.ImportRequest]) -> AsyncIterator[Imp
     async for request in requests:
         reason = reason or parse_reason(request.reason)
         yield ImportPart(parse_import(request), reason)
-
-
-def _messages(listing: Listing[Any]) -> list[Any]:
-    return [entity_message(versioned) for versioned in listing.items]

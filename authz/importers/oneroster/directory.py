@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
 from authz.domain.entities import (
     Account,
+    AccountFilter,
     AccountStatus,
     Course,
+    CourseFilter,
+    Entity,
+    Filter,
     Membership,
+    MembershipFilter,
     MembershipKey,
     MembershipStatus,
     Versioned,
@@ -21,18 +26,14 @@ from authz.domain.instants import Instant
 from authz.importers.oneroster.rows import Roster
 from authz.importers.oneroster.source_ref import SourceRef, is_suspended_by_hand, parse_source_ref
 
+EntityT = TypeVar("EntityT", bound=Entity)
+
 
 class DirectoryReader(Protocol):
     """What a plan reads from the directory. `authz.client.Client` implements it."""
 
-    def read_courses(self) -> Iterator[Versioned[Course]]:
-        """Every course."""
-
-    def read_accounts(self) -> Iterator[Versioned[Account]]:
-        """Every account."""
-
-    def read_memberships(self) -> Iterator[Versioned[Membership]]:
-        """Every membership."""
+    def read(self, wanted: Filter[EntityT]) -> Iterator[Versioned[EntityT]]:
+        """The records that match a filter."""
 
 
 class HeldMembership(msgspec.Struct, frozen=True, gc=False):
@@ -66,19 +67,18 @@ class Held(msgspec.Struct, frozen=True):
 def read_held(roster: Roster, directory: DirectoryReader, now: Instant) -> Held:
     """Read the directory once. Memory grows with the memberships of the source and of its classes."""
     held = Held(
-        courses={course.entity.id: course.entity for course in directory.read_courses()},
+        courses={course.entity.id: course.entity for course in directory.read(CourseFilter())},
         memberships={},
         others={},
         markers={},
         suspended={
             account.entity.subject: account.entity
-            for account in directory.read_accounts()
-            if account.entity.status is AccountStatus.SUSPENDED
+            for account in directory.read(AccountFilter(statuses=(AccountStatus.SUSPENDED,)))
         },
     )
     scopes = {row.scope for row in roster.enrollments}
     marker = marker_subject(roster.options.source)
-    for versioned in directory.read_memberships():
+    for versioned in directory.read(MembershipFilter()):
         entity = versioned.entity
         if entity.source != roster.options.source:
             if entity.scope in scopes:
