@@ -125,6 +125,7 @@ def test_what_the_readme_and_a_guide_show_runs_as_pasted(tmp_path: Path, free_po
     reader.paste(README)
     reader.paste(ROOT / "docs/policies.md")
     reader.paste(ROOT / "docs/rosters.md")
+    reader.paste(ROOT / "docs/cli.md")
 
 
 def test_the_readme_names_settings_and_targets_that_exist() -> None:

@@ -7,34 +7,31 @@ from typing import Annotated
 import msgspec
 import typer
 
-from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
+from authz.cli.command import Server, on_server
 from authz.cli.output import print_rows
 
 Course = Annotated[str, typer.Option("--course", help="Course of the resource, or to create it in.")]
 Session = Annotated[str, typer.Option("--session", help="Session of the resource, or to create it in.")]
 Purpose = Annotated[str, typer.Option("--purpose", help="Empty, or ai_response.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON; times are microseconds since 1970, UTC.")]
 
 DENIED_EXIT_CODE = 1
 
 
+@on_server()
 def check(
+    server: Server,
     subject: Annotated[str, typer.Argument(help="user:<id> or service:<id>.")],
     action: Annotated[str, typer.Argument(help="For example read.")],
     resource: Annotated[str, typer.Argument(help="<type>:<id>, or only the type for create.")],
     course: Course = "",
     session: Session = "",
     purpose: Purpose = "",
-    address: Address = DEFAULT_ADDRESS,
-    database: Database = "",
-    as_json: Json = False,
 ) -> None:
     """Check one action on one resource. Exit code: 0 allowed, 1 denied, 2 error."""
-    with connect(address, database) as client:
-        answer = client.check(
-            subject, action, resource, course_id=course, session_id=session, purpose=purpose
-        )
-    if as_json:
+    answer = server.client.check(
+        subject, action, resource, course_id=course, session_id=session, purpose=purpose
+    )
+    if server.as_json:
         print(msgspec.json.encode(answer).decode())
     else:
         detail = answer.membership_state or ", ".join(answer.unmet_facts)
@@ -47,22 +44,20 @@ def check(
         raise typer.Exit(DENIED_EXIT_CODE)
 
 
+@on_server()
 def actions(
+    server: Server,
     subject: Annotated[str, typer.Argument(help="user:<id> or service:<id>.")],
     resource: Annotated[str, typer.Argument(help="<type>:<id>, or only the type for create.")],
     course: Course = "",
     session: Session = "",
     purpose: Purpose = "",
-    address: Address = DEFAULT_ADDRESS,
-    database: Database = "",
-    as_json: Json = False,
 ) -> None:
     """List the actions on a resource, and whether the subject may perform each."""
-    with connect(address, database) as client:
-        answers = client.list_actions(
-            subject, resource, course_id=course, session_id=session, purpose=purpose
-        )
-    if as_json:
+    answers = server.client.list_actions(
+        subject, resource, course_id=course, session_id=session, purpose=purpose
+    )
+    if server.as_json:
         print(msgspec.json.encode(answers).decode())
     else:
         print_rows(("action", "answer"), [(a, "allowed" if ok else "denied") for a, ok in answers.items()])

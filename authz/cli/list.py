@@ -6,99 +6,66 @@ from typing import Annotated
 
 import typer
 
-from authz.cli.check import Json
-from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
-from authz.cli.records import print_records
+from authz.cli.command import Server, on_server
+from authz.cli.options import OnlyScope, OnlySubject
 from authz.domain.entities import (
     AccountFilter,
     CourseFilter,
-    Entity,
-    Filter,
     MembershipFilter,
     ResourceFilter,
     SessionFilter,
     ShareFilter,
 )
-from authz.domain.ids import parse_resource_ref, parse_scope, parse_subject
-
-OfSubject = Annotated[str, typer.Option("--subject", help="Only of user:<id>.")]
-InScope = Annotated[str, typer.Option("--scope", help="Only in platform, course:<id> or session:<id>.")]
+from authz.domain.ids import ResourceRef, Subject, parse_resource_ref, parse_subject
 
 
-def _list(wanted: Filter[Entity], address: str, database: str, as_json: bool) -> None:
-    with connect(address, database) as client:
-        print_records(wanted, client.read(wanted), as_json)
-
-
-def courses(address: Address = DEFAULT_ADDRESS, database: Database = "", as_json: Json = False) -> None:
+@on_server()
+def courses(server: Server) -> None:
     """List courses."""
-    _list(CourseFilter(), address, database, as_json)
+    server.list(CourseFilter())
 
 
-def sessions(
-    course: Annotated[str, typer.Option("--course", help="Only of this course.")] = "",
-    address: Address = DEFAULT_ADDRESS,
-    database: Database = "",
-    as_json: Json = False,
-) -> None:
+@on_server()
+def sessions(server: Server, course: Annotated[str, typer.Option(help="Only of this course.")] = "") -> None:
     """List sessions."""
-    _list(SessionFilter(course_id=course or None), address, database, as_json)
+    server.list(SessionFilter(course_id=course or None))
 
 
+@on_server()
 def memberships(
-    subject: OfSubject = "",
-    scope: InScope = "",
+    server: Server,
+    subject: OnlySubject = None,
+    scope: OnlyScope = None,
     role: Annotated[str, typer.Option(help="Only with this role.")] = "",
-    address: Address = DEFAULT_ADDRESS,
-    database: Database = "",
-    as_json: Json = False,
 ) -> None:
     """List memberships."""
-    wanted = MembershipFilter(
-        subject=parse_subject(subject) if subject else None,
-        scope=parse_scope(scope) if scope else None,
-        role=role or None,
-    )
-    _list(wanted, address, database, as_json)
+    server.list(MembershipFilter(subject=subject, scope=scope, role=role or None))
 
 
+@on_server()
 def resources(
+    server: Server,
     type_name: Annotated[str, typer.Option("--type", help="Only of this type.")] = "",
-    scope: InScope = "",
-    owner: Annotated[str, typer.Option(help="Only of user:<id>.")] = "",
-    address: Address = DEFAULT_ADDRESS,
-    database: Database = "",
-    as_json: Json = False,
+    scope: OnlyScope = None,
+    owner: Annotated[Subject | None, typer.Option(parser=parse_subject, help="Only of user:<id>.")] = None,
 ) -> None:
     """List resources."""
-    wanted = ResourceFilter(
-        type=type_name or None,
-        scope=parse_scope(scope) if scope else None,
-        owner=parse_subject(owner) if owner else None,
-    )
-    _list(wanted, address, database, as_json)
+    server.list(ResourceFilter(type=type_name or None, scope=scope, owner=owner))
 
 
+@on_server()
 def shares(
-    resource: Annotated[str, typer.Option(help="Only of <type>:<id>.")] = "",
-    subject: Annotated[str, typer.Option("--subject", help="Only with user:<id>.")] = "",
-    address: Address = DEFAULT_ADDRESS,
-    database: Database = "",
-    as_json: Json = False,
+    server: Server,
+    resource: Annotated[
+        ResourceRef | None, typer.Option(parser=parse_resource_ref, help="Only of <type>:<id>.")
+    ] = None,
+    subject: OnlySubject = None,
 ) -> None:
     """List shares."""
-    wanted = ShareFilter(
-        resource=parse_resource_ref(resource) if resource else None,
-        subject=parse_subject(subject) if subject else None,
-    )
-    _list(wanted, address, database, as_json)
+    server.list(ShareFilter(resource=resource, subject=subject))
 
 
-def accounts(
-    subject: OfSubject = "",
-    address: Address = DEFAULT_ADDRESS,
-    database: Database = "",
-    as_json: Json = False,
-) -> None:
+@on_server()
+def accounts(server: Server, subject: OnlySubject = None) -> None:
     """List accounts."""
-    _list(AccountFilter(subject=parse_subject(subject) if subject else None), address, database, as_json)
+    server.list(AccountFilter(subject=subject))

@@ -10,14 +10,19 @@ import typer
 import authz
 from authz.cli import (
     ERROR_EXIT_CODE,
+    account,
     check,
+    course,
     demo,
     follow,
     imports,
+    member,
     migrate,
     policy,
     policy_prove,
     serve,
+    session,
+    share,
     watch,
 )
 from authz.cli import list as listing
@@ -76,11 +81,14 @@ for command in (
     listing.sessions,
     listing.memberships,
     listing.resources,
+    listing.shares,
     listing.accounts,
     watch.watch,
     demo.demo,
 ):
     app.command()(command)
+for group in (member, course, session, share, account):
+    app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 app.add_typer(imports.app, name="import")
 policy.app.command("prove")(policy_prove.prove)
 app.add_typer(policy.app, name="policy")

@@ -8,35 +8,32 @@ from typing import Annotated
 import msgspec
 import typer
 
-from authz.cli.check import Json
-from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
+from authz.cli.command import Server, on_server
 from authz.client import WatchedChange
 from authz.domain.entities import EntityKind
 from authz.domain.ids import parse_scope
 from authz.domain.instants import format_instant
 
 
+@on_server()
 def watch(
+    server: Server,
     after: Annotated[str, typer.Option(help="Start after this token. Default: now.")] = "",
     scope: Annotated[
         list[str] | None, typer.Option(help="Only in platform, course:<id> or session:<id>.")
     ] = None,
     kind: Annotated[list[EntityKind] | None, typer.Option(help="Only of this kind.")] = None,
     count: Annotated[int, typer.Option(min=0, help="Stop after this many changes. 0: never.")] = 0,
-    address: Address = DEFAULT_ADDRESS,
-    database: Database = "",
-    as_json: Json = False,
 ) -> None:
     """Print changes until Ctrl-C: time, operation, kind, key, caller, and the token to resume from."""
     scopes = [parse_scope(text) for text in scope or ()]
     shown = 0
     with (
         suppress(KeyboardInterrupt),
-        connect(address, database) as client,
-        closing(client.watch(after=after, scopes=scopes, kinds=kind or ())) as changes,
+        closing(server.client.watch(after=after, scopes=scopes, kinds=kind or ())) as changes,
     ):
         for change in changes:
-            _show(change, as_json)
+            _show(change, server.as_json)
             shown += change.is_last
             if shown == count and change.is_last:
                 return

@@ -59,7 +59,10 @@ def test_lists_have_headings_and_aligned_columns(database: str) -> None:
     assert run("courses", "--database", database).stdout == "id   state   ai_enabled\nalg  ACTIVE  false\n"
     listed = run("resources", "--scope", "course:alg", "--database", database).stdout.splitlines()
     assert [line.split()[0] for line in listed] == ["resource", "material:m1", "material:m2"]
-    assert run("sessions", "--database", database).stdout == "id  course_id  state  starts_at  ends_at\n"
+    assert (
+        run("sessions", "--database", database).stdout
+        == "id  course_id  state  starts_at  ends_at  open_to_course\n"
+    )
     with connect(DEFAULT_ADDRESS, database) as client:
         client.write([Mutation(Operation.TOUCH, Account(subject=parse_subject("user:maya")))])
     assert run("accounts", "--subject", "user:maya", "--database", database).stdout == (

@@ -1,0 +1,30 @@
+"""`authz account suspend`, `restore`: shut a subject out of everything, and let it in again."""
+
+from __future__ import annotations
+
+import typer
+
+from authz.cli.command import Server, on_server
+from authz.cli.options import Until, Who, given_times
+from authz.domain.entities import Account, AccountFilter, AccountKey, AccountStatus
+from authz.domain.mutations import Mutation, Operation, update
+
+app = typer.Typer(help="Suspend or restore an account.", no_args_is_help=True)
+
+
+@app.command("suspend")
+@on_server(writes=True)
+def suspend(server: Server, who: Who, until: Until = "") -> None:
+    """Take every role away, in every course and on the platform, until a time or without end."""
+    end = given_times(ends_at=until).get("ends_at")
+    account = Account(subject=who, status=AccountStatus.SUSPENDED, suspended_until=end)
+    suspended = [Mutation(Operation.TOUCH, account)]
+    server.write(suspended, AccountFilter(subject=who))
+
+
+@app.command("restore")
+@on_server(writes=True)
+def restore(server: Server, who: Who) -> None:
+    """End the suspension of an account. Memberships that are suspended stay so."""
+    restored = update(AccountKey(who), status=AccountStatus.ACTIVE, suspended_until=None)
+    server.write([restored], AccountFilter(subject=who))

@@ -1,0 +1,105 @@
+"""Commands that call a server: the options that all of them have, and what they print."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Concatenate, TypeAlias
+
+import msgspec
+import typer
+
+from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
+from authz.cli.output import print_rows
+from authz.client import Client
+from authz.domain.entities import KINDS, Filter, Key
+from authz.domain.instants import format_instant
+from authz.domain.mutations import Expectation, Mutation, Operation, Precondition
+
+_COLUMNS = {
+    "course": ("id", "state", "ai_enabled"),
+    "session": ("id", "course_id", "state", "starts_at", "ends_at", "open_to_course"),
+    "membership": ("subject", "scope", "role", "status", "starts_at", "ends_at", "suspended_until", "source"),
+    "resource": ("key", "scope", "owner", "visibility", "published"),
+    "share": ("resource", "subject", "level"),
+    "account": ("subject", "status", "suspended_until"),
+}
+_COLUMNS_OF_FILTER = {kind.filter_type: _COLUMNS[kind.name] for kind in KINDS.values()}
+
+
+class Server(msgspec.Struct, frozen=True):
+    """The server that a command calls, why it writes, and how it prints."""
+
+    client: Client
+    as_json: bool
+    reason: str
+
+    def list(self, wanted: Filter[Any]) -> None:
+        """Print the records that a filter finds. JSON has a record a line, with all its fields."""
+        records = [*self.client.read(wanted)]  # before an error, print nothing
+        if self.as_json:
+            for versioned in records:
+                print(msgspec.json.encode(versioned).decode())
+            return
+        columns = _COLUMNS_OF_FILTER[type(wanted)]
+        headings = ["resource" if column == "key" else column for column in columns]
+        print_rows(headings, ([_text(getattr(each.entity, name)) for name in columns] for each in records))
+
+    def write(self, mutations: Iterable[Mutation], wanted: Filter[Any]) -> None:
+        """Write the mutations, if any, then print the records that a filter finds."""
+        given = [*mutations]
+        if given:
+            self.client.write(given, reason=self.reason)
+        self.list(wanted)
+
+    def delete(self, key: Key, *, confirmed: bool) -> None:
+        """Delete a record that exists, once a person has confirmed it."""
+        if not confirmed:
+            typer.confirm(f"Delete {key} with everything in it?", abort=True, err=True)
+        deletion, there = Mutation(Operation.DELETE, key), Precondition(key, Expectation.EXISTS)
+        self.client.write([deletion], preconditions=[there], reason=self.reason)
+        print(f"deleted {key}")
+
+
+Command: TypeAlias = "Callable[Concatenate[Server, ...], None]"
+
+
+def on_server(*, writes: bool = False, creates: bool = False) -> Callable[[Command], Callable[..., None]]:
+    """Give a command a `Server` as its first argument, from the options that this adds to its own.
+
+    One that `writes` may say why. One that `creates` makes the database of `--database` if there is none.
+    """
+
+    def decorate(command: Command) -> Callable[..., None]:
+        def run(*, address: str, database: str, as_json: bool, reason: str = "", **own: Any) -> None:
+            with connect(address, database, creates=creates) as client:
+                command(Server(client, as_json, reason), **own)
+
+        _, *own = inspect.signature(command, eval_str=True).parameters.values()
+        shared = inspect.signature(_options, eval_str=True).parameters.values()
+        parameters = [*own, *(each for each in shared if writes or each.name != "reason")]
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # for typer
+        return run
+
+    return decorate
+
+
+def _options(
+    reason: Annotated[str, typer.Option(help="Why, for the change log. No personal data.")] = "",
+    address: Address = DEFAULT_ADDRESS,
+    database: Database = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON; times are microseconds since 1970, UTC.")
+    ] = False,
+) -> None:
+    """The options of every command that calls a server."""
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return format_instant(value)
+    return "" if value is None else str(value)

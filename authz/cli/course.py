@@ -1,0 +1,56 @@
+"""`authz course create`, `update`, `delete`: write one course."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from authz.cli.command import Server, on_server
+from authz.cli.options import Yes, given, updated
+from authz.domain.entities import Course, CourseFilter, CourseKey, CourseState
+from authz.domain.instants import US_PER_S
+from authz.domain.mutations import Mutation, Operation
+
+app = typer.Typer(help="Create, update or delete a course.", no_args_is_help=True)
+
+Id = Annotated[str, typer.Argument(help="The id of the course.")]
+State = Annotated[CourseState | None, typer.Option(case_sensitive=False, help="The lifecycle state.")]
+Ai = Annotated[bool | None, typer.Option("--ai/--no-ai", help="Whether AI features may process content.")]
+EditWindow = Annotated[
+    int | None,
+    typer.Option("--edit-window-s", min=0, help="Seconds in which an author may change a message."),
+]
+
+
+def _values(state: CourseState | None, ai: bool | None, edit_window_s: int | None) -> dict[str, Any]:
+    window_us = None if edit_window_s is None else edit_window_s * US_PER_S
+    return given(state=state, ai_enabled=ai, edit_window_us=window_us)
+
+
+@app.command("create")
+@on_server(writes=True, creates=True)
+def create(
+    server: Server, course: Id, state: State = None, ai: Ai = None, edit_window_s: EditWindow = None
+) -> None:
+    """Create a course: a draft without AI, if not said otherwise."""
+    new = Course(id=course, **_values(state, ai, edit_window_s))
+    created = [Mutation(Operation.CREATE, new)]
+    server.write(created, CourseFilter(ids=(course,)))
+
+
+@app.command("update")
+@on_server(writes=True)
+def change(
+    server: Server, course: Id, state: State = None, ai: Ai = None, edit_window_s: EditWindow = None
+) -> None:
+    """Change what the options name; the rest stays as it is."""
+    mutation = updated(CourseKey(course), _values(state, ai, edit_window_s))
+    server.write([mutation], CourseFilter(ids=(course,)))
+
+
+@app.command("delete")
+@on_server(writes=True)
+def delete(server: Server, course: Id, yes: Yes = False) -> None:
+    """Delete a course with its sessions, members and content. To keep these, set its state to ARCHIVED."""
+    server.delete(CourseKey(course), confirmed=yes)

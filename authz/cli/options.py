@@ -1,0 +1,55 @@
+"""The arguments and options of the commands on records, parsed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from authz.domain.entities import Key
+from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.ids import ResourceRef, Scope, Subject, parse_resource_ref, parse_scope, parse_subject
+from authz.domain.instants import Instant, parse_instant
+from authz.domain.mutations import Mutation, update
+
+Who = Annotated[Subject, typer.Argument(metavar="SUBJECT", parser=parse_subject, help="user:<id>.")]
+Where = Annotated[
+    Scope, typer.Argument(metavar="SCOPE", parser=parse_scope, help="course:<id>, session:<id> or platform.")
+]
+What = Annotated[
+    ResourceRef, typer.Argument(metavar="RESOURCE", parser=parse_resource_ref, help="<type>:<id>.")
+]
+OnlySubject = Annotated[
+    Subject | None,
+    typer.Option("--subject", metavar="SUBJECT", parser=parse_subject, help="Only of user:<id>."),
+]
+OnlyScope = Annotated[
+    Scope | None,
+    typer.Option("--scope", metavar="SCOPE", parser=parse_scope, help="Only in course:<id> or session:<id>."),
+]
+StartsAt = Annotated[str, typer.Option("--from", help="Start, like 2026-09-01T08:00:00Z, or none.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Until = Annotated[str, typer.Option("--until", help="End, like 2026-12-31 (midnight, UTC), or none.")]
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that are given, as values of fields."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def given_times(*, starts_at: str = "", ends_at: str = "") -> dict[str, Instant | None]:
+    """The times that are given by `--from` and `--until`, as values of fields; `none` empties a field."""
+    options = {"starts_at": ("--from", starts_at), "ends_at": ("--until", ends_at)}
+    return {
+        name: None if text == "none" else parse_instant(text, field=option)
+        for name, (option, text) in options.items()
+        if text
+    }
+
+
+def updated(key: Key, values: dict[str, Any]) -> Mutation:
+    """The update of a record. Raises `InvalidArgumentError` if no option gives a value."""
+    if not values:
+        text = f"nothing to change in {key}; name a field with an option, see `--help`"
+        raise InvalidArgumentError(ErrorReason.MISSING_FIELD, text)
+    return update(key, **values)

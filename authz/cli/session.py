@@ -1,0 +1,61 @@
+"""`authz session create`, `update`, `delete`: write one session."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from authz.cli.command import Server, on_server
+from authz.cli.options import StartsAt, Until, Yes, given, given_times, updated
+from authz.domain.entities import Session, SessionFilter, SessionKey, SessionState
+from authz.domain.mutations import Mutation, Operation
+
+app = typer.Typer(help="Create, update or delete a session.", no_args_is_help=True)
+
+Id = Annotated[str, typer.Argument(help="The id of the session.")]
+Course = Annotated[str, typer.Option("--course", help="The id of its course; it never changes.")]
+State = Annotated[SessionState | None, typer.Option(case_sensitive=False, help="The lifecycle state.")]
+Open = Annotated[
+    bool | None, typer.Option("--open/--closed", help="Whether who has a role in the course may attend.")
+]
+
+
+@app.command("create")
+@on_server(writes=True)
+def create(
+    server: Server,
+    session: Id,
+    course: Course = "",
+    state: State = None,
+    starts_at: StartsAt = "",
+    ends_at: Until = "",
+    is_open: Open = None,
+) -> None:
+    """Create a session: scheduled and closed, if not said otherwise."""
+    values = given(state=state, open_to_course=is_open) | given_times(starts_at=starts_at, ends_at=ends_at)
+    new = Mutation(Operation.CREATE, Session(id=session, course_id=course or None, **values))
+    server.write([new], SessionFilter(ids=(session,)))
+
+
+@app.command("update")
+@on_server(writes=True)
+def change(
+    server: Server,
+    session: Id,
+    state: State = None,
+    starts_at: StartsAt = "",
+    ends_at: Until = "",
+    is_open: Open = None,
+) -> None:
+    """Change what the options name; the rest stays as it is."""
+    values = given(state=state, open_to_course=is_open) | given_times(starts_at=starts_at, ends_at=ends_at)
+    mutation = updated(SessionKey(session), values)
+    server.write([mutation], SessionFilter(ids=(session,)))
+
+
+@app.command("delete")
+@on_server(writes=True)
+def delete(server: Server, session: Id, yes: Yes = False) -> None:
+    """Delete a session with its members and content. To keep these, set its state to ENDED."""
+    server.delete(SessionKey(session), confirmed=yes)

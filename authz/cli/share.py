@@ -1,0 +1,33 @@
+"""`authz share add`, `remove`: open one resource to one subject, and close it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from authz.cli.command import Server, on_server
+from authz.cli.options import What, Who
+from authz.domain.entities import Share, ShareFilter, ShareKey, ShareLevel
+from authz.domain.mutations import Mutation, Operation
+
+app = typer.Typer(help="Add or remove a share.", no_args_is_help=True)
+
+Level = Annotated[ShareLevel, typer.Option(case_sensitive=False, help="An editor may also view.")]
+
+
+@app.command("add")
+@on_server(writes=True)
+def add(server: Server, what: What, who: Who, level: Level = ShareLevel.VIEWER) -> None:
+    """Share a resource with a subject, or change the level of the share."""
+    share = Mutation(Operation.TOUCH, Share(resource=what, subject=who, level=level))
+    wanted = ShareFilter(resource=what, subject=who)
+    server.write([share], wanted)
+
+
+@app.command("remove")
+@on_server(writes=True)
+def remove(server: Server, what: What, who: Who) -> None:
+    """Stop sharing a resource with a subject."""
+    key = ShareKey(what, who)
+    server.delete(key, confirmed=True)
