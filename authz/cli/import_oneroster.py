@@ -20,7 +20,7 @@ from authz.client.client import Client, EntityT
 from authz.client.errors import CallError
 from authz.client.questions import ImportOutcome
 from authz.domain.entities import Course, Filter, Membership, Versioned
-from authz.domain.errors import ErrorReason, FailedPreconditionError, InvalidArgumentError
+from authz.domain.errors import ErrorReason, FailedPreconditionError, malformed
 from authz.domain.ids import parse_id
 from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, Operation
 
@@ -90,7 +90,7 @@ def _options(role_map: list[str] | None, source: str, time_zone: str) -> ReadOpt
     try:
         zone = ZoneInfo(time_zone)
     except (KeyError, ValueError, OSError):
-        raise _invalid(
+        raise malformed(
             "--time-zone", f"`{time_zone}` is not known; use a name like `Europe/Berlin`"
         ) from None
     roles = dict(DEFAULT_ROLES) | dict(_pair(text) for text in role_map or ())
@@ -100,12 +100,8 @@ def _options(role_map: list[str] | None, source: str, time_zone: str) -> ReadOpt
 def _pair(text: str) -> tuple[str, str]:
     external, equals, internal = text.rpartition("=")
     if not (external.strip() and equals and internal):
-        raise _invalid("--role-map", f"`{text}` is not like `proctor=auditor`")
+        raise malformed("--role-map", f"`{text}` is not like `proctor=auditor`")
     return external.strip().lower(), internal
-
-
-def _invalid(option: str, problem: str) -> InvalidArgumentError:
-    return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, f"{option} {problem}", field=option)
 
 
 def _save_ids(roster: Roster, id_map: Path | None, dry_run: bool) -> None:

@@ -163,3 +163,8 @@ class PolicyError(AuthzError):
             f"the policy has {len(faults)} {noun}:\n" + "\n".join(map(str, faults)),
         )
         self.faults = faults
+
+
+def malformed(field: str, problem: str) -> InvalidArgumentError:
+    """The error for a field with a value that it cannot have; `problem` continues the name of the field."""
+    return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, f"{field} {problem}", field=field)

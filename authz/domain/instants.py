@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import TypeAlias
 
-from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.errors import malformed
 
 Instant: TypeAlias = int
 """Microseconds since 1970-01-01T00:00:00Z."""
@@ -45,20 +45,12 @@ def parse_instant(text: str, *, field: str, zone: dt.tzinfo = dt.UTC) -> Instant
     try:
         value = dt.datetime.fromisoformat(text)
     except ValueError:
-        raise InvalidArgumentError(
-            ErrorReason.MALFORMED_FIELD,
-            f"{field} `{text}` is not a time; write it like `2026-09-01T08:00:00Z`",
-            field=field,
-        ) from None
+        raise malformed(field, f"`{text}` is not a time; write it like `2026-09-01T08:00:00Z`") from None
     if value.tzinfo is None:
         value = value.replace(tzinfo=zone)
     instant = from_datetime(value)
     if not MIN_INSTANT <= instant <= MAX_INSTANT:
-        raise InvalidArgumentError(
-            ErrorReason.MALFORMED_FIELD,
-            f"{field} `{text}` is out of range; it must be in the years 1 to 9999 in UTC",
-            field=field,
-        )
+        raise malformed(field, f"`{text}` is out of range; it must be in the years 1 to 9999 in UTC")
     return instant
 
 

@@ -11,7 +11,7 @@ import msgspec
 from authz.domain.context import ResourceContext, ScopeContext
 from authz.domain.effective_roles import Grant, Suspension
 from authz.domain.entities import EntityT_co, Filter, Kind, ShareLevel, Versioned
-from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError
+from authz.domain.errors import AuthzError, malformed
 from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.mutations import ImportBatchResult, LogChunk, LogTail, Mutation, WriteRequest
 from authz.domain.tokens import ConsistencyToken
@@ -123,11 +123,7 @@ class Page(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if not 1 <= self.size <= MAX_PAGE_SIZE:
-            raise InvalidArgumentError(
-                ErrorReason.MALFORMED_FIELD,
-                f"page_size is {self.size}; ask for 1 to {MAX_PAGE_SIZE}",
-                field="page_size",
-            )
+            raise malformed("page_size", f"is {self.size}; ask for 1 to {MAX_PAGE_SIZE}")
 
 
 class Listing(msgspec.Struct, Generic[EntityT_co], frozen=True):

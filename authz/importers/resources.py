@@ -9,7 +9,8 @@ from typing import IO, Any
 import msgspec
 
 from authz.domain.entities import Resource, Visibility
-from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.errors import InvalidArgumentError
+from authz.domain.errors import malformed as malformed_field
 from authz.domain.ids import Scope, course_scope, parse_id, parse_subject, session_scope
 from authz.domain.instants import parse_instant
 from authz.domain.mutations import Mutation, Operation
@@ -103,7 +104,7 @@ def _resource(record: Record, given: Record) -> Resource:
     def flag(column: str) -> bool:
         value = text(column).lower()
         if value not in _FLAGS:
-            raise _bad(column, f"`{text(column)}` is neither `true` nor `false`")
+            raise malformed_field(column, f"`{text(column)}` is neither `true` nor `false`")
         return _FLAGS[value]
 
     def instant(column: str) -> int | None:
@@ -111,9 +112,9 @@ def _resource(record: Record, given: Record) -> Resource:
 
     visibility = (text("visibility") or "PRIVATE").upper()
     if visibility not in [v.value for v in Visibility]:
-        raise _bad("visibility", f"`{text('visibility')}` is none of PRIVATE, SESSION, COURSE")
+        raise malformed_field("visibility", f"`{text('visibility')}` is none of PRIVATE, SESSION, COURSE")
     if not text("type"):
-        raise _bad("type", "is empty; fill the column or set `--type`")
+        raise malformed_field("type", "is empty; fill the column or set `--type`")
     return Resource(
         type=text("type"),
         id=parse_id(text("id"), field="id"),
@@ -132,11 +133,7 @@ def _resource(record: Record, given: Record) -> Resource:
 def _scope(record: Record) -> Scope:
     course_id, session_id = record.get("course_id", ""), record.get("session_id", "")
     if bool(course_id) is bool(session_id):
-        raise _bad("course_id", "or session_id must be filled, exactly one of them")
+        raise malformed_field("course_id", "or session_id must be filled, exactly one of them")
     if course_id:
         return course_scope(parse_id(course_id, field="course_id"))
     return session_scope(parse_id(session_id, field="session_id"))
-
-
-def _bad(column: str, problem: str) -> InvalidArgumentError:
-    return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, f"{column} {problem}", field=column)

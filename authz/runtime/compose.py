@@ -25,7 +25,7 @@ from authz.api.grpc.directory import DirectoryServicer
 from authz.api.grpc.watch import WatchServicer
 from authz.api.pipeline import Pipeline
 from authz.domain.decisions import STRUCTURAL_TYPES
-from authz.domain.errors import ErrorReason, InvalidArgumentError, UnavailableError
+from authz.domain.errors import ErrorReason, InvalidArgumentError, UnavailableError, malformed
 from authz.domain.instants import Instant
 from authz.domain.ports import Directory, View
 from authz.domain.tokens import TokenKeys
@@ -75,11 +75,7 @@ def load_checker(settings: Settings) -> Checker:
     for name in settings.inline_type_names:
         policy.vocabulary.require_type(name)
         if name in STRUCTURAL_TYPES:
-            raise InvalidArgumentError(
-                ErrorReason.MALFORMED_FIELD,
-                f"AUTHZ_INLINE_TYPES names `{name}`, which must be registered; leave it out",
-                field="AUTHZ_INLINE_TYPES",
-            )
+            raise malformed("AUTHZ_INLINE_TYPES", f"names `{name}`, which must be registered; leave it out")
     return Checker(policy, inline_types=settings.inline_type_names)
 
 

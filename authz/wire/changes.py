@@ -7,6 +7,7 @@ from typing import Any
 
 from authz.domain.change_filter import ChangeFilter
 from authz.domain.entities import EntityKind
+from authz.domain.errors import malformed
 from authz.domain.instants import US_PER_S
 from authz.domain.mutations import Change, Mutation, Operation
 from authz.v1 import common_pb2
@@ -15,7 +16,6 @@ from authz.v1 import watch_pb2 as pb
 from authz.wire.entities import OPERATIONS, mutation_message, parse_versioned
 from authz.wire.values import (
     enum_names,
-    malformed,
     parse_duration_us,
     parse_enum,
     parse_scope_message,

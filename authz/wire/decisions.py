@@ -9,7 +9,7 @@ import msgspec
 from authz.domain.decisions import CREATE_ACTION, Decision, Question, Reason, Verdict
 from authz.domain.effective_roles import InactiveReason
 from authz.domain.entities import Resource
-from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.errors import ErrorReason, InvalidArgumentError, malformed
 from authz.domain.facts import fact_names
 from authz.domain.ids import PLATFORM, ResourceRef, Subject, is_id, is_name
 from authz.domain.instants import MAX_INSTANT, Instant
@@ -17,7 +17,6 @@ from authz.v1 import authorization_pb2 as pb
 from authz.wire.fields import parse_type, parse_visibility
 from authz.wire.values import (
     SUBJECT_TYPES,
-    malformed,
     missing,
     parse_optional_id,
     parse_scope,

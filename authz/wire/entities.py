@@ -7,13 +7,14 @@ from typing import Any
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from authz.domain.entities import KINDS, Entity, Key, Kind, Versioned, kind_of
+from authz.domain.errors import malformed
 from authz.domain.kinds.kind import require_path
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.wire.fields import Formatter, Parser, formatters_of, name_in_message, parser_of
 from authz.wire.limits import RequestLimits
-from authz.wire.values import enum_names, malformed, missing, parse_enum
+from authz.wire.values import enum_names, missing, parse_enum
 
 _MASK_LIMITS = RequestLimits(FieldMask.DESCRIPTOR)
 OPERATIONS = enum_names(dpb.Operation.items(), "OPERATION_")

@@ -11,13 +11,13 @@ import msgspec
 from google.protobuf.descriptor import Descriptor
 
 from authz.domain.entities import Visibility
+from authz.domain.errors import malformed
 from authz.domain.ids import ResourceRef, is_name, parse_id
 from authz.domain.kinds.fields import Field, FieldType, validate_text
 from authz.v1 import common_pb2 as pb
 from authz.wire.values import (
     duration_message,
     enum_names,
-    malformed,
     missing,
     parse_duration_us,
     parse_enum,

@@ -15,7 +15,7 @@ from authz.domain.consistency import (
     Consistency,
     at_least_as_fresh,
 )
-from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.errors import ErrorReason, InvalidArgumentError, malformed
 from authz.domain.ids import (
     PLATFORM,
     Scope,
@@ -39,11 +39,6 @@ _MAX_NANOS = 999_999_999
 def missing(field: str) -> InvalidArgumentError:
     """The error for a field that is needed and absent."""
     return InvalidArgumentError(ErrorReason.MISSING_FIELD, f"{field} is missing; set it", field=field)
-
-
-def malformed(field: str, message: str) -> InvalidArgumentError:
-    """The error for a field with a value that it cannot have."""
-    return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, f"{field} {message}", field=field)
 
 
 def quoted(text: str) -> str:

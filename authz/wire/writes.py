@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError
+from authz.domain.errors import AuthzError, InvalidArgumentError, malformed
 from authz.domain.ids import parse_id
 from authz.domain.mutations import Mutation, WriteRequest
 from authz.v1 import directory_pb2 as pb
@@ -38,11 +38,8 @@ def parse_import(request: pb.ImportRequest) -> list[Mutation | AuthzError]:
 def parse_reason(text: str) -> str:
     """Why something is written, as the change log keeps it."""
     if len(text) > _MAX_REASON_LENGTH or not text.isprintable():
-        raise InvalidArgumentError(
-            ErrorReason.MALFORMED_FIELD,
-            f"reason has {len(text)} characters; at most {_MAX_REASON_LENGTH} printable ones are kept",
-            field="reason",
-        )
+        problem = f"has {len(text)} characters; at most {_MAX_REASON_LENGTH} printable ones are kept"
+        raise malformed("reason", problem)
     return text
 
 

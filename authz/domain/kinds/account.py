@@ -6,9 +6,9 @@ from enum import StrEnum
 
 import msgspec
 
+from authz.domain.errors import malformed
 from authz.domain.ids import Subject
 from authz.domain.instants import Instant
-from authz.domain.kinds.fields import malformed
 from authz.domain.kinds.kind import Filter, Kind, RecordKey
 from authz.domain.vocabulary import Vocabulary
 

@@ -7,9 +7,10 @@ from operator import attrgetter
 
 import msgspec
 
+from authz.domain.errors import malformed
 from authz.domain.ids import ScopeKind
 from authz.domain.instants import US_PER_S
-from authz.domain.kinds.fields import DurationUs, Id, malformed
+from authz.domain.kinds.fields import DurationUs, Id
 from authz.domain.kinds.kind import Container, Filter, Kind, RecordKey
 from authz.domain.vocabulary import Vocabulary
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeAlias, get_args, get_origin
 
 import msgspec
 
-from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.errors import ErrorReason, InvalidArgumentError, malformed
 from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, parse_id
 from authz.domain.instants import MAX_INSTANT, MIN_INSTANT, Instant
 
@@ -130,11 +130,6 @@ def validate_span(start: Instant | None, end: Instant | None, *, names: tuple[st
     """Raises `InvalidArgumentError` (MALFORMED_FIELD) if both are set and `end` is not later."""
     if start is not None and end is not None and start >= end:
         raise malformed(names[1], f"is not after {names[0]}; give a later time")
-
-
-def malformed(field: str, problem: str) -> InvalidArgumentError:
-    """The error for a field with a value that it cannot have."""
-    return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, f"{field} {problem}", field=field)
 
 
 def _validate_instant(instant: Instant, *, field: str) -> None:

@@ -7,9 +7,9 @@ from typing import Any, Generic, Self, TypeVar
 
 import msgspec
 
-from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.errors import ErrorReason, InvalidArgumentError, malformed
 from authz.domain.ids import ScopeKind
-from authz.domain.kinds.fields import Field, FieldType, check_of, fields_of, malformed
+from authz.domain.kinds.fields import Field, FieldType, check_of, fields_of
 from authz.domain.vocabulary import Vocabulary, suggest
 
 _MASK = "update_mask"

@@ -6,11 +6,11 @@ from enum import StrEnum
 
 import msgspec
 
-from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.errors import ErrorReason, InvalidArgumentError, malformed
 from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject
 from authz.domain.instants import Instant
 from authz.domain.kinds.course import Course
-from authz.domain.kinds.fields import Id, TypeName, malformed, validate_span
+from authz.domain.kinds.fields import Id, TypeName, validate_span
 from authz.domain.kinds.kind import Container, Filter, Kind
 from authz.domain.kinds.session import IN_SCOPE, Session
 from authz.domain.vocabulary import Vocabulary
@@ -80,11 +80,8 @@ def _validate(resource: Resource, vocabulary: Vocabulary) -> None:
 def _validate_container(resource: Resource, container: Course | Session) -> None:
     is_alone = isinstance(container, Session) and container.course_id is None
     if is_alone and resource.visibility is Visibility.COURSE:
-        raise InvalidArgumentError(
-            ErrorReason.MALFORMED_FIELD,
-            f"resource.visibility is COURSE, but {resource.scope} belongs to no course; use SESSION",
-            field="resource.visibility",
-        )
+        problem = f"is COURSE, but {resource.scope} belongs to no course; use SESSION"
+        raise malformed("resource.visibility", problem)
 
 
 def _itself(ref: ResourceRef) -> ResourceRef:

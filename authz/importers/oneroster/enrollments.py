@@ -9,12 +9,11 @@ from typing import TypeVar
 
 import msgspec
 
-from authz.domain.errors import InvalidArgumentError
+from authz.domain.errors import InvalidArgumentError, malformed
 from authz.domain.ids import course_scope
 from authz.domain.instants import Instant
 from authz.importers.oneroster.classes import Rows
 from authz.importers.oneroster.fields import (
-    invalid,
     parse_date,
     parse_flag,
     parse_modified,
@@ -110,12 +109,12 @@ class _EnrollmentReader:
 
 def _unmapped(text: str, external: str) -> InvalidArgumentError:
     if not external:
-        return invalid("role", "is empty; correct it in the source")
+        return malformed("role", "is empty; correct it in the source")
     if not external.isprintable():
-        return invalid(
+        return malformed(
             "role", f"{quoted(text)} has characters that cannot be printed; correct it in the source"
         )
-    return invalid(
+    return malformed(
         "role", f"{quoted(text)} is not mapped; map it with `--role-map {shlex.quote(external)}=…`"
     )
 

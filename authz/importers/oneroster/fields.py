@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from functools import lru_cache
 
-from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.errors import InvalidArgumentError, malformed
 from authz.domain.ids import Subject, SubjectType
 from authz.domain.instants import Instant, parse_instant
 from authz.importers.oneroster.manifest import Mode
@@ -30,7 +30,7 @@ def parse_state(record: Record, mode: Mode) -> RowState:
         return RowState.ACTIVE
     if status not in _STATES:
         shown = quoted(record.get("status", ""))
-        raise invalid("status", f"{shown} is neither `active` nor `tobedeleted`; use one of them")
+        raise malformed("status", f"{shown} is neither `active` nor `tobedeleted`; use one of them")
     return _STATES[status]
 
 
@@ -54,22 +54,17 @@ def parse_date(text: str, *, field: str, zone: dt.tzinfo) -> Instant:
         return parse_instant(text.strip(), field=field, zone=zone)
     except InvalidArgumentError:
         problem = f"{quoted(text)} is not a date; write it like `2026-09-01`"
-        raise invalid(field, problem) from None
+        raise malformed(field, problem) from None
 
 
 def parse_flag(record: Record, column: str, *, default: bool) -> bool:
     """Read `true`, `yes` or `1`, or their opposites, in any case."""
     text = record.get(column, "").strip().lower()
     if text and text not in _FLAGS:
-        raise invalid(column, f"{quoted(record[column])} is neither `true` nor `false`")
+        raise malformed(column, f"{quoted(record[column])} is neither `true` nor `false`")
     return _FLAGS.get(text, default)
 
 
 def parse_user(text: str, roster: Roster, *, field: str) -> Subject:
     """The subject of a user's sourcedId."""
     return Subject(SubjectType.USER, roster.ids.parse(text, field=field))
-
-
-def invalid(field: str, problem: str) -> InvalidArgumentError:
-    """The error for a field of a row."""
-    return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, f"{field} {problem}", field=field)
