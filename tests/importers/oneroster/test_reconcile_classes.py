@@ -1,0 +1,153 @@
+"""What an import does to courses: classes that end and return, and terms."""
+
+from __future__ import annotations
+
+import pytest
+
+from authz.domain.entities import (
+    Course,
+    CourseKey,
+    CourseState,
+    Membership,
+)
+from tests.importers.exports import Campus, at, enrolled, klass, user
+from tests.importers.oneroster.plans import (
+    DELTA,
+    SUSPENDED,
+    changed,
+    changes,
+    faults,
+    notes,
+)
+
+
+def test_a_class_that_is_to_be_deleted_concludes_its_course_and_returns(campus: Campus) -> None:
+    rows = [enrolled("e1", "alg", "maya"), enrolled("e2", "alg", "omar", status="tobedeleted")]
+    campus.take_in(rows)
+    plan = campus.take_in(rows, classes=[klass("alg", "tobedeleted")])
+    assert changes(plan)[0] == "changed classes.csv:2: course:alg (ACTIVE -> CONCLUDED)"
+    assert (campus.course("alg").state, plan.ended) == (CourseState.CONCLUDED, 1)
+    assert campus.roles("maya") == {"student in alg"}
+    marker = next(
+        each for each in campus.held.values() if isinstance(each, Membership) and each.source_ref == "class"
+    )
+    assert (str(marker.subject), marker.status) == ("service:oneroster", SUSPENDED)
+    campus.take_in(rows)
+    assert campus.course("alg").state is CourseState.ACTIVE
+    assert marker.key not in campus.held
+
+
+@pytest.mark.parametrize("state", [CourseState.DRAFT, CourseState.ARCHIVED])
+def test_a_class_that_is_to_be_deleted_leaves_another_state_as_it_is(
+    campus: Campus, state: CourseState
+) -> None:
+    campus.write(Course(id="alg", state=state))
+    assert changes(campus.take_in(classes=[klass("alg", "tobedeleted")])) == []
+
+
+def test_a_course_that_was_concluded_by_hand_stays_concluded(campus: Campus) -> None:
+    campus.write(Course(id="alg", state=CourseState.CONCLUDED))
+    plan = campus.take_in()
+    assert campus.course("alg").state is CourseState.CONCLUDED
+    assert notes(plan) == ["classes.csv:2: course:alg was not concluded by this roster; it stays concluded"]
+
+
+def test_a_course_that_was_reopened_by_hand_stays_open(campus: Campus) -> None:
+    campus.take_in()
+    campus.take_in(classes=[klass("alg", "tobedeleted")])
+    campus.write(Course(id="alg", state=CourseState.ACTIVE))
+    plan = campus.take_in(classes=[klass("alg", "tobedeleted")])
+    assert campus.course("alg").state is CourseState.ACTIVE
+    assert notes(plan) == [
+        "classes.csv:2: course:alg was made active by hand since the roster concluded it; it stays active"
+    ]
+
+
+def test_an_older_export_does_not_reopen_a_course(campus: Campus) -> None:
+    campus.take_in(classes=[klass("alg", dateLastModified="2026-09-01")])
+    campus.take_in(classes=[klass("alg", "tobedeleted", dateLastModified="2026-09-02")])
+    campus.take_in(classes=[klass("alg", dateLastModified="2026-09-01")])
+    assert campus.course("alg").state is CourseState.CONCLUDED
+
+
+def test_a_class_at_fault_concludes_its_course_until_it_is_corrected(campus: Campus) -> None:
+    rows = [enrolled("e1", "alg", "maya")]
+    campus.take_in(rows)
+    plan = campus.take_in([*rows, enrolled("e2", "alg", "omar")], classes=[klass("alg", "inactive")])
+    assert (len(plan.faults), campus.course("alg").state) == (1, CourseState.CONCLUDED)
+    assert notes(plan) == [
+        f"enrollments.csv:{line}: is in class `alg`, which is at fault in classes.csv; skipped"
+        for line in (2, 3)
+    ]
+    assert (campus.roles("maya"), campus.of("omar")) == ({"student in alg"}, [])
+    campus.take_in()
+    assert campus.course("alg").state is CourseState.ACTIVE
+
+
+def test_a_class_that_is_absent_from_a_bulk_file_concludes_its_course(campus: Campus) -> None:
+    campus.take_in(
+        [enrolled("e1", "alg", "maya"), enrolled("e2", "bio", "omar")], classes=[klass("alg"), klass("bio")]
+    )
+    campus.write(Course(id="own", state=CourseState.ACTIVE))
+    plan = campus.take_in(None, classes=[klass("bio")], modes={"classes": "bulk"})
+    assert (campus.course("alg").state, campus.course("own").state) == (
+        CourseState.CONCLUDED,
+        CourseState.ACTIVE,
+    )
+    assert (plan.ended, plan.absent) == (1, 1)
+
+
+def test_with_delete_classes_a_course_goes_with_everything_in_it(campus: Campus) -> None:
+    campus.take_in([enrolled("e1", "alg", "maya")])
+    gone = [klass("alg", "tobedeleted")]
+    plan = campus.take_in([enrolled("e1", "alg", "maya")], classes=gone, deletes_classes=True)
+    assert changes(plan) == ["removed classes.csv:2: course:alg (with everything in it)"]
+    assert CourseKey("alg") not in campus.held
+    assert (plan.ended, campus.of("maya")) == (1, [])
+
+
+def test_nothing_is_given_in_a_course_that_is_deleted(campus: Campus) -> None:
+    campus.take_in([enrolled("e1", "alg", "maya")], users=[user("maya", enabledUser="false")])
+    gone = [klass("alg", "tobedeleted")]
+    plan = campus.take_in([], classes=gone, users=[user("maya")], deletes_classes=True)
+    assert changes(plan) == ["removed classes.csv:2: course:alg (with everything in it)"]
+
+
+def test_an_enrollment_in_a_class_that_is_to_be_deleted_is_noted(campus: Campus) -> None:
+    classes = [klass("alg"), klass("bio", "tobedeleted")]
+    plan = campus.take_in([enrolled("e1", "alg", "maya"), enrolled("e2", "bio", "maya")], classes=classes)
+    assert (faults(plan), campus.roles("maya")) == ([], {"student in alg"})
+    assert notes(plan) == ["enrollments.csv:3: is in class `bio`, which is to be deleted; skipped"]
+
+
+def test_the_terms_of_a_class_end_enrollments_that_state_no_end(campus: Campus) -> None:
+    classes = [klass("alg", termSourcedIds="t1,t2")]
+    terms = {"t1": "2026-06-30", "t2": "2026-12-20"}
+    rows = [
+        enrolled("e1", "alg", "maya"),
+        enrolled("e2", "alg", "omar", end="2027-02-01"),
+        enrolled("e3", "alg", "nora", begin="2027-01-01"),
+    ]
+    plan = campus.take_in(rows, classes=classes, terms=terms)
+    assert (campus.only("maya").ends_at, campus.only("omar").ends_at) == (at("2026-12-20"), at("2027-02-01"))
+    assert notes(plan) == [
+        "enrollments.csv:4: never in effect: begins after the terms of its class end; skipped"
+    ]
+    assert campus.of("nora") == []
+
+
+def test_the_end_of_a_term_outlives_exports_that_do_not_say_it(campus: Campus) -> None:
+    classes, terms = [klass("alg", termSourcedIds="t1")], {"t1": "2026-12-20"}
+    campus.take_in([enrolled("e1", "alg", "maya")], classes=classes, terms=terms)
+    campus.take_in([changed("e1", "maya"), changed("e2", "omar")], classes=None, modes=DELTA)
+    assert (campus.only("maya").ends_at, campus.only("omar").ends_at) == (at("2026-12-20"), at("2026-12-20"))
+    modes = {"classes": "bulk", "academicSessions": "bulk"}
+    campus.take_in(None, classes=classes, terms={"t1": "2027-01-31"}, modes=modes)
+    assert campus.only("maya").ends_at == at("2027-01-31")
+    campus.now = at("2027-02-01")
+    campus.take_in(None, classes=classes, terms={"t1": "2027-06-30"}, modes=modes)
+    assert campus.roles("maya") == set()
+    campus.take_in([enrolled("e1", "alg", "maya")], classes=classes, terms={"t1": "2027-06-30"})
+    assert campus.only("maya").ends_at == at("2027-06-30")
+    campus.take_in(None, classes=[klass("alg")], modes={"classes": "bulk"})
+    assert campus.only("maya").ends_at is None
