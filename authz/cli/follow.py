@@ -7,7 +7,13 @@ from authz.cli.setting_options import setting_options
 
 
 @setting_options(
-    "database_url", "migrate_on_start", "replica_dir", "replica_max_bytes", "metrics_address", "log_level"
+    "database_url",
+    "database_password_file",
+    "migrate_on_start",
+    "replica_dir",
+    "replica_max_bytes",
+    "metrics_address",
+    "log_level",
 )
 def follow(**given: str | bool | None) -> None:
     """Keep this machine's replica up to date for servers that run with --no-follow.

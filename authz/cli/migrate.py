@@ -14,5 +14,6 @@ def migrate(
     from authz.runtime.settings import load_settings
     from authz.store import migrate_store
 
-    migrate_store(load_settings({"database_url": database_url}).database_url)
+    settings = load_settings({"database_url": database_url})
+    migrate_store(settings.database_url, password_file=settings.database_password_file)
     print("the schema is current")

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from authz.replica.private import make_private_folder, private_opener
+
 _LOCK_FILE = "lock"
 _RETRY_INTERVAL_S = 0.05
 
@@ -19,8 +21,8 @@ def elected(folder: Path, *, stopped: threading.Event, waiting: Callable[[], Non
     Calls `waiting` again and again while another follower holds the lock. The operating system releases the
     lock when the process ends, however that ends. Creates the folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _LOCK_FILE).open("a") as file:
+    make_private_folder(folder)
+    with open(folder / _LOCK_FILE, "a", encoding="utf-8", opener=private_opener) as file:
         while not stopped.is_set():
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -15,6 +15,7 @@ from authz.domain.instants import Instant
 from authz.domain.tokens import ConsistencyToken
 from authz.replica.kinds import DATABASES
 from authz.replica.layout import FORMAT
+from authz.replica.private import FILE_MODE, make_private_folder
 from authz.replica.shared_state import identity_of
 
 _HEADER = struct.Struct("<QQqQQQ")
@@ -57,10 +58,11 @@ class Environment:
         self.folder = folder
         self.data_file = folder / _DATA_FILE
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_private_folder(folder)
             self.lmdb = lmdb.open(
                 str(folder),
                 map_size=max_bytes,
+                mode=FILE_MODE,
                 max_dbs=len(DATABASES) + 1,
                 max_readers=_MAX_READERS,
                 max_spare_txns=4,

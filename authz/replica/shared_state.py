@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from authz.replica.private import make_private_folder, private_opener
+
 _FILE = "state"
 _SIZE_BYTES = 4096
 _BOOT, _SOURCE, GENERATION, CONFIRMED_AT, REVISION, REQUIRED = range(6)
@@ -54,9 +56,9 @@ class SharedState:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(folder)
         self._path = folder / _FILE
-        self._file = self._path.open("a+b")
+        self._file = open(self._path, "a+b", opener=private_opener)
         self._file.truncate(_SIZE_BYTES)
         self._identity = identity_of(self._file.fileno())
         self._map = mmap.mmap(self._file.fileno(), _SIZE_BYTES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import stat
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -40,7 +41,7 @@ from authz.replica.follower import Follower
 from authz.replica.shared_state import SharedState
 from authz.replica.view import ReplicaView
 from authz.runtime.settings import Settings
-from authz.store import companion_path, prepare_store
+from authz.store import companion_path, database_name, prepare_store, sqlite_file
 from authz.v1 import authorization_pb2, directory_pb2, watch_pb2
 from authz.wire.changes import WatchMessages
 
@@ -49,6 +50,9 @@ log = structlog.get_logger()
 AUTHORIZATION = authorization_pb2.DESCRIPTOR.services_by_name["AuthorizationService"].full_name
 DIRECTORY = directory_pb2.DESCRIPTOR.services_by_name["DirectoryService"].full_name
 WATCH = watch_pb2.DESCRIPTOR.services_by_name["WatchService"].full_name
+
+
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class Servicers(msgspec.Struct, frozen=True):
@@ -94,7 +98,7 @@ def open_view(settings: Settings, keys: TokenKeys | None = None) -> ReplicaView:
     _require_address_space(settings.replica_max_bytes)
     return ReplicaView(
         replica_folder(settings),
-        source=settings.database_url,
+        source=database_name(settings.database_url),
         max_bytes=settings.replica_max_bytes,
         max_staleness_s=settings.max_staleness_s,
         keys=keys,
@@ -118,7 +122,7 @@ def open_follower(settings: Settings, directory: Directory, *, prepared: bool) -
     return Follower(
         directory,
         replica_folder(settings),
-        source=settings.database_url,
+        source=database_name(settings.database_url),
         max_bytes=settings.replica_max_bytes,
         prepare=None if prepared else _preparation(settings),
     )
@@ -130,7 +134,10 @@ def prepare_database(settings: Settings) -> bool:
     Returns False when the database is away and this machine has a replica of it to start with. Raises
     `UnavailableError` when it has none, or when the database refuses the settings, which does not pass by
     itself; `FailedPreconditionError` for a schema of another version.
+
+    Warns of files that other users may read.
     """
+    _warn_of_readers(settings)
     try:
         _preparation(settings)()
     except UnavailableError as error:
@@ -143,17 +150,30 @@ def prepare_database(settings: Settings) -> bool:
     return True
 
 
+def _warn_of_readers(settings: Settings) -> None:
+    for path in (sqlite_file(settings.database_url), replica_folder(settings)):
+        if path is not None and path.exists() and path.stat().st_mode & _OTHERS:
+            log.warning(
+                "other users may read who may do what; take the right away: chmod go=", path=str(path)
+            )
+
+
 def has_replica(settings: Settings) -> bool:
     """Whether this machine has a replica of the database, however stale."""
     state = SharedState(replica_folder(settings))
     try:
-        return state.follows(settings.database_url)
+        return state.follows(database_name(settings.database_url))
     finally:
         state.close()
 
 
 def _preparation(settings: Settings) -> Callable[[], None]:
-    return partial(prepare_store, settings.database_url, migrate=settings.migrate_on_start)
+    return partial(
+        prepare_store,
+        settings.database_url,
+        password_file=settings.database_password_file,
+        migrate=settings.migrate_on_start,
+    )
 
 
 def _gate(

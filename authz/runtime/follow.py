@@ -62,6 +62,7 @@ async def run_follower(
     """
     store = open_store(
         settings.database_url,
+        password_file=settings.database_password_file,
         # Only a write needs the policy, and a policy with faults must not stop the follower.
         vocabulary=lambda: Vocabulary({}, {}),
         clock=system_clock,

@@ -176,6 +176,7 @@ class Server:
         self._store = store = await asyncio.to_thread(
             open_store,
             settings.database_url,
+            password_file=settings.database_password_file,
             vocabulary=lambda: self.checker.policy.vocabulary,
             clock=self._clock,
             keys=keys,

@@ -34,6 +34,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     database_url: Annotated[
         str, "sqlite:///relative.db, sqlite:////absolute.db or postgresql://user@host/name."
     ] = "sqlite:///authz.db"
+    database_password_file: Annotated[
+        str,
+        "File with the password for PostgreSQL, read for each connection. Empty: that of the URL or libpq.",
+    ] = ""
     migrate_on_start: Annotated[bool, "Whether to migrate the database schema at start."] = True
     policy_dir: Annotated[str, "Folder with model.conf and default.csv. Empty: the shipped policy."] = ""
     inline_types: Annotated[str, "Types that a request may describe itself, separated by commas."] = ""
@@ -151,7 +155,7 @@ def _validate(settings: Settings) -> None:
         )
     if settings.tls_client_ca_file and not settings.tls_key_file:
         raise _invalid("AUTHZ_TLS_CLIENT_CA_FILE", "AUTHZ_TLS_CLIENT_CA_FILE needs a certificate and a key")
-    for name in ("tls_certificate_file", "tls_key_file", "tls_client_ca_file"):
+    for name in ("tls_certificate_file", "tls_key_file", "tls_client_ca_file", "database_password_file"):
         path = getattr(settings, name)
         if path and not Path(path).is_file():
             raise _invalid(PREFIX + name.upper(), f"{PREFIX}{name.upper()}: there is no file `{path}`")

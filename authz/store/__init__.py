@@ -11,12 +11,20 @@ from authz.domain.tokens import TokenKeys
 from authz.domain.vocabulary import Vocabulary
 from authz.store.connections import OpenConnections
 from authz.store.directory import SqlDirectory
-from authz.store.engine import companion_path, open_engine, sqlite_file
+from authz.store.engine import companion_path, database_name, open_engine, sqlite_file
 from authz.store.schema import migrate as migrate_database
 from authz.store.schema import require_current
 from authz.store.write import MAX_CONTENTS_AT_ONCE
 
-__all__ = ["Store", "companion_path", "migrate_store", "open_store", "prepare_store", "sqlite_file"]
+__all__ = [
+    "Store",
+    "companion_path",
+    "database_name",
+    "migrate_store",
+    "open_store",
+    "prepare_store",
+    "sqlite_file",
+]
 
 
 class Store(msgspec.Struct, frozen=True):
@@ -35,20 +43,21 @@ def open_store(
     vocabulary: Callable[[], Vocabulary],
     clock: Callable[[], Instant],
     keys: TokenKeys | None = None,
+    password_file: str = "",
     migrate: bool = True,
     verify: bool = True,
     contents_at_once: int = MAX_CONTENTS_AT_ONCE,
 ) -> Store:
     """Open a database. With `migrate`, bring its schema up to date first; with `verify`, require that it is.
 
-    Without either, nothing connects yet. The store adds the key of the database to `keys`.
-    Raises `InvalidArgumentError` for a bad URL, `UnavailableError`
-    when the database does not answer, `FailedPreconditionError` when the schema is not current.
-    `contents_at_once` bounds what one transaction deletes of what is inside deleted records.
+    Without either, nothing connects yet. `password_file` is read for each connection to PostgreSQL. The store
+    adds the key of the database to `keys`. `contents_at_once` bounds what one transaction deletes of what is
+    inside deleted records. Raises `InvalidArgumentError` for a bad URL, `UnavailableError` when the database
+    does not answer, `FailedPreconditionError` when the schema is not current.
     """
     if migrate or verify:
-        prepare_store(url, migrate=migrate)
-    engine = open_engine(url)
+        prepare_store(url, password_file=password_file, migrate=migrate)
+    engine = open_engine(url, password_file)
     keys = TokenKeys() if keys is None else keys
     connections = OpenConnections(engine)
     return Store(
@@ -56,12 +65,12 @@ def open_store(
     )
 
 
-def prepare_store(url: str, *, migrate: bool) -> None:
+def prepare_store(url: str, *, password_file: str = "", migrate: bool) -> None:
     """Require the schema of this version and, with `migrate`, bring the database to it first.
 
     Raises as `open_store` does. A migration may take as long as it needs: its connections have no watchdog.
     """
-    engine = open_engine(url)
+    engine = open_engine(url, password_file)
     try:
         if migrate:
             migrate_database(engine)
@@ -70,9 +79,9 @@ def prepare_store(url: str, *, migrate: bool) -> None:
         engine.dispose()
 
 
-def migrate_store(url: str) -> None:
+def migrate_store(url: str, *, password_file: str = "") -> None:
     """Migrate a database to the schema of this version."""
-    engine = open_engine(url)
+    engine = open_engine(url, password_file)
     try:
         migrate_database(engine)
     finally:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from authz.store.failures import malformed_url, translated
+from authz.store.failures import malformed_url, translated, unreadable_password
 from authz.store.file import DatabaseFile
 
 _POOL_SIZE = 10
@@ -39,18 +39,19 @@ _LOCK_TIMEOUT = f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT_S}s'"
 _WRITES, _FILE = "authz_writes", "authz_file"
 
 
-def open_engine(url: str) -> Engine:
+def open_engine(url: str, password_file: str = "") -> Engine:
     """An engine for `sqlite:///<file>` or `postgresql://…`; connects when first used.
 
-    Raises `InvalidArgumentError` (MALFORMED_FIELD) for another URL. The message does not repeat the URL,
-    which may hold a password.
+    `password_file` has the password for PostgreSQL; it is read for each connection. Raises
+    `InvalidArgumentError` (MALFORMED_FIELD) for another URL. The message does not repeat the URL, which may
+    hold a password.
     """
     try:
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite":
             return _open_sqlite(parsed)
         if parsed.get_backend_name() == "postgresql":
-            return _open_postgresql(parsed)
+            return _open_postgresql(parsed, password_file)
     except (ArgumentError, NoSuchModuleError):
         pass
     raise malformed_url("is neither `sqlite:///<file>` nor `postgresql://<user>@<host>/<database>`")
@@ -63,6 +64,22 @@ def sqlite_file(url: str) -> Path | None:
         return Path(engine.url.database or "") if engine.dialect.name == "sqlite" else None
     finally:
         engine.dispose()
+
+
+def database_name(url: str) -> str:
+    """The same for all URLs of one user's database, whatever their options, and without a password.
+
+    Raises as `open_engine`.
+    """
+    engine = open_engine(url)
+    parsed = engine.url
+    engine.dispose()
+    if parsed.get_backend_name() == "sqlite":
+        return f"sqlite {Path(parsed.database or '').absolute()}"
+    elsewhere = [parsed.query.get(name) for name in ("host", "port", "dbname", "user", "service")]
+    return " ".join(
+        map(str, ["postgresql", parsed.username, parsed.host, parsed.port, parsed.database, *elsewhere])
+    )
 
 
 def companion_path(url: str, suffix: str) -> Path:
@@ -136,8 +153,10 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get(_WRITES, False) else "BEGIN DEFERRED")
 
 
-def _open_postgresql(url: URL) -> Engine:
-    return sa.create_engine(
+def _open_postgresql(url: URL, password_file: str) -> Engine:
+    if password_file and url.password is not None:
+        raise malformed_url("has a password, and AUTHZ_DATABASE_PASSWORD_FILE is set; leave out one of them")
+    engine = sa.create_engine(
         url.set(drivername="postgresql+psycopg"),
         connect_args=_without_url_options(url, _POSTGRESQL_DEFAULTS),
         pool_size=_POOL_SIZE,
@@ -145,6 +164,21 @@ def _open_postgresql(url: URL) -> Engine:
         pool_timeout=_POOL_TIMEOUT_S,
         pool_pre_ping=True,
     )
+    if password_file:
+        event.listen(
+            engine,
+            "do_connect",
+            lambda _dialect, _record, _given, options: options.update(password=_read_password(password_file)),
+        )
+    return engine
+
+
+def _read_password(file: str) -> str:
+    try:
+        password = Path(file).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise unreadable_password(error) from None
+    return password
 
 
 def _without_url_options(url: URL, defaults: dict[str, Any]) -> dict[str, Any]:

@@ -75,6 +75,11 @@ _POOLER = _Cause(
     "the pooler in front of the database refuses a start-up option; remove `options` from"
     " AUTHZ_DATABASE_URL, or allow it in PgBouncer's `ignore_startup_parameters`",
 )
+_NO_PASSWORD = _Cause(
+    ErrorReason.STORE_MISCONFIGURED,
+    "the file of the database's password cannot be read; set AUTHZ_DATABASE_PASSWORD_FILE to a text file that"
+    " the server's user may read",
+)
 _BAD_OPTION = _Cause(
     ErrorReason.STORE_MISCONFIGURED,
     "AUTHZ_DATABASE_URL has an option that the driver or the database does not know; correct or remove it",
@@ -162,6 +167,11 @@ def require_unmoved(is_unmoved: bool) -> None:
     """Raise `UnavailableError` (STORE_REPLACED) unless the file of a database is the one that was opened."""
     if not is_unmoved:
         raise UnavailableError(_REPLACED.reason, _REPLACED.message)
+
+
+def unreadable_password(error: Exception) -> UnavailableError:
+    """The error for a file of the password that cannot be read."""
+    return _unavailable(_NO_PASSWORD, error)
 
 
 def malformed_url(problem: str) -> InvalidArgumentError:

@@ -20,6 +20,7 @@ from authz.client import check_request
 from authz.client.errors import CallError, error_of
 from authz.v1 import common_pb2, directory_pb2
 from authz.wire.entities import mutation_message
+from tests.databases import create_sqlite
 from tests.faults.load import Stubs
 from tests.faults.postgresql import Clusters
 from tests.faults.processes import AUTHORIZATION, DIRECTORY, PATIENCE_S, Node, running, until
@@ -171,7 +172,7 @@ def test_health_is_that_of_checks_where_the_replica_is_another_database_s(
     sqlite_url: str, tmp_path: Path
 ) -> None:
     one = Node("one", sqlite_url, tmp_path)
-    two = Node("two", f"{sqlite_url}?timeout=9", tmp_path, AUTHZ_REPLICA_DIR=str(one.replica))
+    two = Node("two", create_sqlite(tmp_path / "two.db"), tmp_path, AUTHZ_REPLICA_DIR=str(one.replica))
     with running(one), connected(one) as stubs:
         write(stubs, 1)
         two.launch()
@@ -184,6 +185,8 @@ def test_health_is_that_of_checks_where_the_replica_is_another_database_s(
             one.kill()
             two.await_health(AUTHORIZATION, SERVING)
             with connected(two) as other:
+                assert not allowed(other, 1)
+                write(other, 1)
                 assert allowed(other, 1)
         finally:
             two.kill()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
@@ -155,3 +156,93 @@ def test_connections_that_are_used_up_are_called_so(cluster: Cluster) -> None:
         connection.execute("ALTER ROLE crowd NOSUPERUSER PASSWORD 'x'")
     with pytest.raises(UnavailableError, match="takes no more connections"):
         migrate_store(url_of(cluster, "crowd:x", "owned"))
+
+
+def secret_in_file(folder: Path) -> tuple[str, dict[str, str]]:
+    (folder / "password").write_text(f"{PASSWORD}\n")
+    return "", {"AUTHZ_DATABASE_PASSWORD_FILE": str(folder / "password")}
+
+
+def secret_in_passfile(folder: Path) -> tuple[str, dict[str, str]]:
+    (folder / "pgpass").write_text(f"*:*:*:authz:{PASSWORD}\n")
+    (folder / "pgpass").chmod(0o600)
+    return f"?passfile={folder / 'pgpass'}", {}
+
+
+def secret_in_passfile_of_environment(folder: Path) -> tuple[str, dict[str, str]]:
+    secret_in_passfile(folder)
+    return "", {"PGPASSFILE": str(folder / "pgpass")}
+
+
+def secret_in_service(folder: Path) -> tuple[str, dict[str, str]]:
+    (folder / "services").write_text(f"[permissions]\npassword={PASSWORD}\n")
+    return "?service=permissions", {"PGSERVICEFILE": str(folder / "services")}
+
+
+@pytest.mark.parametrize(
+    "place", [secret_in_file, secret_in_passfile, secret_in_passfile_of_environment, secret_in_service]
+)
+def test_a_password_comes_from_a_file_and_shows_nowhere(
+    cluster: Cluster, tmp_path: Path, place: Callable[[Path], tuple[str, dict[str, str]]]
+) -> None:
+    query, variables = place(tmp_path)
+    url = url_of(cluster, "authz", "owned", query)
+    node = Node("one", url, tmp_path, AUTHZ_WORKERS="2", AUTHZ_LOG_LEVEL="debug", **variables)
+    with running(node), connected(node) as stubs:
+        write(stubs, 1)
+        node.await_health(DIRECTORY, SERVING)
+        for process in [psutil.Process(node.process.pid), *node.children()]:
+            assert PASSWORD not in " ".join(process.cmdline())
+    assert PASSWORD not in node.log.read_text()
+    assert not any(
+        PASSWORD.encode() in each.read_bytes() for each in node.replica.rglob("*") if each.is_file()
+    )
+
+
+def test_a_password_that_changes_in_its_file_is_used_without_a_restart(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    with cluster.connect() as connection:
+        connection.execute("CREATE ROLE changing LOGIN PASSWORD 'old'")
+        connection.execute("CREATE DATABASE changing OWNER changing")
+    file = tmp_path / "password"
+    file.write_text("old")
+    variables = {"AUTHZ_DATABASE_PASSWORD_FILE": str(file)}
+    node = Node("one", url_of(cluster, "changing", "changing"), tmp_path, **variables)
+    with running(node), connected(node) as stubs, cluster.connect() as connection:
+        connection.execute("ALTER ROLE changing PASSWORD 'new'")
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'changing'"
+        )
+        node.await_health(DIRECTORY, NOT_SERVING)
+        file.write_text("new")
+        node.await_health(DIRECTORY, SERVING)
+        write(stubs, 1)
+        assert allowed(stubs, 1)
+
+
+def test_a_password_that_is_given_twice_or_cannot_be_read_is_refused(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    (tmp_path / "good").write_text(PASSWORD)
+    url = url_of(cluster, "authz", "owned")
+    for name, where in (("binary", url), ("good", url.replace("@", ":x@", 1)), ("missing", url)):
+        done = run("migrate", AUTHZ_DATABASE_URL=where, AUTHZ_DATABASE_PASSWORD_FILE=str(tmp_path / name))
+        assert done.returncode == 2
+        assert "AUTHZ_DATABASE_PASSWORD_FILE" in done.stderr
+    assert (
+        run("migrate", AUTHZ_DATABASE_URL=url, AUTHZ_DATABASE_PASSWORD_FILE=str(tmp_path / "good")).returncode
+        == 0
+    )
+
+
+def test_a_replica_is_the_same_whatever_the_password(cluster: Cluster, tmp_path: Path) -> None:
+    state: list[bytes] = []
+    for password in ("", f":{PASSWORD}"):
+        _, variables = ("", {}) if password else secret_in_file(tmp_path)
+        node = Node("one", url_of(cluster, f"authz{password}", "owned"), tmp_path, **variables)
+        with running(node):
+            # The words of the page: the boot, the database, the generation.
+            state.append((node.replica / "state").read_bytes()[:24])
+    assert state[0] == state[1]

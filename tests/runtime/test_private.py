@@ -1,0 +1,41 @@
+"""What the service writes is for its own user alone."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from tests.cli.commands import run
+from tests.faults.processes import Node, running
+
+
+def test_files_are_readable_by_their_owner_alone_in_folders_of_their_own(tmp_path: Path) -> None:
+    replica = tmp_path / "made" / "for" / "it"
+    url = f"sqlite:///{tmp_path / 'authz.db'}"
+    before = os.umask(0)
+    try:
+        node = Node("one", url, tmp_path, AUTHZ_REPLICA_DIR=str(replica), AUTHZ_WORKERS="2")
+        node.log.touch()
+        with running(node):
+            made = [path for path in tmp_path.rglob("*") if path != node.log]
+            modes = {str(path.relative_to(tmp_path)): stat.S_IMODE(path.stat().st_mode) for path in made}
+            folders = {name for name in modes if (tmp_path / name).is_dir()}
+    finally:
+        os.umask(before)
+    assert {"authz.db", "authz.db-wal", "made/for/it/state", "made/for/it/lock"} <= modes.keys()
+    assert {name: mode for name, mode in modes.items() if mode != (0o700 if name in folders else 0o600)} == {}
+    assert "other users may read" not in node.log.read_text()
+
+
+def test_files_that_others_may_read_are_left_and_told(tmp_path: Path) -> None:
+    file, replica = tmp_path / "authz.db", tmp_path / "replica"
+    assert run("migrate", "--database-url", f"sqlite:///{file}").returncode == 0
+    replica.mkdir(mode=0o755)
+    file.chmod(0o640)
+    node = Node("one", f"sqlite:///{file}", tmp_path, AUTHZ_REPLICA_DIR=str(replica))
+    with running(node):
+        warned = [line for line in node.log.read_text().splitlines() if "other users may read" in line]
+        assert [str(file) in line or str(replica) in line for line in warned] == [True, True]
+        assert stat.S_IMODE(file.stat().st_mode) == 0o640
+        assert stat.S_IMODE(replica.stat().st_mode) == 0o755
