@@ -1,4 +1,4 @@
-"""Idempotency keys: a repeated write gets the answer of the first."""
+"""Idempotency keys: a write that a caller repeats gets the answer of the first."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, delete
+from sqlalchemy import Connection, bindparam, delete, literal_column
 
 from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.instants import US_PER_S, Instant
@@ -19,21 +19,39 @@ IDEMPOTENCY_RETENTION_US = 7 * 24 * 3600 * US_PER_S
 
 _encoder = msgspec.json.Encoder()
 _KNOWN = tables.idempotency_keys
-_FORGET = delete(_KNOWN).where(_KNOWN.c.created_at < bindparam("before"))
+_NOW_US = {
+    "postgresql": "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)",
+    "sqlite": "CAST(strftime('%s', 'now') AS integer) * 1000000",
+}
+"""The time by the clock of the database."""
+_FORGET = {
+    dialect: delete(_KNOWN).where(
+        _KNOWN.c.created_at < bindparam("before"),
+        _KNOWN.c.created_at < literal_column(now_us) - IDEMPOTENCY_RETENTION_US,
+    )
+    for dialect, now_us in _NOW_US.items()
+}
 
 
 class IdempotencyKeys:
-    """The stored answers of some keys, with those of the writes so far in this transaction."""
+    """The stored answers of some keys, each with its caller, and of the writes so far in this transaction.
 
-    def __init__(self, connection: Connection, keys: Collection[str], *, now: Instant) -> None:
+    Forgets keys that are older than the retention both at the last commit before this transaction and by the
+    clock of the database, so that no writer whose clock is ahead makes them forgotten.
+    """
+
+    def __init__(
+        self, connection: Connection, keys: Collection[tuple[str, str]], *, now: Instant, last_commit: Instant
+    ) -> None:
         self._connection = connection
         self._now = now
-        self._known: dict[str, tuple[str, int]] = {}
+        self._known: dict[tuple[str, str], tuple[str, int]] = {}
         self._new: list[dict[str, Any]] = []
         if keys:
-            connection.execute(_FORGET, {"before": now - IDEMPOTENCY_RETENTION_US})
-            for row in select_by_key(connection, _KNOWN, [(key,) for key in keys]):
-                self._known[row.key] = (row.digest, row.revision)
+            before = last_commit - IDEMPOTENCY_RETENTION_US
+            connection.execute(_FORGET[connection.dialect.name], {"before": before})
+            for row in select_by_key(connection, _KNOWN, list(keys)):
+                self._known[row.actor, row.key] = (row.digest, row.revision)
 
     def recall(self, request: WriteRequest) -> int | None:
         """The revision of the first write with the key of this write. None for a new key, or without a key.
@@ -41,9 +59,10 @@ class IdempotencyKeys:
         Raises `FailedPreconditionError` (IDEMPOTENCY_KEY_REUSED) if that write had another body.
         """
         key = request.idempotency_key
-        if not key or key not in self._known:
+        found = self._known.get((request.actor, key)) if key else None
+        if found is None:
             return None
-        digest, revision = self._known[key]
+        digest, revision = found
         if digest != _digest(request):
             raise FailedPreconditionError(
                 ErrorReason.IDEMPOTENCY_KEY_REUSED,
@@ -57,8 +76,16 @@ class IdempotencyKeys:
         key = request.idempotency_key
         if key:
             digest = _digest(request)
-            self._known[key] = (digest, revision)
-            self._new.append({"key": key, "digest": digest, "revision": revision, "created_at": self._now})
+            self._known[request.actor, key] = (digest, revision)
+            self._new.append(
+                {
+                    "actor": request.actor,
+                    "key": key,
+                    "digest": digest,
+                    "revision": revision,
+                    "created_at": self._now,
+                }
+            )
 
     def store(self) -> None:
         """Store the remembered answers."""

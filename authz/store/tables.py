@@ -155,9 +155,11 @@ changes = Table(
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
+    _key("actor"),
     _key("key"),
     Column("digest", _text(), nullable=False),
     Column("revision", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Index("idempotency_keys_by_age", "created_at"),
 )
+"""A key belongs to the caller that sent it: `actor`, as in `revisions`."""

@@ -237,7 +237,8 @@ class WriteRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
-    """A repeated key with the same body returns the first answer; with another body it is an error.
+    """A repeated key with the same body returns the first answer; with another body it is an error. A key belongs
+    to the caller: the same key of another caller is another key. It is kept for seven days at least.
     1 to 128 characters as in ids; empty for none.
     """
     reason: _builtins.str

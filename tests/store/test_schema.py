@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
+from authz.domain.entities import Course
 from authz.domain.errors import AuthzError, ErrorReason, UnavailableError
+from authz.domain.mutations import WriteRequest
 from authz.store import migrate_store, open_store
-from authz.store.engine import open_engine, read_transaction
+from authz.store.engine import open_engine, read_transaction, write_transaction
+from authz.store.schema import _config
 from authz.store.tables import metadata
-from tests.store.directory import VOCABULARY, open_with
+from tests.store.directory import VOCABULARY, create, open_with
 
 
 def test_migrating_again_changes_nothing(empty_url: str) -> None:
@@ -49,6 +55,39 @@ def test_the_migrations_lead_to_the_tables(store_url: str) -> None:
     with read_transaction(engine) as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     engine.dispose()
+
+
+def test_an_idempotency_key_from_before_callers_had_their_own_is_still_known(empty_url: str) -> None:
+    engine = open_engine(empty_url)
+    with write_transaction(engine) as connection:
+        migrate_to("0006", connection)
+    request = WriteRequest(mutations=(create(Course(id="c")),), idempotency_key="k", actor="service:one")
+    digest = hashlib.blake2b(msgspec.json.encode((request.mutations, (), "")), digest_size=16).hexdigest()
+    with write_transaction(engine) as connection:
+        connection.execute(
+            text(
+                "INSERT INTO revisions (revision, actor, reason, request_id, committed_at, nonce)"
+                " VALUES (1, 'service:one', '', '', 5, 7)"
+            )
+        )
+        connection.execute(text("UPDATE counter SET revision = 1"))
+        connection.execute(
+            text(
+                "INSERT INTO idempotency_keys (key, digest, revision, created_at) VALUES ('k', :digest, 1, 5)"
+            ),
+            {"digest": digest},
+        )
+    engine.dispose()
+    store = open_with(empty_url)
+    assert store.directory.write(request).revision == 1
+    store.close()
+
+
+def migrate_to(revision: str, connection: Connection) -> None:
+    """Migrate an empty database to a schema of the past."""
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
 
 
 def test_a_schema_that_is_not_current_is_refused(empty_url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -21,6 +22,7 @@ from authz.domain.ids import PLATFORM, ResourceRef, course_scope, session_scope
 from authz.domain.instants import US_PER_S
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition, WriteRequest
 from authz.domain.ports import Page
+from authz.domain.tokens import ConsistencyToken
 from authz.store import Store
 from tests.store.directory import (
     Clock,
@@ -29,6 +31,7 @@ from tests.store.directory import (
     dumped,
     lesson,
     notebook,
+    open_with,
     remove,
     replay,
     share,
@@ -150,7 +153,37 @@ def test_a_repeated_idempotency_key_gives_the_first_revision(store: Store) -> No
 def test_an_idempotency_key_is_forgotten_after_seven_days(store: Store, clock: Clock) -> None:
     write(store, create(Course(id="c")), idempotency_key="k")
     clock.now += 7 * 86_400 * US_PER_S + 1
-    assert write(store, create(Course(id="d")), idempotency_key="k") == 2
+    write(store, create(Course(id="d")))
+    assert write(store, create(Course(id="e")), idempotency_key="k") == 3
+
+
+def test_a_writer_whose_clock_is_days_ahead_forgets_no_idempotency_key(store_url: str) -> None:
+    right, ahead = Clock(), Clock()
+    right.now = time.time_ns() // 1000
+    ahead.now = right.now + 30 * 86_400 * US_PER_S
+    one, other = open_with(store_url, right), open_with(store_url, ahead)
+    first = write(one, create(Course(id="c")), idempotency_key="k")
+    for number in range(3):
+        write(other, create(Course(id=f"ahead-{number}")), idempotency_key=f"k{number}")
+    write(one, create(Course(id="d")), idempotency_key="l")
+    assert write(one, create(Course(id="c")), idempotency_key="k") == first
+    one.close()
+    other.close()
+
+
+def test_an_idempotency_key_belongs_to_the_caller_that_sent_it(store: Store) -> None:
+    def key_of(actor: str, *mutations: Mutation) -> WriteRequest:
+        return WriteRequest(mutations=mutations, idempotency_key="k", actor=actor)
+
+    course, other = create(Course(id="c")), create(Course(id="d"))
+    first, second = store.directory.write_group([key_of("service:one", course), key_of("service:two", other)])
+    assert isinstance(first, ConsistencyToken)
+    assert isinstance(second, ConsistencyToken)
+    assert (first.revision, second.revision) == (1, 2)
+    assert store.directory.write(key_of("service:one", course)) == first
+    assert store.directory.write(key_of("service:two", other)) == second
+    with pytest.raises(FailedPreconditionError):
+        store.directory.write(key_of("service:one", other))
 
 
 def test_concurrent_writes_take_gapless_revisions(store: Store) -> None:
