@@ -88,6 +88,8 @@ def scope_context_of(course: Course | None, session: Session | None) -> ScopeCon
 
 SCOPE_MISSING = ResourceContext(scope_context_of(None, None), 0)
 """Stands for a registered resource whose scope is not registered: nothing can be said of it."""
+DELETED = ResourceContext(scope_context_of(None, None), 0)
+"""Stands for a resource that was registered and deleted: nobody may describe it."""
 
 
 def resource_context_of(resource: Resource, scope: ScopeContext, subject: Subject) -> ResourceContext:

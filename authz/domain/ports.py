@@ -42,8 +42,8 @@ class Snapshot(Protocol):
         """The scope with its course, if it has one; None if either is not registered."""
 
     def resource(self, ref: ResourceRef, subject: Subject) -> ResourceContext | None:
-        """The registered resource as the subject finds it; None if it is not registered, `SCOPE_MISSING` if
-        its scope is not."""
+        """The registered resource as the subject finds it; `DELETED` if it was registered once, None if it
+        never was, `SCOPE_MISSING` if its scope is not."""
 
     def grants(self, subject: Subject, scope: ScopeContext) -> tuple[Grant, ...]:
         """The subject's memberships in the scopes of a context that this snapshot gave, in no order."""
@@ -149,6 +149,9 @@ class Dump(Protocol):
     def entities(self, kind: Kind, by: str = "") -> Iterator[Any]:
         """All entities of a kind, ordered by key as in listings. With `by`, a lookup field of the kind:
         ordered by that field, then by key, without entities in which the field is None."""
+
+    def tombstones(self) -> Iterator[ResourceRef]:
+        """The resources that were registered and are not any more, ordered by type and id."""
 
     def values(self, kind: Kind, fields: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         """The values of some fields of all entities of a kind, ordered by these values, without tuples whose

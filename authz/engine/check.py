@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from authz.domain.context import (
+    DELETED,
     SCOPE_MISSING,
     ResourceContext,
     ScopeContext,
@@ -197,7 +198,7 @@ class Checker:
             found = snapshot.resource(ref, question.subject)
             if found is None and question.inline is not None and ref.type in self._inline_types:
                 found = _described(snapshot, question.inline, question.subject, self.policy.vocabulary)
-        if found is None or found is SCOPE_MISSING:
+        if found is None or found is SCOPE_MISSING or found is DELETED:
             return Reason.RESOURCE_UNKNOWN
         scope = found.scope
         if question.stated_course_id is not None and question.stated_course_id != scope.course_id:

@@ -11,7 +11,8 @@ import lmdb
 from authz.domain.ports import Dump
 from authz.replica.codec import Pair
 from authz.replica.environment import Environment, UnusableError, Versions, not_ready
-from authz.replica.kinds import CODECS
+from authz.replica.kinds import CODECS, TOMBSTONES
+from authz.replica.layout import ref_key
 
 _PAGE = 1_000
 """Rows between two looks at whether to stop."""
@@ -51,6 +52,7 @@ def _until(stopped: Callable[[], bool], pairs: Iterable[Pair]) -> Iterator[Pair]
 
 
 def _parts(dump: Dump) -> Iterator[tuple[str, Iterable[Pair]]]:
+    yield TOMBSTONES, ((ref_key(ref), b"") for ref in dump.tombstones())
     for codec in CODECS.values():
         yield codec.database, codec.pairs(dump)
         for index in codec.indexes:

@@ -13,7 +13,7 @@ import msgspec
 from authz.domain.errors import ErrorReason, UnavailableError
 from authz.domain.instants import Instant
 from authz.domain.tokens import ConsistencyToken
-from authz.replica.kinds import DATABASES
+from authz.replica.kinds import DATABASES, TOMBSTONES
 from authz.replica.layout import FORMAT
 from authz.replica.private import FILE_MODE, make_private_folder
 from authz.replica.shared_state import identity_of
@@ -51,7 +51,8 @@ class Environment:
     `members` subject, scope to grants · `courses` id to course · `sessions` id to session · `resources` type,
     id to resource · `shares` resource, subject to level · `members_in` scope, subject · `resources_in` scope,
     resource · `sessions_in` course, session · `resources_of` owner, resource · `shares_with` subject,
-    resource. The last five have empty values: they are indexes in the other direction.
+    resource · `tombstones` type, id of a resource that was deleted. The last six have empty values; all but
+    `tombstones` are indexes in the other direction.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
@@ -80,6 +81,7 @@ class Environment:
             self.courses = self.databases["courses"]
             self.sessions = self.databases["sessions"]
             self.resources = self.databases["resources"]
+            self.tombstones = self.databases[TOMBSTONES]
             self.shares = self.databases["shares"]
             self.members_in = self.databases["memberships_by_scope"]
             self.resources_in = self.databases["resources_by_scope"]

@@ -21,6 +21,8 @@ from authz.replica.layout import (
     with_shared,
 )
 
+TOMBSTONES = "tombstones"
+"""The database whose keys are those of the resources that were deleted. Its values are empty."""
 _MEMBERSHIP, _RESOURCE, _SHARE = (KINDS[name] for name in ("membership", "resource", "share"))
 
 
@@ -42,7 +44,15 @@ class _GrantCodec(Codec):
 
 class _ResourceCodec(Codec):
     """The record says whether there is any share of the resource, so that a check without one does not look
-    for it."""
+    for it. A resource that is deleted leaves a tombstone."""
+
+    def put(self, databases: Databases, entity: Resource) -> None:
+        super().put(databases, entity)
+        databases.delete(TOMBSTONES, self.key_of(entity))
+
+    def remove(self, databases: Databases, entity: Resource) -> None:
+        super().remove(databases, entity)
+        databases.put(TOMBSTONES, self.key_of(entity))
 
     def record_of(self, entity: Resource, before: bytes) -> bytes:
         return resource_record(entity, shared=is_shared(before))
@@ -89,5 +99,6 @@ CODECS = {kind.name: Codec(kind) for kind in KINDS.values()} | {
 
 DATABASES = sorted(
     {name for codec in CODECS.values() for name in (codec.database, *(i.database for i in codec.indexes))}
+    | {TOMBSTONES}
 )
-"""The names of all databases of records."""
+"""The names of all databases."""

@@ -58,7 +58,7 @@ class SharedState:
     def __init__(self, folder: Path) -> None:
         make_private_folder(folder)
         self._path = folder / _FILE
-        self._file = open(self._path, "a+b", opener=private_opener)
+        self._file = open(self._path, "a+b", opener=private_opener)  # noqa: SIM115  `close` closes it
         self._file.truncate(_SIZE_BYTES)
         self._identity = identity_of(self._file.fileno())
         self._map = mmap.mmap(self._file.fileno(), _SIZE_BYTES)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import lmdb
 
-from authz.domain.context import SCOPE_MISSING, ResourceContext, ScopeContext, scope_context_of
+from authz.domain.context import DELETED, SCOPE_MISSING, ResourceContext, ScopeContext, scope_context_of
 from authz.domain.effective_roles import Grant, Suspension
 from authz.domain.entities import AccountStatus, Course, Session, ShareLevel
 from authz.domain.facts import OWN
@@ -108,7 +108,7 @@ class ReplicaSnapshot:
             self._ref_key, self._resource = key, self._get(key, None, self._environment.resources)
         raw = self._resource
         if raw is None:
-            return None
+            return None if self._get(key, None, self._environment.tombstones) is None else DELETED
         in_scope, owner, facts, times, shared = read_context(raw)
         scope = self._scopes.get(in_scope) or self._scope(in_scope)
         if scope is None:

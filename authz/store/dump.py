@@ -10,11 +10,12 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, Table, select
 
 from authz.domain.entities import Kind
+from authz.domain.ids import ResourceRef
 from authz.store.connections import expecting_long_statements
 from authz.store.engine import read_transaction
 from authz.store.log_reader import read_head, read_token_key
 from authz.store.rows import ENTITY_ROWS, read_values
-from authz.store.tables import columns_of
+from authz.store.tables import columns_of, tombstones
 
 _CHUNK = 1_000
 
@@ -41,6 +42,11 @@ class SqlDump:
         columns = columns_of(wanted)
         chunks = self._chunks(ENTITY_ROWS[kind.name].table, columns, columns)
         return chain.from_iterable(read_values(wanted, chunk) for chunk in chunks)
+
+    def tombstones(self) -> Iterator[ResourceRef]:
+        """See `Dump.tombstones`."""
+        chunks = self._chunks(tombstones, ("type", "id"), ("type", "id"))
+        return (ResourceRef(row.type, row.id) for chunk in chunks for row in chunk)
 
     def _chunks(
         self, table: Table, columns: Sequence[str], order: Sequence[str]

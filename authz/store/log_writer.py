@@ -10,12 +10,13 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, bindparam, func, select, update
 
-from authz.domain.entities import kind_of
+from authz.domain.entities import Resource, kind_of
+from authz.domain.ids import ResourceRef
 from authz.domain.instants import Instant
-from authz.domain.mutations import Change, ChangeScope, LocalCommit, Mutation
+from authz.domain.mutations import Change, ChangeScope, LocalCommit, Mutation, Operation
 from authz.domain.tokens import ConsistencyToken
 from authz.store import tables
-from authz.store.bulk import insert_rows
+from authz.store.bulk import delete_by_key, insert_rows, upsert_rows
 from authz.store.log_reader import hold_head, read_head, read_state
 
 _NONCE_BITS = 63
@@ -84,9 +85,26 @@ class ChangeLog:
         insert_rows(self._connection, tables.revisions, map(_revision_row, self._changes))
         rows = chain.from_iterable(map(_change_rows, self._changes))
         insert_rows(self._connection, tables.changes, rows)
+        self._store_tombstones()
         if self._notifies:
             # Delivered only if this transaction commits.
             self._connection.execute(_NOTIFY, {"head": str(self.head.revision)})
+
+    def _store_tombstones(self) -> None:
+        """Leave one for each resource that is deleted, and remove that of one that is registered again.
+
+        Here, where every effect passes, those of a deletion of a whole course among them.
+        """
+        deleted_at: dict[ResourceRef, Instant | None] = {}
+        for change in self._changes:
+            for mutation in change.mutations:
+                if isinstance(mutation.target, Resource):
+                    is_deleted = mutation.operation is Operation.DELETE
+                    deleted_at[mutation.target.key] = change.committed_at if is_deleted else None
+        registered = [(ref.type, ref.id) for ref, at in deleted_at.items() if at is None]
+        gone = [(ref.type, ref.id, at) for ref, at in deleted_at.items() if at is not None]
+        delete_by_key(self._connection, tables.tombstones, registered)
+        upsert_rows(self._connection, tables.tombstones, gone)
 
     def committed(self) -> LocalCommit:
         """The appended revisions. Valid once the transaction has been committed."""

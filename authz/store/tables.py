@@ -152,6 +152,15 @@ changes = Table(
 )
 """`course_id` and `session_id` are the `ChangeScope`; also NULL in rows from before migration 0002."""
 
+tombstones = Table(
+    "tombstones",
+    metadata,
+    _key("type"),
+    _key("id"),
+    Column("deleted_at", BigInteger, nullable=False),
+)
+"""The resources that were registered and are not any more, until something purges them by age."""
+
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,

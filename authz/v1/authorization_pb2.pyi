@@ -132,7 +132,7 @@ class ResourceQuery(_message.Message):
     @_builtins.property
     def inline(self) -> Global___InlineResource:
         """Describes a resource that is not registered, if the operator allows that for its type.
-        Ignored for a registered resource.
+        Ignored for a registered resource. A resource that was registered and deleted stays unknown.
         """
 
     def __init__(

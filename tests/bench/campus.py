@@ -19,6 +19,7 @@ from authz.domain.entities import (
     Visibility,
 )
 from authz.domain.ids import (
+    ResourceRef,
     Subject,
     SubjectType,
     course_scope,
@@ -46,6 +47,10 @@ class Campus:
         if kind.entity is Course:
             return (Course(id=f"c{n:07d}", state=CourseState.ACTIVE) for n in range(self.courses))
         return self._made(kind, range(self.size))
+
+    def tombstones(self) -> Iterator[ResourceRef]:
+        """See `Dump.tombstones`. Nothing was deleted."""
+        return iter(())
 
     def values(self, kind: Kind, fields: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         """See `Dump.values`."""

@@ -44,6 +44,8 @@ def all_rows(environment: Environment) -> Iterator[Row]:
 
 
 def _indexes(env: Environment, transaction: lmdb.Transaction) -> Iterator[Row]:
+    for key, _ in _pairs(transaction, env.tombstones):
+        yield "tombstone", read_ref(key, 0)[0], None
     for key, _ in _pairs(transaction, env.members_in):
         scope, end = read_scope(key, 0)
         yield "member in", scope, read_subject(key, end)[0]

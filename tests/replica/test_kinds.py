@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from authz.domain.entities import KINDS, Entity, Kind, kind_of
+from authz.domain.entities import KINDS, Entity, Kind, Resource, kind_of
 from authz.domain.mutations import Change
 from authz.replica.build import build_replica
 from authz.replica.codec import Codec
 from authz.replica.environment import acquire_environment, release_environment
-from authz.replica.kinds import CODECS
+from authz.replica.kinds import CODECS, TOMBSTONES
+from authz.replica.layout import ref_key
 from authz.replica.writer import apply_changes
 from authz.store import Store
 from tests.records import chains, entities, fits
@@ -53,8 +54,11 @@ def test_a_record_is_there_built_or_followed_and_goes_when_it_is_deleted(
             assert followed(store, folder / "followed", after=1) == built(store, folder / "touched")
             write(store, remove(chain[0].key))
             head = store.directory.head().revision
-            assert followed(store, folder / "followed", after=head - 1) == nothing
             assert not any(nothing.values())
+            left = followed(store, folder / "followed", after=head - 1)
+            assert left == built(store, folder / "deleted")
+            gone = [(ref_key(each.key), b"") for each in chain if isinstance(each, Resource)]
+            assert left == nothing | {TOMBSTONES: gone}
         finally:
             store.close()
 

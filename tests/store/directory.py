@@ -62,7 +62,7 @@ def touch(entity: Entity) -> Mutation:
     return Mutation(Operation.TOUCH, entity)
 
 
-def remove(key: Key) -> Mutation:
+def remove(key: Key | Entity) -> Mutation:
     """DELETE."""
     return Mutation(Operation.DELETE, key)
 

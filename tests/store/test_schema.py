@@ -15,12 +15,13 @@ from sqlalchemy import Connection, text
 
 from authz.domain.entities import Course
 from authz.domain.errors import AuthzError, ErrorReason, UnavailableError
+from authz.domain.ids import ResourceRef, course_scope
 from authz.domain.mutations import WriteRequest
 from authz.store import migrate_store, open_store
 from authz.store.engine import open_engine, read_transaction, write_transaction
 from authz.store.schema import _config
 from authz.store.tables import metadata
-from tests.store.directory import VOCABULARY, create, open_with
+from tests.store.directory import VOCABULARY, create, notebook, open_with, remove
 
 
 def test_migrating_again_changes_nothing(empty_url: str) -> None:
@@ -57,7 +58,7 @@ def test_the_migrations_lead_to_the_tables(store_url: str) -> None:
     engine.dispose()
 
 
-def test_an_idempotency_key_from_before_callers_had_their_own_is_still_known(empty_url: str) -> None:
+def test_idempotency_keys_and_deletions_of_an_earlier_version_are_still_known(empty_url: str) -> None:
     engine = open_engine(empty_url)
     with write_transaction(engine) as connection:
         migrate_to("0006", connection)
@@ -71,6 +72,14 @@ def test_an_idempotency_key_from_before_callers_had_their_own_is_still_known(emp
             )
         )
         connection.execute(text("UPDATE counter SET revision = 1"))
+        deleted = msgspec.json.encode(remove(notebook("n", course_scope("c")))).decode()
+        connection.execute(
+            text(
+                "INSERT INTO changes (revision, position, kind, operation, mutation)"
+                " VALUES (1, 0, 'resource', 'DELETE', :deleted)"
+            ),
+            {"deleted": deleted},
+        )
         connection.execute(
             text(
                 "INSERT INTO idempotency_keys (key, digest, revision, created_at) VALUES ('k', :digest, 1, 5)"
@@ -80,6 +89,8 @@ def test_an_idempotency_key_from_before_callers_had_their_own_is_still_known(emp
     engine.dispose()
     store = open_with(empty_url)
     assert store.directory.write(request).revision == 1
+    with store.directory.dump() as dump:
+        assert list(dump.tombstones()) == [ResourceRef("notebook", "n")]
     store.close()
 
 
