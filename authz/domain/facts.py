@@ -50,7 +50,8 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     for never.
     `computed_from` names the inputs. `sql` is the same predicate over the tables `resources`, `courses`,
     `sessions` and `shares`, with the parameters `:subject_type`, `:subject_id`, `:now`, `:purpose`,
-    `:in_course` and `:in_session` and the default edit window `:default_edit_window_us`; NULL counts as no.
+    `:in_course`, `:in_session`, `:created_ahead_us` and the default edit window `:default_edit_window_us`;
+    NULL counts as no.
     Which facts can hold together is stated by three fields: it never holds without those that it `implies`,
     never with one that it `excludes`, and only for what is in a scope of the kind that it `needs`.
     """
@@ -154,8 +155,9 @@ FACTS: tuple[Fact, ...] = (
         bit=1 << 7,
         meaning="the resource was created less than the course's edit window ago",
         computed_from=("resource.created_at", "course.edit_window", "now"),
-        sql="resources.created_at <= :now AND :now <"
-        " resources.created_at + COALESCE(courses.edit_window_us, :default_edit_window_us)",
+        sql="resources.created_at <= :now + :created_ahead_us AND :now <"
+        " CASE WHEN resources.created_at > :now THEN :now ELSE resources.created_at END"
+        " + COALESCE(courses.edit_window_us, :default_edit_window_us)",
         window=_edit_window,
     ),
     Fact(

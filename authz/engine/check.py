@@ -68,8 +68,11 @@ _WITHOUT_ROLES = {
 class Checker:
     """Answers questions with one policy version. Does no I/O."""
 
-    def __init__(self, policy: CompiledPolicy, *, inline_types: frozenset[str]) -> None:
+    def __init__(
+        self, policy: CompiledPolicy, *, inline_types: frozenset[str], created_ahead_us: int = 0
+    ) -> None:
         self.policy = policy
+        self._created_ahead_us = created_ahead_us
         self._inline_types = inline_types
         self._actions = {name: frozenset(t.actions) for name, t in policy.vocabulary.types.items()}
 
@@ -131,11 +134,11 @@ class Checker:
             return Decision(verdict, version, revision, changes_at)
         rules = self.policy.rules_for(held.roles, scope.course_id, type_name, question.action)
         required = rules.required_facts
-        facts, changes_at = _facts(snapshot, question, located, held, required, now)
+        facts, changes_at = self._facts(snapshot, question, located, held, required, now)
         if held.next_change_at is not None:
             changes_at = earliest_after(now, changes_at, held.next_change_at)
         if trace is not None:
-            every, _ = _facts(snapshot, question, located, held, ALL_FACTS, now)
+            every, _ = self._facts(snapshot, question, located, held, ALL_FACTS, now)
             trace.set_facts(every)
             trace.rules = rules.trace(every)
         return Decision(rules.verdict(facts), version, revision, changes_at)
@@ -157,6 +160,31 @@ class Checker:
             held = effective_roles_of(own, state, table, now, suspension)
         why = held.inactive_reason
         return (_NOT_A_MEMBER if why is None else _NOT_EFFECTIVE[why]), held.next_change_at
+
+    def _facts(  # noqa: PLR0917  positional, because every check goes through here
+        self,
+        snapshot: Snapshot,
+        question: Question,
+        resource: ResourceContext,
+        held: EffectiveRoles,
+        required: int,
+        now: Instant,
+    ) -> tuple[int, Instant | None]:
+        """The facts of `required` that hold, and others; and when time alone changes one of `required`."""
+        facts, changes_at = (
+            facts_at(now, resource, required, created_ahead_us=self._created_ahead_us)
+            if required & TIMED
+            else (resource.facts, None)
+        )
+        if required & SHARED and resource.is_shared:
+            facts |= share_facts(snapshot.share(question.resource, question.subject))
+        if required & ATTENDING and resource.scope.is_attended(
+            in_course=held.in_course, in_session=held.in_session
+        ):
+            facts |= ATTENDING
+        if question.purpose:
+            facts |= FOR_AI_RESPONSE
+        return facts, changes_at
 
     def _trace_memberships(
         self,
@@ -206,27 +234,6 @@ class Checker:
         if question.stated_session_id is not None and question.stated_session_id != scope.session_id:
             return Reason.SCOPE_MISMATCH
         return found
-
-
-def _facts(  # noqa: PLR0917  positional, because every check goes through here
-    snapshot: Snapshot,
-    question: Question,
-    resource: ResourceContext,
-    held: EffectiveRoles,
-    required: int,
-    now: Instant,
-) -> tuple[int, Instant | None]:
-    """The facts of `required` that hold, and when time alone changes one. Other facts may be among them."""
-    facts, changes_at = facts_at(now, resource, required) if required & TIMED else (resource.facts, None)
-    if required & SHARED and resource.is_shared:
-        facts |= share_facts(snapshot.share(question.resource, question.subject))
-    if required & ATTENDING and resource.scope.is_attended(
-        in_course=held.in_course, in_session=held.in_session
-    ):
-        facts |= ATTENDING
-    if question.purpose:
-        facts |= FOR_AI_RESPONSE
-    return facts, changes_at
 
 
 def _scope_to_create_in(question: Question) -> Scope:

@@ -27,10 +27,11 @@ from authz.api.grpc.watch import WatchServicer
 from authz.api.pipeline import Pipeline
 from authz.domain.decisions import STRUCTURAL_TYPES
 from authz.domain.errors import ErrorReason, InvalidArgumentError, UnavailableError, malformed
-from authz.domain.instants import Instant
+from authz.domain.instants import US_PER_S, Instant
 from authz.domain.ports import Directory, View
 from authz.domain.tokens import TokenKeys
 from authz.engine.check import Checker
+from authz.engine.clock import DecisionClock
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.group_commit import GroupCommitter
 from authz.engine.removal import Remover
@@ -80,7 +81,11 @@ def load_checker(settings: Settings) -> Checker:
         policy.vocabulary.require_type(name)
         if name in STRUCTURAL_TYPES:
             raise malformed("AUTHZ_INLINE_TYPES", f"names `{name}`, which must be registered; leave it out")
-    return Checker(policy, inline_types=settings.inline_type_names)
+    return Checker(
+        policy,
+        inline_types=settings.inline_type_names,
+        created_ahead_us=round(settings.created_ahead_s * US_PER_S),
+    )
 
 
 def replica_folder(settings: Settings) -> Path:
@@ -209,7 +214,7 @@ def add_servicers(
     view: View,
     keys: TokenKeys,
     pool: ThreadPoolExecutor,
-    clock: Callable[[], Instant],
+    clock: DecisionClock,
 ) -> Servicers:
     """Add every service of the API, and reflection, to a gRPC server."""
     gate = _gate(settings, view, directory, keys, pool)

@@ -10,6 +10,7 @@ from contextlib import suppress
 import structlog
 
 from authz.domain.vocabulary import Vocabulary
+from authz.engine.clock import DecisionClock
 from authz.runtime.compose import open_follower, open_view, prepare_database, system_clock
 from authz.runtime.logs import WRITER
 from authz.runtime.maintenance import keep_view_current
@@ -40,9 +41,10 @@ async def follow(settings: Settings) -> None:
 
 async def _follow(settings: Settings, stopped: asyncio.Event, *, prepared: bool) -> None:
     view = open_view(settings)
-    maintenance = asyncio.create_task(keep_view_current(view))
+    clock = DecisionClock(system_clock)
+    maintenance = asyncio.create_task(keep_view_current(view, clock))
     try:
-        with exporting(settings.metrics_address, view, lost_lines=WRITER.lost_lines):
+        with exporting(settings.metrics_address, view, clock=clock, lost_lines=WRITER.lost_lines):
             await run_follower(settings, stopped, prepared=prepared)
     finally:
         maintenance.cancel()

@@ -6,6 +6,7 @@ import asyncio
 
 import structlog
 
+from authz.engine.clock import DecisionClock
 from authz.replica.view import ReplicaView
 
 log = structlog.get_logger()
@@ -13,8 +14,9 @@ log = structlog.get_logger()
 _INTERVAL_S = 0.5
 
 
-async def keep_view_current(view: ReplicaView) -> None:
-    """Twice a second, release a snapshot or a folder that was replaced since; runs until it is cancelled.
+async def keep_view_current(view: ReplicaView, clock: DecisionClock) -> None:
+    """Twice a second, release a snapshot or a folder that was replaced since, and compare the clock with the
+    newest state; runs until it is cancelled.
 
     A snapshot that no check replaces would keep LMDB from reusing its pages, and the files of a replica that
     was built again would keep their disk space.
@@ -23,10 +25,11 @@ async def keep_view_current(view: ReplicaView) -> None:
     while True:
         try:
             view.release_stale_snapshot()
+            clock.observe(view)
             failing = False
         except Exception:
             # If this task ended, nothing would release snapshots any more.
             if not failing:
-                log.exception("stale snapshot not released")
+                log.exception("view not kept current")
             failing = True
         await asyncio.sleep(_INTERVAL_S)

@@ -10,20 +10,29 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from authz.domain.errors import ErrorReason, InvalidArgumentError, UnavailableError
+from authz.domain.instants import US_PER_S
 from authz.domain.ports import View
+from authz.engine.clock import DecisionClock
 
 
 class ReplicaCollector(Collector):
     """Reads the gauges when they are scraped, so that a check counts nothing."""
 
-    def __init__(self, view: View, lost_lines: Callable[[], int], workers: Callable[[], int] | None) -> None:
+    def __init__(
+        self,
+        view: View,
+        clock: DecisionClock,
+        lost_lines: Callable[[], int],
+        workers: Callable[[], int] | None,
+    ) -> None:
         self._view = view
+        self._clock = clock
         self._lost_lines = lost_lines
         self._workers = workers
 
     def collect(self) -> Iterator[Metric]:
-        """Staleness in seconds (infinite while it is not known), revision, lines of the log that were lost,
-        and serving processes if known."""
+        """Staleness in seconds (infinite while it is not known), revision, how far the clock is behind, lines
+        of the log that were lost, and serving processes if known."""
         yield GaugeMetricFamily(
             "authz_replica_staleness_seconds",
             "Time since the replica was known to hold the last committed revision.",
@@ -36,6 +45,16 @@ class ReplicaCollector(Collector):
         yield GaugeMetricFamily(
             "authz_replica_revision", "The revision that the replica holds; -1 for none.", value=revision
         )
+        yield GaugeMetricFamily(
+            "authz_clock_behind_seconds",
+            "By how much the machine's clock is behind the newest commit, or was set back.",
+            value=self._clock.behind_us / US_PER_S,
+        )
+        yield CounterMetricFamily(
+            "authz_clock_behind",
+            "How often the clock was found behind by more than a second; it is read twice a second.",
+            value=self._clock.times_behind,
+        )
         yield CounterMetricFamily(
             "authz_log_lines_lost",
             "Lines of the log that were not written, because standard error was not read.",
@@ -47,7 +66,12 @@ class ReplicaCollector(Collector):
 
 @contextmanager
 def exporting(
-    address: str, view: View, *, lost_lines: Callable[[], int], workers: Callable[[], int] | None = None
+    address: str,
+    view: View,
+    *,
+    clock: DecisionClock,
+    lost_lines: Callable[[], int],
+    workers: Callable[[], int] | None = None,
 ) -> Iterator[None]:
     """Serve `/metrics` at `host:port` while the block lasts; does nothing for an empty address.
 
@@ -58,7 +82,7 @@ def exporting(
         return
     host, _, port = address.rpartition(":")
     registry = CollectorRegistry()
-    registry.register(ReplicaCollector(view, lost_lines, workers))
+    registry.register(ReplicaCollector(view, clock, lost_lines, workers))
     try:
         server, thread = start_http_server(int(port), addr=host.strip("[]"), registry=registry)
     except (OSError, ValueError):

@@ -40,7 +40,13 @@ async def _run(
     if not settings.follow:
         warn_without_replica(settings, server.view)
     tune_interpreter()
-    with exporting(settings.metrics_address, server.view, lost_lines=WRITER.lost_lines, workers=lambda: 1):
+    with exporting(
+        settings.metrics_address,
+        server.view,
+        clock=server.decision_clock,
+        lost_lines=WRITER.lost_lines,
+        workers=lambda: 1,
+    ):
         await run_until_stopped(stopped, reload_signal, server.reload_policy)
 
 

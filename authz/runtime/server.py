@@ -16,6 +16,7 @@ from authz.domain.errors import AuthzError
 from authz.domain.instants import Instant
 from authz.domain.tokens import TokenKeys
 from authz.engine.check import Checker
+from authz.engine.clock import DecisionClock
 from authz.replica.follower import Follower
 from authz.replica.view import ReplicaView
 from authz.runtime.bind import abort_connections, listen, lock_socket
@@ -73,6 +74,7 @@ class Server:
     def __init__(self, settings: Settings, *, clock: Callable[[], Instant] = system_clock) -> None:
         self._settings = settings
         self._clock = clock
+        self.decision_clock = DecisionClock(clock)
         self._health = Health(AUTHORIZATION, (DIRECTORY, WATCH))
         self._pool = ThreadPoolExecutor(settings.read_threads, thread_name_prefix="read")
         self._checker: Checker | None = None
@@ -187,7 +189,7 @@ class Server:
             # First, so that a start that fails leaves no replica folder.
             prepared = await run_abandonable(prepare_database, settings)
         self._view = view = open_view(settings, keys)
-        self._maintenance = asyncio.create_task(keep_view_current(view))
+        self._maintenance = asyncio.create_task(keep_view_current(view, self.decision_clock))
         if settings.follow:
             await self._follow(store, prepared=prepared)
         self._grpc = server = grpc.aio.server(options=_channel_options(settings))
@@ -199,7 +201,7 @@ class Server:
             view=view,
             keys=keys,
             pool=self._pool,
-            clock=self._clock,
+            clock=self.decision_clock,
         )
         self._socket_lock = lock_socket(settings.address)
         self.address = listen(server, settings)

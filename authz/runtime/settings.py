@@ -53,6 +53,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int, Meta(ge=1 << 20), "Maximum size of the replica. It takes address space only, until it is filled."
     ] = 64 << 30
     schedule_as_batch: Annotated[bool, "Whether to run under Linux's SCHED_BATCH."] = False
+    created_ahead_s: Annotated[
+        float,
+        Meta(ge=0, le=3600),
+        "A resource created up to so many seconds later than now counts as created now.",
+    ] = 5.0
     max_staleness_s: Annotated[
         Seconds, "Seconds without news from the database before checks are refused."
     ] = 30.0

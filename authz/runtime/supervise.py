@@ -17,9 +17,10 @@ import msgspec
 import structlog
 
 from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.engine.clock import DecisionClock
 from authz.runtime.bind import reserve
 from authz.runtime.child import FAILED_START, PROCESSES, Child, Link, run_child, start_forkserver
-from authz.runtime.compose import load_checker, open_view, prepare_database
+from authz.runtime.compose import load_checker, open_view, prepare_database, system_clock
 from authz.runtime.follow import run_follower
 from authz.runtime.logs import WRITER
 from authz.runtime.maintenance import keep_view_current
@@ -144,10 +145,17 @@ async def supervise(settings: Settings) -> None:
     reserved, address = reserve(settings.address)
     supervisor = Supervisor(settings)
     view = open_view(settings)
-    maintenance = asyncio.create_task(keep_view_current(view))
+    clock = DecisionClock(system_clock)
+    maintenance = asyncio.create_task(keep_view_current(view, clock))
     with (
         reserved,
-        exporting(settings.metrics_address, view, lost_lines=supervisor.lost_lines, workers=supervisor.alive),
+        exporting(
+            settings.metrics_address,
+            view,
+            clock=clock,
+            lost_lines=supervisor.lost_lines,
+            workers=supervisor.alive,
+        ),
     ):
         try:
             if await finishes_before(stopped, supervisor.start(address)):

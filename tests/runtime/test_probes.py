@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from authz.domain.entities import Course
+from authz.engine.clock import DecisionClock
 from authz.replica.view import ReplicaView
 from authz.runtime import maintenance
+from authz.runtime.compose import system_clock
 from authz.runtime.maintenance import keep_view_current
 from authz.runtime.metrics import ReplicaCollector
 from authz.store import Store
@@ -30,7 +32,10 @@ def store(sqlite_url: str) -> Iterator[Store]:
 
 def staleness_of(view: ReplicaView) -> float:
     """What is exported."""
-    families = {family.name: family for family in ReplicaCollector(view, lambda: 0, None).collect()}
+    families = {
+        family.name: family
+        for family in ReplicaCollector(view, DecisionClock(system_clock), lambda: 0, None).collect()
+    }
     value: float = families["authz_replica_staleness_seconds"].samples[0].value
     return value
 
@@ -44,7 +49,7 @@ def replaced(store: Store, folder: Path) -> None:
 
 async def upkeep(view: ReplicaView, seconds: float = 0.1) -> None:
     """Run the maintenance task for a while."""
-    task = asyncio.create_task(keep_view_current(view))
+    task = asyncio.create_task(keep_view_current(view, DecisionClock(system_clock)))
     await asyncio.sleep(seconds)
     task.cancel()
     with suppress(asyncio.CancelledError):

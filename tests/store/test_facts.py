@@ -98,8 +98,10 @@ def facts_of(fact: Fact) -> str:
     )
 
 
-@pytest.mark.parametrize("now", [99, 100, 104, 105, 110])
-def test_sql_and_definition_agree_on_every_fact(store_url: str, now: int) -> None:
+@pytest.mark.parametrize(
+    ("now", "created_ahead_us"), [(97, 2), (98, 2), (99, 0), (99, 1), (100, 0), (104, 0), (105, 0), (110, 0)]
+)
+def test_sql_and_definition_agree_on_every_fact(store_url: str, now: int, created_ahead_us: int) -> None:
     resources = list(cases())
     entities: list[Entity] = [*COURSES, *SESSIONS, *(resource for resource, _ in resources)]
     entities += [
@@ -121,6 +123,7 @@ def test_sql_and_definition_agree_on_every_fact(store_url: str, now: int) -> Non
                 "purpose": purpose,
                 "in_course": in_course,
                 "in_session": in_session,
+                "created_ahead_us": created_ahead_us,
                 "default_edit_window_us": DEFAULT_EDIT_WINDOW_US,
             }
             found = {
@@ -128,7 +131,8 @@ def test_sql_and_definition_agree_on_every_fact(store_url: str, now: int) -> Non
             }
             for resource, level in resources:
                 context = resource_context_of(resource, scope_context_of(*scopes_of(resource)), MAYA)
-                mask = facts_at(now, context, ALL_FACTS)[0] | share_facts(level)
+                mask, _ = facts_at(now, context, ALL_FACTS, created_ahead_us=created_ahead_us)
+                mask |= share_facts(level)
                 if context.scope.is_attended(in_course=in_course, in_session=in_session):
                     mask |= ATTENDING
                 if purpose:

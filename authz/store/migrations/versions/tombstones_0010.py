@@ -6,8 +6,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.types import TypeEngine
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 
 _PARTS = {
     "postgresql": ("mutation::jsonb -> 'target' ->> 'type'", "mutation::jsonb -> 'target' ->> 'id'"),
