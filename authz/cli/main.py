@@ -19,6 +19,7 @@ from authz.cli import (
     member,
     migrate,
     policy,
+    policy_diff,
     policy_prove,
     serve,
     session,
@@ -91,6 +92,7 @@ for group in (member, course, session, share, account):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 app.add_typer(imports.app, name="import")
 policy.app.command("prove")(policy_prove.prove)
+policy.app.command("diff")(policy_diff.diff)
 app.add_typer(policy.app, name="policy")
 
 

@@ -11,6 +11,7 @@ from authz.domain.ids import ScopeKind
 from authz.policy.certificate import check_certificate
 from authz.policy.compile import CompiledPolicy
 from authz.policy.copy_role import copy_role
+from authz.policy.diff import diff
 from authz.policy.invariants import load_invariants
 from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
 from authz.policy.prove import prove
@@ -65,6 +66,20 @@ def bench_proof(label: str, policy: CompiledPolicy, goal_s: float) -> None:
     )
 
 
+def with_one_row_more(folder: Path) -> CompiledPolicy:
+    """The policy in the folder with one row more for all courses."""
+    with (folder / POLICY_FILE).open("a") as file:
+        file.write("p, teaching_assistant, *, material, publish, , allow\n")
+    return load_policy(folder)
+
+
+def bench_diff(label: str, before: CompiledPolicy, after: CompiledPolicy) -> None:
+    """A row of comparing two policies."""
+    begun = time.perf_counter()
+    found = diff(before, after)
+    show(f"diff {label}: {len(found.cells):,} cells", f"{time.perf_counter() - begun:.2f} s")
+
+
 def main() -> None:
     """All of it."""
     bench_proof("the default policy", load_policy(policy_directory()), 1)
@@ -73,6 +88,8 @@ def main() -> None:
         large = large_policy(Path(name))
         show("loading 200 roles and 36,000 override rows", f"{time.perf_counter() - begun:.1f} s")
         bench_proof("200 roles and 36,000 override rows", large, 30)
+        bench_diff("to it from the default policy", load_policy(policy_directory()), large)
+        bench_diff("between two that differ in one row", large, with_one_row_more(Path(name)))
 
 
 if __name__ == "__main__":

@@ -105,3 +105,20 @@ def test_a_certificate_that_is_none_is_refused(folder: Path, tmp_path: Path) -> 
     checked = run("policy", "prove", folder, "--check", tmp_path / "certificate.json")
     assert checked.returncode == 2
     assert "certificate.json` is not a certificate" in checked.stderr
+
+
+def test_diff_tells_what_changes_for_whom(folder: Path) -> None:
+    same = run("policy", "diff", policy_directory(), folder)
+    assert (same.returncode, same.stdout) == (
+        0,
+        "nothing changes: the two policies decide everything alike\n",
+    )
+    add(folder, "p, teaching_assistant, *, material, publish, , allow")
+    changed = run("policy", "diff", policy_directory(), folder)
+    assert (changed.returncode, changed.stdout) == (
+        1,
+        "`teaching_assistant` gains publish on material, when !for_ai_response & !course_archived\n",
+    )
+    (cell,) = json.loads(run("policy", "diff", policy_directory(), folder, "--json").stdout)["cells"]
+    assert (cell["role"], cell["course_id"], cell["losses"]) == ("teaching_assistant", None, [])
+    assert cell["gains"] == ["!for_ai_response & !course_archived"]

@@ -1,0 +1,206 @@
+"""What changes for whom between two policies: cells and conditions, never rows or line numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeAlias
+
+import msgspec
+
+from authz.domain.vocabulary import RoleDeclaration, TypeDeclaration
+from authz.policy.compile import CompiledPolicy
+from authz.policy.condition import Condition, both
+from authz.policy.regions import regions, simplest
+from authz.policy.rules import ANY
+from authz.policy.situations import situations_of, together
+
+_Clauses: TypeAlias = tuple[frozenset[Condition], frozenset[Condition]]
+"""The conditions of the denies and of the allows of a cell."""
+
+
+class CellChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What changes for who holds one role. A condition is text; an empty one is "always".
+
+    `course_id` is None for every course whose override does not make it another change. `gains` and `losses`
+    are for who holds no other role there; `takes` and `leaves` say when a deny row of the role begins or
+    ceases to stop somebody who holds another role, too.
+    """
+
+    role: str
+    type: str
+    action: str
+    course_id: str | None = None
+    gains: tuple[str, ...] = ()
+    losses: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+    leaves: tuple[str, ...] = ()
+
+
+class PolicyDiff(msgspec.Struct, frozen=True):
+    """Declarations that changed, in words, and the cells that changed."""
+
+    declarations: tuple[str, ...]
+    cells: tuple[CellChange, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.declarations or self.cells)
+
+
+def diff(before: CompiledPolicy, after: CompiledPolicy) -> PolicyDiff:
+    """Every change of meaning, those for all courses first. Empty if the two decide everything alike."""
+    roles = list(dict.fromkeys([*before.vocabulary.roles, *after.vocabulary.roles]))
+    pairs = list(dict.fromkeys([*_pairs(before), *_pairs(after)]))
+    everywhere = {
+        (role, *pair): change
+        for pair in pairs
+        for role in roles
+        if (change := _changed(before, after, roles, None, (role, *pair))) is not None
+    }
+    cells = list(everywhere.values())
+    for course_id in dict.fromkeys([*before.overrides, *after.overrides]):
+        for cell in _touched(before, after, course_id):
+            change = _changed(before, after, roles, course_id, cell)
+            here = msgspec.structs.replace(change, course_id=None) if change is not None else None
+            if here != everywhere.get(cell):
+                cells.append(change or _nothing(course_id, cell))
+    return PolicyDiff(tuple(_declarations(before, after)), tuple(cells))
+
+
+def _pairs(policy: CompiledPolicy) -> Iterator[tuple[str, str]]:
+    return ((t.name, action) for t in policy.vocabulary.types.values() for action in t.actions)
+
+
+def _touched(before: CompiledPolicy, after: CompiledPolicy, course_id: str) -> list[tuple[str, str, str]]:
+    """The cells of which the course's own rows speak: in all others the platform's change is the course's."""
+    books = [policy.overrides.get(course_id) for policy in (before, after)]
+    keys = [
+        key for book in books if book is not None for index in (book.denies, book.allows) for key in index
+    ]
+    return list(dict.fromkeys(keys))
+
+
+def _nothing(course_id: str, cell: tuple[str, str, str]) -> CellChange:
+    """For a course whose override keeps a cell as it is while it changes everywhere else."""
+    return CellChange(role=cell[0], type=cell[1], action=cell[2], course_id=course_id)
+
+
+def _changed(
+    before: CompiledPolicy,
+    after: CompiledPolicy,
+    roles: Sequence[str],
+    course_id: str | None,
+    cell: tuple[str, str, str],
+) -> CellChange | None:
+    role, *pair = cell
+    old, new = _clauses(before, course_id, role, pair), _clauses(after, course_id, role, pair)
+    if old == new:
+        return None
+    declared = after.vocabulary.roles.get(role) or before.vocabulary.roles[role]
+    reachable = _Reachable(declared, pair)
+    gains, losses = reachable.words(_beyond(old, new)), reachable.words(_beyond(new, old))
+    takes: tuple[str, ...] = ()
+    leaves: tuple[str, ...] = ()
+    if old[0] != new[0] and role in before.vocabulary.roles and role in after.vocabulary.roles:
+        others = [name for name in roles if name != role]
+        allows = [_clauses(after, course_id, other, pair) for other in others]
+        named = [_naming_denies(policy, course_id, cell) for policy in (before, after)]
+        takes = reachable.words(_stopped(old[0], named[1], allows))
+        leaves = reachable.words(_stopped(new[0], named[0], allows))
+    if not (gains or losses or takes or leaves):
+        return None
+    return CellChange(
+        role=role, type=pair[0], action=pair[1], course_id=course_id,
+        gains=gains, losses=losses, takes=takes, leaves=leaves,
+    )  # fmt: skip
+
+
+def _clauses(policy: CompiledPolicy, course_id: str | None, role: str, pair: Sequence[str]) -> _Clauses:
+    denies, allows = policy.clauses(course_id, role, pair[0], pair[1])
+    return frozenset(c.condition for c in denies), frozenset(c.condition for c in allows)
+
+
+def _naming_denies(
+    policy: CompiledPolicy, course_id: str | None, cell: tuple[str, str, str]
+) -> frozenset[Condition]:
+    """Those that do not stop every role anyhow."""
+    denies, _ = policy.clauses(course_id, *cell)
+    return frozenset(clause.condition for clause in denies if clause.rule.role != ANY)
+
+
+def _beyond(one: _Clauses, other: _Clauses) -> Iterator[Condition]:
+    """When `other` allows and `one` does not: none of its allows holds, or one of its denies does."""
+    for allow in other[1]:
+        yield from regions(allow, [*other[0], *one[1]])
+        for deny in one[0]:
+            yield from regions(both(allow, deny), [*other[0]])
+
+
+def _stopped(
+    old: Iterable[Condition], new: Iterable[Condition], others: Sequence[_Clauses]
+) -> Iterator[Condition]:
+    """When a new deny stops who is allowed by another role, and no old one did."""
+    for deny in new:
+        for denies, allows in others:
+            for allow in allows:
+                yield from regions(both(deny, allow), [*old, *denies])
+
+
+class _Reachable:
+    """Keeps what can be so for who holds a role, and puts it into words."""
+
+    def __init__(self, role: RoleDeclaration, pair: Sequence[str]) -> None:
+        situations = situations_of(pair[0], pair[1])
+        self._demands = [
+            situation.demands([role]) or Condition(forbidden=situation.impossible) for situation in situations
+        ]
+
+    def words(self, found: Iterable[Condition]) -> tuple[str, ...]:
+        possible = [
+            region
+            for region in found
+            if any(together(region, demands) is not None for demands in self._demands)
+        ]
+        return tuple(str(region) for region in simplest(possible))
+
+
+def _declarations(before: CompiledPolicy, after: CompiledPolicy) -> Iterator[str]:
+    old_roles, new_roles = before.vocabulary.roles, after.vocabulary.roles
+    for name in dict.fromkeys([*old_roles, *new_roles]):
+        yield from _declared("role", name, old_roles.get(name), new_roles.get(name))
+    old_types, new_types = before.vocabulary.types, after.vocabulary.types
+    for name in dict.fromkeys([*old_types, *new_types]):
+        yield from _declared("type", name, old_types.get(name), new_types.get(name))
+
+
+def _declared(
+    what: str,
+    name: str,
+    old: RoleDeclaration | TypeDeclaration | None,
+    new: RoleDeclaration | TypeDeclaration | None,
+) -> Iterator[str]:
+    if old is None or new is None:
+        yield f"{what} `{name}` is {'new' if old is None else 'removed'}"
+        return
+    for field in old.__struct_fields__:
+        was, now = getattr(old, field), getattr(new, field)
+        if isinstance(was, tuple):
+            was, now = (" ".join(sorted(names)) for names in (was, now))
+        if was != now:
+            yield f"{field.replace('_', ' ')} of {what} `{name}`: `{was}` becomes `{now}`"
+
+
+def sentences(change: CellChange) -> Iterator[str]:
+    """A change in words, one for each thing that changes."""
+    where = "" if change.course_id is None else f" in course {change.course_id}"
+    what = f"{change.action} on {change.type}{where}"
+    for conditions, text in (
+        (change.gains, f"`{change.role}` gains {what}"),
+        (change.losses, f"`{change.role}` loses {what}"),
+        (change.takes, f"`{change.role}` now also stops who holds another role: {what}"),
+        (change.leaves, f"`{change.role}` no longer stops who holds another role: {what}"),
+    ):
+        if conditions:
+            always = "" in conditions
+            yield text + (", always" if always else f", when {' or when '.join(conditions)}")
+    if not (change.gains or change.losses or change.takes or change.leaves):
+        yield f"`{change.role}` keeps {what} as it is"
