@@ -101,6 +101,21 @@ class WriteRequest(msgspec.Struct, frozen=True, kw_only=True):
     actor: str = "unauthenticated"
     request_id: str = ""
 
+    @property
+    def takes_access_away(self) -> bool:
+        """Whether every mutation deletes or suspends."""
+        return all(_takes_access_away(mutation) for mutation in self.mutations)
+
+
+def _takes_access_away(mutation: Mutation) -> bool:
+    if mutation.operation in (Operation.DELETE, Operation.CREATE):
+        return mutation.operation is Operation.DELETE
+    values = dict(mutation.values)
+    status, until = (
+        values.get(name, getattr(mutation.target, name, None)) for name in ("status", "suspended_until")
+    )
+    return status == "SUSPENDED" or until is not None
+
 
 class ImportFault(msgspec.Struct, frozen=True):
     """The error of the mutation at `position` (from 0) of an import."""

@@ -39,10 +39,11 @@ class GroupCommitter:
     """Commits the writes of one process. Belongs to the event loop that first uses it.
 
     Commits writes in the order of their arrival, in groups; groups and batches of imports and removals take
-    turns, so that neither starves the other. If at least `commit_siblings` writes were in progress when a
-    group was committed, the next group waits `commit_delay_s` for more. A write or batch that has begun is
-    finished even when its caller has gone; one that still waits is dropped with its caller, so that no more
-    can wait than there are calls.
+    turns, so that neither starves the other. Writes that only take access away go before all that wait, but
+    between two groups of them something else has its turn. If at least `commit_siblings` writes were in
+    progress when a group was committed, the next group waits `commit_delay_s` for more. A write or batch that
+    has begun is finished even when its caller has gone; one that still waits is dropped with its caller, so
+    that no more can wait than there are calls.
     """
 
     def __init__(
@@ -55,6 +56,8 @@ class GroupCommitter:
         # Start the thread now: if there can be none, the start of the server fails, not its first write.
         self._pool.submit(lambda: None)
         self._writes: deque[_Waiting[WriteRequest]] = deque()
+        self._revocations: deque[_Waiting[WriteRequest]] = deque()
+        self._revocations_last = False
         self._batches: deque[_Waiting[Callable[[], Any]]] = deque()
         self._batch_next = False
         self._in_progress = 0
@@ -65,7 +68,9 @@ class GroupCommitter:
 
     async def write(self, request: WriteRequest) -> ConsistencyToken:
         """As `Directory.write`."""
-        state: ConsistencyToken = await self._hand_over(self._writes, request)
+        state: ConsistencyToken = await self._hand_over(
+            self._revocations if request.takes_access_away else self._writes, request
+        )
         return state
 
     async def run_batch(self, batch: Callable[[], T]) -> T:
@@ -97,8 +102,11 @@ class GroupCommitter:
 
     def _start_next(self, loop: asyncio.AbstractEventLoop) -> None:
         """Give the write thread, which is idle, the next group or batch."""
-        if self._batches and (self._batch_next or not self._writes):
-            self._batch_next, self._in_progress = False, 0
+        if self._revocations and not (self._revocations_last and (self._writes or self._batches)):
+            self._revocations_last = True
+            self._pool.submit(self._write, loop, _next_group(self._revocations))
+        elif self._batches and (self._batch_next or not self._writes):
+            self._batch_next, self._revocations_last, self._in_progress = False, False, 0
             self._pool.submit(self._run_batch, loop, self._batches.popleft())
         elif not self._writes:
             self._idle.set()
@@ -106,8 +114,8 @@ class GroupCommitter:
             self._in_progress = 0
             loop.call_later(self._commit_delay_s, self._start_next, loop)
         else:
-            self._batch_next = True
-            self._pool.submit(self._write, loop, self._next_group())
+            self._batch_next, self._revocations_last = True, False
+            self._pool.submit(self._write, loop, _next_group(self._writes))
 
     def _finish(
         self, loop: asyncio.AbstractEventLoop, done: Sequence[_Waiting[Any]], outcomes: Sequence[object]
@@ -128,16 +136,6 @@ class GroupCommitter:
         self._in_progress = len(group) + len(self._writes)
         self._finish(loop, group, outcomes)
 
-    def _next_group(self) -> list[_Waiting[WriteRequest]]:
-        group: list[_Waiting[WriteRequest]] = []
-        mutations = 0
-        while self._writes and len(group) < MAX_WRITES_PER_GROUP:
-            mutations += len(self._writes[0].work.mutations)
-            if group and mutations > MAX_MUTATIONS_PER_GROUP:
-                break
-            group.append(self._writes.popleft())
-        return group
-
     def _run_batch(self, loop: asyncio.AbstractEventLoop, batch: _Waiting[Callable[[], Any]]) -> None:
         loop.call_soon_threadsafe(self._finish, loop, [batch], [_outcome(batch.work)])
 
@@ -156,6 +154,17 @@ class GroupCommitter:
 
     def _write_alone(self, request: WriteRequest) -> ConsistencyToken:
         return self._directory.write(request)
+
+
+def _next_group(waiting: deque[_Waiting[WriteRequest]]) -> list[_Waiting[WriteRequest]]:
+    group: list[_Waiting[WriteRequest]] = []
+    mutations = 0
+    while waiting and len(group) < MAX_WRITES_PER_GROUP:
+        mutations += len(waiting[0].work.mutations)
+        if group and mutations > MAX_MUTATIONS_PER_GROUP:
+            break
+        group.append(waiting.popleft())
+    return group
 
 
 def _outcome(call: Callable[[], T]) -> T | BaseException:

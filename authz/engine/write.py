@@ -16,6 +16,8 @@ from authz.engine.consistency import ConsistencyGate
 from authz.engine.group_commit import GroupCommitter
 
 MAX_REPORTED_FAULTS = 1000
+MAX_MUTATIONS_PER_BATCH = 250
+"""Of an import, in one transaction: a revocation waits for at most one."""
 
 
 class ImportPart(msgspec.Struct, frozen=True):
@@ -148,7 +150,8 @@ class DirectoryWriter:
 def _runs(
     mutations: Iterable[Mutation | AuthzError], start: int, report: ImportReport
 ) -> list[tuple[list[Mutation], int]]:
-    """The mutations between two errors, with the position of the first; reports the errors."""
+    """The mutations between two errors, in batches, with the position of the first of each; reports the
+    errors."""
     runs: list[tuple[list[Mutation], int]] = []
     continues = False
     for position, mutation in enumerate(mutations, start):
@@ -156,7 +159,7 @@ def _runs(
             report.add([ImportFault(position, mutation.reason.value, mutation.message)])
             continues = False
             continue
-        if not continues:
+        if not continues or len(runs[-1][0]) == MAX_MUTATIONS_PER_BATCH:
             runs.append(([], position))
             continues = True
         runs[-1][0].append(mutation)

@@ -35,6 +35,7 @@ from authz.engine.clock import DecisionClock
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.group_commit import GroupCommitter
 from authz.engine.removal import Remover
+from authz.engine.turns import Turns
 from authz.engine.watch import Watches
 from authz.engine.write import DirectoryWriter
 from authz.policy.load import load_policy, policy_directory
@@ -217,14 +218,14 @@ def add_servicers(
     clock: DecisionClock,
 ) -> Servicers:
     """Add every service of the API, and reflection, to a gRPC server."""
-    gate = _gate(settings, view, directory, keys, pool)
+    gate, turns = _gate(settings, view, directory, keys, pool), Turns()
     pipeline = Pipeline(
         # Without an authority no client presents a certificate, and asking gRPC for one takes time.
         authenticators=(CertificateAuthenticator(),) if settings.tls_client_ca_file else (),
         permissions=AllowAll(),
         places=_places(settings),
     )
-    authorization = AuthorizationServicer(checker, gate, clock)
+    authorization = AuthorizationServicer(checker, gate, turns, clock)
     writing = GroupCommitter(directory)
     writer = DirectoryWriter(
         directory, gate, writing, max_silence_s=settings.import_silence_s, max_import_s=settings.max_import_s
@@ -238,7 +239,7 @@ def add_servicers(
     )
     endpoints = (
         *endpoints_of(authorization),
-        *endpoints_of(DirectoryServicer(directory, gate, writer)),
+        *endpoints_of(DirectoryServicer(directory, gate, turns, writer)),
         *endpoints_of(WatchServicer(watches)),
     )
     server.add_generic_rpc_handlers((Endpoints(pipeline, endpoints),))

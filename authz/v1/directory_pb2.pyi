@@ -424,7 +424,7 @@ class ReadCoursesRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     CONSISTENCY_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """1 to 1,000; 0 means 100."""
+    """1 to 1,000; 0 means 100. A page may have fewer records, or none, and not be the last."""
     page_token: _builtins.str
     """`next_page_token` of the previous answer, with the same filters. Empty for the first page."""
     @_builtins.property
@@ -505,7 +505,7 @@ class ReadSessionsRequest(_message.Message):
     course_id: _builtins.str
     """Only of this course, if set."""
     page_size: _builtins.int
-    """1 to 1,000; 0 means 100."""
+    """1 to 1,000; 0 means 100. A page may have fewer records, or none, and not be the last."""
     page_token: _builtins.str
     """`next_page_token` of the previous answer, with the same filters. Empty for the first page."""
     @_builtins.property
@@ -591,7 +591,7 @@ class ReadMembershipsRequest(_message.Message):
     source: _builtins.str
     """Only from this source, if set."""
     page_size: _builtins.int
-    """1 to 1,000; 0 means 100."""
+    """1 to 1,000; 0 means 100. A page may have fewer records, or none, and not be the last."""
     page_token: _builtins.str
     """`next_page_token` of the previous answer, with the same filters. Empty for the first page."""
     @_builtins.property
@@ -680,7 +680,7 @@ class ReadResourcesRequest(_message.Message):
     type: _builtins.str
     """Only of this type, if set."""
     page_size: _builtins.int
-    """1 to 1,000; 0 means 100."""
+    """1 to 1,000; 0 means 100. A page may have fewer records, or none, and not be the last."""
     page_token: _builtins.str
     """`next_page_token` of the previous answer, with the same filters. Empty for the first page."""
     @_builtins.property
@@ -769,7 +769,7 @@ class ReadSharesRequest(_message.Message):
     resource_id: _builtins.str
     """Only of the resource with this id. Requires `resource_type`."""
     page_size: _builtins.int
-    """1 to 1,000; 0 means 100."""
+    """1 to 1,000; 0 means 100. A page may have fewer records, or none, and not be the last."""
     page_token: _builtins.str
     """`next_page_token` of the previous answer, with the same filters. Empty for the first page."""
     @_builtins.property
@@ -844,7 +844,7 @@ class ReadAccountsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     CONSISTENCY_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """1 to 1,000; 0 means 100."""
+    """1 to 1,000; 0 means 100. A page may have fewer records, or none, and not be the last."""
     page_token: _builtins.str
     """`next_page_token` of the previous answer, with the same filters. Empty for the first page."""
     @_builtins.property

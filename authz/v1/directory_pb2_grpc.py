@@ -89,7 +89,7 @@ class DirectoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Import(self, request_iterator, context):
-        """Applies any number of mutations, one transaction per message. Invalid mutations are skipped and
+        """Applies any number of mutations, in transactions of up to 250. Invalid mutations are skipped and
         reported; the others are applied.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -36,7 +36,7 @@ class DirectoryServiceStub:
     Write: _grpc.UnaryUnaryMultiCallable[_directory_pb2.WriteRequest, _directory_pb2.WriteResponse]
     """Applies up to 1,000 mutations atomically."""
     Import: _grpc.StreamUnaryMultiCallable[_directory_pb2.ImportRequest, _directory_pb2.ImportResponse]
-    """Applies any number of mutations, one transaction per message. Invalid mutations are skipped and
+    """Applies any number of mutations, in transactions of up to 250. Invalid mutations are skipped and
     reported; the others are applied.
     """
     ReadCourses: _grpc.UnaryUnaryMultiCallable[_directory_pb2.ReadCoursesRequest, _directory_pb2.ReadCoursesResponse]
@@ -60,7 +60,7 @@ class DirectoryServiceAsyncStub(DirectoryServiceStub):
     Write: _aio.UnaryUnaryMultiCallable[_directory_pb2.WriteRequest, _directory_pb2.WriteResponse]  # type: ignore[assignment]
     """Applies up to 1,000 mutations atomically."""
     Import: _aio.StreamUnaryMultiCallable[_directory_pb2.ImportRequest, _directory_pb2.ImportResponse]  # type: ignore[assignment]
-    """Applies any number of mutations, one transaction per message. Invalid mutations are skipped and
+    """Applies any number of mutations, in transactions of up to 250. Invalid mutations are skipped and
     reported; the others are applied.
     """
     ReadCourses: _aio.UnaryUnaryMultiCallable[_directory_pb2.ReadCoursesRequest, _directory_pb2.ReadCoursesResponse]  # type: ignore[assignment]
@@ -93,7 +93,7 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_directory_pb2.ImportRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_directory_pb2.ImportResponse, _abc.Awaitable[_directory_pb2.ImportResponse]]:
-        """Applies any number of mutations, one transaction per message. Invalid mutations are skipped and
+        """Applies any number of mutations, in transactions of up to 250. Invalid mutations are skipped and
         reported; the others are applied.
         """
 

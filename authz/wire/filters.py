@@ -6,13 +6,14 @@ records in a field named after the plural.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from authz.domain.entities import KINDS, EntityT_co, Filter, Kind, Versioned
-from authz.domain.ports import Listing, Page
+from authz.domain.ports import Page
 from authz.v1 import directory_pb2 as pb
 from authz.v1.common_pb2 import ConsistencyToken
-from authz.wire.entities import entity_message, parse_versioned
+from authz.wire.entities import parse_versioned
 from authz.wire.fields import formatters_of, parser_of
 
 DEFAULT_PAGE_SIZE = 100
@@ -41,10 +42,10 @@ class ReadCall:
         set_ = {name: convert(value) for name, convert, value in values if value is not None}
         return self.request(page_size=page.size, page_token=page.token, **set_)
 
-    def response(self, listing: Listing[Any], read_at: ConsistencyToken) -> Any:
-        """The response for a page that was read at a state."""
-        message = self._response(next_page_token=listing.next_token, read_at=read_at)
-        getattr(message, self._kind.plural).extend(map(entity_message, listing.items))
+    def response(self, records: Iterable[Any], *, next_page_token: str, read_at: ConsistencyToken) -> Any:
+        """The response for a page of records, which are messages, that was read at a state."""
+        message = self._response(next_page_token=next_page_token, read_at=read_at)
+        getattr(message, self._kind.plural).extend(records)
         return message
 
     def records(self, response: Any) -> list[Versioned[EntityT_co]]:

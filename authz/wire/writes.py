@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from authz.domain.errors import AuthzError, InvalidArgumentError, malformed
 from authz.domain.ids import parse_id
-from authz.domain.mutations import Mutation, WriteRequest
+from authz.domain.mutations import Mutation, Precondition, WriteRequest
 from authz.v1 import directory_pb2 as pb
 from authz.wire.entities import parse_mutation, parse_precondition
 
@@ -17,12 +17,29 @@ ParsedT = TypeVar("ParsedT")
 _MAX_REASON_LENGTH = 1024
 
 
-def parse_write(request: pb.WriteRequest, *, actor: str, request_id: str) -> WriteRequest:
-    """A write. The error for a mutation or a precondition names its position."""
+def parse_mutations(request: pb.WriteRequest) -> Iterator[Mutation]:
+    """The mutations of a write in order. The error for one names its position."""
+    return _parse_each("mutations", request.mutations, parse_mutation)
+
+
+def parse_preconditions(request: pb.WriteRequest) -> Iterator[Precondition]:
+    """Likewise its preconditions."""
+    return _parse_each("preconditions", request.preconditions, parse_precondition)
+
+
+def write_of(
+    request: pb.WriteRequest,
+    mutations: Iterable[Mutation],
+    preconditions: Iterable[Precondition],
+    *,
+    actor: str,
+    request_id: str,
+) -> WriteRequest:
+    """A write of mutations and preconditions that were parsed of it."""
     key = request.idempotency_key
     return WriteRequest(
-        mutations=tuple(_parse_each("mutations", request.mutations, parse_mutation)),
-        preconditions=tuple(_parse_each("preconditions", request.preconditions, parse_precondition)),
+        mutations=tuple(mutations),
+        preconditions=tuple(preconditions),
         idempotency_key=parse_id(key, field="idempotency_key") if key else "",
         reason=parse_reason(request.reason),
         actor=actor,
@@ -30,9 +47,9 @@ def parse_write(request: pb.WriteRequest, *, actor: str, request_id: str) -> Wri
     )
 
 
-def parse_import(request: pb.ImportRequest) -> list[Mutation | AuthzError]:
+def parse_import(request: pb.ImportRequest) -> Iterator[Mutation | AuthzError]:
     """The mutations of one message of an import in order, each malformed one as its error."""
-    return [_parsed(message) for message in request.mutations]
+    return map(_parsed, request.mutations)
 
 
 def parse_reason(text: str) -> str:

@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import grpc
+import msgspec
 import pytest
 
-from authz.domain.entities import Course
+from authz.domain.entities import Course, MembershipStatus
 from authz.domain.errors import (
     AuthzError,
     ConflictError,
@@ -18,7 +19,7 @@ from authz.domain.errors import (
     FailedPreconditionError,
     UnavailableError,
 )
-from authz.domain.mutations import ImportBatchResult, WriteRequest
+from authz.domain.mutations import ImportBatchResult, Mutation, Operation, WriteRequest
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.group_commit import MAX_MUTATIONS_PER_GROUP, MAX_WRITES_PER_GROUP, GroupCommitter
 from authz.v1 import common_pb2 as pb
@@ -27,7 +28,8 @@ from authz.v1 import directory_pb2_grpc
 from tests.api.test_api import touch, written
 from tests.service import Service, reason_of
 from tests.serving import serving
-from tests.store.directory import changes_of, create, open_with, replay, stored
+from tests.store.directory import changes_of, create, open_with, remove, replay, stored, student
+from tests.store.directory import touch as touch_entity
 from tests.tokens import state_of
 
 REFUSED = FailedPreconditionError(ErrorReason.PRECONDITION_FAILED, "no")
@@ -236,6 +238,49 @@ async def test_a_write_that_waits_goes_with_its_caller_and_one_that_has_begun_is
     assert await stays == state(2)
     assert gone.cancelled()
     assert recorder.calls == [["first"], ["stays"]]
+
+
+def revocation(name: str) -> WriteRequest:
+    """A write that only takes access away."""
+    omar = student("omar", "c")
+    suspended = msgspec.structs.replace(omar, status=MembershipStatus.SUSPENDED)
+    update = Mutation(Operation.UPDATE, omar.key, (("suspended_until", 1),))
+    return WriteRequest(mutations=(remove(omar.key), touch_entity(suspended), update), reason=name)
+
+
+async def test_revocations_go_first_and_leave_turns_to_others(
+    writing: GroupCommitter, recorder: Recorder
+) -> None:
+    first = await held(writing, recorder)
+    imports = [asyncio.create_task(writing.run_batch(recorder.import_batch)) for _ in range(2)]
+    waiting = await handed_over(writing, request_of("grant"), revocation("one"), revocation("two"))
+    recorder.go_on.set()
+    await asyncio.gather(first, *imports, *waiting)
+    assert recorder.calls[:3] == [["first"], ["one", "two"], "import"]
+    assert sorted(map(str, recorder.calls[3:])) == ["['grant']", "import"]
+
+
+async def test_who_only_revokes_does_not_starve_who_grants(
+    writing: GroupCommitter, recorder: Recorder
+) -> None:
+    first = await held(writing, recorder)
+    revocations = [revocation(f"r{n}") for n in range(3 * MAX_WRITES_PER_GROUP)]
+    waiting = await handed_over(writing, *revocations, request_of("grant"))
+    recorder.go_on.set()
+    await asyncio.gather(first, *waiting)
+    assert recorder.calls[2] == ["grant"]
+
+
+@pytest.mark.parametrize(
+    "mutation",
+    [
+        create(student("omar", "c")),
+        touch_entity(student("omar", "c")),
+        Mutation(Operation.UPDATE, student("omar", "c").key, (("status", MembershipStatus.ACTIVE),)),
+    ],
+)
+def test_a_write_that_gives_anything_is_no_revocation(mutation: Mutation) -> None:
+    assert not WriteRequest(mutations=(*revocation("r").mutations, mutation)).takes_access_away
 
 
 async def test_closing_finishes_what_was_handed_over(writing: GroupCommitter, recorder: Recorder) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from authz.domain.entities import Course, CourseFilter, CourseKey, MembershipFilter, ResourceFilter
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.ids import course_scope
 from authz.domain.ports import Page
-from authz.store import Store
+from authz.store import Store, listing
 from tests.store.directory import create, lesson, remove, student, user, write
 
 _IDS = ("a", "B", "a-b", "a.b", "Z", "_", "~", "10", "9")
@@ -44,6 +45,31 @@ def test_all_fields_of_a_filter_must_match(store: Store) -> None:
     assert [e.entity for e in store.directory.read(wanted, Page(9)).items] == [student("maya", "d")]
     owned = store.directory.read(ResourceFilter(owner=user("maya"), scope=course_scope("c")), Page(9))
     assert [e.entity.id for e in owned.items] == ["c-nb"]
+
+
+def test_a_filter_without_an_index_looks_at_some_rows_and_goes_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "MAX_ROWS_PER_PAGE", 4)
+    write(store, create(Course(id="c")))
+    names = [f"u{number}" for number in range(10)]
+    for name in names:
+        source = "roster" if name in ("u2", "u9") else ""
+        write(store, create(msgspec.structs.replace(student(name, "c"), source=source)))
+    wanted, pages, token = MembershipFilter(source="roster"), [], ""
+    while True:
+        page = store.directory.read(wanted, Page(100, token))
+        pages.append([membership.entity.subject.id for membership in page.items])
+        token = page.next_token
+        if not token:
+            break
+    assert pages == [["u2"], [], ["u9"]]
+    (one,) = store.directory.read(wanted, Page(1)).items
+    assert one.entity.subject.id == "u2"
+    # Where an index finds the rows, the others are not looked at.
+    by_key = MembershipFilter(scope=course_scope("c"), subject=user("u9"), source="roster")
+    page = store.directory.read(by_key, Page(100))
+    assert (len(page.items), page.next_token) == (1, "")
 
 
 @pytest.mark.parametrize("size", [0, -1, 1001])

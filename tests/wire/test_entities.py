@@ -82,7 +82,13 @@ def test_a_filter_is_read_as_it_was_sent(kind: Kind, data: st.DataObject) -> Non
     sought = kind.filter_type(**wanted)
     assert read.parse(sent(read.format(sought, page))) == (sought, page)
     listing = Listing((Versioned(entity, 7),), "more", ConsistencyToken("db", 7))
-    response = sent(read.response(listing, ConsistencyTokenMessage(token="t")))
+    response = sent(
+        read.response(
+            map(entity_message, listing.items),
+            next_page_token=listing.next_token,
+            read_at=ConsistencyTokenMessage(token="t"),
+        )
+    )
     assert (read.records(response), response.next_page_token) == ([Versioned(entity, 7)], "more")
 
 

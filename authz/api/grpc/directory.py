@@ -10,11 +10,13 @@ from authz.api.call import Call
 from authz.domain.ports import Directory
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.consistency import ConsistencyGate
+from authz.engine.turns import Turns
 from authz.engine.write import DirectoryWriter, ImportPart
 from authz.v1 import common_pb2
 from authz.v1 import directory_pb2 as pb
+from authz.wire.entities import entity_message
 from authz.wire.filters import READ_CALLS_BY_REQUEST
-from authz.wire.writes import parse_import, parse_reason, parse_write
+from authz.wire.writes import parse_import, parse_mutations, parse_preconditions, parse_reason, write_of
 
 
 class DirectoryServicer:
@@ -22,21 +24,30 @@ class DirectoryServicer:
 
     service = pb.DESCRIPTOR.services_by_name["DirectoryService"]
 
-    def __init__(self, directory: Directory, gate: ConsistencyGate, writer: DirectoryWriter) -> None:
+    def __init__(
+        self, directory: Directory, gate: ConsistencyGate, turns: Turns, writer: DirectoryWriter
+    ) -> None:
         self._directory = directory
+        self._turns = turns
         self._gate = gate
         self._writer = writer
 
     async def Write(self, request: pb.WriteRequest, call: Call) -> pb.WriteResponse:
         """All or none."""
-        write = parse_write(request, actor=call.principal.actor, request_id=call.request_id)
+        write = write_of(
+            request,
+            await self._turns.collect(parse_mutations(request)),
+            await self._turns.collect(parse_preconditions(request)),
+            actor=call.principal.actor,
+            request_id=call.request_id,
+        )
         report = await self._writer.write(write)
         return pb.WriteResponse(written_at=self._token(report.state), replicated=report.replicated)
 
     async def Import(self, requests: AsyncIterator[pb.ImportRequest], call: Call) -> pb.ImportResponse:
         """What can be imported, message by message."""
         report = await self._writer.import_parts(
-            _parts(requests), actor=call.principal.actor, request_id=call.request_id
+            self._parts(requests), actor=call.principal.actor, request_id=call.request_id
         )
         faults = (
             pb.ImportError(position=fault.position, reason=fault.reason, message=fault.message)
@@ -58,17 +69,19 @@ class DirectoryServicer:
         wanted, page = read.parse(request)
         await self._gate.wait_until(call.consistency, call.deadline)
         listing = await self._gate.run(partial(self._directory.read, wanted, page))
-        return read.response(listing, self._token(listing.read_at))
+        records = await self._turns.collect(map(entity_message, listing.items))
+        return read.response(
+            records, next_page_token=listing.next_token, read_at=self._token(listing.read_at)
+        )
 
     ReadCourses = ReadSessions = ReadMemberships = ReadResources = ReadShares = ReadAccounts = _read
 
     def _token(self, state: ConsistencyToken) -> common_pb2.ConsistencyToken:
         return common_pb2.ConsistencyToken(token=self._gate.token_of(state))
 
-
-async def _parts(requests: AsyncIterator[pb.ImportRequest]) -> AsyncIterator[ImportPart]:
-    """The messages of an import. The first reason holds for the rest of it."""
-    reason = ""
-    async for request in requests:
-        reason = reason or parse_reason(request.reason)
-        yield ImportPart(parse_import(request), reason)
+    async def _parts(self, requests: AsyncIterator[pb.ImportRequest]) -> AsyncIterator[ImportPart]:
+        """The messages of an import. The first reason holds for the rest of it."""
+        reason = ""
+        async for request in requests:
+            reason = reason or parse_reason(request.reason)
+            yield ImportPart(await self._turns.collect(parse_import(request)), reason)

@@ -1,0 +1,35 @@
+"""Print what six greedy clients of each kind cost an honest one, on one worker and on two: a minute each.
+
+The figures are ratios within one run. See tests/faults/greedy.py for the kinds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.bench.campus import Campus
+from tests.faults.greedy import calm_and_greedy, drain, show_figures
+from tests.serving import serving
+
+SIZE = 200_000
+
+
+def main(seconds: float) -> None:
+    """Over a SQLite database of a campus, so that a read of everything is costly."""
+    for workers in ("1", "2"):
+        with tempfile.TemporaryDirectory(prefix="authz-bench-") as folder:
+            url = Campus(SIZE).fill_sqlite(Path(folder) / "bench.db")
+            with serving(url, AUTHZ_WORKERS=workers) as (process, address):
+                drain(process)
+                calm, busy, outcomes = asyncio.run(calm_and_greedy(address, process.pid, seconds))
+        print(f"workers: {workers}; goals: 3 for checks, 5 for revocations")
+        show_figures(calm, busy, outcomes)
+        for fault in sorted(set(calm.faults + busy.faults)):
+            print(f"  fault of the honest client: {fault}")
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]) if sys.argv[1:] else 60.0)

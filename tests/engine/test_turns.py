@@ -1,0 +1,53 @@
+"""Large calls take turns: each goes on, none holds up a small one, and the results keep their order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from authz.engine.turns import Turns
+
+
+@pytest.mark.parametrize("count", [0, 1, 49, 50, 51, 100, 1000])
+async def test_all_items_come_in_order(count: int) -> None:
+    assert await Turns().collect(iter(range(count))) == list(range(count))
+
+
+async def test_large_calls_go_on_together_and_a_small_one_is_done_before_them() -> None:
+    turns, done, produced = Turns(), [], [0, 0]
+
+    def items(call: int) -> Iterator[int]:
+        for number in range(1000):
+            produced[call] += 1
+            yield number
+
+    async def large(call: int) -> None:
+        await turns.collect(items(call))
+        done.append(f"large {call}")
+
+    async def small() -> None:
+        while min(produced) < 200:  # noqa: ASYNC110  both are in the middle then
+            await asyncio.sleep(0)
+        assert max(produced) < 1000
+        await turns.collect(iter(range(10)))
+        done.append("small")
+
+    await asyncio.gather(large(0), large(1), small())
+    assert done[0] == "small"
+    assert sorted(done[1:]) == ["large 0", "large 1"]
+
+
+async def test_an_error_in_one_call_leaves_the_turns_to_the_others() -> None:
+    turns = Turns()
+
+    def fails() -> Iterator[int]:
+        yield from range(70)
+        raise ValueError("the 71st")
+
+    failed, others = await asyncio.gather(
+        turns.collect(fails()), turns.collect(iter(range(200))), return_exceptions=True
+    )
+    assert isinstance(failed, ValueError)
+    assert others == list(range(200))
