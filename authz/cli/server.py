@@ -21,6 +21,7 @@ def run_server(
     """Run `main` with the settings until it returns. Its errors are log lines, and exit code 2."""
     import uvloop
 
+    from authz.runtime.liveness import run_watched
     from authz.runtime.logs import WRITER, configure_logging, log_uncaught
 
     configure_logging("info")
@@ -28,7 +29,7 @@ def run_server(
     try:
         settings = load_settings(given)
         configure_logging(settings.log_level)
-        uvloop.run(main(settings))
+        uvloop.run(run_watched(main(settings)))
     except EXPECTED as error:
         log.error("cannot start", error=message_of(error))  # noqa: TRY400  the message says all
         raise typer.Exit(ERROR_EXIT_CODE) from None

@@ -32,6 +32,11 @@ log = structlog.get_logger()
 _HEARTBEAT_S = 0.5
 """How often the follower reads the head when no notification comes."""
 _RETRY_S = 0.25
+_STEP_S = 120.0
+"""How long one step may take: the database's watchdog ends a call after 20 s, and a large revision takes long
+to read and to apply."""
+_BUILD_STEP_S = 900.0
+"""Of a build: a statement that sorts a whole table is silent for up to ten minutes."""
 _REVISIONS_PER_READ = 256
 _READER_CHECK_INTERVAL_S = 60.0
 _DAMAGE = (
@@ -80,6 +85,7 @@ class Follower:
         self._just_rebuilt = False
         self._waiting_for = ""
         self._checked_readers_at_s = 0.0
+        self._due_at_s = float("inf")
         self.initialized = threading.Event()
         """Set once the follower has either confirmed the replica or found that it cannot do so now."""
 
@@ -101,10 +107,17 @@ class Follower:
                     self._pause()
         finally:
             self._stopped.set()
+            self._expect(float("inf"))
             self._close_environment()
             self._notifier.close()
             self._state.close()
             self.initialized.set()
+
+    def is_overdue(self) -> bool:
+        """Whether `run` has made no progress for longer than its present step may take. For any thread.
+
+        A migration may take as long as it needs."""
+        return time.monotonic() > self._due_at_s
 
     def stop(self) -> None:
         """Make `run` return soon; to be called from any thread."""
@@ -140,7 +153,12 @@ class Follower:
         if not self._stopped.is_set():
             self._notifier.wake()
 
+    def _expect(self, within_s: float) -> None:
+        """Say that the next step is done within this time."""
+        self._due_at_s = time.monotonic() + within_s
+
     def _report_waiting(self) -> None:
+        self._expect(_STEP_S)
         # The follower that holds the folder confirms the replica for this process too, or keeps it out.
         self.initialized.set()
         ours = self._state.is_of(self._source)
@@ -162,6 +180,7 @@ class Follower:
         while not (self._stopped.is_set() or self._state.is_gone()):
             try:
                 if self._prepare is not None:
+                    self._expect(float("inf"))
                     self._prepare()
                     self._prepare = None
                 self._catch_up()
@@ -204,6 +223,7 @@ class Follower:
         self._just_rebuilt = True
 
     def _pause(self) -> None:
+        self._expect(_STEP_S)
         self.initialized.set()
         self._stopped.wait(_RETRY_S)
 
@@ -228,10 +248,12 @@ class Follower:
         environment.require_there()
         at_head = False
         while not (at_head or self._stopped.is_set()):
+            self._expect(_STEP_S)
             read_at_ns, required = uptime_ns(), self._state.words[REQUIRED]
             held = environment.state()
             tail = self._directory.follow(held.revision, _REVISIONS_PER_READ)
             require_same_history(held, tail)
+            self._expect(_STEP_S)
             with self._mutex:
                 reached = environment.state().revision
                 # Otherwise a local commit came first, which follows on what was held.
@@ -278,11 +300,12 @@ class Follower:
             self._state.advance(self._environment.state().revision)
 
     def _build(self) -> Environment:
+        self._expect(_BUILD_STEP_S)
         self._state.withdraw()
         self._state.begin(self._source)
         started_s = time.monotonic()
         generation = build_generation(
-            self._folder, self._directory, max_bytes=self._max_bytes, stopped=self._stopped.is_set
+            self._folder, self._directory, max_bytes=self._max_bytes, stopped=self._is_stopped_building
         )
         environment = open_generation(self._folder, generation, max_bytes=self._max_bytes)
         revision = environment.state().revision
@@ -294,6 +317,10 @@ class Follower:
             elapsed_s=round(time.monotonic() - started_s, 3),
         )
         return environment
+
+    def _is_stopped_building(self) -> bool:
+        self._expect(_BUILD_STEP_S)
+        return self._stopped.is_set()
 
     def _warm_up(self, environment: Environment) -> None:
         """In a thread, so that checks are answered from the disk meanwhile."""

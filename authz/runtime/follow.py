@@ -12,6 +12,7 @@ import structlog
 from authz.domain.vocabulary import Vocabulary
 from authz.engine.clock import DecisionClock
 from authz.runtime.compose import open_follower, open_view, prepare_database, system_clock
+from authz.runtime.liveness import end_if_stuck
 from authz.runtime.logs import WRITER
 from authz.runtime.maintenance import keep_view_current
 from authz.runtime.metrics import exporting
@@ -76,7 +77,9 @@ async def run_follower(
     running.add_done_callback(lambda _: stopped.set())
     initialized = asyncio.create_task(run_abandonable(follower.initialized.wait))
     initialized.add_done_callback(lambda _: on_initialized())
+    watching = asyncio.create_task(end_if_stuck(follower))
     await stopped.wait()
+    watching.cancel()
     log.info("stopping")
     follower.stop()
     # Do not wait for a database that gives no answer.

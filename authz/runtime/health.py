@@ -26,7 +26,8 @@ Probe = Callable[[], Awaitable[str]]
 
 class Health:
     """SERVING for the service `checks` while checks are answered, and for each of `directory` while the
-    database answers. The status of the whole server (the empty name) is that of `checks`.
+    database answers. The status of the whole server (the empty name) is that of `checks`. The health service
+    itself is SERVING from the start, so that a probe under its name tells only whether this process answers.
     """
 
     def __init__(self, checks: str, directory: tuple[str, ...]) -> None:
@@ -38,8 +39,9 @@ class Health:
         self._probes: list[asyncio.Task[None]] = []
 
     async def add_to(self, server: Any) -> None:
-        """Add the health service, which reports NOT_SERVING for everything until `watch`."""
+        """Add the health service, which reports NOT_SERVING for everything but itself until `watch`."""
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
+        await self._report(health.SERVICE_NAME, serving=True)
         for name in (self._checks, *self._of_directory):
             await self._report(name, serving=False)
 

@@ -1,8 +1,8 @@
-"""Exports gauges of the replica to Prometheus."""
+"""Exports the state of the replica and of the processes to Prometheus."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -23,16 +23,19 @@ class ReplicaCollector(Collector):
         view: View,
         clock: DecisionClock,
         lost_lines: Callable[[], int],
-        workers: Callable[[], int] | None,
+        workers: Callable[[], int] | None = None,
+        restarts: Mapping[tuple[str, str], int] | None = None,
     ) -> None:
         self._view = view
         self._clock = clock
         self._lost_lines = lost_lines
         self._workers = workers
+        self._restarts = restarts
 
     def collect(self) -> Iterator[Metric]:
-        """Staleness in seconds (infinite while it is not known), revision, how far the clock is behind, lines
-        of the log that were lost, and serving processes if known."""
+        """Staleness in seconds (infinite while it is not known), revision, whether an acknowledged write is
+        missing, how far the clock is behind, lines of the log that were lost; and serving processes and
+        restarts if known."""
         yield GaugeMetricFamily(
             "authz_replica_staleness_seconds",
             "Time since the replica was known to hold the last committed revision.",
@@ -44,6 +47,11 @@ class ReplicaCollector(Collector):
             revision = -1
         yield GaugeMetricFamily(
             "authz_replica_revision", "The revision that the replica holds; -1 for none.", value=revision
+        )
+        yield GaugeMetricFamily(
+            "authz_replica_behind",
+            "1 while checks are refused because a write that this machine acknowledged is missing.",
+            value=self._view.is_behind(),
         )
         yield GaugeMetricFamily(
             "authz_clock_behind_seconds",
@@ -60,8 +68,20 @@ class ReplicaCollector(Collector):
             "Lines of the log that were not written, because standard error was not read.",
             value=self._lost_lines(),
         )
+        yield from self._processes()
+
+    def _processes(self) -> Iterator[Metric]:
         if self._workers is not None:
             yield GaugeMetricFamily("authz_workers", "Processes that serve.", value=self._workers())
+        if self._restarts is not None:
+            restarts = CounterMetricFamily(
+                "authz_process_restarts",
+                "Processes that the supervisor has started again, by cause: hung or ended.",
+                labels=("process", "cause"),
+            )
+            for labels, count in self._restarts.items():
+                restarts.add_metric(labels, count)
+            yield restarts
 
 
 @contextmanager
@@ -72,6 +92,7 @@ def exporting(
     clock: DecisionClock,
     lost_lines: Callable[[], int],
     workers: Callable[[], int] | None = None,
+    restarts: Mapping[tuple[str, str], int] | None = None,
 ) -> Iterator[None]:
     """Serve `/metrics` at `host:port` while the block lasts; does nothing for an empty address.
 
@@ -82,7 +103,7 @@ def exporting(
         return
     host, _, port = address.rpartition(":")
     registry = CollectorRegistry()
-    registry.register(ReplicaCollector(view, clock, lost_lines, workers))
+    registry.register(ReplicaCollector(view, clock, lost_lines, workers, restarts))
     try:
         server, thread = start_http_server(int(port), addr=host.strip("[]"), registry=registry)
     except (OSError, ValueError):

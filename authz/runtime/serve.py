@@ -9,6 +9,7 @@ import structlog
 
 from authz.replica.view import ReplicaView
 from authz.runtime.compose import has_replica, replica_folder
+from authz.runtime.liveness import end_if_stuck
 from authz.runtime.logs import WRITER
 from authz.runtime.metrics import exporting
 from authz.runtime.server import Server
@@ -40,6 +41,7 @@ async def _run(
     if not settings.follow:
         warn_without_replica(settings, server.view)
     tune_interpreter()
+    watching = None if server.follower is None else asyncio.create_task(end_if_stuck(server.follower))
     with exporting(
         settings.metrics_address,
         server.view,
@@ -48,6 +50,8 @@ async def _run(
         workers=lambda: 1,
     ):
         await run_until_stopped(stopped, reload_signal, server.reload_policy)
+    if watching is not None:
+        watching.cancel()
 
 
 def warn_without_replica(settings: Settings, view: ReplicaView) -> None:

@@ -83,7 +83,7 @@ class Server:
         self._view: ReplicaView | None = None
         self._maintenance: asyncio.Task[None] | None = None
         self._removal: asyncio.Task[None] | None = None
-        self._follower: Follower | None = None
+        self.follower: Follower | None = None
         self._follower_thread: threading.Thread | None = None
         self._grpc: grpc.aio.Server | None = None
         self._socket_lock: BinaryIO | None = None
@@ -166,11 +166,11 @@ class Server:
             await self._servicers.writing.close()
             self._servicers = None
         await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
-        if self._follower is not None and self._follower_thread is not None:
-            self._follower.stop()
+        if self.follower is not None and self._follower_thread is not None:
+            self.follower.stop()
             # A follower that brings the schema up to date may wait for the database for longer.
             await asyncio.to_thread(self._follower_thread.join, 2 * _DATABASE_GRACE_S)
-            self._follower = None
+            self.follower = None
 
     async def _start(self) -> None:
         settings, keys = self._settings, TokenKeys()
@@ -239,7 +239,7 @@ class Server:
 
     async def _follow(self, store: Store, *, prepared: bool) -> None:
         """Follow in a thread; return once the replica is at the head, or the database is away."""
-        self._follower = follower = open_follower(self._settings, store.directory, prepared=prepared)
+        self.follower = follower = open_follower(self._settings, store.directory, prepared=prepared)
         self._follower_thread = threading.Thread(target=follower.run, name="follower", daemon=True)
         self._follower_thread.start()
         store.directory.subscribe(follower.apply_local_commit)

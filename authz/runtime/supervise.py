@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections import Counter
 from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
@@ -19,9 +20,18 @@ import structlog
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.engine.clock import DecisionClock
 from authz.runtime.bind import reserve
-from authz.runtime.child import FAILED_START, PROCESSES, Child, Link, run_child, start_forkserver
+from authz.runtime.child import (
+    FAILED_START,
+    PROCESSES,
+    Child,
+    Link,
+    report_ready,
+    run_child,
+    start_forkserver,
+)
 from authz.runtime.compose import load_checker, open_view, prepare_database, system_clock
 from authz.runtime.follow import run_follower
+from authz.runtime.liveness import beat_forever
 from authz.runtime.logs import WRITER
 from authz.runtime.maintenance import keep_view_current
 from authz.runtime.metrics import exporting
@@ -55,7 +65,9 @@ class Supervisor:
         self._settings = settings
         self._followers = [Child("follower", follower_process, settings)] if settings.follow else []
         self._workers: list[Child] = []
-        self._restarting: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self.restarts: Counter[tuple[str, str]] = Counter()
+        """How often each child was started again, by its name and by the cause: `hung` or `ended`."""
         self._started = False
         self._failed = False
 
@@ -66,12 +78,13 @@ class Supervisor:
         """
         settings = msgspec.structs.replace(self._settings, address=address, follow=False)
         self._workers = [Child(f"worker-{n}", worker_process, settings) for n in range(settings.workers)]
+        self._tasks.append(asyncio.create_task(beat_forever(self._count_beat)))
         await self._start_all(self._followers)
         await self._start_all(self._workers)
         self._started = True
 
     async def _start_all(self, children: list[Child]) -> None:
-        self._restarting += [asyncio.create_task(self._restart_forever(child)) for child in children]
+        self._tasks += [asyncio.create_task(self._restart_forever(child)) for child in children]
         while not all(child.ready.is_set() for child in children):
             if self._failed:
                 raise InvalidArgumentError(
@@ -96,10 +109,15 @@ class Supervisor:
             if code == FAILED_START and not self._started:
                 self._failed = True
                 return
+            self.restarts[child.name, "hung" if child.is_hung else "ended"] += 1
             log.error("process ended", process=child.name, exit_code=code)
             lived_s = asyncio.get_running_loop().time() - child.started_at_s
             backoff_s = _INITIAL_BACKOFF_S if lived_s > _LONG_LIFE_S else min(2 * backoff_s, _MAX_BACKOFF_S)
             await asyncio.sleep(backoff_s)
+
+    def _count_beat(self) -> None:
+        for child in (*self._followers, *self._workers):
+            child.miss_beat()
 
     def alive(self) -> int:
         """The number of workers that run."""
@@ -117,9 +135,9 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Let the workers drain, then stop the follower. Kills what does not end in time."""
-        for task in self._restarting:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._restarting, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for children in (self._workers, self._followers):
             for child in children:
                 child.signal(signal.SIGTERM)
@@ -155,6 +173,7 @@ async def supervise(settings: Settings) -> None:
             clock=clock,
             lost_lines=supervisor.lost_lines,
             workers=supervisor.alive,
+            restarts=supervisor.restarts,
         ),
     ):
         try:
@@ -174,15 +193,15 @@ def worker_process(settings: Settings, link: Link) -> None:
     reload_signal = ReloadSignal()
     if settings.schedule_as_batch:
         schedule_as_batch()
-    run_child(settings, link, partial(_serve, settings, reload_signal, link.ready))
+    run_child(settings, link, partial(_serve, settings, reload_signal, link.supervisor))
 
 
-async def _serve(settings: Settings, reload_signal: ReloadSignal, ready: Connection) -> None:
+async def _serve(settings: Settings, reload_signal: ReloadSignal, supervisor: Connection) -> None:
     async with Server(settings) as server:
         stopped = stop_event(signal.SIGTERM, signal.SIGINT)
         log.info("worker serving", process=os.getpid(), policy_version=server.checker.policy.version)
         tune_interpreter()
-        ready.send(True)
+        report_ready(supervisor)
         await run_until_stopped(stopped, reload_signal, server.reload_policy)
 
 
@@ -190,11 +209,11 @@ def follower_process(settings: Settings, link: Link) -> None:
     """The process of the follower. It ignores Ctrl-C: workers still need it while they drain."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    run_child(settings, link, partial(_follow, settings, link.ready))
+    run_child(settings, link, partial(_follow, settings, link.supervisor))
 
 
-async def _follow(settings: Settings, ready: Connection) -> None:
+async def _follow(settings: Settings, supervisor: Connection) -> None:
     # The supervisor may have started without the database: the follower then prepares it.
     await run_follower(
-        settings, stop_event(signal.SIGTERM), prepared=False, on_initialized=lambda: ready.send(True)
+        settings, stop_event(signal.SIGTERM), prepared=False, on_initialized=partial(report_ready, supervisor)
     )

@@ -11,13 +11,12 @@ from grpc_health.v1 import health_pb2
 from authz.v1 import directory_pb2
 from authz.wire.entities import mutation_message
 from tests.faults.load import Stubs
-from tests.faults.processes import AUTHORIZATION, DIRECTORY, Node, running, until
+from tests.faults.processes import AUTHORIZATION, Node, running, until
 from tests.faults.test_outage import allowed, connected, refused
 from tests.runtime.test_server import campus_of
 from tests.runtime.test_supervise import follower
 from tests.store.directory import remove
 
-SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
@@ -42,7 +41,7 @@ def denied(stubs: Stubs, number: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize("end", ["resumed", "killed"])
+@pytest.mark.parametrize("end", ["resumed", "killed", "left alone"])
 def test_no_worker_answers_from_before_a_revocation_while_the_follower_is_stopped(
     store_url: str, tmp_path: Path, end: str
 ) -> None:
@@ -52,16 +51,16 @@ def test_no_worker_answers_from_before_a_revocation_while_the_follower_is_stoppe
         stopped = follower(node.workers())
         stopped.suspend()
         assert not written(stubs, revocation(1))
+        failure = refused(lambda: allowed(stubs, 1))
+        assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "TOO_STALE")
+        node.await_health(AUTHORIZATION, NOT_SERVING)
         for _ in range(24):
             # A connection of its own, which any of the workers may get.
             with connected(node) as each:
-                failure = refused(lambda at=each: allowed(at, 1))  # type: ignore[misc]  # bound now
-                assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "TOO_STALE")
-        node.await_health(AUTHORIZATION, NOT_SERVING)
-        assert node.health(DIRECTORY) == SERVING
+                denied(each, 1)
         if end == "killed":
             stopped.kill()
-        else:
+        elif end == "resumed":
             stopped.resume()
         for _ in range(24):
             with connected(node) as each:

@@ -62,12 +62,12 @@ class Machine:
         """Wait until a process logs this."""
         until(lambda: text in self.log(process), f"not logged: {text}")
 
-    def health(self) -> int | None:
+    def health(self, service: str = "") -> int | None:
         """The status of a server at the address; None when none answers."""
         with grpc.insecure_channel(self.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             with suppress(grpc.RpcError):
-                status: int = stub.Check(health_pb2.HealthCheckRequest(), timeout=5).status
+                status: int = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5).status
                 return status
         return None
 
@@ -129,6 +129,7 @@ def test_a_server_that_does_not_follow_refuses_checks_until_a_follower_has_built
     server = machine.start("serve", "--no-follow")
     machine.await_log(server, "no fresh replica yet, so checks are refused; run `authz follow`")
     until(lambda: machine.health() == NOT_SERVING, "no health")
+    until(lambda: machine.health("grpc.health.v1.Health") == SERVING, "no sign of life")
     with Client(machine.address, timeout_s=2) as client, pytest.raises(CallError) as caught:
         client.check("user:maya", "read", "material:m1")
     assert caught.value.reason == "REPLICA_NOT_READY"

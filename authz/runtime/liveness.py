@@ -1,0 +1,75 @@
+"""Notices what hangs: a process shows its supervisor, or systemd, that its event loop runs; a follower that
+makes no progress ends its process, so that whoever supervises it starts it again.
+
+Times are counted in beats of the observer's own event loop. A machine that was suspended, a supervisor that
+was stopped together with its children, or a slow minute that all of them share, does not look like a child
+that hangs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from typing import Any
+
+import structlog
+
+from authz.replica.follower import Follower
+from authz.runtime.logs import WRITER
+
+log = structlog.get_logger()
+
+BEAT_INTERVAL_S = 1.0
+MAX_MISSED_BEATS = 10
+"""Far more than garbage collection, a large request or a busy machine takes from an event loop."""
+MAX_MISSED_BEATS_AT_START = 60
+"""Many children that start at the same time share few cores while each loads its policy."""
+STUCK = 70
+"""Exit code of a process whose follower makes no progress."""
+
+
+async def beat_forever(show: Callable[[], None]) -> None:
+    """Call `show` each second, as long as this event loop runs."""
+    while True:
+        show()
+        await asyncio.sleep(BEAT_INTERVAL_S)
+
+
+async def end_if_stuck(follower: Follower) -> None:
+    """End this process, without a stop, once its follower has made no progress for too long."""
+    missed = 0
+    while missed < MAX_MISSED_BEATS:
+        await asyncio.sleep(BEAT_INTERVAL_S)
+        missed = missed + 1 if follower.is_overdue() else 0
+    log.critical("the follower makes no progress; this process ends, to be started again")
+    WRITER.flush()
+    # A thread that hangs cannot be joined. The replica is as after a kill: behind, but never wrong.
+    os._exit(STUCK)
+
+
+async def run_watched(main: Coroutine[Any, Any, None], environ: Mapping[str, str] = os.environ) -> None:
+    """Run the main coroutine of a process; meanwhile systemd's watchdog, if it watches (`WatchdogSec=`),
+    hears of its event loop each second.
+
+    Source: https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
+    """
+    address = environ.get("NOTIFY_SOCKET", "")
+    if not address or "WATCHDOG_USEC" not in environ:
+        await main
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.setblocking(False)
+
+        def show() -> None:
+            with suppress(OSError):  # systemd is busy, or is being replaced
+                # A name that begins with `@` is in the abstract namespace.
+                notify.sendto(b"WATCHDOG=1", f"\0{address[1:]}" if address[0] == "@" else address)
+
+        beating = asyncio.create_task(beat_forever(show))
+        try:
+            await main
+        finally:
+            beating.cancel()
