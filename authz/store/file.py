@@ -35,8 +35,11 @@ class DatabaseFile:
         """
         self.require_in_place()
         if self._opened is None:
+            # A file that is there must not even be opened: closing it would drop the locks that SQLite has
+            # taken for this process, and another process would delete the write-ahead log as the last one.
+            # Source: https://www.sqlite.org/howtocorrupt.html, 2.2
             with suppress(OSError):
-                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, _MODE))
+                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, _MODE))
 
     def hold(self) -> None:
         """Remember which file this is, from the first connection until `release`.
