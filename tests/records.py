@@ -41,6 +41,9 @@ def values(field: Field) -> st.SearchStrategy[Any]:
 def entities(kind: Kind, fixed: Mapping[str, Any] = MappingProxyType({})) -> st.SearchStrategy[Any]:
     """Valid entities of a kind, in which some fields are fixed."""
     fields = {field.name: values(field) for field in kind.fields}
+    if kind.name == "share":
+        # The chain of records that a share is in has no membership of its subject.
+        fields["awaits_membership"] = st.just(value=True)
     fields |= {name: st.just(value) for name, value in fixed.items()}
     return st.builds(kind.entity, **fields).filter(is_valid)
 

@@ -65,7 +65,7 @@ def campus(now: Instant) -> list[Entity]:
         _resource("session_note:board", _WORKSHOP, "user:nadia", visibility=Visibility.SESSION),
         _resource("material:grammar", _LATIN, "user:omar", published=True),
         _share("notebook:sami-proof", "user:lina", ShareLevel.EDITOR),
-        _share("notebook:sami-proof", "user:omar", ShareLevel.VIEWER),
+        _share("notebook:sami-proof", "user:omar", ShareLevel.VIEWER, awaits_membership=True),
     ]
 
 
@@ -78,8 +78,9 @@ def _resource(text: str, scope: Scope, owner: str, **more: Any) -> Resource:
     return Resource(type=ref.type, id=ref.id, scope=scope, owner=parse_subject(owner), **more)
 
 
-def _share(resource: str, subject: str, level: ShareLevel) -> Share:
-    return Share(resource=parse_resource_ref(resource), subject=parse_subject(subject), level=level)
+def _share(resource: str, subject: str, level: ShareLevel, **more: Any) -> Share:
+    ref = parse_resource_ref(resource)
+    return Share(resource=ref, subject=parse_subject(subject), level=level, **more)
 
 
 QUESTIONS = [

@@ -6,23 +6,36 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection
 
-from authz.domain.entities import Entity, Key, Versioned, container_of, kind_of
+from authz.domain.entities import (
+    Entity,
+    Key,
+    Membership,
+    MembershipKey,
+    Resource,
+    Session,
+    SessionKey,
+    Share,
+    Versioned,
+    container_of,
+    kind_of,
+)
 from authz.domain.errors import AlreadyExistsError, ErrorReason, FailedPreconditionError, RemovalPendingError
-from authz.domain.ids import ScopeKind
+from authz.domain.ids import PLATFORM, Scope, ScopeKind, Subject, course_scope
 from authz.domain.mutations import ChangeScope, Mutation, Operation
 from authz.domain.vocabulary import Vocabulary
 from authz.store.bulk import delete_by_key, select_by_key, upsert_rows
 from authz.store.contents import CONTAINERS, read_contents
 from authz.store.log_writer import Origin
-from authz.store.removals import Removal, pending_roots, removal_progress, store_removals
+from authz.store.removals import Removal, Root, pending_roots, removal_progress, store_removals
 from authz.store.rows import ENTITY_ROWS
+from authz.store.sharing import Member, Place, roles_in, subjects_with_shares, unopened_shares
 
 _RETRY_AFTER_S = 1.0
 
@@ -44,14 +57,21 @@ class Batch:
         """Of records whose row is gone."""
         self._is_removing = removal_progress(connection) is not None
         """Whether there may be rows whose container is gone."""
-        self._roots: dict[Key, Removal | None] = {}
+        self._roots: dict[Root, Removal | None] = {}
         """The roots of removals, None for those of earlier transactions."""
         self._state: dict[Key, Versioned[Entity] | None] = {}
         self._dirty: dict[Key, None] = {}
         # The write that is being planned, kept apart so that it can be dropped as a whole:
         self._planned: dict[Key, Versioned[Entity] | None] = {}
         self._planned_dirty: dict[Key, None] = {}
-        self._planned_roots: dict[Key, Removal] = {}
+        self._planned_roots: dict[Root, Removal] = {}
+        self._stored_roles: dict[Place, set[str]] = {}
+        self._written_roles: dict[Place, set[str]] = defaultdict(set)
+        """Roles that memberships have, or had in this transaction."""
+        self._sharers: set[Subject] = set()
+        """With whom this transaction shares."""
+        self._planned_left: dict[MembershipKey, None] = {}
+        """The memberships that the write that is being planned deletes."""
         self._effects: list[tuple[Mutation, ChangeScope]] = []
 
     def prefetch(self, keys: Iterable[Key]) -> None:
@@ -73,6 +93,10 @@ class Batch:
         containers = (self._container_to_read(key) for keys in wanted.values() for key in keys)
         if around := [key for key in containers if key is not None]:
             self.prefetch(around)
+        self._read_roles(place for key in wanted["share"] for place in self._places_around(key))
+        if self._is_removing:
+            members = {self._member_of(key) for key in wanted["membership"] if isinstance(key, MembershipKey)}
+            self._roots |= dict.fromkeys(pending_roots(self._connection, members) - self._roots.keys())
 
     def _container_to_read(self, key: Key) -> Key | None:
         """The container of a record, if its row says what the record's scope is, or whether it is there."""
@@ -98,10 +122,12 @@ class Batch:
         try:
             with self._connection.begin_nested() if flushes else nullcontext():
                 yield self._effects
+                self._end_shares()
             self._state |= self._planned
             self._dirty |= self._planned_dirty
             self._roots |= self._planned_roots
         finally:
+            self._planned_left.clear()
             self._planned_roots.clear()
             self._planned.clear()
             self._planned_dirty.clear()
@@ -151,6 +177,11 @@ class Batch:
         self._require_container(entity)
         if before is None and self._is_removing:
             self._require_removed(key)
+        if isinstance(entity, Share):
+            self._require_opened(entity)
+            self._sharers.add(entity.subject)
+        elif isinstance(entity, Membership):
+            self._written_roles[entity.scope, entity.subject].add(entity.role)
         self._put(mutation, self._place(entity), Versioned(entity, self._revision))
         return True
 
@@ -202,12 +233,17 @@ class Batch:
             self._planned_roots[key] = Removal(key, place, self._origin, since=self._revision)
             self._is_removing = True
         self._put(Mutation(Operation.DELETE, before.entity), place, None)
+        if isinstance(key, MembershipKey):
+            self._planned_left[key] = None
         return True
 
     def remove(self, removal: Removal) -> bool:
         """Delete what there is room for of what a deletion has left; return whether that is all."""
-        self._removed_places[removal.root] = removal.place
-        return self._delete_contents(removal.root)
+        root = removal.root
+        if isinstance(root, Member):
+            return self._delete_unopened(root)
+        self._removed_places[root] = removal.place
+        return self._delete_contents(root)
 
     def _delete_contents(self, key: Key) -> bool:
         """Delete what there is room for of what is inside a record, at any depth; return whether that is all.
@@ -218,6 +254,10 @@ class Batch:
         self._store(self._planned_dirty, self._planned)
         found, is_all = read_contents(self._connection, [key], self._room)
         self._room -= len(found)
+        self._delete_found(found)
+        return is_all
+
+    def _delete_found(self, found: Sequence[Versioned[Entity]]) -> None:
         for versioned in found:
             self._planned.setdefault(versioned.entity.key, versioned)
         containers = (container_of(versioned.entity) for versioned in found)
@@ -225,7 +265,73 @@ class Batch:
         for versioned in found:
             entity = versioned.entity
             self._put(Mutation(Operation.DELETE, entity), self._place(entity), None)
-        return is_all
+
+    def _end_shares(self) -> None:
+        """Delete what is shared with those who have just lost their last membership there, as far as there is
+        room; leave the rest to a removal."""
+        left = [key for key in self._planned_left if key.scope != PLATFORM]
+        self._read_roles((key.scope, key.subject) for key in left)
+        members = {self._member_of(key): None for key in left if not self._is_member(key.scope, key.subject)}
+        subjects = {member.subject for member in members}
+        sharers = subjects & self._sharers | subjects_with_shares(self._connection, subjects)
+        for member in members:
+            if member.subject not in sharers:
+                continue
+            self.flush()
+            if not self._delete_unopened(member):
+                place = ChangeScope()  # no record is in what is removed
+                self._planned_roots[member] = Removal(member, place, self._origin, since=self._revision)
+                self._is_removing = True
+
+    def _delete_unopened(self, member: Member) -> bool:
+        """Delete the shares with a member that nothing opens, as far as there is room; return whether that is
+        all."""
+        self._store(self._planned_dirty, self._planned)
+        found = unopened_shares(self._connection, member, self._room + 1)
+        ended = found[: self._room]
+        self._room -= len(ended)
+        self._delete_found(ended)
+        return len(ended) == len(found)
+
+    def _require_opened(self, share: Share) -> None:
+        places = [*self._places_around(share)]
+        if not (share.awaits_membership or any(self._is_member(*place) for place in places)):
+            scopes = " or ".join(sorted(str(scope) for scope, _ in places))
+            raise FailedPreconditionError(
+                ErrorReason.SUBJECT_NOT_A_MEMBER,
+                f"{share.key}: {share.subject} has no membership in {scopes}; write that first, or set "
+                "awaits_membership",
+                key=str(share.key),
+            )
+
+    def _places_around(self, share: Any) -> Iterator[Place]:
+        """Where a membership opens a share, as far as its resource is there."""
+        resource = self._row(share.resource)
+        if resource is not None and isinstance(resource.entity, Resource):
+            scope = resource.entity.scope
+            yield from ((each, share.subject) for each in {scope, self._course_around(scope)})
+
+    def _is_member(self, scope: Scope, subject: Subject) -> bool:
+        """Whether a subject has a membership in a scope itself, after the mutations so far."""
+        place = (scope, subject)
+        self._read_roles([place])
+        roles = self._stored_roles[place] | self._written_roles[place]
+        return any(self.find(MembershipKey(subject, scope, role)) for role in roles)
+
+    def _read_roles(self, places: Iterable[Place]) -> None:
+        if missing := [place for place in places if place not in self._stored_roles]:
+            self._stored_roles |= roles_in(self._connection, missing)
+
+    def _member_of(self, key: MembershipKey) -> Member:
+        return Member(key.subject, self._course_around(key.scope))
+
+    def _course_around(self, scope: Scope) -> Scope:
+        """The course of a session that has one; else the scope itself."""
+        found = self._row(SessionKey(scope.id)) if scope.kind is ScopeKind.SESSION else None
+        course_id = (
+            found.entity.course_id if found is not None and isinstance(found.entity, Session) else None
+        )
+        return scope if course_id is None else course_scope(course_id)
 
     def _place(self, entity: Entity) -> ChangeScope:
         """The course and the session of an entity, itself included."""
@@ -258,9 +364,10 @@ class Batch:
 
     def _require_removed(self, key: Key) -> None:
         """Raise if a new record would take the place, or the contents, of one that is being removed."""
-        if self._row(key) is not None or key in self._roots or key in self._planned_roots:
+        root = self._member_of(key) if isinstance(key, MembershipKey) else key
+        if self._row(key) is not None or root in self._roots or root in self._planned_roots:
             raise RemovalPendingError(
-                f"{key} is being removed; try again",
+                f"{root} is being removed; try again",
                 retry_after_s=_RETRY_AFTER_S,
                 key=str(key),
             )

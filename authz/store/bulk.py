@@ -68,6 +68,17 @@ def select_by(
     return found
 
 
+def select_distinct(
+    connection: Connection, table: Table, columns: tuple[str, ...], values: Sequence[Values]
+) -> set[tuple[Any, ...]]:
+    """Those of these values that some row holds in the columns."""
+    statement = _selecting_distinct(table, columns, connection.dialect.name)
+    found: set[tuple[Any, ...]] = set()
+    for start in range(0, len(values), _MAX_ROWS):
+        found |= set(map(tuple, connection.execute(statement, _as_json(values[start : start + _MAX_ROWS]))))
+    return found
+
+
 def select_first(
     connection: Connection,
     table: Table,
@@ -140,6 +151,11 @@ def _upserting(table: Table, dialect: str) -> Any:
 @cache
 def _selecting(table: Table, columns: tuple[str, ...], dialect: str) -> Any:
     return select(table).where(_has(table, columns, dialect))
+
+
+@cache
+def _selecting_distinct(table: Table, columns: tuple[str, ...], dialect: str) -> Any:
+    return select(*(table.c[name] for name in columns)).where(_has(table, columns, dialect)).distinct()
 
 
 @cache

@@ -108,5 +108,6 @@ def _condition(asked: Field, field: Field, wanted: Filter[Any]) -> _Condition | 
         return (lambda columns: columns[names[0]].in_(accepted)) if accepted else None
     if value is None:
         return None
-    parts = [str(getattr(value, part)) for part in parts_of(field)] or [str(value)]
+    only = value if isinstance(value, bool) else str(value)
+    parts = [str(getattr(value, part)) for part in parts_of(field)] or [only]
     return lambda columns: and_(*(columns[name] == part for name, part in zip(names, parts, strict=True)))

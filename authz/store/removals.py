@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 import msgspec
 from sqlalchemy import Connection, bindparam, select, update
@@ -12,18 +13,22 @@ from authz.domain.mutations import ChangeScope
 from authz.domain.ports import RemovalProgress
 from authz.store.bulk import delete_by_key, insert_rows, select_by_key
 from authz.store.log_writer import Origin
+from authz.store.sharing import Member
 from authz.store.tables import removals
+
+Root: TypeAlias = Key | Member
+"""What is removed: the contents of a record that was deleted, or what is shared with a former member."""
 
 _OLDEST = select(removals).order_by(removals.c.since, removals.c.root)
 _STEP = update(removals).where(removals.c.root == bindparam("of_root")).values(steps=removals.c.steps + 1)
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Key)
+_decoder = msgspec.json.Decoder(Root)
 
 
 class Removal(msgspec.Struct, frozen=True):
-    """The contents of `root` are to be removed. The other fields are those of its deletion."""
+    """What is to be removed of `root`. The other fields are those of the deletion that it follows from."""
 
-    root: Key
+    root: Root
     place: ChangeScope
     origin: Origin
     since: int
@@ -49,9 +54,9 @@ def removal_progress(connection: Connection) -> RemovalProgress | None:
     return None if row is None else RemovalProgress(row.root, row.steps)
 
 
-def pending_roots(connection: Connection, keys: Iterable[Key]) -> set[Key]:
-    """Those of the keys whose contents are to be removed."""
-    found = select_by_key(connection, removals, [[_text(key)] for key in keys])
+def pending_roots(connection: Connection, roots: Iterable[Root]) -> set[Root]:
+    """Those of the roots of which something is to be removed."""
+    found = select_by_key(connection, removals, [[_text(root)] for root in roots])
     return {_decoder.decode(row.root) for row in found}
 
 
@@ -77,5 +82,5 @@ def store_progress(connection: Connection, done: Sequence[Removal], begun: Remov
         connection.execute(_STEP, {"of_root": _text(begun.root)})
 
 
-def _text(key: Key) -> str:
-    return _encoder.encode(key).decode()
+def _text(root: Root) -> str:
+    return _encoder.encode(root).decode()

@@ -26,27 +26,27 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61uthz/v1/common.proto\x12\x08\x61uthz.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\":\n\x07Subject\x12#\n\x04type\x18\x01 \x01(\x0e\x32\x15.authz.v1.SubjectType\x12\n\n\x02id\x18\x02 \x01(\t\"\n\n\x08Platform\"c\n\x05Scope\x12&\n\x08platform\x18\x01 \x01(\x0b\x32\x12.authz.v1.PlatformH\x00\x12\x13\n\tcourse_id\x18\x02 \x01(\tH\x00\x12\x14\n\nsession_id\x18\x03 \x01(\tH\x00\x42\x07\n\x05scope\"\x8f\x01\n\x06\x43ourse\x12\n\n\x02id\x18\x01 \x01(\t\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.authz.v1.CourseState\x12\x12\n\nai_enabled\x18\x03 \x01(\x08\x12.\n\x0b\x65\x64it_window\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07version\x18\x05 \x01(\x03\"\xd4\x01\n\x07Session\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tcourse_id\x18\x02 \x01(\t\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.authz.v1.SessionState\x12-\n\tstarts_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07\x65nds_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0eopen_to_course\x18\x06 \x01(\x08\x12\x0f\n\x07version\x18\x07 \x01(\x03\"\xd0\x02\n\nMembership\x12\"\n\x07subject\x18\x01 \x01(\x0b\x32\x11.authz.v1.Subject\x12\x1e\n\x05scope\x18\x02 \x01(\x0b\x32\x0f.authz.v1.Scope\x12\x0c\n\x04role\x18\x03 \x01(\t\x12*\n\x06status\x18\x04 \x01(\x0e\x32\x1a.authz.v1.MembershipStatus\x12-\n\tstarts_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07\x65nds_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06source\x18\x07 \x01(\t\x12\x12\n\nsource_ref\x18\x08 \x01(\t\x12\x0f\n\x07version\x18\t \x01(\x03\x12\x33\n\x0fsuspended_until\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf1\x02\n\x08Resource\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x1e\n\x05scope\x18\x03 \x01(\x0b\x32\x0f.authz.v1.Scope\x12 \n\x05owner\x18\x04 \x01(\x0b\x32\x11.authz.v1.Subject\x12(\n\nvisibility\x18\x05 \x01(\x0e\x32\x14.authz.v1.Visibility\x12\x11\n\tpublished\x18\x06 \x01(\x08\x12\x32\n\x0e\x61vailable_from\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0f\x61vailable_until\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ncreated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06locked\x18\n \x01(\x08\x12\x12\n\nai_allowed\x18\x0b \x01(\x08\x12\x0f\n\x07version\x18\x0c \x01(\x03\"\x8d\x01\n\x05Share\x12\x15\n\rresource_type\x18\x01 \x01(\t\x12\x13\n\x0bresource_id\x18\x02 \x01(\t\x12\"\n\x07subject\x18\x03 \x01(\x0b\x32\x11.authz.v1.Subject\x12#\n\x05level\x18\x04 \x01(\x0e\x32\x14.authz.v1.ShareLevel\x12\x0f\n\x07version\x18\x05 \x01(\x03\"\x9c\x01\n\x07\x41\x63\x63ount\x12\"\n\x07subject\x18\x01 \x01(\x0b\x32\x11.authz.v1.Subject\x12\'\n\x06status\x18\x02 \x01(\x0e\x32\x17.authz.v1.AccountStatus\x12\x33\n\x0fsuspended_until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\x04 \x01(\x03\"!\n\x10\x43onsistencyToken\x12\r\n\x05token\x18\x01 \x01(\t\"\x8d\x01\n\x0b\x43onsistency\x12\x1a\n\x10minimize_latency\x18\x01 \x01(\x08H\x00\x12\x37\n\x11\x61t_least_as_fresh\x18\x02 \x01(\x0b\x32\x1a.authz.v1.ConsistencyTokenH\x00\x12\x1a\n\x10\x66ully_consistent\x18\x03 \x01(\x08H\x00\x42\r\n\x0brequirement*\\\n\x0bSubjectType\x12\x1c\n\x18SUBJECT_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11SUBJECT_TYPE_USER\x10\x01\x12\x18\n\x14SUBJECT_TYPE_SERVICE\x10\x02*\x93\x01\n\x0b\x43ourseState\x12\x1c\n\x18\x43OURSE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43OURSE_STATE_DRAFT\x10\x01\x12\x17\n\x13\x43OURSE_STATE_ACTIVE\x10\x02\x12\x1a\n\x16\x43OURSE_STATE_CONCLUDED\x10\x03\x12\x19\n\x15\x43OURSE_STATE_ARCHIVED\x10\x04*\x98\x01\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17SESSION_STATE_SCHEDULED\x10\x01\x12\x16\n\x12SESSION_STATE_LIVE\x10\x02\x12\x17\n\x13SESSION_STATE_ENDED\x10\x03\x12\x1b\n\x17SESSION_STATE_CANCELLED\x10\x04*\xb4\x01\n\x10MembershipStatus\x12!\n\x1dMEMBERSHIP_STATUS_UNSPECIFIED\x10\x00\x12\x1d\n\x19MEMBERSHIP_STATUS_INVITED\x10\x01\x12\x1c\n\x18MEMBERSHIP_STATUS_ACTIVE\x10\x02\x12\x1f\n\x1bMEMBERSHIP_STATUS_COMPLETED\x10\x03\x12\x1f\n\x1bMEMBERSHIP_STATUS_SUSPENDED\x10\x04*o\n\nVisibility\x12\x1a\n\x16VISIBILITY_UNSPECIFIED\x10\x00\x12\x16\n\x12VISIBILITY_PRIVATE\x10\x01\x12\x16\n\x12VISIBILITY_SESSION\x10\x02\x12\x15\n\x11VISIBILITY_COURSE\x10\x03*Y\n\nShareLevel\x12\x1b\n\x17SHARE_LEVEL_UNSPECIFIED\x10\x00\x12\x16\n\x12SHARE_LEVEL_VIEWER\x10\x01\x12\x16\n\x12SHARE_LEVEL_EDITOR\x10\x02*h\n\rAccountStatus\x12\x1e\n\x1a\x41\x43\x43OUNT_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41\x43\x43OUNT_STATUS_ACTIVE\x10\x01\x12\x1c\n\x18\x41\x43\x43OUNT_STATUS_SUSPENDED\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61uthz/v1/common.proto\x12\x08\x61uthz.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\":\n\x07Subject\x12#\n\x04type\x18\x01 \x01(\x0e\x32\x15.authz.v1.SubjectType\x12\n\n\x02id\x18\x02 \x01(\t\"\n\n\x08Platform\"c\n\x05Scope\x12&\n\x08platform\x18\x01 \x01(\x0b\x32\x12.authz.v1.PlatformH\x00\x12\x13\n\tcourse_id\x18\x02 \x01(\tH\x00\x12\x14\n\nsession_id\x18\x03 \x01(\tH\x00\x42\x07\n\x05scope\"\x8f\x01\n\x06\x43ourse\x12\n\n\x02id\x18\x01 \x01(\t\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.authz.v1.CourseState\x12\x12\n\nai_enabled\x18\x03 \x01(\x08\x12.\n\x0b\x65\x64it_window\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07version\x18\x05 \x01(\x03\"\xd4\x01\n\x07Session\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tcourse_id\x18\x02 \x01(\t\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.authz.v1.SessionState\x12-\n\tstarts_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07\x65nds_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0eopen_to_course\x18\x06 \x01(\x08\x12\x0f\n\x07version\x18\x07 \x01(\x03\"\xd0\x02\n\nMembership\x12\"\n\x07subject\x18\x01 \x01(\x0b\x32\x11.authz.v1.Subject\x12\x1e\n\x05scope\x18\x02 \x01(\x0b\x32\x0f.authz.v1.Scope\x12\x0c\n\x04role\x18\x03 \x01(\t\x12*\n\x06status\x18\x04 \x01(\x0e\x32\x1a.authz.v1.MembershipStatus\x12-\n\tstarts_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07\x65nds_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06source\x18\x07 \x01(\t\x12\x12\n\nsource_ref\x18\x08 \x01(\t\x12\x0f\n\x07version\x18\t \x01(\x03\x12\x33\n\x0fsuspended_until\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf1\x02\n\x08Resource\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x1e\n\x05scope\x18\x03 \x01(\x0b\x32\x0f.authz.v1.Scope\x12 \n\x05owner\x18\x04 \x01(\x0b\x32\x11.authz.v1.Subject\x12(\n\nvisibility\x18\x05 \x01(\x0e\x32\x14.authz.v1.Visibility\x12\x11\n\tpublished\x18\x06 \x01(\x08\x12\x32\n\x0e\x61vailable_from\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0f\x61vailable_until\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ncreated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06locked\x18\n \x01(\x08\x12\x12\n\nai_allowed\x18\x0b \x01(\x08\x12\x0f\n\x07version\x18\x0c \x01(\x03\"\xa8\x01\n\x05Share\x12\x15\n\rresource_type\x18\x01 \x01(\t\x12\x13\n\x0bresource_id\x18\x02 \x01(\t\x12\"\n\x07subject\x18\x03 \x01(\x0b\x32\x11.authz.v1.Subject\x12#\n\x05level\x18\x04 \x01(\x0e\x32\x14.authz.v1.ShareLevel\x12\x0f\n\x07version\x18\x05 \x01(\x03\x12\x19\n\x11\x61waits_membership\x18\x06 \x01(\x08\"\x9c\x01\n\x07\x41\x63\x63ount\x12\"\n\x07subject\x18\x01 \x01(\x0b\x32\x11.authz.v1.Subject\x12\'\n\x06status\x18\x02 \x01(\x0e\x32\x17.authz.v1.AccountStatus\x12\x33\n\x0fsuspended_until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\x04 \x01(\x03\"!\n\x10\x43onsistencyToken\x12\r\n\x05token\x18\x01 \x01(\t\"\x8d\x01\n\x0b\x43onsistency\x12\x1a\n\x10minimize_latency\x18\x01 \x01(\x08H\x00\x12\x37\n\x11\x61t_least_as_fresh\x18\x02 \x01(\x0b\x32\x1a.authz.v1.ConsistencyTokenH\x00\x12\x1a\n\x10\x66ully_consistent\x18\x03 \x01(\x08H\x00\x42\r\n\x0brequirement*\\\n\x0bSubjectType\x12\x1c\n\x18SUBJECT_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11SUBJECT_TYPE_USER\x10\x01\x12\x18\n\x14SUBJECT_TYPE_SERVICE\x10\x02*\x93\x01\n\x0b\x43ourseState\x12\x1c\n\x18\x43OURSE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43OURSE_STATE_DRAFT\x10\x01\x12\x17\n\x13\x43OURSE_STATE_ACTIVE\x10\x02\x12\x1a\n\x16\x43OURSE_STATE_CONCLUDED\x10\x03\x12\x19\n\x15\x43OURSE_STATE_ARCHIVED\x10\x04*\x98\x01\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17SESSION_STATE_SCHEDULED\x10\x01\x12\x16\n\x12SESSION_STATE_LIVE\x10\x02\x12\x17\n\x13SESSION_STATE_ENDED\x10\x03\x12\x1b\n\x17SESSION_STATE_CANCELLED\x10\x04*\xb4\x01\n\x10MembershipStatus\x12!\n\x1dMEMBERSHIP_STATUS_UNSPECIFIED\x10\x00\x12\x1d\n\x19MEMBERSHIP_STATUS_INVITED\x10\x01\x12\x1c\n\x18MEMBERSHIP_STATUS_ACTIVE\x10\x02\x12\x1f\n\x1bMEMBERSHIP_STATUS_COMPLETED\x10\x03\x12\x1f\n\x1bMEMBERSHIP_STATUS_SUSPENDED\x10\x04*o\n\nVisibility\x12\x1a\n\x16VISIBILITY_UNSPECIFIED\x10\x00\x12\x16\n\x12VISIBILITY_PRIVATE\x10\x01\x12\x16\n\x12VISIBILITY_SESSION\x10\x02\x12\x15\n\x11VISIBILITY_COURSE\x10\x03*Y\n\nShareLevel\x12\x1b\n\x17SHARE_LEVEL_UNSPECIFIED\x10\x00\x12\x16\n\x12SHARE_LEVEL_VIEWER\x10\x01\x12\x16\n\x12SHARE_LEVEL_EDITOR\x10\x02*h\n\rAccountStatus\x12\x1e\n\x1a\x41\x43\x43OUNT_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41\x43\x43OUNT_STATUS_ACTIVE\x10\x01\x12\x1c\n\x18\x41\x43\x43OUNT_STATUS_SUSPENDED\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'authz.v1.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SUBJECTTYPE']._serialized_start=1827
-  _globals['_SUBJECTTYPE']._serialized_end=1919
-  _globals['_COURSESTATE']._serialized_start=1922
-  _globals['_COURSESTATE']._serialized_end=2069
-  _globals['_SESSIONSTATE']._serialized_start=2072
-  _globals['_SESSIONSTATE']._serialized_end=2224
-  _globals['_MEMBERSHIPSTATUS']._serialized_start=2227
-  _globals['_MEMBERSHIPSTATUS']._serialized_end=2407
-  _globals['_VISIBILITY']._serialized_start=2409
-  _globals['_VISIBILITY']._serialized_end=2520
-  _globals['_SHARELEVEL']._serialized_start=2522
-  _globals['_SHARELEVEL']._serialized_end=2611
-  _globals['_ACCOUNTSTATUS']._serialized_start=2613
-  _globals['_ACCOUNTSTATUS']._serialized_end=2717
+  _globals['_SUBJECTTYPE']._serialized_start=1854
+  _globals['_SUBJECTTYPE']._serialized_end=1946
+  _globals['_COURSESTATE']._serialized_start=1949
+  _globals['_COURSESTATE']._serialized_end=2096
+  _globals['_SESSIONSTATE']._serialized_start=2099
+  _globals['_SESSIONSTATE']._serialized_end=2251
+  _globals['_MEMBERSHIPSTATUS']._serialized_start=2254
+  _globals['_MEMBERSHIPSTATUS']._serialized_end=2434
+  _globals['_VISIBILITY']._serialized_start=2436
+  _globals['_VISIBILITY']._serialized_end=2547
+  _globals['_SHARELEVEL']._serialized_start=2549
+  _globals['_SHARELEVEL']._serialized_end=2638
+  _globals['_ACCOUNTSTATUS']._serialized_start=2640
+  _globals['_ACCOUNTSTATUS']._serialized_end=2744
   _globals['_SUBJECT']._serialized_start=100
   _globals['_SUBJECT']._serialized_end=158
   _globals['_PLATFORM']._serialized_start=160
@@ -62,11 +62,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESOURCE']._serialized_start=974
   _globals['_RESOURCE']._serialized_end=1343
   _globals['_SHARE']._serialized_start=1346
-  _globals['_SHARE']._serialized_end=1487
-  _globals['_ACCOUNT']._serialized_start=1490
-  _globals['_ACCOUNT']._serialized_end=1646
-  _globals['_CONSISTENCYTOKEN']._serialized_start=1648
-  _globals['_CONSISTENCYTOKEN']._serialized_end=1681
-  _globals['_CONSISTENCY']._serialized_start=1684
-  _globals['_CONSISTENCY']._serialized_end=1825
+  _globals['_SHARE']._serialized_end=1514
+  _globals['_ACCOUNT']._serialized_start=1517
+  _globals['_ACCOUNT']._serialized_end=1673
+  _globals['_CONSISTENCYTOKEN']._serialized_start=1675
+  _globals['_CONSISTENCYTOKEN']._serialized_end=1708
+  _globals['_CONSISTENCY']._serialized_start=1711
+  _globals['_CONSISTENCY']._serialized_end=1852
 # @@protoc_insertion_point(module_scope)

@@ -531,7 +531,7 @@ Global___Resource: _TypeAlias = Resource  # noqa: Y015
 @_typing.final
 class Share(_message.Message):
     """Opens one resource to one subject. A share gives nothing to a subject without a role in the resource's
-    course or session.
+    course or session. It ends with the last membership of the subject there, unless `awaits_membership` is set.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -541,6 +541,7 @@ class Share(_message.Message):
     SUBJECT_FIELD_NUMBER: _builtins.int
     LEVEL_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    AWAITS_MEMBERSHIP_FIELD_NUMBER: _builtins.int
     resource_type: _builtins.str
     """The type of the resource."""
     resource_id: _builtins.str
@@ -549,6 +550,11 @@ class Share(_message.Message):
     """The access that the share gives."""
     version: _builtins.int
     """Output only: the revision of the last write that changed this record."""
+    awaits_membership: _builtins.bool
+    """Whether the share may be without a membership of the subject in the resource's course or session: it
+    waits for one, and stays when one ends. Without it, sharing with a subject who has no membership there is
+    FAILED_PRECONDITION, SUBJECT_NOT_A_MEMBER.
+    """
     @_builtins.property
     def subject(self) -> Global___Subject:
         """The subject that the resource is shared with."""
@@ -561,10 +567,11 @@ class Share(_message.Message):
         subject: Global___Subject | None = ...,
         level: Global___ShareLevel.ValueType = ...,
         version: _builtins.int = ...,
+        awaits_membership: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["level", b"level", "resource_id", b"resource_id", "resource_type", b"resource_type", "subject", b"subject", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["awaits_membership", b"awaits_membership", "level", b"level", "resource_id", b"resource_id", "resource_type", b"resource_type", "subject", b"subject", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

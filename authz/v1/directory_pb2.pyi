@@ -764,6 +764,7 @@ class ReadSharesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     CONSISTENCY_FIELD_NUMBER: _builtins.int
+    AWAITS_MEMBERSHIP_FIELD_NUMBER: _builtins.int
     resource_type: _builtins.str
     """Only of resources of this type. Requires `resource_id`."""
     resource_id: _builtins.str
@@ -772,6 +773,8 @@ class ReadSharesRequest(_message.Message):
     """1 to 1,000; 0 means 100. A page may have fewer records, or none, and not be the last."""
     page_token: _builtins.str
     """`next_page_token` of the previous answer, with the same filters. Empty for the first page."""
+    awaits_membership: _builtins.bool
+    """Only shares that await a membership, or only those that do not, if set."""
     @_builtins.property
     def subject(self) -> _common_pb2.Subject:
         """Only with this subject, if set."""
@@ -789,12 +792,15 @@ class ReadSharesRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         consistency: _common_pb2.Consistency | None = ...,
+        awaits_membership: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "subject", b"subject"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_awaits_membership", b"_awaits_membership", "awaits_membership", b"awaits_membership", "consistency", b"consistency", "subject", b"subject"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "page_size", b"page_size", "page_token", b"page_token", "resource_id", b"resource_id", "resource_type", b"resource_type", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_awaits_membership", b"_awaits_membership", "awaits_membership", b"awaits_membership", "consistency", b"consistency", "page_size", b"page_size", "page_token", b"page_token", "resource_id", b"resource_id", "resource_type", b"resource_type", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__awaits_membership: _TypeAlias = _typing.Literal["awaits_membership"]  # noqa: Y015
+    _WhichOneofArgType__awaits_membership: _TypeAlias = _typing.Literal["_awaits_membership", b"_awaits_membership"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__awaits_membership) -> _WhichOneofReturnType__awaits_membership | None: ...
 
 Global___ReadSharesRequest: _TypeAlias = ReadSharesRequest  # noqa: Y015
 

@@ -152,6 +152,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     took too long. What the counts say is written, and stays; import the rest again.
     {"reason":"IMPORT_ENDED","metadata":{"written":"2000","unchanged":"0","failed":"1"}}
     """
+    ERROR_REASON_SUBJECT_NOT_A_MEMBER: _ErrorReason.ValueType  # 32
+    """FAILED_PRECONDITION. A share with a subject who has no membership in the resource's course or session, and
+    that does not say that it awaits one.
+    {"reason":"SUBJECT_NOT_A_MEMBER","metadata":{"key":"share of notebook:nb-7 with user:maya"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the `google.rpc.ErrorInfo` in every error, without the prefix `ERROR_REASON_`. Its `domain`
@@ -287,5 +292,10 @@ ERROR_REASON_IMPORT_ENDED: ErrorReason.ValueType  # 31
 """ABORTED. The server ended an import because its client sent nothing for too long, or because the import
 took too long. What the counts say is written, and stays; import the rest again.
 {"reason":"IMPORT_ENDED","metadata":{"written":"2000","unchanged":"0","failed":"1"}}
+"""
+ERROR_REASON_SUBJECT_NOT_A_MEMBER: ErrorReason.ValueType  # 32
+"""FAILED_PRECONDITION. A share with a subject who has no membership in the resource's course or session, and
+that does not say that it awaits one.
+{"reason":"SUBJECT_NOT_A_MEMBER","metadata":{"key":"share of notebook:nb-7 with user:maya"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

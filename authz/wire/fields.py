@@ -46,7 +46,7 @@ def parser_of(field: Field, message: Descriptor, path: str = "") -> Parser:
     get = attrgetter(name)
     match field.type:
         case FieldType.FLAG:
-            return get
+            return (lambda m: get(m) if m.HasField(name) else None) if field.is_optional else get
         case FieldType.CHOICE:
             return _choice_parser(field, _names_of(message, name), get, path)
         case FieldType.INSTANT:

@@ -29,7 +29,11 @@ def resource(type_name: str, resource_id: str, scope: pb.Scope, **fields: Any) -
 def share(resource_id: str, subject: pb.Subject) -> dpb.Mutation:
     return touch(
         share=pb.Share(
-            resource_type="notebook", resource_id=resource_id, subject=subject, level=pb.SHARE_LEVEL_EDITOR
+            resource_type="notebook",
+            resource_id=resource_id,
+            subject=subject,
+            level=pb.SHARE_LEVEL_EDITOR,
+            awaits_membership=True,
         )
     )
 

@@ -83,6 +83,7 @@ _CHANGED = {
             resource_id="m-1",
             subject=CAMPUS["share"].share.subject,
             level=pb.SHARE_LEVEL_EDITOR,
+            awaits_membership=True,
         )
     ),
     "account": touch(

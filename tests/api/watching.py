@@ -27,10 +27,22 @@ SESSION = touch(session=pb.Session(id="live", course_id="algebra"))
 GUEST = touch(membership=pb.Membership(subject=MAYA, scope=IN_LIVE, role="guest"))
 NOTE = touch(resource=pb.Resource(type="session_note", id="n-1", scope=IN_LIVE))
 SHARE = touch(
-    share=pb.Share(resource_type="material", resource_id="m-1", subject=OMAR, level=pb.SHARE_LEVEL_VIEWER)
+    share=pb.Share(
+        resource_type="material",
+        resource_id="m-1",
+        subject=OMAR,
+        level=pb.SHARE_LEVEL_VIEWER,
+        awaits_membership=True,
+    )
 )
 NOTE_SHARE = touch(
-    share=pb.Share(resource_type="session_note", resource_id="n-1", subject=OMAR, level=pb.SHARE_LEVEL_EDITOR)
+    share=pb.Share(
+        resource_type="session_note",
+        resource_id="n-1",
+        subject=OMAR,
+        level=pb.SHARE_LEVEL_EDITOR,
+        awaits_membership=True,
+    )
 )
 OFFICER = touch(membership=pb.Membership(subject=OMAR, scope=PLATFORM, role="privacy_officer"))
 ALONE = touch(session=pb.Session(id="alone"))

@@ -51,7 +51,12 @@ CAMPUS = (
         subject=parse_subject("user:omar"), scope=ALGEBRA, role="student", status=MembershipStatus.SUSPENDED
     ),
     NOTEBOOK,
-    Share(resource=NOTEBOOK.key, subject=parse_subject("service:tutor"), level=ShareLevel.EDITOR),
+    Share(
+        resource=NOTEBOOK.key,
+        subject=parse_subject("service:tutor"),
+        level=ShareLevel.EDITOR,
+        awaits_membership=True,
+    ),
 )
 ACCOUNTS = (
     Account(subject=MAYA),

@@ -77,9 +77,10 @@ def notebook(name: str, scope: Scope) -> Resource:
     return Resource(type="notebook", id=name, scope=scope, owner=user("maya"))
 
 
-def share(name: str, with_: str) -> Share:
+def share(name: str, with_: str, *, awaits: bool = False) -> Share:
     """A notebook opened to a user."""
-    return Share(resource=ResourceRef("notebook", name), subject=user(with_), level=ShareLevel.VIEWER)
+    ref = ResourceRef("notebook", name)
+    return Share(resource=ref, subject=user(with_), level=ShareLevel.VIEWER, awaits_membership=awaits)
 
 
 def lesson(course_id: str, session_id: str) -> tuple[Entity, ...]:

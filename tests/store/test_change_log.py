@@ -43,8 +43,8 @@ EVERYTHING = (
     Session(id="alone"),
     Membership(subject=user("omar"), scope=session_scope("alone"), role="host"),
     notebook("alone-nb", session_scope("alone")),
-    share("alone-nb", "maya"),
-    share("c-nb", "omar"),
+    share("alone-nb", "maya", awaits=True),
+    share("c-nb", "omar", awaits=True),
 )
 
 
@@ -138,11 +138,13 @@ def test_places_are_found_without_a_query_for_each_mutation(store: Store, operat
     write(store, create(Course(id="c")))
     write(store, *(create(Session(id=name, course_id="c")) for name in names))
     write(store, *(create(notebook(name, session_scope(name))) for name in names))
-    shares: list[Entity] = [share(name, "maya") for name in names]
+    shares: list[Entity] = [share(name, "maya", awaits=operation != "share") for name in names]
     guests: list[Entity] = [
         Membership(subject=user("maya"), scope=session_scope(name), role="host") for name in names
     ]
-    if operation != "share":
+    if operation == "share":
+        write(store, create(student("maya", "c")))
+    else:
         write(store, *(create(entity) for entity in (*shares, *guests)))
     mutations: list[Mutation] = {
         "share": [create(each) for each in shares],

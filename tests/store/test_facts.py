@@ -105,7 +105,9 @@ def test_sql_and_definition_agree_on_every_fact(store_url: str, now: int, create
     resources = list(cases())
     entities: list[Entity] = [*COURSES, *SESSIONS, *(resource for resource, _ in resources)]
     entities += [
-        Share(resource=r.key, subject=MAYA, level=level) for r, level in resources if level is not None
+        Share(resource=r.key, subject=MAYA, level=level, awaits_membership=True)
+        for r, level in resources
+        if level is not None
     ]
     store = open_with(store_url)
     try:

@@ -49,7 +49,7 @@ def test_an_update_changes_the_fields_that_it_names_and_no_other(
     after = msgspec.structs.replace(entity, **given_values)
     # Everything is drawn before anything is written: an example may be given up while it is drawn.
     first = write(store, *map(create, chain))
-    if is_valid(after):
+    if is_valid(after) and getattr(after, "awaits_membership", True):  # no chain has a membership for a share
         revision = write(store, update(entity.key, **given_values))
         assert stored(store)[entity.key] == (after, revision)
         logged = [mutation for change in changes_of(store, first, 9) for mutation in change.mutations]

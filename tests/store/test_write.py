@@ -222,7 +222,7 @@ def test_a_dump_does_not_move(store: Store) -> None:
 def test_a_dump_has_every_order_that_a_replica_is_built_in(store: Store) -> None:
     many = [entity for number in (3, 1, 2) for entity in lesson(f"c{number}", f"s{number}")]
     alone = Session(id="alone")
-    write(store, *(create(entity) for entity in (*many, alone, share("s1-nb", "a"))))
+    write(store, *(create(entity) for entity in (*many, alone, share("s1-nb", "a", awaits=True))))
     with store.directory.dump() as dump:
         keys = [(str(m.subject), str(m.scope)) for m in dump.entities(KINDS["membership"], by="subject")]
         assert keys == sorted(keys)

@@ -30,11 +30,16 @@ class ShareKey(RecordKey, frozen=True, gc=False, tag="share_key"):
 
 
 class Share(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="share"):
-    """A resource opened to one subject. It never reaches past membership."""
+    """A resource opened to one subject. It never reaches past membership.
+
+    The subject must have a membership in the course or session of the resource, and the share ends with it.
+    With `awaits_membership` it needs none: it waits for one, and stays when one ends.
+    """
 
     resource: ResourceRef
     subject: Subject
     level: ShareLevel
+    awaits_membership: bool = False
 
     @property
     def key(self) -> ShareKey:
@@ -43,10 +48,11 @@ class Share(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="share"
 
 
 class ShareFilter(Filter[Share], frozen=True, kw_only=True):
-    """Shares by resource or by subject."""
+    """Shares by resource, by subject, or by whether they await a membership."""
 
     resource: ResourceRef | None = None
     subject: Subject | None = None
+    awaits_membership: bool | None = None
 
 
 def _validate(share: Share, vocabulary: Vocabulary) -> None:

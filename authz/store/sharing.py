@@ -1,0 +1,92 @@
+"""Which memberships open what is shared, and what remains shared without one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+import msgspec
+from sqlalchemy import Connection, Select, and_, exists, false, or_, select
+
+from authz.domain.entities import Share, Versioned
+from authz.domain.ids import Scope, ScopeKind, Subject, SubjectType
+from authz.store.bulk import select_by, select_distinct
+from authz.store.rows import ENTITY_ROWS
+
+Place: TypeAlias = tuple[Scope, Subject]
+
+_MEMBERSHIPS, _SESSIONS, _RESOURCES, _SHARES = (
+    ENTITY_ROWS[name].table for name in ("membership", "session", "resource", "share")
+)
+
+
+class Member(msgspec.Struct, frozen=True, tag_field="kind", tag="member"):
+    """A subject in a course with its sessions, or in a session without a course."""
+
+    subject: Subject
+    scope: Scope
+
+    def __str__(self) -> str:
+        return f"what is shared with {self.subject} in {self.scope}"
+
+
+def roles_in(connection: Connection, places: Iterable[Place]) -> dict[Place, set[str]]:
+    """The roles of the memberships, whatever their status, in each of these places."""
+    found: dict[Place, set[str]] = {place: set() for place in places}
+    values = [(scope.kind, scope.id, subject.type, subject.id) for scope, subject in found]
+    columns = ("scope_kind", "scope_id", "subject_type", "subject_id")
+    for row in select_by(connection, _MEMBERSHIPS, columns, values):
+        subject = Subject(SubjectType(row.subject_type), row.subject_id)
+        found[Scope(ScopeKind(row.scope_kind), row.scope_id), subject].add(row.role)
+    return found
+
+
+def subjects_with_shares(connection: Connection, subjects: Iterable[Subject]) -> set[Subject]:
+    """Those of the subjects with whom anything is shared."""
+    values = [(subject.type, subject.id) for subject in subjects]
+    found = select_distinct(connection, _SHARES, ("subject_type", "subject_id"), values)
+    return {Subject(SubjectType(subject_type), id_) for subject_type, id_ in found}
+
+
+def unopened_shares(connection: Connection, member: Member, limit: int) -> list[Versioned[Share]]:
+    """Up to `limit` of the shares with a member there that no membership opens, and that do not await one."""
+    opened = exists().where(
+        _of(_MEMBERSHIPS, member.subject),
+        or_(
+            _is_in(_MEMBERSHIPS, member.scope),
+            and_(
+                _MEMBERSHIPS.c.scope_kind == _RESOURCES.c.scope_kind,
+                _MEMBERSHIPS.c.scope_id == _RESOURCES.c.scope_id,
+            ),
+        ),
+    )
+    rows = connection.execute(shares_there(member).where(~_SHARES.c.awaits_membership, ~opened).limit(limit))
+    return [*ENTITY_ROWS["share"].versioned(rows.all())]
+
+
+def shares_there(member: Member) -> Select[Any]:
+    """The rows of the shares with a member there, in the order of their keys."""
+    joined = _SHARES.join(
+        _RESOURCES,
+        and_(_RESOURCES.c.type == _SHARES.c.resource_type, _RESOURCES.c.id == _SHARES.c.resource_id),
+    ).outerjoin(_SESSIONS, _session_of(_RESOURCES))
+    there = or_(_is_in(_RESOURCES, member.scope), _is_session_in(member.scope))
+    order = (_SHARES.c.resource_type, _SHARES.c.resource_id)
+    return select(_SHARES).select_from(joined).where(_of(_SHARES, member.subject), there).order_by(*order)
+
+
+def _of(table: Any, subject: Subject) -> Any:
+    return and_(table.c.subject_type == subject.type, table.c.subject_id == subject.id)
+
+
+def _is_in(table: Any, scope: Scope) -> Any:
+    return and_(table.c.scope_kind == scope.kind, table.c.scope_id == scope.id)
+
+
+def _session_of(table: Any) -> Any:
+    return and_(table.c.scope_kind == ScopeKind.SESSION, _SESSIONS.c.id == table.c.scope_id)
+
+
+def _is_session_in(scope: Scope) -> Any:
+    """Whether the joined session belongs to a course. No session belongs to a session."""
+    return _SESSIONS.c.course_id == scope.id if scope.kind is ScopeKind.COURSE else false()

@@ -1,0 +1,271 @@
+"""A share lasts as long as the membership that made it possible, unless it says that it awaits one."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from authz.domain.entities import (
+    Course,
+    Entity,
+    Key,
+    Membership,
+    MembershipStatus,
+    Resource,
+    Session,
+    SessionKey,
+    Share,
+    ShareFilter,
+)
+from authz.domain.errors import AuthzError, ErrorReason
+from authz.domain.ids import Scope, Subject, course_scope, session_scope
+from authz.domain.mutations import Mutation, Operation
+from authz.domain.ports import Page
+from authz.store import Store
+from authz.store.engine import open_engine
+from authz.store.migrations.versions.shares_0009 import _AWAITING
+from tests.databases import create_sqlite
+from tests.properties import MEMORY, examples
+from tests.store.directory import (
+    changes_of,
+    create,
+    dumped,
+    notebook,
+    open_with,
+    remove,
+    remove_all_contents,
+    share,
+    stored,
+    student,
+    touch,
+    user,
+    write,
+)
+from tests.store.test_history import BATCHES
+
+MAYA, OMAR = user("maya"), user("omar")
+STUDENT, TEACHER = student("maya", "c"), Membership(subject=MAYA, scope=course_scope("c"), role="teacher")
+GUEST = Membership(subject=MAYA, scope=session_scope("s"), role="host")
+IN_COURSE, IN_SESSION = share("in-c", "maya"), share("in-s", "maya")
+COURSE: tuple[Entity, ...] = (
+    Course(id="c"),
+    Session(id="s", course_id="c"),
+    notebook("in-c", course_scope("c")),
+    notebook("in-s", session_scope("s")),
+    Course(id="d"),
+    notebook("in-d", course_scope("d")),
+    student("maya", "d"),
+    share("in-d", "maya"),
+)
+
+
+def awaiting(given: Share) -> Share:
+    """The same share, which needs no membership."""
+    return msgspec.structs.replace(given, awaits_membership=True)
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[Store]:
+    """Two courses, of which maya is in `d`, where something is shared with her."""
+    opened = open_with(store_url)
+    write(opened, *map(create, COURSE))
+    yield opened
+    opened.close()
+
+
+def shared(store: Store) -> set[Share]:
+    """What is shared in the course `c` and its session."""
+    return {entity for entity, _ in stored(store).values() if isinstance(entity, Share)} - {
+        share("in-d", "maya")
+    }
+
+
+def reason(store: Store, *mutations: Mutation) -> ErrorReason:
+    """Why a write is refused."""
+    with pytest.raises(AuthzError) as caught:
+        write(store, *mutations)
+    return caught.value.reason
+
+
+def test_nothing_is_shared_with_somebody_who_is_not_there(store: Store) -> None:
+    for given_share in (IN_COURSE, IN_SESSION):
+        assert reason(store, create(given_share)) is ErrorReason.SUBJECT_NOT_A_MEMBER
+    write(store, create(GUEST), create(IN_SESSION))
+    # A role in a session opens nothing of the rest of its course.
+    assert reason(store, create(IN_COURSE)) is ErrorReason.SUBJECT_NOT_A_MEMBER
+    write(store, create(STUDENT), create(IN_COURSE))
+    assert shared(store) == {IN_COURSE, IN_SESSION}
+    with pytest.raises(
+        AuthzError, match="user:omar has no membership in course:c or session:s; write that first"
+    ):
+        write(store, create(share("in-s", "omar")))
+
+
+def test_a_share_that_awaits_a_membership_is_taken_and_listed_as_such(store: Store) -> None:
+    write(store, create(awaiting(IN_COURSE)))
+    listed = [
+        {each.entity for each in store.directory.read(ShareFilter(awaits_membership=flag), Page(9)).items}
+        for flag in (True, False)
+    ]
+    assert listed == [{awaiting(IN_COURSE)}, {share("in-d", "maya")}]
+    assert reason(store, touch(IN_COURSE)) is ErrorReason.SUBJECT_NOT_A_MEMBER
+    write(store, create(STUDENT))
+    write(store, remove(STUDENT.key))
+    assert shared(store) == {awaiting(IN_COURSE)}
+
+
+def test_a_share_ends_with_the_last_membership_that_opens_it_and_is_logged(store: Store) -> None:
+    write(store, *(create(each) for each in (STUDENT, TEACHER, GUEST, IN_COURSE, IN_SESSION)))
+    write(store, remove(TEACHER.key))
+    assert shared(store) == {IN_COURSE, IN_SESSION}
+    head = write(store, remove(STUDENT.key))
+    assert shared(store) == {IN_SESSION}
+    (change,) = changes_of(store, head - 1, 1)
+    assert [mutation.target for mutation in change.mutations] == [STUDENT, IN_COURSE]
+    write(store, remove(GUEST.key))
+    assert shared(store) == set()
+    assert share("in-d", "maya").key in stored(store)
+
+
+def test_the_membership_in_the_course_opens_what_is_in_its_sessions(store: Store) -> None:
+    write(store, *(create(each) for each in (STUDENT, GUEST, IN_SESSION)))
+    write(store, remove(GUEST.key))
+    assert shared(store) == {IN_SESSION}
+    write(store, remove(STUDENT.key))
+    assert shared(store) == set()
+
+
+@pytest.mark.parametrize(
+    "inert",
+    [
+        {"status": MembershipStatus.SUSPENDED},
+        {"status": MembershipStatus.COMPLETED},
+        {"ends_at": 1},
+        {"suspended_until": 4_000_000_000_000_000},
+    ],
+)
+def test_a_membership_that_gives_no_role_for_now_keeps_the_share(
+    store: Store, inert: dict[str, object]
+) -> None:
+    write(store, create(STUDENT), create(IN_COURSE))
+    write(store, touch(msgspec.structs.replace(STUDENT, **inert)))
+    assert shared(store) == {IN_COURSE}
+
+
+def test_a_change_of_role_in_one_write_or_batch_keeps_the_share(store: Store) -> None:
+    write(store, create(STUDENT), create(IN_COURSE))
+    write(store, remove(STUDENT.key), create(TEACHER))
+    assert shared(store) == {IN_COURSE}
+    batch = [remove(TEACHER.key), create(STUDENT)]
+    store.directory.import_batch(batch, offset=0, actor="", request_id="", reason="")
+    assert shared(store) == {IN_COURSE}
+
+
+def test_what_ends_does_not_come_back_with_the_next_membership(store: Store) -> None:
+    write(store, create(STUDENT), create(IN_COURSE), create(IN_SESSION))
+    write(store, remove(STUDENT.key))
+    write(store, create(STUDENT))
+    assert shared(store) == set()
+
+
+def test_many_shares_end_in_parts_and_the_member_comes_back_after_them(store_url: str) -> None:
+    store = open_with(store_url, contents_at_once=3)
+    write(store, *map(create, (*COURSE, STUDENT)))
+    many = [notebook(f"n{number}", session_scope("s")) for number in range(10)]
+    write(store, *map(create, many), *(create(share(each.id, "maya")) for each in many))
+    head = write(store, remove(STUDENT.key), reason="left")
+    for membership in (STUDENT, TEACHER, GUEST):
+        assert reason(store, create(membership)) is ErrorReason.BEING_REMOVED
+    write(store, create(student("omar", "c")))
+    assert remove_all_contents(store) == 3
+    log = [change for change in changes_of(store, head - 1, 100) if change.reason == "left"]
+    assert [len(change.mutations) for change in log] == [4, 3, 3, 1]
+    write(store, create(STUDENT))
+    assert shared(store) == set()
+    assert share("in-d", "maya").key in stored(store)
+    store.close()
+
+
+def test_shares_from_before_await_a_membership_if_there_is_none(store: Store, store_url: str) -> None:
+    write(store, create(GUEST), create(IN_SESSION), create(awaiting(IN_COURSE)), create(student("omar", "c")))
+    write(store, create(share("in-s", "omar")))
+    engine = open_engine(store_url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE shares SET awaits_membership = false"))
+        connection.execute(text(_AWAITING))
+    engine.dispose()
+    assert shared(store) == {IN_SESSION, awaiting(IN_COURSE), share("in-s", "omar")}
+
+
+def is_opened(held: dict[Key, Entity], given_share: Share) -> bool:
+    """Whether a membership lets the share give something."""
+    resource = held[given_share.resource]
+    assert isinstance(resource, Resource)
+    scopes: set[Scope] = {resource.scope}
+    session = held.get(SessionKey(resource.scope.id))
+    if (
+        resource.scope == session_scope(resource.scope.id)
+        and isinstance(session, Session)
+        and session.course_id
+    ):
+        scopes.add(course_scope(session.course_id))
+    memberships = (each for each in held.values() if isinstance(each, Membership))
+    return any(each.subject == given_share.subject and each.scope in scopes for each in memberships)
+
+
+def state(entities: Iterable[Entity]) -> dict[Key, Entity]:
+    """Entities by key."""
+    return {entity.key: entity for entity in entities}
+
+
+_SUBJECTS: st.SearchStrategy[Subject] = st.sampled_from([user("a"), user("b")])
+_MORE: st.SearchStrategy[Mutation] = st.builds(
+    Mutation,
+    st.just(Operation.TOUCH),
+    st.builds(
+        lambda name, subject, awaits: Share(
+            resource=share(name, "a").resource,
+            subject=subject,
+            level=share(name, "a").level,
+            awaits_membership=awaits,
+        ),
+        st.sampled_from(["a", "b"]),
+        _SUBJECTS,
+        st.booleans(),
+    )
+    | st.builds(student, st.sampled_from(["a", "b"]), st.sampled_from(["a", "b"])),
+)
+
+
+@examples(100)
+@given(st.lists(st.tuples(BATCHES, st.lists(_MORE, max_size=3)), max_size=10), st.sampled_from([1, 500]))
+def test_after_any_history_every_share_is_opened_or_awaits_and_none_is_lost(
+    history: list[tuple[list[Mutation], list[Mutation]]], at_once: int
+) -> None:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        store = open_with(create_sqlite(Path(folder) / "a.db"), contents_at_once=at_once)
+        held: dict[Key, Entity] = {}
+        try:
+            for batch, more in history:
+                batch = [*more, *batch]
+                store.directory.import_batch(batch, offset=0, actor="", request_id="", reason="")
+                remove_all_contents(store)
+                with store.directory.dump() as dump:
+                    before, held = held, state(dumped(dump))
+                shares = [each for each in held.values() if isinstance(each, Share)]
+                assert all(each.awaits_membership or is_opened(held, each) for each in shares)
+                named = {mutation.key for mutation in batch}
+                for lost in before.keys() - held.keys() - named:
+                    entity = before[lost]
+                    if isinstance(entity, Share) and not named & {entity.resource}:
+                        gone = entity.resource not in held
+                        assert gone or not (entity.awaits_membership or is_opened(held, entity))
+        finally:
+            store.close()
