@@ -254,14 +254,14 @@ def test_after_any_history_every_share_is_opened_or_awaits_and_none_is_lost(
         held: dict[Key, Entity] = {}
         try:
             for batch, more in history:
-                batch = [*more, *batch]
-                store.directory.import_batch(batch, offset=0, actor="", request_id="", reason="")
+                mutations = [*more, *batch]
+                store.directory.import_batch(mutations, offset=0, actor="", request_id="", reason="")
                 remove_all_contents(store)
                 with store.directory.dump() as dump:
                     before, held = held, state(dumped(dump))
                 shares = [each for each in held.values() if isinstance(each, Share)]
                 assert all(each.awaits_membership or is_opened(held, each) for each in shares)
-                named = {mutation.key for mutation in batch}
+                named = {mutation.key for mutation in mutations}
                 for lost in before.keys() - held.keys() - named:
                     entity = before[lost]
                     if isinstance(entity, Share) and not named & {entity.resource}:
