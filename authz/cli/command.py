@@ -21,7 +21,7 @@ _COLUMNS = {
     "session": ("id", "course_id", "state", "starts_at", "ends_at", "open_to_course"),
     "membership": ("subject", "scope", "role", "status", "starts_at", "ends_at", "suspended_until", "source"),
     "resource": ("key", "scope", "owner", "visibility", "published"),
-    "share": ("resource", "subject", "level"),
+    "share": ("resource", "subject", "level", "awaits_membership"),
     "account": ("subject", "status", "suspended_until"),
 }
 _COLUMNS_OF_FILTER = {kind.filter_type: _COLUMNS[kind.name] for kind in KINDS.values()}

@@ -15,14 +15,22 @@ app = typer.Typer(help="Add or remove a share.", no_args_is_help=True)
 
 Level = Annotated[ShareLevel, typer.Option(case_sensitive=False, help="An editor may also view.")]
 
+Awaits = Annotated[
+    bool,
+    typer.Option(
+        "--awaits-membership", help="Share also with who is not in the course; it waits for a membership."
+    ),
+]
+
 
 @app.command("add")
 @on_server(writes=True)
-def add(server: Server, what: What, who: Who, level: Level = ShareLevel.VIEWER) -> None:
-    """Share a resource with a subject, or change the level of the share."""
-    share = Mutation(Operation.TOUCH, Share(resource=what, subject=who, level=level))
-    wanted = ShareFilter(resource=what, subject=who)
-    server.write([share], wanted)
+def add(
+    server: Server, what: What, who: Who, level: Level = ShareLevel.VIEWER, awaits: Awaits = False
+) -> None:
+    """Share a resource with a subject, or change the share."""
+    share = Share(resource=what, subject=who, level=level, awaits_membership=awaits)
+    server.write([Mutation(Operation.TOUCH, share)], ShareFilter(resource=what, subject=who))
 
 
 @app.command("remove")

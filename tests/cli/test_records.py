@@ -128,11 +128,16 @@ def test_one_of_two_roles_can_be_changed_or_removed(course: str) -> None:
 def test_a_share_is_added_raised_and_removed(course: str) -> None:
     did(course, "member add user:lina course:alg student")
     assert not allowed(course, "user:lina", "read", "notebook:nb")
-    assert did(course, "share add notebook:nb user:lina") == [["notebook:nb", "user:lina", "VIEWER"]]
+    assert did(course, "share add notebook:nb user:lina") == [["notebook:nb", "user:lina", "VIEWER", "false"]]
     assert allowed(course, "user:lina", "read", "notebook:nb")
     assert did(course, "share add notebook:nb user:lina --level editor") == [
-        ["notebook:nb", "user:lina", "EDITOR"]
+        ["notebook:nb", "user:lina", "EDITOR", "false"]
     ]
+    assert "set awaits_membership" in refused(course, "share add notebook:nb user:zoe")
+    assert did(course, "share add notebook:nb user:zoe --awaits-membership") == [
+        ["notebook:nb", "user:zoe", "VIEWER", "true"]
+    ]
+    did(course, "share remove notebook:nb user:zoe")
     assert did(course, "shares --subject user:lina") == did(course, "shares --resource notebook:nb")
     did(course, "share remove notebook:nb user:lina")
     assert did(course, "shares") == []

@@ -30,7 +30,7 @@ from authz.domain.mutations import Mutation, Operation
 from authz.domain.ports import Page
 from authz.store import Store
 from authz.store.engine import open_engine
-from authz.store.migrations.versions.shares_0009 import _AWAITING
+from authz.store.migrations.versions.shares_0011 import _AWAITING
 from tests.databases import create_sqlite
 from tests.properties import MEMORY, examples
 from tests.store.directory import (
