@@ -109,5 +109,5 @@ def _condition(asked: Field, field: Field, wanted: Filter[Any]) -> _Condition | 
     if value is None:
         return None
     only = value if isinstance(value, bool) else str(value)
-    parts = [str(getattr(value, part)) for part in parts_of(field)] or [only]
+    parts: list[Any] = [str(getattr(value, part)) for part in parts_of(field)] or [only]
     return lambda columns: and_(*(columns[name] == part for name, part in zip(names, parts, strict=True)))
