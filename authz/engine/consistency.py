@@ -15,6 +15,7 @@ from authz.domain.consistency import Consistency, Freshness
 from authz.domain.errors import ErrorReason, UnavailableError
 from authz.domain.ports import Directory, Snapshot, View
 from authz.domain.tokens import ConsistencyToken, TokenKeys, malformed_token
+from authz.engine.shared_query import SharedQuery
 
 log = structlog.get_logger()
 
@@ -51,6 +52,8 @@ class ConsistencyGate:
         self._pool = pool
         self._freshness_wait_s = freshness_wait_s
         self._replication_wait_s = replication_wait_s
+        self._head = SharedQuery(partial(self.run, directory.head))
+        self._history = SharedQuery(self._compare_history)
 
     async def snapshot(self, consistency: Consistency, deadline: float | None) -> Snapshot:
         """A snapshot as fresh as demanded. Do not hold it while you wait; see `View.snapshot`.
@@ -134,21 +137,25 @@ class ConsistencyGate:
         A replica may be ahead of that because more was committed since, or because it holds a history that
         the database has left: only the database can tell which.
         """
-        head = await self.run(self._directory.head)
+        head = await self._head.answer()
         if not await self._wait_for(head, wait_until):
             return False
-        held = self._view.snapshot().state
-        while held != head:
-            tail = await self.run(partial(self._directory.follow, held.revision, 0))
-            if tail.after == held:
+        while self._view.snapshot().state != head:
+            held, is_known = await self._history.answer()
+            if is_known and held.includes(head):
                 return True
-            # The state belongs to another history, which the follower is about to find, too.
-            if not await self._wait(partial(self._has_left, held), wait_until):
+            # A state of another history, which the follower is about to find, too.
+            if not (is_known or await self._wait(partial(self._has_left, held), wait_until)):
                 return False
             if not await self._wait_for(head, wait_until):
                 return False
-            held = self._view.snapshot().state
         return True
+
+    async def _compare_history(self) -> tuple[ConsistencyToken, bool]:
+        """The state that the replica holds, and whether it is one of the database's history."""
+        held = self._view.snapshot().state
+        tail = await self.run(partial(self._directory.follow, held.revision, 0))
+        return held, tail.after == held
 
     def _is_announced(self, state: ConsistencyToken) -> bool:
         """Whether every process of the machine knows that it must answer from a state. That this process
