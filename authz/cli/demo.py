@@ -5,14 +5,21 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import msgspec
 import typer
 from rich.table import Table
 
-from authz.cli.demo_campus import QUESTIONS, ExpectedAnswer, campus
 from authz.cli.output import out
 from authz.client import Answer, Client
+from authz.domain.entities import Entity, Resource
 from authz.domain.mutations import Mutation, Operation
+
+if TYPE_CHECKING:
+    from authz.policy.cases import Case, CaseFile
+
+_FILE = Path(__file__).with_name("demo.toml")
 
 
 def demo() -> None:
@@ -31,23 +38,44 @@ def demo() -> None:
         )
         with embedded(settings) as address, Client(address) as client:
             out.print(f"serving at {address}")
-            entities = campus(time.time_ns() // 1000)
+            campus = _load()
+            entities = [_created_now(each) for each in campus.entities]
             token = client.write([Mutation(Operation.CREATE, e) for e in entities], reason="demo")
             out.print(f"wrote {len(entities)} entities in one transaction\n")
-            answers = [(asked, _ask(client, asked, token)) for asked in QUESTIONS]
+            answers = [(case, _ask(client, case, token)) for case in campus.cases]
     out.print(_table(answers))
-    wrong = [asked for asked, answer in answers if answer.reason != asked.reason]
+    wrong = [case for case, answer in answers if answer.reason != case.reason]
     out.print(f"{len(answers)} questions, {len(answers) - len(wrong)} answered as expected")
     if wrong:
         raise typer.Exit(1)
 
 
-def _ask(client: Client, asked: ExpectedAnswer, token: str) -> Answer:
+def _load() -> CaseFile:
+    from authz.policy.cases import read_case_file
+    from authz.policy.load import load_policy, policy_directory
+
+    return read_case_file(_FILE.name, _FILE.read_bytes(), load_policy(policy_directory()).vocabulary)
+
+
+def _created_now(entity: Entity) -> Entity:
+    """A message can be edited only for a while after it was created: the one of the file is new."""
+    if isinstance(entity, Resource) and entity.created_at is not None:
+        return msgspec.structs.replace(entity, created_at=time.time_ns() // 1000)
+    return entity
+
+
+def _resource_of(case: Case) -> str:
+    resource = case.question.resource
+    return str(resource) if resource.id else resource.type
+
+
+def _ask(client: Client, case: Case, token: str) -> Answer:
+    asked = case.question
     return client.check(
-        asked.subject,
+        str(asked.subject),
         asked.action,
-        asked.resource,
-        course_id=asked.course_id,
+        _resource_of(case),
+        course_id=asked.stated_course_id or "",
         purpose=asked.purpose,
         at_least_as_fresh=token,
     )
@@ -59,19 +87,19 @@ def _because(answer: Answer) -> str:
     return answer.membership_state or answer.rule.removeprefix("p, ")
 
 
-def _table(answers: list[tuple[ExpectedAnswer, Answer]]) -> Table:
+def _table(answers: list[tuple[Case, Answer]]) -> Table:
     table = Table(header_style="bold")
     table.add_column("question", overflow="fold")
     table.add_column("answer", no_wrap=True)
     table.add_column("reason", no_wrap=True)
     table.add_column("because", overflow="fold")
-    for asked, answer in answers:
-        question = f"{asked.subject} {asked.action} {asked.resource}"
-        if asked.course_id:
-            question += f" (in {asked.course_id})"
+    for case, answer in answers:
+        asked = case.question
+        question = f"{asked.subject} {asked.action} {_resource_of(case)}"
+        if asked.stated_course_id:
+            question += f" (in {asked.stated_course_id})"
         if asked.purpose:
             question += f" (for {asked.purpose})"
-        because = _because(answer)
         verdict = "[green]allowed[/]" if answer.allowed else "[red]denied[/]"
-        table.add_row(question, verdict, answer.reason, because)
+        table.add_row(question, verdict, answer.reason, _because(answer))
     return table
