@@ -1,0 +1,32 @@
+"""The pages as a reader follows them: each decision has its number, and each link leads somewhere."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
+DECISIONS = sorted(path.name for path in (ROOT / "docs" / "decisions").glob("*.md"))
+SOURCES = sorted(ROOT.glob("authz/**/*.py"))
+LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+MENTION = re.compile(r"docs/decisions/(\d{4})")
+
+
+def test_no_two_decisions_share_a_number() -> None:
+    numbers = Counter(name[:4] for name in DECISIONS)
+    assert [number for number, count in numbers.items() if count > 1] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
+    assert [link for link in LINK.findall(page.read_text()) if not (page.parent / link).exists()] == []
+
+
+def test_every_decision_that_the_code_names_exists() -> None:
+    named = {number for source in SOURCES for number in MENTION.findall(source.read_text())}
+    assert named
+    assert named <= {name[:4] for name in DECISIONS}
