@@ -21,6 +21,7 @@ from authz.cli import (
     policy,
     policy_diff,
     policy_prove,
+    policy_test,
     serve,
     session,
     share,
@@ -93,6 +94,7 @@ for group in (member, course, session, share, account):
 app.add_typer(imports.app, name="import")
 policy.app.command("prove")(policy_prove.prove)
 policy.app.command("diff")(policy_diff.diff)
+policy.app.command("test")(policy_test.test)
 app.add_typer(policy.app, name="policy")
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import date
 from typing import Any, TypeAlias
 
 from msgspec import NODEFAULT
 
-from authz.domain.entities import KINDS, Entity, Kind, kind_of
+from authz.domain.entities import KINDS, Entity, Kind, container_of, kind_of
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.ids import parse_resource_ref, parse_scope, parse_subject
 from authz.domain.instants import format_instant, parse_instant
@@ -48,11 +48,17 @@ def read_campus(data: Mapping[str, Any], vocabulary: Vocabulary) -> tuple[Entity
     for plural in data:
         if plural not in _PLURALS:
             raise _malformed(f"unknown table `{plural}`; {suggest(plural, _PLURALS)}")
-    return tuple(
+    entities = tuple(
         entity
         for plural, kind in _PLURALS.items()
         for entity in _entities(kind, data.get(plural, ()), vocabulary)
     )
+    keys = {entity.key for entity in entities}
+    for entity in entities:
+        container = container_of(entity)
+        if container is not None and container not in keys:
+            raise _malformed(f"{entity.key} is in {container}, which is not in the directory; add it")
+    return entities
 
 
 def _entities(kind: Kind, rows: object, vocabulary: Vocabulary) -> Iterator[Entity]:
@@ -89,7 +95,7 @@ def _plain(value: Any, field: Field) -> Any:
 
 
 def _parsed(value: Any, field: Field) -> Any:
-    if isinstance(value, datetime):
+    if isinstance(value, date):  # as a datetime is
         value = value.isoformat()
     is_right = type(value) is _PLAIN_TYPES.get(field.type, str)
     if not is_right:

@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from authz.domain.decisions import CREATE_ACTION, Question, Reason
-from authz.domain.entities import Entity
+from authz.domain.decisions import COURSE_TYPE, CREATE_ACTION, SESSION_TYPE, Question, Reason
+from authz.domain.entities import CourseKey, Entity, Key, SessionKey
 from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError
 from authz.domain.ids import ResourceRef, parse_resource_ref, parse_subject
 from authz.domain.instants import Instant, format_instant, parse_instant
@@ -81,6 +81,7 @@ def read_case_file(name: str, content: bytes, vocabulary: Vocabulary) -> CaseFil
         entities = read_campus(table.directory, vocabulary)
         now = parse_instant(table.now, field="now")
         cases = tuple(_cases(table.cases, now, vocabulary))
+        _require_registered(entities, cases)
     except AuthzError as error:
         error.locate(name)
         raise
@@ -124,6 +125,18 @@ def _case(name: str, table: _CaseTable, now: Instant, vocabulary: Vocabulary) ->
         None if table.reason is None else Reason(table.reason),
         table.rule,
     )
+
+
+def _require_registered(entities: tuple[Entity, ...], cases: tuple[Case, ...]) -> None:
+    """Refuse a question about a resource that is not there: it is denied whatever the policy says."""
+    keys = {entity.key for entity in entities}
+    for case in cases:
+        ref = case.question.resource
+        scopes: dict[str, Key] = {COURSE_TYPE: CourseKey(ref.id), SESSION_TYPE: SessionKey(ref.id)}
+        if ref.id and scopes.get(ref.type, ref) not in keys and case.reason is not Reason.RESOURCE_UNKNOWN:
+            error = _malformed(f"`{ref}` is not in the directory; add it, or expect RESOURCE_UNKNOWN")
+            error.locate(f"`{case.name}`")
+            raise error
 
 
 def case_file_of(says: str, example: Counterexample) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import textwrap
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -122,3 +124,30 @@ def test_diff_tells_what_changes_for_whom(folder: Path) -> None:
     (cell,) = json.loads(run("policy", "diff", policy_directory(), folder, "--json").stdout)["cells"]
     assert (cell["role"], cell["course_id"], cell["losses"]) == ("teaching_assistant", None, [])
     assert cell["gains"] == ["!for_ai_response & !course_archived"]
+
+
+def test_the_tests_of_a_policy_report_to_people_and_pipelines(folder: Path, tmp_path: Path) -> None:
+    passed = run("policy", "test", folder)
+    assert (passed.returncode, passed.stdout.split(",")[0]) == (0, "passed 59")
+    assert "rules: " in passed.stdout
+    assert "untouched: " in passed.stdout
+    line = add(folder, "p, teaching_assistant, *, material, publish, , allow")
+    junit = tmp_path / "junit.xml"
+    failed = run("policy", "test", folder, "--junit", junit, "--json")
+    assert failed.returncode == 1
+    report = json.loads(failed.stdout)
+    assert (report["passed"], report["failed"]) == (58, 1)
+    suite = ElementTree.parse(junit).getroot()[0]  # noqa: S314  written by the command above
+    assert (suite.get("name"), suite.get("tests"), suite.get("failures")) == ("course.toml", "59", "1")
+    (failure,) = suite.iter("failure")
+    assert f"by default.csv:{line}" in str(failure.get("message"))
+
+
+def test_a_counterexample_is_a_test_until_the_leak_is_mended(folder: Path) -> None:
+    before = (folder / POLICY_FILE).read_text()
+    add(folder, "p, student, *, material, read, own, allow")
+    printed = run("policy", "prove", folder).stdout.partition("mended:\n")[2]
+    (folder / "tests/leak.toml").write_text(textwrap.dedent(printed))
+    assert "failed: leak.toml: no role below" in run("policy", "test", folder).stdout
+    (folder / POLICY_FILE).write_text(before)
+    assert run("policy", "test", folder).returncode == 0

@@ -1,0 +1,43 @@
+"""A replica of a few given entities, for as long as somebody asks it."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from authz.domain.entities import Entity, Share
+from authz.domain.ports import Snapshot
+from authz.domain.tokens import KEY_BYTES, TokenKeys
+from authz.replica.caches import Caches
+from authz.replica.environment import Environment, Versions
+from authz.replica.snapshot import ReplicaSnapshot
+from authz.replica.writer import Writer
+
+_MAX_BYTES = 1 << 30
+_REVISION = 1
+_DATABASE_ID = "temporary"
+
+
+@contextmanager
+def temporary_snapshot(entities: Iterable[Entity]) -> Iterator[Snapshot]:
+    """A snapshot of the entities, in a temporary folder that is removed afterwards.
+
+    It decides as any replica does: it is one.
+    """
+    with tempfile.TemporaryDirectory(prefix="authz-snapshot-") as folder:
+        environment = Environment(Path(folder), max_bytes=_MAX_BYTES)
+        try:
+            with environment.lmdb.begin(write=True) as transaction:
+                writer = Writer(environment, transaction)
+                # A resource notes that it is shared when the share is put.
+                for entity in sorted(entities, key=lambda entity: isinstance(entity, Share)):
+                    writer.put(entity)
+                environment.set_versions(transaction, Versions(_REVISION, 0, 0, _REVISION, _REVISION))
+            keys = TokenKeys()
+            keys.add(_DATABASE_ID, secrets.token_bytes(KEY_BYTES))
+            yield ReplicaSnapshot(environment, _DATABASE_ID, keys, Caches())
+        finally:
+            environment.lmdb.close()

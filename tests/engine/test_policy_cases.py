@@ -1,0 +1,139 @@
+"""Tests beside a policy: what fails, what is touched, and which files are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from authz.domain.errors import InvalidArgumentError
+from authz.engine.policy_cases import Report, run_case_files
+from authz.policy.cases import CaseFile, load_case_files, read_case_file
+from authz.policy.compile import CompiledPolicy
+from authz.policy.load import POLICY_FILE, load_policy, policy_directory
+from authz.replica.temporary import temporary_snapshot
+from tests.policy.leaks import LEAKS, Leak, written
+
+POLICY = load_policy(policy_directory())
+TEXT = (policy_directory() / POLICY_FILE).read_text()
+FILE = """\
+now = "2026-03-01T12:00:00Z"
+
+[directory]
+courses = [{ id = "algebra", state = "ACTIVE" }]
+memberships = [{ subject = "user:stu", scope = "course:algebra", role = "student" }]
+resources = [
+  { type = "material", id = "book", scope = "course:algebra", published = true },
+  { type = "material", id = "soon", scope = "course:algebra", published = true, available_from = 2026-03-02 },
+]
+
+[cases]
+"""
+READS = '"reads" = { ask = "user:stu read material:book", '
+
+
+def case_file(*cases: str) -> CaseFile:
+    return read_case_file("some.toml", (FILE + "\n".join(cases) + "\n").encode(), POLICY.vocabulary)
+
+
+def report_of(*cases: str, policy: CompiledPolicy = POLICY) -> Report:
+    return run_case_files(policy, [case_file(*cases)], temporary_snapshot)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        READS + "allowed = true }",
+        READS + 'allowed = true, reason = "ROLE_GRANT", rule = "student" }',
+        READS + 'allowed = false, purpose = "ai_response", reason = "EXPLICIT_DENY", rule = "*" }',
+        READS + 'allowed = false, course = "poetry", reason = "SCOPE_MISMATCH" }',
+        '"later" = { ask = "user:stu read material:soon", allowed = false }',
+        '"then" = { ask = "user:stu read material:soon", allowed = true, now = "2026-03-02T00:00:00Z" }',
+        '"none" = { ask = "user:stu read material:none", allowed = false, reason = "RESOURCE_UNKNOWN" }',
+        '"makes" = { ask = "user:stu create notebook", course = "algebra", allowed = true }',
+    ],
+)
+def test_a_case_passes_when_the_answer_is_the_one_it_expects(case: str) -> None:
+    assert report_of(case).failed == ()
+
+
+@pytest.mark.parametrize(
+    ("case", "problem"),
+    [
+        (READS + "allowed = false }", "is allowed (ROLE_GRANT by default.csv:"),
+        (READS + 'allowed = true, rule = "teacher" }', "not by a row of `teacher`"),
+        (
+            READS + 'allowed = false, purpose = "training", reason = "NO_RULE" }',
+            "is denied (PURPOSE_NOT_PERMITTED), not for NO_RULE",
+        ),
+    ],
+)
+def test_a_case_fails_with_what_came_instead(case: str, problem: str) -> None:
+    (outcome,) = report_of(case).failed
+    assert (outcome.file, outcome.case) == ("some.toml", "reads")
+    assert problem in outcome.problem
+
+
+def test_a_report_names_the_rules_that_no_case_matched_and_the_cells_that_none_asked_about() -> None:
+    report = report_of(READS + "allowed = true }")
+    rows = [(rule.role, rule.type, rule.action, rule.condition) for rule in report.untouched_rules]
+    assert ("student", "material", "read", "published") not in rows
+    assert ("auditor", "material", "read", "published") in rows
+    assert len(rows) == report.rules - 1 == len(POLICY.rules) - 1
+    assert ("student", "material", "read") not in report.untouched_cells
+    assert ("owner", "material", "read") in report.untouched_cells
+    assert ("guest", "material", "delete") not in report.untouched_cells
+    assert len(report.untouched_cells) == report.cells - 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("stu read", "stu raed"), "`reads`: unknown action `raed` on material; did you mean `read`?"),
+        (("material:book\"", "material:bok\""), "`reads`: `material:bok` is not in the directory; add it"),
+        (("role = \"student\"", "role = \"studnet\""), "membership 1: unknown role `studnet`; did you mean"),
+        (("ACTIVE", "ACTVE"), "course 1: unknown state `ACTVE`; did you mean `ACTIVE`?"),
+        (("published = true }", "publishd = true }"), "resource 1: has no field `publishd`; did you mean"),
+        (("published = true }", "published = 1 }"), "resource 1: published is `1`; it must be true or false"),
+        (("courses =", "curses ="), "unknown table `curses`; did you mean `courses`?"),
+        (('scope = "course:algebra", published', "published"), "resource 1: needs `scope`"),
+        (("{ id = \"algebra\"", "{ id = \"poetry\""), "which is not in the directory; add it"),
+        (("allowed = true", "alowed = true"), "some.toml: cannot be read"),
+        (("now = \"2026-03-01T12", "now = \"2026-13-01T12"), "is not a time"),
+    ],
+)  # fmt: skip
+def test_a_file_with_a_mistake_is_refused_with_its_place(change: tuple[str, str], message: str) -> None:
+    text = FILE + READS + "allowed = true }\n"
+    assert change[0] in text
+    with pytest.raises(InvalidArgumentError) as caught:
+        read_case_file("some.toml", text.replace(*change).encode(), POLICY.vocabulary)
+    assert caught.value.message.startswith("some.toml: ")
+    assert message in caught.value.message
+
+
+def test_the_shipped_tests_pass_and_ask_for_every_role_that_has_rules() -> None:
+    files = load_case_files(policy_directory(), POLICY.vocabulary)
+    report = run_case_files(POLICY, files, temporary_snapshot)
+    assert len(report.outcomes) > 50
+    assert report.failed == ()
+    untouched = {role for role, _, _ in report.untouched_cells}
+    touched = {cell for cell in POLICY.platform.allows if cell not in report.untouched_cells}
+    assert {role for role, _, _ in touched} >= untouched
+
+
+@pytest.mark.parametrize(
+    "name", ["a role wildcard", "a missing `published`", "a message that a teacher corrects"]
+)
+def test_the_shipped_tests_find_a_leak(name: str, tmp_path: Path) -> None:
+    leaking = load_policy(written(tmp_path, LEAKS[name]))
+    files = load_case_files(policy_directory(), leaking.vocabulary)
+    assert run_case_files(leaking, files, temporary_snapshot).failed
+
+
+def test_the_shipped_tests_find_an_access_that_is_lost(tmp_path: Path) -> None:
+    row = "p, student, *, notebook, create, , allow"
+    lost = load_policy(written(tmp_path, Leak("", (), (row, "# gone"))))
+    files = load_case_files(policy_directory(), lost.vocabulary)
+    assert [outcome.case for outcome in run_case_files(lost, files, temporary_snapshot).failed] == [
+        "a student creates a notebook"
+    ]
