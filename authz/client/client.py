@@ -23,7 +23,7 @@ from authz.client.questions import (
 from authz.client.touches import warn_of_bare_touches
 from authz.client.watch import ResumingWatch, WatchedChange
 from authz.domain.entities import Entity, EntityKind, Filter, Key, Versioned
-from authz.domain.ids import Scope, parse_subject
+from authz.domain.ids import Scope, Subject, parse_subject
 from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, ImportFault, Mutation, Precondition, update
 from authz.domain.ports import Page
 from authz.v1 import (
@@ -197,10 +197,7 @@ class Client:
             idempotency_key=idempotency_key,
             reason=reason,
         )
-        response = self._call(self._directory.Write, request)
-        if not response.replicated:
-            log.warning(NOT_REPLICATED)
-        return str(response.written_at.token)
+        return self._written(self._directory.Write, request)
 
     def update(self, key: Key, *, reason: str = "", **values: Any) -> str:
         """Change fields of a record that exists: `client.update(CourseKey("algebra-1"), ai_enabled=True)`.
@@ -209,6 +206,17 @@ class Client:
         `write`. Raises `InvalidArgumentError` for a name that is no field, or a field that never changes.
         """
         return self.write([update(key, **values)], reason=reason)
+
+    def remove_member(self, subject: Subject, scope: Scope, *, reason: str = "") -> str:
+        """Remove a subject from a course and all of its sessions, or from a session: its memberships there,
+        and what is shared with it there.
+
+        Returns the token of the state after that, for `at_least_as_fresh`.
+        """
+        request = directory_pb2.RemoveMemberRequest(
+            subject=subject_message(subject), scope=scope_message(scope), reason=reason
+        )
+        return self._written(self._directory.RemoveMember, request)
 
     def import_mutations(
         self, mutations: Iterable[Mutation], *, reason: str = "", progress: Progress = lambda _: None
@@ -289,6 +297,12 @@ class Client:
         elif fully_consistent:
             request.consistency.fully_consistent = True
         return self._call(method, request)
+
+    def _written(self, method: Callable[..., Any], request: object) -> str:
+        response = self._call(method, request)
+        if not response.replicated:
+            log.warning(NOT_REPLICATED)
+        return str(response.written_at.token)
 
     def _call(self, method: Callable[..., T], request: object) -> T:
         try:

@@ -217,6 +217,12 @@ class Directory(Protocol):
         An invalid mutation is skipped and reported with its position, counted from `offset`.
         """
 
+    def remove_member(
+        self, subject: Subject, scope: Scope, *, actor: str, request_id: str, reason: str
+    ) -> tuple[ConsistencyToken, bool]:
+        """Delete, and log, a bounded part of a subject's memberships and then of the shares with it, in a
+        course with its sessions, or in a session. Return the state after it, and whether that is all."""
+
     def removal_progress(self) -> RemovalProgress | None:
         """How far the oldest removal has come; None if nothing is left to remove. Takes no lock."""
 

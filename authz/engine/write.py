@@ -9,6 +9,7 @@ from functools import partial
 import msgspec
 
 from authz.domain.errors import AuthzError, ErrorReason, ImportEndedError
+from authz.domain.ids import Scope, Subject
 from authz.domain.mutations import ImportFault, Mutation, WriteRequest
 from authz.domain.ports import Directory
 from authz.domain.tokens import ConsistencyToken
@@ -82,6 +83,18 @@ class DirectoryWriter:
     async def write(self, request: WriteRequest) -> WriteReport:
         """Commit all of it or none. Raises as `Directory.write`."""
         state = await self._committer.write(request)
+        return WriteReport(state, await self._gate.wait_until_replicated(state))
+
+    async def remove_member(
+        self, subject: Subject, scope: Scope, *, actor: str, request_id: str, reason: str
+    ) -> WriteReport:
+        """Remove a subject from a course with its sessions, or from a session, in bounded revisions."""
+        part = partial(
+            self._directory.remove_member, subject, scope, actor=actor, request_id=request_id, reason=reason
+        )
+        is_all = False
+        while not is_all:
+            state, is_all = await self._committer.run_batch(part)
         return WriteReport(state, await self._gate.wait_until_replicated(state))
 
     async def import_parts(

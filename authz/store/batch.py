@@ -31,11 +31,19 @@ from authz.domain.ids import PLATFORM, Scope, ScopeKind, Subject, course_scope
 from authz.domain.mutations import ChangeScope, Mutation, Operation
 from authz.domain.vocabulary import Vocabulary
 from authz.store.bulk import delete_by_key, select_by_key, upsert_rows
-from authz.store.contents import CONTAINERS, read_contents
+from authz.store.contents import CONTAINERS, read_contents, require_same_container
 from authz.store.log_writer import Origin
 from authz.store.removals import Removal, Root, pending_roots, removal_progress, store_removals
 from authz.store.rows import ENTITY_ROWS
-from authz.store.sharing import Member, Place, roles_in, subjects_with_shares, unopened_shares
+from authz.store.sharing import (
+    Member,
+    Place,
+    memberships_there,
+    roles_in,
+    shares_there,
+    subjects_with_shares,
+    unopened_shares,
+)
 
 _RETRY_AFTER_S = 1.0
 
@@ -173,7 +181,7 @@ class Batch:
                 )
             if before.entity == entity:
                 return False
-            _require_same_container(before.entity, entity)
+            require_same_container(before.entity, entity)
         self._require_container(entity)
         if before is None and self._is_removing:
             self._require_removed(key)
@@ -245,6 +253,22 @@ class Batch:
         self._removed_places[root] = removal.place
         return self._delete_contents(root)
 
+    def remove_member(self, member: Member) -> bool:
+        """Delete what there is room for of a member's memberships and of the shares with the member there,
+        in this order; return whether that is all."""
+        for name, statement in (("membership", memberships_there(member)), ("share", shares_there(member))):
+            rows = self._connection.execute(statement.limit(self._room + 1)).all()
+            found = [*ENTITY_ROWS[name].versioned(rows)]
+            ended = found[: self._room]
+            self._room -= len(ended)
+            self._delete_found(ended)
+            self._planned_left |= {
+                each.entity.key: None for each in ended if isinstance(each.entity, Membership)
+            }
+            if len(ended) < len(found):
+                return False
+        return True
+
     def _delete_contents(self, key: Key) -> bool:
         """Delete what there is room for of what is inside a record, at any depth; return whether that is all.
 
@@ -278,7 +302,7 @@ class Batch:
             if member.subject not in sharers:
                 continue
             self.flush()
-            if not self._delete_unopened(member):
+            if not self._delete_unopened(member) and not pending_roots(self._connection, [member]):
                 place = ChangeScope()  # no record is in what is removed
                 self._planned_roots[member] = Removal(member, place, self._origin, since=self._revision)
                 self._is_removing = True
@@ -371,27 +395,3 @@ class Batch:
                 retry_after_s=_RETRY_AFTER_S,
                 key=str(key),
             )
-
-
-def cascades(mutation: Mutation) -> bool:
-    """Whether applying a mutation may delete more than the entity that it names."""
-    return mutation.operation is Operation.DELETE and kind_of(mutation.target).name in CONTAINERS
-
-
-def touched_keys(mutation: Mutation) -> Iterator[Key]:
-    """The keys that applying a mutation reads."""
-    yield mutation.key
-    container = None if mutation.operation is Operation.DELETE else container_of(mutation.target)
-    if container is not None:
-        yield container
-
-
-def _require_same_container(before: Entity, after: Entity) -> None:
-    old, new = container_of(before), container_of(after)
-    if old != new:
-        raise FailedPreconditionError(
-            ErrorReason.SCOPE_IMMUTABLE,
-            f"{after.key} is in `{old or 'no course'}` and cannot move to `{new or 'no course'}`; "
-            "delete it and create it again",
-            key=str(after.key),
-        )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, exists, or_, true
 
-from authz.domain.entities import KINDS, Container, Entity, Key, Kind, Versioned, kind_of
+from authz.domain.entities import KINDS, Container, Entity, Key, Kind, Versioned, container_of, kind_of
+from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.ids import ScopeKind
 from authz.domain.kinds.fields import FieldType
+from authz.domain.mutations import Mutation, Operation
 from authz.store.bulk import select_first
 from authz.store.rows import ENTITY_ROWS, EntityRows
 from authz.store.tables import columns_of, parts_of
@@ -83,3 +85,28 @@ def is_in_existing(kind: Kind, table: Table) -> ColumnElement[bool]:
             same.append(named[0] == name)
         cases.append(exists().where(*same, is_in_existing(outer.kind, rows)))
     return or_(*cases)
+
+
+def cascades(mutation: Mutation) -> bool:
+    """Whether applying a mutation may delete more than the entity that it names."""
+    return mutation.operation is Operation.DELETE and kind_of(mutation.target).name in CONTAINERS
+
+
+def touched_keys(mutation: Mutation) -> Iterator[Key]:
+    """The keys that applying a mutation reads."""
+    yield mutation.key
+    container = None if mutation.operation is Operation.DELETE else container_of(mutation.target)
+    if container is not None:
+        yield container
+
+
+def require_same_container(before: Entity, after: Entity) -> None:
+    """Raise `FailedPreconditionError` if an entity would move out of what it is in."""
+    old, new = container_of(before), container_of(after)
+    if old != new:
+        raise FailedPreconditionError(
+            ErrorReason.SCOPE_IMMUTABLE,
+            f"{after.key} is in `{old or 'no course'}` and cannot move to `{new or 'no course'}`; "
+            "delete it and create it again",
+            key=str(after.key),
+        )

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine
 
 from authz.domain.entities import EntityT_co, Filter
 from authz.domain.errors import AuthzError, ErrorReason, UnavailableError
+from authz.domain.ids import Scope, Subject
 from authz.domain.instants import Instant
 from authz.domain.mutations import (
     ImportBatchResult,
@@ -30,6 +31,7 @@ from authz.store.engine import read_transaction, write_transaction
 from authz.store.log_writer import Origin
 from authz.store.notifier import open_notifier
 from authz.store.removals import removal_progress
+from authz.store.sharing import Member
 from authz.store.write import MAX_CONTENTS_AT_ONCE, Transaction
 
 log = structlog.get_logger()
@@ -93,6 +95,13 @@ class SqlDirectory:
         """See `Directory.removal_progress`."""
         with read_transaction(self._engine) as connection:
             return removal_progress(connection)
+
+    def remove_member(
+        self, subject: Subject, scope: Scope, *, actor: str, request_id: str, reason: str
+    ) -> tuple[ConsistencyToken, bool]:
+        """See `Directory.remove_member`."""
+        with self._transaction() as transaction:
+            return transaction.remove_member(Member(subject, scope), Origin(actor, reason, request_id))
 
     def remove_contents(self) -> ConsistencyToken:
         """See `Directory.remove_contents`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TypeAlias
 
 import msgspec
@@ -75,11 +75,11 @@ def store_removals(connection: Connection, added: Iterable[Removal]) -> None:
     insert_rows(connection, removals, rows)
 
 
-def store_progress(connection: Connection, done: Sequence[Removal], begun: Removal | None) -> None:
+def store_progress(connection: Connection, done: Iterable[Root], begun: Root | None = None) -> None:
     """Forget the removals that are complete, and count a step of the one that is not."""
-    delete_by_key(connection, removals, [[_text(removal.root)] for removal in done])
+    delete_by_key(connection, removals, [[_text(root)] for root in done])
     if begun is not None:
-        connection.execute(_STEP, {"of_root": _text(begun.root)})
+        connection.execute(_STEP, {"of_root": _text(begun)})
 
 
 def _text(root: Root) -> str:

@@ -75,6 +75,19 @@ def shares_there(member: Member) -> Select[Any]:
     return select(_SHARES).select_from(joined).where(_of(_SHARES, member.subject), there).order_by(*order)
 
 
+def memberships_there(member: Member) -> Select[Any]:
+    """The rows of a member's memberships there, that in the course first."""
+    joined = _MEMBERSHIPS.outerjoin(_SESSIONS, _session_of(_MEMBERSHIPS))
+    there = or_(_is_in(_MEMBERSHIPS, member.scope), _is_session_in(member.scope))
+    order = (_MEMBERSHIPS.c.scope_kind, _MEMBERSHIPS.c.scope_id, _MEMBERSHIPS.c.role)
+    return (
+        select(_MEMBERSHIPS)
+        .select_from(joined)
+        .where(_of(_MEMBERSHIPS, member.subject), there)
+        .order_by(*order)
+    )
+
+
 def _of(table: Any, subject: Subject) -> Any:
     return and_(table.c.subject_type == subject.type, table.c.subject_id == subject.id)
 

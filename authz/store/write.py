@@ -22,10 +22,12 @@ from authz.domain.mutations import (
 )
 from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import Vocabulary
-from authz.store.batch import Batch, cascades, touched_keys
+from authz.store.batch import Batch
+from authz.store.contents import cascades, touched_keys
 from authz.store.idempotency import IdempotencyKeys
 from authz.store.log_writer import ChangeLog, Origin
-from authz.store.removals import Removal, oldest_removals, store_progress
+from authz.store.removals import Root, oldest_removals, store_progress
+from authz.store.sharing import Member
 
 MAX_CONTENTS_AT_ONCE = 500
 """How many records a transaction deletes besides those that its mutations name."""
@@ -89,18 +91,28 @@ class Transaction:
         self._store()
         return ImportBatchResult(written=written, unchanged=unchanged, faults=tuple(faults), head=head)
 
+    def remove_member(self, member: Member, origin: Origin) -> tuple[ConsistencyToken, bool]:
+        """Remove a part of what a member has there, under one revision; return whether that is all."""
+        with self._batch.attempt(self._log.head.revision + 1, origin) as effects:
+            is_all = self._batch.remove_member(member)
+        head = self._log.append(effects, origin)
+        self._store()
+        if is_all:
+            store_progress(self._connection, [member])
+        return head, is_all
+
     def remove_contents(self) -> ConsistencyToken:
         """Remove a part of what deletions have left, each under a revision of its own."""
-        done: list[Removal] = []
-        begun: Removal | None = None
+        done: list[Root] = []
+        begun: Root | None = None
         for removal in oldest_removals(self._connection, self._contents_at_once):
             with self._batch.attempt(self._log.head.revision + 1, removal.origin, flushes=True) as effects:
                 is_all = self._batch.remove(removal)
             self._log.append(effects, removal.origin)
             if not is_all:
-                begun = removal
+                begun = removal.root
                 break
-            done.append(removal)
+            done.append(removal.root)
         self._store()
         store_progress(self._connection, done, begun)
         return self._log.head

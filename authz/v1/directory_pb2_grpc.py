@@ -45,6 +45,11 @@ class DirectoryServiceStub:
                 request_serializer=authz_dot_v1_dot_directory__pb2.ImportRequest.SerializeToString,
                 response_deserializer=authz_dot_v1_dot_directory__pb2.ImportResponse.FromString,
                 _registered_method=True)
+        self.RemoveMember = channel.unary_unary(
+                '/authz.v1.DirectoryService/RemoveMember',
+                request_serializer=authz_dot_v1_dot_directory__pb2.RemoveMemberRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_directory__pb2.RemoveMemberResponse.FromString,
+                _registered_method=True)
         self.ReadCourses = channel.unary_unary(
                 '/authz.v1.DirectoryService/ReadCourses',
                 request_serializer=authz_dot_v1_dot_directory__pb2.ReadCoursesRequest.SerializeToString,
@@ -91,6 +96,15 @@ class DirectoryServiceServicer:
     def Import(self, request_iterator, context):
         """Applies any number of mutations, in transactions of up to 250. Invalid mutations are skipped and
         reported; the others are applied.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveMember(self, request, context):
+        """Removes a subject from a course or a session and everything in it: its memberships there, and what is
+        shared with it there. Resources that it owns stay. Answers when all is removed. If the call fails, a part
+        may be removed, the membership in the course first: call again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -150,6 +164,11 @@ def add_DirectoryServiceServicer_to_server(servicer, server):
                     servicer.Import,
                     request_deserializer=authz_dot_v1_dot_directory__pb2.ImportRequest.FromString,
                     response_serializer=authz_dot_v1_dot_directory__pb2.ImportResponse.SerializeToString,
+            ),
+            'RemoveMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveMember,
+                    request_deserializer=authz_dot_v1_dot_directory__pb2.RemoveMemberRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_directory__pb2.RemoveMemberResponse.SerializeToString,
             ),
             'ReadCourses': grpc.unary_unary_rpc_method_handler(
                     servicer.ReadCourses,
@@ -237,6 +256,33 @@ class DirectoryService:
             '/authz.v1.DirectoryService/Import',
             authz_dot_v1_dot_directory__pb2.ImportRequest.SerializeToString,
             authz_dot_v1_dot_directory__pb2.ImportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.DirectoryService/RemoveMember',
+            authz_dot_v1_dot_directory__pb2.RemoveMemberRequest.SerializeToString,
+            authz_dot_v1_dot_directory__pb2.RemoveMemberResponse.FromString,
             options,
             channel_credentials,
             insecure,

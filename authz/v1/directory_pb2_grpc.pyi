@@ -39,6 +39,11 @@ class DirectoryServiceStub:
     """Applies any number of mutations, in transactions of up to 250. Invalid mutations are skipped and
     reported; the others are applied.
     """
+    RemoveMember: _grpc.UnaryUnaryMultiCallable[_directory_pb2.RemoveMemberRequest, _directory_pb2.RemoveMemberResponse]
+    """Removes a subject from a course or a session and everything in it: its memberships there, and what is
+    shared with it there. Resources that it owns stay. Answers when all is removed. If the call fails, a part
+    may be removed, the membership in the course first: call again.
+    """
     ReadCourses: _grpc.UnaryUnaryMultiCallable[_directory_pb2.ReadCoursesRequest, _directory_pb2.ReadCoursesResponse]
     """Lists courses, ordered by id."""
     ReadSessions: _grpc.UnaryUnaryMultiCallable[_directory_pb2.ReadSessionsRequest, _directory_pb2.ReadSessionsResponse]
@@ -62,6 +67,11 @@ class DirectoryServiceAsyncStub(DirectoryServiceStub):
     Import: _aio.StreamUnaryMultiCallable[_directory_pb2.ImportRequest, _directory_pb2.ImportResponse]  # type: ignore[assignment]
     """Applies any number of mutations, in transactions of up to 250. Invalid mutations are skipped and
     reported; the others are applied.
+    """
+    RemoveMember: _aio.UnaryUnaryMultiCallable[_directory_pb2.RemoveMemberRequest, _directory_pb2.RemoveMemberResponse]  # type: ignore[assignment]
+    """Removes a subject from a course or a session and everything in it: its memberships there, and what is
+    shared with it there. Resources that it owns stay. Answers when all is removed. If the call fails, a part
+    may be removed, the membership in the course first: call again.
     """
     ReadCourses: _aio.UnaryUnaryMultiCallable[_directory_pb2.ReadCoursesRequest, _directory_pb2.ReadCoursesResponse]  # type: ignore[assignment]
     """Lists courses, ordered by id."""
@@ -95,6 +105,17 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_directory_pb2.ImportResponse, _abc.Awaitable[_directory_pb2.ImportResponse]]:
         """Applies any number of mutations, in transactions of up to 250. Invalid mutations are skipped and
         reported; the others are applied.
+        """
+
+    @_abc_1.abstractmethod
+    def RemoveMember(
+        self,
+        request: _directory_pb2.RemoveMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_directory_pb2.RemoveMemberResponse, _abc.Awaitable[_directory_pb2.RemoveMemberResponse]]:
+        """Removes a subject from a course or a session and everything in it: its memberships there, and what is
+        shared with it there. Resources that it owns stay. Answers when all is removed. If the call fails, a part
+        may be removed, the membership in the course first: call again.
         """
 
     @_abc_1.abstractmethod

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from authz.domain.errors import AuthzError, InvalidArgumentError, malformed
-from authz.domain.ids import parse_id
+from authz.domain.ids import PLATFORM, Scope, Subject, parse_id
 from authz.domain.mutations import Mutation, Precondition, WriteRequest
 from authz.v1 import directory_pb2 as pb
 from authz.wire.entities import parse_mutation, parse_precondition
+from authz.wire.values import parse_scope, parse_subject
 
 MessageT = TypeVar("MessageT", pb.Mutation, pb.Precondition)
 ParsedT = TypeVar("ParsedT")
@@ -50,6 +51,15 @@ def write_of(
 def parse_import(request: pb.ImportRequest) -> Iterator[Mutation | AuthzError]:
     """The mutations of one message of an import in order, each malformed one as its error."""
     return map(_parsed, request.mutations)
+
+
+def parse_member(request: pb.RemoveMemberRequest) -> tuple[Subject, Scope]:
+    """Whom to remove, and from which course or session."""
+    subject = parse_subject(request, "subject", field="subject")
+    scope = parse_scope(request, "scope", field="scope")
+    if scope == PLATFORM:
+        raise malformed("scope", "is the platform; name a course or a session")
+    return subject, scope
 
 
 def parse_reason(text: str) -> str:

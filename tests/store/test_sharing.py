@@ -193,6 +193,19 @@ def test_many_shares_end_in_parts_and_the_member_comes_back_after_them(store_url
     store.close()
 
 
+def test_a_second_membership_may_end_while_many_shares_are_removed(store_url: str) -> None:
+    store = open_with(store_url, contents_at_once=1)
+    write(store, *map(create, (*COURSE, STUDENT)))
+    many = [notebook(f"n{number}", course_scope("c")) for number in range(5)]
+    write(store, create(GUEST), create(IN_SESSION), *map(create, many))
+    write(store, *(create(share(each.id, "maya")) for each in many))
+    write(store, remove(STUDENT.key))
+    write(store, remove(GUEST.key))
+    remove_all_contents(store)
+    assert shared(store) == set()
+    store.close()
+
+
 def test_shares_from_before_await_a_membership_if_there_is_none(store: Store, store_url: str) -> None:
     write(store, create(GUEST), create(IN_SESSION), create(awaiting(IN_COURSE)), create(student("omar", "c")))
     write(store, create(share("in-s", "omar")))

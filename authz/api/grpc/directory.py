@@ -16,7 +16,14 @@ from authz.v1 import common_pb2
 from authz.v1 import directory_pb2 as pb
 from authz.wire.entities import entity_message
 from authz.wire.filters import READ_CALLS_BY_REQUEST
-from authz.wire.writes import parse_import, parse_mutations, parse_preconditions, parse_reason, write_of
+from authz.wire.writes import (
+    parse_import,
+    parse_member,
+    parse_mutations,
+    parse_preconditions,
+    parse_reason,
+    write_of,
+)
 
 
 class DirectoryServicer:
@@ -62,6 +69,18 @@ class DirectoryServicer:
             written_at=self._token(report.head),
             replicated=report.replicated,
         )
+
+    async def RemoveMember(self, request: pb.RemoveMemberRequest, call: Call) -> pb.RemoveMemberResponse:
+        """All that the subject has there."""
+        subject, scope = parse_member(request)
+        report = await self._writer.remove_member(
+            subject,
+            scope,
+            actor=call.principal.actor,
+            request_id=call.request_id,
+            reason=parse_reason(request.reason),
+        )
+        return pb.RemoveMemberResponse(written_at=self._token(report.state), replicated=report.replicated)
 
     async def _read(self, request: Any, call: Call) -> Any:
         """A page of records."""
