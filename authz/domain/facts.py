@@ -57,7 +57,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    bit: int
+    bit: int = 0  # set below, so that no two facts share one
     meaning: str
     computed_from: tuple[str, ...]
     sql: str
@@ -86,17 +86,15 @@ _SHARED_SQL = (
     " AND shares.subject_id = :subject_id AND shares.level IN ({levels}))"
 )
 
-FACTS: tuple[Fact, ...] = (
+_DEFINED = (
     Fact(
         name="own",
-        bit=1 << 0,
         meaning="the subject owns the resource",
         computed_from=("resource.owner", "request.subject"),
         sql="resources.owner_type = :subject_type AND resources.owner_id = :subject_id",
     ),
     Fact(
         name="shared_view",
-        bit=1 << 1,
         meaning="the resource is shared with the subject, to see or to change",
         computed_from=("share",),
         sql=_SHARED_SQL.format(levels="'VIEWER', 'EDITOR'"),
@@ -104,7 +102,6 @@ FACTS: tuple[Fact, ...] = (
     ),
     Fact(
         name="shared_edit",
-        bit=1 << 2,
         meaning="the resource is shared with the subject, to change",
         computed_from=("share",),
         sql=_SHARED_SQL.format(levels="'EDITOR'"),
@@ -113,7 +110,6 @@ FACTS: tuple[Fact, ...] = (
     ),
     Fact(
         name="published",
-        bit=1 << 3,
         meaning="the resource is published, and now is inside its window of availability",
         computed_from=("resource.published", "resource.available_from", "resource.available_until", "now"),
         sql="resources.published AND (resources.available_from IS NULL OR resources.available_from <= :now)"
@@ -123,7 +119,6 @@ FACTS: tuple[Fact, ...] = (
     ),
     Fact(
         name="course_visible",
-        bit=1 << 4,
         meaning="the resource's visibility is COURSE, and it is in a course or a session of one",
         computed_from=("resource.visibility", "resource.scope"),
         sql="resources.visibility = 'COURSE' AND courses.id IS NOT NULL",
@@ -134,7 +129,6 @@ FACTS: tuple[Fact, ...] = (
     ),
     Fact(
         name="session_visible",
-        bit=1 << 5,
         meaning="the resource's visibility is SESSION, and it is in a session",
         computed_from=("resource.visibility", "resource.scope"),
         sql="resources.visibility = 'SESSION' AND sessions.id IS NOT NULL",
@@ -144,7 +138,6 @@ FACTS: tuple[Fact, ...] = (
     ),
     Fact(
         name="attending",
-        bit=1 << 6,
         meaning="the subject has a role in the session, or in the course if the session is open to it",
         computed_from=("memberships", "session.open_to_course"),
         sql="sessions.id IS NOT NULL AND (:in_session OR (:in_course AND sessions.open_to_course))",
@@ -152,7 +145,6 @@ FACTS: tuple[Fact, ...] = (
     ),
     Fact(
         name="within_edit_window",
-        bit=1 << 7,
         meaning="the resource was created less than the course's edit window ago",
         computed_from=("resource.created_at", "course.edit_window", "now"),
         sql="resources.created_at <= :now + :created_ahead_us AND :now <"
@@ -162,7 +154,6 @@ FACTS: tuple[Fact, ...] = (
     ),
     Fact(
         name="locked",
-        bit=1 << 8,
         meaning="the resource is locked",
         computed_from=("resource.locked",),
         sql="resources.locked",
@@ -170,7 +161,6 @@ FACTS: tuple[Fact, ...] = (
     ),
     Fact(
         name="ai_enabled",
-        bit=1 << 9,
         meaning="the course and the resource both allow AI features",
         computed_from=("resource.ai_allowed", "course.ai_enabled"),
         sql="resources.ai_allowed AND courses.ai_enabled",
@@ -180,14 +170,12 @@ FACTS: tuple[Fact, ...] = (
     ),
     Fact(
         name="for_ai_response",
-        bit=1 << 10,
         meaning="the request's purpose is `ai_response`",
         computed_from=("request.purpose",),
         sql=f":purpose = '{PURPOSE_AI_RESPONSE}'",
     ),
     Fact(
         name="course_archived",
-        bit=1 << 11,
         meaning="the course is archived",
         computed_from=("course.state",),
         sql="courses.state = 'ARCHIVED'",
@@ -196,7 +184,6 @@ FACTS: tuple[Fact, ...] = (
     ),
     Fact(
         name="session_live",
-        bit=1 << 12,
         meaning="the session is live",
         computed_from=("session.state",),
         sql="sessions.state = 'LIVE'",
@@ -206,7 +193,6 @@ FACTS: tuple[Fact, ...] = (
     ),
     Fact(
         name="session_ended",
-        bit=1 << 13,
         meaning="the session has ended or was cancelled, by its state and not by the clock",
         computed_from=("session.state",),
         sql="sessions.state IN ('ENDED', 'CANCELLED')",
@@ -217,6 +203,7 @@ FACTS: tuple[Fact, ...] = (
     ),
 )
 
+FACTS = tuple(msgspec.structs.replace(fact, bit=1 << place) for place, fact in enumerate(_DEFINED))
 FACTS_BY_NAME: dict[str, Fact] = {fact.name: fact for fact in FACTS}
 
 
