@@ -47,27 +47,6 @@ class ReplicaSnapshot:
     subject in one course many times.
     """
 
-    __slots__ = (
-        "_accounts",
-        "_caches",
-        "_environment",
-        "_get",
-        "_grants",
-        "_grants_key",
-        "_platform",
-        "_ref_key",
-        "_resource",
-        "_scopes",
-        "_subject",
-        "_subject_key",
-        "_suspension",
-        "_suspension_key",
-        "_transaction",
-        "revision",
-        "state",
-        "token",
-    )
-
     def __init__(self, environment: Environment, database_id: str, keys: TokenKeys, caches: Caches) -> None:
         self._environment = environment
         self._caches = caches
