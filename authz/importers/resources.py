@@ -8,34 +8,23 @@ from typing import IO, Any
 
 import msgspec
 
-from authz.domain.entities import Resource, Visibility
+from authz.domain.entities import KINDS, Resource
 from authz.domain.errors import InvalidArgumentError
 from authz.domain.errors import malformed as malformed_field
 from authz.domain.ids import Scope, course_scope, parse_id, parse_subject, session_scope
 from authz.domain.instants import parse_instant
+from authz.domain.kinds.fields import Field, FieldType
 from authz.domain.mutations import Mutation, Operation
 from authz.domain.vocabulary import suggest
 from authz.importers.archive import unreadable
 from authz.importers.report import ParsedSource, RowFault, Sourced
 from authz.importers.tables import Record, malformed, read_csv
 
-COLUMNS = (
-    "type",
-    "id",
-    "course_id",
-    "session_id",
-    "owner",
-    "visibility",
-    "published",
-    "available_from",
-    "available_until",
-    "created_at",
-    "locked",
-    "ai_allowed",
-)
+_RESOURCE = KINDS["resource"]
+COLUMNS = ("type", "id", "course_id", "session_id", *_RESOURCE.updatable)
 """The columns of a row. `type` and `owner` have defaults from the command; `owner` is like `user:maya`."""
 
-_FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False, "": False}
+_FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def read_resources(
@@ -101,33 +90,28 @@ def _resource(record: Record, given: Record) -> Resource:
     def text(column: str) -> str:
         return record.get(column, "") or given.get(column, "")
 
-    def flag(column: str) -> bool:
-        value = text(column).lower()
-        if value not in _FLAGS:
-            raise malformed_field(column, f"`{text(column)}` is neither `true` nor `false`")
-        return _FLAGS[value]
-
-    def instant(column: str) -> int | None:
-        return parse_instant(text(column), field=column) if text(column) else None
-
-    visibility = (text("visibility") or "PRIVATE").upper()
-    if visibility not in [v.value for v in Visibility]:
-        raise malformed_field("visibility", f"`{text('visibility')}` is none of PRIVATE, SESSION, COURSE")
     if not text("type"):
         raise malformed_field("type", "is empty; fill the column or set `--type`")
-    return Resource(
-        type=text("type"),
-        id=parse_id(text("id"), field="id"),
-        scope=_scope(record),
-        owner=parse_subject(text("owner"), field="owner") if text("owner") else None,
-        visibility=Visibility(visibility),
-        published=flag("published"),
-        available_from=instant("available_from"),
-        available_until=instant("available_until"),
-        created_at=instant("created_at"),
-        locked=flag("locked"),
-        ai_allowed=flag("ai_allowed"),
-    )
+    values = {name: _value(field, text(name)) for name, field in _RESOURCE.updatable.items() if text(name)}
+    return Resource(type=text("type"), id=parse_id(text("id"), field="id"), scope=_scope(record), **values)
+
+
+def _value(field: Field, text: str) -> Any:
+    """The value of a field that is not empty."""
+    match field.type:
+        case FieldType.FLAG:
+            if text.lower() not in _FLAGS:
+                raise malformed_field(field.name, f"`{text}` is neither `true` nor `false`")
+            return _FLAGS[text.lower()]
+        case FieldType.INSTANT:
+            return parse_instant(text, field=field.name)
+        case FieldType.SUBJECT:
+            return parse_subject(text, field=field.name)
+        case _:
+            choices = {each.value: each for each in field.choices or ()}
+            if text.upper() not in choices:
+                raise malformed_field(field.name, f"`{text}` is none of {', '.join(choices)}")
+            return choices[text.upper()]
 
 
 def _scope(record: Record) -> Scope:
