@@ -1,4 +1,4 @@
-"""`authz member add`, `update`, `remove`: the memberships of one subject in one scope."""
+"""`authz member add`, `update`, `suspend`, `restore`, `remove`: the members of one scope."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ from typing import Annotated
 import typer
 
 from authz.cli.command import Server, on_server
-from authz.cli.member_suspension import (
-    OnlyRole,
-    membership_filter,
-    memberships_of,
-    restore,
-    suspend,
-)
 from authz.cli.options import StartsAt, Until, Where, Who, given, given_times, updated
-from authz.domain.entities import Membership, MembershipKey, MembershipStatus
-from authz.domain.mutations import Mutation, Operation
+from authz.client import Client
+from authz.domain.entities import Membership, MembershipFilter, MembershipKey, MembershipStatus
+from authz.domain.errors import ErrorReason, FailedPreconditionError
+from authz.domain.ids import Scope, Subject
+from authz.domain.mutations import Mutation, Operation, update
 
 app = typer.Typer(help="Add, update, suspend, restore or remove a member.", no_args_is_help=True)
-app.command("suspend")(suspend)
-app.command("restore")(restore)
 
 Role = Annotated[str, typer.Argument(help="For example student.")]
+OnlyRole = Annotated[
+    str, typer.Option("--role", help="Only this role; else every role of the subject there.")
+]
 Status = Annotated[MembershipStatus | None, typer.Option(case_sensitive=False, help="The status.")]
+
+_ACTIVE, _SUSPENDED = MembershipStatus.ACTIVE, MembershipStatus.SUSPENDED
 
 
 @app.command("add")
@@ -40,7 +39,7 @@ def add(
     """Give a subject a role in a scope."""
     values = given(status=status) | given_times(starts_at=starts_at, ends_at=ends_at)
     new = Membership(subject=who, scope=where, role=role, **values)
-    wanted = membership_filter(who, where)
+    wanted = _membership_filter(who, where)
     server.write([Mutation(Operation.CREATE, new)], wanted)
 
 
@@ -59,15 +58,68 @@ def change(
     key = MembershipKey(who, where, role)
     values = given(status=status) | given_times(starts_at=starts_at, ends_at=ends_at)
     mutation = updated(key, values)
-    wanted = membership_filter(who, where)
+    wanted = _membership_filter(who, where)
     server.write([mutation], wanted)
+
+
+@app.command("suspend")
+@on_server(writes=True)
+def suspend(server: Server, who: Who, where: Where, until: Until = "", role: OnlyRole = "") -> None:
+    """Take every role in a scope, and in the sessions of a course, away: until a time or without end."""
+    wanted, end = _membership_filter(who, where, role), given_times(ends_at=until).get("ends_at")
+    held = _memberships_of(server.client, wanted)
+    if end is not None:
+        mutations = [update(each.key, suspended_until=end) for each in held]
+    else:
+        mutations = _suspended_without_end(held)
+    server.write(mutations, wanted)
+
+
+def _suspended_without_end(held: list[Membership]) -> list[Mutation]:
+    """Suspend active memberships. One with another status would not get that status back (`restore`)."""
+    if not any(each.status in (_ACTIVE, _SUSPENDED) for each in held):
+        raise FailedPreconditionError(
+            ErrorReason.PRECONDITION_FAILED,
+            f"{held[0].key} is {held[0].status.value}; suspend it until a time, with `--until`, or remove it",
+        )
+    return [update(each.key, status=_SUSPENDED) for each in held if each.status is _ACTIVE]
+
+
+@app.command("restore")
+@on_server(writes=True)
+def restore(server: Server, who: Who, where: Where, role: OnlyRole = "") -> None:
+    """End every suspension of a subject in a scope. That of an account stays."""
+    wanted = _membership_filter(who, where, role)
+    mutations = [
+        update(each.key, status=_ACTIVE if each.status is _SUSPENDED else each.status, suspended_until=None)
+        for each in _memberships_of(server.client, wanted)
+    ]
+    server.write(mutations, wanted)
 
 
 @app.command("remove")
 @on_server(writes=True)
 def remove(server: Server, who: Who, where: Where, role: OnlyRole = "") -> None:
     """Remove the memberships of a subject in a scope. Those in the sessions of a course stay."""
-    held = memberships_of(server.client, membership_filter(who, where, role))
+    held = _memberships_of(server.client, _membership_filter(who, where, role))
     server.client.write([Mutation(Operation.DELETE, each.key) for each in held], reason=server.reason)
     for each in held:
         print(f"deleted {each.key}")
+
+
+def _membership_filter(who: Subject, where: Scope, role: str = "") -> MembershipFilter:
+    """The memberships of a subject in a scope, or only that with a role."""
+    return MembershipFilter(subject=who, scope=where, role=role or None)
+
+
+def _memberships_of(client: Client, wanted: MembershipFilter) -> list[Membership]:
+    """The memberships that are found, at least one."""
+    held = [each.entity for each in client.read(wanted)]
+    if not held:
+        role = f" as {wanted.role}" if wanted.role else ""
+        raise FailedPreconditionError(
+            ErrorReason.PRECONDITION_FAILED,
+            f"{wanted.subject} has no membership in {wanted.scope}{role};"
+            f" list them with `authz memberships --subject {wanted.subject}`",
+        )
+    return held
