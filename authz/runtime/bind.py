@@ -12,9 +12,9 @@ from typing import BinaryIO
 
 import grpc
 
-from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.errors import InvalidArgumentError
 from authz.runtime.certificates import server_credentials
-from authz.runtime.settings import PREFIX, Settings
+from authz.runtime.settings import Settings, invalid_setting
 
 
 def listen(server: grpc.aio.Server, settings: Settings) -> str:
@@ -31,10 +31,8 @@ def listen(server: grpc.aio.Server, settings: Settings) -> str:
             port = server.add_insecure_port(address)
     except RuntimeError:
         sharing = "" if settings.follow else " (only servers that run with `--no-follow` share it)"
-        raise _fault(
-            "address",
-            f"cannot listen at `{address}`: it is in use{sharing}, or not an address; set AUTHZ_ADDRESS",
-        ) from None
+        problem = f"it is in use{sharing}, or not an address; set AUTHZ_ADDRESS"
+        raise _cannot_listen(address, problem) from None
     return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
 
 
@@ -50,9 +48,7 @@ def lock_socket(address: str) -> BinaryIO | None:
     try:
         lock = Path(path + ".lock").open("ab")  # noqa: SIM115  open for as long as the server listens
     except OSError as error:
-        raise _fault(
-            "address", f"cannot listen at `{address}`: {error.strerror}; set AUTHZ_ADDRESS to another path"
-        ) from None
+        raise _cannot_listen(address, f"{error.strerror}; set AUTHZ_ADDRESS to another path") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         taken = _is_answered(path)
@@ -60,7 +56,7 @@ def lock_socket(address: str) -> BinaryIO | None:
         taken = True
     if taken:
         lock.close()
-        raise _fault("address", f"cannot listen at `{address}`: another process does; set AUTHZ_ADDRESS")
+        raise _cannot_listen(address, "another process does; set AUTHZ_ADDRESS")
     return lock
 
 
@@ -130,10 +126,8 @@ def _shut_down_if_at(address: str, connection: socket.socket) -> None:
 
 
 def _cannot_share(address: str, cause: str) -> InvalidArgumentError:
-    return _fault(
-        "address", f"workers cannot listen at `{address}`: {cause}; set AUTHZ_ADDRESS to a free host:port"
-    )
+    return _cannot_listen(address, f"{cause}; set AUTHZ_ADDRESS to a free host:port", who="workers ")
 
 
-def _fault(setting: str, message: str) -> InvalidArgumentError:
-    return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, message, field=PREFIX + setting.upper())
+def _cannot_listen(address: str, problem: str, *, who: str = "") -> InvalidArgumentError:
+    return invalid_setting("AUTHZ_ADDRESS", f"{who}cannot listen at `{address}`: {problem}")

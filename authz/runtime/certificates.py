@@ -9,8 +9,8 @@ from pathlib import Path
 import grpc
 import structlog
 
-from authz.domain.errors import ErrorReason, InvalidArgumentError
-from authz.runtime.settings import PREFIX, Settings
+from authz.domain.errors import InvalidArgumentError
+from authz.runtime.settings import Settings, invalid_setting
 
 log = structlog.get_logger()
 
@@ -58,8 +58,8 @@ class CertificateFiles:
         try:
             context.load_cert_chain(self._chain, self._key, password=lambda: "")
         except (ssl.SSLError, ValueError, OSError) as error:
-            raise _fault(
-                "tls_certificate_file",
+            raise invalid_setting(
+                "AUTHZ_TLS_CERTIFICATE_FILE",
                 f"`{self._chain}` and `{self._key}` are not a PEM chain and its key, without a password"
                 f" ({error}); set AUTHZ_TLS_CERTIFICATE_FILE and AUTHZ_TLS_KEY_FILE",
             ) from None
@@ -67,8 +67,8 @@ class CertificateFiles:
             try:
                 context.load_verify_locations(self._client_ca)
             except (ssl.SSLError, OSError) as error:
-                raise _fault(
-                    "tls_client_ca_file",
+                raise invalid_setting(
+                    "AUTHZ_TLS_CLIENT_CA_FILE",
                     f"`{self._client_ca}` holds no PEM certificate ({error}); set AUTHZ_TLS_CLIENT_CA_FILE",
                 ) from None
         return grpc.ssl_server_certificate_configuration(
@@ -87,7 +87,3 @@ def _version(file: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns
-
-
-def _fault(setting: str, message: str) -> InvalidArgumentError:
-    return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, message, field=PREFIX + setting.upper())

@@ -26,7 +26,7 @@ from authz.api.grpc.directory import DirectoryServicer
 from authz.api.grpc.watch import WatchServicer
 from authz.api.pipeline import Pipeline
 from authz.domain.decisions import STRUCTURAL_TYPES
-from authz.domain.errors import ErrorReason, InvalidArgumentError, UnavailableError, malformed
+from authz.domain.errors import ErrorReason, UnavailableError, malformed
 from authz.domain.instants import US_PER_S, Instant
 from authz.domain.ports import Directory, View
 from authz.domain.tokens import TokenKeys
@@ -42,7 +42,7 @@ from authz.policy.load import load_policy, policy_directory
 from authz.replica.follower import Follower
 from authz.replica.shared_state import SharedState
 from authz.replica.view import ReplicaView
-from authz.runtime.settings import Settings
+from authz.runtime.settings import Settings, invalid_setting
 from authz.store import companion_path, database_name, prepare_store, sqlite_file
 from authz.v1 import authorization_pb2, directory_pb2, watch_pb2
 from authz.wire.changes import WatchMessages
@@ -115,11 +115,10 @@ def _require_address_space(size_bytes: int) -> None:
     try:
         mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ).close()
     except (OSError, OverflowError) as error:
-        raise InvalidArgumentError(
-            ErrorReason.MALFORMED_FIELD,
+        raise invalid_setting(
+            "AUTHZ_REPLICA_MAX_BYTES",
             f"cannot map {size_bytes} bytes, the maximum size of the replica ({error});"
             " lower AUTHZ_REPLICA_MAX_BYTES, or raise the limit on address space (`ulimit -v`)",
-            field="AUTHZ_REPLICA_MAX_BYTES",
         ) from None
 
 

@@ -9,10 +9,11 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from authz.domain.errors import ErrorReason, InvalidArgumentError, UnavailableError
+from authz.domain.errors import UnavailableError
 from authz.domain.instants import US_PER_S
 from authz.domain.ports import View
 from authz.engine.clock import DecisionClock
+from authz.runtime.settings import invalid_setting
 
 
 class ReplicaCollector(Collector):
@@ -107,11 +108,10 @@ def exporting(
     try:
         server, thread = start_http_server(int(port), addr=host.strip("[]"), registry=registry)
     except (OSError, ValueError):
-        raise InvalidArgumentError(
-            ErrorReason.MALFORMED_FIELD,
+        raise invalid_setting(
+            "AUTHZ_METRICS_ADDRESS",
             f"cannot export metrics at `{address}`: it is in use or not `host:port`;"
             " set AUTHZ_METRICS_ADDRESS",
-            field="AUTHZ_METRICS_ADDRESS",
         ) from None
     try:
         yield

@@ -120,7 +120,7 @@ def load_settings(
         if name not in known and _is_service_link(variable, value):
             continue
         if name not in known:
-            raise _invalid(variable, f"`{variable}` is not a setting; known are {_names(known)}")
+            raise invalid_setting(variable, f"`{variable}` is not a setting; known are {_names(known)}")
         given[name] = value
     given |= {name: value for name, value in (overrides or {}).items() if value is not None}
     try:
@@ -129,7 +129,7 @@ def load_settings(
         problem, _, place = str(error).rpartition(" - at `$.")
         name = place.rstrip("`")
         variable = PREFIX + name.upper()
-        raise _invalid(variable, f"{variable} is `{given[name]}`: {problem.lower()}") from None
+        raise invalid_setting(variable, f"{variable} is `{given[name]}`: {problem.lower()}") from None
     _validate(settings)
     return settings
 
@@ -147,7 +147,7 @@ def _validate(settings: Settings) -> None:
     if not settings.address.startswith("unix:"):
         _require_address("address", settings.address)
     elif len(os.fsencode(settings.address.removeprefix("unix:"))) > _MAX_SOCKET_PATH_BYTES:
-        raise _invalid(
+        raise invalid_setting(
             "AUTHZ_ADDRESS",
             f"AUTHZ_ADDRESS is `{settings.address}`, and the path of a Unix socket has at most"
             f" {_MAX_SOCKET_PATH_BYTES} bytes; choose a shorter one",
@@ -155,17 +155,19 @@ def _validate(settings: Settings) -> None:
     if settings.metrics_address:
         _require_address("metrics_address", settings.metrics_address)
     if bool(settings.tls_certificate_file) is not bool(settings.tls_key_file):
-        raise _invalid(
+        raise invalid_setting(
             "AUTHZ_TLS_KEY_FILE", "AUTHZ_TLS_CERTIFICATE_FILE and AUTHZ_TLS_KEY_FILE go together; set both"
         )
     if settings.tls_client_ca_file and not settings.tls_key_file:
-        raise _invalid("AUTHZ_TLS_CLIENT_CA_FILE", "AUTHZ_TLS_CLIENT_CA_FILE needs a certificate and a key")
+        raise invalid_setting(
+            "AUTHZ_TLS_CLIENT_CA_FILE", "AUTHZ_TLS_CLIENT_CA_FILE needs a certificate and a key"
+        )
     for name in ("tls_certificate_file", "tls_key_file", "tls_client_ca_file", "database_password_file"):
         path = getattr(settings, name)
         if path and not Path(path).is_file():
-            raise _invalid(PREFIX + name.upper(), f"{PREFIX}{name.upper()}: there is no file `{path}`")
+            raise invalid_setting(PREFIX + name.upper(), f"{PREFIX}{name.upper()}: there is no file `{path}`")
     if settings.log_level not in ("debug", "info", "warning", "error"):
-        raise _invalid(
+        raise invalid_setting(
             "AUTHZ_LOG_LEVEL",
             f"AUTHZ_LOG_LEVEL `{settings.log_level}` must be `debug`, `info`, `warning` or `error`",
         )
@@ -175,12 +177,13 @@ def _require_address(name: str, text: str) -> None:
     host, _, port = text.rpartition(":")
     if not (host and port.isascii() and port.isdigit() and int(port) <= _LAST_PORT):
         variable = PREFIX + name.upper()
-        raise _invalid(variable, f"{variable} is `{text}`; write it like `127.0.0.1:50051`")
+        raise invalid_setting(variable, f"{variable} is `{text}`; write it like `127.0.0.1:50051`")
 
 
 def _names(known: set[str]) -> str:
     return ", ".join(f"`{PREFIX}{name.upper()}`" for name in sorted(known))
 
 
-def _invalid(variable: str, message: str) -> InvalidArgumentError:
+def invalid_setting(variable: str, message: str) -> InvalidArgumentError:
+    """The error for a setting that cannot be used."""
     return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, message, field=variable)
