@@ -39,11 +39,13 @@ def malformed_id(text: str, *, field: str) -> InvalidArgumentError:
     else:
         bad = next(c for c in text if not is_id(c))
         problem = f"`{ascii(text)[1:-1]}` has the character `{ascii(bad)[1:-1]}`"
-    return InvalidArgumentError(
-        ErrorReason.MALFORMED_ID,
-        f"{field} {problem}; an id has 1 to {MAX_ID_LENGTH} characters of A-Z a-z 0-9 . _ ~ @ + = | / : -",
-        field=field,
-    )
+    known = f"an id has 1 to {MAX_ID_LENGTH} characters of A-Z a-z 0-9 . _ ~ @ + = | / : -"
+    return refused_id(field, f"{problem}; {known}")
+
+
+def refused_id(field: str, problem: str) -> InvalidArgumentError:
+    """The error for an id that cannot be used; `problem` continues the name of the field."""
+    return InvalidArgumentError(ErrorReason.MALFORMED_ID, f"{field} {problem}", field=field)
 
 
 class SubjectType(StrEnum):
@@ -114,9 +116,7 @@ class ResourceRef(msgspec.Struct, frozen=True, gc=False, order=True, tag_field="
 
 def _require_type(text: str, *, field: str, form: str) -> None:
     if ":" not in text:
-        raise InvalidArgumentError(
-            ErrorReason.MALFORMED_ID, f"{field} `{text}` has no type; write it like `{form}`", field=field
-        )
+        raise refused_id(field, f"`{text}` has no type; write it like `{form}`")
 
 
 def parse_subject(text: str, *, field: str = "subject") -> Subject:
@@ -127,11 +127,7 @@ def parse_subject(text: str, *, field: str = "subject") -> Subject:
         return Subject(kind, tail)
     _require_type(text, field=field, form="user:maya")
     if kind is None:
-        raise InvalidArgumentError(
-            ErrorReason.MALFORMED_ID,
-            f"{field} `{text}` has the type `{head}`; it must be `user` or `service`",
-            field=field,
-        )
+        raise refused_id(field, f"`{text}` has the type `{head}`; it must be `user` or `service`")
     raise malformed_id(tail, field=f"{field} id")
 
 
@@ -142,11 +138,8 @@ def parse_scope(text: str, *, field: str = "scope") -> Scope:
     _require_type(text, field=field, form="course:algebra-1")
     head, _, tail = text.partition(":")
     if head not in (ScopeKind.COURSE, ScopeKind.SESSION):
-        raise InvalidArgumentError(
-            ErrorReason.MALFORMED_ID,
-            f"{field} `{text}` has the kind `{head}`; write `platform`, `course:<id>` or `session:<id>`",
-            field=field,
-        )
+        problem = f"`{text}` has the kind `{head}`; write `platform`, `course:<id>` or `session:<id>`"
+        raise refused_id(field, problem)
     return Scope(ScopeKind(head), parse_id(tail, field=f"{field} id"))
 
 
@@ -157,7 +150,5 @@ def parse_resource_ref(text: str, *, field: str = "resource") -> ResourceRef:
         return ResourceRef(head, tail)
     _require_type(text, field=field, form="notebook:nb-7")
     if not is_name(head):
-        raise InvalidArgumentError(
-            ErrorReason.MALFORMED_ID, f"{field} `{text}` has a malformed type", field=field
-        )
+        raise refused_id(field, f"`{text}` has a malformed type")
     raise malformed_id(tail, field=f"{field} id")

@@ -11,8 +11,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from authz.domain.errors import ErrorReason, InvalidArgumentError
-from authz.domain.ids import MAX_ID_LENGTH, is_id, malformed_id
+from authz.domain.ids import MAX_ID_LENGTH, is_id, malformed_id, refused_id
 from authz.importers.oneroster.source_ref import MAX_SOURCED_ID_LENGTH, SourceRef, parse_source_ref
 from authz.importers.report import quoted
 from authz.importers.tables import read_csv
@@ -38,20 +37,14 @@ class SourcedIds:
             return self._replace(text)
         if len(text) <= MAX_ID_LENGTH:
             raise malformed_id(text, field=field)
-        raise InvalidArgumentError(
-            ErrorReason.MALFORMED_ID,
-            f"{field} {quoted(text)} is longer than {MAX_LENGTH} characters or has one that is not allowed",
-            field=field,
-        )
+        problem = f"is longer than {MAX_LENGTH} characters or has one that is not allowed"
+        raise refused_id(field, f"{quoted(text)} {problem}")
 
     def parse_reference(self, text: str) -> str:
         """The sourcedId of an enrollment as a `SourceRef` holds it."""
         if len(text) > MAX_LENGTH or "\x00" in text:
-            raise InvalidArgumentError(
-                ErrorReason.MALFORMED_ID,
-                f"sourcedId {quoted(text)} is longer than {MAX_LENGTH} characters or has a NUL",
-                field="sourcedId",
-            )
+            problem = f"is longer than {MAX_LENGTH} characters or has a NUL"
+            raise refused_id("sourcedId", f"{quoted(text)} {problem}")
         plain = parse_source_ref(text) == SourceRef(text) and not text.startswith(_PREFIX)
         return text if plain and len(text) <= MAX_SOURCED_ID_LENGTH else self._replace(text)
 
