@@ -12,7 +12,6 @@ import msgspec
 from authz.domain.errors import InvalidArgumentError, malformed
 from authz.domain.ids import course_scope
 from authz.domain.instants import Instant
-from authz.importers.oneroster.classes import Rows
 from authz.importers.oneroster.fields import (
     parse_date,
     parse_flag,
@@ -21,6 +20,7 @@ from authz.importers.oneroster.fields import (
     parse_user,
 )
 from authz.importers.oneroster.manifest import ENROLLMENTS
+from authz.importers.oneroster.references import Rows
 from authz.importers.oneroster.rows import Enrollment, Roster, RowState
 from authz.importers.report import RowFault, quoted
 from authz.importers.tables import Record

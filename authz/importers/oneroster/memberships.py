@@ -6,16 +6,15 @@ import msgspec
 
 from authz.domain.entities import Membership, MembershipKey, MembershipStatus
 from authz.domain.ids import Subject
-from authz.domain.instants import Instant
+from authz.domain.instants import Instant, format_instant
 from authz.domain.mutations import Mutation, Operation
-from authz.importers.oneroster.differences import described, difference, ending_at
 from authz.importers.oneroster.directory import Held, HeldMembership, is_live, is_over
 from authz.importers.oneroster.manifest import CLASSES, ENROLLMENTS, USERS, Mode
 from authz.importers.oneroster.plan import Action, Change
 from authz.importers.oneroster.rows import Enrollment, Roster, RowState
-from authz.importers.oneroster.source_ref import SourceRef
+from authz.importers.oneroster.source_ref import SourceRef, parse_source_ref
 from authz.importers.oneroster.weigh import Weighed, outweighs
-from authz.importers.report import RowFault, quoted
+from authz.importers.report import RowFault, printable, quoted
 
 Cause = tuple[str, int]
 """The file and line that a change comes from."""
@@ -111,7 +110,7 @@ class MembershipPlan:
                 ENROLLMENTS,
                 row.line,
                 action=Action.ADD,
-                detail=described(new),
+                detail=_described(new),
             )
             self._emit(self.giving, change, None)
             return
@@ -196,7 +195,7 @@ class MembershipPlan:
             status = MembershipStatus.ACTIVE
         ends_at, with_term = self._term_end(held)
         new_ref = SourceRef(ref.sourced_id, ref.modified_at, with_term, by_row, by_user)
-        new = msgspec.structs.replace(ending_at(entity, ends_at), status=status, source_ref=str(new_ref))
+        new = msgspec.structs.replace(_ending_at(entity, ends_at), status=status, source_ref=str(new_ref))
         user_row, class_row = self._users.get(entity.subject), self._classes.get(entity.scope.id)
         if faulty is not None:
             self._change(held, new, (ENROLLMENTS, faulty.line))
@@ -237,7 +236,7 @@ class MembershipPlan:
         end = min(self._now if modified_at is None else modified_at, self._now)
         status = entity.status if by_hand else MembershipStatus.ACTIVE
         new = msgspec.structs.replace(
-            ending_at(entity, end if entity.ends_at is None else min(end, entity.ends_at)),
+            _ending_at(entity, end if entity.ends_at is None else min(end, entity.ends_at)),
             status=status,
             source_ref=str(SourceRef(held.ref.sourced_id, self._recorded(modified_at, known))),
         )
@@ -265,7 +264,7 @@ class MembershipPlan:
             action = Action.SUSPEND
         changes = self.giving if is_live(new, self._now) else self.ending
         change = Change(
-            Mutation(Operation.TOUCH, new), *cause, action=action, detail=difference(held.entity, new)
+            Mutation(Operation.TOUCH, new), *cause, action=action, detail=_difference(held.entity, new)
         )
         self._emit(changes, change, held)
 
@@ -279,3 +278,48 @@ class MembershipPlan:
 
     def _note(self, row: Enrollment, text: str) -> None:
         self._roster.notes.append(RowFault(ENROLLMENTS, row.line, text))
+
+
+def _ending_at(membership: Membership, ends_at: Instant | None) -> Membership:
+    """The membership with this end, and without a start that would be after it."""
+    starts_at = membership.starts_at
+    if starts_at is not None and ends_at is not None and starts_at >= ends_at:
+        starts_at = None
+    return msgspec.structs.replace(membership, starts_at=starts_at, ends_at=ends_at)
+
+
+def _described(membership: Membership) -> str:
+    """The status and dates of a new membership, as far as they say something."""
+    parts = []
+    if membership.status is not MembershipStatus.ACTIVE:
+        parts.append(f"{membership.status.value}{_cause(membership)}")
+    if membership.starts_at is not None:
+        parts.append(f"from {format_instant(membership.starts_at)}")
+    if membership.ends_at is not None:
+        parts.append(f"until {format_instant(membership.ends_at)}")
+    return ", ".join(parts)
+
+
+def _difference(before: Membership, after: Membership) -> str:
+    """What has changed, field by field."""
+    parts = []
+    if before.status is not after.status:
+        parts.append(f"{before.status.value} -> {after.status.value}{_cause(after)}")
+    for name in ("starts_at", "ends_at"):
+        old, new = getattr(before, name), getattr(after, name)
+        if old != new:
+            parts.append(f"{name} {_when(old)} -> {_when(new)}")
+    if before.source_ref != after.source_ref:
+        parts.append(printable(f"source_ref {before.source_ref} -> {after.source_ref}"))
+    return ", ".join(parts)
+
+
+def _cause(membership: Membership) -> str:
+    ref = parse_source_ref(membership.source_ref)
+    if ref.suspended_by_row:
+        return ": the row is at fault"
+    return ": the user is deleted, disabled or at fault" if ref.suspended_by_user else ""
+
+
+def _when(instant: Instant | None) -> str:
+    return "none" if instant is None else format_instant(instant)

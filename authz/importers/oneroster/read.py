@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from authz.importers.archive import Archive
-from authz.importers.oneroster.classes import Rows, read_classes, read_terms
 from authz.importers.oneroster.enrollments import read_enrollments
 from authz.importers.oneroster.fields import STATUS_COLUMNS, required_columns
 from authz.importers.oneroster.manifest import (
@@ -18,9 +17,9 @@ from authz.importers.oneroster.manifest import (
     Mode,
     read_manifest,
 )
+from authz.importers.oneroster.references import Rows, read_classes, read_terms, read_users
 from authz.importers.oneroster.rows import ReadOptions, Roster
 from authz.importers.oneroster.sourced_ids import SourcedIds
-from authz.importers.oneroster.users import read_users
 from authz.importers.tables import read_csv
 
 _REQUIRED = {

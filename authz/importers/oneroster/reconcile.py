@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from authz.domain.entities import Membership
-from authz.domain.instants import Instant
-from authz.importers.oneroster.accounts import plan_accounts
+from authz.domain.entities import Account, AccountStatus, Membership
+from authz.domain.instants import Instant, format_instant
+from authz.domain.mutations import Mutation, Operation
 from authz.importers.oneroster.courses import CoursePlan, plan_courses
 from authz.importers.oneroster.directory import DirectoryReader, Held, read_held
+from authz.importers.oneroster.manifest import USERS
 from authz.importers.oneroster.memberships import MembershipPlan
-from authz.importers.oneroster.plan import Change, Plan
-from authz.importers.oneroster.rows import Roster
+from authz.importers.oneroster.plan import Action, Change, Plan
+from authz.importers.oneroster.rows import Roster, RowState
 from authz.importers.oneroster.weigh import weigh
+from authz.importers.report import RowFault
 
 
 def plan_import(
@@ -23,7 +25,7 @@ def plan_import(
     held = read_held(roster, directory, now)
     courses = plan_courses(roster, held, now=now, deletes_classes=deletes_classes)
     memberships = MembershipPlan(roster, held, weigh(roster, held), now=now)
-    accounts = plan_accounts(roster, held, now=now)
+    accounts = _accounts(roster, held, now=now)
     giving = [change for change in memberships.giving if not _is_in(courses.deleted, change)]
     changed_classes = {change.line for change in (*courses.ending, *courses.giving) if change.line}
     _count_closed(held, courses, memberships)
@@ -42,6 +44,27 @@ def plan_import(
         ended=len(memberships.ended),
         absent=len(memberships.absent),
     )
+
+
+def _accounts(roster: Roster, held: Held, *, now: Instant) -> list[Change]:
+    """Suspend the accounts of users who are deleted or disabled: they are shut out of everything.
+
+    A suspension until a time loses its end. No import lifts the suspension of an account, because nothing
+    tells who gave it.
+    """
+    changes = []
+    for subject, row in roster.users.items():
+        account = held.suspended.get(subject)
+        until = None if account is None else account.suspended_until
+        if row.state is RowState.ENDED and (account is None or until is not None):
+            new = Account(subject=subject, status=AccountStatus.SUSPENDED)
+            detail = "" if until is None else f"suspended_until {format_instant(until)} -> none"
+            mutation = Mutation(Operation.TOUCH, new)
+            changes.append(Change(mutation, USERS, row.line, action=Action.SUSPEND, detail=detail))
+        elif row.state is RowState.ACTIVE and account is not None and (until is None or until > now):
+            text = f"{account.key} stays suspended; only a person may lift that"
+            roster.notes.append(RowFault(USERS, row.line, text))
+    return changes
 
 
 def _is_in(course_ids: set[str], change: Change) -> bool:

@@ -102,3 +102,9 @@ def length_of(starts_at: Instant | None, ends_at: Instant | None) -> tuple[Insta
     """Orders periods: the one that ends last is the greatest, of two that end together the longest."""
     end = MAX_INSTANT if ends_at is None else ends_at
     return end, -(MIN_INSTANT if starts_at is None else starts_at)
+
+
+def is_newer(row: ClassRow | UserRow | Enrollment, other: ClassRow | UserRow | Enrollment) -> bool:
+    """Whether both say when they were modified, and the first was later."""
+    first, second = row.modified_at, other.modified_at
+    return first is not None and second is not None and first > second

@@ -9,7 +9,7 @@ from authz.domain.ids import Scope, Subject
 from authz.domain.instants import Instant
 from authz.importers.oneroster.directory import Held
 from authz.importers.oneroster.manifest import CLASSES, ENROLLMENTS, USERS, Mode
-from authz.importers.oneroster.rows import Enrollment, Roster, RowState, length_of
+from authz.importers.oneroster.rows import Enrollment, Roster, RowState, is_newer, length_of
 from authz.importers.report import RowFault, quoted
 
 
@@ -117,7 +117,7 @@ class _Weighing:
 
     def _preferred(self, key: MembershipKey, row: Enrollment, other: Enrollment) -> Enrollment:
         kept, left = (row, other) if outweighs(row, other) else (other, row)
-        if _is_newer(kept, left):
+        if is_newer(kept, left):
             why = "is newer"
         elif length_of(kept.starts_at, kept.ends_at) == length_of(left.starts_at, left.ends_at):
             why = "says the same"
@@ -132,15 +132,9 @@ class _Weighing:
 
 def outweighs(row: Enrollment, other: Enrollment) -> bool:
     """Of two enrollments that give one membership: the newer where dates say so, else the longer."""
-    if _is_newer(row, other) or _is_newer(other, row):
-        return _is_newer(row, other)
+    if is_newer(row, other) or is_newer(other, row):
+        return is_newer(row, other)
     return length_of(row.starts_at, row.ends_at) > length_of(other.starts_at, other.ends_at)
-
-
-def _is_newer(row: Enrollment, other: Enrollment) -> bool:
-    return (
-        row.modified_at is not None and other.modified_at is not None and row.modified_at > other.modified_at
-    )
 
 
 def _one_state_each(roster: Roster) -> list[Enrollment]:

@@ -1,4 +1,7 @@
-"""Reads `academicSessions.csv` and `classes.csv`."""
+"""Reads what enrollments refer to: `academicSessions.csv`, `classes.csv` and `users.csv`.
+
+Of users, only who is deleted or disabled is read: no other column, and no password.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,9 @@ from collections.abc import Iterable, Mapping
 
 from authz.domain.errors import InvalidArgumentError
 from authz.domain.instants import Instant
-from authz.importers.oneroster.fields import parse_date, parse_modified, parse_state
-from authz.importers.oneroster.manifest import ACADEMIC_SESSIONS, CLASSES, Mode
-from authz.importers.oneroster.rows import ClassRow, Roster, RowState
+from authz.importers.oneroster.fields import parse_date, parse_flag, parse_modified, parse_state, parse_user
+from authz.importers.oneroster.manifest import ACADEMIC_SESSIONS, CLASSES, USERS, Mode
+from authz.importers.oneroster.rows import ClassRow, Roster, RowState, UserRow, is_newer
 from authz.importers.report import RowFault, quoted
 from authz.importers.tables import Record
 
@@ -48,7 +51,7 @@ def read_classes(rows: Rows, terms: Terms, roster: Roster) -> None:
         row = _class(class_id, line, record, terms, roster)
         other = roster.classes.get(class_id)
         if other is not None:
-            row, left = (row, other) if _wins(row, other) else (other, row)
+            row, left = (row, other) if _class_wins(row, other) else (other, row)
             text = f"class {quoted(record['sourcedId'])} is also on line {row.line}, which counts; skipped"
             roster.notes.append(RowFault(CLASSES, left.line, text))
         roster.classes[class_id] = row
@@ -76,7 +79,42 @@ def _class(class_id: str, line: int, record: Record, terms: Terms, roster: Roste
     )
 
 
-def _wins(row: ClassRow, other: ClassRow) -> bool:
-    if row.modified_at is not None and other.modified_at is not None and row.modified_at != other.modified_at:
-        return row.modified_at > other.modified_at
+def _class_wins(row: ClassRow, other: ClassRow) -> bool:
+    if is_newer(row, other) or is_newer(other, row):
+        return is_newer(row, other)
     return row.state is RowState.ACTIVE and other.state is not RowState.ACTIVE
+
+
+def read_users(rows: Rows, roster: Roster) -> None:
+    """Add the users to the roster, one row each. The newest wins where dates say so, else one that ends."""
+    for line, record in rows:
+        if not record:
+            continue
+        try:
+            row = _user(line, record, roster)
+        except InvalidArgumentError as error:
+            roster.faults.append(RowFault(USERS, line, error.message))
+            continue
+        other = roster.users.get(row.subject)
+        if other is None or _user_wins(row, other):
+            roster.users[row.subject] = row
+
+
+def _user(line: int, record: Record, roster: Roster) -> UserRow:
+    """Raises `InvalidArgumentError` if the row names nobody; another fault makes it FAULTY."""
+    subject = parse_user(record["sourcedId"], roster, field="sourcedId")
+    mode = roster.modes[USERS]
+    modified_at = None
+    try:
+        state = parse_state(record, mode)
+        if state is RowState.ACTIVE and not parse_flag(record, "enabledUser", default=True):
+            state = RowState.ENDED
+        modified_at = parse_modified(record, mode, USERS, line, roster)
+    except InvalidArgumentError as error:
+        roster.faults.append(RowFault(USERS, line, error.message))
+        state = RowState.FAULTY
+    return UserRow(subject, line, state, modified_at)
+
+
+def _user_wins(row: UserRow, other: UserRow) -> bool:
+    return is_newer(row, other) or (row.state is not RowState.ACTIVE and not is_newer(other, row))
