@@ -149,11 +149,8 @@ class GroupCommitter:
             outcomes = [shared] * len(group)
         else:
             # One of them may be the cause, and the others must not fail with it.
-            outcomes = [_outcome(partial(self._write_alone, request)) for request in requests]
+            outcomes = [_outcome(partial(self._directory.write, request)) for request in requests]
         loop.call_soon_threadsafe(self._finish_group, loop, group, outcomes)
-
-    def _write_alone(self, request: WriteRequest) -> ConsistencyToken:
-        return self._directory.write(request)
 
 
 def _next_group(waiting: deque[_Waiting[WriteRequest]]) -> list[_Waiting[WriteRequest]]:

@@ -78,8 +78,6 @@ class Environment:
             self.databases = {name: self.lmdb.open_db(name.encode()) for name in DATABASES}
             """All databases of records."""
             self.members = self.databases["memberships"]
-            self.courses = self.databases["courses"]
-            self.sessions = self.databases["sessions"]
             self.resources = self.databases["resources"]
             self.tombstones = self.databases[TOMBSTONES]
             self.shares = self.databases["shares"]

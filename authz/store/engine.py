@@ -59,11 +59,8 @@ def open_engine(url: str, password_file: str = "") -> Engine:
 
 def sqlite_file(url: str) -> Path | None:
     """The file of a SQLite database, which need not exist; None for PostgreSQL. Raises as `open_engine`."""
-    engine = open_engine(url)
-    try:
-        return Path(engine.url.database or "") if engine.dialect.name == "sqlite" else None
-    finally:
-        engine.dispose()
+    parsed = _url_of(url)
+    return Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
 
 
 def database_name(url: str) -> str:
@@ -71,9 +68,7 @@ def database_name(url: str) -> str:
 
     Raises as `open_engine`.
     """
-    engine = open_engine(url)
-    parsed = engine.url
-    engine.dispose()
+    parsed = _url_of(url)
     if parsed.get_backend_name() == "sqlite":
         return f"sqlite {Path(parsed.database or '').absolute()}"
     elsewhere = [parsed.query.get(name) for name in ("host", "port", "dbname", "user", "service")]
@@ -88,16 +83,19 @@ def companion_path(url: str, suffix: str) -> Path:
 
     Raises as `open_engine`.
     """
+    parsed = _url_of(url)
+    database = parsed.database or ""
+    if parsed.get_backend_name() == "sqlite":
+        return Path(database + suffix)
+    place = repr((parsed.host, parsed.port, parsed.query.get("host"), database))
+    digest = hashlib.blake2b(place.encode(), digest_size=4).hexdigest()
+    return Path(f"authz-{database or 'postgresql'}-{digest}{suffix}")
+
+
+def _url_of(url: str) -> URL:
     engine = open_engine(url)
-    try:
-        database = engine.url.database or ""
-        if engine.dialect.name == "sqlite":
-            return Path(database + suffix)
-        place = repr((engine.url.host, engine.url.port, engine.url.query.get("host"), database))
-        digest = hashlib.blake2b(place.encode(), digest_size=4).hexdigest()
-        return Path(f"authz-{database or 'postgresql'}-{digest}{suffix}")
-    finally:
-        engine.dispose()
+    engine.dispose()
+    return engine.url
 
 
 def _open_sqlite(url: URL) -> Engine:
