@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from authz.cli.server import run_server
-from authz.cli.setting_options import setting_options
+from authz.cli.server import run_server, setting_options
 
 
 @setting_options(

@@ -1,18 +1,25 @@
-"""Runs a command that serves until it is stopped, and logs why it cannot start."""
+"""The commands that serve until they are stopped: their options, and how they run.
+
+Their options are settings of the server: `--max-watches` for AUTHZ_MAX_WATCHES.
+"""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import Annotated, Any, TypeVar, get_args
 
+import msgspec
 import structlog
 import typer
 
 from authz.cli import ERROR_EXIT_CODE
 from authz.cli.errors import EXPECTED, message_of
-from authz.runtime.settings import Settings, load_settings
+from authz.runtime.settings import PREFIX, Settings, load_settings
 
 log = structlog.get_logger()
+
+Command = TypeVar("Command", bound=Callable[..., None])
 
 
 def run_server(
@@ -35,3 +42,25 @@ def run_server(
         raise typer.Exit(ERROR_EXIT_CODE) from None
     finally:
         WRITER.flush()
+
+
+def setting_options(*names: str) -> Callable[[Command], Command]:
+    """Give a command that takes `**given` an option for each of these settings, by default for all."""
+    fields = msgspec.structs.fields(Settings)
+    parameters = [_parameter(field) for field in fields if field.name in names or not names]
+
+    def decorate(command: Command) -> Command:
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
+        command.__annotations__ = {each.name: each.annotation for each in parameters}
+        return command
+
+    return decorate
+
+
+def _parameter(field: msgspec.structs.FieldInfo) -> inspect.Parameter:
+    name, default, description = field.name, field.default, get_args(field.type)[-1]
+    help_ = f"{description} {PREFIX}{name.upper()}; default: {default if default != '' else 'empty'}."
+    annotation: Any = Annotated[str | None, typer.Option(help=help_, metavar="TEXT")]
+    if isinstance(default, bool):
+        annotation = Annotated[bool | None, typer.Option(help=help_)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

@@ -8,20 +8,18 @@ import msgspec
 
 from authz.domain.decisions import CREATE_ACTION, Decision, Question, Reason, Verdict
 from authz.domain.effective_roles import InactiveReason
-from authz.domain.entities import Resource
+from authz.domain.entities import KINDS, Resource
 from authz.domain.errors import ErrorReason, InvalidArgumentError, malformed
 from authz.domain.facts import fact_names
 from authz.domain.ids import PLATFORM, ResourceRef, Subject, is_id, is_name
 from authz.domain.instants import MAX_INSTANT, Instant
 from authz.v1 import authorization_pb2 as pb
-from authz.wire.fields import parse_type, parse_visibility
+from authz.wire.fields import parse_type, parser_of
 from authz.wire.values import (
     SUBJECT_TYPES,
     missing,
     parse_optional_id,
-    parse_scope,
     parse_subject,
-    parse_time,
     quoted,
     set_time,
 )
@@ -29,6 +27,10 @@ from authz.wire.values import (
 _REASONS = {reason: pb.Reason.Value(f"REASON_{reason}") for reason in Reason}
 _STATES = {state: pb.MembershipState.Value(f"MEMBERSHIP_STATE_{state}") for state in InactiveReason}
 _MAX_PURPOSE_LENGTH = 64
+_INLINE = [
+    (field.name, parser_of(field, pb.InlineResource.DESCRIPTOR, path="resource.inline."))
+    for field in KINDS["resource"].other_fields
+]
 
 
 def parse_check(m: pb.CheckRequest) -> Question:
@@ -92,22 +94,10 @@ def _fault_in(m: pb.CheckRequest | pb.ListActionsRequest) -> InvalidArgumentErro
 
 
 def _inline(ref: ResourceRef, m: pb.InlineResource) -> Resource:
-    scope = parse_scope(m, "scope", field="resource.inline.scope")
-    if scope == PLATFORM:
+    values = {name: parse(m) for name, parse in _INLINE}
+    if values["scope"] == PLATFORM:
         raise malformed("resource.inline.scope", "is the platform; content is in a course or a session")
-    return Resource(
-        type=ref.type,
-        id=ref.id,
-        scope=scope,
-        owner=parse_subject(m, "owner", field="resource.inline.owner") if m.HasField("owner") else None,
-        visibility=parse_visibility(m.visibility, field="resource.inline.visibility"),
-        published=m.published,
-        available_from=parse_time(m, "available_from", field="resource.inline.available_from"),
-        available_until=parse_time(m, "available_until", field="resource.inline.available_until"),
-        created_at=parse_time(m, "created_at", field="resource.inline.created_at"),
-        locked=m.locked,
-        ai_allowed=m.ai_allowed,
-    )
+    return Resource(type=ref.type, id=ref.id, **values)
 
 
 @lru_cache(maxsize=4096)

@@ -10,11 +10,9 @@ from typing import Any, TypeAlias
 import msgspec
 from google.protobuf.descriptor import Descriptor
 
-from authz.domain.entities import Visibility
 from authz.domain.errors import malformed
 from authz.domain.ids import ResourceRef, is_name, parse_id
 from authz.domain.kinds.fields import Field, FieldType, validate_text
-from authz.v1 import common_pb2 as pb
 from authz.wire.values import (
     duration_message,
     enum_names,
@@ -29,8 +27,6 @@ from authz.wire.values import (
     subject_message,
     time_message,
 )
-
-_VISIBILITIES = enum_names(pb.Visibility.items(), "VISIBILITY_")
 
 Parser: TypeAlias = Callable[[Any], Any]
 """Reads the value of one field out of a message. Raises `InvalidArgumentError`, which names the field."""
@@ -88,11 +84,6 @@ def parse_type(text: str, *, field: str) -> str:
     if not is_name(text):
         raise malformed(field, f"`{quoted(text)}` is not the name of a type")
     return text
-
-
-def parse_visibility(number: int, *, field: str) -> Visibility:
-    """A visibility; PRIVATE when not stated."""
-    return parse_enum(Visibility, _VISIBILITIES, number, field=field, default=Visibility.PRIVATE)
 
 
 def _parse_role(text: str, *, field: str) -> str:

@@ -18,11 +18,6 @@ _STATES = {"active": RowState.ACTIVE, "tobedeleted": RowState.ENDED}
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
-def required_columns(mode: Mode, *columns: str) -> tuple[str, ...]:
-    """The columns that a file must have: a delta says of each record whether and when it changed."""
-    return (*columns, *STATUS_COLUMNS) if mode is Mode.DELTA else columns
-
-
 def parse_state(record: Record, mode: Mode) -> RowState:
     """Whether a record is active. Raises `InvalidArgumentError` for another status, and none in a delta."""
     status = record.get("status", "").strip().lower()

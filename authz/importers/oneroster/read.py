@@ -8,7 +8,7 @@ from pathlib import Path
 
 from authz.importers.archive import Archive
 from authz.importers.oneroster.enrollments import read_enrollments
-from authz.importers.oneroster.fields import STATUS_COLUMNS, required_columns
+from authz.importers.oneroster.fields import STATUS_COLUMNS
 from authz.importers.oneroster.manifest import (
     ACADEMIC_SESSIONS,
     CLASSES,
@@ -62,5 +62,6 @@ def _rows(archive: Archive, file: str, roster: Roster) -> Iterator[Rows]:
         yield ()
         return
     with archive.open(file) as stream:
-        optional = (*STATUS_COLUMNS, *_OPTIONAL.get(file, ()))
-        yield read_csv(stream, file, required_columns(mode, *_REQUIRED[file]), optional)
+        # A delta says of each record whether and when it changed.
+        required = (*_REQUIRED[file], *(STATUS_COLUMNS if mode is Mode.DELTA else ()))
+        yield read_csv(stream, file, required, (*STATUS_COLUMNS, *_OPTIONAL.get(file, ())))
