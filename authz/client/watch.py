@@ -138,7 +138,10 @@ class _GuardedStream:
                 yield message
                 self._waiting_since = time.monotonic()
         except grpc.RpcError as failure:
-            raise (_silence() if self._is_silent else error_of(failure)) from None
+            if self._is_silent:
+                text = f"the server sent nothing for {_MAX_SILENCE_S:g} s; watch again"
+                raise CallError(grpc.StatusCode.UNAVAILABLE, "", text) from None
+            raise error_of(failure) from None
 
     def close(self) -> None:
         """End the stream."""
@@ -152,12 +155,6 @@ class _GuardedStream:
                 self._is_silent = True
                 self._stream.cancel()
                 return
-
-
-def _silence() -> CallError:
-    return CallError(
-        grpc.StatusCode.UNAVAILABLE, "", f"the server sent nothing for {_MAX_SILENCE_S:g} s; watch again"
-    )
 
 
 def _watched(change: watch_pb2.WatchChange, mutations: Any) -> WatchedChange:

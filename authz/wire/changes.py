@@ -37,12 +37,8 @@ def change_filter(request: pb.WatchRequest) -> ChangeFilter:
             parse_scope_message(scope, field=f"scopes[{position}]")
             for position, scope in enumerate(request.scopes)
         ),
-        kinds=frozenset(_parse_kind(number) for number in request.kinds),
+        kinds=frozenset(parse_enum(EntityKind, _KINDS, number, field="kinds") for number in request.kinds),
     )
-
-
-def _parse_kind(number: int) -> EntityKind:
-    return parse_enum(EntityKind, _KINDS, number, field="kinds")
 
 
 def checkpoint_interval_s(request: pb.WatchRequest) -> float:

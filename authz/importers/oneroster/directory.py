@@ -24,7 +24,7 @@ from authz.domain.entities import (
 from authz.domain.ids import Subject, SubjectType
 from authz.domain.instants import Instant
 from authz.importers.oneroster.rows import Roster
-from authz.importers.oneroster.source_ref import SourceRef, is_suspended_by_hand, parse_source_ref
+from authz.importers.oneroster.source_ref import SourceRef, parse_source_ref
 
 EntityT = TypeVar("EntityT", bound=Entity)
 
@@ -45,8 +45,8 @@ class HeldMembership(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_suspended_by_hand(self) -> bool:
-        """Whether a person suspended it."""
-        return is_suspended_by_hand(self.entity, self.ref)
+        """Whether a person suspended it, so that no import may lift that."""
+        return self.entity.status is MembershipStatus.SUSPENDED and not self.ref.is_suspended
 
 
 class Held(msgspec.Struct, frozen=True):

@@ -10,7 +10,6 @@ import re
 
 import msgspec
 
-from authz.domain.entities import Membership, MembershipStatus
 from authz.domain.errors import InvalidArgumentError
 from authz.domain.instants import Instant, format_instant, parse_instant
 
@@ -63,8 +62,3 @@ def parse_source_ref(text: str) -> SourceRef:
     except InvalidArgumentError:
         return SourceRef(text)
     return SourceRef(found["id"], modified_at, bool(found["term"]), bool(found["row"]), bool(found["user"]))
-
-
-def is_suspended_by_hand(membership: Membership, ref: SourceRef) -> bool:
-    """Whether a person suspended the membership, so that no import may lift it."""
-    return membership.status is MembershipStatus.SUSPENDED and not ref.is_suspended
