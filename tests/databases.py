@@ -22,7 +22,7 @@ def _sqlite_template() -> tuple[str, bytes]:
     """The identity and the content of a migrated SQLite file."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "template.db"
-        store = open_store(sqlite_url_of(file), vocabulary=lambda: VOCABULARY, clock=lambda: 0)
+        store = open_store(sqlite_url_of(file), vocabularies=lambda *_: VOCABULARY, clock=lambda: 0)
         database_id = store.directory.head().database_id
         store.close()
         return database_id, file.read_bytes()

@@ -11,24 +11,29 @@ from hypothesis import strategies as st
 
 from authz.domain.entities import Entity, Key, Kind, container_of, kind_of
 from authz.domain.errors import InvalidArgumentError
+from authz.domain.files import files_text
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, Subject, SubjectType, course_scope, session_scope
 from authz.domain.instants import MAX_INSTANT, MIN_INSTANT
-from authz.domain.kinds.fields import Field, FieldType
+from authz.domain.kinds.fields import MAX_NUMBER, Field, FieldType
 from tests.store.directory import VOCABULARY
 
 IDS = st.text("aZ9._~@+=|/:-", min_size=1, max_size=12) | st.uuids().map(str)
 TYPES = st.sampled_from(["notebook", "message"])
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+NAMES = st.sampled_from(["model.conf", "default.csv", "tests/courses.yaml", "a-b_c"])
 _VALUES: dict[FieldType, st.SearchStrategy[Any]] = {
     FieldType.ID: IDS,
     FieldType.ROLE: st.sampled_from(sorted(VOCABULARY.roles)),
     FieldType.TYPE: TYPES,
-    FieldType.TEXT: st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20),
+    FieldType.TEXT: TEXTS,
     FieldType.FLAG: st.booleans(),
     FieldType.INSTANT: st.integers(MIN_INSTANT, MAX_INSTANT),
     FieldType.DURATION: st.integers(0, 10**9),
     FieldType.SUBJECT: st.builds(Subject, st.sampled_from(SubjectType), IDS),
     FieldType.SCOPE: st.just(PLATFORM) | st.builds(course_scope, IDS) | st.builds(session_scope, IDS),
     FieldType.RESOURCE: st.builds(ResourceRef, TYPES, IDS),
+    FieldType.NUMBER: st.integers(1, MAX_NUMBER),
+    FieldType.FILES: st.dictionaries(NAMES, TEXTS, min_size=1, max_size=3).map(files_text),
 }
 
 

@@ -11,7 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from authz.runtime.server import Server
 from authz.runtime.settings import load_settings
-from authz.v1 import authorization_pb2_grpc, directory_pb2_grpc, watch_pb2_grpc
+from authz.v1 import authorization_pb2_grpc, directory_pb2_grpc, policy_pb2_grpc, watch_pb2_grpc
 from authz.v1 import common_pb2 as pb
 from tests.serving import replica_folder
 from tests.tokens import moved
@@ -28,6 +28,7 @@ class Service:
         self._url = url
         self.authorization: Any = authorization_pb2_grpc.AuthorizationServiceStub(channel)
         self.directory: Any = directory_pb2_grpc.DirectoryServiceStub(channel)
+        self.policy: Any = policy_pb2_grpc.PolicyServiceStub(channel)
         self.watch: Any = watch_pb2_grpc.WatchServiceStub(channel)
         self.now = START
 
@@ -57,6 +58,13 @@ def info_of(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
     info = error_details_pb2.ErrorInfo()
     _unpack(error, info)
     return info
+
+
+def violations_of(error: grpc.aio.AioRpcError) -> list[error_details_pb2.BadRequest.FieldViolation]:
+    """The field violations of a failed call."""
+    bad = error_details_pb2.BadRequest()
+    _unpack(error, bad)
+    return list(bad.field_violations)
 
 
 def retry_of(error: grpc.aio.AioRpcError) -> error_details_pb2.RetryInfo:

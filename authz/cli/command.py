@@ -24,7 +24,7 @@ _COLUMNS = {
     "share": ("resource", "subject", "level", "awaits_membership"),
     "account": ("subject", "status", "suspended_until"),
 }
-_COLUMNS_OF_FILTER = {kind.filter_type: _COLUMNS[kind.name] for kind in KINDS.values()}
+_COLUMNS_OF_FILTER = {kind.filter_type: _COLUMNS[kind.name] for kind in KINDS.values() if not kind.service}
 
 
 class Server(msgspec.Struct, frozen=True):

@@ -22,6 +22,7 @@ from authz.cli import (
     policy_diff,
     policy_prove,
     policy_test,
+    policy_versions,
     serve,
     session,
     share,
@@ -95,6 +96,8 @@ app.add_typer(imports.app, name="import")
 policy.app.command("prove")(policy_prove.prove)
 policy.app.command("diff")(policy_diff.diff)
 policy.app.command("test")(policy_test.test)
+for each in policy_versions.COMMANDS:
+    policy.app.command()(each)
 app.add_typer(policy.app, name="policy")
 
 

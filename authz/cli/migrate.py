@@ -10,10 +10,15 @@ import typer
 def migrate(
     database_url: Annotated[str | None, typer.Option(help="sqlite:///file or postgresql://….")] = None,
 ) -> None:
-    """Migrate the database to the schema of this version. Does nothing if it is current."""
+    """Migrate the database to the schema of this version. Does nothing if it is current.
+
+    A database without a policy gets the shipped one as version 1.
+    """
+    from authz.runtime.compose import first_write, system_clock
     from authz.runtime.settings import load_settings
     from authz.store import migrate_store
 
     settings = load_settings({"database_url": database_url})
-    migrate_store(settings.database_url, password_file=settings.database_password_file)
+    first = first_write(system_clock)
+    migrate_store(settings.database_url, password_file=settings.database_password_file, first=first)
     print("the schema is current")

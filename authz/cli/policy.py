@@ -1,15 +1,17 @@
-"""`authz policy`: validate a policy folder and show its rules."""
+"""`authz policy`: validate a policy folder, or a version on a server, and show its rules."""
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from authz.cli import ERROR_EXIT_CODE
-from authz.cli.output import print_json, print_rows
+from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
+from authz.cli.output import err, print_json, print_rows
 from authz.domain.errors import PolicyError
 
 app = typer.Typer(help="Validate and show policies.", no_args_is_help=True)
@@ -17,27 +19,57 @@ app = typer.Typer(help="Validate and show policies.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 FOUND_EXIT_CODE = 1
 """A command that looks for something has found it: a warning, a broken invariant, a failed test."""
-Folder = Annotated[
-    Path | None,
-    typer.Argument(envvar="AUTHZ_POLICY_DIR", help="A policy folder. Default: the shipped policy."),
+Version = Annotated[
+    str, typer.Option("--version", help="In place of a folder: `active`, or a number, of the server.")
 ]
+Folder = Annotated[Path | None, typer.Argument(help="A policy folder. Default: the shipped policy.")]
+
+
+@contextmanager
+def policy_folder(folder: Path | None, version: str, address: str, database: str) -> Iterator[Path]:
+    """The folder of the arguments, or one with the files of a version on a server."""
+    from authz.cli.policy_versions import version_number
+    from authz.policy.load import policy_directory
+    from authz.policy.versions import unpacked
+
+    if not version:
+        yield folder or policy_directory()
+        return
+    if folder is not None:
+        raise ValueError("name a folder or `--version`, not both")
+    number = version_number(version)
+    with connect(address, database) as client:
+        files = client.policies.files(number)
+    with unpacked(files) as unpacked_folder:
+        yield unpacked_folder
+
+
+def named(folder: Path | None, version: str) -> str:
+    """What the arguments of `policy_folder` name."""
+    from authz.policy.load import policy_directory
+
+    return f"the policy in `{folder or policy_directory()}`" if not version else f"version `{version}`"
 
 
 @app.command("validate")
 def validate(
     folder: Folder = None,
+    version: Version = "",
+    address: Address = DEFAULT_ADDRESS,
+    database: Database = "",
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings, too.")] = False,
     as_json: Json = False,
 ) -> None:
     """List every fault and warning. Exit code: 0 valid, 1 with warnings and --strict, 2 with faults."""
     from authz.policy.lint import lint
-    from authz.policy.load import load_policy, policy_directory
+    from authz.policy.load import load_policy
 
-    folder = folder or policy_directory()
+    source_name = named(folder, version)
     try:
-        policy = load_policy(folder)
+        with policy_folder(folder, version, address, database) as source:
+            policy = load_policy(source)
     except PolicyError as error:
-        error.add_note(f"the policy in `{folder}`")
+        error.add_note(source_name)
         if as_json:
             print_json(
                 {"valid": False, "faults": [fault._asdict() for fault in error.faults], "warnings": []}
@@ -55,7 +87,7 @@ def validate(
         print(
             f"valid: version {policy.version}, {len(policy.rules)} rules, "
             f"{len(vocabulary.roles)} roles, {len(vocabulary.types)} types, {len(warnings)} warnings; "
-            f"the policy in `{folder}`"
+            f"{source_name}"
         )
     if strict and warnings:
         raise typer.Exit(FOUND_EXIT_CODE)
@@ -74,15 +106,19 @@ def format_file(
 @app.command("show")
 def show(
     folder: Folder = None,
+    version: Version = "",
+    address: Address = DEFAULT_ADDRESS,
+    database: Database = "",
     role: Annotated[str, typer.Option(help="Only rules of this role.")] = "",
     type_name: Annotated[str, typer.Option("--type", help="Only rules of this type.")] = "",
 ) -> None:
     """Show the rules."""
-    from authz.policy.load import load_policy, policy_directory
+    from authz.policy.load import load_policy
 
-    folder = folder or policy_directory()
-    rules = load_policy(folder).rules
-    print(f"the policy in `{folder}`", file=sys.stderr)
+    with policy_folder(folder, version, address, database) as source:
+        rules = load_policy(source).rules
+    if err.is_terminal:
+        err.print(named(folder, version))
     print_rows(
         ("role", "scope", "type", "action", "condition", "effect", "source"),
         [

@@ -9,7 +9,7 @@ from authz.cli.server import run_server, setting_options
 def serve(**given: str | bool | None) -> None:
     """Run the server. A flag overrides its AUTHZ_ variable, which overrides the default.
 
-    SIGTERM drains calls in flight; SIGHUP reloads the policy. With --no-follow, `authz follow` must run on
+    SIGTERM drains calls in flight. With --no-follow, `authz follow` must run on
     this machine, and several servers may share one port.
     """
     from authz.runtime.serve import serve as serve_alone

@@ -3,6 +3,7 @@
 from authz.client.client import Client
 from authz.client.contract import proto_directory
 from authz.client.errors import CallError, ItemFault
+from authz.client.policies import PolicyClient, PublishedPolicy
 from authz.client.questions import Answer, ImportOutcome, check_request
 from authz.client.touches import BareTouchWarning
 from authz.client.watch import WatchedChange
@@ -15,6 +16,8 @@ __all__ = [
     "Client",
     "ImportOutcome",
     "ItemFault",
+    "PolicyClient",
+    "PublishedPolicy",
     "WatchedChange",
     "check_request",
     "proto_directory",

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import grpc
 
 from authz.client.errors import CallError, ItemFault, error_of, fault_of
+from authz.client.policies import PolicyClient
 from authz.client.questions import (
     NOT_REPLICATED,
     Answer,
@@ -31,6 +32,7 @@ from authz.v1 import (
     authorization_pb2_grpc,
     directory_pb2,
     directory_pb2_grpc,
+    policy_pb2_grpc,
     watch_pb2,
     watch_pb2_grpc,
 )
@@ -47,6 +49,7 @@ Progress = Callable[[int], None]
 
 _PAGE_SIZE = 1000
 _RETRIED = ("Check", "BatchCheck", "ListActions")
+_POLICY_READS = ("ReadPolicyVersions", "ReadPolicyVersion", "ValidatePolicy")
 _SERVICE_CONFIG = json.dumps(
     {
         "methodConfig": [
@@ -57,6 +60,7 @@ _SERVICE_CONFIG = json.dumps(
                         {"service": "authz.v1.DirectoryService", "method": read.name}
                         for read in READ_CALLS.values()
                     ),
+                    *({"service": "authz.v1.PolicyService", "method": name} for name in _POLICY_READS),
                 ],
                 "retryPolicy": {
                     "maxAttempts": 4,
@@ -111,6 +115,8 @@ class Client:
         self._authorization = authorization_pb2_grpc.AuthorizationServiceStub(self._channel)
         self._directory = directory_pb2_grpc.DirectoryServiceStub(self._channel)
         self._watch = watch_pb2_grpc.WatchServiceStub(self._channel)
+        self.policies = PolicyClient(policy_pb2_grpc.PolicyServiceStub(self._channel), self._call)
+        """Publishes and reads the versions of the policy."""
 
     def __enter__(self) -> Client:
         """Return the client, which connects at the first call."""
@@ -275,6 +281,9 @@ class Client:
         mutation twice. Raises `CallError` if it cannot resume within `resume_for_s`, if the first connection
         fails, and for errors that a retry cannot fix, such as TOKEN_EXPIRED. Calls `on_checkpoint` with each
         token to resume from, the first time before any change.
+
+        A change with a `PolicyActivation` may change every answer: a client that caches answers empties its
+        cache. Filters of scopes let it through; filters of kinds do not, so name its kind in them.
         """
         request = watch_pb2.WatchRequest(
             scopes=[scope_message(scope) for scope in scopes], kinds=[kind_number(kind) for kind in kinds]

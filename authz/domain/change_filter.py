@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from authz.domain.entities import EntityKind, kind_of
+from authz.domain.entities import PLATFORM_ACTIVATION, EntityKind, kind_of
 from authz.domain.ids import PLATFORM, Scope, course_scope, session_scope
 from authz.domain.mutations import ChangePart, ChangeScope, Mutation
 
@@ -12,8 +12,8 @@ from authz.domain.mutations import ChangePart, ChangeScope, Mutation
 class ChangeFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Changes in any of the scopes and of any of the kinds; an empty field filters nothing.
 
-    A course has in it its sessions and all that is in these. In the platform are its memberships and the
-    accounts.
+    A course has in it its sessions and all that is in these. In the platform are its memberships, the
+    accounts and the versions of its policy. Which of them is active concerns every scope.
     """
 
     scopes: frozenset[Scope] = frozenset()
@@ -35,8 +35,10 @@ class ChangeFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _scopes_around(mutation: Mutation, place: ChangeScope) -> tuple[Scope, ...]:
-    """Every scope that the entity is in. Empty if its scope is unknown."""
+    """Every scope that the entity is in. Empty if its scope is unknown, or if it concerns all of them."""
     target = mutation.target
+    if target.key == PLATFORM_ACTIVATION:
+        return ()
     kind = kind_of(target)
     within = PLATFORM if kind.container is None else getattr(target, kind.container.field, None)
     if kind.scope is None and within == PLATFORM:

@@ -30,6 +30,17 @@ from authz.domain.kinds.membership import (
     MembershipKey,
     MembershipStatus,
 )
+from authz.domain.kinds.policy import (
+    PLATFORM_ACTIVATION,
+    POLICY_ACTIVATION,
+    POLICY_VERSION,
+    PolicyActivation,
+    PolicyActivationFilter,
+    PolicyActivationKey,
+    PolicyVersion,
+    PolicyVersionFilter,
+    PolicyVersionKey,
+)
 from authz.domain.kinds.resource import RESOURCE, Resource, ResourceFilter, Visibility
 from authz.domain.kinds.session import SESSION, Session, SessionFilter, SessionKey, SessionState
 from authz.domain.kinds.share import SHARE, Share, ShareFilter, ShareKey, ShareLevel
@@ -37,6 +48,7 @@ from authz.domain.kinds.share import SHARE, Share, ShareFilter, ShareKey, ShareL
 __all__ = [
     "DEFAULT_EDIT_WINDOW_US",
     "KINDS",
+    "PLATFORM_ACTIVATION",
     "Account",
     "AccountFilter",
     "AccountKey",
@@ -56,6 +68,12 @@ __all__ = [
     "MembershipFilter",
     "MembershipKey",
     "MembershipStatus",
+    "PolicyActivation",
+    "PolicyActivationFilter",
+    "PolicyActivationKey",
+    "PolicyVersion",
+    "PolicyVersionFilter",
+    "PolicyVersionKey",
     "Resource",
     "ResourceFilter",
     "Session",
@@ -82,13 +100,38 @@ class EntityKind(StrEnum):
     RESOURCE = "resource"
     SHARE = "share"
     ACCOUNT = "account"
+    POLICY_VERSION = "policy_version"
+    POLICY_ACTIVATION = "policy_activation"
 
 
-KINDS = {kind.name: kind for kind in (COURSE, SESSION, MEMBERSHIP, RESOURCE, SHARE, ACCOUNT)}
+KINDS = {
+    kind.name: kind
+    for kind in (
+        COURSE,
+        SESSION,
+        MEMBERSHIP,
+        RESOURCE,
+        SHARE,
+        ACCOUNT,
+        POLICY_VERSION,
+        POLICY_ACTIVATION,
+    )
+}
 """By name, a container before what it contains: in this order records may be written."""
 
-Entity: TypeAlias = Course | Session | Membership | Resource | Share | Account
-Key: TypeAlias = CourseKey | SessionKey | MembershipKey | ResourceRef | ShareKey | AccountKey
+Entity: TypeAlias = (
+    Course | Session | Membership | Resource | Share | Account | PolicyVersion | PolicyActivation
+)
+Key: TypeAlias = (
+    CourseKey
+    | SessionKey
+    | MembershipKey
+    | ResourceRef
+    | ShareKey
+    | AccountKey
+    | PolicyVersionKey
+    | PolicyActivationKey
+)
 
 EntityT_co = TypeVar("EntityT_co", bound=Entity, covariant=True)
 

@@ -2,6 +2,7 @@
 
 AuthzError
 ├── InvalidArgumentError      the request is malformed; a retry cannot succeed
+├── NotFoundError             what was to be read by its name does not exist
 ├── AlreadyExistsError        the entity to create exists
 ├── FailedPreconditionError   a precondition, a reference or an invariant does not hold
 ├── ConflictError             lost a race; a retry may succeed
@@ -11,7 +12,8 @@ AuthzError
 ├── OutOfRangeError           a token outside the range of the change log
 ├── OverloadedError           shed to limit load; retry after `retry_after_s`
 ├── UnavailableError          not loaded, too stale, or the database is down
-├── PolicyError               a policy with faults; stops the start
+│   └── UnusablePolicyError   the active policy is missing, or of another release
+├── PolicyError               a policy with faults; is not applied
 └── InternalError             a fault of the service; does not name its cause
 
 A denial is an answer, not an error.
@@ -51,6 +53,8 @@ class ErrorReason(StrEnum):
     STORE_MISCONFIGURED = "STORE_MISCONFIGURED"
     NOT_FRESH_ENOUGH = "NOT_FRESH_ENOUGH"
     POLICY_INVALID = "POLICY_INVALID"
+    POLICY_UNUSABLE = "POLICY_UNUSABLE"
+    VERSION_NOT_FOUND = "VERSION_NOT_FOUND"
     INTERNAL = "INTERNAL"
     WATCH_FELL_BEHIND = "WATCH_FELL_BEHIND"
     TOKEN_EXPIRED = "TOKEN_EXPIRED"  # noqa: S105  the name of an error, not a secret
@@ -81,6 +85,10 @@ class AuthzError(Exception):
 
 class InvalidArgumentError(AuthzError):
     """The request is malformed."""
+
+
+class NotFoundError(AuthzError):
+    """What was to be read by its name does not exist."""
 
 
 class AlreadyExistsError(AuthzError):
@@ -140,6 +148,16 @@ class InternalError(AuthzError):
             f"internal error; quote request id `{request_id}` to the operator",
             request_id=request_id,
         )
+
+
+_UPGRADE = "upgrade this server to the release that the version was applied with, or call another server"
+
+
+class UnusablePolicyError(UnavailableError):
+    """The active version of the policy cannot be used by this process, so it decides nothing."""
+
+    def __init__(self, problem: str, remedy: str = _UPGRADE) -> None:
+        super().__init__(ErrorReason.POLICY_UNUSABLE, f"{problem}; {remedy}")
 
 
 class PolicyFault(NamedTuple):

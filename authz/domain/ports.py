@@ -10,11 +10,20 @@ import msgspec
 
 from authz.domain.context import ResourceContext, ScopeContext
 from authz.domain.effective_roles import Grant, Suspension
-from authz.domain.entities import EntityT_co, Filter, Kind, ShareLevel, Versioned
+from authz.domain.entities import (
+    EntityT_co,
+    Filter,
+    Kind,
+    PolicyActivation,
+    PolicyVersion,
+    ShareLevel,
+    Versioned,
+)
 from authz.domain.errors import AuthzError, malformed
 from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.mutations import ImportBatchResult, LogChunk, LogTail, Mutation, WriteRequest
 from authz.domain.tokens import ConsistencyToken
+from authz.domain.vocabulary import Vocabulary
 
 
 class Snapshot(Protocol):
@@ -37,6 +46,10 @@ class Snapshot(Protocol):
     @property
     def token(self) -> str:
         """This state, encoded for clients."""
+
+    @property
+    def policy(self) -> PolicyVersion | None:
+        """The active version of the platform's policy; None before there is one."""
 
     def scope(self, scope: Scope) -> ScopeContext | None:
         """The scope with its course, if it has one; None if either is not registered."""
@@ -110,6 +123,16 @@ class View(Protocol):
 
     def staleness_s(self) -> float:
         """Seconds since the view was known to hold the last committed revision; infinite if never."""
+
+
+class Vocabularies(Protocol):
+    """Gives the names that are valid under a version of the policy."""
+
+    def __call__(self, active: PolicyActivation | None, read: Callable[[], PolicyVersion], /) -> Vocabulary:
+        """The vocabulary of the active version, which `read` reads if it is not known yet.
+
+        Raises `UnavailableError` if there is no active version, or one that this process cannot read.
+        """
 
 
 MAX_PAGE_SIZE = 1000

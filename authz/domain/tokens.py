@@ -48,7 +48,7 @@ class PageToken(msgspec.Struct, frozen=True, array_like=True):
     """Where a listing continues: after `last_key`, for the query with the digest `query`."""
 
     query: str
-    last_key: tuple[str, ...]
+    last_key: tuple[str | int, ...]
 
 
 class TokenKeys:

@@ -35,7 +35,7 @@ from authz.domain.effective_roles import (
     effective_roles_of_one,
     suspended_kinds,
 )
-from authz.domain.entities import KINDS, Resource, Session
+from authz.domain.entities import KINDS, PolicyVersion, Resource, Session
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.facts import (
     ALL_FACTS,
@@ -69,12 +69,25 @@ class Checker:
     """Answers questions with one policy version. Does no I/O."""
 
     def __init__(
-        self, policy: CompiledPolicy, *, inline_types: frozenset[str], created_ahead_us: int = 0
+        self,
+        policy: CompiledPolicy,
+        *,
+        inline_types: frozenset[str],
+        created_ahead_us: int = 0,
+        version: PolicyVersion | None = None,
     ) -> None:
+        """`version` is that which the policy was compiled from: its number is in every decision. Without it,
+        the digest of the policy is."""
         self.policy = policy
+        self.version = policy.version if version is None else str(version.number)
+        self._number, self._digest = (0, "") if version is None else (version.number, version.digest)
         self._created_ahead_us = created_ahead_us
         self._inline_types = inline_types
         self._actions = {name: frozenset(t.actions) for name, t in policy.vocabulary.types.items()}
+
+    def decides_by(self, version: PolicyVersion) -> bool:
+        """Whether this is the checker of a version."""
+        return self._number == version.number and self._digest == version.digest
 
     def check(
         self, snapshot: Snapshot, question: Question, now: Instant, trace: Trace | None = None
@@ -114,7 +127,7 @@ class Checker:
         now: Instant,
         trace: Trace | None = None,
     ) -> Decision:
-        version, revision = self.policy.version, snapshot.revision
+        version, revision = self.version, snapshot.revision
         if question.purpose not in _PURPOSES:
             return Decision(_WITHOUT_ROLES[Reason.PURPOSE_NOT_PERMITTED], version, revision)
         if isinstance(located, Reason):

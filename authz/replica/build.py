@@ -33,8 +33,9 @@ def build_replica(
             _fill(environment, environment.databases[name], _until(stopped, pairs))
         with environment.lmdb.begin(write=True) as transaction:
             state = dump.state
+            revision = state.revision
             versions = Versions(
-                state.revision, state.committed_at, state.nonce, state.revision, state.revision
+                revision, state.committed_at, state.nonce, platform=revision, scopes=revision, policy=revision
             )
             environment.set_versions(transaction, versions)
             environment.set_identity(transaction, state.database_id, dump.token_key)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import lmdb
 
 from authz.domain.context import ScopeContext
 from authz.domain.effective_roles import Grant
+from authz.domain.entities import (
+    PLATFORM_ACTIVATION,
+    Key,
+    PolicyActivation,
+    PolicyVersion,
+    PolicyVersionKey,
+)
+from authz.replica.codec import Codec
 from authz.replica.environment import Environment, Versions
+from authz.replica.kinds import CODECS
 from authz.replica.layout import PLATFORM_KEY, read_grants
 
 K = TypeVar("K")
@@ -31,14 +40,15 @@ class Caches:
 
     LMDB numbers its commits: under the same number nothing at all has changed. `scopes` are by key.
     `platform` holds the subjects with a platform role, by key, so that no other subject is looked up there;
-    None while there are too many. Both are dropped when a revision changes something of their kind. `grants`
-    are interned by their bytes, so they cannot be stale.
+    None while there are too many. `policy` is the platform's active version. The three are dropped when a
+    revision changes something of their kind. `grants` are interned by their bytes, so they cannot be stale.
     """
 
     def __init__(self) -> None:
         self.transaction_id = -1
-        self.versions = Versions(-1, 0, 0, -1, -1)
+        self.versions = Versions(-1, 0, 0, -1, -1, -1)
         self.scopes: dict[bytes, ReplicaScope] = {}
+        self.policy: PolicyVersion | None = None
         self.platform: dict[bytes, tuple[Grant, ...]] | None = {}
         self.grants: dict[bytes, tuple[Grant, ...]] = {}
 
@@ -49,6 +59,8 @@ class Caches:
             self.platform = _platform_grants(environment, transaction)
         if versions.scopes != self.versions.scopes:
             self.scopes = {}
+        if versions.policy != self.versions.policy:
+            self.policy = _active_policy(environment, transaction)
         self.versions = versions
         self.transaction_id = transaction.id()
 
@@ -71,6 +83,23 @@ def _platform_grants(
                 return None
             found = cursor.next()
     return held
+
+
+def _active_policy(environment: Environment, transaction: lmdb.Transaction) -> PolicyVersion | None:
+    """The platform's active version; None before any is, and if the replica lacks it."""
+
+    def find(codec: Codec, record: Key) -> Any:
+        key = codec.key_of(record)
+        raw = environment.read(transaction, key, environment.databases[codec.database])
+        return codec.read(key, raw) if raw else None
+
+    active: PolicyActivation | None = find(CODECS["policy_activation"], PLATFORM_ACTIVATION)
+    if active is None:
+        return None
+    version: PolicyVersion | None = find(
+        CODECS["policy_version"], PolicyVersionKey(active.scope, active.number)
+    )
+    return version
 
 
 def intern(known: dict[K, V], key: K, value: V) -> V:

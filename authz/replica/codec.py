@@ -14,7 +14,9 @@ from authz.domain.entities import Kind
 from authz.domain.kinds.fields import FieldType
 from authz.domain.ports import Dump
 from authz.replica.layout import (
+    number_key,
     pack_id,
+    read_number,
     read_ref,
     read_scope,
     read_subject,
@@ -31,11 +33,13 @@ _ENCODERS: dict[FieldType, Encoder] = {
     FieldType.SUBJECT: subject_key,
     FieldType.SCOPE: scope_key,
     FieldType.RESOURCE: ref_key,
+    FieldType.NUMBER: number_key,
 }
 _DECODERS: dict[FieldType, Callable[[bytes, int], tuple[Any, int]]] = {
     FieldType.SUBJECT: read_subject,
     FieldType.SCOPE: read_scope,
     FieldType.RESOURCE: read_ref,
+    FieldType.NUMBER: read_number,
 }
 """Any other field of a key is an id."""
 

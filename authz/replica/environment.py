@@ -18,7 +18,7 @@ from authz.replica.layout import FORMAT
 from authz.replica.private import FILE_MODE, make_private_folder
 from authz.replica.shared_state import identity_of
 
-_HEADER = struct.Struct("<QQqQQQ")
+_HEADER = struct.Struct("<QQqQQQQ")
 _REVISION_KEY = b"revision"
 _DATABASE_KEY = b"database"
 _TOKEN_KEY_KEY = b"token key"
@@ -28,13 +28,15 @@ _MAX_READERS = 1024
 
 class Versions(msgspec.Struct, frozen=True):
     """The revision that a replica holds, when it was committed, and its nonce; and the last revisions that
-    changed a role on the platform, and a course or session, which tell what a cache must drop."""
+    changed a role on the platform, a course or session, and the platform's active policy, which tell what a
+    cache must drop."""
 
     revision: int
     committed_at: Instant
     nonce: int
     platform: int
     scopes: int
+    policy: int
 
     def state(self, database_id: str) -> ConsistencyToken:
         """This state, of the database with this id."""

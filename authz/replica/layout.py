@@ -19,7 +19,7 @@ from authz.domain.facts import Times, resource_facts
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.domain.instants import Instant
 
-FORMAT = 10
+FORMAT = 11
 """Increase it with each change of the encoding. A replica of another format is rebuilt."""
 
 _END = b"\0"
@@ -64,6 +64,7 @@ _FACTS = tuple(
 """The facts whose resource part holds, by the three lowest flags and the number of the visibility."""
 
 _instant = struct.Struct("<q")
+_number = struct.Struct(">Q")
 
 
 def pack_id(text: str) -> bytes:
@@ -134,6 +135,16 @@ def read_ref(raw: bytes, start: int) -> tuple[ResourceRef, int]:
     end_of_type = raw.index(_END, start)
     text, end = unpack_id(raw, end_of_type + 1)
     return ResourceRef(raw[start:end_of_type].decode(), text), end
+
+
+def number_key(number: int) -> bytes:
+    """A number, so that keys sort as numbers do."""
+    return _number.pack(number)
+
+
+def read_number(raw: bytes, start: int) -> tuple[int, int]:
+    """The number that begins at `start`, and where it ends."""
+    return _number.unpack_from(raw, start)[0], start + _number.size
 
 
 def grant_record(membership: Membership) -> bytes:

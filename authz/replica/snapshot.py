@@ -67,6 +67,7 @@ class ReplicaSnapshot:
         # This state's own: the next state may have others.
         self._scopes = caches.scopes
         self._platform = caches.platform
+        self.policy = caches.policy
         versions = caches.versions
         self.revision = versions.revision
         self.state = versions.state(database_id)

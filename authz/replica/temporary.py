@@ -35,7 +35,9 @@ def temporary_snapshot(entities: Iterable[Entity]) -> Iterator[Snapshot]:
                 # A resource notes that it is shared when the share is put.
                 for entity in sorted(entities, key=lambda entity: isinstance(entity, Share)):
                     writer.put(entity)
-                environment.set_versions(transaction, Versions(_REVISION, 0, 0, _REVISION, _REVISION))
+                environment.set_versions(
+                    transaction, Versions(_REVISION, 0, 0, _REVISION, _REVISION, _REVISION)
+                )
             keys = TokenKeys()
             keys.add(_DATABASE_ID, secrets.token_bytes(KEY_BYTES))
             yield ReplicaSnapshot(environment, _DATABASE_ID, keys, Caches())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import lmdb
 
-from authz.domain.entities import Entity, MembershipKey, kind_of
+from authz.domain.entities import PLATFORM_ACTIVATION, Entity, MembershipKey, kind_of
 from authz.domain.ids import PLATFORM
 from authz.domain.mutations import Change, LogTail, Mutation, Operation
 from authz.domain.tokens import ConsistencyToken
@@ -39,7 +39,7 @@ def apply_changes(environment: Environment, changes: Sequence[Change]) -> int:
     """
     with environment.lmdb.begin(write=True) as transaction:
         held = environment.versions(transaction)
-        platform, scopes = held.platform, held.scopes
+        platform, scopes, policy = held.platform, held.scopes, held.policy
         revision = held.revision
         writer = Writer(environment, transaction)
         for change in changes:
@@ -53,9 +53,11 @@ def apply_changes(environment: Environment, changes: Sequence[Change]) -> int:
                     scopes = revision
                 elif isinstance(key, MembershipKey) and key.scope == PLATFORM:
                     platform = revision
+                elif key == PLATFORM_ACTIVATION:
+                    policy = revision
         if changes:
             last = changes[-1]
-            versions = Versions(revision, last.committed_at, last.nonce, platform, scopes)
+            versions = Versions(revision, last.committed_at, last.nonce, platform, scopes, policy)
             environment.set_versions(transaction, versions)
     return revision
 

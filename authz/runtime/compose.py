@@ -23,34 +23,40 @@ from authz.api.endpoints import endpoints_of
 from authz.api.grpc.adapter import Endpoints
 from authz.api.grpc.authorization import AuthorizationServicer
 from authz.api.grpc.directory import DirectoryServicer
+from authz.api.grpc.policy import PolicyServicer
 from authz.api.grpc.watch import WatchServicer
 from authz.api.pipeline import Pipeline
 from authz.domain.decisions import STRUCTURAL_TYPES
-from authz.domain.errors import ErrorReason, UnavailableError, malformed
+from authz.domain.errors import ErrorReason, InvalidArgumentError, UnavailableError, malformed
+from authz.domain.files import files_text
 from authz.domain.instants import US_PER_S, Instant
 from authz.domain.ports import Directory, View
 from authz.domain.tokens import TokenKeys
-from authz.engine.check import Checker
+from authz.domain.vocabulary import Vocabulary
 from authz.engine.clock import DecisionClock
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.group_commit import GroupCommitter
+from authz.engine.policies import ActiveChecker, CompiledPolicies
+from authz.engine.publish import Publisher, first_version
 from authz.engine.removal import Remover
 from authz.engine.turns import Turns
 from authz.engine.watch import Watches
 from authz.engine.write import DirectoryWriter
-from authz.policy.load import load_policy, policy_directory
+from authz.policy.load import policy_directory
+from authz.policy.versions import read_folder
 from authz.replica.follower import Follower
 from authz.replica.shared_state import SharedState
 from authz.replica.view import ReplicaView
 from authz.runtime.settings import Settings, invalid_setting
-from authz.store import companion_path, database_name, prepare_store, sqlite_file
-from authz.v1 import authorization_pb2, directory_pb2, watch_pb2
+from authz.store import FirstWrite, companion_path, database_name, prepare_store, sqlite_file
+from authz.v1 import authorization_pb2, directory_pb2, policy_pb2, watch_pb2
 from authz.wire.changes import WatchMessages
 
 log = structlog.get_logger()
 
 AUTHORIZATION = authorization_pb2.DESCRIPTOR.services_by_name["AuthorizationService"].full_name
 DIRECTORY = directory_pb2.DESCRIPTOR.services_by_name["DirectoryService"].full_name
+POLICY = policy_pb2.DESCRIPTOR.services_by_name["PolicyService"].full_name
 WATCH = watch_pb2.DESCRIPTOR.services_by_name["WatchService"].full_name
 
 
@@ -58,10 +64,10 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class Servicers(msgspec.Struct, frozen=True):
-    """The parts of the API that a server reloads, runs or stops."""
+    """The parts of the API that a server asks, runs or stops."""
 
     pipeline: Pipeline
-    authorization: AuthorizationServicer
+    active: ActiveChecker
     watches: Watches[watch_pb2.WatchResponse]
     writing: GroupCommitter
     remover: Remover
@@ -72,21 +78,22 @@ def system_clock() -> Instant:
     return time.time_ns() // 1000
 
 
-def load_checker(settings: Settings) -> Checker:
-    """Load and compile the policy that the settings name.
-
-    Raises `PolicyError` with all its faults, or `InvalidArgumentError` that names a setting.
-    """
-    policy = load_policy(Path(settings.policy_dir) if settings.policy_dir else policy_directory())
-    for name in settings.inline_type_names:
-        policy.vocabulary.require_type(name)
+def require_inline_types(settings: Settings, vocabulary: Vocabulary) -> None:
+    """Raise `InvalidArgumentError` for a name in AUTHZ_INLINE_TYPES that no request may describe."""
+    for name in sorted(settings.inline_type_names):
+        try:
+            vocabulary.require_type(name)
+        except InvalidArgumentError as error:
+            error.locate("AUTHZ_INLINE_TYPES")
+            raise
         if name in STRUCTURAL_TYPES:
             raise malformed("AUTHZ_INLINE_TYPES", f"names `{name}`, which must be registered; leave it out")
-    return Checker(
-        policy,
-        inline_types=settings.inline_type_names,
-        created_ahead_us=round(settings.created_ahead_s * US_PER_S),
-    )
+
+
+def first_write(clock: Callable[[], Instant]) -> FirstWrite:
+    """The write of the shipped policy, which a new database begins with."""
+    files = files_text(read_folder(policy_directory()))
+    return FirstWrite(first_version(files, clock()), clock)
 
 
 def replica_folder(settings: Settings) -> Path:
@@ -133,10 +140,11 @@ def open_follower(settings: Settings, directory: Directory, *, prepared: bool) -
     )
 
 
-def prepare_database(settings: Settings) -> bool:
+def prepare_database(settings: Settings, clock: Callable[[], Instant] = system_clock) -> bool:
     """Bring the schema up to date, or require that it is, by `migrate_on_start`.
 
-    Returns False when the database is away and this machine has a replica of it to start with. Raises
+    With `migrate_on_start`, a database without a policy gets the shipped one. Returns False when the database
+    is away and this machine has a replica of it to start with. Raises
     `UnavailableError` when it has none, or when the database refuses the settings, which does not pass by
     itself; `FailedPreconditionError` for a schema of another version.
 
@@ -144,7 +152,7 @@ def prepare_database(settings: Settings) -> bool:
     """
     _warn_of_readers(settings)
     try:
-        _preparation(settings)()
+        _preparation(settings, clock)()
     except UnavailableError as error:
         if error.reason is ErrorReason.STORE_MISCONFIGURED or not has_replica(settings):
             raise
@@ -172,12 +180,14 @@ def has_replica(settings: Settings) -> bool:
         state.close()
 
 
-def _preparation(settings: Settings) -> Callable[[], None]:
+def _preparation(settings: Settings, clock: Callable[[], Instant] = system_clock) -> Callable[[], None]:
+    migrate = settings.migrate_on_start
     return partial(
         prepare_store,
         settings.database_url,
         password_file=settings.database_password_file,
-        migrate=settings.migrate_on_start,
+        migrate=migrate,
+        first=first_write(clock) if migrate else None,
     )
 
 
@@ -209,7 +219,7 @@ def add_servicers(
     server: grpc.aio.Server,
     settings: Settings,
     *,
-    checker: Checker,
+    policies: CompiledPolicies,
     directory: Directory,
     view: View,
     keys: TokenKeys,
@@ -224,27 +234,39 @@ def add_servicers(
         permissions=AllowAll(),
         places=_places(settings),
     )
-    authorization = AuthorizationServicer(checker, gate, turns, clock)
+    active = ActiveChecker(
+        gate,
+        policies,
+        inline_types=settings.inline_type_names,
+        created_ahead_us=round(settings.created_ahead_s * US_PER_S),
+    )
     writing = GroupCommitter(directory)
     writer = DirectoryWriter(
         directory, gate, writing, max_silence_s=settings.import_silence_s, max_import_s=settings.max_import_s
     )
-    watches = Watches(
+    watches = _watches(settings, directory, gate)
+    endpoints = (
+        *endpoints_of(AuthorizationServicer(active, turns, clock)),
+        *endpoints_of(DirectoryServicer(directory, gate, turns, writer)),
+        *endpoints_of(PolicyServicer(Publisher(directory, gate, writer, policies, clock), gate)),
+        *endpoints_of(WatchServicer(watches)),
+    )
+    server.add_generic_rpc_handlers((Endpoints(pipeline, endpoints),))
+    names = (AUTHORIZATION, DIRECTORY, POLICY, WATCH, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    _add_reflection(server, names)
+    return Servicers(pipeline, active, watches, writing, Remover(directory, gate, writing))
+
+
+def _watches(
+    settings: Settings, directory: Directory, gate: ConsistencyGate
+) -> Watches[watch_pb2.WatchResponse]:
+    return Watches(
         directory,
         gate,
         WatchMessages(max_message_bytes=settings.max_message_bytes),
         write_timeout_s=settings.watch_write_timeout_s,
         max_watch_s=settings.max_watch_s,
     )
-    endpoints = (
-        *endpoints_of(authorization),
-        *endpoints_of(DirectoryServicer(directory, gate, turns, writer)),
-        *endpoints_of(WatchServicer(watches)),
-    )
-    server.add_generic_rpc_handlers((Endpoints(pipeline, endpoints),))
-    names = (AUTHORIZATION, DIRECTORY, WATCH, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    _add_reflection(server, names)
-    return Servicers(pipeline, authorization, watches, writing, Remover(directory, gate, writing))
 
 
 def _add_reflection(server: grpc.aio.Server, names: tuple[str, ...]) -> None:

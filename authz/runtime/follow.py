@@ -6,10 +6,10 @@ import asyncio
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NoReturn
 
 import structlog
 
-from authz.domain.vocabulary import Vocabulary
 from authz.engine.clock import DecisionClock
 from authz.runtime.compose import open_follower, open_view, prepare_database, system_clock
 from authz.runtime.liveness import end_if_stuck
@@ -31,7 +31,6 @@ async def follow(settings: Settings) -> None:
 
     Raises as `prepare_database` does when there is neither a database nor a replica of it.
     """
-    # A follower has no policy to load again.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     stopped = stop_event(signal.SIGTERM, signal.SIGINT)
     preparing = asyncio.create_task(run_abandonable(prepare_database, settings))
@@ -66,8 +65,7 @@ async def run_follower(
     store = open_store(
         settings.database_url,
         password_file=settings.database_password_file,
-        # Only a write needs the policy, and a policy with faults must not stop the follower.
-        vocabulary=lambda: Vocabulary({}, {}),
+        vocabularies=_no_vocabulary,  # only a write needs the policy
         clock=system_clock,
         migrate=False,
         verify=False,
@@ -89,3 +87,7 @@ async def run_follower(
         async with asyncio.timeout(_DATABASE_GRACE_S):
             await asyncio.gather(running, initialized)
     store.close()
+
+
+def _no_vocabulary(*_: object) -> NoReturn:
+    raise AssertionError("a follower does not write")

@@ -11,8 +11,10 @@ from typing import Any
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from authz.domain.consistency import MINIMIZE_LATENCY
 from authz.domain.errors import UnavailableError
 from authz.domain.ports import Directory, View
+from authz.engine.policies import ActiveChecker
 
 log = structlog.get_logger()
 
@@ -45,13 +47,16 @@ class Health:
         for name in (self._checks, *self._of_directory):
             await self._report(name, serving=False)
 
-    async def watch(self, view: View, directory: Directory, *, max_staleness_s: float) -> None:
+    async def watch(
+        self, active: ActiveChecker, view: View, directory: Directory, *, max_staleness_s: float
+    ) -> None:
         """Probe now, and again until `drain`; report every change."""
 
         async def is_fresh() -> str:
             try:
-                # What a check reads: a fresh replica may still be of another database, or damaged.
-                view.snapshot()
+                # What a check needs: a fresh replica may still be of another database, or damaged, or have a
+                # policy that this release cannot read. Without checks, this compiles a new version.
+                await active.get(MINIMIZE_LATENCY, None)
             except UnavailableError as error:
                 return error.message
             return "" if view.staleness_s() <= max_staleness_s else "the replica is too stale"

@@ -14,7 +14,7 @@ from authz.runtime.logs import WRITER
 from authz.runtime.metrics import exporting
 from authz.runtime.server import Server
 from authz.runtime.settings import Settings
-from authz.runtime.signals import ReloadSignal, finishes_before, run_until_stopped, stop_event
+from authz.runtime.signals import finishes_before, ignore_hangups, run_until, stop_event
 from authz.runtime.tuning import schedule_as_batch, tune_interpreter
 
 log = structlog.get_logger()
@@ -24,20 +24,19 @@ async def serve(settings: Settings) -> None:
     """Serve in this process until SIGTERM or SIGINT, then let calls in flight finish."""
     if settings.schedule_as_batch:
         schedule_as_batch()
-    stopped, reload_signal = stop_event(signal.SIGTERM, signal.SIGINT), ReloadSignal()
+    ignore_hangups()
+    stopped = stop_event(signal.SIGTERM, signal.SIGINT)
     server = Server(settings)
     if await finishes_before(stopped, server.start()):
         try:
-            await _run(server, settings, stopped, reload_signal)
+            await _run(server, settings, stopped)
         finally:
             await server.stop(grace_s=settings.stop_grace_s)
     log.info("stopped")
 
 
-async def _run(
-    server: Server, settings: Settings, stopped: asyncio.Event, reload_signal: ReloadSignal
-) -> None:
-    log.info("serving", address=server.address, policy_version=server.checker.policy.version)
+async def _run(server: Server, settings: Settings, stopped: asyncio.Event) -> None:
+    log.info("serving", address=server.address, policy_version=server.policy_version)
     if not settings.follow:
         warn_without_replica(settings, server.view)
     tune_interpreter()
@@ -49,7 +48,7 @@ async def _run(
         lost_lines=WRITER.lost_lines,
         workers=lambda: 1,
     ):
-        await run_until_stopped(stopped, reload_signal, server.reload_policy)
+        await run_until(stopped)
     if watching is not None:
         watching.cancel()
 

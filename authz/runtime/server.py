@@ -12,24 +12,25 @@ from typing import BinaryIO
 import grpc
 import structlog
 
-from authz.domain.errors import AuthzError
+from authz.domain.consistency import MINIMIZE_LATENCY
 from authz.domain.instants import Instant
 from authz.domain.tokens import TokenKeys
-from authz.engine.check import Checker
 from authz.engine.clock import DecisionClock
+from authz.engine.policies import CompiledPolicies
 from authz.replica.follower import Follower
 from authz.replica.view import ReplicaView
 from authz.runtime.bind import abort_connections, listen, lock_socket
 from authz.runtime.compose import (
     AUTHORIZATION,
     DIRECTORY,
+    POLICY,
     WATCH,
     Servicers,
     add_servicers,
-    load_checker,
     open_follower,
     open_view,
     prepare_database,
+    require_inline_types,
     system_clock,
 )
 from authz.runtime.health import Health
@@ -66,7 +67,7 @@ class Server:
     """One serving process. An async context manager: inside the block it serves at `address`.
 
     With `settings.follow` a thread of it keeps the replica up to date; without, another process of this
-    machine must, which has also migrated the database. Entering raises `PolicyError`,
+    machine must, which has also migrated the database. Entering raises
     `InvalidArgumentError`, `FailedPreconditionError` or, as `prepare_database`, `UnavailableError` when it
     cannot serve; then nothing is left running.
     """
@@ -75,9 +76,11 @@ class Server:
         self._settings = settings
         self._clock = clock
         self.decision_clock = DecisionClock(clock)
-        self._health = Health(AUTHORIZATION, (DIRECTORY, WATCH))
+        self._health = Health(AUTHORIZATION, (DIRECTORY, POLICY, WATCH))
         self._pool = ThreadPoolExecutor(settings.read_threads, thread_name_prefix="read")
-        self._checker: Checker | None = None
+        self._policies = CompiledPolicies()
+        self.policy_version = ""
+        """The number of the version that was active at the start; empty if it was not known."""
         self._servicers: Servicers | None = None
         self._store: Store | None = None
         self._view: ReplicaView | None = None
@@ -99,7 +102,7 @@ class Server:
         await self.stop(grace_s=self._settings.stop_grace_s)
 
     async def start(self) -> None:
-        """Load the policy, open store and replica, listen, and only then report health as serving."""
+        """Open store and replica, compile the policy, listen, and only then report health as serving."""
         try:
             await self._start()
         except BaseException:
@@ -164,6 +167,7 @@ class Server:
         self._removal = None
         if self._servicers is not None:
             await self._servicers.writing.close()
+            self._servicers.active.close()
             self._servicers = None
         await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
         if self.follower is not None and self._follower_thread is not None:
@@ -174,12 +178,11 @@ class Server:
 
     async def _start(self) -> None:
         settings, keys = self._settings, TokenKeys()
-        self._checker = load_checker(settings)
         self._store = store = await asyncio.to_thread(
             open_store,
             settings.database_url,
             password_file=settings.database_password_file,
-            vocabulary=lambda: self.checker.policy.vocabulary,
+            vocabularies=self._policies.vocabulary,
             clock=self._clock,
             keys=keys,
             migrate=False,
@@ -187,55 +190,56 @@ class Server:
         )
         if settings.follow:
             # First, so that a start that fails leaves no replica folder.
-            prepared = await run_abandonable(prepare_database, settings)
+            prepared = await run_abandonable(prepare_database, settings, self._clock)
         self._view = view = open_view(settings, keys)
         self._maintenance = asyncio.create_task(keep_view_current(view, self.decision_clock))
         if settings.follow:
             await self._follow(store, prepared=prepared)
+        await self._serve(store, view, keys)
+
+    async def _serve(self, store: Store, view: ReplicaView, keys: TokenKeys) -> None:
+        settings = self._settings
         self._grpc = server = grpc.aio.server(options=_channel_options(settings))
         self._servicers = add_servicers(
             server,
             settings,
-            checker=self.checker,
+            policies=self._policies,
             directory=store.directory,
             view=view,
             keys=keys,
             pool=self._pool,
             clock=self.decision_clock,
         )
+        await self._compile_active_policy()
         self._socket_lock = lock_socket(settings.address)
         self.address = listen(server, settings)
         await self._health.add_to(server)
         await server.start()
         self._removal = asyncio.create_task(self._servicers.remover.run())
-        await self._health.watch(view, store.directory, max_staleness_s=settings.max_staleness_s)
+        await self._health.watch(
+            self._servicers.active, view, store.directory, max_staleness_s=settings.max_staleness_s
+        )
 
-    @property
-    def checker(self) -> Checker:
-        """What decides now: one policy version, until `reload_policy` swaps in the next as a whole."""
-        assert self._checker is not None  # noqa: S101  the first thing that a start makes
-        return self._checker
+    async def _compile_active_policy(self) -> None:
+        """Be ready for the first check. Raises `InvalidArgumentError` as `require_inline_types`.
+
+        Without a state that it can read, or with a policy that this release cannot read, the server starts
+        all the same: it refuses checks, and its health says so, until that changes.
+        """
+        assert self._servicers is not None  # noqa: S101  made just before
+        try:
+            _, checker = await self._servicers.active.get(MINIMIZE_LATENCY, None)
+        except Exception as error:  # noqa: BLE001  a damaged replica, say: each check then meets the same error
+            log.warning("checks are refused", cause=str(error))
+            return
+        require_inline_types(self._settings, checker.policy.vocabulary)
+        self.policy_version = checker.version
 
     @property
     def view(self) -> ReplicaView:
         """The replica that this process reads."""
         assert self._view is not None  # noqa: S101  there as long as it serves
         return self._view
-
-    def reload_policy(self) -> None:
-        """Load and compile the policy again while the old one decides, and swap it in.
-
-        A policy with faults changes nothing; the log names all of them.
-        """
-        before = self.checker.policy.version
-        try:
-            self._checker = checker = load_checker(self._settings)
-        except AuthzError as error:
-            log.error("policy not reloaded", kept_version=before, error=error.message)  # noqa: TRY400  the message says all
-        else:
-            if self._servicers is not None:
-                self._servicers.authorization.checker = checker
-            log.info("policy reloaded", policy_version=checker.policy.version, before=before)
 
     async def _follow(self, store: Store, *, prepared: bool) -> None:
         """Follow in a thread; return once the replica is at the head, or the database is away."""

@@ -25,6 +25,13 @@ Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
 """At most a year: clocks take no infinite timeout."""
 
 
+_ENDED = {
+    "policy_dir": "the database holds the policy; bring the folder in with `authz policy apply DIR`, and"
+    " unset the variable"
+}
+"""Settings of earlier releases, and what to do instead."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Every setting with its description and default. The variable is `AUTHZ_` and the name in capitals."""
 
@@ -39,7 +46,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "File with the password for PostgreSQL, read for each connection. Empty: that of the URL or libpq.",
     ] = ""
     migrate_on_start: Annotated[bool, "Whether to migrate the database schema at start."] = True
-    policy_dir: Annotated[str, "Folder with model.conf and default.csv. Empty: the shipped policy."] = ""
     inline_types: Annotated[str, "Types that a request may describe itself, separated by commas."] = ""
     workers: Annotated[int, Meta(ge=1, le=256), "Number of serving processes."] = 1
     follow: Annotated[
@@ -117,6 +123,8 @@ def load_settings(
         if not variable.startswith(PREFIX):
             continue
         name = variable.removeprefix(PREFIX).lower()
+        if name in _ENDED:
+            raise invalid_setting(variable, f"`{variable}` is no longer a setting: {_ENDED[name]}")
         if name not in known and _is_service_link(variable, value):
             continue
         if name not in known:

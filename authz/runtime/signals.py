@@ -1,4 +1,4 @@
-"""The signals that a running process handles: SIGTERM and SIGINT to stop, SIGHUP to load the policy again."""
+"""The signals that a running process handles: SIGTERM and SIGINT to stop. It ignores SIGHUP."""
 
 from __future__ import annotations
 
@@ -16,26 +16,9 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 
-class ReloadSignal:
-    """Handles SIGHUP from its creation on, and remembers it until there is a policy to load again.
-
-    Create it before the policy is loaded: otherwise a process that starts while the policy changes could keep
-    the old one.
-    """
-
-    def __init__(self) -> None:
-        self._pending = False
-        signal.signal(signal.SIGHUP, self._remember)
-
-    def pass_to(self, reload: Callable[[], None]) -> None:
-        """From now on call `reload` in this event loop; at once for a signal that came before."""
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
-        if self._pending:
-            self._pending = False
-            reload()
-
-    def _remember(self, _number: int, _frame: object) -> None:
-        self._pending = True
+def ignore_hangups() -> None:
+    """Ignore SIGHUP, here and in every child: it would end the process, and there is no file to reload."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def stop_event(*numbers: int) -> asyncio.Event:
@@ -76,10 +59,7 @@ async def run_abandonable(function: Callable[..., T], *arguments: object) -> T:
     return await asyncio.wrap_future(outcome)
 
 
-async def run_until_stopped(
-    stopped: asyncio.Event, reload_signal: ReloadSignal, reload: Callable[[], None]
-) -> None:
-    """Return once the process is to stop; reload at SIGHUP."""
-    reload_signal.pass_to(reload)
+async def run_until(stopped: asyncio.Event) -> None:
+    """Return once the process is to stop."""
     await stopped.wait()
     log.info("stopping")

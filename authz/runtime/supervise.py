@@ -29,7 +29,7 @@ from authz.runtime.child import (
     run_child,
     start_forkserver,
 )
-from authz.runtime.compose import load_checker, open_view, prepare_database, system_clock
+from authz.runtime.compose import open_view, prepare_database, system_clock
 from authz.runtime.follow import run_follower
 from authz.runtime.liveness import beat_forever
 from authz.runtime.logs import WRITER
@@ -39,10 +39,10 @@ from authz.runtime.serve import warn_without_replica
 from authz.runtime.server import Server
 from authz.runtime.settings import Settings
 from authz.runtime.signals import (
-    ReloadSignal,
     finishes_before,
+    ignore_hangups,
     run_abandonable,
-    run_until_stopped,
+    run_until,
     stop_event,
 )
 from authz.runtime.tuning import schedule_as_batch, tune_interpreter
@@ -128,11 +128,6 @@ class Supervisor:
         children = (*self._workers, *self._followers)
         return WRITER.lost_lines() + sum(child.lost_lines.value for child in children)
 
-    def reload_policy(self) -> None:
-        """Make every worker load its policy again."""
-        for child in self._workers:
-            child.signal(signal.SIGHUP)
-
     async def stop(self) -> None:
         """Let the workers drain, then stop the follower. Kills what does not end in time."""
         for task in self._tasks:
@@ -152,12 +147,9 @@ class Supervisor:
 
 async def supervise(settings: Settings) -> None:
     """Serve with many workers until SIGTERM or SIGINT."""
-    # Children inherit this until they can remember the signal: before that they have loaded nothing.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    ignore_hangups()
     stopped = stop_event(signal.SIGTERM, signal.SIGINT)
     start_forkserver()
-    reload_signal = ReloadSignal()
-    load_checker(settings)
     if settings.follow and not await finishes_before(stopped, run_abandonable(prepare_database, settings)):
         return
     reserved, address = reserve(settings.address)
@@ -181,7 +173,7 @@ async def supervise(settings: Settings) -> None:
                 log.info("serving", address=address, workers=settings.workers)
                 if not settings.follow:
                     warn_without_replica(settings, view)
-                await run_until_stopped(stopped, reload_signal, supervisor.reload_policy)
+                await run_until(stopped)
         finally:
             await supervisor.stop()
             maintenance.cancel()
@@ -190,25 +182,23 @@ async def supervise(settings: Settings) -> None:
 
 def worker_process(settings: Settings, link: Link) -> None:
     """The process of one worker."""
-    reload_signal = ReloadSignal()
     if settings.schedule_as_batch:
         schedule_as_batch()
-    run_child(settings, link, partial(_serve, settings, reload_signal, link.supervisor))
+    run_child(settings, link, partial(_serve, settings, link.supervisor))
 
 
-async def _serve(settings: Settings, reload_signal: ReloadSignal, supervisor: Connection) -> None:
+async def _serve(settings: Settings, supervisor: Connection) -> None:
     async with Server(settings) as server:
         stopped = stop_event(signal.SIGTERM, signal.SIGINT)
-        log.info("worker serving", process=os.getpid(), policy_version=server.checker.policy.version)
+        log.info("worker serving", process=os.getpid(), policy_version=server.policy_version)
         tune_interpreter()
         report_ready(supervisor)
-        await run_until_stopped(stopped, reload_signal, server.reload_policy)
+        await run_until(stopped)
 
 
 def follower_process(settings: Settings, link: Link) -> None:
     """The process of the follower. It ignores Ctrl-C: workers still need it while they drain."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     run_child(settings, link, partial(_follow, settings, link.supervisor))
 
 

@@ -7,16 +7,17 @@ from collections.abc import Callable
 import msgspec
 
 from authz.domain.instants import Instant
+from authz.domain.ports import Vocabularies
 from authz.domain.tokens import TokenKeys
-from authz.domain.vocabulary import Vocabulary
 from authz.store.connections import OpenConnections
 from authz.store.directory import SqlDirectory
 from authz.store.engine import companion_path, database_name, open_engine, sqlite_file
+from authz.store.schema import FirstWrite, require_current
 from authz.store.schema import migrate as migrate_database
-from authz.store.schema import require_current
 from authz.store.write import MAX_CONTENTS_AT_ONCE
 
 __all__ = [
+    "FirstWrite",
     "Store",
     "companion_path",
     "database_name",
@@ -40,7 +41,7 @@ class Store(msgspec.Struct, frozen=True):
 def open_store(
     url: str,
     *,
-    vocabulary: Callable[[], Vocabulary],
+    vocabularies: Vocabularies,
     clock: Callable[[], Instant],
     keys: TokenKeys | None = None,
     password_file: str = "",
@@ -61,11 +62,13 @@ def open_store(
     keys = TokenKeys() if keys is None else keys
     connections = OpenConnections(engine)
     return Store(
-        SqlDirectory(engine, connections, vocabulary, clock, keys, contents_at_once=contents_at_once)
+        SqlDirectory(engine, connections, vocabularies, clock, keys, contents_at_once=contents_at_once)
     )
 
 
-def prepare_store(url: str, *, password_file: str = "", migrate: bool) -> None:
+def prepare_store(
+    url: str, *, password_file: str = "", migrate: bool, first: FirstWrite | None = None
+) -> None:
     """Require the schema of this version and, with `migrate`, bring the database to it first.
 
     Raises as `open_store` does. A migration may take as long as it needs: its connections have no watchdog.
@@ -73,16 +76,16 @@ def prepare_store(url: str, *, password_file: str = "", migrate: bool) -> None:
     engine = open_engine(url, password_file)
     try:
         if migrate:
-            migrate_database(engine)
+            migrate_database(engine, first)
         require_current(engine)
     finally:
         engine.dispose()
 
 
-def migrate_store(url: str, *, password_file: str = "") -> None:
-    """Migrate a database to the schema of this version."""
+def migrate_store(url: str, *, password_file: str = "", first: FirstWrite | None = None) -> None:
+    """Migrate a database to the schema of this version; make `first` in it unless a policy is active."""
     engine = open_engine(url, password_file)
     try:
-        migrate_database(engine)
+        migrate_database(engine, first)
     finally:
         engine.dispose()

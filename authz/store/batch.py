@@ -29,7 +29,8 @@ from authz.domain.entities import (
 from authz.domain.errors import AlreadyExistsError, ErrorReason, FailedPreconditionError, RemovalPendingError
 from authz.domain.ids import PLATFORM, Scope, ScopeKind, Subject, course_scope
 from authz.domain.mutations import ChangeScope, Mutation, Operation
-from authz.domain.vocabulary import Vocabulary
+from authz.domain.ports import Vocabularies
+from authz.store.active_policy import vocabulary_for
 from authz.store.bulk import delete_by_key, select_by_key, upsert_rows
 from authz.store.contents import CONTAINERS, read_contents, require_same_container
 from authz.store.log_writer import Origin
@@ -55,9 +56,9 @@ class Batch:
     and does not fit is left to a `Removal`: its rows stay, and nobody finds them.
     """
 
-    def __init__(self, connection: Connection, vocabulary: Vocabulary, *, room: int) -> None:
+    def __init__(self, connection: Connection, vocabularies: Vocabularies, *, room: int) -> None:
         self._connection = connection
-        self._vocabulary = vocabulary
+        self._vocabularies = vocabularies
         self._room = room
         self._revision = 0
         self._origin = Origin("", "", "")
@@ -163,7 +164,7 @@ class Batch:
         Raises AlreadyExistsError, FailedPreconditionError, InvalidArgumentError or RemovalPendingError, and
         then changes nothing.
         """
-        mutation.validate(self._vocabulary)
+        mutation.validate(vocabulary_for(mutation, self._vocabularies, self.find))
         if mutation.operation is Operation.DELETE:
             return self._delete(mutation.key)
         key = mutation.key
@@ -202,7 +203,7 @@ class Batch:
                 key=str(update.key),
             )
         touch = Mutation(Operation.TOUCH, msgspec.structs.replace(before.entity, **dict(update.values)))
-        touch.validate(self._vocabulary)
+        touch.validate(vocabulary_for(touch, self._vocabularies, self.find))
         return touch
 
     def flush(self) -> None:

@@ -21,9 +21,8 @@ from authz.domain.mutations import (
     Mutation,
     WriteRequest,
 )
-from authz.domain.ports import CommitNotifier, Listing, Page, RemovalProgress
+from authz.domain.ports import CommitNotifier, Listing, Page, RemovalProgress, Vocabularies
 from authz.domain.tokens import ConsistencyToken, TokenKeys
-from authz.domain.vocabulary import Vocabulary
 from authz.store import listing, log_reader
 from authz.store.connections import OpenConnections
 from authz.store.dump import SqlDump, open_dump
@@ -49,7 +48,7 @@ class SqlDirectory:
         self,
         engine: Engine,
         connections: OpenConnections,
-        vocabulary: Callable[[], Vocabulary],
+        vocabularies: Vocabularies,
         clock: Callable[[], Instant],
         keys: TokenKeys,
         *,
@@ -58,7 +57,7 @@ class SqlDirectory:
         self._keys = keys
         self._engine = engine
         self._connections = connections
-        self._vocabulary = vocabulary
+        self._vocabularies = vocabularies
         self._clock = clock
         self._contents_at_once = contents_at_once
         self._listener: Callable[[LocalCommit], None] = _nobody
@@ -112,7 +111,7 @@ class SqlDirectory:
     def _transaction(self) -> Iterator[Transaction]:
         with self._remembering_refusal(), write_transaction(self._engine) as connection:
             transaction = Transaction(
-                connection, self._vocabulary(), self._clock, contents_at_once=self._contents_at_once
+                connection, self._vocabularies, self._clock, contents_at_once=self._contents_at_once
             )
             self._learn_key(connection, transaction.database_id)
             yield transaction

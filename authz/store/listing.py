@@ -46,7 +46,7 @@ def list_entities(
         last_key = keys.open_page(read_at.database_id, page.token, query=query).last_key
         if len(last_key) != len(order):
             raise malformed_token("page_token")
-        ordered = ordered.where(tuple_(*order) > tuple_(*(literal(text) for text in last_key)))
+        ordered = ordered.where(tuple_(*order) > tuple_(*(literal(part) for part in last_key)))
     if removal_progress(connection) is not None:
         # What is still there of a deleted course is no longer in the directory.
         ordered = ordered.where(is_in_existing(stored.kind, stored.table))
@@ -108,6 +108,6 @@ def _condition(asked: Field, field: Field, wanted: Filter[Any]) -> _Condition | 
         return (lambda columns: columns[names[0]].in_(accepted)) if accepted else None
     if value is None:
         return None
-    only = value if isinstance(value, bool) else str(value)
+    only = value if isinstance(value, int) else str(value)
     parts: list[Any] = [str(getattr(value, part)) for part in parts_of(field)] or [only]
     return lambda columns: and_(*(columns[name] == part for name, part in zip(names, parts, strict=True)))

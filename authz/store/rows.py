@@ -22,7 +22,7 @@ class EntityRows:
         self.kind = kind
         self.table = ENTITY_TABLES[kind.name]
         self.key_columns = columns_of(kind.key_fields)
-        """The primary key: text, in the order of listings."""
+        """The primary key, in the order of listings."""
         self.key_values = _values_of(kind.key_fields)
         """Of a key or an entity, the values of `key_columns`."""
         self.values = _values_of(kind.fields)

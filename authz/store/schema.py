@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import NoReturn
 
+import msgspec
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Connection, Engine, func, select
 
-from authz.domain.errors import ErrorReason, FailedPreconditionError
+from authz.domain.entities import PLATFORM_ACTIVATION
+from authz.domain.errors import AuthzError, ErrorReason, FailedPreconditionError, UnusablePolicyError
+from authz.domain.instants import Instant
+from authz.domain.mutations import WriteRequest
+from authz.store.bulk import select_by_key
 from authz.store.engine import read_transaction, write_transaction
+from authz.store.rows import ENTITY_ROWS
+from authz.store.write import Transaction
 
 _LOCK_KEY = 0x61757468_7A000001
 """The advisory lock under which one process migrates at a time: "authz", 1."""
@@ -27,9 +36,19 @@ def _config() -> Config:
     return config
 
 
-def migrate(engine: Engine) -> None:
-    """Run the missing migrations in one transaction; does nothing if there are none."""
-    if _current(engine) == _newest():
+class FirstWrite(msgspec.Struct, frozen=True):
+    """What makes a migrated database usable: the write of its first policy, at the time of `clock`."""
+
+    request: WriteRequest
+    clock: Callable[[], Instant]
+
+
+def migrate(engine: Engine, first: FirstWrite | None = None) -> None:
+    """Run the missing migrations and, unless a policy is active, make the first write, in one transaction.
+
+    Does nothing if neither is missing.
+    """
+    if _current(engine) == _newest() and (first is None or _has_policy(engine)):
         return
     with write_transaction(engine) as connection:
         if engine.dialect.name == "postgresql":
@@ -37,6 +56,28 @@ def migrate(engine: Engine) -> None:
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        if first is not None and not _has_policy_in(connection):
+            _write_first(connection, first)
+
+
+def _write_first(connection: Connection, first: FirstWrite) -> None:
+    def nothing_is_active(*_: object) -> NoReturn:
+        raise UnusablePolicyError("no policy is active")
+
+    (outcome,) = Transaction(connection, nothing_is_active, first.clock).write([first.request])
+    if isinstance(outcome, AuthzError):
+        raise outcome
+
+
+def _has_policy(engine: Engine) -> bool:
+    with read_transaction(engine) as connection:
+        return _has_policy_in(connection)
+
+
+def _has_policy_in(connection: Connection) -> bool:
+    stored = ENTITY_ROWS["policy_activation"]
+    key = stored.key_values(PLATFORM_ACTIVATION)
+    return bool(select_by_key(connection, stored.table, [key]))
 
 
 def require_current(engine: Engine) -> None:

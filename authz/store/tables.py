@@ -39,6 +39,11 @@ def _key(name: str) -> Column[str]:
     return Column(name, _text(), primary_key=True)
 
 
+def _key_columns(field: Field) -> Iterator[Column[Any]]:
+    for name in columns_of([field]):
+        yield Column(name, _COLUMN_TYPES.get(field.type) or _text(), primary_key=True, autoincrement=False)
+
+
 _PARTS = {
     FieldType.SUBJECT: ("type", "id"),
     FieldType.SCOPE: ("kind", "id"),
@@ -48,6 +53,7 @@ _COLUMN_TYPES: dict[FieldType, TypeEngine[Any]] = {
     FieldType.FLAG: Boolean(),
     FieldType.INSTANT: BigInteger(),
     FieldType.DURATION: BigInteger(),
+    FieldType.NUMBER: BigInteger(),
 }
 """Any other type is text."""
 
@@ -75,7 +81,7 @@ def _entity_table(kind: Kind) -> Table:
     return Table(
         kind.plural,
         metadata,
-        *map(_key, columns_of(kind.key_fields)),
+        *(column for field in kind.key_fields for column in _key_columns(field)),
         *others,
         Column("version", BigInteger, nullable=False),
         *_indexes(kind),

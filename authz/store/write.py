@@ -20,8 +20,8 @@ from authz.domain.mutations import (
     Precondition,
     WriteRequest,
 )
+from authz.domain.ports import Vocabularies
 from authz.domain.tokens import ConsistencyToken
-from authz.domain.vocabulary import Vocabulary
 from authz.store.batch import Batch
 from authz.store.contents import cascades, touched_keys
 from authz.store.idempotency import IdempotencyKeys
@@ -40,14 +40,14 @@ class Transaction:
     def __init__(
         self,
         connection: Connection,
-        vocabulary: Vocabulary,
+        vocabularies: Vocabularies,
         clock: Callable[[], Instant],
         *,
         contents_at_once: int = MAX_CONTENTS_AT_ONCE,
     ) -> None:
         self._connection = connection
         self._log = ChangeLog(connection, clock)
-        self._batch = Batch(connection, vocabulary, room=contents_at_once)
+        self._batch = Batch(connection, vocabularies, room=contents_at_once)
         self._contents_at_once = contents_at_once
 
     @property

@@ -108,6 +108,8 @@ class Mutation(_message.Message):
     RESOURCE_FIELD_NUMBER: _builtins.int
     SHARE_FIELD_NUMBER: _builtins.int
     ACCOUNT_FIELD_NUMBER: _builtins.int
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    POLICY_ACTIVATION_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     operation: Global___Operation.ValueType
     """What the mutation does."""
@@ -136,6 +138,14 @@ class Mutation(_message.Message):
         """An account, identified by subject."""
 
     @_builtins.property
+    def policy_version(self) -> _common_pb2.PolicyVersion:
+        """A version of a policy, identified by scope and number. Only in a watch: `PolicyService` writes it."""
+
+    @_builtins.property
+    def policy_activation(self) -> _common_pb2.PolicyActivation:
+        """The activation of a policy, identified by scope. Only in a watch: `PolicyService` writes it."""
+
+    @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """Only for UPDATE, which requires it: the fields to change, such as `state`. A field that is named and
         absent gets its default. `*` stands for all fields that can change: not the identifying ones, not the
@@ -153,13 +163,15 @@ class Mutation(_message.Message):
         resource: _common_pb2.Resource | None = ...,
         share: _common_pb2.Share | None = ...,
         account: _common_pb2.Account | None = ...,
+        policy_version: _common_pb2.PolicyVersion | None = ...,
+        policy_activation: _common_pb2.PolicyActivation | None = ...,
         update_mask: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "course", b"course", "entity", b"entity", "membership", b"membership", "resource", b"resource", "session", b"session", "share", b"share", "update_mask", b"update_mask"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "course", b"course", "entity", b"entity", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "resource", b"resource", "session", b"session", "share", b"share", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "course", b"course", "entity", b"entity", "membership", b"membership", "operation", b"operation", "resource", b"resource", "session", b"session", "share", b"share", "update_mask", b"update_mask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "course", b"course", "entity", b"entity", "membership", b"membership", "operation", b"operation", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "resource", b"resource", "session", b"session", "share", b"share", "update_mask", b"update_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_entity: _TypeAlias = _typing.Literal["course", "session", "membership", "resource", "share", "account"]  # noqa: Y015
+    _WhichOneofReturnType_entity: _TypeAlias = _typing.Literal["course", "session", "membership", "resource", "share", "account", "policy_version", "policy_activation"]  # noqa: Y015
     _WhichOneofArgType_entity: _TypeAlias = _typing.Literal["entity", b"entity"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_entity) -> _WhichOneofReturnType_entity | None: ...
 
@@ -178,6 +190,8 @@ class Precondition(_message.Message):
     RESOURCE_FIELD_NUMBER: _builtins.int
     SHARE_FIELD_NUMBER: _builtins.int
     ACCOUNT_FIELD_NUMBER: _builtins.int
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    POLICY_ACTIVATION_FIELD_NUMBER: _builtins.int
     expectation: Global___Expectation.ValueType
     """What is required."""
     @_builtins.property
@@ -204,6 +218,14 @@ class Precondition(_message.Message):
     def account(self) -> _common_pb2.Account:
         """An account."""
 
+    @_builtins.property
+    def policy_version(self) -> _common_pb2.PolicyVersion:
+        """A version of a policy."""
+
+    @_builtins.property
+    def policy_activation(self) -> _common_pb2.PolicyActivation:
+        """The activation of a policy."""
+
     def __init__(
         self,
         *,
@@ -214,12 +236,14 @@ class Precondition(_message.Message):
         resource: _common_pb2.Resource | None = ...,
         share: _common_pb2.Share | None = ...,
         account: _common_pb2.Account | None = ...,
+        policy_version: _common_pb2.PolicyVersion | None = ...,
+        policy_activation: _common_pb2.PolicyActivation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "course", b"course", "entity", b"entity", "membership", b"membership", "resource", b"resource", "session", b"session", "share", b"share"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "course", b"course", "entity", b"entity", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "resource", b"resource", "session", b"session", "share", b"share"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "course", b"course", "entity", b"entity", "expectation", b"expectation", "membership", b"membership", "resource", b"resource", "session", b"session", "share", b"share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "course", b"course", "entity", b"entity", "expectation", b"expectation", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "resource", b"resource", "session", b"session", "share", b"share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_entity: _TypeAlias = _typing.Literal["course", "session", "membership", "resource", "share", "account"]  # noqa: Y015
+    _WhichOneofReturnType_entity: _TypeAlias = _typing.Literal["course", "session", "membership", "resource", "share", "account", "policy_version", "policy_activation"]  # noqa: Y015
     _WhichOneofArgType_entity: _TypeAlias = _typing.Literal["entity", b"entity"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_entity) -> _WhichOneofReturnType_entity | None: ...
 

@@ -97,8 +97,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     {"reason":"NOT_FRESH_ENOUGH","metadata":{}}
     """
     ERROR_REASON_POLICY_INVALID: _ErrorReason.ValueType  # 20
-    """FAILED_PRECONDITION. The policy has faults.
-    {"reason":"POLICY_INVALID","metadata":{}}
+    """FAILED_PRECONDITION, with `google.rpc.BadRequest`. The policy has faults, so it was not applied.
+    {"reason":"POLICY_INVALID","metadata":{"faults":"2"}}
     """
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 21
     """INTERNAL. The server failed. The cause is only in its logs, under this request id.
@@ -156,6 +156,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. A share with a subject who has no membership in the resource's course or session, and
     that does not say that it awaits one.
     {"reason":"SUBJECT_NOT_A_MEMBER","metadata":{"key":"share of notebook:nb-7 with user:maya"}}
+    """
+    ERROR_REASON_POLICY_UNUSABLE: _ErrorReason.ValueType  # 33
+    """UNAVAILABLE. The server cannot read the active version of the policy, as after it was applied with a newer
+    release, or there is none. It refuses rather than decide by another version. Try another server.
+    {"reason":"POLICY_UNUSABLE","metadata":{}}
+    """
+    ERROR_REASON_VERSION_NOT_FOUND: _ErrorReason.ValueType  # 34
+    """NOT_FOUND. The policy has no version with this number.
+    {"reason":"VERSION_NOT_FOUND","metadata":{"number":"9"}}
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -238,8 +247,8 @@ ERROR_REASON_NOT_FRESH_ENOUGH: ErrorReason.ValueType  # 19
 {"reason":"NOT_FRESH_ENOUGH","metadata":{}}
 """
 ERROR_REASON_POLICY_INVALID: ErrorReason.ValueType  # 20
-"""FAILED_PRECONDITION. The policy has faults.
-{"reason":"POLICY_INVALID","metadata":{}}
+"""FAILED_PRECONDITION, with `google.rpc.BadRequest`. The policy has faults, so it was not applied.
+{"reason":"POLICY_INVALID","metadata":{"faults":"2"}}
 """
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 21
 """INTERNAL. The server failed. The cause is only in its logs, under this request id.
@@ -297,5 +306,14 @@ ERROR_REASON_SUBJECT_NOT_A_MEMBER: ErrorReason.ValueType  # 32
 """FAILED_PRECONDITION. A share with a subject who has no membership in the resource's course or session, and
 that does not say that it awaits one.
 {"reason":"SUBJECT_NOT_A_MEMBER","metadata":{"key":"share of notebook:nb-7 with user:maya"}}
+"""
+ERROR_REASON_POLICY_UNUSABLE: ErrorReason.ValueType  # 33
+"""UNAVAILABLE. The server cannot read the active version of the policy, as after it was applied with a newer
+release, or there is none. It refuses rather than decide by another version. Try another server.
+{"reason":"POLICY_UNUSABLE","metadata":{}}
+"""
+ERROR_REASON_VERSION_NOT_FOUND: ErrorReason.ValueType  # 34
+"""NOT_FOUND. The policy has no version with this number.
+{"reason":"VERSION_NOT_FOUND","metadata":{"number":"9"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

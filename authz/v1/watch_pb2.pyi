@@ -43,6 +43,12 @@ class _EntityKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntityKind
     """Shares."""
     ENTITY_KIND_ACCOUNT: _EntityKind.ValueType  # 6
     """Accounts."""
+    ENTITY_KIND_POLICY_VERSION: _EntityKind.ValueType  # 7
+    """Versions of policies."""
+    ENTITY_KIND_POLICY_ACTIVATION: _EntityKind.ValueType  # 8
+    """Activations of policies. When the platform's policy is activated, every decision may change: empty any
+    cache of answers.
+    """
 
 class EntityKind(_EntityKind, metaclass=_EntityKindEnumTypeWrapper):
     """The kinds of entities in the directory."""
@@ -61,6 +67,12 @@ ENTITY_KIND_SHARE: EntityKind.ValueType  # 5
 """Shares."""
 ENTITY_KIND_ACCOUNT: EntityKind.ValueType  # 6
 """Accounts."""
+ENTITY_KIND_POLICY_VERSION: EntityKind.ValueType  # 7
+"""Versions of policies."""
+ENTITY_KIND_POLICY_ACTIVATION: EntityKind.ValueType  # 8
+"""Activations of policies. When the platform's policy is activated, every decision may change: empty any
+cache of answers.
+"""
 Global___EntityKind: _TypeAlias = EntityKind  # noqa: Y015
 
 @_typing.final
@@ -86,8 +98,9 @@ class WatchRequest(_message.Message):
     def scopes(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Scope]:
         """Only changes in one of these scopes, if any. At most 100. A course covers itself, its sessions, and the
         memberships, resources and shares in it or in its sessions. A session covers itself, and the memberships,
-        resources and shares in it. The platform covers its memberships and all accounts. Changes from before
-        the log stored scopes match every filter, so the stream may send too many changes but never too few.
+        resources and shares in it. The platform covers its memberships, all accounts and the versions of its policy. An
+        activation of the platform's policy matches every filter of scopes. So do changes from before the log stored
+        scopes: the stream may send too many changes but never too few.
         """
 
     @_builtins.property

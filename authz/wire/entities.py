@@ -96,6 +96,9 @@ def parse_mutation(m: dpb.Mutation) -> Mutation:
     """A mutation; of a DELETE only the identifying fields are read, of an UPDATE also those of its mask."""
     operation = parse_enum(Operation, OPERATIONS, m.operation, field="mutation.operation")
     form, body = _form_of(m)
+    if form.kind.service:
+        problem = f"is a {form.kind.name}; only {form.kind.service} writes those, so call it instead"
+        raise malformed("mutation.entity", problem)
     if operation is Operation.UPDATE:
         return form.parse_update(body, m.update_mask)
     if m.HasField("update_mask"):

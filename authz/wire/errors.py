@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from authz.domain.errors import (
@@ -13,18 +14,22 @@ from authz.domain.errors import (
     ImportEndedError,
     InternalError,
     InvalidArgumentError,
+    NotFoundError,
     OutOfRangeError,
     OverloadedError,
     PolicyError,
+    PolicyFault,
     RemovalPendingError,
     SlowConsumerError,
     UnavailableError,
+    UnusablePolicyError,
 )
 
 ERROR_DOMAIN = "authz.qalamchat"
 
 STATUS_CODES: dict[type[AuthzError], int] = {
     InvalidArgumentError: code_pb2.INVALID_ARGUMENT,
+    NotFoundError: code_pb2.NOT_FOUND,
     AlreadyExistsError: code_pb2.ALREADY_EXISTS,
     FailedPreconditionError: code_pb2.FAILED_PRECONDITION,
     ConflictError: code_pb2.ABORTED,
@@ -34,6 +39,7 @@ STATUS_CODES: dict[type[AuthzError], int] = {
     OutOfRangeError: code_pb2.OUT_OF_RANGE,
     OverloadedError: code_pb2.RESOURCE_EXHAUSTED,
     UnavailableError: code_pb2.UNAVAILABLE,
+    UnusablePolicyError: code_pb2.UNAVAILABLE,
     PolicyError: code_pb2.FAILED_PRECONDITION,
     InternalError: code_pb2.INTERNAL,
 }
@@ -45,8 +51,14 @@ def code_name(error: AuthzError) -> str:
     return str(code_pb2.Code.Name(STATUS_CODES[type(error)]))
 
 
+_MAX_FAULTS_BYTES = 2000
+"""Of the faults of a policy, in the message and again in the details: gRPC drops a status of over 8 KiB."""
+
+
 def status_of(error: AuthzError) -> status_pb2.Status:
-    """The status of an error, with `ErrorInfo`, and with `RetryInfo` where trying again may help."""
+    """The status of an error, with `ErrorInfo`, with `RetryInfo` where trying again may help, and with
+    `BadRequest` for the faults of a policy, as far as they fit."""
+    message = error.message
     info = error_details_pb2.ErrorInfo(
         reason=error.reason.value, domain=ERROR_DOMAIN, metadata=error.metadata
     )
@@ -55,10 +67,48 @@ def status_of(error: AuthzError) -> status_pb2.Status:
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(round(error.retry_after_s * 1000))
         details.append(_pack(error_details_pb2.RetryInfo(retry_delay=delay)))
-    return status_pb2.Status(code=STATUS_CODES[type(error)], message=error.message, details=details)
+    if isinstance(error, PolicyError):
+        faults = _first_faults(error)
+        message = (
+            PolicyError(faults).message if len(faults) == len(error.faults) else _shortened(error, faults)
+        )
+        details.append(_pack(_violations(faults)))
+    return status_pb2.Status(code=STATUS_CODES[type(error)], message=message, details=details)
 
 
-def _pack(message: error_details_pb2.ErrorInfo | error_details_pb2.RetryInfo) -> any_pb2.Any:
+def _first_faults(error: PolicyError) -> tuple[PolicyFault, ...]:
+    """Those that fit, the first one in any case."""
+    size_bytes, count = 0, 0
+    for fault in error.faults:
+        size_bytes += len(str(fault).encode())
+        if size_bytes > _MAX_FAULTS_BYTES:
+            break
+        count += 1
+    return error.faults[: max(count, 1)]
+
+
+def _shortened(error: PolicyError, faults: tuple[PolicyFault, ...]) -> str:
+    head, _, _ = error.message.partition("\n")
+    shown = "\n".join(str(fault)[:_MAX_FAULTS_BYTES] for fault in faults)
+    return (
+        f"{head}\n{shown}\n… and {len(error.faults) - len(faults)} more; `ValidatePolicy` lists all of them"
+    )
+
+
+def _violations(faults: tuple[PolicyFault, ...]) -> error_details_pb2.BadRequest:
+    """One violation a fault: its field is `file:line:column`."""
+    violation = error_details_pb2.BadRequest.FieldViolation
+    return error_details_pb2.BadRequest(
+        field_violations=[
+            violation(
+                field=f"{fault.file}:{fault.line}:{fault.column}", description=fault.text[:_MAX_FAULTS_BYTES]
+            )
+            for fault in faults
+        ]
+    )
+
+
+def _pack(message: Message) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(message)
     return packed

@@ -11,8 +11,10 @@ import msgspec
 from google.protobuf.descriptor import Descriptor
 
 from authz.domain.errors import malformed
+from authz.domain.files import files_text, read_files, require_files
 from authz.domain.ids import ResourceRef, is_name, parse_id
 from authz.domain.kinds.fields import Field, FieldType, validate_text
+from authz.v1 import common_pb2 as pb
 from authz.wire.values import (
     duration_message,
     enum_names,
@@ -43,6 +45,10 @@ def parser_of(field: Field, message: Descriptor, path: str = "") -> Parser:
     match field.type:
         case FieldType.FLAG:
             return (lambda m: get(m) if m.HasField(name) else None) if field.is_optional else get
+        case FieldType.NUMBER:
+            return (lambda m: get(m) or None) if field.is_optional else get
+        case FieldType.FILES:
+            return lambda m: files_text({file.name: file.text for file in get(m)})
         case FieldType.CHOICE:
             return _choice_parser(field, _names_of(message, name), get, path)
         case FieldType.INSTANT:
@@ -75,6 +81,22 @@ def formatters_of(field: Field, message: Descriptor) -> Iterable[Formatter]:
 def _part_of(name: str, part: str) -> Callable[[Any], Any]:
     """What reads a part of a field off a record; None if the field is."""
     return lambda record: getattr(getattr(record, name), part, None)
+
+
+def parse_files(messages: Iterable[pb.PolicyFile], *, field: str) -> str:
+    """The text of files. Raises `InvalidArgumentError` for files that cannot be kept."""
+    files: dict[str, str] = {}
+    for message in messages:
+        if message.name in files:
+            raise malformed(field, f"names the file `{quoted(message.name)}` twice; send each file once")
+        files[message.name] = message.text
+    require_files(files, field=field)
+    return files_text(files)
+
+
+def file_messages(text: str) -> list[pb.PolicyFile]:
+    """The files of a text, ordered by name."""
+    return [pb.PolicyFile(name=name, text=content) for name, content in read_files(text).items()]
 
 
 def parse_type(text: str, *, field: str) -> str:
@@ -156,4 +178,5 @@ _CONVERSIONS: dict[FieldType, Callable[[Any], Any]] = {
     FieldType.SCOPE: scope_message,
     FieldType.INSTANT: time_message,
     FieldType.DURATION: duration_message,
+    FieldType.FILES: file_messages,
 }

@@ -53,6 +53,6 @@ class ReadCall:
         return [parse_versioned(message) for message in getattr(response, self._kind.plural)]
 
 
-READ_CALLS = {kind.filter_type: ReadCall(kind) for kind in KINDS.values()}
+READ_CALLS = {kind.filter_type: ReadCall(kind) for kind in KINDS.values() if not kind.service}
 """By type of the filter."""
 READ_CALLS_BY_REQUEST = {call.request: call for call in READ_CALLS.values()}

@@ -13,6 +13,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from authz.domain.decisions import MAX_BATCH_ITEMS
 from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.files import MAX_FILES
 from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, MAX_PRECONDITIONS_PER_WRITE
 
 _MAX_IDS = 1000
@@ -32,6 +33,9 @@ MAX_ITEMS = {
     "authz.v1.ReadMembershipsRequest.statuses": _MAX_CHOICES,
     "authz.v1.ReadResourcesRequest.ids": _MAX_IDS,
     "authz.v1.ReadAccountsRequest.statuses": _MAX_CHOICES,
+    "authz.v1.ApplyPolicyRequest.files": MAX_FILES,
+    "authz.v1.ValidatePolicyRequest.files": MAX_FILES,
+    "authz.v1.PolicyVersion.files": 0,  # no request holds one
     "authz.v1.WatchRequest.scopes": _MAX_SCOPES,
     "authz.v1.WatchRequest.kinds": _MAX_CHOICES,
     "google.protobuf.FieldMask.paths": _MAX_PATHS,

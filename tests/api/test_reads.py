@@ -11,6 +11,7 @@ from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from tests.api.test_api import MAYA, touch, written
 from tests.service import Service, reason_of
+from tests.tokens import state_of
 
 OTTO = pb.Subject(type=pb.SUBJECT_TYPE_USER, id="otto")
 TUTOR = pb.Subject(type=pb.SUBJECT_TYPE_SERVICE, id="maya")
@@ -184,9 +185,13 @@ async def test_each_filter_leaves_what_it_says_in_pages_of_any_size(service: Ser
 
 
 async def test_what_is_read_is_what_was_written_with_its_version(service: Service) -> None:
-    await written(service, *CAMPUS)
+    revision = state_of((await written(service, *CAMPUS)).token).revision
     course = (await service.directory.ReadCourses(dpb.ReadCoursesRequest(ids=["a"]))).courses[0]
-    assert (course.state, course.edit_window.seconds, course.version) == (pb.COURSE_STATE_ACTIVE, 900, 1)
+    assert (course.state, course.edit_window.seconds, course.version) == (
+        pb.COURSE_STATE_ACTIVE,
+        900,
+        revision,
+    )
     for request, kind in (
         (dpb.ReadSessionsRequest(), "session"),
         (dpb.ReadMembershipsRequest(), "membership"),

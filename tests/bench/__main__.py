@@ -7,7 +7,7 @@ import logging
 from authz.domain.facts import fact_names
 from authz.domain.ids import course_scope
 from authz.policy.load import load_policy, policy_directory
-from tests.bench import cascade, replica, serving, writes
+from tests.bench import activation, cascade, replica, serving, writes
 from tests.bench import policy as policies
 from tests.bench.measure import cost_us, show
 from tests.facts import bits
@@ -40,6 +40,7 @@ def main() -> None:
     policies.main()
     replica.main((10_000, 1_000_000))
     serving.main(1_000_000)
+    activation.main()
     writes.main()
     cascade.main()
 

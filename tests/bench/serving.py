@@ -201,7 +201,7 @@ async def denial_ms(
 def bench_revocation(url: str, campus: Campus) -> None:
     """From the commit of a revocation, by another process, until every worker of two servers denies."""
     policy = load_policy(policy_directory())
-    store = open_store(url, vocabulary=lambda: policy.vocabulary, clock=system_clock)
+    store = open_store(url, vocabularies=lambda *_: policy.vocabulary, clock=system_clock)
 
     def write(member: Membership) -> None:
         store.directory.write(WriteRequest(mutations=(Mutation(Operation.TOUCH, member),)))

@@ -161,7 +161,7 @@ def test_a_broken_roster_leaves_nothing_behind(roster: Path, sqlite_url: str) ->
     assert run("courses", "--database", sqlite_url).stdout == "id  state  ai_enabled\n"
 
 
-def test_a_service_of_ones_own_decides_by_the_policy_of_the_environment(
+def test_a_service_of_ones_own_decides_by_the_policy_of_its_database(
     roster: Path, sqlite_url: str, tmp_path: Path
 ) -> None:
     run("import", "oneroster", roster, "--database", sqlite_url)
@@ -174,9 +174,9 @@ def test_a_service_of_ones_own_decides_by_the_policy_of_the_environment(
         line for line in rules.read_text().splitlines() if not line.startswith("p, student, *, course, read,")
     ]
     rules.write_text("\n".join(kept) + "\n")
-    denied = run(*question, AUTHZ_POLICY_DIR=str(folder))
+    assert run("policy", "apply", folder, "--database", sqlite_url).returncode == 0
+    denied = run(*question)
     assert (denied.returncode, denied.stdout.splitlines()[0]) == (1, "denied  NO_RULE")
-    assert run(*question, AUTHZ_POLICY_DIR="/nowhere").returncode == 2
 
 
 @pytest.mark.parametrize(

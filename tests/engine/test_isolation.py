@@ -266,7 +266,7 @@ def test_listed_actions_are_those_that_check_allows(data: st.DataObject) -> None
 @given(data=st.data())
 def test_nobody_gets_in_through_what_postgresql_holds(data: st.DataObject, postgresql_url: str) -> None:
     """From a real PostgreSQL to a replica built from it; what is written before stays, as in service."""
-    store = open_store(postgresql_url, vocabulary=lambda: DEFAULT.vocabulary, clock=lambda: NOW)
+    store = open_store(postgresql_url, vocabularies=lambda *_: DEFAULT.vocabulary, clock=lambda: NOW)
     mutations = [Mutation(Operation.TOUCH, entity) for entity in data.draw(campuses())]
     with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         try:

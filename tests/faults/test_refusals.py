@@ -124,7 +124,7 @@ def test_a_write_that_the_database_refuses_is_told_by_its_cause(
     with psycopg.connect(postgresql_url) as connection:
         connection.execute(function.encode())
         connection.execute("CREATE TRIGGER refuse BEFORE INSERT ON courses EXECUTE FUNCTION refuse()")
-    store = open_store(postgresql_url, vocabulary=lambda: VOCABULARY, clock=Clock())
+    store = open_store(postgresql_url, vocabularies=lambda *_: VOCABULARY, clock=Clock())
     with pytest.raises(UnavailableError) as caught:
         write_to(store, create(Course(id="c")))
     assert caught.value.reason is reason

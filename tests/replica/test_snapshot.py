@@ -103,7 +103,7 @@ def built(entities: list[Entity]) -> Iterator[tuple[Snapshot, Truth]]:
     with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         folder = Path(name)
         url = create_sqlite(folder / "authz.db")
-        store = open_store(url, vocabulary=lambda: DEFAULT.vocabulary, clock=Clock())
+        store = open_store(url, vocabularies=lambda *_: DEFAULT.vocabulary, clock=Clock())
         try:
             mutations = [Mutation(Operation.TOUCH, entity) for entity in entities]
             store.directory.import_batch(mutations, offset=0, actor="", request_id="", reason="")

@@ -27,10 +27,9 @@ from authz.domain.entities import (
 )
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
-from authz.policy.load import policy_directory
 from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
 from tests.cli.commands import run
-from tests.serving import AUTHZ, serving
+from tests.serving import serving
 from tests.tokens import moved
 
 
@@ -170,25 +169,6 @@ def test_a_killed_server_leaves_whole_messages_of_an_import(store_url: str) -> N
     with serving(store_url) as (_, address), Client(address) as client:
         count = sum(1 for _ in client.read(MembershipFilter())) + sum(1 for _ in client.read(CourseFilter()))
     assert count % size == 0
-
-
-def test_a_faulty_policy_stops_the_start_with_its_faults(tmp_path: Path) -> None:
-    folder = policy_directory()
-    (tmp_path / "model.conf").write_text((folder / "model.conf").read_text())
-    text = (folder / "default.csv").read_text() + "p, student, *, notebook, read, own, alow\n"
-    (tmp_path / "default.csv").write_text(text)
-    command = [
-        str(AUTHZ),
-        "serve",
-        "--policy-dir",
-        str(tmp_path),
-        "--database-url",
-        f"sqlite:///{tmp_path}/a.db",
-    ]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert ended.returncode == 2
-    assert "unknown effect `alow`; did you mean `allow`?" in ended.stderr
-    assert "Traceback" not in ended.stderr
 
 
 def test_tls_by_files(sqlite_url: str, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ class Clock:
 def open_with(url: str, clock: Clock | None = None, *, contents_at_once: int = 500) -> Store:
     """A migrated store with the test's vocabulary."""
     return open_store(
-        url, vocabulary=lambda: VOCABULARY, clock=clock or Clock(), contents_at_once=contents_at_once
+        url, vocabularies=lambda *_: VOCABULARY, clock=clock or Clock(), contents_at_once=contents_at_once
     )
 
 

@@ -111,7 +111,7 @@ def test_an_import_that_deletes_and_writes_again_knows_the_places(store: Store) 
 def test_a_membership_of_the_platform_is_in_no_place(store_url: str) -> None:
     officer = RoleDeclaration("officer", PLATFORM.kind, 50, True, "")
     vocabulary = Vocabulary(roles={"officer": officer}, types=VOCABULARY.types)
-    store = open_store(store_url, vocabulary=lambda: vocabulary, clock=Clock())
+    store = open_store(store_url, vocabularies=lambda *_: vocabulary, clock=Clock())
     write(store, create(Membership(subject=user("maya"), scope=PLATFORM, role="officer")))
     ((_, place),) = places(store)
     store.close()

@@ -103,7 +103,7 @@ def migrate_to(revision: str, connection: Connection) -> None:
 
 def test_a_schema_that_is_not_current_is_refused(empty_url: str) -> None:
     with pytest.raises(AuthzError, match="authz migrate"):
-        open_store(empty_url, vocabulary=lambda: VOCABULARY, clock=lambda: 0, migrate=False)
+        open_store(empty_url, vocabularies=lambda *_: VOCABULARY, clock=lambda: 0, migrate=False)
 
 
 def test_a_database_that_lost_its_tables_while_it_was_open_is_unavailable(store_url: str) -> None:

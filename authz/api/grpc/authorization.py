@@ -15,7 +15,7 @@ from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
 from authz.engine.check import Checker
 from authz.engine.clock import DecisionClock
-from authz.engine.consistency import ConsistencyGate
+from authz.engine.policies import ActiveChecker
 from authz.engine.turns import Turns
 from authz.v1 import authorization_pb2 as pb
 from authz.v1 import common_pb2
@@ -37,11 +37,9 @@ class AuthorizationServicer:
 
     service = pb.DESCRIPTOR.services_by_name["AuthorizationService"]
 
-    def __init__(self, checker: Checker, gate: ConsistencyGate, turns: Turns, clock: DecisionClock) -> None:
+    def __init__(self, active: ActiveChecker, turns: Turns, clock: DecisionClock) -> None:
+        self._active = active
         self._turns = turns
-        self.checker = checker
-        """Replaced with the policy. A call reads it once, so that one policy version answers all of it."""
-        self._gate = gate
         self._clock = clock
         self._id_prefix = secrets.token_hex(6)
         self._numbers = itertools.count(1)
@@ -49,8 +47,8 @@ class AuthorizationServicer:
     async def Check(self, request: pb.CheckRequest, call: Call) -> pb.CheckResponse:
         """One question, one answer."""
         question = parse_check(request)
-        snapshot = await self._gate.snapshot(call.consistency, call.deadline)
-        decision = self.checker.check(snapshot, question, self._clock.at(snapshot.state.committed_at))
+        snapshot, checker = await self._active.get(call.consistency, call.deadline)
+        decision = checker.check(snapshot, question, self._clock.at(snapshot.state.committed_at))
         response = pb.CheckResponse()
         self._fill(response, call, question, decision, snapshot.token)
         return response
@@ -61,8 +59,8 @@ class AuthorizationServicer:
             raise missing("items")
         # Step by step over all items: a loop with every step in it takes a tenth longer.
         questions = await self._turns.collect(map(_parsed, request.items))
-        snapshot = await self._gate.snapshot(call.consistency, call.deadline)
-        checker, now = self.checker, self._clock.at(snapshot.state.committed_at)
+        snapshot, checker = await self._active.get(call.consistency, call.deadline)
+        now = self._clock.at(snapshot.state.committed_at)
         outcomes = await self._turns.collect(
             _decided(checker, snapshot, question, now) for question in questions
         )
@@ -93,13 +91,12 @@ class AuthorizationServicer:
     async def ListActions(self, request: pb.ListActionsRequest, call: Call) -> pb.ListActionsResponse:
         """Every action of the type, with its answer."""
         question = parse_list_actions(request)
-        snapshot = await self._gate.snapshot(call.consistency, call.deadline)
-        checker = self.checker
+        snapshot, checker = await self._active.get(call.consistency, call.deadline)
         answers = checker.list_actions(snapshot, question, self._clock.at(snapshot.state.committed_at))
         message = pb.ListActionsResponse(
             actions=[action_message(action, decision) for action, decision in answers.items()],
             checked_at=common_pb2.ConsistencyToken(token=snapshot.token),
-            policy_version=checker.policy.version,
+            policy_version=checker.version,
         )
         changes_at = [d.valid_until for d in answers.values() if d.valid_until is not None]
         set_valid_until(message, min(changes_at, default=None))

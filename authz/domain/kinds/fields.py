@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeAlias, get_args, get_origin
 import msgspec
 
 from authz.domain.errors import ErrorReason, InvalidArgumentError, malformed
+from authz.domain.files import validate_files
 from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, parse_id
 from authz.domain.instants import MAX_INSTANT, MIN_INSTANT, Instant
 
@@ -32,6 +33,8 @@ class FieldType(Enum):
     SUBJECT = "a subject"
     SCOPE = "a scope"
     RESOURCE = "a resource by type and id"
+    NUMBER = "a whole number from 1"
+    FILES = "text files by name, as one text"
 
 
 class MaxLength(msgspec.Struct, frozen=True):
@@ -44,6 +47,11 @@ Id: TypeAlias = Annotated[str, FieldType.ID]
 RoleName: TypeAlias = Annotated[str, FieldType.ROLE]
 TypeName: TypeAlias = Annotated[str, FieldType.TYPE]
 DurationUs: TypeAlias = Annotated[int, FieldType.DURATION]
+Number: TypeAlias = Annotated[int, FieldType.NUMBER]
+FilesText: TypeAlias = Annotated[str, FieldType.FILES]
+
+MAX_NUMBER = 2**53
+"""Every number up to it is exact in JSON."""
 
 _Choices: TypeAlias = type[StrEnum]
 
@@ -114,6 +122,10 @@ def check_of(field: Field, label: str) -> Callable[[Any], object] | None:
             return _validate_scope
         case FieldType.RESOURCE:
             return lambda ref: _validate_ref(ref, label)
+        case FieldType.NUMBER:
+            return lambda number: _validate_number(number, field=label)
+        case FieldType.FILES:
+            return lambda text: validate_files(text, field=label)
         case _:
             return None
 
@@ -144,6 +156,11 @@ def _validate_scope(scope: Scope) -> None:
         raise InvalidArgumentError(
             ErrorReason.MALFORMED_ID, "the scope platform has no id; leave it empty", field="scope"
         )
+
+
+def _validate_number(number: int, *, field: str) -> None:
+    if not 1 <= number <= MAX_NUMBER:
+        raise malformed(field, f"is {number}; it must be a whole number from 1 to {MAX_NUMBER}")
 
 
 def _validate_ref(ref: ResourceRef, label: str) -> None:

@@ -52,6 +52,10 @@ class Container(msgspec.Struct, frozen=True):
     """The value of the field that names the record with a key."""
 
 
+_OF_THE_POLICY = (FieldType.ROLE, FieldType.TYPE, FieldType.RESOURCE)
+"""The types of fields that hold names that a policy declares."""
+
+
 def _accept(*_: Any) -> None:
     """Accept everything."""
 
@@ -60,7 +64,8 @@ class Kind:
     """One kind of record.
 
     `key_order` are the fields of the key in the order of listings. `lookups` are the fields by which records
-    are found besides the first field of the key. `scope` is set for a kind whose records are scopes.
+    are found besides the first field of the key. `scope` is set for a kind whose records are scopes, and
+    `service` for one whose records only that service of the API writes.
     """
 
     def __init__(
@@ -75,12 +80,14 @@ class Kind:
         lookups: tuple[str, ...] = (),
         rule: Callable[[Any, Vocabulary], None] = _accept,
         container_rule: Callable[[Any, Any], None] = _accept,
+        service: str = "",
     ) -> None:
         self.name = str(entity.__struct_config__.tag)
         """As the change log, the oneofs of the API and error messages have it."""
         self.plural = plural_of(self.name)
         self.entity, self.key, self.filter_type = entity, key, filter_type
         self.container, self.scope, self.lookups = container, scope, lookups
+        self.service = service
         by_name = {field.name: field for field in fields_of(entity)}
         self.key_fields = tuple(by_name.pop(name) for name in key_order)
         self.other_fields = tuple(by_name.values())
@@ -98,6 +105,11 @@ class Kind:
         self._rule = rule
         self._key_checks = self._checks(self.key_fields)
         self._other_checks = self._checks(self.other_fields)
+
+    @property
+    def uses_vocabulary(self) -> bool:
+        """Whether the policy says which entities are valid."""
+        return any(field.type in _OF_THE_POLICY for field in self.fields)
 
     @property
     def fields(self) -> tuple[Field, ...]:

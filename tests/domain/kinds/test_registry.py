@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from authz.domain.entities import KINDS, Entity, EntityKind, Key, Kind, container_of, kind_of
 from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.files import files_text
 from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.domain.instants import MAX_INSTANT, MIN_INSTANT
-from authz.domain.kinds.fields import Field, FieldType
+from authz.domain.kinds.fields import MAX_NUMBER, Field, FieldType
 from authz.domain.mutations import Mutation, Operation
 from tests.records import chains, entities
 from tests.store.directory import VOCABULARY
@@ -24,13 +25,26 @@ BAD_VALUES: dict[FieldType, list[Any]] = {
     FieldType.ID: ["", MALFORMED],
     FieldType.ROLE: ["", MALFORMED],
     FieldType.TYPE: ["", MALFORMED],
-    FieldType.TEXT: [MALFORMED, "x" * 1000, "\ud800"],
+    FieldType.TEXT: [MALFORMED, "x" * 2000, "\ud800"],
     FieldType.INSTANT: [MIN_INSTANT - 1, MAX_INSTANT + 1],
     FieldType.SUBJECT: [Subject(SubjectType.USER, MALFORMED)],
     FieldType.SCOPE: [
         Scope(ScopeKind.COURSE, MALFORMED),
         Scope(ScopeKind.SESSION),
         Scope(ScopeKind.PLATFORM, "x"),
+    ],
+    FieldType.NUMBER: [0, -1, MAX_NUMBER + 1],
+    FieldType.FILES: [
+        "",
+        "[]",
+        "{}",
+        '{"../model.conf":""}',
+        '{"a":"","a/b":""}',
+        '{"a":"\\u0000"}',
+        '{"a": ""}',
+        '{"b":"","a":""}',
+        '{"a":"' + "x" * (1 << 20) + 'y"}',
+        files_text({str(number): "" for number in range(257)}),
     ],
     FieldType.RESOURCE: [ResourceRef(MALFORMED, "x"), ResourceRef("notebook", MALFORMED)],
 }

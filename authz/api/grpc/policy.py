@@ -1,0 +1,110 @@
+"""PolicyService: the versions of the platform's policy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from authz.api.call import Call
+from authz.domain.errors import PolicyError
+from authz.domain.ports import Page
+from authz.domain.tokens import ConsistencyToken
+from authz.engine.consistency import ConsistencyGate
+from authz.engine.publish import Origin, Published, Publisher
+from authz.v1 import common_pb2
+from authz.v1 import policy_pb2 as pb
+from authz.wire.policies import (
+    fault_messages,
+    page_size_of,
+    parse_author,
+    parse_number,
+    parse_policy,
+    summary_message,
+    version_message,
+)
+from authz.wire.writes import parse_reason
+
+
+class PolicyServicer:
+    """Publishes through the one writer of the process; reads come from the source of truth."""
+
+    service = pb.DESCRIPTOR.services_by_name["PolicyService"]
+
+    def __init__(self, publisher: Publisher, gate: ConsistencyGate) -> None:
+        self._publisher = publisher
+        self._gate = gate
+
+    async def ApplyPolicy(self, request: pb.ApplyPolicyRequest, call: Call) -> pb.ApplyPolicyResponse:
+        """The next version, unless the files are those of the active one."""
+        published = await self._publisher.apply(
+            parse_policy(request),
+            _origin(request, call),
+            expected=parse_number(request.expected_active_number, field="expected_active_number"),
+            validate_only=request.validate_only,
+        )
+        return pb.ApplyPolicyResponse(**self._outcome(published))
+
+    async def RollBackPolicy(
+        self, request: pb.RollBackPolicyRequest, call: Call
+    ) -> pb.RollBackPolicyResponse:
+        """The next version, with the files of an earlier one."""
+        published = await self._publisher.roll_back(
+            parse_number(request.number, field="number", least=1),
+            _origin(request, call),
+            expected=parse_number(request.expected_active_number, field="expected_active_number"),
+        )
+        return pb.RollBackPolicyResponse(**self._outcome(published))
+
+    async def ValidatePolicy(
+        self, request: pb.ValidatePolicyRequest, _call: Call
+    ) -> pb.ValidatePolicyResponse:
+        """Every fault."""
+        try:
+            await self._publisher.validate(parse_policy(request))
+        except PolicyError as error:
+            return pb.ValidatePolicyResponse(faults=fault_messages(error))
+        return pb.ValidatePolicyResponse()
+
+    async def ReadPolicyVersions(
+        self, request: pb.ReadPolicyVersionsRequest, call: Call
+    ) -> pb.ReadPolicyVersionsResponse:
+        """A page of versions."""
+        page = Page(page_size_of(request.page_size), request.page_token)
+        await self._gate.wait_until(call.consistency, call.deadline)
+        listing = await self._publisher.list(page)
+        return pb.ReadPolicyVersionsResponse(
+            policy_versions=[summary_message(each.entity, each.version) for each in listing.items],
+            next_page_token=listing.next_token,
+            read_at=self._token(listing.read_at),
+        )
+
+    async def ReadPolicyVersion(
+        self, request: pb.ReadPolicyVersionRequest, call: Call
+    ) -> pb.ReadPolicyVersionResponse:
+        """One version with its files."""
+        await self._gate.wait_until(call.consistency, call.deadline)
+        found = await self._publisher.read(parse_number(request.number, field="number"))
+        return pb.ReadPolicyVersionResponse(
+            policy_version=version_message(found.version, found.revision),
+            active_number=(await self._publisher.active()).entity.number,
+            read_at=self._token(found.read_at),
+        )
+
+    def _outcome(self, published: Published) -> dict[str, Any]:
+        return {
+            "active": summary_message(published.active),
+            "changed": published.changed,
+            "written_at": self._token(published.state),
+            "replicated": published.replicated,
+        }
+
+    def _token(self, state: ConsistencyToken) -> common_pb2.ConsistencyToken:
+        return common_pb2.ConsistencyToken(token=self._gate.token_of(state))
+
+
+def _origin(request: pb.ApplyPolicyRequest | pb.RollBackPolicyRequest, call: Call) -> Origin:
+    return Origin(
+        author=parse_author(request.author),
+        reason=parse_reason(request.reason),
+        actor=call.principal.actor,
+        request_id=call.request_id,
+    )

@@ -1,0 +1,151 @@
+"""`authz policy apply`, `export`, `history` and `rollback`: the versions on a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
+from authz.cli.output import print_rows
+from authz.cli.policy import Json
+from authz.client import Client, PublishedPolicy
+from authz.domain.entities import PolicyVersion
+from authz.domain.errors import PolicyError
+from authz.domain.instants import format_instant
+from authz.domain.kinds.fields import MAX_NUMBER
+
+ACTIVE = "active"
+Author = Annotated[str, typer.Option(help="Who makes the change. Default: the caller.")]
+Reason = Annotated[str, typer.Option(help="Why.")]
+Expected = Annotated[int, typer.Option(help="The number that must be active, or nothing changes.")]
+Number = Annotated[str, typer.Option("--version", help="`active`, or a number.")]
+
+
+def apply(
+    folder: Annotated[Path, typer.Argument(help="A policy folder.", exists=True, file_okay=False)],
+    author: Author = "",
+    reason: Reason = "",
+    expected_active: Expected = 0,
+    validate_only: Annotated[bool, typer.Option("--validate-only", help="Change nothing.")] = False,
+    address: Address = DEFAULT_ADDRESS,
+    database: Database = "",
+    as_json: Json = False,
+) -> None:
+    """Make a folder the next version of the policy, active on every server. An equal one changes nothing.
+
+    Exit code: 0 applied or unchanged, 2 refused, with every fault.
+    """
+    from authz.policy.versions import read_folder
+
+    files = read_folder(folder)
+    with connect(address, database, creates=True) as client:
+        _require_valid(client, files)
+        published = client.policies.apply(
+            files,
+            author=author,
+            reason=reason,
+            expected_active=expected_active,
+            validate_only=validate_only,
+        )
+    _print(published, as_json, validated_only=validate_only)
+
+
+def _require_valid(client: Client, files: dict[str, str]) -> None:
+    """Raise with all faults: the error of a call has room for the first few only."""
+    if faults := client.policies.validate(files):
+        raise PolicyError(tuple(faults))
+
+
+def rollback(
+    number: Annotated[int, typer.Argument(min=1, help="The version to return to.")],
+    reason: Reason = "",
+    author: Author = "",
+    expected_active: Expected = 0,
+    address: Address = DEFAULT_ADDRESS,
+    database: Database = "",
+    as_json: Json = False,
+) -> None:
+    """Make the next version from the files of an earlier one, and activate it."""
+    with connect(address, database) as client:
+        published = client.policies.roll_back(
+            number, author=author, reason=reason, expected_active=expected_active
+        )
+    _print(published, as_json)
+
+
+def history(address: Address = DEFAULT_ADDRESS, database: Database = "", as_json: Json = False) -> None:
+    """List the versions, the active one first."""
+    with connect(address, database) as client:
+        active = client.policies.active_number()
+        versions = sorted(client.policies.versions(), key=lambda version: -version.number)
+    if as_json:
+        for version in versions:
+            print(msgspec.json.encode(_as_json(version) | {"active": version.number == active}).decode())
+        return
+    rows = (
+        (
+            str(version.number),
+            ACTIVE if version.number == active else "",
+            "" if version.created_at is None else format_instant(version.created_at),
+            version.author,
+            version.reason,
+            version.digest[:12],
+        )
+        for version in versions
+    )
+    print_rows(("version", "state", "created at", "author", "reason", "digest"), rows)
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(help="Where to write to; a new or empty folder.")],
+    number: Number = ACTIVE,
+    address: Address = DEFAULT_ADDRESS,
+    database: Database = "",
+) -> None:
+    """Write the files of a version into a folder."""
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"`{folder}` is not empty; name a new folder, so that no file of yours is lost")
+    with connect(address, database) as client:
+        files = client.policies.files(version_number(number))
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode())
+    print(f"wrote {len(files)} files to {folder}")
+
+
+def version_number(text: str) -> int:
+    """The number of an argument: 0 for the active version. Raises `ValueError` for what is none."""
+    if text == ACTIVE:
+        return 0
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_NUMBER):
+        raise ValueError(f"`{text}` is no version; name `active`, or one that `authz policy history` lists")
+    return int(text)
+
+
+COMMANDS = (apply, export, history, rollback)
+
+
+def _print(published: PublishedPolicy, as_json: bool, *, validated_only: bool = False) -> None:
+    version = published.active
+    if as_json:
+        outcome = {
+            "active": _as_json(version),
+            "changed": published.changed,
+            "written_at": published.written_at,
+        }
+        print(msgspec.json.encode(outcome).decode())
+    elif not published.changed:
+        print(f"unchanged: version {version.number} is active and has the same files")
+    elif validated_only:
+        print(f"valid: it differs from version {version.number}, which is active")
+    else:
+        print(f"version {version.number} is active")
+
+
+def _as_json(version: PolicyVersion) -> dict[str, object]:
+    found = msgspec.to_builtins(version)
+    return {name: found[name] for name in ("number", "digest", "author", "reason", "created_at")}

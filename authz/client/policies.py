@@ -1,0 +1,114 @@
+"""The versions of the platform's policy, seen from a client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from authz.domain.entities import PolicyVersion
+from authz.domain.errors import PolicyFault
+from authz.domain.files import read_files
+from authz.v1 import common_pb2, policy_pb2, policy_pb2_grpc
+from authz.wire.entities import parse_versioned
+
+
+class PublishedPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """The version that is active, without its files, and whether it differs from the one before.
+
+    `written_at` is the token of a state that includes the activation: a check that is at least as fresh is
+    decided by this version or a later one. `replicated` as in the answer to a write.
+    """
+
+    active: PolicyVersion
+    changed: bool
+    written_at: str
+    replicated: bool
+
+
+class PolicyClient:
+    """`Client.policies`: publishes and reads versions. Every call raises `CallError`."""
+
+    def __init__(
+        self, stub: policy_pb2_grpc.PolicyServiceStub, call: Callable[[Callable[..., Any], object], Any]
+    ) -> None:
+        self._stub = stub
+        self._call = call
+
+    def apply(
+        self,
+        files: Mapping[str, str],
+        *,
+        author: str = "",
+        reason: str = "",
+        expected_active: int = 0,
+        validate_only: bool = False,
+    ) -> PublishedPolicy:
+        """Make files (name to text) the next version, and activate it. Equal files change nothing.
+
+        `expected_active` is the number that must be active, 0 for any.
+        """
+        request = policy_pb2.ApplyPolicyRequest(
+            files=_messages(files),
+            expected_active_number=expected_active,
+            author=author,
+            reason=reason,
+            validate_only=validate_only,
+        )
+        return _published(self._call(self._stub.ApplyPolicy, request))
+
+    def roll_back(
+        self, number: int, *, author: str = "", reason: str = "", expected_active: int = 0
+    ) -> PublishedPolicy:
+        """Make the next version from the files of an earlier one, and activate it."""
+        request = policy_pb2.RollBackPolicyRequest(
+            number=number, expected_active_number=expected_active, author=author, reason=reason
+        )
+        return _published(self._call(self._stub.RollBackPolicy, request))
+
+    def validate(self, files: Mapping[str, str]) -> list[PolicyFault]:
+        """Every fault of a policy, ordered by place; none for one that can be applied."""
+        request = policy_pb2.ValidatePolicyRequest(files=_messages(files))
+        response = self._call(self._stub.ValidatePolicy, request)
+        return [PolicyFault(each.file, each.line, each.column, each.message) for each in response.faults]
+
+    def versions(self) -> Iterator[PolicyVersion]:
+        """All versions without their files, ordered by number. Fetches pages as needed."""
+        request = policy_pb2.ReadPolicyVersionsRequest()
+        while True:
+            response = self._call(self._stub.ReadPolicyVersions, request)
+            yield from map(_version, response.policy_versions)
+            request.page_token = response.next_page_token
+            if not request.page_token:
+                return
+
+    def active_number(self) -> int:
+        """The number of the version that is active."""
+        response = self._call(self._stub.ReadPolicyVersion, policy_pb2.ReadPolicyVersionRequest())
+        return int(response.active_number)
+
+    def files(self, number: int = 0) -> dict[str, str]:
+        """The files of a version by name; of the active one for 0."""
+        request = policy_pb2.ReadPolicyVersionRequest(number=number)
+        response = self._call(self._stub.ReadPolicyVersion, request)
+        return read_files(_version(response.policy_version).files)
+
+
+def _messages(files: Mapping[str, str]) -> list[common_pb2.PolicyFile]:
+    return [common_pb2.PolicyFile(name=name, text=text) for name, text in files.items()]
+
+
+def _version(message: common_pb2.PolicyVersion) -> PolicyVersion:
+    version = parse_versioned(message).entity
+    assert isinstance(version, PolicyVersion)  # noqa: S101  the message is of this kind; narrows the type
+    return version
+
+
+def _published(response: Any) -> PublishedPolicy:
+    return PublishedPolicy(
+        active=_version(response.active),
+        changed=response.changed,
+        written_at=response.written_at.token,
+        replicated=response.replicated,
+    )

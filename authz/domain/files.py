@@ -1,0 +1,71 @@
+"""The files of a policy as one text: a JSON object of file names to texts, in one form only."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from authz.domain.errors import malformed
+
+MAX_FILES = 256
+MAX_FILES_BYTES = 1 << 20
+"""Of the text of all files together, so that a version fits into one message of the API."""
+
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}){0,3}")
+_decoder = msgspec.json.Decoder(dict[str, str])
+
+
+def files_text(files: Mapping[str, str]) -> str:
+    """The text of files. Equal files have equal texts, in whatever order they come."""
+    return msgspec.json.encode(dict(sorted(files.items()))).decode()
+
+
+def read_files(text: str) -> dict[str, str]:
+    """The files of a text, by name, ordered by name. Raises `ValueError` for any other text."""
+    return _decoder.decode(text)
+
+
+def files_digest(text: str) -> str:
+    """The digest of a text of files, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def validate_files(text: str, *, field: str) -> None:
+    """Raise `InvalidArgumentError` (MALFORMED_FIELD) for a text that is not of files that can be kept."""
+    try:
+        files = read_files(text)
+    except ValueError:
+        raise malformed(field, "are not readable") from None
+    require_files(files, field=field)
+    if files_text(files) != text:
+        raise malformed(field, "are not in their usual form")
+
+
+def require_files(files: Mapping[str, str], *, field: str) -> None:
+    """Raise `InvalidArgumentError` (MALFORMED_FIELD) for files that cannot be kept: too many, too large, with
+    other names than plain relative paths, or no text."""
+    if not 1 <= len(files) <= MAX_FILES:
+        raise malformed(field, f"has {len(files)} files; send 1 to {MAX_FILES}")
+    size_bytes = 0
+    for name, text in files.items():
+        if not _NAME.fullmatch(name):
+            raise malformed(
+                field,
+                f"has a file named `{ascii(name[:64])[1:-1]}`; use letters, digits, `.`, `_` and `-`, and `/`"
+                " for a folder",
+            )
+        if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+            raise malformed(field, f"has the file `{name}`, which is not text; leave it out")
+        if any(folder in files for folder in _folders_of(name)):
+            raise malformed(field, f"has `{name}` and a file with the name of its folder; rename one")
+        size_bytes += len(text.encode())
+    if size_bytes > MAX_FILES_BYTES:
+        raise malformed(field, f"has {size_bytes} bytes; at most {MAX_FILES_BYTES} are kept")
+
+
+def _folders_of(name: str) -> list[str]:
+    parts = name.split("/")
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]

@@ -1,0 +1,125 @@
+"""Which compiled policy decides: that of the version that is active in the snapshot of a call."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+
+from authz.domain.consistency import Consistency
+from authz.domain.entities import PolicyActivation, PolicyVersion
+from authz.domain.errors import UnusablePolicyError
+from authz.domain.ports import Snapshot
+from authz.domain.vocabulary import Vocabulary
+from authz.engine.check import Checker
+from authz.engine.consistency import ConsistencyGate
+from authz.policy.compile import CompiledPolicy
+from authz.policy.versions import compile_version
+
+log = structlog.get_logger()
+
+_MAX_KEPT = 4
+"""Compiled policies that a process keeps: the active one, the next, and what a rollback may return to."""
+
+
+class CompiledPolicies:
+    """The last compiled policies, by digest. For any thread."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._kept: dict[str, CompiledPolicy | UnusablePolicyError] = {}
+        """By digest; the error for a version that this release cannot read."""
+
+    def compiled(self, version: PolicyVersion) -> CompiledPolicy:
+        """The policy of a version. Compiling takes tens of milliseconds: not for the event loop.
+
+        Raises `UnusablePolicyError` if this release cannot read it.
+        """
+        with self._mutex:
+            found = self._kept.pop(version.digest, None)
+            if found is None:
+                try:
+                    found = compile_version(version)
+                except UnusablePolicyError as error:
+                    found = error
+            self._kept[version.digest] = found
+            if len(self._kept) > _MAX_KEPT:
+                del self._kept[next(iter(self._kept))]
+        if isinstance(found, UnusablePolicyError):
+            raise found.with_traceback(None)
+        return found
+
+    def vocabulary(self, active: PolicyActivation | None, read: Callable[[], PolicyVersion]) -> Vocabulary:
+        """See `Vocabularies`."""
+        if active is None:
+            raise no_policy()
+        with self._mutex:
+            found = self._kept.get(active.digest)
+        return (found if isinstance(found, CompiledPolicy) else self.compiled(read())).vocabulary
+
+
+class ActiveChecker:
+    """Gives each call a snapshot, and the checker of the version that is active in it. For the event loop.
+
+    A version is compiled once, in a thread, while the calls that need it wait. So no call is decided by a
+    version that is not active in its snapshot.
+    """
+
+    def __init__(
+        self,
+        gate: ConsistencyGate,
+        policies: CompiledPolicies,
+        *,
+        inline_types: frozenset[str],
+        created_ahead_us: int,
+    ) -> None:
+        self._gate = gate
+        self._policies = policies
+        self._inline_types = inline_types
+        self._created_ahead_us = created_ahead_us
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="policy")
+        self._checker: Checker | None = None
+
+    async def get(self, consistency: Consistency, deadline: float | None) -> tuple[Snapshot, Checker]:
+        """As `ConsistencyGate.snapshot`, with the checker. Raises `UnusablePolicyError` if this process
+        cannot decide by the version that is active."""
+        while True:
+            snapshot = await self._gate.snapshot(consistency, deadline)
+            version, checker = snapshot.policy, self._checker
+            if version is None:
+                raise no_policy()
+            if checker is not None and checker.decides_by(version):
+                return snapshot, checker
+            del snapshot  # not held while the version is compiled
+            await self._switch_to(version)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _switch_to(self, version: PolicyVersion) -> None:
+        loop = asyncio.get_running_loop()
+        policy = await loop.run_in_executor(self._pool, self._policies.compiled, version)
+        if self._checker is not None and self._checker.decides_by(version):
+            return  # another call has switched
+        self._checker = Checker(
+            policy,
+            inline_types=self._inline_types,
+            created_ahead_us=self._created_ahead_us,
+            version=version,
+        )
+        log.info("policy active", policy_version=self._checker.version, digest=version.digest)
+        unknown = sorted(self._inline_types - set(policy.vocabulary.types))
+        if unknown:
+            log.warning(
+                "AUTHZ_INLINE_TYPES names types that the active policy does not declare; remove them",
+                types=unknown,
+            )
+
+
+def no_policy() -> UnusablePolicyError:
+    """The error while no version of the policy is active."""
+    return UnusablePolicyError("no version of the policy is active", "run `authz migrate`")

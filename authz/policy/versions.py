@@ -1,0 +1,98 @@
+"""The files of a version of the policy: from a folder, proved, and compiled."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from authz.domain.entities import PolicyVersion
+from authz.domain.errors import (
+    ErrorReason,
+    InvalidArgumentError,
+    PolicyError,
+    PolicyFault,
+    UnusablePolicyError,
+)
+from authz.domain.facts import fact_names
+from authz.domain.files import read_files
+from authz.policy.compile import CompiledPolicy
+from authz.policy.invariants import INVARIANTS_FILE, load_invariants
+from authz.policy.load import load_policy
+from authz.policy.prove import Breach, prove
+
+FORMAT = 1
+"""Increase it when a release writes files that the one before would read differently."""
+
+
+def read_folder(directory: Path) -> dict[str, str]:
+    """The files of a folder and of the folders in it by relative name, without those that begin with a dot.
+
+    Raises `InvalidArgumentError` for a file that is not text.
+    """
+    files: dict[str, str] = {}
+    for path in sorted(directory.rglob("*")):
+        name = path.relative_to(directory)
+        if any(part.startswith((".", "__pycache__")) for part in name.parts) or not path.is_file():
+            continue
+        try:
+            files[name.as_posix()] = path.read_bytes().decode()
+        except UnicodeDecodeError:
+            raise InvalidArgumentError(
+                ErrorReason.MALFORMED_FIELD,
+                f"`{path}` is not UTF-8; save it as UTF-8, or move it out of the folder",
+                field="files",
+            ) from None
+    return files
+
+
+@contextmanager
+def unpacked(files: Mapping[str, str]) -> Iterator[Path]:
+    """A folder that holds the files as long as the block lasts."""
+    with tempfile.TemporaryDirectory(prefix="authz-policy-") as folder:
+        for name, text in files.items():
+            path = Path(folder) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(text.encode())
+        yield Path(folder)
+
+
+def require_publishable(files: Mapping[str, str]) -> None:
+    """Raise `PolicyError` with every fault of a policy, or else with every rule that breaks an invariant."""
+    with unpacked(files) as folder:
+        policy = load_policy(folder)
+        if INVARIANTS_FILE not in files:
+            text = "is missing, so nothing would be proved; copy the one of the active version"
+            raise PolicyError((PolicyFault(INVARIANTS_FILE, 1, 1, text),))
+        breaches = prove(policy, load_invariants(folder, policy.vocabulary)).breaches
+    if breaches:
+        raise PolicyError(tuple(sorted(map(_fault_of, breaches))))
+
+
+def _fault_of(breach: Breach) -> PolicyFault:
+    obligation = breach.obligation
+    file, line = obligation.rule.source.rsplit(":", 1)
+    facts = " & ".join(fact_names(breach.facts)) or "no fact holds"
+    text = (
+        f"breaks the invariant `{obligation.invariant.name}` ({obligation.invariant.says}):"
+        f" {' and '.join(obligation.roles)} may {obligation.action} a {obligation.type_name} when {facts};"
+        " change the row, or run `authz policy prove` for an example"
+    )
+    return PolicyFault(file, int(line), 1, text)
+
+
+def compile_version(version: PolicyVersion) -> CompiledPolicy:
+    """Compile a version. Raises `UnusablePolicyError` if this release cannot read it."""
+    if version.format != FORMAT:
+        raise UnusablePolicyError(
+            f"version {version.number} of the policy has format {version.format}, and this server reads"
+            f" format {FORMAT}"
+        )
+    try:
+        with unpacked(read_files(version.files)) as folder:
+            return load_policy(folder)
+    except PolicyError as error:
+        raise UnusablePolicyError(
+            f"this server cannot read version {version.number} of the policy: {error.faults[0]}"
+        ) from None

@@ -1,0 +1,61 @@
+"""Versions of policies between protobuf and the domain."""
+
+from __future__ import annotations
+
+import msgspec
+
+from authz.domain.entities import PolicyVersion, Versioned
+from authz.domain.errors import PolicyError, malformed
+from authz.domain.kinds.fields import MAX_NUMBER, validate_text
+from authz.v1 import common_pb2
+from authz.v1 import policy_pb2 as pb
+from authz.wire.entities import entity_message
+from authz.wire.fields import parse_files
+
+MAX_VERSIONS_PER_PAGE = 100
+_MAX_AUTHOR_LENGTH = 256
+_NO_FILES = "{}"
+
+
+def parse_policy(request: pb.ApplyPolicyRequest | pb.ValidatePolicyRequest) -> str:
+    """The text of the files of a request."""
+    return parse_files(request.files, field="files")
+
+
+def parse_author(text: str) -> str:
+    """Who made a change, as a version keeps it."""
+    validate_text(text, field="author", max_length=_MAX_AUTHOR_LENGTH)
+    return text
+
+
+def parse_number(number: int, *, field: str, least: int = 0) -> int:
+    """The number of a version."""
+    if not least <= number <= MAX_NUMBER:
+        raise malformed(field, f"is {number}; it must be the number of a version, such as 1")
+    return number
+
+
+def page_size_of(size: int) -> int:
+    """The size of a page of versions; 0 means 100."""
+    if not 0 <= size <= MAX_VERSIONS_PER_PAGE:
+        raise malformed("page_size", f"is {size}; ask for 1 to {MAX_VERSIONS_PER_PAGE}")
+    return size or MAX_VERSIONS_PER_PAGE
+
+
+def version_message(version: PolicyVersion, revision: int) -> common_pb2.PolicyVersion:
+    """A version with its files."""
+    message: common_pb2.PolicyVersion = entity_message(Versioned(version, revision))
+    return message
+
+
+def summary_message(version: PolicyVersion, revision: int = 0) -> common_pb2.PolicyVersion:
+    """A version without its files."""
+    return version_message(msgspec.structs.replace(version, files=_NO_FILES), revision)
+
+
+def fault_messages(error: PolicyError) -> list[pb.PolicyFault]:
+    """Every fault of a policy."""
+    return [
+        pb.PolicyFault(file=fault.file, line=fault.line, column=fault.column, message=fault.text)
+        for fault in error.faults
+    ]

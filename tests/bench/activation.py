@@ -1,0 +1,91 @@
+"""Print how soon a new version of the policy decides in every worker of two servers."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from authz.client import check_request
+from authz.domain.files import files_text
+from authz.engine.publish import Origin, publication
+from authz.runtime.compose import system_clock
+from authz.store import open_store
+from authz.v1 import authorization_pb2_grpc
+from tests.bench.campus import Campus
+from tests.bench.measure import show
+from tests.bench.serving import CONNECTIONS, running
+from tests.policies import CLOSED, SHIPPED
+from tests.serving import AUTHZ
+
+ACTIVATIONS = 100
+
+
+async def effect_ms(
+    addresses: Sequence[str], campus: Campus, publish: Callable[[int], object]
+) -> list[float]:
+    """For each activation: from its commit until every connection is answered by the new version."""
+    question = check_request(str(campus.member(0).subject), "read", str(campus.notebook(0).key))
+    async with AsyncExitStack() as stack:
+        channels = [
+            await stack.enter_async_context(
+                grpc.aio.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])
+            )
+            for address in addresses
+            for _ in range(CONNECTIONS)
+        ]
+        stubs: list[Any] = [authorization_pb2_grpc.AuthorizationServiceStub(channel) for channel in channels]
+
+        async def until(stub: Any, version: str) -> None:
+            while (await stub.Check(question)).policy_version != version:
+                pass
+
+        took_ms = []
+        for number in range(2, 2 + ACTIVATIONS):
+            await asyncio.to_thread(publish, number)
+            begun = time.monotonic()
+            await asyncio.gather(*(until(stub, str(number)) for stub in stubs))
+            took_ms.append((time.monotonic() - begun) * 1e3)
+        return sorted(took_ms)
+
+
+def bench_activation(url: str, campus: Campus) -> None:
+    """Activations that another process commits. Every version differs, so that each is compiled."""
+    store = open_store(url, vocabularies=lambda *_: None, clock=system_clock)  # type: ignore[arg-type]  # never asked
+    activated_at = 1
+
+    def publish(number: int) -> None:
+        nonlocal activated_at
+        files = files_text((CLOSED if number % 2 else SHIPPED) | {"notes.txt": str(number)})
+        request = publication(number, files, Origin(), system_clock(), activated_at)
+        activated_at = store.directory.write(request).revision
+
+    with (
+        running([str(AUTHZ), "serve", "--workers", "2"], AUTHZ_DATABASE_URL=url) as (_, one, _),
+        running([str(AUTHZ), "serve"], AUTHZ_DATABASE_URL=url) as (_, other, _),
+    ):
+        activated_at = store.directory.head().revision
+        took_ms = asyncio.run(effect_ms((one, other), campus, publish))
+    store.close()
+    show(
+        "from the activation of a policy to its effect in every worker, median",
+        f"{took_ms[ACTIVATIONS // 2]:.1f} ms",
+    )
+    show("the same, 99th percentile", f"{took_ms[ACTIVATIONS * 99 // 100]:.1f} ms", "goal 50 ms")
+
+
+def main(size: int = 10_000) -> None:
+    """Over one SQLite database of a campus."""
+    campus = Campus(size)
+    with tempfile.TemporaryDirectory(prefix="authz-bench-") as folder:
+        bench_activation(campus.fill_sqlite(Path(folder) / "bench.db"), campus)
+
+
+if __name__ == "__main__":
+    main()

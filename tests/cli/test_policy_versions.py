@@ -1,0 +1,114 @@
+"""Versions of the policy from the command line: apply, history, export, rollback, and versions to look at."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from authz.policy.load import POLICY_FILE
+from authz.policy.versions import read_folder
+from tests.cli.commands import run
+from tests.policies import CLOSED, SHIPPED
+
+
+def folder_of(files: dict[str, str], folder: Path) -> Path:
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+def test_a_folder_is_applied_listed_exported_and_taken_back(tmp_path: Path, empty_sqlite_url: str) -> None:
+    here = ("--database", empty_sqlite_url)
+    mine = folder_of(CLOSED, tmp_path / "mine")
+    applied = run("policy", "apply", mine, "--reason", "close", "--author", "ada", *here)
+    assert (applied.returncode, applied.stdout) == (0, "version 2 is active\n")
+    again = run("policy", "apply", mine, *here)
+    assert again.stdout == "unchanged: version 2 is active and has the same files\n"
+    listed = [json.loads(line) for line in run("policy", "history", "--json", *here).stdout.splitlines()]
+    assert [(row["number"], row["active"], row["author"], row["reason"]) for row in listed] == [
+        (2, True, "ada", "close"),
+        (1, False, "authz", "the policy that the release ships"),
+    ]
+    assert "close" in run("policy", "history", *here).stdout
+    assert "deny" in run("policy", "show", "--version", "2", "--type", "material", *here).stdout
+    assert run("policy", "validate", "--version", "active", *here).returncode == 0
+    assert run("policy", "export", tmp_path / "first", "--version", "1", *here).returncode == 0
+    assert read_folder(tmp_path / "first") == SHIPPED
+    back = run("policy", "rollback", "1", "--reason", "too strict", "--json", *here)
+    outcome = json.loads(back.stdout)
+    assert (outcome["changed"], outcome["active"]["number"], outcome["active"]["reason"]) == (
+        True,
+        3,
+        "too strict",
+    )
+    assert run("policy", "export", tmp_path / "now", *here).returncode == 0
+    assert read_folder(tmp_path / "now") == SHIPPED
+
+
+def test_every_fault_of_a_folder_is_told_with_its_place(tmp_path: Path, empty_sqlite_url: str) -> None:
+    rows = "".join(f"p, nobody_{number}, *, notebook, read, own, allow\n" for number in range(300))
+    mine = folder_of(SHIPPED | {POLICY_FILE: SHIPPED[POLICY_FILE] + rows}, tmp_path / "mine")
+    refused = run("policy", "apply", mine, "--database", empty_sqlite_url)
+    assert refused.returncode == 2
+    assert "the policy has 300 faults" in refused.stderr
+    assert all(f"unknown role `nobody_{number}`" in refused.stderr for number in range(300))
+    history = run("policy", "history", "--database", empty_sqlite_url, "--json").stdout.splitlines()
+    assert [json.loads(line)["number"] for line in history] == [1]
+
+
+def test_validating_only_changes_nothing(tmp_path: Path, empty_sqlite_url: str) -> None:
+    here = ("--database", empty_sqlite_url)
+    mine = folder_of(CLOSED, tmp_path / "mine")
+    tried = run("policy", "apply", mine, "--validate-only", *here)
+    assert tried.stdout == "valid: it differs from version 1, which is active\n"
+    assert len(run("policy", "history", "--json", *here).stdout.splitlines()) == 1
+
+
+def test_a_change_to_a_version_that_is_not_active_is_refused(tmp_path: Path, empty_sqlite_url: str) -> None:
+    mine = folder_of(CLOSED, tmp_path / "mine")
+    refused = run("policy", "apply", mine, "--expected-active", "4", "--database", empty_sqlite_url)
+    assert refused.returncode == 2
+    assert "version 1 is active, not 4" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("policy", "apply", "/no/such/folder"), "does not exist"),
+        (("policy", "show", "--version", "latest"), "`latest` is no version"),
+        (("policy", "show", "policies", "--version", "1"), "not both"),
+        (("policy", "rollback", "0"), "greater than or equal to 1"),
+    ],
+)
+def test_bad_arguments_are_told(arguments: tuple[str, ...], says: str) -> None:
+    failed = run(*arguments)
+    assert failed.returncode == 2
+    assert says in failed.stderr
+
+
+def test_an_export_overwrites_nothing(tmp_path: Path, empty_sqlite_url: str) -> None:
+    mine = folder_of(CLOSED, tmp_path / "mine")
+    refused = run("policy", "export", mine, "--database", empty_sqlite_url)
+    assert refused.returncode == 2
+    assert "is not empty" in refused.stderr
+    assert read_folder(mine) == CLOSED
+
+
+def test_a_file_that_is_not_text_is_named(tmp_path: Path, empty_sqlite_url: str) -> None:
+    mine = folder_of(CLOSED, tmp_path / "mine")
+    (mine / "logo.png").write_bytes(b"\x89PNG\xff")
+    (mine / ".git").mkdir()
+    (mine / ".git" / "index").write_bytes(b"\xff\xfe")
+    refused = run("policy", "apply", mine, "--database", empty_sqlite_url)
+    assert refused.returncode == 2
+    assert "logo.png` is not UTF-8" in refused.stderr
+
+
+def test_the_setting_of_earlier_releases_is_told_what_replaced_it(tmp_path: Path) -> None:
+    failed = run("migrate", "--database-url", f"sqlite:///{tmp_path}/a.db", AUTHZ_POLICY_DIR=str(tmp_path))
+    assert failed.returncode == 2
+    assert "`AUTHZ_POLICY_DIR` is no longer a setting" in failed.stderr
+    assert "`authz policy apply DIR`" in failed.stderr
