@@ -33,7 +33,7 @@ from authz.domain.mutations import Mutation, Operation
 from authz.store import Store
 from tests.faults.processes import Node, running, until
 from tests.replica.conftest import generation_of, rows_of
-from tests.replica.test_agreement import expected
+from tests.replica.test_agreement import expected, tombstones
 from tests.store.directory import changes_of, dumped, open_with, user
 
 MEMBERS = 20_000
@@ -92,7 +92,7 @@ def require_complete(store: Store, node: Node) -> None:
     """The removal comes to its end, in bounded revisions, and the replica holds what the database holds."""
     until(lambda: store.directory.removal_progress() is None, "the removal does not come to its end")
     with store.directory.dump() as dump:
-        rows = expected(dumped(dump))
+        rows = expected(dumped(dump)) | tombstones(store)
     until(
         lambda: generation_of(node.replica) != 0 and set(rows_of(node.replica)) == rows,
         "the replica does not agree",
