@@ -36,9 +36,6 @@ async def serve(settings: Settings) -> None:
 
 
 async def _run(server: Server, settings: Settings, stopped: asyncio.Event) -> None:
-    log.info("serving", address=server.address, policy_version=server.policy_version)
-    if not settings.follow:
-        warn_without_replica(settings, server.view)
     tune_interpreter()
     watching = None if server.follower is None else asyncio.create_task(end_if_stuck(server.follower))
     with exporting(
@@ -48,6 +45,9 @@ async def _run(server: Server, settings: Settings, stopped: asyncio.Event) -> No
         lost_lines=WRITER.lost_lines,
         workers=lambda: 1,
     ):
+        log.info("serving", address=server.address, policy_version=server.policy_version)
+        if not settings.follow:
+            warn_without_replica(settings, server.view)
         await run_until(stopped)
     if watching is not None:
         watching.cancel()

@@ -20,6 +20,9 @@ from authz.v1.directory_pb2_grpc import DirectoryServiceStub
 from tests.runtime.test_mutual_tls import certify
 from tests.serving import serving
 
+AT_ONCE = 25
+"""Calls in flight; fewer than the reads that a server lets one client have."""
+
 
 def lost_lines(metrics_port: int) -> int:
     """How many lines a server says that it lost."""
@@ -33,8 +36,8 @@ def call(address: str, times: int) -> None:
     """Make calls that are logged, many at a time."""
     with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
         read = DirectoryServiceStub(channel).ReadCourses
-        for _ in range(times // 100):
-            for each in [read.future(ReadCoursesRequest(page_size=1), timeout=60) for _ in range(100)]:
+        for _ in range(times // AT_ONCE):
+            for each in [read.future(ReadCoursesRequest(page_size=1), timeout=60) for _ in range(AT_ONCE)]:
                 each.result()
 
 
