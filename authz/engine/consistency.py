@@ -52,7 +52,7 @@ class ConsistencyGate:
         self._pool = pool
         self._freshness_wait_s = freshness_wait_s
         self._replication_wait_s = replication_wait_s
-        self._head = SharedQuery(partial(self.run, directory.head))
+        self._head = SharedQuery(lambda: self.run(self._directory.head))
         self._history = SharedQuery(self._compare_history)
 
     async def snapshot(self, consistency: Consistency, deadline: float | None) -> Snapshot:
