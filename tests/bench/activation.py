@@ -12,26 +12,26 @@ from typing import Any
 
 import grpc
 
-from authz.client import check_request
+from authz.client import Client, check_request
+from authz.domain.entities import PolicyActivationFilter
 from authz.domain.files import files_text
+from authz.domain.ports import Page
 from authz.engine.publish import Origin, publication
 from authz.runtime.compose import system_clock
 from authz.store import open_store
 from authz.v1 import authorization_pb2_grpc
-from tests.bench.campus import Campus
 from tests.bench.measure import show
 from tests.bench.serving import CONNECTIONS, running
 from tests.policies import CLOSED, SHIPPED
+from tests.runtime.test_server import campus_of
 from tests.serving import AUTHZ
 
 ACTIVATIONS = 100
 
 
-async def effect_ms(
-    addresses: Sequence[str], campus: Campus, publish: Callable[[int], object]
-) -> list[float]:
+async def effect_ms(addresses: Sequence[str], publish: Callable[[int], object]) -> list[float]:
     """For each activation: from its commit until every connection is answered by the new version."""
-    question = check_request(str(campus.member(0).subject), "read", str(campus.notebook(0).key))
+    question = check_request("user:maya", "read", "material:m1")
     async with AsyncExitStack() as stack:
         channels = [
             await stack.enter_async_context(
@@ -55,7 +55,7 @@ async def effect_ms(
         return sorted(took_ms)
 
 
-def bench_activation(url: str, campus: Campus) -> None:
+def bench_activation(url: str) -> None:
     """Activations that another process commits. Every version differs, so that each is compiled."""
     store = open_store(url, vocabularies=lambda *_: None, clock=system_clock)  # type: ignore[arg-type]  # never asked
     activated_at = 1
@@ -70,8 +70,11 @@ def bench_activation(url: str, campus: Campus) -> None:
         running([str(AUTHZ), "serve", "--workers", "2"], AUTHZ_DATABASE_URL=url) as (_, one, _),
         running([str(AUTHZ), "serve"], AUTHZ_DATABASE_URL=url) as (_, other, _),
     ):
-        activated_at = store.directory.head().revision
-        took_ms = asyncio.run(effect_ms((one, other), campus, publish))
+        (active,) = store.directory.read(PolicyActivationFilter(), Page(1)).items
+        activated_at = active.version
+        with Client(one) as client:
+            client.write(campus_of(1))
+        took_ms = asyncio.run(effect_ms((one, other), publish))
     store.close()
     show(
         "from the activation of a policy to its effect in every worker, median",
@@ -80,11 +83,10 @@ def bench_activation(url: str, campus: Campus) -> None:
     show("the same, 99th percentile", f"{took_ms[ACTIVATIONS * 99 // 100]:.1f} ms", "goal 50 ms")
 
 
-def main(size: int = 10_000) -> None:
-    """Over one SQLite database of a campus."""
-    campus = Campus(size)
+def main() -> None:
+    """Over one SQLite database."""
     with tempfile.TemporaryDirectory(prefix="authz-bench-") as folder:
-        bench_activation(campus.fill_sqlite(Path(folder) / "bench.db"), campus)
+        bench_activation(f"sqlite:///{Path(folder) / 'bench.db'}")
 
 
 if __name__ == "__main__":
