@@ -23,7 +23,25 @@ from authz.client.questions import (
 )
 from authz.client.touches import warn_of_bare_touches
 from authz.client.watch import ResumingWatch, WatchedChange
-from authz.domain.entities import Entity, EntityKind, Filter, Key, Versioned
+from authz.domain.entities import (
+    Account,
+    AccountFilter,
+    Course,
+    CourseFilter,
+    Entity,
+    EntityKind,
+    Filter,
+    Key,
+    Membership,
+    MembershipFilter,
+    Resource,
+    ResourceFilter,
+    Session,
+    SessionFilter,
+    Share,
+    ShareFilter,
+    Versioned,
+)
 from authz.domain.ids import Scope, Subject, parse_subject
 from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, ImportFault, Mutation, Precondition, update
 from authz.domain.ports import Page
@@ -265,6 +283,30 @@ class Client:
             token = response.next_page_token
             if not token:
                 return
+
+    def read_courses(self, **wanted: Any) -> Iterator[Versioned[Course]]:
+        """`read` with the fields of a `CourseFilter`."""
+        return self.read(CourseFilter(**wanted))
+
+    def read_sessions(self, **wanted: Any) -> Iterator[Versioned[Session]]:
+        """`read` with the fields of a `SessionFilter`."""
+        return self.read(SessionFilter(**wanted))
+
+    def read_memberships(self, **wanted: Any) -> Iterator[Versioned[Membership]]:
+        """`read` with the fields of a `MembershipFilter`."""
+        return self.read(MembershipFilter(**wanted))
+
+    def read_resources(self, **wanted: Any) -> Iterator[Versioned[Resource]]:
+        """`read` with the fields of a `ResourceFilter`."""
+        return self.read(ResourceFilter(**wanted))
+
+    def read_shares(self, **wanted: Any) -> Iterator[Versioned[Share]]:
+        """`read` with the fields of a `ShareFilter`."""
+        return self.read(ShareFilter(**wanted))
+
+    def read_accounts(self, **wanted: Any) -> Iterator[Versioned[Account]]:
+        """`read` with the fields of a `AccountFilter`."""
+        return self.read(AccountFilter(**wanted))
 
     def watch(
         self,

@@ -104,8 +104,9 @@ class Campus:
             ids = [f"c{n:07d}" for n in range(self.courses)]
             put("INSERT INTO courses VALUES (?, 'ACTIVE', 0, 900000000, 1)", ((each,) for each in ids))
             put(
-                "INSERT INTO memberships VALUES"
-                " ('course', ?, 'user', ?, 'student', 'ACTIVE', NULL, NULL, '', '', 1)",
+                "INSERT INTO memberships (scope_kind, scope_id, subject_type, subject_id, role, status,"
+                " source, source_ref, version)"
+                " VALUES ('course', ?, 'user', ?, 'student', 'ACTIVE', '', '', 1)",
                 ((ids[n % self.courses], f"u{n:08d}") for n in self._by_course()),
             )
             put(
