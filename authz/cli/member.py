@@ -10,7 +10,7 @@ from authz.cli.command import Server, on_server
 from authz.cli.options import StartsAt, Until, Where, Who, given, given_times, updated
 from authz.client import Client
 from authz.domain.entities import Membership, MembershipFilter, MembershipKey, MembershipStatus
-from authz.domain.errors import ErrorReason, FailedPreconditionError
+from authz.domain.errors import ErrorReason, FailedPreconditionError, malformed
 from authz.domain.ids import Scope, Subject
 from authz.domain.mutations import Mutation, Operation, update
 
@@ -21,6 +21,13 @@ OnlyRole = Annotated[
     str, typer.Option("--role", help="Only this role; else every role of the subject there.")
 ]
 Status = Annotated[MembershipStatus | None, typer.Option(case_sensitive=False, help="The status.")]
+
+Everything = Annotated[
+    bool,
+    typer.Option(
+        "--everything", help="Also the memberships in the sessions of a course, and what is shared there."
+    ),
+]
 
 _ACTIVE, _SUSPENDED = MembershipStatus.ACTIVE, MembershipStatus.SUSPENDED
 
@@ -99,8 +106,16 @@ def restore(server: Server, who: Who, where: Where, role: OnlyRole = "") -> None
 
 @app.command("remove")
 @on_server(writes=True)
-def remove(server: Server, who: Who, where: Where, role: OnlyRole = "") -> None:
+def remove(
+    server: Server, who: Who, where: Where, role: OnlyRole = "", everything: Everything = False
+) -> None:
     """Remove the memberships of a subject in a scope. Those in the sessions of a course stay."""
+    if everything:
+        if role:
+            raise malformed("--everything", "takes no `--role`: it removes every role; leave one of them out")
+        server.client.remove_member(who, where, reason=server.reason)
+        print(f"removed {who} from {where} and all that is in it")
+        return
     held = _memberships_of(server.client, _membership_filter(who, where, role))
     server.client.write([Mutation(Operation.DELETE, each.key) for each in held], reason=server.reason)
     for each in held:

@@ -125,6 +125,19 @@ def test_one_of_two_roles_can_be_changed_or_removed(course: str) -> None:
         )
 
 
+def test_one_command_removes_a_person_from_a_course_and_all_that_is_in_it(course: str) -> None:
+    did(course, "session create s --course alg --state live")
+    did(course, "member add user:maya session:s attendee")
+    assert did(course, "member remove user:maya course:alg") == []
+    assert [row[1] for row in did(course, "memberships --subject user:maya")] == ["session:s"]
+    done = run("member", "remove", "user:maya", "course:alg", "--everything", "--address", course)
+    assert (done.returncode, done.stdout) == (0, "removed user:maya from course:alg and all that is in it\n")
+    assert did(course, "memberships --subject user:maya") == []
+    assert refused(course, "member remove user:maya course:alg --everything --role student") == (
+        "--everything takes no `--role`: it removes every role; leave one of them out"
+    )
+
+
 def test_a_share_is_added_raised_and_removed(course: str) -> None:
     did(course, "member add user:lina course:alg student")
     assert not allowed(course, "user:lina", "read", "notebook:nb")
