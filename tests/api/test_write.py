@@ -145,7 +145,7 @@ async def test_preconditions_speak_of_the_state_before_the_write(service: Servic
 async def test_of_writers_that_saw_the_same_version_one_wins(service: Service) -> None:
     await written(service, COURSE)
     guard = dpb.Precondition(
-        expectation=dpb.EXPECTATION_AT_VERSION, course=pb.Course(id="algebra", version=1)
+        expectation=dpb.EXPECTATION_AT_VERSION, course=pb.Course(id="algebra", version=2)
     )
     requests = [
         dpb.WriteRequest(
@@ -169,7 +169,7 @@ async def test_concurrent_writes_each_get_a_revision_of_their_own(service: Servi
         *(written(service, touch(course=pb.Course(id=f"c{number}"))) for number in range(20))
     )
     revisions = sorted(state_of(token.token).revision for token in tokens)
-    assert revisions == list(range(1, 21))
+    assert revisions == list(range(2, 22))  # the first is that of the first policy
 
 
 async def test_one_key_sent_many_times_at_once_writes_once(service: Service) -> None:

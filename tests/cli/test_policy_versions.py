@@ -16,6 +16,7 @@ from tests.policies import CLOSED, SHIPPED
 def folder_of(files: dict[str, str], folder: Path) -> Path:
     folder.mkdir()
     for name, text in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
     return folder
 

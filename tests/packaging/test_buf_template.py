@@ -22,7 +22,8 @@ for name in request.file_to_generate:
 sys.stdout.buffer.write(response.SerializeToString())
 """
 AUTHZ = {
-    f"authz/v1/{name}.proto" for name in ("authorization", "common", "directory", "error_reason", "watch")
+    f"authz/v1/{name}.proto"
+    for name in ("authorization", "common", "directory", "error_reason", "policy", "watch")
 }
 GOOGLE = {"google/rpc/status.proto", "google/rpc/error_details.proto"}
 

@@ -27,6 +27,7 @@ from authz.domain.entities import (
 )
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
+from authz.engine.write import MAX_MUTATIONS_PER_BATCH
 from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
 from tests.cli.commands import run
 from tests.serving import serving
@@ -139,11 +140,11 @@ def test_a_killed_server_loses_no_acknowledged_write_and_leaves_no_half(
     assert {f"c{number}" for number in acknowledged} <= courses
 
 
-def test_a_killed_server_leaves_whole_messages_of_an_import(store_url: str) -> None:
-    size, sent = 1000, threading.Event()
+def test_a_killed_server_leaves_whole_batches_of_an_import(store_url: str) -> None:
+    sent = threading.Event()
 
     def progress(done: int) -> None:
-        if done >= 4 * size:
+        if done >= 4000:
             sent.set()
 
     with serving(store_url) as (process, address):
@@ -168,7 +169,7 @@ def test_a_killed_server_leaves_whole_messages_of_an_import(store_url: str) -> N
         sender.join()
     with serving(store_url) as (_, address), Client(address) as client:
         count = sum(1 for _ in client.read(MembershipFilter())) + sum(1 for _ in client.read(CourseFilter()))
-    assert count % size == 0
+    assert count % MAX_MUTATIONS_PER_BATCH == 0
 
 
 def test_tls_by_files(sqlite_url: str, tmp_path: Path) -> None:
