@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 import tests.properties  # noqa: F401  loads the profile of this run
-from authz.runtime.logs import configure_logging
+from authz.runtime.logs import WRITER, configure_logging
 from tests.databases import PostgresqlServer, create_sqlite, running_postgresql, sqlite_url_of
 from tests.service import Service, serve
 from tests.serving import find_free_port
@@ -35,6 +35,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if any(name.endswith("_url") for name in getattr(item, "fixturenames", ())):
             item.add_marker("database")
+
+
+@pytest.fixture(autouse=True)
+def flushed_log() -> Iterator[None]:
+    """Log lines, which a thread writes, are captured with the test that they are of."""
+    yield
+    WRITER.flush()
 
 
 @pytest.fixture(scope="session")
