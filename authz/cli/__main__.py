@@ -16,7 +16,7 @@ def main() -> None:
     """Run a command. Without the packages that it needs, one message and exit code 2."""
     if not _SERVERS.isdisjoint(sys.argv):
         _exit_at_stop_signals()
-        # gRPC writes its own lines to standard error, which are not JSON and wait for whoever reads them.
+        # gRPC writes its own lines to standard error, which are not JSON and block while nobody reads them.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         from authz.cli.main import main as run

@@ -2,9 +2,10 @@
 
 It is enough to look at single rows and at sets of at most two roles, for all sets of roles:
 
-- A deny is absolute and its roles only add to it. So whoever is allowed by a row of role r is allowed with r
-  alone, unless r alone cannot have the same facts. That is so for a role on the platform, which alone opens
-  no content and attends nothing: it is looked at with each role of a course or a session, too.
+- A deny is absolute, and more roles only add denies. So a subject that a row of role r allows is also
+  allowed with r alone, unless r alone cannot have the same facts. That is so for a role on the platform,
+  which alone opens no content and attends nothing: it is looked at with each role of a course or a session,
+  too.
 - An allow row has no negated facts, so gaining a role can only add allow rows. It takes an access away only
   by a deny row: one that names the gained role, which is exempt, or one of a role held before whose condition
   needs `attending`, the one fact that a role establishes. So it is enough to look at each pair of an allow

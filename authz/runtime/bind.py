@@ -39,7 +39,7 @@ def listen(server: grpc.aio.Server, settings: Settings) -> str:
 def lock_socket(address: str) -> BinaryIO | None:
     """Lock the file of a Unix socket for this server, until the file that is returned is closed.
 
-    gRPC takes a socket over from whoever has it. Returns None for another address. Raises
+    gRPC takes a socket over from the server that has it. Returns None for another address. Raises
     `InvalidArgumentError` if another process listens there.
     """
     if not address.startswith("unix:"):

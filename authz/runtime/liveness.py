@@ -1,5 +1,5 @@
 """Notices what hangs: a process shows its supervisor, or systemd, that its event loop runs; a follower that
-makes no progress ends its process, so that whoever supervises it starts it again.
+makes no progress ends its process, so that its supervisor starts it again.
 
 Times are counted in beats of the observer's own event loop. A machine that was suspended, a supervisor that
 was stopped together with its children, or a slow minute that all of them share, does not look like a child

@@ -1,6 +1,6 @@
 """Logs: JSON lines on standard error, from the service and from its libraries.
 
-A thread writes the lines, so that no call waits for whoever reads standard error. Lines that find its queue
+A thread writes the lines, so that no call waits for the reader of standard error. Lines that find its queue
 full are lost and counted; another line says how many, once the reader reads again.
 """
 

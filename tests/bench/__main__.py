@@ -7,7 +7,7 @@ import logging
 from authz.domain.facts import fact_names
 from authz.domain.ids import course_scope
 from authz.policy.load import load_policy, policy_directory
-from tests.bench import activation, cascade, replica, serving, writes
+from tests.bench import activation, cascade, greedy, replica, serving, writes
 from tests.bench import policy as policies
 from tests.bench.measure import cost_us, show
 from tests.facts import bits
@@ -43,6 +43,7 @@ def main() -> None:
     activation.main()
     writes.main()
     cascade.main()
+    greedy.main(15)
 
 
 if __name__ == "__main__":
