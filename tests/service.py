@@ -22,7 +22,7 @@ START = 1_700_000_000_000_000
 class Service:
     """Stubs of a running server, and the clock that it tells time by."""
 
-    def __init__(self, channel: grpc.aio.Channel, address: str, url: str = "") -> None:
+    def __init__(self, channel: grpc.aio.Channel, address: str, url: str = "", now: int = START) -> None:
         self.channel = channel
         self.address = address
         self._url = url
@@ -30,26 +30,26 @@ class Service:
         self.directory: Any = directory_pb2_grpc.DirectoryServiceStub(channel)
         self.policy: Any = policy_pb2_grpc.PolicyServiceStub(channel)
         self.watch: Any = watch_pb2_grpc.WatchServiceStub(channel)
-        self.now = START
+        self.now = now
 
     def moved(self, token: pb.ConsistencyToken, by: int) -> pb.ConsistencyToken:
         """The token of another revision of its database."""
         return pb.ConsistencyToken(token=moved(self._url, token.token, by))
 
 
-async def serve(url: str, **settings: str) -> AsyncIterator[Service]:
-    """Serve `url` with more settings, if any."""
+async def serve(url: str, *, now: int = START, **settings: str) -> AsyncIterator[Service]:
+    """Serve `url` with more settings, if any, and a clock that begins at `now`."""
     given = {"address": "127.0.0.1:0", "database_url": url, "stop_grace_s": "0", **settings}
     with replica_folder(url) as folder:
-        async for each in _serve({"replica_dir": folder, **given}):
+        async for each in _serve({"replica_dir": folder, **given}, now):
             yield each
 
 
-async def _serve(given: dict[str, str]) -> AsyncIterator[Service]:
+async def _serve(given: dict[str, str], now: int) -> AsyncIterator[Service]:
     running: list[Service] = []
-    server = Server(load_settings(given, environ={}), clock=lambda: running[0].now if running else START)
+    server = Server(load_settings(given, environ={}), clock=lambda: running[0].now if running else now)
     async with server, grpc.aio.insecure_channel(server.address) as channel:
-        running.append(Service(channel, server.address, given["database_url"]))
+        running.append(Service(channel, server.address, given["database_url"], now))
         yield running[0]
 
 
