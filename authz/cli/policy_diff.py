@@ -1,4 +1,4 @@
-"""`authz policy diff`: what changes for whom between two policy folders."""
+"""`authz policy diff`: what changes for whom between two policies, each a folder or a version on a server."""
 
 from __future__ import annotations
 
@@ -7,21 +7,30 @@ from typing import Annotated
 
 import typer
 
+from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
 from authz.cli.output import print_json
 from authz.cli.policy import FOUND_EXIT_CODE, Json
+from authz.cli.policy_versions import ACTIVE, version_number
+from authz.domain.policy_changes import PolicyDiff, sentences
 
 
 def diff(
-    before: Annotated[Path, typer.Argument(help="A policy folder.")],
-    after: Annotated[Path, typer.Argument(help="The folder to compare it with.")],
+    folders: Annotated[
+        list[Path] | None, typer.Argument(help="Policy folders: before, then after.", exists=True)
+    ] = None,
+    before: Annotated[
+        str, typer.Option("--from", help="In place of the first folder: `active`, or a number.")
+    ] = "",
+    after: Annotated[str, typer.Option("--to", help="In place of the last folder. Default: `active`.")] = "",
+    address: Address = DEFAULT_ADDRESS,
+    database: Database = "",
     as_json: Json = False,
 ) -> None:
-    """Show which roles gain and lose which actions, and when. Exit code: 0 no change, 1 changes."""
-    from authz.policy.diff import diff as diff_policies
-    from authz.policy.diff import sentences
-    from authz.policy.load import load_policy
+    """Show which roles gain and lose which actions, and when. Exit code: 0 no change, 1 changes.
 
-    found = diff_policies(load_policy(before), load_policy(after))
+    A folder alone is compared with the active version.
+    """
+    found = _compare(*_sides(folders or [], before, after), address, database)
     if as_json:
         print_json(found)
     else:
@@ -31,3 +40,29 @@ def diff(
             print("nothing changes: the two policies decide everything alike")
     if found:
         raise typer.Exit(FOUND_EXIT_CODE)
+
+
+def _sides(folders: list[Path], before: str, after: str) -> list[Path | str]:
+    """What to compare: folders, and versions for those that are not given."""
+    given = bool(before) + bool(after) + len(folders)
+    if not given:
+        raise ValueError(
+            "name two folders, a folder to compare with the active version, or `--from` and `--to`"
+        )
+    if given > 2:  # noqa: PLR2004  a comparison has two sides
+        raise ValueError("compare two policies; each is a folder, or a version by `--from` or `--to`")
+    left = iter(folders)
+    first: Path | str = before or (next(left, ACTIVE) if after or len(folders) > 1 else ACTIVE)
+    return [first, after or next(left, ACTIVE)]
+
+
+def _compare(before: Path | str, after: Path | str, address: str, database: str) -> PolicyDiff:
+    from authz.policy.diff import diff as diff_policies
+    from authz.policy.load import load_policy
+    from authz.policy.versions import read_folder
+
+    if isinstance(before, Path) and isinstance(after, Path):
+        return diff_policies(load_policy(before), load_policy(after))
+    sides = [version_number(side) if isinstance(side, str) else read_folder(side) for side in (before, after)]
+    with connect(address, database) as client:
+        return client.policies.diff(*sides)

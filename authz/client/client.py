@@ -67,7 +67,7 @@ Progress = Callable[[int], None]
 
 _PAGE_SIZE = 1000
 _RETRIED = ("Check", "BatchCheck", "ListActions")
-_POLICY_READS = ("ReadPolicyVersions", "ReadPolicyVersion", "ValidatePolicy")
+_POLICY_READS = ("ReadPolicyVersions", "ReadPolicyVersion", "ValidatePolicy", "DiffPolicyVersions")
 _SERVICE_CONFIG = json.dumps(
     {
         "methodConfig": [

@@ -10,8 +10,10 @@ import msgspec
 from authz.domain.entities import PolicyVersion
 from authz.domain.errors import PolicyFault
 from authz.domain.files import read_files
+from authz.domain.policy_changes import PolicyDiff
 from authz.v1 import common_pb2, policy_pb2, policy_pb2_grpc
 from authz.wire.entities import parse_versioned
+from authz.wire.policies import parse_diff
 
 
 class PublishedPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +74,20 @@ class PolicyClient:
         request = policy_pb2.ValidatePolicyRequest(files=_messages(files))
         response = self._call(self._stub.ValidatePolicy, request)
         return [PolicyFault(each.file, each.line, each.column, each.message) for each in response.faults]
+
+    def diff(self, before: Mapping[str, str] | int = 0, after: Mapping[str, str] | int = 0) -> PolicyDiff:
+        """What two policies decide differently. Each is files, or the number of a version, 0 for the active
+        one."""
+        request = policy_pb2.DiffPolicyVersionsRequest()
+        if isinstance(before, int):
+            request.before_number = before
+        else:
+            request.before_files.extend(_messages(before))
+        if isinstance(after, int):
+            request.after_number = after
+        else:
+            request.after_files.extend(_messages(after))
+        return parse_diff(self._call(self._stub.DiffPolicyVersions, request))
 
     def versions(self) -> Iterator[PolicyVersion]:
         """All versions without their files, ordered by number. Fetches pages as needed."""

@@ -82,6 +82,12 @@ def _fault_of(breach: Breach) -> PolicyFault:
     return PolicyFault(file, int(line), 1, text)
 
 
+def compile_files(files: Mapping[str, str]) -> CompiledPolicy:
+    """Compile the files of a policy. Raises `PolicyError` with every fault."""
+    with unpacked(files) as folder:
+        return load_policy(folder)
+
+
 def compile_version(version: PolicyVersion) -> CompiledPolicy:
     """Compile a version. Raises `UnusablePolicyError` if this release cannot read it."""
     if version.format != FORMAT:
@@ -90,8 +96,7 @@ def compile_version(version: PolicyVersion) -> CompiledPolicy:
             f" format {FORMAT}"
         )
     try:
-        with unpacked(read_files(version.files)) as folder:
-            return load_policy(folder)
+        return compile_files(read_files(version.files))
     except PolicyError as error:
         raise UnusablePolicyError(
             f"this server cannot read version {version.number} of the policy: {error.faults[0]}"

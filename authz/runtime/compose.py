@@ -34,6 +34,7 @@ from authz.domain.ports import Directory, View
 from authz.domain.tokens import TokenKeys
 from authz.domain.vocabulary import Vocabulary
 from authz.engine.clock import DecisionClock
+from authz.engine.compare import Comparer
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.group_commit import GroupCommitter
 from authz.engine.policies import ActiveChecker, CompiledPolicies
@@ -248,13 +249,17 @@ def add_servicers(
     endpoints = (
         *endpoints_of(AuthorizationServicer(active, turns, clock)),
         *endpoints_of(DirectoryServicer(directory, gate, turns, writer)),
-        *endpoints_of(PolicyServicer(Publisher(directory, gate, writer, policies, clock), gate)),
+        *endpoints_of(_policy_servicer(Publisher(directory, gate, writer, policies, clock), gate)),
         *endpoints_of(WatchServicer(watches)),
     )
     server.add_generic_rpc_handlers((Endpoints(pipeline, endpoints),))
     names = (AUTHORIZATION, DIRECTORY, POLICY, WATCH, health.SERVICE_NAME, reflection.SERVICE_NAME)
     _add_reflection(server, names)
     return Servicers(pipeline, active, watches, writing, Remover(directory, gate, writing))
+
+
+def _policy_servicer(publisher: Publisher, gate: ConsistencyGate) -> PolicyServicer:
+    return PolicyServicer(publisher, Comparer(publisher, gate), gate)
 
 
 def _watches(

@@ -270,6 +270,144 @@ class ValidatePolicyResponse(_message.Message):
 Global___ValidatePolicyResponse: _TypeAlias = ValidatePolicyResponse  # noqa: Y015
 
 @_typing.final
+class DiffPolicyVersionsRequest(_message.Message):
+    """Two policies to compare, each a version or files."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEFORE_NUMBER_FIELD_NUMBER: _builtins.int
+    BEFORE_FILES_FIELD_NUMBER: _builtins.int
+    AFTER_NUMBER_FIELD_NUMBER: _builtins.int
+    AFTER_FILES_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    before_number: _builtins.int
+    """The number of the version to compare; 0 for the active one."""
+    after_number: _builtins.int
+    """The number of the version to compare it with; 0 for the active one."""
+    request_id: _builtins.str
+    """The caller's id of this call, for logs."""
+    @_builtins.property
+    def before_files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.PolicyFile]:
+        """Files to compare in its place, as in `ApplyPolicyRequest`."""
+
+    @_builtins.property
+    def after_files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.PolicyFile]:
+        """Files to compare it with in its place."""
+
+    def __init__(
+        self,
+        *,
+        before_number: _builtins.int = ...,
+        before_files: _abc.Iterable[_common_pb2.PolicyFile] | None = ...,
+        after_number: _builtins.int = ...,
+        after_files: _abc.Iterable[_common_pb2.PolicyFile] | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_files", b"after_files", "after_number", b"after_number", "before_files", b"before_files", "before_number", b"before_number", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffPolicyVersionsRequest: _TypeAlias = DiffPolicyVersionsRequest  # noqa: Y015
+
+@_typing.final
+class PolicyCellChange(_message.Message):
+    """What changes for who holds one role. A condition is text, as in a row; an empty one means always."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    COURSE_ID_FIELD_NUMBER: _builtins.int
+    GAINS_FIELD_NUMBER: _builtins.int
+    LOSSES_FIELD_NUMBER: _builtins.int
+    TAKES_FIELD_NUMBER: _builtins.int
+    LEAVES_FIELD_NUMBER: _builtins.int
+    SENTENCES_FIELD_NUMBER: _builtins.int
+    role: _builtins.str
+    """The role."""
+    type: _builtins.str
+    """The type."""
+    action: _builtins.str
+    """The action."""
+    course_id: _builtins.str
+    """The course whose override makes it another change than everywhere else; empty for all other courses. Such a
+    change without conditions says that nothing changes there.
+    """
+    @_builtins.property
+    def gains(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """When who holds no other role there is allowed from then on, and was not before: one of the conditions holds."""
+
+    @_builtins.property
+    def losses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """When who holds no other role there is no longer allowed."""
+
+    @_builtins.property
+    def takes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """When a deny row of the role begins to stop who is allowed by another role."""
+
+    @_builtins.property
+    def leaves(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """When a deny row of the role ceases to stop who is allowed by another role."""
+
+    @_builtins.property
+    def sentences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The same in words, a sentence for each of the four that is not empty."""
+
+    def __init__(
+        self,
+        *,
+        role: _builtins.str = ...,
+        type: _builtins.str = ...,
+        action: _builtins.str = ...,
+        course_id: _builtins.str = ...,
+        gains: _abc.Iterable[_builtins.str] | None = ...,
+        losses: _abc.Iterable[_builtins.str] | None = ...,
+        takes: _abc.Iterable[_builtins.str] | None = ...,
+        leaves: _abc.Iterable[_builtins.str] | None = ...,
+        sentences: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "course_id", b"course_id", "gains", b"gains", "leaves", b"leaves", "losses", b"losses", "role", b"role", "sentences", b"sentences", "takes", b"takes", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicyCellChange: _TypeAlias = PolicyCellChange  # noqa: Y015
+
+@_typing.final
+class DiffPolicyVersionsResponse(_message.Message):
+    """What two policies decide differently. Empty if nothing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECLARATIONS_FIELD_NUMBER: _builtins.int
+    CELLS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def declarations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Roles and types that are declared otherwise, in words."""
+
+    @_builtins.property
+    def cells(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyCellChange]:
+        """The cells that changed, those of all courses first."""
+
+    def __init__(
+        self,
+        *,
+        declarations: _abc.Iterable[_builtins.str] | None = ...,
+        cells: _abc.Iterable[Global___PolicyCellChange] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cells", b"cells", "declarations", b"declarations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffPolicyVersionsResponse: _TypeAlias = DiffPolicyVersionsResponse  # noqa: Y015
+
+@_typing.final
 class ReadPolicyVersionsRequest(_message.Message):
     """Selects versions."""
 

@@ -50,6 +50,11 @@ class PolicyServiceStub:
                 request_serializer=authz_dot_v1_dot_policy__pb2.ValidatePolicyRequest.SerializeToString,
                 response_deserializer=authz_dot_v1_dot_policy__pb2.ValidatePolicyResponse.FromString,
                 _registered_method=True)
+        self.DiffPolicyVersions = channel.unary_unary(
+                '/authz.v1.PolicyService/DiffPolicyVersions',
+                request_serializer=authz_dot_v1_dot_policy__pb2.DiffPolicyVersionsRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_policy__pb2.DiffPolicyVersionsResponse.FromString,
+                _registered_method=True)
         self.ReadPolicyVersions = channel.unary_unary(
                 '/authz.v1.PolicyService/ReadPolicyVersions',
                 request_serializer=authz_dot_v1_dot_policy__pb2.ReadPolicyVersionsRequest.SerializeToString,
@@ -92,6 +97,16 @@ class PolicyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DiffPolicyVersions(self, request, context):
+        """Tells what two policies decide differently: for which role, type and action, in which course and when. Rows
+        that mean the same, comments and the order of rows play no part.
+
+        Fails with POLICY_INVALID if one of them has faults.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReadPolicyVersions(self, request, context):
         """Lists the versions, ordered by number, without their files.
         """
@@ -123,6 +138,11 @@ def add_PolicyServiceServicer_to_server(servicer, server):
                     servicer.ValidatePolicy,
                     request_deserializer=authz_dot_v1_dot_policy__pb2.ValidatePolicyRequest.FromString,
                     response_serializer=authz_dot_v1_dot_policy__pb2.ValidatePolicyResponse.SerializeToString,
+            ),
+            'DiffPolicyVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiffPolicyVersions,
+                    request_deserializer=authz_dot_v1_dot_policy__pb2.DiffPolicyVersionsRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_policy__pb2.DiffPolicyVersionsResponse.SerializeToString,
             ),
             'ReadPolicyVersions': grpc.unary_unary_rpc_method_handler(
                     servicer.ReadPolicyVersions,
@@ -217,6 +237,33 @@ class PolicyService:
             '/authz.v1.PolicyService/ValidatePolicy',
             authz_dot_v1_dot_policy__pb2.ValidatePolicyRequest.SerializeToString,
             authz_dot_v1_dot_policy__pb2.ValidatePolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiffPolicyVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.PolicyService/DiffPolicyVersions',
+            authz_dot_v1_dot_policy__pb2.DiffPolicyVersionsRequest.SerializeToString,
+            authz_dot_v1_dot_policy__pb2.DiffPolicyVersionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,6 +46,12 @@ class PolicyServiceStub:
     """Lists what is wrong with a policy: its faults or, without any, the rules that break an invariant. Stores
     nothing.
     """
+    DiffPolicyVersions: _grpc.UnaryUnaryMultiCallable[_policy_pb2.DiffPolicyVersionsRequest, _policy_pb2.DiffPolicyVersionsResponse]
+    """Tells what two policies decide differently: for which role, type and action, in which course and when. Rows
+    that mean the same, comments and the order of rows play no part.
+
+    Fails with POLICY_INVALID if one of them has faults.
+    """
     ReadPolicyVersions: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyVersionsRequest, _policy_pb2.ReadPolicyVersionsResponse]
     """Lists the versions, ordered by number, without their files."""
     ReadPolicyVersion: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyVersionRequest, _policy_pb2.ReadPolicyVersionResponse]
@@ -68,6 +74,12 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     ValidatePolicy: _aio.UnaryUnaryMultiCallable[_policy_pb2.ValidatePolicyRequest, _policy_pb2.ValidatePolicyResponse]  # type: ignore[assignment]
     """Lists what is wrong with a policy: its faults or, without any, the rules that break an invariant. Stores
     nothing.
+    """
+    DiffPolicyVersions: _aio.UnaryUnaryMultiCallable[_policy_pb2.DiffPolicyVersionsRequest, _policy_pb2.DiffPolicyVersionsResponse]  # type: ignore[assignment]
+    """Tells what two policies decide differently: for which role, type and action, in which course and when. Rows
+    that mean the same, comments and the order of rows play no part.
+
+    Fails with POLICY_INVALID if one of them has faults.
     """
     ReadPolicyVersions: _aio.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyVersionsRequest, _policy_pb2.ReadPolicyVersionsResponse]  # type: ignore[assignment]
     """Lists the versions, ordered by number, without their files."""
@@ -106,6 +118,18 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_policy_pb2.ValidatePolicyResponse, _abc.Awaitable[_policy_pb2.ValidatePolicyResponse]]:
         """Lists what is wrong with a policy: its faults or, without any, the rules that break an invariant. Stores
         nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def DiffPolicyVersions(
+        self,
+        request: _policy_pb2.DiffPolicyVersionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.DiffPolicyVersionsResponse, _abc.Awaitable[_policy_pb2.DiffPolicyVersionsResponse]]:
+        """Tells what two policies decide differently: for which role, type and action, in which course and when. Rows
+        that mean the same, comments and the order of rows play no part.
+
+        Fails with POLICY_INVALID if one of them has faults.
         """
 
     @_abc_1.abstractmethod

@@ -35,6 +35,8 @@ MAX_ITEMS = {
     "authz.v1.ReadAccountsRequest.statuses": _MAX_CHOICES,
     "authz.v1.ApplyPolicyRequest.files": MAX_FILES,
     "authz.v1.ValidatePolicyRequest.files": MAX_FILES,
+    "authz.v1.DiffPolicyVersionsRequest.before_files": MAX_FILES,
+    "authz.v1.DiffPolicyVersionsRequest.after_files": MAX_FILES,
     "authz.v1.PolicyVersion.files": 0,  # no request holds one
     "authz.v1.WatchRequest.scopes": _MAX_SCOPES,
     "authz.v1.WatchRequest.kinds": _MAX_CHOICES,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 
 from authz.domain.entities import PolicyVersion, Versioned
 from authz.domain.errors import PolicyError, malformed
 from authz.domain.kinds.fields import MAX_NUMBER, validate_text
+from authz.domain.policy_changes import CellChange, PolicyDiff, PolicySource, sentences
 from authz.v1 import common_pb2
 from authz.v1 import policy_pb2 as pb
 from authz.wire.entities import entity_message
@@ -20,6 +23,17 @@ _NO_FILES = "{}"
 def parse_policy(request: pb.ApplyPolicyRequest | pb.ValidatePolicyRequest) -> str:
     """The text of the files of a request."""
     return parse_files(request.files, field="files")
+
+
+def parse_source(
+    files: Collection[common_pb2.PolicyFile], number: int, *, files_field: str, number_field: str
+) -> PolicySource:
+    """Files or a number, not both."""
+    if not files:
+        return PolicySource(number=parse_number(number, field=number_field))
+    if number:
+        raise malformed(number_field, f"is {number}, and {files_field} has files; send one of the two")
+    return PolicySource(parse_files(files, field=files_field))
 
 
 def parse_author(text: str) -> str:
@@ -51,6 +65,32 @@ def version_message(version: PolicyVersion, revision: int) -> common_pb2.PolicyV
 def summary_message(version: PolicyVersion, revision: int = 0) -> common_pb2.PolicyVersion:
     """A version without its files."""
     return version_message(msgspec.structs.replace(version, files=_NO_FILES), revision)
+
+
+def diff_message(found: PolicyDiff) -> pb.DiffPolicyVersionsResponse:
+    """What changes, in words and as data."""
+    cells = [
+        pb.PolicyCellChange(**msgspec.structs.asdict(cell), sentences=sentences(cell)) for cell in found.cells
+    ]
+    return pb.DiffPolicyVersionsResponse(declarations=found.declarations, cells=cells)
+
+
+def parse_diff(response: pb.DiffPolicyVersionsResponse) -> PolicyDiff:
+    """The changes of a message."""
+    cells = (
+        CellChange(
+            role=cell.role,
+            type=cell.type,
+            action=cell.action,
+            course_id=cell.course_id or None,
+            gains=tuple(cell.gains),
+            losses=tuple(cell.losses),
+            takes=tuple(cell.takes),
+            leaves=tuple(cell.leaves),
+        )
+        for cell in response.cells
+    )
+    return PolicyDiff(tuple(response.declarations), tuple(cells))
 
 
 def fault_messages(error: PolicyError) -> list[pb.PolicyFault]:

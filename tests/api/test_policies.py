@@ -195,6 +195,47 @@ async def test_a_folder_without_its_model_is_refused(sqlite_service: Service) ->
     assert "model.conf" in str(error.details())
 
 
+async def test_two_versions_are_compared_by_number_or_by_their_files(service: Service) -> None:
+    await applied(service, CLOSED)
+    by_number = await service.policy.DiffPolicyVersions(ppb.DiffPolicyVersionsRequest(before_number=1))
+    by_files = await service.policy.DiffPolicyVersions(
+        ppb.DiffPolicyVersionsRequest(before_files=messages(SHIPPED), after_files=messages(CLOSED))
+    )
+    assert by_number == by_files
+    (student,) = (cell for cell in by_number.cells if cell.role == "student")
+    assert (student.type, student.action, student.course_id) == ("material", "read", "")
+    assert list(student.losses) == ["published & !for_ai_response"]
+    assert list(student.sentences) == ["`student` loses read on material, when published & !for_ai_response"]
+    same = await service.policy.DiffPolicyVersions(ppb.DiffPolicyVersionsRequest(before_number=2))
+    assert not same.cells
+    assert not same.declarations
+    renamed = with_rows("role, grader, course, 25, no,")
+    other = await service.policy.DiffPolicyVersions(
+        ppb.DiffPolicyVersionsRequest(before_number=1, after_files=messages(renamed))
+    )
+    assert list(other.declarations) == ["role `grader` is new"]
+
+
+async def test_what_cannot_be_compared_is_told(sqlite_service: Service) -> None:
+    async def error_of(**sides: Any) -> tuple[grpc.StatusCode, str]:
+        error = await refused(
+            sqlite_service.policy.DiffPolicyVersions(ppb.DiffPolicyVersionsRequest(**sides))
+        )
+        return error.code(), str(error.details())
+
+    faulty = messages(with_rows("p, studnt, *, notebook, read, own, allow"))
+    code, says = await error_of(after_files=faulty)
+    assert code is grpc.StatusCode.FAILED_PRECONDITION
+    assert "did you mean `student`?" in says
+    code, says = await error_of(before_number=7)
+    assert (code, "there is no version 7" in says) == (grpc.StatusCode.NOT_FOUND, True)
+    code, says = await error_of(before_number=1, before_files=messages(SHIPPED))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "send one of the two" in says
+    code, says = await error_of(after_number=-1)
+    assert (code, "after_number is -1" in says) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+
+
 async def test_validating_only_stores_nothing(sqlite_service: Service) -> None:
     tried = await applied(sqlite_service, CLOSED, validate_only=True)
     assert (tried.changed, tried.active.number) == (True, 1)

@@ -60,6 +60,30 @@ def test_every_fault_of_a_folder_is_told_with_its_place(tmp_path: Path, empty_sq
     assert [json.loads(line)["number"] for line in history] == [1]
 
 
+def test_versions_and_folders_are_compared(tmp_path: Path, empty_sqlite_url: str) -> None:
+    here = ("--database", empty_sqlite_url)
+    closed, shipped = folder_of(CLOSED, tmp_path / "closed"), folder_of(SHIPPED, tmp_path / "shipped")
+    assert run("policy", "apply", closed, *here).returncode == 0
+    loses = "`student` loses read on material, when published & !for_ai_response\n"
+    gains = "`student` gains read on material, when published & !for_ai_response\n"
+    for sides, told in (
+        ((shipped, closed), loses),
+        (("--from", "1", "--to", "2", *here), loses),
+        (("--from", "1", *here), loses),
+        (("--from", "1", closed, *here), loses),
+        ((closed, "--to", "1", *here), gains),
+        (("--to", "1", *here), gains),
+        ((shipped, *here), gains),
+    ):
+        found = run("policy", "diff", *sides)
+        assert (found.returncode, told in found.stdout) == (1, True), sides
+        assert found.stderr == ""
+    data = [run("policy", "diff", *sides, "--json") for sides in ((shipped, closed), ("--from", "1", *here))]
+    assert json.loads(data[0].stdout) == json.loads(data[1].stdout)
+    same = run("policy", "diff", closed, *here)
+    assert (same.returncode, same.stdout.startswith("nothing changes")) == (0, True)
+
+
 def test_validating_only_changes_nothing(tmp_path: Path, empty_sqlite_url: str) -> None:
     here = ("--database", empty_sqlite_url)
     mine = folder_of(CLOSED, tmp_path / "mine")
@@ -81,6 +105,9 @@ def test_a_change_to_a_version_that_is_not_active_is_refused(tmp_path: Path, emp
         (("policy", "apply", "/no/such/folder"), "does not exist"),
         (("policy", "show", "--version", "latest"), "`latest` is no version"),
         (("policy", "show", "policies", "--version", "1"), "not both"),
+        (("policy", "diff"), "name two folders"),
+        (("policy", "diff", "policies", "policies", "--to", "1"), "compare two policies"),
+        (("policy", "diff", "--from", "first"), "`first` is no version"),
         (("policy", "rollback", "0"), "greater than or equal to 1"),
     ],
 )

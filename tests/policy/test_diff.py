@@ -12,9 +12,10 @@ from hypothesis import assume, given
 from authz.domain.errors import PolicyError
 from authz.domain.facts import fact_names
 from authz.domain.ids import ScopeKind
+from authz.domain.policy_changes import CellChange, sentences
 from authz.policy.compile import CompiledPolicy
 from authz.policy.condition import parse_condition
-from authz.policy.diff import CellChange, diff, sentences
+from authz.policy.diff import diff
 from authz.policy.load import POLICY_FILE, load_policy, policy_directory
 from authz.policy.situations import situations_of
 from tests.policy.test_prove import CELLS, CONSISTENT, ROLES, policies, written

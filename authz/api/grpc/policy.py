@@ -8,16 +8,19 @@ from authz.api.call import Call
 from authz.domain.errors import PolicyError
 from authz.domain.ports import Page
 from authz.domain.tokens import ConsistencyToken
+from authz.engine.compare import Comparer
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.publish import Origin, Published, Publisher
 from authz.v1 import common_pb2
 from authz.v1 import policy_pb2 as pb
 from authz.wire.policies import (
+    diff_message,
     fault_messages,
     page_size_of,
     parse_author,
     parse_number,
     parse_policy,
+    parse_source,
     summary_message,
     version_message,
 )
@@ -29,8 +32,9 @@ class PolicyServicer:
 
     service = pb.DESCRIPTOR.services_by_name["PolicyService"]
 
-    def __init__(self, publisher: Publisher, gate: ConsistencyGate) -> None:
+    def __init__(self, publisher: Publisher, comparer: Comparer, gate: ConsistencyGate) -> None:
         self._publisher = publisher
+        self._comparer = comparer
         self._gate = gate
 
     async def ApplyPolicy(self, request: pb.ApplyPolicyRequest, call: Call) -> pb.ApplyPolicyResponse:
@@ -63,6 +67,21 @@ class PolicyServicer:
         except PolicyError as error:
             return pb.ValidatePolicyResponse(faults=fault_messages(error))
         return pb.ValidatePolicyResponse()
+
+    async def DiffPolicyVersions(
+        self, request: pb.DiffPolicyVersionsRequest, _call: Call
+    ) -> pb.DiffPolicyVersionsResponse:
+        """What two policies decide differently."""
+        before, after = (
+            parse_source(
+                getattr(request, f"{side}_files"),
+                getattr(request, f"{side}_number"),
+                files_field=f"{side}_files",
+                number_field=f"{side}_number",
+            )
+            for side in ("before", "after")
+        )
+        return diff_message(await self._comparer.diff(before, after))
 
     async def ReadPolicyVersions(
         self, request: pb.ReadPolicyVersionsRequest, call: Call
