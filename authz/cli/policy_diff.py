@@ -42,7 +42,7 @@ def diff(
         raise typer.Exit(FOUND_EXIT_CODE)
 
 
-def _sides(folders: list[Path], before: str, after: str) -> list[Path | str]:
+def _sides(folders: list[Path], before: str, after: str) -> tuple[Path | str, Path | str]:
     """What to compare: folders, and versions for those that are not given."""
     given = bool(before) + bool(after) + len(folders)
     if not given:
@@ -53,7 +53,7 @@ def _sides(folders: list[Path], before: str, after: str) -> list[Path | str]:
         raise ValueError("compare two policies; each is a folder, or a version by `--from` or `--to`")
     left = iter(folders)
     first: Path | str = before or (next(left, ACTIVE) if after or len(folders) > 1 else ACTIVE)
-    return [first, after or next(left, ACTIVE)]
+    return first, after or next(left, ACTIVE)
 
 
 def _compare(before: Path | str, after: Path | str, address: str, database: str) -> PolicyDiff:
