@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from authz.policy.cases import TESTS_FOLDER
 from authz.policy.load import POLICY_FILE, policy_directory
 from authz.policy.versions import read_folder
 
@@ -9,9 +10,23 @@ SHIPPED = read_folder(policy_directory())
 
 
 def with_rows(*rows: str) -> dict[str, str]:
-    """The files of the shipped policy with more rows."""
-    return SHIPPED | {POLICY_FILE: SHIPPED[POLICY_FILE] + "".join(f"{row}\n" for row in rows)}
+    """The files of the shipped policy with more rows, and without its tests, which would speak of them."""
+    files = {name: text for name, text in SHIPPED.items() if not name.startswith(f"{TESTS_FOLDER}/")}
+    return files | {POLICY_FILE: SHIPPED[POLICY_FILE] + "".join(f"{row}\n" for row in rows)}
 
+
+SAYS = """\
+now = "2026-03-01T12:00:00Z"
+
+[directory]
+courses = [{ id = "algebra", state = "ACTIVE" }]
+memberships = [{ subject = "user:stu", scope = "course:algebra", role = "student" }]
+
+[cases]
+"a student reads the course" = { ask = "user:stu read course:algebra", allowed = true }
+"a student changes it" = { ask = "user:stu update course:algebra", allowed = %s }
+"""
+"""A test file with two cases; the second passes with `false`."""
 
 CLOSED = with_rows("p, *, *, material, read, , deny")
 """Nobody reads a material."""

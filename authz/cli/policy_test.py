@@ -8,8 +8,9 @@ from xml.etree import ElementTree
 
 import typer
 
+from authz.cli.connection import DEFAULT_ADDRESS, Address, Database
 from authz.cli.output import print_json
-from authz.cli.policy import FOUND_EXIT_CODE, Folder, Json
+from authz.cli.policy import FOUND_EXIT_CODE, Folder, Json, Version, policy_folder
 
 if TYPE_CHECKING:
     from authz.runtime.policy_cases import Report
@@ -20,20 +21,20 @@ _MAX_LISTED = 10
 def test(
     folder: Folder = None,
     junit: Annotated[Path | None, typer.Option(help="Write a JUnit report to this file.")] = None,
+    version: Version = "",
+    address: Address = DEFAULT_ADDRESS,
+    database: Database = "",
     as_json: Json = False,
 ) -> None:
-    """Run tests/*.toml of a policy folder. Exit code: 0 all passed, 1 some failed, 2 error."""
-    from authz.policy.load import policy_directory
+    """Run tests/*.toml of a policy. Exit code: 0 all passed, 1 some failed, 2 error."""
     from authz.runtime.policy_cases import run_policy_tests
 
-    report = run_policy_tests(folder or policy_directory())
+    with policy_folder(folder, version, address, database) as directory:
+        report = run_policy_tests(directory)
     if junit is not None:
         _write_junit(report, junit)
     if as_json:
-        print_json(
-            {"passed": len(report.outcomes) - len(report.failed), "failed": len(report.failed)}
-            | _data(report)
-        )
+        print_json({"passed": report.passed, "failed": len(report.failed)} | _data(report))
     else:
         _print(report)
     if report.failed:
@@ -47,7 +48,7 @@ def _data(report: Report) -> dict[str, object]:
 def _print(report: Report) -> None:
     for outcome in report.failed:
         print(f"failed: {outcome.file}: {outcome.case}: {outcome.problem}")
-    print(f"passed {len(report.outcomes) - len(report.failed)}, failed {len(report.failed)}")
+    print(f"passed {report.passed}, failed {len(report.failed)}")
     rules = [
         f"{r.source}: {', '.join((r.role, r.scope, r.type, r.action, r.condition, r.effect))}"
         for r in report.untouched_rules

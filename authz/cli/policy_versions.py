@@ -11,7 +11,7 @@ import typer
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
 from authz.cli.output import print_rows
 from authz.cli.policy import Json
-from authz.client import Client, PublishedPolicy
+from authz.client import Client, PolicyTests, PublishedPolicy
 from authz.domain.entities import PolicyVersion
 from authz.domain.errors import PolicyError
 from authz.domain.instants import format_instant
@@ -136,14 +136,26 @@ def _print(published: PublishedPolicy, as_json: bool, *, validated_only: bool = 
             "active": _as_json(version),
             "changed": published.changed,
             "written_at": published.written_at,
+            "tests": msgspec.to_builtins(published.tests),
         }
         print(msgspec.json.encode(outcome).decode())
     elif not published.changed:
         print(f"unchanged: version {version.number} is active and has the same files")
-    elif validated_only:
-        print(f"valid: it differs from version {version.number}, which is active")
     else:
-        print(f"version {version.number} is active")
+        if validated_only:
+            print(f"valid: it differs from version {version.number}, which is active")
+        else:
+            print(f"version {version.number} is active")
+        print(_coverage(published.tests))
+
+
+def _coverage(tests: PolicyTests) -> str:
+    if not tests.passed:
+        return "no test: write some, or nothing says who should get what (`authz policy test`)"
+    return (
+        f"tests: {tests.passed} passed; no test touches {tests.untouched_rules} of {tests.rules} rules and"
+        f" {tests.untouched_cells} of {tests.cells} cells"
+    )
 
 
 def _as_json(version: PolicyVersion) -> dict[str, object]:

@@ -3,7 +3,7 @@
 from authz.client.client import Client
 from authz.client.contract import proto_directory
 from authz.client.errors import CallError, ItemFault
-from authz.client.policies import PolicyClient, PublishedPolicy
+from authz.client.policies import PolicyCertificate, PolicyClient, PolicyTests, PublishedPolicy
 from authz.client.questions import Answer, ImportOutcome, check_request
 from authz.client.touches import BareTouchWarning
 from authz.client.watch import WatchedChange
@@ -16,7 +16,9 @@ __all__ = [
     "Client",
     "ImportOutcome",
     "ItemFault",
+    "PolicyCertificate",
     "PolicyClient",
+    "PolicyTests",
     "PublishedPolicy",
     "WatchedChange",
     "check_request",

@@ -16,17 +16,40 @@ from authz.wire.entities import parse_versioned
 from authz.wire.policies import parse_diff
 
 
+class PolicyTests(msgspec.Struct, frozen=True, kw_only=True):
+    """How many tests passed, and how many of the rules and of the cells with an allow rule none touches."""
+
+    passed: int
+    rules: int
+    untouched_rules: int
+    cells: int
+    untouched_cells: int
+
+
+class PolicyCertificate(msgspec.Struct, frozen=True, kw_only=True):
+    """That a version keeps its invariants, for which digests and over how many cases. `json` is the whole
+    certificate, which `authz policy prove --check` accepts."""
+
+    policy_digest: str
+    invariants_digest: str
+    invariants: int
+    obligations: int
+    json: str
+
+
 class PublishedPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """The version that is active, without its files, and whether it differs from the one before.
 
     `written_at` is the token of a state that includes the activation: a check that is at least as fresh is
-    decided by this version or a later one. `replicated` as in the answer to a write.
+    decided by this version or a later one. `replicated` as in the answer to a write. `tests` is what its
+    tests came to.
     """
 
     active: PolicyVersion
     changed: bool
     written_at: str
     replicated: bool
+    tests: PolicyTests
 
 
 class PolicyClient:
@@ -110,6 +133,14 @@ class PolicyClient:
         response = self._call(self._stub.ReadPolicyVersion, request)
         return read_files(_version(response.policy_version).files)
 
+    def certificate(self, number: int = 0) -> PolicyCertificate:
+        """The proof of the invariants of a version; of the active one for 0."""
+        request = policy_pb2.ReadPolicyVersionRequest(number=number, include_certificate=True)
+        found = self._call(self._stub.ReadPolicyVersion, request).certificate
+        return PolicyCertificate(
+            **{name: getattr(found, name) for name in PolicyCertificate.__struct_fields__}
+        )
+
 
 def _messages(files: Mapping[str, str]) -> list[common_pb2.PolicyFile]:
     return [common_pb2.PolicyFile(name=name, text=text) for name, text in files.items()]
@@ -127,4 +158,5 @@ def _published(response: Any) -> PublishedPolicy:
         changed=response.changed,
         written_at=response.written_at.token,
         replicated=response.replicated,
+        tests=PolicyTests(**{name: getattr(response.tests, name) for name in PolicyTests.__struct_fields__}),
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import TypeAlias
 
@@ -10,16 +11,20 @@ import msgspec
 
 from authz.domain.decisions import Decision, Rule
 from authz.domain.entities import Entity
+from authz.domain.errors import PolicyError, PolicyFault
 from authz.domain.ports import Snapshot
 from authz.domain.trace import Trace
 from authz.engine.check import Checker
-from authz.policy.cases import Case, CaseFile
+from authz.policy.cases import TESTS_FOLDER, Case, CaseFile, fault_of_case
 from authz.policy.compile import CompiledPolicy
+from authz.policy.versions import ProvedPolicy, prove_files
 
 SnapshotOf: TypeAlias = Callable[[tuple[Entity, ...]], AbstractContextManager[Snapshot]]
 """Holds the entities for as long as the context lasts."""
 Cell: TypeAlias = tuple[str, str, str]
 """A role, a type and an action."""
+MAX_TESTS_S = 30.0
+"""How long the tests of a policy may take when it is published."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -41,13 +46,40 @@ class Report(msgspec.Struct, frozen=True):
     untouched_cells: tuple[Cell, ...]
 
     @property
+    def passed(self) -> int:
+        """How many outcomes have no problem."""
+        return len(self.outcomes) - len(self.failed)
+
+    @property
     def failed(self) -> tuple[Outcome, ...]:
         """The outcomes with a problem."""
         return tuple(outcome for outcome in self.outcomes if outcome.problem)
 
 
-def run_case_files(policy: CompiledPolicy, files: Iterable[CaseFile], snapshot_of: SnapshotOf) -> Report:
-    """Ask every case of a snapshot of its file's directory."""
+def validate_files(
+    files: Mapping[str, str], snapshot_of: SnapshotOf, *, max_tests_s: float = MAX_TESTS_S
+) -> tuple[ProvedPolicy, Report]:
+    """What a policy must pass before it is published: it has no fault, keeps its invariants, and passes its
+    own tests. Raises `PolicyError` with everything that is wrong at the first of the three that fails."""
+    proved = prove_files(files)
+    report = run_case_files(proved.policy, proved.tests, snapshot_of, end_at=time.monotonic() + max_tests_s)
+    if report.failed:
+        faults = (fault_of_case(files, each.file, each.case, each.problem) for each in report.failed)
+        raise PolicyError(tuple(sorted(faults)))
+    return proved, report
+
+
+def run_case_files(
+    policy: CompiledPolicy,
+    files: Iterable[CaseFile],
+    snapshot_of: SnapshotOf,
+    *,
+    end_at: float | None = None,
+) -> Report:
+    """Ask every case of a snapshot of its file's directory.
+
+    Raises `PolicyError` if that is not done at `end_at`, on the clock of `time.monotonic`.
+    """
     checker = Checker(policy, inline_types=frozenset())
     outcomes: list[Outcome] = []
     rules: set[str] = set()
@@ -55,6 +87,8 @@ def run_case_files(policy: CompiledPolicy, files: Iterable[CaseFile], snapshot_o
     for file in files:
         with snapshot_of(file.entities) as snapshot:
             for case in file.cases:
+                if end_at is not None and time.monotonic() > end_at:
+                    raise _too_slow(file.name)
                 trace = Trace()
                 decision = checker.check(snapshot, case.question, case.now, trace)
                 outcomes.append(Outcome(file.name, case.name, _problem(case, decision)))
@@ -69,6 +103,11 @@ def run_case_files(policy: CompiledPolicy, files: Iterable[CaseFile], snapshot_o
         tuple(rule for rule in policy.rules if rule.source not in rules),
         tuple(cell for cell in allowed if cell not in cells),
     )
+
+
+def _too_slow(file: str) -> PolicyError:
+    text = "the tests take too long to be run on every publish; leave out cases or records"
+    return PolicyError((PolicyFault(f"{TESTS_FOLDER}/{file}", 1, 1, text),))
 
 
 def _cells(policy: CompiledPolicy) -> Iterator[Cell]:

@@ -30,8 +30,9 @@ from authz.domain.tokens import ConsistencyToken
 from authz.engine.clock import DecisionClock
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.policies import CompiledPolicies, no_policy
+from authz.engine.policy_cases import Report, SnapshotOf, validate_files
 from authz.engine.write import DirectoryWriter
-from authz.policy.versions import FORMAT, require_publishable
+from authz.policy.versions import FORMAT, prove_files
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,12 +46,23 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 
 class Published(msgspec.Struct, frozen=True):
     """The version that is active, whether it differs from the one before, and a state that includes it;
-    `replicated` as in `WriteReport`."""
+    `replicated` as in `WriteReport`. `tests` is what its tests came to."""
 
     active: PolicyVersion
     changed: bool
     state: ConsistencyToken
+    tests: Report
     replicated: bool = True
+
+
+class PolicyCertificate(msgspec.Struct, frozen=True, kw_only=True):
+    """That a version keeps its invariants: for which digests, over how many cases, and, as JSON, why."""
+
+    policy_digest: str
+    invariants_digest: str
+    invariants: int
+    obligations: int
+    json: str
 
 
 class _Active(msgspec.Struct, frozen=True):
@@ -77,16 +89,36 @@ class Publisher:
         writer: DirectoryWriter,
         policies: CompiledPolicies,
         clock: DecisionClock,
+        *,
+        snapshot_of: SnapshotOf,
     ) -> None:
         self._directory = directory
         self._gate = gate
         self._writer = writer
         self._policies = policies
         self._clock = clock
+        self._snapshot_of = snapshot_of
 
-    async def validate(self, files: str) -> None:
-        """Raise `PolicyError` with every fault of a policy, or with every rule that breaks an invariant."""
-        await self._gate.run(partial(require_publishable, read_files(files)))
+    async def validate(self, files: str) -> Report:
+        """What the tests of a policy come to. Raises `PolicyError` as `validate_files` does."""
+        _, report = await self._gate.run(partial(validate_files, read_files(files), self._snapshot_of))
+        return report
+
+    async def certificate(self, version: PolicyVersion) -> PolicyCertificate:
+        """Why a published version keeps its invariants.
+
+        It follows from the files, which never change, so it is found again rather than stored. Raises
+        `PolicyError` if this release does not find it.
+        """
+        proved = await self._gate.run(partial(prove_files, read_files(version.files)))
+        found = proved.certificate
+        return PolicyCertificate(
+            policy_digest=found.policy,
+            invariants_digest=found.invariants,
+            invariants=len(proved.invariants),
+            obligations=found.obligations,
+            json=msgspec.json.encode(found).decode(),
+        )
 
     async def apply(self, files: str, origin: Origin, *, expected: int, validate_only: bool) -> Published:
         """Make the next version of these files, and activate it. Equal files change nothing.
@@ -95,7 +127,7 @@ class Publisher:
         `FailedPreconditionError` if another version is active, and `ConflictError` if another one was
         activated at the same time.
         """
-        await self.validate(files)
+        tests = await self.validate(files)
         before = await self._active()
         if expected not in (0, before.version.number):
             raise FailedPreconditionError(
@@ -106,8 +138,8 @@ class Publisher:
             )
         changed = files_digest(files) != before.version.digest
         if validate_only or not changed:
-            return Published(before.version, changed, before.read_at)
-        return await self._publish(files, origin, before)
+            return Published(before.version, changed, before.read_at, tests)
+        return await self._publish(files, origin, before, tests)
 
     async def roll_back(self, number: int, origin: Origin, *, expected: int) -> Published:
         """Make the next version of the files of an earlier one, as `apply` does.
@@ -152,7 +184,7 @@ class Publisher:
         found = await self.read(activation.entity.number)
         return _Active(found.version, activation.version, found.read_at)
 
-    async def _publish(self, files: str, origin: Origin, before: _Active) -> Published:
+    async def _publish(self, files: str, origin: Origin, before: _Active, tests: Report) -> Published:
         now = self._clock.at(before.read_at.committed_at)
         request = publication(before.version.number + 1, files, origin, now, before.revision)
         version = request.mutations[0].target
@@ -166,7 +198,7 @@ class Publisher:
                 ErrorReason.WRITE_CONFLICT,
                 "another version of the policy was activated at the same time; try again",
             ) from None
-        return Published(version, True, report.state, report.replicated)
+        return Published(version, True, report.state, tests, report.replicated)
 
 
 def publication(number: int, files: str, origin: Origin, now: Instant, activated_at: int = 0) -> WriteRequest:

@@ -5,6 +5,7 @@ TOML, as the invariants are: it has a parser in the standard library, strict typ
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ import msgspec
 
 from authz.domain.decisions import COURSE_TYPE, CREATE_ACTION, SESSION_TYPE, Question, Reason
 from authz.domain.entities import CourseKey, Entity, Key, SessionKey
-from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError
+from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError, PolicyError, PolicyFault
 from authz.domain.ids import ResourceRef, parse_resource_ref, parse_subject
 from authz.domain.instants import Instant, format_instant, parse_instant
 from authz.domain.vocabulary import Vocabulary, suggest
@@ -22,6 +23,7 @@ from authz.policy.campus import campus_data, read_campus
 from authz.policy.counterexample import Counterexample
 
 TESTS_FOLDER = "tests"
+_SUFFIX = ".toml"
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -65,8 +67,38 @@ def load_case_files(directory: Path, vocabulary: Vocabulary) -> tuple[CaseFile, 
 
     Raises `InvalidArgumentError` that names the file, and the record or the case in it.
     """
-    files = sorted((directory / TESTS_FOLDER).glob("*.toml"))
+    files = sorted((directory / TESTS_FOLDER).glob(f"*{_SUFFIX}"))
     return tuple(read_case_file(file.name, file.read_bytes(), vocabulary) for file in files)
+
+
+def read_tests(files: Mapping[str, str], vocabulary: Vocabulary) -> tuple[CaseFile, ...]:
+    """The test files among the files of a policy, in the order of their names.
+
+    Raises `PolicyError` with a fault for each file that cannot be read.
+    """
+    found: list[CaseFile] = []
+    faults: list[PolicyFault] = []
+    for path, text in sorted(files.items()):
+        folder, _, name = path.rpartition("/")
+        if folder != TESTS_FOLDER or not name.endswith(_SUFFIX):
+            continue
+        try:
+            found.append(read_case_file(name, text.encode(), vocabulary))
+        except AuthzError as error:
+            faults.append(PolicyFault(path, 1, 1, error.message.removeprefix(f"{name}: ")))
+    if faults:
+        raise PolicyError(tuple(faults))
+    return tuple(found)
+
+
+def fault_of_case(files: Mapping[str, str], file: str, case: str, problem: str) -> PolicyFault:
+    """The fault of a case that fails, at its line."""
+    path = f"{TESTS_FOLDER}/{file}"
+    names = "|".join(map(re.escape, (case, f"'{case}'", msgspec.json.encode(case).decode())))
+    found = re.search(rf"^[ \t]*(?:{names})[ \t]*=", files[path], re.MULTILINE)
+    line = files[path].count("\n", 0, found.start()) + 1 if found else 1
+    text = f"the test `{case}` fails: {problem}; change the rule, or the test if that is what you mean"
+    return PolicyFault(path, line, 1, text)
 
 
 def read_case_file(name: str, content: bytes, vocabulary: Vocabulary) -> CaseFile:

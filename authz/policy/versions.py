@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
+
 from authz.domain.entities import PolicyVersion
 from authz.domain.errors import (
     ErrorReason,
@@ -17,8 +19,10 @@ from authz.domain.errors import (
 )
 from authz.domain.facts import fact_names
 from authz.domain.files import read_files
+from authz.policy.cases import CaseFile, read_tests
+from authz.policy.certificate import Certificate
 from authz.policy.compile import CompiledPolicy
-from authz.policy.invariants import INVARIANTS_FILE, load_invariants
+from authz.policy.invariants import INVARIANTS_FILE, Invariant, load_invariants
 from authz.policy.load import load_policy
 from authz.policy.prove import Breach, prove
 
@@ -58,16 +62,29 @@ def unpacked(files: Mapping[str, str]) -> Iterator[Path]:
         yield Path(folder)
 
 
-def require_publishable(files: Mapping[str, str]) -> None:
-    """Raise `PolicyError` with every fault of a policy, or else with every rule that breaks an invariant."""
+class ProvedPolicy(msgspec.Struct, frozen=True):
+    """A policy without faults, why it keeps its invariants, and the tests beside it."""
+
+    policy: CompiledPolicy
+    invariants: tuple[Invariant, ...]
+    certificate: Certificate
+    tests: tuple[CaseFile, ...]
+
+
+def prove_files(files: Mapping[str, str]) -> ProvedPolicy:
+    """Compile and prove a policy. Raises `PolicyError` with every fault of its rules and tests, or else with
+    every rule that breaks an invariant."""
     with unpacked(files) as folder:
         policy = load_policy(folder)
         if INVARIANTS_FILE not in files:
             text = "is missing, so nothing would be proved; copy the one of the active version"
             raise PolicyError((PolicyFault(INVARIANTS_FILE, 1, 1, text),))
-        breaches = prove(policy, load_invariants(folder, policy.vocabulary)).breaches
-    if breaches:
-        raise PolicyError(tuple(sorted(map(_fault_of, breaches))))
+        invariants = load_invariants(folder, policy.vocabulary)
+    tests = read_tests(files, policy.vocabulary)
+    proof = prove(policy, invariants)
+    if proof.certificate is None:
+        raise PolicyError(tuple(sorted(map(_fault_of, proof.breaches))))
+    return ProvedPolicy(policy, invariants, proof.certificate, tests)
 
 
 def _fault_of(breach: Breach) -> PolicyFault:

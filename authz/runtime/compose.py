@@ -47,6 +47,7 @@ from authz.policy.load import policy_directory
 from authz.policy.versions import read_folder
 from authz.replica.follower import Follower
 from authz.replica.shared_state import SharedState
+from authz.replica.temporary import temporary_snapshot
 from authz.replica.view import ReplicaView
 from authz.runtime.settings import Settings, invalid_setting
 from authz.store import FirstWrite, companion_path, database_name, prepare_store, sqlite_file
@@ -205,15 +206,20 @@ def _gate(
     )
 
 
-def _places(settings: Settings) -> dict[CallKind, int]:
-    return {
-        CallKind.DECISION: settings.max_concurrent_calls,
-        CallKind.BATCH: settings.max_batches,
-        CallKind.READ: settings.max_reads,
-        CallKind.WRITE: settings.max_writes,
-        CallKind.IMPORT: settings.max_imports,
-        CallKind.WATCH: settings.max_watches,
-    }
+def _pipeline(settings: Settings) -> Pipeline:
+    return Pipeline(
+        # Without an authority no client presents a certificate, and asking gRPC for one takes time.
+        authenticators=(CertificateAuthenticator(),) if settings.tls_client_ca_file else (),
+        permissions=AllowAll(),
+        places={
+            CallKind.DECISION: settings.max_concurrent_calls,
+            CallKind.BATCH: settings.max_batches,
+            CallKind.READ: settings.max_reads,
+            CallKind.WRITE: settings.max_writes,
+            CallKind.IMPORT: settings.max_imports,
+            CallKind.WATCH: settings.max_watches,
+        },
+    )
 
 
 def add_servicers(
@@ -229,12 +235,7 @@ def add_servicers(
 ) -> Servicers:
     """Add every service of the API, and reflection, to a gRPC server."""
     gate, turns = _gate(settings, view, directory, keys, pool), Turns()
-    pipeline = Pipeline(
-        # Without an authority no client presents a certificate, and asking gRPC for one takes time.
-        authenticators=(CertificateAuthenticator(),) if settings.tls_client_ca_file else (),
-        permissions=AllowAll(),
-        places=_places(settings),
-    )
+    pipeline = _pipeline(settings)
     active = ActiveChecker(
         gate,
         policies,
@@ -245,11 +246,12 @@ def add_servicers(
     writer = DirectoryWriter(
         directory, gate, writing, max_silence_s=settings.import_silence_s, max_import_s=settings.max_import_s
     )
+    publisher = Publisher(directory, gate, writer, policies, clock, snapshot_of=temporary_snapshot)
     watches = _watches(settings, directory, gate)
     endpoints = (
         *endpoints_of(AuthorizationServicer(active, turns, clock)),
         *endpoints_of(DirectoryServicer(directory, gate, turns, writer)),
-        *endpoints_of(_policy_servicer(Publisher(directory, gate, writer, policies, clock), gate)),
+        *endpoints_of(_policy_servicer(publisher, gate)),
         *endpoints_of(WatchServicer(watches)),
     )
     server.add_generic_rpc_handlers((Endpoints(pipeline, endpoints),))

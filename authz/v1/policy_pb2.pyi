@@ -3,6 +3,7 @@
 isort:skip_file
 """
 
+from authz.v1 import authorization_pb2 as _authorization_pb2
 from authz.v1 import common_pb2 as _common_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -77,6 +78,7 @@ class ApplyPolicyResponse(_message.Message):
     CHANGED_FIELD_NUMBER: _builtins.int
     WRITTEN_AT_FIELD_NUMBER: _builtins.int
     REPLICATED_FIELD_NUMBER: _builtins.int
+    TESTS_FIELD_NUMBER: _builtins.int
     changed: _builtins.bool
     """Whether the files differ from those of the version that was active before."""
     replicated: _builtins.bool
@@ -91,6 +93,10 @@ class ApplyPolicyResponse(_message.Message):
         one.
         """
 
+    @_builtins.property
+    def tests(self) -> Global___PolicyTests:
+        """What the tests of the policy came to: they all passed."""
+
     def __init__(
         self,
         *,
@@ -98,14 +104,95 @@ class ApplyPolicyResponse(_message.Message):
         changed: _builtins.bool = ...,
         written_at: _common_pb2.ConsistencyToken | None = ...,
         replicated: _builtins.bool = ...,
+        tests: Global___PolicyTests | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "written_at", b"written_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "tests", b"tests", "written_at", b"written_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "changed", b"changed", "replicated", b"replicated", "written_at", b"written_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "changed", b"changed", "replicated", b"replicated", "tests", b"tests", "written_at", b"written_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ApplyPolicyResponse: _TypeAlias = ApplyPolicyResponse  # noqa: Y015
+
+@_typing.final
+class PolicyTests(_message.Message):
+    """What the tests beside a policy came to, and what of the policy no test touches."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PASSED_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    UNTOUCHED_RULES_FIELD_NUMBER: _builtins.int
+    UNTOUCHED_RULE_EXAMPLES_FIELD_NUMBER: _builtins.int
+    CELLS_FIELD_NUMBER: _builtins.int
+    UNTOUCHED_CELLS_FIELD_NUMBER: _builtins.int
+    UNTOUCHED_CELL_EXAMPLES_FIELD_NUMBER: _builtins.int
+    passed: _builtins.int
+    """How many cases passed."""
+    rules: _builtins.int
+    """How many rules the policy has."""
+    untouched_rules: _builtins.int
+    """How many of them matched in no case."""
+    cells: _builtins.int
+    """How many cells have an allow rule."""
+    untouched_cells: _builtins.int
+    """How many of them no case asked about."""
+    @_builtins.property
+    def untouched_rule_examples(self) -> _containers.RepeatedCompositeFieldContainer[_authorization_pb2.Rule]:
+        """The first 100 of those, in the order of the policy."""
+
+    @_builtins.property
+    def untouched_cell_examples(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyCell]:
+        """The first 100 of those."""
+
+    def __init__(
+        self,
+        *,
+        passed: _builtins.int = ...,
+        rules: _builtins.int = ...,
+        untouched_rules: _builtins.int = ...,
+        untouched_rule_examples: _abc.Iterable[_authorization_pb2.Rule] | None = ...,
+        cells: _builtins.int = ...,
+        untouched_cells: _builtins.int = ...,
+        untouched_cell_examples: _abc.Iterable[Global___PolicyCell] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cells", b"cells", "passed", b"passed", "rules", b"rules", "untouched_cell_examples", b"untouched_cell_examples", "untouched_cells", b"untouched_cells", "untouched_rule_examples", b"untouched_rule_examples", "untouched_rules", b"untouched_rules"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicyTests: _TypeAlias = PolicyTests  # noqa: Y015
+
+@_typing.final
+class PolicyCell(_message.Message):
+    """A role, a type and an action on it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    role: _builtins.str
+    """The role."""
+    type: _builtins.str
+    """The type."""
+    action: _builtins.str
+    """The action."""
+    def __init__(
+        self,
+        *,
+        role: _builtins.str = ...,
+        type: _builtins.str = ...,
+        action: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "role", b"role", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicyCell: _TypeAlias = PolicyCell  # noqa: Y015
 
 @_typing.final
 class RollBackPolicyRequest(_message.Message):
@@ -155,6 +242,7 @@ class RollBackPolicyResponse(_message.Message):
     CHANGED_FIELD_NUMBER: _builtins.int
     WRITTEN_AT_FIELD_NUMBER: _builtins.int
     REPLICATED_FIELD_NUMBER: _builtins.int
+    TESTS_FIELD_NUMBER: _builtins.int
     changed: _builtins.bool
     """Whether its files differ from those of the version that was active before."""
     replicated: _builtins.bool
@@ -167,6 +255,10 @@ class RollBackPolicyResponse(_message.Message):
     def written_at(self) -> _common_pb2.ConsistencyToken:
         """Token of the state that includes the activation."""
 
+    @_builtins.property
+    def tests(self) -> Global___PolicyTests:
+        """What the tests of the policy came to: they all passed."""
+
     def __init__(
         self,
         *,
@@ -174,10 +266,11 @@ class RollBackPolicyResponse(_message.Message):
         changed: _builtins.bool = ...,
         written_at: _common_pb2.ConsistencyToken | None = ...,
         replicated: _builtins.bool = ...,
+        tests: Global___PolicyTests | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "written_at", b"written_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "tests", b"tests", "written_at", b"written_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "changed", b"changed", "replicated", b"replicated", "written_at", b"written_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "changed", b"changed", "replicated", b"replicated", "tests", b"tests", "written_at", b"written_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -252,18 +345,24 @@ class ValidatePolicyResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FAULTS_FIELD_NUMBER: _builtins.int
+    TESTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyFault]:
         """Every fault, ordered by place. Empty for a policy that can be applied."""
+
+    @_builtins.property
+    def tests(self) -> Global___PolicyTests:
+        """What its tests came to. Absent with faults."""
 
     def __init__(
         self,
         *,
         faults: _abc.Iterable[Global___PolicyFault] | None = ...,
+        tests: Global___PolicyTests | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["tests", b"tests"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["faults", b"faults"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["faults", b"faults", "tests", b"tests"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -481,8 +580,11 @@ class ReadPolicyVersionRequest(_message.Message):
 
     NUMBER_FIELD_NUMBER: _builtins.int
     CONSISTENCY_FIELD_NUMBER: _builtins.int
+    INCLUDE_CERTIFICATE_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """Its number; 0 for the active one."""
+    include_certificate: _builtins.bool
+    """Whether to answer with the certificate, too."""
     @_builtins.property
     def consistency(self) -> _common_pb2.Consistency:
         """How fresh the state that is read must be."""
@@ -492,10 +594,11 @@ class ReadPolicyVersionRequest(_message.Message):
         *,
         number: _builtins.int = ...,
         consistency: _common_pb2.Consistency | None = ...,
+        include_certificate: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "number", b"number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "include_certificate", b"include_certificate", "number", b"number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -510,6 +613,7 @@ class ReadPolicyVersionResponse(_message.Message):
     POLICY_VERSION_FIELD_NUMBER: _builtins.int
     ACTIVE_NUMBER_FIELD_NUMBER: _builtins.int
     READ_AT_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
     active_number: _builtins.int
     """The number of the version that is active."""
     @_builtins.property
@@ -520,17 +624,60 @@ class ReadPolicyVersionResponse(_message.Message):
     def read_at(self) -> _common_pb2.ConsistencyToken:
         """Token of the state that was read."""
 
+    @_builtins.property
+    def certificate(self) -> Global___PolicyCertificate:
+        """The proof of its invariants, without which it would not have been published. Only if asked for."""
+
     def __init__(
         self,
         *,
         policy_version: _common_pb2.PolicyVersion | None = ...,
         active_number: _builtins.int = ...,
         read_at: _common_pb2.ConsistencyToken | None = ...,
+        certificate: Global___PolicyCertificate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["policy_version", b"policy_version", "read_at", b"read_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "policy_version", b"policy_version", "read_at", b"read_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_number", b"active_number", "policy_version", b"policy_version", "read_at", b"read_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_number", b"active_number", "certificate", b"certificate", "policy_version", b"policy_version", "read_at", b"read_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReadPolicyVersionResponse: _TypeAlias = ReadPolicyVersionResponse  # noqa: Y015
+
+@_typing.final
+class PolicyCertificate(_message.Message):
+    """That a policy keeps its invariants, and why, so that `authz policy prove --check` accepts it without searching."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_DIGEST_FIELD_NUMBER: _builtins.int
+    INVARIANTS_DIGEST_FIELD_NUMBER: _builtins.int
+    INVARIANTS_FIELD_NUMBER: _builtins.int
+    OBLIGATIONS_FIELD_NUMBER: _builtins.int
+    JSON_FIELD_NUMBER: _builtins.int
+    policy_digest: _builtins.str
+    """The digest of what decides: roles, types and rules."""
+    invariants_digest: _builtins.str
+    """The digest of the invariants."""
+    invariants: _builtins.int
+    """How many invariants were proved."""
+    obligations: _builtins.int
+    """Over how many cases: pairs of a rule and a set of roles, each for all facts."""
+    json: _builtins.str
+    """The whole certificate, as JSON."""
+    def __init__(
+        self,
+        *,
+        policy_digest: _builtins.str = ...,
+        invariants_digest: _builtins.str = ...,
+        invariants: _builtins.int = ...,
+        obligations: _builtins.int = ...,
+        json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["invariants", b"invariants", "invariants_digest", b"invariants_digest", "json", b"json", "obligations", b"obligations", "policy_digest", b"policy_digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicyCertificate: _TypeAlias = PolicyCertificate  # noqa: Y015

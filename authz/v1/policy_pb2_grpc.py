@@ -75,8 +75,9 @@ class PolicyServiceServicer:
         """Makes a folder of files the next version of the policy and activates it, in one step. Files that are equal
         to those of the active version change nothing.
 
-        Refused with POLICY_INVALID if the policy has faults, or breaks one of its invariants. Each fault is a field
-        violation of the `google.rpc.BadRequest`, as far as they fit; `ValidatePolicy` lists all of them.
+        Refused with POLICY_INVALID if the policy has faults, breaks one of its invariants, or fails one of its own
+        tests. Each fault is a field violation of the `google.rpc.BadRequest`, as far as they fit; `ValidatePolicy`
+        lists all of them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,8 +91,8 @@ class PolicyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ValidatePolicy(self, request, context):
-        """Lists what is wrong with a policy: its faults or, without any, the rules that break an invariant. Stores
-        nothing.
+        """Lists what is wrong with a policy: its faults; without any, the rules that break an invariant; without
+        those, the tests that fail. Stores nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -115,7 +116,7 @@ class PolicyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReadPolicyVersion(self, request, context):
-        """Reads one version with its files.
+        """Reads one version with its files, and with the proof of its invariants.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,14 +37,15 @@ class PolicyServiceStub:
     """Makes a folder of files the next version of the policy and activates it, in one step. Files that are equal
     to those of the active version change nothing.
 
-    Refused with POLICY_INVALID if the policy has faults, or breaks one of its invariants. Each fault is a field
-    violation of the `google.rpc.BadRequest`, as far as they fit; `ValidatePolicy` lists all of them.
+    Refused with POLICY_INVALID if the policy has faults, breaks one of its invariants, or fails one of its own
+    tests. Each fault is a field violation of the `google.rpc.BadRequest`, as far as they fit; `ValidatePolicy`
+    lists all of them.
     """
     RollBackPolicy: _grpc.UnaryUnaryMultiCallable[_policy_pb2.RollBackPolicyRequest, _policy_pb2.RollBackPolicyResponse]
     """Makes the next version from the files of an earlier one, and activates it, as `ApplyPolicy` does."""
     ValidatePolicy: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ValidatePolicyRequest, _policy_pb2.ValidatePolicyResponse]
-    """Lists what is wrong with a policy: its faults or, without any, the rules that break an invariant. Stores
-    nothing.
+    """Lists what is wrong with a policy: its faults; without any, the rules that break an invariant; without
+    those, the tests that fail. Stores nothing.
     """
     DiffPolicyVersions: _grpc.UnaryUnaryMultiCallable[_policy_pb2.DiffPolicyVersionsRequest, _policy_pb2.DiffPolicyVersionsResponse]
     """Tells what two policies decide differently: for which role, type and action, in which course and when. Rows
@@ -55,7 +56,7 @@ class PolicyServiceStub:
     ReadPolicyVersions: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyVersionsRequest, _policy_pb2.ReadPolicyVersionsResponse]
     """Lists the versions, ordered by number, without their files."""
     ReadPolicyVersion: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyVersionRequest, _policy_pb2.ReadPolicyVersionResponse]
-    """Reads one version with its files."""
+    """Reads one version with its files, and with the proof of its invariants."""
 
 @_typing.type_check_only
 class PolicyServiceAsyncStub(PolicyServiceStub):
@@ -66,14 +67,15 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     """Makes a folder of files the next version of the policy and activates it, in one step. Files that are equal
     to those of the active version change nothing.
 
-    Refused with POLICY_INVALID if the policy has faults, or breaks one of its invariants. Each fault is a field
-    violation of the `google.rpc.BadRequest`, as far as they fit; `ValidatePolicy` lists all of them.
+    Refused with POLICY_INVALID if the policy has faults, breaks one of its invariants, or fails one of its own
+    tests. Each fault is a field violation of the `google.rpc.BadRequest`, as far as they fit; `ValidatePolicy`
+    lists all of them.
     """
     RollBackPolicy: _aio.UnaryUnaryMultiCallable[_policy_pb2.RollBackPolicyRequest, _policy_pb2.RollBackPolicyResponse]  # type: ignore[assignment]
     """Makes the next version from the files of an earlier one, and activates it, as `ApplyPolicy` does."""
     ValidatePolicy: _aio.UnaryUnaryMultiCallable[_policy_pb2.ValidatePolicyRequest, _policy_pb2.ValidatePolicyResponse]  # type: ignore[assignment]
-    """Lists what is wrong with a policy: its faults or, without any, the rules that break an invariant. Stores
-    nothing.
+    """Lists what is wrong with a policy: its faults; without any, the rules that break an invariant; without
+    those, the tests that fail. Stores nothing.
     """
     DiffPolicyVersions: _aio.UnaryUnaryMultiCallable[_policy_pb2.DiffPolicyVersionsRequest, _policy_pb2.DiffPolicyVersionsResponse]  # type: ignore[assignment]
     """Tells what two policies decide differently: for which role, type and action, in which course and when. Rows
@@ -84,7 +86,7 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     ReadPolicyVersions: _aio.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyVersionsRequest, _policy_pb2.ReadPolicyVersionsResponse]  # type: ignore[assignment]
     """Lists the versions, ordered by number, without their files."""
     ReadPolicyVersion: _aio.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyVersionRequest, _policy_pb2.ReadPolicyVersionResponse]  # type: ignore[assignment]
-    """Reads one version with its files."""
+    """Reads one version with its files, and with the proof of its invariants."""
 
 class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps the platform's policy as immutable, numbered versions, of which the last one is active on every server."""
@@ -98,8 +100,9 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         """Makes a folder of files the next version of the policy and activates it, in one step. Files that are equal
         to those of the active version change nothing.
 
-        Refused with POLICY_INVALID if the policy has faults, or breaks one of its invariants. Each fault is a field
-        violation of the `google.rpc.BadRequest`, as far as they fit; `ValidatePolicy` lists all of them.
+        Refused with POLICY_INVALID if the policy has faults, breaks one of its invariants, or fails one of its own
+        tests. Each fault is a field violation of the `google.rpc.BadRequest`, as far as they fit; `ValidatePolicy`
+        lists all of them.
         """
 
     @_abc_1.abstractmethod
@@ -116,8 +119,8 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.ValidatePolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.ValidatePolicyResponse, _abc.Awaitable[_policy_pb2.ValidatePolicyResponse]]:
-        """Lists what is wrong with a policy: its faults or, without any, the rules that break an invariant. Stores
-        nothing.
+        """Lists what is wrong with a policy: its faults; without any, the rules that break an invariant; without
+        those, the tests that fail. Stores nothing.
         """
 
     @_abc_1.abstractmethod
@@ -146,6 +149,6 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.ReadPolicyVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.ReadPolicyVersionResponse, _abc.Awaitable[_policy_pb2.ReadPolicyVersionResponse]]:
-        """Reads one version with its files."""
+        """Reads one version with its files, and with the proof of its invariants."""
 
 def add_PolicyServiceServicer_to_server(servicer: PolicyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

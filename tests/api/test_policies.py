@@ -6,20 +6,25 @@ from collections.abc import Mapping
 from typing import Any
 
 import grpc
+import msgspec
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from authz.domain.entities import PolicyActivation, PolicyVersion
+from authz.domain.errors import FailedPreconditionError
 from authz.domain.files import MAX_FILES_BYTES, files_text
 from authz.domain.ids import PLATFORM
 from authz.domain.mutations import Mutation, Operation
+from authz.engine.publish import Origin, publication
+from authz.policy.certificate import Certificate, check_certificate
+from authz.policy.versions import prove_files
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import policy_pb2 as ppb
 from authz.v1 import watch_pb2 as wpb
 from tests.api.test_api import ALGEBRA, COURSE, MATERIAL, MAYA, STUDENT, question, touch, written
-from tests.policies import CLOSED, SHIPPED, with_rows
+from tests.policies import CLOSED, SAYS, SHIPPED, with_rows
 from tests.service import Service, reason_of, violations_of
 from tests.store.directory import open_with, write
 
@@ -169,6 +174,71 @@ async def test_a_policy_that_breaks_an_invariant_is_refused_with_who_could_do_wh
     error = await refused(applied(sqlite_service, without))
     assert "invariants.toml:1:1: is missing" in str(error.details())
     assert (await active(sqlite_service)).active_number == 1
+
+
+async def test_a_policy_that_fails_its_own_tests_is_refused_with_each_case(sqlite_service: Service) -> None:
+    service = sqlite_service
+    fails = SHIPPED | {"tests/mine.toml": SAYS % "true"}
+    error = await refused(applied(service, fails))
+    assert (error.code(), reason_of(error)) == (grpc.StatusCode.FAILED_PRECONDITION, "POLICY_INVALID")
+    (violation,) = violations_of(error)
+    assert violation.field == "tests/mine.toml:9:1"
+    assert "the test `a student changes it` fails: is denied (NO_RULE), not allowed" in violation.description
+    listed = await service.policy.ValidatePolicy(ppb.ValidatePolicyRequest(files=messages(fails)))
+    assert [(fault.file, fault.line) for fault in listed.faults] == [("tests/mine.toml", 9)]
+    assert (await active(service)).active_number == 1
+
+
+async def test_a_test_file_that_cannot_be_read_is_refused_with_its_name(sqlite_service: Service) -> None:
+    files = SHIPPED | {"tests/mine.toml": "now = ", "tests/other.toml": SAYS % "maybe"}
+    error = await refused(applied(sqlite_service, files))
+    assert [each.field for each in violations_of(error)] == ["tests/mine.toml:1:1", "tests/other.toml:1:1"]
+
+
+async def test_a_publish_says_how_many_tests_passed_and_what_none_touches(sqlite_service: Service) -> None:
+    service = sqlite_service
+    published = await applied(service, with_rows("# as shipped") | {"tests/mine.toml": SAYS % "false"})
+    tests = published.tests
+    assert (published.active.number, tests.passed) == (2, 2)
+    assert tests.untouched_rules == tests.rules - 1
+    assert tests.untouched_rule_examples[0].source.startswith("default.csv:")
+    untouched = [(cell.role, cell.type, cell.action) for cell in tests.untouched_cell_examples]
+    assert ("student", "course", "read") not in untouched
+    assert ("teacher", "course", "read") in untouched
+    back = await service.policy.RollBackPolicy(ppb.RollBackPolicyRequest(number=1))
+    assert back.tests.passed > 2
+
+
+async def test_a_rollback_to_a_version_that_fails_its_tests_is_refused(
+    sqlite_service: Service, sqlite_url: str
+) -> None:
+    """As one is that an earlier release published."""
+    store = open_with(sqlite_url)
+    files = files_text(with_rows("# old") | {"tests/mine.toml": SAYS % "true"})
+    for number, text in ((2, files), (3, files_text(SHIPPED))):
+        write(store, *publication(number, text, Origin(), 0, 0 if number == 1 else 1).mutations)
+    store.close()
+    error = await refused(sqlite_service.policy.RollBackPolicy(ppb.RollBackPolicyRequest(number=2)))
+    assert reason_of(error) == "POLICY_INVALID"
+    assert "`a student changes it` fails" in str(error.details())
+    assert (await active(sqlite_service)).active_number == 3
+
+
+async def test_a_version_is_read_with_a_proof_that_the_checker_accepts_for_it_alone(
+    sqlite_service: Service,
+) -> None:
+    await applied(sqlite_service, CLOSED)
+    request = ppb.ReadPolicyVersionRequest(number=2, include_certificate=True)
+    found = (await sqlite_service.policy.ReadPolicyVersion(request)).certificate
+    certificate = msgspec.json.decode(found.json, type=Certificate)
+    proved = prove_files(CLOSED)
+    check_certificate(certificate, proved.policy, proved.invariants)
+    assert (found.policy_digest, found.obligations) == (certificate.policy, certificate.obligations)
+    assert found.invariants == len(proved.invariants) > 0
+    other = prove_files(SHIPPED)
+    with pytest.raises(FailedPreconditionError, match="is of another policy"):
+        check_certificate(certificate, other.policy, other.invariants)
+    assert not (await active(sqlite_service)).HasField("certificate")
 
 
 @pytest.mark.parametrize(

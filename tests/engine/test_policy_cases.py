@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from authz.domain.errors import InvalidArgumentError
+from authz.domain.errors import InvalidArgumentError, PolicyError
 from authz.engine.policy_cases import Report, run_case_files
-from authz.policy.cases import CaseFile, load_case_files, read_case_file
+from authz.policy.cases import CaseFile, fault_of_case, load_case_files, read_case_file
 from authz.policy.compile import CompiledPolicy
 from authz.policy.load import POLICY_FILE, load_policy, policy_directory
 from authz.replica.temporary import temporary_snapshot
@@ -137,3 +137,16 @@ def test_the_shipped_tests_find_an_access_that_is_lost(tmp_path: Path) -> None:
     assert [outcome.case for outcome in run_case_files(lost, files, temporary_snapshot).failed] == [
         "a student creates a notebook"
     ]
+
+
+def test_tests_that_take_too_long_are_refused() -> None:
+    with pytest.raises(PolicyError, match=r"tests/some\.toml:1:1: the tests take too long"):
+        run_case_files(POLICY, [case_file(READS + "allowed = true }")], temporary_snapshot, end_at=0.0)
+
+
+@pytest.mark.parametrize("quoted", ['"it is"', "'it is'", '  "it is"  '])
+def test_a_case_that_fails_is_found_in_its_file(quoted: str) -> None:
+    text = f'now = "x"\n[cases]\n# it is\n{quoted} = {{ }}\n'
+    fault = fault_of_case({"tests/a.toml": text}, "a.toml", "it is", "is denied, not allowed")
+    assert (fault.file, fault.line) == ("tests/a.toml", 4)
+    assert fault.text.startswith("the test `it is` fails: is denied, not allowed; ")

@@ -135,7 +135,7 @@ def test_a_publish_that_is_killed_has_happened_or_has_not(
             assert versions == list(range(1, len(versions) + 1))
             assert client.policies.active_number() == len(versions) >= acknowledged
             assert client.check("user:maya", "read", "material:m1").policy_version == str(len(versions))
-            assert client.policies.files(len(versions)).keys() >= SHIPPED.keys()
+            assert client.policies.files(len(versions)).keys() >= CLOSED.keys()
 
 
 def test_without_the_database_the_active_version_decides_and_a_server_starts_with_it(

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from authz.api.call import Call
+from authz.domain.decisions import Rule
 from authz.domain.errors import PolicyError
 from authz.domain.ports import Page
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.compare import Comparer
 from authz.engine.consistency import ConsistencyGate
-from authz.engine.publish import Origin, Published, Publisher
-from authz.v1 import common_pb2
+from authz.engine.policy_cases import Report
+from authz.engine.publish import Origin, PolicyCertificate, Published, Publisher
+from authz.v1 import authorization_pb2, common_pb2
 from authz.v1 import policy_pb2 as pb
 from authz.wire.policies import (
     diff_message,
@@ -25,6 +29,9 @@ from authz.wire.policies import (
     version_message,
 )
 from authz.wire.writes import parse_reason
+
+_MAX_EXAMPLES = 100
+"""Of what no test touches, in an answer."""
 
 
 class PolicyServicer:
@@ -63,10 +70,10 @@ class PolicyServicer:
     ) -> pb.ValidatePolicyResponse:
         """Every fault."""
         try:
-            await self._publisher.validate(parse_policy(request))
+            report = await self._publisher.validate(parse_policy(request))
         except PolicyError as error:
             return pb.ValidatePolicyResponse(faults=fault_messages(error))
-        return pb.ValidatePolicyResponse()
+        return pb.ValidatePolicyResponse(tests=_tests_message(report))
 
     async def DiffPolicyVersions(
         self, request: pb.DiffPolicyVersionsRequest, _call: Call
@@ -106,6 +113,9 @@ class PolicyServicer:
             policy_version=version_message(found.version, found.revision),
             active_number=(await self._publisher.active()).entity.number,
             read_at=self._token(found.read_at),
+            certificate=_certificate_message(await self._publisher.certificate(found.version))
+            if request.include_certificate
+            else None,
         )
 
     def _outcome(self, published: Published) -> dict[str, Any]:
@@ -114,6 +124,7 @@ class PolicyServicer:
             "changed": published.changed,
             "written_at": self._token(published.state),
             "replicated": published.replicated,
+            "tests": _tests_message(published.tests),
         }
 
     def _token(self, state: ConsistencyToken) -> common_pb2.ConsistencyToken:
@@ -127,3 +138,27 @@ def _origin(request: pb.ApplyPolicyRequest | pb.RollBackPolicyRequest, call: Cal
         actor=call.principal.actor,
         request_id=call.request_id,
     )
+
+
+def _tests_message(report: Report) -> pb.PolicyTests:
+    """What the tests of a policy came to, with the first examples of what none of them touches."""
+    return pb.PolicyTests(
+        passed=report.passed,
+        rules=report.rules,
+        untouched_rules=len(report.untouched_rules),
+        untouched_rule_examples=map(_rule_message, report.untouched_rules[:_MAX_EXAMPLES]),
+        cells=report.cells,
+        untouched_cells=len(report.untouched_cells),
+        untouched_cell_examples=(
+            pb.PolicyCell(role=role, type=type_name, action=action)
+            for role, type_name, action in report.untouched_cells[:_MAX_EXAMPLES]
+        ),
+    )
+
+
+def _rule_message(rule: Rule) -> Any:
+    return authorization_pb2.Rule(**msgspec.structs.asdict(rule))
+
+
+def _certificate_message(certificate: PolicyCertificate) -> pb.PolicyCertificate:
+    return pb.PolicyCertificate(**msgspec.structs.asdict(certificate))
