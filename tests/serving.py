@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.forkserver import Process
+
 AUTHZ = Path(sys.executable).parent / "authz"
 _ports = itertools.count(10_000 + os.getpid() % 200 * 100)
 
@@ -41,17 +43,17 @@ def replica_folder(url: str) -> Iterator[str]:
 
 
 @contextmanager
-def serving(url: str, **variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def serving(url: str, **variables: str) -> Iterator[tuple[Process, str]]:
     """A running server and its address. Killed at the end, if it still runs."""
     with replica_folder(url) as folder, _serving(url, {"AUTHZ_REPLICA_DIR": folder, **variables}) as running:
         yield running
 
 
 @contextmanager
-def _serving(url: str, variables: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def _serving(url: str, variables: dict[str, str]) -> Iterator[tuple[Process, str]]:
     environ = {k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")}
     environ |= {"AUTHZ_ADDRESS": "127.0.0.1:0", "AUTHZ_DATABASE_URL": url, **variables}
-    process = subprocess.Popen([AUTHZ, "serve"], env=environ, stderr=subprocess.PIPE, text=True)
+    process = Process("serve", environ=environ, stderr=subprocess.PIPE)
     try:
         assert process.stderr is not None
         for line in process.stderr:

@@ -31,6 +31,7 @@ from authz.v1 import authorization_pb2_grpc, directory_pb2_grpc, watch_pb2_grpc
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import watch_pb2 as wpb
+from tests.forkserver import Process
 from tests.tokens import made_up, state_of
 
 CLIENTS_A_KIND = 6
@@ -211,7 +212,7 @@ async def _all_greedy(address: str, seconds: float) -> Counter[str]:
     return outcomes
 
 
-def drain(process: subprocess.Popen[str]) -> None:
+def drain(process: Process) -> None:
     """Read the log of a server to its end, so that the server never waits for a reader."""
     assert process.stderr is not None
     threading.Thread(target=process.stderr.read, daemon=True).start()

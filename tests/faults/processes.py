@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,7 +13,8 @@ import grpc
 import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.serving import AUTHZ, find_free_port
+from tests.forkserver import Process
+from tests.serving import find_free_port
 
 AUTHORIZATION = "authz.v1.AuthorizationService"
 DIRECTORY = "authz.v1.DirectoryService"
@@ -55,10 +55,10 @@ class Node:
             "AUTHZ_REPLICATION_WAIT_S": "0.5",
             **variables,
         }
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
 
     @property
-    def process(self) -> subprocess.Popen[bytes]:
+    def process(self) -> Process:
         """The process that was started last."""
         assert self._process is not None
         return self._process
@@ -66,7 +66,7 @@ class Node:
     def launch(self) -> None:
         """Start, without waiting for anything."""
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen([AUTHZ, "serve"], env=self._environ, stderr=log)
+            self._process = Process("serve", environ=self._environ, stderr=log.fileno())
 
     def start(self) -> None:
         """Start; return once checks are answered."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import ssl
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from authz.client import CallError, Client
 from tests.cli.commands import run
+from tests.forkserver import Process
 from tests.runtime.test_mutual_tls import certify
 from tests.serving import serving
 
@@ -29,7 +29,7 @@ def shown(address: str) -> str:
     return ssl.get_server_certificate(("127.0.0.1", int(address.rpartition(":")[2])))
 
 
-def await_event(process: subprocess.Popen[str], event: str) -> dict[str, str]:
+def await_event(process: Process, event: str) -> dict[str, str]:
     """The next line of this event."""
     assert process.stderr is not None
     for line in process.stderr:

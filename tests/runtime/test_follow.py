@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -22,9 +21,9 @@ from authz.domain.mutations import Mutation, Operation
 from authz.runtime.bind import reserve
 from authz.runtime.server import Server
 from authz.runtime.settings import load_settings
+from tests.forkserver import Process
 from tests.runtime.test_server import campus_of
 from tests.runtime.test_supervise import ask, children, until
-from tests.serving import AUTHZ
 
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -38,7 +37,7 @@ class Machine:
         self.address = f"127.0.0.1:{port}"
         self.replica = folder / "replica"
         self._folder = folder
-        self._started: list[subprocess.Popen[bytes]] = []
+        self._started: list[Process] = []
         self._environ = {k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")} | {
             "AUTHZ_ADDRESS": self.address,
             "AUTHZ_DATABASE_URL": url,
@@ -46,19 +45,19 @@ class Machine:
             "AUTHZ_STOP_GRACE_S": "1",
         }
 
-    def start(self, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str, **variables: str) -> Process:
         """Run `authz` with these arguments."""
         log = self._folder / f"{len(self._started)}.log"
         with log.open("wb") as file:
-            process = subprocess.Popen([AUTHZ, *arguments], env=self._environ | variables, stderr=file)
+            process = Process(*arguments, environ=self._environ | variables, stderr=file.fileno())
         self._started.append(process)
         return process
 
-    def log(self, process: subprocess.Popen[bytes]) -> str:
+    def log(self, process: Process) -> str:
         """What a process has logged."""
         return (self._folder / f"{self._started.index(process)}.log").read_text()
 
-    def await_log(self, process: subprocess.Popen[bytes], text: str) -> None:
+    def await_log(self, process: Process, text: str) -> None:
         """Wait until a process logs this."""
         until(lambda: text in self.log(process), f"not logged: {text}")
 
@@ -86,7 +85,7 @@ def machine(sqlite_url: str, tmp_path: Path, free_port: int) -> Iterator[Machine
     made.kill()
 
 
-def stop(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
+def stop(process: Process, number: int = signal.SIGTERM) -> int:
     """Signal a process; its exit code."""
     process.send_signal(number)
     return process.wait(60)
@@ -144,7 +143,7 @@ def test_workers_that_do_not_follow_have_no_follower_of_their_own(machine: Machi
     machine.start("follow")
     server = machine.start("serve", "--no-follow", "--workers", "2")
     until(lambda: machine.health() == SERVING, "checks are not answered")
-    assert len(children(server)) == 2  # type: ignore[arg-type]  # of bytes
+    assert len(children(server)) == 2
     with Client(machine.address) as client:
         client.write(campus_of(1))
     assert all(ask(machine.address, 1) for _ in range(8))

@@ -24,6 +24,7 @@ from authz.domain.mutations import Mutation, Operation
 from authz.runtime.liveness import BEAT_INTERVAL_S, MAX_MISSED_BEATS
 from authz.v1 import common_pb2 as pb
 from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
+from tests.forkserver import Process
 from tests.runtime.test_server import campus_of
 from tests.serving import AUTHZ, serving
 
@@ -36,7 +37,7 @@ def until(holds: Callable[[], bool], what: str) -> None:
         time.sleep(0.02)
 
 
-def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
+def children(process: Process) -> list[psutil.Process]:
     """The serving processes and the follower: what the process that forks them has forked."""
     with suppress(psutil.NoSuchProcess):
         return [

@@ -11,6 +11,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from authz.domain.entities import Course
@@ -19,7 +20,7 @@ from authz.domain.ids import ResourceRef, course_scope
 from authz.domain.mutations import WriteRequest
 from authz.store import migrate_store, open_store
 from authz.store.engine import open_engine, read_transaction, write_transaction
-from authz.store.schema import _config
+from authz.store.schema import _MIGRATIONS, _config, _newest
 from authz.store.tables import metadata
 from tests.store.directory import VOCABULARY, create, notebook, open_with, remove
 
@@ -30,6 +31,14 @@ def test_migrating_again_changes_nothing(empty_url: str) -> None:
     assert first.directory.head().database_id == second.directory.head().database_id
     first.close()
     second.close()
+
+
+def test_the_schema_of_this_version_is_that_of_the_last_migration() -> None:
+    migrations = ScriptDirectory.from_config(_config())
+    assert _newest() == migrations.get_current_head()
+    assert {each.path for each in migrations.walk_revisions()} == {
+        str(file) for file in (_MIGRATIONS / "versions").glob("*_*.py") if file.stem != "__init__"
+    }
 
 
 def test_processes_that_migrate_at_once_make_one_database(empty_url: str) -> None:

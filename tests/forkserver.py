@@ -1,0 +1,164 @@
+"""Runs `authz` in processes that are forked from one that has imported it.
+
+Importing takes an `authz` most of its start, and tests start hundreds. What runs is the entry point of the
+script, with the arguments, the environment and the standard error that it is given; that the script itself
+starts is held by the tests that run it.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import select
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import types
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import IO
+
+_ROOT = Path(__file__).parent.parent
+_MAX_REQUEST_BYTES = 1 << 17
+_CODE_BYTES = 4
+
+
+class Process:
+    """A running `authz`: what tests use of a `subprocess.Popen`."""
+
+    def __init__(self, *arguments: str, environ: Mapping[str, str], stderr: int) -> None:
+        """Start. `stderr` is a file descriptor, or `subprocess.PIPE`."""
+        self.returncode: int | None = None
+        self.stderr: IO[str] | None = None
+        read_fd = -1
+        if stderr == subprocess.PIPE:
+            read_fd, stderr = os.pipe()
+            self.stderr = os.fdopen(read_fd)
+        self._status, status = os.pipe()
+        request = json.dumps({"arguments": arguments, "environ": dict(environ), "folder": str(Path.cwd())})
+        try:
+            socket.send_fds(_control(), [request.encode()], [stderr, status])
+        finally:
+            os.close(status)
+            if read_fd >= 0:
+                os.close(stderr)
+        self.pid = self._read()
+
+    def poll(self) -> int | None:
+        """The exit code, if it has ended; the negative number of the signal that ended it."""
+        if self.returncode is None and select.select([self._status], [], [], 0)[0]:
+            self._end()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end; return the exit code. Raises `subprocess.TimeoutExpired`."""
+        if self.returncode is None:
+            if not select.select([self._status], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("authz", timeout or 0)
+            self._end()
+        assert self.returncode is not None
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, if it runs."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def _end(self) -> None:
+        self.returncode = os.waitstatus_to_exitcode(self._read())
+        os.close(self._status)
+
+    def _read(self) -> int:
+        received = os.read(self._status, _CODE_BYTES)
+        assert len(received) == _CODE_BYTES, "the fork server ended"
+        return int.from_bytes(received, sys.byteorder)
+
+
+@cache
+def _control() -> socket.socket:
+    """Where the fork server of this process takes requests. It ends with this process."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.forkserver", str(theirs.fileno())],
+            cwd=_ROOT,
+            env={k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")},
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+    return ours
+
+
+def _serve(control: socket.socket) -> Callable[[], None] | None:
+    """Fork a process for each request. Returns in each what it is to run; in the server, at its end, None."""
+    running: dict[int, tuple[int, int]] = {}
+    with selectors.DefaultSelector() as selector:
+        selector.register(control, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fd in running:
+                    pid, status = running.pop(key.fd)
+                    selector.unregister(key.fd)
+                    os.close(key.fd)
+                    _tell(status, os.waitpid(pid, 0)[1])
+                    os.close(status)
+                    continue
+                message, fds, _, _ = socket.recv_fds(control, _MAX_REQUEST_BYTES, 2)
+                if not message:
+                    return None
+                stderr, status = fds
+                pid = os.fork()
+                if pid == 0:
+                    os.dup2(stderr, sys.stderr.fileno())
+                    for fd in (*fds, *running, *(status for _, status in running.values())):
+                        os.close(fd)
+                    return lambda: _run(**json.loads(message))
+                os.close(stderr)
+                _tell(status, pid)
+                end = os.pidfd_open(pid)
+                running[end] = pid, status
+                selector.register(end, selectors.EVENT_READ)
+
+
+def _tell(status: int, number: int) -> None:
+    os.write(status, array.array("i", [number]).tobytes())
+
+
+def _run(arguments: list[str], environ: dict[str, str], folder: str) -> None:
+    """Be `authz`."""
+    from authz.cli.__main__ import main
+    from tests.serving import AUTHZ
+
+    # multiprocessing imports the main module again in every child.
+    script = types.ModuleType("__main__")
+    script.__file__ = str(AUTHZ)
+    sys.modules["__main__"] = script
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environ)
+    sys.argv = [str(AUTHZ), *arguments]
+    main()
+
+
+if __name__ == "__main__":
+    # As the entry point does before it imports gRPC.
+    os.environ["GRPC_VERBOSITY"] = "NONE"
+    import authz.runtime.serve
+    import authz.runtime.supervise  # noqa: F401
+    from authz.cli.main import app
+
+    # The first command line that is parsed imports more.
+    app(["--version"], standalone_mode=False)
+    with socket.socket(fileno=int(sys.argv[1])) as taken:
+        run = _serve(taken)
+    if run is not None:
+        run()
