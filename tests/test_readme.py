@@ -127,6 +127,7 @@ def recipe_of(target: str) -> str:
 def test_what_the_readme_and_a_guide_show_runs_as_pasted(tmp_path: Path, free_port: int) -> None:
     reader = Reader(tmp_path, f"127.0.0.1:{free_port}")
     reader.paste(README)
+    reader.paste(ROOT / "docs/questions.md")
     reader.paste(ROOT / "docs/policies.md")
     reader.paste(ROOT / "docs/rosters.md")
     reader.paste(ROOT / "docs/cli.md")

@@ -16,6 +16,7 @@ class CallKind(StrEnum):
 
     DECISION = "checks"
     BATCH = "batches"
+    LIST = "lists"
     READ = "reads"
     WRITE = "writes"
     IMPORT = "imports"
@@ -31,7 +32,7 @@ class Method(msgspec.Struct, frozen=True, gc=False):
     @property
     def is_decision(self) -> bool:
         """Decisions come by the thousand: one that is answered leaves a log line only at level debug."""
-        return self.kind in (CallKind.DECISION, CallKind.BATCH)
+        return self.kind in (CallKind.DECISION, CallKind.BATCH, CallKind.LIST)
 
 
 class Call(msgspec.Struct, frozen=True, gc=False, kw_only=True):

@@ -92,6 +92,8 @@ def _kind_of(method: MethodDescriptor, limits: RequestLimits) -> CallKind:
     if method.client_streaming:
         return CallKind.IMPORT
     if method.containing_service.full_name == _DECISIONS:
+        if "page_token" in method.input_type.fields_by_name:
+            return CallKind.LIST
         return CallKind.BATCH if limits.bounds_items else CallKind.DECISION
     return CallKind.READ if method.name.startswith("Read") else CallKind.WRITE
 

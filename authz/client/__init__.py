@@ -4,18 +4,26 @@ from authz.client.client import Client
 from authz.client.contract import proto_directory
 from authz.client.errors import CallError, ItemFault
 from authz.client.policies import PolicyCertificate, PolicyClient, PolicyTests, PublishedPolicy
-from authz.client.questions import Answer, ImportOutcome, check_request
+from authz.client.questions import (
+    AccessibleResource,
+    Answer,
+    ImportOutcome,
+    PermittedSubject,
+    check_request,
+)
 from authz.client.touches import BareTouchWarning
 from authz.client.watch import WatchedChange
 from authz.domain.mutations import update
 
 __all__ = [
+    "AccessibleResource",
     "Answer",
     "BareTouchWarning",
     "CallError",
     "Client",
     "ImportOutcome",
     "ItemFault",
+    "PermittedSubject",
     "PolicyCertificate",
     "PolicyClient",
     "PolicyTests",

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
 
-from authz.client.errors import CallError, ItemFault, error_of, fault_of
+from authz.client.asking import Asking
+from authz.client.errors import error_of
 from authz.client.policies import PolicyClient
-from authz.client.questions import (
-    NOT_REPLICATED,
-    Answer,
-    ImportOutcome,
-    answer_of,
-    check_request,
-    query_of,
-)
+from authz.client.questions import NOT_REPLICATED, ImportOutcome
 from authz.client.touches import warn_of_bare_touches
 from authz.client.watch import ResumingWatch, WatchedChange
 from authz.domain.entities import (
@@ -42,11 +36,10 @@ from authz.domain.entities import (
     ShareFilter,
     Versioned,
 )
-from authz.domain.ids import Scope, Subject, parse_subject
+from authz.domain.ids import Scope, Subject
 from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, ImportFault, Mutation, Precondition, update
 from authz.domain.ports import Page
 from authz.v1 import (
-    authorization_pb2,
     authorization_pb2_grpc,
     directory_pb2,
     directory_pb2_grpc,
@@ -66,7 +59,7 @@ EntityT = TypeVar("EntityT", bound=Entity)
 Progress = Callable[[int], None]
 
 _PAGE_SIZE = 1000
-_RETRIED = ("Check", "BatchCheck", "ListActions")
+_RETRIED = ("Check", "BatchCheck", "ListActions", "BatchListActions", "ListResources", "ListSubjects")
 _POLICY_READS = ("ReadPolicyVersions", "ReadPolicyVersion", "ValidatePolicy", "DiffPolicyVersions")
 _SERVICE_CONFIG = json.dumps(
     {
@@ -93,7 +86,7 @@ _SERVICE_CONFIG = json.dumps(
 )
 
 
-class Client:
+class Client(Asking):
     """A connection to one server. A context manager; safe to use from many threads.
 
         with Client("127.0.0.1:50051") as client:
@@ -143,61 +136,6 @@ class Client:
     def __exit__(self, *_: object) -> None:
         """Close the connection."""
         self._channel.close()
-
-    def check(
-        self,
-        subject: str,
-        action: str,
-        resource: str,
-        *,
-        course_id: str = "",
-        session_id: str = "",
-        purpose: str = "",
-        at_least_as_fresh: str = "",
-        fully_consistent: bool = False,
-    ) -> Answer:
-        """May `user:maya` perform `read` on `notebook:nb-7`? For `create`, the resource is only the type."""
-        request = check_request(
-            subject, action, resource, course_id=course_id, session_id=session_id, purpose=purpose
-        )
-        return answer_of(self._ask(self._authorization.Check, request, at_least_as_fresh, fully_consistent))
-
-    def batch_check(
-        self,
-        requests: Sequence[authorization_pb2.CheckRequest],
-        *,
-        at_least_as_fresh: str = "",
-        fully_consistent: bool = False,
-    ) -> list[Answer | ItemFault]:
-        """Answers in the order of the requests, all on one state. An invalid request gives an `ItemFault`."""
-        batch = authorization_pb2.BatchCheckRequest(items=requests)
-        response = self._ask(self._authorization.BatchCheck, batch, at_least_as_fresh, fully_consistent)
-        if len(response.results) != len(requests):
-            raise CallError(grpc.StatusCode.INTERNAL, "", "the numbers of answers and questions differ")
-        return [
-            answer_of(result.response) if result.HasField("response") else fault_of(result.error)
-            for result in response.results
-        ]
-
-    def list_actions(
-        self,
-        subject: str,
-        resource: str,
-        *,
-        course_id: str = "",
-        session_id: str = "",
-        purpose: str = "",
-        at_least_as_fresh: str = "",
-        fully_consistent: bool = False,
-    ) -> dict[str, bool]:
-        """Every action of the resource's type, and whether the subject may perform it."""
-        request = authorization_pb2.ListActionsRequest(
-            subject=subject_message(parse_subject(subject)),
-            resource=query_of(resource, course_id, session_id),
-            purpose=purpose,
-        )
-        response = self._ask(self._authorization.ListActions, request, at_least_as_fresh, fully_consistent)
-        return {result.action: result.allowed for result in response.actions}
 
     def write(
         self,
@@ -336,18 +274,6 @@ class Client:
             self._watch.Watch, request, resume_for_s=resume_for_s, on_checkpoint=on_checkpoint
         )
         return following.changes()
-
-    def _ask(
-        self, method: Callable[..., T], request: Any, at_least_as_fresh: str, fully_consistent: bool
-    ) -> T:
-        """Call a method on a state at least as fresh as a token, or on the last committed state."""
-        if at_least_as_fresh and fully_consistent:
-            raise ValueError("set at_least_as_fresh or fully_consistent, not both")
-        if at_least_as_fresh:
-            request.consistency.at_least_as_fresh.token = at_least_as_fresh
-        elif fully_consistent:
-            request.consistency.fully_consistent = True
-        return self._call(method, request)
 
     def _written(self, method: Callable[..., Any], request: object) -> str:
         response = self._call(method, request)

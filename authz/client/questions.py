@@ -7,7 +7,8 @@ import msgspec
 from authz.domain.ids import is_name, parse_resource_ref, parse_subject
 from authz.domain.mutations import ImportFault
 from authz.v1 import authorization_pb2
-from authz.wire.values import subject_message
+from authz.wire.values import parse_scope_message, subject_message
+from authz.wire.values import parse_subject as parse_subject_message
 
 NOT_REPLICATED = (
     "the write is committed, but the replica of the server's machine has not followed yet;"
@@ -34,6 +35,31 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     def __bool__(self) -> bool:
         """Whether the action is allowed."""
         return self.allowed
+
+
+class AccessibleResource(msgspec.Struct, frozen=True, kw_only=True):
+    """A resource (`<type>:<id>`) that the subject may act upon, and the course and the session that it is in,
+    empty for none. `checked_at` is the token of the state for which that was decided."""
+
+    resource: str
+    course_id: str
+    session_id: str
+    checked_at: str
+
+
+class PermittedSubject(msgspec.Struct, frozen=True, kw_only=True):
+    """A subject (`user:<id>`) that may act upon the resource.
+
+    `rule` is the row that allows it, by the role `role`. A membership in `scope` as `membership_role` gives
+    that role: another one when the membership or its course is over.
+    """
+
+    subject: str
+    role: str
+    scope: str
+    membership_role: str
+    rule: str
+    checked_at: str
 
 
 class ImportOutcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +104,18 @@ def answer_of(message: authorization_pb2.CheckResponse) -> Answer:
         checked_at=message.checked_at.token,
         valid_until=until,
         decision_id=message.decision_id,
+    )
+
+
+def permitted_subject_of(message: authorization_pb2.ListedSubject, checked_at: str) -> PermittedSubject:
+    """The listed subject of a message."""
+    return PermittedSubject(
+        subject=str(parse_subject_message(message, "subject", field="subject")),
+        role=message.role,
+        scope=str(parse_scope_message(message.scope, field="scope")),
+        membership_role=message.membership_role,
+        rule=_rule_text(message.rule),
+        checked_at=checked_at,
     )
 
 

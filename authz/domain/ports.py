@@ -31,8 +31,8 @@ class Snapshot(Protocol):
 
     A scan yields in key order: an order of the implementation, the same at every revision. To resume a scan,
     pass the last key that it gave as `after`, on this snapshot or on a later one: it continues behind that
-    key, whether or not the key still exists. `revision` names the state that each part was read at. A scan
-    leaves out records whose scope or resource is gone: the rest of a large deletion.
+    key, whether or not the key still exists. A scan leaves out what is in a scope that is gone: the rest of a
+    large deletion.
     """
 
     @property
@@ -58,6 +58,9 @@ class Snapshot(Protocol):
         """The registered resource as the subject finds it; `DELETED` if it was registered once, None if it
         never was, `SCOPE_MISSING` if its scope is not."""
 
+    def owner(self, ref: ResourceRef) -> Subject | None:
+        """The owner of a registered resource; None without one."""
+
     def grants(self, subject: Subject, scope: ScopeContext) -> tuple[Grant, ...]:
         """The subject's memberships in the scopes of a context that this snapshot gave, in no order."""
 
@@ -67,28 +70,37 @@ class Snapshot(Protocol):
     def share(self, ref: ResourceRef, subject: Subject) -> ShareLevel | None:
         """The level at which the resource is shared with the subject, or None."""
 
-    def scan_resources(
+    def scan_contexts(
+        self, subject: Subject | None = None, *, start: tuple[str, str] = ("", "")
+    ) -> Iterator[ScopeContext | None]:
+        """The courses and sessions in which memberships of the subject count; without one, all there are.
+
+        Courses in key order, each followed by its sessions, and at the end the sessions without a course.
+        `start` is the ids of a course and a session, empty for none: begins there, whether or not it exists.
+        A course whose membership has begun or ended between two scans has its place all the same. None stands
+        for a record that was looked at and is not among them.
+        """
+
+    def scan_content(
         self,
+        scope: ScopeContext,
+        type_name: str,
+        subject: Subject,
         *,
-        scope: Scope | None = None,
-        owner: Subject | None = None,
-        shared_with: Subject | None = None,
-        after: ResourceRef | None = None,
-    ) -> Iterator[ResourceRef]:
-        """The resources in a scope, of an owner, or shared with a subject: exactly one of the three."""
+        after: str = "",
+        only_own: bool = False,
+    ) -> Iterator[tuple[ResourceRef, ResourceContext]]:
+        """The resources of a type in a context that this snapshot gave, as the subject finds them, behind an
+        id. `only_own` leaves out what the subject neither owns nor has a share of, at no cost."""
 
     def scan_members(
-        self, scope: Scope, *, after: Subject | None = None
-    ) -> Iterator[tuple[Subject, tuple[Grant, ...]]]:
-        """Every subject with a membership in the scope, and its memberships there."""
+        self, scope: ScopeContext, *, platform: bool, after: Subject | None = None
+    ) -> Iterator[Subject]:
+        """Every subject with a membership that counts in a context that this snapshot gave; those of the
+        platform only if `platform` is set."""
 
-    def scan_scopes(
-        self, subject: Subject, *, after: Scope | None = None
-    ) -> Iterator[tuple[Scope, tuple[Grant, ...]]]:
-        """Every scope in which the subject has a membership, and its memberships there."""
-
-    def scan_sessions(self, course_id: str, *, after: str | None = None) -> Iterator[str]:
-        """The ids of the sessions of a course."""
+    def scan_holders(self, ref: ResourceRef, *, after: Subject | None = None) -> Iterator[Subject]:
+        """The owner of a resource, and every subject that has a share of it."""
 
 
 class View(Protocol):

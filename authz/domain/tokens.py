@@ -51,6 +51,11 @@ class PageToken(msgspec.Struct, frozen=True, array_like=True):
     last_key: tuple[str | int, ...]
 
 
+def query_digest(*parts: object) -> str:
+    """What a page token remembers of the query that it belongs to."""
+    return hashlib.blake2b(msgspec.json.encode(parts), digest_size=8).hexdigest()
+
+
 class TokenKeys:
     """Seals tokens with the key of their database, so that nobody else can make one, and opens them.
 

@@ -5,6 +5,8 @@ Check, BatchCheck, ListActions and Explain all decide here, so that they cannot 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
 from authz.domain.context import (
@@ -46,12 +48,12 @@ from authz.domain.facts import (
     TIMED,
     share_facts,
 )
-from authz.domain.ids import PLATFORM, Scope, ScopeKind, Subject, course_scope, session_scope
+from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, course_scope, session_scope
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
 from authz.domain.trace import MembershipTrace, Trace
 from authz.domain.vocabulary import Vocabulary
-from authz.policy.compile import CompiledPolicy
+from authz.policy.compile import NO_RULES, CompiledPolicy, CompiledRules
 
 _PURPOSES = ("", PURPOSE_AI_RESPONSE)
 
@@ -63,6 +65,21 @@ _WITHOUT_ROLES = {
     reason: Verdict(False, reason)
     for reason in (Reason.PURPOSE_NOT_PERMITTED, Reason.RESOURCE_UNKNOWN, Reason.SCOPE_MISMATCH)
 }
+
+
+class Access(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """What decides on everything of one type in one scope, for one subject and action.
+
+    `grants` are the memberships that count, `held` what they give. Where they give no role that opens
+    anything, `refusal` is the verdict, and `rules` are none. `next_change_at` is when time alone may change
+    the roles.
+    """
+
+    grants: tuple[Grant, ...]
+    held: EffectiveRoles
+    rules: CompiledRules
+    next_change_at: Instant | None
+    refusal: Verdict | None = None
 
 
 class Checker:
@@ -96,12 +113,16 @@ class Checker:
 
         Raises `InvalidArgumentError` for a malformed question.
         """
+        self.require_valid(question)
+        return self._answer(snapshot, question, self.locate(snapshot, question), now, trace)
+
+    def require_valid(self, question: Question) -> None:
+        """Raise `InvalidArgumentError` for a question that is malformed under this version."""
         ref, action = question.resource, question.action
         if action not in self._actions.get(ref.type, ()):
             self.policy.vocabulary.require_action(ref.type, action)
         if (action == CREATE_ACTION) is bool(ref.id):
             raise _misplaced_id(question)
-        return self._answer(snapshot, question, self._locate(snapshot, question), now, trace)
 
     def list_actions(self, snapshot: Snapshot, question: Question, now: Instant) -> dict[str, Decision]:
         """The answer for each action that the type knows, in the order declared.
@@ -110,7 +131,7 @@ class Checker:
         """
         declared = self.policy.vocabulary.require_type(question.resource.type).actions
         creates = not question.resource.id
-        located = self._locate(
+        located = self.locate(
             snapshot, msgspec.structs.replace(question, action=CREATE_ACTION if creates else "")
         )
         return {
@@ -128,33 +149,67 @@ class Checker:
         trace: Trace | None = None,
     ) -> Decision:
         version, revision = self.version, snapshot.revision
-        if question.purpose not in _PURPOSES:
+        if not self.permits(question.purpose):
             return Decision(_WITHOUT_ROLES[Reason.PURPOSE_NOT_PERMITTED], version, revision)
         if isinstance(located, Reason):
             return Decision(_WITHOUT_ROLES[located], version, revision)
-        scope, type_name = located.scope, question.resource.type
-        grants = snapshot.grants(question.subject, scope)
-        suspension = snapshot.suspension(question.subject)
+        subject, type_name = question.subject, question.resource.type
+        access = self.access(snapshot, subject, located.scope, type_name, question.action, now, trace)
+        if access.refusal is not None:
+            return Decision(access.refusal, version, revision, access.next_change_at)
+        verdict, changes_at = self.verdict(
+            snapshot, subject, question.resource, located, access, question.purpose, now
+        )
+        if trace is not None:
+            every, _ = self._facts(
+                snapshot, subject, question.resource, located, access.held, ALL_FACTS, question.purpose, now
+            )
+            trace.set_facts(every)
+            trace.rules = access.rules.trace(every)
+        return Decision(verdict, version, revision, changes_at)
+
+    def access(  # noqa: PLR0917  positional, because every check goes through here
+        self,
+        snapshot: Snapshot,
+        subject: Subject,
+        scope: ScopeContext,
+        type_name: str,
+        action: str,
+        now: Instant,
+        trace: Trace | None = None,
+    ) -> Access:
+        """What decides at `now` on everything of a type in a scope, for one subject and action."""
+        grants = snapshot.grants(subject, scope)
+        suspension = snapshot.suspension(subject)
         held = effective_roles_of(grants, scope.state.course_state, self.policy.role_table, now, suspension)
         structural = type_name in STRUCTURAL_TYPES
         if trace is not None:
             self._trace_memberships(trace, scope, grants, suspension, now, structural=structural)
         # A role of the platform alone never opens content, whatever the rules say.
-        if not (held.in_course or held.in_session or (structural and held.roles)):
-            verdict, changes_at = self._without_roles(
-                held, grants, scope, suspension, now, structural=structural
-            )
-            return Decision(verdict, version, revision, changes_at)
-        rules = self.policy.rules_for(held.roles, scope.course_id, type_name, question.action)
-        required = rules.required_facts
-        facts, changes_at = self._facts(snapshot, question, located, held, required, now)
-        if held.next_change_at is not None:
-            changes_at = earliest_after(now, changes_at, held.next_change_at)
-        if trace is not None:
-            every, _ = self._facts(snapshot, question, located, held, ALL_FACTS, now)
-            trace.set_facts(every)
-            trace.rules = rules.trace(every)
-        return Decision(rules.verdict(facts), version, revision, changes_at)
+        if held.in_course or held.in_session or (structural and held.roles):
+            rules = self.policy.rules_for(held.roles, scope.course_id, type_name, action)
+            return Access(grants, held, rules, held.next_change_at)
+        refusal, changes_at = self._without_roles(held, grants, scope, suspension, now, structural=structural)
+        return Access(grants, held, NO_RULES, changes_at, refusal)
+
+    def verdict(  # noqa: PLR0917  positional, because every check goes through here
+        self,
+        snapshot: Snapshot,
+        subject: Subject,
+        ref: ResourceRef,
+        resource: ResourceContext,
+        access: Access,
+        purpose: str,
+        now: Instant,
+    ) -> tuple[Verdict, Instant | None]:
+        """The verdict on one resource by an access that is not refused, and when time alone may change it."""
+        rules = access.rules
+        facts, changes_at = self._facts(
+            snapshot, subject, ref, resource, access.held, rules.required_facts, purpose, now
+        )
+        if access.next_change_at is not None:
+            changes_at = earliest_after(now, changes_at, access.next_change_at)
+        return rules.verdict(facts), changes_at
 
     def _without_roles(
         self,
@@ -177,10 +232,12 @@ class Checker:
     def _facts(  # noqa: PLR0917  positional, because every check goes through here
         self,
         snapshot: Snapshot,
-        question: Question,
+        subject: Subject,
+        ref: ResourceRef,
         resource: ResourceContext,
         held: EffectiveRoles,
         required: int,
+        purpose: str,
         now: Instant,
     ) -> tuple[int, Instant | None]:
         """The facts of `required` that hold, and others; and when time alone changes one of `required`."""
@@ -190,14 +247,32 @@ class Checker:
             else (resource.facts, None)
         )
         if required & SHARED and resource.is_shared:
-            facts |= share_facts(snapshot.share(question.resource, question.subject))
+            facts |= share_facts(snapshot.share(ref, subject))
         if required & ATTENDING and resource.scope.is_attended(
             in_course=held.in_course, in_session=held.in_session
         ):
             facts |= ATTENDING
-        if question.purpose:
+        if purpose:
             facts |= FOR_AI_RESPONSE
         return facts, changes_at
+
+    @staticmethod
+    def permits(purpose: str) -> bool:
+        """Whether anything may be allowed for a purpose."""
+        return purpose in _PURPOSES
+
+    def given_by(
+        self, access: Access, scope: ScopeContext, now: Instant
+    ) -> Iterator[tuple[Grant, frozenset[str]]]:
+        """Each membership of an access that gives a role now, with that role."""
+        grants = access.grants
+        if len(grants) == 1:
+            yield grants[0], access.held.roles
+            return
+        suspended = suspended_kinds(grants, None, now)
+        state, table = scope.state.course_state, self.policy.role_table
+        for grant in grants:
+            yield grant, effective_roles_of_one(grant, state, table, now, suspended).roles
 
     def _trace_memberships(
         self,
@@ -226,7 +301,7 @@ class Checker:
             )
         trace.memberships = tuple(found)
 
-    def _locate(self, snapshot: Snapshot, question: Question) -> ResourceContext | Reason:
+    def locate(self, snapshot: Snapshot, question: Question) -> ResourceContext | Reason:
         """The resource in its scope, else the reason why the question has none."""
         ref = question.resource
         if question.action == CREATE_ACTION:

@@ -65,6 +65,17 @@ class CompiledRules:
             known = self._verdicts[facts] = self._decide(facts)
         return known
 
+    def may_allow(self, certain: int, possible: int) -> bool:
+        """Whether they allow with some facts among `possible` that have all of `certain` among them.
+
+        May be true where they do not. Never false where they do.
+        """
+        return any(
+            not (c.condition.required & ~possible or c.condition.forbidden & certain) for c in self._allows
+        ) and not any(
+            not (c.condition.required & ~certain or c.condition.forbidden & possible) for c in self._denies
+        )
+
     def trace(self, facts: int) -> tuple[RuleTrace, ...]:
         """Every rule with what of its condition is not met: denies first, then allows."""
         return tuple(RuleTrace(c.rule, c.condition.unmet(facts)) for c in (*self._denies, *self._allows))
@@ -81,6 +92,10 @@ class CompiledRules:
         # The one that misses the fewest facts; of those the first in the file.
         nearest = min(self._allows, key=lambda c: (c.condition.unmet(facts).bit_count(), c.position))
         return Verdict(False, Reason.CONDITION_NOT_MET, nearest.rule, nearest.condition.unmet(facts))
+
+
+NO_RULES = CompiledRules((), ())
+"""Those of a subject without a role."""
 
 
 class Rulebook:

@@ -22,7 +22,7 @@ from authz.domain.instants import Instant
 FORMAT = 11
 """Increase it with each change of the encoding. A replica of another format is rebuilt."""
 
-_END = b"\0"
+END = b"\0"
 _UUID = b"\1"
 _UUID_TEXT_LENGTH = 36
 _UUID_LENGTH = 16
@@ -73,7 +73,7 @@ def pack_id(text: str) -> bytes:
         packed = _pack_uuid(text)
         if packed is not None:
             return packed
-    return text.encode() + _END
+    return text.encode() + END
 
 
 def _pack_uuid(text: str) -> bytes | None:
@@ -95,7 +95,7 @@ def unpack_id(raw: bytes, start: int) -> tuple[str, int]:
     if raw[start] == _UUID[0]:
         end = start + 1 + _UUID_LENGTH
         return _uuid_text(raw[start + 1 : end]), end
-    end = raw.index(_END, start)
+    end = raw.index(END, start)
     return raw[start:end].decode(), end + 1
 
 
@@ -127,12 +127,12 @@ def read_scope(raw: bytes, start: int) -> tuple[Scope, int]:
 
 def ref_key(ref: ResourceRef) -> bytes:
     """A resource by type and id."""
-    return ref.type.encode() + _END + pack_id(ref.id)
+    return ref.type.encode() + END + pack_id(ref.id)
 
 
 def read_ref(raw: bytes, start: int) -> tuple[ResourceRef, int]:
     """The resource's name that begins at `start`, and where it ends."""
-    end_of_type = raw.index(_END, start)
+    end_of_type = raw.index(END, start)
     text, end = unpack_id(raw, end_of_type + 1)
     return ResourceRef(raw[start:end_of_type].decode(), text), end
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import lmdb
 
@@ -19,22 +19,22 @@ from authz.replica.environment import Environment
 from authz.replica.kinds import CODECS
 from authz.replica.layout import (
     COURSE_KIND,
+    END,
     PLATFORM_KEY,
     SESSION_KIND,
     pack_id,
     read_context,
-    read_ref,
-    read_scope,
     read_subject,
     ref_key,
     scope_key,
     subject_key,
     unpack_id,
 )
-
-T = TypeVar("T")
+from authz.replica.scans import in_any, tails, tails_in_both
 
 _PLATFORM = ReplicaScope(scope_context_of(None, None).state)
+_NO_COURSE = bytes((COURSE_KIND[0] + 1,))
+"""Stands for the place of the sessions without a course: behind every course."""
 _NO_GRANTS: tuple[Grant, ...] = ()
 _COURSES, _SESSIONS = CODECS["course"], CODECS["session"]
 _read_share = CODECS["share"].decode
@@ -98,6 +98,12 @@ class ReplicaSnapshot:
             facts |= OWN
         return ResourceContext(scope, facts, times, shared)
 
+    def owner(self, ref: ResourceRef) -> Subject | None:
+        """See `Snapshot.owner`."""
+        raw = self._get(ref_key(ref), None, self._environment.resources)
+        owner = b"" if raw is None else read_context(raw)[1]
+        return read_subject(owner, 0)[0] if owner else None
+
     def grants(self, subject: Subject, scope: ScopeContext) -> tuple[Grant, ...]:
         """See `Snapshot.grants`. One read for each scope."""
         assert isinstance(scope, ReplicaScope)  # noqa: S101  made here; narrows the type
@@ -128,71 +134,115 @@ class ReplicaSnapshot:
         raw = self._get(ref_key(ref) + self._key_of(subject), None, self._environment.shares)
         return None if raw is None else _read_share(raw)[0]
 
-    def scan_resources(
+    def scan_contexts(
+        self, subject: Subject | None = None, *, start: tuple[str, str] = ("", "")
+    ) -> Iterator[ScopeContext | None]:
+        """See `Snapshot.scan_contexts`."""
+        course_id, session_id = start
+        first_session = SESSION_KIND + pack_id(session_id) if session_id else b""
+        first_course = COURSE_KIND + pack_id(course_id) if course_id else _NO_COURSE if session_id else b""
+        for course, held_in in self._courses(subject, first_course):
+            first = first_session if (course or _NO_COURSE) == first_course else b""
+            if held_in is None and course and not first:
+                yield self._scope(course)
+            for session in self._sessions(course, first) if held_in is None else held_in:
+                context = self._scope(session) if session >= first else None
+                yield context if context is not None and context.course_key == course else None
+
+    def scan_content(
         self,
+        scope: ScopeContext,
+        type_name: str,
+        subject: Subject,
         *,
-        scope: Scope | None = None,
-        owner: Subject | None = None,
-        shared_with: Subject | None = None,
-        after: ResourceRef | None = None,
-    ) -> Iterator[ResourceRef]:
-        """See `Snapshot.scan_resources`."""
-        env = self._environment
-        found: list[tuple[lmdb._Database, bytes]] = []
-        if scope is not None:
-            found.append((env.resources_in, scope_key(scope)))
-        if owner is not None:
-            found.append((env.resources_of, subject_key(owner)))
-        if shared_with is not None:
-            found.append((env.shares_with, subject_key(shared_with)))
-        if len(found) != 1:
-            raise ValueError("scan_resources takes exactly one of scope, owner and shared_with")
-        database, head = found[0]
-        for ref, key in self._scan(database, head, b"" if after is None else ref_key(after), read_ref):
-            if self._scope_of_resource(key[len(head) :]) is not None:
-                yield ref
+        after: str = "",
+        only_own: bool = False,
+    ) -> Iterator[tuple[ResourceRef, ResourceContext]]:
+        """See `Snapshot.scan_content`."""
+        assert isinstance(scope, ReplicaScope)  # noqa: S101  made here; narrows the type
+        env, transaction = self._environment, self._transaction
+        own_key, type_key = self._key_of(subject), type_name.encode() + END
+        last = pack_id(after) if after else b""
+        here = (env.resources_in, (scope.session_key or scope.course_key) + type_key)
+        if only_own:
+            indexes = ((env.resources_of, own_key + type_key), (env.shares_with, own_key + type_key))
+            ids = in_any([tails_in_both(transaction, index, here, last) for index in indexes])
+        else:
+            ids = tails(transaction, *here, last)
+        get, resources = self._get, env.resources
+        possible, everywhere = scope.state.possible, scope.state.facts
+        for id_ in ids:
+            raw = get(type_key + id_, None, resources)
+            if raw is not None:
+                _, owner, facts, times, shared = read_context(raw)
+                facts = facts & possible | everywhere
+                if owner == own_key:
+                    facts |= OWN
+                ref = ResourceRef(type_name, unpack_id(id_, 0)[0])
+                yield ref, ResourceContext(scope, facts, times, shared)
 
     def scan_members(
-        self, scope: Scope, *, after: Subject | None = None
-    ) -> Iterator[tuple[Subject, tuple[Grant, ...]]]:
+        self, scope: ScopeContext, *, platform: bool, after: Subject | None = None
+    ) -> Iterator[Subject]:
         """See `Snapshot.scan_members`."""
-        database, head = self._environment.members_in, scope_key(scope)
+        assert isinstance(scope, ReplicaScope)  # noqa: S101  made here; narrows the type
+        heads = [key for key in (scope.course_key, scope.session_key) if key]
+        heads += [PLATFORM_KEY] if platform else []
         last = b"" if after is None else subject_key(after)
-        if self._scope(head) is None:
+        database, transaction = self._environment.members_in, self._transaction
+        ranges = [tails(transaction, database, head, last) for head in heads]
+        yield from self._subjects(ranges[0] if len(ranges) == 1 else in_any(ranges))
+
+    def scan_holders(self, ref: ResourceRef, *, after: Subject | None = None) -> Iterator[Subject]:
+        """See `Snapshot.scan_holders`."""
+        head, last = ref_key(ref), b"" if after is None else subject_key(after)
+        shares = tails(self._transaction, self._environment.shares, head, last)
+        raw = self._get(head, None, self._environment.resources)
+        owner = b"" if raw is None else read_context(raw)[1]
+        owners = [owner] if owner > last else []
+        yield from self._subjects(in_any([owners, shares]))
+
+    def _subjects(self, keys: Iterable[bytes]) -> Iterator[Subject]:
+        for key in keys:
+            self._subject_key = key
+            self._subject = subject = read_subject(key, 0)[0]
+            yield subject
+
+    def _courses(self, subject: Subject | None, start: bytes) -> Iterator[tuple[bytes, list[bytes] | None]]:
+        """The keys of courses from `start` on, and last an empty one, for the sessions without a course; each
+        with the sessions that the subject is in, None for all of its sessions and itself."""
+        if subject is None:
+            if start != _NO_COURSE:
+                found = tails(self._transaction, self._environment.databases["courses"], b"", start[1:])
+                if start:
+                    yield start, None
+                for key in found:
+                    yield COURSE_KIND + key, None
+            yield b"", None
             return
-        for subject, key in self._scan(database, head, last, read_subject):
-            yield subject, self._grants_in(key[len(head) :], head)
+        held: dict[bytes, list[bytes] | None] = {}
+        head = self._key_of(subject)
+        for scope in tails(self._transaction, self._environment.members, head):
+            if scope.startswith(COURSE_KIND):  # all of them come before the sessions
+                held[scope] = None
+            elif scope.startswith(SESSION_KIND) and (context := self._scope(scope)) is not None:
+                sessions = held.setdefault(context.course_key, [])
+                if sessions is not None:
+                    sessions.append(scope)
+        left = ((course or _NO_COURSE, course) for course in held)
+        yield from ((course, held[course]) for place, course in sorted(left) if place >= start)
 
-    def scan_scopes(
-        self, subject: Subject, *, after: Scope | None = None
-    ) -> Iterator[tuple[Scope, tuple[Grant, ...]]]:
-        """See `Snapshot.scan_scopes`."""
-        database, head = self._environment.members, subject_key(subject)
-        last = b"" if after is None else scope_key(after)
-        for scope, key in self._scan(database, head, last, read_scope):
-            if self._scope(key[len(head) :]) is not None:
-                yield scope, self._grants_in(head, key[len(head) :])
-
-    def scan_sessions(self, course_id: str, *, after: str | None = None) -> Iterator[str]:
-        """See `Snapshot.scan_sessions`."""
-        database, head = self._environment.sessions_in, pack_id(course_id)
-        last = b"" if after is None else pack_id(after)
-        if self._scope(COURSE_KIND + head) is None:
-            return
-        for session_id, _ in self._scan(database, head, last, unpack_id):
-            yield session_id
-
-    def _scan(
-        self, database: lmdb._Database, head: bytes, after: bytes, read: Callable[[bytes, int], tuple[T, int]]
-    ) -> Iterator[tuple[T, bytes]]:
-        """What follows `head` in each key that begins with it, behind `head + after`; and the key."""
-        with self._transaction.cursor(database) as cursor:
-            found = cursor.set_range(head + after)
-            if found and after and bytes(cursor.key()) == head + after:
-                found = cursor.next()
-            while found and (key := bytes(cursor.key())).startswith(head):
-                yield read(key, len(head))[0], key
-                found = cursor.next()
+    def _sessions(self, course: bytes, start: bytes) -> Iterator[bytes]:
+        """The keys of all sessions of a course from `start` on; of all there are, for an empty one."""
+        environment, last = self._environment, start[1:]
+        if start:
+            yield start
+        if course:
+            found = tails(self._transaction, environment.sessions_in, course[1:], last)
+        else:
+            found = tails(self._transaction, environment.databases["sessions"], b"", last)
+        for key in found:
+            yield SESSION_KIND + key
 
     def _scope(self, key: bytes) -> ReplicaScope | None:
         known = self._scopes.get(key)
@@ -217,14 +267,6 @@ class ReplicaSnapshot:
         found = scope_context_of(course, session)
         scope = ReplicaScope(found.state, found.course_id, found.session_id, course_key, session_key)
         return intern(self._scopes, key, scope)
-
-    def _scope_of_resource(self, ref: bytes) -> ReplicaScope | None:
-        """The scope of a resource, by the key of the resource; None if either is gone."""
-        raw = self._get(ref, None, self._environment.resources)
-        if raw is None:
-            return None
-        in_scope = read_context(raw)[0]
-        return self._scopes.get(in_scope) or self._scope(in_scope)
 
     def _read(self, codec: Codec, key: bytes) -> Any:
         """The entity with a key, or None."""

@@ -214,6 +214,7 @@ def _pipeline(settings: Settings) -> Pipeline:
         places={
             CallKind.DECISION: settings.max_concurrent_calls,
             CallKind.BATCH: settings.max_batches,
+            CallKind.LIST: settings.max_lists,
             CallKind.READ: settings.max_reads,
             CallKind.WRITE: settings.max_writes,
             CallKind.IMPORT: settings.max_imports,
@@ -249,7 +250,7 @@ def add_servicers(
     publisher = Publisher(directory, gate, writer, policies, clock, snapshot_of=temporary_snapshot)
     watches = _watches(settings, directory, gate)
     endpoints = (
-        *endpoints_of(AuthorizationServicer(active, turns, clock)),
+        *endpoints_of(AuthorizationServicer(active, turns, clock, keys)),
         *endpoints_of(DirectoryServicer(directory, gate, turns, writer)),
         *endpoints_of(_policy_servicer(publisher, gate)),
         *endpoints_of(WatchServicer(watches)),

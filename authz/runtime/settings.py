@@ -82,7 +82,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_concurrent_calls: Annotated[
         Positive, "Checks in flight before the server sheds more; one client has at most half, as below."
     ] = 1024
-    max_batches: Annotated[Positive, "BatchChecks in flight before the server sheds more."] = 64
+    max_batches: Annotated[
+        Positive, "BatchChecks and BatchListActions in flight before the server sheds more."
+    ] = 64
+    max_lists: Annotated[
+        Positive, "ListResources and ListSubjects in flight before the server sheds more."
+    ] = 64
     max_reads: Annotated[Positive, "Reads of the directory in flight before the server sheds more."] = 64
     max_writes: Annotated[Positive, "Writes in flight before the server sheds more."] = 256
     max_imports: Annotated[Positive, "Imports in flight before the server sheds more."] = 16

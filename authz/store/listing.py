@@ -3,18 +3,16 @@ the size of the database, whatever its filter."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import Any, TypeAlias
 
-import msgspec
 from sqlalchemy import Column, ColumnElement, Connection, Select, and_, literal, select, tuple_
 
 from authz.domain.entities import KINDS, EntityT_co, Filter
 from authz.domain.kinds.fields import Field
 from authz.domain.ports import Listing, Page
-from authz.domain.tokens import ConsistencyToken, PageToken, TokenKeys, malformed_token
+from authz.domain.tokens import ConsistencyToken, PageToken, TokenKeys, malformed_token, query_digest
 from authz.store.contents import is_in_existing
 from authz.store.removals import removal_progress
 from authz.store.rows import ENTITY_ROWS, EntityRows
@@ -39,7 +37,7 @@ def list_entities(
     """One page of the entities that match a filter, in a transaction that reads the state `read_at`."""
     stored = _BY_FILTER[type(wanted)]
     order = [stored.table.c[name] for name in stored.key_columns]
-    query = hashlib.blake2b(msgspec.json.encode((stored.kind.name, wanted)), digest_size=8).hexdigest()
+    query = query_digest(stored.kind.name, wanted)
     by_index, others = _conditions(stored, wanted)
     ordered = select(stored.table).where(*by_index).order_by(*order)
     if page.token:

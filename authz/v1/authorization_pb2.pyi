@@ -585,3 +585,400 @@ class ActionResult(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ActionResult: _TypeAlias = ActionResult  # noqa: Y015
+
+@_typing.final
+class BatchListActionsRequest(_message.Message):
+    """Resources whose actions to decide on one state."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The caller's id of this call, for logs."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListActionsRequest]:
+        """1 to 1,000 questions. The `consistency` and `request_id` of each are ignored."""
+
+    @_builtins.property
+    def consistency(self) -> _common_pb2.Consistency:
+        """How fresh the state that is read must be."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___ListActionsRequest] | None = ...,
+        consistency: _common_pb2.Consistency | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "items", b"items", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchListActionsRequest: _TypeAlias = BatchListActionsRequest  # noqa: Y015
+
+@_typing.final
+class BatchListActionsResponse(_message.Message):
+    """Answers in the order of the questions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    CHECKED_AT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchListActionsResult]:
+        """One result for each question."""
+
+    @_builtins.property
+    def checked_at(self) -> _common_pb2.ConsistencyToken:
+        """Token of the state on which all questions were decided."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___BatchListActionsResult] | None = ...,
+        checked_at: _common_pb2.ConsistencyToken | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checked_at", b"checked_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checked_at", b"checked_at", "results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchListActionsResponse: _TypeAlias = BatchListActionsResponse  # noqa: Y015
+
+@_typing.final
+class BatchListActionsResult(_message.Message):
+    """The answer to one question of a batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def response(self) -> Global___ListActionsResponse:
+        """The answer."""
+
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """Why the question is invalid. An error allows nothing."""
+
+    def __init__(
+        self,
+        *,
+        response: Global___ListActionsResponse | None = ...,
+        error: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "response", b"response", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "response", b"response", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["response", "error"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+Global___BatchListActionsResult: _TypeAlias = BatchListActionsResult  # noqa: Y015
+
+@_typing.final
+class ListResourcesRequest(_message.Message):
+    """Asks which resources a subject may act upon."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    TYPES_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    action: _builtins.str
+    """The action, which all of `types` know. Not `create`, which is about no resource."""
+    purpose: _builtins.str
+    """The purpose of the access, as in `CheckRequest`."""
+    page_size: _builtins.int
+    """At most so many resources in the page: 1 to 1,000. 100, when absent."""
+    page_token: _builtins.str
+    """The `next_page_token` of the page before. Keep everything else unchanged, but for the page size and the
+    consistency.
+    """
+    request_id: _builtins.str
+    """The caller's id of this call, for logs."""
+    @_builtins.property
+    def subject(self) -> _common_pb2.Subject:
+        """The subject whose access is decided."""
+
+    @_builtins.property
+    def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The types of the resources, `course` and `session` included. Every type that knows the action, when empty."""
+
+    @_builtins.property
+    def scope(self) -> _common_pb2.Scope:
+        """Only in this course and its sessions, or in this session. Everywhere, when absent."""
+
+    @_builtins.property
+    def consistency(self) -> _common_pb2.Consistency:
+        """How fresh the state that is read must be. To never go back in time between pages, send the `checked_at` of
+        the page before as `at_least_as_fresh`.
+        """
+
+    def __init__(
+        self,
+        *,
+        subject: _common_pb2.Subject | None = ...,
+        action: _builtins.str = ...,
+        types: _abc.Iterable[_builtins.str] | None = ...,
+        scope: _common_pb2.Scope | None = ...,
+        purpose: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        consistency: _common_pb2.Consistency | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "scope", b"scope", "subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "consistency", b"consistency", "page_size", b"page_size", "page_token", b"page_token", "purpose", b"purpose", "request_id", b"request_id", "scope", b"scope", "subject", b"subject", "types", b"types"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListResourcesRequest: _TypeAlias = ListResourcesRequest  # noqa: Y015
+
+@_typing.final
+class ListResourcesResponse(_message.Message):
+    """One page of the resources that the subject may act upon, exact for the state `checked_at`.
+
+    They are ordered by course, session, type and id, in an order of ids of the server. A place in this order
+    never changes: what the subject may act upon from the first page to the last is on exactly one of them,
+    whatever is written in between.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    CHECKED_AT_FIELD_NUMBER: _builtins.int
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    VALID_UNTIL_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page. Empty when there is none."""
+    policy_version: _builtins.str
+    """The version of the policy that decided."""
+    @_builtins.property
+    def resources(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListedResource]:
+        """The resources. There may be fewer than asked for, or none, and still a `next_page_token`: a page looks at
+        10,000 resources at most.
+        """
+
+    @_builtins.property
+    def checked_at(self) -> _common_pb2.ConsistencyToken:
+        """Token of the state that was read."""
+
+    @_builtins.property
+    def valid_until(self) -> _timestamp_pb2.Timestamp:
+        """The earliest time at which passing time alone could change this page. Absent if time cannot."""
+
+    def __init__(
+        self,
+        *,
+        resources: _abc.Iterable[Global___ListedResource] | None = ...,
+        next_page_token: _builtins.str = ...,
+        checked_at: _common_pb2.ConsistencyToken | None = ...,
+        policy_version: _builtins.str = ...,
+        valid_until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checked_at", b"checked_at", "valid_until", b"valid_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checked_at", b"checked_at", "next_page_token", b"next_page_token", "policy_version", b"policy_version", "resources", b"resources", "valid_until", b"valid_until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListResourcesResponse: _TypeAlias = ListResourcesResponse  # noqa: Y015
+
+@_typing.final
+class ListedResource(_message.Message):
+    """A resource that the subject may act upon."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    COURSE_ID_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    type: _builtins.str
+    """The type."""
+    id: _builtins.str
+    """The id."""
+    course_id: _builtins.str
+    """The course that it is in, itself or by its session. Empty for none."""
+    session_id: _builtins.str
+    """The session that it is in. Empty for none."""
+    def __init__(
+        self,
+        *,
+        type: _builtins.str = ...,
+        id: _builtins.str = ...,
+        course_id: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["course_id", b"course_id", "id", b"id", "session_id", b"session_id", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListedResource: _TypeAlias = ListedResource  # noqa: Y015
+
+@_typing.final
+class ListSubjectsRequest(_message.Message):
+    """Asks who may act upon a resource."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTION_FIELD_NUMBER: _builtins.int
+    RESOURCE_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    action: _builtins.str
+    """An action that the policy declares for the resource's type."""
+    purpose: _builtins.str
+    """The purpose of the access, as in `CheckRequest`."""
+    page_size: _builtins.int
+    """At most so many subjects in the page: 1 to 1,000. 100, when absent."""
+    page_token: _builtins.str
+    """The `next_page_token` of the page before. Keep everything else unchanged, but for the page size and the
+    consistency.
+    """
+    request_id: _builtins.str
+    """The caller's id of this call, for logs."""
+    @_builtins.property
+    def resource(self) -> Global___ResourceQuery:
+        """The resource, as in `CheckRequest`."""
+
+    @_builtins.property
+    def consistency(self) -> _common_pb2.Consistency:
+        """How fresh the state that is read must be, as in `ListResourcesRequest`."""
+
+    def __init__(
+        self,
+        *,
+        action: _builtins.str = ...,
+        resource: Global___ResourceQuery | None = ...,
+        purpose: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        consistency: _common_pb2.Consistency | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "resource", b"resource"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "consistency", b"consistency", "page_size", b"page_size", "page_token", b"page_token", "purpose", b"purpose", "request_id", b"request_id", "resource", b"resource"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSubjectsRequest: _TypeAlias = ListSubjectsRequest  # noqa: Y015
+
+@_typing.final
+class ListSubjectsResponse(_message.Message):
+    """One page of the subjects that may act upon the resource, exact for the state `checked_at`, ordered by type
+    and id in an order of the server. Who may act from the first page to the last is on exactly one of them.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    CHECKED_AT_FIELD_NUMBER: _builtins.int
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    VALID_UNTIL_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page. Empty when there is none."""
+    policy_version: _builtins.str
+    """The version of the policy that decided."""
+    reason: Global___Reason.ValueType
+    """Why nobody is listed, if that follows from the question alone: RESOURCE_UNKNOWN, SCOPE_MISMATCH or
+    PURPOSE_NOT_PERMITTED. Otherwise unspecified.
+    """
+    @_builtins.property
+    def subjects(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListedSubject]:
+        """The subjects. There may be fewer than asked for, or none, and still a `next_page_token`: a page looks at
+        10,000 members at most.
+        """
+
+    @_builtins.property
+    def checked_at(self) -> _common_pb2.ConsistencyToken:
+        """Token of the state that was read."""
+
+    @_builtins.property
+    def valid_until(self) -> _timestamp_pb2.Timestamp:
+        """The earliest time at which passing time alone could change this page. Absent if time cannot."""
+
+    def __init__(
+        self,
+        *,
+        subjects: _abc.Iterable[Global___ListedSubject] | None = ...,
+        next_page_token: _builtins.str = ...,
+        checked_at: _common_pb2.ConsistencyToken | None = ...,
+        policy_version: _builtins.str = ...,
+        valid_until: _timestamp_pb2.Timestamp | None = ...,
+        reason: Global___Reason.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checked_at", b"checked_at", "valid_until", b"valid_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checked_at", b"checked_at", "next_page_token", b"next_page_token", "policy_version", b"policy_version", "reason", b"reason", "subjects", b"subjects", "valid_until", b"valid_until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSubjectsResponse: _TypeAlias = ListSubjectsResponse  # noqa: Y015
+
+@_typing.final
+class ListedSubject(_message.Message):
+    """A subject that may act upon the resource, and why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    MEMBERSHIP_ROLE_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    role: _builtins.str
+    """The role by which the rule allows the subject."""
+    membership_role: _builtins.str
+    """The role of that membership. Another than `role` when the membership or its course is over."""
+    @_builtins.property
+    def subject(self) -> _common_pb2.Subject:
+        """The subject."""
+
+    @_builtins.property
+    def scope(self) -> _common_pb2.Scope:
+        """Where the subject has the membership that gives the role."""
+
+    @_builtins.property
+    def rule(self) -> Global___Rule:
+        """The rule that allows."""
+
+    def __init__(
+        self,
+        *,
+        subject: _common_pb2.Subject | None = ...,
+        role: _builtins.str = ...,
+        scope: _common_pb2.Scope | None = ...,
+        membership_role: _builtins.str = ...,
+        rule: Global___Rule | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule", "scope", b"scope", "subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["membership_role", b"membership_role", "role", b"role", "rule", b"rule", "scope", b"scope", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListedSubject: _TypeAlias = ListedSubject  # noqa: Y015

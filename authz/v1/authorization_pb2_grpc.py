@@ -50,6 +50,21 @@ class AuthorizationServiceStub:
                 request_serializer=authz_dot_v1_dot_authorization__pb2.ListActionsRequest.SerializeToString,
                 response_deserializer=authz_dot_v1_dot_authorization__pb2.ListActionsResponse.FromString,
                 _registered_method=True)
+        self.BatchListActions = channel.unary_unary(
+                '/authz.v1.AuthorizationService/BatchListActions',
+                request_serializer=authz_dot_v1_dot_authorization__pb2.BatchListActionsRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_authorization__pb2.BatchListActionsResponse.FromString,
+                _registered_method=True)
+        self.ListResources = channel.unary_unary(
+                '/authz.v1.AuthorizationService/ListResources',
+                request_serializer=authz_dot_v1_dot_authorization__pb2.ListResourcesRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_authorization__pb2.ListResourcesResponse.FromString,
+                _registered_method=True)
+        self.ListSubjects = channel.unary_unary(
+                '/authz.v1.AuthorizationService/ListSubjects',
+                request_serializer=authz_dot_v1_dot_authorization__pb2.ListSubjectsRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_authorization__pb2.ListSubjectsResponse.FromString,
+                _registered_method=True)
 
 
 class AuthorizationServiceServicer:
@@ -77,6 +92,27 @@ class AuthorizationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchListActions(self, request, context):
+        """Decides every action of up to 1,000 resources on one state, in order. An invalid item fails alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListResources(self, request, context):
+        """Lists the resources that a subject may act upon: exactly those that Check allows, page by page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSubjects(self, request, context):
+        """Lists the subjects that may act upon a resource: exactly those that Check allows, page by page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuthorizationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +130,21 @@ def add_AuthorizationServiceServicer_to_server(servicer, server):
                     servicer.ListActions,
                     request_deserializer=authz_dot_v1_dot_authorization__pb2.ListActionsRequest.FromString,
                     response_serializer=authz_dot_v1_dot_authorization__pb2.ListActionsResponse.SerializeToString,
+            ),
+            'BatchListActions': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchListActions,
+                    request_deserializer=authz_dot_v1_dot_authorization__pb2.BatchListActionsRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_authorization__pb2.BatchListActionsResponse.SerializeToString,
+            ),
+            'ListResources': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListResources,
+                    request_deserializer=authz_dot_v1_dot_authorization__pb2.ListResourcesRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_authorization__pb2.ListResourcesResponse.SerializeToString,
+            ),
+            'ListSubjects': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSubjects,
+                    request_deserializer=authz_dot_v1_dot_authorization__pb2.ListSubjectsRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_authorization__pb2.ListSubjectsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +229,87 @@ class AuthorizationService:
             '/authz.v1.AuthorizationService/ListActions',
             authz_dot_v1_dot_authorization__pb2.ListActionsRequest.SerializeToString,
             authz_dot_v1_dot_authorization__pb2.ListActionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchListActions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.AuthorizationService/BatchListActions',
+            authz_dot_v1_dot_authorization__pb2.BatchListActionsRequest.SerializeToString,
+            authz_dot_v1_dot_authorization__pb2.BatchListActionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListResources(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.AuthorizationService/ListResources',
+            authz_dot_v1_dot_authorization__pb2.ListResourcesRequest.SerializeToString,
+            authz_dot_v1_dot_authorization__pb2.ListResourcesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSubjects(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.AuthorizationService/ListSubjects',
+            authz_dot_v1_dot_authorization__pb2.ListSubjectsRequest.SerializeToString,
+            authz_dot_v1_dot_authorization__pb2.ListSubjectsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,12 @@ class AuthorizationServiceStub:
     """Decides up to 1,000 questions on one state, in order. An invalid item fails alone."""
     ListActions: _grpc.UnaryUnaryMultiCallable[_authorization_pb2.ListActionsRequest, _authorization_pb2.ListActionsResponse]
     """Decides every action of one resource for one subject, for example to show or hide buttons."""
+    BatchListActions: _grpc.UnaryUnaryMultiCallable[_authorization_pb2.BatchListActionsRequest, _authorization_pb2.BatchListActionsResponse]
+    """Decides every action of up to 1,000 resources on one state, in order. An invalid item fails alone."""
+    ListResources: _grpc.UnaryUnaryMultiCallable[_authorization_pb2.ListResourcesRequest, _authorization_pb2.ListResourcesResponse]
+    """Lists the resources that a subject may act upon: exactly those that Check allows, page by page."""
+    ListSubjects: _grpc.UnaryUnaryMultiCallable[_authorization_pb2.ListSubjectsRequest, _authorization_pb2.ListSubjectsResponse]
+    """Lists the subjects that may act upon a resource: exactly those that Check allows, page by page."""
 
 @_typing.type_check_only
 class AuthorizationServiceAsyncStub(AuthorizationServiceStub):
@@ -51,6 +57,12 @@ class AuthorizationServiceAsyncStub(AuthorizationServiceStub):
     """Decides up to 1,000 questions on one state, in order. An invalid item fails alone."""
     ListActions: _aio.UnaryUnaryMultiCallable[_authorization_pb2.ListActionsRequest, _authorization_pb2.ListActionsResponse]  # type: ignore[assignment]
     """Decides every action of one resource for one subject, for example to show or hide buttons."""
+    BatchListActions: _aio.UnaryUnaryMultiCallable[_authorization_pb2.BatchListActionsRequest, _authorization_pb2.BatchListActionsResponse]  # type: ignore[assignment]
+    """Decides every action of up to 1,000 resources on one state, in order. An invalid item fails alone."""
+    ListResources: _aio.UnaryUnaryMultiCallable[_authorization_pb2.ListResourcesRequest, _authorization_pb2.ListResourcesResponse]  # type: ignore[assignment]
+    """Lists the resources that a subject may act upon: exactly those that Check allows, page by page."""
+    ListSubjects: _aio.UnaryUnaryMultiCallable[_authorization_pb2.ListSubjectsRequest, _authorization_pb2.ListSubjectsResponse]  # type: ignore[assignment]
+    """Lists the subjects that may act upon a resource: exactly those that Check allows, page by page."""
 
 class AuthorizationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Decides whether a subject may perform an action on a resource. A denial is a normal answer (status OK)."""
@@ -78,5 +90,29 @@ class AuthorizationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_authorization_pb2.ListActionsResponse, _abc.Awaitable[_authorization_pb2.ListActionsResponse]]:
         """Decides every action of one resource for one subject, for example to show or hide buttons."""
+
+    @_abc_1.abstractmethod
+    def BatchListActions(
+        self,
+        request: _authorization_pb2.BatchListActionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_authorization_pb2.BatchListActionsResponse, _abc.Awaitable[_authorization_pb2.BatchListActionsResponse]]:
+        """Decides every action of up to 1,000 resources on one state, in order. An invalid item fails alone."""
+
+    @_abc_1.abstractmethod
+    def ListResources(
+        self,
+        request: _authorization_pb2.ListResourcesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_authorization_pb2.ListResourcesResponse, _abc.Awaitable[_authorization_pb2.ListResourcesResponse]]:
+        """Lists the resources that a subject may act upon: exactly those that Check allows, page by page."""
+
+    @_abc_1.abstractmethod
+    def ListSubjects(
+        self,
+        request: _authorization_pb2.ListSubjectsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_authorization_pb2.ListSubjectsResponse, _abc.Awaitable[_authorization_pb2.ListSubjectsResponse]]:
+        """Lists the subjects that may act upon a resource: exactly those that Check allows, page by page."""
 
 def add_AuthorizationServiceServicer_to_server(servicer: AuthorizationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

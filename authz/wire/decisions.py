@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import msgspec
 
-from authz.domain.decisions import CREATE_ACTION, Decision, Question, Reason, Verdict
+from authz.domain.decisions import CREATE_ACTION, Decision, Question, Reason, Rule, Verdict
 from authz.domain.effective_roles import InactiveReason
 from authz.domain.entities import KINDS, Resource
 from authz.domain.errors import ErrorReason, InvalidArgumentError, malformed
@@ -14,6 +16,7 @@ from authz.domain.facts import fact_names
 from authz.domain.ids import PLATFORM, ResourceRef, Subject, is_id, is_name
 from authz.domain.instants import MAX_INSTANT, Instant
 from authz.v1 import authorization_pb2 as pb
+from authz.v1.common_pb2 import ConsistencyToken
 from authz.wire.fields import parse_type, parser_of
 from authz.wire.values import (
     SUBJECT_TYPES,
@@ -35,7 +38,11 @@ _INLINE = [
 
 def parse_check(m: pb.CheckRequest) -> Question:
     """The question of a Check."""
-    action = m.action
+    return _question(m, parse_action(m.action))
+
+
+def parse_action(action: str) -> str:
+    """A well-formed name of an action; whether the type knows it is the policy's to say."""
     if not action:
         raise missing("action")
     if not is_name(action):
@@ -44,7 +51,14 @@ def parse_check(m: pb.CheckRequest) -> Question:
             f"`{quoted(action)}` is not the name of an action",
             action=quoted(action),
         )
-    return _question(m, action)
+    return action
+
+
+def parse_purpose(purpose: str) -> str:
+    """The purpose of an access; whether anything is allowed for it is decided."""
+    if len(purpose) > _MAX_PURPOSE_LENGTH:
+        raise malformed("purpose", f"has {len(purpose)} characters; send at most {_MAX_PURPOSE_LENGTH}")
+    return purpose
 
 
 def parse_list_actions(m: pb.ListActionsRequest) -> Question:
@@ -88,9 +102,10 @@ def _fault_in(m: pb.CheckRequest | pb.ListActionsRequest) -> InvalidArgumentErro
         parse_type(m.resource.type, field="resource.type")
         for field in ("id", "course_id", "session_id"):
             parse_optional_id(getattr(m.resource, field), field=f"resource.{field}")
+        parse_purpose(m.purpose)
     except InvalidArgumentError as error:
         return error
-    return malformed("purpose", f"has {len(m.purpose)} characters; send at most {_MAX_PURPOSE_LENGTH}")
+    raise AssertionError("the question has no fault")
 
 
 def _inline(ref: ResourceRef, m: pb.InlineResource) -> Resource:
@@ -106,17 +121,27 @@ def encode_verdict(verdict: Verdict, policy_version: str) -> bytes:
 
     The key is the value of the verdict, so no revision makes an entry stale. See docs/decisions/0016.
     """
-    rule = verdict.rule
     message = pb.CheckResponse(
         allowed=verdict.allowed,
         reason=_REASONS[verdict.reason],
-        rule=None if rule is None else pb.Rule(**msgspec.structs.asdict(rule)),
+        rule=None if verdict.rule is None else rule_message(verdict.rule),
         unmet_facts=fact_names(verdict.unmet),
         policy_version=policy_version,
     )
     if verdict.inactive_reason is not None:
         message.membership_state = _STATES[verdict.inactive_reason]
     return message.SerializeToString()
+
+
+@lru_cache(maxsize=4096)
+def rule_message(rule: Rule) -> pb.Rule:
+    """A row of the policy as a message. Not to be changed: others hold it, too."""
+    return pb.Rule(**msgspec.structs.asdict(rule))
+
+
+def reason_number(reason: Reason | None) -> pb.Reason.ValueType:
+    """A reason as its number, 0 for none."""
+    return pb.REASON_UNSPECIFIED if reason is None else _REASONS[reason]
 
 
 def fill_check_response(
@@ -129,12 +154,24 @@ def fill_check_response(
     set_valid_until(message, decision.valid_until)
 
 
-def set_valid_until(message: pb.CheckResponse | pb.ListActionsResponse, valid_until: Instant | None) -> None:
+def set_valid_until(message: Any, valid_until: Instant | None) -> None:
     """Fill the field, or leave it absent when time alone never changes the answer."""
     if valid_until is not None and valid_until <= MAX_INSTANT:
         set_time(message.valid_until, valid_until)
 
 
-def action_message(action: str, decision: Decision) -> pb.ActionResult:
-    """One answer of ListActions as a message."""
-    return pb.ActionResult(action=action, allowed=decision.allowed, reason=_REASONS[decision.reason])
+def actions_message(
+    answers: Mapping[str, Decision], *, token: str, policy_version: str
+) -> pb.ListActionsResponse:
+    """The answers of a ListActions, by action."""
+    message = pb.ListActionsResponse(
+        actions=[
+            pb.ActionResult(action=action, allowed=each.allowed, reason=_REASONS[each.reason])
+            for action, each in answers.items()
+        ],
+        checked_at=ConsistencyToken(token=token),
+        policy_version=policy_version,
+    )
+    changes_at = [each.valid_until for each in answers.values() if each.valid_until is not None]
+    set_valid_until(message, min(changes_at, default=None))
+    return message

@@ -1,4 +1,4 @@
-"""Print all figures in one run: deciding, proofs, the replica, the service, writes, revocations."""
+"""Print all figures in one run: deciding, proofs, the replica, lists, the service, writes, revocations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 from authz.domain.facts import fact_names
 from authz.domain.ids import course_scope
 from authz.policy.load import load_policy, policy_directory
-from tests.bench import activation, cascade, greedy, replica, serving, writes
+from tests.bench import activation, cascade, greedy, lists, replica, serving, writes
 from tests.bench import policy as policies
 from tests.bench.measure import cost_us, show
 from tests.facts import bits
@@ -39,6 +39,7 @@ def main() -> None:
     bench_deciding()
     policies.main()
     replica.main((10_000, 1_000_000))
+    lists.main((10_000, 100_000, 1_000_000))
     serving.main(1_000_000)
     activation.main()
     writes.main()

@@ -45,6 +45,22 @@ def test_check_tells_by_its_exit_code(database: str) -> None:
     assert wrong.stderr == "error: unknown action `raed` on material; did you mean `read`?\n"
 
 
+def test_lists_say_what_a_subject_may_act_upon_and_who_may(database: str) -> None:
+    found = run("list-resources", "user:maya", "read", "--database", database)
+    assert found.stdout == (
+        "resource     course_id  session_id\ncourse:alg   alg        -\nmaterial:m1  alg        -\n"
+    )
+    as_json = run("list-resources", "user:maya", "read", "material", "--database", database, "--json")
+    assert [json.loads(line)["resource"] for line in as_json.stdout.splitlines()] == ["material:m1"]
+    who = run("list-subjects", "read", "material:m1", "--database", database).stdout.splitlines()
+    assert who[1].startswith(
+        "user:maya  student  course:alg  p, student, *, material, read, published, allow"
+    )
+    wrong = run("list-resources", "user:maya", "reed", "--database", database)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "did you mean `read`?" in wrong.stderr
+
+
 def test_importing_again_changes_nothing(database: str, tmp_path: Path) -> None:
     again = run("import", "oneroster", tmp_path, "--database", database)
     assert again.stdout == "written 0, unchanged 2, failed 0\n"

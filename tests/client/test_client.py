@@ -294,3 +294,29 @@ def test_it_does_not_warn_of_a_write_that_is_in_effect(
     client.write([Mutation(Operation.CREATE, Course(id="d"))])
     assert client.import_mutations([Mutation(Operation.TOUCH, Course(id="e"))]).replicated
     assert not caplog.records
+
+
+def test_lists_give_what_check_allows_across_pages(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("authz.client.asking._PAGE_SIZE", 2)
+    client.write(
+        [
+            Mutation(Operation.CREATE, Resource(type="message", id=f"m{n}", scope=ALGEBRA, owner=MAYA))
+            for n in range(5)
+        ]
+    )
+    found = list(client.list_resources("user:maya", "read", "message", "notebook"))
+    assert [each.resource for each in found] == [*(f"message:m{n}" for n in range(5)), "notebook:nb-7"]
+    assert {(each.course_id, each.session_id) for each in found} == {("alg", "")}
+    assert list(client.list_resources("user:maya", "read", "message", scope="session:s1")) == []
+    who = list(client.list_subjects("read", "message:m1", fully_consistent=True))
+    assert [(each.subject, each.role, each.scope) for each in who] == [("user:maya", "student", "course:alg")]
+    assert who[0].rule.startswith("p, student, *, message, read, own, allow")
+    assert all(client.check("user:maya", "read", each.resource) for each in found)
+
+
+def test_the_actions_of_many_resources_come_in_their_order(client: Client) -> None:
+    names = ["notebook:nb-7", "quizz:q", "course:alg"]
+    notebook, fault, course = client.batch_list_actions("user:maya", names)
+    assert notebook == client.list_actions("user:maya", names[0])
+    assert isinstance(fault, ItemFault)
+    assert course == client.list_actions("user:maya", names[2])

@@ -18,8 +18,10 @@ from grpc_health.v1 import health_pb2
 
 from authz.client import check_request
 from authz.client.errors import CallError, error_of
-from authz.v1 import common_pb2, directory_pb2
+from authz.domain.ids import parse_subject
+from authz.v1 import authorization_pb2, common_pb2, directory_pb2
 from authz.wire.entities import mutation_message
+from authz.wire.values import subject_message
 from tests.databases import create_sqlite
 from tests.faults.load import Stubs
 from tests.faults.postgresql import Clusters
@@ -46,6 +48,17 @@ def allowed(stubs: Stubs, number: int, consistency: common_pb2.Consistency | Non
     if consistency is not None:
         request.consistency.CopyFrom(consistency)
     return bool(stubs.authorization.Check(request, timeout=15).allowed)
+
+
+def listed(stubs: Stubs) -> tuple[list[str], list[str]]:
+    """The materials that Maya may read, and who may read the first."""
+    maya = subject_message(parse_subject("user:maya"))
+    request = authorization_pb2.ListResourcesRequest(subject=maya, action="read", types=["material"])
+    resources = stubs.authorization.ListResources(request, timeout=15).resources
+    asked = authorization_pb2.ResourceQuery(type="material", id=resources[0].id)
+    who = authorization_pb2.ListSubjectsRequest(action="read", resource=asked)
+    subjects = stubs.authorization.ListSubjects(who, timeout=15).subjects
+    return [each.id for each in resources], [each.subject.id for each in subjects]
 
 
 def write(stubs: Stubs, number: int) -> common_pb2.ConsistencyToken:
@@ -95,6 +108,7 @@ def test_an_outage_from_its_beginning_to_its_end(clusters: Clusters, tmp_path: P
         database.stop("immediate")
         assert allowed(stubs, 1)
         assert allowed(stubs, 1, seen)
+        assert listed(stubs) == (["m1"], ["maya"])
         for call in calls_that_need_the_database(stubs):
             failure = refused(call)
             assert (failure.code, failure.reason) == (UNAVAILABLE, "STORE_UNAVAILABLE")

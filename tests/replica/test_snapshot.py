@@ -5,8 +5,9 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import product
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
 from hypothesis import given
@@ -41,7 +42,7 @@ from authz.replica.snapshot import ReplicaSnapshot
 from authz.store import open_store
 from tests.databases import create_sqlite
 from tests.engine.campus import Campus
-from tests.engine.test_isolation import COURSES, DEFAULT, SESSIONS, campuses, refs, subjects
+from tests.engine.test_isolation import COURSES, DEFAULT, SESSIONS, TYPES, campuses, refs, subjects
 from tests.facts import grant_of
 from tests.properties import MEMORY, examples
 from tests.replica.conftest import MAX_BYTES
@@ -160,71 +161,121 @@ def test_reads_say_what_the_entities_say(
             assert snapshot.share(named, subject) == truth.share(named, subject)
 
 
-def require_scan(expected: Iterable[Any], scan: Callable[..., Iterable[Any]], *by: Any, **named: Any) -> None:
-    """A scan gives each of these keys once, in one order; resumed after each key it gives the rest."""
-
-    def keys(**after: Any) -> list[Any]:
-        return [each[0] if isinstance(each, tuple) else each for each in scan(*by, **named, **after)]
-
-    found = keys()
+def require_resumes(found: list[T], scan: Callable[[T], Iterable[T]]) -> None:
+    """A scan has no key twice; resumed after each of its keys it gives the rest."""
     assert len(found) == len(set(found))
-    assert set(found) == set(expected)
     for position, key in enumerate(found):
-        assert keys(after=key) == found[position + 1 :]
+        assert list(scan(key)) == found[position + 1 :]
+
+
+Ids = tuple[str, str]
+
+
+def ids_of(context: ScopeContext) -> Ids:
+    return context.course_id or "", context.session_id or ""
 
 
 @every_snapshot
 @examples(60)
 @given(campuses())
-def test_resources_are_scanned_by_scope_by_owner_and_by_share(
-    of: Implementation, entities: list[Entity]
-) -> None:
+def test_contexts_are_those_in_which_a_membership_counts(of: Implementation, entities: list[Entity]) -> None:
     with of(entities) as (snapshot, truth):
-        resources = [r for r in truth.of(Resource) if truth.scope(r.scope) is not None]
-        registered = {r.key for r in resources}
-        shares = [s for s in truth.of(Share) if s.resource in registered]
-        scan = snapshot.scan_resources
-        for scope in SCOPES:
-            require_scan((r.key for r in resources if r.scope == scope), scan, scope=scope)
-        owners = (r.owner for r in truth.of(Resource))
-        for subject in {s for s in (*owners, *(s.subject for s in truth.of(Share))) if s}:
-            require_scan((r.key for r in resources if r.owner == subject), scan, owner=subject)
-            require_scan((s.resource for s in shares if s.subject == subject), scan, shared_with=subject)
+        memberships = truth.of(Membership)
+        every = [context for scope in SCOPES[1:] if (context := truth.scope(scope)) is not None]
+
+        def scan(subject: Subject | None, start: Ids = ("", "")) -> list[Ids]:
+            return [ids_of(each) for each in snapshot.scan_contexts(subject, start=start) if each is not None]
+
+        for subject in (None, *{m.subject for m in memberships}):
+            homes = {m.scope for m in memberships if m.subject == subject}
+            found = scan(subject)
+            assert set(found) == {
+                ids_of(each) for each in every if subject is None or not homes.isdisjoint(each.scopes[1:])
+            }
+            assert len(found) == len(set(found))
+            for position, place in enumerate(found):
+                assert scan(subject, place) == found[position:]
+            everywhere = scan(None)
+            assert found == [place for place in everywhere if place in found], "another order"
 
 
 @every_snapshot
 @examples(60)
 @given(campuses())
-def test_members_scopes_and_sessions_are_scanned_with_what_they_hold(
+def test_content_is_scanned_by_scope_and_type_as_the_subject_finds_it(
     of: Implementation, entities: list[Entity]
 ) -> None:
     with of(entities) as (snapshot, truth):
-        memberships = [m for m in truth.of(Membership) if truth.scope(m.scope) is not None]
-        for scope in SCOPES:
-            members = {m.subject for m in memberships if m.scope == scope}
-            require_scan(members, snapshot.scan_members, scope)
-            for subject, grants in snapshot.scan_members(scope):
-                assert sorted(map(str, grants)) == sorted(map(str, truth.grants(subject, [scope])))
-        for subject in {m.subject for m in truth.of(Membership)}:
-            scopes = {m.scope for m in memberships if m.subject == subject}
-            require_scan(scopes, snapshot.scan_scopes, subject)
-            for scope, grants in snapshot.scan_scopes(subject):
-                assert sorted(map(str, grants)) == sorted(map(str, truth.grants(subject, [scope])))
-        for course in COURSES:
-            sessions = (
-                s.id for s in truth.of(Session) if s.course_id == course and truth.scope(course_scope(course))
+        resources, shares = truth.of(Resource), truth.of(Share)
+        asking = {s for s in (*(r.owner for r in resources), *(s.subject for s in shares)) if s}
+        scopes = [context for scope in SCOPES[1:] if (context := snapshot.scope(scope)) is not None]
+        for scope, type_name, subject, only_own in product(scopes, TYPES, asking, (False, True)):
+            here = [r for r in resources if r.type == type_name and r.scope == scope.scopes[-1]]
+            own = {s.resource for s in shares if s.subject == subject} | {
+                r.key for r in here if r.owner == subject
+            }
+            found = [*snapshot.scan_content(scope, type_name, subject, only_own=only_own)]
+            assert {ref for ref, _ in found} == {r.key for r in here if not only_own or r.key in own}
+            for ref, resource in found:
+                expected = snapshot.resource(ref, subject)
+                assert expected is not None
+                assert (resource.facts, resource.times, resource.is_shared) == (
+                    expected.facts,
+                    expected.times,
+                    expected.is_shared,
+                )
+            require_resumes(
+                [ref.id for ref, _ in found],
+                lambda id_, at=(scope, type_name, subject), only_own=only_own: [  # type: ignore[misc]
+                    ref.id for ref, _ in snapshot.scan_content(*at, after=id_, only_own=only_own)
+                ],
             )
-            require_scan(sessions, snapshot.scan_sessions, course)
+
+
+@every_snapshot
+@examples(60)
+@given(campuses())
+def test_members_and_holders_are_scanned_once_each(of: Implementation, entities: list[Entity]) -> None:
+    with of(entities) as (snapshot, truth):
+        memberships = truth.of(Membership)
+        contexts = [context for scope in SCOPES if (context := snapshot.scope(scope)) is not None]
+        for context, platform in product(contexts, (False, True)):
+            counting = {s for s in context.scopes if platform or s != PLATFORM}
+            found = [*snapshot.scan_members(context, platform=platform)]
+            assert set(found) == {m.subject for m in memberships if m.scope in counting}
+            for member in found:
+                held = sorted(map(str, snapshot.grants(member, context)))
+                assert held == sorted(map(str, truth.grants(member, context.scopes)))
+            require_resumes(
+                found,
+                lambda last, at=context, platform=platform: snapshot.scan_members(  # type: ignore[misc]
+                    at, platform=platform, after=last
+                ),
+            )
+        for resource in truth.of(Resource):
+            assert snapshot.owner(resource.key) == resource.owner
+            holders = {s.subject for s in truth.of(Share) if s.resource == resource.key}
+            found = [*snapshot.scan_holders(resource.key)]
+            assert set(found) == holders | ({resource.owner} - {None})
+            require_resumes(
+                found,
+                lambda last, ref=resource.key: snapshot.scan_holders(ref, after=last),  # type: ignore[misc]
+            )
+
+
+def ids_in(campus: Campus, scope: Scope, after: str = "") -> list[str]:
+    context = campus.scope(scope)
+    assert context is not None
+    return [ref.id for ref, _ in campus.scan_content(context, "notebook", user("maya"), after=after)]
 
 
 def test_a_scan_resumes_on_a_later_snapshot_behind_a_key_that_is_gone() -> None:
     scope = course_scope("c")
     owned = [Resource(type="notebook", id=f"n{number}", scope=scope) for number in range(6)]
     first = Campus([Course(id="c"), *owned], revision=1)
-    scan = first.scan_resources(scope=scope)
-    page = [next(scan).id for _ in range(3)]
+    page = ids_in(first, scope)[:3]
     second = Campus([Course(id="c"), owned[0], *owned[3:]], revision=2)
-    rest = [ref.id for ref in second.scan_resources(scope=scope, after=ResourceRef("notebook", page[-1]))]
+    rest = ids_in(second, scope, after=page[-1])
     assert (first.revision, page) == (1, ["n0", "n1", "n2"])
     assert (second.revision, rest) == (2, ["n3", "n4", "n5"])
 
@@ -233,24 +284,17 @@ def test_a_snapshot_goes_on_scanning_its_own_state_while_the_replica_changes() -
     scope = course_scope("c")
     members = [Membership(subject=user(f"u{n}"), scope=scope, role="student") for n in range(4)]
     first = Campus([Course(id="c"), *members])
-    scan = first.scan_members(scope)
-    seen = [next(scan)[0].id]
+    context = first.scope(scope)
+    assert context is not None
+    scan = first.scan_members(context, platform=False)
+    seen = [next(scan).id]
     Campus([Course(id="c")], revision=2)
-    assert [*seen, *(subject.id for subject, _ in scan)] == ["u0", "u1", "u2", "u3"]
+    assert [*seen, *(subject.id for subject in scan)] == ["u0", "u1", "u2", "u3"]
 
 
 def test_ids_that_begin_alike_are_kept_apart() -> None:
     scopes = [course_scope(text) for text in ("c", "c:", "course:c", "cc")]
-    entities = [
-        Resource(type="notebook", id=f"in {scope.id}".replace(" ", "-"), scope=scope) for scope in scopes
-    ]
+    entities = [Resource(type="notebook", id=f"in-{scope.id}", scope=scope) for scope in scopes]
     campus = Campus([*(Course(id=scope.id) for scope in scopes), *entities])
     for scope, entity in zip(scopes, entities, strict=True):
-        assert list(campus.scan_resources(scope=scope)) == [entity.key]
-
-
-def test_a_scan_of_resources_takes_exactly_one_filter() -> None:
-    campus = Campus([])
-    for filters in ({}, {"scope": course_scope("c"), "owner": user("maya")}):
-        with pytest.raises(ValueError, match="exactly one"):
-            list(campus.scan_resources(**filters))  # type: ignore[arg-type]  # wrong on purpose
+        assert ids_in(campus, scope) == [entity.id]

@@ -1,4 +1,4 @@
-"""AuthorizationService: Check, BatchCheck, ListActions."""
+"""AuthorizationService: Check, BatchCheck, ListActions, BatchListActions; the lists are in `lists`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import secrets
 import structlog
 
 from authz.api.call import Call
+from authz.api.grpc.lists import Lists
 from authz.api.record import is_debug_enabled
 from authz.domain.decisions import Decision, Question
 from authz.domain.errors import InvalidArgumentError
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
+from authz.domain.tokens import TokenKeys
 from authz.engine.check import Checker
 from authz.engine.clock import DecisionClock
 from authz.engine.policies import ActiveChecker
@@ -20,11 +22,10 @@ from authz.engine.turns import Turns
 from authz.v1 import authorization_pb2 as pb
 from authz.v1 import common_pb2
 from authz.wire.decisions import (
-    action_message,
+    actions_message,
     fill_check_response,
     parse_check,
     parse_list_actions,
-    set_valid_until,
 )
 from authz.wire.errors import status_of
 from authz.wire.values import missing
@@ -37,10 +38,12 @@ class AuthorizationServicer:
 
     service = pb.DESCRIPTOR.services_by_name["AuthorizationService"]
 
-    def __init__(self, active: ActiveChecker, turns: Turns, clock: DecisionClock) -> None:
+    def __init__(self, active: ActiveChecker, turns: Turns, clock: DecisionClock, keys: TokenKeys) -> None:
         self._active = active
         self._turns = turns
         self._clock = clock
+        lists = Lists(active, turns, clock, keys)
+        self.ListResources, self.ListSubjects = lists.list_resources, lists.list_subjects
         self._id_prefix = secrets.token_hex(6)
         self._numbers = itertools.count(1)
 
@@ -92,15 +95,27 @@ class AuthorizationServicer:
         """Every action of the type, with its answer."""
         question = parse_list_actions(request)
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
-        answers = checker.list_actions(snapshot, question, self._clock.at(snapshot.state.committed_at))
-        message = pb.ListActionsResponse(
-            actions=[action_message(action, decision) for action, decision in answers.items()],
-            checked_at=common_pb2.ConsistencyToken(token=snapshot.token),
-            policy_version=checker.version,
-        )
-        changes_at = [d.valid_until for d in answers.values() if d.valid_until is not None]
-        set_valid_until(message, min(changes_at, default=None))
-        return message
+        return _actions(checker, snapshot, question, self._clock.at(snapshot.state.committed_at))
+
+    async def BatchListActions(
+        self, request: pb.BatchListActionsRequest, call: Call
+    ) -> pb.BatchListActionsResponse:
+        """The actions of many resources on one snapshot and at one instant."""
+        if not request.items:
+            raise missing("items")
+        snapshot, checker = await self._active.get(call.consistency, call.deadline)
+        now = self._clock.at(snapshot.state.committed_at)
+
+        def result(item: pb.ListActionsRequest) -> pb.BatchListActionsResult:
+            try:
+                answer = _actions(checker, snapshot, parse_list_actions(item), now)
+            except InvalidArgumentError as error:
+                return pb.BatchListActionsResult(error=status_of(error))
+            return pb.BatchListActionsResult(response=answer)
+
+        results = await self._turns.collect(map(result, request.items))
+        token = common_pb2.ConsistencyToken(token=snapshot.token)
+        return pb.BatchListActionsResponse(results=results, checked_at=token)
 
     def _fill(
         self, response: pb.CheckResponse, call: Call, question: Question, decision: Decision, token: str
@@ -120,6 +135,13 @@ class AuthorizationServicer:
                 revision=decision.revision,
             )
         fill_check_response(response, decision, checked_at=token, decision_id=decision_id)
+
+
+def _actions(
+    checker: Checker, snapshot: Snapshot, question: Question, now: Instant
+) -> pb.ListActionsResponse:
+    answers = checker.list_actions(snapshot, question, now)
+    return actions_message(answers, token=snapshot.token, policy_version=checker.version)
 
 
 def _parsed(item: pb.CheckRequest) -> Question | InvalidArgumentError:

@@ -1,0 +1,104 @@
+"""ListResources and ListSubjects: a page of a list on one snapshot, and the token for the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+
+from authz.api.call import Call
+from authz.domain.ids import Subject, SubjectType
+from authz.domain.lists import Position
+from authz.domain.ports import Snapshot
+from authz.domain.tokens import PageToken, TokenKeys, malformed_token, query_digest
+from authz.engine.check import Checker
+from authz.engine.clock import DecisionClock
+from authz.engine.lists import ListPage, ResourcePage, SubjectPage, types_to_list
+from authz.engine.policies import ActiveChecker
+from authz.engine.turns import Turns
+from authz.v1 import authorization_pb2 as pb
+from authz.v1 import common_pb2
+from authz.wire.decisions import reason_number, set_valid_until
+from authz.wire.lists import (
+    listed_subject_message,
+    parse_list_page,
+    parse_list_resources,
+    parse_list_subjects,
+    resource_message,
+)
+
+ItemT = TypeVar("ItemT")
+
+_RESOURCE_PARTS, _SUBJECT_PARTS = 4, 2
+"""Of a position in a list of resources, and of subjects."""
+
+
+class Lists:
+    """The calls of `AuthorizationService` that answer with a page."""
+
+    def __init__(self, active: ActiveChecker, turns: Turns, clock: DecisionClock, keys: TokenKeys) -> None:
+        self._active = active
+        self._turns = turns
+        self._clock = clock
+        self._keys = keys
+
+    async def list_resources(self, request: pb.ListResourcesRequest, call: Call) -> pb.ListResourcesResponse:
+        """A page of what the subject may act upon."""
+        query, asked = parse_list_resources(request), parse_list_page(request)
+        digest = query_digest("ListResources", query)
+        snapshot, checker = await self._active.get(call.consistency, call.deadline)
+        types = types_to_list(checker.policy.vocabulary, query.action, query.types)
+        page = ResourcePage(
+            checker,
+            snapshot,
+            self._clock.at(snapshot.state.committed_at),
+            msgspec.structs.replace(query, types=types),
+            asked.size,
+            self._open(snapshot, asked.token, digest, _RESOURCE_PARTS),
+        )
+        response = pb.ListResourcesResponse(resources=await self._items(page, resource_message))
+        self._fill(response, checker, snapshot, page, digest)
+        return response
+
+    async def list_subjects(self, request: pb.ListSubjectsRequest, call: Call) -> pb.ListSubjectsResponse:
+        """A page of who may act upon the resource."""
+        question, asked = parse_list_subjects(request), parse_list_page(request)
+        digest = query_digest("ListSubjects", question)
+        snapshot, checker = await self._active.get(call.consistency, call.deadline)
+        position = self._open(snapshot, asked.token, digest, _SUBJECT_PARTS)
+        page = SubjectPage(
+            checker,
+            snapshot,
+            self._clock.at(snapshot.state.committed_at),
+            question,
+            asked.size,
+            Subject(SubjectType(position[0]), position[1]) if position else None,
+        )
+        response = pb.ListSubjectsResponse(
+            subjects=await self._items(page, listed_subject_message), reason=reason_number(page.unlisted)
+        )
+        self._fill(response, checker, snapshot, page, digest)
+        return response
+
+    async def _items(self, page: ListPage[ItemT], message: Callable[[ItemT], Any]) -> list[Any]:
+        found = await self._turns.collect(page)
+        return await self._turns.collect(message(each) for each in found if each is not None)
+
+    def _open(self, snapshot: Snapshot, token: str, query: str, parts: int) -> Position:
+        if not token:
+            return ()
+        last = self._keys.open_page(snapshot.state.database_id, token, query=query).last_key
+        if len(last) != parts:
+            raise malformed_token("page_token")
+        return tuple(map(str, last))
+
+    def _fill(
+        self, response: Any, checker: Checker, snapshot: Snapshot, page: ListPage[Any], query: str
+    ) -> None:
+        if page.position is not None:
+            position = PageToken(query, page.position)
+            response.next_page_token = self._keys.seal_page(snapshot.state.database_id, position)
+        response.checked_at.CopyFrom(common_pb2.ConsistencyToken(token=snapshot.token))
+        response.policy_version = checker.version
+        set_valid_until(response, page.valid_until)

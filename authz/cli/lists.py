@@ -1,0 +1,56 @@
+"""`authz list-resources` and `authz list-subjects`: what a subject may act upon, and who may act."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import msgspec
+import typer
+
+from authz.cli.check import Course, Purpose, Session
+from authz.cli.command import Server, on_server
+from authz.cli.output import print_json, print_rows
+
+
+@on_server()
+def list_resources(
+    server: Server,
+    subject: Annotated[str, typer.Argument(help="user:<id> or service:<id>.")],
+    action: Annotated[str, typer.Argument(help="For example read.")],
+    types: Annotated[
+        list[str] | None, typer.Argument(help="For example notebook. All that know the action, without.")
+    ] = None,
+    scope: Annotated[
+        str, typer.Option("--scope", help="Only in course:<id> with its sessions, or session:<id>.")
+    ] = "",
+    purpose: Purpose = "",
+) -> None:
+    """List the resources on which a subject may perform an action: all that `check` allows."""
+    found = server.client.list_resources(subject, action, *(types or ()), scope=scope, purpose=purpose)
+    _print(server, found, ("resource", "course_id", "session_id"))
+
+
+@on_server()
+def list_subjects(
+    server: Server,
+    action: Annotated[str, typer.Argument(help="For example read.")],
+    resource: Annotated[str, typer.Argument(help="<type>:<id>, or only the type for create.")],
+    course: Course = "",
+    session: Session = "",
+    purpose: Purpose = "",
+) -> None:
+    """List the subjects that may perform an action on a resource, and by which membership and rule."""
+    found = server.client.list_subjects(
+        action, resource, course_id=course, session_id=session, purpose=purpose
+    )
+    _print(server, found, ("subject", "role", "scope", "rule"))
+
+
+def _print(server: Server, found: Iterable[msgspec.Struct], columns: tuple[str, ...]) -> None:
+    items = [*found]  # before an error, print nothing
+    if server.as_json:
+        for each in items:
+            print_json(each)
+    else:
+        print_rows(columns, ([getattr(each, name) for name in columns] for each in items))

@@ -1,0 +1,208 @@
+"""The questions of a client: what may who do, what may they act upon, who may."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import grpc
+
+from authz.client.errors import CallError, ItemFault, fault_of
+from authz.client.questions import (
+    AccessibleResource,
+    Answer,
+    PermittedSubject,
+    answer_of,
+    check_request,
+    permitted_subject_of,
+    query_of,
+)
+from authz.domain.ids import parse_scope, parse_subject
+from authz.v1 import authorization_pb2, authorization_pb2_grpc
+from authz.wire.values import scope_message, subject_message
+
+T = TypeVar("T")
+
+_PAGE_SIZE = 1000
+
+
+class Asking(ABC):
+    """The methods of a client that ask. Every call raises `CallError` if it fails."""
+
+    _authorization: authorization_pb2_grpc.AuthorizationServiceStub
+
+    def check(
+        self,
+        subject: str,
+        action: str,
+        resource: str,
+        *,
+        course_id: str = "",
+        session_id: str = "",
+        purpose: str = "",
+        at_least_as_fresh: str = "",
+        fully_consistent: bool = False,
+    ) -> Answer:
+        """May `user:maya` perform `read` on `notebook:nb-7`? For `create`, the resource is only the type."""
+        request = check_request(
+            subject, action, resource, course_id=course_id, session_id=session_id, purpose=purpose
+        )
+        return answer_of(self._ask(self._authorization.Check, request, at_least_as_fresh, fully_consistent))
+
+    def batch_check(
+        self,
+        requests: Sequence[authorization_pb2.CheckRequest],
+        *,
+        at_least_as_fresh: str = "",
+        fully_consistent: bool = False,
+    ) -> list[Answer | ItemFault]:
+        """Answers in the order of the requests, all on one state. An invalid request gives an `ItemFault`."""
+        batch = authorization_pb2.BatchCheckRequest(items=requests)
+        response = self._ask(self._authorization.BatchCheck, batch, at_least_as_fresh, fully_consistent)
+        if len(response.results) != len(requests):
+            raise CallError(grpc.StatusCode.INTERNAL, "", "the numbers of answers and questions differ")
+        return [
+            answer_of(result.response) if result.HasField("response") else fault_of(result.error)
+            for result in response.results
+        ]
+
+    def list_actions(
+        self,
+        subject: str,
+        resource: str,
+        *,
+        course_id: str = "",
+        session_id: str = "",
+        purpose: str = "",
+        at_least_as_fresh: str = "",
+        fully_consistent: bool = False,
+    ) -> dict[str, bool]:
+        """Every action of the resource's type, and whether the subject may perform it."""
+        request = authorization_pb2.ListActionsRequest(
+            subject=subject_message(parse_subject(subject)),
+            resource=query_of(resource, course_id, session_id),
+            purpose=purpose,
+        )
+        response = self._ask(self._authorization.ListActions, request, at_least_as_fresh, fully_consistent)
+        return {result.action: result.allowed for result in response.actions}
+
+    def batch_list_actions(
+        self,
+        subject: str,
+        resources: Sequence[str],
+        *,
+        purpose: str = "",
+        at_least_as_fresh: str = "",
+        fully_consistent: bool = False,
+    ) -> list[dict[str, bool] | ItemFault]:
+        """`list_actions` of up to 1,000 resources, in their order, all on one state. A resource that is not
+        well-formed for the policy gives an `ItemFault`."""
+        asker = subject_message(parse_subject(subject))
+        batch = authorization_pb2.BatchListActionsRequest(
+            items=[
+                authorization_pb2.ListActionsRequest(
+                    subject=asker, resource=query_of(resource, "", ""), purpose=purpose
+                )
+                for resource in resources
+            ]
+        )
+        response = self._ask(self._authorization.BatchListActions, batch, at_least_as_fresh, fully_consistent)
+        return [
+            {each.action: each.allowed for each in result.response.actions}
+            if result.HasField("response")
+            else fault_of(result.error)
+            for result in response.results
+        ]
+
+    def list_resources(
+        self,
+        subject: str,
+        action: str,
+        *types: str,
+        scope: str = "",
+        purpose: str = "",
+        at_least_as_fresh: str = "",
+        fully_consistent: bool = False,
+    ) -> Iterator[AccessibleResource]:
+        """What `user:maya` may `read`: all resources that `check` allows. Fetches pages as needed.
+
+            for found in client.list_resources("user:maya", "read", "notebook", scope="course:algebra-1"):
+                ...
+
+        Without types, all that know the action. `scope` is a course with its sessions, or a session. Each
+        page is exact for its own state (`found.checked_at`), which is never older than that of the page
+        before.
+        """
+        request = authorization_pb2.ListResourcesRequest(
+            subject=subject_message(parse_subject(subject)),
+            action=action,
+            types=types,
+            scope=scope_message(parse_scope(scope)) if scope else None,
+            purpose=purpose,
+            page_size=_PAGE_SIZE,
+        )
+        for page in self._pages(
+            self._authorization.ListResources, request, at_least_as_fresh, fully_consistent
+        ):
+            for each in page.resources:
+                yield AccessibleResource(
+                    resource=f"{each.type}:{each.id}",
+                    course_id=each.course_id,
+                    session_id=each.session_id,
+                    checked_at=page.checked_at.token,
+                )
+
+    def list_subjects(
+        self,
+        action: str,
+        resource: str,
+        *,
+        course_id: str = "",
+        session_id: str = "",
+        purpose: str = "",
+        at_least_as_fresh: str = "",
+        fully_consistent: bool = False,
+    ) -> Iterator[PermittedSubject]:
+        """Who may `read` `notebook:nb-7`: all subjects whom `check` allows, and by which membership and rule.
+
+        Fetches pages as `list_resources` does. Nobody is yielded for a resource that is not registered.
+        """
+        request = authorization_pb2.ListSubjectsRequest(
+            action=action,
+            resource=query_of(resource, course_id, session_id),
+            purpose=purpose,
+            page_size=_PAGE_SIZE,
+        )
+        for page in self._pages(
+            self._authorization.ListSubjects, request, at_least_as_fresh, fully_consistent
+        ):
+            for each in page.subjects:
+                yield permitted_subject_of(each, page.checked_at.token)
+
+    def _pages(
+        self, method: Callable[..., T], request: Any, at_least_as_fresh: str, fully_consistent: bool
+    ) -> Iterator[T]:
+        """Every page of a list, each on a state that is not older than the one before."""
+        while True:
+            page: Any = self._ask(method, request, at_least_as_fresh, fully_consistent)
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+            at_least_as_fresh, fully_consistent = page.checked_at.token, False
+
+    def _ask(
+        self, method: Callable[..., T], request: Any, at_least_as_fresh: str, fully_consistent: bool
+    ) -> T:
+        """Call a method on a state at least as fresh as a token, or on the last committed state."""
+        if at_least_as_fresh and fully_consistent:
+            raise ValueError("set at_least_as_fresh or fully_consistent, not both")
+        if at_least_as_fresh:
+            request.consistency.at_least_as_fresh.token = at_least_as_fresh
+        elif fully_consistent:
+            request.consistency.fully_consistent = True
+        return self._call(method, request)
+
+    @abstractmethod
+    def _call(self, method: Callable[..., T], request: object) -> T: ...

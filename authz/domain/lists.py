@@ -1,0 +1,46 @@
+"""The questions what a subject may act upon and who may act, and the items of their answers."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from authz.domain.decisions import Rule
+from authz.domain.ids import ResourceRef, Scope, Subject
+
+Position: TypeAlias = tuple[str, ...]
+"""Where a page ended: the next one begins behind it, at its own revision."""
+
+
+class ResourceQuery(msgspec.Struct, frozen=True):
+    """On what of `types` may `subject` perform `action`: everywhere, in a course with its sessions, or in a
+    session? Every type knows the action, which is not `create`."""
+
+    subject: Subject
+    action: str
+    types: tuple[str, ...]
+    within: Scope | None = None
+    purpose: str = ""
+
+
+class ListedResource(msgspec.Struct, frozen=True, gc=False):
+    """A resource that the subject may act upon, and the course and the session that it is in."""
+
+    ref: ResourceRef
+    course_id: str | None
+    session_id: str | None
+
+
+class ListedSubject(msgspec.Struct, frozen=True, gc=False):
+    """A subject that may act upon the resource, and the rule that allows it.
+
+    `role` is the one by which the rule speaks to the subject. A membership in `scope`, as `grant_role`, gives
+    it.
+    """
+
+    subject: Subject
+    role: str
+    scope: Scope
+    grant_role: str
+    rule: Rule

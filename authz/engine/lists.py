@@ -1,0 +1,305 @@
+"""Lists what a subject may act upon, and who may act upon a resource: every item decided as Check decides it.
+
+A list goes through candidates in the order of their keys: what is in the scopes where the subject has a
+membership, or the members of the resource's scopes. It leaves out a scope, or all that is not the subject's
+own, where no combination of facts can make the rules allow. So it costs what its answer and the memberships
+cost, not what the database does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+import msgspec
+
+from authz.domain.context import ResourceContext, ScopeContext
+from authz.domain.decisions import (
+    COURSE_TYPE,
+    CREATE_ACTION,
+    STRUCTURAL_TYPES,
+    Question,
+    Reason,
+    Verdict,
+)
+from authz.domain.errors import ErrorReason, InvalidArgumentError, malformed
+from authz.domain.facts import ALL_FACTS, ATTENDING, FOR_AI_RESPONSE, OWN, SHARED, TIMED
+from authz.domain.ids import PLATFORM, ResourceRef, ScopeKind, Subject, SubjectType
+from authz.domain.instants import Instant
+from authz.domain.lists import ListedResource, ListedSubject, Position, ResourceQuery
+from authz.domain.ports import Snapshot
+from authz.domain.vocabulary import Vocabulary, suggest
+from authz.engine.check import Access, Checker
+from authz.policy.rules import ANY
+
+ItemT = TypeVar("ItemT")
+
+_OWN = OWN | SHARED
+_NOBODY = Subject(SubjectType.SERVICE, "")
+MAX_LOOKED_AT = 10_000
+"""Candidates that a page looks at. It ends there, with a position to go on from."""
+
+
+def types_to_list(vocabulary: Vocabulary, action: str, types: tuple[str, ...]) -> tuple[str, ...]:
+    """The types, or all that know the action. Raises `InvalidArgumentError` unless they know it."""
+    if action == CREATE_ACTION:
+        raise malformed("action", "is `create`, which is about no resource; ask ListActions where to create")
+    for name in types:
+        vocabulary.require_action(name, action)
+    known = types or tuple(name for name, each in vocabulary.types.items() if action in each.actions)
+    if not known:
+        every = {each for declared in vocabulary.types.values() for each in declared.actions}
+        raise InvalidArgumentError(
+            ErrorReason.UNKNOWN_ACTION, f"unknown action `{action}`; {suggest(action, every)}", action=action
+        )
+    return known
+
+
+class ListPage(Generic[ItemT]):
+    """One page of a list, made as it is iterated: an item, or None for a candidate that is not in the list.
+
+    Once iterated, `position` is where the next page continues, None after the last one, and `valid_until` the
+    earliest instant at which time alone may change this page.
+    """
+
+    def __init__(self, checker: Checker, snapshot: Snapshot, now: Instant, size: int) -> None:
+        self.position: Position | None = None
+        self.valid_until: Instant | None = None
+        self._checker, self._snapshot, self._now = checker, snapshot, now
+        self._left, self._looks_left = size, MAX_LOOKED_AT
+
+    def __iter__(self) -> Iterator[ItemT | None]:
+        """Do the work of the page, a candidate a step."""
+        raise NotImplementedError
+
+    def _note(self, changes_at: Instant | None) -> None:
+        """Keep the earliest instant at which time alone may change a decision."""
+        if changes_at is not None and (self.valid_until is None or changes_at < self.valid_until):
+            self.valid_until = changes_at
+
+    def _ends(self, *, found: bool) -> bool:
+        """Count a candidate. Whether the page ends with it."""
+        self._left -= found
+        self._looks_left -= 1
+        return self._left <= 0 or self._looks_left <= 0
+
+
+class ResourcePage(ListPage[ListedResource]):
+    """A page of resources, in the order of their course, session, type and id, as the snapshot orders ids.
+
+    The course and the session of a resource never change, and so its place in this order: what the subject
+    may act upon the whole time, while other things change between pages, is on exactly one page.
+    """
+
+    def __init__(  # noqa: PLR0917  what decides, then what is asked for
+        self,
+        checker: Checker,
+        snapshot: Snapshot,
+        now: Instant,
+        query: ResourceQuery,
+        size: int,
+        after: Position = (),
+    ) -> None:
+        super().__init__(checker, snapshot, now, size)
+        self._query = query
+        self._types = sorted(set(query.types))
+        self._start = after or ("", "", "", "")
+
+    def __iter__(self) -> Iterator[ListedResource | None]:
+        """See `ListPage.__iter__`."""
+        course_id, session_id, first_type, last_id = self._start
+        for context in self._contexts() if self._checker.permits(self._query.purpose) else ():
+            if context is None:
+                yield None
+                continue
+            place = (context.course_id or "", context.session_id or "")
+            resumes = place == (course_id, session_id)
+            for type_name in self._types:
+                if resumes and type_name < first_type:
+                    continue
+                after = last_id if resumes and type_name == first_type else ""
+                for id_, found in self._listed(context, type_name, after):
+                    yield found
+                    if self._ends(found=found is not None):
+                        self.position = (*place, type_name, id_)
+                        return
+
+    def _contexts(self) -> Iterator[ScopeContext | None]:
+        """Those in which the subject may find something, from the start on."""
+        snapshot, within = self._snapshot, self._query.within
+        start = (self._start[0], self._start[1])
+        if within is None:
+            yield from snapshot.scan_contexts(self._walker(), start=start)
+        elif within.kind is ScopeKind.SESSION:
+            yield snapshot.scope(within)
+        else:
+            for context in snapshot.scan_contexts(
+                self._walker(), start=start if start[0] else (within.id, "")
+            ):
+                if context is not None and context.course_id != within.id:
+                    return
+                yield context
+
+    def _walker(self) -> Subject | None:
+        """Whose scopes to go through: the subject's; all for a subject whose platform role may open any."""
+        subject, platform = self._query.subject, self._snapshot.scope(PLATFORM)
+        for type_name in STRUCTURAL_TYPES:
+            if platform is not None and type_name in self._types:
+                access = self._access(platform, type_name)
+                if self._checker.policy.overrides or access.rules.may_allow(0, ALL_FACTS):
+                    return subject if access.refusal else None
+        return subject
+
+    def _access(self, context: ScopeContext, type_name: str) -> Access:
+        query = self._query
+        access = self._checker.access(
+            self._snapshot, query.subject, context, type_name, query.action, self._now
+        )
+        self._note(access.next_change_at)
+        return access
+
+    def _listed(
+        self, context: ScopeContext, type_name: str, after: str
+    ) -> Iterator[tuple[str, ListedResource | None]]:
+        """The id of each candidate of a type in a context, and what is listed of it."""
+        access = self._access(context, type_name)
+        rules, (certain, possible) = access.rules, self._facts_in(context, access, type_name)
+        if access.refusal is not None or not rules.may_allow(certain, possible):
+            yield after, None
+            return
+        only_own = not rules.may_allow(certain, possible & ~_OWN)
+        verdict, note = self._checker.verdict, self._note
+        snapshot, subject, purpose, now = self._snapshot, self._query.subject, self._query.purpose, self._now
+        course_id, session_id = context.course_id, context.session_id
+        for ref, resource in (
+            _scope_itself(context, type_name, after)
+            if type_name in STRUCTURAL_TYPES
+            else snapshot.scan_content(context, type_name, subject, after=after, only_own=only_own)
+        ):
+            found, changes_at = verdict(snapshot, subject, ref, resource, access, purpose, now)
+            note(changes_at)
+            allowed = ListedResource(ref, course_id, session_id) if found.allowed else None
+            yield ref.id, allowed
+
+    def _facts_in(self, context: ScopeContext, access: Access, type_name: str) -> tuple[int, int]:
+        """The facts that hold for everything of a type in a context, and those that may hold for a part."""
+        held, certain = access.held, context.state.facts
+        if context.is_attended(in_course=held.in_course, in_session=held.in_session):
+            certain |= ATTENDING
+        if self._query.purpose:
+            certain |= FOR_AI_RESPONSE
+        if type_name in STRUCTURAL_TYPES:
+            return certain, certain
+        return certain, context.state.possible & ~(ATTENDING | FOR_AI_RESPONSE) | certain
+
+
+class SubjectPage(ListPage[ListedSubject]):
+    """A page of the subjects that may do what a question asks, whoever its subject is, as the snapshot orders
+    them. What nobody may do is on no page; `unlisted` then says why, if it is for what the question names."""
+
+    def __init__(  # noqa: PLR0917  what decides, then what is asked for
+        self,
+        checker: Checker,
+        snapshot: Snapshot,
+        now: Instant,
+        question: Question,
+        size: int,
+        after: Subject | None = None,
+    ) -> None:
+        super().__init__(checker, snapshot, now, size)
+        checker.require_valid(question)
+        self._after = after
+        self._question = question
+        found = checker.locate(snapshot, msgspec.structs.replace(question, subject=_NOBODY))
+        self.unlisted = found if isinstance(found, Reason) else None
+        if not checker.permits(question.purpose):
+            self.unlisted = Reason.PURPOSE_NOT_PERMITTED
+        self._resource = found
+        scope = None if isinstance(found, Reason) else found.scope
+        self._scopes = {} if scope is None else {kind: scope.scope_of_kind(kind) for kind in ScopeKind}
+        self._owner, self._owned = self._owner_of(question)
+
+    def _owner_of(self, question: Question) -> tuple[Subject | None, ResourceContext | Reason]:
+        """The owner of what the question names, and that as the owner finds it."""
+        owner = self._snapshot.owner(question.resource)
+        if owner is None and question.inline is not None:
+            owner = question.inline.owner
+        if owner is None or question.action == CREATE_ACTION:
+            return None, self._resource
+        asked = msgspec.structs.replace(question, subject=owner)
+        return owner, self._checker.locate(self._snapshot, asked)
+
+    def __iter__(self) -> Iterator[ListedSubject | None]:
+        """See `ListPage.__iter__`."""
+        if self.unlisted is not None:
+            return
+        for subject in self._candidates():
+            found = self._listed(subject)
+            yield found
+            if self._ends(found=found is not None):
+                self.position = (subject.type.value, subject.id)
+                return
+
+    def _candidates(self) -> Iterator[Subject]:
+        """Who may be allowed: members, or only who owns the resource or has a share of it."""
+        resource, question = self._resource, self._question
+        assert isinstance(resource, ResourceContext)  # noqa: S101  nothing is unlisted; narrows the type
+        certain, possible = self._facts_of(resource)
+        rules = [
+            self._checker.policy.rules_for(
+                frozenset((role,)), resource.scope.course_id, question.resource.type, question.action
+            )
+            for role in self._checker.policy.vocabulary.roles
+        ]
+        # Whoever is allowed with several roles is allowed with one of them: see `policy.obligations`.
+        if not any(each.may_allow(certain, possible) for each in rules):
+            return iter(())
+        if question.inline is None and not any(each.may_allow(certain, possible & ~_OWN) for each in rules):
+            return self._snapshot.scan_holders(question.resource, after=self._after)
+        structural = question.resource.type in STRUCTURAL_TYPES
+        return self._snapshot.scan_members(resource.scope, platform=structural, after=self._after)
+
+    def _facts_of(self, resource: ResourceContext) -> tuple[int, int]:
+        """The facts that hold for every subject at any time, and those that may hold for some subject."""
+        certain, possible = resource.facts & ~TIMED, resource.facts | _OWN | ATTENDING
+        return (
+            (certain | FOR_AI_RESPONSE, possible | FOR_AI_RESPONSE)
+            if self._question.purpose
+            else (certain, possible)
+        )
+
+    def _listed(self, subject: Subject) -> ListedSubject | None:
+        checker, snapshot, question = self._checker, self._snapshot, self._question
+        resource = self._owned if subject == self._owner else self._resource
+        assert isinstance(resource, ResourceContext)  # noqa: S101  nothing is unlisted; narrows the type
+        ref = question.resource
+        access = checker.access(snapshot, subject, resource.scope, ref.type, question.action, self._now)
+        if access.refusal is not None:
+            self._note(access.next_change_at)
+            return None
+        found, changes_at = checker.verdict(
+            snapshot, subject, ref, resource, access, question.purpose, self._now
+        )
+        self._note(changes_at)
+        return self._by(subject, resource.scope, access, found) if found.allowed else None
+
+    def _by(self, subject: Subject, scope: ScopeContext, access: Access, verdict: Verdict) -> ListedSubject:
+        """The subject with the membership that the rule speaks to."""
+        rule, policy, scopes = verdict.rule, self._checker.policy, self._scopes
+        assert rule is not None  # noqa: S101  every allow has one; narrows the type
+        for grant, roles in self._checker.given_by(access, scope, self._now):
+            for role in roles:
+                if rule.role == ANY or rule.role in policy.inherited[role]:
+                    return ListedSubject(subject, role, scopes[grant.kind], grant.role, rule)
+        raise AssertionError("a rule allows by a role that no membership gives")
+
+
+def _scope_itself(
+    context: ScopeContext, type_name: str, after: str
+) -> Iterator[tuple[ResourceRef, ResourceContext]]:
+    """A course or a session as a resource, where that is what the context is."""
+    id_ = context.session_id
+    if type_name == COURSE_TYPE:
+        id_ = context.course_id if context.session_id is None else None
+    if id_ is not None and id_ != after:
+        yield ResourceRef(type_name, id_), ResourceContext(context, context.state.facts)

@@ -1,0 +1,66 @@
+"""The lists of resources and of subjects between protobuf and the domain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from authz.domain.decisions import Question
+from authz.domain.errors import malformed
+from authz.domain.ids import PLATFORM
+from authz.domain.lists import ListedResource, ListedSubject, ResourceQuery
+from authz.domain.ports import Page
+from authz.v1 import authorization_pb2 as pb
+from authz.v1 import common_pb2
+from authz.wire.decisions import parse_action, parse_check, parse_purpose, rule_message
+from authz.wire.fields import parse_type
+from authz.wire.filters import DEFAULT_PAGE_SIZE
+from authz.wire.values import parse_scope, parse_subject, scope_message, subject_message
+
+_ANYBODY = common_pb2.Subject(type=common_pb2.SUBJECT_TYPE_USER, id="-")
+"""Stands for the subject in a question that is put for many."""
+
+
+def parse_list_resources(m: pb.ListResourcesRequest) -> ResourceQuery:
+    """The query of a ListResources. Its types are empty for all that know the action."""
+    within = parse_scope(m, "scope", field="scope") if m.HasField("scope") else None
+    if within == PLATFORM:
+        raise malformed("scope", "is the platform; name a course or a session, or none for everywhere")
+    return ResourceQuery(
+        parse_subject(m, "subject", field="subject"),
+        parse_action(m.action),
+        tuple(dict.fromkeys(parse_type(name, field="types") for name in m.types)),
+        within,
+        parse_purpose(m.purpose),
+    )
+
+
+def parse_list_subjects(m: pb.ListSubjectsRequest) -> Question:
+    """The question of a ListSubjects, put for a subject that stands for all."""
+    resource = m.resource if m.HasField("resource") else None
+    return parse_check(
+        pb.CheckRequest(subject=_ANYBODY, action=m.action, resource=resource, purpose=m.purpose)
+    )
+
+
+def parse_list_page(m: Any) -> Page:
+    """The page that a request asks for."""
+    return Page(m.page_size or DEFAULT_PAGE_SIZE, m.page_token)
+
+
+def resource_message(found: ListedResource) -> pb.ListedResource:
+    """A listed resource as a message."""
+    ref = found.ref
+    return pb.ListedResource(
+        type=ref.type, id=ref.id, course_id=found.course_id or "", session_id=found.session_id or ""
+    )
+
+
+def listed_subject_message(found: ListedSubject) -> pb.ListedSubject:
+    """A listed subject as a message."""
+    return pb.ListedSubject(
+        subject=subject_message(found.subject),
+        role=found.role,
+        scope=scope_message(found.scope),
+        membership_role=found.grant_role,
+        rule=rule_message(found.rule),
+    )

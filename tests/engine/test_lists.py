@@ -1,0 +1,325 @@
+"""The lists say what Check says: complete, exact and in order, also while writes go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from authz.domain.decisions import Question, Reason
+from authz.domain.entities import (
+    Course,
+    CourseState,
+    Entity,
+    Membership,
+    MembershipStatus,
+    Resource,
+    Session,
+    Share,
+    ShareLevel,
+    Visibility,
+)
+from authz.domain.ids import (
+    PLATFORM,
+    ResourceRef,
+    Scope,
+    Subject,
+    SubjectType,
+    course_scope,
+    session_scope,
+)
+from authz.domain.instants import Instant
+from authz.domain.lists import ListedResource, ListedSubject, Position, ResourceQuery
+from authz.engine import lists
+from authz.engine.check import Checker
+from authz.engine.lists import ListPage, ResourcePage, SubjectPage
+from authz.policy.load import load_policy, policy_directory
+from tests.engine.campus import Campus
+from tests.engine.test_isolation import CHECKERS, IDS, NOW, TYPES, campuses, questions, subjects
+from tests.properties import examples
+from tests.store.directory import user
+
+CHECKER = Checker(load_policy(policy_directory()), inline_types=frozenset())
+EVERYBODY = [Subject(kind, id_) for kind in SubjectType for id_ in IDS]
+STRUCTURAL = ("course", "session")
+HERE, MONDAY = course_scope("algebra"), session_scope("monday")
+MAYA = user("maya")
+
+
+def resources(
+    checker: Checker, campus: Campus, query: ResourceQuery, size: int = 1000, now: Instant = NOW
+) -> list[ListedResource]:
+    """The whole list, page by page."""
+    found: list[ListedResource] = []
+    position: Position | None = ()
+    while position is not None:
+        page = ResourcePage(checker, campus, now, query, size, position)
+        items = [each for each in page if each is not None]
+        assert len(items) <= size
+        found += items
+        position = page.position
+    return found
+
+
+def subjects_of(
+    checker: Checker, campus: Campus, question: Question, size: int = 1000, now: Instant = NOW
+) -> list[ListedSubject]:
+    """The whole list, page by page."""
+    found: list[ListedSubject] = []
+    after: Subject | None = None
+    while True:
+        page = SubjectPage(checker, campus, now, question, size, after)
+        items = [each for each in page if each is not None]
+        assert len(items) <= size
+        found += items
+        if page.position is None:
+            return found
+        after = Subject(SubjectType(page.position[0]), page.position[1])
+
+
+def places(entities: list[Entity]) -> Iterator[tuple[ResourceRef, Scope]]:
+    """Everything that a question may be about, with the scope that it is in."""
+    for entity in {entity.key: entity for entity in entities}.values():
+        if isinstance(entity, Resource):
+            yield entity.key, entity.scope
+        elif isinstance(entity, Course):
+            yield ResourceRef("course", entity.id), course_scope(entity.id)
+        elif isinstance(entity, Session):
+            yield ResourceRef("session", entity.id), session_scope(entity.id)
+
+
+def is_within(campus: Campus, scope: Scope, within: Scope | None) -> bool:
+    context = campus.scope(scope)
+    return within is None or (context is not None and within in context.scopes[1:])
+
+
+@examples(150)
+@given(st.data())
+def test_list_resources_is_what_check_allows_once_each(data: st.DataObject) -> None:
+    entities = data.draw(campuses())
+    campus, subject = Campus(entities), data.draw(subjects)
+    every = [*TYPES, *STRUCTURAL]
+    within = data.draw(st.none() | st.sampled_from([scope for _, scope in places(entities)]))
+    purpose = data.draw(st.sampled_from(["", "", "ai_response", "training"]))
+    size = data.draw(st.integers(1, 4))
+    for checker in CHECKERS[::2]:
+        vocabulary = checker.policy.vocabulary
+        for action in {a for name in every for a in vocabulary.types[name].actions} - {"create"}:
+            types = tuple(name for name in every if action in vocabulary.types[name].actions)
+            query = ResourceQuery(subject, action, types, within, purpose)
+            found = [each.ref for each in resources(checker, campus, query, size)]
+            expected = {
+                ref
+                for ref, scope in places(entities)
+                if ref.type in types
+                and is_within(campus, scope, within)
+                and checker.check(campus, Question(subject, action, ref, purpose=purpose), NOW).allowed
+            }
+            assert len(found) == len(set(found))
+            assert set(found) == expected
+            assert found == [each.ref for each in resources(checker, campus, query)]
+
+
+@examples(150)
+@given(st.data())
+def test_list_subjects_is_who_check_allows_once_each_by_a_membership_that_they_hold(
+    data: st.DataObject,
+) -> None:
+    entities = data.draw(campuses())
+    campus = Campus(entities)
+    asked = data.draw(questions(entities))
+    if data.draw(st.booleans()):
+        ref = data.draw(st.sampled_from([ref for ref, _ in places(entities)]))
+        actions = [a for a in CHECKER.policy.vocabulary.types[ref.type].actions if a != "create"]
+        asked = Question(asked.subject, data.draw(st.sampled_from(actions)), ref, purpose=asked.purpose)
+    size = data.draw(st.integers(1, 4))
+    for checker in CHECKERS:
+        found = subjects_of(checker, campus, asked, size)
+        named = [each.subject for each in found]
+        expected = {
+            subject
+            for subject in EVERYBODY
+            if checker.check(campus, msgspec.structs.replace(asked, subject=subject), NOW).allowed
+        }
+        assert len(named) == len(set(named))
+        assert set(named) == expected
+        for each in found:
+            decision = checker.check(campus, msgspec.structs.replace(asked, subject=each.subject), NOW)
+            assert each.rule == decision.rule
+            held = campus.memberships(each.subject, [each.scope])
+            assert each.grant_role in {m.role for m in held}
+            assert each.rule.role in {"*", *checker.policy.inherited[each.role]}
+
+
+@examples(100)
+@given(st.data())
+def test_a_page_holds_until_its_valid_until(data: st.DataObject) -> None:
+    entities = data.draw(campuses())
+    campus, asked = Campus(entities), data.draw(questions(entities))
+    action = data.draw(st.sampled_from(["read", "update", "delete"]))
+    query = ResourceQuery(asked.subject, action, tuple(TYPES))
+    for checker in CHECKERS[::2]:
+
+        def pages(now: Instant, by: Checker = checker) -> list[ListPage[Any]]:
+            return [
+                ResourcePage(by, campus, now, query, 1000),
+                SubjectPage(by, campus, now, asked, 1000),
+            ]
+
+        for number, page in enumerate(pages(NOW)):
+            found = [*page]
+            for later in range(NOW + 1, NOW + 12):
+                if page.valid_until is not None and later >= page.valid_until:
+                    break
+                assert [*pages(later)[number]] == found
+
+
+@examples(150)
+@given(st.data())
+def test_what_is_allowed_the_whole_time_is_on_exactly_one_page_while_writes_go_on(
+    data: st.DataObject,
+) -> None:
+    """Each page is of another campus: the first one and changes. What all of them allow is listed once."""
+    states = [data.draw(campuses())]
+    for _ in range(data.draw(st.integers(1, 3))):
+        changed = data.draw(campuses())
+        kept = [e for e in states[-1] if data.draw(st.booleans()) or isinstance(e, Course | Session)]
+        # The scope of a resource and the course of a session never change.
+        homes = {e.key for e in states[0] if isinstance(e, Resource | Session)}
+        states.append([*kept, *(e for e in changed if e.key not in homes and not isinstance(e, Course))])
+    subject, action = data.draw(subjects), data.draw(st.sampled_from(["read", "update", "delete"]))
+    types = tuple(data.draw(st.sets(st.sampled_from([*TYPES, *STRUCTURAL]), min_size=1)))
+    query, checker = ResourceQuery(subject, action, types), CHECKERS[data.draw(st.sampled_from([0, 2]))]
+    campuses_ = []
+    found: list[ResourceRef] = []
+    position: Position | None = ()
+    for number in range(10_000):
+        entities = states[min(number, len(states) - 1)]
+        campus = Campus(entities, revision=number + 1)
+        page = ResourcePage(checker, campus, NOW, query, 1, position or ())
+        items = [each.ref for each in page if each is not None]
+        campuses_.append((campus, {each.ref for each in resources(checker, campus, query)}))
+        assert set(items) <= campuses_[-1][1], "a page lists what its own revision denies"
+        found += items
+        position = page.position
+        if position is None:
+            break
+    always = set.intersection(*(allowed for _, allowed in campuses_))
+    registered = [set(dict(places(list(campus.entities)))) for campus, _ in campuses_]
+    assert always <= set(found), "missed"
+    there = set.intersection(*registered)
+    assert all(found.count(ref) == 1 for ref in set(found) & there), "doubled"
+
+
+def test_a_member_of_a_course_finds_what_is_in_its_sessions_too() -> None:
+    campus = Campus(
+        [
+            Course(id="algebra", state=CourseState.ACTIVE),
+            Session(id="monday", course_id="algebra", open_to_course=True),
+            Session(id="alone"),
+            Membership(subject=MAYA, scope=HERE, role="student"),
+            Membership(subject=MAYA, scope=session_scope("alone"), role="guest"),
+            Resource(type="message", id="m1", scope=MONDAY, visibility=Visibility.SESSION),
+            Resource(type="message", id="m2", scope=HERE, visibility=Visibility.COURSE),
+            Resource(type="message", id="m3", scope=session_scope("alone"), owner=MAYA),
+            Resource(type="message", id="m4", scope=HERE),
+        ]
+    )
+    found = resources(CHECKER, campus, ResourceQuery(MAYA, "read", ("message",)))
+    assert [(e.ref.id, e.course_id, e.session_id) for e in found] == [
+        ("m2", "algebra", None),
+        ("m1", "algebra", "monday"),
+        ("m3", None, "alone"),
+    ]
+    inside = resources(CHECKER, campus, ResourceQuery(MAYA, "read", ("message",), within=HERE))
+    assert [e.ref.id for e in inside] == ["m2", "m1"]
+    inside = resources(CHECKER, campus, ResourceQuery(MAYA, "read", ("message",), within=MONDAY))
+    assert [e.ref.id for e in inside] == ["m1"]
+
+
+def test_a_role_on_the_platform_finds_the_courses_that_it_opens_and_no_content() -> None:
+    admin = Membership(subject=MAYA, scope=PLATFORM, role="platform_admin")
+    campus = Campus([admin, *(Course(id=f"c{n}") for n in range(3))])
+    found = resources(CHECKER, campus, ResourceQuery(MAYA, "archive", ("course",)), size=2)
+    assert [e.ref.id for e in found] == ["c0", "c1", "c2"]
+    everything = ResourceQuery(MAYA, "delete", ("course", "notebook", "message"))
+    assert {e.ref.type for e in resources(CHECKER, campus, everything)} == {"course"}
+
+
+def test_who_may_read_says_by_which_membership_and_rule() -> None:
+    owner = Membership(subject=MAYA, scope=HERE, role="owner")
+    alumna = Membership(subject=user("nora"), scope=HERE, role="student", status=MembershipStatus.COMPLETED)
+    campus = Campus(
+        [
+            Course(id="algebra", state=CourseState.ACTIVE),
+            owner,
+            alumna,
+            Membership(subject=user("omar"), scope=HERE, role="student", status=MembershipStatus.INVITED),
+            Resource(type="material", id="m", scope=HERE, published=True),
+        ]
+    )
+    found = subjects_of(CHECKER, campus, Question(MAYA, "read", ResourceRef("material", "m")))
+    told = [(str(e.subject), e.role, str(e.scope), e.grant_role, e.rule.role) for e in found]
+    assert told == [
+        ("user:maya", "owner", "course:algebra", "owner", "teacher"),
+        ("user:nora", "alumni", "course:algebra", "student", "alumni"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("question", "why"),
+    [
+        (Question(MAYA, "read", ResourceRef("material", "nowhere")), Reason.RESOURCE_UNKNOWN),
+        (Question(MAYA, "read", ResourceRef("course", "algebra"), "b"), Reason.SCOPE_MISMATCH),
+        (
+            Question(MAYA, "read", ResourceRef("course", "algebra"), purpose="training"),
+            Reason.PURPOSE_NOT_PERMITTED,
+        ),
+    ],
+)
+def test_who_may_says_why_nobody_is_listed(question: Question, why: Reason) -> None:
+    campus = Campus([Course(id="algebra"), Membership(subject=MAYA, scope=HERE, role="owner")])
+    page = SubjectPage(CHECKER, campus, NOW, question, 10)
+    assert ([*page], page.unlisted, page.position) == ([], why, None)
+
+
+def test_a_page_that_looks_at_much_and_finds_little_ends_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lists, "MAX_LOOKED_AT", 7)
+    drafts = [Resource(type="material", id=f"m{n:02}", scope=HERE) for n in range(40)]
+    last = Resource(type="material", id="z", scope=HERE, published=True)
+    member = Membership(subject=MAYA, scope=HERE, role="student")
+    campus = Campus([Course(id="algebra", state=CourseState.ACTIVE), member, *drafts, last])
+    query = ResourceQuery(MAYA, "read", ("material", "message"))
+    first = ResourcePage(CHECKER, campus, NOW, query, 100)
+    assert len([*first]) == 7
+    assert first.position is not None
+    assert [each.ref.id for each in resources(CHECKER, campus, query)] == ["z"]
+
+
+def test_only_the_own_and_the_shared_are_looked_at_where_nothing_else_can_be_allowed() -> None:
+    others = [
+        Resource(type="notebook", id=f"n{n:04}", scope=HERE, owner=user("nora"), visibility=Visibility.COURSE)
+        for n in range(500)
+    ]
+    campus = Campus(
+        [
+            Course(id="algebra", state=CourseState.ACTIVE),
+            Membership(subject=MAYA, scope=HERE, role="student"),
+            *others,
+            Resource(type="notebook", id="n0250x", scope=HERE, owner=MAYA),
+            Share(resource=others[100].key, subject=MAYA, level=ShareLevel.EDITOR),
+        ]
+    )
+    page = ResourcePage(CHECKER, campus, NOW, ResourceQuery(MAYA, "update", ("notebook",)), 100)
+    looked_at = [*page]
+    assert [each and each.ref.id for each in looked_at] == ["n0100", "n0250x"]
+    members = [Membership(subject=user(f"u{n:04}"), scope=HERE, role="student") for n in range(500)]
+    large = Campus([*campus.entities, *members])
+    who = SubjectPage(CHECKER, large, NOW, Question(MAYA, "update", others[100].key), 100)
+    assert [each and each.subject.id for each in who] == ["maya", None]  # nora is not a member
