@@ -21,6 +21,7 @@ from authz.cli import (
     migrate,
     policy,
     policy_diff,
+    policy_drafts,
     policy_prove,
     policy_test,
     policy_versions,
@@ -101,6 +102,9 @@ policy.app.command("diff")(policy_diff.diff)
 policy.app.command("test")(policy_test.test)
 for each in policy_versions.COMMANDS:
     policy.app.command()(each)
+policy.app.command("edit")(policy_drafts.edit)
+policy.app.command("publish")(policy_drafts.publish)
+policy.app.add_typer(policy_drafts.app, name="draft")
 app.add_typer(policy.app, name="policy")
 
 

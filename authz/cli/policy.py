@@ -20,7 +20,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 FOUND_EXIT_CODE = 1
 """A command that looks for something has found it: a warning, a broken invariant, a failed test."""
 Version = Annotated[
-    str, typer.Option("--version", help="In place of a folder: `active`, or a number, of the server.")
+    str, typer.Option("--version", help="In place of a folder: `active`, a number, or `draft:NAME`.")
 ]
 Folder = Annotated[Path | None, typer.Argument(help="A policy folder. Default: the shipped policy.")]
 
@@ -28,7 +28,7 @@ Folder = Annotated[Path | None, typer.Argument(help="A policy folder. Default: t
 @contextmanager
 def policy_folder(folder: Path | None, version: str, address: str, database: str) -> Iterator[Path]:
     """The folder of the arguments, or one with the files of a version on a server."""
-    from authz.cli.policy_versions import version_number
+    from authz.cli.policy_versions import version_files
     from authz.policy.load import policy_directory
     from authz.policy.versions import unpacked
 
@@ -37,9 +37,8 @@ def policy_folder(folder: Path | None, version: str, address: str, database: str
         return
     if folder is not None:
         raise ValueError("name a folder or `--version`, not both")
-    number = version_number(version)
     with connect(address, database) as client:
-        files = client.policies.files(number)
+        files = version_files(client, version)
     with unpacked(files) as unpacked_folder:
         yield unpacked_folder
 

@@ -10,7 +10,7 @@ import typer
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
 from authz.cli.output import print_json
 from authz.cli.policy import FOUND_EXIT_CODE, Json
-from authz.cli.policy_versions import ACTIVE, version_number
+from authz.cli.policy_versions import ACTIVE, DRAFT, version_files, version_number
 from authz.domain.policy_changes import PolicyDiff, sentences
 
 
@@ -19,7 +19,7 @@ def diff(
         list[Path] | None, typer.Argument(help="Policy folders: before, then after.", exists=True)
     ] = None,
     before: Annotated[
-        str, typer.Option("--from", help="In place of the first folder: `active`, or a number.")
+        str, typer.Option("--from", help="In place of the first folder: `active`, a number, or `draft:NAME`.")
     ] = "",
     after: Annotated[str, typer.Option("--to", help="In place of the last folder. Default: `active`.")] = "",
     address: Address = DEFAULT_ADDRESS,
@@ -34,10 +34,7 @@ def diff(
     if as_json:
         print_json(found)
     else:
-        for line in (*found.declarations, *(line for change in found.cells for line in sentences(change))):
-            print(line)
-        if not found:
-            print("nothing changes: the two policies decide everything alike")
+        print_diff(found)
     if found:
         raise typer.Exit(FOUND_EXIT_CODE)
 
@@ -63,6 +60,21 @@ def _compare(before: Path | str, after: Path | str, address: str, database: str)
 
     if isinstance(before, Path) and isinstance(after, Path):
         return diff_policies(load_policy(before), load_policy(after))
-    sides = [version_number(side) if isinstance(side, str) else read_folder(side) for side in (before, after)]
     with connect(address, database) as client:
+        sides = [
+            read_folder(side)
+            if isinstance(side, Path)
+            else version_files(client, side)
+            if side.startswith(DRAFT)
+            else version_number(side)
+            for side in (before, after)
+        ]
         return client.policies.diff(*sides)
+
+
+def print_diff(found: PolicyDiff) -> None:
+    """Print every change in words."""
+    for line in (*found.declarations, *(line for change in found.cells for line in sentences(change))):
+        print(line)
+    if not found:
+        print("nothing changes: the two policies decide everything alike")

@@ -17,11 +17,11 @@ from authz.domain.errors import PolicyError
 from authz.domain.instants import format_instant
 from authz.domain.kinds.fields import MAX_NUMBER
 
-ACTIVE = "active"
+ACTIVE, DRAFT = "active", "draft:"
 Author = Annotated[str, typer.Option(help="Who makes the change. Default: the caller.")]
 Reason = Annotated[str, typer.Option(help="Why.")]
 Expected = Annotated[int, typer.Option(help="The number that must be active, or nothing changes.")]
-Number = Annotated[str, typer.Option("--version", help="`active`, or a number.")]
+Number = Annotated[str, typer.Option("--version", help="`active`, a number, or `draft:NAME`.")]
 
 
 def apply(
@@ -42,7 +42,7 @@ def apply(
 
     files = read_folder(folder)
     with connect(address, database, creates=True) as client:
-        _require_valid(client, files)
+        require_valid(client, files)
         published = client.policies.apply(
             files,
             author=author,
@@ -50,10 +50,10 @@ def apply(
             expected_active=expected_active,
             validate_only=validate_only,
         )
-    _print(published, as_json, validated_only=validate_only)
+    print_published(published, as_json, validated_only=validate_only)
 
 
-def _require_valid(client: Client, files: dict[str, str]) -> None:
+def require_valid(client: Client, files: dict[str, str]) -> None:
     """Raise with all faults: the error of a call has room for the first few only."""
     if faults := client.policies.validate(files):
         raise PolicyError(tuple(faults))
@@ -73,7 +73,7 @@ def rollback(
         published = client.policies.roll_back(
             number, author=author, reason=reason, expected_active=expected_active
         )
-    _print(published, as_json)
+    print_published(published, as_json)
 
 
 def history(address: Address = DEFAULT_ADDRESS, database: Database = "", as_json: Json = False) -> None:
@@ -109,7 +109,7 @@ def export(
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"`{folder}` is not empty; name a new folder, so that no file of yours is lost")
     with connect(address, database) as client:
-        files = client.policies.files(version_number(number))
+        files = version_files(client, number)
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,19 +117,29 @@ def export(
     print(f"wrote {len(files)} files to {folder}")
 
 
+def version_files(client: Client, text: str) -> dict[str, str]:
+    """The files of an argument: `draft:NAME`, or a version."""
+    if text.startswith(DRAFT):
+        return client.policies.drafts.read(text.removeprefix(DRAFT)).files
+    return client.policies.files(version_number(text))
+
+
 def version_number(text: str) -> int:
     """The number of an argument: 0 for the active version. Raises `ValueError` for what is none."""
     if text == ACTIVE:
         return 0
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_NUMBER):
-        raise ValueError(f"`{text}` is no version; name `active`, or one that `authz policy history` lists")
+        raise ValueError(
+            f"`{text}` is no version; name `active`, `draft:NAME`, or one that `authz policy history` lists"
+        )
     return int(text)
 
 
 COMMANDS = (apply, export, history, rollback)
 
 
-def _print(published: PublishedPolicy, as_json: bool, *, validated_only: bool = False) -> None:
+def print_published(published: PublishedPolicy, as_json: bool, *, validated_only: bool = False) -> None:
+    """Print what a publish came to."""
     version = published.active
     if as_json:
         outcome = {

@@ -2,6 +2,7 @@
 
 from authz.client.client import Client
 from authz.client.contract import proto_directory
+from authz.client.drafts import Draft, DraftClient
 from authz.client.errors import CallError, ItemFault
 from authz.client.policies import PolicyCertificate, PolicyClient, PolicyTests, PublishedPolicy
 from authz.client.questions import (
@@ -21,6 +22,8 @@ __all__ = [
     "BareTouchWarning",
     "CallError",
     "Client",
+    "Draft",
+    "DraftClient",
     "ImportOutcome",
     "ItemFault",
     "PermittedSubject",

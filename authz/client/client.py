@@ -60,7 +60,14 @@ Progress = Callable[[int], None]
 
 _PAGE_SIZE = 1000
 _RETRIED = ("Check", "BatchCheck", "ListActions", "BatchListActions", "ListResources", "ListSubjects")
-_POLICY_READS = ("ReadPolicyVersions", "ReadPolicyVersion", "ValidatePolicy", "DiffPolicyVersions")
+_POLICY_READS = (
+    "ReadPolicyVersions",
+    "ReadPolicyVersion",
+    "ValidatePolicy",
+    "DiffPolicyVersions",
+    "ReadPolicyDrafts",
+    "ReadPolicyDraft",
+)
 _SERVICE_CONFIG = json.dumps(
     {
         "methodConfig": [

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from authz.client.drafts import Draft, DraftClient
 from authz.domain.entities import PolicyVersion
 from authz.domain.errors import PolicyFault
 from authz.domain.files import read_files
@@ -60,6 +61,8 @@ class PolicyClient:
     ) -> None:
         self._stub = stub
         self._call = call
+        self.drafts = DraftClient(stub, call)
+        """Makes and edits drafts."""
 
     def apply(
         self,
@@ -91,6 +94,14 @@ class PolicyClient:
             number=number, expected_active_number=expected_active, author=author, reason=reason
         )
         return _published(self._call(self._stub.RollBackPolicy, request))
+
+    def publish(self, draft: Draft, *, author: str = "", reason: str = "") -> PublishedPolicy:
+        """Make a draft the next version, activate it, and delete the draft. It must have been made from, or
+        rebased onto, the active version."""
+        request = policy_pb2.PublishPolicyDraftRequest(
+            id=draft.id, etag=draft.etag, author=author, reason=reason
+        )
+        return _published(self._call(self._stub.PublishPolicyDraft, request))
 
     def validate(self, files: Mapping[str, str]) -> list[PolicyFault]:
         """Every fault of a policy, ordered by place; none for one that can be applied."""

@@ -27,6 +27,7 @@ from authz.api.grpc.policy import PolicyServicer
 from authz.api.grpc.watch import WatchServicer
 from authz.api.pipeline import Pipeline
 from authz.domain.decisions import STRUCTURAL_TYPES
+from authz.domain.drafts import Drafts
 from authz.domain.errors import ErrorReason, InvalidArgumentError, UnavailableError, malformed
 from authz.domain.files import files_text
 from authz.domain.instants import US_PER_S, Instant
@@ -36,6 +37,7 @@ from authz.domain.vocabulary import Vocabulary
 from authz.engine.clock import DecisionClock
 from authz.engine.compare import Comparer
 from authz.engine.consistency import ConsistencyGate
+from authz.engine.drafts import Drafting
 from authz.engine.group_commit import GroupCommitter
 from authz.engine.policies import ActiveChecker, CompiledPolicies
 from authz.engine.publish import Publisher, first_version
@@ -229,6 +231,7 @@ def add_servicers(
     *,
     policies: CompiledPolicies,
     directory: Directory,
+    drafts: Drafts,
     view: View,
     keys: TokenKeys,
     pool: ThreadPoolExecutor,
@@ -252,7 +255,7 @@ def add_servicers(
     endpoints = (
         *endpoints_of(AuthorizationServicer(active, turns, clock, keys)),
         *endpoints_of(DirectoryServicer(directory, gate, turns, writer)),
-        *endpoints_of(_policy_servicer(publisher, gate)),
+        *endpoints_of(_policy_servicer(publisher, drafts, gate, clock)),
         *endpoints_of(WatchServicer(watches)),
     )
     server.add_generic_rpc_handlers((Endpoints(pipeline, endpoints),))
@@ -261,8 +264,11 @@ def add_servicers(
     return Servicers(pipeline, active, watches, writing, Remover(directory, gate, writing))
 
 
-def _policy_servicer(publisher: Publisher, gate: ConsistencyGate) -> PolicyServicer:
-    return PolicyServicer(publisher, Comparer(publisher, gate), gate)
+def _policy_servicer(
+    publisher: Publisher, drafts: Drafts, gate: ConsistencyGate, clock: DecisionClock
+) -> PolicyServicer:
+    drafting = Drafting(drafts, publisher, gate, clock)
+    return PolicyServicer(publisher, Comparer(publisher, gate), drafting, gate)
 
 
 def _watches(

@@ -205,6 +205,7 @@ class Server:
             settings,
             policies=self._policies,
             directory=store.directory,
+            drafts=store.drafts,
             view=view,
             keys=keys,
             pool=self._pool,

@@ -11,6 +11,7 @@ from authz.domain.ports import Vocabularies
 from authz.domain.tokens import TokenKeys
 from authz.store.connections import OpenConnections
 from authz.store.directory import SqlDirectory
+from authz.store.drafts import SqlDrafts
 from authz.store.engine import companion_path, database_name, open_engine, sqlite_file
 from authz.store.schema import FirstWrite, require_current
 from authz.store.schema import migrate as migrate_database
@@ -32,6 +33,7 @@ class Store(msgspec.Struct, frozen=True):
     """An open database."""
 
     directory: SqlDirectory
+    drafts: SqlDrafts
 
     def close(self) -> None:
         """Release every connection."""
@@ -62,7 +64,8 @@ def open_store(
     keys = TokenKeys() if keys is None else keys
     connections = OpenConnections(engine)
     return Store(
-        SqlDirectory(engine, connections, vocabularies, clock, keys, contents_at_once=contents_at_once)
+        SqlDirectory(engine, connections, vocabularies, clock, keys, contents_at_once=contents_at_once),
+        SqlDrafts(engine),
     )
 
 

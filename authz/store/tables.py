@@ -178,3 +178,16 @@ idempotency_keys = Table(
     Index("idempotency_keys_by_age", "created_at"),
 )
 """A key belongs to the caller that sent it: `actor`, as in `revisions`."""
+
+policy_drafts = Table(
+    "policy_drafts",
+    metadata,
+    _key("id"),
+    Column("etag", BigInteger, nullable=False),
+    Column("base_number", BigInteger, nullable=False),
+    Column("files", _text(), nullable=False),
+    Column("author", _text(), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("edited_at", BigInteger, nullable=False),
+)
+"""The fields of `PolicyDraft`. Drafts are in no change log: nothing decides by them."""

@@ -166,6 +166,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND. The policy has no version with this number.
     {"reason":"VERSION_NOT_FOUND","metadata":{"number":"9"}}
     """
+    ERROR_REASON_DRAFT_NOT_FOUND: _ErrorReason.ValueType  # 35
+    """NOT_FOUND. There is no draft of the policy with this id.
+    {"reason":"DRAFT_NOT_FOUND","metadata":{"id":"wider"}}
+    """
+    ERROR_REASON_TOO_MANY_DRAFTS: _ErrorReason.ValueType  # 36
+    """FAILED_PRECONDITION. As many drafts of the policy are kept as may be. Delete one first.
+    {"reason":"TOO_MANY_DRAFTS","metadata":{"limit":"100"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the `google.rpc.ErrorInfo` in every error, without the prefix `ERROR_REASON_`. Its `domain`
@@ -315,5 +323,13 @@ release, or there is none. It refuses rather than decide by another version. Try
 ERROR_REASON_VERSION_NOT_FOUND: ErrorReason.ValueType  # 34
 """NOT_FOUND. The policy has no version with this number.
 {"reason":"VERSION_NOT_FOUND","metadata":{"number":"9"}}
+"""
+ERROR_REASON_DRAFT_NOT_FOUND: ErrorReason.ValueType  # 35
+"""NOT_FOUND. There is no draft of the policy with this id.
+{"reason":"DRAFT_NOT_FOUND","metadata":{"id":"wider"}}
+"""
+ERROR_REASON_TOO_MANY_DRAFTS: ErrorReason.ValueType  # 36
+"""FAILED_PRECONDITION. As many drafts of the policy are kept as may be. Delete one first.
+{"reason":"TOO_MANY_DRAFTS","metadata":{"limit":"100"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

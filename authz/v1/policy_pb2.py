@@ -24,49 +24,80 @@ _sym_db = _symbol_database.Default()
 
 from authz.v1 import authorization_pb2 as authz_dot_v1_dot_authorization__pb2
 from authz.v1 import common_pb2 as authz_dot_v1_dot_common__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61uthz/v1/policy.proto\x12\x08\x61uthz.v1\x1a\x1c\x61uthz/v1/authorization.proto\x1a\x15\x61uthz/v1/common.proto\"\xa4\x01\n\x12\x41pplyPolicyRequest\x12#\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x14.authz.v1.PolicyFile\x12\x1e\n\x16\x65xpected_active_number\x18\x02 \x01(\x03\x12\x0e\n\x06\x61uthor\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"\xb9\x01\n\x13\x41pplyPolicyResponse\x12\'\n\x06\x61\x63tive\x18\x01 \x01(\x0b\x32\x17.authz.v1.PolicyVersion\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\x12.\n\nwritten_at\x18\x03 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\x12\x12\n\nreplicated\x18\x04 \x01(\x08\x12$\n\x05tests\x18\x05 \x01(\x0b\x32\x15.authz.v1.PolicyTests\"\xd5\x01\n\x0bPolicyTests\x12\x0e\n\x06passed\x18\x01 \x01(\x05\x12\r\n\x05rules\x18\x02 \x01(\x05\x12\x17\n\x0funtouched_rules\x18\x03 \x01(\x05\x12/\n\x17untouched_rule_examples\x18\x04 \x03(\x0b\x32\x0e.authz.v1.Rule\x12\r\n\x05\x63\x65lls\x18\x05 \x01(\x05\x12\x17\n\x0funtouched_cells\x18\x06 \x01(\x05\x12\x35\n\x17untouched_cell_examples\x18\x07 \x03(\x0b\x32\x14.authz.v1.PolicyCell\"8\n\nPolicyCell\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\"{\n\x15RollBackPolicyRequest\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x1e\n\x16\x65xpected_active_number\x18\x02 \x01(\x03\x12\x0e\n\x06\x61uthor\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"\xbc\x01\n\x16RollBackPolicyResponse\x12\'\n\x06\x61\x63tive\x18\x01 \x01(\x0b\x32\x17.authz.v1.PolicyVersion\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\x12.\n\nwritten_at\x18\x03 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\x12\x12\n\nreplicated\x18\x04 \x01(\x08\x12$\n\x05tests\x18\x05 \x01(\x0b\x32\x15.authz.v1.PolicyTests\"P\n\x15ValidatePolicyRequest\x12#\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x14.authz.v1.PolicyFile\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"J\n\x0bPolicyFault\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x0c\n\x04line\x18\x02 \x01(\x05\x12\x0e\n\x06\x63olumn\x18\x03 \x01(\x05\x12\x0f\n\x07message\x18\x04 \x01(\t\"e\n\x16ValidatePolicyResponse\x12%\n\x06\x66\x61ults\x18\x01 \x03(\x0b\x32\x15.authz.v1.PolicyFault\x12$\n\x05tests\x18\x02 \x01(\x0b\x32\x15.authz.v1.PolicyTests\"\xb3\x01\n\x19\x44iffPolicyVersionsRequest\x12\x15\n\rbefore_number\x18\x01 \x01(\x03\x12*\n\x0c\x62\x65\x66ore_files\x18\x02 \x03(\x0b\x32\x14.authz.v1.PolicyFile\x12\x14\n\x0c\x61\x66ter_number\x18\x03 \x01(\x03\x12)\n\x0b\x61\x66ter_files\x18\x04 \x03(\x0b\x32\x14.authz.v1.PolicyFile\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"\xa2\x01\n\x10PolicyCellChange\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12\x11\n\tcourse_id\x18\x04 \x01(\t\x12\r\n\x05gains\x18\x05 \x03(\t\x12\x0e\n\x06losses\x18\x06 \x03(\t\x12\r\n\x05takes\x18\x07 \x03(\t\x12\x0e\n\x06leaves\x18\x08 \x03(\t\x12\x11\n\tsentences\x18\t \x03(\t\"]\n\x1a\x44iffPolicyVersionsResponse\x12\x14\n\x0c\x64\x65\x63larations\x18\x01 \x03(\t\x12)\n\x05\x63\x65lls\x18\x02 \x03(\x0b\x32\x1a.authz.v1.PolicyCellChange\"n\n\x19ReadPolicyVersionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12*\n\x0b\x63onsistency\x18\x03 \x01(\x0b\x32\x15.authz.v1.Consistency\"\x94\x01\n\x1aReadPolicyVersionsResponse\x12\x30\n\x0fpolicy_versions\x18\x01 \x03(\x0b\x32\x17.authz.v1.PolicyVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12+\n\x07read_at\x18\x03 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\"s\n\x18ReadPolicyVersionRequest\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12*\n\x0b\x63onsistency\x18\x02 \x01(\x0b\x32\x15.authz.v1.Consistency\x12\x1b\n\x13include_certificate\x18\x03 \x01(\x08\"\xc2\x01\n\x19ReadPolicyVersionResponse\x12/\n\x0epolicy_version\x18\x01 \x01(\x0b\x32\x17.authz.v1.PolicyVersion\x12\x15\n\ractive_number\x18\x02 \x01(\x03\x12+\n\x07read_at\x18\x03 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\x12\x30\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0b\x32\x1b.authz.v1.PolicyCertificate\"|\n\x11PolicyCertificate\x12\x15\n\rpolicy_digest\x18\x01 \x01(\t\x12\x19\n\x11invariants_digest\x18\x02 \x01(\t\x12\x12\n\ninvariants\x18\x03 \x01(\x05\x12\x13\n\x0bobligations\x18\x04 \x01(\x03\x12\x0c\n\x04json\x18\x05 \x01(\t2\xa5\x04\n\rPolicyService\x12J\n\x0b\x41pplyPolicy\x12\x1c.authz.v1.ApplyPolicyRequest\x1a\x1d.authz.v1.ApplyPolicyResponse\x12S\n\x0eRollBackPolicy\x12\x1f.authz.v1.RollBackPolicyRequest\x1a .authz.v1.RollBackPolicyResponse\x12S\n\x0eValidatePolicy\x12\x1f.authz.v1.ValidatePolicyRequest\x1a .authz.v1.ValidatePolicyResponse\x12_\n\x12\x44iffPolicyVersions\x12#.authz.v1.DiffPolicyVersionsRequest\x1a$.authz.v1.DiffPolicyVersionsResponse\x12_\n\x12ReadPolicyVersions\x12#.authz.v1.ReadPolicyVersionsRequest\x1a$.authz.v1.ReadPolicyVersionsResponse\x12\\\n\x11ReadPolicyVersion\x12\".authz.v1.ReadPolicyVersionRequest\x1a#.authz.v1.ReadPolicyVersionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61uthz/v1/policy.proto\x12\x08\x61uthz.v1\x1a\x1c\x61uthz/v1/authorization.proto\x1a\x15\x61uthz/v1/common.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa4\x01\n\x12\x41pplyPolicyRequest\x12#\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x14.authz.v1.PolicyFile\x12\x1e\n\x16\x65xpected_active_number\x18\x02 \x01(\x03\x12\x0e\n\x06\x61uthor\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"\xb9\x01\n\x13\x41pplyPolicyResponse\x12\'\n\x06\x61\x63tive\x18\x01 \x01(\x0b\x32\x17.authz.v1.PolicyVersion\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\x12.\n\nwritten_at\x18\x03 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\x12\x12\n\nreplicated\x18\x04 \x01(\x08\x12$\n\x05tests\x18\x05 \x01(\x0b\x32\x15.authz.v1.PolicyTests\"\xd5\x01\n\x0bPolicyTests\x12\x0e\n\x06passed\x18\x01 \x01(\x05\x12\r\n\x05rules\x18\x02 \x01(\x05\x12\x17\n\x0funtouched_rules\x18\x03 \x01(\x05\x12/\n\x17untouched_rule_examples\x18\x04 \x03(\x0b\x32\x0e.authz.v1.Rule\x12\r\n\x05\x63\x65lls\x18\x05 \x01(\x05\x12\x17\n\x0funtouched_cells\x18\x06 \x01(\x05\x12\x35\n\x17untouched_cell_examples\x18\x07 \x03(\x0b\x32\x14.authz.v1.PolicyCell\"8\n\nPolicyCell\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\"{\n\x15RollBackPolicyRequest\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x1e\n\x16\x65xpected_active_number\x18\x02 \x01(\x03\x12\x0e\n\x06\x61uthor\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"\xbc\x01\n\x16RollBackPolicyResponse\x12\'\n\x06\x61\x63tive\x18\x01 \x01(\x0b\x32\x17.authz.v1.PolicyVersion\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\x12.\n\nwritten_at\x18\x03 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\x12\x12\n\nreplicated\x18\x04 \x01(\x08\x12$\n\x05tests\x18\x05 \x01(\x0b\x32\x15.authz.v1.PolicyTests\"P\n\x15ValidatePolicyRequest\x12#\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x14.authz.v1.PolicyFile\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"J\n\x0bPolicyFault\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x0c\n\x04line\x18\x02 \x01(\x05\x12\x0e\n\x06\x63olumn\x18\x03 \x01(\x05\x12\x0f\n\x07message\x18\x04 \x01(\t\"e\n\x16ValidatePolicyResponse\x12%\n\x06\x66\x61ults\x18\x01 \x03(\x0b\x32\x15.authz.v1.PolicyFault\x12$\n\x05tests\x18\x02 \x01(\x0b\x32\x15.authz.v1.PolicyTests\"\xb3\x01\n\x19\x44iffPolicyVersionsRequest\x12\x15\n\rbefore_number\x18\x01 \x01(\x03\x12*\n\x0c\x62\x65\x66ore_files\x18\x02 \x03(\x0b\x32\x14.authz.v1.PolicyFile\x12\x14\n\x0c\x61\x66ter_number\x18\x03 \x01(\x03\x12)\n\x0b\x61\x66ter_files\x18\x04 \x03(\x0b\x32\x14.authz.v1.PolicyFile\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"\xa2\x01\n\x10PolicyCellChange\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12\x11\n\tcourse_id\x18\x04 \x01(\t\x12\r\n\x05gains\x18\x05 \x03(\t\x12\x0e\n\x06losses\x18\x06 \x03(\t\x12\r\n\x05takes\x18\x07 \x03(\t\x12\x0e\n\x06leaves\x18\x08 \x03(\t\x12\x11\n\tsentences\x18\t \x03(\t\"]\n\x1a\x44iffPolicyVersionsResponse\x12\x14\n\x0c\x64\x65\x63larations\x18\x01 \x03(\t\x12)\n\x05\x63\x65lls\x18\x02 \x03(\x0b\x32\x1a.authz.v1.PolicyCellChange\"n\n\x19ReadPolicyVersionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12*\n\x0b\x63onsistency\x18\x03 \x01(\x0b\x32\x15.authz.v1.Consistency\"\x94\x01\n\x1aReadPolicyVersionsResponse\x12\x30\n\x0fpolicy_versions\x18\x01 \x03(\x0b\x32\x17.authz.v1.PolicyVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12+\n\x07read_at\x18\x03 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\"s\n\x18ReadPolicyVersionRequest\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12*\n\x0b\x63onsistency\x18\x02 \x01(\x0b\x32\x15.authz.v1.Consistency\x12\x1b\n\x13include_certificate\x18\x03 \x01(\x08\"\xc2\x01\n\x19ReadPolicyVersionResponse\x12/\n\x0epolicy_version\x18\x01 \x01(\x0b\x32\x17.authz.v1.PolicyVersion\x12\x15\n\ractive_number\x18\x02 \x01(\x03\x12+\n\x07read_at\x18\x03 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\x12\x30\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0b\x32\x1b.authz.v1.PolicyCertificate\"|\n\x11PolicyCertificate\x12\x15\n\rpolicy_digest\x18\x01 \x01(\t\x12\x19\n\x11invariants_digest\x18\x02 \x01(\t\x12\x12\n\ninvariants\x18\x03 \x01(\x05\x12\x13\n\x0bobligations\x18\x04 \x01(\x03\x12\x0c\n\x04json\x18\x05 \x01(\t\"\xd0\x01\n\x0bPolicyDraft\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x13\n\x0b\x62\x61se_number\x18\x03 \x01(\x03\x12#\n\x05\x66iles\x18\x04 \x03(\x0b\x32\x14.authz.v1.PolicyFile\x12\x0e\n\x06\x61uthor\x18\x05 \x01(\t\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tedited_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"_\n\x18\x43reatePolicyDraftRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x62\x61se_number\x18\x02 \x01(\x03\x12\x0e\n\x06\x61uthor\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"A\n\x19\x43reatePolicyDraftResponse\x12$\n\x05\x64raft\x18\x01 \x01(\x0b\x32\x15.authz.v1.PolicyDraft\"\x19\n\x17ReadPolicyDraftsRequest\"A\n\x18ReadPolicyDraftsResponse\x12%\n\x06\x64rafts\x18\x01 \x03(\x0b\x32\x15.authz.v1.PolicyDraft\"$\n\x16ReadPolicyDraftRequest\x12\n\n\x02id\x18\x01 \x01(\t\"?\n\x17ReadPolicyDraftResponse\x12$\n\x05\x64raft\x18\x01 \x01(\x0b\x32\x15.authz.v1.PolicyDraft\"J\n\x0ePolicyCellEdit\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12\x0c\n\x04when\x18\x04 \x03(\t\"\xac\x01\n\nPolicyEdit\x12,\n\x08set_cell\x18\x01 \x01(\x0b\x32\x18.authz.v1.PolicyCellEditH\x00\x12\x11\n\x07\x61\x64\x64_row\x18\x02 \x01(\tH\x00\x12\x14\n\nremove_row\x18\x03 \x01(\tH\x00\x12(\n\x08put_file\x18\x04 \x01(\x0b\x32\x14.authz.v1.PolicyFileH\x00\x12\x15\n\x0b\x64\x65lete_file\x18\x05 \x01(\tH\x00\x42\x06\n\x04\x65\x64it\"{\n\x16\x45\x64itPolicyDraftRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12#\n\x05\x65\x64its\x18\x03 \x03(\x0b\x32\x14.authz.v1.PolicyEdit\x12\x0e\n\x06rebase\x18\x04 \x01(\x08\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"f\n\x17\x45\x64itPolicyDraftResponse\x12$\n\x05\x64raft\x18\x01 \x01(\x0b\x32\x15.authz.v1.PolicyDraft\x12%\n\x06\x66\x61ults\x18\x02 \x03(\x0b\x32\x15.authz.v1.PolicyFault\"i\n\x19PublishPolicyDraftRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"\xc0\x01\n\x1aPublishPolicyDraftResponse\x12\'\n\x06\x61\x63tive\x18\x01 \x01(\x0b\x32\x17.authz.v1.PolicyVersion\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\x12.\n\nwritten_at\x18\x03 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\x12\x12\n\nreplicated\x18\x04 \x01(\x08\x12$\n\x05tests\x18\x05 \x01(\x0b\x32\x15.authz.v1.PolicyTests\"H\n\x18\x44\x65letePolicyDraftRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x1b\n\x19\x44\x65letePolicyDraftResponse2\xcd\x08\n\rPolicyService\x12J\n\x0b\x41pplyPolicy\x12\x1c.authz.v1.ApplyPolicyRequest\x1a\x1d.authz.v1.ApplyPolicyResponse\x12S\n\x0eRollBackPolicy\x12\x1f.authz.v1.RollBackPolicyRequest\x1a .authz.v1.RollBackPolicyResponse\x12S\n\x0eValidatePolicy\x12\x1f.authz.v1.ValidatePolicyRequest\x1a .authz.v1.ValidatePolicyResponse\x12_\n\x12\x44iffPolicyVersions\x12#.authz.v1.DiffPolicyVersionsRequest\x1a$.authz.v1.DiffPolicyVersionsResponse\x12_\n\x12ReadPolicyVersions\x12#.authz.v1.ReadPolicyVersionsRequest\x1a$.authz.v1.ReadPolicyVersionsResponse\x12\\\n\x11ReadPolicyVersion\x12\".authz.v1.ReadPolicyVersionRequest\x1a#.authz.v1.ReadPolicyVersionResponse\x12\\\n\x11\x43reatePolicyDraft\x12\".authz.v1.CreatePolicyDraftRequest\x1a#.authz.v1.CreatePolicyDraftResponse\x12Y\n\x10ReadPolicyDrafts\x12!.authz.v1.ReadPolicyDraftsRequest\x1a\".authz.v1.ReadPolicyDraftsResponse\x12V\n\x0fReadPolicyDraft\x12 .authz.v1.ReadPolicyDraftRequest\x1a!.authz.v1.ReadPolicyDraftResponse\x12V\n\x0f\x45\x64itPolicyDraft\x12 .authz.v1.EditPolicyDraftRequest\x1a!.authz.v1.EditPolicyDraftResponse\x12_\n\x12PublishPolicyDraft\x12#.authz.v1.PublishPolicyDraftRequest\x1a$.authz.v1.PublishPolicyDraftResponse\x12\\\n\x11\x44\x65letePolicyDraft\x12\".authz.v1.DeletePolicyDraftRequest\x1a#.authz.v1.DeletePolicyDraftResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'authz.v1.policy_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_APPLYPOLICYREQUEST']._serialized_start=89
-  _globals['_APPLYPOLICYREQUEST']._serialized_end=253
-  _globals['_APPLYPOLICYRESPONSE']._serialized_start=256
-  _globals['_APPLYPOLICYRESPONSE']._serialized_end=441
-  _globals['_POLICYTESTS']._serialized_start=444
-  _globals['_POLICYTESTS']._serialized_end=657
-  _globals['_POLICYCELL']._serialized_start=659
-  _globals['_POLICYCELL']._serialized_end=715
-  _globals['_ROLLBACKPOLICYREQUEST']._serialized_start=717
-  _globals['_ROLLBACKPOLICYREQUEST']._serialized_end=840
-  _globals['_ROLLBACKPOLICYRESPONSE']._serialized_start=843
-  _globals['_ROLLBACKPOLICYRESPONSE']._serialized_end=1031
-  _globals['_VALIDATEPOLICYREQUEST']._serialized_start=1033
-  _globals['_VALIDATEPOLICYREQUEST']._serialized_end=1113
-  _globals['_POLICYFAULT']._serialized_start=1115
-  _globals['_POLICYFAULT']._serialized_end=1189
-  _globals['_VALIDATEPOLICYRESPONSE']._serialized_start=1191
-  _globals['_VALIDATEPOLICYRESPONSE']._serialized_end=1292
-  _globals['_DIFFPOLICYVERSIONSREQUEST']._serialized_start=1295
-  _globals['_DIFFPOLICYVERSIONSREQUEST']._serialized_end=1474
-  _globals['_POLICYCELLCHANGE']._serialized_start=1477
-  _globals['_POLICYCELLCHANGE']._serialized_end=1639
-  _globals['_DIFFPOLICYVERSIONSRESPONSE']._serialized_start=1641
-  _globals['_DIFFPOLICYVERSIONSRESPONSE']._serialized_end=1734
-  _globals['_READPOLICYVERSIONSREQUEST']._serialized_start=1736
-  _globals['_READPOLICYVERSIONSREQUEST']._serialized_end=1846
-  _globals['_READPOLICYVERSIONSRESPONSE']._serialized_start=1849
-  _globals['_READPOLICYVERSIONSRESPONSE']._serialized_end=1997
-  _globals['_READPOLICYVERSIONREQUEST']._serialized_start=1999
-  _globals['_READPOLICYVERSIONREQUEST']._serialized_end=2114
-  _globals['_READPOLICYVERSIONRESPONSE']._serialized_start=2117
-  _globals['_READPOLICYVERSIONRESPONSE']._serialized_end=2311
-  _globals['_POLICYCERTIFICATE']._serialized_start=2313
-  _globals['_POLICYCERTIFICATE']._serialized_end=2437
-  _globals['_POLICYSERVICE']._serialized_start=2440
-  _globals['_POLICYSERVICE']._serialized_end=2989
+  _globals['_APPLYPOLICYREQUEST']._serialized_start=122
+  _globals['_APPLYPOLICYREQUEST']._serialized_end=286
+  _globals['_APPLYPOLICYRESPONSE']._serialized_start=289
+  _globals['_APPLYPOLICYRESPONSE']._serialized_end=474
+  _globals['_POLICYTESTS']._serialized_start=477
+  _globals['_POLICYTESTS']._serialized_end=690
+  _globals['_POLICYCELL']._serialized_start=692
+  _globals['_POLICYCELL']._serialized_end=748
+  _globals['_ROLLBACKPOLICYREQUEST']._serialized_start=750
+  _globals['_ROLLBACKPOLICYREQUEST']._serialized_end=873
+  _globals['_ROLLBACKPOLICYRESPONSE']._serialized_start=876
+  _globals['_ROLLBACKPOLICYRESPONSE']._serialized_end=1064
+  _globals['_VALIDATEPOLICYREQUEST']._serialized_start=1066
+  _globals['_VALIDATEPOLICYREQUEST']._serialized_end=1146
+  _globals['_POLICYFAULT']._serialized_start=1148
+  _globals['_POLICYFAULT']._serialized_end=1222
+  _globals['_VALIDATEPOLICYRESPONSE']._serialized_start=1224
+  _globals['_VALIDATEPOLICYRESPONSE']._serialized_end=1325
+  _globals['_DIFFPOLICYVERSIONSREQUEST']._serialized_start=1328
+  _globals['_DIFFPOLICYVERSIONSREQUEST']._serialized_end=1507
+  _globals['_POLICYCELLCHANGE']._serialized_start=1510
+  _globals['_POLICYCELLCHANGE']._serialized_end=1672
+  _globals['_DIFFPOLICYVERSIONSRESPONSE']._serialized_start=1674
+  _globals['_DIFFPOLICYVERSIONSRESPONSE']._serialized_end=1767
+  _globals['_READPOLICYVERSIONSREQUEST']._serialized_start=1769
+  _globals['_READPOLICYVERSIONSREQUEST']._serialized_end=1879
+  _globals['_READPOLICYVERSIONSRESPONSE']._serialized_start=1882
+  _globals['_READPOLICYVERSIONSRESPONSE']._serialized_end=2030
+  _globals['_READPOLICYVERSIONREQUEST']._serialized_start=2032
+  _globals['_READPOLICYVERSIONREQUEST']._serialized_end=2147
+  _globals['_READPOLICYVERSIONRESPONSE']._serialized_start=2150
+  _globals['_READPOLICYVERSIONRESPONSE']._serialized_end=2344
+  _globals['_POLICYCERTIFICATE']._serialized_start=2346
+  _globals['_POLICYCERTIFICATE']._serialized_end=2470
+  _globals['_POLICYDRAFT']._serialized_start=2473
+  _globals['_POLICYDRAFT']._serialized_end=2681
+  _globals['_CREATEPOLICYDRAFTREQUEST']._serialized_start=2683
+  _globals['_CREATEPOLICYDRAFTREQUEST']._serialized_end=2778
+  _globals['_CREATEPOLICYDRAFTRESPONSE']._serialized_start=2780
+  _globals['_CREATEPOLICYDRAFTRESPONSE']._serialized_end=2845
+  _globals['_READPOLICYDRAFTSREQUEST']._serialized_start=2847
+  _globals['_READPOLICYDRAFTSREQUEST']._serialized_end=2872
+  _globals['_READPOLICYDRAFTSRESPONSE']._serialized_start=2874
+  _globals['_READPOLICYDRAFTSRESPONSE']._serialized_end=2939
+  _globals['_READPOLICYDRAFTREQUEST']._serialized_start=2941
+  _globals['_READPOLICYDRAFTREQUEST']._serialized_end=2977
+  _globals['_READPOLICYDRAFTRESPONSE']._serialized_start=2979
+  _globals['_READPOLICYDRAFTRESPONSE']._serialized_end=3042
+  _globals['_POLICYCELLEDIT']._serialized_start=3044
+  _globals['_POLICYCELLEDIT']._serialized_end=3118
+  _globals['_POLICYEDIT']._serialized_start=3121
+  _globals['_POLICYEDIT']._serialized_end=3293
+  _globals['_EDITPOLICYDRAFTREQUEST']._serialized_start=3295
+  _globals['_EDITPOLICYDRAFTREQUEST']._serialized_end=3418
+  _globals['_EDITPOLICYDRAFTRESPONSE']._serialized_start=3420
+  _globals['_EDITPOLICYDRAFTRESPONSE']._serialized_end=3522
+  _globals['_PUBLISHPOLICYDRAFTREQUEST']._serialized_start=3524
+  _globals['_PUBLISHPOLICYDRAFTREQUEST']._serialized_end=3629
+  _globals['_PUBLISHPOLICYDRAFTRESPONSE']._serialized_start=3632
+  _globals['_PUBLISHPOLICYDRAFTRESPONSE']._serialized_end=3824
+  _globals['_DELETEPOLICYDRAFTREQUEST']._serialized_start=3826
+  _globals['_DELETEPOLICYDRAFTREQUEST']._serialized_end=3898
+  _globals['_DELETEPOLICYDRAFTRESPONSE']._serialized_start=3900
+  _globals['_DELETEPOLICYDRAFTRESPONSE']._serialized_end=3927
+  _globals['_POLICYSERVICE']._serialized_start=3930
+  _globals['_POLICYSERVICE']._serialized_end=5031
 # @@protoc_insertion_point(module_scope)

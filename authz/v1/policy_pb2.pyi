@@ -8,6 +8,7 @@ from authz.v1 import common_pb2 as _common_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
@@ -681,3 +682,488 @@ class PolicyCertificate(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PolicyCertificate: _TypeAlias = PolicyCertificate  # noqa: Y015
+
+@_typing.final
+class PolicyDraft(_message.Message):
+    """An editable copy of a version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    BASE_NUMBER_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    EDITED_AT_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its name. Case-sensitive, at most 128 characters."""
+    etag: _builtins.str
+    """Changes with each edit. Send it back with the next one."""
+    base_number: _builtins.int
+    """The number of the version that it was made from, or last rebased onto."""
+    author: _builtins.str
+    """Who made it."""
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.PolicyFile]:
+        """Its files. Absent in lists."""
+
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was made."""
+
+    @_builtins.property
+    def edited_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was last edited."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        base_number: _builtins.int = ...,
+        files: _abc.Iterable[_common_pb2.PolicyFile] | None = ...,
+        author: _builtins.str = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+        edited_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "edited_at", b"edited_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "base_number", b"base_number", "created_at", b"created_at", "edited_at", b"edited_at", "etag", b"etag", "files", b"files", "id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicyDraft: _TypeAlias = PolicyDraft  # noqa: Y015
+
+@_typing.final
+class CreatePolicyDraftRequest(_message.Message):
+    """A draft to make."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    BASE_NUMBER_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its name, which no other draft has."""
+    base_number: _builtins.int
+    """The number of the version to copy; 0 for the active one."""
+    author: _builtins.str
+    """Who makes it. At most 256 characters. The caller, when empty."""
+    request_id: _builtins.str
+    """The caller's id of this call, for logs."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        base_number: _builtins.int = ...,
+        author: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "base_number", b"base_number", "id", b"id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreatePolicyDraftRequest: _TypeAlias = CreatePolicyDraftRequest  # noqa: Y015
+
+@_typing.final
+class CreatePolicyDraftResponse(_message.Message):
+    """A draft that was made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRAFT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def draft(self) -> Global___PolicyDraft:
+        """The draft, without its files."""
+
+    def __init__(
+        self,
+        *,
+        draft: Global___PolicyDraft | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["draft", b"draft"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft", b"draft"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreatePolicyDraftResponse: _TypeAlias = CreatePolicyDraftResponse  # noqa: Y015
+
+@_typing.final
+class ReadPolicyDraftsRequest(_message.Message):
+    """Selects all drafts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadPolicyDraftsRequest: _TypeAlias = ReadPolicyDraftsRequest  # noqa: Y015
+
+@_typing.final
+class ReadPolicyDraftsResponse(_message.Message):
+    """All drafts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRAFTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def drafts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyDraft]:
+        """Ordered by id, without files."""
+
+    def __init__(
+        self,
+        *,
+        drafts: _abc.Iterable[Global___PolicyDraft] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drafts", b"drafts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadPolicyDraftsResponse: _TypeAlias = ReadPolicyDraftsResponse  # noqa: Y015
+
+@_typing.final
+class ReadPolicyDraftRequest(_message.Message):
+    """Selects a draft."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its id."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadPolicyDraftRequest: _TypeAlias = ReadPolicyDraftRequest  # noqa: Y015
+
+@_typing.final
+class ReadPolicyDraftResponse(_message.Message):
+    """A draft."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRAFT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def draft(self) -> Global___PolicyDraft:
+        """The draft with its files."""
+
+    def __init__(
+        self,
+        *,
+        draft: Global___PolicyDraft | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["draft", b"draft"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft", b"draft"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadPolicyDraftResponse: _TypeAlias = ReadPolicyDraftResponse  # noqa: Y015
+
+@_typing.final
+class PolicyCellEdit(_message.Message):
+    """Says when a role may perform an action on a type, in all courses. The edit changes the rows of this cell alone,
+    and keeps comments, other rows and their order.
+
+    What comes from other rows stays: gates (`deny` rows of `*`) still deny, and a cell that gets more from a row
+    that is inherited or has `*` than it is to have is refused, with that row.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    WHEN_FIELD_NUMBER: _builtins.int
+    role: _builtins.str
+    """The role."""
+    type: _builtins.str
+    """The type."""
+    action: _builtins.str
+    """The action."""
+    @_builtins.property
+    def when(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """When: one of these conditions holds, each facts joined by `&`. An empty condition means always. Without any
+        condition: never.
+        """
+
+    def __init__(
+        self,
+        *,
+        role: _builtins.str = ...,
+        type: _builtins.str = ...,
+        action: _builtins.str = ...,
+        when: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "role", b"role", "type", b"type", "when", b"when"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicyCellEdit: _TypeAlias = PolicyCellEdit  # noqa: Y015
+
+@_typing.final
+class PolicyEdit(_message.Message):
+    """One edit of a draft."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SET_CELL_FIELD_NUMBER: _builtins.int
+    ADD_ROW_FIELD_NUMBER: _builtins.int
+    REMOVE_ROW_FIELD_NUMBER: _builtins.int
+    PUT_FILE_FIELD_NUMBER: _builtins.int
+    DELETE_FILE_FIELD_NUMBER: _builtins.int
+    add_row: _builtins.str
+    """A row to add to `default.csv`, such as `p, student, *, course, read, , allow`."""
+    remove_row: _builtins.str
+    """A row to remove from `default.csv`: one with the same fields."""
+    delete_file: _builtins.str
+    """The name of a file to delete."""
+    @_builtins.property
+    def set_cell(self) -> Global___PolicyCellEdit:
+        """A cell of the matrix."""
+
+    @_builtins.property
+    def put_file(self) -> _common_pb2.PolicyFile:
+        """A file to add or to replace."""
+
+    def __init__(
+        self,
+        *,
+        set_cell: Global___PolicyCellEdit | None = ...,
+        add_row: _builtins.str = ...,
+        remove_row: _builtins.str = ...,
+        put_file: _common_pb2.PolicyFile | None = ...,
+        delete_file: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["add_row", b"add_row", "delete_file", b"delete_file", "edit", b"edit", "put_file", b"put_file", "remove_row", b"remove_row", "set_cell", b"set_cell"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_row", b"add_row", "delete_file", b"delete_file", "edit", b"edit", "put_file", b"put_file", "remove_row", b"remove_row", "set_cell", b"set_cell"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_edit: _TypeAlias = _typing.Literal["set_cell", "add_row", "remove_row", "put_file", "delete_file"]  # noqa: Y015
+    _WhichOneofArgType_edit: _TypeAlias = _typing.Literal["edit", b"edit"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_edit) -> _WhichOneofReturnType_edit | None: ...
+
+Global___PolicyEdit: _TypeAlias = PolicyEdit  # noqa: Y015
+
+@_typing.final
+class EditPolicyDraftRequest(_message.Message):
+    """Edits of a draft."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    EDITS_FIELD_NUMBER: _builtins.int
+    REBASE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The id of the draft."""
+    etag: _builtins.str
+    """Its etag, as last read."""
+    rebase: _builtins.bool
+    """Whether to move the draft onto the active version first: its changes are made to that. Fails with
+    PRECONDITION_FAILED if both have changed the same file, other than `default.csv`, which is merged by row.
+    """
+    request_id: _builtins.str
+    """The caller's id of this call, for logs."""
+    @_builtins.property
+    def edits(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyEdit]:
+        """At most 1,000, made in order."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        edits: _abc.Iterable[Global___PolicyEdit] | None = ...,
+        rebase: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["edits", b"edits", "etag", b"etag", "id", b"id", "rebase", b"rebase", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EditPolicyDraftRequest: _TypeAlias = EditPolicyDraftRequest  # noqa: Y015
+
+@_typing.final
+class EditPolicyDraftResponse(_message.Message):
+    """A draft that was edited."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRAFT_FIELD_NUMBER: _builtins.int
+    FAULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def draft(self) -> Global___PolicyDraft:
+        """The draft, without its files."""
+
+    @_builtins.property
+    def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyFault]:
+        """The faults of its rows. A draft may have some between two edits; it is published only without."""
+
+    def __init__(
+        self,
+        *,
+        draft: Global___PolicyDraft | None = ...,
+        faults: _abc.Iterable[Global___PolicyFault] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["draft", b"draft"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft", b"draft", "faults", b"faults"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EditPolicyDraftResponse: _TypeAlias = EditPolicyDraftResponse  # noqa: Y015
+
+@_typing.final
+class PublishPolicyDraftRequest(_message.Message):
+    """A draft to publish."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its id."""
+    etag: _builtins.str
+    """Its etag, as last read."""
+    author: _builtins.str
+    """Who publishes it. At most 256 characters. The caller, when empty."""
+    reason: _builtins.str
+    """Why. At most 1,024 characters."""
+    request_id: _builtins.str
+    """The caller's id of this call, for logs."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        author: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "etag", b"etag", "id", b"id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublishPolicyDraftRequest: _TypeAlias = PublishPolicyDraftRequest  # noqa: Y015
+
+@_typing.final
+class PublishPolicyDraftResponse(_message.Message):
+    """The outcome of a `PublishPolicyDraft`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTIVE_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELD_NUMBER: _builtins.int
+    WRITTEN_AT_FIELD_NUMBER: _builtins.int
+    REPLICATED_FIELD_NUMBER: _builtins.int
+    TESTS_FIELD_NUMBER: _builtins.int
+    changed: _builtins.bool
+    """Whether its files differ from those of the version that was active before. If not, the draft is kept."""
+    replicated: _builtins.bool
+    """As in `WriteResponse`."""
+    @_builtins.property
+    def active(self) -> _common_pb2.PolicyVersion:
+        """The version that is active now, without its files."""
+
+    @_builtins.property
+    def written_at(self) -> _common_pb2.ConsistencyToken:
+        """Token of the state that includes the activation."""
+
+    @_builtins.property
+    def tests(self) -> Global___PolicyTests:
+        """What the tests of the policy came to: they all passed."""
+
+    def __init__(
+        self,
+        *,
+        active: _common_pb2.PolicyVersion | None = ...,
+        changed: _builtins.bool = ...,
+        written_at: _common_pb2.ConsistencyToken | None = ...,
+        replicated: _builtins.bool = ...,
+        tests: Global___PolicyTests | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "tests", b"tests", "written_at", b"written_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "changed", b"changed", "replicated", b"replicated", "tests", b"tests", "written_at", b"written_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublishPolicyDraftResponse: _TypeAlias = PublishPolicyDraftResponse  # noqa: Y015
+
+@_typing.final
+class DeletePolicyDraftRequest(_message.Message):
+    """Selects a draft to delete."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its id."""
+    etag: _builtins.str
+    """Its etag, as last read."""
+    request_id: _builtins.str
+    """The caller's id of this call, for logs."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "id", b"id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeletePolicyDraftRequest: _TypeAlias = DeletePolicyDraftRequest  # noqa: Y015
+
+@_typing.final
+class DeletePolicyDraftResponse(_message.Message):
+    """A draft was deleted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeletePolicyDraftResponse: _TypeAlias = DeletePolicyDraftResponse  # noqa: Y015

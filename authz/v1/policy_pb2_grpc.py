@@ -65,6 +65,36 @@ class PolicyServiceStub:
                 request_serializer=authz_dot_v1_dot_policy__pb2.ReadPolicyVersionRequest.SerializeToString,
                 response_deserializer=authz_dot_v1_dot_policy__pb2.ReadPolicyVersionResponse.FromString,
                 _registered_method=True)
+        self.CreatePolicyDraft = channel.unary_unary(
+                '/authz.v1.PolicyService/CreatePolicyDraft',
+                request_serializer=authz_dot_v1_dot_policy__pb2.CreatePolicyDraftRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_policy__pb2.CreatePolicyDraftResponse.FromString,
+                _registered_method=True)
+        self.ReadPolicyDrafts = channel.unary_unary(
+                '/authz.v1.PolicyService/ReadPolicyDrafts',
+                request_serializer=authz_dot_v1_dot_policy__pb2.ReadPolicyDraftsRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_policy__pb2.ReadPolicyDraftsResponse.FromString,
+                _registered_method=True)
+        self.ReadPolicyDraft = channel.unary_unary(
+                '/authz.v1.PolicyService/ReadPolicyDraft',
+                request_serializer=authz_dot_v1_dot_policy__pb2.ReadPolicyDraftRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_policy__pb2.ReadPolicyDraftResponse.FromString,
+                _registered_method=True)
+        self.EditPolicyDraft = channel.unary_unary(
+                '/authz.v1.PolicyService/EditPolicyDraft',
+                request_serializer=authz_dot_v1_dot_policy__pb2.EditPolicyDraftRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_policy__pb2.EditPolicyDraftResponse.FromString,
+                _registered_method=True)
+        self.PublishPolicyDraft = channel.unary_unary(
+                '/authz.v1.PolicyService/PublishPolicyDraft',
+                request_serializer=authz_dot_v1_dot_policy__pb2.PublishPolicyDraftRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_policy__pb2.PublishPolicyDraftResponse.FromString,
+                _registered_method=True)
+        self.DeletePolicyDraft = channel.unary_unary(
+                '/authz.v1.PolicyService/DeletePolicyDraft',
+                request_serializer=authz_dot_v1_dot_policy__pb2.DeletePolicyDraftRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_policy__pb2.DeletePolicyDraftResponse.FromString,
+                _registered_method=True)
 
 
 class PolicyServiceServicer:
@@ -122,6 +152,50 @@ class PolicyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreatePolicyDraft(self, request, context):
+        """Makes a draft: a copy of a version's files, to be edited. Nothing decides by a draft. At most 100 are kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadPolicyDrafts(self, request, context):
+        """Lists the drafts, ordered by id, without their files.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadPolicyDraft(self, request, context):
+        """Reads one draft with its files. Give those to `ValidatePolicy` and `DiffPolicyVersions`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EditPolicyDraft(self, request, context):
+        """Edits a draft: all edits in order, or none. Fails with PRECONDITION_FAILED if somebody else has edited it
+        since it was read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PublishPolicyDraft(self, request, context):
+        """Makes a draft the next version and activates it, as `ApplyPolicy` does, and deletes the draft. Fails with
+        PRECONDITION_FAILED if another version is active than the one that the draft was made from: rebase it first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeletePolicyDraft(self, request, context):
+        """Deletes a draft.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PolicyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -154,6 +228,36 @@ def add_PolicyServiceServicer_to_server(servicer, server):
                     servicer.ReadPolicyVersion,
                     request_deserializer=authz_dot_v1_dot_policy__pb2.ReadPolicyVersionRequest.FromString,
                     response_serializer=authz_dot_v1_dot_policy__pb2.ReadPolicyVersionResponse.SerializeToString,
+            ),
+            'CreatePolicyDraft': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreatePolicyDraft,
+                    request_deserializer=authz_dot_v1_dot_policy__pb2.CreatePolicyDraftRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_policy__pb2.CreatePolicyDraftResponse.SerializeToString,
+            ),
+            'ReadPolicyDrafts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadPolicyDrafts,
+                    request_deserializer=authz_dot_v1_dot_policy__pb2.ReadPolicyDraftsRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_policy__pb2.ReadPolicyDraftsResponse.SerializeToString,
+            ),
+            'ReadPolicyDraft': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadPolicyDraft,
+                    request_deserializer=authz_dot_v1_dot_policy__pb2.ReadPolicyDraftRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_policy__pb2.ReadPolicyDraftResponse.SerializeToString,
+            ),
+            'EditPolicyDraft': grpc.unary_unary_rpc_method_handler(
+                    servicer.EditPolicyDraft,
+                    request_deserializer=authz_dot_v1_dot_policy__pb2.EditPolicyDraftRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_policy__pb2.EditPolicyDraftResponse.SerializeToString,
+            ),
+            'PublishPolicyDraft': grpc.unary_unary_rpc_method_handler(
+                    servicer.PublishPolicyDraft,
+                    request_deserializer=authz_dot_v1_dot_policy__pb2.PublishPolicyDraftRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_policy__pb2.PublishPolicyDraftResponse.SerializeToString,
+            ),
+            'DeletePolicyDraft': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeletePolicyDraft,
+                    request_deserializer=authz_dot_v1_dot_policy__pb2.DeletePolicyDraftRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_policy__pb2.DeletePolicyDraftResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -319,6 +423,168 @@ class PolicyService:
             '/authz.v1.PolicyService/ReadPolicyVersion',
             authz_dot_v1_dot_policy__pb2.ReadPolicyVersionRequest.SerializeToString,
             authz_dot_v1_dot_policy__pb2.ReadPolicyVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreatePolicyDraft(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.PolicyService/CreatePolicyDraft',
+            authz_dot_v1_dot_policy__pb2.CreatePolicyDraftRequest.SerializeToString,
+            authz_dot_v1_dot_policy__pb2.CreatePolicyDraftResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadPolicyDrafts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.PolicyService/ReadPolicyDrafts',
+            authz_dot_v1_dot_policy__pb2.ReadPolicyDraftsRequest.SerializeToString,
+            authz_dot_v1_dot_policy__pb2.ReadPolicyDraftsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadPolicyDraft(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.PolicyService/ReadPolicyDraft',
+            authz_dot_v1_dot_policy__pb2.ReadPolicyDraftRequest.SerializeToString,
+            authz_dot_v1_dot_policy__pb2.ReadPolicyDraftResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EditPolicyDraft(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.PolicyService/EditPolicyDraft',
+            authz_dot_v1_dot_policy__pb2.EditPolicyDraftRequest.SerializeToString,
+            authz_dot_v1_dot_policy__pb2.EditPolicyDraftResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PublishPolicyDraft(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.PolicyService/PublishPolicyDraft',
+            authz_dot_v1_dot_policy__pb2.PublishPolicyDraftRequest.SerializeToString,
+            authz_dot_v1_dot_policy__pb2.PublishPolicyDraftResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeletePolicyDraft(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.PolicyService/DeletePolicyDraft',
+            authz_dot_v1_dot_policy__pb2.DeletePolicyDraftRequest.SerializeToString,
+            authz_dot_v1_dot_policy__pb2.DeletePolicyDraftResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,6 +57,22 @@ class PolicyServiceStub:
     """Lists the versions, ordered by number, without their files."""
     ReadPolicyVersion: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyVersionRequest, _policy_pb2.ReadPolicyVersionResponse]
     """Reads one version with its files, and with the proof of its invariants."""
+    CreatePolicyDraft: _grpc.UnaryUnaryMultiCallable[_policy_pb2.CreatePolicyDraftRequest, _policy_pb2.CreatePolicyDraftResponse]
+    """Makes a draft: a copy of a version's files, to be edited. Nothing decides by a draft. At most 100 are kept."""
+    ReadPolicyDrafts: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyDraftsRequest, _policy_pb2.ReadPolicyDraftsResponse]
+    """Lists the drafts, ordered by id, without their files."""
+    ReadPolicyDraft: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyDraftRequest, _policy_pb2.ReadPolicyDraftResponse]
+    """Reads one draft with its files. Give those to `ValidatePolicy` and `DiffPolicyVersions`."""
+    EditPolicyDraft: _grpc.UnaryUnaryMultiCallable[_policy_pb2.EditPolicyDraftRequest, _policy_pb2.EditPolicyDraftResponse]
+    """Edits a draft: all edits in order, or none. Fails with PRECONDITION_FAILED if somebody else has edited it
+    since it was read.
+    """
+    PublishPolicyDraft: _grpc.UnaryUnaryMultiCallable[_policy_pb2.PublishPolicyDraftRequest, _policy_pb2.PublishPolicyDraftResponse]
+    """Makes a draft the next version and activates it, as `ApplyPolicy` does, and deletes the draft. Fails with
+    PRECONDITION_FAILED if another version is active than the one that the draft was made from: rebase it first.
+    """
+    DeletePolicyDraft: _grpc.UnaryUnaryMultiCallable[_policy_pb2.DeletePolicyDraftRequest, _policy_pb2.DeletePolicyDraftResponse]
+    """Deletes a draft."""
 
 @_typing.type_check_only
 class PolicyServiceAsyncStub(PolicyServiceStub):
@@ -87,6 +103,22 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     """Lists the versions, ordered by number, without their files."""
     ReadPolicyVersion: _aio.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyVersionRequest, _policy_pb2.ReadPolicyVersionResponse]  # type: ignore[assignment]
     """Reads one version with its files, and with the proof of its invariants."""
+    CreatePolicyDraft: _aio.UnaryUnaryMultiCallable[_policy_pb2.CreatePolicyDraftRequest, _policy_pb2.CreatePolicyDraftResponse]  # type: ignore[assignment]
+    """Makes a draft: a copy of a version's files, to be edited. Nothing decides by a draft. At most 100 are kept."""
+    ReadPolicyDrafts: _aio.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyDraftsRequest, _policy_pb2.ReadPolicyDraftsResponse]  # type: ignore[assignment]
+    """Lists the drafts, ordered by id, without their files."""
+    ReadPolicyDraft: _aio.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyDraftRequest, _policy_pb2.ReadPolicyDraftResponse]  # type: ignore[assignment]
+    """Reads one draft with its files. Give those to `ValidatePolicy` and `DiffPolicyVersions`."""
+    EditPolicyDraft: _aio.UnaryUnaryMultiCallable[_policy_pb2.EditPolicyDraftRequest, _policy_pb2.EditPolicyDraftResponse]  # type: ignore[assignment]
+    """Edits a draft: all edits in order, or none. Fails with PRECONDITION_FAILED if somebody else has edited it
+    since it was read.
+    """
+    PublishPolicyDraft: _aio.UnaryUnaryMultiCallable[_policy_pb2.PublishPolicyDraftRequest, _policy_pb2.PublishPolicyDraftResponse]  # type: ignore[assignment]
+    """Makes a draft the next version and activates it, as `ApplyPolicy` does, and deletes the draft. Fails with
+    PRECONDITION_FAILED if another version is active than the one that the draft was made from: rebase it first.
+    """
+    DeletePolicyDraft: _aio.UnaryUnaryMultiCallable[_policy_pb2.DeletePolicyDraftRequest, _policy_pb2.DeletePolicyDraftResponse]  # type: ignore[assignment]
+    """Deletes a draft."""
 
 class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps the platform's policy as immutable, numbered versions, of which the last one is active on every server."""
@@ -150,5 +182,57 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.ReadPolicyVersionResponse, _abc.Awaitable[_policy_pb2.ReadPolicyVersionResponse]]:
         """Reads one version with its files, and with the proof of its invariants."""
+
+    @_abc_1.abstractmethod
+    def CreatePolicyDraft(
+        self,
+        request: _policy_pb2.CreatePolicyDraftRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.CreatePolicyDraftResponse, _abc.Awaitable[_policy_pb2.CreatePolicyDraftResponse]]:
+        """Makes a draft: a copy of a version's files, to be edited. Nothing decides by a draft. At most 100 are kept."""
+
+    @_abc_1.abstractmethod
+    def ReadPolicyDrafts(
+        self,
+        request: _policy_pb2.ReadPolicyDraftsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.ReadPolicyDraftsResponse, _abc.Awaitable[_policy_pb2.ReadPolicyDraftsResponse]]:
+        """Lists the drafts, ordered by id, without their files."""
+
+    @_abc_1.abstractmethod
+    def ReadPolicyDraft(
+        self,
+        request: _policy_pb2.ReadPolicyDraftRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.ReadPolicyDraftResponse, _abc.Awaitable[_policy_pb2.ReadPolicyDraftResponse]]:
+        """Reads one draft with its files. Give those to `ValidatePolicy` and `DiffPolicyVersions`."""
+
+    @_abc_1.abstractmethod
+    def EditPolicyDraft(
+        self,
+        request: _policy_pb2.EditPolicyDraftRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.EditPolicyDraftResponse, _abc.Awaitable[_policy_pb2.EditPolicyDraftResponse]]:
+        """Edits a draft: all edits in order, or none. Fails with PRECONDITION_FAILED if somebody else has edited it
+        since it was read.
+        """
+
+    @_abc_1.abstractmethod
+    def PublishPolicyDraft(
+        self,
+        request: _policy_pb2.PublishPolicyDraftRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.PublishPolicyDraftResponse, _abc.Awaitable[_policy_pb2.PublishPolicyDraftResponse]]:
+        """Makes a draft the next version and activates it, as `ApplyPolicy` does, and deletes the draft. Fails with
+        PRECONDITION_FAILED if another version is active than the one that the draft was made from: rebase it first.
+        """
+
+    @_abc_1.abstractmethod
+    def DeletePolicyDraft(
+        self,
+        request: _policy_pb2.DeletePolicyDraftRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.DeletePolicyDraftResponse, _abc.Awaitable[_policy_pb2.DeletePolicyDraftResponse]]:
+        """Deletes a draft."""
 
 def add_PolicyServiceServicer_to_server(servicer: PolicyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -12,6 +12,7 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from authz.domain.decisions import MAX_BATCH_ITEMS
+from authz.domain.drafts import MAX_CONDITIONS, MAX_EDITS
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.files import MAX_FILES
 from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, MAX_PRECONDITIONS_PER_WRITE
@@ -39,6 +40,8 @@ MAX_ITEMS = {
     "authz.v1.ValidatePolicyRequest.files": MAX_FILES,
     "authz.v1.DiffPolicyVersionsRequest.before_files": MAX_FILES,
     "authz.v1.DiffPolicyVersionsRequest.after_files": MAX_FILES,
+    "authz.v1.EditPolicyDraftRequest.edits": MAX_EDITS,
+    "authz.v1.PolicyCellEdit.when": MAX_CONDITIONS,
     "authz.v1.PolicyVersion.files": 0,  # no request holds one
     "authz.v1.WatchRequest.scopes": _MAX_SCOPES,
     "authz.v1.WatchRequest.kinds": _MAX_CHOICES,

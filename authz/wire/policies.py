@@ -7,7 +7,7 @@ from collections.abc import Collection
 import msgspec
 
 from authz.domain.entities import PolicyVersion, Versioned
-from authz.domain.errors import PolicyError, malformed
+from authz.domain.errors import PolicyError, PolicyFault, malformed
 from authz.domain.kinds.fields import MAX_NUMBER, validate_text
 from authz.domain.policy_changes import CellChange, PolicyDiff, PolicySource, sentences
 from authz.v1 import common_pb2
@@ -95,7 +95,9 @@ def parse_diff(response: pb.DiffPolicyVersionsResponse) -> PolicyDiff:
 
 def fault_messages(error: PolicyError) -> list[pb.PolicyFault]:
     """Every fault of a policy."""
-    return [
-        pb.PolicyFault(file=fault.file, line=fault.line, column=fault.column, message=fault.text)
-        for fault in error.faults
-    ]
+    return [fault_message(fault) for fault in error.faults]
+
+
+def fault_message(fault: PolicyFault) -> pb.PolicyFault:
+    """A fault as a message."""
+    return pb.PolicyFault(file=fault.file, line=fault.line, column=fault.column, message=fault.text)

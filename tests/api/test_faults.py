@@ -63,8 +63,9 @@ class Breaking:
 
     def open(self, *given: Any, **settings: Any) -> Store:
         """Stands in for `open_store`."""
-        self.directory = Breakable(open_store(*given, **settings).directory)
-        return Store(self.directory)  # type: ignore[arg-type]  # passes on to the real one
+        store = open_store(*given, **settings)
+        self.directory = Breakable(store.directory)
+        return Store(self.directory, store.drafts)  # type: ignore[arg-type]  # passes on to the real one
 
     def open_view(self, settings: Settings, keys: TokenKeys) -> Any:
         """Stands in for `open_view`."""
@@ -231,7 +232,7 @@ async def test_calls_beyond_the_limit_are_shed_while_one_is_held(
                 assert held.wait(30)
                 return real.directory.read(*wanted)
 
-        return Store(Directory())  # type: ignore[arg-type]  # a directory that waits
+        return Store(Directory(), real.drafts)  # type: ignore[arg-type]  # a directory that waits
 
     monkeypatch.setattr(server, "open_store", open_held)
     async for service in serve(sqlite_url, max_reads="1"):

@@ -7,16 +7,19 @@ from typing import Any
 import msgspec
 
 from authz.api.call import Call
+from authz.api.grpc.drafts import DraftCalls
 from authz.domain.decisions import Rule
 from authz.domain.errors import PolicyError
 from authz.domain.ports import Page
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.compare import Comparer
 from authz.engine.consistency import ConsistencyGate
+from authz.engine.drafts import Drafting
 from authz.engine.policy_cases import Report
 from authz.engine.publish import Origin, PolicyCertificate, Published, Publisher
 from authz.v1 import authorization_pb2, common_pb2
 from authz.v1 import policy_pb2 as pb
+from authz.wire.drafts import parse_draft_id, parse_etag
 from authz.wire.policies import (
     diff_message,
     fault_messages,
@@ -34,13 +37,16 @@ _MAX_EXAMPLES = 100
 """Of what no test touches, in an answer."""
 
 
-class PolicyServicer:
+class PolicyServicer(DraftCalls):
     """Publishes through the one writer of the process; reads come from the source of truth."""
 
     service = pb.DESCRIPTOR.services_by_name["PolicyService"]
 
-    def __init__(self, publisher: Publisher, comparer: Comparer, gate: ConsistencyGate) -> None:
+    def __init__(
+        self, publisher: Publisher, comparer: Comparer, drafting: Drafting, gate: ConsistencyGate
+    ) -> None:
         self._publisher = publisher
+        self._drafting = drafting
         self._comparer = comparer
         self._gate = gate
 
@@ -64,6 +70,14 @@ class PolicyServicer:
             expected=parse_number(request.expected_active_number, field="expected_active_number"),
         )
         return pb.RollBackPolicyResponse(**self._outcome(published))
+
+    async def PublishPolicyDraft(
+        self, request: pb.PublishPolicyDraftRequest, call: Call
+    ) -> pb.PublishPolicyDraftResponse:
+        """The next version, with the files of a draft."""
+        draft_id, etag = parse_draft_id(request.id), parse_etag(request.etag)
+        published = await self._drafting.publish(draft_id, etag, _origin(request, call))
+        return pb.PublishPolicyDraftResponse(**self._outcome(published))
 
     async def ValidatePolicy(
         self, request: pb.ValidatePolicyRequest, _call: Call
@@ -131,7 +145,9 @@ class PolicyServicer:
         return common_pb2.ConsistencyToken(token=self._gate.token_of(state))
 
 
-def _origin(request: pb.ApplyPolicyRequest | pb.RollBackPolicyRequest, call: Call) -> Origin:
+def _origin(
+    request: pb.ApplyPolicyRequest | pb.RollBackPolicyRequest | pb.PublishPolicyDraftRequest, call: Call
+) -> Origin:
     return Origin(
         author=parse_author(request.author),
         reason=parse_reason(request.reason),

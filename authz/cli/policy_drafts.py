@@ -1,0 +1,161 @@
+"""`authz policy draft`, `edit` and `publish`: change the policy on a server step by step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
+from authz.cli.output import print_json, print_rows
+from authz.cli.policy import Json
+from authz.cli.policy_diff import print_diff
+from authz.cli.policy_versions import Author, Reason, print_published, require_valid
+from authz.client import Draft
+from authz.domain.drafts import AddRow, DeleteFile, Edit, PutFile, RemoveRow, SetCell
+from authz.domain.instants import format_instant
+from authz.domain.policy_changes import PolicyDiff
+
+app = typer.Typer(help="Make, list and delete drafts of the policy.", no_args_is_help=True)
+
+Etag = Annotated[str, typer.Option(help="Refuse unless the draft has this etag.")]
+Name = Annotated[str, typer.Argument(metavar="DRAFT", help="The name of the draft.")]
+
+
+@app.command("create")
+def create(
+    name: Name,
+    base: Annotated[int, typer.Option("--from", help="The version to copy. Default: the active one.")] = 0,
+    author: Author = "",
+    address: Address = DEFAULT_ADDRESS,
+    database: Database = "",
+) -> None:
+    """Make a draft: a copy of a version, by which nothing decides."""
+    with connect(address, database) as client:
+        draft = client.policies.drafts.create(name, base=base, author=author)
+    print(f"draft `{draft.id}` is a copy of version {draft.base_number}")
+
+
+@app.command("list")
+def list_drafts(address: Address = DEFAULT_ADDRESS, database: Database = "", as_json: Json = False) -> None:
+    """List the drafts."""
+    with connect(address, database) as client:
+        drafts = client.policies.drafts.list()
+    if as_json:
+        for draft in drafts:
+            print_json({name: getattr(draft, name) for name in ("id", "etag", "base_number", "author")})
+        return
+    rows = (
+        (d.id, str(d.base_number), d.author, "" if d.edited_at is None else format_instant(d.edited_at))
+        for d in drafts
+    )
+    print_rows(("draft", "from version", "author", "edited at"), rows)
+
+
+@app.command("delete")
+def delete(name: Name, address: Address = DEFAULT_ADDRESS, database: Database = "") -> None:
+    """Delete a draft."""
+    with connect(address, database) as client:
+        client.policies.drafts.delete(client.policies.drafts.read(name))
+    print(f"draft `{name}` is deleted")
+
+
+def edit(
+    name: Name,
+    cell: Annotated[
+        tuple[str, str, str, str] | None,
+        typer.Option(
+            "--set",
+            metavar="ROLE TYPE ACTION WHEN",
+            help="Set a cell: always, never, or facts joined by &, alternatives by ;.",
+        ),
+    ] = None,
+    remove: Annotated[list[str] | None, typer.Option(help="Remove a row. May be repeated.")] = None,
+    add: Annotated[list[str] | None, typer.Option(help="Add a row. May be repeated.")] = None,
+    put: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=FILE", help="Add or replace a file. May be repeated.")
+    ] = None,
+    delete_file: Annotated[list[str] | None, typer.Option(help="Delete a file. May be repeated.")] = None,
+    rebase: Annotated[
+        bool, typer.Option("--rebase", help="First move the draft onto the active version.")
+    ] = False,
+    etag: Etag = "",
+    address: Address = DEFAULT_ADDRESS,
+    database: Database = "",
+    as_json: Json = False,
+) -> None:
+    """Edit a draft, and show what it changes. Exit code: 0 edited, 2 refused."""
+    edits: list[Edit] = [] if cell is None else [_cell(*cell)]
+    edits += [RemoveRow(row) for row in remove or ()]
+    edits += [AddRow(row) for row in add or ()]
+    edits += [_file(given) for given in put or ()]
+    edits += [DeleteFile(each) for each in delete_file or ()]
+    if not edits and not rebase:
+        raise ValueError("nothing to edit; use --set, --add, --remove, --put, --delete-file or --rebase")
+    with connect(address, database) as client:
+        drafts = client.policies.drafts
+        edited = drafts.edit(_at(drafts.read(name), etag), edits, rebase=rebase)
+        changes = None
+        if not edited.faults:
+            changes = client.policies.diff(edited.base_number, drafts.read(name).files)
+    _print(edited, changes, as_json)
+
+
+def _print(edited: Draft, changes: PolicyDiff | None, as_json: bool) -> None:
+    if as_json:
+        shown = {each: getattr(edited, each) for each in ("id", "etag", "base_number")}
+        faults = [fault._asdict() for fault in edited.faults]
+        print_json(shown | {"faults": faults, "changes": changes})
+    elif changes is None:
+        for fault in edited.faults:
+            print(f"fault: {fault}")
+        print(
+            f"draft `{edited.id}` is edited; it has faults, and cannot be published until they are corrected"
+        )
+    else:
+        print_diff(changes)
+        print(f"draft `{edited.id}` is edited; the changes are those to version {edited.base_number}")
+
+
+def _at(draft: Draft, etag: str) -> Draft:
+    """The draft, if it has the etag that was asked for, if any."""
+    if etag not in ("", draft.etag):
+        raise ValueError(f"draft `{draft.id}` has been edited since: its etag is {draft.etag}, not {etag}")
+    return draft
+
+
+def _cell(role: str, type_name: str, action: str, when: str) -> SetCell:
+    conditions = {"always": ("",), "never": ()}.get(when)
+    if conditions is None:
+        conditions = tuple(part.strip() for part in when.removeprefix("when ").split(";"))
+        if not all(conditions):
+            raise ValueError(f"`{when}` has an empty alternative; say `always`, `never`, or name facts")
+    return SetCell(role, type_name, action, conditions)
+
+
+def _file(given: str) -> PutFile:
+    name, is_pair, path = given.partition("=")
+    if not is_pair:
+        raise ValueError(f"`{given}` is no NAME=FILE, such as `tests/mine.toml=mine.toml`")
+    return PutFile(name, Path(path).read_bytes().decode())
+
+
+def publish(
+    name: Name,
+    reason: Reason = "",
+    author: Author = "",
+    etag: Etag = "",
+    address: Address = DEFAULT_ADDRESS,
+    database: Database = "",
+    as_json: Json = False,
+) -> None:
+    """Make a draft the next version of the policy, active on every server, and delete the draft.
+
+    Exit code: 0 published or unchanged, 2 refused, with every fault.
+    """
+    with connect(address, database) as client:
+        draft = _at(client.policies.drafts.read(name), etag)
+        require_valid(client, draft.files)
+        published = client.policies.publish(draft, author=author, reason=reason)
+    print_published(published, as_json)

@@ -1,0 +1,99 @@
+"""Drafts of the platform's policy: editable copies of a version, and the edits of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol, TypeAlias
+
+import msgspec
+
+from authz.domain.errors import ErrorReason, FailedPreconditionError
+from authz.domain.instants import Instant
+
+MAX_DRAFTS = 100
+"""How many are kept. Each is as large as a version at most."""
+MAX_EDITS = 1000
+"""In one call."""
+MAX_CONDITIONS = 100
+"""Alternatives of one cell."""
+
+
+class PolicyDraft(msgspec.Struct, frozen=True, kw_only=True):
+    """An editable copy of version `base_number`. `etag` grows with each edit."""
+
+    id: str
+    etag: int
+    base_number: int
+    files: str
+    author: str
+    created_at: Instant
+    edited_at: Instant
+
+    def stale(self) -> FailedPreconditionError:
+        """The error for a call with another etag."""
+        return FailedPreconditionError(
+            ErrorReason.PRECONDITION_FAILED,
+            f"draft `{self.id}` has been edited since it was read; read it again",
+            key=self.id,
+        )
+
+
+class SetCell(msgspec.Struct, frozen=True):
+    """A role may perform an action on a type when one of the conditions holds; an empty one always does."""
+
+    role: str
+    type: str
+    action: str
+    when: tuple[str, ...]
+
+
+class AddRow(msgspec.Struct, frozen=True):
+    """Add a row of text."""
+
+    row: str
+
+
+class RemoveRow(msgspec.Struct, frozen=True):
+    """Remove the row with the same fields."""
+
+    row: str
+
+
+class PutFile(msgspec.Struct, frozen=True):
+    """Add or replace a file."""
+
+    name: str
+    text: str
+
+
+class DeleteFile(msgspec.Struct, frozen=True):
+    """Delete a file."""
+
+    name: str
+
+
+Edit: TypeAlias = SetCell | AddRow | RemoveRow | PutFile | DeleteFile
+Files: TypeAlias = Mapping[str, str]
+
+
+class Drafts(Protocol):
+    """Where drafts are kept. They are in no change log: no server decides by them. Every call blocks."""
+
+    def create(self, draft: PolicyDraft) -> None:
+        """Raises `AlreadyExistsError` if there is one with this id, and `FailedPreconditionError`
+        (TOO_MANY_DRAFTS) if `MAX_DRAFTS` are kept."""
+
+    def list(self) -> tuple[PolicyDraft, ...]:
+        """All of them, ordered by id, without files."""
+
+    def read(self, draft_id: str) -> PolicyDraft:
+        """Raises `NotFoundError` (DRAFT_NOT_FOUND)."""
+
+    def replace(self, draft: PolicyDraft, *, etag: int) -> None:
+        """Store another state of a draft in place of the one with an etag.
+
+        Raises `NotFoundError`, and `FailedPreconditionError` if the draft has another etag.
+        """
+
+    def delete(self, draft_id: str, *, etag: int) -> None:
+        """Raises as `replace`."""

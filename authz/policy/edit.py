@@ -1,0 +1,242 @@
+"""Edits the files of a policy: by cell, by row or by file. Comments, other rows and their order stay."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from authz.domain.decisions import Rule
+from authz.domain.drafts import AddRow, DeleteFile, Edit, Files, PutFile, RemoveRow, SetCell
+from authz.domain.errors import ErrorReason, FailedPreconditionError, InvalidArgumentError
+from authz.domain.facts import FACTS_BY_NAME
+from authz.domain.vocabulary import suggest
+from authz.policy.compile import Clause
+from authz.policy.condition import Condition, both, condition_terms, parse_condition
+from authz.policy.load import POLICY_FILE
+from authz.policy.rules import ALLOW, ANY
+from authz.policy.situations import together
+from authz.policy.versions import compile_files
+
+_ROLE, _TYPE, _ACTION = 1, 3, 4
+"""The places of these fields in a `p` row."""
+
+
+def edit_files(files: Files, edits: Iterable[Edit]) -> dict[str, str]:
+    """The files after the edits, made in order.
+
+    Raises `InvalidArgumentError` for an edit that names what is not there, `FailedPreconditionError` for a
+    cell that its rows cannot express, and `PolicyError` if a cell is set while the rows have faults.
+    """
+    edited = dict(files)
+    for edit in edits:
+        match edit:
+            case SetCell():
+                edited[POLICY_FILE] = _set_cell(edited, edit)
+            case AddRow():
+                edited[POLICY_FILE] = _joined(_added(_lines_of(edited), [_one_line(edit.row)]))
+            case RemoveRow():
+                edited[POLICY_FILE] = _joined(_removed(_lines_of(edited), edit.row))
+            case PutFile():
+                edited[edit.name] = edit.text
+            case DeleteFile():
+                if edited.pop(edit.name, None) is None:
+                    raise _invalid(f"there is no file `{edit.name}`; {suggest(edit.name, edited)}")
+    return edited
+
+
+def rebase_files(base: Files, changed: Files, onto: Files) -> dict[str, str]:
+    """The files `onto`, with what was changed since `base`.
+
+    `default.csv` is merged by row. Raises `FailedPreconditionError` for another file that differs on both.
+    """
+    merged: dict[str, str] = {}
+    for name in sorted({*base, *changed, *onto}):
+        old, mine, theirs = base.get(name), changed.get(name), onto.get(name)
+        if mine == old:
+            mine = theirs
+        elif theirs not in (old, mine):
+            if old is None or mine is None or theirs is None or name != POLICY_FILE:
+                raise FailedPreconditionError(
+                    ErrorReason.PRECONDITION_FAILED,
+                    f"both the draft and the active version have changed `{name}`; export the active version,"
+                    " make your change to its file, and put that into the draft",
+                    file=name,
+                )
+            mine = _joined(_merged(*(text.split("\n") for text in (old, mine, theirs))))
+        if mine is not None:
+            merged[name] = mine
+    return merged
+
+
+def _merged(base: Sequence[str], mine: Sequence[str], theirs: Sequence[str]) -> list[str]:
+    lines = list(theirs)
+    changes = difflib.SequenceMatcher(None, base, mine, autojunk=False).get_opcodes()
+    for kind, start, end, mine_start, mine_end in changes:
+        if kind == "equal":
+            continue
+        at = lines.index(base[start - 1]) + 1 if start and base[start - 1] in lines else len(lines)
+        for line in base[start:end]:
+            if line in lines:
+                at = lines.index(line)
+                del lines[at]
+        lines[at:at] = [line for line in mine[mine_start:mine_end] if not line.strip() or line not in lines]
+    return lines
+
+
+def _set_cell(files: Files, cell: SetCell) -> str:
+    policy = compile_files(files)
+    vocabulary = policy.vocabulary
+    if cell.role not in vocabulary.roles:
+        raise _invalid(f"unknown role `{cell.role}`; {suggest(cell.role, vocabulary.roles)}")
+    vocabulary.require_action(cell.type, cell.action)
+    wanted = _minimal([_condition(text) for text in cell.when])
+    denies, allows = policy.clauses(None, cell.role, cell.type, cell.action)
+    others = [clause for clause in allows if not _is_of_cell(clause.rule, cell)]
+    for clause in others:
+        if not any(_implies(clause.condition, each) for each in wanted):
+            raise _given_by(clause.rule, cell)
+    needed = [each for each in wanted if not any(_implies(each, clause.condition) for clause in others)]
+    stopping = [clause for clause in denies if _stops(clause, wanted)]
+    for clause in stopping:
+        if not _is_of_cell(clause.rule, cell):
+            raise _denied_by(clause.rule, cell)
+    own = {clause.condition: clause for clause in allows if _is_of_cell(clause.rule, cell)}
+    gone = [clause for condition, clause in own.items() if condition not in needed] + stopping
+    rows = [
+        f"p, {cell.role}, {ANY}, {cell.type}, {cell.action}, {each}, {ALLOW}"
+        for each in needed
+        if each not in own
+    ]
+    lines = _added(_lines_of(files), rows)
+    places = {_line_of(clause.rule) for clause in gone}
+    # The rows that go are found by their text: those that were added have moved them.
+    texts = {_lines_of(files)[place] for place in places}
+    return _joined([line for line in lines if line not in texts])
+
+
+def _condition(text: str) -> Condition:
+    for name, negated in condition_terms(text.strip()):
+        if name not in FACTS_BY_NAME:
+            raise _invalid(f"unknown fact `{name}`; {suggest(name, FACTS_BY_NAME)}")
+        if negated:
+            raise _invalid(f"negates `{name}`, which only a deny row may; add such a row for `{name}`")
+    condition = parse_condition(text.strip())
+    if together(condition) is None:
+        raise _invalid(f"`{text}` never holds; leave out a fact")
+    return condition
+
+
+def _minimal(conditions: Sequence[Condition]) -> list[Condition]:
+    """Those that no other one covers, each once."""
+    once = list(dict.fromkeys(conditions))
+    return [
+        one
+        for place, one in enumerate(once)
+        if not any(
+            _implies(one, other) and (not _implies(other, one) or at < place)
+            for at, other in enumerate(once)
+            if at != place
+        )
+    ]
+
+
+def _implies(one: Condition, other: Condition) -> bool:
+    known = together(one)
+    return known is None or not (other.required & ~known.required or other.forbidden & ~known.forbidden)
+
+
+def _stops(clause: Clause, wanted: Sequence[Condition]) -> bool:
+    """Whether a deny that names roles is in the way. Gates, which stop every role, stay as they are."""
+    return clause.rule.role != ANY and any(
+        together(both(clause.condition, each)) is not None
+        and not (clause.condition.required & each.forbidden or clause.condition.forbidden & each.required)
+        for each in wanted
+    )
+
+
+def _is_of_cell(rule: Rule, cell: SetCell) -> bool:
+    return (rule.role, rule.scope, rule.type, rule.action) == (cell.role, ANY, cell.type, cell.action)
+
+
+def _lines_of(files: Files) -> list[str]:
+    return files.get(POLICY_FILE, "").split("\n")
+
+
+def _line_of(rule: Rule) -> int:
+    return int(rule.source.rsplit(":", 1)[1]) - 1
+
+
+def _fields(line: str) -> list[str]:
+    return [] if line.lstrip().startswith("#") else [field.strip() for field in line.split(",")]
+
+
+def _one_line(row: str) -> str:
+    if "\n" in row or "\r" in row or not row.strip():
+        raise _invalid("a row is one line; send an edit for each")
+    return row.strip()
+
+
+def _removed(lines: list[str], row: str) -> list[str]:
+    wanted = _fields(row)
+    if not any(wanted) or wanted not in map(_fields, lines):
+        raise _invalid(f"there is no row `{row}`; `authz policy show` lists them")
+    return [line for line in lines if _fields(line) != wanted]
+
+
+def _added(lines: list[str], rows: Sequence[str]) -> list[str]:
+    """With each row after the rows that are most like it: of its cell, of its action, of its type."""
+    lines = list(lines)
+    for row in rows:
+        fields = _fields(row)
+        best, place = (0, False, False, False), len(lines)
+        while place and not lines[place - 1].strip():
+            place -= 1
+        for number, line in enumerate(lines):
+            found = _fields(line)
+            if len(found) != len(fields) or found[0] != fields[0]:
+                continue
+            is_rule = len(fields) > _ACTION
+            alike = (
+                1,
+                is_rule and found[_TYPE] == fields[_TYPE],
+                is_rule and found[_TYPE] == fields[_TYPE] and found[_ACTION] == fields[_ACTION],
+                is_rule
+                and found[_TYPE : _ACTION + 1] == fields[_TYPE : _ACTION + 1]
+                and found[_ROLE] == fields[_ROLE],
+            )
+            if alike >= best:
+                best, place = alike, number + 1
+        lines.insert(place, row)
+    return lines
+
+
+def _joined(lines: Sequence[str]) -> str:
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _given_by(rule: Rule, cell: SetCell) -> FailedPreconditionError:
+    how = (
+        f"`{cell.role}` inherits it" if rule.role not in (cell.role, ANY) else "it is for more than this cell"
+    )
+    when = f" when {rule.condition}" if rule.condition else ""
+    return _inexpressible(
+        f"the row {rule.source} allows {cell.action} on {cell.type}{when}, and {how}; change that row, or add"
+        f" `p, {cell.role}, *, {cell.type}, {cell.action}, , deny`, which also stops who holds another role",
+        rule,
+    )
+
+
+def _denied_by(rule: Rule, cell: SetCell) -> FailedPreconditionError:
+    return _inexpressible(
+        f"the row {rule.source} denies {cell.action} on {cell.type} to `{cell.role}`, and is for more than"
+        " this cell; change that row first",
+        rule,
+    )
+
+
+def _inexpressible(problem: str, rule: Rule) -> FailedPreconditionError:
+    return FailedPreconditionError(ErrorReason.PRECONDITION_FAILED, problem, row=rule.source)
+
+
+def _invalid(problem: str) -> InvalidArgumentError:
+    return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, problem, field="edits")

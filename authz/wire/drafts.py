@@ -1,0 +1,77 @@
+"""Drafts of the policy between protobuf and the domain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from authz.domain.drafts import AddRow, DeleteFile, Edit, PolicyDraft, PutFile, RemoveRow, SetCell
+from authz.domain.errors import malformed
+from authz.domain.ids import parse_id
+from authz.v1 import policy_pb2 as pb
+from authz.wire.fields import file_messages
+from authz.wire.values import missing, set_time
+
+
+def parse_draft_id(text: str) -> str:
+    """The id of a draft."""
+    return parse_id(text, field="id")
+
+
+def parse_etag(text: str) -> int:
+    """The etag of a draft, as it was sent to the client."""
+    if not text:
+        raise missing("etag")
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):  # noqa: PLR2004  fits a column
+        raise malformed("etag", "is none that this service gave; send that of the draft as last read")
+    return int(text)
+
+
+def parse_edits(messages: Iterable[pb.PolicyEdit]) -> Iterator[Edit]:
+    """The edits, in order."""
+    for position, message in enumerate(messages):
+        match message.WhichOneof("edit"):
+            case "set_cell":
+                cell = message.set_cell
+                yield SetCell(cell.role, cell.type, cell.action, tuple(cell.when))
+            case "add_row":
+                yield AddRow(message.add_row)
+            case "remove_row":
+                yield RemoveRow(message.remove_row)
+            case "put_file":
+                yield PutFile(message.put_file.name, message.put_file.text)
+            case "delete_file":
+                yield DeleteFile(message.delete_file)
+            case _:
+                raise missing(f"edits[{position}].edit")
+
+
+def edit_message(edit: Edit) -> pb.PolicyEdit:
+    """An edit as a message."""
+    match edit:
+        case SetCell():
+            cell = pb.PolicyCellEdit(role=edit.role, type=edit.type, action=edit.action, when=edit.when)
+            return pb.PolicyEdit(set_cell=cell)
+        case AddRow():
+            return pb.PolicyEdit(add_row=edit.row)
+        case RemoveRow():
+            return pb.PolicyEdit(remove_row=edit.row)
+        case PutFile():
+            message = pb.PolicyEdit()
+            message.put_file.name, message.put_file.text = edit.name, edit.text
+            return message
+        case DeleteFile():
+            return pb.PolicyEdit(delete_file=edit.name)
+
+
+def draft_message(draft: PolicyDraft, *, with_files: bool = False) -> pb.PolicyDraft:
+    """A draft as a message."""
+    message = pb.PolicyDraft(
+        id=draft.id,
+        etag=str(draft.etag),
+        base_number=draft.base_number,
+        files=file_messages(draft.files) if with_files else (),
+        author=draft.author,
+    )
+    set_time(message.created_at, draft.created_at)
+    set_time(message.edited_at, draft.edited_at)
+    return message

@@ -1,0 +1,76 @@
+"""Drafts of the policy from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from authz.policy.versions import read_folder
+from tests.cli.commands import run
+from tests.policies import SAYS, SHIPPED
+
+
+def test_a_draft_is_edited_looked_at_tested_and_published(tmp_path: Path, empty_sqlite_url: str) -> None:
+    here = ("--database", empty_sqlite_url)
+    run("migrate", "--database-url", empty_sqlite_url)
+    created = run("policy", "draft", "create", "wider", "--author", "ada", *here)
+    assert created.stdout == "draft `wider` is a copy of version 1\n"
+    set_cell = ("policy", "edit", "wider", "--set", "teaching_assistant", "material", "publish", "always")
+    gains = "`teaching_assistant` gains publish on material, when !for_ai_response & !course_archived\n"
+    assert run(*set_cell, *here).stdout.startswith(gains)
+    found = run("policy", "diff", "--to", "draft:wider", *here)
+    assert (found.returncode, found.stdout) == (1, gains)
+    assert run("policy", "prove", "--version", "draft:wider", *here).stdout.startswith("proved: 17")
+    tested = run("policy", "test", "--version", "draft:wider", *here)
+    assert (tested.returncode, "an assistant does not publish" in tested.stdout) == (1, True)
+    refused = run("policy", "publish", "wider", *here)
+    assert (refused.returncode, "an assistant does not publish" in refused.stderr) == (2, True)
+    (tmp_path / "mine.toml").write_text(SAYS % "false")
+    put = ("--put", f"tests/mine.toml={tmp_path / 'mine.toml'}", "--delete-file", "tests/course.toml")
+    edited = json.loads(run("policy", "edit", "wider", *put, "--json", *here).stdout)
+    assert [cell["role"] for cell in edited["changes"]["cells"]] == ["teaching_assistant"]
+    (row,) = map(json.loads, run("policy", "draft", "list", "--json", *here).stdout.splitlines())
+    assert row == {"id": "wider", "etag": edited["etag"], "base_number": 1, "author": "ada"}
+    assert "wider" in run("policy", "draft", "list", *here).stdout
+    published = run("policy", "publish", "wider", "--reason", "let them", *here)
+    assert published.stdout.startswith("version 2 is active\ntests: 2 passed")
+    assert run("policy", "draft", "list", "--json", *here).stdout == ""
+
+
+def test_rows_are_added_and_removed_and_a_draft_is_rebased_and_deleted(
+    tmp_path: Path, empty_sqlite_url: str
+) -> None:
+    here = ("--database", empty_sqlite_url)
+    run("migrate", "--database-url", empty_sqlite_url)
+    run("policy", "draft", "create", "mine", *here)
+    faulty = run("policy", "edit", "mine", "--add", "p, grader, *, course, read, , allow", *here)
+    assert "fault: default.csv:" in faulty.stdout
+    assert "it has faults" in faulty.stdout
+    role = ("--remove", "p, grader, *, course, read, , allow", "--add", "role, grader, course, 30, no,")
+    assert "role `grader` is new" in run("policy", "edit", "mine", *role, *here).stdout
+    run("policy", "draft", "create", "other", *here)
+    run("policy", "edit", "other", "--put", f"notes.txt={__file__}", *here)
+    assert run("policy", "publish", "other", *here).returncode == 0
+    late = run("policy", "publish", "mine", *here)
+    assert (late.returncode, "rebase the draft `mine`" in late.stderr) == (2, True)
+    rebased = run("policy", "edit", "mine", "--rebase", *here)
+    assert "the changes are those to version 2" in rebased.stdout
+    assert run("policy", "export", tmp_path / "out", "--version", "draft:mine", *here).returncode == 0
+    assert read_folder(tmp_path / "out").keys() == SHIPPED.keys() | {"notes.txt"}
+    assert run("policy", "draft", "delete", "mine", *here).stdout == "draft `mine` is deleted\n"
+
+
+def test_bad_edits_are_told(empty_sqlite_url: str) -> None:
+    here = ("--database", empty_sqlite_url)
+    run("migrate", "--database-url", empty_sqlite_url)
+    run("policy", "draft", "create", "mine", *here)
+    for arguments, says in (
+        ((), "nothing to edit"),
+        (("--set", "student", "material", "raed", "always"), "did you mean `read`?"),
+        (("--set", "student", "material", "read", "own;"), "has an empty alternative"),
+        (("--put", "notes"), "is no NAME=FILE"),
+        (("--rebase", "--etag", "9"), "its etag is 1, not 9"),
+    ):
+        failed = run("policy", "edit", "mine", *arguments, *here)
+        assert (failed.returncode, says in failed.stderr) == (2, True), failed.stderr
+    assert "there is no draft `other`" in run("policy", "publish", "other", *here).stderr
