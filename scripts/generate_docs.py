@@ -28,6 +28,7 @@ def main() -> int:
         "types": types_table(policy),
         "matrix": matrix_table(policy),
         "gates": gates_table(policy),
+        "locks": locks_table(policy),
         "facts": facts_table(),
     }
     before = PAGE.read_text()
@@ -118,6 +119,16 @@ def gates_table(policy: CompiledPolicy) -> str:
         for (condition, role, kind), actions in gates.items()
     )
     return _table(("when", "role", "type", "denies"), rows)
+
+
+def locks_table(policy: CompiledPolicy) -> str:
+    """The locks, in order."""
+    rows = ((_every(lock.role), _every(lock.type), _every(lock.action)) for lock in policy.locks)
+    return _table(("role", "type", "action"), rows)
+
+
+def _every(name: str) -> str:
+    return "every" if name == ANY else f"`{name}`"
 
 
 if __name__ == "__main__":

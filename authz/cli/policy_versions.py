@@ -140,23 +140,24 @@ COMMANDS = (apply, export, history, rollback)
 
 def print_published(published: PublishedPolicy, as_json: bool, *, validated_only: bool = False) -> None:
     """Print what a publish came to."""
-    version = published.active
+    number = published.number
     if as_json:
         outcome = {
-            "active": _as_json(version),
+            "active": None if published.active is None else _as_json(published.active),
             "changed": published.changed,
             "written_at": published.written_at,
             "tests": msgspec.to_builtins(published.tests),
         }
         print(msgspec.json.encode(outcome).decode())
     elif not published.changed:
-        print(f"unchanged: version {version.number} is active and has the same files")
+        print(f"unchanged: version {number} is active and has the same files")
     else:
         if validated_only:
-            print(f"valid: it differs from version {version.number}, which is active")
+            print(f"valid: it differs from version {number}, which is active" if number else "valid")
         else:
-            print(f"version {version.number} is active")
-        print(_coverage(published.tests))
+            print(f"version {number} is active")
+        if published.tests is not None:
+            print(_coverage(published.tests))
 
 
 def _coverage(tests: PolicyTests) -> str:

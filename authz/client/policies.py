@@ -1,4 +1,4 @@
-"""The versions of the platform's policy, seen from a client."""
+"""The versions of the platform's policy and of those of courses, seen from a client."""
 
 from __future__ import annotations
 
@@ -39,22 +39,31 @@ class PolicyCertificate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PublishedPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """The version that is active, without its files, and whether it differs from the one before.
+    """The version that is active, without its files, and whether it differs from the one before. None is
+    active after the first policy of a course was validated only.
 
     `written_at` is the token of a state that includes the activation: a check that is at least as fresh is
     decided by this version or a later one. `replicated` as in the answer to a write. `tests` is what its
-    tests came to.
+    tests came to; None for the policy of a course, which has none.
     """
 
-    active: PolicyVersion
+    active: PolicyVersion | None
     changed: bool
     written_at: str
     replicated: bool
-    tests: PolicyTests
+    tests: PolicyTests | None
+
+    @property
+    def number(self) -> int:
+        """The number of the active version; 0 for none."""
+        return 0 if self.active is None else self.active.number
 
 
 class PolicyClient:
-    """`Client.policies`: publishes and reads versions. Every call raises `CallError`."""
+    """`Client.policies`: publishes and reads versions. Every call raises `CallError`.
+
+    With `course_id`, a call is about the policy that this course has of its own: one file, `course.csv`.
+    """
 
     def __init__(
         self, stub: policy_pb2_grpc.PolicyServiceStub, call: Callable[[Callable[..., Any], object], Any]
@@ -72,6 +81,7 @@ class PolicyClient:
         reason: str = "",
         expected_active: int = 0,
         validate_only: bool = False,
+        course_id: str = "",
     ) -> PublishedPolicy:
         """Make files (name to text) the next version, and activate it. Equal files change nothing.
 
@@ -83,15 +93,26 @@ class PolicyClient:
             author=author,
             reason=reason,
             validate_only=validate_only,
+            course_id=course_id,
         )
         return _published(self._call(self._stub.ApplyPolicy, request))
 
     def roll_back(
-        self, number: int, *, author: str = "", reason: str = "", expected_active: int = 0
+        self,
+        number: int,
+        *,
+        author: str = "",
+        reason: str = "",
+        expected_active: int = 0,
+        course_id: str = "",
     ) -> PublishedPolicy:
         """Make the next version from the files of an earlier one, and activate it."""
         request = policy_pb2.RollBackPolicyRequest(
-            number=number, expected_active_number=expected_active, author=author, reason=reason
+            number=number,
+            expected_active_number=expected_active,
+            author=author,
+            reason=reason,
+            course_id=course_id,
         )
         return _published(self._call(self._stub.RollBackPolicy, request))
 
@@ -103,16 +124,22 @@ class PolicyClient:
         )
         return _published(self._call(self._stub.PublishPolicyDraft, request))
 
-    def validate(self, files: Mapping[str, str]) -> list[PolicyFault]:
+    def validate(self, files: Mapping[str, str], *, course_id: str = "") -> list[PolicyFault]:
         """Every fault of a policy, ordered by place; none for one that can be applied."""
-        request = policy_pb2.ValidatePolicyRequest(files=_messages(files))
+        request = policy_pb2.ValidatePolicyRequest(files=_messages(files), course_id=course_id)
         response = self._call(self._stub.ValidatePolicy, request)
         return [PolicyFault(each.file, each.line, each.column, each.message) for each in response.faults]
 
-    def diff(self, before: Mapping[str, str] | int = 0, after: Mapping[str, str] | int = 0) -> PolicyDiff:
+    def diff(
+        self,
+        before: Mapping[str, str] | int = 0,
+        after: Mapping[str, str] | int = 0,
+        *,
+        course_id: str = "",
+    ) -> PolicyDiff:
         """What two policies decide differently. Each is files, or the number of a version, 0 for the active
         one."""
-        request = policy_pb2.DiffPolicyVersionsRequest()
+        request = policy_pb2.DiffPolicyVersionsRequest(course_id=course_id)
         if isinstance(before, int):
             request.before_number = before
         else:
@@ -123,9 +150,9 @@ class PolicyClient:
             request.after_files.extend(_messages(after))
         return parse_diff(self._call(self._stub.DiffPolicyVersions, request))
 
-    def versions(self) -> Iterator[PolicyVersion]:
+    def versions(self, *, course_id: str = "") -> Iterator[PolicyVersion]:
         """All versions without their files, ordered by number. Fetches pages as needed."""
-        request = policy_pb2.ReadPolicyVersionsRequest()
+        request = policy_pb2.ReadPolicyVersionsRequest(course_id=course_id)
         while True:
             response = self._call(self._stub.ReadPolicyVersions, request)
             yield from map(_version, response.policy_versions)
@@ -133,20 +160,23 @@ class PolicyClient:
             if not request.page_token:
                 return
 
-    def active_number(self) -> int:
+    def active_number(self, *, course_id: str = "") -> int:
         """The number of the version that is active."""
-        response = self._call(self._stub.ReadPolicyVersion, policy_pb2.ReadPolicyVersionRequest())
+        request = policy_pb2.ReadPolicyVersionRequest(course_id=course_id)
+        response = self._call(self._stub.ReadPolicyVersion, request)
         return int(response.active_number)
 
-    def files(self, number: int = 0) -> dict[str, str]:
+    def files(self, number: int = 0, *, course_id: str = "") -> dict[str, str]:
         """The files of a version by name; of the active one for 0."""
-        request = policy_pb2.ReadPolicyVersionRequest(number=number)
+        request = policy_pb2.ReadPolicyVersionRequest(number=number, course_id=course_id)
         response = self._call(self._stub.ReadPolicyVersion, request)
         return read_files(_version(response.policy_version).files)
 
-    def certificate(self, number: int = 0) -> PolicyCertificate:
+    def certificate(self, number: int = 0, *, course_id: str = "") -> PolicyCertificate:
         """The proof of the invariants of a version; of the active one for 0."""
-        request = policy_pb2.ReadPolicyVersionRequest(number=number, include_certificate=True)
+        request = policy_pb2.ReadPolicyVersionRequest(
+            number=number, include_certificate=True, course_id=course_id
+        )
         found = self._call(self._stub.ReadPolicyVersion, request).certificate
         return PolicyCertificate(
             **{name: getattr(found, name) for name in PolicyCertificate.__struct_fields__}
@@ -165,9 +195,11 @@ def _version(message: common_pb2.PolicyVersion) -> PolicyVersion:
 
 def _published(response: Any) -> PublishedPolicy:
     return PublishedPolicy(
-        active=_version(response.active),
+        active=_version(response.active) if response.HasField("active") else None,
         changed=response.changed,
         written_at=response.written_at.token,
         replicated=response.replicated,
-        tests=PolicyTests(**{name: getattr(response.tests, name) for name in PolicyTests.__struct_fields__}),
+        tests=PolicyTests(**{name: getattr(response.tests, name) for name in PolicyTests.__struct_fields__})
+        if response.HasField("tests")
+        else None,
     )

@@ -31,6 +31,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     checked_at: str
     valid_until: str
     decision_id: str
+    course_policy_version: str
 
     def __bool__(self) -> bool:
         """Whether the action is allowed."""
@@ -104,6 +105,7 @@ def answer_of(message: authorization_pb2.CheckResponse) -> Answer:
         checked_at=message.checked_at.token,
         valid_until=until,
         decision_id=message.decision_id,
+        course_policy_version=message.course_policy_version,
     )
 
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
-from authz.domain.entities import DEFAULT_EDIT_WINDOW_US, Course, CourseState, Resource, Session
+from authz.domain.entities import (
+    DEFAULT_EDIT_WINDOW_US,
+    Course,
+    CourseState,
+    PolicyActivation,
+    Resource,
+    Session,
+)
 from authz.domain.facts import OWN, TIMED_FACTS, Times, resource_facts, scope_facts
 from authz.domain.ids import PLATFORM, Scope, ScopeKind, Subject, course_scope, session_scope
 from authz.domain.instants import Instant
@@ -25,11 +32,15 @@ class ScopeState(msgspec.Struct, frozen=True, eq=False, gc=False):
 
 
 class ScopeContext(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """A course, a session with its course if it has one, or the platform (neither id is set)."""
+    """A course, a session with its course if it has one, or the platform (neither id is set).
+
+    `course_policy` says which version of the course's own policy is active; None without one.
+    """
 
     state: ScopeState
     course_id: str | None = None
     session_id: str | None = None
+    course_policy: PolicyActivation | None = None
 
     @property
     def scopes(self) -> tuple[Scope, ...]:

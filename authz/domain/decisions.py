@@ -78,12 +78,16 @@ class Question(msgspec.Struct, frozen=True, gc=False):
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
-    """The answer. `valid_until` is the earliest instant at which passing time alone could change it."""
+    """The answer. `valid_until` is the earliest instant at which passing time alone could change it.
+
+    `course_policy_version` is the number of the active policy of the resource's course; empty without one.
+    """
 
     verdict: Verdict
     policy_version: str
     revision: int
     valid_until: Instant | None = None
+    course_policy_version: str = ""
 
     @property
     def allowed(self) -> bool:

@@ -92,7 +92,10 @@ class Precondition(msgspec.Struct, frozen=True):
 
 
 class WriteRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Mutations to apply atomically. `actor` is the caller, as authenticated by the transport."""
+    """Mutations to apply atomically. `actor` is the caller, as authenticated by the transport.
+
+    With `course_policies_at`, the write is made only if no course's policy was activated after that revision.
+    """
 
     mutations: tuple[Mutation, ...]
     preconditions: tuple[Precondition, ...] = ()
@@ -100,6 +103,7 @@ class WriteRequest(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     actor: str = "unauthenticated"
     request_id: str = ""
+    course_policies_at: int | None = None
 
     @property
     def takes_access_away(self) -> bool:

@@ -51,6 +51,12 @@ class Snapshot(Protocol):
     def policy(self) -> PolicyVersion | None:
         """The active version of the platform's policy; None before there is one."""
 
+    def policy_version(self, activation: PolicyActivation) -> PolicyVersion | None:
+        """The version that an activation names; None if this state does not have it."""
+
+    def has_course_policies(self) -> bool:
+        """Whether any course has a policy of its own."""
+
     def scope(self, scope: Scope) -> ScopeContext | None:
         """The scope with its course, if it has one; None if either is not registered."""
 
@@ -267,6 +273,12 @@ class Directory(Protocol):
 
     def read(self, wanted: Filter[EntityT_co], page: Page) -> Listing[EntityT_co]:
         """A page of the entities of one kind that match a filter, ordered by key."""
+
+    def course_policies(
+        self, *, since: int, after: str, limit: int
+    ) -> tuple[tuple[PolicyVersion, ...], ConsistencyToken]:
+        """Up to `limit` of the versions that are active in courses and were activated after the revision
+        `since`: those of the courses whose ids follow `after`, ordered by id. And the state that was read."""
 
     def follow(self, after: int, limit: int) -> LogTail:
         """The head, the state at `after`, and up to `limit` later changes, in order, from one transaction.

@@ -53,6 +53,7 @@ from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
 from authz.domain.trace import MembershipTrace, Trace
 from authz.domain.vocabulary import Vocabulary
+from authz.engine.course_policies import CoursePolicies
 from authz.policy.compile import NO_RULES, CompiledPolicy, CompiledRules
 
 _PURPOSES = ("", PURPOSE_AI_RESPONSE)
@@ -101,6 +102,7 @@ class Checker:
         self._created_ahead_us = created_ahead_us
         self._inline_types = inline_types
         self._actions = {name: frozenset(t.actions) for name, t in policy.vocabulary.types.items()}
+        self._courses = CoursePolicies(policy)
 
     def decides_by(self, version: PolicyVersion) -> bool:
         """Whether this is the checker of a version."""
@@ -111,7 +113,8 @@ class Checker:
     ) -> Decision:
         """The answer at `now`; fills `trace`, if given, with how it came about.
 
-        Raises `InvalidArgumentError` for a malformed question.
+        Raises `InvalidArgumentError` for a malformed question, and `UnusablePolicyError` if this process
+        cannot read the policy of the resource's course.
         """
         self.require_valid(question)
         return self._answer(snapshot, question, self.locate(snapshot, question), now, trace)
@@ -154,9 +157,11 @@ class Checker:
         if isinstance(located, Reason):
             return Decision(_WITHOUT_ROLES[located], version, revision)
         subject, type_name = question.subject, question.resource.type
+        own = located.scope.course_policy
+        of_course = "" if own is None else str(own.number)
         access = self.access(snapshot, subject, located.scope, type_name, question.action, now, trace)
         if access.refusal is not None:
-            return Decision(access.refusal, version, revision, access.next_change_at)
+            return Decision(access.refusal, version, revision, access.next_change_at, of_course)
         verdict, changes_at = self.verdict(
             snapshot, subject, question.resource, located, access, question.purpose, now
         )
@@ -166,7 +171,12 @@ class Checker:
             )
             trace.set_facts(every)
             trace.rules = access.rules.trace(every)
-        return Decision(verdict, version, revision, changes_at)
+        return Decision(verdict, version, revision, changes_at, of_course)
+
+    def policy_in(self, snapshot: Snapshot, scope: ScopeContext) -> CompiledPolicy:
+        """The policy that decides in a scope: with the rules that its course has of its own."""
+        own = scope.course_policy
+        return self.policy if own is None else self._courses.in_course(own, snapshot)
 
     def access(  # noqa: PLR0917  positional, because every check goes through here
         self,
@@ -187,7 +197,8 @@ class Checker:
             self._trace_memberships(trace, scope, grants, suspension, now, structural=structural)
         # A role of the platform alone never opens content, whatever the rules say.
         if held.in_course or held.in_session or (structural and held.roles):
-            rules = self.policy.rules_for(held.roles, scope.course_id, type_name, action)
+            policy = self.policy_in(snapshot, scope)
+            rules = policy.rules_for(held.roles, scope.course_id, type_name, action)
             return Access(grants, held, rules, held.next_change_at)
         refusal, changes_at = self._without_roles(held, grants, scope, suspension, now, structural=structural)
         return Access(grants, held, NO_RULES, changes_at, refusal)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
+from authz.domain.errors import NotFoundError
 from authz.domain.files import read_files
+from authz.domain.ids import PLATFORM, Scope
 from authz.domain.policy_changes import PolicyDiff, PolicySource
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.publish import Publisher
 from authz.policy.compile import CompiledPolicy
+from authz.policy.course import load_course_policy
 from authz.policy.diff import diff
 from authz.policy.versions import compile_files, compile_version
 
@@ -20,10 +23,28 @@ class Comparer:
         self._publisher = publisher
         self._gate = gate
 
-    async def diff(self, before: PolicySource, after: PolicySource) -> PolicyDiff:
-        """What the two decide differently. Raises as `compiled`."""
-        policies = [await self.compiled(source) for source in (before, after)]
+    async def diff(self, before: PolicySource, after: PolicySource, scope: Scope = PLATFORM) -> PolicyDiff:
+        """What the two decide differently: policies of the platform, or of a course. Raises as `compiled`."""
+        if scope == PLATFORM:
+            policies = [await self.compiled(source) for source in (before, after)]
+        else:
+            platform = await self.compiled(PolicySource())
+            policies = [await self._in_course(platform, source, scope) for source in (before, after)]
         return await self._gate.run(partial(diff, *policies))
+
+    async def _in_course(
+        self, platform: CompiledPolicy, source: PolicySource, scope: Scope
+    ) -> CompiledPolicy:
+        """The platform's policy with one of a course; alone, if that has no active one and none is named."""
+        files = source.files
+        if not files:
+            try:
+                files = (await self._publisher.read(source.number, scope)).version.files
+            except NotFoundError:
+                if source.number:
+                    raise
+                return platform
+        return await self._gate.run(partial(load_course_policy, platform, scope.id, read_files(files)))
 
     async def compiled(self, source: PolicySource) -> CompiledPolicy:
         """The policy of a source.

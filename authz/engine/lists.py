@@ -146,7 +146,8 @@ class ResourcePage(ListPage[ListedResource]):
         for type_name in STRUCTURAL_TYPES:
             if platform is not None and type_name in self._types:
                 access = self._access(platform, type_name)
-                if self._checker.policy.overrides or access.rules.may_allow(0, ALL_FACTS):
+                has_overrides = self._checker.policy.overrides or self._snapshot.has_course_policies()
+                if has_overrides or access.rules.may_allow(0, ALL_FACTS):
                     return subject if access.refusal else None
         return subject
 
@@ -245,11 +246,12 @@ class SubjectPage(ListPage[ListedSubject]):
         resource, question = self._resource, self._question
         assert isinstance(resource, ResourceContext)  # noqa: S101  nothing is unlisted; narrows the type
         certain, possible = self._facts_of(resource)
+        policy = self._checker.policy_in(self._snapshot, resource.scope)
         rules = [
-            self._checker.policy.rules_for(
+            policy.rules_for(
                 frozenset((role,)), resource.scope.course_id, question.resource.type, question.action
             )
-            for role in self._checker.policy.vocabulary.roles
+            for role in policy.vocabulary.roles
         ]
         # Whoever is allowed with several roles is allowed with one of them: see `policy.obligations`.
         if not any(each.may_allow(certain, possible) for each in rules):

@@ -1,4 +1,4 @@
-"""Publishes versions of the platform's policy: each is validated, stored and activated in one transaction."""
+"""Publishes versions of policies: each is validated, stored and activated in one transaction."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import msgspec
 
 from authz.domain.entities import (
     PLATFORM_ACTIVATION,
+    CourseFilter,
     PolicyActivation,
     PolicyActivationFilter,
+    PolicyActivationKey,
     PolicyVersion,
     PolicyVersionFilter,
+    PolicyVersionKey,
     Versioned,
 )
 from authz.domain.errors import (
@@ -22,17 +25,20 @@ from authz.domain.errors import (
     NotFoundError,
 )
 from authz.domain.files import files_digest, read_files
-from authz.domain.ids import PLATFORM
+from authz.domain.ids import PLATFORM, Scope
 from authz.domain.instants import Instant
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition, WriteRequest
 from authz.domain.ports import Directory, Listing, Page
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.clock import DecisionClock
 from authz.engine.consistency import ConsistencyGate
+from authz.engine.course_review import CoursePolicyReview
 from authz.engine.policies import CompiledPolicies, no_policy
 from authz.engine.policy_cases import Report, SnapshotOf, validate_files
-from authz.engine.write import DirectoryWriter
-from authz.policy.versions import FORMAT, prove_files
+from authz.engine.write import DirectoryWriter, WriteReport
+from authz.policy.course import load_course_policy, validate_course
+from authz.policy.prove import prove
+from authz.policy.versions import FORMAT, compile_invariants, prove_files, require_certificate
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,12 +52,15 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 
 class Published(msgspec.Struct, frozen=True):
     """The version that is active, whether it differs from the one before, and a state that includes it;
-    `replicated` as in `WriteReport`. `tests` is what its tests came to."""
+    `replicated` as in `WriteReport`. `tests` is what its tests came to.
 
-    active: PolicyVersion
+    A course has no tests, and before its first version nothing that is active.
+    """
+
+    active: PolicyVersion | None
     changed: bool
     state: ConsistencyToken
-    tests: Report
+    tests: Report | None
     replicated: bool = True
 
 
@@ -73,6 +82,18 @@ class _Active(msgspec.Struct, frozen=True):
     read_at: ConsistencyToken
 
 
+class Validated(msgspec.Struct, frozen=True):
+    """What a policy was found to be right under, which must be so still when it is activated.
+
+    For the platform's policy, what its tests came to, and the policies of courses; for that of a course, the
+    platform's version.
+    """
+
+    tests: Report | None = None
+    review: CoursePolicyReview | None = None
+    preconditions: tuple[Precondition, ...] = ()
+
+
 def first_version(files: str, now: Instant) -> WriteRequest:
     """The write of version 1 of a new database: its files are those that the release ships."""
     origin = Origin(author="authz", reason="the policy that the release ships", actor="authz")
@@ -80,7 +101,8 @@ def first_version(files: str, now: Instant) -> WriteRequest:
 
 
 class Publisher:
-    """Publishes versions, and reads them from the source of truth."""
+    """Publishes versions, and reads them from the source of truth. `scope` says whose: the platform's, or a
+    course's."""
 
     def __init__(
         self,
@@ -99,114 +121,197 @@ class Publisher:
         self._clock = clock
         self._snapshot_of = snapshot_of
 
-    async def validate(self, files: str) -> Report:
-        """What the tests of a policy come to. Raises `PolicyError` as `validate_files` does."""
-        _, report = await self._gate.run(partial(validate_files, read_files(files), self._snapshot_of))
-        return report
+    async def validate(self, files: str, scope: Scope = PLATFORM) -> Validated:
+        """What a policy is right under. Raises `PolicyError`: for the platform as `validate_files` does, and
+        if the policies of courses do not pass under it; for a course as `validate_course` does."""
+        if scope == PLATFORM:
+            return await self._gate.run(partial(self._validate, files))
+        platform = await self._active(PLATFORM)
+        await self._gate.run(partial(self._validate_in_course, platform.version, scope, files))
+        unchanged = Precondition(PLATFORM_ACTIVATION, Expectation.AT_VERSION, platform.revision)
+        return Validated(preconditions=(unchanged,))
+
+    def _validate(self, files: str) -> Validated:
+        proved, report = validate_files(read_files(files), self._snapshot_of)
+        review = CoursePolicyReview(self._directory, proved.policy, proved.invariants)
+        review.advance()
+        return Validated(report, review)
+
+    def _validate_in_course(self, platform: PolicyVersion, scope: Scope, files: str) -> None:
+        policy = self._policies.compiled(platform)
+        invariants = compile_invariants(read_files(platform.files), policy)
+        validate_course(policy, invariants, scope.id, read_files(files))
 
     async def certificate(self, version: PolicyVersion) -> PolicyCertificate:
-        """Why a published version keeps its invariants.
+        """Why a published version keeps the invariants; of a course, with the active one of the platform.
 
         It follows from the files, which never change, so it is found again rather than stored. Raises
         `PolicyError` if this release does not find it.
         """
-        proved = await self._gate.run(partial(prove_files, read_files(version.files)))
-        found = proved.certificate
-        return PolicyCertificate(
-            policy_digest=found.policy,
-            invariants_digest=found.invariants,
-            invariants=len(proved.invariants),
-            obligations=found.obligations,
-            json=msgspec.json.encode(found).decode(),
-        )
+        if version.scope == PLATFORM:
+            return await self._gate.run(partial(_certificate, version))
+        platform = (await self._active(PLATFORM)).version
+        return await self._gate.run(partial(_certificate, platform, version))
 
-    async def apply(self, files: str, origin: Origin, *, expected: int, validate_only: bool) -> Published:
+    async def apply(
+        self, files: str, origin: Origin, *, scope: Scope = PLATFORM, expected: int, validate_only: bool
+    ) -> Published:
         """Make the next version of these files, and activate it. Equal files change nothing.
 
         `expected` is the number that must be active, 0 for any. Raises `PolicyError`,
-        `FailedPreconditionError` if another version is active, and `ConflictError` if another one was
-        activated at the same time.
+        `FailedPreconditionError` if another version is active or there is no such course, and `ConflictError`
+        if another one was activated at the same time.
         """
-        tests = await self.validate(files)
-        before = await self._active()
-        if expected not in (0, before.version.number):
+        if scope != PLATFORM:
+            await self._require_course(scope)
+        validated = await self.validate(files, scope)
+        before, read_at = await self._active_if_any(scope)
+        active = 0 if before is None else before.version.number
+        if expected not in (0, active):
             raise FailedPreconditionError(
                 ErrorReason.PRECONDITION_FAILED,
-                f"version {before.version.number} is active, not {expected}; look at what changed since, and"
+                f"version {active} is active, not {expected}; look at what changed since, and"
                 " apply your change to that",
-                active=str(before.version.number),
+                active=str(active),
             )
-        changed = files_digest(files) != before.version.digest
+        changed = before is None or files_digest(files) != before.version.digest
         if validate_only or not changed:
-            return Published(before.version, changed, before.read_at, tests)
-        return await self._publish(files, origin, before, tests)
+            kept = None if before is None else before.version
+            return Published(kept, changed, read_at, validated.tests)
+        now = self._clock.at(read_at.committed_at)
+        activated_at = 0 if before is None else before.revision
+        request = publication(active + 1, files, origin, now, activated_at, scope=scope)
+        return await self._publish(request, validated)
 
-    async def roll_back(self, number: int, origin: Origin, *, expected: int) -> Published:
+    async def roll_back(
+        self, number: int, origin: Origin, *, scope: Scope = PLATFORM, expected: int
+    ) -> Published:
         """Make the next version of the files of an earlier one, as `apply` does.
 
         Raises `NotFoundError` for a number that no version has.
         """
-        earlier = (await self.read(number)).version
+        earlier = (await self.read(number, scope)).version
         reason = origin.reason or f"roll back to version {number}"
         origin = msgspec.structs.replace(origin, reason=reason)
-        return await self.apply(earlier.files, origin, expected=expected, validate_only=False)
+        return await self.apply(earlier.files, origin, scope=scope, expected=expected, validate_only=False)
 
-    async def read(self, number: int) -> _Active:
+    async def read(self, number: int, scope: Scope = PLATFORM) -> _Active:
         """A version, the active one for 0. Raises `NotFoundError`."""
         if not number:
-            return await self._active()
+            return await self._active(scope)
         listing = await self._gate.run(
-            partial(self._directory.read, PolicyVersionFilter(scope=PLATFORM, number=number), Page(1))
+            partial(self._directory.read, PolicyVersionFilter(scope=scope, number=number), Page(1))
         )
         if not listing.items:
             raise NotFoundError(
                 ErrorReason.VERSION_NOT_FOUND,
-                f"there is no version {number} of the policy; `ReadPolicyVersions` lists them",
+                f"there is no {PolicyVersionKey(scope, number)}; `ReadPolicyVersions` lists them",
                 number=str(number),
             )
         return _Active(listing.items[0].entity, listing.items[0].version, listing.read_at)
 
-    async def list(self, page: Page) -> Listing[PolicyVersion]:
+    async def list(self, page: Page, scope: Scope = PLATFORM) -> Listing[PolicyVersion]:
         """A page of versions, ordered by number."""
-        return await self._gate.run(partial(self._directory.read, PolicyVersionFilter(scope=PLATFORM), page))
+        return await self._gate.run(partial(self._directory.read, PolicyVersionFilter(scope=scope), page))
 
-    async def active(self) -> Versioned[PolicyActivation]:
-        """The activation."""
-        listing = await self._gate.run(
-            partial(self._directory.read, PolicyActivationFilter(scope=PLATFORM), Page(1))
-        )
-        if not listing.items:
+    async def active(self, scope: Scope = PLATFORM) -> Versioned[PolicyActivation]:
+        """The activation. Raises `NotFoundError` for a course without one."""
+        listing = await self._activations(scope)
+        if listing.items:
+            return listing.items[0]
+        if scope == PLATFORM:
             raise no_policy()
-        return listing.items[0]
+        raise NotFoundError(
+            ErrorReason.VERSION_NOT_FOUND,
+            f"{scope} has no policy of its own: the platform's alone decides there",
+            number="0",
+        )
 
-    async def _active(self) -> _Active:
-        activation = await self.active()
-        found = await self.read(activation.entity.number)
+    async def _activations(self, scope: Scope) -> Listing[PolicyActivation]:
+        wanted = PolicyActivationFilter(scope=scope)
+        return await self._gate.run(partial(self._directory.read, wanted, Page(1)))
+
+    async def _active(self, scope: Scope) -> _Active:
+        activation = await self.active(scope)
+        found = await self.read(activation.entity.number, scope)
         return _Active(found.version, activation.version, found.read_at)
 
-    async def _publish(self, files: str, origin: Origin, before: _Active, tests: Report) -> Published:
-        now = self._clock.at(before.read_at.committed_at)
-        request = publication(before.version.number + 1, files, origin, now, before.revision)
+    async def _active_if_any(self, scope: Scope) -> tuple[_Active | None, ConsistencyToken]:
+        listing = await self._activations(scope)
+        if not listing.items and scope != PLATFORM:
+            return None, listing.read_at
+        active = await self._active(scope)
+        return active, active.read_at
+
+    async def _require_course(self, scope: Scope) -> None:
+        wanted = CourseFilter(ids=(scope.id,))
+        if not (await self._gate.run(partial(self._directory.read, wanted, Page(1)))).items:
+            raise FailedPreconditionError(
+                ErrorReason.REFERENCE_NOT_FOUND,
+                f"{scope} does not exist, so it has no policy; write the course first",
+                key=str(scope),
+            )
+
+    async def _publish(self, request: WriteRequest, validated: Validated) -> Published:
         version = request.mutations[0].target
         assert isinstance(version, PolicyVersion)  # noqa: S101  made so; narrows the type
-        # This process has it compiled when it is activated.
-        await self._gate.run(partial(self._policies.compiled, version))
+        if version.scope == PLATFORM:
+            # This process has it compiled when it is activated.
+            await self._gate.run(partial(self._policies.compiled, version))
         try:
-            report = await self._writer.write(request)
-        except (AlreadyExistsError, FailedPreconditionError):
+            report = await self._write_when_reviewed(request, validated)
+        except (AlreadyExistsError, FailedPreconditionError) as error:
+            if error.reason is ErrorReason.REFERENCE_NOT_FOUND:
+                raise  # the course was deleted
             raise ConflictError(
                 ErrorReason.WRITE_CONFLICT,
                 "another version of the policy was activated at the same time; try again",
             ) from None
-        return Published(version, True, report.state, tests, report.replicated)
+        return Published(version, True, report.state, validated.tests, report.replicated)
+
+    async def _write_when_reviewed(self, request: WriteRequest, validated: Validated) -> WriteReport:
+        """Write, unless what the policy is right under has changed; look again at what courses activated."""
+        preconditions, review = request.preconditions + validated.preconditions, validated.review
+        request = msgspec.structs.replace(request, preconditions=preconditions)
+        while True:
+            if review is not None:
+                request = msgspec.structs.replace(request, course_policies_at=review.revision)
+            try:
+                return await self._writer.write(request)
+            except ConflictError:
+                if review is None or not await self._gate.run(review.advance):
+                    raise
 
 
-def publication(number: int, files: str, origin: Origin, now: Instant, activated_at: int = 0) -> WriteRequest:
+def _certificate(platform: PolicyVersion, of_course: PolicyVersion | None = None) -> PolicyCertificate:
+    proved = prove_files(read_files(platform.files))
+    found = proved.certificate
+    if of_course is not None:
+        policy = load_course_policy(proved.policy, of_course.scope.id, read_files(of_course.files))
+        found = require_certificate(prove(policy, proved.invariants))
+    return PolicyCertificate(
+        policy_digest=found.policy,
+        invariants_digest=found.invariants,
+        invariants=len(proved.invariants),
+        obligations=found.obligations,
+        json=msgspec.json.encode(found).decode(),
+    )
+
+
+def publication(
+    number: int,
+    files: str,
+    origin: Origin,
+    now: Instant,
+    activated_at: int = 0,
+    *,
+    scope: Scope = PLATFORM,
+) -> WriteRequest:
     """The write that makes a version and activates it, if `activated_at` is the revision of the last
     activation; 0 for the first one."""
     digest = files_digest(files)
     version = PolicyVersion(
-        scope=PLATFORM,
+        scope=scope,
         number=number,
         digest=digest,
         files=files,
@@ -215,11 +320,11 @@ def publication(number: int, files: str, origin: Origin, now: Instant, activated
         reason=origin.reason,
         created_at=now,
     )
-    activation = PolicyActivation(scope=PLATFORM, number=number, digest=digest)
+    activation = PolicyActivation(scope=scope, number=number, digest=digest)
     expectation = Expectation.AT_VERSION if activated_at else Expectation.NOT_EXISTS
     return WriteRequest(
         mutations=(Mutation(Operation.CREATE, version), Mutation(Operation.TOUCH, activation)),
-        preconditions=(Precondition(PLATFORM_ACTIVATION, expectation, activated_at),),
+        preconditions=(Precondition(PolicyActivationKey(scope), expectation, activated_at),),
         reason=origin.reason,
         actor=origin.actor,
         request_id=origin.request_id,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from copy import copy
 from functools import reduce
 from operator import or_
 from types import MappingProxyType
@@ -22,7 +23,8 @@ from authz.domain.ids import parse_scope
 from authz.domain.trace import RuleTrace
 from authz.domain.vocabulary import Vocabulary
 from authz.policy.condition import Condition, parse_condition
-from authz.policy.rules import ANY, DENY, targets_of
+from authz.policy.locks import Lock, cells_of
+from authz.policy.rules import ANY, DENY
 
 _MAX_COMPILED = 4096
 """Entries that a rulebook keeps. Only role sets that memberships give are compiled, so few are ever made."""
@@ -121,9 +123,10 @@ class CompiledPolicy:
         rules: tuple[Rule, ...],
         platform: Rulebook,
         overrides: Mapping[str, Rulebook],
+        locks: tuple[Lock, ...] = (),
     ) -> None:
         """`inherited` gives for each role all roles whose rules it has, itself among them; `overrides` are by
-        the id of their course."""
+        the id of their course; no course's own policy may speak of what `locks` name."""
         self.version = version
         self.vocabulary = vocabulary
         self.inherited = MappingProxyType(dict(inherited))
@@ -131,6 +134,23 @@ class CompiledPolicy:
         self.rules = rules
         self.platform = platform
         self.overrides = MappingProxyType(dict(overrides))
+        self.locks = locks
+        self.locked = MappingProxyType(
+            {cell: lock for lock in reversed(locks) for cell in cells_of(lock, vocabulary, inherited)}
+        )
+        """What is locked, (role, type, action), with the first lock that says so."""
+
+    def with_override(self, course_id: str, rules: tuple[Rule, ...]) -> CompiledPolicy:
+        """The same policy with more rules for one course: behind its own, as if they were its last rows."""
+        clauses = _clauses_of(rules, first=len(self.rules))
+        book = _rulebook(clauses, self.vocabulary, self.inherited)
+        before = self.overrides.get(course_id)
+        if before is not None:
+            book = Rulebook(_joined(before.denies, book.denies), _joined(before.allows, book.allows))
+        made = copy(self)
+        made.rules = self.rules + rules
+        made.overrides = MappingProxyType({**self.overrides, course_id: book})
+        return made
 
     def rules_for(
         self, roles: frozenset[str], course_id: str | None, type_name: str, action: str
@@ -185,19 +205,20 @@ class CompiledPolicy:
 
 
 def compile_policy(
-    version: str, vocabulary: Vocabulary, inherited: Mapping[str, frozenset[str]], rules: tuple[Rule, ...]
+    version: str,
+    vocabulary: Vocabulary,
+    inherited: Mapping[str, frozenset[str]],
+    rules: tuple[Rule, ...],
+    locks: tuple[Lock, ...] = (),
 ) -> CompiledPolicy:
-    """Compile the rules. `inherited` is as in `CompiledPolicy`."""
+    """Compile the rules. `inherited` and `locks` are as in `CompiledPolicy`."""
     by_scope: dict[str, list[Clause]] = defaultdict(list)
-    for position, rule in enumerate(rules):
-        by_scope[rule.scope].append(Clause(parse_condition(rule.condition), rule, position))
-    heirs = {
-        name: tuple(role for role, bases in inherited.items() if name in bases) for name in vocabulary.roles
-    }
-    heirs[ANY] = tuple(vocabulary.roles)
-    platform = _rulebook(by_scope.pop(ANY, ()), vocabulary, heirs)
+    for clause in _clauses_of(rules):
+        by_scope[clause.rule.scope].append(clause)
+    platform = _rulebook(by_scope.pop(ANY, ()), vocabulary, inherited)
     overrides = {
-        parse_scope(scope).id: _rulebook(clauses, vocabulary, heirs) for scope, clauses in by_scope.items()
+        parse_scope(scope).id: _rulebook(clauses, vocabulary, inherited)
+        for scope, clauses in by_scope.items()
     }
     return CompiledPolicy(
         version=version,
@@ -206,21 +227,33 @@ def compile_policy(
         rules=rules,
         platform=platform,
         overrides=overrides,
+        locks=locks,
     )
 
 
+def _clauses_of(rules: Iterable[Rule], first: int = 0) -> list[Clause]:
+    return [
+        Clause(parse_condition(rule.condition), rule, position) for position, rule in enumerate(rules, first)
+    ]
+
+
 def _rulebook(
-    clauses: Iterable[Clause], vocabulary: Vocabulary, heirs: Mapping[str, tuple[str, ...]]
+    clauses: Iterable[Clause], vocabulary: Vocabulary, inherited: Mapping[str, frozenset[str]]
 ) -> Rulebook:
     denies: dict[tuple[str, str, str], list[Clause]] = defaultdict(list)
     allows: dict[tuple[str, str, str], list[Clause]] = defaultdict(list)
     for clause in clauses:
         target = denies if clause.rule.effect == DENY else allows
-        for type_name, action in targets_of(clause.rule, vocabulary):
-            for role in heirs[clause.rule.role]:
-                target[role, type_name, action].append(clause)
+        for cell in cells_of(clause.rule, vocabulary, inherited):
+            target[cell].append(clause)
     return Rulebook(_frozen(denies), _frozen(allows))
 
 
 def _frozen(index: Mapping[tuple[str, str, str], list[Clause]]) -> Index:
     return MappingProxyType({key: tuple(clauses) for key, clauses in index.items()})
+
+
+def _joined(first: Index, second: Index) -> Index:
+    return MappingProxyType(
+        {key: first.get(key, ()) + second.get(key, ()) for key in dict.fromkeys([*first, *second])}
+    )

@@ -143,6 +143,10 @@ def _declarations(before: CompiledPolicy, after: CompiledPolicy) -> Iterator[str
     old_types, new_types = before.vocabulary.types, after.vocabulary.types
     for name in dict.fromkeys([*old_types, *new_types]):
         yield from _declared("type", name, old_types.get(name), new_types.get(name))
+    old_locks, new_locks = (dict.fromkeys(map(str, policy.locks)) for policy in (before, after))
+    for lock in dict.fromkeys([*old_locks, *new_locks]):
+        if lock not in new_locks or lock not in old_locks:
+            yield f"`{lock}` is {'removed' if lock in old_locks else 'new'}"
 
 
 def _declared(

@@ -10,7 +10,7 @@ from authz.domain.facts import SHARED
 from authz.domain.ids import ScopeKind, parse_scope
 from authz.policy.compile import CompiledPolicy
 from authz.policy.condition import Condition, both
-from authz.policy.rules import ANY, DENY, targets_of
+from authz.policy.rules import ANY, DENY, heirs_of, targets_of
 from authz.policy.search import find_facts
 from authz.policy.situations import situations_of, together
 
@@ -38,7 +38,7 @@ def lint(policy: CompiledPolicy) -> tuple[PolicyWarning, ...]:
 
 
 def _of_rule(policy: CompiledPolicy, position: int, rule: Rule) -> Iterator[PolicyWarning]:
-    heirs = [role for role, bases in policy.inherited.items() if rule.role in (ANY, *bases)]
+    heirs = heirs_of(rule.role, policy.inherited)
     course_id = None if rule.scope == ANY else parse_scope(rule.scope).id
     cells = [
         Cell(policy, course_id, role, type_name, action)

@@ -7,16 +7,18 @@ allow a request without any row. So every row is validated here, before it can d
 from __future__ import annotations
 
 import hashlib
+import io
 from pathlib import Path
 
 import casbin
-from casbin.persist.adapters import FileAdapter
+from casbin.persist import load_policy_line
 
 from authz.domain.decisions import Rule
 from authz.domain.errors import PolicyError, PolicyFault
 from authz.domain.vocabulary import suggest
 from authz.policy.compile import CompiledPolicy, compile_policy
 from authz.policy.declarations import read_inheritance, read_vocabulary
+from authz.policy.locks import read_locks
 from authz.policy.rows import WIDTHS, Faults, read_rows, read_text, trim_padding
 from authz.policy.rules import read_rules
 
@@ -64,14 +66,15 @@ def load_policy(directory: Path) -> CompiledPolicy:
     vocabulary = read_vocabulary(rows, faults)
     inherited = read_inheritance(rows, vocabulary, faults)
     rules = read_rules(rows, vocabulary, inherited, faults)
+    locks = read_locks(rows, vocabulary, faults)
     if text is not None and not rules and not faults:
         faults.add(POLICY_FILE, 1, 1, "has no rule; a policy needs at least one `p` line")
     if faults:
         raise PolicyError(faults.sorted())
     assert text is not None and model_text is not None  # noqa: S101  else there were faults
-    _check_same_as_casbin(directory, rules)
+    require_same_as_casbin(text, rules, file=POLICY_FILE)
     version = hashlib.sha256(f"{model_text}\0{text}".encode()).hexdigest()[:12]
-    return compile_policy(version, vocabulary, inherited, rules)
+    return compile_policy(version, vocabulary, inherited, rules, locks)
 
 
 def _check_model(text: str, faults: Faults) -> None:
@@ -112,14 +115,16 @@ def _definition_fault(name: str, value: str, section: str, found: set[str]) -> s
     return "" if value == expected else f"`{name}` must be `{expected}`"
 
 
-def _check_same_as_casbin(directory: Path, rules: tuple[Rule, ...]) -> None:
-    """Raise `PolicyError` unless Casbin reads the same rows that were validated."""
+def require_same_as_casbin(text: str, rules: tuple[Rule, ...], *, file: str) -> None:
+    """Raise `PolicyError` unless Casbin reads the same rows of a file that were validated."""
     model = casbin.Model()
-    model.load_model(str(directory / MODEL_FILE))
-    FileAdapter(str(directory / POLICY_FILE)).load_policy(model)
+    model.add_def("p", "p", _MODEL["p"][1])
+    # As Casbin's adapter for files does.
+    for line in io.BytesIO(text.encode()):
+        load_policy_line(line.decode().strip(), model)
     theirs = [tuple(row) for row in model.model["p"]["p"].policy]
     ours = [(r.role, r.scope, r.type, r.action, r.condition, r.effect) for r in rules]
     if theirs != ours:
         place = next((i for i, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b), 0)
-        text = f"Casbin reads {rules[place].source} differently; remove special characters"
-        raise PolicyError((PolicyFault(POLICY_FILE, 1, 1, text),))
+        problem = f"Casbin reads {rules[place].source} differently; remove special characters"
+        raise PolicyError((PolicyFault(file, 1, 1, problem),))

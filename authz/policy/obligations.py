@@ -18,7 +18,7 @@ The prover discharges obligations, and the checker of certificates counts on the
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -55,9 +55,13 @@ class Obligation(msgspec.Struct, frozen=True):
     """For an invariant about gaining a role: one with which the subject loses the access."""
 
 
-def obligations(policy: CompiledPolicy, invariants: Sequence[Invariant]) -> Iterator[Obligation]:
-    """All obligations of the platform's rules, then those that each course's override adds."""
-    books = [_Book(policy, None), *(_Book(policy, course_id) for course_id in policy.overrides)]
+def obligations(
+    policy: CompiledPolicy, invariants: Sequence[Invariant], courses: Iterable[str] | None = None
+) -> Iterator[Obligation]:
+    """All obligations of the platform's rules, then those that each course's override adds; with `courses`,
+    only those that the overrides of these courses add."""
+    books = [_Book(policy, None)] if courses is None else []
+    books += [_Book(policy, course_id) for course_id in (policy.overrides if courses is None else courses)]
     by_cell: dict[tuple[str, str], list[Never]] = defaultdict(list)
     for invariant in invariants:
         if isinstance(invariant, Never):
@@ -145,7 +149,7 @@ def _attending_denies(
 
     For an override, the pairs in which one of the two is its own.
     """
-    indexes = [book.own.denies] if book.course_id is None else [book.own.denies, book.policy.platform.denies]
+    indexes = [book.own.denies] if book.course_id is None else [book.own.denies, _beside_own_allows(book)]
     for index in indexes:
         for (role, *cell), denies in index.items():
             needing = [deny for deny in denies if deny.condition.required & ATTENDING]
@@ -160,6 +164,13 @@ def _attending_denies(
             }
             for deny in needing:
                 yield (role, type_name, action), deny, allows
+
+
+def _beside_own_allows(book: _Book) -> Mapping[tuple[str, str, str], tuple[Clause, ...]]:
+    """The platform's denies of every type and action of which an allow of the override speaks."""
+    cells = dict.fromkeys((type_name, action) for _, type_name, action in book.own.allows)
+    keys = ((role, *cell) for cell in cells for role in book.roles)
+    return {key: found for key in keys if (found := book.policy.platform.denies.get(key))}
 
 
 def _gainable(book: _Book, held: Sequence[str], situation: Situation, cell: tuple[str, str]) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -28,29 +28,42 @@ class Proof(msgspec.Struct, frozen=True):
     certificate: Certificate | None
 
 
+class Prover:
+    """Searches for breaches, and keeps what it has found of each question: many obligations ask the same."""
+
+    def __init__(self) -> None:
+        self.known: dict[Question, Condition | Refutation] = {}
+        self.count = 0
+        """Of the obligations so far."""
+
+    def breaches(self, found: Iterable[Obligation]) -> tuple[Breach, ...]:
+        """One breach for each invariant, rule and course that break."""
+        breaches: dict[tuple[str, str | None, str], Breach] = {}
+        for obligation in found:
+            self.count += 1
+            question = (obligation.start, obligation.denies)
+            facts = self.known.get(question)
+            if facts is None:
+                facts = self.known[question] = find_facts(*question)
+            if isinstance(facts, Condition):
+                key = (obligation.invariant.name, obligation.course_id, obligation.rule.source)
+                breaches.setdefault(key, Breach(obligation, facts.required))
+        return tuple(breaches.values())
+
+
 def prove(policy: CompiledPolicy, invariants: Sequence[Invariant]) -> Proof:
     """Decide every invariant over all sets of roles, types, actions and combinations of facts."""
-    known: dict[Question, Condition | Refutation] = {}
-    breaches: dict[tuple[str, str | None, str], Breach] = {}
-    count = 0
-    for obligation in obligations(policy, invariants):
-        count += 1
-        question = (obligation.start, obligation.denies)
-        found = known.get(question)
-        if found is None:
-            found = known[question] = find_facts(*question)
-        if isinstance(found, Condition):
-            key = (obligation.invariant.name, obligation.course_id, obligation.rule.source)
-            breaches.setdefault(key, Breach(obligation, found.required))
+    prover = Prover()
+    breaches = prover.breaches(obligations(policy, invariants))
     if breaches:
-        return Proof(tuple(breaches.values()), None)
+        return Proof(breaches, None)
     certificate = Certificate(
         policy=policy_digest(policy),
         invariants=invariants_digest(invariants),
-        obligations=count,
+        obligations=prover.count,
         shown=tuple(
             Shown(str(start), tuple(map(str, denies)), refutation)
-            for (start, denies), refutation in known.items()
+            for (start, denies), refutation in prover.known.items()
             if isinstance(refutation, Refutation)
         ),
     )

@@ -10,7 +10,7 @@ import msgspec
 
 from authz.domain.errors import PolicyFault
 
-WIDTHS = {"p": 7, "g": 3, "role": 6, "type": 3}
+WIDTHS = {"p": 7, "g": 3, "role": 6, "type": 3, "lock": 4}
 """The kinds of rows, and how many fields each has."""
 _COMMENTS = ("#", '"#')
 """How a comment begins. Spreadsheets quote those with a comma, and Casbin ignores them then, too."""
@@ -27,7 +27,7 @@ class Field(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A line that is neither empty nor a comment. `fields[0]` is its kind: p, g, role or type."""
+    """A line that is neither empty nor a comment. `fields[0]` is its kind: p, g, role, type or lock."""
 
     file: str
     line: int
@@ -57,6 +57,10 @@ class Faults:
         """All of them, in the order of the file."""
         return tuple(sorted(self._faults))
 
+    def lines(self) -> set[int]:
+        """The lines that have one."""
+        return {fault.line for fault in self._faults}
+
     def __len__(self) -> int:
         return len(self._faults)
 
@@ -70,9 +74,6 @@ def read_text(path: Path, faults: Faults) -> str | None:
         data = path.read_bytes()
     except OSError:
         faults.add(path.name, 1, 1, f"cannot read `{path}`; check the policy folder")
-        return None
-    if data.startswith(b"\xef\xbb\xbf"):
-        faults.add(path.name, 1, 1, f"starts with a byte order mark; {_FORMAT}")
         return None
     try:
         return data.decode()
@@ -90,6 +91,9 @@ def read_rows(file: str, text: str, faults: Faults) -> Iterator[Row]:
     unmatched closing bracket, and takes a quote for part of a name. A file with
     other separators, as spreadsheets write them, has one fault and no rows.
     """
+    if text.startswith("\ufeff"):
+        faults.add(file, 1, 1, f"starts with a byte order mark; {_FORMAT}")
+        return
     if delimiter_of(text) != ",":
         faults.add(file, 1, 1, f"fields are not separated by commas; {_FORMAT}")
         return

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import combinations
+from typing import Protocol
 
 from authz.domain.decisions import Rule
 from authz.domain.facts import FACTS_BY_NAME
@@ -47,7 +48,28 @@ def read_rules(
     return tuple(rules)
 
 
-def targets_of(rule: Rule, vocabulary: Vocabulary) -> Iterator[tuple[str, str]]:
+class Target(Protocol):
+    """What names a role, a type and an action, each perhaps `*`."""
+
+    @property
+    def role(self) -> str:
+        """The role."""
+
+    @property
+    def type(self) -> str:
+        """The type."""
+
+    @property
+    def action(self) -> str:
+        """The action."""
+
+
+def heirs_of(role: str, inherited: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
+    """The roles that have the rules of a role, itself among them."""
+    return tuple(name for name, bases in inherited.items() if role in (ANY, *bases))
+
+
+def targets_of(rule: Target, vocabulary: Vocabulary) -> Iterator[tuple[str, str]]:
     """Each type and action that a rule speaks of."""
     for name in vocabulary.types if rule.type == ANY else (rule.type,):
         for action in vocabulary.types[name].actions:
@@ -61,20 +83,26 @@ def _meaning(rule: Rule) -> tuple[str, ...]:
     return rule.role, rule.scope, rule.type, rule.action, terms, rule.effect
 
 
-def _check_names(row: Row, vocabulary: Vocabulary, faults: Faults) -> None:
-    role, scope, type_name, action, _, effect = row.texts
+def check_target(row: Row, places: tuple[int, int, int], vocabulary: Vocabulary, faults: Faults) -> None:
+    """Record a fault for each unknown name; `places` are those of the role, the type and the action."""
+    role, type_name, action = (row.fields[place].text for place in places)
     if role != ANY and role not in vocabulary.roles:
-        faults.at(row, 1, f"unknown role `{role}`; {suggest(role, vocabulary.roles)}")
-    if scope != ANY and not _COURSE_SCOPE.fullmatch(scope):
-        faults.at(row, 2, f"scope `{scope}` is neither `*` nor `course:<id>`")
+        faults.at(row, places[0], f"unknown role `{role}`; {suggest(role, vocabulary.roles)}")
     if type_name != ANY and type_name not in vocabulary.types:
-        faults.at(row, 3, f"unknown type `{type_name}`; {suggest(type_name, vocabulary.types)}")
+        faults.at(row, places[1], f"unknown type `{type_name}`; {suggest(type_name, vocabulary.types)}")
     else:
         types = vocabulary.types.values() if type_name == ANY else (vocabulary.types[type_name],)
         actions = {known for declared in types for known in declared.actions}
         if action not in (ANY, *actions):
             on = "any type" if type_name == ANY else type_name
-            faults.at(row, 4, f"unknown action `{action}` on {on}; {suggest(action, actions)}")
+            faults.at(row, places[2], f"unknown action `{action}` on {on}; {suggest(action, actions)}")
+
+
+def _check_names(row: Row, vocabulary: Vocabulary, faults: Faults) -> None:
+    check_target(row, (1, 3, 4), vocabulary, faults)
+    scope, effect = row.texts[1], row.texts[5]
+    if scope != ANY and not _COURSE_SCOPE.fullmatch(scope):
+        faults.at(row, 2, f"scope `{scope}` is neither `*` nor `course:<id>`")
     if effect not in _EFFECTS:
         faults.at(row, 6, f"unknown effect `{effect}`; {suggest(effect.lower(), _EFFECTS)}")
 
@@ -116,11 +144,10 @@ def _check_can_match(
     if not any(_can_hold(condition, *target) for target in targets):
         faults.at(row, 5, f"`{rule.condition}` never holds for such a type and action; remove the row")
         return
-    if condition.required & _ARCHIVED:
-        heirs = (role for role, bases in inherited.items() if rule.role in (ANY, *bases))
-        if not any(vocabulary.roles[role].is_kept for role in heirs):
-            after = vocabulary.roles[rule.role].becomes
-            faults.at(row, 1, f"`{rule.role}` is `{after}` once the course is archived; name `{after}`")
+    heirs = heirs_of(rule.role, inherited)
+    if condition.required & _ARCHIVED and not any(vocabulary.roles[role].is_kept for role in heirs):
+        after = vocabulary.roles[rule.role].becomes
+        faults.at(row, 1, f"`{rule.role}` is `{after}` once the course is archived; name `{after}`")
 
 
 @cache

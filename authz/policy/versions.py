@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from authz.policy.certificate import Certificate
 from authz.policy.compile import CompiledPolicy
 from authz.policy.invariants import INVARIANTS_FILE, Invariant, load_invariants
 from authz.policy.load import load_policy
-from authz.policy.prove import Breach, prove
+from authz.policy.prove import Breach, Proof, prove
 
 FORMAT = 1
 """Increase it when a release writes files that the one before would read differently."""
@@ -82,9 +82,20 @@ def prove_files(files: Mapping[str, str]) -> ProvedPolicy:
         invariants = load_invariants(folder, policy.vocabulary)
     tests = read_tests(files, policy.vocabulary)
     proof = prove(policy, invariants)
-    if proof.certificate is None:
-        raise PolicyError(tuple(sorted(map(_fault_of, proof.breaches))))
-    return ProvedPolicy(policy, invariants, proof.certificate, tests)
+    return ProvedPolicy(policy, invariants, require_certificate(proof), tests)
+
+
+def require_certificate(proof: Proof) -> Certificate:
+    """The certificate of a proof. Raises `PolicyError` with every rule that breaks an invariant."""
+    require_unbroken(proof.breaches)
+    assert proof.certificate is not None  # noqa: S101  there is one without breaches
+    return proof.certificate
+
+
+def require_unbroken(breaches: Sequence[Breach]) -> None:
+    """Raise `PolicyError` with every rule that breaks an invariant."""
+    if breaches:
+        raise PolicyError(tuple(sorted(map(_fault_of, breaches))))
 
 
 def _fault_of(breach: Breach) -> PolicyFault:
@@ -103,6 +114,12 @@ def compile_files(files: Mapping[str, str]) -> CompiledPolicy:
     """Compile the files of a policy. Raises `PolicyError` with every fault."""
     with unpacked(files) as folder:
         return load_policy(folder)
+
+
+def compile_invariants(files: Mapping[str, str], policy: CompiledPolicy) -> tuple[Invariant, ...]:
+    """The invariants among the files of a policy; none without a file of them."""
+    with unpacked(files) as folder:
+        return load_invariants(folder, policy.vocabulary)
 
 
 def compile_version(version: PolicyVersion) -> CompiledPolicy:

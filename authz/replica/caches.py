@@ -14,8 +14,8 @@ from authz.domain.entities import (
     PolicyActivation,
     PolicyVersion,
     PolicyVersionKey,
+    kind_of,
 )
-from authz.replica.codec import Codec
 from authz.replica.environment import Environment, Versions
 from authz.replica.kinds import CODECS
 from authz.replica.layout import PLATFORM_KEY, read_grants
@@ -88,18 +88,25 @@ def _platform_grants(
 def _active_policy(environment: Environment, transaction: lmdb.Transaction) -> PolicyVersion | None:
     """The platform's active version; None before any is, and if the replica lacks it."""
 
-    def find(codec: Codec, record: Key) -> Any:
-        key = codec.key_of(record)
-        raw = environment.read(transaction, key, environment.databases[codec.database])
-        return codec.read(key, raw) if raw else None
+    active = read_record(environment, transaction, PLATFORM_ACTIVATION)
+    return None if active is None else read_policy_version(environment, transaction, active)
 
-    active: PolicyActivation | None = find(CODECS["policy_activation"], PLATFORM_ACTIVATION)
-    if active is None:
-        return None
-    version: PolicyVersion | None = find(
-        CODECS["policy_version"], PolicyVersionKey(active.scope, active.number)
-    )
+
+def read_policy_version(
+    environment: Environment, transaction: lmdb.Transaction, activation: PolicyActivation
+) -> PolicyVersion | None:
+    """The version that an activation names; None if the replica lacks it."""
+    key = PolicyVersionKey(activation.scope, activation.number)
+    version: PolicyVersion | None = read_record(environment, transaction, key)
     return version
+
+
+def read_record(environment: Environment, transaction: lmdb.Transaction, record: Key) -> Any:
+    """The entity with a key; None without one. For kinds whose records are stored as a whole."""
+    codec = CODECS[kind_of(record).name]
+    key = codec.key_of(record)
+    raw = environment.read(transaction, key, environment.databases[codec.database])
+    return codec.read(key, raw) if raw else None
 
 
 def intern(known: dict[K, V], key: K, value: V) -> V:

@@ -28,8 +28,8 @@ _MAX_READERS = 1024
 
 class Versions(msgspec.Struct, frozen=True):
     """The revision that a replica holds, when it was committed, and its nonce; and the last revisions that
-    changed a role on the platform, a course or session, and the platform's active policy, which tell what a
-    cache must drop."""
+    changed a role on the platform, a course or session or the active policy of a course, and the platform's
+    active policy, which tell what a cache must drop."""
 
     revision: int
     committed_at: Instant

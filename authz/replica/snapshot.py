@@ -9,11 +9,18 @@ import lmdb
 
 from authz.domain.context import DELETED, SCOPE_MISSING, ResourceContext, ScopeContext, scope_context_of
 from authz.domain.effective_roles import Grant, Suspension
-from authz.domain.entities import AccountStatus, Course, Session, ShareLevel
+from authz.domain.entities import (
+    AccountStatus,
+    Course,
+    PolicyActivation,
+    PolicyVersion,
+    Session,
+    ShareLevel,
+)
 from authz.domain.facts import OWN
 from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.tokens import TokenKeys
-from authz.replica.caches import Caches, ReplicaScope, intern
+from authz.replica.caches import Caches, ReplicaScope, intern, read_policy_version
 from authz.replica.codec import Codec
 from authz.replica.environment import Environment
 from authz.replica.kinds import CODECS
@@ -36,7 +43,7 @@ _PLATFORM = ReplicaScope(scope_context_of(None, None).state)
 _NO_COURSE = bytes((COURSE_KIND[0] + 1,))
 """Stands for the place of the sessions without a course: behind every course."""
 _NO_GRANTS: tuple[Grant, ...] = ()
-_COURSES, _SESSIONS = CODECS["course"], CODECS["session"]
+_COURSES, _SESSIONS, _ACTIVATIONS = CODECS["course"], CODECS["session"], CODECS["policy_activation"]
 _read_share = CODECS["share"].decode
 
 
@@ -76,6 +83,15 @@ class ReplicaSnapshot:
     def is_outdated(self) -> bool:
         """Whether the follower has committed since."""
         return bool(self._environment.lmdb.info()["last_txnid"] != self._transaction.id())
+
+    def policy_version(self, activation: PolicyActivation) -> PolicyVersion | None:
+        """See `Snapshot.policy_version`."""
+        return read_policy_version(self._environment, self._transaction, activation)
+
+    def has_course_policies(self) -> bool:
+        """See `Snapshot.has_course_policies`."""
+        with self._transaction.cursor(self._environment.databases[_ACTIVATIONS.database]) as cursor:
+            return bool(cursor.set_range(COURSE_KIND)) and bytes(cursor.key()).startswith(COURSE_KIND)
 
     def scope(self, scope: Scope) -> ScopeContext | None:
         """See `Snapshot.scope`."""
@@ -251,6 +267,7 @@ class ReplicaSnapshot:
         if key == PLATFORM_KEY:
             return _PLATFORM
         course: Course | None = None
+        course_policy: PolicyActivation | None = None
         session: Session | None = None
         course_key, session_key = key, b""
         if key.startswith(SESSION_KIND):
@@ -264,8 +281,11 @@ class ReplicaSnapshot:
             course = self._read(_COURSES, course_key[1:])
             if course is None:
                 return None
+            course_policy = self._read(_ACTIVATIONS, course_key)
         found = scope_context_of(course, session)
-        scope = ReplicaScope(found.state, found.course_id, found.session_id, course_key, session_key)
+        scope = ReplicaScope(
+            found.state, found.course_id, found.session_id, course_policy, course_key, session_key
+        )
         return intern(self._scopes, key, scope)
 
     def _read(self, codec: Codec, key: bytes) -> Any:

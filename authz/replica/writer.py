@@ -6,7 +6,13 @@ from collections.abc import Sequence
 
 import lmdb
 
-from authz.domain.entities import PLATFORM_ACTIVATION, Entity, MembershipKey, kind_of
+from authz.domain.entities import (
+    PLATFORM_ACTIVATION,
+    Entity,
+    MembershipKey,
+    PolicyActivationKey,
+    kind_of,
+)
 from authz.domain.ids import PLATFORM
 from authz.domain.mutations import Change, LogTail, Mutation, Operation
 from authz.domain.tokens import ConsistencyToken
@@ -55,6 +61,8 @@ def apply_changes(environment: Environment, changes: Sequence[Change]) -> int:
                     platform = revision
                 elif key == PLATFORM_ACTIVATION:
                     policy = revision
+                elif isinstance(key, PolicyActivationKey):
+                    scopes = revision  # the context of a course says which policy of its own is active
         if changes:
             last = changes[-1]
             versions = Versions(revision, last.committed_at, last.nonce, platform, scopes, policy)

@@ -1,8 +1,10 @@
-"""Which names a write may use: those of the version of the policy that is active in its transaction."""
+"""The active versions: which names a write may use by the platform's, and what courses have of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+
+from sqlalchemy import Connection, and_, exists, select
 
 from authz.domain.entities import (
     PLATFORM_ACTIVATION,
@@ -14,12 +16,44 @@ from authz.domain.entities import (
     Versioned,
     kind_of,
 )
-from authz.domain.errors import UnusablePolicyError
+from authz.domain.errors import ConflictError, ErrorReason, UnusablePolicyError
+from authz.domain.ids import ScopeKind
 from authz.domain.mutations import Mutation, Operation
 from authz.domain.ports import Vocabularies
 from authz.domain.vocabulary import Vocabulary
+from authz.store.rows import ENTITY_ROWS
 
 _NO_NAMES = Vocabulary({}, {})
+_ACTIVATIONS, _VERSIONS, _COURSES = (
+    ENTITY_ROWS[name].table for name in ("policy_activation", "policy_version", "course")
+)
+_IS_OF_COURSE = _ACTIVATIONS.c.scope_kind == ScopeKind.COURSE.value
+
+
+def read_course_policies(
+    connection: Connection, *, since: int, after: str, limit: int
+) -> tuple[PolicyVersion, ...]:
+    """See `Directory.course_policies`. Of a course that is gone, nothing is read."""
+    same = [_VERSIONS.c[name] == _ACTIVATIONS.c[name] for name in ("scope_kind", "scope_id", "number")]
+    statement = (
+        select(_VERSIONS)
+        .join(_ACTIVATIONS, and_(*same))
+        .join(_COURSES, _COURSES.c.id == _ACTIVATIONS.c.scope_id)
+        .where(_IS_OF_COURSE, _ACTIVATIONS.c.version > since, _ACTIVATIONS.c.scope_id > after)
+        .order_by(_ACTIVATIONS.c.scope_id)
+        .limit(limit)
+    )
+    stored = ENTITY_ROWS["policy_version"]
+    return tuple(found.entity for found in stored.versioned(connection.execute(statement).all()))
+
+
+def require_no_course_policy_since(connection: Connection, revision: int) -> None:
+    """Raise `ConflictError` if the policy of a course was activated after a revision."""
+    later = exists().where(_IS_OF_COURSE, _ACTIVATIONS.c.version > revision)
+    if connection.execute(select(later)).scalar():
+        raise ConflictError(
+            ErrorReason.WRITE_CONFLICT, "the policy of a course was activated at the same time; try again"
+        )
 
 
 def vocabulary_for(

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 import structlog
 from sqlalchemy import Connection, Engine
 
-from authz.domain.entities import EntityT_co, Filter
+from authz.domain.entities import EntityT_co, Filter, PolicyVersion
 from authz.domain.errors import AuthzError, ErrorReason, UnavailableError
 from authz.domain.ids import Scope, Subject
 from authz.domain.instants import Instant
@@ -24,6 +24,7 @@ from authz.domain.mutations import (
 from authz.domain.ports import CommitNotifier, Listing, Page, RemovalProgress, Vocabularies
 from authz.domain.tokens import ConsistencyToken, TokenKeys
 from authz.store import listing, log_reader
+from authz.store.active_policy import read_course_policies
 from authz.store.connections import OpenConnections
 from authz.store.dump import SqlDump, open_dump
 from authz.store.engine import read_transaction, write_transaction
@@ -142,6 +143,14 @@ class SqlDirectory:
             read_at = log_reader.read_head(connection)
             self._learn_key(connection, read_at.database_id)
             return listing.list_entities(connection, wanted, page, read_at, self._keys)
+
+    def course_policies(
+        self, *, since: int, after: str, limit: int
+    ) -> tuple[tuple[PolicyVersion, ...], ConsistencyToken]:
+        """See `Directory.course_policies`."""
+        with read_transaction(self._engine) as connection:
+            read_at = log_reader.read_head(connection)
+            return read_course_policies(connection, since=since, after=after, limit=limit), read_at
 
     def follow(self, after: int, limit: int) -> LogTail:
         """See `Directory.follow`."""

@@ -22,6 +22,7 @@ from authz.domain.mutations import (
 )
 from authz.domain.ports import Vocabularies
 from authz.domain.tokens import ConsistencyToken
+from authz.store.active_policy import require_no_course_policy_since
 from authz.store.batch import Batch
 from authz.store.contents import cascades, touched_keys
 from authz.store.idempotency import IdempotencyKeys
@@ -128,11 +129,14 @@ class Transaction:
         revision = known.recall(request)
         if revision is not None:
             return self._log.state_at(revision)
-        flushes = any(cascades(mutation) for mutation in request.mutations)
+        fence = request.course_policies_at
+        flushes = fence is not None or any(cascades(mutation) for mutation in request.mutations)
         origin = Origin(request.actor, request.reason, request.request_id)
         with self._batch.attempt(self._log.head.revision + 1, origin, flushes=flushes) as effects:
             for precondition in request.preconditions:
                 _require(self._batch, precondition)
+            if fence is not None:
+                require_no_course_policy_since(self._connection, fence)
             for place, mutation in sorted(enumerate(request.mutations), key=_application_order):
                 try:
                     self._batch.apply(mutation)

@@ -282,7 +282,7 @@ class Rule(_message.Message):
     role: _builtins.str
     """The role, or `*` for every role."""
     scope: _builtins.str
-    """`*` for every scope, or `course:<id>` for an override of that course."""
+    """`*` for every scope, or `course:<id>` for a rule of that course alone."""
     type: _builtins.str
     """The resource type, or `*` for every type."""
     action: _builtins.str
@@ -327,6 +327,7 @@ class CheckResponse(_message.Message):
     CHECKED_AT_FIELD_NUMBER: _builtins.int
     VALID_UNTIL_FIELD_NUMBER: _builtins.int
     DECISION_ID_FIELD_NUMBER: _builtins.int
+    COURSE_POLICY_VERSION_FIELD_NUMBER: _builtins.int
     allowed: _builtins.bool
     """Whether the subject may perform the action."""
     reason: Global___Reason.ValueType
@@ -334,9 +335,13 @@ class CheckResponse(_message.Message):
     membership_state: Global___MembershipState.ValueType
     """With MEMBERSHIP_NOT_EFFECTIVE: why the membership gives no role."""
     policy_version: _builtins.str
-    """The version of the policy that decided."""
+    """The version of the platform's policy that decided."""
     decision_id: _builtins.str
     """Identifies this decision in logs."""
+    course_policy_version: _builtins.str
+    """The version of the policy that the course of the resource has of its own, whose rules decided together with
+    those of `policy_version`. Empty for a course without one.
+    """
     @_builtins.property
     def rule(self) -> Global___Rule:
         """The rule that decided, or with CONDITION_NOT_MET the rule that came nearest to allowing. Absent when no
@@ -367,10 +372,11 @@ class CheckResponse(_message.Message):
         checked_at: _common_pb2.ConsistencyToken | None = ...,
         valid_until: _timestamp_pb2.Timestamp | None = ...,
         decision_id: _builtins.str = ...,
+        course_policy_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["checked_at", b"checked_at", "rule", b"rule", "valid_until", b"valid_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "checked_at", b"checked_at", "decision_id", b"decision_id", "membership_state", b"membership_state", "policy_version", b"policy_version", "reason", b"reason", "rule", b"rule", "unmet_facts", b"unmet_facts", "valid_until", b"valid_until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "checked_at", b"checked_at", "course_policy_version", b"course_policy_version", "decision_id", b"decision_id", "membership_state", b"membership_state", "policy_version", b"policy_version", "reason", b"reason", "rule", b"rule", "unmet_facts", b"unmet_facts", "valid_until", b"valid_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -526,8 +532,11 @@ class ListActionsResponse(_message.Message):
     CHECKED_AT_FIELD_NUMBER: _builtins.int
     POLICY_VERSION_FIELD_NUMBER: _builtins.int
     VALID_UNTIL_FIELD_NUMBER: _builtins.int
+    COURSE_POLICY_VERSION_FIELD_NUMBER: _builtins.int
     policy_version: _builtins.str
     """The version of the policy that decided."""
+    course_policy_version: _builtins.str
+    """As in `CheckResponse`."""
     @_builtins.property
     def actions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ActionResult]:
         """The actions, in the order in which the policy declares them."""
@@ -547,10 +556,11 @@ class ListActionsResponse(_message.Message):
         checked_at: _common_pb2.ConsistencyToken | None = ...,
         policy_version: _builtins.str = ...,
         valid_until: _timestamp_pb2.Timestamp | None = ...,
+        course_policy_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["checked_at", b"checked_at", "valid_until", b"valid_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "checked_at", b"checked_at", "policy_version", b"policy_version", "valid_until", b"valid_until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "checked_at", b"checked_at", "course_policy_version", b"course_policy_version", "policy_version", b"policy_version", "valid_until", b"valid_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -163,7 +163,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     {"reason":"POLICY_UNUSABLE","metadata":{}}
     """
     ERROR_REASON_VERSION_NOT_FOUND: _ErrorReason.ValueType  # 34
-    """NOT_FOUND. The policy has no version with this number.
+    """NOT_FOUND. The policy has no version with this number, or the course has no policy of its own.
     {"reason":"VERSION_NOT_FOUND","metadata":{"number":"9"}}
     """
     ERROR_REASON_DRAFT_NOT_FOUND: _ErrorReason.ValueType  # 35
@@ -321,7 +321,7 @@ release, or there is none. It refuses rather than decide by another version. Try
 {"reason":"POLICY_UNUSABLE","metadata":{}}
 """
 ERROR_REASON_VERSION_NOT_FOUND: ErrorReason.ValueType  # 34
-"""NOT_FOUND. The policy has no version with this number.
+"""NOT_FOUND. The policy has no version with this number, or the course has no policy of its own.
 {"reason":"VERSION_NOT_FOUND","metadata":{"number":"9"}}
 """
 ERROR_REASON_DRAFT_NOT_FOUND: ErrorReason.ValueType  # 35

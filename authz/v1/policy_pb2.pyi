@@ -33,6 +33,7 @@ class ApplyPolicyRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    COURSE_ID_FIELD_NUMBER: _builtins.int
     expected_active_number: _builtins.int
     """The number of the version that the change was made from. If another one is active, the call fails with
     PRECONDITION_FAILED. 0 to apply whatever is active.
@@ -45,10 +46,13 @@ class ApplyPolicyRequest(_message.Message):
     """Whether to validate only: everything is checked, and nothing is stored."""
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
+    course_id: _builtins.str
+    """The course whose own policy it is. Empty for the platform's. The course must be registered."""
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.PolicyFile]:
         """The files of the policy: 1 to 256, of 1 MiB together. `model.conf`, `default.csv` and
-        `invariants.toml` are required; others, such as tests, belong to the version, too.
+        `invariants.toml` are required; others, such as tests, belong to the version, too. A course has the one file
+        `course.csv`, of 16 KiB.
         """
 
     def __init__(
@@ -60,10 +64,11 @@ class ApplyPolicyRequest(_message.Message):
         reason: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
         request_id: _builtins.str = ...,
+        course_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "expected_active_number", b"expected_active_number", "files", b"files", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "course_id", b"course_id", "expected_active_number", b"expected_active_number", "files", b"files", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -206,6 +211,7 @@ class RollBackPolicyRequest(_message.Message):
     AUTHOR_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    COURSE_ID_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """The number of an earlier version."""
     expected_active_number: _builtins.int
@@ -216,6 +222,8 @@ class RollBackPolicyRequest(_message.Message):
     """Why. At most 1,024 characters."""
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
+    course_id: _builtins.str
+    """As in `ApplyPolicyRequest`."""
     def __init__(
         self,
         *,
@@ -224,10 +232,11 @@ class RollBackPolicyRequest(_message.Message):
         author: _builtins.str = ...,
         reason: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        course_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "expected_active_number", b"expected_active_number", "number", b"number", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "course_id", b"course_id", "expected_active_number", b"expected_active_number", "number", b"number", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -285,8 +294,11 @@ class ValidatePolicyRequest(_message.Message):
 
     FILES_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    COURSE_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
+    course_id: _builtins.str
+    """As in `ApplyPolicyRequest`."""
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.PolicyFile]:
         """As in `ApplyPolicyRequest`."""
@@ -296,10 +308,11 @@ class ValidatePolicyRequest(_message.Message):
         *,
         files: _abc.Iterable[_common_pb2.PolicyFile] | None = ...,
         request_id: _builtins.str = ...,
+        course_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["course_id", b"course_id", "files", b"files", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -316,7 +329,7 @@ class PolicyFault(_message.Message):
     COLUMN_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     file: _builtins.str
-    """The file."""
+    """The file. `course:<id>/course.csv` for the policy of a course that no longer passes under the platform's."""
     line: _builtins.int
     """The line, from 1."""
     column: _builtins.int
@@ -349,7 +362,9 @@ class ValidatePolicyResponse(_message.Message):
     TESTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyFault]:
-        """Every fault, ordered by place. Empty for a policy that can be applied."""
+        """Every fault, ordered by place; of the policies of courses the first 100. Empty for a policy that can be
+        applied.
+        """
 
     @_builtins.property
     def tests(self) -> Global___PolicyTests:
@@ -380,12 +395,17 @@ class DiffPolicyVersionsRequest(_message.Message):
     AFTER_NUMBER_FIELD_NUMBER: _builtins.int
     AFTER_FILES_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    COURSE_ID_FIELD_NUMBER: _builtins.int
     before_number: _builtins.int
     """The number of the version to compare; 0 for the active one."""
     after_number: _builtins.int
     """The number of the version to compare it with; 0 for the active one."""
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
+    course_id: _builtins.str
+    """The course whose own policies are compared, together with the active one of the platform. Empty to compare
+    policies of the platform. For a course without one, 0 is the platform's policy alone.
+    """
     @_builtins.property
     def before_files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.PolicyFile]:
         """Files to compare in its place, as in `ApplyPolicyRequest`."""
@@ -402,10 +422,11 @@ class DiffPolicyVersionsRequest(_message.Message):
         after_number: _builtins.int = ...,
         after_files: _abc.Iterable[_common_pb2.PolicyFile] | None = ...,
         request_id: _builtins.str = ...,
+        course_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_files", b"after_files", "after_number", b"after_number", "before_files", b"before_files", "before_number", b"before_number", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_files", b"after_files", "after_number", b"after_number", "before_files", b"before_files", "before_number", b"before_number", "course_id", b"course_id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -516,10 +537,13 @@ class ReadPolicyVersionsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     CONSISTENCY_FIELD_NUMBER: _builtins.int
+    COURSE_ID_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """1 to 100; 0 means 100."""
     page_token: _builtins.str
     """`next_page_token` of the previous answer. Empty for the first page."""
+    course_id: _builtins.str
+    """The course whose own policy it is. Empty for the platform's."""
     @_builtins.property
     def consistency(self) -> _common_pb2.Consistency:
         """How fresh the state that is read must be."""
@@ -530,10 +554,11 @@ class ReadPolicyVersionsRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         consistency: _common_pb2.Consistency | None = ...,
+        course_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "course_id", b"course_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -582,10 +607,13 @@ class ReadPolicyVersionRequest(_message.Message):
     NUMBER_FIELD_NUMBER: _builtins.int
     CONSISTENCY_FIELD_NUMBER: _builtins.int
     INCLUDE_CERTIFICATE_FIELD_NUMBER: _builtins.int
+    COURSE_ID_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """Its number; 0 for the active one."""
     include_certificate: _builtins.bool
     """Whether to answer with the certificate, too."""
+    course_id: _builtins.str
+    """The course whose own policy it is. Empty for the platform's."""
     @_builtins.property
     def consistency(self) -> _common_pb2.Consistency:
         """How fresh the state that is read must be."""
@@ -596,10 +624,11 @@ class ReadPolicyVersionRequest(_message.Message):
         number: _builtins.int = ...,
         consistency: _common_pb2.Consistency | None = ...,
         include_certificate: _builtins.bool = ...,
+        course_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "include_certificate", b"include_certificate", "number", b"number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "course_id", b"course_id", "include_certificate", b"include_certificate", "number", b"number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

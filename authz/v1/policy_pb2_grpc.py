@@ -26,7 +26,12 @@ if _version_not_supported:
 
 
 class PolicyServiceStub:
-    """Keeps the platform's policy as immutable, numbered versions, of which the last one is active on every server.
+    """Keeps the platform's policy, and the policies that courses have of their own, as immutable, numbered versions.
+    The last version of each is active on every server.
+
+    A course's policy is one file, `course.csv`, with up to 100 `p` rows whose scope is `course:<its id>`. They add
+    to the rules of the platform, and restrict them, in what no `lock` row of the platform's policy names. It goes
+    with its course. Every call is about the platform's policy unless it names a course.
     """
 
     def __init__(self, channel):
@@ -98,7 +103,12 @@ class PolicyServiceStub:
 
 
 class PolicyServiceServicer:
-    """Keeps the platform's policy as immutable, numbered versions, of which the last one is active on every server.
+    """Keeps the platform's policy, and the policies that courses have of their own, as immutable, numbered versions.
+    The last version of each is active on every server.
+
+    A course's policy is one file, `course.csv`, with up to 100 `p` rows whose scope is `course:<its id>`. They add
+    to the rules of the platform, and restrict them, in what no `lock` row of the platform's policy names. It goes
+    with its course. Every call is about the platform's policy unless it names a course.
     """
 
     def ApplyPolicy(self, request, context):
@@ -106,8 +116,9 @@ class PolicyServiceServicer:
         to those of the active version change nothing.
 
         Refused with POLICY_INVALID if the policy has faults, breaks one of its invariants, or fails one of its own
-        tests. Each fault is a field violation of the `google.rpc.BadRequest`, as far as they fit; `ValidatePolicy`
-        lists all of them.
+        tests; and the platform's also if the own policy of a course would then have faults, or break an invariant. Each
+        fault is a field violation of the `google.rpc.BadRequest`, as far as they fit; `ValidatePolicy` lists all of
+        them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -268,7 +279,12 @@ def add_PolicyServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PolicyService:
-    """Keeps the platform's policy as immutable, numbered versions, of which the last one is active on every server.
+    """Keeps the platform's policy, and the policies that courses have of their own, as immutable, numbered versions.
+    The last version of each is active on every server.
+
+    A course's policy is one file, `course.csv`, with up to 100 `p` rows whose scope is `course:<its id>`. They add
+    to the rules of the platform, and restrict them, in what no `lock` row of the platform's policy names. It goes
+    with its course. Every call is about the platform's policy unless it names a course.
     """
 
     @staticmethod

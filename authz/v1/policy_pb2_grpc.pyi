@@ -27,7 +27,13 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class PolicyServiceStub:
-    """Keeps the platform's policy as immutable, numbered versions, of which the last one is active on every server."""
+    """Keeps the platform's policy, and the policies that courses have of their own, as immutable, numbered versions.
+    The last version of each is active on every server.
+
+    A course's policy is one file, `course.csv`, with up to 100 `p` rows whose scope is `course:<its id>`. They add
+    to the rules of the platform, and restrict them, in what no `lock` row of the platform's policy names. It goes
+    with its course. Every call is about the platform's policy unless it names a course.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -38,8 +44,9 @@ class PolicyServiceStub:
     to those of the active version change nothing.
 
     Refused with POLICY_INVALID if the policy has faults, breaks one of its invariants, or fails one of its own
-    tests. Each fault is a field violation of the `google.rpc.BadRequest`, as far as they fit; `ValidatePolicy`
-    lists all of them.
+    tests; and the platform's also if the own policy of a course would then have faults, or break an invariant. Each
+    fault is a field violation of the `google.rpc.BadRequest`, as far as they fit; `ValidatePolicy` lists all of
+    them.
     """
     RollBackPolicy: _grpc.UnaryUnaryMultiCallable[_policy_pb2.RollBackPolicyRequest, _policy_pb2.RollBackPolicyResponse]
     """Makes the next version from the files of an earlier one, and activates it, as `ApplyPolicy` does."""
@@ -76,7 +83,13 @@ class PolicyServiceStub:
 
 @_typing.type_check_only
 class PolicyServiceAsyncStub(PolicyServiceStub):
-    """Keeps the platform's policy as immutable, numbered versions, of which the last one is active on every server."""
+    """Keeps the platform's policy, and the policies that courses have of their own, as immutable, numbered versions.
+    The last version of each is active on every server.
+
+    A course's policy is one file, `course.csv`, with up to 100 `p` rows whose scope is `course:<its id>`. They add
+    to the rules of the platform, and restrict them, in what no `lock` row of the platform's policy names. It goes
+    with its course. Every call is about the platform's policy unless it names a course.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ApplyPolicy: _aio.UnaryUnaryMultiCallable[_policy_pb2.ApplyPolicyRequest, _policy_pb2.ApplyPolicyResponse]  # type: ignore[assignment]
@@ -84,8 +97,9 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     to those of the active version change nothing.
 
     Refused with POLICY_INVALID if the policy has faults, breaks one of its invariants, or fails one of its own
-    tests. Each fault is a field violation of the `google.rpc.BadRequest`, as far as they fit; `ValidatePolicy`
-    lists all of them.
+    tests; and the platform's also if the own policy of a course would then have faults, or break an invariant. Each
+    fault is a field violation of the `google.rpc.BadRequest`, as far as they fit; `ValidatePolicy` lists all of
+    them.
     """
     RollBackPolicy: _aio.UnaryUnaryMultiCallable[_policy_pb2.RollBackPolicyRequest, _policy_pb2.RollBackPolicyResponse]  # type: ignore[assignment]
     """Makes the next version from the files of an earlier one, and activates it, as `ApplyPolicy` does."""
@@ -121,7 +135,13 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     """Deletes a draft."""
 
 class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Keeps the platform's policy as immutable, numbered versions, of which the last one is active on every server."""
+    """Keeps the platform's policy, and the policies that courses have of their own, as immutable, numbered versions.
+    The last version of each is active on every server.
+
+    A course's policy is one file, `course.csv`, with up to 100 `p` rows whose scope is `course:<its id>`. They add
+    to the rules of the platform, and restrict them, in what no `lock` row of the platform's policy names. It goes
+    with its course. Every call is about the platform's policy unless it names a course.
+    """
 
     @_abc_1.abstractmethod
     def ApplyPolicy(
@@ -133,8 +153,9 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         to those of the active version change nothing.
 
         Refused with POLICY_INVALID if the policy has faults, breaks one of its invariants, or fails one of its own
-        tests. Each fault is a field violation of the `google.rpc.BadRequest`, as far as they fit; `ValidatePolicy`
-        lists all of them.
+        tests; and the platform's also if the own policy of a course would then have faults, or break an invariant. Each
+        fault is a field violation of the `google.rpc.BadRequest`, as far as they fit; `ValidatePolicy` lists all of
+        them.
         """
 
     @_abc_1.abstractmethod

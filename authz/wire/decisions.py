@@ -151,6 +151,8 @@ def fill_check_response(
     message.MergeFromString(encode_verdict(decision.verdict, decision.policy_version))
     message.checked_at.token = checked_at
     message.decision_id = decision_id
+    if decision.course_policy_version:
+        message.course_policy_version = decision.course_policy_version
     set_valid_until(message, decision.valid_until)
 
 
@@ -171,6 +173,7 @@ def actions_message(
         ],
         checked_at=ConsistencyToken(token=token),
         policy_version=policy_version,
+        course_policy_version=next((each.course_policy_version for each in answers.values()), ""),
     )
     changes_at = [each.valid_until for each in answers.values() if each.valid_until is not None]
     set_valid_until(message, min(changes_at, default=None))

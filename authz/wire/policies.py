@@ -8,6 +8,7 @@ import msgspec
 
 from authz.domain.entities import PolicyVersion, Versioned
 from authz.domain.errors import PolicyError, PolicyFault, malformed
+from authz.domain.ids import PLATFORM, Scope, course_scope, parse_id
 from authz.domain.kinds.fields import MAX_NUMBER, validate_text
 from authz.domain.policy_changes import CellChange, PolicyDiff, PolicySource, sentences
 from authz.v1 import common_pb2
@@ -18,6 +19,11 @@ from authz.wire.fields import parse_files
 MAX_VERSIONS_PER_PAGE = 100
 _MAX_AUTHOR_LENGTH = 256
 _NO_FILES = "{}"
+
+
+def parse_policy_scope(course_id: str) -> Scope:
+    """Whose policy a request is about: a course's, or the platform's if it names none."""
+    return course_scope(parse_id(course_id, field="course_id")) if course_id else PLATFORM
 
 
 def parse_policy(request: pb.ApplyPolicyRequest | pb.ValidatePolicyRequest) -> str:

@@ -16,6 +16,8 @@ from authz.domain.entities import (
     Entity,
     Membership,
     MembershipStatus,
+    PolicyActivation,
+    PolicyVersion,
     Resource,
     Session,
     SessionKey,
@@ -25,6 +27,7 @@ from authz.domain.entities import (
     Visibility,
 )
 from authz.domain.errors import InvalidArgumentError
+from authz.domain.files import files_digest
 from authz.domain.ids import (
     PLATFORM,
     ResourceRef,
@@ -38,7 +41,9 @@ from authz.domain.ids import (
 from authz.domain.mutations import Mutation, Operation
 from authz.engine.check import Checker
 from authz.policy.compile import CompiledPolicy
+from authz.policy.course import COURSE_FILE, course_files, load_course_policy
 from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
+from authz.policy.versions import FORMAT
 from authz.replica.build import build_replica
 from authz.replica.caches import Caches
 from authz.replica.environment import acquire_environment, release_environment
@@ -108,6 +113,28 @@ sessions = st.builds(
 shares = st.builds(Share, resource=refs, subject=subjects, level=st.sampled_from(ShareLevel))
 
 
+OWN_ROWS = [
+    "*, {}, session, read, , allow",
+    "*, {}, material, read, , allow",
+    "guest, {}, notebook, update, own, allow",
+    "student, {}, notebook, read, !own, deny",
+    "*, {}, message, read, !shared_view, deny",
+]
+"""Of nothing that the default policy locks."""
+own_rows = st.lists(st.sampled_from(OWN_ROWS), max_size=3, unique=True)
+
+
+def rows_of(course_id: str, *rows: str) -> str:
+    return "".join(f"p, {row.format(course_scope(course_id))}\n" for row in rows)
+
+
+def own_policy(course_id: str, *rows: str) -> list[Entity]:
+    """The policy of a course, active."""
+    scope, files = course_scope(course_id), course_files(rows_of(course_id, *rows))
+    version = PolicyVersion(scope=scope, number=7, digest=files_digest(files), files=files, format=FORMAT)
+    return [version, PolicyActivation(scope=scope, number=7, digest=version.digest)]
+
+
 @st.composite
 def campuses(draw: st.DrawFn) -> list[Entity]:
     groups = (
@@ -117,7 +144,9 @@ def campuses(draw: st.DrawFn) -> list[Entity]:
         draw(st.lists(resources, min_size=1, max_size=5)),
         draw(st.lists(shares, max_size=4)),
     )
-    return [entity for group in groups for entity in group]
+    course_id = groups[0][0].id
+    own = own_policy(course_id, *draw(own_rows)) if draw(st.booleans()) else []
+    return [entity for group in (*groups, own) for entity in group]
 
 
 def may_be_registered(resource: Resource, campus: list[Entity]) -> bool:
@@ -204,6 +233,33 @@ def test_nobody_gets_into_content_without_a_membership_in_its_own_course_or_sess
         decision = checker.check(campus, question, NOW)
         places = own_scopes(campus, question, inline=number % 2 == 1)
         if not campus.memberships(question.subject, list(places)):
+            assert not decision.allowed
+
+
+@examples(200)
+@given(st.data())
+def test_the_policy_of_a_course_decides_as_an_override_of_it_and_changes_nothing_elsewhere(
+    data: st.DataObject,
+) -> None:
+    drawn = data.draw(campuses())
+    entities: list[Entity] = [
+        each for each in drawn if not isinstance(each, PolicyVersion | PolicyActivation)
+    ]
+    course_id, rows = data.draw(st.sampled_from(COURSES)), data.draw(own_rows)
+    question = data.draw(questions(entities))
+    campus = Campus(entities)
+    for policy in (DEFAULT, GENEROUS):
+        override = load_course_policy(policy, course_id, {COURSE_FILE: rows_of(course_id, *rows)})
+        plain, overridden = (Checker(each, inline_types=frozenset(TYPES)) for each in (policy, override))
+        before, expected = (checker.check(campus, question, NOW) for checker in (plain, overridden))
+        decision = plain.check(Campus([*entities, *own_policy(course_id, *rows)]), question, NOW)
+        if decision.course_policy_version:
+            assert decision.course_policy_version == "7"
+            assert course_scope(course_id) in own_scopes(campus, question, inline=True)
+            assert decision.verdict == expected.verdict
+        else:
+            assert decision == before == expected
+        if not campus.memberships(question.subject, list(own_scopes(campus, question, inline=True))):
             assert not decision.allowed
 
 

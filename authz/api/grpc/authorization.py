@@ -11,7 +11,7 @@ from authz.api.call import Call
 from authz.api.grpc.lists import Lists
 from authz.api.record import is_debug_enabled
 from authz.domain.decisions import Decision, Question
-from authz.domain.errors import InvalidArgumentError
+from authz.domain.errors import AuthzError, InvalidArgumentError, UnusablePolicyError
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
 from authz.domain.tokens import TokenKeys
@@ -80,12 +80,12 @@ class AuthorizationServicer:
         response: pb.BatchCheckResponse,
         call: Call,
         question: Question | InvalidArgumentError,
-        outcome: Decision | InvalidArgumentError,
+        outcome: Decision | AuthzError,
     ) -> pb.BatchCheckResult:
         result = response.results.add()
         if isinstance(question, InvalidArgumentError):
             result.error.CopyFrom(status_of(question))
-        elif isinstance(outcome, InvalidArgumentError):
+        elif isinstance(outcome, AuthzError):
             result.error.CopyFrom(status_of(outcome))
         else:
             self._fill(result.response, call, question, outcome, response.checked_at.token)
@@ -109,7 +109,7 @@ class AuthorizationServicer:
         def result(item: pb.ListActionsRequest) -> pb.BatchListActionsResult:
             try:
                 answer = _actions(checker, snapshot, parse_list_actions(item), now)
-            except InvalidArgumentError as error:
+            except (InvalidArgumentError, UnusablePolicyError) as error:
                 return pb.BatchListActionsResult(error=status_of(error))
             return pb.BatchListActionsResult(response=answer)
 
@@ -132,6 +132,7 @@ class AuthorizationServicer:
                 allowed=decision.allowed,
                 reason=decision.reason.value,
                 policy_version=decision.policy_version,
+                course_policy_version=decision.course_policy_version,
                 revision=decision.revision,
             )
         fill_check_response(response, decision, checked_at=token, decision_id=decision_id)
@@ -153,10 +154,10 @@ def _parsed(item: pb.CheckRequest) -> Question | InvalidArgumentError:
 
 def _decided(
     checker: Checker, snapshot: Snapshot, question: Question | InvalidArgumentError, now: Instant
-) -> Decision | InvalidArgumentError:
+) -> Decision | AuthzError:
     if isinstance(question, InvalidArgumentError):
         return question
     try:
         return checker.check(snapshot, question, now)
-    except InvalidArgumentError as error:
+    except (InvalidArgumentError, UnusablePolicyError) as error:  # the latter is of one course alone
         return error

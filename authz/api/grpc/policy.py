@@ -1,4 +1,4 @@
-"""PolicyService: the versions of the platform's policy."""
+"""PolicyService: the versions of the platform's policy, and of those that courses have of their own."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from authz.wire.policies import (
     parse_author,
     parse_number,
     parse_policy,
+    parse_policy_scope,
     parse_source,
     summary_message,
     version_message,
@@ -55,6 +56,7 @@ class PolicyServicer(DraftCalls):
         published = await self._publisher.apply(
             parse_policy(request),
             _origin(request, call),
+            scope=parse_policy_scope(request.course_id),
             expected=parse_number(request.expected_active_number, field="expected_active_number"),
             validate_only=request.validate_only,
         )
@@ -67,6 +69,7 @@ class PolicyServicer(DraftCalls):
         published = await self._publisher.roll_back(
             parse_number(request.number, field="number", least=1),
             _origin(request, call),
+            scope=parse_policy_scope(request.course_id),
             expected=parse_number(request.expected_active_number, field="expected_active_number"),
         )
         return pb.RollBackPolicyResponse(**self._outcome(published))
@@ -84,10 +87,11 @@ class PolicyServicer(DraftCalls):
     ) -> pb.ValidatePolicyResponse:
         """Every fault."""
         try:
-            report = await self._publisher.validate(parse_policy(request))
+            scope = parse_policy_scope(request.course_id)
+            validated = await self._publisher.validate(parse_policy(request), scope)
         except PolicyError as error:
             return pb.ValidatePolicyResponse(faults=fault_messages(error))
-        return pb.ValidatePolicyResponse(tests=_tests_message(report))
+        return pb.ValidatePolicyResponse(tests=_tests_message(validated.tests))
 
     async def DiffPolicyVersions(
         self, request: pb.DiffPolicyVersionsRequest, _call: Call
@@ -102,15 +106,17 @@ class PolicyServicer(DraftCalls):
             )
             for side in ("before", "after")
         )
-        return diff_message(await self._comparer.diff(before, after))
+        scope = parse_policy_scope(request.course_id)
+        return diff_message(await self._comparer.diff(before, after, scope))
 
     async def ReadPolicyVersions(
         self, request: pb.ReadPolicyVersionsRequest, call: Call
     ) -> pb.ReadPolicyVersionsResponse:
         """A page of versions."""
         page = Page(page_size_of(request.page_size), request.page_token)
+        scope = parse_policy_scope(request.course_id)
         await self._gate.wait_until(call.consistency, call.deadline)
-        listing = await self._publisher.list(page)
+        listing = await self._publisher.list(page, scope)
         return pb.ReadPolicyVersionsResponse(
             policy_versions=[summary_message(each.entity, each.version) for each in listing.items],
             next_page_token=listing.next_token,
@@ -121,11 +127,12 @@ class PolicyServicer(DraftCalls):
         self, request: pb.ReadPolicyVersionRequest, call: Call
     ) -> pb.ReadPolicyVersionResponse:
         """One version with its files."""
+        number, scope = parse_number(request.number, field="number"), parse_policy_scope(request.course_id)
         await self._gate.wait_until(call.consistency, call.deadline)
-        found = await self._publisher.read(parse_number(request.number, field="number"))
+        found = await self._publisher.read(number, scope)
         return pb.ReadPolicyVersionResponse(
             policy_version=version_message(found.version, found.revision),
-            active_number=(await self._publisher.active()).entity.number,
+            active_number=(await self._publisher.active(scope)).entity.number,
             read_at=self._token(found.read_at),
             certificate=_certificate_message(await self._publisher.certificate(found.version))
             if request.include_certificate
@@ -134,7 +141,7 @@ class PolicyServicer(DraftCalls):
 
     def _outcome(self, published: Published) -> dict[str, Any]:
         return {
-            "active": summary_message(published.active),
+            "active": None if published.active is None else summary_message(published.active),
             "changed": published.changed,
             "written_at": self._token(published.state),
             "replicated": published.replicated,
@@ -156,8 +163,10 @@ def _origin(
     )
 
 
-def _tests_message(report: Report) -> pb.PolicyTests:
+def _tests_message(report: Report | None) -> pb.PolicyTests | None:
     """What the tests of a policy came to, with the first examples of what none of them touches."""
+    if report is None:
+        return None
     return pb.PolicyTests(
         passed=report.passed,
         rules=report.rules,

@@ -28,7 +28,8 @@ class PolicyVersionKey(RecordKey, frozen=True, gc=False, tag="policy_version_key
     number: Number
 
     def __str__(self) -> str:
-        return f"version {self.number} of the policy of {self.scope}"
+        whose = "" if self.scope == PLATFORM else f" of {self.scope}"
+        return f"version {self.number} of the policy{whose}"
 
 
 class PolicyVersion(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="policy_version"):

@@ -1,0 +1,250 @@
+"""The policy of a course: what it may say, and that it decides and is proved as the platform's rows are."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from authz.domain.errors import PolicyError
+from authz.domain.facts import ALL_FACTS, fact_names
+from authz.domain.ids import course_scope
+from authz.policy.compile import CompiledPolicy
+from authz.policy.condition import parse_condition
+from authz.policy.course import (
+    COURSE_FILE,
+    MAX_COURSE_BYTES,
+    MAX_COURSE_RULES,
+    MAX_COURSES_NAMED,
+    CourseReview,
+    load_course_policy,
+    validate_course,
+)
+from authz.policy.invariants import load_invariants
+from authz.policy.load import POLICY_FILE, load_policy, policy_directory
+from authz.policy.prove import prove
+from authz.policy.situations import together
+from tests.policy.reference import decide, reference_enforcer
+from tests.policy.test_reference import DECLARATIONS, FACTS, ROLES, TYPES, policies, written
+from tests.properties import examples
+
+logging.getLogger("casbin").setLevel(logging.CRITICAL)
+
+POLICY = load_policy(policy_directory())
+INVARIANTS = load_invariants(policy_directory(), POLICY.vocabulary)
+KEPT_APART = "p, student, course:a, notebook, read, !own & !shared_view, deny"
+CREATES = "p, teaching_assistant, course:a, material, create, , allow"
+
+
+def files(*rows: str) -> dict[str, str]:
+    return {COURSE_FILE: "".join(f"{row}\n" for row in rows)}
+
+
+def faults_of(policy: dict[str, str], platform: CompiledPolicy = POLICY) -> list[str]:
+    with pytest.raises(PolicyError) as caught:
+        load_course_policy(platform, "a", policy)
+    return [str(fault) for fault in caught.value.faults]
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("p, student, *, notebook, read, own, allow", "1:13: scope `*` is not this course; write `course:a`"),
+        ("p, student, course:b, notebook, read, own, allow", "1:13: scope `course:b` is not this course"),
+        ("role, grader, course, 25, no,", "1:1: `role` is for the platform's policy"),
+        ("type, quiz, read", "1:1: `type` is for the platform's policy"),
+        ("g, student, teacher", "1:1: `g` is for the platform's policy"),
+        ("lock, *, *, read", "1:1: `lock` is for the platform's policy"),
+        ("P, student, course:a, notebook, read, own, allow", "1:1: unknown kind of line `P`"),
+        ("p, student, course:a, notebook, raed, own, allow", "1:33: unknown action `raed` on notebook"),
+        ("p, student, course:a, notebook, read, !own, allow", "1:39: negates `own` in an allow row"),
+        ("p, student, course:a, notebook", "`p` has 3 fields; it needs 6"),
+        (f"{KEPT_APART}\n{KEPT_APART}", "2:1: repeats line 1"),
+        (f"# {'x' * MAX_COURSE_BYTES}", f"a course's policy has at most {MAX_COURSE_BYTES}"),
+        (
+            f"{CREATES}\n" * (MAX_COURSE_RULES + 1),
+            f"{MAX_COURSE_RULES + 1}:1: is rule {MAX_COURSE_RULES + 1}",
+        ),
+        ("\ufeffp, student, course:a, notebook, read, , deny", "starts with a byte order mark"),
+        ("p;student;course:a;notebook;read;;deny", "fields are not separated by commas"),
+    ],
+)
+def test_what_a_course_cannot_say_is_refused_with_its_place_and_what_to_write(row: str, says: str) -> None:
+    assert any(says in fault for fault in faults_of(files(row))), faults_of(files(row))
+
+
+def test_another_file_is_refused_and_the_one_is_needed() -> None:
+    assert faults_of({"default.csv": ""}) == [
+        "course.csv:1:1: is missing; send the rules of the course in it",
+        "default.csv:1:1: is not read; a course's policy is one file, course.csv",
+    ]
+
+
+@pytest.mark.parametrize("effect", ["allow", "deny"])
+@pytest.mark.parametrize(
+    ("lock", "role", "cell", "is_locked"),
+    [
+        ("teacher, quiz, read", "teacher", "quiz, read", True),
+        ("teacher, quiz, read", "owner", "quiz, read", True),
+        ("owner, quiz, read", "teacher", "quiz, read", True),
+        ("owner, quiz, read", "*", "quiz, *", True),
+        ("*, quiz, read", "student", "*, read", True),
+        ("student, *, read", "student", "notebook, read", True),
+        ("student, quiz, *", "student", "quiz, grade", True),
+        ("teacher, quiz, read", "student", "quiz, read", False),
+        ("teacher, quiz, read", "teacher", "quiz, grade", False),
+        ("*, quiz, *", "teacher", "notebook, read", False),
+    ],
+)
+def test_a_lock_is_of_a_role_with_its_heirs_whatever_the_effect(  # noqa: PLR0917  one for each column
+    tmp_path: Path, lock: str, role: str, cell: str, is_locked: bool, effect: str
+) -> None:
+    text = [*DECLARATIONS, "g, owner, teacher", "p, owner, *, quiz, read, , allow", f"lock, {lock}"]
+    platform = load_policy(written(tmp_path, "\n".join(text) + "\n"))
+    row = files(f"p, {role}, course:a, {cell}, , {effect}")
+    if is_locked:
+        (fault,) = faults_of(row, platform)
+        assert "which the platform locks" in fault
+        assert f"default.csv:{len(text)}: lock, {lock}" in fault
+    else:
+        assert load_course_policy(platform, "a", row).overrides.keys() == {"a"}
+
+
+def test_the_shipped_locks_leave_a_course_what_is_taught_in_it() -> None:
+    for row in (
+        KEPT_APART,
+        CREATES,
+        "p, *, course:a, *, export, , deny",
+        "p, student, course:a, message, create, , deny",
+    ):
+        validate_course(POLICY, INVARIANTS, "a", files(row))
+    for row in (
+        "p, student, course:a, notebook, ai_process, own & ai_enabled & for_ai_response, allow",
+        "p, teacher, course:a, course, edit_policy, , allow",
+        "p, platform_admin, course:a, course, archive, , deny",
+        "p, *, course:a, course, delete, , deny",
+    ):
+        assert "which the platform locks" in faults_of(files(row))[0]
+
+
+def test_a_course_without_rules_is_decided_by_the_platform_alone() -> None:
+    assert load_course_policy(POLICY, "a", files("# nothing")) is POLICY
+
+
+@st.composite
+def rows_of_a_course(draw: st.DrawFn) -> list[str]:
+    rows = set()
+    for _ in range(draw(st.integers(0, 5))):
+        role = draw(st.sampled_from([*ROLES, "*"]))
+        type_name = draw(st.sampled_from([*TYPES, "*"]))
+        action = draw(st.sampled_from([*TYPES.get(type_name, ("read", "update", "grade")), "*"]))
+        effect = draw(st.sampled_from(["allow", "deny"]))
+        names = draw(st.lists(st.sampled_from(FACTS), max_size=3, unique=True))
+        condition = " & ".join("!" * (effect == "deny" and draw(st.booleans())) + name for name in names)
+        if together(parse_condition(condition)) is not None:
+            rows.add(f"p, {role}, course:a, {type_name}, {action}, {condition}, {effect}")
+    return sorted(rows)
+
+
+@examples(60)
+@given(text=policies(), rows=rows_of_a_course(), data=st.data())
+def test_a_course_policy_decides_as_casbin_with_its_rows_behind_those_of_the_platform(
+    tmp_path_factory: pytest.TempPathFactory, text: str, rows: list[str], data: st.DataObject
+) -> None:
+    rows = [row for row in rows if row not in text.splitlines()]
+    platform = load_policy(written(tmp_path_factory.mktemp("platform"), text))
+    both = written(tmp_path_factory.mktemp("both"), text + "".join(f"{row}\n" for row in rows))
+    policy, enforcer = load_course_policy(platform, "a", files(*rows)), reference_enforcer(both)
+    for _ in range(12):
+        roles = tuple(data.draw(st.sets(st.sampled_from(ROLES))))
+        scope = course_scope(data.draw(st.sampled_from(["a", "a", "b", "c"])))
+        type_name = data.draw(st.sampled_from(list(TYPES)))
+        action = data.draw(st.sampled_from(TYPES[type_name]))
+        mask = data.draw(st.integers(0, ALL_FACTS))
+        ours = decide(policy, frozenset(roles), scope, type_name, action, mask)
+        theirs = enforcer.enforce(roles, str(scope), type_name, action, fact_names(mask))
+        assert ours.allowed == theirs
+        if scope != course_scope("a"):
+            assert ours == decide(platform, frozenset(roles), scope, type_name, action, mask)
+
+
+CHOICES = [
+    f"p, {role}, course:a, {cell}, {condition}, {effect}"
+    for role in ("teacher", "teaching_assistant", "student", "alumni", "guest", "*")
+    for cell in ("notebook, read", "material, read", "material, update", "message, update", "session, join")
+    for condition, effect in (
+        ("", "allow"),
+        ("attending", "allow"),
+        ("own & published", "allow"),
+        ("attending", "deny"),
+        ("!own & !shared_view", "deny"),
+    )
+    if together(parse_condition(condition)) is not None
+]
+
+
+def is_valid(row: str) -> bool:
+    try:
+        load_course_policy(POLICY, "a", files(row))
+    except PolicyError:
+        return False
+    return True
+
+
+def test_it_is_proved_apart_as_with_the_whole_policy() -> None:
+    proved = broken = 0
+    for row in [row for row in CHOICES if is_valid(row)][::6]:
+        whole = prove(load_course_policy(POLICY, "a", files(row)), INVARIANTS)
+        review = CourseReview(POLICY, INVARIANTS)
+        review.add("a", files(row))
+        if whole.certificate is not None:
+            validate_course(POLICY, INVARIANTS, "a", files(row))
+            review.require_passed()
+            proved += 1
+            continue
+        broken += 1
+        names = {breach.obligation.invariant.name for breach in whole.breaches}
+        for file, refuse in (
+            ("course.csv", lambda row=row: validate_course(POLICY, INVARIANTS, "a", files(row))),
+            ("course:a/course.csv", review.require_passed),
+        ):
+            with pytest.raises(PolicyError) as caught:
+                refuse()
+            for fault, name in zip(caught.value.faults, sorted(names), strict=True):
+                assert (fault.file, fault.line) == (file, 1)
+                assert any(f"`{name}`" in each.text for each in caught.value.faults), name
+    assert proved > 3
+    assert broken > 3
+
+
+def test_a_review_names_the_first_courses_that_fail_and_counts_the_rest() -> None:
+    review = CourseReview(POLICY, INVARIANTS)
+    for number in range(MAX_COURSES_NAMED + 7):
+        scope = f"course:c{number}"
+        review.add(f"c{number}", files(f"p, student, {scope}, material, read, , allow"))
+        review.add(f"d{number}", files(f"p, student, course:d{number}, notebook, read, !own, deny"))
+    with pytest.raises(PolicyError) as caught:
+        review.require_passed()
+    *named, last = caught.value.faults
+    assert [fault.file for fault in named] == [f"course:c{n}/course.csv" for n in range(MAX_COURSES_NAMED)]
+    assert all("`unpublished-materials`" in fault.text for fault in named)
+    assert "7 more courses" in last.text
+
+
+def test_a_course_with_an_exception_of_the_platform_is_looked_at_on_its_own(tmp_path: Path) -> None:
+    """The same rule passes in a course without the exception, and takes an access away in the one with it."""
+    text = (policy_directory() / POLICY_FILE).read_text()
+    text += "type, quiz, grade\np, *, *, quiz, grade, for_ai_response, deny\n"
+    text += "p, teacher, course:b, quiz, grade, , allow\n"
+    platform = load_policy(written(tmp_path, text))
+    review = CourseReview(platform, load_invariants(policy_directory(), platform.vocabulary))
+    for course_id in "ab":
+        review.add(course_id, files(f"p, *, course:{course_id}, quiz, grade, attending, deny"))
+    with pytest.raises(PolicyError) as caught:
+        review.require_passed()
+    (fault,) = caught.value.faults
+    assert fault.file == "course:b/course.csv"
+    assert "`a-role-takes-nothing-away`" in fault.text
