@@ -12,6 +12,8 @@ from authz.domain.ids import ResourceRef, Subject
 from authz.domain.instants import Instant
 
 CREATE_ACTION = "create"
+EDIT_POLICY = "edit_policy"
+MANAGE_MEMBERS = "manage_members"
 COURSE_TYPE = "course"
 SESSION_TYPE = "session"
 STRUCTURAL_TYPES = (COURSE_TYPE, SESSION_TYPE)

@@ -53,10 +53,14 @@ def suggest(word: str, words: Iterable[str]) -> str:
 
 
 class Vocabulary(msgspec.Struct, frozen=True):
-    """The declarations of a policy, by name."""
+    """The declarations of a policy, by name.
+
+    `administrators` are the roles on the platform that may edit its policy.
+    """
 
     roles: Mapping[str, RoleDeclaration]
     types: Mapping[str, TypeDeclaration]
+    administrators: frozenset[str] = frozenset()
 
     def require_role(self, name: str, kind: ScopeKind) -> RoleDeclaration:
         """The declaration of a role. Raises `InvalidArgumentError` (UNKNOWN_ROLE)."""

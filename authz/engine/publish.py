@@ -261,8 +261,8 @@ class Publisher:
         try:
             report = await self._write_when_reviewed(request, validated)
         except (AlreadyExistsError, FailedPreconditionError) as error:
-            if error.reason is ErrorReason.REFERENCE_NOT_FOUND:
-                raise  # the course was deleted
+            if error.reason in (ErrorReason.REFERENCE_NOT_FOUND, ErrorReason.LAST_ADMINISTRATOR):
+                raise  # the course was deleted, or nobody could edit the policy any more
             raise ConflictError(
                 ErrorReason.WRITE_CONFLICT,
                 "another version of the policy was activated at the same time; try again",

@@ -17,9 +17,9 @@ from typing import TypeAlias
 
 import msgspec
 
-from authz.domain.decisions import Reason, Rule, Verdict
+from authz.domain.decisions import COURSE_TYPE, EDIT_POLICY, Reason, Rule, Verdict
 from authz.domain.effective_roles import role_table
-from authz.domain.ids import parse_scope
+from authz.domain.ids import ScopeKind, parse_scope
 from authz.domain.trace import RuleTrace
 from authz.domain.vocabulary import Vocabulary
 from authz.policy.condition import Condition, parse_condition
@@ -216,6 +216,7 @@ def compile_policy(
     for clause in _clauses_of(rules):
         by_scope[clause.rule.scope].append(clause)
     platform = _rulebook(by_scope.pop(ANY, ()), vocabulary, inherited)
+    vocabulary = msgspec.structs.replace(vocabulary, administrators=_administrators(platform, vocabulary))
     overrides = {
         parse_scope(scope).id: _rulebook(clauses, vocabulary, inherited)
         for scope, clauses in by_scope.items()
@@ -235,6 +236,20 @@ def _clauses_of(rules: Iterable[Rule], first: int = 0) -> list[Clause]:
     return [
         Clause(parse_condition(rule.condition), rule, position) for position, rule in enumerate(rules, first)
     ]
+
+
+def _administrators(platform: Rulebook, vocabulary: Vocabulary) -> frozenset[str]:
+    """The roles on the platform that may edit its policy: by a rule without a condition."""
+    cells = {
+        role.name: (role.name, COURSE_TYPE, EDIT_POLICY)
+        for role in vocabulary.roles.values()
+        if role.scope_kind is ScopeKind.PLATFORM
+    }
+    return frozenset(
+        role
+        for role, cell in cells.items()
+        if CompiledRules(platform.denies.get(cell, ()), platform.allows.get(cell, ())).verdict(0).allowed
+    )
 
 
 def _rulebook(

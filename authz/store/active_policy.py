@@ -62,6 +62,13 @@ def vocabulary_for(
     """The vocabulary that a mutation is validated by, if it needs one; `find` reads records."""
     if mutation.operation is Operation.DELETE or not kind_of(mutation.target).uses_vocabulary:
         return _NO_NAMES
+    return active_vocabulary(vocabularies, find)
+
+
+def active_vocabulary(
+    vocabularies: Vocabularies, find: Callable[[Key], Versioned[Entity] | None]
+) -> Vocabulary:
+    """The vocabulary of the version that is active; `find` reads records. Raises as `Vocabularies`."""
     found = find(PLATFORM_ACTIVATION)
     if found is None:
         active = None

@@ -23,6 +23,7 @@ from authz.domain.mutations import (
 from authz.domain.ports import Vocabularies
 from authz.domain.tokens import ConsistencyToken
 from authz.store.active_policy import require_no_course_policy_since
+from authz.store.administrators import Administrators
 from authz.store.batch import Batch
 from authz.store.contents import cascades, touched_keys
 from authz.store.idempotency import IdempotencyKeys
@@ -49,6 +50,7 @@ class Transaction:
         self._connection = connection
         self._log = ChangeLog(connection, clock)
         self._batch = Batch(connection, vocabularies, room=contents_at_once)
+        self._administrators = Administrators(connection, self._batch, vocabularies, self._log.now)
         self._contents_at_once = contents_at_once
 
     @property
@@ -82,6 +84,8 @@ class Transaction:
         with self._batch.attempt(self._log.head.revision + 1, origin) as effects:
             for position, mutation in enumerate(mutations, offset):
                 try:
+                    if self._administrators.concern([mutation]):
+                        self._administrators.require_kept_by(mutation)
                     changed = self._batch.apply(mutation)
                 except AuthzError as error:
                     faults.append(ImportFault(position, error.reason.value, error.message))
@@ -132,7 +136,9 @@ class Transaction:
         fence = request.course_policies_at
         flushes = fence is not None or any(cascades(mutation) for mutation in request.mutations)
         origin = Origin(request.actor, request.reason, request.request_id)
+        is_watched = self._administrators.concern(request.mutations)
         with self._batch.attempt(self._log.head.revision + 1, origin, flushes=flushes) as effects:
+            before = self._administrators.hands() if is_watched else None
             for precondition in request.preconditions:
                 _require(self._batch, precondition)
             if fence is not None:
@@ -143,6 +149,7 @@ class Transaction:
                 except AuthzError as error:
                     error.locate(f"mutations[{place}]")
                     raise
+            self._administrators.require_kept(before)
         state = self._log.append(effects, origin)
         known.remember(request, state.revision)
         return state

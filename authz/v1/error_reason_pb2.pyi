@@ -174,6 +174,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. As many drafts of the policy are kept as may be. Delete one first.
     {"reason":"TOO_MANY_DRAFTS","metadata":{"limit":"100"}}
     """
+    ERROR_REASON_LAST_ADMINISTRATOR: _ErrorReason.ValueType  # 37
+    """FAILED_PRECONDITION. Afterwards nobody could edit the policy of the platform. Give another person such a role
+    first.
+    {"reason":"LAST_ADMINISTRATOR","metadata":{"roles":"platform_admin"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the `google.rpc.ErrorInfo` in every error, without the prefix `ERROR_REASON_`. Its `domain`
@@ -331,5 +336,10 @@ ERROR_REASON_DRAFT_NOT_FOUND: ErrorReason.ValueType  # 35
 ERROR_REASON_TOO_MANY_DRAFTS: ErrorReason.ValueType  # 36
 """FAILED_PRECONDITION. As many drafts of the policy are kept as may be. Delete one first.
 {"reason":"TOO_MANY_DRAFTS","metadata":{"limit":"100"}}
+"""
+ERROR_REASON_LAST_ADMINISTRATOR: ErrorReason.ValueType  # 37
+"""FAILED_PRECONDITION. Afterwards nobody could edit the policy of the platform. Give another person such a role
+first.
+{"reason":"LAST_ADMINISTRATOR","metadata":{"roles":"platform_admin"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
