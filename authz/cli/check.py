@@ -9,6 +9,7 @@ import typer
 
 from authz.cli.command import Server, on_server
 from authz.cli.output import print_rows
+from authz.client import Answer
 
 Course = Annotated[str, typer.Option("--course", help="Course of the resource, or to create it in.")]
 Session = Annotated[str, typer.Option("--session", help="Session of the resource, or to create it in.")]
@@ -34,14 +35,19 @@ def check(
     if server.as_json:
         print(msgspec.json.encode(answer).decode())
     else:
-        detail = answer.membership_state or ", ".join(answer.unmet_facts)
-        reason = f"{answer.reason} ({detail})" if detail else answer.reason
-        print(f"{'allowed' if answer.allowed else 'denied'}  {reason}")
+        print(answer_line(answer))
         for label, value in (("rule", answer.rule), ("valid until", answer.valid_until)):
             if value:
                 print(f"{label}: {value}")
     if not answer.allowed:
         raise typer.Exit(DENIED_EXIT_CODE)
+
+
+def answer_line(answer: Answer) -> str:
+    """An answer with its reason, as a line."""
+    detail = answer.membership_state or ", ".join(answer.unmet_facts)
+    reason = f"{answer.reason} ({detail})" if detail else answer.reason
+    return f"{'allowed' if answer.allowed else 'denied'}  {reason}"
 
 
 @on_server()

@@ -4,6 +4,7 @@ from authz.client.client import Client
 from authz.client.contract import proto_directory
 from authz.client.drafts import Draft, DraftClient
 from authz.client.errors import CallError, ItemFault
+from authz.client.explanations import Explanation
 from authz.client.policies import PolicyCertificate, PolicyClient, PolicyTests, PublishedPolicy
 from authz.client.questions import (
     AccessibleResource,
@@ -24,6 +25,7 @@ __all__ = [
     "Client",
     "Draft",
     "DraftClient",
+    "Explanation",
     "ImportOutcome",
     "ItemFault",
     "PermittedSubject",

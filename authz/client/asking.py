@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 import grpc
 
 from authz.client.errors import CallError, ItemFault, fault_of
+from authz.client.explanations import Explanation, explanation_of
 from authz.client.questions import (
     AccessibleResource,
     Answer,
@@ -19,8 +21,9 @@ from authz.client.questions import (
     query_of,
 )
 from authz.domain.ids import parse_scope, parse_subject
+from authz.domain.instants import from_datetime
 from authz.v1 import authorization_pb2, authorization_pb2_grpc
-from authz.wire.values import scope_message, subject_message
+from authz.wire.values import scope_message, subject_message, time_message
 
 T = TypeVar("T")
 
@@ -114,6 +117,35 @@ class Asking(ABC):
             else fault_of(result.error)
             for result in response.results
         ]
+
+    def explain(
+        self,
+        subject: str,
+        action: str,
+        resource: str,
+        *,
+        course_id: str = "",
+        session_id: str = "",
+        purpose: str = "",
+        as_of: dt.datetime | None = None,
+        at_least_as_fresh: str = "",
+        fully_consistent: bool = False,
+    ) -> Explanation:
+        """As `check`, with all that led to the answer, and for a denial what would allow it.
+
+        `as_of` decides as of a later time, by the records and the policy as they are. Raises `ValueError` for
+        a time without a time zone.
+        """
+        request = authorization_pb2.ExplainRequest(
+            subject=subject_message(parse_subject(subject)),
+            action=action,
+            resource=query_of(resource, course_id, session_id),
+            purpose=purpose,
+            as_of=None if as_of is None else time_message(from_datetime(as_of)),
+        )
+        return explanation_of(
+            self._ask(self._authorization.Explain, request, at_least_as_fresh, fully_consistent)
+        )
 
     def list_resources(
         self,

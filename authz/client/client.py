@@ -59,7 +59,15 @@ EntityT = TypeVar("EntityT", bound=Entity)
 Progress = Callable[[int], None]
 
 _PAGE_SIZE = 1000
-_RETRIED = ("Check", "BatchCheck", "ListActions", "BatchListActions", "ListResources", "ListSubjects")
+_RETRIED = (
+    "Check",
+    "BatchCheck",
+    "ListActions",
+    "BatchListActions",
+    "Explain",
+    "ListResources",
+    "ListSubjects",
+)
 _POLICY_READS = (
     "ReadPolicyVersions",
     "ReadPolicyVersion",

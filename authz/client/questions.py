@@ -7,7 +7,7 @@ import msgspec
 from authz.domain.ids import is_name, parse_resource_ref, parse_subject
 from authz.domain.mutations import ImportFault
 from authz.v1 import authorization_pb2
-from authz.wire.values import parse_scope_message, subject_message
+from authz.wire.values import parse_scope_message, subject_message, time_text
 from authz.wire.values import parse_subject as parse_subject_message
 
 NOT_REPLICATED = (
@@ -92,18 +92,17 @@ def check_request(
 def answer_of(message: authorization_pb2.CheckResponse) -> Answer:
     """The answer of a message."""
     state = message.membership_state
-    until = message.valid_until.ToJsonString() if message.HasField("valid_until") else ""
     return Answer(
         allowed=message.allowed,
         reason=authorization_pb2.Reason.Name(message.reason).removeprefix("REASON_"),
-        rule=_rule_text(message.rule) if message.HasField("rule") else "",
+        rule=rule_text(message.rule) if message.HasField("rule") else "",
         unmet_facts=tuple(message.unmet_facts),
         membership_state=authorization_pb2.MembershipState.Name(state).removeprefix("MEMBERSHIP_STATE_")
         if state
         else "",
         policy_version=message.policy_version,
         checked_at=message.checked_at.token,
-        valid_until=until,
+        valid_until=time_text(message, "valid_until"),
         decision_id=message.decision_id,
         course_policy_version=message.course_policy_version,
     )
@@ -116,12 +115,13 @@ def permitted_subject_of(message: authorization_pb2.ListedSubject, checked_at: s
         role=message.role,
         scope=str(parse_scope_message(message.scope, field="scope")),
         membership_role=message.membership_role,
-        rule=_rule_text(message.rule),
+        rule=rule_text(message.rule),
         checked_at=checked_at,
     )
 
 
-def _rule_text(rule: authorization_pb2.Rule) -> str:
+def rule_text(rule: authorization_pb2.Rule) -> str:
+    """A rule as in the policy, with its file and line."""
     fields = (rule.role, rule.scope, rule.type, rule.action, rule.condition, rule.effect)
     return f"p, {', '.join(fields)} ({rule.source})"
 

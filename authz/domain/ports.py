@@ -11,11 +11,16 @@ import msgspec
 from authz.domain.context import ResourceContext, ScopeContext
 from authz.domain.effective_roles import Grant, Suspension
 from authz.domain.entities import (
+    Course,
+    CourseKey,
     EntityT_co,
     Filter,
     Kind,
     PolicyActivation,
     PolicyVersion,
+    Resource,
+    Session,
+    SessionKey,
     ShareLevel,
     Versioned,
 )
@@ -63,6 +68,9 @@ class Snapshot(Protocol):
     def resource(self, ref: ResourceRef, subject: Subject) -> ResourceContext | None:
         """The registered resource as the subject finds it; `DELETED` if it was registered once, None if it
         never was, `SCOPE_MISSING` if its scope is not."""
+
+    def record(self, key: CourseKey | SessionKey | ResourceRef) -> Course | Session | Resource | None:
+        """The record with a key, as it was written; None if it is not registered."""
 
     def owner(self, ref: ResourceRef) -> Subject | None:
         """The owner of a registered resource; None without one."""

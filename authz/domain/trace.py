@@ -30,6 +30,9 @@ class FactTrace(msgspec.Struct, frozen=True):
     holds: bool
 
 
+_FACT_TRACES = [(FactTrace(fact, True), FactTrace(fact, False)) for fact in FACTS]
+
+
 class RuleTrace(msgspec.Struct, frozen=True):
     """A rule that speaks to the subject's roles about this type and action.
 
@@ -70,4 +73,4 @@ class Trace:
 
     def set_facts(self, mask: int) -> None:
         """Record the value of every fact."""
-        self.facts = tuple(FactTrace(fact, bool(mask & fact.bit)) for fact in FACTS)
+        self.facts = tuple([each if mask & each.fact.bit else other for each, other in _FACT_TRACES])

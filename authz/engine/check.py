@@ -5,23 +5,19 @@ Check, BatchCheck, ListActions and Explain all decide here, so that they cannot 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, TypeVar
 
 import msgspec
 
 from authz.domain.context import (
-    DELETED,
-    SCOPE_MISSING,
     ResourceContext,
     ScopeContext,
     earliest_after,
     facts_at,
-    resource_context_of,
 )
 from authz.domain.decisions import (
-    COURSE_TYPE,
     CREATE_ACTION,
-    SESSION_TYPE,
     STRUCTURAL_TYPES,
     Decision,
     Question,
@@ -37,7 +33,7 @@ from authz.domain.effective_roles import (
     effective_roles_of_one,
     suspended_kinds,
 )
-from authz.domain.entities import KINDS, PolicyVersion, Resource, Session
+from authz.domain.entities import PolicyVersion
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.facts import (
     ALL_FACTS,
@@ -48,14 +44,18 @@ from authz.domain.facts import (
     TIMED,
     share_facts,
 )
-from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, course_scope, session_scope
+from authz.domain.ids import ResourceRef, ScopeKind, Subject
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
 from authz.domain.trace import MembershipTrace, Trace
-from authz.domain.vocabulary import Vocabulary
 from authz.engine.course_policies import CoursePolicies
+from authz.engine.locate import locate
 from authz.policy.compile import NO_RULES, CompiledPolicy, CompiledRules
 
+T = TypeVar("T")
+KeyT = TypeVar("KeyT", bound=Hashable)
+
+_MAX_REMEMBERED = 4096
 _PURPOSES = ("", PURPOSE_AI_RESPONSE)
 
 _NOT_A_MEMBER = Verdict(False, Reason.NOT_A_MEMBER)
@@ -101,6 +101,7 @@ class Checker:
         self._number, self._digest = (0, "") if version is None else (version.number, version.digest)
         self._created_ahead_us = created_ahead_us
         self._inline_types = inline_types
+        self._remembered: dict[Hashable, Any] = {}
         self._actions = {name: frozenset(t.actions) for name, t in policy.vocabulary.types.items()}
         self._courses = CoursePolicies(policy)
 
@@ -166,9 +167,7 @@ class Checker:
             snapshot, subject, question.resource, located, access, question.purpose, now
         )
         if trace is not None:
-            every, _ = self._facts(
-                snapshot, subject, question.resource, located, access.held, ALL_FACTS, question.purpose, now
-            )
+            every = self.facts(snapshot, question, located, access, now)
             trace.set_facts(every)
             trace.rules = access.rules.trace(every)
         return Decision(verdict, version, revision, changes_at, of_course)
@@ -267,6 +266,22 @@ class Checker:
             facts |= FOR_AI_RESPONSE
         return facts, changes_at
 
+    def facts(
+        self, snapshot: Snapshot, question: Question, located: ResourceContext, access: Access, now: Instant
+    ) -> int:
+        """Every fact that holds."""
+        subject, ref, purpose = question.subject, question.resource, question.purpose
+        return self._facts(snapshot, subject, ref, located, access.held, ALL_FACTS, purpose, now)[0]
+
+    def remembered(self, key: KeyT, found_by: Callable[[KeyT], T]) -> T:
+        """What follows from this version of the policy and a value alone: found once for equal values."""
+        if key not in self._remembered:
+            if len(self._remembered) >= _MAX_REMEMBERED:
+                self._remembered.clear()
+            self._remembered[key] = found_by(key)
+        found: T = self._remembered[key]
+        return found
+
     @staticmethod
     def permits(purpose: str) -> bool:
         """Whether anything may be allowed for a purpose."""
@@ -314,63 +329,7 @@ class Checker:
 
     def locate(self, snapshot: Snapshot, question: Question) -> ResourceContext | Reason:
         """The resource in its scope, else the reason why the question has none."""
-        ref = question.resource
-        if question.action == CREATE_ACTION:
-            found = _scope_as_resource(snapshot, _scope_to_create_in(question))
-        elif ref.type == COURSE_TYPE:
-            found = _scope_as_resource(snapshot, course_scope(ref.id))
-        elif ref.type == SESSION_TYPE:
-            found = _scope_as_resource(snapshot, session_scope(ref.id))
-        else:
-            found = snapshot.resource(ref, question.subject)
-            if found is None and question.inline is not None and ref.type in self._inline_types:
-                found = _described(snapshot, question.inline, question.subject, self.policy.vocabulary)
-        if found is None or found is SCOPE_MISSING or found is DELETED:
-            return Reason.RESOURCE_UNKNOWN
-        scope = found.scope
-        if question.stated_course_id is not None and question.stated_course_id != scope.course_id:
-            return Reason.SCOPE_MISMATCH
-        if question.stated_session_id is not None and question.stated_session_id != scope.session_id:
-            return Reason.SCOPE_MISMATCH
-        return found
-
-
-def _scope_to_create_in(question: Question) -> Scope:
-    type_name = question.resource.type
-    if question.stated_session_id is not None and type_name not in STRUCTURAL_TYPES:
-        return session_scope(question.stated_session_id)
-    if question.stated_course_id is not None and type_name != COURSE_TYPE:
-        return course_scope(question.stated_course_id)
-    if type_name in STRUCTURAL_TYPES:
-        return PLATFORM
-    raise InvalidArgumentError(
-        ErrorReason.MISSING_FIELD,
-        f"`create` of a {type_name} needs resource.course_id or resource.session_id: where to create it",
-        field="resource.course_id",
-    )
-
-
-def _scope_as_resource(snapshot: Snapshot, scope: Scope) -> ResourceContext | None:
-    """A course, a session or the platform as the resource of a question, if it is registered."""
-    context = snapshot.scope(scope)
-    return None if context is None else ResourceContext(context, context.state.facts)
-
-
-def _described(
-    snapshot: Snapshot, inline: Resource, subject: Subject, vocabulary: Vocabulary
-) -> ResourceContext | None:
-    """A resource as the caller describes it, in a scope that is registered.
-
-    Raises `InvalidArgumentError` for a description that could not be registered.
-    """
-    kind = KINDS["resource"]
-    kind.validate(inline, vocabulary)
-    scope = snapshot.scope(inline.scope)
-    if scope is None:
-        return None
-    if scope.session_id is not None:
-        kind.validate_container(inline, Session(id=scope.session_id, course_id=scope.course_id))
-    return resource_context_of(inline, scope, subject)
+        return locate(snapshot, question, self.policy.vocabulary, self._inline_types)
 
 
 def _misplaced_id(question: Question) -> InvalidArgumentError:

@@ -45,16 +45,16 @@ Index: TypeAlias = Mapping[tuple[str, str, str], tuple[Clause, ...]]
 class CompiledRules:
     """The rules for one set of roles and one action on one type.
 
-    `required_facts` is the mask of the facts that its clauses name, negated or not; no other fact changes its
-    verdict.
+    `denies` and `allows` are its clauses, each in the order of the policy. `required_facts` is the mask of
+    the facts that they name, negated or not; no other fact changes its verdict.
     """
 
-    __slots__ = ("_allows", "_denies", "_verdicts", "required_facts")
+    __slots__ = ("_verdicts", "allows", "denies", "required_facts")
 
     def __init__(self, denies: Iterable[Clause], allows: Iterable[Clause]) -> None:
-        self._denies = tuple(sorted(denies, key=lambda clause: clause.position))
-        self._allows = tuple(sorted(allows, key=lambda clause: clause.position))
-        clauses = (*self._denies, *self._allows)
+        self.denies = tuple(sorted(denies, key=lambda clause: clause.position))
+        self.allows = tuple(sorted(allows, key=lambda clause: clause.position))
+        clauses = (*self.denies, *self.allows)
         self.required_facts = reduce(or_, (clause.condition.named for clause in clauses), 0)
         # At most one for each combination of the required facts.
         self._verdicts: dict[int, Verdict] = {}
@@ -73,26 +73,26 @@ class CompiledRules:
         May be true where they do not. Never false where they do.
         """
         return any(
-            not (c.condition.required & ~possible or c.condition.forbidden & certain) for c in self._allows
+            not (c.condition.required & ~possible or c.condition.forbidden & certain) for c in self.allows
         ) and not any(
-            not (c.condition.required & ~certain or c.condition.forbidden & possible) for c in self._denies
+            not (c.condition.required & ~certain or c.condition.forbidden & possible) for c in self.denies
         )
 
     def trace(self, facts: int) -> tuple[RuleTrace, ...]:
         """Every rule with what of its condition is not met: denies first, then allows."""
-        return tuple(RuleTrace(c.rule, c.condition.unmet(facts)) for c in (*self._denies, *self._allows))
+        return tuple(RuleTrace(c.rule, c.condition.unmet(facts)) for c in (*self.denies, *self.allows))
 
     def _decide(self, facts: int) -> Verdict:
-        for clause in self._denies:
+        for clause in self.denies:
             if clause.condition.holds(facts):
                 return Verdict(False, Reason.EXPLICIT_DENY, clause.rule)
-        for clause in self._allows:
+        for clause in self.allows:
             if clause.condition.holds(facts):
                 return Verdict(True, Reason.ROLE_GRANT, clause.rule)
-        if not self._allows:
+        if not self.allows:
             return Verdict(False, Reason.NO_RULE)
         # The one that misses the fewest facts; of those the first in the file.
-        nearest = min(self._allows, key=lambda c: (c.condition.unmet(facts).bit_count(), c.position))
+        nearest = min(self.allows, key=lambda c: (c.condition.unmet(facts).bit_count(), c.position))
         return Verdict(False, Reason.CONDITION_NOT_MET, nearest.rule, nearest.condition.unmet(facts))
 
 

@@ -12,10 +12,14 @@ from authz.domain.effective_roles import Grant, Suspension
 from authz.domain.entities import (
     AccountStatus,
     Course,
+    CourseKey,
     PolicyActivation,
     PolicyVersion,
+    Resource,
     Session,
+    SessionKey,
     ShareLevel,
+    kind_of,
 )
 from authz.domain.facts import OWN
 from authz.domain.ids import ResourceRef, Scope, Subject
@@ -113,6 +117,12 @@ class ReplicaSnapshot:
         if owner == self._key_of(subject):
             facts |= OWN
         return ResourceContext(scope, facts, times, shared)
+
+    def record(self, key: CourseKey | SessionKey | ResourceRef) -> Course | Session | Resource | None:
+        """See `Snapshot.record`."""
+        codec = CODECS[kind_of(key).name]
+        found: Course | Session | Resource | None = self._read(codec, codec.key_of(key))
+        return found
 
     def owner(self, ref: ResourceRef) -> Subject | None:
         """See `Snapshot.owner`."""

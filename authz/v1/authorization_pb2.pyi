@@ -110,6 +110,50 @@ MEMBERSHIP_STATE_ENDED: MembershipState.ValueType  # 5
 """The membership has ended, or is completed with a role that becomes nothing."""
 Global___MembershipState: _TypeAlias = MembershipState  # noqa: Y015
 
+class _ChangeKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChangeKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CHANGE_KIND_UNSPECIFIED: _ChangeKind.ValueType  # 0
+    """Never sent."""
+    CHANGE_KIND_ROLE: _ChangeKind.ValueType  # 1
+    """The subject has a membership in `scope` that gives one of `roles`."""
+    CHANGE_KIND_MEMBERSHIP: _ChangeKind.ValueType  # 2
+    """The subject's membership in `scope` as one of `roles`, which is there, is in effect."""
+    CHANGE_KIND_ACCOUNT: _ChangeKind.ValueType  # 3
+    """The subject's account is not suspended."""
+    CHANGE_KIND_COURSE_STATE: _ChangeKind.ValueType  # 4
+    """The course `scope` is active."""
+    CHANGE_KIND_FACT: _ChangeKind.ValueType  # 5
+    """`fact` holds, or does not, by `holds`."""
+    CHANGE_KIND_PURPOSE: _ChangeKind.ValueType  # 6
+    """The request has `purpose`, or none when that is empty."""
+    CHANGE_KIND_STATED_SCOPE: _ChangeKind.ValueType  # 7
+    """The request states `scope`, where the resource is."""
+
+class ChangeKind(_ChangeKind, metaclass=_ChangeKindEnumTypeWrapper):
+    """What a change is made to."""
+
+CHANGE_KIND_UNSPECIFIED: ChangeKind.ValueType  # 0
+"""Never sent."""
+CHANGE_KIND_ROLE: ChangeKind.ValueType  # 1
+"""The subject has a membership in `scope` that gives one of `roles`."""
+CHANGE_KIND_MEMBERSHIP: ChangeKind.ValueType  # 2
+"""The subject's membership in `scope` as one of `roles`, which is there, is in effect."""
+CHANGE_KIND_ACCOUNT: ChangeKind.ValueType  # 3
+"""The subject's account is not suspended."""
+CHANGE_KIND_COURSE_STATE: ChangeKind.ValueType  # 4
+"""The course `scope` is active."""
+CHANGE_KIND_FACT: ChangeKind.ValueType  # 5
+"""`fact` holds, or does not, by `holds`."""
+CHANGE_KIND_PURPOSE: ChangeKind.ValueType  # 6
+"""The request has `purpose`, or none when that is empty."""
+CHANGE_KIND_STATED_SCOPE: ChangeKind.ValueType  # 7
+"""The request states `scope`, where the resource is."""
+Global___ChangeKind: _TypeAlias = ChangeKind  # noqa: Y015
+
 @_typing.final
 class ResourceQuery(_message.Message):
     """The resource that a question is about."""
@@ -992,3 +1036,379 @@ class ListedSubject(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListedSubject: _TypeAlias = ListedSubject  # noqa: Y015
+
+@_typing.final
+class ExplainRequest(_message.Message):
+    """A question to answer with all that leads to the answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    RESOURCE_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    action: _builtins.str
+    """An action that the policy declares for the resource's type."""
+    purpose: _builtins.str
+    """The purpose of the access, as in `CheckRequest`."""
+    request_id: _builtins.str
+    """The caller's id of this call, for logs."""
+    @_builtins.property
+    def subject(self) -> _common_pb2.Subject:
+        """The subject whose access is decided."""
+
+    @_builtins.property
+    def resource(self) -> Global___ResourceQuery:
+        """The resource."""
+
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """Decide as of this time, by the records and the policy as they are: now or later. Now, when absent."""
+
+    @_builtins.property
+    def consistency(self) -> _common_pb2.Consistency:
+        """How fresh the state that is read must be."""
+
+    def __init__(
+        self,
+        *,
+        subject: _common_pb2.Subject | None = ...,
+        action: _builtins.str = ...,
+        resource: Global___ResourceQuery | None = ...,
+        purpose: _builtins.str = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+        consistency: _common_pb2.Consistency | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "consistency", b"consistency", "resource", b"resource", "subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "as_of", b"as_of", "consistency", b"consistency", "purpose", b"purpose", "request_id", b"request_id", "resource", b"resource", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
+
+@_typing.final
+class ExplainResponse(_message.Message):
+    """An answer with all that led to it. It names roles, rules, owners and dates: show the person asked about
+    `message`, and the rest to those who may know it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    DECIDED_AT_FIELD_NUMBER: _builtins.int
+    SCOPES_FIELD_NUMBER: _builtins.int
+    MEMBERSHIPS_FIELD_NUMBER: _builtins.int
+    ACCOUNT_SUSPENDED_FIELD_NUMBER: _builtins.int
+    ACCOUNT_SUSPENDED_UNTIL_FIELD_NUMBER: _builtins.int
+    FACTS_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    NEAREST_GRANTS_FIELD_NUMBER: _builtins.int
+    ALLOWED_FROM_FIELD_NUMBER: _builtins.int
+    message: _builtins.str
+    """The reason in a sentence to the person asked about: without roles, rules, and other people."""
+    account_suspended: _builtins.bool
+    """Whether the subject's account is suspended, which takes every role away."""
+    @_builtins.property
+    def answer(self) -> Global___CheckResponse:
+        """The answer of Check."""
+
+    @_builtins.property
+    def decided_at(self) -> _timestamp_pb2.Timestamp:
+        """The time of the decision."""
+
+    @_builtins.property
+    def scopes(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Scope]:
+        """The scopes whose memberships count. Empty when the resource is not known."""
+
+    @_builtins.property
+    def memberships(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainedMembership]:
+        """The subject's memberships in these scopes."""
+
+    @_builtins.property
+    def account_suspended_until(self) -> _timestamp_pb2.Timestamp:
+        """When the suspension of the account ends. Absent when it has no end."""
+
+    @_builtins.property
+    def facts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainedFact]:
+        """Every fact. Empty when no rule was consulted."""
+
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainedRule]:
+        """Every rule that speaks to the subject's roles about this action and type: the denies, then the allows."""
+
+    @_builtins.property
+    def nearest_grants(self) -> _containers.RepeatedCompositeFieldContainer[Global___NearestGrant]:
+        """Of a denial: the smallest sets of changes each of which would allow it. They are of one size, and no
+        smaller set would do. Empty when no set of up to 4 changes would do, or the resource is not known.
+        """
+
+    @_builtins.property
+    def allowed_from(self) -> _timestamp_pb2.Timestamp:
+        """Of a denial: the earliest time from which it is allowed if nothing but time changes. Absent for never."""
+
+    def __init__(
+        self,
+        *,
+        answer: Global___CheckResponse | None = ...,
+        message: _builtins.str = ...,
+        decided_at: _timestamp_pb2.Timestamp | None = ...,
+        scopes: _abc.Iterable[_common_pb2.Scope] | None = ...,
+        memberships: _abc.Iterable[Global___ExplainedMembership] | None = ...,
+        account_suspended: _builtins.bool = ...,
+        account_suspended_until: _timestamp_pb2.Timestamp | None = ...,
+        facts: _abc.Iterable[Global___ExplainedFact] | None = ...,
+        rules: _abc.Iterable[Global___ExplainedRule] | None = ...,
+        nearest_grants: _abc.Iterable[Global___NearestGrant] | None = ...,
+        allowed_from: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account_suspended_until", b"account_suspended_until", "allowed_from", b"allowed_from", "answer", b"answer", "decided_at", b"decided_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_suspended", b"account_suspended", "account_suspended_until", b"account_suspended_until", "allowed_from", b"allowed_from", "answer", b"answer", "decided_at", b"decided_at", "facts", b"facts", "memberships", b"memberships", "message", b"message", "nearest_grants", b"nearest_grants", "rules", b"rules", "scopes", b"scopes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
+
+@_typing.final
+class ExplainedMembership(_message.Message):
+    """A membership that was looked at."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    STARTS_AT_FIELD_NUMBER: _builtins.int
+    ENDS_AT_FIELD_NUMBER: _builtins.int
+    SUSPENDED_UNTIL_FIELD_NUMBER: _builtins.int
+    GIVES_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    role: _builtins.str
+    """As what."""
+    status: _common_pb2.MembershipStatus.ValueType
+    """Its status."""
+    gives: _builtins.str
+    """The role that it gives. Empty for none."""
+    state: Global___MembershipState.ValueType
+    """Why it gives none."""
+    counts: _builtins.bool
+    """Whether the role counts. One on the platform does not for content."""
+    @_builtins.property
+    def scope(self) -> _common_pb2.Scope:
+        """Where."""
+
+    @_builtins.property
+    def starts_at(self) -> _timestamp_pb2.Timestamp:
+        """When it starts."""
+
+    @_builtins.property
+    def ends_at(self) -> _timestamp_pb2.Timestamp:
+        """When it ends."""
+
+    @_builtins.property
+    def suspended_until(self) -> _timestamp_pb2.Timestamp:
+        """Until when it is suspended."""
+
+    def __init__(
+        self,
+        *,
+        scope: _common_pb2.Scope | None = ...,
+        role: _builtins.str = ...,
+        status: _common_pb2.MembershipStatus.ValueType = ...,
+        starts_at: _timestamp_pb2.Timestamp | None = ...,
+        ends_at: _timestamp_pb2.Timestamp | None = ...,
+        suspended_until: _timestamp_pb2.Timestamp | None = ...,
+        gives: _builtins.str = ...,
+        state: Global___MembershipState.ValueType = ...,
+        counts: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at", "scope", b"scope", "starts_at", b"starts_at", "suspended_until", b"suspended_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "ends_at", b"ends_at", "gives", b"gives", "role", b"role", "scope", b"scope", "starts_at", b"starts_at", "state", b"state", "status", b"status", "suspended_until", b"suspended_until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainedMembership: _TypeAlias = ExplainedMembership  # noqa: Y015
+
+@_typing.final
+class ExplainedFact(_message.Message):
+    """A fact with its value."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    HOLDS_FIELD_NUMBER: _builtins.int
+    MEANING_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The name, as in the conditions of rules."""
+    holds: _builtins.bool
+    """Whether it holds."""
+    meaning: _builtins.str
+    """What it means."""
+    @_builtins.property
+    def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___FactInput]:
+        """What it was computed from."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        holds: _builtins.bool = ...,
+        meaning: _builtins.str = ...,
+        inputs: _abc.Iterable[Global___FactInput] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holds", b"holds", "inputs", b"inputs", "meaning", b"meaning", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainedFact: _TypeAlias = ExplainedFact  # noqa: Y015
+
+@_typing.final
+class FactInput(_message.Message):
+    """One value that a fact was computed from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """For example `resource.available_from`."""
+    value: _builtins.str
+    """The value as text. Empty for none."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FactInput: _TypeAlias = FactInput  # noqa: Y015
+
+@_typing.final
+class ExplainedRule(_message.Message):
+    """A rule that was consulted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    MATCHES_FIELD_NUMBER: _builtins.int
+    UNMET_FACTS_FIELD_NUMBER: _builtins.int
+    matches: _builtins.bool
+    """Whether its condition holds."""
+    @_builtins.property
+    def rule(self) -> Global___Rule:
+        """The rule, with its place in the policy."""
+
+    @_builtins.property
+    def unmet_facts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The facts of its condition that are not as it needs them."""
+
+    def __init__(
+        self,
+        *,
+        rule: Global___Rule | None = ...,
+        matches: _builtins.bool = ...,
+        unmet_facts: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["matches", b"matches", "rule", b"rule", "unmet_facts", b"unmet_facts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainedRule: _TypeAlias = ExplainedRule  # noqa: Y015
+
+@_typing.final
+class NearestGrant(_message.Message):
+    """Changes that together would allow what is denied."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NearestChange]:
+        """The changes."""
+
+    def __init__(
+        self,
+        *,
+        changes: _abc.Iterable[Global___NearestChange] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NearestGrant: _TypeAlias = NearestGrant  # noqa: Y015
+
+@_typing.final
+class NearestChange(_message.Message):
+    """One change to the records or to the request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    FACT_FIELD_NUMBER: _builtins.int
+    HOLDS_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The change in words that follow `allowed`."""
+    kind: Global___ChangeKind.ValueType
+    """What is changed."""
+    fact: _builtins.str
+    """With FACT: which."""
+    holds: _builtins.bool
+    """With FACT: whether it must hold, or must not."""
+    purpose: _builtins.str
+    """With PURPOSE: which."""
+    @_builtins.property
+    def scope(self) -> _common_pb2.Scope:
+        """With ROLE, MEMBERSHIP, COURSE_STATE and STATED_SCOPE: where."""
+
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """With ROLE: any of these would do, the lowest rank first. With MEMBERSHIP: the role of it."""
+
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """When time alone brings the change about. Absent if it does not."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        kind: Global___ChangeKind.ValueType = ...,
+        scope: _common_pb2.Scope | None = ...,
+        roles: _abc.Iterable[_builtins.str] | None = ...,
+        fact: _builtins.str = ...,
+        holds: _builtins.bool = ...,
+        purpose: _builtins.str = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "scope", b"scope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "fact", b"fact", "holds", b"holds", "kind", b"kind", "purpose", b"purpose", "roles", b"roles", "scope", b"scope", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NearestChange: _TypeAlias = NearestChange  # noqa: Y015

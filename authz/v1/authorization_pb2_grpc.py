@@ -55,6 +55,11 @@ class AuthorizationServiceStub:
                 request_serializer=authz_dot_v1_dot_authorization__pb2.BatchListActionsRequest.SerializeToString,
                 response_deserializer=authz_dot_v1_dot_authorization__pb2.BatchListActionsResponse.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/authz.v1.AuthorizationService/Explain',
+                request_serializer=authz_dot_v1_dot_authorization__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_authorization__pb2.ExplainResponse.FromString,
+                _registered_method=True)
         self.ListResources = channel.unary_unary(
                 '/authz.v1.AuthorizationService/ListResources',
                 request_serializer=authz_dot_v1_dot_authorization__pb2.ListResourcesRequest.SerializeToString,
@@ -99,6 +104,13 @@ class AuthorizationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Explain(self, request, context):
+        """Decides one question, as Check does, and tells all that led to the answer and what would allow it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListResources(self, request, context):
         """Lists the resources that a subject may act upon: exactly those that Check allows, page by page.
         """
@@ -135,6 +147,11 @@ def add_AuthorizationServiceServicer_to_server(servicer, server):
                     servicer.BatchListActions,
                     request_deserializer=authz_dot_v1_dot_authorization__pb2.BatchListActionsRequest.FromString,
                     response_serializer=authz_dot_v1_dot_authorization__pb2.BatchListActionsResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=authz_dot_v1_dot_authorization__pb2.ExplainRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_authorization__pb2.ExplainResponse.SerializeToString,
             ),
             'ListResources': grpc.unary_unary_rpc_method_handler(
                     servicer.ListResources,
@@ -256,6 +273,33 @@ class AuthorizationService:
             '/authz.v1.AuthorizationService/BatchListActions',
             authz_dot_v1_dot_authorization__pb2.BatchListActionsRequest.SerializeToString,
             authz_dot_v1_dot_authorization__pb2.BatchListActionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.AuthorizationService/Explain',
+            authz_dot_v1_dot_authorization__pb2.ExplainRequest.SerializeToString,
+            authz_dot_v1_dot_authorization__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,8 @@ class AuthorizationServiceStub:
     """Decides every action of one resource for one subject, for example to show or hide buttons."""
     BatchListActions: _grpc.UnaryUnaryMultiCallable[_authorization_pb2.BatchListActionsRequest, _authorization_pb2.BatchListActionsResponse]
     """Decides every action of up to 1,000 resources on one state, in order. An invalid item fails alone."""
+    Explain: _grpc.UnaryUnaryMultiCallable[_authorization_pb2.ExplainRequest, _authorization_pb2.ExplainResponse]
+    """Decides one question, as Check does, and tells all that led to the answer and what would allow it."""
     ListResources: _grpc.UnaryUnaryMultiCallable[_authorization_pb2.ListResourcesRequest, _authorization_pb2.ListResourcesResponse]
     """Lists the resources that a subject may act upon: exactly those that Check allows, page by page."""
     ListSubjects: _grpc.UnaryUnaryMultiCallable[_authorization_pb2.ListSubjectsRequest, _authorization_pb2.ListSubjectsResponse]
@@ -59,6 +61,8 @@ class AuthorizationServiceAsyncStub(AuthorizationServiceStub):
     """Decides every action of one resource for one subject, for example to show or hide buttons."""
     BatchListActions: _aio.UnaryUnaryMultiCallable[_authorization_pb2.BatchListActionsRequest, _authorization_pb2.BatchListActionsResponse]  # type: ignore[assignment]
     """Decides every action of up to 1,000 resources on one state, in order. An invalid item fails alone."""
+    Explain: _aio.UnaryUnaryMultiCallable[_authorization_pb2.ExplainRequest, _authorization_pb2.ExplainResponse]  # type: ignore[assignment]
+    """Decides one question, as Check does, and tells all that led to the answer and what would allow it."""
     ListResources: _aio.UnaryUnaryMultiCallable[_authorization_pb2.ListResourcesRequest, _authorization_pb2.ListResourcesResponse]  # type: ignore[assignment]
     """Lists the resources that a subject may act upon: exactly those that Check allows, page by page."""
     ListSubjects: _aio.UnaryUnaryMultiCallable[_authorization_pb2.ListSubjectsRequest, _authorization_pb2.ListSubjectsResponse]  # type: ignore[assignment]
@@ -98,6 +102,14 @@ class AuthorizationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_authorization_pb2.BatchListActionsResponse, _abc.Awaitable[_authorization_pb2.BatchListActionsResponse]]:
         """Decides every action of up to 1,000 resources on one state, in order. An invalid item fails alone."""
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _authorization_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_authorization_pb2.ExplainResponse, _abc.Awaitable[_authorization_pb2.ExplainResponse]]:
+        """Decides one question, as Check does, and tells all that led to the answer and what would allow it."""
 
     @_abc_1.abstractmethod
     def ListResources(

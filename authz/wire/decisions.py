@@ -144,6 +144,11 @@ def reason_number(reason: Reason | None) -> pb.Reason.ValueType:
     return pb.REASON_UNSPECIFIED if reason is None else _REASONS[reason]
 
 
+def state_number(why: InactiveReason | None) -> pb.MembershipState.ValueType:
+    """Why a membership gives no role as its number, 0 for one that gives a role."""
+    return pb.MEMBERSHIP_STATE_UNSPECIFIED if why is None else _STATES[why]
+
+
 def fill_check_response(
     message: pb.CheckResponse, decision: Decision, *, checked_at: str, decision_id: str
 ) -> None:

@@ -61,6 +61,22 @@ def test_lists_say_what_a_subject_may_act_upon_and_who_may(database: str) -> Non
     assert "did you mean `read`?" in wrong.stderr
 
 
+def test_explain_prints_a_tree_and_tells_by_its_exit_code(database: str) -> None:
+    denied = run("explain", "user:maya", "read", "material:m2", "--database", database)
+    assert denied.returncode == 1
+    lines = [line.strip("\u2502\u251c\u2514\u2500 ") for line in denied.stdout.splitlines()]
+    assert lines[0] == "denied  CONDITION_NOT_MET (published)"
+    assert "student in course:alg: gives student" in lines
+    assert "with role `teaching_assistant`, `teacher` or `owner` in `course:alg`" in lines
+    assert lines[-1] == "to the person: This is not open to you."
+    as_json = run("explain", "user:maya", "read", "material:m1", "--database", database, "--json")
+    assert as_json.returncode == 0
+    assert json.loads(as_json.stdout)["answer"]["allowed"]
+    past = run("explain", "user:maya", "read", "material:m1", "--as-of", "2020-01-01", "--database", database)
+    assert past.returncode == 2
+    assert "as_of is 2020-01-01T00:00:00Z, which is in the past" in past.stderr
+
+
 def test_importing_again_changes_nothing(database: str, tmp_path: Path) -> None:
     again = run("import", "oneroster", tmp_path, "--database", database)
     assert again.stdout == "written 0, unchanged 2, failed 0\n"

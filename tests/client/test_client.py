@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import warnings
 from collections.abc import Iterator
 from contextlib import closing
@@ -320,3 +321,22 @@ def test_the_actions_of_many_resources_come_in_their_order(client: Client) -> No
     assert notebook == client.list_actions("user:maya", names[0])
     assert isinstance(fault, ItemFault)
     assert course == client.list_actions("user:maya", names[2])
+
+
+def test_an_explanation_tells_why_and_what_would_allow(client: Client) -> None:
+    told = client.explain("user:omar", "read", "notebook:nb-7")
+    assert not told
+    assert told.answer == msgspec.structs.replace(
+        client.check("user:omar", "read", "notebook:nb-7"), decision_id=told.answer.decision_id
+    )
+    assert [(held.role, held.status, held.gives, held.state) for held in told.memberships] == [
+        ("student", "SUSPENDED", "", "SUSPENDED")
+    ]
+    assert told.message == "Your participation is suspended."
+    assert told.nearest_grants
+    allowed = client.explain("user:maya", "read", "notebook:nb-7")
+    assert allowed
+    assert (allowed.nearest_grants, allowed.allowed_from) == ((), "")
+    assert {fact.name for fact in allowed.facts if fact.holds} >= {"own"}
+    later = client.explain("user:maya", "read", "notebook:nb-7", as_of=dt.datetime(2097, 1, 1, tzinfo=dt.UTC))
+    assert later.answer.membership_state == "ENDED"

@@ -1,4 +1,4 @@
-"""AuthorizationService: Check, BatchCheck, ListActions, BatchListActions; the lists are in `lists`."""
+"""AuthorizationService: questions about one resource, and batches of them. The lists are in `lists`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from authz.api.call import Call
 from authz.api.grpc.lists import Lists
 from authz.api.record import is_debug_enabled
 from authz.domain.decisions import Decision, Question
-from authz.domain.errors import AuthzError, InvalidArgumentError, UnusablePolicyError
-from authz.domain.instants import Instant
+from authz.domain.errors import AuthzError, InvalidArgumentError, UnusablePolicyError, malformed
+from authz.domain.instants import Instant, format_instant
 from authz.domain.ports import Snapshot
 from authz.domain.tokens import TokenKeys
 from authz.engine.check import Checker
 from authz.engine.clock import DecisionClock
+from authz.engine.explain import explain
 from authz.engine.policies import ActiveChecker
 from authz.engine.turns import Turns
 from authz.v1 import authorization_pb2 as pb
@@ -28,6 +29,7 @@ from authz.wire.decisions import (
     parse_list_actions,
 )
 from authz.wire.errors import status_of
+from authz.wire.explain import explanation_message, parse_explain
 from authz.wire.values import missing
 
 log = structlog.get_logger()
@@ -117,9 +119,28 @@ class AuthorizationServicer:
         token = common_pb2.ConsistencyToken(token=snapshot.token)
         return pb.BatchListActionsResponse(results=results, checked_at=token)
 
+    async def Explain(self, request: pb.ExplainRequest, call: Call) -> pb.ExplainResponse:
+        """One question, its answer, and all that led to it."""
+        question, as_of = parse_explain(request)
+        snapshot, checker = await self._active.get(call.consistency, call.deadline)
+        now = self._clock.at(snapshot.state.committed_at)
+        if as_of is not None and as_of < now:
+            raise malformed(
+                "as_of",
+                f"is {format_instant(as_of)}, which is in the past; leave it out, or name a later time",
+            )
+        told = explain(checker, snapshot, question, now if as_of is None else as_of)
+        decision_id = self._decision_id(call, question, told.decision)
+        return explanation_message(told, checked_at=snapshot.token, decision_id=decision_id)
+
     def _fill(
         self, response: pb.CheckResponse, call: Call, question: Question, decision: Decision, token: str
     ) -> None:
+        decision_id = self._decision_id(call, question, decision)
+        fill_check_response(response, decision, checked_at=token, decision_id=decision_id)
+
+    def _decision_id(self, call: Call, question: Question, decision: Decision) -> str:
+        """An id for the decision, which is logged with it."""
         decision_id = f"{self._id_prefix}-{next(self._numbers)}"
         if is_debug_enabled():
             log.debug(
@@ -135,7 +156,7 @@ class AuthorizationServicer:
                 course_policy_version=decision.course_policy_version,
                 revision=decision.revision,
             )
-        fill_check_response(response, decision, checked_at=token, decision_id=decision_id)
+        return decision_id
 
 
 def _actions(

@@ -1,0 +1,143 @@
+"""Explanations as a client sees them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from authz.client.questions import Answer, answer_of, rule_text
+from authz.v1 import authorization_pb2 as pb
+from authz.v1 import common_pb2
+from authz.wire.values import parse_scope_message, time_text
+
+
+class ExplainedMembership(msgspec.Struct, frozen=True, kw_only=True):
+    """A membership that was looked at: the role that it `gives`, else why it gives none (`state`).
+
+    `counts` is false for a role on the platform where content is asked about. Times are RFC 3339, empty for
+    none.
+    """
+
+    scope: str
+    role: str
+    status: str
+    starts_at: str
+    ends_at: str
+    suspended_until: str
+    gives: str
+    state: str
+    counts: bool
+
+
+class ExplainedFact(msgspec.Struct, frozen=True, kw_only=True):
+    """A fact with its value, what it means, and what it was computed from: the values by name, as text."""
+
+    name: str
+    holds: bool
+    meaning: str
+    inputs: dict[str, str]
+
+
+class ExplainedRule(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule that was consulted, whether its condition holds, and what of it does not."""
+
+    rule: str
+    matches: bool
+    unmet_facts: tuple[str, ...]
+
+
+class NearestChange(msgspec.Struct, frozen=True, kw_only=True):
+    """One change of those that would allow: in words (`text`), and as data, as in the API.
+
+    `at` is when time alone brings it about, empty if it does not.
+    """
+
+    text: str
+    kind: str
+    scope: str
+    roles: tuple[str, ...]
+    fact: str
+    holds: bool
+    purpose: str
+    at: str
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to one question with all that led to it. Truthy only if allowed.
+
+    `message` is fit to show to the person asked about; all else names roles, rules and dates. Each of
+    `nearest_grants` is a smallest set of changes that would allow what is denied. `allowed_from` is when it
+    is allowed if nothing but time changes, empty for never.
+    """
+
+    answer: Answer
+    message: str
+    decided_at: str
+    memberships: tuple[ExplainedMembership, ...]
+    account_suspended: bool
+    account_suspended_until: str
+    facts: tuple[ExplainedFact, ...]
+    rules: tuple[ExplainedRule, ...]
+    nearest_grants: tuple[tuple[NearestChange, ...], ...]
+    allowed_from: str
+
+    def __bool__(self) -> bool:
+        """Whether the action is allowed."""
+        return self.answer.allowed
+
+
+def explanation_of(message: pb.ExplainResponse) -> Explanation:
+    """The explanation of a message."""
+    return Explanation(
+        answer=answer_of(message.answer),
+        message=message.message,
+        decided_at=time_text(message, "decided_at"),
+        memberships=tuple(map(_membership_of, message.memberships)),
+        account_suspended=message.account_suspended,
+        account_suspended_until=time_text(message, "account_suspended_until"),
+        facts=tuple(
+            ExplainedFact(
+                name=each.name,
+                holds=each.holds,
+                meaning=each.meaning,
+                inputs={given.name: given.value for given in each.inputs},
+            )
+            for each in message.facts
+        ),
+        rules=tuple(
+            ExplainedRule(
+                rule=rule_text(each.rule), matches=each.matches, unmet_facts=tuple(each.unmet_facts)
+            )
+            for each in message.rules
+        ),
+        nearest_grants=tuple(tuple(map(_change_of, grant.changes)) for grant in message.nearest_grants),
+        allowed_from=time_text(message, "allowed_from"),
+    )
+
+
+def _membership_of(message: pb.ExplainedMembership) -> ExplainedMembership:
+    state = pb.MembershipState.Name(message.state).removeprefix("MEMBERSHIP_STATE_")
+    return ExplainedMembership(
+        scope=str(parse_scope_message(message.scope, field="scope")),
+        role=message.role,
+        status=common_pb2.MembershipStatus.Name(message.status).removeprefix("MEMBERSHIP_STATUS_"),
+        starts_at=time_text(message, "starts_at"),
+        ends_at=time_text(message, "ends_at"),
+        suspended_until=time_text(message, "suspended_until"),
+        gives=message.gives,
+        state=state if message.state else "",
+        counts=message.counts,
+    )
+
+
+def _change_of(message: pb.NearestChange) -> NearestChange:
+    scope = message.scope if message.HasField("scope") else None
+    return NearestChange(
+        text=message.text,
+        kind=pb.ChangeKind.Name(message.kind).removeprefix("CHANGE_KIND_"),
+        scope="" if scope is None else str(parse_scope_message(scope, field="scope")),
+        roles=tuple(message.roles),
+        fact=message.fact,
+        holds=message.holds,
+        purpose=message.purpose,
+        at=time_text(message, "at"),
+    )

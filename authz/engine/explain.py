@@ -1,0 +1,224 @@
+"""Explains an answer: decides with a trace, tells where its facts come from, and finds the nearest grants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from authz.domain.context import ResourceContext
+from authz.domain.decisions import CREATE_ACTION, STRUCTURAL_TYPES, Decision, Question, Reason
+from authz.domain.effective_roles import InactiveReason, Suspension
+from authz.domain.entities import CourseKey, MembershipStatus, SessionKey
+from authz.domain.explanation import Change, ChangeKind, Explanation, message_for
+from authz.domain.facts import FACTS, FACTS_BY_NAME, FOR_AI_RESPONSE, PURPOSE_AI_RESPONSE, SHARED
+from authz.domain.ids import ScopeKind
+from authz.domain.instants import Instant
+from authz.domain.ports import Snapshot
+from authz.domain.trace import Trace
+from authz.engine.check import Access, Checker
+from authz.engine.nearest import Denial, Step, nearest_grants, timeless
+
+_MAX_STEPS = 16
+"""How many later instants are decided to find when time alone allows."""
+_LENGTHS = {"edit_window": "edit_window_us"}
+_INPUTS = [
+    (name, head, _LENGTHS.get(field, field))
+    for name in dict.fromkeys(name for fact in FACTS for name in fact.computed_from)
+    for head, _, field in [name.partition(".")]
+    if field
+]
+"""Each input that is a field of a record: its name, the record, and the field."""
+
+
+def explain(checker: Checker, snapshot: Snapshot, question: Question, now: Instant) -> Explanation:
+    """The answer at `now`, by the records as they are, with all that led to it.
+
+    Raises `InvalidArgumentError` for a malformed question.
+    """
+    trace = Trace()
+    decision = checker.check(snapshot, question, now, trace)
+    suspension = snapshot.suspension(question.subject)
+    is_suspended = suspension is not None and suspension.is_effective(now)
+    return Explanation(
+        decision=decision,
+        decided_at=now,
+        trace=trace,
+        message=message_for(question, decision),
+        suspension=suspension if is_suspended else None,
+        inputs=_inputs(snapshot, question, trace, now),
+        nearest_grants=() if decision.allowed else tuple(_nearest(checker, snapshot, question, now)),
+        allowed_from=None if decision.allowed else _allowed_from(checker, snapshot, question, decision),
+    )
+
+
+def _nearest(
+    checker: Checker, snapshot: Snapshot, question: Question, now: Instant
+) -> list[tuple[Change, ...]]:
+    """The nearest grants, with what must be asked differently, if anything must."""
+    found: list[tuple[Change, ...]] = []
+    for asked, stated in _questions(checker, snapshot, question):
+        located = checker.locate(snapshot, asked)
+        if isinstance(located, Reason):
+            continue
+        if stated and checker.check(snapshot, asked, now).allowed:
+            found.append(stated)
+            continue
+        access = checker.access(
+            snapshot, asked.subject, located.scope, asked.resource.type, asked.action, now
+        )
+        # A purpose is changed once.
+        fixed = 0 if asked.purpose == question.purpose else FOR_AI_RESPONSE
+        denial = _denial(checker, snapshot, asked, located, access, fixed, now)
+        policy = checker.policy_in(snapshot, located.scope)
+        for steps in checker.remembered(denial, partial(nearest_grants, policy)):
+            told = (_told(step, located, access, snapshot.suspension(asked.subject), now) for step in steps)
+            found.append((*stated, *told))
+    smallest = min(map(len, found), default=0)
+    return [changes for changes in found if len(changes) == smallest]
+
+
+def _denial(  # noqa: PLR0917  all that a decision is made from
+    checker: Checker,
+    snapshot: Snapshot,
+    question: Question,
+    located: ResourceContext,
+    access: Access,
+    fixed: int,
+    now: Instant,
+) -> Denial:
+    scope, ref, own = located.scope, question.resource, located.scope.course_policy
+    suspension = snapshot.suspension(question.subject)
+    if question.inline is not None and snapshot.record(ref) is None:
+        fixed |= SHARED  # what is only described has no shares
+    return Denial(
+        type_name=ref.type,
+        action=question.action,
+        is_content=_is_content(question),
+        course_id=scope.course_id if own or scope.course_id in checker.policy.overrides else None,
+        course_policy="" if own is None else own.digest,
+        kinds=tuple(each.kind for each in scope.scopes),
+        course_state=scope.state.course_state,
+        open_to_course=scope.state.open_to_course,
+        grants=tuple(timeless(grant, now) for grant in access.grants),
+        is_suspended=suspension is not None and suspension.is_effective(now),
+        facts=checker.facts(snapshot, question, located, access, now),
+        fixed=fixed,
+    )
+
+
+def _told(
+    step: Step, located: ResourceContext, access: Access, suspension: Suspension | None, now: Instant
+) -> Change:
+    """A step as a change to what is there, with the time at which it comes by itself."""
+    scope = None if step.scope_kind is None else located.scope.scope_of_kind(step.scope_kind)
+    at: Instant | None = None
+    why: InactiveReason | None = None
+    if step.kind is ChangeKind.ACCOUNT and suspension is not None:
+        at = suspension.until
+    elif step.kind is ChangeKind.MEMBERSHIP:
+        why, at = _inactive(step, access, now)
+    elif step.kind is ChangeKind.FACT and step.holds:
+        fact = FACTS_BY_NAME[step.fact]
+        span = None
+        if fact.window is not None and located.facts & fact.bit:
+            span = fact.window(located.times, located.scope.state.edit_window_us)
+        at = None if span is None or span[0] is None or span[0] <= now else span[0]
+    return Change(
+        kind=step.kind,
+        scope=scope,
+        roles=step.roles,
+        fact=step.fact,
+        holds=step.holds,
+        inactive_reason=why,
+        at=at,
+    )
+
+
+def _inactive(step: Step, access: Access, now: Instant) -> tuple[InactiveReason | None, Instant | None]:
+    """Why the membership of a step gives no role, or another one, and until when."""
+    grant = next(g for g in access.grants if g.kind is step.scope_kind and g.role == step.roles[0])
+    if grant.is_suspended(now):
+        ends = grant.suspended_until if grant.status is MembershipStatus.ACTIVE else None
+        return InactiveReason.SUSPENDED, ends
+    if grant.status is MembershipStatus.ACTIVE:
+        if grant.starts_at is not None and now < grant.starts_at:
+            return InactiveReason.NOT_STARTED, grant.starts_at
+        return InactiveReason.ENDED, None
+    return (InactiveReason.INVITED if grant.status is MembershipStatus.INVITED else None), None
+
+
+def _questions(
+    checker: Checker, snapshot: Snapshot, question: Question
+) -> Iterator[tuple[Question, tuple[Change, ...]]]:
+    """The question without what in itself denies, with the changes to it."""
+    changes: tuple[Change, ...] = ()
+    if checker.locate(snapshot, question) is Reason.SCOPE_MISMATCH:
+        for course_id, session_id in _statements(question):
+            question = msgspec.structs.replace(
+                question, stated_course_id=course_id, stated_session_id=session_id
+            )
+            located = checker.locate(snapshot, question)
+            if isinstance(located, ResourceContext):
+                changes = (Change(kind=ChangeKind.STATED_SCOPE, scope=located.scope.scopes[-1]),)
+                break
+    if checker.permits(question.purpose):
+        yield question, changes
+        return
+    for purpose in ("", PURPOSE_AI_RESPONSE):
+        asked = msgspec.structs.replace(question, purpose=purpose)
+        yield asked, (*changes, Change(kind=ChangeKind.PURPOSE, purpose=purpose))
+
+
+def _statements(question: Question) -> list[tuple[str | None, str | None]]:
+    """What a question that states what does not fit may state of the course and the session instead."""
+    if question.action != CREATE_ACTION:
+        return [(None, None)]
+    one = [(None, question.stated_session_id), (question.stated_course_id, None)]
+    if question.resource.type in STRUCTURAL_TYPES:
+        return [*reversed(one), (None, None)]
+    return [each for each in one if each != (None, None)]
+
+
+def _allowed_from(
+    checker: Checker, snapshot: Snapshot, question: Question, denial: Decision
+) -> Instant | None:
+    """The earliest instant at which time alone allows, if it is among the next changes."""
+    decision = denial
+    for _ in range(_MAX_STEPS):
+        at = decision.valid_until
+        if at is None:
+            return None
+        decision = checker.check(snapshot, question, at)
+        if decision.allowed:
+            return at
+    return None
+
+
+def _inputs(snapshot: Snapshot, question: Question, trace: Trace, now: Instant) -> dict[str, Any]:
+    """What the facts were computed from, by name; without what is not there. Nothing if none was computed."""
+    if not trace.facts:
+        return {}
+    ref, is_content = question.resource, _is_content(question)
+    sources: dict[str, Any] = {}
+    if is_content:
+        sources["resource"] = snapshot.record(ref) or question.inline
+    for scope in trace.scopes:
+        if scope.kind is not ScopeKind.PLATFORM:
+            key = CourseKey(scope.id) if scope.kind is ScopeKind.COURSE else SessionKey(scope.id)
+            sources[scope.kind.value] = snapshot.record(key)
+    found: dict[str, Any] = {"request.subject": question.subject, "request.purpose": question.purpose}
+    for name, head, field in _INPUTS:
+        value = getattr(sources.get(head), field, None)
+        if value is not None:
+            found[name] = value
+    if is_content:
+        found["share"] = snapshot.share(ref, question.subject)
+    given = [f"{each.gives} in {each.scope}" for each in trace.memberships if each.gives and each.counts]
+    return found | {"memberships": ", ".join(given), "now": now}
+
+
+def _is_content(question: Question) -> bool:
+    return question.action != CREATE_ACTION and question.resource.type not in STRUCTURAL_TYPES

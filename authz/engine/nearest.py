@@ -1,0 +1,252 @@
+"""The nearest grants of a denial: the smallest changes that would allow it, each found by deciding again.
+
+A change is to the memberships, the account, the state of the course, or the facts. The search goes through
+the roles that some changes give, and there through the rules: what a rule that would allow still needs, and
+what must change so that no deny matches. Of all sets that allow it keeps the smallest, so that no part of one
+allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import combinations
+
+import msgspec
+
+from authz.domain.decisions import STRUCTURAL_TYPES
+from authz.domain.effective_roles import (
+    EffectiveRoles,
+    Grant,
+    Suspension,
+    effective_roles_of,
+)
+from authz.domain.entities import CourseState, MembershipStatus
+from authz.domain.explanation import ChangeKind
+from authz.domain.facts import ATTENDING, FACTS, FACTS_BY_NAME, consequences
+from authz.domain.ids import ScopeKind
+from authz.domain.instants import Instant
+from authz.policy.compile import CompiledPolicy, CompiledRules
+from authz.policy.condition import Condition
+
+_ANY_TIME = 0
+MAX_CHANGES = 4
+"""Sets of more changes are not looked for."""
+
+_ARCHIVED = FACTS_BY_NAME["course_archived"].bit
+_ASPECTS = {
+    "shared_edit": "share",
+    "shared_view": "share",
+    "course_visible": "visibility",
+    "session_visible": "visibility",
+    "session_live": "session state",
+    "session_ended": "session state",
+}
+"""Facts that one change to a record decides together; each of the others stands alone."""
+
+
+class Denial(msgspec.Struct, frozen=True):
+    """All that the nearest grants of a denial follow from, so that they can be remembered by it.
+
+    `grants` are the memberships that were looked at, as they are now: without dates, and invited for one that
+    does not apply at this time. `facts` is every fact that holds, `fixed` those that no change can be about.
+    `course_id` is that of a course with rules of its own, and `course_policy` the digest of its policy.
+    """
+
+    type_name: str
+    action: str
+    is_content: bool
+    course_id: str | None
+    course_policy: str
+    kinds: tuple[ScopeKind, ...]
+    course_state: CourseState | None
+    open_to_course: bool
+    grants: tuple[Grant, ...]
+    is_suspended: bool
+    facts: int
+    fixed: int = 0
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One change: a `Change` without what does not matter to a decision."""
+
+    kind: ChangeKind
+    scope_kind: ScopeKind | None = None
+    roles: tuple[str, ...] = ()
+    fact: str = ""
+    holds: bool = True
+
+
+def timeless(grant: Grant, now: Instant) -> Grant:
+    """A grant without dates that gives now what this one gives."""
+    status = grant.status
+    if grant.is_suspended(now):
+        status = MembershipStatus.SUSPENDED
+    elif status is MembershipStatus.ACTIVE and not (
+        (grant.starts_at is None or grant.starts_at <= now) and (grant.ends_at is None or now < grant.ends_at)
+    ):
+        status = MembershipStatus.INVITED
+    return Grant(grant.kind, grant.role, status)
+
+
+def nearest_grants(policy: CompiledPolicy, denial: Denial) -> tuple[tuple[Step, ...], ...]:
+    """The smallest sets of changes that allow what is denied; none if more than 4 changes were needed."""
+    best = MAX_CHANGES
+    found: list[tuple[Step, ...]] = []
+    for made in _changes_of_roles(policy, denial):
+        if len(made) > best:
+            break
+        for more in _changes_of_facts(policy, denial, made, best - len(made)):
+            if len(made) + len(more) < best:
+                best, found = len(made) + len(more), []
+            if len(made) + len(more) == best:
+                found.append((*made, *more))
+    return _with_roles_joined(policy, dict.fromkeys(found))
+
+
+def _changes_of_roles(policy: CompiledPolicy, denial: Denial) -> Iterator[tuple[Step, ...]]:
+    """Sets of changes to the account, the course and the memberships, at most one new among them; the
+    smallest first."""
+    repairs, additions = _repairs(denial), _additions(policy, denial)
+    for size in range(MAX_CHANGES + 1):
+        yield from combinations(repairs, size)
+        for some in combinations(repairs, size - 1) if size else ():
+            yield from ((*some, added) for added in additions)
+
+
+def _repairs(denial: Denial) -> list[Step]:
+    """What may change of the account, of the course and of the memberships that are there."""
+    found = []
+    if denial.is_suspended:
+        found.append(Step(ChangeKind.ACCOUNT))
+    if denial.course_state not in (None, CourseState.ACTIVE):
+        found.append(Step(ChangeKind.COURSE_STATE, ScopeKind.COURSE))
+    found += [
+        Step(ChangeKind.MEMBERSHIP, grant.kind, (grant.role,))
+        for grant in denial.grants
+        if grant.status is not MembershipStatus.ACTIVE
+    ]
+    return found
+
+
+def _additions(policy: CompiledPolicy, denial: Denial) -> list[Step]:
+    """Every membership that is not there, in each scope that counts."""
+    there = {(grant.kind, grant.role) for grant in denial.grants}
+    return [
+        Step(ChangeKind.ROLE, kind, (role.name,))
+        for kind in denial.kinds
+        for role in policy.vocabulary.roles.values()
+        if role.scope_kind is kind and (kind, role.name) not in there
+    ]
+
+
+def _held_after(policy: CompiledPolicy, denial: Denial, made: Iterable[Step]) -> EffectiveRoles:
+    """The roles after some changes."""
+    grants = {(grant.kind, grant.role): grant for grant in denial.grants}
+    suspension, state = Suspension() if denial.is_suspended else None, denial.course_state
+    for step in made:
+        if step.kind is ChangeKind.ACCOUNT:
+            suspension = None
+        elif step.kind is ChangeKind.COURSE_STATE:
+            state = CourseState.ACTIVE
+        elif step.scope_kind is not None:
+            role = step.roles[0]
+            grants[step.scope_kind, role] = Grant(step.scope_kind, role, MembershipStatus.ACTIVE)
+    return effective_roles_of(tuple(grants.values()), state, policy.role_table, _ANY_TIME, suspension)
+
+
+def _changes_of_facts(
+    policy: CompiledPolicy, denial: Denial, made: tuple[Step, ...], most: int
+) -> Iterator[tuple[Step, ...]]:
+    """Sets of at most so many changes to facts that allow after some changes to the roles."""
+    held = _held_after(policy, denial, made)
+    is_structural = denial.type_name in STRUCTURAL_TYPES
+    if not (held.in_course or held.in_session or (is_structural and held.roles)):
+        return
+    facts = denial.facts & ~ATTENDING
+    if ScopeKind.SESSION in denial.kinds and (held.in_session or (held.in_course and denial.open_to_course)):
+        facts |= ATTENDING
+    if any(step.kind is ChangeKind.COURSE_STATE for step in made):
+        facts &= ~_ARCHIVED
+    rules = policy.rules_for(held.roles, denial.course_id, denial.type_name, denial.action)
+    if rules.verdict(facts).allowed:
+        yield ()
+    elif most:
+        changeable = _changeable(denial, held)
+        for allow in rules.allows:
+            for on, off in _ways_to(rules, allow.condition, facts):
+                steps = _fact_steps(on, off)
+                if (on | off) & ~changeable or len(steps) > most:
+                    continue
+                if rules.verdict(facts & ~off | on).allowed:
+                    yield steps
+
+
+def _changeable(denial: Denial, held: EffectiveRoles) -> int:
+    """The facts that a change to a record or to the request decides, but for the roles and the course's
+    state."""
+    found = 0
+    for fact in FACTS:
+        if (fact.needs is None or fact.needs in denial.kinds) and (
+            denial.is_content or not fact.is_of_resource
+        ):
+            found |= fact.bit
+    found &= ~_ARCHIVED
+    if held.in_session or not held.in_course:  # else it is for the session to be open to the course, or not
+        found &= ~ATTENDING
+    return found & ~denial.fixed
+
+
+def _ways_to(rules: CompiledRules, allow: Condition, facts: int) -> Iterator[tuple[int, int]]:
+    """Facts that must come to hold, and facts that must not any more, so that a condition holds and no deny
+    matches."""
+
+    def satisfied(on: int, off: int) -> Iterator[tuple[int, int]]:
+        follows = consequences(on, off)
+        if follows is None:
+            return
+        on, off = follows
+        after = facts & ~off | on
+        deny = next((each.condition for each in rules.denies if each.condition.holds(after)), None)
+        if deny is None:
+            yield on & ~facts, off & facts
+            return
+        for fact in FACTS:
+            if fact.bit & deny.required & ~on:
+                yield from satisfied(on, off | fact.bit)
+            elif fact.bit & deny.forbidden & ~off:
+                yield from satisfied(on | fact.bit, off)
+
+    return satisfied(allow.required, allow.forbidden)
+
+
+def _fact_steps(on: int, off: int) -> tuple[Step, ...]:
+    """One change for what a change to one record decides together: what comes to hold by it, else what does
+    not hold any more."""
+    steps: dict[str, Step] = {}
+    for fact in FACTS:
+        aspect = _ASPECTS.get(fact.name, fact.name)
+        if fact.bit & on:
+            steps[aspect] = Step(ChangeKind.FACT, fact=fact.name)
+        elif fact.bit & off and aspect not in steps:
+            steps[aspect] = Step(ChangeKind.FACT, fact=fact.name, holds=False)
+    return tuple(steps.values())
+
+
+def _with_roles_joined(
+    policy: CompiledPolicy, found: Iterable[tuple[Step, ...]]
+) -> tuple[tuple[Step, ...], ...]:
+    """Sets that differ in the new role only become one, with all of these roles, the lowest rank first."""
+    joined: dict[tuple[Step, ...], list[str]] = {}
+    for steps in found:
+        key = tuple(msgspec.structs.replace(s, roles=()) if s.kind is ChangeKind.ROLE else s for s in steps)
+        joined.setdefault(key, []).extend(s.roles[0] for s in steps if s.kind is ChangeKind.ROLE)
+    ranks = policy.vocabulary.roles
+    return tuple(
+        tuple(
+            msgspec.structs.replace(s, roles=tuple(sorted(roles, key=lambda name: (ranks[name].rank, name))))
+            if s.kind is ChangeKind.ROLE
+            else s
+            for s in steps
+        )
+        for steps, roles in joined.items()
+    )

@@ -1,0 +1,108 @@
+"""Explanations between protobuf and the domain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from authz.domain.decisions import Question
+from authz.domain.explanation import Change, ChangeKind, Explanation
+from authz.domain.instants import US_PER_S, Instant, format_instant
+from authz.domain.kinds.membership import MembershipStatus
+from authz.domain.trace import FactTrace, MembershipTrace, RuleTrace
+from authz.v1 import authorization_pb2 as pb
+from authz.v1 import common_pb2
+from authz.wire.decisions import fill_check_response, parse_check, rule_message, state_number
+from authz.wire.values import parse_time, scope_message, set_time
+
+_STATUSES = {
+    status: common_pb2.MembershipStatus.Value(f"MEMBERSHIP_STATUS_{status}") for status in MembershipStatus
+}
+_KINDS = {kind: pb.ChangeKind.Value(f"CHANGE_KIND_{kind}") for kind in ChangeKind}
+
+
+def parse_explain(m: pb.ExplainRequest) -> tuple[Question, Instant | None]:
+    """The question of an Explain, and the time as of which to decide it, if any is given."""
+    check = pb.CheckRequest(
+        subject=m.subject if m.HasField("subject") else None,
+        action=m.action,
+        resource=m.resource if m.HasField("resource") else None,
+        purpose=m.purpose,
+    )
+    return parse_check(check), parse_time(m, "as_of", field="as_of")
+
+
+def explanation_message(told: Explanation, *, checked_at: str, decision_id: str) -> pb.ExplainResponse:
+    """An explanation as a message."""
+    trace, now = told.trace, told.decided_at
+    message = pb.ExplainResponse(
+        message=told.message,
+        scopes=map(scope_message, trace.scopes),
+        memberships=map(_membership_message, trace.memberships),
+        account_suspended=told.suspension is not None,
+        facts=[_fact_message(each, told.inputs) for each in trace.facts],
+        rules=map(_rule_message, trace.rules),
+        nearest_grants=[
+            pb.NearestGrant(changes=[_change_message(change, now) for change in changes])
+            for changes in told.nearest_grants
+        ],
+    )
+    fill_check_response(message.answer, told.decision, checked_at=checked_at, decision_id=decision_id)
+    set_time(message.decided_at, now)
+    set_time(message.allowed_from, told.allowed_from)
+    if told.suspension is not None:
+        set_time(message.account_suspended_until, told.suspension.until)
+    return message
+
+
+def _membership_message(each: MembershipTrace) -> pb.ExplainedMembership:
+    grant = each.grant
+    message = pb.ExplainedMembership(
+        scope=scope_message(each.scope),
+        role=grant.role,
+        status=_STATUSES[grant.status],
+        gives=each.gives,
+        state=state_number(each.inactive_reason),
+        counts=each.counts,
+    )
+    set_time(message.starts_at, grant.starts_at)
+    set_time(message.ends_at, grant.ends_at)
+    set_time(message.suspended_until, grant.suspended_until)
+    return message
+
+
+def _fact_message(each: FactTrace, inputs: Any) -> pb.ExplainedFact:
+    fact = each.fact
+    return pb.ExplainedFact(
+        name=fact.name,
+        holds=each.holds,
+        meaning=fact.meaning,
+        inputs=[pb.FactInput(name=name, value=_text(name, inputs.get(name))) for name in fact.computed_from],
+    )
+
+
+def _text(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return f"{value / US_PER_S:g} s" if name.endswith("edit_window") else format_instant(value)
+    return str(value)
+
+
+def _rule_message(each: RuleTrace) -> pb.ExplainedRule:
+    return pb.ExplainedRule(rule=rule_message(each.rule), matches=each.matches, unmet_facts=each.unmet_facts)
+
+
+def _change_message(change: Change, now: Instant) -> pb.NearestChange:
+    message = pb.NearestChange(
+        text=change.text(now),
+        kind=_KINDS[change.kind],
+        scope=None if change.scope is None else scope_message(change.scope),
+        roles=change.roles,
+        fact=change.fact,
+        holds=change.holds and change.kind is ChangeKind.FACT,
+        purpose=change.purpose,
+    )
+    set_time(message.at, change.at)
+    return message

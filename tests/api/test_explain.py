@@ -1,0 +1,96 @@
+"""Explain over a real channel: the answer of Check, all that led to it, and what would allow."""
+
+from __future__ import annotations
+
+import random
+
+import grpc
+import pytest
+
+from authz.v1 import authorization_pb2 as apb
+from authz.v1 import common_pb2 as pb
+from tests.api.test_api import ALGEBRA, COURSE, MAYA, STUDENT, question, touch, written
+from tests.api.test_lists import USERS, campus
+from tests.service import START, Service, info_of, reason_of
+
+DAY_S = 86_400
+
+
+def explain_request(check: apb.CheckRequest) -> apb.ExplainRequest:
+    return apb.ExplainRequest(
+        subject=check.subject, action=check.action, resource=check.resource, purpose=check.purpose
+    )
+
+
+async def test_a_denial_is_told_from_the_memberships_to_what_would_allow(service: Service) -> None:
+    exam = pb.Resource(type="material", id="m-1", scope=ALGEBRA, published=True)
+    exam.available_from.seconds = START // 1_000_000 + 3 * DAY_S
+    await written(service, COURSE, STUDENT, touch(resource=exam))
+    told = await service.authorization.Explain(explain_request(question()))
+    assert (told.answer.allowed, told.answer.reason) == (False, apb.REASON_CONDITION_NOT_MET)
+    assert told.answer.decision_id
+    (held,) = told.memberships
+    assert (held.scope, held.role, held.gives, held.counts) == (ALGEBRA, "student", "student", True)
+    published = next(each for each in told.facts if each.name == "published")
+    assert not published.holds
+    inputs = {each.name: each.value for each in published.inputs}
+    assert inputs["resource.available_from"] == "2023-11-17T22:13:20Z"
+    assert [each.rule.effect for each in told.rules] == ["deny", "allow"]
+    assert all(each.rule.source.startswith("default.csv:") for each in told.rules)
+    available, staff = ([change.text for change in grant.changes] for grant in told.nearest_grants)
+    assert available[0].endswith("so from 2023-11-17T22:13:20Z on, in 3 days")
+    assert staff == ["with role `teaching_assistant`, `teacher` or `owner` in `course:algebra`"]
+    assert told.allowed_from == exam.available_from
+    assert told.message == "This is not open to you."
+
+
+async def test_a_later_time_is_decided_by_the_records_as_they_are(sqlite_service: Service) -> None:
+    service = sqlite_service
+    exam = pb.Resource(type="material", id="m-1", scope=ALGEBRA, published=True)
+    exam.available_from.seconds = START // 1_000_000 + 3 * DAY_S
+    await written(service, COURSE, STUDENT, touch(resource=exam))
+    request = explain_request(question())
+    request.as_of.seconds = exam.available_from.seconds
+    told = await service.authorization.Explain(request)
+    assert told.answer.allowed
+    assert told.decided_at == request.as_of
+    assert not told.nearest_grants
+    request.as_of.seconds -= 1
+    assert not (await service.authorization.Explain(request)).answer.allowed
+
+
+async def test_the_past_is_refused_by_name(sqlite_service: Service) -> None:
+    request = explain_request(question())
+    request.as_of.seconds = START // 1_000_000 - 1
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await sqlite_service.authorization.Explain(request)
+    assert reason_of(raised.value) == "MALFORMED_FIELD"
+    assert info_of(raised.value).metadata["field"] == "as_of"
+
+
+async def test_explain_and_check_agree_on_every_subject_action_and_resource(service: Service) -> None:
+    mutations = campus(random.Random(7))
+    await written(service, *mutations)
+    for m in (each.resource for each in mutations if each.HasField("resource")):
+        for user in USERS:
+            for action in ("read", "update", "ai_process"):
+                check = apb.CheckRequest(
+                    subject=user, action=action, resource=apb.ResourceQuery(type=m.type, id=m.id)
+                )
+                answer = await service.authorization.Check(check)
+                told = (await service.authorization.Explain(explain_request(check))).answer
+                assert (told.allowed, told.reason, told.rule) == (answer.allowed, answer.reason, answer.rule)
+                assert told.valid_until == answer.valid_until
+
+
+async def test_a_suspended_account_is_told(sqlite_service: Service) -> None:
+    service = sqlite_service
+    account = pb.Account(subject=MAYA, status=pb.ACCOUNT_STATUS_SUSPENDED)
+    material = pb.Resource(type="material", id="m-1", scope=ALGEBRA, published=True)
+    await written(service, COURSE, STUDENT, touch(resource=material), touch(account=account))
+    told = await service.authorization.Explain(explain_request(question()))
+    assert told.account_suspended
+    assert not told.HasField("account_suspended_until")
+    assert told.memberships[0].state == apb.MEMBERSHIP_STATE_SUSPENDED
+    ((change,),) = (grant.changes for grant in told.nearest_grants)
+    assert change.kind == apb.CHANGE_KIND_ACCOUNT
