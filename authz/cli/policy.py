@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from authz.cli import ERROR_EXIT_CODE
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
 from authz.cli.output import err, print_json, print_rows
+from authz.cli.policy_course import Course, load_in_course
 from authz.domain.errors import PolicyError
+
+if TYPE_CHECKING:
+    from authz.policy.lint import PolicyWarning
 
 app = typer.Typer(help="Validate and show policies.", no_args_is_help=True)
 
@@ -43,30 +47,32 @@ def policy_folder(folder: Path | None, version: str, address: str, database: str
         yield unpacked_folder
 
 
-def named(folder: Path | None, version: str) -> str:
-    """What the arguments of `policy_folder` name."""
+def named(folder: Path | None, version: str, course: str = "") -> str:
+    """What the arguments of a command name."""
     from authz.policy.load import policy_directory
 
+    if course:
+        return f"course `{course}` in `{folder}`" if folder else f"course `{course}`"
     return f"the policy in `{folder or policy_directory()}`" if not version else f"version `{version}`"
 
 
 @app.command("validate")
 def validate(
     folder: Folder = None,
+    course: Course = "",
     version: Version = "",
     address: Address = DEFAULT_ADDRESS,
     database: Database = "",
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings, too.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List every fault and warning. Exit code: 0 valid, 1 with warnings and --strict, 2 with faults."""
-    from authz.policy.lint import lint
-    from authz.policy.load import load_policy
+    """List every fault and warning. Exit code: 0 valid, 1 with warnings and --strict, 2 with faults.
 
-    source_name = named(folder, version)
+    With --course, those of the policy of a course: of a file, or of a version on the server.
+    """
+    source_name = named(folder, version, course)
     try:
-        with policy_folder(folder, version, address, database) as source:
-            policy = load_policy(source)
+        summary, warnings = _linted(folder, course, version, address, database)
     except PolicyError as error:
         error.add_note(source_name)
         if as_json:
@@ -75,21 +81,37 @@ def validate(
             )
             raise typer.Exit(ERROR_EXIT_CODE) from None
         raise
-    warnings = lint(policy)
     if as_json:
         listed = [warning._asdict() for warning in warnings]
-        print_json({"valid": True, "version": policy.version, "faults": [], "warnings": listed})
+        print_json({"valid": True, "version": summary["version"], "faults": [], "warnings": listed})
     else:
         for warning in warnings:
             print(f"warning: {warning}")
-        vocabulary = policy.vocabulary
-        print(
-            f"valid: version {policy.version}, {len(policy.rules)} rules, "
-            f"{len(vocabulary.roles)} roles, {len(vocabulary.types)} types, {len(warnings)} warnings; "
-            f"{source_name}"
+        counts = ", ".join(
+            f"{what} {count}" if what == "version" else f"{count} {what}" for what, count in summary.items()
         )
+        print(f"valid: {counts}, {len(warnings)} warnings; {source_name}")
     if strict and warnings:
         raise typer.Exit(FOUND_EXIT_CODE)
+
+
+def _linted(
+    folder: Path | None, course: str, version: str, address: str, database: str
+) -> tuple[dict[str, str | int], list[PolicyWarning]]:
+    """What a policy is, in numbers, and its warnings. Raises `PolicyError` with every fault."""
+    from authz.policy.lint import lint
+    from authz.policy.load import load_policy
+
+    if course:
+        found = load_in_course(course, folder, version, address, database)
+        own = {rule.source for rule in found.own}
+        warnings = [warning for warning in lint(found.policy) if warning.where in own]
+        return {"version": found.policy.version, "rules": len(own)}, warnings
+    with policy_folder(folder, version, address, database) as source:
+        policy = load_policy(source)
+    names = policy.vocabulary
+    counts = {"rules": len(policy.rules), "roles": len(names.roles), "types": len(names.types)}
+    return {"version": policy.version, **counts}, list(lint(policy))
 
 
 @app.command("format")
@@ -105,19 +127,23 @@ def format_file(
 @app.command("show")
 def show(
     folder: Folder = None,
+    course: Course = "",
     version: Version = "",
     address: Address = DEFAULT_ADDRESS,
     database: Database = "",
     role: Annotated[str, typer.Option(help="Only rules of this role.")] = "",
     type_name: Annotated[str, typer.Option("--type", help="Only rules of this type.")] = "",
 ) -> None:
-    """Show the rules."""
+    """Show the rules; with --course, those that the course has of its own."""
     from authz.policy.load import load_policy
 
-    with policy_folder(folder, version, address, database) as source:
-        rules = load_policy(source).rules
+    if course:
+        rules = load_in_course(course, folder, version, address, database).own
+    else:
+        with policy_folder(folder, version, address, database) as source:
+            rules = load_policy(source).rules
     if err.is_terminal:
-        err.print(named(folder, version))
+        err.print(named(folder, version, course))
     print_rows(
         ("role", "scope", "type", "action", "condition", "effect", "source"),
         [

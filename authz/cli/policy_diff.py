@@ -10,14 +10,17 @@ import typer
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
 from authz.cli.output import print_json
 from authz.cli.policy import FOUND_EXIT_CODE, Json
+from authz.cli.policy_course import Course, read_course_file
 from authz.cli.policy_versions import ACTIVE, DRAFT, version_files, version_number
 from authz.domain.policy_changes import PolicyDiff, sentences
 
 
 def diff(
     folders: Annotated[
-        list[Path] | None, typer.Argument(help="Policy folders: before, then after.", exists=True)
+        list[Path] | None,
+        typer.Argument(help="Policy folders, or with --course files: before, then after.", exists=True),
     ] = None,
+    course: Course = "",
     before: Annotated[
         str, typer.Option("--from", help="In place of the first folder: `active`, a number, or `draft:NAME`.")
     ] = "",
@@ -28,9 +31,10 @@ def diff(
 ) -> None:
     """Show which roles gain and lose which actions, and when. Exit code: 0 no change, 1 changes.
 
-    A folder alone is compared with the active version.
+    A folder alone is compared with the active version. With --course, so are the policies of a course, each
+    together with the active one of the platform; before its first version, `active` is the platform's alone.
     """
-    found = _compare(*_sides(folders or [], before, after), address, database)
+    found = _compare(*_sides(folders or [], before, after), course, address, database)
     if as_json:
         print_json(found)
     else:
@@ -53,23 +57,23 @@ def _sides(folders: list[Path], before: str, after: str) -> tuple[Path | str, Pa
     return first, after or next(left, ACTIVE)
 
 
-def _compare(before: Path | str, after: Path | str, address: str, database: str) -> PolicyDiff:
+def _compare(before: Path | str, after: Path | str, course: str, address: str, database: str) -> PolicyDiff:
     from authz.policy.diff import diff as diff_policies
     from authz.policy.load import load_policy
     from authz.policy.versions import read_folder
 
-    if isinstance(before, Path) and isinstance(after, Path):
+    if isinstance(before, Path) and isinstance(after, Path) and not course:
         return diff_policies(load_policy(before), load_policy(after))
     with connect(address, database) as client:
         sides = [
-            read_folder(side)
+            (read_course_file(side) if course else read_folder(side))
             if isinstance(side, Path)
             else version_files(client, side)
-            if side.startswith(DRAFT)
+            if side.startswith(DRAFT) and not course
             else version_number(side)
             for side in (before, after)
         ]
-        return client.policies.diff(*sides)
+        return client.policies.diff(*sides, course_id=course)
 
 
 def print_diff(found: PolicyDiff) -> None:

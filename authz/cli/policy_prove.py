@@ -11,17 +11,20 @@ import typer
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
 from authz.cli.output import print_json
 from authz.cli.policy import FOUND_EXIT_CODE, Folder, Json, Version, policy_folder
+from authz.cli.policy_course import Course, load_in_course
 from authz.cli.policy_versions import version_number
 
 if TYPE_CHECKING:
     from authz.policy.certificate import Certificate
     from authz.policy.compile import CompiledPolicy
     from authz.policy.counterexample import Counterexample
+    from authz.policy.invariants import Invariant
     from authz.policy.prove import Breach, Proof
 
 
 def prove(
     folder: Folder = None,
+    course: Course = "",
     certificate: Annotated[Path | None, typer.Option(help="Write the certificate to this file.")] = None,
     check: Annotated[Path | None, typer.Option(help="Check this certificate instead of proving.")] = None,
     served: Annotated[
@@ -32,22 +35,21 @@ def prove(
     database: Database = "",
     as_json: Json = False,
 ) -> None:
-    """Prove the invariants for all roles, types, actions and facts. Exit code: 0 proved, 1 broken."""
+    """Prove the invariants for all roles, types, actions and facts. Exit code: 0 proved, 1 broken.
+
+    With --course, of the active policy of the platform together with that of the course.
+    """
     from authz.policy.certificate import check_certificate
-    from authz.policy.invariants import load_invariants
-    from authz.policy.load import load_policy
     from authz.policy.prove import prove as prove_invariants
 
     if served and not version:
         raise ValueError(
             "--served is for a version on a server; name it with `--version active`, or a number"
         )
-    with policy_folder(folder, version, address, database) as directory:
-        policy = load_policy(directory)
-        invariants = load_invariants(directory, policy.vocabulary)
+    policy, invariants = _load(folder, course, version, address, database)
     if check is not None or served:
         if check is None:
-            given = _served_certificate(version, address, database)
+            given = _served_certificate(version, course, address, database)
         else:
             given = _read_certificate(check.read_bytes(), f"`{check}`")
         check_certificate(given, policy, invariants)
@@ -59,6 +61,20 @@ def prove(
     _print(proof, policy, len(invariants), as_json)
     if proof.breaches:
         raise typer.Exit(FOUND_EXIT_CODE)
+
+
+def _load(
+    folder: Path | None, course: str, version: str, address: str, database: str
+) -> tuple[CompiledPolicy, tuple[Invariant, ...]]:
+    from authz.policy.invariants import load_invariants
+    from authz.policy.load import load_policy
+
+    if course:
+        policy, invariants, _ = load_in_course(course, folder, version, address, database)
+        return policy, invariants
+    with policy_folder(folder, version, address, database) as directory:
+        policy = load_policy(directory)
+        return policy, load_invariants(directory, policy.vocabulary)
 
 
 def _print(proof: Proof, policy: CompiledPolicy, invariants: int, as_json: bool) -> None:
@@ -75,9 +91,9 @@ def _print(proof: Proof, policy: CompiledPolicy, invariants: int, as_json: bool)
             _print_breach(breach, policy)
 
 
-def _served_certificate(version: str, address: str, database: str) -> Certificate:
+def _served_certificate(version: str, course: str, address: str, database: str) -> Certificate:
     with connect(address, database) as client:
-        found = client.policies.certificate(version_number(version))
+        found = client.policies.certificate(version_number(version), course_id=course)
     return _read_certificate(found.json.encode(), "what the server sent")
 
 

@@ -11,6 +11,7 @@ import typer
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
 from authz.cli.output import print_rows
 from authz.cli.policy import Json
+from authz.cli.policy_course import Course, read_course_file
 from authz.client import Client, PolicyTests, PublishedPolicy
 from authz.domain.entities import PolicyVersion
 from authz.domain.errors import PolicyError
@@ -25,7 +26,8 @@ Number = Annotated[str, typer.Option("--version", help="`active`, a number, or `
 
 
 def apply(
-    folder: Annotated[Path, typer.Argument(help="A policy folder.", exists=True, file_okay=False)],
+    folder: Annotated[Path, typer.Argument(help="A policy folder; with --course, a file.", exists=True)],
+    course: Course = "",
     author: Author = "",
     reason: Reason = "",
     expected_active: Expected = 0,
@@ -36,31 +38,43 @@ def apply(
 ) -> None:
     """Make a folder the next version of the policy, active on every server. An equal one changes nothing.
 
+    With --course, make a file the next version of the policy that the course has of its own.
+
     Exit code: 0 applied or unchanged, 2 refused, with every fault.
     """
-    from authz.policy.versions import read_folder
-
-    files = read_folder(folder)
+    files = _read(folder, course)
     with connect(address, database, creates=True) as client:
-        require_valid(client, files)
+        require_valid(client, files, course)
         published = client.policies.apply(
             files,
             author=author,
             reason=reason,
             expected_active=expected_active,
             validate_only=validate_only,
+            course_id=course,
         )
     print_published(published, as_json, validated_only=validate_only)
 
 
-def require_valid(client: Client, files: dict[str, str]) -> None:
+def _read(path: Path, course: str) -> dict[str, str]:
+    from authz.policy.versions import read_folder
+
+    if course:
+        return read_course_file(path)
+    if not path.is_dir():
+        raise ValueError(f"`{path}` is a file; name a policy folder, or with `--course` whose policy it is")
+    return read_folder(path)
+
+
+def require_valid(client: Client, files: dict[str, str], course: str = "") -> None:
     """Raise with all faults: the error of a call has room for the first few only."""
-    if faults := client.policies.validate(files):
+    if faults := client.policies.validate(files, course_id=course):
         raise PolicyError(tuple(faults))
 
 
 def rollback(
     number: Annotated[int, typer.Argument(min=1, help="The version to return to.")],
+    course: Course = "",
     reason: Reason = "",
     author: Author = "",
     expected_active: Expected = 0,
@@ -71,16 +85,18 @@ def rollback(
     """Make the next version from the files of an earlier one, and activate it."""
     with connect(address, database) as client:
         published = client.policies.roll_back(
-            number, author=author, reason=reason, expected_active=expected_active
+            number, author=author, reason=reason, expected_active=expected_active, course_id=course
         )
     print_published(published, as_json)
 
 
-def history(address: Address = DEFAULT_ADDRESS, database: Database = "", as_json: Json = False) -> None:
+def history(
+    course: Course = "", address: Address = DEFAULT_ADDRESS, database: Database = "", as_json: Json = False
+) -> None:
     """List the versions, the active one first."""
     with connect(address, database) as client:
-        active = client.policies.active_number()
-        versions = sorted(client.policies.versions(), key=lambda version: -version.number)
+        active = client.policies.active_number(course_id=course)
+        versions = sorted(client.policies.versions(course_id=course), key=lambda version: -version.number)
     if as_json:
         for version in versions:
             print(msgspec.json.encode(_as_json(version) | {"active": version.number == active}).decode())
@@ -100,12 +116,18 @@ def history(address: Address = DEFAULT_ADDRESS, database: Database = "", as_json
 
 
 def export(
-    folder: Annotated[Path, typer.Argument(help="Where to write to; a new or empty folder.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Where to write to: a new or empty folder; with --course, a new file.")
+    ],
+    course: Course = "",
     number: Number = ACTIVE,
     address: Address = DEFAULT_ADDRESS,
     database: Database = "",
 ) -> None:
-    """Write the files of a version into a folder."""
+    """Write the files of a version into a folder; with --course, the rows of the course into a file."""
+    if course:
+        _export_course(course, folder, number, address, database)
+        return
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"`{folder}` is not empty; name a new folder, so that no file of yours is lost")
     with connect(address, database) as client:
@@ -115,6 +137,17 @@ def export(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(text.encode())
     print(f"wrote {len(files)} files to {folder}")
+
+
+def _export_course(course: str, file: Path, number: str, address: str, database: str) -> None:
+    from authz.policy.course import COURSE_FILE
+
+    if file.exists():
+        raise ValueError(f"`{file}` exists; name a new file, so that nothing of yours is lost")
+    with connect(address, database) as client:
+        files = client.policies.files(version_number(number), course_id=course)
+    file.write_bytes(files[COURSE_FILE].encode())
+    print(f"wrote {file}")
 
 
 def version_files(client: Client, text: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from authz.domain.facts import SHARED
 from authz.domain.ids import ScopeKind, parse_scope
 from authz.policy.compile import CompiledPolicy
 from authz.policy.condition import Condition, both
+from authz.policy.load import POLICY_FILE
 from authz.policy.rules import ANY, DENY, heirs_of, targets_of
 from authz.policy.search import find_facts
 from authz.policy.situations import situations_of, together
@@ -34,7 +35,7 @@ def lint(policy: CompiledPolicy) -> tuple[PolicyWarning, ...]:
     found = [
         warning for position, rule in enumerate(policy.rules) for warning in _of_rule(policy, position, rule)
     ]
-    return (*found, *_ranks(policy))
+    return (*found, *_exceptions(policy), *_ranks(policy))
 
 
 def _of_rule(policy: CompiledPolicy, position: int, rule: Rule) -> Iterator[PolicyWarning]:
@@ -153,6 +154,20 @@ def _unseen(position: int, rule: Rule, cells: list[Cell]) -> Iterator[PolicyWarn
                 "add a row for `read`, or a condition",
             )
             return
+
+
+def _exceptions(policy: CompiledPolicy) -> Iterator[PolicyWarning]:
+    """Of the rows about each course in the platform's file, the first."""
+    first: dict[str, Rule] = {}
+    for rule in policy.rules:
+        if rule.scope != ANY and rule.source.startswith(POLICY_FILE):
+            first.setdefault(rule.scope, rule)
+    for scope, rule in first.items():
+        yield PolicyWarning(
+            rule.source,
+            f"is an exception that {scope} cannot change, and that a new course with this id has, too; what a"
+            " course decides for itself is in a policy of its own: `authz policy apply --course`",
+        )
 
 
 def _ranks(policy: CompiledPolicy) -> Iterator[PolicyWarning]:

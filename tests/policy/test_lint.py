@@ -26,6 +26,9 @@ FIRST = DECLARED.count("\n") + 1
 NOTHING = "changes nothing: default.csv:{} matches whenever it does; remove one"
 
 
+OF_COURSES = [("a", "moderate"), ("a", "update"), ("b", "moderate")]
+
+
 def warnings_of(folder: Path, rows: str) -> list[str]:
     """The warnings of the declarations above, which have none, and these rows."""
     (folder / MODEL_FILE).write_bytes((policy_directory() / MODEL_FILE).read_bytes())
@@ -75,15 +78,23 @@ def test_what_is_legal_and_surprising_is_named(tmp_path: Path, rows: str, warnin
     [
         "",
         "p, student, *, notebook, read, published, allow",
-        "p, student, course:a, notebook, read, !own & !shared_view, deny",
+        "p, student, *, notebook, read, !own & !shared_view, deny",
         "p, *, *, *, read, locked, deny",
         "p, student, *, notebook, moderate, own, allow",
         "p, student, *, notebook, update, own & locked, allow\np, *, *, *, update, locked & !own, deny",
-        "p, owner, course:a, notebook, moderate, , allow\np, owner, course:b, notebook, moderate, , allow",
     ],
 )
 def test_what_is_as_it_seems_has_no_warning(tmp_path: Path, rows: str) -> None:
     assert warnings_of(tmp_path, rows + "\n") == []
+
+
+def test_rows_about_a_course_in_the_file_of_the_platform_are_named_once_a_course(tmp_path: Path) -> None:
+    rows = [f"p, owner, course:{course}, notebook, {action}, , allow" for course, action in OF_COURSES]
+    warnings = warnings_of(tmp_path, "\n".join(rows) + "\n")
+    assert len(warnings) == 2
+    for place, course in ((FIRST, "a"), (FIRST + 2, "b")):
+        (found,) = [w for w in warnings if f"exception that course:{course} cannot change" in w]
+        assert found.startswith("is an exception" if place == FIRST else f"default.csv:{place}: ")
 
 
 def test_of_two_rows_that_say_the_same_only_the_later_is_too_much(tmp_path: Path) -> None:

@@ -1,0 +1,119 @@
+"""The policy of a course from the command line: applied, looked at, proved, compared, taken back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import run
+
+APART = "p, student, course:algebra-1, notebook, read, !own & !shared_view, deny\n"
+HERE = ("--course", "algebra-1")
+
+
+@pytest.fixture
+def database(empty_sqlite_url: str) -> tuple[str, str]:
+    """With the course."""
+    there = ("--database", empty_sqlite_url)
+    assert run("course", "create", "algebra-1", "--state", "active", *there).returncode == 0
+    return there
+
+
+def file_of(folder: Path, text: str) -> Path:
+    (folder / "mine.csv").write_text(text)
+    return folder / "mine.csv"
+
+
+def test_a_file_is_looked_at_applied_listed_exported_and_taken_back(
+    tmp_path: Path, database: tuple[str, str]
+) -> None:
+    file = file_of(tmp_path, APART)
+    changes = run("policy", "diff", file, *HERE, *database)
+    assert changes.returncode == 1
+    assert changes.stdout.startswith("`student` loses read on notebook in course algebra-1, when ")
+    validated = run("policy", "validate", file, *HERE, *database).stdout
+    assert validated.endswith(f"1 rules, 0 warnings; course `algebra-1` in `{file}`\n")
+    assert run("policy", "prove", file, *HERE, *database).stdout.startswith("proved: 17 invariants")
+    tried = run("policy", "apply", file, "--validate-only", *HERE, *database)
+    assert (tried.returncode, tried.stdout) == (0, "valid\n")
+    applied = run("policy", "apply", file, "--reason", "apart", *HERE, *database)
+    assert (applied.returncode, applied.stdout) == (0, "version 1 is active\n")
+    assert "same files" in run("policy", "apply", file, *HERE, *database).stdout
+    file.write_text("")
+    assert run("policy", "apply", file, *HERE, *database).stdout == "version 2 is active\n"
+    back = json.loads(run("policy", "rollback", "1", "--json", *HERE, *database).stdout)
+    assert (back["active"]["number"], back["changed"], back["tests"]) == (3, True, None)
+    listed = run("policy", "history", "--json", *HERE, *database).stdout.splitlines()
+    assert [(json.loads(line)["number"], json.loads(line)["active"]) for line in listed] == [
+        (3, True),
+        (2, False),
+        (1, False),
+    ]
+    assert "!own & !shared_view" in run("policy", "show", *HERE, *database).stdout
+    assert "!own" not in run("policy", "show", "--version", "2", *HERE, *database).stdout
+    out = tmp_path / "out.csv"
+    assert run("policy", "export", out, *HERE, *database).returncode == 0
+    assert out.read_text() == APART
+    assert "exists; name a new file" in run("policy", "export", out, *HERE, *database).stderr
+    assert run("policy", "diff", "--from", "1", *HERE, *database).stdout == (
+        "nothing changes: the two policies decide everything alike\n"
+    )
+    assert run("policy", "diff", "--from", "2", *HERE, *database).returncode == 1
+    platform = run("policy", "history", "--json", *database).stdout.splitlines()
+    assert [json.loads(line)["number"] for line in platform] == [1]
+
+
+def test_its_certificate_convinces_the_checker(tmp_path: Path, database: tuple[str, str]) -> None:
+    run("policy", "apply", file_of(tmp_path, APART), *HERE, *database)
+    mine = tmp_path / "certificate.json"
+    assert run("policy", "prove", "--certificate", mine, *HERE, *database).returncode == 0
+    for how in (("--check", str(mine)), ("--version", "active", "--served")):
+        checked = run("policy", "prove", *how, *HERE, *database)
+        assert checked.stdout.startswith("the certificate holds: 17 invariants"), checked.stderr
+    other = file_of(tmp_path, APART.replace("!own & !shared_view", "!own"))
+    refused = run("policy", "prove", other, "--check", mine, *HERE, *database)
+    assert "is of another policy" in refused.stderr
+
+
+def test_a_broken_invariant_comes_with_a_test_that_fails(tmp_path: Path, database: tuple[str, str]) -> None:
+    leak = file_of(tmp_path, "p, student, course:algebra-1, material, read, , allow\n")
+    broken = run("policy", "prove", leak, *HERE, *database)
+    assert broken.returncode == 1
+    assert "broken: unpublished-materials" in broken.stdout
+    assert "course.csv:1: student, course:algebra-1, material, read, , allow" in broken.stdout
+    refused = run("policy", "apply", leak, *HERE, *database)
+    assert refused.returncode == 2
+    assert "course.csv:1:1: breaks the invariant `unpublished-materials`" in refused.stderr
+
+
+def test_a_warning_is_of_the_rows_of_the_course(tmp_path: Path, database: tuple[str, str]) -> None:
+    file = file_of(tmp_path, "p, student, course:algebra-1, notebook, read, !own, deny\n")
+    warned = run("policy", "validate", file, "--strict", "--json", *HERE, *database)
+    assert warned.returncode == 1
+    (warning,) = json.loads(warned.stdout)["warnings"]
+    assert warning["where"] == "course.csv:1"
+    assert "also takes what a share gives" in warning["text"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("apply", "FILE"), "is a file; name a policy folder, or with `--course` whose policy it is"),
+        (("apply", "FOLDER", *HERE), "is a folder; the policy of a course is one file"),
+        (("history", *HERE), "course:algebra-1 has no policy of its own"),
+        (("show", *HERE), "course:algebra-1 has no policy of its own"),
+        (("apply", "FILE", "--course", "none"), "write `course:none`"),
+        (("apply", "EMPTY", "--course", "none"), "course:none does not exist"),
+        (("validate", "FILE", "--version", "1", *HERE), "name a file or `--version`, not both"),
+    ],
+)
+def test_a_mistake_is_told(
+    tmp_path: Path, database: tuple[str, str], arguments: tuple[str, ...], says: str
+) -> None:
+    (tmp_path / "empty.csv").write_text("")
+    paths = {"FILE": file_of(tmp_path, APART), "FOLDER": tmp_path, "EMPTY": tmp_path / "empty.csv"}
+    refused = run("policy", *(str(paths.get(each, each)) for each in arguments), *database)
+    assert refused.returncode == 2
+    assert says in refused.stderr
