@@ -58,19 +58,21 @@ class Trace:
     """Filled by a decision that is asked to explain itself.
 
     `scopes` are those whose memberships count, the platform first; `memberships` are the subject's in them;
-    `facts` is every fact, in the order of `FACTS`; `rules` is every rule that spoke: denies first, then
-    allows, each in the order of the policy. A decision that ends early leaves the rest empty: without a role
-    no rule is consulted.
+    `facts` is every fact, in the order of `FACTS`, and `mask` those that hold; `rules` is every rule that
+    spoke: denies first, then allows, each in the order of the policy. A decision that ends early leaves the
+    rest empty: without a role no rule is consulted.
     """
 
-    __slots__ = ("facts", "memberships", "rules", "scopes")
+    __slots__ = ("facts", "mask", "memberships", "rules", "scopes")
 
     def __init__(self) -> None:
         self.scopes: tuple[Scope, ...] = ()
         self.memberships: tuple[MembershipTrace, ...] = ()
         self.facts: tuple[FactTrace, ...] = ()
+        self.mask = 0
         self.rules: tuple[RuleTrace, ...] = ()
 
     def set_facts(self, mask: int) -> None:
         """Record the value of every fact."""
+        self.mask = mask
         self.facts = tuple([each if mask & each.fact.bit else other for each, other in _FACT_TRACES])

@@ -290,14 +290,10 @@ class Checker:
     def given_by(
         self, access: Access, scope: ScopeContext, now: Instant
     ) -> Iterator[tuple[Grant, frozenset[str]]]:
-        """Each membership of an access that gives a role now, with that role."""
-        grants = access.grants
-        if len(grants) == 1:
-            yield grants[0], access.held.roles
-            return
-        suspended = suspended_kinds(grants, None, now)
+        """Each membership of an access that is not refused, with the role that it gives now, if any."""
+        suspended = suspended_kinds(access.grants, None, now)
         state, table = scope.state.course_state, self.policy.role_table
-        for grant in grants:
+        for grant in access.grants:
             yield grant, effective_roles_of_one(grant, state, table, now, suspended).roles
 
     def _trace_memberships(

@@ -10,7 +10,7 @@ import msgspec
 
 from authz.domain.context import ResourceContext
 from authz.domain.decisions import CREATE_ACTION, STRUCTURAL_TYPES, Decision, Question, Reason
-from authz.domain.effective_roles import InactiveReason, Suspension
+from authz.domain.effective_roles import Grant, InactiveReason, Suspension
 from authz.domain.entities import CourseKey, MembershipStatus, SessionKey
 from authz.domain.explanation import Change, ChangeKind, Explanation, message_for
 from authz.domain.facts import FACTS, FACTS_BY_NAME, FOR_AI_RESPONSE, PURPOSE_AI_RESPONSE, SHARED
@@ -18,7 +18,7 @@ from authz.domain.ids import ScopeKind
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
 from authz.domain.trace import Trace
-from authz.engine.check import Access, Checker
+from authz.engine.check import Checker
 from authz.engine.nearest import Denial, Step, nearest_grants, timeless
 
 _MAX_STEPS = 16
@@ -49,32 +49,33 @@ def explain(checker: Checker, snapshot: Snapshot, question: Question, now: Insta
         message=message_for(question, decision),
         suspension=suspension if is_suspended else None,
         inputs=_inputs(snapshot, question, trace, now),
-        nearest_grants=() if decision.allowed else tuple(_nearest(checker, snapshot, question, now)),
+        nearest_grants=() if decision.allowed else tuple(_nearest(checker, snapshot, question, trace, now)),
         allowed_from=None if decision.allowed else _allowed_from(checker, snapshot, question, decision),
     )
 
 
 def _nearest(
-    checker: Checker, snapshot: Snapshot, question: Question, now: Instant
+    checker: Checker, snapshot: Snapshot, question: Question, trace: Trace, now: Instant
 ) -> list[tuple[Change, ...]]:
     """The nearest grants, with what must be asked differently, if anything must."""
     found: list[tuple[Change, ...]] = []
-    for asked, stated in _questions(checker, snapshot, question):
-        located = checker.locate(snapshot, asked)
-        if isinstance(located, Reason):
-            continue
+    for asked, located, stated in _questions(checker, snapshot, question):
         if stated and checker.check(snapshot, asked, now).allowed:
             found.append(stated)
             continue
-        access = checker.access(
-            snapshot, asked.subject, located.scope, asked.resource.type, asked.action, now
-        )
+        if asked is question and trace.facts:
+            grants, facts = tuple(each.grant for each in trace.memberships), trace.mask
+        else:
+            access = checker.access(
+                snapshot, asked.subject, located.scope, asked.resource.type, asked.action, now
+            )
+            grants, facts = access.grants, checker.facts(snapshot, asked, located, access, now)
         # A purpose is changed once.
         fixed = 0 if asked.purpose == question.purpose else FOR_AI_RESPONSE
-        denial = _denial(checker, snapshot, asked, located, access, fixed, now)
+        denial = _denial(checker, snapshot, asked, located, grants, facts, fixed, now)
         policy = checker.policy_in(snapshot, located.scope)
         for steps in checker.remembered(denial, partial(nearest_grants, policy)):
-            told = (_told(step, located, access, snapshot.suspension(asked.subject), now) for step in steps)
+            told = (_told(step, located, grants, snapshot.suspension(asked.subject), now) for step in steps)
             found.append((*stated, *told))
     smallest = min(map(len, found), default=0)
     return [changes for changes in found if len(changes) == smallest]
@@ -85,7 +86,8 @@ def _denial(  # noqa: PLR0917  all that a decision is made from
     snapshot: Snapshot,
     question: Question,
     located: ResourceContext,
-    access: Access,
+    grants: tuple[Grant, ...],
+    facts: int,
     fixed: int,
     now: Instant,
 ) -> Denial:
@@ -102,15 +104,19 @@ def _denial(  # noqa: PLR0917  all that a decision is made from
         kinds=tuple(each.kind for each in scope.scopes),
         course_state=scope.state.course_state,
         open_to_course=scope.state.open_to_course,
-        grants=tuple(timeless(grant, now) for grant in access.grants),
+        grants=tuple(timeless(grant, now) for grant in grants),
         is_suspended=suspension is not None and suspension.is_effective(now),
-        facts=checker.facts(snapshot, question, located, access, now),
+        facts=facts,
         fixed=fixed,
     )
 
 
 def _told(
-    step: Step, located: ResourceContext, access: Access, suspension: Suspension | None, now: Instant
+    step: Step,
+    located: ResourceContext,
+    grants: tuple[Grant, ...],
+    suspension: Suspension | None,
+    now: Instant,
 ) -> Change:
     """A step as a change to what is there, with the time at which it comes by itself."""
     scope = None if step.scope_kind is None else located.scope.scope_of_kind(step.scope_kind)
@@ -119,7 +125,7 @@ def _told(
     if step.kind is ChangeKind.ACCOUNT and suspension is not None:
         at = suspension.until
     elif step.kind is ChangeKind.MEMBERSHIP:
-        why, at = _inactive(step, access, now)
+        why, at = _inactive(step, grants, now)
     elif step.kind is ChangeKind.FACT and step.holds:
         fact = FACTS_BY_NAME[step.fact]
         span = None
@@ -137,9 +143,11 @@ def _told(
     )
 
 
-def _inactive(step: Step, access: Access, now: Instant) -> tuple[InactiveReason | None, Instant | None]:
+def _inactive(
+    step: Step, grants: tuple[Grant, ...], now: Instant
+) -> tuple[InactiveReason | None, Instant | None]:
     """Why the membership of a step gives no role, or another one, and until when."""
-    grant = next(g for g in access.grants if g.kind is step.scope_kind and g.role == step.roles[0])
+    grant = next(g for g in grants if g.kind is step.scope_kind and g.role == step.roles[0])
     if grant.is_suspended(now):
         ends = grant.suspended_until if grant.status is MembershipStatus.ACTIVE else None
         return InactiveReason.SUSPENDED, ends
@@ -152,10 +160,12 @@ def _inactive(step: Step, access: Access, now: Instant) -> tuple[InactiveReason 
 
 def _questions(
     checker: Checker, snapshot: Snapshot, question: Question
-) -> Iterator[tuple[Question, tuple[Change, ...]]]:
-    """The question without what in itself denies, with the changes to it."""
+) -> Iterator[tuple[Question, ResourceContext, tuple[Change, ...]]]:
+    """The question without what in itself denies, what it is about, and the changes to it; nothing where what
+    it is about is not known."""
     changes: tuple[Change, ...] = ()
-    if checker.locate(snapshot, question) is Reason.SCOPE_MISMATCH:
+    located = checker.locate(snapshot, question)
+    if located is Reason.SCOPE_MISMATCH:
         for course_id, session_id in _statements(question):
             question = msgspec.structs.replace(
                 question, stated_course_id=course_id, stated_session_id=session_id
@@ -164,12 +174,14 @@ def _questions(
             if isinstance(located, ResourceContext):
                 changes = (Change(kind=ChangeKind.STATED_SCOPE, scope=located.scope.scopes[-1]),)
                 break
+    if isinstance(located, Reason):
+        return
     if checker.permits(question.purpose):
-        yield question, changes
+        yield question, located, changes
         return
     for purpose in ("", PURPOSE_AI_RESPONSE):
         asked = msgspec.structs.replace(question, purpose=purpose)
-        yield asked, (*changes, Change(kind=ChangeKind.PURPOSE, purpose=purpose))
+        yield asked, located, (*changes, Change(kind=ChangeKind.PURPOSE, purpose=purpose))
 
 
 def _statements(question: Question) -> list[tuple[str | None, str | None]]:

@@ -289,6 +289,10 @@ class SubjectPage(ListPage[ListedSubject]):
         """The subject with the membership that the rule speaks to."""
         rule, policy, scopes = verdict.rule, self._checker.policy, self._scopes
         assert rule is not None  # noqa: S101  every allow has one; narrows the type
+        grants = access.grants
+        if len(grants) == 1:
+            (role,) = access.held.roles
+            return ListedSubject(subject, role, scopes[grants[0].kind], grants[0].role, rule)
         for grant, roles in self._checker.given_by(access, scope, self._now):
             for role in roles:
                 if rule.role == ANY or rule.role in policy.inherited[role]:

@@ -35,6 +35,7 @@ from authz.replica.layout import (
     SESSION_KIND,
     pack_id,
     read_context,
+    read_resource,
     read_subject,
     ref_key,
     scope_key,
@@ -104,9 +105,7 @@ class ReplicaSnapshot:
     def resource(self, ref: ResourceRef, subject: Subject) -> ResourceContext | None:
         """See `Snapshot.resource`."""
         key = ref_key(ref)
-        if key != self._ref_key:
-            self._ref_key, self._resource = key, self._get(key, None, self._environment.resources)
-        raw = self._resource
+        raw = self._record_of(key)
         if raw is None:
             return None if self._get(key, None, self._environment.tombstones) is None else DELETED
         in_scope, owner, facts, times, shared = read_context(raw)
@@ -120,13 +119,21 @@ class ReplicaSnapshot:
 
     def record(self, key: CourseKey | SessionKey | ResourceRef) -> Course | Session | Resource | None:
         """See `Snapshot.record`."""
+        if isinstance(key, ResourceRef):
+            name = ref_key(key)
+            raw = (
+                self._resource
+                if name == self._ref_key
+                else self._get(name, None, self._environment.resources)
+            )
+            return None if raw is None else read_resource(key, raw)
         codec = CODECS[kind_of(key).name]
         found: Course | Session | Resource | None = self._read(codec, codec.key_of(key))
         return found
 
     def owner(self, ref: ResourceRef) -> Subject | None:
         """See `Snapshot.owner`."""
-        raw = self._get(ref_key(ref), None, self._environment.resources)
+        raw = self._record_of(ref_key(ref))
         owner = b"" if raw is None else read_context(raw)[1]
         return read_subject(owner, 0)[0] if owner else None
 
@@ -167,7 +174,11 @@ class ReplicaSnapshot:
         course_id, session_id = start
         first_session = SESSION_KIND + pack_id(session_id) if session_id else b""
         first_course = COURSE_KIND + pack_id(course_id) if course_id else _NO_COURSE if session_id else b""
-        for course, held_in in self._courses(subject, first_course):
+        for found in self._courses(subject, first_course):
+            if found is None:
+                yield None
+                continue
+            course, held_in = found
             first = first_session if (course or _NO_COURSE) == first_course else b""
             if held_in is None and course and not first:
                 yield self._scope(course)
@@ -234,9 +245,14 @@ class ReplicaSnapshot:
             self._subject = subject = read_subject(key, 0)[0]
             yield subject
 
-    def _courses(self, subject: Subject | None, start: bytes) -> Iterator[tuple[bytes, list[bytes] | None]]:
+    def _courses(
+        self, subject: Subject | None, start: bytes
+    ) -> Iterator[tuple[bytes, list[bytes] | None] | None]:
         """The keys of courses from `start` on, and last an empty one, for the sessions without a course; each
-        with the sessions that the subject is in, None for all of its sessions and itself."""
+        with the sessions that the subject is in, None for all of its sessions and itself.
+
+        Before the first, None for each membership that is read to order the courses.
+        """
         if subject is None:
             if start != _NO_COURSE:
                 found = tails(self._transaction, self._environment.databases["courses"], b"", start[1:])
@@ -249,6 +265,7 @@ class ReplicaSnapshot:
         held: dict[bytes, list[bytes] | None] = {}
         head = self._key_of(subject)
         for scope in tails(self._transaction, self._environment.members, head):
+            yield None
             if scope.startswith(COURSE_KIND):  # all of them come before the sessions
                 held[scope] = None
             elif scope.startswith(SESSION_KIND) and (context := self._scope(scope)) is not None:
@@ -302,6 +319,12 @@ class ReplicaSnapshot:
         """The entity with a key, or None."""
         raw = self._get(key, None, self._environment.databases[codec.database])
         return None if raw is None else codec.read(key, raw)
+
+    def _record_of(self, key: bytes) -> bytes | None:
+        """The record of a resource, None for none. The last one is kept."""
+        if key != self._ref_key:
+            self._ref_key, self._resource = key, self._get(key, None, self._environment.resources)
+        return self._resource
 
     def _grants_in(self, subject: bytes, scope: bytes) -> tuple[Grant, ...]:
         raw = self._get(subject + scope)

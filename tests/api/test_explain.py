@@ -9,7 +9,8 @@ import pytest
 
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import common_pb2 as pb
-from tests.api.test_api import ALGEBRA, COURSE, MAYA, STUDENT, question, touch, written
+from tests.api.test_api import ALGEBRA, COURSE, MATERIAL, MAYA, STUDENT, question, touch, written
+from tests.api.test_course_policies import CLOSES, OTHER, applied_in
 from tests.api.test_lists import USERS, campus
 from tests.service import START, Service, info_of, reason_of
 
@@ -94,3 +95,17 @@ async def test_a_suspended_account_is_told(sqlite_service: Service) -> None:
     assert told.memberships[0].state == apb.MEMBERSHIP_STATE_SUSPENDED
     ((change,),) = (grant.changes for grant in told.nearest_grants)
     assert change.kind == apb.CHANGE_KIND_ACCOUNT
+
+
+async def test_a_rule_of_the_course_is_told_with_its_place_and_what_gets_around_it(
+    sqlite_service: Service,
+) -> None:
+    service = sqlite_service
+    await written(service, COURSE, STUDENT, MATERIAL, *OTHER)
+    await applied_in(service, CLOSES)
+    told = await service.authorization.Explain(explain_request(question()))
+    assert (told.answer.reason, told.answer.course_policy_version) == (apb.REASON_EXPLICIT_DENY, "1")
+    assert "course.csv:1" in {each.rule.source for each in told.rules if each.matches}
+    assert not told.nearest_grants  # a deny is absolute: more roles do not help a student
+    there = await service.authorization.Explain(explain_request(question(resource_id="c-1")))
+    assert there.answer.allowed

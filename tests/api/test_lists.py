@@ -10,10 +10,13 @@ from typing import Any
 import grpc
 import pytest
 
+from authz.api.call import CallKind
+from authz.api.endpoints import endpoints_of
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
-from tests.api.test_api import delete, touch, written
+from tests.api.test_api import COURSE, MATERIAL, STUDENT, delete, touch, written
+from tests.api.test_course_policies import CLOSES, OTHER, applied_in
 from tests.service import Service, info_of, reason_of
 
 COURSES = ["algebra", "biology"]
@@ -136,9 +139,8 @@ async def test_lists_and_checks_agree_on_every_subject_action_and_resource(
             )
 
 
-async def test_a_list_goes_on_while_writes_do(sqlite_service: Service) -> None:
+async def test_a_list_goes_on_while_writes_do(service: Service) -> None:
     """What stays allowed is on exactly one page, although each page is of another revision."""
-    service = sqlite_service
     course = touch(course=pb.Course(id="algebra", state=pb.COURSE_STATE_ACTIVE))
     member = touch(membership=pb.Membership(subject=MAYA, scope=scope("algebra"), role="teacher"))
     stays = [pb.Resource(type="material", id=f"m-{n:03}", scope=scope("algebra")) for n in range(0, 100, 2)]
@@ -159,6 +161,33 @@ async def test_a_list_goes_on_while_writes_do(sqlite_service: Service) -> None:
     assert len(found) == len(set(found))
     assert {each.id for each in stays} <= set(found)
     assert len(states) > 5
+
+
+async def test_lists_follow_the_policy_of_each_course(sqlite_service: Service) -> None:
+    service = sqlite_service
+    await written(service, COURSE, STUDENT, MATERIAL, *OTHER)
+    asked = apb.ResourceQuery(type="material", id="m-1")
+    assert [each.id for each in await resources(service, **READ, types=["material"])] == ["m-1", "c-1"]
+    assert [each.subject for each in await subjects(service, action="read", resource=asked)] == [MAYA]
+    await applied_in(service, CLOSES)
+    assert [each.id for each in await resources(service, **READ, types=["material"])] == ["c-1"]
+    assert await subjects(service, action="read", resource=asked) == []
+
+
+def test_lists_have_places_of_their_own() -> None:
+    class Answers:
+        service = apb.DESCRIPTOR.services_by_name["AuthorizationService"]
+
+        def __getattr__(self, name: str) -> Any:
+            return lambda *_: name
+
+    kinds = {each.method.name.rpartition("/")[2]: each.method.kind for each in endpoints_of(Answers())}
+    assert {name for name, kind in kinds.items() if kind is CallKind.LIST} == {
+        "ListResources",
+        "ListSubjects",
+    }
+    assert kinds["BatchListActions"] is CallKind.BATCH
+    assert kinds["Explain"] is CallKind.DECISION
 
 
 @pytest.mark.asyncio(loop_scope="module")
