@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from authz.access.principal import UNAUTHENTICATED, Principal
-from authz.domain.ids import MAX_ID_LENGTH, Subject, SubjectType
+from authz.domain.errors import malformed
+from authz.domain.ids import MAX_ID_LENGTH, Subject, SubjectType, parse_subject
+
+ACTING_FOR_HEADER = "authz-acting-for"
 
 
 class Transport(Protocol):
@@ -20,6 +23,9 @@ class Transport(Protocol):
 
     def header(self, name: str) -> str:
         """The value of a header, by its name in lower case; empty when the call has none."""
+
+    def header_values(self, name: str) -> tuple[str, ...]:
+        """All values of a header, by its name in lower case; none when the call has none."""
 
     def when_sent(self, release: Callable[[], None]) -> None:
         """Call `release` once the answer or the error has been sent, or the call was given up."""
@@ -51,3 +57,21 @@ def authenticate(authenticators: Iterable[Authenticator], transport: Transport) 
         if principal is not None:
             return principal
     return UNAUTHENTICATED
+
+
+def acting_for(transport: Transport) -> Subject | None:
+    """The person that a call says it is made for; None if it says nothing.
+
+    Raises `InvalidArgumentError` for a header that names no user, or several: it must not pass for none.
+    """
+    stated = transport.header_values(ACTING_FOR_HEADER)
+    if not stated:
+        return None
+    if len(stated) > 1:
+        raise malformed(ACTING_FOR_HEADER, "is sent twice; send one header, with one person")
+    person = parse_subject(stated[0], field=ACTING_FOR_HEADER)
+    if person.type is not SubjectType.USER:
+        raise malformed(
+            ACTING_FOR_HEADER, f"is `{person}`, which is no person; send `user:<id>`, or leave it out"
+        )
+    return person

@@ -8,7 +8,7 @@ from authz.domain.ids import Subject
 
 
 class Principal(msgspec.Struct, frozen=True, gc=False):
-    """The program that calls, None when nothing proves which, and the person it acts for, if any.
+    """The program that calls, None when nothing proves which, and the person it acts for, if it names one.
 
     The id of a caller is what its credential says, which may be no well-formed id.
     """
@@ -18,8 +18,9 @@ class Principal(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def actor(self) -> str:
-        """The caller, as logs and the change log name it."""
-        return "unauthenticated" if self.caller is None else str(self.caller)
+        """The caller and the person, as logs and the change log name them."""
+        caller = "unauthenticated" if self.caller is None else str(self.caller)
+        return caller if self.on_behalf_of is None else f"{caller} for {self.on_behalf_of}"
 
 
 UNAUTHENTICATED = Principal()

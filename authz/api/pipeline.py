@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 import structlog
 
-from authz.access.authentication import Authenticator, authenticate
+from authz.access.authentication import Authenticator, acting_for, authenticate
 from authz.access.permission import Permissions
 from authz.api.call import Call, CallKind
 from authz.api.places import Places
@@ -79,6 +79,10 @@ class Pipeline:
 
     def _authenticate(self, call: Call) -> Call:
         principal = authenticate(self._authenticators, call.transport)
+        # Decisions are about their subject, whoever asks.
+        person = None if call.method.is_decision else acting_for(call.transport)
+        if person is not None:
+            principal = msgspec.structs.replace(principal, on_behalf_of=person)
         return call if principal is call.principal else msgspec.structs.replace(call, principal=principal)
 
     def _permit(self, call: Call) -> None:

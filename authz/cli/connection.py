@@ -38,8 +38,9 @@ def connect(address: str, database: str, *, creates: bool = False) -> Iterator[C
 
     Raises `InvalidArgumentError` if the file of a SQLite database is missing, unless `creates`.
     """
+    options: dict[str, Any] = channel_var.get({})
+    acting_for = str(options.get("acting_for", ""))
     if not database:
-        options: dict[str, Any] = channel_var.get({})
         with Client(address, **options) as client:
             yield client
         return
@@ -67,7 +68,7 @@ def connect(address: str, database: str, *, creates: bool = False) -> Iterator[C
             "tls_key_file": "",
             "tls_client_ca_file": "",
         }
-        with embedded(load_settings(given)) as target, Client(target) as client:
+        with embedded(load_settings(given)) as target, Client(target, acting_for=acting_for) as client:
             yield client
 
 

@@ -56,6 +56,10 @@ def options(
         str, typer.Option(help="PEM chain of the client certificate, if the server requires one.")
     ] = "",
     tls_key_file: Annotated[str, typer.Option(help="Its PEM key.")] = "",
+    acting_for: Annotated[
+        str,
+        typer.Option(help="The person that the command is run for, user:<id>, whose rights then bind it."),
+    ] = "",
     use_proxy: Annotated[
         bool, typer.Option("--use-proxy", help="Go through the proxy that the variable http_proxy names.")
     ] = False,
@@ -69,6 +73,7 @@ def options(
     """
     channel_var.set(
         {
+            "acting_for": acting_for,
             "use_proxy": use_proxy,
             "tls_ca_file": tls_ca_file,
             "tls_certificate_file": tls_certificate_file,

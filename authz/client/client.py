@@ -108,11 +108,12 @@ class Client(Asking):
             if client.check("user:maya", "read", "material:m-1"):
                 ...
 
-    Every call raises `CallError` if it fails or is not answered within `timeout_s`; `import_mutations` and
-    `watch` have no time limit. With `use_proxy` the connection goes through the proxy that the variable
-    `http_proxy` names, else never. `tls_ca_file`, a PEM file of the authority that issued the server's
-    certificate, enables TLS. `tls_certificate_file` and `tls_key_file`, set together, are the client
-    certificate.
+    Every call raises `CallError` if it fails or is not answered within `timeout_s`; `import_mutations`
+    and `watch` have no time limit. `acting_for`, such as `user:ada`, is the person that calls are made
+    for: what they write of memberships and policies is held to this person's rights and rank. With
+    `use_proxy` the connection goes through the proxy that the variable `http_proxy` names, else never.
+    `tls_ca_file`, a PEM file of the authority that issued the server's certificate, enables TLS.
+    `tls_certificate_file` and `tls_key_file`, set together, are the client certificate.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class Client(Asking):
         target: str,
         *,
         timeout_s: float = 5.0,
+        acting_for: str = "",
         use_proxy: bool = False,
         tls_ca_file: str = "",
         tls_certificate_file: str = "",
@@ -138,6 +140,7 @@ class Client(Asking):
             )
             self._channel = grpc.secure_channel(target, credentials, options)
         self._timeout_s = timeout_s
+        self._metadata = (("authz-acting-for", acting_for),) if acting_for else ()
         self._authorization = authorization_pb2_grpc.AuthorizationServiceStub(self._channel)
         self._directory = directory_pb2_grpc.DirectoryServiceStub(self._channel)
         self._watch = watch_pb2_grpc.WatchServiceStub(self._channel)
@@ -200,7 +203,9 @@ class Client(Asking):
     ) -> ImportOutcome:
         """Import any number of mutations. Calls `progress` with the number sent so far."""
         try:
-            response = self._directory.Import(_import_messages(mutations, reason, progress))
+            response = self._directory.Import(
+                _import_messages(mutations, reason, progress), metadata=self._metadata
+            )
         except grpc.RpcError as failure:
             raise error_of(failure) from None
         faults = tuple(ImportFault(e.position, e.reason, e.message) for e in response.errors)
@@ -298,7 +303,7 @@ class Client(Asking):
 
     def _call(self, method: Callable[..., T], request: object) -> T:
         try:
-            return method(request, timeout=self._timeout_s)
+            return method(request, timeout=self._timeout_s, metadata=self._metadata)
         except grpc.RpcError as failure:
             raise error_of(failure) from None
 

@@ -9,6 +9,7 @@ AuthzError
 ├── RemovalPendingError       what has the same key is still being removed; retry after `retry_after_s`
 ├── SlowConsumerError         a watch whose client read too slowly; resumes where it stopped
 ├── ImportEndedError          an import that the server ended; what it had written stays
+├── PermissionDeniedError     the person that the call is made for lacks a permission
 ├── OutOfRangeError           a token outside the range of the change log
 ├── OverloadedError           shed to limit load; retry after `retry_after_s`
 ├── UnavailableError          not loaded, too stale, or the database is down
@@ -58,6 +59,7 @@ class ErrorReason(StrEnum):
     DRAFT_NOT_FOUND = "DRAFT_NOT_FOUND"
     TOO_MANY_DRAFTS = "TOO_MANY_DRAFTS"
     LAST_ADMINISTRATOR = "LAST_ADMINISTRATOR"
+    PERMISSION_MISSING = "PERMISSION_MISSING"
     INTERNAL = "INTERNAL"
     WATCH_FELL_BEHIND = "WATCH_FELL_BEHIND"
     TOKEN_EXPIRED = "TOKEN_EXPIRED"  # noqa: S105  the name of an error, not a secret
@@ -124,6 +126,13 @@ class SlowConsumerError(AuthzError):
 class ImportEndedError(AuthzError):
     """An import that the server ended: its client was silent for too long, or it took too long. The message
     and the metadata say what was written before."""
+
+
+class PermissionDeniedError(AuthzError):
+    """The person that the call is made for may not make it. `permission` names the action that is missing."""
+
+    def __init__(self, message: str, *, permission: str, **metadata: str) -> None:
+        super().__init__(ErrorReason.PERMISSION_MISSING, message, permission=permission, **metadata)
 
 
 class OutOfRangeError(AuthzError):

@@ -17,6 +17,7 @@ from authz.domain.context import (
     facts_at,
 )
 from authz.domain.decisions import (
+    COURSE_TYPE,
     CREATE_ACTION,
     STRUCTURAL_TYPES,
     Decision,
@@ -127,6 +128,15 @@ class Checker:
             self.policy.vocabulary.require_action(ref.type, action)
         if (action == CREATE_ACTION) is bool(ref.id):
             raise _misplaced_id(question)
+
+    def check_on_platform(
+        self, snapshot: Snapshot, subject: Subject, action: str, now: Instant, trace: Trace
+    ) -> Decision:
+        """Whether the subject's roles on the platform let it perform an action of courses on the platform
+        itself."""
+        creates = Question(subject, CREATE_ACTION, ResourceRef(COURSE_TYPE, ""))  # which is asked there, too
+        question = msgspec.structs.replace(creates, action=action)
+        return self._answer(snapshot, question, self.locate(snapshot, creates), now, trace)
 
     def list_actions(self, snapshot: Snapshot, question: Question, now: Instant) -> dict[str, Decision]:
         """The answer for each action that the type knows, in the order declared.

@@ -25,12 +25,17 @@ class Comparer:
 
     async def diff(self, before: PolicySource, after: PolicySource, scope: Scope = PLATFORM) -> PolicyDiff:
         """What the two decide differently: policies of the platform, or of a course. Raises as `compiled`."""
+        return await self._gate.run(partial(diff, *await self.both(before, after, scope)))
+
+    async def both(
+        self, before: PolicySource, after: PolicySource, scope: Scope
+    ) -> tuple[CompiledPolicy, CompiledPolicy]:
+        """The two policies; of a course, each with the active one of the platform. Raises as `compiled`."""
         if scope == PLATFORM:
-            policies = [await self.compiled(source) for source in (before, after)]
-        else:
-            platform = await self.compiled(PolicySource())
-            policies = [await self._in_course(platform, source, scope) for source in (before, after)]
-        return await self._gate.run(partial(diff, *policies))
+            return await self.compiled(before), await self.compiled(after)
+        platform = await self.compiled(PolicySource())
+        one = await self._in_course(platform, before, scope)
+        return one, await self._in_course(platform, after, scope)
 
     async def _in_course(
         self, platform: CompiledPolicy, source: PolicySource, scope: Scope

@@ -42,6 +42,7 @@ from authz.engine.group_commit import GroupCommitter
 from authz.engine.policies import ActiveChecker, CompiledPolicies
 from authz.engine.publish import Publisher, first_version
 from authz.engine.removal import Remover
+from authz.engine.rights import Rights
 from authz.engine.turns import Turns
 from authz.engine.watch import Watches
 from authz.engine.write import DirectoryWriter
@@ -251,11 +252,11 @@ def add_servicers(
         directory, gate, writing, max_silence_s=settings.import_silence_s, max_import_s=settings.max_import_s
     )
     publisher = Publisher(directory, gate, writer, policies, clock, snapshot_of=temporary_snapshot)
-    watches = _watches(settings, directory, gate)
+    rights, watches = Rights(active, publisher, gate, clock), _watches(settings, directory, gate)
     endpoints = (
         *endpoints_of(AuthorizationServicer(active, turns, clock, keys)),
-        *endpoints_of(DirectoryServicer(directory, gate, turns, writer)),
-        *endpoints_of(_policy_servicer(publisher, drafts, gate, clock)),
+        *endpoints_of(DirectoryServicer(directory, gate, turns, writer, rights=rights)),
+        *endpoints_of(_policy_servicer(publisher, drafts, gate, clock, rights)),
         *endpoints_of(WatchServicer(watches)),
     )
     server.add_generic_rpc_handlers((Endpoints(pipeline, endpoints),))
@@ -265,10 +266,10 @@ def add_servicers(
 
 
 def _policy_servicer(
-    publisher: Publisher, drafts: Drafts, gate: ConsistencyGate, clock: DecisionClock
+    publisher: Publisher, drafts: Drafts, gate: ConsistencyGate, clock: DecisionClock, rights: Rights
 ) -> PolicyServicer:
     drafting = Drafting(drafts, publisher, gate, clock)
-    return PolicyServicer(publisher, Comparer(publisher, gate), drafting, gate)
+    return PolicyServicer(publisher, Comparer(publisher, gate), drafting, gate, rights=rights)
 
 
 def _watches(

@@ -179,6 +179,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     first.
     {"reason":"LAST_ADMINISTRATOR","metadata":{"roles":"platform_admin"}}
     """
+    ERROR_REASON_PERMISSION_MISSING: _ErrorReason.ValueType  # 38
+    """PERMISSION_DENIED. The person that the call is made for (`authz-acting-for`) lacks a permission there, or would
+    give what they lack, or a role that is not below their own.
+    {"reason":"PERMISSION_MISSING","metadata":{"permission":"manage_members","scope":"course:algebra-1"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the `google.rpc.ErrorInfo` in every error, without the prefix `ERROR_REASON_`. Its `domain`
@@ -341,5 +346,10 @@ ERROR_REASON_LAST_ADMINISTRATOR: ErrorReason.ValueType  # 37
 """FAILED_PRECONDITION. Afterwards nobody could edit the policy of the platform. Give another person such a role
 first.
 {"reason":"LAST_ADMINISTRATOR","metadata":{"roles":"platform_admin"}}
+"""
+ERROR_REASON_PERMISSION_MISSING: ErrorReason.ValueType  # 38
+"""PERMISSION_DENIED. The person that the call is made for (`authz-acting-for`) lacks a permission there, or would
+give what they lack, or a role that is not below their own.
+{"reason":"PERMISSION_MISSING","metadata":{"permission":"manage_members","scope":"course:algebra-1"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -173,7 +173,9 @@ class WatchChange(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     LAST_FIELD_NUMBER: _builtins.int
     actor: _builtins.str
-    """The caller that wrote it: `service:<name>` from its client certificate, or `unauthenticated`."""
+    """The caller that wrote it: `service:<name>` from its client certificate, or `unauthenticated`; then, if the
+    call named a person, ` for ` and the person: `service:console for user:ada`.
+    """
     reason: _builtins.str
     """The reason that the writer gave."""
     last: _builtins.bool

@@ -37,6 +37,6 @@ def test_the_first_authenticator_that_finds_a_credential_says_who_calls(
 
 def test_an_actor_is_named_by_its_caller_and_is_bounded() -> None:
     assert UNAUTHENTICATED.actor == "unauthenticated"
-    assert GATEWAY.actor == "service:gateway"
+    assert GATEWAY.actor == "service:gateway for user:maya"
     long = authenticate((CertificateAuthenticator(),), Request({}, "x" * 1000))
     assert long.actor == "service:" + "x" * 128

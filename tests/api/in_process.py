@@ -41,6 +41,10 @@ class Request:
         self.headers_read.append(name)
         return self.headers.get(name, "")
 
+    def header_values(self, name: str) -> tuple[str, ...]:
+        self.headers_read.append(name)
+        return (self.headers[name],) if name in self.headers else ()
+
 
 class InProcessFace:
     """Makes a `Call` of each request and hands it to the pipeline; raises what the pipeline raises."""

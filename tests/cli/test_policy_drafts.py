@@ -60,6 +60,19 @@ def test_rows_are_added_and_removed_and_a_draft_is_rebased_and_deleted(
     assert run("policy", "draft", "delete", "mine", *here).stdout == "draft `mine` is deleted\n"
 
 
+def test_a_command_is_held_to_the_person_that_it_is_run_for(empty_sqlite_url: str) -> None:
+    here = ("--database", empty_sqlite_url)
+    run("migrate", "--database-url", empty_sqlite_url)
+    run("course", "create", "algebra", *here)
+    run("member", "add", "user:tess", "course:algebra", "teacher", *here)
+    refused = run("--acting-for", "user:tess", "policy", "draft", "create", "mine", *here)
+    assert (refused.returncode, "user:tess has no edit_policy on platform" in refused.stderr) == (2, True)
+    added = ("member", "add", "user:new", "course:algebra")
+    refused = run("--acting-for", "user:tess", *added, "owner", *here)
+    assert (refused.returncode, "may not give or take `owner`" in refused.stderr) == (2, True)
+    assert run("--acting-for", "user:tess", *added, "student", *here).returncode == 0
+
+
 def test_bad_edits_are_told(empty_sqlite_url: str) -> None:
     here = ("--database", empty_sqlite_url)
     run("migrate", "--database-url", empty_sqlite_url)

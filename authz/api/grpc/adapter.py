@@ -52,11 +52,16 @@ class GrpcTransport:
 
     def header(self, name: str) -> str:
         """As `Transport.header`; of several values the last."""
-        found: str | bytes = ""
-        for key, value in self._context.invocation_metadata() or ():
-            if key == name:
-                found = value
-        return found if isinstance(found, str) else found.decode("ascii", "replace")
+        found = self.header_values(name)
+        return found[-1] if found else ""
+
+    def header_values(self, name: str) -> tuple[str, ...]:
+        """As `Transport.header_values`."""
+        return tuple(
+            value if isinstance(value, str) else value.decode("ascii", "replace")
+            for key, value in self._context.invocation_metadata() or ()
+            if key == name
+        )
 
 
 class Endpoints(grpc.GenericRpcHandler):

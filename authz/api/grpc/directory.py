@@ -7,9 +7,11 @@ from functools import partial
 from typing import Any
 
 from authz.api.call import Call
+from authz.domain.ids import Subject
 from authz.domain.ports import Directory
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.consistency import ConsistencyGate
+from authz.engine.rights import Rights
 from authz.engine.turns import Turns
 from authz.engine.write import DirectoryWriter, ImportPart
 from authz.v1 import common_pb2
@@ -32,12 +34,19 @@ class DirectoryServicer:
     service = pb.DESCRIPTOR.services_by_name["DirectoryService"]
 
     def __init__(
-        self, directory: Directory, gate: ConsistencyGate, turns: Turns, writer: DirectoryWriter
+        self,
+        directory: Directory,
+        gate: ConsistencyGate,
+        turns: Turns,
+        writer: DirectoryWriter,
+        *,
+        rights: Rights,
     ) -> None:
         self._directory = directory
         self._turns = turns
         self._gate = gate
         self._writer = writer
+        self._rights = rights
 
     async def Write(self, request: pb.WriteRequest, call: Call) -> pb.WriteResponse:
         """All or none."""
@@ -48,13 +57,16 @@ class DirectoryServicer:
             actor=call.principal.actor,
             request_id=call.request_id,
         )
+        await self._rights.require_memberships(call.principal.on_behalf_of, write.mutations)
         report = await self._writer.write(write)
         return pb.WriteResponse(written_at=self._token(report.state), replicated=report.replicated)
 
     async def Import(self, requests: AsyncIterator[pb.ImportRequest], call: Call) -> pb.ImportResponse:
         """What can be imported, message by message."""
         report = await self._writer.import_parts(
-            self._parts(requests), actor=call.principal.actor, request_id=call.request_id
+            self._parts(requests, call.principal.on_behalf_of),
+            actor=call.principal.actor,
+            request_id=call.request_id,
         )
         faults = (
             pb.ImportError(position=fault.position, reason=fault.reason, message=fault.message)
@@ -73,6 +85,7 @@ class DirectoryServicer:
     async def RemoveMember(self, request: pb.RemoveMemberRequest, call: Call) -> pb.RemoveMemberResponse:
         """All that the subject has there."""
         subject, scope = parse_member(request)
+        await self._rights.require_removal(call.principal.on_behalf_of, subject, scope)
         report = await self._writer.remove_member(
             subject,
             scope,
@@ -98,9 +111,12 @@ class DirectoryServicer:
     def _token(self, state: ConsistencyToken) -> common_pb2.ConsistencyToken:
         return common_pb2.ConsistencyToken(token=self._gate.token_of(state))
 
-    async def _parts(self, requests: AsyncIterator[pb.ImportRequest]) -> AsyncIterator[ImportPart]:
+    async def _parts(
+        self, requests: AsyncIterator[pb.ImportRequest], person: Subject | None
+    ) -> AsyncIterator[ImportPart]:
         """The messages of an import. The first reason holds for the rest of it."""
         reason = ""
         async for request in requests:
             reason = reason or parse_reason(request.reason)
-            yield ImportPart(await self._turns.collect(parse_import(request)), reason)
+            mutations = await self._turns.collect(parse_import(request))
+            yield ImportPart(await self._rights.permitted(person, mutations), reason)

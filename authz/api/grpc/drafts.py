@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from authz.api.call import Call
 from authz.engine.drafts import Drafting
+from authz.engine.rights import Rights
 from authz.v1 import policy_pb2 as pb
 from authz.wire.drafts import draft_message, parse_draft_id, parse_edits, parse_etag
 from authz.wire.policies import fault_message, parse_author, parse_number
@@ -13,11 +14,13 @@ class DraftCalls:
     """A part of `PolicyServicer`."""
 
     _drafting: Drafting
+    _rights: Rights
 
     async def CreatePolicyDraft(
         self, request: pb.CreatePolicyDraftRequest, call: Call
     ) -> pb.CreatePolicyDraftResponse:
         """A copy of a version."""
+        await self._rights.require_policy_edit(call.principal.on_behalf_of)
         draft = await self._drafting.create(
             parse_draft_id(request.id),
             parse_number(request.base_number, field="base_number"),
@@ -39,9 +42,10 @@ class DraftCalls:
         return pb.ReadPolicyDraftResponse(draft=draft_message(draft, with_files=True))
 
     async def EditPolicyDraft(
-        self, request: pb.EditPolicyDraftRequest, _call: Call
+        self, request: pb.EditPolicyDraftRequest, call: Call
     ) -> pb.EditPolicyDraftResponse:
         """All edits or none."""
+        await self._rights.require_policy_edit(call.principal.on_behalf_of)
         draft, faults = await self._drafting.edit(
             parse_draft_id(request.id),
             parse_etag(request.etag),
@@ -51,8 +55,9 @@ class DraftCalls:
         return pb.EditPolicyDraftResponse(draft=draft_message(draft), faults=map(fault_message, faults))
 
     async def DeletePolicyDraft(
-        self, request: pb.DeletePolicyDraftRequest, _call: Call
+        self, request: pb.DeletePolicyDraftRequest, call: Call
     ) -> pb.DeletePolicyDraftResponse:
         """For good."""
+        await self._rights.require_policy_edit(call.principal.on_behalf_of)
         await self._drafting.delete(parse_draft_id(request.id), parse_etag(request.etag))
         return pb.DeletePolicyDraftResponse()

@@ -10,6 +10,7 @@ from authz.api.call import Call
 from authz.api.grpc.drafts import DraftCalls
 from authz.domain.decisions import Rule
 from authz.domain.errors import PolicyError
+from authz.domain.policy_changes import PolicySource
 from authz.domain.ports import Page
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.compare import Comparer
@@ -17,6 +18,7 @@ from authz.engine.consistency import ConsistencyGate
 from authz.engine.drafts import Drafting
 from authz.engine.policy_cases import Report
 from authz.engine.publish import Origin, PolicyCertificate, Published, Publisher
+from authz.engine.rights import Rights
 from authz.v1 import authorization_pb2, common_pb2
 from authz.v1 import policy_pb2 as pb
 from authz.wire.drafts import parse_draft_id, parse_etag
@@ -44,20 +46,33 @@ class PolicyServicer(DraftCalls):
     service = pb.DESCRIPTOR.services_by_name["PolicyService"]
 
     def __init__(
-        self, publisher: Publisher, comparer: Comparer, drafting: Drafting, gate: ConsistencyGate
+        self,
+        publisher: Publisher,
+        comparer: Comparer,
+        drafting: Drafting,
+        gate: ConsistencyGate,
+        *,
+        rights: Rights,
     ) -> None:
         self._publisher = publisher
         self._drafting = drafting
+        self._rights = rights
         self._comparer = comparer
         self._gate = gate
 
     async def ApplyPolicy(self, request: pb.ApplyPolicyRequest, call: Call) -> pb.ApplyPolicyResponse:
         """The next version, unless the files are those of the active one."""
+        files, scope = parse_policy(request), parse_policy_scope(request.course_id)
+        expected = parse_number(request.expected_active_number, field="expected_active_number")
+        origin = _origin(request, call)
+        held_to = await self._rights.require_publication(
+            call.principal.on_behalf_of, PolicySource(files=files), scope
+        )
         published = await self._publisher.apply(
-            parse_policy(request),
-            _origin(request, call),
-            scope=parse_policy_scope(request.course_id),
-            expected=parse_number(request.expected_active_number, field="expected_active_number"),
+            files,
+            origin,
+            scope=scope,
+            expected=expected or held_to,
             validate_only=request.validate_only,
         )
         return pb.ApplyPolicyResponse(**self._outcome(published))
@@ -66,12 +81,16 @@ class PolicyServicer(DraftCalls):
         self, request: pb.RollBackPolicyRequest, call: Call
     ) -> pb.RollBackPolicyResponse:
         """The next version, with the files of an earlier one."""
-        published = await self._publisher.roll_back(
+        number, scope = (
             parse_number(request.number, field="number", least=1),
-            _origin(request, call),
-            scope=parse_policy_scope(request.course_id),
-            expected=parse_number(request.expected_active_number, field="expected_active_number"),
+            parse_policy_scope(request.course_id),
         )
+        expected = parse_number(request.expected_active_number, field="expected_active_number")
+        origin = _origin(request, call)
+        held_to = await self._rights.require_publication(
+            call.principal.on_behalf_of, PolicySource(number=number), scope
+        )
+        published = await self._publisher.roll_back(number, origin, scope=scope, expected=expected or held_to)
         return pb.RollBackPolicyResponse(**self._outcome(published))
 
     async def PublishPolicyDraft(
@@ -79,6 +98,8 @@ class PolicyServicer(DraftCalls):
     ) -> pb.PublishPolicyDraftResponse:
         """The next version, with the files of a draft."""
         draft_id, etag = parse_draft_id(request.id), parse_etag(request.etag)
+        draft = await self._drafting.read(draft_id)
+        await self._rights.require_publication(call.principal.on_behalf_of, PolicySource(files=draft.files))
         published = await self._drafting.publish(draft_id, etag, _origin(request, call))
         return pb.PublishPolicyDraftResponse(**self._outcome(published))
 

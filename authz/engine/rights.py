@@ -1,0 +1,196 @@
+"""Holds a call that is made for a person to that person's rights and rank.
+
+A call that names no person is made as the caller, which may do everything. The rights are those of a state
+with everything that was committed before the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import takewhile
+
+import msgspec
+
+from authz.domain.consistency import FULLY_CONSISTENT
+from authz.domain.context import ScopeContext
+from authz.domain.decisions import EDIT_POLICY, MANAGE_MEMBERS, Question
+from authz.domain.entities import MembershipKey
+from authz.domain.errors import AuthzError, NotFoundError, PermissionDeniedError
+from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject
+from authz.domain.mutations import Mutation
+from authz.domain.policy_changes import PolicySource
+from authz.domain.ports import Snapshot
+from authz.domain.trace import Trace
+from authz.engine.clock import DecisionClock
+from authz.engine.compare import Comparer
+from authz.engine.consistency import ConsistencyGate
+from authz.engine.policies import ActiveChecker
+from authz.engine.publish import Publisher
+from authz.policy.compile import CompiledPolicy
+from authz.policy.grants import excesses
+from authz.policy.rules import ALLOW, ANY
+
+_MAX_NAMED = 5
+"""Of what an author may not give, in an error."""
+
+
+class _Standing(msgspec.Struct, frozen=True):
+    """The roles that a person has in a scope, and the highest rank of those that give the permission."""
+
+    roles: frozenset[str]
+    rank: int
+    ranks: dict[str, int]
+    """The rank of every declared role."""
+
+
+class Rights:
+    """Decides as `Check` does, by the policy that is active."""
+
+    def __init__(
+        self, active: ActiveChecker, publisher: Publisher, gate: ConsistencyGate, clock: DecisionClock
+    ) -> None:
+        self._active = active
+        self._publisher = publisher
+        self._comparer = Comparer(publisher, gate)
+        self._gate = gate
+        self._clock = clock
+
+    async def require_policy_edit(self, person: Subject | None, scope: Scope = PLATFORM) -> None:
+        """Raise `PermissionDeniedError` unless the person may edit the policy of a scope."""
+        if person is not None:
+            await self._standing(person, EDIT_POLICY, scope)
+
+    async def require_publication(
+        self, person: Subject | None, after: PolicySource, scope: Scope = PLATFORM
+    ) -> int:
+        """Raise `PermissionDeniedError` unless the person may publish a policy: by `edit_policy`, and as it
+        gives nothing that the person lacks, and nothing to a role of the person's rank or above.
+
+        Returns the number of the version that this was compared with, 0 for none.
+        """
+        if person is None:
+            return 0
+        standing = await self._standing(person, EDIT_POLICY, scope)
+        try:
+            number = (await self._publisher.active(scope)).entity.number
+        except NotFoundError:  # a course without a policy of its own
+            number = 0
+        before, changed = await self._comparer.both(PolicySource(number=number), after, scope)
+        course_id = None if scope == PLATFORM else scope.id
+        given = await self._gate.run(partial(_excesses, before, changed, standing, course_id))
+        if given:
+            more = f"; and {len(given) - _MAX_NAMED} more" if len(given) > _MAX_NAMED else ""
+            raise PermissionDeniedError(
+                f"{person} may not publish this, because it {'; and '.join(given[:_MAX_NAMED])}{more};"
+                " a person gives only what their own roles have, to roles below theirs: leave that out,"
+                " or have it published by a caller that acts for nobody",
+                permission=EDIT_POLICY,
+                scope=str(scope),
+            )
+        return number
+
+    async def require_memberships(self, person: Subject | None, mutations: Sequence[Mutation]) -> None:
+        """Raise `PermissionDeniedError` for a membership that the person may not write."""
+        for position, outcome in enumerate(await self.permitted(person, mutations)):
+            if isinstance(outcome, PermissionDeniedError):
+                outcome.locate(f"mutations[{position}]")
+                raise outcome
+
+    async def permitted(
+        self, person: Subject | None, mutations: Sequence[Mutation | AuthzError]
+    ) -> Sequence[Mutation | AuthzError]:
+        """The mutations, each of a membership that the person may not write replaced by the error for it."""
+        if person is None:
+            return mutations
+        known: dict[Scope, _Standing | PermissionDeniedError] = {}
+        outcomes: list[Mutation | AuthzError] = []
+        for each in mutations:
+            key = None if isinstance(each, AuthzError) else each.key
+            if not isinstance(key, MembershipKey):
+                outcomes.append(each)
+                continue
+            if key.scope not in known:
+                known[key.scope] = await self._managing(person, key.scope)
+            standing = known[key.scope]
+            refused = standing if isinstance(standing, AuthzError) else _outranked(person, key, standing)
+            outcomes.append(refused or each)
+        return outcomes
+
+    async def require_removal(self, person: Subject | None, subject: Subject, scope: Scope) -> None:
+        """Raise `PermissionDeniedError` unless the person may remove a subject from a course with its
+        sessions, or from a session."""
+        if person is None:
+            return
+        standing = await self._standing(person, MANAGE_MEMBERS, scope)
+        snapshot, _ = await self._active.get(FULLY_CONSISTENT, None)
+        for context in _contexts(snapshot, subject, scope):
+            for grant in snapshot.grants(subject, context):
+                if grant.kind not in (ScopeKind.SESSION, scope.kind):
+                    continue
+                key = MembershipKey(subject, context.scope_of_kind(grant.kind), grant.role)
+                refused = _outranked(person, key, standing)
+                if refused is not None:
+                    raise refused
+
+    async def _managing(self, person: Subject, scope: Scope) -> _Standing | PermissionDeniedError:
+        try:
+            return await self._standing(person, EDIT_POLICY if scope == PLATFORM else MANAGE_MEMBERS, scope)
+        except PermissionDeniedError as error:
+            return error
+
+    async def _standing(self, person: Subject, action: str, scope: Scope) -> _Standing:
+        snapshot, checker = await self._active.get(FULLY_CONSISTENT, None)
+        now, trace = self._clock.at(snapshot.state.committed_at), Trace()
+        if scope == PLATFORM:
+            decision = checker.check_on_platform(snapshot, person, action, now, trace)
+        else:
+            question = Question(person, action, ResourceRef(scope.kind.value, scope.id))
+            decision = checker.check(snapshot, question, now, trace)
+        if not decision.allowed:
+            raise PermissionDeniedError(
+                f"{person} has no {action} on {scope} ({decision.reason}); ask somebody who has",
+                permission=action,
+                scope=str(scope),
+            )
+        return _standing_of(trace, checker.policy)
+
+
+def _contexts(snapshot: Snapshot, subject: Subject, scope: Scope) -> Iterator[ScopeContext]:
+    """Where memberships of a subject count: in a course and in its sessions, or in one session."""
+    if scope.kind is ScopeKind.SESSION:
+        context = snapshot.scope(scope)
+        found: Iterable[ScopeContext | None] = (context,)
+    else:
+        found = takewhile(
+            lambda each: each is None or each.course_id == scope.id,
+            snapshot.scan_contexts(subject, start=(scope.id, "")),
+        )
+    return (each for each in found if each is not None)
+
+
+def _standing_of(trace: Trace, policy: CompiledPolicy) -> _Standing:
+    roles = frozenset(each.gives for each in trace.memberships if each.gives and each.counts)
+    by = {each.rule.role for each in trace.rules if each.matches and each.rule.effect == ALLOW}
+    ranks = {name: role.rank for name, role in policy.vocabulary.roles.items()}
+    giving = [ranks[role] for role in roles if ANY in by or by & policy.inherited[role]]
+    return _Standing(roles, max(giving, default=0), ranks)
+
+
+def _outranked(person: Subject, key: MembershipKey, standing: _Standing) -> PermissionDeniedError | None:
+    """The error for a membership whose role is not below the person; a role that is not declared is."""
+    rank = standing.ranks.get(key.role, -1)
+    if rank < standing.rank:
+        return None
+    return PermissionDeniedError(
+        f"{person} may not give or take `{key.role}` in {key.scope}: its rank {rank} is not below"
+        f" {standing.rank}, that of {person} there; ask somebody of a higher rank",
+        permission=MANAGE_MEMBERS,
+        scope=str(key.scope),
+    )
+
+
+def _excesses(
+    before: CompiledPolicy, after: CompiledPolicy, standing: _Standing, course_id: str | None
+) -> tuple[str, ...]:
+    return tuple(excesses(before, after, roles=standing.roles, rank=standing.rank, course_id=course_id))

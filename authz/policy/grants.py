@@ -1,0 +1,55 @@
+"""What a change of the policy gives that its author may not give."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from authz.domain.policy_changes import CellChange
+from authz.policy.compile import CompiledPolicy
+from authz.policy.condition import both, parse_condition
+from authz.policy.diff import diff
+from authz.policy.regions import regions
+from authz.policy.situations import together
+
+
+def excesses(
+    before: CompiledPolicy,
+    after: CompiledPolicy,
+    *,
+    roles: Collection[str],
+    rank: int,
+    course_id: str | None = None,
+) -> Iterator[str]:
+    """In words, each thing that an author with these roles and this rank may not give.
+
+    That is an action that the roles do not have, before the change, under the same conditions; anything to a
+    role of this rank or above; and such a role itself.
+    """
+    declared = dict(before.vocabulary.roles) | dict(after.vocabulary.roles)
+    for name in declared:
+        old, new = before.vocabulary.roles.get(name), after.vocabulary.roles.get(name)
+        if old != new and max(role.rank for role in (old, new) if role is not None) >= rank:
+            yield f"changes the role `{name}`, whose rank is not below {rank}"
+    for change in diff(before, after).cells:
+        given = [*change.gains, *change.leaves]
+        what = f"gives {change.action} on {change.type} to `{change.role}`"
+        if given and declared[change.role].rank >= rank:
+            yield f"{what}, whose rank is not below {rank}"
+            continue
+        lacking = [when for when in given if not _have(before, roles, change, when, course_id)]
+        if lacking:
+            yield f"{what}, when {' or when '.join(each or 'always' for each in lacking)}"
+
+
+def _have(
+    policy: CompiledPolicy, roles: Collection[str], change: CellChange, when: str, course_id: str | None
+) -> bool:
+    """Whether the roles together are allowed the action wherever the condition holds."""
+    course = course_id if change.course_id is None else change.course_id
+    clauses = [policy.clauses(course, role, change.type, change.action) for role in roles]
+    denies = [clause.condition for denied, _ in clauses for clause in denied]
+    allows = [clause.condition for _, allowed in clauses for clause in allowed]
+    condition = parse_condition(when)
+    if any(together(both(condition, deny)) is not None for deny in denies):
+        return False
+    return next(iter(regions(condition, allows)), None) is None

@@ -1,0 +1,264 @@
+"""A call that is made for a person is held to that person's rights and rank, from the outside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import pytest
+
+from authz.v1 import common_pb2 as pb
+from authz.v1 import directory_pb2 as dpb
+from authz.v1 import policy_pb2 as ppb
+from authz.v1 import watch_pb2 as wpb
+from tests.api.test_api import delete, touch
+from tests.api.test_policies import active, applied, messages, refused
+from tests.policies import with_rows
+from tests.service import Service, info_of, reason_of
+
+PLATFORM = pb.Scope(platform=pb.Platform())
+ALGEBRA = pb.Scope(course_id="algebra")
+SEMINAR = pb.Scope(session_id="seminar")
+CAMPUS = {
+    "olga": (ALGEBRA, "owner"),
+    "tess": (ALGEBRA, "teacher"),
+    "tara": (ALGEBRA, "teaching_assistant"),
+    "stu": (ALGEBRA, "student"),
+    "hana": (SEMINAR, "host"),
+    "root": (PLATFORM, "platform_admin"),
+    "sue": (PLATFORM, "support_agent"),
+}
+
+
+def membership(name: str, scope: pb.Scope, role: str, **fields: Any) -> pb.Membership:
+    subject = pb.Subject(type=pb.SUBJECT_TYPE_USER, id=name)
+    return pb.Membership(subject=subject, scope=scope, role=role, **fields)
+
+
+def given(name: str, scope: pb.Scope, role: str, **fields: Any) -> dpb.Mutation:
+    return touch(membership=membership(name, scope, role, **fields))
+
+
+def acting_for(person: str) -> tuple[tuple[str, str], ...]:
+    return (("authz-acting-for", f"user:{person}"),) if person else ()
+
+
+async def write(service: Service, *mutations: dpb.Mutation, person: str = "") -> Any:
+    request = dpb.WriteRequest(mutations=mutations)
+    return await service.directory.Write(request, metadata=acting_for(person))
+
+
+async def campus(service: Service) -> None:
+    await write(
+        service,
+        touch(course=pb.Course(id="algebra", state=pb.COURSE_STATE_ACTIVE)),
+        touch(session=pb.Session(id="seminar", course_id="algebra", state=pb.SESSION_STATE_LIVE)),
+        *(given(name, *where) for name, where in CAMPUS.items()),
+    )
+
+
+async def publish(service: Service, files: dict[str, str], person: str, **fields: Any) -> Any:
+    request = ppb.ApplyPolicyRequest(files=messages(files), **fields)
+    return await service.policy.ApplyPolicy(request, metadata=acting_for(person))
+
+
+def denied(error: grpc.aio.AioRpcError, permission: str, scope: str) -> None:
+    assert (error.code(), reason_of(error)) == (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_MISSING")
+    assert dict(info_of(error).metadata) == {"permission": permission, "scope": scope}
+
+
+@pytest.mark.parametrize(
+    ("person", "mutation", "scope"),
+    [
+        ("stu", given("new", ALGEBRA, "student"), "course:algebra"),
+        ("tara", given("new", ALGEBRA, "student"), "course:algebra"),
+        ("nobody", given("new", ALGEBRA, "student"), "course:algebra"),
+        ("root", given("new", ALGEBRA, "student"), "course:algebra"),
+        ("tess", given("new", ALGEBRA, "teacher"), "course:algebra"),
+        ("tess", given("tess", ALGEBRA, "owner"), "course:algebra"),
+        ("tess", delete(membership=membership("olga", ALGEBRA, "owner")), "course:algebra"),
+        ("tess", given("olga", ALGEBRA, "owner", status=pb.MEMBERSHIP_STATUS_SUSPENDED), "course:algebra"),
+        ("olga", given("new", ALGEBRA, "owner"), "course:algebra"),
+        ("hana", given("new", SEMINAR, "host"), "session:seminar"),
+        ("stu", given("new", SEMINAR, "guest"), "session:seminar"),
+        ("tess", given("tess", PLATFORM, "platform_admin"), "platform"),
+        ("sue", given("new", PLATFORM, "support_agent"), "platform"),
+        ("root", given("new", PLATFORM, "platform_admin"), "platform"),
+        ("olga", given("new", pb.Scope(course_id="other"), "student"), "course:other"),
+    ],
+)
+async def test_a_membership_that_a_person_may_not_write_is_refused(
+    sqlite_service: Service, person: str, mutation: dpb.Mutation, scope: str
+) -> None:
+    await campus(sqlite_service)
+    other = given("new", ALGEBRA, "auditor")
+    error = await refused(write(sqlite_service, other, mutation, person=person))
+    permission = dict(info_of(error).metadata)["permission"]
+    denied(error, permission, dict(info_of(error).metadata)["scope"])
+    outcome = await sqlite_service.directory.Import(
+        iter([dpb.ImportRequest(mutations=[mutation])]), metadata=acting_for(person)
+    )
+    assert [each.reason for each in outcome.errors] == ["PERMISSION_MISSING"]
+    assert scope in outcome.errors[0].message
+    found = await sqlite_service.directory.ReadMemberships(dpb.ReadMembershipsRequest())
+    assert len(found.memberships) == len(CAMPUS)
+
+
+@pytest.mark.parametrize(
+    ("person", "mutation"),
+    [
+        ("tess", given("new", ALGEBRA, "student")),
+        ("tess", given("new", ALGEBRA, "teaching_assistant")),
+        ("tess", delete(membership=membership("stu", ALGEBRA, "student"))),
+        ("olga", given("new", ALGEBRA, "teacher")),
+        ("olga", delete(membership=membership("tess", ALGEBRA, "teacher"))),
+        ("hana", given("new", SEMINAR, "attendee")),
+        ("tess", given("new", SEMINAR, "host")),
+        ("root", given("new", PLATFORM, "support_agent")),
+        ("", given("new", PLATFORM, "platform_admin")),
+        ("stu", touch(course=pb.Course(id="other", state=pb.COURSE_STATE_ACTIVE))),
+    ],
+)
+async def test_what_a_person_may_write_is_written_and_the_log_names_both(
+    sqlite_service: Service, person: str, mutation: dpb.Mutation
+) -> None:
+    await campus(sqlite_service)
+    after = (await active(sqlite_service)).read_at
+    await write(sqlite_service, mutation, person=person)
+    watch = sqlite_service.watch.Watch(wpb.WatchRequest(after=after))
+    async for response in watch:
+        if response.HasField("change"):
+            break
+    watch.cancel()
+    assert response.change.actor == ("unauthenticated" + (f" for user:{person}" if person else ""))
+
+
+@pytest.mark.parametrize(
+    ("person", "member", "allowed"),
+    [("tess", "stu", True), ("tess", "olga", False), ("stu", "tara", False), ("olga", "tess", True)],
+)
+async def test_a_member_is_removed_by_who_is_above(
+    sqlite_service: Service, person: str, member: str, allowed: bool
+) -> None:
+    await campus(sqlite_service)
+    subject = pb.Subject(type=pb.SUBJECT_TYPE_USER, id=member)
+    request = dpb.RemoveMemberRequest(subject=subject, scope=ALGEBRA)
+    call = sqlite_service.directory.RemoveMember(request, metadata=acting_for(person))
+    if allowed:
+        await call
+    else:
+        denied(await refused(call), "manage_members", "course:algebra")
+
+
+async def test_nobody_removes_who_has_a_higher_rank_in_a_session_of_the_course(
+    sqlite_service: Service,
+) -> None:
+    await campus(sqlite_service)
+    rows = with_rows("role, speaker, session, 45, no,")
+    await applied(sqlite_service, rows)
+    await write(sqlite_service, given("stu", SEMINAR, "speaker"))
+    subject = pb.Subject(type=pb.SUBJECT_TYPE_USER, id="stu")
+    request = dpb.RemoveMemberRequest(subject=subject, scope=ALGEBRA)
+    error = await refused(sqlite_service.directory.RemoveMember(request, metadata=acting_for("tess")))
+    denied(error, "manage_members", "session:seminar")
+    await sqlite_service.directory.RemoveMember(request, metadata=acting_for("olga"))
+
+
+async def test_the_policy_is_edited_by_who_may_and_gives_nothing_that_its_author_lacks(
+    service: Service,
+) -> None:
+    await campus(service)
+    stricter = with_rows("p, auditor, *, material, read, , deny")
+    for person in ("sue", "olga", "nobody"):
+        denied(await refused(publish(service, stricter, person)), "edit_policy", "platform")
+    published = await publish(service, stricter, "root")
+    assert (published.active.number, published.active.author) == (2, "unauthenticated for user:root")
+    for row, says in (
+        (
+            "p, teaching_assistant, *, material, publish, , allow",
+            "gives publish on material to `teaching_assis",
+        ),
+        ("p, platform_admin, *, course, read, , allow", "to `platform_admin`, whose rank is not below 100"),
+        ("role, chief, platform, 100, no,", "changes the role `chief`, whose rank is not below 100"),
+    ):
+        error = await refused(publish(service, with_rows(row), "root"))
+        denied(error, "edit_policy", "platform")
+        assert says in str(error.details())
+    back = ppb.RollBackPolicyRequest(number=1)
+    error = await refused(service.policy.RollBackPolicy(back, metadata=acting_for("root")))
+    assert "gives read on material to `auditor`, when published" in str(error.details())
+    more = with_rows("p, auditor, *, material, read, , deny", "p, support_agent, *, course, create, , allow")
+    assert (await publish(service, more, "root")).active.number == 3
+    assert (await service.policy.RollBackPolicy(back)).active.number == 4
+
+
+async def test_an_owner_edits_the_policy_of_the_own_course_within_the_own_rights(
+    sqlite_service: Service,
+) -> None:
+    service = sqlite_service
+    await campus(service)
+    await write(service, touch(course=pb.Course(id="poetry", state=pb.COURSE_STATE_ACTIVE)))
+
+    async def course(row: str, person: str, course_id: str = "algebra") -> Any:
+        return await publish(service, {"course.csv": f"{row}\n"}, person, course_id=course_id)
+
+    row = "p, teaching_assistant, course:algebra, material, publish, , allow"
+    denied(await refused(course(row, "tess")), "edit_policy", "course:algebra")
+    elsewhere = row.replace("algebra", "poetry")
+    denied(await refused(course(elsewhere, "olga", "poetry")), "edit_policy", "course:poetry")
+    assert (await course(row, "olga")).active.number == 1
+    for row, says in (
+        ("p, student, course:algebra, notebook, read, session_visible, allow", "`student`, when "),
+        ("p, owner, course:algebra, notebook, delete, , allow", "`owner`, whose rank is not below 50"),
+    ):
+        error = await refused(course(row, "olga"))
+        denied(error, "edit_policy", "course:algebra")
+        assert says in str(error.details())
+    assert (await course("# nothing", "olga")).active.number == 2
+
+
+async def test_drafts_are_edited_and_published_by_who_may(sqlite_service: Service) -> None:
+    service, policy = sqlite_service, sqlite_service.policy
+    await campus(service)
+    create = ppb.CreatePolicyDraftRequest(id="mine")
+    denied(
+        await refused(policy.CreatePolicyDraft(create, metadata=acting_for("olga"))),
+        "edit_policy",
+        "platform",
+    )
+    draft = (await policy.CreatePolicyDraft(create, metadata=acting_for("root"))).draft
+    wide = ppb.PolicyEdit(add_row="p, teaching_assistant, *, material, publish, , allow")
+    edit = ppb.EditPolicyDraftRequest(
+        id="mine", etag=draft.etag, edits=[wide, ppb.PolicyEdit(delete_file="tests/course.toml")]
+    )
+    delete_it = ppb.DeletePolicyDraftRequest(id="mine", etag=draft.etag)
+    for call in (
+        policy.EditPolicyDraft(edit, metadata=acting_for("stu")),
+        policy.DeletePolicyDraft(delete_it, metadata=acting_for("stu")),
+    ):
+        denied(await refused(call), "edit_policy", "platform")
+    draft = (await policy.EditPolicyDraft(edit, metadata=acting_for("root"))).draft
+    request = ppb.PublishPolicyDraftRequest(id="mine", etag=draft.etag)
+    error = await refused(policy.PublishPolicyDraft(request, metadata=acting_for("root")))
+    assert "gives publish on material to `teaching_assistant`" in str(error.details())
+    assert (await policy.PublishPolicyDraft(request)).active.number == 2
+
+
+@pytest.mark.parametrize("stated", [("",), ("root",), ("service:root",), ("user:root", "user:sue")])
+async def test_a_person_that_is_badly_stated_does_not_pass_for_none(
+    sqlite_service: Service, stated: tuple[str, ...]
+) -> None:
+    metadata = tuple(("authz-acting-for", each) for each in stated)
+    course = touch(course=pb.Course(id="algebra", state=pb.COURSE_STATE_ACTIVE))
+    call = sqlite_service.directory.Write(dpb.WriteRequest(mutations=[course]), metadata=metadata)
+    error = await refused(call)
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "authz-acting-for" in str(error.details())
+
+
+async def test_rights_end_with_the_membership_that_gave_them(service: Service) -> None:
+    await campus(service)
+    await write(service, given("new", ALGEBRA, "student"), person="tess")
+    await write(service, given("tess", ALGEBRA, "teacher", status=pb.MEMBERSHIP_STATUS_SUSPENDED))
+    error = await refused(write(service, given("late", ALGEBRA, "student"), person="tess"))
+    denied(error, "manage_members", "course:algebra")
