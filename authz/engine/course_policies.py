@@ -8,33 +8,39 @@ from authz.domain.ports import Snapshot
 from authz.policy.compile import CompiledPolicy
 from authz.policy.course import compile_course_version
 
-_MAX_KEPT = 4096
-"""Courses whose policy a process keeps compiled, of some kilobytes each: those that were last asked about."""
+_MAX_NEW = 2048
+"""Courses whose policy a process keeps compiled, of some kilobytes each: those that were asked about since as
+many others were, and the same number before them."""
 
 
 class CoursePolicies:
     """Compiles the policy of a course when a check first needs it. For one thread.
 
-    Kept by the course and the digest of its files, so that no entry is ever out of date.
+    Kept by the digest of its files, so that no entry is ever out of date. Files of one course are refused for
+    another, and a policy that was compiled for another would be no override here.
     """
 
     def __init__(self, platform: CompiledPolicy) -> None:
         self._platform = platform
-        self._kept: dict[tuple[str, str], CompiledPolicy] = {}
+        self._new: dict[str, CompiledPolicy] = {}
+        self._old: dict[str, CompiledPolicy] = {}
 
     def in_course(self, active: PolicyActivation, snapshot: Snapshot) -> CompiledPolicy:
         """The platform's policy with the one that is active in a course, as of a snapshot.
 
         Raises `UnusablePolicyError` if this release cannot read it.
         """
-        key = active.scope.id, active.digest
-        found = self._kept.pop(key, None)
-        if found is None:
-            version = snapshot.policy_version(active)
-            if version is None or version.digest != active.digest:
-                raise UnusablePolicyError(f"the replica has no files of the {active.key}")
-            found = compile_course_version(self._platform, version)
-        self._kept[key] = found
-        if len(self._kept) > _MAX_KEPT:
-            del self._kept[next(iter(self._kept))]
+        return self._new.get(active.digest) or self._renewed(active, snapshot)
+
+    def _renewed(self, active: PolicyActivation, snapshot: Snapshot) -> CompiledPolicy:
+        found = self._old.get(active.digest) or self._compiled(active, snapshot)
+        if len(self._new) >= _MAX_NEW:
+            self._old, self._new = self._new, {}
+        self._new[active.digest] = found
         return found
+
+    def _compiled(self, active: PolicyActivation, snapshot: Snapshot) -> CompiledPolicy:
+        version = snapshot.policy_version(active)
+        if version is None or version.digest != active.digest:
+            raise UnusablePolicyError(f"the replica has no files of the {active.key}")
+        return compile_course_version(self._platform, version)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import product
 
 import msgspec
@@ -11,7 +11,7 @@ from authz.domain.decisions import Rule
 from authz.domain.vocabulary import Vocabulary
 from authz.policy.declarations import has_fields
 from authz.policy.rows import Faults, Row
-from authz.policy.rules import check_target, heirs_of, targets_of
+from authz.policy.rules import check_target, targets_of
 
 
 class Lock(msgspec.Struct, frozen=True):
@@ -42,8 +42,8 @@ def read_locks(rows: list[Row], vocabulary: Vocabulary, faults: Faults) -> tuple
 
 
 def cells_of(
-    row: Rule | Lock, vocabulary: Vocabulary, inherited: Mapping[str, frozenset[str]]
+    row: Rule | Lock, vocabulary: Vocabulary, heirs: tuple[str, ...]
 ) -> Iterator[tuple[str, str, str]]:
-    """Every role, type and action that a row speaks of."""
-    for role, target in product(heirs_of(row.role, inherited), targets_of(row, vocabulary)):
+    """Every role, type and action that a row speaks of; `heirs` are those of its role."""
+    for role, target in product(heirs, targets_of(row, vocabulary)):
         yield (role, *target)

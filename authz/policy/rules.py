@@ -144,8 +144,9 @@ def _check_can_match(
     if not any(_can_hold(condition, *target) for target in targets):
         faults.at(row, 5, f"`{rule.condition}` never holds for such a type and action; remove the row")
         return
-    heirs = heirs_of(rule.role, inherited)
-    if condition.required & _ARCHIVED and not any(vocabulary.roles[role].is_kept for role in heirs):
+    if condition.required & _ARCHIVED and not any(
+        vocabulary.roles[role].is_kept for role in heirs_of(rule.role, inherited)
+    ):
         after = vocabulary.roles[rule.role].becomes
         faults.at(row, 1, f"`{rule.role}` is `{after}` once the course is archived; name `{after}`")
 

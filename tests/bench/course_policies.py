@@ -1,0 +1,119 @@
+"""Print what 36,000 courses with a policy of their own cost: a check, and a new policy of the platform."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from authz.domain.entities import Kind, PolicyActivation, PolicyVersion
+from authz.domain.files import files_digest
+from authz.domain.ids import course_scope
+from authz.policy.course import COURSE_FILE, CourseReview, course_files
+from authz.policy.invariants import load_invariants
+from authz.policy.load import load_policy, policy_directory
+from authz.policy.versions import FORMAT
+from tests.bench.campus import Campus
+from tests.bench.measure import show
+from tests.bench.replica import ROUNDS, built, check_us
+
+COURSES, MEMBERS_A_COURSE = 36_000, 2
+ASKED_ABOUT = 1_000
+QUESTIONS, SPREAD_QUESTIONS = 20_000, 2_000
+
+
+class CampusWithPolicies(Campus):
+    """Twice as many courses, of which every other one has a policy of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(2 * COURSES * MEMBERS_A_COURSE, members_a_course=MEMBERS_A_COURSE)
+
+    def entities(self, kind: Kind, by: str = "") -> Iterator[Any]:
+        """See `Dump.entities`."""
+        if kind.entity not in (PolicyVersion, PolicyActivation):
+            return super().entities(kind, by)
+        return (policy_of(f"c{number:07d}", kind) for number in range(0, self.courses, 2))
+
+
+def rows_of(course_id: str, number: int = 0) -> str:
+    """Three rows for a course; the last is another one for each number below 32."""
+    scope = course_scope(course_id)
+    facts = ("locked", "within_edit_window", "shared_view", "course_visible", "ai_enabled")
+    chosen = " & ".join(fact for place, fact in enumerate(facts) if number >> place & 1)
+    return (
+        f"p, student, {scope}, notebook, read, !own & !shared_view, deny\n"
+        f"p, teaching_assistant, {scope}, material, create, , allow\n"
+        f"p, auditor, {scope}, message, read, {' & '.join(filter(None, ('own', chosen)))}, allow\n"
+    )
+
+
+def policy_of(course_id: str, kind: Kind) -> PolicyVersion | PolicyActivation:
+    """The policy of a course, or its activation."""
+    scope, files = course_scope(course_id), course_files(rows_of(course_id))
+    digest = files_digest(files)
+    if kind.entity is PolicyActivation:
+        return PolicyActivation(scope=scope, number=1, digest=digest)
+    return PolicyVersion(scope=scope, number=1, digest=digest, files=files, format=FORMAT)
+
+
+def questions(campus: Campus, courses: Sequence[int], count: int) -> list[tuple[str, str, str]]:
+    """At random about these courses: one member asks about the notebook of any."""
+    chance, found = random.Random(1), []
+    for _ in range(count):
+        course = chance.choice(courses)
+        user, owner = (course + campus.courses * chance.randrange(MEMBERS_A_COURSE) for _ in range(2))
+        found.append((f"user:u{user:08d}", chance.choice(["read", "update"]), f"notebook:n{owner:08d}"))
+    return found
+
+
+def bench_checks() -> None:
+    """Checks in courses with a policy and without, which take turns."""
+    policy, campus = load_policy(policy_directory()), CampusWithPolicies()
+    plain = Campus(campus.size, members_a_course=MEMBERS_A_COURSE)
+    with ExitStack() as stack:
+        names = [stack.enter_context(tempfile.TemporaryDirectory(prefix="authz-bench-")) for _ in range(2)]
+        none, some = (built(each, Path(name)) for each, name in zip((plain, campus), names, strict=True))
+        few = range(0, 2 * ASKED_ABOUT, 2)
+        cases = (
+            (none, questions(campus, few, QUESTIONS)),
+            (some, questions(campus, range(1, 2 * ASKED_ABOUT, 2), QUESTIONS)),
+            (some, questions(campus, few, QUESTIONS)),
+            (some, questions(campus, range(0, campus.courses, 2), SPREAD_QUESTIONS)),
+        )
+        rounds = [[check_us(view, policy, asked) for view, asked in cases] for _ in range(ROUNDS)]
+        none.close()
+        some.close()
+    without, beside, own, anywhere = (statistics.median(took) for took in zip(*rounds, strict=True))
+    show("a check in process, where no course has a policy of its own", f"{without:.2f} us")
+    goal = "goal 1.05x"
+    show("in a course without one, where 36,000 others have one", f"{beside / without:.2f}x", goal)
+    show(f"in one of {ASKED_ABOUT:,} courses with one, of 36,000", f"{own / without:.2f}x")
+    show("in any of 36,000 with one, at random: nearly every check compiles", f"{anywhere:.0f} us")
+
+
+def bench_review() -> None:
+    """What a new policy of the platform waits for."""
+    policy = load_policy(policy_directory())
+    invariants = load_invariants(policy_directory(), policy.vocabulary)
+    for label, variety in (("rows that differ", COURSES), ("equal rows", 1)):
+        review, begun = CourseReview(policy, invariants), time.perf_counter()
+        for number in range(COURSES):
+            text = rows_of(f"c{number}", number % 32) + (f"# {number}\n" if variety > 1 else "")
+            review.add(f"c{number}", {COURSE_FILE: text})
+        review.require_passed()
+        show(f"reviewing 36,000 policies of courses with {label}", f"{time.perf_counter() - begun:.1f} s")
+
+
+def main() -> None:
+    """All of it."""
+    bench_checks()
+    bench_review()
+
+
+if __name__ == "__main__":
+    main()
