@@ -97,7 +97,7 @@ async def test_a_suspended_account_is_told(sqlite_service: Service) -> None:
     assert change.kind == apb.CHANGE_KIND_ACCOUNT
 
 
-async def test_a_rule_of_the_course_is_told_with_its_place_and_what_gets_around_it(
+async def test_a_rule_of_the_course_is_told_with_its_place(
     sqlite_service: Service,
 ) -> None:
     service = sqlite_service

@@ -38,12 +38,14 @@ from authz.engine.explain import explain
 from authz.policy.load import load_policy, policy_directory
 from tests.engine.campus import Campus
 from tests.engine.test_isolation import CHECKERS, NOW, campuses, questions, subjects
+from tests.engine.test_lists import EVERY_CHECKER
 from tests.properties import examples
 from tests.store.directory import user
 
 CHECKER = Checker(load_policy(policy_directory()), inline_types=frozenset())
 MAYA = user("maya")
 HERE, MONDAY = course_scope("algebra"), session_scope("monday")
+EVERY = [*CHECKERS, EVERY_CHECKER[-1]]
 DAY = 86_400_000_000
 WIDE = 100
 """An edit window, in microseconds, that now is inside of."""
@@ -205,12 +207,12 @@ def asked(draw: st.DrawFn) -> tuple[list[Entity], Question]:
 
 
 @examples(300)
-@given(asked(), st.sampled_from(range(len(CHECKERS))))
+@given(asked(), st.sampled_from(range(len(EVERY))))
 def test_the_nearest_grants_of_a_denial_allow_and_less_does_not(
     given_: tuple[list[Entity], Question], number: int
 ) -> None:
     entities, question = given_
-    checker, campus = CHECKERS[number], Campus(entities)
+    checker, campus = EVERY[number], Campus(entities)
     told = explain(checker, campus, question, NOW)
     assert told.decision == checker.check(campus, question, NOW)
     if told.decision.allowed:
@@ -228,10 +230,10 @@ def test_the_nearest_grants_of_a_denial_allow_and_less_does_not(
 
 
 @examples(100)
-@given(asked(), st.sampled_from(range(len(CHECKERS))))
+@given(asked(), st.sampled_from(range(len(EVERY))))
 def test_no_smaller_grant_is_missed(given_: tuple[list[Entity], Question], number: int) -> None:
     entities, question = given_
-    checker, campus = CHECKERS[number], Campus(entities)
+    checker, campus = EVERY[number], Campus(entities)
     told = explain(checker, campus, question, NOW)
     if told.decision.allowed or told.decision.reason in (
         Reason.RESOURCE_UNKNOWN,
