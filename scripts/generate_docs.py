@@ -1,4 +1,6 @@
-"""Write the tables of docs/policies.md from `policies/`; with `--check`, only say whether they are current.
+"""Write the tables of docs/policies.md and docs/security.md from `policies/` and the contract.
+
+With `--check`, only say whether they are current.
 
 A table stands between `<!-- begin NAME -->` and `<!-- end NAME -->`; the rest of the page is prose.
 """
@@ -7,47 +9,57 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from authz.api.permissions import permission_of
 from authz.domain.facts import FACTS
+from authz.domain.vocabulary import API_TYPE
 from authz.policy.compile import CompiledPolicy
 from authz.policy.load import load_policy, policy_directory
+from authz.v1 import authorization_pb2, directory_pb2, policy_pb2, watch_pb2
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs/policies.md"
+POLICIES, SECURITY = ROOT / "docs/policies.md", ROOT / "docs/security.md"
 ANY = "*"
 NEVER = "\N{EN DASH}"
 
 
 def main() -> int:
-    """Write the page, or compare; 1 when `--check` finds a difference."""
+    """Write the pages, or compare; 1 when `--check` finds a difference."""
     policy = load_policy(policy_directory())
     tables = {
-        "roles": roles_table(policy),
-        "types": types_table(policy),
-        "matrix": matrix_table(policy),
-        "gates": gates_table(policy),
-        "locks": locks_table(policy),
-        "facts": facts_table(),
+        POLICIES: {
+            "roles": roles_table(policy),
+            "types": types_table(policy),
+            "matrix": matrix_table(policy),
+            "gates": gates_table(policy),
+            "locks": locks_table(policy),
+            "facts": facts_table(),
+        },
+        SECURITY: {"calls": calls_table(), "callers": callers_table(policy)},
     }
-    before = PAGE.read_text()
-    after = before
+    outdated = [page for page, by_name in tables.items() if _update(page, by_name)]
+    for page in outdated if "--check" in sys.argv[1:] else ():
+        print(f"{page.relative_to(ROOT)} is not up to date; run `make docs`")
+    return int(bool(outdated) and "--check" in sys.argv[1:])
+
+
+def _update(page: Path, tables: Mapping[str, str]) -> bool:
+    """Write the tables of a page, unless `--check`; whether they differ from what is there."""
+    before = after = page.read_text()
     for name, table in tables.items():
-        after = _replace(after, name, table)
-    if "--check" in sys.argv[1:]:
-        if before != after:
-            print(f"{PAGE.relative_to(ROOT)} is not up to date; run `make docs`")
-        return int(before != after)
-    PAGE.write_text(after)
-    return 0
+        after = _replace(page, after, name, table)
+    if before != after and "--check" not in sys.argv[1:]:
+        page.write_text(after)
+    return before != after
 
 
-def _replace(page: str, name: str, table: str) -> str:
+def _replace(file: Path, page: str, name: str, table: str) -> str:
     pattern = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
     match = pattern.search(page)
     if match is None:
-        raise SystemExit(f"{PAGE.name} has no region `{name}`")
+        raise SystemExit(f"{file.name} has no region `{name}`")
     return f"{page[: match.end(1)]}{table}\n{page[match.start(2) :]}"
 
 
@@ -81,13 +93,48 @@ def types_table(policy: CompiledPolicy) -> str:
 
 def matrix_table(policy: CompiledPolicy) -> str:
     """A row for each type and action, a column for each role; what a role inherits is written out."""
-    roles = list(policy.vocabulary.roles)
+    callers = callers_of(policy)
+    roles = [role for role in policy.vocabulary.roles if role not in callers]
     rows = []
-    for declared in policy.vocabulary.types.values():
+    for declared in policy.vocabulary.resource_types.values():
         for action in declared.actions:
             cells = (_cell(policy, role, declared.name, action) for role in roles)
             rows.append((f"{declared.name} {action}", *cells))
     return _table(("", *(f"`{role}`" for role in roles)), rows)
+
+
+def callers_of(policy: CompiledPolicy) -> list[str]:
+    """The roles that permit calls of the API and nothing else."""
+    named = {(rule.role, rule.type == API_TYPE) for rule in policy.rules}
+    return [role for role in policy.vocabulary.roles if (role, True) in named and (role, False) not in named]
+
+
+def calls_table() -> str:
+    """Every method of the API with the permission that it needs."""
+    modules = (authorization_pb2, directory_pb2, policy_pb2, watch_pb2)
+    services = [service for module in modules for service in module.DESCRIPTOR.services_by_name.values()]
+    rows = (
+        (f"`{service.name}`", f"`{method.name}`", _permission(method.name))
+        for service in services
+        for method in service.methods
+    )
+    return _table(("service", "call", "permission"), rows)
+
+
+def _permission(method: str) -> str:
+    name = permission_of(method)
+    return f"`{name}`" if name else "by what it asks or writes"
+
+
+def callers_table(policy: CompiledPolicy) -> str:
+    """Every permission, and the roles that have it."""
+    callers = [*callers_of(policy), "platform_admin"]
+    held = {role: policy.permissions_of(frozenset((role,))) for role in callers}
+    rows = (
+        (f"`{action}`", *("✓" if action in held[role] else NEVER for role in callers))
+        for action in policy.vocabulary.types[API_TYPE].actions
+    )
+    return _table(("", *(f"`{role}`" for role in callers)), rows)
 
 
 def _cell(policy: CompiledPolicy, role: str, type_name: str, action: str) -> str:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -67,3 +67,9 @@ def _serving(url: str, variables: dict[str, str]) -> Iterator[tuple[Process, str
         process.wait()
         if process.stderr is not None:
             process.stderr.close()
+
+
+def run(command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, without the variables of another server."""
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")}
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)

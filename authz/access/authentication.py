@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from authz.access.principal import UNAUTHENTICATED, Principal
-from authz.domain.errors import malformed
-from authz.domain.ids import MAX_ID_LENGTH, Subject, SubjectType, parse_subject
+from authz.domain.errors import ErrorReason, UnauthenticatedError, UnavailableError, malformed
+from authz.domain.ids import Subject, SubjectType, parse_subject
 
 ACTING_FOR_HEADER = "authz-acting-for"
 
@@ -15,8 +15,8 @@ ACTING_FOR_HEADER = "authz-acting-for"
 class Transport(Protocol):
     """What carried a call. Each face implements it, and reads nothing before a step asks for it."""
 
-    def certificate_name(self) -> str:
-        """The common name of the client's verified certificate; empty without one."""
+    def certificate(self) -> bytes:
+        """The client's verified certificate as PEM; empty without one."""
 
     def connection(self) -> str:
         """Tells the connection of the call from others; empty if the transport cannot."""
@@ -32,31 +32,33 @@ class Transport(Protocol):
 
 
 class Authenticator(Protocol):
-    """Verifies one kind of credential."""
+    """Verifies one kind of credential. Never waits: what it needs is in memory, or on this machine."""
 
     def authenticate(self, transport: Transport) -> Principal | None:
         """The principal that the credential proves; None when the call carries no such credential.
 
-        Raises `AuthzError` for a credential that is not valid.
+        Raises `UnauthenticatedError` for a credential that is not valid, and `UnavailableError` when it
+        cannot be verified now.
         """
 
 
-class CertificateAuthenticator:
-    """The caller is `service:<common name>` of the client's certificate."""
+def authenticate(authenticators: Sequence[Authenticator], transport: Transport) -> Principal:
+    """What the first authenticator proves that finds a credential.
 
-    def authenticate(self, transport: Transport) -> Principal | None:
-        """As `Authenticator.authenticate`."""
-        name = transport.certificate_name()
-        return Principal(Subject(SubjectType.SERVICE, name[:MAX_ID_LENGTH])) if name else None
-
-
-def authenticate(authenticators: Iterable[Authenticator], transport: Transport) -> Principal:
-    """What the first authenticator proves that finds a credential; `UNAUTHENTICATED` if none does."""
+    Without any authenticator it is `UNAUTHENTICATED`. With one, a call without a credential raises
+    `UnauthenticatedError`.
+    """
+    if not authenticators:
+        return UNAUTHENTICATED
     for authenticator in authenticators:
         principal = authenticator.authenticate(transport)
         if principal is not None:
             return principal
-    return UNAUTHENTICATED
+    raise UnauthenticatedError(
+        ErrorReason.CREDENTIAL_MISSING,
+        "the call carries no credential that this server accepts; send a token or a JWT as"
+        " `authorization: Bearer …`, or show a client certificate",
+    )
 
 
 def acting_for(transport: Transport) -> Subject | None:
@@ -75,3 +77,13 @@ def acting_for(transport: Transport) -> Subject | None:
             ACTING_FOR_HEADER, f"is `{person}`, which is no person; send `user:<id>`, or leave it out"
         )
     return person
+
+
+def invalid(problem: str) -> UnauthenticatedError:
+    """The error for a credential that proves nothing."""
+    return UnauthenticatedError(ErrorReason.CREDENTIAL_INVALID, problem)
+
+
+def unverifiable(problem: str) -> UnavailableError:
+    """The error while a credential cannot be verified. Nobody is let in meanwhile."""
+    return UnavailableError(ErrorReason.CREDENTIALS_UNVERIFIABLE, problem)

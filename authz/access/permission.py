@@ -4,18 +4,62 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import msgspec
+
 from authz.access.principal import Principal
+from authz.domain.errors import PermissionDeniedError
+from authz.domain.vocabulary import API_TYPE
+
+ACT_FOR = "act_for"
+"""What a caller needs to make calls for a person."""
+
+
+class Rights(msgspec.Struct, frozen=True, gc=False):
+    """The permissions of a principal: actions of the type `api`. None for all that there are."""
+
+    permissions: frozenset[str] | None = frozenset()
+    holder: str = ""
+
+    def has(self, permission: str) -> bool:
+        """Whether the principal has a permission."""
+        return self.permissions is None or permission in self.permissions
+
+    def require(self, permission: str, method: str) -> None:
+        """Raise `PermissionDeniedError`, which names the permission, unless the principal has it."""
+        if self.permissions is None or permission in self.permissions:
+            return
+        raise self._denied(permission, method)
+
+    def require_any(self, prefix: str, method: str) -> None:
+        """Likewise for any permission whose name begins so."""
+        if self.permissions is not None and not any(each.startswith(prefix) for each in self.permissions):
+            raise self._denied(f"{prefix}*", method)
+
+    def _denied(self, permission: str, method: str) -> PermissionDeniedError:
+        return PermissionDeniedError(
+            f"`{self.holder}` may not call {method}: none of its roles permits `{permission}` on"
+            f" {API_TYPE}; an operator can give it a role that does, with `authz admin grant`",
+            method=method,
+            type=API_TYPE,
+            permission=permission,
+        )
+
+
+NO_RIGHTS = Rights()
+EVERY_RIGHT = Rights(None)
 
 
 class Permissions(Protocol):
-    """Consulted for every call, before any work is done for it."""
+    """Consulted for every call, before any work is done for it, and again while a call lasts."""
 
-    def require(self, principal: Principal, method: str) -> None:
-        """Return if the principal may call the method; else raise an `AuthzError`."""
+    async def rights_of(self, principal: Principal, deadline: float | None) -> Rights:
+        """What the principal may call now. Raises `AuthzError` when that cannot be found out by the deadline,
+        on the clock of `time.monotonic`."""
 
 
 class AllowAll:
-    """Permits every principal every method."""
+    """Permits every principal every method: for a server without authenticators."""
 
-    def require(self, principal: Principal, method: str) -> None:
-        """As `Permissions.require`; never raises."""
+    async def rights_of(self, _principal: Principal, _deadline: float | None) -> Rights:
+        """As `Permissions.rights_of`; never raises."""
+        return EVERY_RIGHT

@@ -7,6 +7,7 @@ from enum import StrEnum
 import msgspec
 
 from authz.access.authentication import Transport
+from authz.access.permission import NO_RIGHTS, Rights
 from authz.access.principal import UNAUTHENTICATED, Principal
 from authz.domain.consistency import MINIMIZE_LATENCY, Consistency
 
@@ -28,6 +29,8 @@ class Method(msgspec.Struct, frozen=True, gc=False):
 
     name: str
     kind: CallKind
+    permission: str = ""
+    """What every caller of it needs; empty if that depends on the request, and the servicer asks for it."""
 
     @property
     def is_decision(self) -> bool:
@@ -36,7 +39,7 @@ class Method(msgspec.Struct, frozen=True, gc=False):
 
 
 class Call(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A face makes it; the pipeline adds the principal and, where a log needs one, a request id.
+    """A face makes it; the pipeline adds the principal, its rights and, where a log needs one, a request id.
 
     `request_id` is the one in the request, empty without one. `deadline` is on the clock of
     `time.monotonic`, in seconds; None for none.
@@ -48,3 +51,8 @@ class Call(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     deadline: float | None = None
     consistency: Consistency = MINIMIZE_LATENCY
     principal: Principal = UNAUTHENTICATED
+    rights: Rights = NO_RIGHTS
+
+    def require(self, permission: str) -> None:
+        """Raise `PermissionDeniedError` unless the caller has a permission that the request needs."""
+        self.rights.require(permission, self.method.name)

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError, Message
 
 from authz.access.authentication import Transport
 from authz.api.call import Call, CallKind, Method
+from authz.api.permissions import permission_of
 from authz.domain.consistency import MINIMIZE_LATENCY
 from authz.v1 import authorization_pb2
 from authz.wire.limits import RequestLimits
@@ -75,7 +76,7 @@ def _endpoint(method: MethodDescriptor, run: Callable[..., Awaitable[Any]]) -> E
     if limits.bounds_items:
         run = _with_each_bounded(limits, run) if method.client_streaming else _bounded(limits, run)
     return Endpoint(
-        method=Method(f"/{service}/{method.name}", _kind_of(method, limits)),
+        method=Method(f"/{service}/{method.name}", _kind_of(method, limits), permission_of(method.name)),
         request_type=message_factory.GetMessageClass(method.input_type),
         limits=limits,
         run=run,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -11,16 +12,27 @@ import msgspec
 import structlog
 
 from authz.access.authentication import Authenticator, acting_for, authenticate
-from authz.access.permission import Permissions
+from authz.access.permission import ACT_FOR, Permissions
 from authz.api.call import Call, CallKind
 from authz.api.places import Places
 from authz.api.record import CANCELLED, OK, Recorder, outcome_of
-from authz.domain.errors import AuthzError, ErrorReason, InternalError, UnavailableError
+from authz.domain.errors import (
+    AuthzError,
+    ErrorReason,
+    InternalError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+    UnavailableError,
+)
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
 
 log = structlog.get_logger()
+
+_LONG = (CallKind.WATCH, CallKind.IMPORT)
+_RECHECK_S = 0.5
+"""How often the credential and the rights of a long call are looked at again."""
 
 
 class Pipeline:
@@ -62,15 +74,20 @@ class Pipeline:
         try:
             call = self._identify(call)
             call = self._authenticate(call)
-            self._permit(call)
+            call = await self._permit(call)
             free = self._admit(call)
             try:
-                answer = await run(request, call)
+                running = run(request, call)
+                answer = await (
+                    self._while_permitted(call, running) if call.method.kind in _LONG else running
+                )
             finally:
                 free()
             outcome = OK
         except Exception as error:  # noqa: BLE001  nothing that fails may allow: whatever it is becomes an error
             outcome, call = outcome_of(error), self._recorder.with_request_id(call)
+            if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+                self._recorder.warn_of_refusal(call, error)
             raise _answer(error, call) from None
         else:
             return answer
@@ -85,8 +102,32 @@ class Pipeline:
             principal = msgspec.structs.replace(principal, on_behalf_of=person)
         return call if principal is call.principal else msgspec.structs.replace(call, principal=principal)
 
-    def _permit(self, call: Call) -> None:
-        self._permissions.require(call.principal, call.method.name)
+    async def _permit(self, call: Call) -> Call:
+        rights = await self._permissions.rights_of(call.principal, call.deadline)
+        if call.method.permission:
+            rights.require(call.method.permission, call.method.name)
+        if call.principal.on_behalf_of is not None:
+            rights.require(ACT_FOR, call.method.name)
+        return msgspec.structs.replace(call, rights=rights)
+
+    async def _while_permitted(self, call: Call, running: Awaitable[AnswerT]) -> AnswerT:
+        """Run a call that may take long, and end it when its caller may no longer make it."""
+        task = asyncio.ensure_future(running)
+        try:
+            while not (await asyncio.wait((task,), timeout=_RECHECK_S))[0]:
+                try:
+                    now = await self._permit(self._authenticate(call))
+                except UnavailableError:
+                    continue  # the state that says so is away, and with it whatever the call would get
+                if now.rights != call.rights:
+                    raise PermissionDeniedError(
+                        f"the rights of `{call.principal.actor}` changed during the call; call again",
+                        permission=call.method.permission,
+                        method=call.method.name,
+                    )
+            return task.result()
+        finally:
+            task.cancel()
 
     def _admit(self, call: Call) -> Callable[[], None]:
         """Take a place until the answer is sent. Returns what to call when the call has been run."""

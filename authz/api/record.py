@@ -94,6 +94,19 @@ class Recorder:
             elapsed_ms=round((time.perf_counter() - started) * 1000, 3),
         )
 
+    @staticmethod
+    def warn_of_refusal(call: Call, error: AuthzError) -> None:
+        """Log that a caller, or whoever it is, was refused: each attempt."""
+        log.warning(
+            "caller refused",
+            caller=call.principal.actor,
+            method=call.method.name,
+            reason=error.reason.value,
+            **({"permission": error.metadata["permission"]} if "permission" in error.metadata else {}),
+            error=error.message,
+            request_id=call.request_id,
+        )
+
 
 def _is_silent(call: Call, outcome: Outcome) -> bool:
     return outcome is OK and call.method.is_decision and not is_debug_enabled()

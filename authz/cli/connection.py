@@ -67,6 +67,9 @@ def connect(address: str, database: str, *, creates: bool = False) -> Iterator[C
             "tls_certificate_file": "",
             "tls_key_file": "",
             "tls_client_ca_file": "",
+            "callers_file": "",
+            "jwt_issuer": "",
+            "allow_unauthenticated": False,
         }
         with embedded(load_settings(given)) as target, Client(target, acting_for=acting_for) as client:
             yield client

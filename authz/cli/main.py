@@ -60,6 +60,13 @@ def options(
         str,
         typer.Option(help="The person that the command is run for, user:<id>, whose rights then bind it."),
     ] = "",
+    token_file: Annotated[
+        str,
+        typer.Option(envvar="AUTHZ_TOKEN_FILE", help="File with the token or the JWT that proves who calls."),
+    ] = "",
+    allow_plaintext_token: Annotated[
+        bool, typer.Option("--allow-plaintext-token", help="Send it to another machine without TLS, too.")
+    ] = False,
     use_proxy: Annotated[
         bool, typer.Option("--use-proxy", help="Go through the proxy that the variable http_proxy names.")
     ] = False,
@@ -78,6 +85,8 @@ def options(
             "tls_ca_file": tls_ca_file,
             "tls_certificate_file": tls_certificate_file,
             "tls_key_file": tls_key_file,
+            "token_file": token_file,
+            "allow_plaintext_token": allow_plaintext_token,
         }
     )
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import grpc
 
 from authz.client.asking import Asking
+from authz.client.credentials import BearerInterceptor, require_private, token_source
 from authz.client.errors import error_of
 from authz.client.policies import PolicyClient
 from authz.client.questions import NOT_REPLICATED, ImportOutcome
@@ -113,7 +114,9 @@ class Client(Asking):
     for: what they write of memberships and policies is held to this person's rights and rank. With
     `use_proxy` the connection goes through the proxy that the variable `http_proxy` names, else never.
     `tls_ca_file`, a PEM file of the authority that issued the server's certificate, enables TLS.
-    `tls_certificate_file` and `tls_key_file`, set together, are the client certificate.
+    `tls_certificate_file` and `tls_key_file`, set together, are the client certificate. `token`, or what it
+    returns for each call, or what `token_file` has, is the token or the JWT that proves who calls. It goes
+    to another machine only with TLS, unless `allow_plaintext_token`.
     """
 
     def __init__(
@@ -126,6 +129,9 @@ class Client(Asking):
         tls_ca_file: str = "",
         tls_certificate_file: str = "",
         tls_key_file: str = "",
+        token: str | Callable[[], str] = "",
+        token_file: str = "",
+        allow_plaintext_token: bool = False,
     ) -> None:
         options = [("grpc.service_config", _SERVICE_CONFIG), ("grpc.enable_http_proxy", int(use_proxy))]
         if bool(tls_certificate_file) is not bool(tls_key_file) or (tls_key_file and not tls_ca_file):
@@ -139,6 +145,10 @@ class Client(Asking):
                 Path(tls_certificate_file).read_bytes() if tls_certificate_file else None,
             )
             self._channel = grpc.secure_channel(target, credentials, options)
+        source = token_source(token, token_file)
+        if source is not None:
+            require_private(target, is_encrypted=bool(tls_ca_file) or allow_plaintext_token)
+            self._channel = grpc.intercept_channel(self._channel, BearerInterceptor(source))
         self._timeout_s = timeout_s
         self._metadata = (("authz-acting-for", acting_for),) if acting_for else ()
         self._authorization = authorization_pb2_grpc.AuthorizationServiceStub(self._channel)

@@ -10,14 +10,15 @@ from authz.domain.effective_roles import InactiveReason
 from authz.domain.entities import Resource
 from authz.domain.ids import ResourceRef, Subject
 from authz.domain.instants import Instant
+from authz.domain.vocabulary import API_TYPE
 
 CREATE_ACTION = "create"
 EDIT_POLICY = "edit_policy"
 MANAGE_MEMBERS = "manage_members"
 COURSE_TYPE = "course"
 SESSION_TYPE = "session"
-STRUCTURAL_TYPES = (COURSE_TYPE, SESSION_TYPE)
-"""The types that content is in. They are not content themselves."""
+STRUCTURAL_TYPES = (COURSE_TYPE, SESSION_TYPE, API_TYPE)
+"""The types that are no content: what content is in, and the API."""
 MAX_BATCH_ITEMS = 1000
 
 

@@ -2,6 +2,8 @@
 
 AuthzError
 ├── InvalidArgumentError      the request is malformed; a retry cannot succeed
+├── UnauthenticatedError      nothing proves who calls, or what should is not valid
+├── PermissionDeniedError     the caller, or the person that the call is made for, lacks a permission
 ├── NotFoundError             what was to be read by its name does not exist
 ├── AlreadyExistsError        the entity to create exists
 ├── FailedPreconditionError   a precondition, a reference or an invariant does not hold
@@ -9,7 +11,6 @@ AuthzError
 ├── RemovalPendingError       what has the same key is still being removed; retry after `retry_after_s`
 ├── SlowConsumerError         a watch whose client read too slowly; resumes where it stopped
 ├── ImportEndedError          an import that the server ended; what it had written stays
-├── PermissionDeniedError     the person that the call is made for lacks a permission
 ├── OutOfRangeError           a token outside the range of the change log
 ├── OverloadedError           shed to limit load; retry after `retry_after_s`
 ├── UnavailableError          not loaded, too stale, or the database is down
@@ -66,6 +67,9 @@ class ErrorReason(StrEnum):
     REPLICA_NOT_READY = "REPLICA_NOT_READY"
     TOO_STALE = "TOO_STALE"
     IMPORT_ENDED = "IMPORT_ENDED"
+    CREDENTIAL_MISSING = "CREDENTIAL_MISSING"
+    CREDENTIAL_INVALID = "CREDENTIAL_INVALID"
+    CREDENTIALS_UNVERIFIABLE = "CREDENTIALS_UNVERIFIABLE"
 
 
 class AuthzError(Exception):
@@ -90,6 +94,10 @@ class AuthzError(Exception):
 
 class InvalidArgumentError(AuthzError):
     """The request is malformed."""
+
+
+class UnauthenticatedError(AuthzError):
+    """Nothing proves who calls, or the credential is not valid. Its message never quotes a credential."""
 
 
 class NotFoundError(AuthzError):
@@ -129,7 +137,7 @@ class ImportEndedError(AuthzError):
 
 
 class PermissionDeniedError(AuthzError):
-    """The person that the call is made for may not make it. `permission` names the action that is missing."""
+    """The caller, or the person that the call is made for, lacks a permission. `permission` names it."""
 
     def __init__(self, message: str, *, permission: str, **metadata: str) -> None:
         super().__init__(ErrorReason.PERMISSION_MISSING, message, permission=permission, **metadata)

@@ -36,6 +36,9 @@ class TypeDeclaration(msgspec.Struct, frozen=True):
     actions: tuple[str, ...]
 
 
+API_TYPE = "api"
+"""The type whose actions are the permissions of callers. The API itself is the only resource of it."""
+
 _MAX_NAMED = 30
 """Keeps an error message within gRPC's limit, however many names an admin declares."""
 
@@ -61,6 +64,11 @@ class Vocabulary(msgspec.Struct, frozen=True):
     roles: Mapping[str, RoleDeclaration]
     types: Mapping[str, TypeDeclaration]
     administrators: frozenset[str] = frozenset()
+
+    @property
+    def resource_types(self) -> Mapping[str, TypeDeclaration]:
+        """The types but `api`."""
+        return {name: declared for name, declared in self.types.items() if name != API_TYPE}
 
     def require_role(self, name: str, kind: ScopeKind) -> RoleDeclaration:
         """The declaration of a role. Raises `InvalidArgumentError` (UNKNOWN_ROLE)."""

@@ -45,7 +45,7 @@ from authz.domain.facts import (
     TIMED,
     share_facts,
 )
-from authz.domain.ids import ResourceRef, ScopeKind, Subject
+from authz.domain.ids import PLATFORM, ResourceRef, ScopeKind, Subject
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
 from authz.domain.trace import MembershipTrace, Trace
@@ -137,6 +137,13 @@ class Checker:
         creates = Question(subject, CREATE_ACTION, ResourceRef(COURSE_TYPE, ""))  # which is asked there, too
         question = msgspec.structs.replace(creates, action=action)
         return self._answer(snapshot, question, self.locate(snapshot, creates), now, trace)
+
+    def permissions_of(self, snapshot: Snapshot, caller: Subject, now: Instant) -> frozenset[str]:
+        """The actions of the type `api` that a caller may perform at `now`, by its roles on the platform."""
+        scope = snapshot.scope(PLATFORM)
+        grants = () if scope is None else snapshot.grants(caller, scope)
+        held = effective_roles_of(grants, None, self.policy.role_table, now, snapshot.suspension(caller))
+        return self.policy.permissions_of(held.roles)
 
     def list_actions(self, snapshot: Snapshot, question: Question, now: Instant) -> dict[str, Decision]:
         """The answer for each action that the type knows, in the order declared.

@@ -28,7 +28,7 @@ from authz.domain.ids import PLATFORM, ResourceRef, ScopeKind, Subject, SubjectT
 from authz.domain.instants import Instant
 from authz.domain.lists import ListedResource, ListedSubject, Position, ResourceQuery
 from authz.domain.ports import Snapshot
-from authz.domain.vocabulary import Vocabulary, suggest
+from authz.domain.vocabulary import API_TYPE, Vocabulary, suggest
 from authz.engine.check import Access, Checker
 from authz.policy.rules import ANY
 
@@ -45,10 +45,13 @@ def types_to_list(vocabulary: Vocabulary, action: str, types: tuple[str, ...]) -
     if action == CREATE_ACTION:
         raise malformed("action", "is `create`, which is about no resource; ask ListActions where to create")
     for name in types:
+        if name == API_TYPE:
+            raise malformed("types", f"has `{API_TYPE}`, of which there is one; ask ListActions about it")
         vocabulary.require_action(name, action)
-    known = types or tuple(name for name, each in vocabulary.types.items() if action in each.actions)
+    declared = vocabulary.resource_types
+    known = types or tuple(name for name, each in declared.items() if action in each.actions)
     if not known:
-        every = {each for declared in vocabulary.types.values() for each in declared.actions}
+        every = {action for each in declared.values() for action in each.actions}
         raise InvalidArgumentError(
             ErrorReason.UNKNOWN_ACTION, f"unknown action `{action}`; {suggest(action, every)}", action=action
         )

@@ -15,7 +15,7 @@ from authz.domain.entities import KINDS, Resource, Session
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.ids import PLATFORM, Scope, Subject, course_scope, session_scope
 from authz.domain.ports import Snapshot
-from authz.domain.vocabulary import Vocabulary
+from authz.domain.vocabulary import API_TYPE, Vocabulary
 
 
 def locate(
@@ -29,6 +29,10 @@ def locate(
     ref = question.resource
     if question.action == CREATE_ACTION:
         found = _scope_as_resource(snapshot, _scope_to_create_in(question))
+    elif ref.type == API_TYPE:
+        if question.purpose:
+            return Reason.PURPOSE_NOT_PERMITTED  # a call has none
+        found = _scope_as_resource(snapshot, PLATFORM)
     elif ref.type == COURSE_TYPE:
         found = _scope_as_resource(snapshot, course_scope(ref.id))
     elif ref.type == SESSION_TYPE:

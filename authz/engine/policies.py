@@ -112,7 +112,7 @@ class ActiveChecker:
             version=version,
         )
         log.info("policy active", policy_version=self._checker.version, digest=version.digest)
-        unknown = sorted(self._inline_types - set(policy.vocabulary.types))
+        unknown = sorted(self._inline_types - set(policy.vocabulary.resource_types))
         if unknown:
             log.warning(
                 "AUTHZ_INLINE_TYPES names types that the active policy does not declare; remove them",

@@ -18,7 +18,7 @@ from authz.domain.entities import CourseKey, Entity, Key, SessionKey
 from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError, PolicyError, PolicyFault
 from authz.domain.ids import ResourceRef, parse_resource_ref, parse_subject
 from authz.domain.instants import Instant, format_instant, parse_instant
-from authz.domain.vocabulary import Vocabulary, suggest
+from authz.domain.vocabulary import API_TYPE, Vocabulary, suggest
 from authz.policy.campus import campus_data, read_campus
 from authz.policy.counterexample import Counterexample
 
@@ -165,6 +165,8 @@ def _require_registered(entities: tuple[Entity, ...], cases: tuple[Case, ...]) -
     for case in cases:
         ref = case.question.resource
         scopes: dict[str, Key] = {COURSE_TYPE: CourseKey(ref.id), SESSION_TYPE: SessionKey(ref.id)}
+        if ref.type == API_TYPE:
+            continue
         if ref.id and scopes.get(ref.type, ref) not in keys and case.reason is not Reason.RESOURCE_UNKNOWN:
             error = _malformed(f"`{ref}` is not in the directory; add it, or expect RESOURCE_UNKNOWN")
             error.locate(f"`{case.name}`")

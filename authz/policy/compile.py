@@ -21,7 +21,7 @@ from authz.domain.decisions import COURSE_TYPE, EDIT_POLICY, Reason, Rule, Verdi
 from authz.domain.effective_roles import role_table
 from authz.domain.ids import ScopeKind, parse_scope
 from authz.domain.trace import RuleTrace
-from authz.domain.vocabulary import Vocabulary
+from authz.domain.vocabulary import API_TYPE, Vocabulary
 from authz.policy.condition import Condition, parse_condition
 from authz.policy.locks import Lock, cells_of
 from authz.policy.rules import ANY, DENY, heirs_of
@@ -103,12 +103,13 @@ NO_RULES = CompiledRules((), ())
 class Rulebook:
     """The clauses of one scope, and what was compiled from them and from those of the platform."""
 
-    __slots__ = ("allows", "compiled", "denies")
+    __slots__ = ("allows", "compiled", "denies", "permissions")
 
     def __init__(self, denies: Index, allows: Index) -> None:
         self.denies = denies
         self.allows = allows
         self.compiled: dict[tuple[frozenset[str], str, str], CompiledRules] = {}
+        self.permissions: dict[frozenset[str], frozenset[str]] = {}
 
 
 class CompiledPolicy:
@@ -173,6 +174,20 @@ class CompiledPolicy:
                 book.compiled.clear()
             book.compiled[key] = rules
         return rules
+
+    def permissions_of(self, roles: frozenset[str]) -> frozenset[str]:
+        """The actions of the type `api` that a caller with these roles may perform."""
+        known = self.platform.permissions
+        found = known.get(roles)
+        if found is None:
+            declared = self.vocabulary.types.get(API_TYPE)
+            actions = () if declared is None else declared.actions
+            rules = {action: self.rules_for(roles, None, API_TYPE, action) for action in actions}
+            found = frozenset(action for action, each in rules.items() if each.verdict(0).allowed)
+            if len(known) >= _MAX_COMPILED:
+                known.clear()
+            known[roles] = found
+        return found
 
     def allows_of(self, role: str, type_name: str, action: str) -> tuple[Rule, ...]:
         """The platform's allow rules that a role has, inherited ones among them, in order."""

@@ -29,13 +29,13 @@ from authz.domain.ids import (
     session_scope,
 )
 from authz.domain.instants import Instant
-from authz.domain.vocabulary import Vocabulary
+from authz.domain.vocabulary import API_TYPE, Vocabulary
 from authz.policy.obligations import Obligation
 from authz.policy.prove import Breach
 
 SOMEBODY = Subject(SubjectType.USER, "somebody")
 _OWNER = Subject(SubjectType.USER, "another")
-_COURSE, _SESSION, _RESOURCE = "a-course", "a-session", "a-resource"
+_COURSE, _SESSION, _RESOURCE, _API = "a-course", "a-session", "a-resource", "authz"
 NOW: Instant = 1_767_268_800_000_000  # 2026-01-01T12:00:00Z
 
 
@@ -139,7 +139,7 @@ class _Campus:
                 stated_session_id=in_session,
                 purpose=purpose,
             )
-        ids = {COURSE_TYPE: self._course_id, SESSION_TYPE: self._session_id}
+        ids = {COURSE_TYPE: self._course_id, SESSION_TYPE: self._session_id, API_TYPE: _API}
         ref = ResourceRef(self._type_name, ids.get(self._type_name, _RESOURCE) or "")
         return Question(SOMEBODY, self._action, ref, purpose=purpose)
 

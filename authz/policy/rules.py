@@ -10,8 +10,8 @@ from typing import Protocol
 
 from authz.domain.decisions import Rule
 from authz.domain.facts import FACTS_BY_NAME
-from authz.domain.ids import MAX_ID_LENGTH
-from authz.domain.vocabulary import Vocabulary, suggest
+from authz.domain.ids import MAX_ID_LENGTH, ScopeKind
+from authz.domain.vocabulary import API_TYPE, Vocabulary, suggest
 from authz.policy.condition import Condition, condition_terms, parse_condition
 from authz.policy.declarations import has_fields
 from authz.policy.rows import Faults, Row
@@ -128,6 +128,8 @@ def _check_condition(row: Row, faults: Faults) -> None:
 def _check_can_match(
     row: Row, rule: Rule, vocabulary: Vocabulary, inherited: Mapping[str, frozenset[str]], faults: Faults
 ) -> None:
+    if rule.type == API_TYPE and not _check_caller_rule(row, rule, vocabulary, faults):
+        return
     condition = parse_condition(rule.condition)
     if together(condition) is None:
         terms = [part.strip() for part in rule.condition.split("&")]
@@ -149,6 +151,19 @@ def _check_can_match(
     ):
         after = vocabulary.roles[rule.role].becomes
         faults.at(row, 1, f"`{rule.role}` is `{after}` once the course is archived; name `{after}`")
+
+
+def _check_caller_rule(row: Row, rule: Rule, vocabulary: Vocabulary, faults: Faults) -> bool:
+    """Whether a caller can have the right of a rule: it has roles on the platform only."""
+    role = vocabulary.roles.get(rule.role)
+    if role is not None and role.scope_kind is not ScopeKind.PLATFORM:
+        problem = f"`{role.name}` is a role in a {role.scope_kind.value}"
+        faults.at(row, 1, f"{problem}; a caller has roles on the platform, so name one of those")
+        return False
+    if rule.scope != ANY:
+        faults.at(row, 2, f"scope `{rule.scope}` is a course, and a call is made on the platform; write `*`")
+        return False
+    return True
 
 
 @cache

@@ -13,9 +13,9 @@ from operator import or_
 import msgspec
 
 from authz.domain.decisions import COURSE_TYPE, CREATE_ACTION, STRUCTURAL_TYPES
-from authz.domain.facts import ATTENDING, FACTS, FACTS_BY_NAME, consequences
+from authz.domain.facts import ALL_FACTS, ATTENDING, FACTS, FACTS_BY_NAME, consequences
 from authz.domain.ids import ScopeKind
-from authz.domain.vocabulary import RoleDeclaration
+from authz.domain.vocabulary import API_TYPE, RoleDeclaration
 from authz.policy.condition import Condition, both
 
 _ARCHIVED = FACTS_BY_NAME["course_archived"].bit
@@ -60,6 +60,9 @@ def situations_of(type_name: str, action: str) -> tuple[Situation, ...]:
     """Every place where the action on the type can be asked about."""
     course, session = frozenset((ScopeKind.COURSE,)), frozenset((ScopeKind.SESSION,))
     nowhere = frozenset[ScopeKind]()
+    if type_name == API_TYPE:
+        # A call is made on the platform, and about no resource.
+        return (Situation(nowhere, is_content=False, impossible=ALL_FACTS),)
     is_content = type_name not in STRUCTURAL_TYPES
     if is_content:
         places = [course, course | session, session]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ import structlog
 from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from authz.access.authentication import CertificateAuthenticator
+from authz.access.authentication import Authenticator
 from authz.access.permission import AllowAll
 from authz.api.call import CallKind
 from authz.api.endpoints import endpoints_of
@@ -25,6 +25,7 @@ from authz.api.grpc.authorization import AuthorizationServicer
 from authz.api.grpc.directory import DirectoryServicer
 from authz.api.grpc.policy import PolicyServicer
 from authz.api.grpc.watch import WatchServicer
+from authz.api.permissions import PolicyPermissions
 from authz.api.pipeline import Pipeline
 from authz.domain.decisions import STRUCTURAL_TYPES
 from authz.domain.drafts import Drafts
@@ -209,11 +210,12 @@ def _gate(
     )
 
 
-def _pipeline(settings: Settings) -> Pipeline:
+def _pipeline(
+    settings: Settings, authenticators: Sequence[Authenticator], active: ActiveChecker, clock: DecisionClock
+) -> Pipeline:
     return Pipeline(
-        # Without an authority no client presents a certificate, and asking gRPC for one takes time.
-        authenticators=(CertificateAuthenticator(),) if settings.tls_client_ca_file else (),
-        permissions=AllowAll(),
+        authenticators=authenticators,
+        permissions=PolicyPermissions(active, clock) if authenticators else AllowAll(),
         places={
             CallKind.DECISION: settings.max_concurrent_calls,
             CallKind.BATCH: settings.max_batches,
@@ -237,16 +239,17 @@ def add_servicers(
     keys: TokenKeys,
     pool: ThreadPoolExecutor,
     clock: DecisionClock,
+    authenticators: Sequence[Authenticator],
 ) -> Servicers:
     """Add every service of the API, and reflection, to a gRPC server."""
     gate, turns = _gate(settings, view, directory, keys, pool), Turns()
-    pipeline = _pipeline(settings)
     active = ActiveChecker(
         gate,
         policies,
         inline_types=settings.inline_type_names,
         created_ahead_us=round(settings.created_ahead_s * US_PER_S),
     )
+    pipeline = _pipeline(settings, authenticators, active, clock)
     writing = GroupCommitter(directory)
     writer = DirectoryWriter(
         directory, gate, writing, max_silence_s=settings.import_silence_s, max_import_s=settings.max_import_s

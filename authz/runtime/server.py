@@ -19,6 +19,7 @@ from authz.engine.clock import DecisionClock
 from authz.engine.policies import CompiledPolicies
 from authz.replica.follower import Follower
 from authz.replica.view import ReplicaView
+from authz.runtime.authentication import Authentication, open_authentication, warn_of_strangers
 from authz.runtime.bind import abort_connections, listen, lock_socket
 from authz.runtime.compose import (
     AUTHORIZATION,
@@ -81,6 +82,7 @@ class Server:
         self._policies = CompiledPolicies()
         self.policy_version = ""
         """The number of the version that was active at the start; empty if it was not known."""
+        self._authentication = Authentication()
         self._servicers: Servicers | None = None
         self._store: Store | None = None
         self._view: ReplicaView | None = None
@@ -124,6 +126,7 @@ class Server:
             # gRPC has removed the socket.
             self._socket_lock.close()
             self._socket_lock = None
+        self._authentication.close()
         with self._aborting_connections():
             await self._end_threads()
         await _cancel(self._maintenance)
@@ -178,6 +181,7 @@ class Server:
 
     async def _start(self) -> None:
         settings, keys = self._settings, TokenKeys()
+        self._authentication = await asyncio.to_thread(open_authentication, settings)
         self._store = store = await asyncio.to_thread(
             open_store,
             settings.database_url,
@@ -210,12 +214,14 @@ class Server:
             keys=keys,
             pool=self._pool,
             clock=self.decision_clock,
+            authenticators=self._authentication.authenticators,
         )
         await self._compile_active_policy()
         self._socket_lock = lock_socket(settings.address)
         self.address = listen(server, settings)
         await self._health.add_to(server)
         await server.start()
+        warn_of_strangers(settings)
         self._removal = asyncio.create_task(self._servicers.remover.run())
         await self._health.watch(
             self._servicers.active, view, store.directory, max_staleness_s=settings.max_staleness_s

@@ -32,6 +32,10 @@ _ENDED = {
 """Settings of earlier releases, and what to do instead."""
 
 
+_OF_CLIENTS = ("token_file",)
+"""Variables of commands that call a server."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Every setting with its description and default. The variable is `AUTHZ_` and the name in capitals."""
 
@@ -79,6 +83,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tls_certificate_file: Annotated[str, "PEM chain of the server. Empty: no TLS."] = ""
     tls_key_file: Annotated[str, "PEM key of the server."] = ""
     tls_client_ca_file: Annotated[str, "PEM of the authority that client certificates must be from."] = ""
+    callers_file: Annotated[
+        str,
+        "TOML file from the names in client certificates to callers. Empty: certificates name no caller.",
+    ] = ""
+    jwt_issuer: Annotated[str, "The `iss` of the JWTs that callers may show. Empty: none are accepted."] = ""
+    jwt_audience: Annotated[str, "The `aud` that a JWT must have: this service."] = ""
+    jwt_algorithms: Annotated[str, "Algorithms of JWTs, separated by commas; asymmetric ones only."] = (
+        "RS256,ES256,EdDSA"
+    )
+    jwt_types: Annotated[str, "What the `typ` of a JWT may be, separated by commas."] = "at+jwt,JWT"
+    jwt_keys_file: Annotated[
+        str, "PEM or JWKS with the public keys of the issuer, read again as it changes."
+    ] = ""
+    jwt_jwks_url: Annotated[str, "https address of the issuer's JWKS, in place of a file."] = ""
+    jwt_refresh_s: Annotated[Seconds, "Seconds between two readings of AUTHZ_JWT_JWKS_URL."] = 300.0
+    jwt_max_key_age_s: Annotated[
+        Seconds, "Seconds for which keys are used while AUTHZ_JWT_JWKS_URL does not answer."
+    ] = 86_400.0
+    allow_unauthenticated: Annotated[
+        bool, "Whether everybody who reaches an address beyond this machine may do everything."
+    ] = False
     max_concurrent_calls: Annotated[
         Positive, "Checks in flight before the server sheds more; one client has at most half, as below."
     ] = 1024
@@ -130,7 +155,7 @@ def load_settings(
         name = variable.removeprefix(PREFIX).lower()
         if name in _ENDED:
             raise invalid_setting(variable, f"`{variable}` is no longer a setting: {_ENDED[name]}")
-        if name not in known and _is_service_link(variable, value):
+        if name in _OF_CLIENTS or (name not in known and _is_service_link(variable, value)):
             continue
         if name not in known:
             raise invalid_setting(variable, f"`{variable}` is not a setting; known are {_names(known)}")
@@ -175,7 +200,14 @@ def _validate(settings: Settings) -> None:
         raise invalid_setting(
             "AUTHZ_TLS_CLIENT_CA_FILE", "AUTHZ_TLS_CLIENT_CA_FILE needs a certificate and a key"
         )
-    for name in ("tls_certificate_file", "tls_key_file", "tls_client_ca_file", "database_password_file"):
+    for name in (
+        "tls_certificate_file",
+        "tls_key_file",
+        "tls_client_ca_file",
+        "database_password_file",
+        "callers_file",
+        "jwt_keys_file",
+    ):
         path = getattr(settings, name)
         if path and not Path(path).is_file():
             raise invalid_setting(PREFIX + name.upper(), f"{PREFIX}{name.upper()}: there is no file `{path}`")

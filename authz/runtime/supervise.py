@@ -19,6 +19,7 @@ import structlog
 
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.engine.clock import DecisionClock
+from authz.runtime.authentication import require_authentication
 from authz.runtime.bind import reserve
 from authz.runtime.child import (
     FAILED_START,
@@ -149,6 +150,7 @@ async def supervise(settings: Settings) -> None:
     """Serve with many workers until SIGTERM or SIGINT."""
     ignore_hangups()
     stopped = stop_event(signal.SIGTERM, signal.SIGINT)
+    require_authentication(settings)
     start_forkserver()
     if settings.follow and not await finishes_before(stopped, run_abandonable(prepare_database, settings)):
         return

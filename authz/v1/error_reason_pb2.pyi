@@ -180,9 +180,23 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     {"reason":"LAST_ADMINISTRATOR","metadata":{"roles":"platform_admin"}}
     """
     ERROR_REASON_PERMISSION_MISSING: _ErrorReason.ValueType  # 38
-    """PERMISSION_DENIED. The person that the call is made for (`authz-acting-for`) lacks a permission there, or would
+    """PERMISSION_DENIED. The roles of the caller do not permit the call (then with `method`, and `type` `api`); or the
+    person that the call is made for (`authz-acting-for`) lacks a permission there, or would
     give what they lack, or a role that is not below their own.
     {"reason":"PERMISSION_MISSING","metadata":{"permission":"manage_members","scope":"course:algebra-1"}}
+    """
+    ERROR_REASON_CREDENTIAL_MISSING: _ErrorReason.ValueType  # 40
+    """UNAUTHENTICATED. The call carries no credential that the server accepts.
+    {"reason":"CREDENTIAL_MISSING","metadata":{}}
+    """
+    ERROR_REASON_CREDENTIAL_INVALID: _ErrorReason.ValueType  # 41
+    """UNAUTHENTICATED. The credential is malformed, has ended, was revoked, or names no caller that is known here.
+    {"reason":"CREDENTIAL_INVALID","metadata":{}}
+    """
+    ERROR_REASON_CREDENTIALS_UNVERIFIABLE: _ErrorReason.ValueType  # 42
+    """UNAVAILABLE. The server cannot verify credentials now: it has no usable keys, or no usable file of callers.
+    Try another server.
+    {"reason":"CREDENTIALS_UNVERIFIABLE","metadata":{}}
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -348,8 +362,22 @@ first.
 {"reason":"LAST_ADMINISTRATOR","metadata":{"roles":"platform_admin"}}
 """
 ERROR_REASON_PERMISSION_MISSING: ErrorReason.ValueType  # 38
-"""PERMISSION_DENIED. The person that the call is made for (`authz-acting-for`) lacks a permission there, or would
+"""PERMISSION_DENIED. The roles of the caller do not permit the call (then with `method`, and `type` `api`); or the
+person that the call is made for (`authz-acting-for`) lacks a permission there, or would
 give what they lack, or a role that is not below their own.
 {"reason":"PERMISSION_MISSING","metadata":{"permission":"manage_members","scope":"course:algebra-1"}}
+"""
+ERROR_REASON_CREDENTIAL_MISSING: ErrorReason.ValueType  # 40
+"""UNAUTHENTICATED. The call carries no credential that the server accepts.
+{"reason":"CREDENTIAL_MISSING","metadata":{}}
+"""
+ERROR_REASON_CREDENTIAL_INVALID: ErrorReason.ValueType  # 41
+"""UNAUTHENTICATED. The credential is malformed, has ended, was revoked, or names no caller that is known here.
+{"reason":"CREDENTIAL_INVALID","metadata":{}}
+"""
+ERROR_REASON_CREDENTIALS_UNVERIFIABLE: ErrorReason.ValueType  # 42
+"""UNAVAILABLE. The server cannot verify credentials now: it has no usable keys, or no usable file of callers.
+Try another server.
+{"reason":"CREDENTIALS_UNVERIFIABLE","metadata":{}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -22,6 +22,7 @@ from authz.domain.errors import (
     PolicyFault,
     RemovalPendingError,
     SlowConsumerError,
+    UnauthenticatedError,
     UnavailableError,
     UnusablePolicyError,
 )
@@ -30,6 +31,7 @@ ERROR_DOMAIN = "authz.qalamchat"
 
 STATUS_CODES: dict[type[AuthzError], int] = {
     InvalidArgumentError: code_pb2.INVALID_ARGUMENT,
+    UnauthenticatedError: code_pb2.UNAUTHENTICATED,
     NotFoundError: code_pb2.NOT_FOUND,
     AlreadyExistsError: code_pb2.ALREADY_EXISTS,
     FailedPreconditionError: code_pb2.FAILED_PRECONDITION,

@@ -9,8 +9,11 @@ from typing import Any
 
 from google.protobuf import json_format
 
+from authz.access.authentication import Transport
+from authz.access.principal import UNAUTHENTICATED, Principal
 from authz.api.endpoints import Endpoint
 from authz.api.pipeline import Pipeline
+from authz.domain.ids import Subject, SubjectType
 
 
 class Request:
@@ -20,11 +23,11 @@ class Request:
         self.headers = headers
         self._connection = connection
         self._releases: list[Callable[[], None]] = []
-        self.certificate = certificate
+        self._certificate = certificate
         self.headers_read: list[str] = []
 
-    def certificate_name(self) -> str:
-        return self.certificate
+    def certificate(self) -> bytes:
+        return self._certificate.encode()
 
     def connection(self) -> str:
         return self._connection
@@ -44,6 +47,14 @@ class Request:
     def header_values(self, name: str) -> tuple[str, ...]:
         self.headers_read.append(name)
         return (self.headers[name],) if name in self.headers else ()
+
+
+class ByNameAuthenticator:
+    """Takes the certificate for the id of a caller; without one, nobody calls."""
+
+    def authenticate(self, transport: Transport) -> Principal:
+        name = transport.certificate().decode()
+        return Principal(Subject(SubjectType.SERVICE, name)) if name else UNAUTHENTICATED
 
 
 class InProcessFace:

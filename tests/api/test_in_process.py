@@ -11,7 +11,6 @@ from google.protobuf import json_format
 from google.rpc import status_pb2
 from structlog.testing import capture_logs
 
-from authz.access.authentication import CertificateAuthenticator
 from authz.access.permission import AllowAll
 from authz.api.call import CallKind
 from authz.api.endpoints import Endpoint
@@ -21,7 +20,7 @@ from authz.domain.errors import AuthzError, SlowConsumerError
 from authz.domain.tokens import ConsistencyToken
 from authz.runtime import compose
 from authz.wire.errors import status_of
-from tests.api.in_process import InProcessFace
+from tests.api.in_process import ByNameAuthenticator, InProcessFace
 from tests.api.test_api import COURSE, MATERIAL, STUDENT, written
 from tests.service import Service, serve
 from tests.store.directory import changes_of, open_with
@@ -136,7 +135,7 @@ async def test_a_watch_is_the_same_watch(faces: Faces) -> None:
 
 async def test_a_certificate_of_any_face_is_the_actor_of_a_write(faces: Faces, sqlite_url: str) -> None:
     by_certificate = Pipeline(
-        authenticators=(CertificateAuthenticator(),),
+        authenticators=(ByNameAuthenticator(),),
         permissions=AllowAll(),
         places=dict.fromkeys(CallKind, 1),
     )

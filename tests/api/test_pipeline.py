@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from authz.access.authentication import Authenticator, CertificateAuthenticator, Transport
-from authz.access.permission import AllowAll, Permissions
+from authz.access.authentication import Authenticator, Transport
+from authz.access.permission import AllowAll, Permissions, Rights
 from authz.access.principal import Principal
 from authz.api.call import Call, CallKind, Method
 from authz.api.pipeline import Pipeline
@@ -25,12 +25,12 @@ from authz.domain.errors import (
     OverloadedError,
 )
 from authz.runtime.logs import configure_logging
-from tests.api.in_process import Request
+from tests.api.in_process import ByNameAuthenticator, Request
 
 CHECK = Method("/authz.v1.AuthorizationService/Check", CallKind.DECISION)
 WRITE = Method("/authz.v1.DirectoryService/Write", CallKind.WRITE)
 WATCH = Method("/authz.v1.WatchService/Watch", CallKind.WATCH)
-BY_CERTIFICATE, ALLOW = CertificateAuthenticator(), AllowAll()
+BY_CERTIFICATE, ALLOW = ByNameAuthenticator(), AllowAll()
 REFUSED = FailedPreconditionError(ErrorReason.PRECONDITION_FAILED, "refused")
 
 
@@ -159,19 +159,19 @@ async def test_a_fault_hides_its_cause_from_the_client_and_shows_it_in_the_logs(
 
 
 async def test_who_is_not_permitted_gets_an_error_before_anything_is_run() -> None:
-    asked: list[tuple[str, str]] = []
+    asked: list[tuple[str, float | None]] = []
 
     class RefuseAll:
-        def require(self, principal: Principal, method: str) -> None:
-            asked.append((principal.actor, method))
+        async def rights_of(self, principal: Principal, deadline: float | None) -> Rights:
+            asked.append((principal.actor, deadline))
             raise REFUSED
 
     transport = Request({}, "roster-sync")
     error, (line,) = await served(
-        pipeline_of(permissions=RefuseAll()), failing(AssertionError()), WRITE, transport
+        pipeline_of(permissions=RefuseAll()), failing(AssertionError()), WRITE, transport, deadline=7.5
     )
     assert error is REFUSED
-    assert asked == [("service:roster-sync", WRITE.name)]
+    assert asked == [("service:roster-sync", 7.5)]
     assert (line["code"], line["caller"]) == ("FAILED_PRECONDITION", "service:roster-sync")
 
 
@@ -181,7 +181,7 @@ async def test_a_credential_that_is_not_valid_ends_the_call_before_permissions_a
             raise REFUSED
 
     class Unreachable:
-        def require(self, _principal: Principal, _method: str) -> None:
+        async def rights_of(self, _principal: Principal, _deadline: float | None) -> Rights:
             raise AssertionError
 
     error, (line,) = await served(pipeline_of(Invalid(), Unreachable()))

@@ -20,7 +20,18 @@ class Leak(NamedTuple):
 
 LEAKS = {
     "a role wildcard": Leak(
-        "p, *, *, notebook, read, , allow", ("private-content", "platform-roles-open-no-content")
+        "p, *, *, notebook, read, , allow",
+        ("private-content", "platform-roles-open-no-content", "callers-open-nothing-but-the-api"),
+    ),
+    "an AI gateway that asks anything": Leak(
+        "p, ai_gateway, *, api, check, , allow", ("ai-gateways-ask-about-ai-only",)
+    ),
+    "a service that gives itself rights": Leak(
+        "p, enrolment_service, *, api, grant_roles, , allow", ("callers-do-not-promote-themselves",)
+    ),
+    "a service that opens a course": Leak(
+        "p, checker, *, course, archive, , allow",
+        ("callers-open-nothing-but-the-api", "courses-are-closed-by-their-owners"),
     ),
     "a type wildcard": Leak("p, student, *, *, read, own, allow", ("unpublished-materials",)),
     "a missing `published`": Leak(

@@ -1,4 +1,4 @@
-"""Certificates of clients: who shows one is the actor of its writes; who shows none is not served."""
+"""Certificates of clients: whose name is known is the actor of its writes; who shows none is not served."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from authz.runtime.settings import load_settings
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import directory_pb2_grpc
+from tests.callers import grant, revoke
 from tests.serving import AUTHZ
 from tests.store.directory import changes_of, open_with
 
@@ -41,14 +42,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Certificates of the server, of a client that it knows, and of one that it does not."""
     made = tmp_path_factory.mktemp("certificates")
     certify(made, "localhost", "-addext", "subjectAltName=DNS:localhost")
-    certify(made, "roster-sync")
-    certify(made, "stranger")
+    certify(made, "roster-sync", "-addext", "subjectAltName=URI:spiffe://qalam/roster-sync")
+    certify(made, "stranger", "-addext", "subjectAltName=URI:spiffe://qalam/roster-sync")
+    (made / "callers.toml").write_text('[uri]\n"spiffe://qalam/roster-sync" = "service:roster-sync"\n')
     return made
 
 
 @pytest.fixture
 async def address(folder: Path, sqlite_url: str) -> AsyncIterator[str]:
-    """A server that asks for a certificate."""
+    """A server that asks for a certificate, and knows one caller, which may do everything."""
+    grant(sqlite_url, {"service:roster-sync": "platform_admin"})
     settings = load_settings(
         {
             "address": "localhost:0",
@@ -56,6 +59,7 @@ async def address(folder: Path, sqlite_url: str) -> AsyncIterator[str]:
             "tls_certificate_file": str(folder / "localhost.pem"),
             "tls_key_file": str(folder / "localhost.key"),
             "tls_client_ca_file": str(folder / "roster-sync.pem"),
+            "callers_file": str(folder / "callers.toml"),
             "stop_grace_s": "0",
         },
         environ={},
@@ -82,7 +86,7 @@ async def test_the_name_in_the_certificate_is_the_actor_in_the_change_log(
 ) -> None:
     await write(address, folder, "roster-sync")
     store = open_with(sqlite_url)
-    (change,) = changes_of(store, 1, 10)
+    change = changes_of(store, 1, 10)[-1]
     store.close()
     assert change.actor == "service:roster-sync"
 
@@ -95,8 +99,34 @@ async def test_a_client_that_is_not_vouched_for_is_not_served(
         await write(address, folder, client)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     store = open_with(sqlite_url)
-    assert store.directory.head().revision == 1  # that of the first policy
+    assert store.directory.head().revision == 2  # the first policy, and the role of the caller
     store.close()
+
+
+async def test_a_caller_whose_role_is_taken_away_or_whose_name_is_struck_is_refused(
+    address: str, folder: Path, sqlite_url: str
+) -> None:
+    grant(sqlite_url, {"user:root": "platform_admin"})  # the last one could not be taken away
+    revoke(sqlite_url, "service:roster-sync", "platform_admin")
+    await refused(address, folder, grpc.StatusCode.PERMISSION_DENIED)
+    known = (folder / "callers.toml").read_text()
+    (folder / "callers.toml").write_text("[uri]\n")
+    try:
+        await refused(address, folder, grpc.StatusCode.UNAUTHENTICATED)
+    finally:
+        (folder / "callers.toml").write_text(known)
+
+
+async def refused(address: str, folder: Path, code: grpc.StatusCode) -> None:
+    """Return once a write is refused with a code."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await write(address, folder, "roster-sync")
+            except grpc.aio.AioRpcError as error:
+                if error.code() is code:
+                    return
+            await asyncio.sleep(0.05)
 
 
 async def test_the_client_and_the_command_line_show_their_certificate(address: str, folder: Path) -> None:

@@ -34,11 +34,11 @@ class GrpcTransport:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def certificate_name(self) -> str:
-        """As `Transport.certificate_name`."""
-        for name in (self._context.auth_context() or {}).get("x509_common_name", ()):
-            return name.decode("utf-8", "replace")
-        return ""
+    def certificate(self) -> bytes:
+        """As `Transport.certificate`."""
+        for pem in (self._context.auth_context() or {}).get("x509_pem_cert", ()):
+            return bytes(pem)
+        return b""
 
     def connection(self) -> str:
         """As `Transport.connection`. Clients at a Unix socket have no address."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import secrets
 
+import msgspec
 import structlog
 
 from authz.api.call import Call
 from authz.api.grpc.lists import Lists
+from authz.api.permissions import LEARN_REASONS, permission_to_ask
 from authz.api.record import is_debug_enabled
-from authz.domain.decisions import Decision, Question
+from authz.domain.decisions import Decision, Question, Reason, Verdict
 from authz.domain.errors import AuthzError, InvalidArgumentError, UnusablePolicyError, malformed
 from authz.domain.instants import Instant, format_instant
 from authz.domain.ports import Snapshot
@@ -34,6 +36,10 @@ from authz.wire.values import missing
 
 log = structlog.get_logger()
 
+_OF_THE_DIRECTORY = (Reason.RESOURCE_UNKNOWN, Reason.SCOPE_MISMATCH)
+"""Reasons that tell what is registered, and where. Without the right to know, they are NOT_A_MEMBER."""
+_NO_ROLE_THERE = Verdict(False, Reason.NOT_A_MEMBER)
+
 
 class AuthorizationServicer:
     """Answers questions. Knows no transport; errors go up to the pipeline."""
@@ -52,6 +58,7 @@ class AuthorizationServicer:
     async def Check(self, request: pb.CheckRequest, call: Call) -> pb.CheckResponse:
         """One question, one answer."""
         question = parse_check(request)
+        call.require(permission_to_ask(question))
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
         decision = checker.check(snapshot, question, self._clock.at(snapshot.state.committed_at))
         response = pb.CheckResponse()
@@ -64,6 +71,8 @@ class AuthorizationServicer:
             raise missing("items")
         # Step by step over all items: a loop with every step in it takes a tenth longer.
         questions = await self._turns.collect(map(_parsed, request.items))
+        for permission in {permission_to_ask(each) for each in questions if isinstance(each, Question)}:
+            call.require(permission)
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
         now = self._clock.at(snapshot.state.committed_at)
         outcomes = await self._turns.collect(
@@ -97,7 +106,8 @@ class AuthorizationServicer:
         """Every action of the type, with its answer."""
         question = parse_list_actions(request)
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
-        return _actions(checker, snapshot, question, self._clock.at(snapshot.state.committed_at))
+        now = self._clock.at(snapshot.state.committed_at)
+        return _actions(checker, snapshot, question, now, call)
 
     async def BatchListActions(
         self, request: pb.BatchListActionsRequest, call: Call
@@ -110,7 +120,7 @@ class AuthorizationServicer:
 
         def result(item: pb.ListActionsRequest) -> pb.BatchListActionsResult:
             try:
-                answer = _actions(checker, snapshot, parse_list_actions(item), now)
+                answer = _actions(checker, snapshot, parse_list_actions(item), now, call)
             except (InvalidArgumentError, UnusablePolicyError) as error:
                 return pb.BatchListActionsResult(error=status_of(error))
             return pb.BatchListActionsResult(response=answer)
@@ -137,7 +147,7 @@ class AuthorizationServicer:
         self, response: pb.CheckResponse, call: Call, question: Question, decision: Decision, token: str
     ) -> None:
         decision_id = self._decision_id(call, question, decision)
-        fill_check_response(response, decision, checked_at=token, decision_id=decision_id)
+        fill_check_response(response, _told(decision, call), checked_at=token, decision_id=decision_id)
 
     def _decision_id(self, call: Call, question: Question, decision: Decision) -> str:
         """An id for the decision, which is logged with it."""
@@ -159,10 +169,18 @@ class AuthorizationServicer:
         return decision_id
 
 
+def _told(decision: Decision, call: Call) -> Decision:
+    """What the caller may know: not whether a resource exists or where it is, without the right to."""
+    if decision.reason not in _OF_THE_DIRECTORY or call.rights.has(LEARN_REASONS):
+        return decision
+    return msgspec.structs.replace(decision, verdict=_NO_ROLE_THERE)
+
+
 def _actions(
-    checker: Checker, snapshot: Snapshot, question: Question, now: Instant
+    checker: Checker, snapshot: Snapshot, question: Question, now: Instant, call: Call
 ) -> pb.ListActionsResponse:
-    answers = checker.list_actions(snapshot, question, now)
+    found = checker.list_actions(snapshot, question, now)
+    answers = {action: _told(decision, call) for action, decision in found.items()}
     return actions_message(answers, token=snapshot.token, policy_version=checker.version)
 
 

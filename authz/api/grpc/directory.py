@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from functools import partial
 from typing import Any
 
 from authz.api.call import Call
-from authz.domain.ids import Subject
+from authz.api.permissions import permission_to_write
+from authz.domain.entities import Key
+from authz.domain.mutations import Mutation
 from authz.domain.ports import Directory
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.consistency import ConsistencyGate
@@ -50,10 +52,14 @@ class DirectoryServicer:
 
     async def Write(self, request: pb.WriteRequest, call: Call) -> pb.WriteResponse:
         """All or none."""
+        mutations = await self._turns.collect(parse_mutations(request))
+        preconditions = await self._turns.collect(parse_preconditions(request))
+        # A precondition tells whether a record exists.
+        _require_right(call, [*(each.key for each in mutations), *(each.key for each in preconditions)])
         write = write_of(
             request,
-            await self._turns.collect(parse_mutations(request)),
-            await self._turns.collect(parse_preconditions(request)),
+            mutations,
+            preconditions,
             actor=call.principal.actor,
             request_id=call.request_id,
         )
@@ -63,8 +69,9 @@ class DirectoryServicer:
 
     async def Import(self, requests: AsyncIterator[pb.ImportRequest], call: Call) -> pb.ImportResponse:
         """What can be imported, message by message."""
+        call.rights.require_any("write_", call.method.name)
         report = await self._writer.import_parts(
-            self._parts(requests, call.principal.on_behalf_of),
+            self._parts(requests, call),
             actor=call.principal.actor,
             request_id=call.request_id,
         )
@@ -112,11 +119,19 @@ class DirectoryServicer:
         return common_pb2.ConsistencyToken(token=self._gate.token_of(state))
 
     async def _parts(
-        self, requests: AsyncIterator[pb.ImportRequest], person: Subject | None
+        self, requests: AsyncIterator[pb.ImportRequest], call: Call
     ) -> AsyncIterator[ImportPart]:
         """The messages of an import. The first reason holds for the rest of it."""
         reason = ""
         async for request in requests:
             reason = reason or parse_reason(request.reason)
             mutations = await self._turns.collect(parse_import(request))
+            _require_right(call, (each.key for each in mutations if isinstance(each, Mutation)))
+            person = call.principal.on_behalf_of
             yield ImportPart(await self._rights.permitted(person, mutations), reason)
+
+
+def _require_right(call: Call, keys: Iterable[Key]) -> None:
+    """Raise `PermissionDeniedError` unless the caller may write every record with these keys."""
+    for permission in dict.fromkeys(map(permission_to_write, keys)):
+        call.require(permission)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from authz.api.call import Call
+from authz.api.permissions import LEARN_REASONS
 from authz.domain.ids import Subject, SubjectType
 from authz.domain.lists import Position
 from authz.domain.ports import Snapshot
@@ -75,9 +76,9 @@ class Lists:
             asked.size,
             Subject(SubjectType(position[0]), position[1]) if position else None,
         )
-        response = pb.ListSubjectsResponse(
-            subjects=await self._items(page, listed_subject_message), reason=reason_number(page.unlisted)
-        )
+        items = await self._items(page, listed_subject_message)
+        reason = page.unlisted if call.rights.has(LEARN_REASONS) else None
+        response = pb.ListSubjectsResponse(subjects=items, reason=reason_number(reason))
         self._fill(response, checker, snapshot, page, digest)
         return response
 

@@ -13,7 +13,7 @@ from authz.domain.kinds.course import Course
 from authz.domain.kinds.fields import Id, TypeName, validate_span
 from authz.domain.kinds.kind import Container, Filter, Kind
 from authz.domain.kinds.session import IN_SCOPE, Session
-from authz.domain.vocabulary import Vocabulary
+from authz.domain.vocabulary import API_TYPE, Vocabulary
 
 _RECORD_TYPES = ("course", "session")
 
@@ -62,6 +62,12 @@ class ResourceFilter(Filter[Resource], frozen=True, kw_only=True):
 
 def _validate(resource: Resource, vocabulary: Vocabulary) -> None:
     vocabulary.require_type(resource.type)
+    if resource.type == API_TYPE:
+        raise InvalidArgumentError(
+            ErrorReason.UNKNOWN_TYPE,
+            f"`{API_TYPE}` is the type of the API itself; a resource has another one",
+            type=resource.type,
+        )
     if resource.type in _RECORD_TYPES:
         raise InvalidArgumentError(
             ErrorReason.UNKNOWN_TYPE,

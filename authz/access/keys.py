@@ -1,0 +1,215 @@
+"""The public keys that JWTs are verified with: from a file, or from a JWKS address that a thread asks."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+import time
+import urllib.request
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from jwt import PyJWK
+from jwt.exceptions import PyJWTError
+
+from authz.access.authentication import unverifiable
+from authz.access.watched_file import WatchedFile
+from authz.domain.errors import InvalidArgumentError, malformed
+
+log = structlog.get_logger()
+
+_CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
+_RSA = frozenset(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"))
+ALGORITHMS = _RSA | frozenset(_CURVES.values()) | {"EdDSA"}
+"""All that a server may be set to accept. None of them is symmetric: a public key can never be a secret."""
+_MIN_RSA_BITS = 2048
+_BEGIN, _END = b"-----BEGIN ", b"-----END "
+_TIMEOUT_S = 10.0
+_MAX_BYTES = 1 << 20
+_MIN_INTERVAL_S = 5.0
+
+
+class Key(msgspec.Struct, frozen=True):
+    """A public key, the algorithms that it may verify, and its id; None if it has none."""
+
+    value: Any
+    algorithms: frozenset[str]
+    id: str | None = None
+
+
+class Keys(Protocol):
+    """Where keys come from. Reading them never waits."""
+
+    def current(self) -> tuple[Key, ...]:
+        """The keys now: the same tuple until they change. Raises `UnavailableError` when there are none."""
+
+    def refresh_soon(self) -> None:
+        """Say that a JWT named a key that is not among them."""
+
+
+class FileKeys:
+    """The keys of a file, PEM or JWKS, which is read again when it changes."""
+
+    def __init__(self, path: str) -> None:
+        """Raises `InvalidArgumentError` for a file that cannot be used."""
+        self._file: WatchedFile[tuple[Key, ...]] = WatchedFile(path, parse_keys)
+
+    def current(self) -> tuple[Key, ...]:
+        """As `Keys.current`."""
+        return self._file.value()
+
+    def refresh_soon(self) -> None:
+        """As `Keys.refresh_soon`: nothing to do, a change is noticed."""
+
+
+class AddressKeys:
+    """The keys of a JWKS address. A thread asks for them, and a call never does.
+
+    While the address does not answer, the last keys stay, for `max_age_s` at most.
+    """
+
+    def __init__(self, url: str, *, interval_s: float, max_age_s: float) -> None:
+        self._url, self._interval_s, self._max_age_s = url, interval_s, max_age_s
+        self._keys: tuple[Key, ...] = ()
+        self._read_at = 0.0
+        self._wanted = threading.Event()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._refresh_forever, name="jwks", daemon=True)
+
+    def start(self) -> None:
+        """Ask once, then again and again in a thread. Does not fail: without keys no JWT is accepted."""
+        self._refresh()
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stopped.set()
+        self._wanted.set()
+
+    def current(self) -> tuple[Key, ...]:
+        """As `Keys.current`."""
+        if not self._keys or time.monotonic() - self._read_at > self._max_age_s:
+            raise unverifiable("the server has no current keys for JWTs; its log says why")
+        return self._keys
+
+    def refresh_soon(self) -> None:
+        """As `Keys.refresh_soon`: at most every few seconds."""
+        self._wanted.set()
+
+    def _refresh_forever(self) -> None:
+        while not self._stopped.wait(_MIN_INTERVAL_S):
+            self._wanted.wait(self._interval_s)
+            self._wanted.clear()
+            if not self._stopped.is_set():
+                self._refresh()
+
+    def _refresh(self) -> None:
+        try:
+            keys = parse_keys(_fetch(self._url))
+        except (OSError, ValueError, InvalidArgumentError) as error:
+            log.warning("keys of JWTs not refreshed; the last ones stay", address=self._url, cause=str(error))
+            return
+        if keys != self._keys:
+            log.info("keys of JWTs refreshed", address=self._url, ids=[key.id for key in keys])
+            self._keys = keys
+        self._read_at = time.monotonic()
+
+
+def parse_keys(content: bytes) -> tuple[Key, ...]:
+    """The keys of a JWKS, or of the blocks of a PEM file. Raises `InvalidArgumentError` if there is none."""
+    found = tuple(_pem_keys(content) if content.lstrip().startswith(_BEGIN) else _jwks_keys(content))
+    if not found:
+        raise malformed("it", f"has no public key for any of {', '.join(sorted(ALGORITHMS))}")
+    return found
+
+
+def _pem_keys(content: bytes) -> Iterable[Key]:
+    for block in content.split(_BEGIN)[1:]:
+        pem = _BEGIN + block
+        try:
+            if block.startswith(b"CERTIFICATE"):
+                value: object = x509.load_pem_x509_certificate(pem).public_key()
+            else:
+                value = load_pem_public_key(pem)
+        except (ValueError, UnsupportedAlgorithm):
+            kind = block.partition(b"-----")[0].decode(errors="replace")
+            raise malformed("it", f"has a block `{kind}` that is no public key and no certificate") from None
+        if algorithms := _algorithms_for(value):
+            yield Key(value, algorithms)
+
+
+def _jwks_keys(content: bytes) -> Iterable[Key]:
+    try:
+        listed = json.loads(content)["keys"]
+    except (ValueError, TypeError, LookupError):
+        raise malformed("it", 'is neither PEM nor a JWKS (`{"keys": […]}`)') from None
+    for each in listed if isinstance(listed, list) else ():
+        key = _jwk(each) if isinstance(each, Mapping) else None
+        if key is not None:
+            yield key
+
+
+def _jwk(jwk: Mapping[str, Any]) -> Key | None:
+    """A key of a JWKS; None for one that verifies no signature here. A set may hold keys for other uses."""
+    if jwk.get("use", "sig") != "sig" or jwk.get("kty") not in ("RSA", "EC", "OKP"):
+        return None
+    try:
+        value = PyJWK.from_dict({k: v for k, v in jwk.items() if k != "d"}).key
+    except PyJWTError:
+        return None
+    algorithms = _algorithms_for(value)
+    if "alg" in jwk:
+        algorithms &= {jwk["alg"]}
+    kid = jwk.get("kid")
+    return Key(value, algorithms, kid if isinstance(kid, str) else None) if algorithms else None
+
+
+def _algorithms_for(key: object) -> frozenset[str]:
+    match key:
+        case RSAPublicKey(key_size=bits):
+            return _RSA if bits >= _MIN_RSA_BITS else frozenset()
+        case EllipticCurvePublicKey(curve=curve):
+            return frozenset(_CURVES[curve.name] for _ in (0,) if curve.name in _CURVES)
+        case Ed25519PublicKey():
+            return frozenset(("EdDSA",))
+        case _:
+            return frozenset()
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """The operator named one address; no answer may send the server to another."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def _fetch(url: str) -> bytes:
+    opener = urllib.request.build_opener(
+        _NoRedirect, urllib.request.HTTPSHandler(context=ssl.create_default_context())
+    )
+    with opener.open(url, timeout=_TIMEOUT_S) as answer:
+        content: bytes = answer.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise ValueError(f"the answer has more than {_MAX_BYTES} bytes")
+    return content
+
+
+def accepted_algorithms(names: Iterable[str]) -> frozenset[str]:
+    """The algorithms of a setting. Raises `InvalidArgumentError` for one that no server accepts."""
+    found = frozenset(names)
+    for name in sorted(found - ALGORITHMS):
+        raise malformed(
+            "AUTHZ_JWT_ALGORITHMS", f"names `{name}`; it may name {', '.join(sorted(ALGORITHMS))}"
+        )
+    if not found:
+        raise malformed("AUTHZ_JWT_ALGORITHMS", "names no algorithm; name one, such as ES256")
+    return found

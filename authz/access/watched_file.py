@@ -1,0 +1,77 @@
+"""A file that is read again when it changes, within a fraction of a second."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import structlog
+
+from authz.access.authentication import unverifiable
+from authz.domain.errors import InvalidArgumentError, malformed
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+_RECHECK_S = 0.25
+
+
+class WatchedFile(Generic[T]):
+    """What a file says now. While it cannot be read, nobody is let in by it.
+
+    Keeping what it said before would let in whom an edit with a mistake was meant to keep out.
+    """
+
+    def __init__(self, path: str, parse: Callable[[bytes], T]) -> None:
+        """`parse` raises `InvalidArgumentError`, and so does this, for a file that cannot be used."""
+        self._path, self._parse = Path(path), parse
+        self._version = self._version_now()
+        self._looked_at = time.monotonic()
+        self._value: T | None = self._read()
+
+    def value(self) -> T:
+        """What the file says. Raises `UnavailableError` while it cannot be used."""
+        now = time.monotonic()
+        if now - self._looked_at >= _RECHECK_S:
+            self._looked_at = now
+            version = self._version_now()
+            if version != self._version:
+                self._version = version
+                self._reload()
+        if self._value is None:
+            raise unverifiable("the server cannot read the file by which it knows callers; its log says why")
+        return self._value
+
+    def _reload(self) -> None:
+        try:
+            self._value = self._read()
+        except InvalidArgumentError as error:
+            self._value = None
+            log.error("callers are refused until the file is mended", error=error.message)  # noqa: TRY400  says all
+        else:
+            log.info("file of credentials read again", file=str(self._path))
+
+    def _read(self) -> T:
+        try:
+            content = self._path.read_bytes()
+        except OSError as error:
+            raise _unusable(self._path, error.strerror or str(error)) from None
+        try:
+            return self._parse(content)
+        except InvalidArgumentError as error:
+            raise _unusable(self._path, error.message) from None
+
+    def _version_now(self) -> tuple[int, int, int] | None:
+        try:
+            found = os.stat(self._path)  # noqa: PTH116  of what a link of Kubernetes points to
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _unusable(path: Path, problem: str) -> InvalidArgumentError:
+    return malformed(f"`{path}`", f"cannot be used: {problem}")

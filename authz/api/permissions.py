@@ -1,0 +1,89 @@
+"""Which permission each call needs, and which callers have it by the active policy.
+
+A permission is an action of the type `api`. It is named after the method, in snake case, unless the tables
+below say otherwise. A call for which the policy declares none is refused.
+"""
+
+from __future__ import annotations
+
+import re
+
+from authz.access.permission import Rights
+from authz.access.principal import Principal
+from authz.domain.consistency import MINIMIZE_LATENCY
+from authz.domain.decisions import Question
+from authz.domain.entities import AccountKey, Key, MembershipKey, ShareKey, kind_of
+from authz.domain.facts import PURPOSE_AI_RESPONSE
+from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, SubjectType
+from authz.engine.clock import DecisionClock
+from authz.engine.policies import ActiveChecker
+
+CHECK = "check"
+CHECK_AI_PROCESS = "check_ai_process"
+LEARN_REASONS = "learn_reasons"
+GRANT_ROLES = "grant_roles"
+
+_AI_PROCESS = "ai_process"
+_NAMED = {
+    "ListActions": CHECK,
+    "BatchListActions": CHECK,
+    "RemoveMember": "write_memberships",
+    "RollBackPolicy": "apply_policy",
+    "PublishPolicyDraft": "apply_policy",
+    "CreatePolicyDraft": "draft_policy",
+    "EditPolicyDraft": "draft_policy",
+    "DeletePolicyDraft": "draft_policy",
+}
+_LOOKS_AT_POLICY = re.compile(r"(Read|Validate|Diff|Preview|Test|Prove)\w*Polic(y|ies)\w*")
+"""Methods that change nothing of a policy."""
+_BY_CONTENT = frozenset(("Check", "BatchCheck", "Write", "Import"))
+"""The methods whose servicers ask for the permission of each question or record that a request has."""
+
+
+def permission_of(name: str) -> str:
+    """The permission that a method needs whatever its request says; empty if that depends on the request."""
+    if name in _BY_CONTENT:
+        return ""
+    if _LOOKS_AT_POLICY.fullmatch(name):
+        return "read_policy"
+    return _NAMED.get(name) or re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+def permission_to_ask(question: Question) -> str:
+    """What a caller needs to ask a question."""
+    is_for_ai = question.action == _AI_PROCESS and question.purpose == PURPOSE_AI_RESPONSE
+    return CHECK_AI_PROCESS if is_for_ai else CHECK
+
+
+def permission_to_write(key: Key) -> str:
+    """What a caller needs to write the record with a key.
+
+    A role on the platform may be that of a caller, and without its account a caller has no roles: both are
+    for who grants those roles.
+    """
+    match key:
+        case ResourceRef(type=type_name) | ShareKey(resource=ResourceRef(type=type_name)):
+            return f"write_{type_name}"
+        case MembershipKey(scope=Scope(kind=ScopeKind.PLATFORM)):
+            return GRANT_ROLES
+        case AccountKey(subject=Subject(type=SubjectType.SERVICE)):
+            return GRANT_ROLES
+        case _:
+            return f"write_{kind_of(key).plural}"
+
+
+class PolicyPermissions:
+    """Gives callers the rights of their roles on the platform, by the policy that is active."""
+
+    def __init__(self, active: ActiveChecker, clock: DecisionClock) -> None:
+        self._active = active
+        self._clock = clock
+
+    async def rights_of(self, principal: Principal, deadline: float | None) -> Rights:
+        """As `Permissions.rights_of`."""
+        caller = principal.caller
+        if caller is None:
+            return Rights(holder=principal.actor)
+        snapshot, checker = await self._active.get(MINIMIZE_LATENCY, deadline)
+        now = self._clock.at(snapshot.state.committed_at)
+        return Rights(checker.permissions_of(snapshot, caller, now), principal.actor)

@@ -1,0 +1,126 @@
+"""How callers prove who they are, by the settings; and the refusal to serve strangers unasked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+import structlog
+
+from authz.access.authentication import Authenticator
+from authz.access.bearer import BearerAuthenticator
+from authz.access.certificates import CertificateAuthenticator
+from authz.access.json_web_tokens import JwtRules, JwtVerifier
+from authz.access.keys import AddressKeys, FileKeys, Keys, accepted_algorithms
+from authz.domain.addresses import is_local
+from authz.domain.errors import InvalidArgumentError
+from authz.runtime.settings import Settings, invalid_setting
+
+log = structlog.get_logger()
+
+
+class Authentication(msgspec.Struct, frozen=True):
+    """The authenticators of a server. `keys` is what must be closed when it stops."""
+
+    authenticators: tuple[Authenticator, ...] = ()
+    keys: AddressKeys | None = None
+
+    def close(self) -> None:
+        """Stop asking for keys."""
+        if self.keys is not None:
+            self.keys.close()
+
+
+def open_authentication(settings: Settings) -> Authentication:
+    """The authenticators that the settings name. A bearer credential, if a call has one, comes first.
+
+    Asks AUTHZ_JWT_JWKS_URL once: not for the event loop. Raises `InvalidArgumentError` for files and settings
+    that cannot be used, and as `require_authentication`.
+    """
+    require_authentication(settings)
+    found: list[Authenticator] = []
+    keys: Keys | None = None
+    if settings.jwt_issuer:
+        keys = _keys(settings)
+        rules = JwtRules(
+            issuer=settings.jwt_issuer,
+            audience=settings.jwt_audience,
+            algorithms=accepted_algorithms(_names(settings.jwt_algorithms)),
+            types=frozenset(name.lower() for name in _names(settings.jwt_types)),
+        )
+        found.append(BearerAuthenticator(tokens=None, jwts=JwtVerifier(rules, keys)))
+    if settings.callers_file:
+        found.append(CertificateAuthenticator(settings.callers_file))
+    return Authentication(tuple(found), keys if isinstance(keys, AddressKeys) else None)
+
+
+def require_authentication(settings: Settings) -> None:
+    """Raise `InvalidArgumentError` for settings that would let anybody in from other machines."""
+    _require_complete(settings)
+    if _authenticates(settings):
+        if settings.allow_unauthenticated:
+            raise invalid_setting(
+                "AUTHZ_ALLOW_UNAUTHENTICATED",
+                "AUTHZ_ALLOW_UNAUTHENTICATED is set, and callers must prove who they are by another setting;"
+                " unset one of them",
+            )
+    elif not (is_local(settings.address) or settings.allow_unauthenticated):
+        raise invalid_setting(
+            "AUTHZ_ADDRESS",
+            f"AUTHZ_ADDRESS is `{settings.address}`, and whoever reaches it from another machine could do"
+            " everything; let callers prove who they are with AUTHZ_CALLERS_FILE (client certificates) or"
+            " AUTHZ_JWT_ISSUER (JWTs), or listen at 127.0.0.1 or a Unix socket, or set"
+            " AUTHZ_ALLOW_UNAUTHENTICATED (`--allow-unauthenticated`) if a proxy decides who gets here",
+        )
+
+
+def warn_of_strangers(settings: Settings) -> None:
+    """Log, loudly, that nobody has to prove who calls."""
+    if not _authenticates(settings):
+        log.warning(
+            "NO AUTHENTICATION: whoever reaches this address may do everything; set AUTHZ_CALLERS_FILE or"
+            " AUTHZ_JWT_ISSUER",
+            address=settings.address,
+        )
+
+
+def _authenticates(settings: Settings) -> bool:
+    return bool(settings.callers_file or settings.jwt_issuer)
+
+
+def _require_complete(settings: Settings) -> None:
+    """Raise `InvalidArgumentError` for a setting that lacks another one."""
+    if settings.callers_file and not settings.tls_client_ca_file:
+        raise _needs("AUTHZ_CALLERS_FILE", "AUTHZ_TLS_CLIENT_CA_FILE, the authority of the certificates")
+    keys = (settings.jwt_keys_file, settings.jwt_jwks_url)
+    if not settings.jwt_issuer:
+        for name, value in zip(("AUTHZ_JWT_KEYS_FILE", "AUTHZ_JWT_JWKS_URL"), keys, strict=True):
+            if value:
+                raise _needs(name, "AUTHZ_JWT_ISSUER")
+        return
+    if not settings.jwt_audience:
+        raise _needs("AUTHZ_JWT_ISSUER", "AUTHZ_JWT_AUDIENCE, or a JWT for another service would be accepted")
+    if bool(keys[0]) is bool(keys[1]):
+        raise _needs("AUTHZ_JWT_ISSUER", "either AUTHZ_JWT_KEYS_FILE or AUTHZ_JWT_JWKS_URL")
+    if keys[1] and not keys[1].startswith("https://"):
+        raise invalid_setting(
+            "AUTHZ_JWT_JWKS_URL", f"AUTHZ_JWT_JWKS_URL is `{keys[1]}`; it must begin with `https://`"
+        )
+
+
+def _needs(name: str, what: str) -> InvalidArgumentError:
+    return invalid_setting(name, f"{name} needs {what}")
+
+
+def _keys(settings: Settings) -> Keys:
+    if settings.jwt_keys_file:
+        return FileKeys(settings.jwt_keys_file)
+    keys = AddressKeys(
+        settings.jwt_jwks_url, interval_s=settings.jwt_refresh_s, max_age_s=settings.jwt_max_key_age_s
+    )
+    keys.start()
+    return keys
+
+
+def _names(text: str) -> Iterable[str]:
+    return (name.strip() for name in text.split(",") if name.strip())

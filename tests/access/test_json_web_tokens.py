@@ -1,0 +1,196 @@
+"""JWTs: what a valid one proves, and everything about one that is refused. Source: RFC 8725."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from authz.access.bearer import BearerAuthenticator
+from authz.access.json_web_tokens import JwtRules, JwtVerifier
+from authz.access.keys import FileKeys, parse_keys
+from authz.access.principal import Principal
+from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError, UnauthenticatedError
+from authz.domain.ids import Subject, SubjectType
+from tests.access.certificates import certificate
+from tests.api.in_process import Request
+from tests.issuer import AUDIENCE, ISSUER, Issuer, jwks_of, unsigned
+
+OURS = Issuer()
+NOTEBOOKS = Principal(Subject(SubjectType.SERVICE, "notebooks"))
+RULES = JwtRules(
+    issuer=ISSUER,
+    audience=AUDIENCE,
+    algorithms=frozenset(("ES256", "RS256")),
+    types=frozenset(("at+jwt",)),
+)
+
+
+class Clock:
+    """The time, to be moved."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead_s
+
+
+def authenticator_of(keys: Path, clock: Clock | None = None) -> BearerAuthenticator:
+    return BearerAuthenticator(
+        tokens=None, jwts=JwtVerifier(RULES, FileKeys(str(keys)), clock=clock or Clock())
+    )
+
+
+def file_of(folder: Path, content: bytes) -> Path:
+    path = folder / "keys"
+    path.write_bytes(content)
+    return path
+
+
+def shown(token: str, pem: str = "") -> Request:
+    return Request({"authorization": f"Bearer {token}"}, pem)
+
+
+@pytest.mark.parametrize("form", ["pem", "jwks"])
+def test_a_jwt_proves_the_service_that_its_sub_names(tmp_path: Path, form: str) -> None:
+    door = authenticator_of(file_of(tmp_path, OURS.pem() if form == "pem" else OURS.jwks()))
+    assert door.authenticate(shown(OURS.jwt("notebooks"))) == NOTEBOOKS
+    assert door.authenticate(shown(OURS.jwt("service:notebooks", aud=["other", AUDIENCE]))) == NOTEBOOKS
+    assert door.authenticate(shown(OURS.jwt("notebooks", header={"kid": None}))) == NOTEBOOKS
+    assert door.authenticate(Request({"authorization": f"bearer {OURS.jwt('notebooks')}"})) == NOTEBOOKS
+    assert door.authenticate(Request({})) is None
+
+
+NOW = int(time.time())
+CLAIMS = {"iss": ISSUER, "aud": AUDIENCE, "sub": "notebooks", "exp": NOW + 600}
+BAD: dict[str, str] = {
+    "no signature": unsigned(CLAIMS, {"alg": "none", "typ": "at+jwt"}),
+    "no signature, in other letters": unsigned(CLAIMS, {"alg": "nOnE", "typ": "at+jwt"}),
+    "an algorithm that is not accepted": unsigned(CLAIMS, {"alg": "ES384", "typ": "at+jwt"}) + "x",
+    "an algorithm that its key is not for": unsigned(CLAIMS, {"alg": "RS256", "typ": "at+jwt"}) + "x",
+    "another issuer's key": Issuer().jwt("notebooks"),
+    "an unknown key id": OURS.jwt("notebooks", header={"kid": "k2"}),
+    "another issuer": OURS.jwt("notebooks", iss="https://other.test"),
+    "no issuer": OURS.jwt("notebooks", iss=None),
+    "another audience": OURS.jwt("notebooks", aud="other"),
+    "no audience": OURS.jwt("notebooks", aud=None),
+    "no end": OURS.jwt("notebooks", exp=None),
+    "an end that is past": OURS.jwt("notebooks", exp=NOW - 60),
+    "an end that is no number": OURS.jwt("notebooks", exp="soon"),
+    "a start that is to come": OURS.jwt("notebooks", nbf=NOW + 300),
+    "another type": OURS.jwt("notebooks", header={"typ": "id+jwt"}),
+    "no type": OURS.jwt("notebooks", header={"typ": None}),
+    "an extension that is critical": OURS.jwt("notebooks", header={"crit": ["x"], "x": 1}),
+    "no subject": OURS.jwt("x", sub=None),
+    "a person": OURS.jwt("user:maya"),
+    "an id that is none": OURS.jwt("two words"),
+    "a binding that is unknown": OURS.jwt("notebooks", cnf={"jkt": "x"}),
+    "a binding to nothing": OURS.jwt("notebooks", cnf={}),
+    "a binding to a certificate that is not shown": OURS.jwt("notebooks", cnf={"x5t#S256": "x"}),
+    "no JWT": "abc",
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_jwt_that_proves_nothing_is_refused_and_never_quoted(tmp_path: Path, name: str) -> None:
+    door = authenticator_of(file_of(tmp_path, OURS.jwks()))
+    with pytest.raises(UnauthenticatedError) as caught:
+        door.authenticate(shown(BAD[name]))
+    assert caught.value.reason is ErrorReason.CREDENTIAL_INVALID
+    assert not BAD[name] or BAD[name] not in caught.value.message
+
+
+def test_a_public_key_is_never_taken_for_a_secret(tmp_path: Path) -> None:
+    claims = base64.urlsafe_b64encode(json.dumps(CLAIMS).encode()).rstrip(b"=")
+    header = base64.urlsafe_b64encode(b'{"alg":"HS256","typ":"at+jwt"}').rstrip(b"=")
+    signature = hashlib.sha256(OURS.pem() + header + b"." + claims).digest()
+    forged = b".".join((header, claims, base64.urlsafe_b64encode(signature).rstrip(b"="))).decode()
+    with pytest.raises(UnauthenticatedError, match="algorithm"):
+        authenticator_of(file_of(tmp_path, OURS.pem())).authenticate(shown(forged))
+
+
+def test_a_jwt_that_was_verified_ends_all_the_same(tmp_path: Path) -> None:
+    clock = Clock()
+    door = authenticator_of(file_of(tmp_path, OURS.jwks()), clock)
+    token = OURS.jwt("notebooks")
+    assert door.authenticate(shown(token)) == NOTEBOOKS
+    clock.ahead_s = 3600
+    with pytest.raises(UnauthenticatedError, match="has ended"):
+        door.authenticate(shown(token))
+
+
+def test_a_jwt_that_is_bound_is_accepted_with_its_certificate_only(tmp_path: Path) -> None:
+    own, other = certificate(uris=["spiffe://qalam/notebooks"]), certificate(uris=["spiffe://qalam/other"])
+    token = OURS.jwt("notebooks", cnf={"x5t#S256": own.thumbprint})
+    door = authenticator_of(file_of(tmp_path, OURS.jwks()))
+    for _ in range(2):  # the second time it is known
+        assert door.authenticate(shown(token, own.pem)) == NOTEBOOKS
+        for pem in (other.pem, ""):
+            with pytest.raises(UnauthenticatedError, match="bound to a client certificate"):
+                door.authenticate(shown(token, pem))
+
+
+def test_keys_change_with_their_file_and_nobody_enters_while_it_cannot_be_read(tmp_path: Path) -> None:
+    file, new = file_of(tmp_path, OURS.jwks()), Issuer("k2")
+    door = authenticator_of(file)
+    tokens = {"old": OURS.jwt("notebooks"), "new": new.jwt("notebooks")}
+
+    def accepted() -> set[str]:
+        return {name for name, token in tokens.items() if outcome(door, token) == NOTEBOOKS}
+
+    assert accepted() == {"old"}
+    for content, expected in ((jwks_of(OURS, new), {"old", "new"}), (jwks_of(new), {"new"}), (b"{", set())):
+        file.write_bytes(content)
+        wait_until(lambda expected=expected: accepted() == expected)
+    failure = outcome(door, tokens["new"])
+    assert isinstance(failure, AuthzError)
+    assert failure.reason is ErrorReason.CREDENTIALS_UNVERIFIABLE
+    file.write_bytes(jwks_of(OURS))
+    wait_until(lambda: accepted() == {"old"})
+
+
+def outcome(door: BearerAuthenticator, token: str) -> Any:
+    """What a JWT proves, or the error."""
+    try:
+        return door.authenticate(shown(token))
+    except AuthzError as error:
+        return error
+
+
+def wait_until(holds: Any) -> None:
+    """Return once something holds; fail after ten seconds."""
+    end = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{}",
+        b'{"keys": []}',
+        b'{"keys": [{"kty": "oct", "k": "AAAA"}]}',
+        b"-----BEGIN PUBLIC KEY-----\nx",
+    ],
+)
+def test_a_file_without_a_public_key_is_refused(content: bytes) -> None:
+    with pytest.raises(InvalidArgumentError):
+        parse_keys(content)
+
+
+@pytest.mark.parametrize(
+    ("header", "told"), [("Basic abc", "another scheme"), ("Bearer authz_x_y", "no tokens")]
+)
+def test_another_kind_of_credential_is_refused(tmp_path: Path, header: str, told: str) -> None:
+    door = authenticator_of(file_of(tmp_path, OURS.jwks()))
+    with pytest.raises(UnauthenticatedError, match=told):
+        door.authenticate(Request({"authorization": header}))

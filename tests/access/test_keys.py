@@ -1,0 +1,132 @@
+"""Keys from a JWKS address: read in the background, kept while it is away, and not for ever."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from authz.access.keys import AddressKeys, Key
+from authz.domain.errors import ErrorReason, UnavailableError
+from tests.access.certificates import server_certificate
+from tests.issuer import Issuer, jwks_of
+
+
+class Address:
+    """An https address that answers with what is set."""
+
+    def __init__(self, folder: Path) -> None:
+        self.status, self.content, self.location, self.asked = 200, b"", "", 0
+        address = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                address.asked += 1
+                self.send_response(address.status)
+                if address.location:
+                    self.send_header("location", address.location)
+                self.end_headers()
+                self.wfile.write(address.content)
+
+            def log_message(self, *_: object) -> None:
+                """Print nothing."""
+
+        self._server = HTTPServer(("127.0.0.1", 0), Handler)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(server_certificate(folder))
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"https://localhost:{self._server.server_port}/jwks"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Address]:
+    """An address whose certificate this process trusts."""
+    made = Address(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(server_certificate(tmp_path)))
+    monkeypatch.setattr("authz.access.keys._MIN_INTERVAL_S", 0.05)
+    yield made
+    made.close()
+
+
+def ids(keys: AddressKeys) -> list[str | None]:
+    return [key.id for key in keys.current()]
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_keys_are_refreshed_when_a_jwt_names_an_unknown_one_and_kept_while_the_address_is_away(
+    address: Address,
+) -> None:
+    address.content = jwks_of(Issuer("k1"))
+    keys = AddressKeys(address.url, interval_s=3600, max_age_s=3600)
+    keys.start()
+    try:
+        assert ids(keys) == ["k1"]
+        address.content = jwks_of(Issuer("k1"), Issuer("k2"))
+        keys.refresh_soon()
+        wait_until(lambda: ids(keys) == ["k1", "k2"])
+        asked = address.asked
+        address.status = 503
+        keys.refresh_soon()
+        wait_until(lambda: address.asked > asked)
+        assert ids(keys) == ["k1", "k2"]
+        address.status, address.location = 302, address.url
+        asked = address.asked
+        keys.refresh_soon()
+        wait_until(lambda: address.asked > asked)
+        assert address.asked == asked + 1  # it follows no redirect
+    finally:
+        keys.close()
+
+
+def test_keys_that_are_too_old_let_nobody_in(address: Address) -> None:
+    address.content = jwks_of(Issuer("k1"))
+    keys = AddressKeys(address.url, interval_s=3600, max_age_s=0.3)
+    keys.start()
+    try:
+        with pytest.raises(UnavailableError) as caught:
+            wait_until(lambda: not keys.current())
+        assert caught.value.reason is ErrorReason.CREDENTIALS_UNVERIFIABLE
+    finally:
+        keys.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"keys": []}', b"x" * (2 << 20)])
+def test_a_server_starts_with_an_address_that_gives_no_keys_and_accepts_no_jwt(
+    address: Address, content: bytes
+) -> None:
+    address.content = content
+    keys = AddressKeys(address.url, interval_s=3600, max_age_s=3600)
+    keys.start()
+    try:
+        with pytest.raises(UnavailableError):
+            keys.current()
+        address.content = jwks_of(Issuer("k1"))
+        keys.refresh_soon()
+        found: list[tuple[Key, ...]] = []
+        wait_until(lambda: not found and _try(keys, found))
+    finally:
+        keys.close()
+
+
+def _try(keys: AddressKeys, found: list[tuple[Key, ...]]) -> bool:
+    try:
+        found.append(keys.current())
+    except UnavailableError:
+        return False
+    return True

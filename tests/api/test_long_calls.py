@@ -1,0 +1,57 @@
+"""A watch and an import end when their caller may no longer make them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from authz.v1 import common_pb2 as pb
+from authz.v1 import directory_pb2 as dpb
+from authz.v1 import watch_pb2 as wpb
+from tests.callers import grant, revoke
+from tests.issuer import Issuer, bearer
+from tests.service import Service, info_of, serve
+
+ISSUER = Issuer()
+
+
+@pytest.fixture
+async def door(sqlite_url: str, tmp_path: Path) -> AsyncIterator[Service]:
+    """A server with one caller, which watches and imports."""
+    for role in ("watcher", "roster_importer"):
+        grant(sqlite_url, {"service:sync": role})
+    async for each in serve(sqlite_url, now=time.time_ns() // 1000, **ISSUER.settings(tmp_path)):
+        yield each
+
+
+async def test_a_watch_ends_when_its_caller_loses_the_role(door: Service, sqlite_url: str) -> None:
+    watch = door.watch.Watch(wpb.WatchRequest(), metadata=bearer(ISSUER.jwt("sync")))
+    await watch.read()
+    await asyncio.sleep(1)  # it goes on for as long as nothing changes
+    await watch.read()
+    revoke(sqlite_url, "service:sync", "watcher")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        async with asyncio.timeout(20):
+            while True:
+                await watch.read()
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert info_of(caught.value).metadata["permission"] == "watch"
+
+
+async def test_an_import_ends_when_its_caller_is_no_longer_known(
+    door: Service, sqlite_url: str, tmp_path: Path
+) -> None:
+    async def messages() -> AsyncIterator[dpb.ImportRequest]:
+        course = dpb.Mutation(operation=dpb.OPERATION_TOUCH, course=pb.Course(id="algebra"))
+        yield dpb.ImportRequest(mutations=[course])
+        (tmp_path / "keys.json").write_bytes(Issuer().jwks())
+        await asyncio.Event().wait()
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await door.directory.Import(messages(), metadata=bearer(ISSUER.jwt("sync")), timeout=20)
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED

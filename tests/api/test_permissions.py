@@ -1,0 +1,198 @@
+"""Every call of the API by every default role of a caller; who may not call learns what is missing."""
+
+from __future__ import annotations
+
+import time
+import tomllib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import pytest_asyncio
+from google.protobuf import message_factory
+from structlog.testing import capture_logs
+
+from authz.api.permissions import permission_of
+from authz.policy.load import load_policy, policy_directory
+from authz.v1 import authorization_pb2 as apb
+from authz.v1 import common_pb2 as pb
+from authz.v1 import directory_pb2 as dpb
+from authz.v1 import policy_pb2 as ppb
+from authz.v1 import watch_pb2 as wpb
+from tests.callers import grant
+from tests.databases import create_sqlite
+from tests.issuer import Issuer, bearer
+from tests.service import Service, info_of, serve
+
+POLICY = load_policy(policy_directory())
+ISSUER = Issuer()
+GRANTED: dict[str, list[str]] = tomllib.loads(
+    (Path(__file__).parent.parent / "cases/callers.toml").read_text()
+)["permissions"]
+EVERY_PERMISSION = POLICY.vocabulary.types["api"].actions
+ROLES = [*GRANTED, "platform_admin", ""]
+"""The empty one is that of a caller without any role."""
+MAYA = pb.Subject(type=pb.SUBJECT_TYPE_USER, id="maya")
+OMAR = pb.Subject(type=pb.SUBJECT_TYPE_USER, id="omar")
+SERVICE = pb.Subject(type=pb.SUBJECT_TYPE_SERVICE, id="x")
+ALGEBRA = pb.Scope(course_id="algebra")
+SERVICES = (apb.DESCRIPTOR, dpb.DESCRIPTOR, ppb.DESCRIPTOR, wpb.DESCRIPTOR)
+METHODS = {
+    method.name: method
+    for file in SERVICES
+    for service in file.services_by_name.values()
+    for method in service.methods
+}
+
+
+def check(action: str = "read", purpose: str = "") -> apb.CheckRequest:
+    notebook = apb.ResourceQuery(type="notebook", id="nb-7")
+    return apb.CheckRequest(subject=MAYA, action=action, resource=notebook, purpose=purpose)
+
+
+def touch(**record: Any) -> dpb.Mutation:
+    return dpb.Mutation(operation=dpb.OPERATION_TOUCH, **record)
+
+
+RECORDS: dict[str, dict[str, Any]] = {
+    "write_courses": {"course": pb.Course(id="algebra")},
+    "write_sessions": {"session": pb.Session(id="monday")},
+    "write_memberships": {"membership": pb.Membership(subject=MAYA, scope=ALGEBRA, role="student")},
+    "write_accounts": {"account": pb.Account(subject=MAYA)},
+    **{
+        f"write_{name}": {"resource": pb.Resource(type=name, id="r", scope=ALGEBRA)}
+        for name in ("material", "message", "notebook", "session_note")
+    },
+    "grant_roles": {
+        "membership": pb.Membership(subject=SERVICE, scope=pb.Scope(platform=pb.Platform()), role="checker")
+    },
+}
+SHARE = pb.Share(resource_type="notebook", resource_id="r", subject=MAYA, level=pb.SHARE_LEVEL_VIEWER)
+WRITES: list[tuple[str, dict[str, Any]]] = [
+    *RECORDS.items(),
+    ("grant_roles", {"account": pb.Account(subject=SERVICE)}),
+    ("write_notebook", {"share": SHARE}),
+]
+COURSE_EXISTS = dpb.Precondition(expectation=dpb.EXPECTATION_EXISTS, course=pb.Course(id="algebra"))
+REQUESTS: dict[str, list[tuple[str, Any]]] = {
+    "Check": [
+        ("check", check()),
+        ("check", check("ai_process")),
+        ("check", check("read", "ai_response")),
+        ("check_ai_process", check("ai_process", "ai_response")),
+    ],
+    "BatchCheck": [
+        ("check", apb.BatchCheckRequest(items=[check()])),
+        ("check_ai_process", apb.BatchCheckRequest(items=[check("ai_process", "ai_response")])),
+    ],
+    "Write": [
+        *((name, dpb.WriteRequest(mutations=[touch(**record)])) for name, record in WRITES),
+        ("write_courses", dpb.WriteRequest(preconditions=[COURSE_EXISTS])),
+    ],
+}
+"""Of the calls whose permission depends on what they say: each permission, and a request that needs it."""
+
+
+def requests_of(name: str) -> list[tuple[str, Any]]:
+    """The permissions that a call can need, each with a request that needs it and may fail otherwise."""
+    if name == "Import":
+        return [(each, iter([dpb.ImportRequest(mutations=[touch(**record)])])) for each, record in WRITES]
+    if name in REQUESTS:
+        return REQUESTS[name]
+    return [(permission_of(name), message_factory.GetMessageClass(METHODS[name].input_type)())]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+    """A server that asks who calls; `service:<role>` has that role on the platform."""
+    folder = tmp_path_factory.mktemp("door")
+    url = create_sqlite(folder / "authz.db")
+    grant(url, {f"service:{role}": role for role in ROLES if role})
+    async for each in serve(url, now=time.time_ns() // 1000, **ISSUER.settings(folder)):
+        yield each
+
+
+async def outcome_of(door: Service, name: str, request: Any, token: str) -> grpc.aio.AioRpcError | None:
+    """The error of a call, None for an answer. Of a watch, what its first message is."""
+    service = METHODS[name].containing_service.full_name
+    stubs = {"Authorization": door.authorization, "Directory": door.directory, "Policy": door.policy}
+    stub = next((s for part, s in stubs.items() if part in service), door.watch)
+    call = getattr(stub, name)(request, metadata=bearer(token), timeout=20)
+    try:
+        if METHODS[name].server_streaming:
+            await call.read()
+            call.cancel()
+        else:
+            await call
+    except grpc.aio.AioRpcError as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_call_is_permitted_exactly_to_the_roles_that_have_its_permission(
+    door: Service, name: str, role: str
+) -> None:
+    held = EVERY_PERMISSION if role == "platform_admin" else GRANTED.get(role, [])
+    token = ISSUER.jwt(role or "nobody")
+    for needed, request in requests_of(name):
+        with capture_logs() as lines:
+            error = await outcome_of(door, name, request, token)
+        if needed in held:
+            assert error is None or error.code() is not grpc.StatusCode.PERMISSION_DENIED, (role, needed)
+            continue
+        assert error is not None and error.code() is grpc.StatusCode.PERMISSION_DENIED, (role, needed)
+        info = info_of(error)
+        missing = "write_*" if name == "Import" and not any(p.startswith("write_") for p in held) else needed
+        assert (info.reason, info.metadata["type"], info.metadata["permission"]) == (
+            "PERMISSION_MISSING",
+            "api",
+            missing,
+        )
+        assert info.metadata["method"].endswith(f"/{name}")
+        (line,) = [each for each in lines if each["event"] == "caller refused"]
+        assert (line["log_level"], line["caller"]) == ("warning", f"service:{role or 'nobody'}")
+        assert (line["permission"], line["method"]) == (missing, info.metadata["method"])
+
+
+def test_the_policy_declares_every_permission_that_a_call_can_need() -> None:
+    needed = {permission for name in METHODS for permission, _ in requests_of(name)}
+    assert needed <= set(EVERY_PERMISSION)
+
+
+@pytest.mark.parametrize("role", GRANTED)
+def test_a_default_role_has_exactly_the_permissions_that_it_is_meant_to_have(role: str) -> None:
+    assert POLICY.permissions_of(frozenset((role,))) == set(GRANTED[role])
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_is_registered_and_where_is_told_to_who_may_know_it(door: Service) -> None:
+    admin = bearer(ISSUER.jwt("platform_admin"))
+    records = (RECORDS["write_courses"], RECORDS["write_notebook"])
+    await door.directory.Write(dpb.WriteRequest(mutations=[touch(**r) for r in records]), metadata=admin)
+    known = apb.ResourceQuery(type="notebook", id="r")
+    elsewhere = apb.ResourceQuery(type="notebook", id="r", course_id="other")
+    unknown = apb.ResourceQuery(type="notebook", id="no-such")
+    told = {}
+    for role in ("platform_admin", "checker"):
+        told[role] = [
+            apb.Reason.Name(
+                (
+                    await door.authorization.Check(
+                        apb.CheckRequest(subject=OMAR, action="read", resource=query),
+                        metadata=bearer(ISSUER.jwt(role)),
+                    )
+                ).reason
+            ).removeprefix("REASON_")
+            for query in (known, elsewhere, unknown)
+        ]
+    assert told["platform_admin"] == ["NOT_A_MEMBER", "SCOPE_MISMATCH", "RESOURCE_UNKNOWN"]
+    assert told["checker"] == ["NOT_A_MEMBER"] * 3
+    actions = await door.authorization.ListActions(
+        apb.ListActionsRequest(subject=MAYA, resource=unknown), metadata=bearer(ISSUER.jwt("checker"))
+    )
+    assert {each.reason for each in actions.actions} == {apb.REASON_NOT_A_MEMBER}

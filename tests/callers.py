@@ -1,0 +1,45 @@
+"""Roles of callers, written straight into a database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from authz.domain.entities import Membership, MembershipKey
+from authz.domain.ids import PLATFORM, parse_subject
+from authz.domain.mutations import Mutation, Operation, WriteRequest
+from authz.domain.ports import Directory
+from authz.engine.policies import CompiledPolicies
+from authz.runtime.compose import first_write, system_clock
+from authz.store import migrate_store, open_store
+
+
+@contextmanager
+def directory_of(url: str) -> Iterator[Directory]:
+    """The directory of a database, with the shipped policy unless it has one."""
+    migrate_store(url, first=first_write(system_clock))
+    store = open_store(
+        url, vocabularies=CompiledPolicies().vocabulary, clock=system_clock, migrate=False, verify=False
+    )
+    try:
+        yield store.directory
+    finally:
+        store.close()
+
+
+def grant(url: str, roles: Mapping[str, str]) -> None:
+    """Give each caller a role on the platform."""
+    held = [
+        Membership(subject=parse_subject(caller), scope=PLATFORM, role=role) for caller, role in roles.items()
+    ]
+    _write(url, [Mutation(Operation.TOUCH, each) for each in held])
+
+
+def revoke(url: str, caller: str, role: str) -> None:
+    """Take a role away."""
+    _write(url, [Mutation(Operation.DELETE, MembershipKey(parse_subject(caller), PLATFORM, role))])
+
+
+def _write(url: str, mutations: list[Mutation]) -> None:
+    with directory_of(url) as directory:
+        directory.write(WriteRequest(mutations=tuple(mutations), actor="test"))

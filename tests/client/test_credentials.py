@@ -1,0 +1,74 @@
+"""The client shows a token with every kind of call, and never to whoever listens on a network."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from authz.client import CallError, Client
+from authz.domain.entities import Course
+from authz.domain.errors import InvalidArgumentError
+from authz.domain.mutations import Mutation, Operation
+from tests.callers import grant
+from tests.issuer import Issuer
+from tests.service import Service, serve
+from tests.serving import AUTHZ, run
+
+ISSUER = Issuer()
+COURSE = Mutation(Operation.TOUCH, Course(id="algebra"))
+
+
+@pytest.fixture
+async def door(sqlite_url: str, tmp_path: Path) -> AsyncIterator[Service]:
+    """A server that knows one caller, which may do everything."""
+    grant(sqlite_url, {"service:app": "platform_admin"})
+    async for each in serve(sqlite_url, now=time.time_ns() // 1000, **ISSUER.settings(tmp_path)):
+        yield each
+
+
+async def test_every_kind_of_call_shows_the_token(door: Service, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(ISSUER.jwt("app") + "\n")
+
+    def use(client: Client, new: str) -> None:
+        with client:
+            client.write([COURSE])
+            assert client.import_mutations([COURSE]).unchanged == 1
+            assert not client.check("user:maya", "read", "course:algebra")
+            start = client.current_token()
+            client.write([Mutation(Operation.TOUCH, Course(id=new))])
+            assert next(iter(client.watch(after=start)))
+
+    await asyncio.to_thread(use, Client(door.address, token_file=str(file)), "poetry")
+    await asyncio.to_thread(use, Client(door.address, token=lambda: ISSUER.jwt("app")), "history")
+    command: list[str | Path] = [AUTHZ, "--token-file", str(file), "courses", "--address", door.address]
+    ended = await asyncio.to_thread(run, command)
+    assert (ended.returncode, "algebra" in ended.stdout) == (0, True)
+
+
+async def test_a_file_that_is_renewed_counts_from_the_next_call(door: Service, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(Issuer().jwt("app"))
+
+    def use() -> None:
+        with Client(door.address, token_file=str(file)) as client:
+            with pytest.raises(CallError, match="signature verification failed"):
+                client.write([COURSE])
+            file.write_text(ISSUER.jwt("app"))
+            client.write([COURSE])
+
+    await asyncio.to_thread(use)
+
+
+def test_a_token_goes_to_another_machine_with_tls_only() -> None:
+    with pytest.raises(InvalidArgumentError, match="sent in plain"):
+        Client("authz.internal:50051", token="authz_x_y")
+    Client("authz.internal:50051", token="authz_x_y", allow_plaintext_token=True)
+    for target in ("127.0.0.1:1", "[::1]:1", "localhost:1", "unix:/run/authz.sock"):
+        Client(target, token="authz_x_y")
+    with pytest.raises(InvalidArgumentError, match="given twice"):
+        Client("127.0.0.1:1", token="x", token_file="y")
