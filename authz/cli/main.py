@@ -11,6 +11,7 @@ import authz
 from authz.cli import (
     ERROR_EXIT_CODE,
     account,
+    admin,
     check,
     course,
     demo,
@@ -110,7 +111,7 @@ for command in (
     demo.demo,
 ):
     app.command()(command)
-for group in (member, course, session, share, account):
+for group in (member, course, session, share, account, admin):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 app.add_typer(imports.app, name="import")
 policy.app.command("prove")(policy_prove.prove)

@@ -1,0 +1,63 @@
+"""The first caller is let in on the machine with the database, also while a server that refuses it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from authz.client import CallError, Client
+from tests.callers import grant
+from tests.issuer import Issuer
+from tests.service import Service, serve
+from tests.serving import AUTHZ, run
+
+ISSUER = Issuer()
+
+
+@pytest.fixture
+async def door(sqlite_url: str, tmp_path: Path) -> AsyncIterator[Service]:
+    """A server at which no caller may do much."""
+    grant(sqlite_url, {"service:other": "checker"})
+    async for each in serve(sqlite_url, now=time.time_ns() // 1000, **ISSUER.settings(tmp_path)):
+        yield each
+
+
+async def test_who_may_open_the_database_lets_in_the_first_caller(door: Service, sqlite_url: str) -> None:
+    def policy_version() -> int:
+        with Client(door.address, token=ISSUER.jwt("editor")) as client:
+            return client.policies.active_number()
+
+    with pytest.raises(CallError, match="`service:editor` may not call"):
+        await asyncio.to_thread(policy_version)
+    command: list[str | Path] = [AUTHZ, "admin", "grant", "service:editor", "--role", "policy_editor"]
+    ended = await asyncio.to_thread(run, [*command, "--database", sqlite_url])
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == "service:editor has the role policy_editor on the platform\n"
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                assert await asyncio.to_thread(policy_version) == 1
+            except CallError:
+                await asyncio.sleep(0.1)
+            else:
+                return
+
+
+async def test_a_role_that_is_not_of_the_platform_is_refused(sqlite_url: str) -> None:
+    command: list[str | Path] = [
+        AUTHZ,
+        "admin",
+        "grant",
+        "service:x",
+        "--role",
+        "student",
+        "--database",
+        sqlite_url,
+    ]
+    ended = await asyncio.to_thread(run, command)
+    assert ended.returncode == 2
+    assert "`student` belongs to a course" in ended.stderr
