@@ -80,7 +80,6 @@ def warn_of_strangers(settings: Settings) -> None:
         log.warning(
             "NO AUTHENTICATION: whoever reaches this address may do everything; set AUTHZ_CALLERS_FILE or"
             " AUTHZ_JWT_ISSUER",
-            address=settings.address,
         )
 
 
