@@ -33,7 +33,7 @@ def test_a_draft_is_edited_looked_at_tested_and_published(tmp_path: Path, empty_
     assert row == {"id": "wider", "etag": edited["etag"], "base_number": 1, "author": "ada"}
     assert "wider" in run("policy", "draft", "list", *here).stdout
     published = run("policy", "publish", "wider", "--reason", "let them", *here)
-    assert published.stdout.startswith("version 2 is active\ntests: 2 passed")
+    assert published.stdout.startswith("version 2 is active\ntests: 32 passed")
     assert run("policy", "draft", "list", "--json", *here).stdout == ""
 
 
