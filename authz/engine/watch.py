@@ -13,6 +13,7 @@ from authz.domain.mutations import Change, ChangePart, LogChunk, Mutation
 from authz.domain.ports import Directory
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.consistency import ConsistencyGate
+from authz.engine.turns import Turns
 
 MUTATIONS_A_READ = 500
 """Bounds what a watch holds in memory, whatever the size of a revision."""
@@ -26,8 +27,10 @@ class WatchMessages(Protocol[M]):
     def checkpoint(self, token: str) -> M:
         """Says that everything up to the token has been sent."""
 
-    def changes(self, change: Change, mutations: Iterable[Mutation], token: str) -> Iterator[M]:
-        """Mutations of a change in order, in messages of bounded size, none of them empty."""
+    def changes(self, change: Change, mutations: Iterable[Mutation], token: str) -> Iterator[M | None]:
+        """Mutations of a change in order, in messages of bounded size, none of them empty.
+
+        Yields None for each mutation that completes no message, so that the work can be interrupted."""
 
     def mark_last(self, message: M) -> None:
         """Make a message of `changes` say that the change ends with it."""
@@ -42,6 +45,7 @@ class Watches(Generic[M]):
         directory: Directory,
         gate: ConsistencyGate,
         messages: WatchMessages[M],
+        turns: Turns,
         *,
         write_timeout_s: float,
         max_watch_s: float,
@@ -50,6 +54,7 @@ class Watches(Generic[M]):
         self._directory = directory
         self.gate = gate
         self.messages = messages
+        self.turns = turns
         self.write_timeout_s = write_timeout_s
         self._stopping = asyncio.Event()
 
@@ -94,7 +99,7 @@ class Watches(Generic[M]):
 
     async def read(self, after: ConsistencyToken, skip: int) -> LogChunk:
         """As `Directory.read_log`, without blocking."""
-        return await self.gate.run(partial(self._directory.read_log, after, skip, MUTATIONS_A_READ))
+        return await self.gate.read(partial(self._directory.read_log, after, skip, MUTATIONS_A_READ))
 
 
 class _Watch(Generic[M]):
@@ -145,7 +150,10 @@ class _Watch(Generic[M]):
             )
         self._begun = state
         token = self._watches.gate.token_of(state)
-        for message in self._watches.messages.changes(change, mutations, token):
+        rendered = self._watches.messages.changes(change, mutations, token)
+        for message in await self._watches.turns.collect(rendered):
+            if message is None:
+                continue
             if self._held is not None:
                 await self._send(self._held)
             self._held = message

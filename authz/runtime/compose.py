@@ -20,7 +20,7 @@ from authz.access.authentication import Authenticator
 from authz.access.permission import AllowAll
 from authz.api.call import CallKind
 from authz.api.endpoints import endpoints_of
-from authz.api.grpc.adapter import Endpoints
+from authz.api.grpc.adapter import add_endpoints
 from authz.api.grpc.authorization import AuthorizationServicer
 from authz.api.grpc.directory import DirectoryServicer
 from authz.api.grpc.policy import PolicyServicer
@@ -255,14 +255,14 @@ def add_servicers(
         directory, gate, writing, max_silence_s=settings.import_silence_s, max_import_s=settings.max_import_s
     )
     publisher = Publisher(directory, gate, writer, policies, clock, snapshot_of=temporary_snapshot)
-    rights, watches = Rights(active, publisher, gate, clock), _watches(settings, directory, gate)
+    rights, watches = Rights(active, publisher, gate, clock), _watches(settings, directory, gate, turns)
     endpoints = (
         *endpoints_of(AuthorizationServicer(active, turns, clock, keys)),
         *endpoints_of(DirectoryServicer(directory, gate, turns, writer, rights=rights)),
         *endpoints_of(_policy_servicer(publisher, drafts, gate, clock, rights)),
         *endpoints_of(WatchServicer(watches)),
     )
-    server.add_generic_rpc_handlers((Endpoints(pipeline, endpoints),))
+    add_endpoints(server, pipeline, endpoints)
     names = (AUTHORIZATION, DIRECTORY, POLICY, WATCH, health.SERVICE_NAME, reflection.SERVICE_NAME)
     _add_reflection(server, names)
     return Servicers(pipeline, active, watches, writing, Remover(directory, gate, writing))
@@ -276,12 +276,13 @@ def _policy_servicer(
 
 
 def _watches(
-    settings: Settings, directory: Directory, gate: ConsistencyGate
+    settings: Settings, directory: Directory, gate: ConsistencyGate, turns: Turns
 ) -> Watches[watch_pb2.WatchResponse]:
     return Watches(
         directory,
         gate,
         WatchMessages(max_message_bytes=settings.max_message_bytes),
+        turns,
         write_timeout_s=settings.watch_write_timeout_s,
         max_watch_s=settings.max_watch_s,
     )

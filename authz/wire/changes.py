@@ -66,14 +66,18 @@ class WatchMessages:
 
     def changes(
         self, change: Change, mutations: Iterable[Mutation], token: str
-    ) -> Iterator[pb.WatchResponse]:
-        """Mutations of a change in order, in messages that are neither empty nor `last`."""
+    ) -> Iterator[pb.WatchResponse | None]:
+        """Mutations of a change in order, in messages that are neither empty nor `last`.
+
+        Yields None for each mutation that completes no message."""
         message, size_bytes = _empty(change, token), 0
         for mutation in mutations:
             logged = _logged_message(mutation, change.revision)
             if size_bytes and size_bytes + logged.ByteSize() > self._max_change_bytes:
                 yield message
                 message, size_bytes = _empty(change, token), 0
+            else:
+                yield None
             message.change.mutations.append(logged)
             size_bytes += logged.ByteSize()
         if size_bytes:

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from authz.access.permission import AllowAll
 from authz.api.call import Call, CallKind
 from authz.api.endpoints import endpoints_of
-from authz.api.grpc.adapter import Endpoints
+from authz.api.grpc.adapter import add_endpoints
 from authz.api.pipeline import Pipeline
 from authz.domain.errors import AlreadyExistsError, ErrorReason
 from authz.v1 import watch_pb2, watch_pb2_grpc
@@ -54,7 +54,7 @@ async def test_a_stream_is_served_as_a_call_is(
 ) -> None:
     pipeline = Pipeline(authenticators=(), permissions=AllowAll(), places=dict.fromkeys(CallKind, 1))
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers((Endpoints(pipeline, endpoints_of(Twice(error))),))
+    add_endpoints(server, pipeline, endpoints_of(Twice(error)))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     answers: list[str] = []

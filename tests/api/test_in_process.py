@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from authz.access.permission import AllowAll
 from authz.api.call import CallKind
 from authz.api.endpoints import Endpoint
-from authz.api.grpc.adapter import Endpoints
+from authz.api.grpc.adapter import add_endpoints
 from authz.api.pipeline import Pipeline
 from authz.domain.errors import AuthzError, SlowConsumerError
 from authz.domain.tokens import ConsistencyToken
@@ -87,11 +87,11 @@ async def faces(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     """Both faces of one running server."""
     served: list[tuple[Pipeline, tuple[Endpoint, ...]]] = []
 
-    def serving(pipeline: Pipeline, endpoints: tuple[Endpoint, ...]) -> Endpoints:
+    def serving(server: grpc.aio.Server, pipeline: Pipeline, endpoints: tuple[Endpoint, ...]) -> None:
         served.append((pipeline, endpoints))
-        return Endpoints(pipeline, endpoints)
+        add_endpoints(server, pipeline, endpoints)
 
-    monkeypatch.setattr(compose, "Endpoints", serving)
+    monkeypatch.setattr(compose, "add_endpoints", serving)
     async for service in serve(sqlite_url):
         await written(service, COURSE, STUDENT, MATERIAL)
         yield Faces(service, InProcessFace(*served[0]), served[0][1])

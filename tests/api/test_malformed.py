@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+from typing import Any
+
 import grpc
 import pytest
 
@@ -126,3 +130,23 @@ async def test_a_malformed_mutation_is_refused_and_nothing_written(
     assert reason_of(caught.value) == reason
     assert named in str(caught.value.details())
     assert not (await shared_sqlite_service.directory.ReadCourses(dpb.ReadCoursesRequest())).courses
+
+
+async def test_refused_requests_are_not_kept(shared_sqlite_service: Service) -> None:
+    channel: Any = shared_sqlite_service.channel
+    batch_check = channel.unary_unary("/authz.v1.AuthorizationService/BatchCheck")
+    too_many = b"\x12\x00" * 2_000_000
+    # A garbage collection may come only after as many objects as a thousand such requests make.
+    gc.disable()
+    tracemalloc.start()
+    try:
+        for _ in range(10):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await batch_check(too_many)
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            del caught
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert held_bytes < 3 * len(too_many)

@@ -9,36 +9,30 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import grpc
-import msgspec
-import psutil
 
 from authz.client import check_request
-from authz.client.errors import error_of
 from authz.domain.tokens import ConsistencyToken
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import authorization_pb2_grpc, directory_pb2_grpc, watch_pb2_grpc
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import watch_pb2 as wpb
-from tests.forkserver import Process
 from tests.tokens import made_up, state_of
 
 CLIENTS_A_KIND = 6
 STREAMS = 16
 """Imports and watches that one greedy client opens at once."""
 COURSE = "honest"
-_OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
+OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 _HUGE = b"\x12\x00" * 2_000_000
 _PAUSE_S = 0.005
 _LONG_S = 3600.0
@@ -175,6 +169,11 @@ KINDS: tuple[Greedy, ...] = (
 )
 
 
+def kind_name(kind: Greedy) -> str:
+    """What the outcomes call it."""
+    return str(getattr(kind, "__name__", ""))
+
+
 async def _refused(call: Awaitable[object]) -> None:
     """Await a call that must be refused as a bad request, or shed."""
     try:
@@ -187,8 +186,8 @@ async def _refused(call: Awaitable[object]) -> None:
 
 
 async def _be_greedy(address: str, kind: Greedy, end_at: float, outcomes: Counter[str]) -> None:
-    name = getattr(kind, "__name__", "")
-    async with grpc.aio.insecure_channel(address, _OWN_CONNECTION) as channel:
+    name = kind_name(kind)
+    async with grpc.aio.insecure_channel(address, OWN_CONNECTION) as channel:
         while (left_s := end_at - time.monotonic()) > 0:
             outcome = "OK"
             try:
@@ -204,24 +203,22 @@ async def _be_greedy(address: str, kind: Greedy, end_at: float, outcomes: Counte
             await asyncio.sleep(_PAUSE_S)
 
 
-async def _all_greedy(address: str, seconds: float) -> Counter[str]:
+async def _all_greedy(address: str, seconds: float, names: Sequence[str]) -> Counter[str]:
     outcomes: Counter[str] = Counter()
     end_at = time.monotonic() + seconds
-    clients = (_be_greedy(address, kind, end_at, outcomes) for kind in KINDS for _ in range(CLIENTS_A_KIND))
+    kinds = [kind for kind in KINDS if kind_name(kind) in names]
+    clients = (_be_greedy(address, kind, end_at, outcomes) for kind in kinds for _ in range(CLIENTS_A_KIND))
     await asyncio.gather(*clients)
     return outcomes
 
 
-def drain(process: Process) -> None:
-    """Read the log of a server to its end, so that the server never waits for a reader."""
-    assert process.stderr is not None
-    threading.Thread(target=process.stderr.read, daemon=True).start()
-
-
 @contextmanager
-def greedy_clients(address: str, seconds: float) -> Iterator[Callable[[], Counter[str]]]:
+def greedy_clients(
+    address: str, seconds: float, kinds: Sequence[Greedy] = KINDS
+) -> Iterator[Callable[[], Counter[str]]]:
     """Six of each kind, for so long. Yields what waits for their end and counts their outcomes by kind."""
-    command = [sys.executable, "-m", "tests.faults.greedy", address, str(seconds)]
+    names = (kind_name(kind) for kind in kinds)
+    command = [sys.executable, "-m", "tests.faults.greedy", address, str(seconds), *names]
     # gRPC complains of each stream that is abandoned.
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
@@ -231,106 +228,6 @@ def greedy_clients(address: str, seconds: float) -> Iterator[Callable[[], Counte
         process.wait()
 
 
-class Figures(msgspec.Struct):
-    """What the honest client saw."""
-
-    checks_ms: list[float] = []
-    revocations_ms: list[float] = []
-    faults: list[str] = []
-    peak_bytes: int = 0
-
-    def p99_ms(self, took_ms: list[float]) -> float:
-        """The 99th percentile."""
-        return statistics.quantiles(took_ms, n=100)[98]
-
-
-class Honest:
-    """Checks somebody again and again, and revokes and gives back somebody else's membership between."""
-
-    def __init__(self, stubs: Stubs, server: psutil.Process) -> None:
-        self._stubs = stubs
-        self._server = server
-
-    async def prepare(self) -> None:
-        """Write what it asks about."""
-        material = pb.Resource(
-            type="material", id="m-honest", scope=pb.Scope(course_id=COURSE), published=True
-        )
-        await self._write(
-            *(touch(course=pb.Course(id=name, state=pb.COURSE_STATE_ACTIVE)) for name in (COURSE, "greedy")),
-            touch(resource=material),
-            touch(membership=member("maya")),
-        )
-
-    async def work(self, seconds: float) -> Figures:
-        """Do so for a time."""
-        figures = Figures()
-        end_at = time.monotonic() + seconds
-        await asyncio.gather(self._check(figures, end_at), self._revoke(figures, end_at))
-        return figures
-
-    async def _check(self, figures: Figures, end_at: float) -> None:
-        while time.monotonic() < end_at:
-            begun = time.perf_counter()
-            try:
-                maya = await self._stubs.authorization.Check(question("maya"), timeout=10)
-                figures.checks_ms.append((time.perf_counter() - begun) * 1e3)
-                stranger = await self._stubs.authorization.Check(question("stranger"), timeout=10)
-                if not maya.allowed or stranger.allowed:
-                    figures.faults.append("a check was answered wrongly")
-            except grpc.aio.AioRpcError as error:
-                figures.faults.append(f"check {error.code().name} {error_of(error).reason}")
-            figures.peak_bytes = max(figures.peak_bytes, _size_bytes(self._server))
-            await asyncio.sleep(_PAUSE_S)
-
-    async def _revoke(self, figures: Figures, end_at: float) -> None:
-        omar = member("omar")
-        while time.monotonic() < end_at:
-            try:
-                await self._write(touch(membership=omar))
-                begun = time.perf_counter()
-                await self._write(dpb.Mutation(operation=dpb.OPERATION_DELETE, membership=omar))
-                figures.revocations_ms.append((time.perf_counter() - begun) * 1e3)
-                if (await self._stubs.authorization.Check(question("omar"), timeout=10)).allowed:
-                    figures.faults.append("a revocation was acknowledged and is not in effect")
-            except grpc.aio.AioRpcError as error:
-                figures.faults.append(f"write {error.code().name} {error_of(error).reason}")
-            await asyncio.sleep(4 * _PAUSE_S)
-
-    async def _write(self, *mutations: dpb.Mutation) -> None:
-        await self._stubs.directory.Write(dpb.WriteRequest(mutations=mutations), timeout=10)
-
-
-def _size_bytes(server: psutil.Process) -> int:
-    """Memory of the server's processes that is not a map of a file."""
-    total = 0
-    for process in (server, *server.children(recursive=True)):
-        used = process.memory_info()
-        total += used.rss - used.shared
-    return total
-
-
-async def calm_and_greedy(address: str, pid: int, seconds: float) -> tuple[Figures, Figures, Counter[str]]:
-    """The honest client alone, then among greedy ones; and the outcomes of those."""
-    async with grpc.aio.insecure_channel(address, _OWN_CONNECTION) as channel:
-        honest = Honest(Stubs(channel), psutil.Process(pid))
-        await honest.prepare()
-        calm = await honest.work(seconds / 3)
-        with greedy_clients(address, seconds) as outcomes:
-            busy = await honest.work(seconds)
-            return calm, busy, await asyncio.to_thread(outcomes)
-
-
-def show_figures(calm: Figures, busy: Figures, outcomes: Counter[str]) -> None:
-    """Print ratios and outcomes."""
-    for name in ("checks_ms", "revocations_ms"):
-        before, after = (each.p99_ms(getattr(each, name)) for each in (calm, busy))
-        print(f"p99 of {name}: calm {before:.1f}, greedy {after:.1f}, ratio {after / before:.1f}")
-    print(f"memory: calm {calm.peak_bytes >> 20} MiB, greedy {busy.peak_bytes >> 20} MiB at most")
-    for outcome, count in sorted(outcomes.items()):
-        print(f"  {count:>7} {outcome}")
-
-
 if __name__ == "__main__":
     os.nice(19)
-    print(json.dumps(asyncio.run(_all_greedy(sys.argv[1], float(sys.argv[2])))))
+    print(json.dumps(asyncio.run(_all_greedy(sys.argv[1], float(sys.argv[2]), sys.argv[3:]))))

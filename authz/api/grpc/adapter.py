@@ -64,15 +64,16 @@ class GrpcTransport:
         )
 
 
-class Endpoints(grpc.GenericRpcHandler):
-    """What a server serves: `server.add_generic_rpc_handlers((Endpoints(pipeline, endpoints),))`."""
+def add_endpoints(server: grpc.aio.Server, pipeline: Pipeline, endpoints: Iterable[Endpoint]) -> None:
+    """Let a server, before it starts, serve these methods.
 
-    def __init__(self, pipeline: Pipeline, endpoints: Iterable[Endpoint]) -> None:
-        self._handlers = {each.method.name: _handler(pipeline, each) for each in endpoints}
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        """The handler of a method, None for an unknown one."""
-        return self._handlers.get(handler_call_details.method)
+    Each method is registered by its name, and so has a queue of its own in which calls wait to be accepted.
+    gRPC accepts only one call of a queue in a few iterations of the event loop: in one queue for all, a
+    revocation would wait behind everything else that arrives.
+    """
+    for endpoint in endpoints:
+        _, service, method = endpoint.method.name.split("/")
+        server.add_registered_method_handlers(service, {method: _handler(pipeline, endpoint)})
 
 
 def _handler(pipeline: Pipeline, endpoint: Endpoint) -> Any:
@@ -86,7 +87,10 @@ def _handler(pipeline: Pipeline, endpoint: Endpoint) -> Any:
         try:
             request = _parse_each(endpoint, received) if endpoint.client_streams else parse(received)
         except InvalidArgumentError as error:
-            request, run = endpoint.request_type(), partial(_refuse, error)
+            request, run = endpoint.request_type(), partial(_refuse, error.with_traceback(None))
+        # The traceback of an error refers to this frame, and is freed only by a garbage collection, which may
+        # be gigabytes of requests away.
+        del received
         remaining_s = context.time_remaining()
         deadline = None if remaining_s is None else time.monotonic() + remaining_s
         try:

@@ -107,7 +107,7 @@ class DirectoryServicer:
         read = READ_CALLS_BY_REQUEST[type(request)]
         wanted, page = read.parse(request)
         await self._gate.wait_until(call.consistency, call.deadline)
-        listing = await self._gate.run(partial(self._directory.read, wanted, page))
+        listing = await self._gate.read(partial(self._directory.read, wanted, page))
         records = await self._turns.collect(map(entity_message, listing.items))
         return read.response(
             records, next_page_token=listing.next_token, read_at=self._token(listing.read_at)
