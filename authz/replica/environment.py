@@ -159,30 +159,44 @@ class Environment:
         return self.data_file.stat().st_size
 
 
-_lock = threading.Lock()
-_open: dict[Path, tuple[Environment, int]] = {}
+class _Use:
+    """An open environment, and how many hold it."""
+
+    def __init__(self, environment: Environment) -> None:
+        self.environment = environment
+        self.count = 0
+
+
+# Reentrant: a garbage collection inside the lock may free a snapshot, which releases its environment.
+_lock = threading.RLock()
+_open: dict[Path, _Use] = {}
 
 
 def acquire_environment(folder: Path, *, max_bytes: int) -> Environment:
     """The environment of a folder, shared and reference-counted: LMDB allows one in each process."""
     folder = folder.resolve()
     with _lock:
-        known = _open.get(folder)
-        environment = Environment(folder, max_bytes=max_bytes) if known is None else known[0]
-        _open[folder] = (environment, 1 if known is None else known[1] + 1)
-        return environment
+        use = _open.get(folder)
+        if use is None:
+            use = _open[folder] = _Use(Environment(folder, max_bytes=max_bytes))
+        use.count += 1
+        return use.environment
+
+
+def hold_environment(environment: Environment) -> None:
+    """Acquire an environment that is open once more."""
+    with _lock:
+        _open[environment.folder].count += 1
 
 
 def release_environment(environment: Environment) -> None:
     """Release one reference; the last one closes the environment."""
-    folder = environment.folder
     with _lock:
-        _, count = _open[folder]
-        if count > 1:
-            _open[folder] = (environment, count - 1)
-            return
-        del _open[folder]
-        environment.lmdb.close()
+        use = _open[environment.folder]
+        use.count -= 1
+        if use.count == 0:
+            del _open[environment.folder]
+            environment.lmdb.close()
 
 
 def not_ready(why: str = "the replica is being built; try again in a moment") -> UnavailableError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from authz.replica.environment import (
     Environment,
     UnusableError,
     acquire_environment,
+    hold_environment,
     not_ready,
     release_environment,
 )
@@ -132,9 +134,17 @@ class ReplicaView:
 
     def _begin(self, environment: Environment) -> ReplicaSnapshot:
         with suppress(lmdb.MapResizedError):
-            return ReplicaSnapshot(environment, self._database_id, self._keys, self._caches)
+            return self._held(environment)
         # Another server follows with a larger limit on the file. Reopening the file applies its size here.
-        return ReplicaSnapshot(self._reopen(), self._database_id, self._keys, self._caches)
+        return self._held(self._reopen())
+
+    def _held(self, environment: Environment) -> ReplicaSnapshot:
+        """A snapshot that keeps its environment open: a call that takes turns still reads it when the replica
+        is rebuilt or reopened."""
+        snapshot = ReplicaSnapshot(environment, self._database_id, self._keys, self._caches)
+        hold_environment(environment)
+        weakref.finalize(snapshot, release_environment, environment).atexit = False
+        return snapshot
 
     def _close_environment(self) -> None:
         self._snapshot, self._caches = None, Caches()

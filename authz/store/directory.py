@@ -27,7 +27,7 @@ from authz.store import listing, log_reader
 from authz.store.active_policy import read_course_policies
 from authz.store.connections import OpenConnections
 from authz.store.dump import SqlDump, open_dump
-from authz.store.engine import read_transaction, write_transaction
+from authz.store.engine import bounded_read_transaction, read_transaction, write_transaction
 from authz.store.log_writer import Origin
 from authz.store.notifier import open_notifier
 from authz.store.removals import removal_progress
@@ -139,7 +139,7 @@ class SqlDirectory:
 
     def read(self, wanted: Filter[EntityT_co], page: Page) -> Listing[EntityT_co]:
         """See `Directory.read`."""
-        with read_transaction(self._engine) as connection:
+        with bounded_read_transaction(self._engine) as connection:
             read_at = log_reader.read_head(connection)
             self._learn_key(connection, read_at.database_id)
             return listing.list_entities(connection, wanted, page, read_at, self._keys)

@@ -13,15 +13,20 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from authz.store.failures import malformed_url, translated, unreadable_password
+from authz.domain.errors import OverloadedError
+from authz.store.failures import malformed_url, translated, unreadable_password, was_cancelled
 from authz.store.file import DatabaseFile
 
 _POOL_SIZE = 10
 _POOL_OVERFLOW = 20
 _POOL_TIMEOUT_S = 10
 _LOCK_TIMEOUT_S = 10
+_READ_TIMEOUT_S = 5.0
+_READ_AGAIN_AFTER_S = 1.0
+_STEPS_PER_LOOK = 10_000
+"""Instructions of SQLite between two looks at the clock: less than a millisecond."""
 _WAL_RETRY_S = 0.01
 _POSTGRESQL_DEFAULTS: dict[str, Any] = {
     "connect_timeout": 5,
@@ -193,6 +198,40 @@ def read_transaction(engine: Engine) -> Iterator[Connection]:
         connection = pooled.execution_options(**options) if options else pooled
         with connection.begin():
             yield connection
+
+
+@contextmanager
+def bounded_read_transaction(engine: Engine) -> Iterator[Connection]:
+    """As `read_transaction`. Raises `OverloadedError` if a statement takes longer than five seconds."""
+    with read_transaction(engine) as connection, _time_limit(connection, _READ_TIMEOUT_S):
+        try:
+            yield connection
+        except DBAPIError as error:
+            if not was_cancelled(error.orig):
+                raise
+            raise OverloadedError(
+                f"the database did not finish the read within {_READ_TIMEOUT_S:g} s;"
+                " ask for a smaller page or narrow the filter, or try again later",
+                retry_after_s=_READ_AGAIN_AFTER_S,
+                limit=f"{_READ_TIMEOUT_S:g}",
+            ) from None
+
+
+@contextmanager
+def _time_limit(connection: Connection, limit_s: float) -> Iterator[None]:
+    """Let the database cancel a statement in the block that takes longer; on SQLite, than the whole block."""
+    driver: Any = connection.connection.driver_connection
+    if not isinstance(driver, sqlite3.Connection):
+        # Not of the connection, whose commits nothing may cancel.
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(limit_s * 1000)}")
+        yield
+        return
+    end_at = time.monotonic() + limit_s
+    driver.set_progress_handler(lambda: time.monotonic() > end_at, _STEPS_PER_LOOK)
+    try:
+        yield
+    finally:
+        driver.set_progress_handler(None, 0)
 
 
 @contextmanager

@@ -163,6 +163,13 @@ def translated() -> Iterator[None]:
         raise translated from error
 
 
+def was_cancelled(error: BaseException | None) -> bool:
+    """Whether the database cancelled a statement, as it does at the end of its time."""
+    if isinstance(error, psycopg.errors.QueryCanceled):
+        return True
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
+
+
 def require_unmoved(is_unmoved: bool) -> None:
     """Raise `UnavailableError` (STORE_REPLACED) unless the file of a database is the one that was opened."""
     if not is_unmoved:

@@ -7,10 +7,12 @@ import sys
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 
 from authz.domain.entities import Course
 from authz.domain.errors import UnavailableError
+from authz.domain.ids import course_scope
 from authz.domain.mutations import Mutation
 from authz.replica.build import build_replica
 from authz.replica.environment import UnusableError, acquire_environment, release_environment
@@ -197,3 +199,21 @@ def test_what_somebody_else_keeps_in_the_folder_stays(sqlite_store: Store, tmp_p
     with following(sqlite_store, tmp_path / "r"):
         pass
     assert report.read_text() == "kept"
+
+
+def test_a_call_that_has_begun_reads_its_state_to_the_end_while_the_replica_is_rebuilt(
+    sqlite_store: Store, tmp_path: Path
+) -> None:
+    folder = tmp_path / "r"
+    write(sqlite_store, create(Course(id="c")))
+    with following(sqlite_store, folder) as follower, viewing(folder) as view:
+        first = generation_of(folder)
+        begun = view.snapshot()
+        SharedState(folder).withdraw()
+        follower.wake()
+        until(lambda: served(view) and generation_of(folder) != first, "a new replica")
+        view.release_stale_snapshot()
+        assert begun.scope(course_scope("c")) is not None
+        del begun
+        open_files = [Path(each.path) for each in psutil.Process().open_files()]
+        assert folder / str(first) / "data.mdb" not in open_files

@@ -11,9 +11,9 @@ import psycopg
 import pytest
 
 from authz.domain.entities import Course
-from authz.domain.errors import ConflictError, InvalidArgumentError, UnavailableError
-from authz.store import companion_path, migrate_store
-from authz.store.engine import open_engine, write_transaction
+from authz.domain.errors import ConflictError, InvalidArgumentError, OverloadedError, UnavailableError
+from authz.store import companion_path, engine, migrate_store
+from authz.store.engine import bounded_read_transaction, open_engine, write_transaction
 from tests.store.directory import create, open_with, write
 
 
@@ -74,3 +74,24 @@ def test_a_write_waits_for_a_lock_as_long_as_the_url_says(postgresql_url: str) -
         with pytest.raises(ConflictError):
             write(store, create(Course(id="c")))
     store.close()
+
+
+COUNT_FOR_EVER = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+
+
+def test_a_read_that_takes_too_long_is_ended_and_the_next_one_is_not(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_READ_TIMEOUT_S", 0.2)
+    database = open_engine(store_url)
+    with (
+        pytest.raises(OverloadedError, match="narrow the filter"),
+        bounded_read_transaction(database) as reader,
+    ):
+        reader.exec_driver_sql(COUNT_FOR_EVER)
+    # The same connection, from the pool, has time again.
+    with write_transaction(database) as writer:
+        assert writer.exec_driver_sql("SELECT 1").scalar_one() == 1
+    with bounded_read_transaction(database) as reader:
+        assert reader.exec_driver_sql("SELECT 1").scalar_one() == 1
+    database.dispose()
