@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -37,6 +38,7 @@ from authz.domain.entities import (
     ShareFilter,
     Versioned,
 )
+from authz.domain.errors import ErrorReason
 from authz.domain.ids import Scope, Subject
 from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, ImportFault, Mutation, Precondition, update
 from authz.domain.ports import Page
@@ -60,6 +62,8 @@ EntityT = TypeVar("EntityT", bound=Entity)
 Progress = Callable[[int], None]
 
 _PAGE_SIZE = 1000
+_INITIAL_BACKOFF_S = 0.1
+_MAX_BACKOFF_S = 1.0
 _RETRIED = (
     "Check",
     "BatchCheck",
@@ -176,7 +180,8 @@ class Client(Asking):
         """Apply up to 1,000 mutations atomically, if all preconditions hold for the state before the write.
 
         Returns the token of the state after the write, for `at_least_as_fresh`. Warns of a TOUCH that gives
-        only the identifying fields (`BareTouchWarning`). Logs a warning if the write is committed and the
+        only the identifying fields (`BareTouchWarning`). Tries again, within `timeout_s`, while a record with
+        the same key is still being removed. Logs a warning if the write is committed and the
         replica of the server's machine has not followed: checks there are refused until it has.
         """
         given = list(mutations)
@@ -312,10 +317,18 @@ class Client(Asking):
         return str(response.written_at.token)
 
     def _call(self, method: Callable[..., T], request: object) -> T:
-        try:
-            return method(request, timeout=self._timeout_s, metadata=self._metadata)
-        except grpc.RpcError as failure:
-            raise error_of(failure) from None
+        end_at, backoff_s = time.monotonic() + self._timeout_s, _INITIAL_BACKOFF_S
+        while True:
+            try:
+                timeout_s = end_at - time.monotonic()
+                return method(request, timeout=timeout_s, metadata=self._metadata)
+            except grpc.RpcError as failure:
+                error = error_of(failure)
+                # Nothing was written, and the server is removing what had this key.
+                if error.reason != ErrorReason.BEING_REMOVED or time.monotonic() + backoff_s >= end_at:
+                    raise error from None
+            time.sleep(backoff_s)
+            backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
 
 
 def _import_messages(

@@ -11,20 +11,23 @@ import pytest
 
 from authz.client import CallError, Client, check_request
 from authz.domain.entities import Course
+from authz.domain.errors import AuthzError, ErrorReason, RemovalPendingError, UnavailableError
 from authz.domain.mutations import Mutation, Operation
 from authz.v1 import authorization_pb2 as pb
 from authz.v1 import directory_pb2
+from authz.wire.errors import status_of
 
 QUESTION = ("user:maya", "read", "notebook:nb-7")
 ALLOWED = pb.CheckResponse(allowed=True, reason=pb.REASON_ROLE_GRANT)
 
 
 class Failing:
-    """Is unavailable `times` times, then answers; its batches have one answer."""
+    """Fails `times` times with `error`, then answers; its batches have one answer."""
 
     def __init__(self, times: int) -> None:
         self.times = times
         self.calls = 0
+        self.error: AuthzError = UnavailableError(ErrorReason.STORE_UNAVAILABLE, "away")
 
     def check(self, request: Any, context: Any) -> pb.CheckResponse:
         """Allow, once it is there."""
@@ -43,7 +46,10 @@ class Failing:
     def _fail(self, context: Any) -> None:
         self.calls += 1
         if self.calls <= self.times:
-            context.abort(grpc.StatusCode.UNAVAILABLE, "away")
+            status = status_of(self.error)
+            context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
+            (code,) = (code for code in grpc.StatusCode if code.value[0] == status.code)
+            context.abort(code, status.message)
 
 
 def add(server: grpc.Server, service: str, method: str, answer: Callable[..., Any], request: Any) -> None:
@@ -97,6 +103,22 @@ def test_a_write_is_not_sent_twice(serve: Serve) -> None:
     with pytest.raises(CallError):
         client.write([Mutation(Operation.TOUCH, Course(id="alg"))])
     assert servicer.calls == 1
+
+
+def test_a_write_waits_for_the_removal_of_what_has_its_key(serve: Serve) -> None:
+    servicer, client = serve(2)
+    servicer.error = RemovalPendingError("course:alg is still being removed", retry_after_s=1.0)
+    client.write([Mutation(Operation.TOUCH, Course(id="alg"))])
+    assert servicer.calls == 3
+
+
+def test_a_removal_that_takes_longer_than_the_deadline_is_an_error(serve: Serve) -> None:
+    servicer, client = serve(100)
+    servicer.error = RemovalPendingError("course:alg is still being removed", retry_after_s=1.0)
+    with pytest.raises(CallError, match="still being removed") as failure:
+        client.write([Mutation(Operation.TOUCH, Course(id="alg"))])
+    assert failure.value.reason == "BEING_REMOVED"
+    assert servicer.calls > 1
 
 
 def test_a_batch_with_too_few_answers_is_an_error(serve: Serve) -> None:
