@@ -1,8 +1,10 @@
 # Everything runs in .venv, which the first target that needs it makes.
 PYTHON ?= python3.11
 BIN := .venv/bin
-# By file, since the tests of a file may share a server; in the order that tests/conftest.py gives.
-PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# By file, since the tests of a file may share a server; in the order that tests/conftest.py gives. Two for
+# each processor, since tests of faults mostly wait.
+WORKERS = $(shell $(PYTHON) -c 'import os; print(min(2 * os.cpu_count(), 8))')
+PARALLEL = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 PURE := tests/test_architecture.py $(addprefix tests/,domain policy wire importers access engine)
 
 .PHONY: demo test test-fast test-long test-lowest lint bench serve protos docs format clean

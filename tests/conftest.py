@@ -4,32 +4,62 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-import tests.properties  # noqa: F401  loads the profile of this run
 from authz.runtime.logs import WRITER, configure_logging
 from tests.databases import PostgresqlServer, create_sqlite, running_postgresql, sqlite_url_of
+from tests.properties import MEMORY
 from tests.service import Service, serve
 from tests.serving import find_free_port
 
 # Where it is set, each of the many processes that tests start would compile the package again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-_SLOW = ("faults", "runtime", "test_readme", "cli", "engine", "replica", "policy", "client")
+_SPACE_BYTES = 4 << 30
+if MEMORY is not None and shutil.disk_usage(MEMORY).free > _SPACE_BYTES:
+    # Thousands of commits would wait for a disk. Processes are killed here, and no test cuts the power.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+_LONGEST = (
+    "test_readme",
+    "faults/test_policies",
+    "faults/test_outage",
+    "runtime/test_hangs",
+    "runtime/test_supervise",
+    "faults/test_acknowledged",
+    "faults/test_database_file",
+    "faults/test_cascade",
+    "runtime/test_server",
+    "runtime/test_stop",
+    "faults",
+    "runtime",
+    "store/test_removals",
+    "store/test_kinds",
+    "store/test_history",
+    "store/test_durability",
+    "engine",
+    "policy/test_prove",
+    "store",
+    "cli",
+    "replica",
+    "policy",
+)
+"""The files and folders that take longest, first."""
 _numbers = itertools.count(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files that take longest first, so that the last to end are short. Mark what uses a database."""
+    """Put the files that take longest first, so that all workers end together. Mark what uses a database."""
     tests = Path(__file__).parent
 
     def rank(item: pytest.Item) -> int:
         path = item.path.relative_to(tests).as_posix()
-        return next((number for number, name in enumerate(_SLOW) if path.startswith(name)), len(_SLOW))
+        return next((number for number, name in enumerate(_LONGEST) if path.startswith(name)), len(_LONGEST))
 
     items.sort(key=rank)
     for item in items:

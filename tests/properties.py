@@ -1,7 +1,7 @@
 """How many examples a property is held to, in CI and in a long run.
 
 The examples of CI follow from the test alone, so that a change fails for what it changes and not by chance.
-`make test-fast` takes a fifth of them. `make test-long` draws other examples each time, twenty times as
+`make test-fast` takes a fifth of them. `make test-long` draws other examples each time, forty times as
 many; what it finds becomes a case of its own. The profile is the value of `HYPOTHESIS_PROFILE`.
 """
 
@@ -21,6 +21,10 @@ MEMORY = _memory if _memory.is_dir() else None
 """The parent of temporary folders in which no property waits for a disk, where there is one."""
 
 
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+"""Whether tests that kill, flood or load a service do so often and for long, and not for one round."""
+
+
 def examples(count: int) -> settings:
     """Hold a property to `count` examples in CI, and to more or fewer as the profile has it."""
     return settings(max_examples=count * settings().max_examples // _COUNT)
@@ -28,5 +32,5 @@ def examples(count: int) -> settings:
 
 settings.register_profile("ci", _ANY_MACHINE, max_examples=_COUNT, derandomize=True, database=None)
 settings.register_profile("fast", settings.get_profile("ci"), max_examples=_COUNT // 5)
-settings.register_profile("long", _ANY_MACHINE, max_examples=_COUNT * 20, print_blob=True)
+settings.register_profile("long", _ANY_MACHINE, max_examples=_COUNT * 40, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

@@ -103,7 +103,7 @@ def checker_of(policy: CompiledPolicy, *, inline: bool) -> Checker:
     return Checker(policy, inline_types=frozenset(TYPES) if inline else frozenset())
 
 
-@examples(150)
+@examples(75)
 @given(st.data(), policies(), st.booleans())
 def test_no_rules_let_a_stranger_into_content(
     data: st.DataObject, policy: CompiledPolicy, inline: bool
@@ -118,7 +118,7 @@ def test_no_rules_let_a_stranger_into_content(
         assert campus.memberships(question.subject, list(places))
 
 
-@examples(150)
+@examples(75)
 @given(st.data(), policies(), st.booleans())
 def test_what_belongs_to_other_courses_other_subjects_and_other_resources_has_no_say(
     data: st.DataObject, policy: CompiledPolicy, inline: bool
@@ -140,7 +140,7 @@ def test_what_belongs_to_other_courses_other_subjects_and_other_resources_has_no
         assert checker.check(alone, question, NOW) == checker.check(campus, question, NOW)
 
 
-@examples(150)
+@examples(75)
 @given(st.data(), policies(), st.booleans())
 def test_shares_and_ownership_change_nothing_for_whom_no_membership_lets_in(
     data: st.DataObject, policy: CompiledPolicy, inline: bool
@@ -158,7 +158,7 @@ def test_shares_and_ownership_change_nothing_for_whom_no_membership_lets_in(
     assert checker.check(Campus(bare), question, NOW) == checker.check(campus, question, NOW)
 
 
-@examples(150)
+@examples(75)
 @given(st.data(), policies(), st.booleans())
 def test_an_answer_of_any_rules_holds_until_its_valid_until(
     data: st.DataObject, policy: CompiledPolicy, inline: bool
@@ -177,7 +177,7 @@ def test_an_answer_of_any_rules_holds_until_its_valid_until(
         assert then.valid_until == first.valid_until
 
 
-@examples(150)
+@examples(75)
 @given(st.data(), policies())
 def test_memberships_that_give_no_role_allow_nothing_on_content(
     data: st.DataObject, policy: CompiledPolicy
@@ -195,7 +195,7 @@ def test_memberships_that_give_no_role_allow_nothing_on_content(
         assert not checker.check(idle, question, NOW).allowed
 
 
-@examples(150)
+@examples(75)
 @given(st.data())
 def test_the_gates_of_the_default_policy_hold_on_every_campus(data: st.DataObject) -> None:
     entities = data.draw(campuses())
@@ -210,7 +210,7 @@ def test_the_gates_of_the_default_policy_hold_on_every_campus(data: st.DataObjec
             assert not resource.locked
 
 
-@examples(150)
+@examples(75)
 @given(st.data(), st.sampled_from(["join", "present", "record"]))
 def test_nobody_joins_presents_or_records_what_has_ended(data: st.DataObject, action: str) -> None:
     entities = data.draw(campuses())

@@ -221,7 +221,7 @@ def own_scopes(campus: Campus, question: Question, *, inline: bool) -> set[Scope
     return {scope} if place is None else {scope, *place.scopes} - {PLATFORM}
 
 
-@examples(400)
+@examples(200)
 @given(st.data())
 def test_nobody_gets_into_content_without_a_membership_in_its_own_course_or_session(
     data: st.DataObject,
@@ -263,7 +263,7 @@ def test_the_policy_of_a_course_decides_as_an_override_of_it_and_changes_nothing
             assert not decision.allowed
 
 
-@examples(300)
+@examples(150)
 @given(st.data())
 def test_stating_a_course_or_session_never_turns_a_denial_into_an_allow(data: st.DataObject) -> None:
     entities = data.draw(campuses())
@@ -283,7 +283,7 @@ def test_stating_a_course_or_session_never_turns_a_denial_into_an_allow(data: st
             assert checker.check(campus, plain, NOW).allowed
 
 
-@examples(300)
+@examples(150)
 @given(st.data())
 def test_an_answer_holds_until_its_valid_until(data: st.DataObject) -> None:
     entities = data.draw(campuses())
@@ -298,7 +298,7 @@ def test_an_answer_holds_until_its_valid_until(data: st.DataObject) -> None:
             assert (then.allowed, then.reason, then.rule) == (first.allowed, first.reason, first.rule)
 
 
-@examples(150)
+@examples(75)
 @given(st.data())
 def test_listed_actions_are_those_that_check_allows(data: st.DataObject) -> None:
     entities = data.draw(campuses())

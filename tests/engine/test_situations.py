@@ -42,7 +42,7 @@ def asked(draw: st.DrawFn) -> tuple[Campus, Question]:
     return Campus(entities), draw(questions(entities))
 
 
-@examples(300)
+@examples(150)
 @given(asked())
 def test_whatever_a_directory_holds_is_a_situation(drawn: tuple[Campus, Question]) -> None:
     campus, question = drawn
@@ -55,7 +55,7 @@ def test_whatever_a_directory_holds_is_a_situation(drawn: tuple[Campus, Question
         assert any(agrees(situation, roles, facts) for situation in situations)
 
 
-@examples(300)
+@examples(150)
 @given(
     cell=st.sampled_from(CELLS),
     place=st.integers(0, 2),

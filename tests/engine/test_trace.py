@@ -82,7 +82,7 @@ def test_without_a_role_no_rule_is_consulted() -> None:
     assert (trace.facts, trace.rules) == ((), ())
 
 
-@examples(200)
+@examples(100)
 @given(st.data())
 def test_a_trace_changes_no_answer_and_agrees_with_it(data: st.DataObject) -> None:
     entities = data.draw(campuses())

@@ -32,13 +32,14 @@ from authz.domain.ids import ResourceRef, Scope, course_scope, session_scope
 from authz.domain.mutations import Mutation, Operation
 from authz.store import Store
 from tests.faults.processes import Node, running, until
+from tests.properties import LONG
 from tests.replica.conftest import generation_of, rows_of
 from tests.replica.test_agreement import expected, tombstones
 from tests.store.directory import changes_of, dumped, open_with, user
 
-MEMBERS = 20_000
+MEMBERS = 20_000 if LONG else 10_000
 SESSIONS = 5
-KILLS = 4
+KILLS = 4 if LONG else 2
 BOUND = 500
 """How many records a revision may delete besides the one that was named."""
 

@@ -17,9 +17,11 @@ from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
 from tests.faults.postgresql import Clusters
 from tests.faults.processes import AUTHORIZATION, CHANNEL_OPTIONS, DIRECTORY, Node, running, until
 from tests.policies import CLOSED, SHIPPED
+from tests.properties import LONG
 from tests.runtime.test_server import campus_of
 
 PUBLICATIONS = 8
+KILLED_AFTER_S = (0.0, 0.02, 0.05, 0.1, 0.2) if LONG else (0.02, 0.1)
 CONNECTIONS = 6
 """To each server, so that each of its two workers gets one, nearly surely."""
 QUESTION = check_request("user:maya", "read", "material:m1")
@@ -116,7 +118,7 @@ def test_a_publish_that_is_killed_has_happened_or_has_not(
 ) -> None:
     node = Node("one", sqlite_url, tmp_path, AUTHZ_WORKERS=workers)
     acknowledged = 1
-    for delay_s in (0.0, 0.02, 0.05, 0.1, 0.2):
+    for delay_s in KILLED_AFTER_S:
         with running(node):
             killer = threading.Timer(delay_s, node.kill)
             with Client(node.address, timeout_s=5) as client:

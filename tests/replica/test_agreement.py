@@ -92,7 +92,7 @@ def followed(store: Store, folder: Path, at_once: int) -> list[Row]:
         release_environment(environment)
 
 
-@examples(80)
+@examples(40)
 @given(st.lists(BATCHES, max_size=10), st.integers(1, 5), st.sampled_from([0, 1, 500]))
 def test_followed_built_and_stored_agree_row_by_row(
     history: list[list[Mutation]], at_once: int, contents_at_once: int

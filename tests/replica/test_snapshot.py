@@ -137,7 +137,7 @@ def same_scope(one: ScopeContext | None, other: ScopeContext | None) -> bool:
 
 
 @every_snapshot
-@examples(60)
+@examples(30)
 @given(campuses(), subjects, refs)
 def test_reads_say_what_the_entities_say(
     of: Implementation, entities: list[Entity], subject: Subject, ref: ResourceRef
@@ -176,7 +176,7 @@ def ids_of(context: ScopeContext) -> Ids:
 
 
 @every_snapshot
-@examples(60)
+@examples(30)
 @given(campuses())
 def test_contexts_are_those_in_which_a_membership_counts(of: Implementation, entities: list[Entity]) -> None:
     with of(entities) as (snapshot, truth):
@@ -200,7 +200,7 @@ def test_contexts_are_those_in_which_a_membership_counts(of: Implementation, ent
 
 
 @every_snapshot
-@examples(60)
+@examples(30)
 @given(campuses())
 def test_content_is_scanned_by_scope_and_type_as_the_subject_finds_it(
     of: Implementation, entities: list[Entity]

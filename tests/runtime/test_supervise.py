@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import time
 import urllib.request
@@ -18,11 +17,8 @@ import psutil
 import pytest
 
 from authz.client import CallError, Client, check_request
-from authz.client.errors import error_of
 from authz.domain.entities import MembershipFilter, MembershipKey
 from authz.domain.mutations import Mutation, Operation
-from authz.runtime.liveness import BEAT_INTERVAL_S, MAX_MISSED_BEATS
-from authz.v1 import common_pb2 as pb
 from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
 from tests.forkserver import Process
 from tests.runtime.test_server import campus_of
@@ -100,40 +96,6 @@ def metrics(address: str) -> dict[str, float]:
     with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
         lines = [line for line in answer.read().decode().splitlines() if line[0] != "#"]
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
-
-
-def test_whoever_hangs_is_replaced_and_counted(sqlite_url: str, free_port: int) -> None:
-    exported = f"127.0.0.1:{free_port}"
-    with serving(sqlite_url, AUTHZ_WORKERS="2", AUTHZ_METRICS_ADDRESS=exported) as (process, address):
-        with Client(address) as client:
-            client.write(campus_of(1))
-        hung = children(process)
-        assert len(hung) == 3
-        for each in hung:
-            each.suspend()
-        until(lambda: len(set(children(process)) - set(hung)) == 3, "they were not replaced")
-        assert not alive(hung)
-        until(lambda: served_alike(address, allowed=True), "the service did not come back")
-        assert {name: value for name, value in metrics(exported).items() if "restarts_total" in name} == {
-            f'authz_process_restarts_total{{cause="hung",process="{name}"}}': 1
-            for name in ("follower", "worker-0", "worker-1")
-        }
-
-
-def test_a_supervisor_that_was_stopped_with_its_children_kills_none(sqlite_url: str) -> None:
-    with serving(sqlite_url, AUTHZ_WORKERS="2") as (process, address):
-        with Client(address) as client:
-            client.write(campus_of(1))
-        family = children(process)
-        together = [psutil.Process(process.pid), *family]
-        for each in together:
-            each.suspend()
-        time.sleep(2 * MAX_MISSED_BEATS * BEAT_INTERVAL_S)
-        for each in together:
-            each.resume()
-        time.sleep(2 * BEAT_INTERVAL_S)
-        assert children(process) == family
-        until(lambda: served_alike(address, allowed=True), "the service did not come back")
 
 
 def test_sigterm_ends_all_of_them(sqlite_url: str) -> None:
@@ -243,45 +205,6 @@ def revoked(client: Client, key: MembershipKey) -> bool:
     except CallError:
         return False
     return True
-
-
-def test_a_restored_database_is_not_hidden_by_a_follower_that_hangs(sqlite_url: str, tmp_path: Path) -> None:
-    backup = sqlite3.connect(tmp_path / "backup.db")
-    with serving(sqlite_url, AUTHZ_WORKERS="2") as (process, address), Client(address) as client:
-        client.write(campus_of(1))
-        live = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))
-        live.backup(backup)
-        for number in range(2, 8):
-            client.write(campus_of(number))
-        hung = follower(children(process))
-        hung.suspend()
-        backup.backup(live)
-        live.close()
-        (maya,) = (each.entity.key for each in client.read(MembershipFilter()))
-        token = client.write([Mutation(Operation.DELETE, maya)])
-        question = check_request("user:maya", "read", "material:m1")
-        with grpc.insecure_channel(address) as channel:
-            stub = AuthorizationServiceStub(channel)
-
-            def denied() -> bool:
-                """Until the follower is replaced, checks are refused; nobody is let in."""
-                try:
-                    assert not stub.Check(question, timeout=2).allowed
-                except grpc.RpcError as failure:
-                    assert error_of(failure).reason in ("NOT_FRESH_ENOUGH", "REPLICA_NOT_READY")
-                    return False
-                return True
-
-            for consistency in (
-                pb.Consistency(),
-                pb.Consistency(at_least_as_fresh=pb.ConsistencyToken(token=token)),
-                pb.Consistency(fully_consistent=True),
-            ):
-                question.consistency.CopyFrom(consistency)
-                denied()
-            until(denied, "checks are refused for ever")
-        assert hung not in children(process)
-    backup.close()
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -257,7 +257,7 @@ _MORE: st.SearchStrategy[Mutation] = st.builds(
 )
 
 
-@examples(100)
+@examples(50)
 @given(st.lists(st.tuples(BATCHES, st.lists(_MORE, max_size=3)), max_size=10), st.sampled_from([1, 500]))
 def test_after_any_history_every_share_is_opened_or_awaits_and_none_is_lost(
     history: list[tuple[list[Mutation], list[Mutation]]], at_once: int

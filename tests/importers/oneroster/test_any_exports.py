@@ -81,7 +81,7 @@ def give_access(campus: Campus) -> set[MembershipKey]:
 
 
 @given(st.lists(exports, min_size=1, max_size=4))
-@examples(200)
+@examples(100)
 def test_no_order_of_exports_leaves_access_open(history: list[Export]) -> None:
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         campus = Campus(Path(folder), by_hand("maya", role="auditor"), by_hand("omar", role="student"))
