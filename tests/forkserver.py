@@ -1,4 +1,4 @@
-"""Runs `authz` in processes that are forked from one that has imported it.
+"""Runs `authz`, or a program of the tests, in processes that are forked from one that has imported `authz`.
 
 Importing takes an `authz` most of its start, and tests start hundreds. What runs is the entry point of the
 script, with the arguments, the environment and the standard error that it is given; that the script itself
@@ -8,6 +8,7 @@ starts is held by the tests that run it.
 from __future__ import annotations
 
 import array
+import importlib
 import json
 import os
 import select
@@ -28,10 +29,12 @@ _CODE_BYTES = 4
 
 
 class Process:
-    """A running `authz`: what tests use of a `subprocess.Popen`."""
+    """A running program: what tests use of a `subprocess.Popen`."""
 
-    def __init__(self, *arguments: str, environ: Mapping[str, str], stderr: int) -> None:
-        """Start. `stderr` is a file descriptor, or `subprocess.PIPE`."""
+    def __init__(
+        self, *arguments: str, environ: Mapping[str, str], stderr: int, module: str = "authz.cli.__main__"
+    ) -> None:
+        """Run the `main` of a module. `stderr` is a file descriptor, or `subprocess.PIPE`."""
         self.returncode: int | None = None
         self.stderr: IO[str] | None = None
         read_fd = -1
@@ -39,9 +42,14 @@ class Process:
             read_fd, stderr = os.pipe()
             self.stderr = os.fdopen(read_fd)
         self._status, status = os.pipe()
-        request = json.dumps({"arguments": arguments, "environ": dict(environ), "folder": str(Path.cwd())})
+        request = {
+            "module": module,
+            "arguments": arguments,
+            "environ": dict(environ),
+            "folder": str(Path.cwd()),
+        }
         try:
-            socket.send_fds(_control(), [request.encode()], [stderr, status])
+            socket.send_fds(_server()[0], [json.dumps(request).encode()], [stderr, status])
         finally:
             os.close(status)
             if read_fd >= 0:
@@ -58,7 +66,7 @@ class Process:
         """Wait for the end; return the exit code. Raises `subprocess.TimeoutExpired`."""
         if self.returncode is None:
             if not select.select([self._status], [], [], timeout)[0]:
-                raise subprocess.TimeoutExpired("authz", timeout or 0)
+                raise subprocess.TimeoutExpired("the program", timeout or 0)
             self._end()
         assert self.returncode is not None
         return self.returncode
@@ -83,11 +91,11 @@ class Process:
 
 
 @cache
-def _control() -> socket.socket:
-    """Where the fork server of this process takes requests. It ends with this process."""
+def _server() -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    """The fork server of this process, and where it takes requests. It ends with this process."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        subprocess.Popen(
+        server = subprocess.Popen(
             [sys.executable, "-m", "tests.forkserver", str(theirs.fileno())],
             cwd=_ROOT,
             env={k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")},
@@ -95,7 +103,7 @@ def _control() -> socket.socket:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
-    return ours
+    return ours, server
 
 
 def _serve(control: socket.socket) -> Callable[[], None] | None:
@@ -133,11 +141,11 @@ def _tell(status: int, number: int) -> None:
     os.write(status, array.array("i", [number]).tobytes())
 
 
-def _run(arguments: list[str], environ: dict[str, str], folder: str) -> None:
-    """Be `authz`."""
-    from authz.cli.__main__ import main
+def _run(module: str, arguments: list[str], environ: dict[str, str], folder: str) -> None:
+    """Be the program."""
     from tests.serving import AUTHZ
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # multiprocessing imports the main module again in every child.
     script = types.ModuleType("__main__")
     script.__file__ = str(AUTHZ)
@@ -146,10 +154,12 @@ def _run(arguments: list[str], environ: dict[str, str], folder: str) -> None:
     os.environ.clear()
     os.environ.update(environ)
     sys.argv = [str(AUTHZ), *arguments]
-    main()
+    importlib.import_module(module).main()
 
 
 if __name__ == "__main__":
+    # Ctrl-C reaches it too, and whoever asks it is not done then.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # As the entry point does before it imports gRPC.
     os.environ["GRPC_VERBOSITY"] = "NONE"
     import authz.runtime.serve

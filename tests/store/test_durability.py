@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from tests.forkserver import Process
 from tests.store.directory import changes_of, open_with, replay, stored
 
 
 @contextmanager
-def writing(url: str, group_size: int) -> Iterator[subprocess.Popen[str]]:
+def writing(url: str, group_size: int) -> Iterator[Process]:
     """A process that writes groups, killed at the end."""
-    command = [sys.executable, "-m", "tests.store.writer", url, str(group_size)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
-        try:
-            yield writer
-        finally:
-            writer.kill()
+    writer = Process(
+        url, str(group_size), environ=os.environ, stderr=subprocess.PIPE, module="tests.store.writer"
+    )
+    try:
+        yield writer
+    finally:
+        writer.kill()
+        writer.wait()
 
 
-def killed_after(writer: subprocess.Popen[str], acknowledged: int) -> list[int]:
+def killed_after(writer: Process, acknowledged: int) -> list[int]:
     """The revisions that a writer acknowledged until it was killed, which are at least so many."""
-    assert writer.stdout is not None
-    revisions = [int(writer.stdout.readline()) for _ in range(acknowledged)]
+    assert writer.stderr is not None
+    revisions = [int(writer.stderr.readline()) for _ in range(acknowledged)]
     writer.kill()
-    return revisions + [int(line) for line in writer.stdout if line.endswith("\n")]
+    return revisions + [int(line) for line in writer.stderr if line.endswith("\n")]
 
 
 def check(url: str, acknowledged: list[int]) -> None:

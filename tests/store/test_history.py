@@ -71,7 +71,7 @@ def _but_for_marks(store: Store) -> list[Change]:
     return [msgspec.structs.replace(change, nonce=0) for change in changes_of(store, 0, 1000)]
 
 
-@examples(40)
+@examples(30)
 @given(st.lists(st.tuples(st.booleans(), BATCHES), max_size=12))
 def test_the_tables_equal_the_replay_of_the_log(history: list[tuple[bool, list[Mutation]]]) -> None:
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
@@ -94,7 +94,7 @@ def test_the_tables_equal_the_replay_of_the_log(history: list[tuple[bool, list[M
             store.close()
 
 
-@examples(50)
+@examples(30)
 @given(st.lists(st.lists(_WRITES, max_size=8), max_size=4))
 def test_a_group_does_what_its_writes_would_do_one_after_another(groups: list[list[WriteRequest]]) -> None:
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:

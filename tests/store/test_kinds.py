@@ -22,7 +22,7 @@ def expected_scope(chain: list[Entity]) -> ChangeScope:
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_record_lives_and_goes_with_what_it_is_in(store: Store, kind: Kind, data: st.DataObject) -> None:
     chain = data.draw(chains(kind))
@@ -46,7 +46,7 @@ def test_a_record_lives_and_goes_with_what_it_is_in(store: Store, kind: Kind, da
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_every_field_of_a_filter_selects(store: Store, kind: Kind, data: st.DataObject) -> None:
     chain = data.draw(chains(kind))

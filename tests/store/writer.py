@@ -1,4 +1,5 @@
-"""Writes groups until it is killed: two courses a write; prints each revision when it is acknowledged."""
+"""Writes groups until it is killed: two courses a write. Each revision is a line on standard error once it is
+acknowledged."""
 
 from __future__ import annotations
 
@@ -12,12 +13,12 @@ from authz.domain.tokens import ConsistencyToken
 from tests.store.directory import create, open_with
 
 
-def main(url: str, group_size: int) -> None:
+def main() -> None:
     """Never returns."""
-    store, number, name = open_with(url), 0, os.getpid()
+    store, number, name = open_with(sys.argv[1]), 0, os.getpid()
     while True:
         group = []
-        for _ in range(group_size):
+        for _ in range(int(sys.argv[2])):
             number += 1
             courses = (Course(id=f"{half}-{name}-{number}") for half in "ab")
             group.append(WriteRequest(mutations=tuple(create(course) for course in courses)))
@@ -27,8 +28,4 @@ def main(url: str, group_size: int) -> None:
             continue
         for state in written:
             assert isinstance(state, ConsistencyToken)
-            print(state.revision, flush=True)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+            print(state.revision, file=sys.stderr, flush=True)
