@@ -236,7 +236,7 @@ def test_nobody_gets_into_content_without_a_membership_in_its_own_course_or_sess
             assert not decision.allowed
 
 
-@examples(200)
+@examples(100)
 @given(st.data())
 def test_the_policy_of_a_course_decides_as_an_override_of_it_and_changes_nothing_elsewhere(
     data: st.DataObject,
