@@ -20,7 +20,7 @@ from tests.policies import CLOSED, SHIPPED
 from tests.properties import LONG
 from tests.runtime.test_server import campus_of
 
-PUBLICATIONS = 8
+PUBLICATIONS = 8 if LONG else 4
 KILLED_AFTER_S = (0.0, 0.02, 0.05, 0.1, 0.2) if LONG else (0.02, 0.1)
 CONNECTIONS = 6
 """To each server, so that each of its two workers gets one, nearly surely."""

@@ -129,7 +129,7 @@ def test_a_server_that_does_not_follow_refuses_checks_until_a_follower_has_built
     machine.await_log(server, "no fresh replica yet, so checks are refused; run `authz follow`")
     until(lambda: machine.health() == NOT_SERVING, "no health")
     until(lambda: machine.health("grpc.health.v1.Health") == SERVING, "no sign of life")
-    with Client(machine.address, timeout_s=2) as client, pytest.raises(CallError) as caught:
+    with Client(machine.address, timeout_s=15) as client, pytest.raises(CallError) as caught:
         client.check("user:maya", "read", "material:m1")
     assert caught.value.reason == "REPLICA_NOT_READY"
     machine.start("follow")
