@@ -168,7 +168,7 @@ def test_a_service_of_ones_own_decides_by_the_policy_of_its_database(
     question = ("check", "user:maya", "read", "course:alg", "--database", sqlite_url)
     assert run(*question).returncode == 0
     folder = tmp_path / "policy"
-    shutil.copytree(policy_directory(), folder)
+    shutil.copytree(policy_directory(), folder, ignore=shutil.ignore_patterns("tests"))
     rules = folder / "default.csv"
     kept = [
         line for line in rules.read_text().splitlines() if not line.startswith("p, student, *, course, read,")
