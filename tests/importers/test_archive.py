@@ -68,8 +68,8 @@ def test_a_zip_with_two_files_of_one_name_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_no_export_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match="nowhere` is neither a folder nor a file"):
-        Archive(tmp_path / "nowhere")
+    with pytest.raises(InvalidArgumentError, match="no` is neither a folder nor a file"):
+        Archive(tmp_path / "no")
     whole = zipped(tmp_path / "whole.zip", "classes.csv")
     cut = tmp_path / "cut.zip"
     cut.write_bytes(whole.read_bytes()[:-20])
