@@ -96,7 +96,7 @@ class Pipeline:
 
     def _authenticate(self, call: Call) -> Call:
         principal = authenticate(self._authenticators, call.transport)
-        # Decisions are about their subject, whoever asks.
+        # A decision is about its subject, not about its caller.
         person = None if call.method.is_decision else acting_for(call.transport)
         if person is not None:
             principal = msgspec.structs.replace(principal, on_behalf_of=person)

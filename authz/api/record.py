@@ -96,7 +96,7 @@ class Recorder:
 
     @staticmethod
     def warn_of_refusal(call: Call, error: AuthzError) -> None:
-        """Log that a caller, or whoever it is, was refused: each attempt."""
+        """Log each call that was refused for its caller."""
         log.warning(
             "caller refused",
             caller=call.principal.actor,

@@ -32,7 +32,7 @@ def require_private(target: str, *, is_encrypted: bool) -> None:
     if not is_encrypted and not is_local(target):
         raise malformed(
             "token",
-            f"would be sent in plain to `{target}`, for whoever listens to use; set tls_ca_file"
+            f"would be sent unencrypted to `{target}`; set tls_ca_file"
             " (`--tls-ca-file`), or allow it (`--allow-plaintext-token`) if the network is encrypted",
         )
 

@@ -48,7 +48,7 @@ def open_authentication(settings: Settings) -> Authentication:
             algorithms=accepted_algorithms(_names(settings.jwt_algorithms)),
             types=frozenset(name.lower() for name in _names(settings.jwt_types)),
         )
-        found.append(BearerAuthenticator(tokens=None, jwts=JwtVerifier(rules, keys)))
+        found.append(BearerAuthenticator(JwtVerifier(rules, keys)))
     if settings.callers_file:
         found.append(CertificateAuthenticator(settings.callers_file))
     return Authentication(tuple(found), keys if isinstance(keys, AddressKeys) else None)
@@ -67,8 +67,8 @@ def require_authentication(settings: Settings) -> None:
     elif not (is_local(settings.address) or settings.allow_unauthenticated):
         raise invalid_setting(
             "AUTHZ_ADDRESS",
-            f"AUTHZ_ADDRESS is `{settings.address}`, and whoever reaches it from another machine could do"
-            " everything; let callers prove who they are with AUTHZ_CALLERS_FILE (client certificates) or"
+            f"AUTHZ_ADDRESS is `{settings.address}`, which other machines reach, and nothing proves who"
+            " calls; let callers prove who they are with AUTHZ_CALLERS_FILE (client certificates) or"
             " AUTHZ_JWT_ISSUER (JWTs), or listen at 127.0.0.1 or a Unix socket, or set"
             " AUTHZ_ALLOW_UNAUTHENTICATED (`--allow-unauthenticated`) if a proxy decides who gets here",
         )
@@ -78,8 +78,7 @@ def warn_of_strangers(settings: Settings) -> None:
     """Log, loudly, that nobody has to prove who calls."""
     if not _authenticates(settings):
         log.warning(
-            "NO AUTHENTICATION: whoever reaches this address may do everything; set AUTHZ_CALLERS_FILE or"
-            " AUTHZ_JWT_ISSUER",
+            "NO AUTHENTICATION: every caller may do everything; set AUTHZ_CALLERS_FILE or AUTHZ_JWT_ISSUER",
         )
 
 

@@ -161,7 +161,20 @@ async def test_a_call_is_permitted_exactly_to_the_roles_that_have_its_permission
 
 def test_the_policy_declares_every_permission_that_a_call_can_need() -> None:
     needed = {permission for name in METHODS for permission, _ in requests_of(name)}
-    assert needed <= set(EVERY_PERMISSION)
+    assert needed | {"act_for", "learn_reasons"} == set(EVERY_PERMISSION)
+
+
+@pytest.mark.parametrize("role", [role for role in GRANTED if "write_memberships" in GRANTED[role]])
+@pytest.mark.asyncio(loop_scope="module")
+async def test_only_a_caller_that_may_act_for_a_person_names_one(door: Service, role: str) -> None:
+    write = dpb.WriteRequest(mutations=[touch(**RECORDS["write_memberships"])])
+    metadata = (*bearer(ISSUER.jwt(role)), ("authz-acting-for", "user:nobody-in-particular"))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await door.directory.Write(write, metadata=metadata)
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    # One that may is held to the rights of the person, who has none.
+    missing = "manage_members" if "act_for" in GRANTED[role] else "act_for"
+    assert info_of(caught.value).metadata["permission"] == missing
 
 
 @pytest.mark.parametrize("role", GRANTED)
