@@ -4,7 +4,7 @@ BIN := .venv/bin
 # By file, since the tests of a file may share a server; in the order that tests/conftest.py gives. Two for
 # each processor, since tests of faults mostly wait.
 WORKERS = $(shell $(PYTHON) -c 'import os; print(min(2 * os.cpu_count(), 8))')
-PARALLEL = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+PARALLEL = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 PURE := tests/test_architecture.py $(addprefix tests/,domain policy wire importers access engine)
 
 .PHONY: demo test test-fast test-long test-lowest lint bench serve protos docs format clean

@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm
 
 ISSUER, AUDIENCE = "https://issuer.test", "authz"
+DAY_S = 86_400
+"""Longer than a run of the tests, which may make a JWT long before it is shown."""
 
 
 class Issuer:
@@ -27,7 +29,7 @@ class Issuer:
     def jwt(self, caller: str, *, header: Mapping[str, Any] | None = None, **claims: Any) -> str:
         """A JWT for a caller; a claim or a header field that is None is left out."""
         now = int(time.time())
-        all_claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": caller, "iat": now, "exp": now + 600} | claims
+        all_claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": caller, "iat": now, "exp": now + DAY_S} | claims
         fields = {"typ": "at+jwt", "kid": self.key_id} | dict(header or {})
         return jwt.encode(
             {name: value for name, value in all_claims.items() if value is not None},

@@ -19,7 +19,7 @@ from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError, U
 from authz.domain.ids import Subject, SubjectType
 from tests.access.certificates import certificate
 from tests.api.in_process import Request
-from tests.issuer import AUDIENCE, ISSUER, Issuer, jwks_of, unsigned
+from tests.issuer import AUDIENCE, DAY_S, ISSUER, Issuer, jwks_of, unsigned
 
 OURS = Issuer()
 NOTEBOOKS = Principal(Subject(SubjectType.SERVICE, "notebooks"))
@@ -66,7 +66,7 @@ def test_a_jwt_proves_the_service_that_its_sub_names(tmp_path: Path, form: str) 
 
 
 NOW = int(time.time())
-CLAIMS = {"iss": ISSUER, "aud": AUDIENCE, "sub": "notebooks", "exp": NOW + 600}
+CLAIMS = {"iss": ISSUER, "aud": AUDIENCE, "sub": "notebooks", "exp": NOW + DAY_S}
 BAD: dict[str, str] = {
     "no signature": unsigned(CLAIMS, {"alg": "none", "typ": "at+jwt"}),
     "no signature, in other letters": unsigned(CLAIMS, {"alg": "nOnE", "typ": "at+jwt"}),
@@ -81,7 +81,7 @@ BAD: dict[str, str] = {
     "no end": OURS.jwt("notebooks", exp=None),
     "an end that is past": OURS.jwt("notebooks", exp=NOW - 60),
     "an end that is no number": OURS.jwt("notebooks", exp="soon"),
-    "a start that is to come": OURS.jwt("notebooks", nbf=NOW + 300),
+    "a start that is to come": OURS.jwt("notebooks", nbf=NOW + DAY_S),
     "another type": OURS.jwt("notebooks", header={"typ": "id+jwt"}),
     "no type": OURS.jwt("notebooks", header={"typ": None}),
     "an extension that is critical": OURS.jwt("notebooks", header={"crit": ["x"], "x": 1}),
@@ -119,7 +119,7 @@ def test_a_jwt_that_was_verified_ends_all_the_same(tmp_path: Path) -> None:
     door = authenticator_of(file_of(tmp_path, OURS.jwks()), clock)
     token = OURS.jwt("notebooks")
     assert door.authenticate(shown(token)) == NOTEBOOKS
-    clock.ahead_s = 3600
+    clock.ahead_s = 2 * DAY_S
     with pytest.raises(UnauthenticatedError, match="has ended"):
         door.authenticate(shown(token))
 
