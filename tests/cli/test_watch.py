@@ -57,7 +57,13 @@ def test_ctrl_c_ends_a_watch_cleanly_after_what_it_has_seen(address: str) -> Non
     with Client(address) as client:
         token = client.write([Mutation(Operation.TOUCH, Course(id="alg"))])
         command: list[str | Path] = [AUTHZ, "watch", "--after", token, "--address", address]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        # A run of the tests in the background ignores SIGINT, and so would the command.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        finally:
+            signal.signal(signal.SIGINT, before)
+        with process:
             client.write([Mutation(Operation.TOUCH, Course(id="c"))])
             assert process.stdout is not None
             assert "course:c" in process.stdout.readline()

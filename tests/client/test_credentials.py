@@ -65,7 +65,7 @@ async def test_a_file_that_is_renewed_counts_from_the_next_call(door: Service, t
 
 
 def test_a_token_goes_to_another_machine_with_tls_only() -> None:
-    with pytest.raises(InvalidArgumentError, match="sent in plain"):
+    with pytest.raises(InvalidArgumentError, match="sent unencrypted"):
         Client("authz.internal:50051", token="authz_x_y")
     Client("authz.internal:50051", token="authz_x_y", allow_plaintext_token=True)
     for target in ("127.0.0.1:1", "[::1]:1", "localhost:1", "unix:/run/authz.sock"):
