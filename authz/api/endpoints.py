@@ -14,11 +14,12 @@ from authz.access.authentication import Transport
 from authz.api.call import Call, CallKind, Method
 from authz.api.permissions import permission_of
 from authz.domain.consistency import MINIMIZE_LATENCY
-from authz.v1 import authorization_pb2
+from authz.v1 import authorization_pb2, watch_pb2
 from authz.wire.limits import RequestLimits
 from authz.wire.values import parse_consistency
 
 _DECISIONS = authorization_pb2.DESCRIPTOR.services_by_name["AuthorizationService"].full_name
+_WATCHES = watch_pb2.DESCRIPTOR.services_by_name["WatchService"].full_name
 
 
 class Endpoint(msgspec.Struct, frozen=True, eq=False):
@@ -89,7 +90,7 @@ def _endpoint(method: MethodDescriptor, run: Callable[..., Awaitable[Any]]) -> E
 
 def _kind_of(method: MethodDescriptor, limits: RequestLimits) -> CallKind:
     if method.server_streaming:
-        return CallKind.WATCH
+        return CallKind.WATCH if method.containing_service.full_name == _WATCHES else CallKind.LIST
     if method.client_streaming:
         return CallKind.IMPORT
     if method.containing_service.full_name == _DECISIONS:

@@ -24,6 +24,7 @@ from authz.cli import (
     policy,
     policy_diff,
     policy_drafts,
+    policy_preview,
     policy_prove,
     policy_test,
     policy_versions,
@@ -116,6 +117,7 @@ for group in (member, course, session, share, account, admin):
 app.add_typer(imports.app, name="import")
 policy.app.command("prove")(policy_prove.prove)
 policy.app.command("diff")(policy_diff.diff)
+policy.app.command("preview")(policy_preview.preview)
 policy.app.command("test")(policy_test.test)
 for each in policy_versions.COMMANDS:
     policy.app.command()(each)

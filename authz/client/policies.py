@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import grpc
 import msgspec
 
 from authz.client.drafts import Draft, DraftClient
+from authz.client.errors import error_of
 from authz.domain.entities import PolicyVersion
 from authz.domain.errors import PolicyFault
 from authz.domain.files import read_files
+from authz.domain.impact import Impact, PreviewProgress, PreviewTotals
 from authz.domain.policy_changes import PolicyDiff
 from authz.v1 import common_pb2, policy_pb2, policy_pb2_grpc
 from authz.wire.entities import parse_versioned
 from authz.wire.policies import parse_diff
+from authz.wire.previews import parse_preview
 
 
 class PolicyTests(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,6 +153,36 @@ class PolicyClient:
         else:
             request.after_files.extend(_messages(after))
         return parse_diff(self._call(self._stub.DiffPolicyVersions, request))
+
+    def preview(
+        self,
+        policy: Mapping[str, str] | int,
+        *,
+        course_id: str = "",
+        max_examples: int = 1,
+        max_largest: int = 20,
+    ) -> Iterator[PreviewProgress | Impact | PreviewTotals]:
+        """Who would gain and lose what if a policy were active: files, or the number of a version; of a
+        course, with `course_id`.
+
+        Yields rows as they are found, each for subjects to whom the same applies, and progress; the totals
+        last. Has no time limit. Stop reading to end it.
+        """
+        request = policy_pb2.PreviewPolicyRequest(
+            course_id=course_id, max_examples=max_examples, max_largest=max_largest
+        )
+        if isinstance(policy, int):
+            request.number = policy
+        else:
+            request.files.extend(_messages(policy))
+        stream = self._stub.PreviewPolicy(request)
+        try:
+            for message in stream:
+                yield from parse_preview(message)
+        except grpc.RpcError as failure:
+            raise error_of(failure) from None
+        finally:
+            stream.cancel()
 
     def versions(self, *, course_id: str = "") -> Iterator[PolicyVersion]:
         """All versions without their files, ordered by number. Fetches pages as needed."""

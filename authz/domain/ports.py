@@ -116,6 +116,21 @@ class Snapshot(Protocol):
     def scan_holders(self, ref: ResourceRef, *, after: Subject | None = None) -> Iterator[Subject]:
         """The owner of a resource, and every subject that has a share of it."""
 
+    def scan_grants(self, scope: ScopeContext) -> Iterator[tuple[Subject, tuple[Grant, ...]]]:
+        """Every subject with a membership in the scope itself, and its memberships there."""
+
+    def scan_owned(
+        self, scope: ScopeContext, type_name: str
+    ) -> Iterator[tuple[ResourceRef, Subject | None, ResourceContext]]:
+        """The resources of a type in the scope itself: each with its owner, and as somebody finds it who does
+        not own it."""
+
+    def scan_shares(self, ref: ResourceRef) -> Iterator[tuple[Subject, ShareLevel]]:
+        """Every subject that the resource is shared with, and the level."""
+
+    def count_members(self) -> int:
+        """How many pairs there are of a scope and a subject with a membership in it."""
+
 
 class View(Protocol):
     """The read side of decisions."""

@@ -211,12 +211,11 @@ class Checker:
         structural = type_name in STRUCTURAL_TYPES
         if trace is not None:
             self._trace_memberships(trace, scope, grants, suspension, now, structural=structural)
-        # A role of the platform alone never opens content, whatever the rules say.
-        if held.in_course or held.in_session or (structural and held.roles):
+        if opens(held, type_name):
             policy = self.policy_in(snapshot, scope)
             rules = policy.rules_for(held.roles, scope.course_id, type_name, action)
             return Access(grants, held, rules, held.next_change_at)
-        refusal, changes_at = self._without_roles(held, grants, scope, suspension, now, structural=structural)
+        refusal, changes_at = self.without_roles(held, grants, scope, suspension, now, structural=structural)
         return Access(grants, held, NO_RULES, changes_at, refusal)
 
     def verdict(  # noqa: PLR0917  positional, because every check goes through here
@@ -238,7 +237,7 @@ class Checker:
             changes_at = earliest_after(now, changes_at, access.next_change_at)
         return rules.verdict(facts), changes_at
 
-    def _without_roles(
+    def without_roles(
         self,
         held: EffectiveRoles,
         grants: tuple[Grant, ...],
@@ -248,7 +247,8 @@ class Checker:
         *,
         structural: bool,
     ) -> tuple[Verdict, Instant | None]:
-        """Why there is no role, and until when. A platform role never opens content, and explains nothing."""
+        """Why there is no role that opens the type, and until when. A platform role never opens content, and
+        explains nothing."""
         if not structural:
             own = [grant for grant in grants if grant.kind is not ScopeKind.PLATFORM]
             state, table = scope.state.course_state, self.policy.role_table
@@ -343,6 +343,14 @@ class Checker:
     def locate(self, snapshot: Snapshot, question: Question) -> ResourceContext | Reason:
         """The resource in its scope, else the reason why the question has none."""
         return locate(snapshot, question, self.policy.vocabulary, self._inline_types)
+
+
+def opens(held: EffectiveRoles, type_name: str) -> bool:
+    """Whether rules are consulted for who holds these roles.
+
+    A role of the platform alone never opens content, whatever the rules say.
+    """
+    return held.in_course or held.in_session or (type_name in STRUCTURAL_TYPES and bool(held.roles))
 
 
 def _misplaced_id(question: Question) -> InvalidArgumentError:

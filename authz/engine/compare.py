@@ -34,13 +34,18 @@ class Comparer:
         if scope == PLATFORM:
             return await self.compiled(before), await self.compiled(after)
         platform = await self.compiled(PolicySource())
-        one = await self._in_course(platform, before, scope)
-        return one, await self._in_course(platform, after, scope)
+        one = await self.in_course(platform, before, scope)
+        return one, await self.in_course(platform, after, scope)
 
-    async def _in_course(
-        self, platform: CompiledPolicy, source: PolicySource, scope: Scope
-    ) -> CompiledPolicy:
-        """The platform's policy with one of a course; alone, if that has no active one and none is named."""
+    async def decides_alike(self, before: CompiledPolicy, after: CompiledPolicy) -> bool:
+        """Whether nothing changes."""
+        return not await self._gate.run(partial(diff, before, after))
+
+    async def in_course(self, platform: CompiledPolicy, source: PolicySource, scope: Scope) -> CompiledPolicy:
+        """The platform's policy with one of a course; alone, if that has no active one and none is named.
+
+        Raises as `compiled`.
+        """
         files = source.files
         if not files:
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from itertools import islice
 from typing import TypeVar
 
@@ -39,3 +39,14 @@ class Turns:
             found += part
             produced = len(part)
         return found
+
+    async def parts(self, items: Iterable[T]) -> AsyncIterator[list[T]]:
+        """All items, in order, a slice at a time: for more than fit in memory. Producing them is the work."""
+        left = iter(items)
+        while True:
+            async with self._turn:
+                await asyncio.sleep(0)
+                part = list(islice(left, _SLICE))
+            if not part:
+                return
+            yield part

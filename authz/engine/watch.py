@@ -167,7 +167,7 @@ class _Watch(Generic[M]):
             await self._send(final)
 
     async def _send(self, message: M) -> None:
-        if not await _completes_within(self._watches.write_timeout_s, self._write(message)):
+        if not await completes_within(self._watches.write_timeout_s, self._write(message)):
             # A message that was handed over still reaches the client, before the status: so it counts.
             raise SlowConsumerError(
                 "the client has not read for too long; watch again from `resume_after`",
@@ -175,7 +175,7 @@ class _Watch(Generic[M]):
             )
 
 
-async def _completes_within(timeout_s: float, write: Awaitable[None]) -> bool:
+async def completes_within(timeout_s: float, write: Awaitable[None]) -> bool:
     """Whether a write completes within the timeout. If not, it goes on by itself: an operation of the
     transport cannot be taken back."""
     writing = asyncio.ensure_future(write)

@@ -59,6 +59,12 @@ class CompiledRules:
         # At most one for each combination of the required facts.
         self._verdicts: dict[int, Verdict] = {}
 
+    @property
+    def conditions(self) -> tuple[frozenset[Condition], frozenset[Condition]]:
+        """Those of the denies and of the allows. Rules with equal conditions decide alike."""
+        denies, allows = (frozenset(c.condition for c in clauses) for clauses in (self._denies, self._allows))
+        return denies, allows
+
     def verdict(self, facts: int) -> Verdict:
         """Any matching deny wins, then any matching allow; of several the first in the file is named."""
         facts &= self.required_facts

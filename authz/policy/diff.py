@@ -15,7 +15,7 @@ from authz.policy.regions import regions, simplest
 from authz.policy.rules import ANY
 from authz.policy.situations import situations_of, together
 
-_Clauses: TypeAlias = tuple[frozenset[Condition], frozenset[Condition]]
+Clauses: TypeAlias = tuple[frozenset[Condition], frozenset[Condition]]
 """The conditions of the denies and of the allows of a cell."""
 
 
@@ -70,7 +70,7 @@ def _changed(
         return None
     declared = after.vocabulary.roles.get(role) or before.vocabulary.roles[role]
     reachable = _Reachable(declared, pair)
-    gains, losses = reachable.words(_beyond(old, new)), reachable.words(_beyond(new, old))
+    gains, losses = reachable.words(beyond(old, new)), reachable.words(beyond(new, old))
     takes: tuple[str, ...] = ()
     leaves: tuple[str, ...] = ()
     if old[0] != new[0] and role in before.vocabulary.roles and role in after.vocabulary.roles:
@@ -87,7 +87,7 @@ def _changed(
     )  # fmt: skip
 
 
-def _clauses(policy: CompiledPolicy, course_id: str | None, role: str, pair: Sequence[str]) -> _Clauses:
+def _clauses(policy: CompiledPolicy, course_id: str | None, role: str, pair: Sequence[str]) -> Clauses:
     denies, allows = policy.clauses(course_id, role, pair[0], pair[1])
     return frozenset(c.condition for c in denies), frozenset(c.condition for c in allows)
 
@@ -100,7 +100,7 @@ def _naming_denies(
     return frozenset(clause.condition for clause in denies if clause.rule.role != ANY)
 
 
-def _beyond(one: _Clauses, other: _Clauses) -> Iterator[Condition]:
+def beyond(one: Clauses, other: Clauses) -> Iterator[Condition]:
     """When `other` allows and `one` does not: none of its allows holds, or one of its denies does."""
     for allow in other[1]:
         yield from regions(allow, [*other[0], *one[1]])
@@ -109,7 +109,7 @@ def _beyond(one: _Clauses, other: _Clauses) -> Iterator[Condition]:
 
 
 def _stopped(
-    old: Iterable[Condition], new: Iterable[Condition], others: Sequence[_Clauses]
+    old: Iterable[Condition], new: Iterable[Condition], others: Sequence[Clauses]
 ) -> Iterator[Condition]:
     """When a new deny stops who is allowed by another role, and no old one did."""
     for deny in new:

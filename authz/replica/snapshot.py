@@ -239,6 +239,36 @@ class ReplicaSnapshot:
         owners = [owner] if owner > last else []
         yield from self._subjects(in_any([owners, shares]))
 
+    def scan_grants(self, scope: ScopeContext) -> Iterator[tuple[Subject, tuple[Grant, ...]]]:
+        """See `Snapshot.scan_grants`."""
+        head = _own_key(scope)
+        for key in tails(self._transaction, self._environment.members_in, head):
+            yield read_subject(key, 0)[0], self._grants_in(key, head)
+
+    def scan_owned(
+        self, scope: ScopeContext, type_name: str
+    ) -> Iterator[tuple[ResourceRef, Subject | None, ResourceContext]]:
+        """See `Snapshot.scan_owned`."""
+        env, get, type_key = self._environment, self._get, type_name.encode() + END
+        possible, everywhere = scope.state.possible, scope.state.facts
+        for key in tails(self._transaction, env.resources_in, _own_key(scope) + type_key):
+            raw = get(type_key + key, None, env.resources)
+            if raw is not None:
+                _, owner, facts, times, shared = read_context(raw)
+                context = ResourceContext(scope, facts & possible | everywhere, times, shared)
+                ref = ResourceRef(type_name, unpack_id(key, 0)[0])
+                yield ref, read_subject(owner, 0)[0] if owner else None, context
+
+    def scan_shares(self, ref: ResourceRef) -> Iterator[tuple[Subject, ShareLevel]]:
+        """See `Snapshot.scan_shares`."""
+        head, shares = ref_key(ref), self._environment.shares
+        for key in tails(self._transaction, shares, head):
+            yield read_subject(key, 0)[0], _read_share(self._get(head + key, None, shares))[0]
+
+    def count_members(self) -> int:
+        """See `Snapshot.count_members`."""
+        return int(self._transaction.stat(self._environment.members_in)["entries"])
+
     def _subjects(self, keys: Iterable[bytes]) -> Iterator[Subject]:
         for key in keys:
             self._subject_key = key
@@ -345,3 +375,9 @@ class ReplicaSnapshot:
         if subject != self._subject:
             self._subject, self._subject_key = subject, subject_key(subject)
         return self._subject_key
+
+
+def _own_key(scope: ScopeContext) -> bytes:
+    """The key of the scope that a context is of."""
+    assert isinstance(scope, ReplicaScope)  # noqa: S101  made by a snapshot; narrows the type
+    return scope.session_key or scope.course_key or PLATFORM_KEY

@@ -41,6 +41,7 @@ from authz.engine.consistency import ConsistencyGate
 from authz.engine.drafts import Drafting
 from authz.engine.group_commit import GroupCommitter
 from authz.engine.policies import ActiveChecker, CompiledPolicies
+from authz.engine.previewer import Previewer
 from authz.engine.publish import Publisher, first_version
 from authz.engine.removal import Remover
 from authz.engine.rights import Rights
@@ -247,7 +248,7 @@ def add_servicers(
         gate,
         policies,
         inline_types=settings.inline_type_names,
-        created_ahead_us=round(settings.created_ahead_s * US_PER_S),
+        created_ahead_us=_created_ahead_us(settings),
     )
     pipeline = _pipeline(settings, authenticators, active, clock)
     writing = GroupCommitter(directory)
@@ -259,7 +260,7 @@ def add_servicers(
     endpoints = (
         *endpoints_of(AuthorizationServicer(active, turns, clock, keys)),
         *endpoints_of(DirectoryServicer(directory, gate, turns, writer, rights=rights)),
-        *endpoints_of(_policy_servicer(publisher, drafts, gate, clock, rights)),
+        *endpoints_of(_policy_servicer(settings, publisher, drafts, gate, active, turns, clock, rights)),
         *endpoints_of(WatchServicer(watches)),
     )
     add_endpoints(server, pipeline, endpoints)
@@ -268,11 +269,31 @@ def add_servicers(
     return Servicers(pipeline, active, watches, writing, Remover(directory, gate, writing))
 
 
-def _policy_servicer(
-    publisher: Publisher, drafts: Drafts, gate: ConsistencyGate, clock: DecisionClock, rights: Rights
+def _policy_servicer(  # noqa: PLR0917  parts, each of a type of its own
+    settings: Settings,
+    publisher: Publisher,
+    drafts: Drafts,
+    gate: ConsistencyGate,
+    active: ActiveChecker,
+    turns: Turns,
+    clock: DecisionClock,
+    rights: Rights,
 ) -> PolicyServicer:
+    comparer = Comparer(publisher, gate)
+    previewer = Previewer(
+        comparer,
+        active,
+        turns,
+        clock,
+        created_ahead_us=_created_ahead_us(settings),
+        write_timeout_s=settings.watch_write_timeout_s,
+    )
     drafting = Drafting(drafts, publisher, gate, clock)
-    return PolicyServicer(publisher, Comparer(publisher, gate), drafting, gate, rights=rights)
+    return PolicyServicer(publisher, comparer, previewer, drafting, gate, rights=rights)
+
+
+def _created_ahead_us(settings: Settings) -> int:
+    return round(settings.created_ahead_s * US_PER_S)
 
 
 def _watches(

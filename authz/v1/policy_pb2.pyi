@@ -529,6 +529,386 @@ class DiffPolicyVersionsResponse(_message.Message):
 Global___DiffPolicyVersionsResponse: _TypeAlias = DiffPolicyVersionsResponse  # noqa: Y015
 
 @_typing.final
+class PreviewPolicyRequest(_message.Message):
+    """The policy to preview, a version or files. It is held against the active version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    MAX_EXAMPLES_FIELD_NUMBER: _builtins.int
+    MAX_LARGEST_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    COURSE_ID_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """The number of a version."""
+    max_examples: _builtins.int
+    """How many resources each change names, 1 to 100; 0 means 1."""
+    max_largest: _builtins.int
+    """How many rows `totals.largest` has at most, 1 to 1,000; 0 means 20."""
+    request_id: _builtins.str
+    """The caller's id of this call, for logs."""
+    course_id: _builtins.str
+    """The course whose policy it is; only this course is then looked at. Empty for the platform's."""
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.PolicyFile]:
+        """Files in its place, as in `ApplyPolicyRequest`."""
+
+    @_builtins.property
+    def consistency(self) -> _common_pb2.Consistency:
+        """How fresh the state that is read must be."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        files: _abc.Iterable[_common_pb2.PolicyFile] | None = ...,
+        max_examples: _builtins.int = ...,
+        max_largest: _builtins.int = ...,
+        consistency: _common_pb2.Consistency | None = ...,
+        request_id: _builtins.str = ...,
+        course_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "course_id", b"course_id", "files", b"files", "max_examples", b"max_examples", "max_largest", b"max_largest", "number", b"number", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewPolicyRequest: _TypeAlias = PreviewPolicyRequest  # noqa: Y015
+
+@_typing.final
+class PreviewPolicyResponse(_message.Message):
+    """A part of a preview."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    TOTALS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___PreviewRows]:
+        """Rows that were found since the last part."""
+
+    @_builtins.property
+    def progress(self) -> Global___PreviewProgress:
+        """How far it is."""
+
+    @_builtins.property
+    def totals(self) -> Global___PreviewTotals:
+        """Set in the last part only."""
+
+    def __init__(
+        self,
+        *,
+        rows: _abc.Iterable[Global___PreviewRows] | None = ...,
+        progress: Global___PreviewProgress | None = ...,
+        totals: Global___PreviewTotals | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress", "totals", b"totals"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress", "rows", b"rows", "totals", b"totals"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewPolicyResponse: _TypeAlias = PreviewPolicyResponse  # noqa: Y015
+
+@_typing.final
+class PreviewProgress(_message.Message):
+    """How far a preview is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    OF_FIELD_NUMBER: _builtins.int
+    members: _builtins.int
+    """Memberships that have been looked at: pairs of a subject and a scope."""
+    of: _builtins.int
+    """How many there are."""
+    def __init__(
+        self,
+        *,
+        members: _builtins.int = ...,
+        of: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["members", b"members", "of", b"of"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewProgress: _TypeAlias = PreviewProgress  # noqa: Y015
+
+@_typing.final
+class PreviewRows(_message.Message):
+    """What changes for subjects in one scope: a row for each subject, with the same changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    SUBJECTS_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def scope(self) -> _common_pb2.Scope:
+        """A course, which stands for everything in it and in its sessions; a session without a course; or the
+        platform, for what is created there.
+        """
+
+    @_builtins.property
+    def subjects(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Subject]:
+        """Those for whom it changes. Each is in at most one row of a scope."""
+
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___AccessChange]:
+        """All that changes for each of them there."""
+
+    def __init__(
+        self,
+        *,
+        scope: _common_pb2.Scope | None = ...,
+        subjects: _abc.Iterable[_common_pb2.Subject] | None = ...,
+        changes: _abc.Iterable[Global___AccessChange] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "scope", b"scope", "subjects", b"subjects"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewRows: _TypeAlias = PreviewRows  # noqa: Y015
+
+@_typing.final
+class AccessChange(_message.Message):
+    """How the access of a subject changes: an action on resources of a type."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    GAINS_FIELD_NUMBER: _builtins.int
+    PURPOSES_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    type: _builtins.str
+    """The type."""
+    action: _builtins.str
+    """The action."""
+    gains: _builtins.bool
+    """Whether it is gained; else it is lost."""
+    count: _builtins.int
+    """To how many resources. For `create`, in how many places: the course and its sessions."""
+    @_builtins.property
+    def purposes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """For which purposes of a request: empty for plain use, `ai_response`, or both."""
+
+    @_builtins.property
+    def examples(self) -> _containers.RepeatedCompositeFieldContainer[Global___AccessExample]:
+        """Some of them, at most `max_examples`."""
+
+    @_builtins.property
+    def before(self) -> Global___AccessVerdict:
+        """What Check answers about the first example now."""
+
+    @_builtins.property
+    def after(self) -> Global___AccessVerdict:
+        """What it would answer. If the example is the subject's own, or shared with it, and that does not matter to
+        the change, both are the answers to somebody else.
+        """
+
+    def __init__(
+        self,
+        *,
+        type: _builtins.str = ...,
+        action: _builtins.str = ...,
+        gains: _builtins.bool = ...,
+        purposes: _abc.Iterable[_builtins.str] | None = ...,
+        count: _builtins.int = ...,
+        examples: _abc.Iterable[Global___AccessExample] | None = ...,
+        before: Global___AccessVerdict | None = ...,
+        after: Global___AccessVerdict | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "after", b"after", "before", b"before", "count", b"count", "examples", b"examples", "gains", b"gains", "purposes", b"purposes", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AccessChange: _TypeAlias = AccessChange  # noqa: Y015
+
+@_typing.final
+class AccessExample(_message.Message):
+    """A resource."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    type: _builtins.str
+    """Its type."""
+    id: _builtins.str
+    """Its id; empty for what would be created."""
+    @_builtins.property
+    def scope(self) -> _common_pb2.Scope:
+        """The course or session that it is in."""
+
+    def __init__(
+        self,
+        *,
+        type: _builtins.str = ...,
+        id: _builtins.str = ...,
+        scope: _common_pb2.Scope | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "scope", b"scope", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AccessExample: _TypeAlias = AccessExample  # noqa: Y015
+
+@_typing.final
+class AccessVerdict(_message.Message):
+    """An answer of Check."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALLOWED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    MEMBERSHIP_STATE_FIELD_NUMBER: _builtins.int
+    allowed: _builtins.bool
+    """Whether it is yes."""
+    reason: _authorization_pb2.Reason.ValueType
+    """The reason; unspecified if the policy does not declare the type or the action, so that nobody can ask."""
+    membership_state: _authorization_pb2.MembershipState.ValueType
+    """As in `CheckResponse`."""
+    @_builtins.property
+    def rule(self) -> _authorization_pb2.Rule:
+        """The rule that decides or comes nearest to allowing, if any."""
+
+    def __init__(
+        self,
+        *,
+        allowed: _builtins.bool = ...,
+        reason: _authorization_pb2.Reason.ValueType = ...,
+        rule: _authorization_pb2.Rule | None = ...,
+        membership_state: _authorization_pb2.MembershipState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "membership_state", b"membership_state", "reason", b"reason", "rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AccessVerdict: _TypeAlias = AccessVerdict  # noqa: Y015
+
+@_typing.final
+class AccessTotal(_message.Message):
+    """How many a change concerns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    GAINS_FIELD_NUMBER: _builtins.int
+    PURPOSES_FIELD_NUMBER: _builtins.int
+    SUBJECTS_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    type: _builtins.str
+    """The type."""
+    action: _builtins.str
+    """The action."""
+    gains: _builtins.bool
+    """Whether it is gained; else it is lost."""
+    subjects: _builtins.int
+    """Rows: a subject counts in each course."""
+    count: _builtins.int
+    """Resources in all these rows."""
+    @_builtins.property
+    def purposes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in `AccessChange`."""
+
+    def __init__(
+        self,
+        *,
+        type: _builtins.str = ...,
+        action: _builtins.str = ...,
+        gains: _builtins.bool = ...,
+        purposes: _abc.Iterable[_builtins.str] | None = ...,
+        subjects: _builtins.int = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "count", b"count", "gains", b"gains", "purposes", b"purposes", "subjects", b"subjects", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AccessTotal: _TypeAlias = AccessTotal  # noqa: Y015
+
+@_typing.final
+class PreviewTotals(_message.Message):
+    """The end of a preview."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    CHECKED_AT_FIELD_NUMBER: _builtins.int
+    NOW_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    SCOPES_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
+    LARGEST_FIELD_NUMBER: _builtins.int
+    policy_version: _builtins.str
+    """The version that is active, which the policy was held against."""
+    members: _builtins.int
+    """Memberships that were looked at. 0 if the two policies decide everything alike."""
+    rows: _builtins.int
+    """Rows that were sent, one for each subject and scope."""
+    scopes: _builtins.int
+    """Courses, sessions without a course, and the platform, that have rows."""
+    @_builtins.property
+    def checked_at(self) -> _common_pb2.ConsistencyToken:
+        """Token of the state that was read."""
+
+    @_builtins.property
+    def now(self) -> _timestamp_pb2.Timestamp:
+        """The time that decided what is published, over or suspended."""
+
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedCompositeFieldContainer[Global___AccessTotal]:
+        """What changes, for the most subjects first."""
+
+    @_builtins.property
+    def largest(self) -> _containers.RepeatedCompositeFieldContainer[Global___PreviewRows]:
+        """The rows with the most changes, a subject each, the largest first."""
+
+    def __init__(
+        self,
+        *,
+        policy_version: _builtins.str = ...,
+        checked_at: _common_pb2.ConsistencyToken | None = ...,
+        now: _timestamp_pb2.Timestamp | None = ...,
+        members: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        scopes: _builtins.int = ...,
+        kinds: _abc.Iterable[Global___AccessTotal] | None = ...,
+        largest: _abc.Iterable[Global___PreviewRows] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checked_at", b"checked_at", "now", b"now"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checked_at", b"checked_at", "kinds", b"kinds", "largest", b"largest", "members", b"members", "now", b"now", "policy_version", b"policy_version", "rows", b"rows", "scopes", b"scopes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewTotals: _TypeAlias = PreviewTotals  # noqa: Y015
+
+@_typing.final
 class ReadPolicyVersionsRequest(_message.Message):
     """Selects versions."""
 

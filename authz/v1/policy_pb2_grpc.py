@@ -60,6 +60,11 @@ class PolicyServiceStub:
                 request_serializer=authz_dot_v1_dot_policy__pb2.DiffPolicyVersionsRequest.SerializeToString,
                 response_deserializer=authz_dot_v1_dot_policy__pb2.DiffPolicyVersionsResponse.FromString,
                 _registered_method=True)
+        self.PreviewPolicy = channel.unary_stream(
+                '/authz.v1.PolicyService/PreviewPolicy',
+                request_serializer=authz_dot_v1_dot_policy__pb2.PreviewPolicyRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_policy__pb2.PreviewPolicyResponse.FromString,
+                _registered_method=True)
         self.ReadPolicyVersions = channel.unary_unary(
                 '/authz.v1.PolicyService/ReadPolicyVersions',
                 request_serializer=authz_dot_v1_dot_policy__pb2.ReadPolicyVersionsRequest.SerializeToString,
@@ -149,6 +154,17 @@ class PolicyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PreviewPolicy(self, request, context):
+        """Tells which subjects gain or lose which actions, in the directory as it is now, if this policy were active.
+        Exact: applying it and asking Check about everything registered finds the same differences.
+
+        Streams rows as they are found, in the order of the courses, with progress; the totals come last. Fails with
+        POLICY_INVALID if the policy has faults, and with OVERLOADED if the client does not read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReadPolicyVersions(self, request, context):
         """Lists the versions, ordered by number, without their files.
         """
@@ -229,6 +245,11 @@ def add_PolicyServiceServicer_to_server(servicer, server):
                     servicer.DiffPolicyVersions,
                     request_deserializer=authz_dot_v1_dot_policy__pb2.DiffPolicyVersionsRequest.FromString,
                     response_serializer=authz_dot_v1_dot_policy__pb2.DiffPolicyVersionsResponse.SerializeToString,
+            ),
+            'PreviewPolicy': grpc.unary_stream_rpc_method_handler(
+                    servicer.PreviewPolicy,
+                    request_deserializer=authz_dot_v1_dot_policy__pb2.PreviewPolicyRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_policy__pb2.PreviewPolicyResponse.SerializeToString,
             ),
             'ReadPolicyVersions': grpc.unary_unary_rpc_method_handler(
                     servicer.ReadPolicyVersions,
@@ -385,6 +406,33 @@ class PolicyService:
             '/authz.v1.PolicyService/DiffPolicyVersions',
             authz_dot_v1_dot_policy__pb2.DiffPolicyVersionsRequest.SerializeToString,
             authz_dot_v1_dot_policy__pb2.DiffPolicyVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/authz.v1.PolicyService/PreviewPolicy',
+            authz_dot_v1_dot_policy__pb2.PreviewPolicyRequest.SerializeToString,
+            authz_dot_v1_dot_policy__pb2.PreviewPolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,

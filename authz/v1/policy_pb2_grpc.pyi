@@ -60,6 +60,13 @@ class PolicyServiceStub:
 
     Fails with POLICY_INVALID if one of them has faults.
     """
+    PreviewPolicy: _grpc.UnaryStreamMultiCallable[_policy_pb2.PreviewPolicyRequest, _policy_pb2.PreviewPolicyResponse]
+    """Tells which subjects gain or lose which actions, in the directory as it is now, if this policy were active.
+    Exact: applying it and asking Check about everything registered finds the same differences.
+
+    Streams rows as they are found, in the order of the courses, with progress; the totals come last. Fails with
+    POLICY_INVALID if the policy has faults, and with OVERLOADED if the client does not read.
+    """
     ReadPolicyVersions: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyVersionsRequest, _policy_pb2.ReadPolicyVersionsResponse]
     """Lists the versions, ordered by number, without their files."""
     ReadPolicyVersion: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyVersionRequest, _policy_pb2.ReadPolicyVersionResponse]
@@ -112,6 +119,13 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     that mean the same, comments and the order of rows play no part.
 
     Fails with POLICY_INVALID if one of them has faults.
+    """
+    PreviewPolicy: _aio.UnaryStreamMultiCallable[_policy_pb2.PreviewPolicyRequest, _policy_pb2.PreviewPolicyResponse]  # type: ignore[assignment]
+    """Tells which subjects gain or lose which actions, in the directory as it is now, if this policy were active.
+    Exact: applying it and asking Check about everything registered finds the same differences.
+
+    Streams rows as they are found, in the order of the courses, with progress; the totals come last. Fails with
+    POLICY_INVALID if the policy has faults, and with OVERLOADED if the client does not read.
     """
     ReadPolicyVersions: _aio.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyVersionsRequest, _policy_pb2.ReadPolicyVersionsResponse]  # type: ignore[assignment]
     """Lists the versions, ordered by number, without their files."""
@@ -186,6 +200,19 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         that mean the same, comments and the order of rows play no part.
 
         Fails with POLICY_INVALID if one of them has faults.
+        """
+
+    @_abc_1.abstractmethod
+    def PreviewPolicy(
+        self,
+        request: _policy_pb2.PreviewPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_policy_pb2.PreviewPolicyResponse], _abc.AsyncIterator[_policy_pb2.PreviewPolicyResponse]]:
+        """Tells which subjects gain or lose which actions, in the directory as it is now, if this policy were active.
+        Exact: applying it and asking Check about everything registered finds the same differences.
+
+        Streams rows as they are found, in the order of the courses, with progress; the totals come last. Fails with
+        POLICY_INVALID if the policy has faults, and with OVERLOADED if the client does not read.
         """
 
     @_abc_1.abstractmethod

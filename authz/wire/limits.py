@@ -42,6 +42,7 @@ MAX_ITEMS = {
     "authz.v1.DiffPolicyVersionsRequest.after_files": MAX_FILES,
     "authz.v1.EditPolicyDraftRequest.edits": MAX_EDITS,
     "authz.v1.PolicyCellEdit.when": MAX_CONDITIONS,
+    "authz.v1.PreviewPolicyRequest.files": MAX_FILES,
     "authz.v1.PolicyVersion.files": 0,  # no request holds one
     "authz.v1.WatchRequest.scopes": _MAX_SCOPES,
     "authz.v1.WatchRequest.kinds": _MAX_CHOICES,

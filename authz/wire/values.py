@@ -129,7 +129,11 @@ def parse_subject(message: Message, field_name: str, *, field: str) -> Subject:
     """A Subject field of a message; raises when absent."""
     if not message.HasField(field_name):
         raise missing(field)
-    subject: pb.Subject = getattr(message, field_name)
+    return parse_subject_message(getattr(message, field_name), field=field)
+
+
+def parse_subject_message(subject: pb.Subject, *, field: str) -> Subject:
+    """A Subject message."""
     kind = SUBJECT_TYPES.get(subject.type)
     if kind is None:
         raise malformed(

@@ -7,7 +7,17 @@ import logging
 from authz.domain.facts import fact_names
 from authz.domain.ids import course_scope
 from authz.policy.load import load_policy, policy_directory
-from tests.bench import activation, cascade, course_policies, greedy, lists, replica, serving, writes
+from tests.bench import (
+    activation,
+    cascade,
+    course_policies,
+    greedy,
+    lists,
+    preview,
+    replica,
+    serving,
+    writes,
+)
 from tests.bench import policy as policies
 from tests.bench.measure import cost_us, show
 from tests.facts import bits
@@ -41,6 +51,7 @@ def main() -> None:
     replica.main((10_000, 1_000_000))
     lists.main((10_000, 100_000, 1_000_000))
     serving.main(1_000_000)
+    preview.main(1_000_000)
     activation.main()
     course_policies.main()
     writes.main()

@@ -7,10 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from authz.cli.connection import connect
+from authz.domain.entities import Course, CourseState, Membership, Resource
+from authz.domain.ids import course_scope
+from authz.domain.mutations import Mutation, Operation
 from authz.policy.load import POLICY_FILE
 from authz.policy.versions import read_folder
 from tests.cli.commands import run
 from tests.policies import CLOSED, SAYS, SHIPPED
+from tests.store.directory import user
 
 
 def folder_of(files: dict[str, str], folder: Path) -> Path:
@@ -115,6 +120,60 @@ def test_the_proof_of_a_version_is_read_and_checked(tmp_path: Path, empty_sqlite
     assert "--version" in run("policy", "prove", "--served").stderr
 
 
+def campus_in(url: str) -> None:
+    """Maya is a student of algebra, in which one of two materials is published."""
+    with connect("", url, creates=True) as client:
+        client.write(
+            Mutation(Operation.CREATE, each)
+            for each in (
+                Course(id="algebra", state=CourseState.ACTIVE),
+                Membership(subject=user("maya"), scope=course_scope("algebra"), role="student"),
+                Resource(type="material", id="exam", scope=course_scope("algebra")),
+                Resource(type="material", id="book", scope=course_scope("algebra"), published=True),
+            )
+        )
+
+
+def test_a_preview_tells_who_gains_and_who_loses(tmp_path: Path, empty_sqlite_url: str) -> None:
+    here = ("--database", empty_sqlite_url)
+    campus_in(empty_sqlite_url)
+    closed = folder_of(CLOSED, tmp_path / "closed")
+    found = run("policy", "preview", closed, *here)
+    assert (found.returncode, found.stderr) == (1, "")
+    summary, scope, _, _, row = found.stdout.splitlines()
+    assert summary == "1 membership loses read on material: 1 resource"
+    assert scope.startswith("1 row in 1 scope against version 1, as the directory stands at 20")
+    assert "user:maya" in row
+    assert "material:book" in row
+    *rows, last = (
+        json.loads(line) for line in run("policy", "preview", closed, "--json", *here).stdout.splitlines()
+    )
+    assert [(each["subject"], each["scope"]) for each in rows] == [("user:maya", "course:algebra")]
+    (change,) = rows[0]["changes"]
+    assert (change["action"], change["type"], change["gains"], change["count"]) == (
+        "read",
+        "material",
+        False,
+        1,
+    )
+    assert (change["before"]["reason"], change["after"]["reason"]) == ("ROLE_GRANT", "EXPLICIT_DENY")
+    assert last["totals"]["rows"] == 1
+    assert run("policy", "apply", closed, *here).returncode == 0
+    same = run("policy", "preview", closed, *here)
+    assert (same.returncode, same.stdout.startswith("nobody gains or loses anything")) == (0, True)
+    assert run("policy", "preview", "--version", "1", *here).returncode == 1
+
+
+def test_a_course_policy_is_previewed_from_its_file(tmp_path: Path, empty_sqlite_url: str) -> None:
+    campus_in(empty_sqlite_url)
+    file = tmp_path / "algebra.csv"
+    file.write_text("p, student, course:algebra, material, read, , deny\n")
+    here = ("--database", empty_sqlite_url)
+    found = run("policy", "preview", file, "--course", "algebra", *here)
+    assert found.returncode == 1
+    assert found.stdout.startswith("1 membership loses read on material: 1 resource\n")
+
+
 def test_validating_only_changes_nothing(tmp_path: Path, empty_sqlite_url: str) -> None:
     here = ("--database", empty_sqlite_url)
     mine = folder_of(CLOSED, tmp_path / "mine")
@@ -139,6 +198,9 @@ def test_a_change_to_a_version_that_is_not_active_is_refused(tmp_path: Path, emp
         (("policy", "diff"), "name two folders"),
         (("policy", "diff", "policies", "policies", "--to", "1"), "compare two policies"),
         (("policy", "diff", "--from", "first"), "`first` is no version"),
+        (("policy", "preview"), "name a policy folder, or a version"),
+        (("policy", "preview", "policies", "--version", "1"), "name a policy folder, or a version"),
+        (("policy", "preview", "/no/such/folder"), "does not exist"),
         (("policy", "rollback", "0"), "greater than or equal to 1"),
     ],
 )

@@ -51,3 +51,21 @@ async def test_an_error_in_one_call_leaves_the_turns_to_the_others() -> None:
     )
     assert isinstance(failed, ValueError)
     assert others == list(range(200))
+
+
+async def test_parts_come_in_order_with_turns_for_others_in_between() -> None:
+    turns, others = Turns(), 0
+
+    async def other() -> None:
+        nonlocal others
+        while True:
+            await asyncio.sleep(0)
+            others += 1
+
+    beside = asyncio.create_task(other())
+    parts = [part async for part in turns.parts(iter(range(1010)))]
+    beside.cancel()
+    assert [item for part in parts for item in part] == list(range(1010))
+    assert 20 < len(parts) <= others + 1
+    nothing: list[int] = []
+    assert [part async for part in turns.parts(nothing)] == []

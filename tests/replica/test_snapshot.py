@@ -269,6 +269,47 @@ def ids_in(campus: Campus, scope: Scope, after: str = "") -> list[str]:
     return [ref.id for ref, _ in campus.scan_content(context, "notebook", user("maya"), after=after)]
 
 
+@every_snapshot
+@examples(60)
+@given(campuses())
+def test_a_scope_is_scanned_with_the_grants_the_owners_and_the_shares_in_it(
+    of: Implementation, entities: list[Entity]
+) -> None:
+    stranger = user("nobody-owns-this")
+    with of(entities) as (snapshot, truth):
+        members = {(m.scope, m.subject) for m in truth.of(Membership)}
+        assert snapshot.count_members() == len(members)
+        for scope in SCOPES:
+            context = snapshot.scope(scope)
+            if context is None:
+                continue
+            held = {subject: sorted(map(str, grants)) for subject, grants in snapshot.scan_grants(context)}
+            assert held == {
+                subject: sorted(map(str, truth.grants(subject, [scope])))
+                for where, subject in members
+                if where == scope
+            }
+            for type_name in TYPES:
+                found = {
+                    ref: (owner, resource.facts, resource.times, resource.is_shared)
+                    for ref, owner, resource in snapshot.scan_owned(context, type_name)
+                }
+                assert found == {
+                    r.key: (
+                        r.owner,
+                        theirs.facts,
+                        theirs.times,
+                        any(s.resource == r.key for s in truth.of(Share)),
+                    )
+                    for r in truth.of(Resource)
+                    if (r.scope, r.type) == (scope, type_name)
+                    and (theirs := truth.resource(r.key, stranger)) is not None
+                }
+        for resource in truth.of(Resource):
+            shares = {s.subject: s.level for s in truth.of(Share) if s.resource == resource.key}
+            assert dict(snapshot.scan_shares(resource.key)) == shares
+
+
 def test_a_scan_resumes_on_a_later_snapshot_behind_a_key_that_is_gone() -> None:
     scope = course_scope("c")
     owned = [Resource(type="notebook", id=f"n{number}", scope=scope) for number in range(6)]

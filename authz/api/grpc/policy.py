@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from authz.engine.compare import Comparer
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.drafts import Drafting
 from authz.engine.policy_cases import Report
+from authz.engine.previewer import Previewer
 from authz.engine.publish import Origin, PolicyCertificate, Published, Publisher
 from authz.engine.rights import Rights
 from authz.v1 import authorization_pb2, common_pb2
@@ -34,6 +36,7 @@ from authz.wire.policies import (
     summary_message,
     version_message,
 )
+from authz.wire.previews import parse_limits, preview_message
 from authz.wire.writes import parse_reason
 
 _MAX_EXAMPLES = 100
@@ -49,6 +52,7 @@ class PolicyServicer(DraftCalls):
         self,
         publisher: Publisher,
         comparer: Comparer,
+        previewer: Previewer,
         drafting: Drafting,
         gate: ConsistencyGate,
         *,
@@ -58,6 +62,7 @@ class PolicyServicer(DraftCalls):
         self._drafting = drafting
         self._rights = rights
         self._comparer = comparer
+        self._previewer = previewer
         self._gate = gate
 
     async def ApplyPolicy(self, request: pb.ApplyPolicyRequest, call: Call) -> pb.ApplyPolicyResponse:
@@ -129,6 +134,25 @@ class PolicyServicer(DraftCalls):
         )
         scope = parse_policy_scope(request.course_id)
         return diff_message(await self._comparer.diff(before, after, scope))
+
+    async def PreviewPolicy(
+        self,
+        request: pb.PreviewPolicyRequest,
+        call: Call,
+        send: Callable[[pb.PreviewPolicyResponse], Awaitable[None]],
+    ) -> None:
+        """Who gains and who loses."""
+        source = parse_source(request.files, request.number, files_field="files", number_field="number")
+        max_examples, max_largest = parse_limits(request)
+        await self._previewer.preview(
+            source,
+            parse_policy_scope(request.course_id),
+            call.consistency,
+            call.deadline,
+            max_examples=max_examples,
+            max_largest=max_largest,
+            write=lambda events: send(preview_message(events)),
+        )
 
     async def ReadPolicyVersions(
         self, request: pb.ReadPolicyVersionsRequest, call: Call

@@ -1,0 +1,175 @@
+"""`authz policy preview`: who would gain and lose what, in the directory of a server as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
+from authz.cli.output import print_json, print_rows, progress_bar
+from authz.cli.policy import FOUND_EXIT_CODE, Json
+from authz.cli.policy_versions import DRAFT, version_files, version_number
+from authz.client import Client
+from authz.client.client import Progress as Advance
+from authz.domain.decisions import Verdict
+from authz.domain.impact import (
+    MAX_EXAMPLES,
+    MAX_LARGEST,
+    AccessChange,
+    Impact,
+    PreviewProgress,
+    PreviewTotals,
+)
+from authz.domain.instants import format_instant
+
+_COLUMNS = ("subject", "in", "change", "resources", "example", "now", "then")
+
+
+def preview(
+    policy: Annotated[
+        Path | None,
+        typer.Argument(help="A policy folder; with --course, the file of a course's policy.", exists=True),
+    ] = None,
+    version: Annotated[
+        str, typer.Option("--version", help="In place of a folder: a number, or `draft:NAME`.")
+    ] = "",
+    course: Annotated[str, typer.Option("--course", help="The course whose policy it is.")] = "",
+    examples: Annotated[
+        int, typer.Option(min=1, max=MAX_EXAMPLES, help="How many resources each change names.")
+    ] = 1,
+    largest: Annotated[
+        int, typer.Option(min=1, max=MAX_LARGEST, help="How many rows to print, the largest first.")
+    ] = 20,
+    address: Address = DEFAULT_ADDRESS,
+    database: Database = "",
+    as_json: Json = False,
+) -> None:
+    """Show who gains and who loses what if a policy were active. Exit code: 0 nobody, 1 somebody.
+
+    With --json, prints every row as it is found, a subject a line, and the totals last.
+    """
+    if (policy is None) is (not version):
+        raise ValueError("name a policy folder, or a version by `--version`")
+    with connect(address, database) as client:
+        source = _source(policy) if policy is not None else _version(client, version)
+        events = client.policies.preview(source, course_id=course, max_examples=examples, max_largest=largest)
+        totals = _totals_of(_with_progress(events), as_json)
+    if as_json:
+        print_json({"totals": _totals_data(totals)})
+    else:
+        _print(totals)
+    if totals.rows:
+        raise typer.Exit(FOUND_EXIT_CODE)
+
+
+def _source(policy: Path) -> dict[str, str]:
+    from authz.policy.course import COURSE_FILE
+    from authz.policy.versions import read_folder
+
+    return read_folder(policy) if policy.is_dir() else {COURSE_FILE: policy.read_text()}
+
+
+def _version(client: Client, version: str) -> dict[str, str] | int:
+    return version_files(client, version) if version.startswith(DRAFT) else version_number(version)
+
+
+def _with_progress(
+    events: Iterable[PreviewProgress | Impact | PreviewTotals],
+) -> Iterator[Impact | PreviewTotals]:
+    advance: Advance | None = None
+    with ExitStack() as shown:
+        for event in events:
+            if isinstance(event, PreviewProgress):
+                advance = advance or shown.enter_context(progress_bar("memberships", event.of))
+                advance(event.members)
+            else:
+                yield event
+
+
+def _totals_of(events: Iterable[Impact | PreviewTotals], as_json: bool) -> PreviewTotals:
+    for event in events:
+        if isinstance(event, PreviewTotals):
+            return event
+        if as_json:
+            for row in _row_data(event):
+                print_json(row)
+    raise ValueError("the server ended the preview without its totals; preview again")
+
+
+def _print(totals: PreviewTotals) -> None:
+    now = format_instant(totals.now)
+    against = f"against version {totals.policy_version}, as the directory stands at {now}"
+    if not totals.rows:
+        print(f"nobody gains or loses anything {against}")
+        return
+    for total in totals.kinds:
+        print(f"{_counted(total.subjects, 'membership')} {total.kind}: {_counted(total.count, 'resource')}")
+    print(f"{_counted(totals.rows, 'row')} in {_counted(totals.scopes, 'scope')} {against}")
+    print()
+    rows = [
+        (str(subject), str(impact.scope), *_cells(change))
+        for impact in totals.largest
+        for subject in impact.subjects
+        for change in impact.changes
+    ]
+    print_rows(_COLUMNS, rows)
+    left = totals.rows - len(totals.largest)
+    if left:
+        print(f"and {_counted(left, 'row')} more; --json prints all of them")
+
+
+def _cells(change: AccessChange) -> tuple[str, ...]:
+    shown = ", ".join(map(str, change.examples))
+    return (
+        str(change.kind),
+        str(change.count),
+        shown,
+        _reason(change.before),
+        _reason(change.after),
+    )
+
+
+def _reason(verdict: Verdict | None) -> str:
+    if verdict is None:
+        return "not declared"
+    word = "allowed" if verdict.allowed else "denied"
+    return f"{word} by {verdict.rule.source}" if verdict.rule is not None else f"{word}: {verdict.reason}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _row_data(impact: Impact) -> Iterator[dict[str, object]]:
+    changes = [_change_data(change) for change in impact.changes]
+    for subject in impact.subjects:
+        yield {"subject": str(subject), "scope": str(impact.scope), "changes": changes}
+
+
+def _change_data(change: AccessChange) -> dict[str, object]:
+    return change.kind._asdict() | {
+        "count": change.count,
+        "examples": [{"type": ref.type, "id": ref.id, "scope": str(scope)} for ref, scope in change.examples],
+        "before": _verdict_data(change.before),
+        "after": _verdict_data(change.after),
+    }
+
+
+def _verdict_data(verdict: Verdict | None) -> dict[str, object] | None:
+    if verdict is None:
+        return None
+    return {name: getattr(verdict, name) for name in ("allowed", "reason", "rule", "inactive_reason")}
+
+
+def _totals_data(totals: PreviewTotals) -> dict[str, object]:
+    data = msgspec.structs.asdict(totals)
+    data["kinds"] = [
+        each.kind._asdict() | {"subjects": each.subjects, "count": each.count} for each in totals.kinds
+    ]
+    data["largest"] = [row for impact in totals.largest for row in _row_data(impact)]
+    return data

@@ -1,0 +1,122 @@
+"""Which actions on which types two policies decide differently, for what somebody holds."""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import or_
+
+from authz.domain.effective_roles import EffectiveRoles
+from authz.domain.facts import ALL_FACTS, FOR_AI_RESPONSE, OWN, PURPOSE_AI_RESPONSE, SHARED
+from authz.domain.impact import AccessKind
+from authz.engine.check import opens
+from authz.policy.compile import CompiledPolicy, CompiledRules
+from authz.policy.diff import Clauses, beyond
+
+_PURPOSES = ("", PURPOSE_AI_RESPONSE)
+NOTHING: Clauses = (frozenset(), frozenset())
+_MAX_KEPT = 4096
+
+
+class ComparedCell:
+    """An action on a type that may change for the holders of some roles.
+
+    `before` and `after` are the rules for their roles; None where the roles open nothing, or the policy does
+    not declare the action. `depends_on_subject` is false if it matters neither who owns the resource nor
+    with whom it is shared.
+    """
+
+    __slots__ = ("_after_facts", "_before_facts", "_found", "_kinds", "action", "after", "before",
+                 "depends_on_subject", "type_name")  # fmt: skip
+
+    def __init__(
+        self,
+        type_name: str,
+        action: str,
+        before: CompiledRules | None,
+        after: CompiledRules | None,
+        *,
+        depends_on_subject: bool,
+    ) -> None:
+        self.type_name, self.action = type_name, action
+        self.before, self.after = before, after
+        self.depends_on_subject = depends_on_subject
+        self._before_facts = 0 if before is None else before.required_facts
+        self._after_facts = 0 if after is None else after.required_facts
+        self._found: dict[tuple[int, int], tuple[AccessKind, ...]] = {}
+
+    def kinds(self, before_facts: int, after_facts: int) -> tuple[AccessKind, ...]:
+        """What changes where these facts hold, under either policy; the purpose's is not among them."""
+        key = (before_facts & self._before_facts, after_facts & self._after_facts)
+        found = self._found.get(key)
+        if found is None:
+            found = self._found[key] = tuple(self._compare(*key))
+        return found
+
+    def _compare(self, before_facts: int, after_facts: int) -> list[AccessKind]:
+        gains: dict[int, list[str]] = {}
+        for purpose, facts in zip(_PURPOSES, (0, FOR_AI_RESPONSE), strict=True):
+            was = self.before is not None and self.before.verdict(before_facts | facts).allowed
+            will = self.after is not None and self.after.verdict(after_facts | facts).allowed
+            if was != will:
+                gains.setdefault(will, []).append(purpose)
+        return [AccessKind(self.type_name, self.action, tuple(p), bool(g)) for g, p in gains.items()]
+
+
+class CellComparison:
+    """Compares two policies for roles that are held together. Keeps what it has found."""
+
+    def __init__(self, before: CompiledPolicy, after: CompiledPolicy) -> None:
+        self._before, self._after = before, after
+        policies = (before, after)
+        pairs = (
+            (t.name, action) for p in policies for t in p.vocabulary.types.values() for action in t.actions
+        )
+        self._pairs = list(dict.fromkeys(pairs))
+        self._kept: dict[object, tuple[ComparedCell, ...]] = {}
+
+    def cells(
+        self, before: EffectiveRoles, after: EffectiveRoles, course_id: str | None
+    ) -> tuple[ComparedCell, ...]:
+        """Every cell of which some facts are decided differently, for who holds these roles under either
+        policy. None is missing; of some no resource has such facts."""
+        is_overridden = course_id in self._before.overrides or course_id in self._after.overrides
+        key = (_opening(before), _opening(after), course_id if is_overridden else None)
+        found = self._kept.get(key)
+        if found is None:
+            if len(self._kept) >= _MAX_KEPT:
+                self._kept.clear()
+            compared = (self._compared(pair, before, after, course_id) for pair in self._pairs)
+            found = self._kept[key] = tuple(cell for cell in compared if cell is not None)
+        return found
+
+    def _compared(
+        self, pair: tuple[str, str], before: EffectiveRoles, after: EffectiveRoles, course_id: str | None
+    ) -> ComparedCell | None:
+        old = _rules(self._before, before, course_id, pair)
+        new = _rules(self._after, after, course_id, pair)
+        was, will = (NOTHING if rules is None else rules.conditions for rules in (old, new))
+        if (before.in_course, before.in_session) == (after.in_course, after.in_session):
+            differing = [*beyond(was, will), *beyond(will, was)] if was != will else []
+            named = reduce(or_, (condition.named for condition in differing), 0)
+        else:
+            # The subject may attend under one policy only: each then sees other facts.
+            differing = [*was[1], *will[1]]
+            named = ALL_FACTS
+        if not differing:
+            return None
+        return ComparedCell(*pair, old, new, depends_on_subject=bool(named & (OWN | SHARED)))
+
+
+def _opening(held: EffectiveRoles) -> tuple[frozenset[str], bool, bool]:
+    """All that decides which rules apply, and whether a session is attended."""
+    return held.roles, held.in_course, held.in_session
+
+
+def _rules(
+    policy: CompiledPolicy, held: EffectiveRoles, course_id: str | None, pair: tuple[str, str]
+) -> CompiledRules | None:
+    type_name, action = pair
+    declared = policy.vocabulary.types.get(type_name)
+    if declared is None or action not in declared.actions or not opens(held, type_name):
+        return None
+    return policy.rules_for(held.roles, course_id, type_name, action)

@@ -1,0 +1,258 @@
+"""What another policy would change for whom, in the directory as it is.
+
+Not by asking about every subject and resource: in each course, members with the same memberships are compared
+once, only cells that differ for their roles are looked at, and resources with the same facts are counted
+together. What is a subject's own, or shared with it, is then corrected for this subject. A test holds the
+result to what Check answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from functools import partial
+from typing import TypeAlias
+
+from authz.domain.context import ScopeContext
+from authz.domain.decisions import STRUCTURAL_TYPES, Verdict
+from authz.domain.effective_roles import EffectiveRoles, Grant, effective_roles_of
+from authz.domain.errors import ErrorReason, FailedPreconditionError, UnusablePolicyError
+from authz.domain.ids import PLATFORM, Subject
+from authz.domain.impact import Impact, PreviewProgress, PreviewTotals
+from authz.domain.instants import Instant
+from authz.domain.ports import Snapshot
+from authz.engine.check import Checker
+from authz.engine.compared_cells import CellComparison
+from authz.engine.preview_outcome import Outcome, Run
+from authz.engine.preview_place import Holders, Place
+from authz.engine.preview_tally import Rows, Tally
+from authz.policy.compile import CompiledPolicy
+
+PreviewEvent: TypeAlias = PreviewProgress | Impact | PreviewTotals
+_Inside: TypeAlias = Sequence[tuple[int, tuple[Grant, ...]]]
+"""The memberships of a subject in sessions of a place, each with the index of the session."""
+
+_MEMBERS_A_PROGRESS = 5_000
+
+
+class Preview:
+    """One preview, on one snapshot and at one instant.
+
+    `before` and `after` decide by two policies of the platform, each with what is active in courses. With
+    `in_course`, only this course is looked at: with `before`, and with a policy in which it has another one.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        before: Checker,
+        after: Checker,
+        now: Instant,
+        *,
+        created_ahead_us: int,
+        max_examples: int,
+        max_largest: int,
+        in_course: tuple[str, CompiledPolicy] | None = None,
+    ) -> None:
+        self._snapshot = snapshot
+        self._before, self._after = before, after
+        self._now = now
+        self._created_ahead_us = created_ahead_us
+        self._max_examples = max_examples
+        self._in_course = in_course
+        self._comparison = CellComparison(before.policy, after.policy)
+        self._platform: dict[Subject, tuple[Grant, ...]] = {}
+        self._platform_members: dict[tuple[Grant, ...], list[Subject]] = {}
+        self._tally = Tally(max_largest)
+        self._members = 0
+
+    def events(self) -> Iterator[PreviewEvent | None]:
+        """The rows as they are found, in the order of the courses, with progress; the totals last.
+
+        Yields None after each small step, so that the work can be sliced. Raises `FailedPreconditionError`
+        for a course whose policy does not pass under the other one of the platform.
+        """
+        yield PreviewProgress(0, self._snapshot.count_members())
+        yield from self._read_platform()
+        contexts: list[ScopeContext] = []
+        for context in self._contexts():
+            yield None
+            if context is None:
+                continue
+            if contexts and (context.session_id is None or context.course_id is None):
+                yield from self._place(contexts)
+                contexts = []
+            contexts.append(context)
+        if contexts:
+            yield from self._place(contexts)
+        yield self.totals()
+
+    def totals(self) -> PreviewTotals:
+        """Of what has been found so far."""
+        return PreviewTotals(
+            policy_version=self._before.version,
+            checked_at=self._snapshot.token,
+            now=self._now,
+            members=self._members,
+            rows=self._tally.rows,
+            scopes=self._tally.scopes,
+            kinds=self._tally.kinds,
+            largest=self._tally.largest,
+        )
+
+    def _contexts(self) -> Iterator[ScopeContext | None]:
+        """The platform and each course, a course before its sessions; sessions without a course last."""
+        if self._in_course is None:
+            yield self._snapshot.scope(PLATFORM)
+            yield from self._snapshot.scan_contexts()
+            return
+        course_id, _ = self._in_course
+        for context in self._snapshot.scan_contexts(start=(course_id, "")):
+            if context is not None and context.course_id != course_id:
+                return
+            yield context
+
+    def _read_platform(self) -> Iterator[PreviewProgress | None]:
+        """Keep who has a role on the platform: it counts in every course."""
+        platform = self._snapshot.scope(PLATFORM)
+        if platform is None:
+            return
+        for subject, grants in self._snapshot.scan_grants(platform):
+            yield self._looked_at()
+            self._platform[subject] = grants
+            self._platform_members.setdefault(grants, []).append(subject)
+
+    def _place(self, contexts: list[ScopeContext]) -> Iterator[PreviewEvent | None]:
+        make = partial(self._holders_of, self._comparison_in(contexts[0]))
+        place = Place(self._snapshot, contexts, make, self._now, created_ahead_us=self._created_ahead_us)
+        rows = Rows(place.scope, self._tally)
+        outcomes: dict[object, Outcome] = {}
+        for found in self._everybody(place):
+            if not isinstance(found, tuple):
+                yield found
+                continue
+            subject, holders, inside = found
+            if not (holders.cells or inside):
+                continue
+            in_sessions = tuple((index, place.holders(holders.grants + grants)) for index, grants in inside)
+            changes_somewhere = holders.cells or any(each.cells for _, each in in_sessions)
+            if not changes_somewhere or self._is_shut_out(subject):
+                continue
+            outcome = outcomes.get((holders, in_sessions))
+            if outcome is None:
+                outcome = yield from self._outcome(place, holders, in_sessions, outcomes)
+            changes = outcome.changes_for(subject)
+            if changes:
+                yield from rows.add(subject, changes)
+        yield from rows.rest()
+
+    def _outcome(
+        self,
+        place: Place,
+        holders: Holders,
+        in_sessions: tuple[tuple[int, Holders], ...],
+        outcomes: dict[object, Outcome],
+    ) -> Generator[None, None, Outcome]:
+        everywhere = None
+        if in_sessions:
+            everywhere = outcomes.get((holders, ()))
+            if everywhere is None:
+                everywhere = yield from self._outcome(place, holders, (), outcomes)
+        outcome = Outcome(
+            place, holders, dict(in_sessions), self._without_rules, max_examples=self._max_examples
+        )
+        yield from outcome.compute(everywhere)
+        outcomes[holders, in_sessions] = outcome
+        return outcome
+
+    def _everybody(self, place: Place) -> Iterator[PreviewProgress | tuple[Subject, Holders, _Inside] | None]:
+        """All whose memberships count in a place, with what they hold there and on the platform, and besides
+        in its sessions."""
+        inside: dict[Subject, list[tuple[int, tuple[Grant, ...]]]] = {}
+        for index, subject, grants in place.session_members():
+            inside.setdefault(subject, []).append((index, grants))
+            yield self._looked_at()
+        seen: set[Subject] = set()
+        for subject, grants in self._members_of(place, inside):
+            yield self._looked_at() if grants else None
+            on_platform = self._platform.get(subject)
+            if on_platform is not None:
+                seen.add(subject)
+                grants = on_platform + grants  # noqa: PLW2901  the name still says what it is
+            holders = place.holders(grants)
+            yield subject, holders, inside.pop(subject, ())
+        for grants, subjects in self._platform_members.items():
+            holders = place.holders(grants)
+            for subject in subjects if holders.cells else ():
+                yield (subject, holders, ()) if subject not in seen else None
+
+    def _members_of(
+        self, place: Place, inside: dict[Subject, list[tuple[int, tuple[Grant, ...]]]]
+    ) -> Iterator[tuple[Subject, tuple[Grant, ...]]]:
+        """Those of the scope itself, then those of its sessions alone."""
+        if place.scope != PLATFORM:  # its members come last everywhere
+            yield from self._snapshot.scan_grants(place.contexts[0])
+        while inside:
+            yield next(iter(inside)), ()
+
+    def _comparison_in(self, context: ScopeContext) -> CellComparison:
+        if self._in_course is not None:
+            return CellComparison(self._before.policy_in(self._snapshot, context), self._in_course[1])
+        if context.course_policy is None:
+            return self._comparison
+        before = self._before.policy_in(self._snapshot, context)
+        try:
+            return CellComparison(before, self._after.policy_in(self._snapshot, context))
+        except UnusablePolicyError as error:
+            raise FailedPreconditionError(
+                ErrorReason.PRECONDITION_FAILED,
+                f"the policy of course:{context.course_id} does not pass under this one; change one:"
+                f" `ValidatePolicy` names every such course ({error})",
+                course_id=context.course_id or "",
+            ) from None
+
+    def _holders_of(
+        self, comparison: CellComparison, context: ScopeContext, grants: tuple[Grant, ...]
+    ) -> Holders:
+        before, after = (
+            effective_roles_of(grants, context.state.course_state, checker.policy.role_table, self._now)
+            for checker in (self._before, self._after)
+        )
+        cells = comparison.cells(before, after, context.course_id)
+        return Holders(grants, before, after, cells)
+
+    def _is_shut_out(self, subject: Subject) -> bool:
+        """Whether the account is suspended now: it then has no role anywhere, under either policy."""
+        suspension = self._snapshot.suspension(subject)
+        return suspension is not None and suspension.is_effective(self._now)
+
+    def _without_rules(self, run: Run, context: ScopeContext) -> tuple[Verdict | None, Verdict | None]:
+        """What Check answers under either policy where it consults no rule; None where it cannot be asked."""
+        holders = run.holders
+        before, after = (
+            self._without_rule(checker, held, run, context)
+            for checker, held in ((self._before, holders.before), (self._after, holders.after))
+        )
+        return before, after
+
+    def _without_rule(
+        self, checker: Checker, held: EffectiveRoles, run: Run, context: ScopeContext
+    ) -> Verdict | None:
+        type_name, action = run.cell.type_name, run.cell.action
+        declared = checker.policy.vocabulary.types.get(type_name)
+        if declared is None or action not in declared.actions:
+            return None
+        verdict, _ = checker.without_roles(
+            held,
+            run.holders.grants,
+            context,
+            None,
+            self._now,
+            structural=type_name in STRUCTURAL_TYPES,
+        )
+        return verdict
+
+    def _looked_at(self) -> PreviewProgress | None:
+        self._members += 1
+        if self._members % _MEMBERS_A_PROGRESS:
+            return None
+        return PreviewProgress(self._members, self._snapshot.count_members())

@@ -1,0 +1,178 @@
+"""One course with its sessions, as a preview sees it: who holds what, and which facts the resources have."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+
+from authz.domain.context import ResourceContext, ScopeContext, facts_at
+from authz.domain.decisions import COURSE_TYPE, CREATE_ACTION, SESSION_TYPE, STRUCTURAL_TYPES
+from authz.domain.effective_roles import EffectiveRoles, Grant
+from authz.domain.facts import ATTENDING, OWN, TIMED, share_facts
+from authz.domain.ids import ResourceRef, Scope, Subject
+from authz.domain.instants import Instant
+from authz.domain.ports import Snapshot
+from authz.engine.compared_cells import ComparedCell
+
+
+class Holders:
+    """All who hold the same memberships in a place, and whose accounts are not suspended: their roles under
+    either policy, and the cells that may change for them."""
+
+    def __init__(
+        self,
+        grants: tuple[Grant, ...],
+        before: EffectiveRoles,
+        after: EffectiveRoles,
+        cells: tuple[ComparedCell, ...],
+    ) -> None:
+        self.grants = grants
+        self.before, self.after = before, after
+        self.cells = cells
+        self._attending: dict[int, tuple[int, int]] = {}
+
+    @cached_property
+    def cells_of_subject(self) -> Mapping[str, list[ComparedCell]]:
+        """By type, those for which it matters whose a resource is, or with whom it is shared."""
+        found: dict[str, list[ComparedCell]] = {}
+        for cell in self.cells:
+            if cell.depends_on_subject and _is_about_resources(cell):
+                found.setdefault(cell.type_name, []).append(cell)
+        return found
+
+    def attending(self, index: int, context: ScopeContext) -> tuple[int, int]:
+        """The fact `attending` under either policy, as a mask, in the context at an index of the place."""
+        found = self._attending.get(index)
+        if found is None:
+            before, after = (
+                ATTENDING if context.is_attended(in_course=held.in_course, in_session=held.in_session) else 0
+                for held in (self.before, self.after)
+            )
+            found = self._attending[index] = (before, after)
+        return found
+
+
+class Belonging:
+    """A resource that is a subject's own, or shared with it: `extra` are the facts of that."""
+
+    __slots__ = ("extra", "facts", "index", "ref")
+
+    def __init__(self, index: int, ref: ResourceRef, facts: int, extra: int) -> None:
+        self.index, self.ref, self.facts, self.extra = index, ref, facts, extra
+
+
+class Place:
+    """A course and its sessions, a session without a course, or the platform.
+
+    `contexts` begins with the scope itself; an index says which of them a resource is in. Generators that
+    return nothing yield None for each record that they read.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        contexts: list[ScopeContext],
+        make: Callable[[ScopeContext, tuple[Grant, ...]], Holders],
+        now: Instant,
+        *,
+        created_ahead_us: int,
+    ) -> None:
+        """`make` makes the holders of given memberships; it is called once for each."""
+        self.contexts = contexts
+        self.scopes = [context.scopes[-1] for context in contexts]
+        self._snapshot = snapshot
+        self._make = make
+        self._now = now
+        self._created_ahead_us = created_ahead_us
+        self._holders: dict[tuple[Grant, ...], Holders] = {}
+        self._by_facts: dict[str, list[dict[int, list[ResourceRef]]]] = {}
+        self._belongings: dict[str, dict[Subject, list[Belonging]]] = {}
+
+    @property
+    def scope(self) -> Scope:
+        """The scope itself."""
+        return self.scopes[0]
+
+    def holders(self, grants: tuple[Grant, ...]) -> Holders:
+        """Those who hold exactly these."""
+        found = self._holders.get(grants)
+        if found is None:
+            found = self._holders[grants] = self._make(self.contexts[0], grants)
+        return found
+
+    def session_members(self) -> Iterator[tuple[int, Subject, tuple[Grant, ...]]]:
+        """The members of the sessions of a course, each with the index of the session."""
+        for index, context in enumerate(self.contexts[1:], 1):
+            for subject, grants in self._snapshot.scan_grants(context):
+                yield index, subject, grants
+
+    def read_resources(self, type_name: str) -> Iterator[None]:
+        """Read all resources of a type, once."""
+        if type_name in self._by_facts:
+            return
+        belongings: dict[Subject, list[Belonging]] = defaultdict(list)
+        found: list[dict[int, list[ResourceRef]]] = []
+        self._by_facts[type_name], self._belongings[type_name] = found, belongings
+        for index, context in enumerate(self.contexts):
+            by_facts: dict[int, list[ResourceRef]] = defaultdict(list)
+            found.append(by_facts)
+            for ref, owner, resource in self._snapshot.scan_owned(context, type_name):
+                yield None
+                facts = self._facts(resource)
+                by_facts[facts].append(ref)
+                if not resource.is_shared:
+                    if owner is not None:
+                        belongings[owner].append(Belonging(index, ref, facts, OWN))
+                    continue
+                extras = {} if owner is None else {owner: OWN}
+                for subject, level in self._snapshot.scan_shares(ref):
+                    yield None
+                    extras[subject] = extras.get(subject, 0) | share_facts(level)
+                for subject, extra in extras.items():
+                    belongings[subject].append(Belonging(index, ref, facts, extra))
+
+    def belongings(self, type_name: str, subject: Subject) -> list[Belonging]:
+        """What of the resources of a type that were read is the subject's own, or shared with it."""
+        return self._belongings[type_name].get(subject, [])
+
+    def resources(self, cell: ComparedCell, index: int) -> list[tuple[int, list[ResourceRef]]]:
+        """What a cell is about in one of the contexts: resources with the same facts together.
+
+        Those of content must have been read. A resource to `create` has no id.
+        """
+        context = self.contexts[index]
+        if not _is_asked_in(cell, context):
+            return []
+        if _is_about_resources(cell):
+            return list(self._by_facts[cell.type_name][index].items())
+        is_new = cell.action == CREATE_ACTION
+        ref = ResourceRef(cell.type_name, "" if is_new else self.scopes[index].id)
+        return [(self._facts(ResourceContext(context, context.state.facts)), [ref])]
+
+    def _facts(self, resource: ResourceContext) -> int:
+        """Those that do not depend on the subject."""
+        return facts_at(self._now, resource, TIMED, created_ahead_us=self._created_ahead_us)[0]
+
+
+def types_read(holders: Holders) -> list[str]:
+    """The types whose resources must be read for what changes."""
+    return list(dict.fromkeys(cell.type_name for cell in holders.cells if _is_about_resources(cell)))
+
+
+def _is_about_resources(cell: ComparedCell) -> bool:
+    """Whether it is about registered content, and not about a scope or what is to be created."""
+    return cell.type_name not in STRUCTURAL_TYPES and cell.action != CREATE_ACTION
+
+
+def _is_asked_in(cell: ComparedCell, context: ScopeContext) -> bool:
+    """Whether Check can be asked about it where the resource is in this context."""
+    if cell.action == CREATE_ACTION and cell.type_name == COURSE_TYPE:
+        return context.course_id is context.session_id is None
+    if cell.action == CREATE_ACTION and cell.type_name == SESSION_TYPE:
+        return context.session_id is None
+    if cell.type_name == COURSE_TYPE:
+        return context.course_id is not None and context.session_id is None
+    if cell.type_name == SESSION_TYPE:
+        return context.session_id is not None
+    return context.course_id is not None or context.session_id is not None

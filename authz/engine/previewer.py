@@ -1,0 +1,105 @@
+"""Runs previews beside checks: in slices on the event loop, on one snapshot each."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+
+from authz.domain.consistency import Consistency
+from authz.domain.errors import OverloadedError
+from authz.domain.ids import PLATFORM, Scope
+from authz.domain.impact import PreviewProgress, PreviewTotals
+from authz.domain.policy_changes import PolicySource
+from authz.engine.check import Checker
+from authz.engine.clock import DecisionClock
+from authz.engine.compare import Comparer
+from authz.engine.policies import ActiveChecker
+from authz.engine.preview import Preview, PreviewEvent
+from authz.engine.turns import Turns
+from authz.engine.watch import completes_within
+
+_ROWS_A_PART = 50
+_RETRY_AFTER_S = 1.0
+
+
+class Previewer:
+    """Every preview of a server."""
+
+    def __init__(
+        self,
+        comparer: Comparer,
+        active: ActiveChecker,
+        turns: Turns,
+        clock: DecisionClock,
+        *,
+        created_ahead_us: int,
+        write_timeout_s: float,
+    ) -> None:
+        self._comparer = comparer
+        self._active = active
+        self._turns = turns
+        self._clock = clock
+        self._created_ahead_us = created_ahead_us
+        self._write_timeout_s = write_timeout_s
+
+    async def preview(
+        self,
+        source: PolicySource,
+        scope: Scope,
+        consistency: Consistency,
+        deadline: float | None,
+        *,
+        max_examples: int,
+        max_largest: int,
+        write: Callable[[list[PreviewEvent]], Awaitable[None]],
+    ) -> None:
+        """Write what another policy of the platform or of a course would change, in parts; the totals are the
+        last event.
+
+        Raises as `Comparer.compiled` and `ActiveChecker.get`, and `OverloadedError` when a write takes longer
+        than the timeout: the snapshot, whose pages LMDB cannot use again, is not kept for who does not read.
+        """
+        in_course = None
+        if scope == PLATFORM:
+            policy = await self._comparer.compiled(source)
+            after = Checker(policy, inline_types=frozenset(), created_ahead_us=self._created_ahead_us)
+            snapshot, before = await self._active.get(consistency, deadline)
+        else:
+            snapshot, before = await self._active.get(consistency, deadline)
+            after = before
+            in_course = scope.id, await self._comparer.in_course(before.policy, source, scope)
+        preview = Preview(
+            snapshot,
+            before,
+            after,
+            self._clock.at(snapshot.state.committed_at),
+            created_ahead_us=self._created_ahead_us,
+            max_examples=max_examples,
+            max_largest=max_largest,
+            in_course=in_course,
+        )
+        nothing = in_course is None and await self._comparer.decides_alike(before.policy, after.policy)
+        await self._write(preview.events() if not nothing else (preview.totals(),), write)
+
+    async def _write(
+        self,
+        events: Iterable[PreviewEvent | None],
+        write: Callable[[list[PreviewEvent]], Awaitable[None]],
+    ) -> None:
+        part: list[PreviewEvent] = []
+        async for some in self._turns.parts(events):
+            for event in some:
+                if event is None:
+                    continue
+                part.append(event)
+                if isinstance(event, PreviewProgress | PreviewTotals) or len(part) >= _ROWS_A_PART:
+                    await self._send(write, part)
+                    part = []
+
+    async def _send(
+        self, write: Callable[[list[PreviewEvent]], Awaitable[None]], part: list[PreviewEvent]
+    ) -> None:
+        if not await completes_within(self._write_timeout_s, write(part)):
+            raise OverloadedError(
+                f"the client has not read the preview for {self._write_timeout_s:g} s; read it as it comes",
+                retry_after_s=_RETRY_AFTER_S,
+            )

@@ -1,0 +1,172 @@
+"""Previews of policies between protobuf and the domain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
+
+from authz.domain.decisions import Reason, Rule, Verdict
+from authz.domain.effective_roles import InactiveReason
+from authz.domain.errors import malformed
+from authz.domain.ids import ResourceRef
+from authz.domain.impact import (
+    MAX_EXAMPLES,
+    MAX_LARGEST,
+    AccessChange,
+    AccessKind,
+    Example,
+    Impact,
+    KindTotal,
+    PreviewProgress,
+    PreviewTotals,
+)
+from authz.v1 import authorization_pb2
+from authz.v1 import policy_pb2 as pb
+from authz.wire.values import (
+    parse_scope_message,
+    parse_subject_message,
+    scope_message,
+    subject_message,
+    time_message,
+    time_of,
+)
+
+_DEFAULT_EXAMPLES, _DEFAULT_LARGEST = 1, 20
+_REASON, _STATE = "REASON_", "MEMBERSHIP_STATE_"
+
+
+def parse_limits(request: pb.PreviewPolicyRequest) -> tuple[int, int]:
+    """How many examples and how many of the largest rows; 0 means the default."""
+    for field, most in (("max_examples", MAX_EXAMPLES), ("max_largest", MAX_LARGEST)):
+        if not 0 <= getattr(request, field) <= most:
+            raise malformed(field, f"is {getattr(request, field)}; ask for 1 to {most}")
+    return request.max_examples or _DEFAULT_EXAMPLES, request.max_largest or _DEFAULT_LARGEST
+
+
+def preview_message(events: Iterable[Impact | PreviewProgress | PreviewTotals]) -> pb.PreviewPolicyResponse:
+    """A part of a preview."""
+    message = pb.PreviewPolicyResponse()
+    for event in events:
+        if isinstance(event, Impact):
+            message.rows.append(_rows_message(event))
+        elif isinstance(event, PreviewProgress):
+            message.progress.CopyFrom(pb.PreviewProgress(members=event.members, of=event.of))
+        else:
+            message.totals.CopyFrom(_totals_message(event))
+    return message
+
+
+def parse_preview(message: pb.PreviewPolicyResponse) -> Iterator[Impact | PreviewProgress | PreviewTotals]:
+    """What a part says."""
+    yield from map(_parse_rows, message.rows)
+    if message.HasField("progress"):
+        yield PreviewProgress(message.progress.members, message.progress.of)
+    if message.HasField("totals"):
+        yield _parse_totals(message.totals)
+
+
+def _rows_message(impact: Impact) -> pb.PreviewRows:
+    return pb.PreviewRows(
+        scope=scope_message(impact.scope),
+        subjects=map(subject_message, impact.subjects),
+        changes=map(_change_message, impact.changes),
+    )
+
+
+def _parse_rows(message: pb.PreviewRows) -> Impact:
+    return Impact(
+        parse_scope_message(message.scope, field="scope"),
+        tuple(parse_subject_message(each, field="subject") for each in message.subjects),
+        tuple(map(_parse_change, message.changes)),
+    )
+
+
+def _change_message(change: AccessChange) -> pb.AccessChange:
+    message = pb.AccessChange(
+        **change.kind._asdict(),
+        count=change.count,
+        examples=[
+            pb.AccessExample(type=ref.type, id=ref.id, scope=scope_message(scope))
+            for ref, scope in change.examples
+        ],
+    )
+    for verdict, into in ((change.before, message.before), (change.after, message.after)):
+        if verdict is not None:
+            into.allowed = verdict.allowed
+            into.reason = authorization_pb2.Reason.Value(_REASON + verdict.reason)
+            if verdict.rule is not None:
+                into.rule.CopyFrom(authorization_pb2.Rule(**msgspec.structs.asdict(verdict.rule)))
+            if verdict.inactive_reason is not None:
+                state = authorization_pb2.MembershipState.Value(_STATE + verdict.inactive_reason)
+                into.membership_state = state
+        else:
+            into.SetInParent()
+    return message
+
+
+def _parse_change(message: pb.AccessChange) -> AccessChange:
+    return AccessChange(
+        kind=_parse_kind(message),
+        count=message.count,
+        examples=tuple(
+            Example(ResourceRef(each.type, each.id), parse_scope_message(each.scope, field="scope"))
+            for each in message.examples
+        ),
+        before=_parse_verdict(message.before),
+        after=_parse_verdict(message.after),
+    )
+
+
+def _parse_kind(message: pb.AccessChange | pb.AccessTotal) -> AccessKind:
+    return AccessKind(message.type, message.action, tuple(message.purposes), message.gains)
+
+
+def _parse_verdict(message: pb.AccessVerdict) -> Verdict | None:
+    if not message.reason:
+        return None
+    rule = message.rule
+    fields = Rule.__struct_fields__
+    return Verdict(
+        allowed=message.allowed,
+        reason=Reason(authorization_pb2.Reason.Name(message.reason).removeprefix(_REASON)),
+        rule=Rule(*(getattr(rule, name) for name in fields)) if message.HasField("rule") else None,
+        inactive_reason=_parse_state(message.membership_state),
+    )
+
+
+def _parse_state(number: authorization_pb2.MembershipState.ValueType) -> InactiveReason | None:
+    if not number:
+        return None
+    return InactiveReason(authorization_pb2.MembershipState.Name(number).removeprefix(_STATE))
+
+
+def _totals_message(totals: PreviewTotals) -> pb.PreviewTotals:
+    message = pb.PreviewTotals(
+        policy_version=totals.policy_version,
+        now=time_message(totals.now),
+        members=totals.members,
+        rows=totals.rows,
+        scopes=totals.scopes,
+        kinds=[
+            pb.AccessTotal(**each.kind._asdict(), subjects=each.subjects, count=each.count)
+            for each in totals.kinds
+        ],
+        largest=map(_rows_message, totals.largest),
+    )
+    message.checked_at.token = totals.checked_at
+    return message
+
+
+def _parse_totals(message: pb.PreviewTotals) -> PreviewTotals:
+    kinds: Sequence[pb.AccessTotal] = message.kinds
+    return PreviewTotals(
+        policy_version=message.policy_version,
+        checked_at=message.checked_at.token,
+        now=time_of(message.now),
+        members=message.members,
+        rows=message.rows,
+        scopes=message.scopes,
+        kinds=tuple(KindTotal(_parse_kind(each), each.subjects, each.count) for each in kinds),
+        largest=tuple(map(_parse_rows, message.largest)),
+    )
