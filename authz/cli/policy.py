@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,10 +13,7 @@ from authz.cli import ERROR_EXIT_CODE
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
 from authz.cli.output import err, print_json, print_rows
 from authz.cli.policy_course import Course, load_in_course
-from authz.domain.errors import PolicyError
-
-if TYPE_CHECKING:
-    from authz.policy.lint import PolicyWarning
+from authz.domain.errors import PolicyError, PolicyWarning
 
 app = typer.Typer(help="Validate and show policies.", no_args_is_help=True)
 
@@ -64,6 +61,9 @@ def validate(
     address: Address = DEFAULT_ADDRESS,
     database: Database = "",
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings, too.")] = False,
+    with_directory: Annotated[
+        bool, typer.Option("--with-directory", help="Also hold it against the directory of the server.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """List every fault and warning. Exit code: 0 valid, 1 with warnings and --strict, 2 with faults.
@@ -73,6 +73,8 @@ def validate(
     source_name = named(folder, version, course)
     try:
         summary, warnings = _linted(folder, course, version, address, database)
+        if with_directory:
+            warnings = _in_directory(folder, course, version, address, database)
     except PolicyError as error:
         error.add_note(source_name)
         if as_json:
@@ -112,6 +114,22 @@ def _linted(
     names = policy.vocabulary
     counts = {"rules": len(policy.rules), "roles": len(names.roles), "types": len(names.types)}
     return {"version": policy.version, **counts}, list(lint(policy))
+
+
+def _in_directory(
+    folder: Path | None, course: str, version: str, address: str, database: str
+) -> list[PolicyWarning]:
+    """The warnings of the server. Raises `PolicyError`, for a broken invariant, too."""
+    from authz.cli.policy_versions import validated
+    from authz.policy.versions import read_folder
+
+    if course:
+        raise ValueError("`--with-directory` is for the platform's policy; leave out it or `--course`")
+
+    with policy_folder(folder, version, address, database) as source:
+        files = read_folder(source)
+    with connect(address, database) as client:
+        return validated(client, files)
 
 
 @app.command("format")

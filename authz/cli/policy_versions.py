@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from authz.cli.policy import Json
 from authz.cli.policy_course import Course, read_course_file
 from authz.client import Client, PolicyTests, PublishedPolicy
 from authz.domain.entities import PolicyVersion
-from authz.domain.errors import PolicyError
+from authz.domain.errors import PolicyError, PolicyWarning
 from authz.domain.instants import format_instant
 from authz.domain.kinds.fields import MAX_NUMBER
 
@@ -67,9 +68,17 @@ def _read(path: Path, course: str) -> dict[str, str]:
 
 
 def require_valid(client: Client, files: dict[str, str], course: str = "") -> None:
-    """Raise with all faults: the error of a call has room for the first few only."""
-    if faults := client.policies.validate(files, course_id=course):
-        raise PolicyError(tuple(faults))
+    """Raise as `validated`. Print warnings to standard error."""
+    for warning in validated(client, files, course):
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def validated(client: Client, files: dict[str, str], course: str = "") -> list[PolicyWarning]:
+    """The warnings. Raises `PolicyError` with all faults: the error of a call has room for few only."""
+    found = client.policies.validation(files, course_id=course)
+    if found.faults:
+        raise PolicyError(tuple(found.faults))
+    return found.warnings
 
 
 def rollback(

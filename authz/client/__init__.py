@@ -5,7 +5,13 @@ from authz.client.contract import proto_directory
 from authz.client.drafts import Draft, DraftClient
 from authz.client.errors import CallError, ItemFault
 from authz.client.explanations import Explanation
-from authz.client.policies import PolicyCertificate, PolicyClient, PolicyTests, PublishedPolicy
+from authz.client.policies import (
+    PolicyCertificate,
+    PolicyClient,
+    PolicyTests,
+    PolicyValidation,
+    PublishedPolicy,
+)
 from authz.client.questions import (
     AccessibleResource,
     Answer,
@@ -32,6 +38,7 @@ __all__ = [
     "PolicyCertificate",
     "PolicyClient",
     "PolicyTests",
+    "PolicyValidation",
     "PublishedPolicy",
     "WatchedChange",
     "check_request",

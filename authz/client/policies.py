@@ -11,7 +11,7 @@ import msgspec
 from authz.client.drafts import Draft, DraftClient
 from authz.client.errors import error_of
 from authz.domain.entities import PolicyVersion
-from authz.domain.errors import PolicyFault
+from authz.domain.errors import PolicyFault, PolicyWarning
 from authz.domain.files import read_files
 from authz.domain.impact import Impact, PreviewProgress, PreviewTotals
 from authz.domain.policy_changes import PolicyDiff
@@ -40,6 +40,13 @@ class PolicyCertificate(msgspec.Struct, frozen=True, kw_only=True):
     invariants: int
     obligations: int
     json: str
+
+
+class PolicyValidation(msgspec.Struct, frozen=True, kw_only=True):
+    """Faults, ordered by place; and warnings, of which a policy with faults, or of a course, has none."""
+
+    faults: list[PolicyFault]
+    warnings: list[PolicyWarning]
 
 
 class PublishedPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,9 +137,16 @@ class PolicyClient:
 
     def validate(self, files: Mapping[str, str], *, course_id: str = "") -> list[PolicyFault]:
         """Every fault of a policy, ordered by place; none for one that can be applied."""
+        return self.validation(files, course_id=course_id).faults
+
+    def validation(self, files: Mapping[str, str], *, course_id: str = "") -> PolicyValidation:
+        """Every fault of a policy, and what is legal and surprising, for the directory as it is, too."""
         request = policy_pb2.ValidatePolicyRequest(files=_messages(files), course_id=course_id)
-        response = self._call(self._stub.ValidatePolicy, request)
-        return [PolicyFault(each.file, each.line, each.column, each.message) for each in response.faults]
+        found = self._call(self._stub.ValidatePolicy, request)
+        return PolicyValidation(
+            faults=[PolicyFault(each.file, each.line, each.column, each.message) for each in found.faults],
+            warnings=[PolicyWarning(each.where, each.message) for each in found.warnings],
+        )
 
     def diff(
         self,

@@ -192,6 +192,16 @@ class PolicyFault(NamedTuple):
         return f"{self.file}:{self.line}:{self.column}: {self.text}"
 
 
+class PolicyWarning(NamedTuple):
+    """What is legal in a policy, and surprising. `where` is the `file:line` of a rule, or names a role."""
+
+    where: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.text}"
+
+
 class PolicyError(AuthzError):
     """A policy with faults, refused as a whole."""
 

@@ -36,6 +36,7 @@ from authz.engine.course_review import CoursePolicyReview
 from authz.engine.policies import CompiledPolicies, no_policy
 from authz.engine.policy_cases import Report, SnapshotOf, validate_files
 from authz.engine.write import DirectoryWriter, WriteReport
+from authz.policy.compile import CompiledPolicy
 from authz.policy.course import load_course_policy, validate_course
 from authz.policy.prove import prove
 from authz.policy.versions import FORMAT, compile_invariants, prove_files, require_certificate
@@ -92,6 +93,8 @@ class Validated(msgspec.Struct, frozen=True):
     tests: Report | None = None
     review: CoursePolicyReview | None = None
     preconditions: tuple[Precondition, ...] = ()
+    policy: CompiledPolicy | None = None
+    """The platform's."""
 
 
 def first_version(files: str, now: Instant) -> WriteRequest:
@@ -135,7 +138,7 @@ class Publisher:
         proved, report = validate_files(read_files(files), self._snapshot_of)
         review = CoursePolicyReview(self._directory, proved.policy, proved.invariants)
         review.advance()
-        return Validated(report, review)
+        return Validated(report, review, policy=proved.policy)
 
     def _validate_in_course(self, platform: PolicyVersion, scope: Scope, files: str) -> None:
         policy = self._policies.compiled(platform)

@@ -62,7 +62,7 @@ class CompiledRules:
     @property
     def conditions(self) -> tuple[frozenset[Condition], frozenset[Condition]]:
         """Those of the denies and of the allows. Rules with equal conditions decide alike."""
-        denies, allows = (frozenset(c.condition for c in clauses) for clauses in (self._denies, self._allows))
+        denies, allows = (frozenset(c.condition for c in clauses) for clauses in (self.denies, self.allows))
         return denies, allows
 
     def verdict(self, facts: int) -> Verdict:

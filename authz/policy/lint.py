@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from authz.domain.decisions import COURSE_TYPE, Rule
+from authz.domain.errors import PolicyWarning
 from authz.domain.facts import SHARED
 from authz.domain.ids import ScopeKind, parse_scope
 from authz.policy.compile import CompiledPolicy
@@ -18,16 +18,6 @@ from authz.policy.situations import situations_of, together
 _READ = "read"
 _WORK_ON_WHAT_IS_SEEN = ("moderate", "update", "delete", "share", "publish", "export")
 _MANAGE = "manage_members"
-
-
-class PolicyWarning(NamedTuple):
-    """`where` is the `file:line` of a rule, or names a role."""
-
-    where: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.text}"
 
 
 def lint(policy: CompiledPolicy) -> tuple[PolicyWarning, ...]:

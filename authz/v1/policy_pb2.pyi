@@ -353,6 +353,32 @@ class PolicyFault(_message.Message):
 Global___PolicyFault: _TypeAlias = PolicyFault  # noqa: Y015
 
 @_typing.final
+class PolicyWarning(_message.Message):
+    """What is legal in a policy, and surprising."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WHERE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    where: _builtins.str
+    """The `file:line` of a rule, or a role."""
+    message: _builtins.str
+    """What surprises, and what to do."""
+    def __init__(
+        self,
+        *,
+        where: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "where", b"where"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicyWarning: _TypeAlias = PolicyWarning  # noqa: Y015
+
+@_typing.final
 class ValidatePolicyResponse(_message.Message):
     """What is wrong with a policy."""
 
@@ -360,6 +386,7 @@ class ValidatePolicyResponse(_message.Message):
 
     FAULTS_FIELD_NUMBER: _builtins.int
     TESTS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyFault]:
         """Every fault, ordered by place; of the policies of courses the first 100. Empty for a policy that can be
@@ -370,15 +397,22 @@ class ValidatePolicyResponse(_message.Message):
     def tests(self) -> Global___PolicyTests:
         """What its tests came to. Absent with faults."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyWarning]:
+        """What is legal and surprising: of the policy by itself, and for the directory as it is, such as a role that is
+        no longer declared and that people have. Not for a policy of a course, nor beside faults.
+        """
+
     def __init__(
         self,
         *,
         faults: _abc.Iterable[Global___PolicyFault] | None = ...,
         tests: Global___PolicyTests | None = ...,
+        warnings: _abc.Iterable[Global___PolicyWarning] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["tests", b"tests"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["faults", b"faults", "tests", b"tests"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["faults", b"faults", "tests", b"tests", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

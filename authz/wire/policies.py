@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import msgspec
 
 from authz.domain.entities import PolicyVersion, Versioned
-from authz.domain.errors import PolicyError, PolicyFault, malformed
+from authz.domain.errors import PolicyError, PolicyFault, PolicyWarning, malformed
 from authz.domain.ids import PLATFORM, Scope, course_scope, parse_id
 from authz.domain.kinds.fields import MAX_NUMBER, validate_text
 from authz.domain.policy_changes import CellChange, PolicyDiff, PolicySource, sentences
@@ -97,6 +97,11 @@ def parse_diff(response: pb.DiffPolicyVersionsResponse) -> PolicyDiff:
         for cell in response.cells
     )
     return PolicyDiff(tuple(response.declarations), tuple(cells))
+
+
+def warning_messages(warnings: Iterable[PolicyWarning]) -> list[pb.PolicyWarning]:
+    """Every warning."""
+    return [pb.PolicyWarning(where=warning.where, message=warning.text) for warning in warnings]
 
 
 def fault_messages(error: PolicyError) -> list[pb.PolicyFault]:

@@ -218,3 +218,34 @@ async def test_checks_are_answered_while_a_preview_goes_on(sqlite_service: Servi
             assert (await service.authorization.Check(question)).allowed
             answered += 1
     assert (answered > 1, seen) == (True, 12_001)
+
+
+async def test_a_removed_role_that_people_hold_and_a_course_that_is_not_there_are_warned_of(
+    service: Service,
+) -> None:
+    await written(service, *CAMPUS)
+    await applied(service, with_rows("role, grader, course, 25, no,", "role, reader, course, 12, no,"))
+    await written(
+        service,
+        *(
+            touch(membership=pb.Membership(subject=subject, scope=ALGEBRA, role="grader"))
+            for subject in (MAYA, TESS)
+        ),
+    )
+    files = with_rows(
+        "p, student, course:algebr, notebook, read, shared_view & locked, allow",
+        "p, student, course:algebra, notebook, read, shared_view & own & locked, allow",
+    )
+    lines = len(SHIPPED["default.csv"].splitlines())
+    found = await service.policy.ValidatePolicy(ppb.ValidatePolicyRequest(files=messages(files)))
+    assert not found.faults
+    told = {warning.where: warning.message for warning in found.warnings}
+    assert told[f"default.csv:{lines + 1}"].startswith(("changes nothing", "there is no course `algebr`"))
+    assert any(each.message.startswith("there is no course `algebr`") for each in found.warnings)
+    assert told["role `grader`"].startswith(
+        "is no longer declared, and 2 memberships have it, in course:algebra"
+    )
+    assert "role `reader`" not in told
+    assert not any("`algebra`" in each.message for each in found.warnings)
+    fine = await service.policy.ValidatePolicy(ppb.ValidatePolicyRequest(files=messages(SHIPPED)))
+    assert [warning.where for warning in fine.warnings] == ["role `grader`"]

@@ -14,7 +14,7 @@ from authz.domain.mutations import Mutation, Operation
 from authz.policy.load import POLICY_FILE
 from authz.policy.versions import read_folder
 from tests.cli.commands import run
-from tests.policies import CLOSED, SAYS, SHIPPED
+from tests.policies import CLOSED, SAYS, SHIPPED, with_rows
 from tests.store.directory import user
 
 
@@ -162,6 +162,19 @@ def test_a_preview_tells_who_gains_and_who_loses(tmp_path: Path, empty_sqlite_ur
     same = run("policy", "preview", closed, *here)
     assert (same.returncode, same.stdout.startswith("nobody gains or loses anything")) == (0, True)
     assert run("policy", "preview", "--version", "1", *here).returncode == 1
+
+
+def test_a_row_for_a_course_that_does_not_exist_is_warned_of(tmp_path: Path, empty_sqlite_url: str) -> None:
+    campus_in(empty_sqlite_url)
+    here = ("--database", empty_sqlite_url)
+    mine = folder_of(with_rows("p, auditor, course:algebr, notebook, read, own, allow"), tmp_path / "mine")
+    assert run("policy", "validate", mine, "--strict").returncode == 0
+    found = run("policy", "validate", mine, "--with-directory", "--strict", *here)
+    assert found.returncode == 1
+    assert "there is no course `algebr`" in found.stdout
+    applied = run("policy", "apply", mine, *here)
+    assert (applied.returncode, applied.stdout) == (0, "version 2 is active\n")
+    assert "there is no course `algebr`" in applied.stderr
 
 
 def test_a_course_policy_is_previewed_from_its_file(tmp_path: Path, empty_sqlite_url: str) -> None:

@@ -35,6 +35,7 @@ from authz.wire.policies import (
     parse_source,
     summary_message,
     version_message,
+    warning_messages,
 )
 from authz.wire.previews import parse_limits, preview_message
 from authz.wire.writes import parse_reason
@@ -117,7 +118,11 @@ class PolicyServicer(DraftCalls):
             validated = await self._publisher.validate(parse_policy(request), scope)
         except PolicyError as error:
             return pb.ValidatePolicyResponse(faults=fault_messages(error))
-        return pb.ValidatePolicyResponse(tests=_tests_message(validated.tests))
+        policy = validated.policy
+        warnings = [] if policy is None else await self._previewer.warnings(policy)
+        return pb.ValidatePolicyResponse(
+            tests=_tests_message(validated.tests), warnings=warning_messages(warnings)
+        )
 
     async def DiffPolicyVersions(
         self, request: pb.DiffPolicyVersionsRequest, _call: Call

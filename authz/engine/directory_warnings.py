@@ -1,0 +1,59 @@
+"""What is surprising about a policy for the directory as it is: names in one that the other does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+
+from authz.domain.errors import PolicyWarning
+from authz.domain.ids import PLATFORM, Scope, course_scope
+from authz.domain.ports import Snapshot
+from authz.policy.compile import CompiledPolicy
+
+
+def directory_warnings(
+    snapshot: Snapshot, before: CompiledPolicy, after: CompiledPolicy
+) -> Iterator[PolicyWarning | None]:
+    """Rows of courses that do not exist, then roles that are no longer declared and that somebody holds.
+
+    Yields None after each small step, so that the work can be sliced. Memberships are read only if a role is
+    gone.
+    """
+    rows: dict[str, str] = {}
+    for rule in after.rules:
+        rows.setdefault(rule.scope, rule.source)
+    for course_id in after.overrides:
+        scope = course_scope(course_id)
+        yield None
+        if snapshot.scope(scope) is None:
+            text = f"there is no course `{course_id}`, so the row decides nothing; correct or remove it"
+            yield PolicyWarning(rows[str(scope)], text)
+    gone = [role for role in before.vocabulary.roles if role not in after.vocabulary.roles]
+    if not gone:
+        return
+    held: dict[str, int] = dict.fromkeys(gone, 0)
+    scopes: dict[str, set[Scope]] = {role: set() for role in gone}
+    for found in _memberships(snapshot):
+        yield None
+        if found is not None and found[1] in held:
+            scope_held, role = found
+            held[role] += 1
+            scopes[role].add(scope_held)
+    for role in gone:
+        if held[role]:
+            yield PolicyWarning(f"role `{role}`", _lost(held[role], scopes[role]))
+
+
+def _memberships(snapshot: Snapshot) -> Iterator[tuple[Scope, str] | None]:
+    for context in chain((snapshot.scope(PLATFORM),), snapshot.scan_contexts()):
+        yield None
+        if context is not None:
+            scope = context.scopes[-1]
+            for _, grants in snapshot.scan_grants(context):
+                yield from ((scope, grant.role) for grant in grants)
+
+
+def _lost(count: int, scopes: set[Scope]) -> str:
+    holders = "1 membership has it" if count == 1 else f"{count:,} memberships have it"
+    where = f"in {next(iter(scopes))}" if len(scopes) == 1 else f"in {len(scopes):,} scopes"
+    return f"is no longer declared, and {holders}, {where}; give them another role first, or keep the role"
