@@ -72,15 +72,14 @@ def validate(
     """
     source_name = named(folder, version, course)
     try:
-        summary, warnings = _linted(folder, course, version, address, database)
-        if with_directory:
-            warnings = _in_directory(folder, course, version, address, database)
+        place = (folder, course, version, address, database)
+        summary, warnings = _linted(*place)
+        warnings = _in_directory(*place) if with_directory else warnings
     except PolicyError as error:
         error.add_note(source_name)
         if as_json:
-            print_json(
-                {"valid": False, "faults": [fault._asdict() for fault in error.faults], "warnings": []}
-            )
+            faults = [fault._asdict() for fault in error.faults]
+            print_json({"valid": False, "faults": faults, "warnings": []})
             raise typer.Exit(ERROR_EXIT_CODE) from None
         raise
     if as_json:

@@ -13,6 +13,7 @@ from authz.domain.facts import ATTENDING, OWN, TIMED, share_facts
 from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
+from authz.domain.vocabulary import API_TYPE
 from authz.engine.compared_cells import ComparedCell
 
 
@@ -147,7 +148,8 @@ class Place:
         if _is_about_resources(cell):
             return list(self._by_facts[cell.type_name][index].items())
         is_new = cell.action == CREATE_ACTION
-        ref = ResourceRef(cell.type_name, "" if is_new else self.scopes[index].id)
+        id_ = "" if is_new else API_TYPE if cell.type_name == API_TYPE else self.scopes[index].id
+        ref = ResourceRef(cell.type_name, id_)
         return [(self._facts(ResourceContext(context, context.state.facts)), [ref])]
 
     def _facts(self, resource: ResourceContext) -> int:
@@ -167,7 +169,7 @@ def _is_about_resources(cell: ComparedCell) -> bool:
 
 def _is_asked_in(cell: ComparedCell, context: ScopeContext) -> bool:
     """Whether Check can be asked about it where the resource is in this context."""
-    if cell.action == CREATE_ACTION and cell.type_name == COURSE_TYPE:
+    if cell.type_name == API_TYPE or (cell.action == CREATE_ACTION and cell.type_name == COURSE_TYPE):
         return context.course_id is context.session_id is None
     if cell.action == CREATE_ACTION and cell.type_name == SESSION_TYPE:
         return context.session_id is None

@@ -168,12 +168,12 @@ def test_a_row_for_a_course_that_does_not_exist_is_warned_of(tmp_path: Path, emp
     campus_in(empty_sqlite_url)
     here = ("--database", empty_sqlite_url)
     mine = folder_of(with_rows("p, auditor, course:algebr, notebook, read, own, allow"), tmp_path / "mine")
-    assert run("policy", "validate", mine, "--strict").returncode == 0
+    assert "there is no course" not in run("policy", "validate", mine).stdout
     found = run("policy", "validate", mine, "--with-directory", "--strict", *here)
     assert found.returncode == 1
     assert "there is no course `algebr`" in found.stdout
     applied = run("policy", "apply", mine, *here)
-    assert (applied.returncode, applied.stdout) == (0, "version 2 is active\n")
+    assert (applied.returncode, applied.stdout.splitlines()[0]) == (0, "version 2 is active")
     assert "there is no course `algebr`" in applied.stderr
 
 

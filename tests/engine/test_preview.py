@@ -49,7 +49,12 @@ TEXT = (policy_directory() / POLICY_FILE).read_text()
 LINES = TEXT.splitlines()
 RULES = [line for line in LINES if line.startswith(("p,", "g,"))]
 ROLES = [*DEFAULT.vocabulary.roles, "*"]
-PAIRS = [(t.name, action) for t in DEFAULT.vocabulary.types.values() for action in (*t.actions, "*")]
+PAIRS = [
+    (t.name, action)
+    for t in DEFAULT.vocabulary.types.values()
+    if t.name != "api"
+    for action in (*t.actions, "*")
+]
 DECLARED = [
     ("role, student, course, 20, no, alumni", "role, student, course, 20, yes,"),
     ("role, auditor, course, 15, no,", "role, auditor, course, 15, yes, alumni"),
