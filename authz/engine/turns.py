@@ -13,6 +13,8 @@ _SLICE = 20
 """Items between two turns: about a quarter of a millisecond of work."""
 _ITERATIONS_BETWEEN = 5
 """Iterations of the event loop in which gRPC accepts a call."""
+_STEPS = 50
+"""Steps between two turns, each of some microseconds."""
 
 
 class Turns:
@@ -40,13 +42,13 @@ class Turns:
             produced = len(part)
         return found
 
-    async def parts(self, items: Iterable[T]) -> AsyncIterator[list[T]]:
-        """All items, in order, a slice at a time: for more than fit in memory. Producing them is the work."""
-        left = iter(items)
+    async def parts(self, steps: Iterable[T]) -> AsyncIterator[list[T]]:
+        """What all steps give, in order, a slice at a time: for more than fits in memory."""
+        left = iter(steps)
         while True:
             async with self._turn:
                 await asyncio.sleep(0)
-                part = list(islice(left, _SLICE))
+                part = list(islice(left, _STEPS))
             if not part:
                 return
             yield part

@@ -41,7 +41,7 @@ from authz.engine.consistency import ConsistencyGate
 from authz.engine.drafts import Drafting
 from authz.engine.group_commit import GroupCommitter
 from authz.engine.policies import ActiveChecker, CompiledPolicies
-from authz.engine.previewer import Previewer
+from authz.engine.preview.previewer import Previewer
 from authz.engine.publish import Publisher, first_version
 from authz.engine.removal import Remover
 from authz.engine.rights import Rights

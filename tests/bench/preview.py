@@ -9,7 +9,7 @@ from pathlib import Path
 
 from authz.domain.impact import Impact, PreviewTotals
 from authz.engine.check import Checker
-from authz.engine.preview import Preview
+from authz.engine.preview.computation import Preview
 from authz.policy.load import load_policy, policy_directory
 from authz.policy.versions import compile_files
 from authz.replica.view import ReplicaView
@@ -33,14 +33,15 @@ def bench_change(label: str, row: str, view: ReplicaView) -> None:
     preview = Preview(
         view.snapshot(), before, after, system_clock(), created_ahead_us=0, max_examples=1, max_largest=20
     )
-    begun, first_s = time.perf_counter(), 0.0
+    begun, begun_cpu, first_s = time.perf_counter(), time.process_time(), 0.0
     for event in preview.events():
         if isinstance(event, Impact) and not first_s:
             first_s = time.perf_counter() - begun
-    took_s = time.perf_counter() - begun
+    took_s, cpu_s = time.perf_counter() - begun, time.process_time() - begun_cpu
     assert isinstance(event, PreviewTotals)
     show(f"preview of {label}: first rows", f"{first_s * 1e3:.0f} ms", "goal 1 s")
-    show(f"{'':>10} all {event.rows:,} rows of {event.members:,} memberships", f"{took_s:.1f} s", "goal 10 s")
+    label = f"{'':>10} all {event.rows:,} rows of {event.members:,} memberships"
+    show(label, f"{took_s:.1f} s", f"goal 10 s; {cpu_s:.1f} s of a CPU")
 
 
 def main(size: int) -> None:

@@ -18,7 +18,7 @@ from authz.engine.compare import Comparer
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.drafts import Drafting
 from authz.engine.policy_cases import Report
-from authz.engine.previewer import Previewer
+from authz.engine.preview.previewer import Previewer
 from authz.engine.publish import Origin, PolicyCertificate, Published, Publisher
 from authz.engine.rights import Rights
 from authz.v1 import authorization_pb2, common_pb2

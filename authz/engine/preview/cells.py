@@ -8,16 +8,17 @@ from operator import or_
 from authz.domain.effective_roles import EffectiveRoles
 from authz.domain.facts import ALL_FACTS, FOR_AI_RESPONSE, OWN, PURPOSE_AI_RESPONSE, SHARED
 from authz.domain.impact import AccessKind
+from authz.domain.vocabulary import API_TYPE
 from authz.engine.check import opens
 from authz.policy.compile import CompiledPolicy, CompiledRules
 from authz.policy.diff import Clauses, beyond
 
-_PURPOSES = ("", PURPOSE_AI_RESPONSE)
+_PURPOSES = (("", 0), (PURPOSE_AI_RESPONSE, FOR_AI_RESPONSE))
 NOTHING: Clauses = (frozenset(), frozenset())
 _MAX_KEPT = 4096
 
 
-class ComparedCell:
+class DifferingCell:
     """An action on a type that may change for the holders of some roles.
 
     `before` and `after` are the rules for their roles; None where the roles open nothing, or the policy does
@@ -54,7 +55,7 @@ class ComparedCell:
 
     def _compare(self, before_facts: int, after_facts: int) -> list[AccessKind]:
         gains: dict[int, list[str]] = {}
-        for purpose, facts in zip(_PURPOSES, (0, FOR_AI_RESPONSE), strict=True):
+        for purpose, facts in _PURPOSES if self.type_name != API_TYPE else _PURPOSES[:1]:  # a call has none
             was = self.before is not None and self.before.verdict(before_facts | facts).allowed
             will = self.after is not None and self.after.verdict(after_facts | facts).allowed
             if was != will:
@@ -72,11 +73,11 @@ class CellComparison:
             (t.name, action) for p in policies for t in p.vocabulary.types.values() for action in t.actions
         )
         self._pairs = list(dict.fromkeys(pairs))
-        self._kept: dict[object, tuple[ComparedCell, ...]] = {}
+        self._kept: dict[object, tuple[DifferingCell, ...]] = {}
 
     def cells(
         self, before: EffectiveRoles, after: EffectiveRoles, course_id: str | None
-    ) -> tuple[ComparedCell, ...]:
+    ) -> tuple[DifferingCell, ...]:
         """Every cell of which some facts are decided differently, for who holds these roles under either
         policy. None is missing; of some no resource has such facts."""
         is_overridden = course_id in self._before.overrides or course_id in self._after.overrides
@@ -91,7 +92,7 @@ class CellComparison:
 
     def _compared(
         self, pair: tuple[str, str], before: EffectiveRoles, after: EffectiveRoles, course_id: str | None
-    ) -> ComparedCell | None:
+    ) -> DifferingCell | None:
         old = _rules(self._before, before, course_id, pair)
         new = _rules(self._after, after, course_id, pair)
         was, will = (NOTHING if rules is None else rules.conditions for rules in (old, new))
@@ -104,7 +105,7 @@ class CellComparison:
             named = ALL_FACTS
         if not differing:
             return None
-        return ComparedCell(*pair, old, new, depends_on_subject=bool(named & (OWN | SHARED)))
+        return DifferingCell(*pair, old, new, depends_on_subject=bool(named & (OWN | SHARED)))
 
 
 def _opening(held: EffectiveRoles) -> tuple[frozenset[str], bool, bool]:

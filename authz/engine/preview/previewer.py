@@ -14,7 +14,7 @@ from authz.engine.clock import DecisionClock
 from authz.engine.compare import Comparer
 from authz.engine.directory_warnings import directory_warnings
 from authz.engine.policies import ActiveChecker
-from authz.engine.preview import Preview, PreviewEvent
+from authz.engine.preview.computation import Preview, PreviewEvent
 from authz.engine.turns import Turns
 from authz.engine.watch import completes_within
 from authz.policy.compile import CompiledPolicy

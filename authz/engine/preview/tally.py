@@ -53,7 +53,7 @@ class Tally:
         return tuple(impact for _, _, impact in sorted(self._largest, reverse=True))
 
 
-class Rows:
+class RowBatches:
     """The rows of one scope: subjects for whom the same changes are sent together."""
 
     def __init__(self, scope: Scope, tally: Tally) -> None:
@@ -62,13 +62,14 @@ class Rows:
         self._has_rows = False
         self._pending: dict[int, tuple[tuple[AccessChange, ...], list[Subject]]] = {}
 
-    def add(self, subject: Subject, changes: tuple[AccessChange, ...]) -> Iterator[Impact]:
-        """Yields what is full."""
+    def add(self, subject: Subject, changes: tuple[AccessChange, ...]) -> Impact | None:
+        """A row that is full, if any."""
         # By identity: to compare changes by their value takes longer than to find them.
         _, subjects = self._pending.setdefault(id(changes), (changes, []))
         subjects.append(subject)
         if len(subjects) >= _MAX_SUBJECTS:
-            yield self._row(*self._pending.pop(id(changes)))
+            return self._row(*self._pending.pop(id(changes)))
+        return None
 
     def rest(self) -> Iterator[Impact]:
         """Yields what is left."""

@@ -1,4 +1,4 @@
-"""One course with its sessions, as a preview sees it: who holds what, and which facts the resources have."""
+"""A course with its sessions, as a preview reads it: who holds what, and which facts the resources have."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 
 from authz.domain.context import ResourceContext, ScopeContext, facts_at
-from authz.domain.decisions import COURSE_TYPE, CREATE_ACTION, SESSION_TYPE, STRUCTURAL_TYPES
+from authz.domain.decisions import CREATE_ACTION, STRUCTURAL_TYPES
 from authz.domain.effective_roles import EffectiveRoles, Grant
 from authz.domain.facts import ATTENDING, OWN, TIMED, share_facts
-from authz.domain.ids import ResourceRef, Scope, Subject
+from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
 from authz.domain.vocabulary import API_TYPE
-from authz.engine.compared_cells import ComparedCell
+from authz.engine.preview.cells import DifferingCell
+from authz.policy.situations import situations_of
 
 
-class Holders:
-    """All who hold the same memberships in a place, and whose accounts are not suspended: their roles under
+class MemberGroup:
+    """All who hold the same memberships in a course, and whose accounts are not suspended: their roles under
     either policy, and the cells that may change for them."""
 
     def __init__(
@@ -26,7 +27,7 @@ class Holders:
         grants: tuple[Grant, ...],
         before: EffectiveRoles,
         after: EffectiveRoles,
-        cells: tuple[ComparedCell, ...],
+        cells: tuple[DifferingCell, ...],
     ) -> None:
         self.grants = grants
         self.before, self.after = before, after
@@ -34,16 +35,16 @@ class Holders:
         self._attending: dict[int, tuple[int, int]] = {}
 
     @cached_property
-    def cells_of_subject(self) -> Mapping[str, list[ComparedCell]]:
+    def cells_of_subject(self) -> Mapping[str, list[DifferingCell]]:
         """By type, those for which it matters whose a resource is, or with whom it is shared."""
-        found: dict[str, list[ComparedCell]] = {}
+        found: dict[str, list[DifferingCell]] = {}
         for cell in self.cells:
             if cell.depends_on_subject and _is_about_resources(cell):
                 found.setdefault(cell.type_name, []).append(cell)
         return found
 
     def attending(self, index: int, context: ScopeContext) -> tuple[int, int]:
-        """The fact `attending` under either policy, as a mask, in the context at an index of the place."""
+        """The fact `attending` under either policy, as a mask, in the context at an index."""
         found = self._attending.get(index)
         if found is None:
             before, after = (
@@ -54,7 +55,7 @@ class Holders:
         return found
 
 
-class Belonging:
+class PersonalResource:
     """A resource that is a subject's own, or shared with it: `extra` are the facts of that."""
 
     __slots__ = ("extra", "facts", "index", "ref")
@@ -63,7 +64,7 @@ class Belonging:
         self.index, self.ref, self.facts, self.extra = index, ref, facts, extra
 
 
-class Place:
+class ScopeTree:
     """A course and its sessions, a session without a course, or the platform.
 
     `contexts` begins with the scope itself; an index says which of them a resource is in. Generators that
@@ -74,32 +75,32 @@ class Place:
         self,
         snapshot: Snapshot,
         contexts: list[ScopeContext],
-        make: Callable[[ScopeContext, tuple[Grant, ...]], Holders],
+        make: Callable[[ScopeContext, tuple[Grant, ...]], MemberGroup],
         now: Instant,
         *,
         created_ahead_us: int,
     ) -> None:
-        """`make` makes the holders of given memberships; it is called once for each."""
+        """`make` makes the group of given memberships; it is called once for each."""
         self.contexts = contexts
         self.scopes = [context.scopes[-1] for context in contexts]
         self._snapshot = snapshot
         self._make = make
         self._now = now
         self._created_ahead_us = created_ahead_us
-        self._holders: dict[tuple[Grant, ...], Holders] = {}
+        self._groups: dict[tuple[Grant, ...], MemberGroup] = {}
         self._by_facts: dict[str, list[dict[int, list[ResourceRef]]]] = {}
-        self._belongings: dict[str, dict[Subject, list[Belonging]]] = {}
+        self._personal: dict[str, dict[Subject, list[PersonalResource]]] = {}
 
     @property
     def scope(self) -> Scope:
         """The scope itself."""
         return self.scopes[0]
 
-    def holders(self, grants: tuple[Grant, ...]) -> Holders:
+    def group(self, grants: tuple[Grant, ...]) -> MemberGroup:
         """Those who hold exactly these."""
-        found = self._holders.get(grants)
+        found = self._groups.get(grants)
         if found is None:
-            found = self._holders[grants] = self._make(self.contexts[0], grants)
+            found = self._groups[grants] = self._make(self.contexts[0], grants)
         return found
 
     def session_members(self) -> Iterator[tuple[int, Subject, tuple[Grant, ...]]]:
@@ -112,9 +113,9 @@ class Place:
         """Read all resources of a type, once."""
         if type_name in self._by_facts:
             return
-        belongings: dict[Subject, list[Belonging]] = defaultdict(list)
+        personal: dict[Subject, list[PersonalResource]] = defaultdict(list)
         found: list[dict[int, list[ResourceRef]]] = []
-        self._by_facts[type_name], self._belongings[type_name] = found, belongings
+        self._by_facts[type_name], self._personal[type_name] = found, personal
         for index, context in enumerate(self.contexts):
             by_facts: dict[int, list[ResourceRef]] = defaultdict(list)
             found.append(by_facts)
@@ -124,20 +125,20 @@ class Place:
                 by_facts[facts].append(ref)
                 if not resource.is_shared:
                     if owner is not None:
-                        belongings[owner].append(Belonging(index, ref, facts, OWN))
+                        personal[owner].append(PersonalResource(index, ref, facts, OWN))
                     continue
                 extras = {} if owner is None else {owner: OWN}
                 for subject, level in self._snapshot.scan_shares(ref):
                     yield None
                     extras[subject] = extras.get(subject, 0) | share_facts(level)
                 for subject, extra in extras.items():
-                    belongings[subject].append(Belonging(index, ref, facts, extra))
+                    personal[subject].append(PersonalResource(index, ref, facts, extra))
 
-    def belongings(self, type_name: str, subject: Subject) -> list[Belonging]:
+    def personal(self, type_name: str, subject: Subject) -> list[PersonalResource]:
         """What of the resources of a type that were read is the subject's own, or shared with it."""
-        return self._belongings[type_name].get(subject, [])
+        return self._personal[type_name].get(subject, [])
 
-    def resources(self, cell: ComparedCell, index: int) -> list[tuple[int, list[ResourceRef]]]:
+    def resources(self, cell: DifferingCell, index: int) -> list[tuple[int, list[ResourceRef]]]:
         """What a cell is about in one of the contexts: resources with the same facts together.
 
         Those of content must have been read. A resource to `create` has no id.
@@ -157,24 +158,17 @@ class Place:
         return facts_at(self._now, resource, TIMED, created_ahead_us=self._created_ahead_us)[0]
 
 
-def types_read(holders: Holders) -> list[str]:
+def types_read(group: MemberGroup) -> list[str]:
     """The types whose resources must be read for what changes."""
-    return list(dict.fromkeys(cell.type_name for cell in holders.cells if _is_about_resources(cell)))
+    return list(dict.fromkeys(cell.type_name for cell in group.cells if _is_about_resources(cell)))
 
 
-def _is_about_resources(cell: ComparedCell) -> bool:
+def _is_about_resources(cell: DifferingCell) -> bool:
     """Whether it is about registered content, and not about a scope or what is to be created."""
     return cell.type_name not in STRUCTURAL_TYPES and cell.action != CREATE_ACTION
 
 
-def _is_asked_in(cell: ComparedCell, context: ScopeContext) -> bool:
+def _is_asked_in(cell: DifferingCell, context: ScopeContext) -> bool:
     """Whether Check can be asked about it where the resource is in this context."""
-    if cell.type_name == API_TYPE or (cell.action == CREATE_ACTION and cell.type_name == COURSE_TYPE):
-        return context.course_id is context.session_id is None
-    if cell.action == CREATE_ACTION and cell.type_name == SESSION_TYPE:
-        return context.session_id is None
-    if cell.type_name == COURSE_TYPE:
-        return context.course_id is not None and context.session_id is None
-    if cell.type_name == SESSION_TYPE:
-        return context.session_id is not None
-    return context.course_id is not None or context.session_id is not None
+    kinds = {scope.kind for scope in context.scopes} - {ScopeKind.PLATFORM}
+    return any(kinds == situation.kinds for situation in situations_of(cell.type_name, cell.action))

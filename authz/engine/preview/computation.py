@@ -21,15 +21,15 @@ from authz.domain.impact import Impact, PreviewProgress, PreviewTotals
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
 from authz.engine.check import Checker
-from authz.engine.compared_cells import CellComparison
-from authz.engine.preview_outcome import Outcome, Run
-from authz.engine.preview_place import Holders, Place
-from authz.engine.preview_tally import Rows, Tally
+from authz.engine.preview.cells import CellComparison
+from authz.engine.preview.group_impact import GroupImpact, Match
+from authz.engine.preview.scope_tree import MemberGroup, ScopeTree
+from authz.engine.preview.tally import RowBatches, Tally
 from authz.policy.compile import CompiledPolicy
 
 PreviewEvent: TypeAlias = PreviewProgress | Impact | PreviewTotals
 _Inside: TypeAlias = Sequence[tuple[int, tuple[Grant, ...]]]
-"""The memberships of a subject in sessions of a place, each with the index of the session."""
+"""The memberships of a subject in sessions of a scope tree, each with the index of the session."""
 
 _MEMBERS_A_PROGRESS = 5_000
 
@@ -79,11 +79,11 @@ class Preview:
             if context is None:
                 continue
             if contexts and (context.session_id is None or context.course_id is None):
-                yield from self._place(contexts)
+                yield from self._tree(contexts)
                 contexts = []
             contexts.append(context)
         if contexts:
-            yield from self._place(contexts)
+            yield from self._tree(contexts)
         yield self.totals()
 
     def totals(self) -> PreviewTotals:
@@ -121,76 +121,77 @@ class Preview:
             self._platform[subject] = grants
             self._platform_members.setdefault(grants, []).append(subject)
 
-    def _place(self, contexts: list[ScopeContext]) -> Iterator[PreviewEvent | None]:
-        make = partial(self._holders_of, self._comparison_in(contexts[0]))
-        place = Place(self._snapshot, contexts, make, self._now, created_ahead_us=self._created_ahead_us)
-        rows = Rows(place.scope, self._tally)
-        outcomes: dict[object, Outcome] = {}
-        for found in self._everybody(place):
+    def _tree(self, contexts: list[ScopeContext]) -> Iterator[PreviewEvent | None]:
+        make = partial(self._group_of, self._comparison_in(contexts[0]))
+        tree = ScopeTree(self._snapshot, contexts, make, self._now, created_ahead_us=self._created_ahead_us)
+        rows = RowBatches(tree.scope, self._tally)
+        impacts: dict[object, GroupImpact] = {}
+        for found in self._everybody(tree):
             if not isinstance(found, tuple):
                 yield found
                 continue
-            subject, holders, inside = found
-            if not (holders.cells or inside):
-                continue
-            in_sessions = tuple((index, place.holders(holders.grants + grants)) for index, grants in inside)
-            changes_somewhere = holders.cells or any(each.cells for _, each in in_sessions)
+            subject, group, inside = found
+            in_sessions = tuple((index, tree.group(group.grants + grants)) for index, grants in inside)
+            changes_somewhere = group.cells or any(each.cells for _, each in in_sessions)
             if not changes_somewhere or self._is_shut_out(subject):
                 continue
-            outcome = outcomes.get((holders, in_sessions))
-            if outcome is None:
-                outcome = yield from self._outcome(place, holders, in_sessions, outcomes)
-            changes = outcome.changes_for(subject)
-            if changes:
-                yield from rows.add(subject, changes)
+            impact = impacts.get((group, in_sessions))
+            if impact is None:
+                impact = yield from self._impact(tree, group, in_sessions, impacts)
+            changes = impact.changes_for(subject)
+            yield rows.add(subject, changes) if changes else None
         yield from rows.rest()
 
-    def _outcome(
+    def _impact(
         self,
-        place: Place,
-        holders: Holders,
-        in_sessions: tuple[tuple[int, Holders], ...],
-        outcomes: dict[object, Outcome],
-    ) -> Generator[None, None, Outcome]:
+        tree: ScopeTree,
+        group: MemberGroup,
+        in_sessions: tuple[tuple[int, MemberGroup], ...],
+        impacts: dict[object, GroupImpact],
+    ) -> Generator[None, None, GroupImpact]:
         everywhere = None
         if in_sessions:
-            everywhere = outcomes.get((holders, ()))
+            everywhere = impacts.get((group, ()))
             if everywhere is None:
-                everywhere = yield from self._outcome(place, holders, (), outcomes)
-        outcome = Outcome(
-            place, holders, dict(in_sessions), self._without_rules, max_examples=self._max_examples
+                everywhere = yield from self._impact(tree, group, (), impacts)
+        impact = GroupImpact(
+            tree, group, dict(in_sessions), self._without_rules, max_examples=self._max_examples
         )
-        yield from outcome.compute(everywhere)
-        outcomes[holders, in_sessions] = outcome
-        return outcome
+        yield from impact.compute(everywhere)
+        impacts[group, in_sessions] = impact
+        return impact
 
-    def _everybody(self, place: Place) -> Iterator[PreviewProgress | tuple[Subject, Holders, _Inside] | None]:
-        """All whose memberships count in a place, with what they hold there and on the platform, and besides
-        in its sessions."""
+    def _everybody(
+        self, tree: ScopeTree
+    ) -> Iterator[PreviewProgress | tuple[Subject, MemberGroup, _Inside] | None]:
+        """All for whom something may change in a scope tree: with what they hold there and on the platform,
+        and besides in its sessions. None for each other."""
         inside: dict[Subject, list[tuple[int, tuple[Grant, ...]]]] = {}
-        for index, subject, grants in place.session_members():
+        for index, subject, grants in tree.session_members():
             inside.setdefault(subject, []).append((index, grants))
             yield self._looked_at()
         seen: set[Subject] = set()
-        for subject, grants in self._members_of(place, inside):
-            yield self._looked_at() if grants else None
+        for subject, grants in self._members_of(tree, inside):
+            if grants and (progress := self._looked_at()):
+                yield progress
             on_platform = self._platform.get(subject)
             if on_platform is not None:
                 seen.add(subject)
                 grants = on_platform + grants  # noqa: PLW2901  the name still says what it is
-            holders = place.holders(grants)
-            yield subject, holders, inside.pop(subject, ())
+            group = tree.group(grants)
+            in_sessions = inside.pop(subject, ()) if inside else ()
+            yield (subject, group, in_sessions) if group.cells or in_sessions else None
         for grants, subjects in self._platform_members.items():
-            holders = place.holders(grants)
-            for subject in subjects if holders.cells else ():
-                yield (subject, holders, ()) if subject not in seen else None
+            group = tree.group(grants)
+            for subject in subjects if group.cells else ():
+                yield (subject, group, ()) if subject not in seen else None
 
     def _members_of(
-        self, place: Place, inside: dict[Subject, list[tuple[int, tuple[Grant, ...]]]]
+        self, tree: ScopeTree, inside: dict[Subject, list[tuple[int, tuple[Grant, ...]]]]
     ) -> Iterator[tuple[Subject, tuple[Grant, ...]]]:
         """Those of the scope itself, then those of its sessions alone."""
-        if place.scope != PLATFORM:  # its members come last everywhere
-            yield from self._snapshot.scan_grants(place.contexts[0])
+        if tree.scope != PLATFORM:  # its members come last everywhere
+            yield from self._snapshot.scan_grants(tree.contexts[0])
         while inside:
             yield next(iter(inside)), ()
 
@@ -210,40 +211,40 @@ class Preview:
                 course_id=context.course_id or "",
             ) from None
 
-    def _holders_of(
+    def _group_of(
         self, comparison: CellComparison, context: ScopeContext, grants: tuple[Grant, ...]
-    ) -> Holders:
+    ) -> MemberGroup:
         before, after = (
             effective_roles_of(grants, context.state.course_state, checker.policy.role_table, self._now)
             for checker in (self._before, self._after)
         )
         cells = comparison.cells(before, after, context.course_id)
-        return Holders(grants, before, after, cells)
+        return MemberGroup(grants, before, after, cells)
 
     def _is_shut_out(self, subject: Subject) -> bool:
         """Whether the account is suspended now: it then has no role anywhere, under either policy."""
         suspension = self._snapshot.suspension(subject)
         return suspension is not None and suspension.is_effective(self._now)
 
-    def _without_rules(self, run: Run, context: ScopeContext) -> tuple[Verdict | None, Verdict | None]:
+    def _without_rules(self, match: Match, context: ScopeContext) -> tuple[Verdict | None, Verdict | None]:
         """What Check answers under either policy where it consults no rule; None where it cannot be asked."""
-        holders = run.holders
+        group = match.group
         before, after = (
-            self._without_rule(checker, held, run, context)
-            for checker, held in ((self._before, holders.before), (self._after, holders.after))
+            self._without_rule(checker, held, match, context)
+            for checker, held in ((self._before, group.before), (self._after, group.after))
         )
         return before, after
 
     def _without_rule(
-        self, checker: Checker, held: EffectiveRoles, run: Run, context: ScopeContext
+        self, checker: Checker, held: EffectiveRoles, match: Match, context: ScopeContext
     ) -> Verdict | None:
-        type_name, action = run.cell.type_name, run.cell.action
+        type_name, action = match.cell.type_name, match.cell.action
         declared = checker.policy.vocabulary.types.get(type_name)
         if declared is None or action not in declared.actions:
             return None
         verdict, _ = checker.without_roles(
             held,
-            run.holders.grants,
+            match.group.grants,
             context,
             None,
             self._now,

@@ -1,0 +1,180 @@
+"""What changes for a subject in a course: as for all who hold the same, corrected by what is its own."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from typing import NamedTuple, TypeAlias
+
+from authz.domain.context import ScopeContext
+from authz.domain.decisions import Verdict
+from authz.domain.facts import FOR_AI_RESPONSE, PURPOSE_AI_RESPONSE
+from authz.domain.ids import ResourceRef, Subject
+from authz.domain.impact import AccessChange, AccessKind, Example
+from authz.engine.preview.cells import DifferingCell
+from authz.engine.preview.scope_tree import MemberGroup, PersonalResource, ScopeTree, types_read
+
+
+class Match(NamedTuple):
+    """Resources in one context with the same facts, to which the access of a group changes."""
+
+    at: int
+    group: MemberGroup
+    cell: DifferingCell
+    before_facts: int
+    after_facts: int
+    refs: Sequence[ResourceRef]
+
+
+Matches: TypeAlias = dict[AccessKind, list[Match]]
+
+
+class Correction:
+    """How the changes to a resource differ for a subject to which it belongs: kinds that it leaves, and kinds
+    that it joins, with the cell and the facts."""
+
+    __slots__ = ("added", "changes", "removed")
+
+    def __init__(self, removed: list[AccessKind], added: list[tuple[AccessKind, Match]]) -> None:
+        self.removed, self.added = removed, added
+        self.changes = bool(removed or added)
+
+
+WithoutRules: TypeAlias = Callable[[Match, ScopeContext], tuple[Verdict | None, Verdict | None]]
+"""The verdicts under either policy where it consults no rule."""
+
+
+class GroupImpact:
+    """What changes for all who hold the same in a scope tree: those of `group`; `inside` is
+    their group in some of its sessions, by index."""
+
+    def __init__(
+        self,
+        tree: ScopeTree,
+        group: MemberGroup,
+        inside: Mapping[int, MemberGroup],
+        without_rules: WithoutRules,
+        *,
+        max_examples: int,
+    ) -> None:
+        self._tree = tree
+        self._group, self._inside = group, inside
+        self._without_rules = without_rules
+        self._max_examples = max_examples
+        self._matches: Matches = defaultdict(list)
+        self._counts: dict[AccessKind, int] = {}
+        self._types: list[str] = []
+        self._corrections: dict[object, Correction] = {}
+        self._known: dict[object, tuple[AccessChange, ...]] = {}
+        self._shown: set[ResourceRef] = set()
+        self._common: tuple[AccessChange, ...] = ()
+
+    def compute(self, everywhere: GroupImpact | None) -> Iterator[None]:
+        """Find what changes. `everywhere` is the computed impact of `group` alone, if there is something
+        inside. Yields None after each small step."""
+        found = list(dict.fromkeys([self._group, *self._inside.values()]))
+        for type_name in dict.fromkeys(name for group in found for name in types_read(group)):
+            yield from self._tree.read_resources(type_name)
+        if everywhere is None:
+            yield from self._find(self._group, range(len(self._tree.contexts)))
+        else:
+            for kind, matches in everywhere._matches.items():
+                self._matches[kind] = [match for match in matches if match.at not in self._inside]
+                yield None
+            for index, group in self._inside.items():
+                yield from self._find(group, (index,))
+        self._counts = {
+            kind: sum(len(match.refs) for match in matches) for kind, matches in self._matches.items()
+        }
+        self._types = list(dict.fromkeys(name for group in found for name in group.cells_of_subject))
+        self._common = self._changes(())
+        self._shown = {example.resource for change in self._common for example in change.examples}
+
+    def changes_for(self, subject: Subject) -> tuple[AccessChange, ...]:
+        """Every change of the subject's access in the tree. Mostly one object for all to whom it applies."""
+        corrections = [
+            (correction, resource.ref)
+            for type_name in self._types
+            for resource in self._tree.personal(type_name, subject)
+            if (correction := self._correction(type_name, resource)).changes
+        ]
+        if not corrections:
+            return self._common
+        if any(correction.added or ref in self._shown for correction, ref in corrections):
+            return self._changes(corrections)
+        # The examples stay, so the result is that of everybody with as many resources of these kinds.
+        key = tuple(correction for correction, _ in corrections)
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = self._changes(corrections)
+        return known
+
+    def _find(self, group: MemberGroup, indexes: Iterable[int]) -> Iterator[None]:
+        for index in indexes:
+            before, after = group.attending(index, self._tree.contexts[index])
+            for cell in group.cells:
+                for facts, refs in self._tree.resources(cell, index):
+                    for kind in cell.kinds(facts | before, facts | after):
+                        match = Match(index, group, cell, facts | before, facts | after, refs)
+                        self._matches[kind].append(match)
+                yield None
+
+    def _correction(self, type_name: str, resource: PersonalResource) -> Correction:
+        """What is otherwise because a resource is the subject's own, or shared with it."""
+        key = (type_name, resource.index, resource.facts, resource.extra)
+        found = self._corrections.get(key)
+        if found is None:
+            found = self._corrections[key] = self._compare(type_name, resource)
+        return found
+
+    def _compare(self, type_name: str, resource: PersonalResource) -> Correction:
+        index, extra = resource.index, resource.extra
+        group = self._inside.get(index, self._group)
+        before, after = group.attending(index, self._tree.contexts[index])
+        before, after = before | resource.facts, after | resource.facts
+        removed: list[AccessKind] = []
+        added: list[tuple[AccessKind, Match]] = []
+        for cell in group.cells_of_subject.get(type_name, ()):
+            common, special = cell.kinds(before, after), cell.kinds(before | extra, after | extra)
+            match = Match(index, group, cell, before | extra, after | extra, ())
+            removed += [kind for kind in common if kind not in special]
+            added += [(kind, match) for kind in special if kind not in common]
+        return Correction(removed, added)
+
+    def _changes(self, corrections: Sequence[tuple[Correction, ResourceRef]]) -> tuple[AccessChange, ...]:
+        gone: dict[AccessKind, set[ResourceRef]] = {}
+        new: dict[AccessKind, list[Match]] = {}
+        for correction, ref in corrections:
+            for kind in correction.removed:
+                gone.setdefault(kind, set()).add(ref)
+            for kind, match in correction.added:
+                new.setdefault(kind, []).append(match._replace(refs=(ref,)))
+        changes = []
+        for kind in dict.fromkeys([*self._matches, *new]):
+            without, own = gone.get(kind, ()), new.get(kind, ())
+            count = self._counts.get(kind, 0) - len(without) + len(own)
+            if count:
+                matches = chain(self._matches.get(kind, ()), own)
+                shown = ((match, ref) for match in matches for ref in match.refs if ref not in without)
+                changes.append(self._change(kind, count, list(islice(shown, self._max_examples))))
+        return tuple(changes)
+
+    def _change(
+        self, kind: AccessKind, count: int, shown: Sequence[tuple[Match, ResourceRef]]
+    ) -> AccessChange:
+        first = shown[0][0]
+        extra = FOR_AI_RESPONSE if kind.purposes == (PURPOSE_AI_RESPONSE,) else 0
+        cell = first.cell
+        before, after = (
+            self._without_rules(first, self._tree.contexts[first.at])
+            if cell.before is None or cell.after is None
+            else (None, None)
+        )
+        return AccessChange(
+            kind=kind,
+            count=count,
+            examples=tuple(Example(ref, self._tree.scopes[match.at]) for match, ref in shown),
+            before=before if cell.before is None else cell.before.verdict(first.before_facts | extra),
+            after=after if cell.after is None else cell.after.verdict(first.after_facts | extra),
+        )
