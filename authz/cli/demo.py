@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import typer
-from rich.table import Table
 
-from authz.cli.output import out
+from authz.cli.output import console
 from authz.client import Answer, Client
 from authz.domain.entities import Entity, Resource
 from authz.domain.mutations import Mutation, Operation
@@ -37,15 +36,15 @@ def demo() -> None:
             environ={},
         )
         with embedded(settings) as address, Client(address) as client:
-            out.print(f"serving at {address}")
+            print(f"serving at {address}")
             campus = _load()
             entities = [_created_now(each) for each in campus.entities]
             token = client.write([Mutation(Operation.CREATE, e) for e in entities], reason="demo")
-            out.print(f"wrote {len(entities)} entities in one transaction\n")
+            print(f"wrote {len(entities)} entities in one transaction\n")
             answers = [(case, _ask(client, case, token)) for case in campus.cases]
-    out.print(_table(answers))
+    _print_table(answers)
     wrong = [case for case, answer in answers if answer.reason != case.reason]
-    out.print(f"{len(answers)} questions, {len(answers) - len(wrong)} answered as expected")
+    print(f"{len(answers)} questions, {len(answers) - len(wrong)} answered as expected")
     if wrong:
         raise typer.Exit(1)
 
@@ -87,7 +86,9 @@ def _because(answer: Answer) -> str:
     return answer.membership_state or answer.rule.removeprefix("p, ")
 
 
-def _table(answers: list[tuple[Case, Answer]]) -> Table:
+def _print_table(answers: list[tuple[Case, Answer]]) -> None:
+    from rich.table import Table
+
     table = Table(header_style="bold")
     table.add_column("question", overflow="fold")
     table.add_column("answer", no_wrap=True)
@@ -102,4 +103,4 @@ def _table(answers: list[tuple[Case, Answer]]) -> Table:
             question += f" (for {asked.purpose})"
         verdict = "[green]allowed[/]" if answer.allowed else "[red]denied[/]"
         table.add_row(question, verdict, answer.reason, _because(answer))
-    return table
+    console().print(table)

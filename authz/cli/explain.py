@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 import typer
-from rich.text import Text
-from rich.tree import Tree
 
-from authz.cli.check import DENIED_EXIT_CODE, Course, Purpose, Session, answer_line
+from authz.cli.check import DENIED_EXIT_CODE, Course, Purpose, Session
 from authz.cli.command import Server, on_server
-from authz.cli.output import out, print_json
-from authz.client.explanations import ExplainedFact, ExplainedMembership, ExplainedRule, Explanation
+from authz.cli.output import print_json
 from authz.domain.instants import parse_instant, to_datetime
 
 
@@ -42,59 +38,8 @@ def explain(
     if server.as_json:
         print_json(told)
     else:
-        out.print(_tree(told), soft_wrap=True)
+        from authz.cli.explanation_tree import print_tree
+
+        print_tree(told)
     if not told:
         raise typer.Exit(DENIED_EXIT_CODE)
-
-
-def _tree(told: Explanation) -> Tree:
-    root = Tree(Text(answer_line(told.answer)))
-    if told.answer.rule:
-        root.add(Text(f"{'decided by' if told else 'nearest rule'}: {told.answer.rule}"))
-    memberships = [_membership_line(each) for each in told.memberships]
-    if told.account_suspended:
-        memberships.append(f"the account is suspended{_until(told.account_suspended_until)}")
-    _add(root, "memberships", memberships or ["none"])
-    named = {name for each in told.rules for name in re.findall(r"[a-z_]+", each.rule.split(", ")[-2])}
-    _add(root, "facts", [_fact_line(each) for each in told.facts if each.name in named])
-    _add(root, "rules", [_rule_line(each) for each in told.rules])
-    _add(
-        root,
-        "would be allowed",
-        [" and ".join(change.text for change in changes) for changes in told.nearest_grants],
-    )
-    if told.allowed_from:
-        root.add(Text(f"allowed by time alone from: {told.allowed_from}"))
-    root.add(Text(f"to the person: {told.message}"))
-    return root
-
-
-def _add(root: Tree, label: str, lines: list[str]) -> None:
-    if lines:
-        branch = root.add(Text(label))
-        for line in lines:
-            branch.add(Text(line))
-
-
-def _membership_line(each: ExplainedMembership) -> str:
-    if not each.gives:
-        what = f"gives no role ({each.state}){_until(each.suspended_until)}"
-    elif each.counts:
-        what = f"gives {each.gives}"
-    else:
-        what = f"gives {each.gives}, which does not count for content"
-    return f"{each.role} in {each.scope}: {what}"
-
-
-def _rule_line(each: ExplainedRule) -> str:
-    unmet = ", ".join(each.unmet_facts)
-    return f"{'matches' if each.matches else f'not met ({unmet})'}: {each.rule}"
-
-
-def _until(time: str) -> str:
-    return f" until {time}" if time else ""
-
-
-def _fact_line(each: ExplainedFact) -> str:
-    given = ", ".join(f"{name}: {value or '-'}" for name, value in each.inputs.items() if name != "now")
-    return f"{each.name}: {'yes' if each.holds else 'no'} ({given})"

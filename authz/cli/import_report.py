@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
 import typer
 
-from authz.cli.output import err
 from authz.client.questions import NOT_REPLICATED, ImportOutcome
 from authz.importers.report import RowFault, Sourced, place, printable
 
@@ -26,10 +26,10 @@ def print_capped(label: str, lines: Iterable[str]) -> None:
     """Print the first lines on standard error, and how many more there are."""
     rest = iter(lines)
     for line in islice(rest, _MAX_LISTED):
-        err.print(f"{label}: {line}", markup=False, soft_wrap=True)
+        print(f"{label}: {line}", file=sys.stderr)
     more = sum(1 for _ in rest)
     if more:
-        err.print(f"{label}: and {more} more", markup=False)
+        print(f"{label}: and {more} more", file=sys.stderr)
 
 
 def finish_import(outcome: ImportOutcome, sourced: Sequence[Sourced], faults: Sequence[RowFault]) -> None:
@@ -41,7 +41,7 @@ def finish_import(outcome: ImportOutcome, sourced: Sequence[Sourced], faults: Se
     print_capped("failed", found)
     failed = outcome.failed + len(faults)
     if not outcome.replicated:
-        err.print(f"warning: {NOT_REPLICATED}", markup=False, soft_wrap=True)
+        print(f"warning: {NOT_REPLICATED}", file=sys.stderr)
     print(f"written {outcome.written}, unchanged {outcome.unchanged}, failed {failed}")
     if failed:
         raise typer.Exit(FAULTS_EXIT_CODE)

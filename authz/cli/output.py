@@ -1,21 +1,23 @@
-"""Prints tables, and progress on a terminal."""
+"""Prints tables, trees, and progress on a terminal.
+
+rich takes a tenth of a second to import, so only what draws with it imports it.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from authz.client.client import Progress as Advance
 
-_PIPED_WIDTH = 160
+if TYPE_CHECKING:
+    from rich.console import Console
 
-out = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
-err = Console(stderr=True, highlight=False)
+_PIPED_WIDTH = 160
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -31,9 +33,20 @@ def print_json(value: object) -> None:
     print(msgspec.json.encode(value).decode())
 
 
+def console() -> Console:
+    """What draws with rich on standard output, in a pipe as wide as a wide terminal."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+
+
 @contextmanager
 def progress_bar(label: str, total: int) -> Iterator[Advance]:
     """Show a progress bar on standard error if it is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    err = Console(stderr=True, highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
         task = progress.add_task(label, total=total)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ import typer
 
 from authz.cli import ERROR_EXIT_CODE
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
-from authz.cli.output import err, print_json, print_rows
+from authz.cli.output import print_json, print_rows
 from authz.cli.policy_course import Course, load_in_course
 from authz.domain.errors import PolicyError, PolicyWarning
 
@@ -159,8 +160,8 @@ def show(
     else:
         with policy_folder(folder, version, address, database) as source:
             rules = load_policy(source).rules
-    if err.is_terminal:
-        err.print(named(folder, version, course))
+    if sys.stderr.isatty():
+        print(named(folder, version, course), file=sys.stderr)
     print_rows(
         ("role", "scope", "type", "action", "condition", "effect", "source"),
         [

@@ -10,14 +10,11 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Annotated, Any, TypeVar, get_args
 
 import msgspec
-import structlog
 import typer
 
 from authz.cli import ERROR_EXIT_CODE
 from authz.cli.errors import EXPECTED, message_of
 from authz.runtime.settings import PREFIX, Settings, load_settings
-
-log = structlog.get_logger()
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -26,6 +23,7 @@ def run_server(
     main: Callable[[Settings], Coroutine[Any, Any, None]], given: Mapping[str, str | bool | None]
 ) -> None:
     """Run `main` with the settings until it returns. Its errors are log lines, and exit code 2."""
+    import structlog
     import uvloop
 
     from authz.runtime.liveness import run_watched
@@ -38,7 +36,7 @@ def run_server(
         configure_logging(settings.log_level)
         uvloop.run(run_watched(main(settings)))
     except EXPECTED as error:
-        log.error("cannot start", error=message_of(error))  # noqa: TRY400  the message says all
+        structlog.get_logger().error("cannot start", error=message_of(error))
         raise typer.Exit(ERROR_EXIT_CODE) from None
     finally:
         WRITER.flush()
