@@ -7,7 +7,7 @@ WORKERS = $(shell $(PYTHON) -c 'import os; print(min(2 * os.cpu_count(), 8))')
 PARALLEL = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 PURE := tests/test_architecture.py $(addprefix tests/,domain policy wire importers access engine)
 
-.PHONY: demo test test-fast test-long test-lowest lint bench serve protos docs format clean
+.PHONY: demo test test-fast test-long test-lowest lint bench serve protos client docs format clean
 
 .venv/.ready: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "needs Python 3.11; set PYTHON=/path/to/python3.11"; exit 1; }
@@ -37,6 +37,7 @@ lint: .venv/.ready
 	$(BIN)/mypy
 	$(BIN)/python scripts/generate_protos.py --check
 	$(BIN)/buf lint
+	$(BIN)/python scripts/generate_client.py --check
 	$(BIN)/python scripts/generate_docs.py --check
 
 bench: .venv/.ready
@@ -47,6 +48,9 @@ serve: .venv/.ready
 
 protos: .venv/.ready
 	$(BIN)/python scripts/generate_protos.py
+
+client: .venv/.ready
+	$(BIN)/python scripts/generate_client.py
 
 docs: .venv/.ready
 	$(BIN)/python scripts/generate_docs.py

@@ -16,9 +16,10 @@ import typer
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
 from authz.cli.import_report import FAULTS_EXIT_CODE, finish_import, import_reason, print_capped
 from authz.cli.output import progress_bar
-from authz.client.client import Client, EntityT
+from authz.client import Client
 from authz.client.errors import CallError
 from authz.client.questions import ImportOutcome
+from authz.client.sync.client import EntityT
 from authz.domain.entities import Course, Filter, Membership, Versioned
 from authz.domain.errors import ErrorReason, FailedPreconditionError, malformed
 from authz.domain.ids import parse_id

@@ -1,13 +1,12 @@
 """The Python SDK."""
 
-from authz.client.client import Client
+from authz.client.aio.client import AsyncClient
 from authz.client.contract import proto_directory
-from authz.client.drafts import Draft, DraftClient
+from authz.client.drafts import Draft
 from authz.client.errors import CallError, ItemFault
 from authz.client.explanations import Explanation
 from authz.client.policies import (
     PolicyCertificate,
-    PolicyClient,
     PolicyTests,
     PolicyValidation,
     PublishedPolicy,
@@ -19,6 +18,9 @@ from authz.client.questions import (
     PermittedSubject,
     check_request,
 )
+from authz.client.sync.client import Client
+from authz.client.sync.drafts import DraftClient
+from authz.client.sync.policies import PolicyClient
 from authz.client.touches import BareTouchWarning
 from authz.client.watch import WatchedChange
 from authz.domain.mutations import update
@@ -26,6 +28,7 @@ from authz.domain.mutations import update
 __all__ = [
     "AccessibleResource",
     "Answer",
+    "AsyncClient",
     "BareTouchWarning",
     "CallError",
     "Client",

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import grpc
-import msgspec
 
 from authz.domain.addresses import is_local
 from authz.domain.errors import malformed
@@ -34,49 +30,4 @@ def require_private(target: str, *, is_encrypted: bool) -> None:
             "token",
             f"would be sent unencrypted to `{target}`; set tls_ca_file"
             " (`--tls-ca-file`), or allow it (`--allow-plaintext-token`) if the network is encrypted",
-        )
-
-
-class _Details(msgspec.Struct, frozen=True):
-    """A `grpc.ClientCallDetails`, which has no constructor."""
-
-    method: str
-    timeout: float | None
-    metadata: list[tuple[str, str]]
-    credentials: Any
-    wait_for_ready: bool | None
-    compression: Any
-
-
-class BearerInterceptor(
-    grpc.UnaryUnaryClientInterceptor,
-    grpc.UnaryStreamClientInterceptor,
-    grpc.StreamUnaryClientInterceptor,
-):
-    """Sends `authorization: Bearer <token>` with each call."""
-
-    def __init__(self, token: Callable[[], str]) -> None:
-        self._token = token
-
-    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
-        """As gRPC calls it."""
-        return continuation(self._with_token(details), request)
-
-    def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
-        """As gRPC calls it."""
-        return continuation(self._with_token(details), request)
-
-    def intercept_stream_unary(self, continuation: Any, details: Any, request_iterator: Any) -> Any:
-        """As gRPC calls it."""
-        return continuation(self._with_token(details), request_iterator)
-
-    def _with_token(self, details: Any) -> _Details:
-        metadata = [*(details.metadata or ()), ("authorization", f"Bearer {self._token()}")]
-        return _Details(
-            details.method,
-            details.timeout,
-            metadata,
-            details.credentials,
-            details.wait_for_ready,
-            details.compression,
         )

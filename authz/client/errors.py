@@ -55,6 +55,12 @@ def error_of(failure: Any) -> CallError:
     return error
 
 
+def silence(max_silence_s: float) -> CallError:
+    """The error for a stream on which nothing came, not even a checkpoint."""
+    text = f"the server sent nothing for {max_silence_s:g} s; watch again"
+    return CallError(grpc.StatusCode.UNAVAILABLE, "", text)
+
+
 class ItemFault(msgspec.Struct, frozen=True):
     """The error of one question of a batch. Falsy, with `allowed` False, like a denial."""
 

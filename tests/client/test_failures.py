@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,6 +17,7 @@ from authz.domain.mutations import Mutation, Operation
 from authz.v1 import authorization_pb2 as pb
 from authz.v1 import directory_pb2
 from authz.wire.errors import status_of
+from tests.client.conftest import Connect
 
 QUESTION = ("user:maya", "read", "notebook:nb-7")
 ALLOWED = pb.CheckResponse(allowed=True, reason=pb.REASON_ROLE_GRANT)
@@ -27,10 +29,13 @@ class Failing:
     def __init__(self, times: int) -> None:
         self.times = times
         self.calls = 0
+        self.held = threading.Event()
+        self.held.set()
         self.error: AuthzError = UnavailableError(ErrorReason.STORE_UNAVAILABLE, "away")
 
     def check(self, request: Any, context: Any) -> pb.CheckResponse:
-        """Allow, once it is there."""
+        """Allow, once it is there and not held."""
+        self.held.wait()
         self._fail(context)
         return ALLOWED
 
@@ -63,7 +68,7 @@ Serve = Callable[[int], tuple[Failing, Client]]
 
 
 @pytest.fixture
-def serve() -> Iterator[Serve]:
+def serve(connect: Connect) -> Iterator[Serve]:
     """Makes a failing service on a free port, and a client of it."""
     server = grpc.server(ThreadPoolExecutor(2))
     clients: list[Client] = []
@@ -76,7 +81,7 @@ def serve() -> Iterator[Serve]:
         add(server, directory, "Write", servicer.write, directory_pb2.WriteRequest)
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
-        clients.append(Client(f"127.0.0.1:{port}"))
+        clients.append(connect(f"127.0.0.1:{port}"))
         return servicer, clients[0]
 
     yield start
@@ -89,6 +94,16 @@ def test_a_check_is_asked_again_while_the_service_is_away(serve: Serve) -> None:
     servicer, client = serve(2)
     assert client.check(*QUESTION).allowed
     assert servicer.calls == 3
+
+
+def test_a_call_may_have_a_time_limit_of_its_own(serve: Serve) -> None:
+    servicer, client = serve(0)
+    servicer.held.clear()
+    with pytest.raises(CallError) as failure:
+        client.with_options(timeout_s=0.05).check(*QUESTION)
+    assert failure.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    servicer.held.set()
+    assert client.check(*QUESTION).allowed
 
 
 def test_a_check_gives_up_with_an_error(serve: Serve) -> None:
@@ -127,8 +142,8 @@ def test_a_batch_with_too_few_answers_is_an_error(serve: Serve) -> None:
         client.batch_check([check_request(*QUESTION)] * 2)
 
 
-def test_nobody_there_is_an_error_also_from_another_thread() -> None:
-    with Client("127.0.0.1:1") as client, ThreadPoolExecutor(1) as pool:
+def test_nobody_there_is_an_error_also_from_another_thread(connect: Connect) -> None:
+    with connect("127.0.0.1:1") as client, ThreadPoolExecutor(1) as pool:
         with pytest.raises(CallError) as failure:
             pool.submit(client.check, *QUESTION).result()
         assert (failure.value.code, failure.value.reason) == (grpc.StatusCode.UNAVAILABLE, "")

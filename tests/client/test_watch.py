@@ -15,7 +15,6 @@ import pytest
 
 from authz.cli.connection import embedded
 from authz.client import CallError, Client, WatchedChange
-from authz.client import watch as client_watch
 from authz.domain.entities import Course, CourseKey, EntityKind
 from authz.domain.ids import course_scope
 from authz.domain.mutations import Mutation, Operation
@@ -24,6 +23,7 @@ from authz.runtime.settings import Settings, load_settings
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import watch_pb2 as wpb
+from tests.client.conftest import Connect
 from tests.client.test_client import ALGEBRA, CAMPUS
 from tests.serving import serving
 
@@ -34,8 +34,9 @@ def settings_of(url: str, address: str = "127.0.0.1:0") -> Settings:
 
 
 @pytest.fixture
-def client(sqlite_url: str) -> Iterator[Client]:
-    with embedded(settings_of(sqlite_url)) as address, Client(address) as client:
+def client(sqlite_url: str, connect: Connect) -> Iterator[Client]:
+    """A client of a service of nobody else."""
+    with embedded(settings_of(sqlite_url)) as address, connect(address) as client:
         yield client
 
 
@@ -59,8 +60,8 @@ def test_what_cannot_be_helped_is_an_error(client: Client) -> None:
     assert caught.value.reason == "MALFORMED_TOKEN"
 
 
-def test_nobody_there_is_an_error() -> None:
-    with Client("127.0.0.1:1") as client, pytest.raises(CallError) as caught:
+def test_nobody_there_is_an_error(connect: Connect) -> None:
+    with connect("127.0.0.1:1") as client, pytest.raises(CallError) as caught:
         next(client.watch())
     assert caught.value.code is grpc.StatusCode.UNAVAILABLE
 
@@ -74,14 +75,16 @@ def insist(client: Client, course: Course) -> None:
         time.sleep(0.02)
 
 
-def test_a_watch_goes_on_when_the_service_comes_back(sqlite_url: str, free_port: int) -> None:
+def test_a_watch_goes_on_when_the_service_comes_back(
+    sqlite_url: str, free_port: int, connect: Connect
+) -> None:
     seen: list[WatchedChange] = []
     started = threading.Event()
     address = f"127.0.0.1:{free_port}"
 
     def follow() -> None:
         with (
-            Client(address) as client,
+            connect(address) as client,
             closing(client.watch(on_checkpoint=lambda _: started.set())) as changes,
         ):
             seen.extend(islice(changes, 3))
@@ -137,7 +140,7 @@ Serve = Callable[[Torn], Client]
 
 
 @pytest.fixture
-def serve() -> Iterator[Serve]:
+def serve(connect: Connect) -> Iterator[Serve]:
     """Makes a service of torn streams, and a client of it."""
     server = grpc.server(ThreadPoolExecutor(4))
     clients: list[Client] = []
@@ -152,7 +155,7 @@ def serve() -> Iterator[Serve]:
         server.add_generic_rpc_handlers([generic])
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
-        clients.append(Client(f"127.0.0.1:{port}"))
+        clients.append(connect(f"127.0.0.1:{port}"))
         return clients[0]
 
     yield begin
@@ -216,8 +219,8 @@ def test_a_watch_gives_up_when_it_hears_nothing_for_too_long(serve: Serve) -> No
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Silence is noticed at once."""
-    monkeypatch.setattr(client_watch, "_MAX_SILENCE_S", 0.2)
-    monkeypatch.setattr(client_watch, "_POLL_S", 0.05)
+    for kind in ("sync", "aio"):
+        monkeypatch.setattr(f"authz.client.{kind}.watch._MAX_SILENCE_S", 0.2)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -250,9 +253,11 @@ def test_who_reads_slowly_is_not_cut_off(serve: Serve) -> None:
     assert torn.asked == [""]
 
 
-def test_a_large_change_is_given_whole_in_pieces(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_change_is_given_whole_in_pieces(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, connect: Connect
+) -> None:
     monkeypatch.setattr(watch, "MUTATIONS_A_READ", 2)
-    with embedded(settings_of(sqlite_url)) as address, Client(address) as client:
+    with embedded(settings_of(sqlite_url)) as address, connect(address) as client:
         token = client.write([Mutation(Operation.CREATE, Course(id="a"))])
         client.write([Mutation(Operation.CREATE, entity) for entity in CAMPUS])
         given: list[WatchedChange] = []

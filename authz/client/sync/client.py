@@ -1,24 +1,27 @@
-"""A synchronous client with typed questions and answers."""
+# Generated from authz/client/aio/client.py; see `make client`.
+"""The client: a connection to one server, and all of its calls."""
 
 from __future__ import annotations
 
-import json
 import logging
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from copy import copy
 from itertools import islice
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import grpc
+import msgspec
 
-from authz.client.asking import Asking
-from authz.client.credentials import BearerInterceptor, require_private, token_source
+from authz.client.connection import Connection, identity_of
 from authz.client.errors import error_of
-from authz.client.policies import PolicyClient
-from authz.client.questions import NOT_REPLICATED, ImportOutcome
+from authz.client.questions import NOT_REPLICATED, ImportOutcome, as_scope, as_subject
+from authz.client.sync.asking import Asking
+from authz.client.sync.calls import Calls
+from authz.client.sync.policies import PolicyClient
+from authz.client.sync.transport import Channel, Method, open_channel
+from authz.client.sync.watch import ResumingWatch
 from authz.client.touches import warn_of_bare_touches
-from authz.client.watch import ResumingWatch, WatchedChange
+from authz.client.watch import WatchedChange
 from authz.domain.entities import (
     Account,
     AccountFilter,
@@ -38,7 +41,6 @@ from authz.domain.entities import (
     ShareFilter,
     Versioned,
 )
-from authz.domain.errors import ErrorReason
 from authz.domain.ids import Scope, Subject
 from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, ImportFault, Mutation, Precondition, update
 from authz.domain.ports import Page
@@ -55,59 +57,17 @@ from authz.wire.entities import mutation_message, precondition_message
 from authz.wire.filters import READ_CALLS
 from authz.wire.values import scope_message, subject_message
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("authz.client")
 
 T = TypeVar("T")
 EntityT = TypeVar("EntityT", bound=Entity)
 Progress = Callable[[int], None]
 
 _PAGE_SIZE = 1000
-_INITIAL_BACKOFF_S = 0.1
-_MAX_BACKOFF_S = 1.0
-_RETRIED = (
-    "Check",
-    "BatchCheck",
-    "ListActions",
-    "BatchListActions",
-    "Explain",
-    "ListResources",
-    "ListSubjects",
-)
-_POLICY_READS = (
-    "ReadPolicyVersions",
-    "ReadPolicyVersion",
-    "ValidatePolicy",
-    "DiffPolicyVersions",
-    "ReadPolicyDrafts",
-    "ReadPolicyDraft",
-)
-_SERVICE_CONFIG = json.dumps(
-    {
-        "methodConfig": [
-            {
-                "name": [
-                    *({"service": "authz.v1.AuthorizationService", "method": name} for name in _RETRIED),
-                    *(
-                        {"service": "authz.v1.DirectoryService", "method": read.name}
-                        for read in READ_CALLS.values()
-                    ),
-                    *({"service": "authz.v1.PolicyService", "method": name} for name in _POLICY_READS),
-                ],
-                "retryPolicy": {
-                    "maxAttempts": 4,
-                    "initialBackoff": "0.05s",
-                    "maxBackoff": "1s",
-                    "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
-                },
-            }
-        ]
-    }
-)
 
 
 class Client(Asking):
-    """A connection to one server. A context manager; safe to use from many threads.
+    """A connection to one server. A context manager; one is enough for a process, and all of it may share it.
 
         with Client("127.0.0.1:50051") as client:
             if client.check("user:maya", "read", "material:m-1"):
@@ -137,31 +97,42 @@ class Client(Asking):
         token_file: str = "",
         allow_plaintext_token: bool = False,
     ) -> None:
-        options = [("grpc.service_config", _SERVICE_CONFIG), ("grpc.enable_http_proxy", int(use_proxy))]
-        if bool(tls_certificate_file) is not bool(tls_key_file) or (tls_key_file and not tls_ca_file):
-            raise ValueError("tls_certificate_file and tls_key_file go together, and with tls_ca_file")
-        if not tls_ca_file:
-            self._channel = grpc.insecure_channel(target, options)
-        else:
-            credentials = grpc.ssl_channel_credentials(
-                Path(tls_ca_file).read_bytes(),
-                Path(tls_key_file).read_bytes() if tls_key_file else None,
-                Path(tls_certificate_file).read_bytes() if tls_certificate_file else None,
-            )
-            self._channel = grpc.secure_channel(target, credentials, options)
-        source = token_source(token, token_file)
-        if source is not None:
-            require_private(target, is_encrypted=bool(tls_ca_file) or allow_plaintext_token)
-            self._channel = grpc.intercept_channel(self._channel, BearerInterceptor(source))
-        self._timeout_s = timeout_s
-        self._metadata = (("authz-acting-for", acting_for),) if acting_for else ()
-        self._authorization = authorization_pb2_grpc.AuthorizationServiceStub(self._channel)
-        self._directory = directory_pb2_grpc.DirectoryServiceStub(self._channel)
-        self._watch = watch_pb2_grpc.WatchServiceStub(self._channel)
-        self.policies = PolicyClient(policy_pb2_grpc.PolicyServiceStub(self._channel), self._call)
+        connection = Connection(
+            target=target,
+            use_proxy=use_proxy,
+            tls_ca_file=tls_ca_file,
+            tls_certificate_file=tls_certificate_file,
+            tls_key_file=tls_key_file,
+        )
+        identity = identity_of(
+            connection, acting_for, token, token_file, allow_plaintext_token=allow_plaintext_token
+        )
+        self._use(open_channel(connection), Calls(timeout_s, identity))
+
+    def with_options(self, *, timeout_s: float | None = None, acting_for: str | None = None) -> Self:
+        """This client over the same connection, with another time limit or for another person.
+
+        client.with_options(timeout_s=0.2).check("user:maya", "read", "material:m-1")
+
+        What is closed with one of them is closed for both.
+        """
+        calls, other = self._calls, copy(self)
+        identity = calls.identity
+        if acting_for is not None:
+            identity = msgspec.structs.replace(identity, acting_for=acting_for)
+        other._use(self._channel, Calls(calls.timeout_s if timeout_s is None else timeout_s, identity))
+        return other
+
+    def _use(self, channel: Channel, calls: Calls) -> None:
+        self._channel = channel
+        self._calls = calls
+        self._authorization = authorization_pb2_grpc.AuthorizationServiceStub(channel)
+        self._directory = directory_pb2_grpc.DirectoryServiceStub(channel)
+        self._watch = watch_pb2_grpc.WatchServiceStub(channel)
+        self.policies = PolicyClient(policy_pb2_grpc.PolicyServiceStub(channel), calls)
         """Publishes and reads the versions of the policy."""
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         """Return the client, which connects at the first call."""
         return self
 
@@ -202,14 +173,14 @@ class Client(Asking):
         """
         return self.write([update(key, **values)], reason=reason)
 
-    def remove_member(self, subject: Subject, scope: Scope, *, reason: str = "") -> str:
+    def remove_member(self, subject: str | Subject, scope: str | Scope, *, reason: str = "") -> str:
         """Remove a subject from a course and all of its sessions, or from a session: its memberships there,
         and what is shared with it there.
 
         Returns the token of the state after that, for `at_least_as_fresh`.
         """
         request = directory_pb2.RemoveMemberRequest(
-            subject=subject_message(subject), scope=scope_message(scope), reason=reason
+            subject=subject_message(as_subject(subject)), scope=scope_message(as_scope(scope)), reason=reason
         )
         return self._written(self._directory.RemoveMember, request)
 
@@ -219,7 +190,7 @@ class Client(Asking):
         """Import any number of mutations. Calls `progress` with the number sent so far."""
         try:
             response = self._directory.Import(
-                _import_messages(mutations, reason, progress), metadata=self._metadata
+                _import_messages(mutations, reason, progress), metadata=self._calls.identity.metadata()
             )
         except grpc.RpcError as failure:
             raise error_of(failure) from None
@@ -239,20 +210,24 @@ class Client(Asking):
 
         Get it, read the directory, then watch from it: the watch misses no change.
         """
-        response = self._call(self._directory.ReadCourses, directory_pb2.ReadCoursesRequest(page_size=1))
+        response = self._calls.call(
+            self._directory.ReadCourses, directory_pb2.ReadCoursesRequest(page_size=1)
+        )
         return str(response.read_at.token)
 
     def read(self, wanted: Filter[EntityT]) -> Iterator[Versioned[EntityT]]:
         """The records that match a filter, in order of their key. Fetches pages as needed.
 
-        client.read(MembershipFilter(scope=course_scope("algebra-1"), role="student"))
+        for found in client.read(MembershipFilter(scope=course_scope("algebra-1"), role="student"))
         """
         read, token = READ_CALLS[type(wanted)], ""
         while True:
-            response = self._call(
+            response = self._calls.call(
                 getattr(self._directory, read.name), read.format(wanted, Page(_PAGE_SIZE, token))
             )
-            yield from read.records(response)
+            records: Iterable[Versioned[EntityT]] = read.records(response)
+            for record in records:
+                yield record
             token = response.next_page_token
             if not token:
                 return
@@ -285,11 +260,11 @@ class Client(Asking):
         self,
         *,
         after: str = "",
-        scopes: Iterable[Scope] = (),
+        scopes: Iterable[str | Scope] = (),
         kinds: Iterable[EntityKind] = (),
         resume_for_s: float = 60.0,
         on_checkpoint: Callable[[str], None] = lambda _: None,
-    ) -> Generator[WatchedChange, None, None]:
+    ) -> Generator[WatchedChange, None]:
         """Yield every change after a token, or from now on, without end. Blocks until there is one.
 
         Resumes by itself if the server stops or goes silent, or if this reader was too slow, and yields no
@@ -301,34 +276,24 @@ class Client(Asking):
         cache. Filters of scopes let it through; filters of kinds do not, so name its kind in them.
         """
         request = watch_pb2.WatchRequest(
-            scopes=[scope_message(scope) for scope in scopes], kinds=[kind_number(kind) for kind in kinds]
+            scopes=[scope_message(as_scope(scope)) for scope in scopes],
+            kinds=[kind_number(kind) for kind in kinds],
         )
         if after:
             request.after.token = after
         following = ResumingWatch(
-            self._watch.Watch, request, resume_for_s=resume_for_s, on_checkpoint=on_checkpoint
+            self._open_watch, request, resume_for_s=resume_for_s, on_checkpoint=on_checkpoint
         )
         return following.changes()
 
-    def _written(self, method: Callable[..., Any], request: object) -> str:
-        response = self._call(method, request)
+    def _open_watch(self, request: watch_pb2.WatchRequest) -> Any:
+        return self._watch.Watch(request, metadata=self._calls.identity.metadata())
+
+    def _written(self, method: Method[Any], request: object) -> str:
+        response = self._calls.call(method, request)
         if not response.replicated:
             log.warning(NOT_REPLICATED)
         return str(response.written_at.token)
-
-    def _call(self, method: Callable[..., T], request: object) -> T:
-        end_at, backoff_s = time.monotonic() + self._timeout_s, _INITIAL_BACKOFF_S
-        while True:
-            try:
-                timeout_s = end_at - time.monotonic()
-                return method(request, timeout=timeout_s, metadata=self._metadata)
-            except grpc.RpcError as failure:
-                error = error_of(failure)
-                # Nothing was written, and the server is removing what had this key.
-                if error.reason != ErrorReason.BEING_REMOVED or time.monotonic() + backoff_s >= end_at:
-                    raise error from None
-            time.sleep(backoff_s)
-            backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
 
 
 def _import_messages(

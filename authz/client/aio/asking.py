@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, TypeVar
 
 import grpc
 
+from authz.client.aio.calls import Calls
+from authz.client.aio.transport import Method
 from authz.client.errors import CallError, ItemFault, fault_of
 from authz.client.explanations import Explanation, explanation_of
 from authz.client.questions import (
@@ -16,11 +17,13 @@ from authz.client.questions import (
     Answer,
     PermittedSubject,
     answer_of,
+    as_scope,
+    as_subject,
     check_request,
     permitted_subject_of,
     query_of,
 )
-from authz.domain.ids import parse_scope, parse_subject
+from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.instants import from_datetime
 from authz.v1 import authorization_pb2, authorization_pb2_grpc
 from authz.wire.values import scope_message, subject_message, time_message
@@ -30,16 +33,17 @@ T = TypeVar("T")
 _PAGE_SIZE = 1000
 
 
-class Asking(ABC):
+class AsyncAsking:
     """The methods of a client that ask. Every call raises `CallError` if it fails."""
 
-    _authorization: authorization_pb2_grpc.AuthorizationServiceStub
+    _authorization: authorization_pb2_grpc.AuthorizationServiceAsyncStub
+    _calls: Calls
 
-    def check(
+    async def check(
         self,
-        subject: str,
+        subject: str | Subject,
         action: str,
-        resource: str,
+        resource: str | ResourceRef,
         *,
         course_id: str = "",
         session_id: str = "",
@@ -51,9 +55,11 @@ class Asking(ABC):
         request = check_request(
             subject, action, resource, course_id=course_id, session_id=session_id, purpose=purpose
         )
-        return answer_of(self._ask(self._authorization.Check, request, at_least_as_fresh, fully_consistent))
+        return answer_of(
+            await self._ask(self._authorization.Check, request, at_least_as_fresh, fully_consistent)
+        )
 
-    def batch_check(
+    async def batch_check(
         self,
         requests: Sequence[authorization_pb2.CheckRequest],
         *,
@@ -62,7 +68,7 @@ class Asking(ABC):
     ) -> list[Answer | ItemFault]:
         """Answers in the order of the requests, all on one state. An invalid request gives an `ItemFault`."""
         batch = authorization_pb2.BatchCheckRequest(items=requests)
-        response = self._ask(self._authorization.BatchCheck, batch, at_least_as_fresh, fully_consistent)
+        response = await self._ask(self._authorization.BatchCheck, batch, at_least_as_fresh, fully_consistent)
         if len(response.results) != len(requests):
             raise CallError(grpc.StatusCode.INTERNAL, "", "the numbers of answers and questions differ")
         return [
@@ -70,10 +76,10 @@ class Asking(ABC):
             for result in response.results
         ]
 
-    def list_actions(
+    async def list_actions(
         self,
-        subject: str,
-        resource: str,
+        subject: str | Subject,
+        resource: str | ResourceRef,
         *,
         course_id: str = "",
         session_id: str = "",
@@ -83,17 +89,19 @@ class Asking(ABC):
     ) -> dict[str, bool]:
         """Every action of the resource's type, and whether the subject may perform it."""
         request = authorization_pb2.ListActionsRequest(
-            subject=subject_message(parse_subject(subject)),
+            subject=subject_message(as_subject(subject)),
             resource=query_of(resource, course_id, session_id),
             purpose=purpose,
         )
-        response = self._ask(self._authorization.ListActions, request, at_least_as_fresh, fully_consistent)
+        response = await self._ask(
+            self._authorization.ListActions, request, at_least_as_fresh, fully_consistent
+        )
         return {result.action: result.allowed for result in response.actions}
 
-    def batch_list_actions(
+    async def batch_list_actions(
         self,
-        subject: str,
-        resources: Sequence[str],
+        subject: str | Subject,
+        resources: Sequence[str | ResourceRef],
         *,
         purpose: str = "",
         at_least_as_fresh: str = "",
@@ -101,7 +109,7 @@ class Asking(ABC):
     ) -> list[dict[str, bool] | ItemFault]:
         """`list_actions` of up to 1,000 resources, in their order, all on one state. A resource that is not
         well-formed for the policy gives an `ItemFault`."""
-        asker = subject_message(parse_subject(subject))
+        asker = subject_message(as_subject(subject))
         batch = authorization_pb2.BatchListActionsRequest(
             items=[
                 authorization_pb2.ListActionsRequest(
@@ -110,7 +118,9 @@ class Asking(ABC):
                 for resource in resources
             ]
         )
-        response = self._ask(self._authorization.BatchListActions, batch, at_least_as_fresh, fully_consistent)
+        response = await self._ask(
+            self._authorization.BatchListActions, batch, at_least_as_fresh, fully_consistent
+        )
         return [
             {each.action: each.allowed for each in result.response.actions}
             if result.HasField("response")
@@ -118,11 +128,11 @@ class Asking(ABC):
             for result in response.results
         ]
 
-    def explain(
+    async def explain(
         self,
-        subject: str,
+        subject: str | Subject,
         action: str,
-        resource: str,
+        resource: str | ResourceRef,
         *,
         course_id: str = "",
         session_id: str = "",
@@ -137,44 +147,44 @@ class Asking(ABC):
         a time without a time zone.
         """
         request = authorization_pb2.ExplainRequest(
-            subject=subject_message(parse_subject(subject)),
+            subject=subject_message(as_subject(subject)),
             action=action,
             resource=query_of(resource, course_id, session_id),
             purpose=purpose,
             as_of=None if as_of is None else time_message(from_datetime(as_of)),
         )
         return explanation_of(
-            self._ask(self._authorization.Explain, request, at_least_as_fresh, fully_consistent)
+            await self._ask(self._authorization.Explain, request, at_least_as_fresh, fully_consistent)
         )
 
-    def list_resources(
+    async def list_resources(
         self,
-        subject: str,
+        subject: str | Subject,
         action: str,
         *types: str,
-        scope: str = "",
+        scope: str | Scope = "",
         purpose: str = "",
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
-    ) -> Iterator[AccessibleResource]:
+    ) -> AsyncIterator[AccessibleResource]:
         """What `user:maya` may `read`: all resources that `check` allows. Fetches pages as needed.
 
-            for found in client.list_resources("user:maya", "read", "notebook", scope="course:algebra-1"):
+            async for found in client.list_resources("user:maya", "read", "notebook"):
                 ...
 
-        Without types, all that know the action. `scope` is a course with its sessions, or a session. Each
-        page is exact for its own state (`found.checked_at`), which is never older than that of the page
-        before.
+        Without types, all that know the action. `scope`, as `course:algebra-1`, is a course with its
+        sessions, or a session. Each page is exact for its own state (`found.checked_at`), which is never
+        older than that of the page before.
         """
         request = authorization_pb2.ListResourcesRequest(
-            subject=subject_message(parse_subject(subject)),
+            subject=subject_message(as_subject(subject)),
             action=action,
             types=types,
-            scope=scope_message(parse_scope(scope)) if scope else None,
+            scope=scope_message(as_scope(scope)) if scope else None,
             purpose=purpose,
             page_size=_PAGE_SIZE,
         )
-        for page in self._pages(
+        async for page in self._pages(
             self._authorization.ListResources, request, at_least_as_fresh, fully_consistent
         ):
             for each in page.resources:
@@ -185,17 +195,17 @@ class Asking(ABC):
                     checked_at=page.checked_at.token,
                 )
 
-    def list_subjects(
+    async def list_subjects(
         self,
         action: str,
-        resource: str,
+        resource: str | ResourceRef,
         *,
         course_id: str = "",
         session_id: str = "",
         purpose: str = "",
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
-    ) -> Iterator[PermittedSubject]:
+    ) -> AsyncIterator[PermittedSubject]:
         """Who may `read` `notebook:nb-7`: all subjects whom `check` allows, and by which membership and rule.
 
         Fetches pages as `list_resources` does. Nobody is yielded for a resource that is not registered.
@@ -206,26 +216,26 @@ class Asking(ABC):
             purpose=purpose,
             page_size=_PAGE_SIZE,
         )
-        for page in self._pages(
+        async for page in self._pages(
             self._authorization.ListSubjects, request, at_least_as_fresh, fully_consistent
         ):
             for each in page.subjects:
                 yield permitted_subject_of(each, page.checked_at.token)
 
-    def _pages(
-        self, method: Callable[..., T], request: Any, at_least_as_fresh: str, fully_consistent: bool
-    ) -> Iterator[T]:
+    async def _pages(
+        self, method: Method[T], request: Any, at_least_as_fresh: str, fully_consistent: bool
+    ) -> AsyncIterator[T]:
         """Every page of a list, each on a state that is not older than the one before."""
         while True:
-            page: Any = self._ask(method, request, at_least_as_fresh, fully_consistent)
+            page: Any = await self._ask(method, request, at_least_as_fresh, fully_consistent)
             yield page
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
             at_least_as_fresh, fully_consistent = page.checked_at.token, False
 
-    def _ask(
-        self, method: Callable[..., T], request: Any, at_least_as_fresh: str, fully_consistent: bool
+    async def _ask(
+        self, method: Method[T], request: Any, at_least_as_fresh: str, fully_consistent: bool
     ) -> T:
         """Call a method on a state at least as fresh as a token, or on the last committed state."""
         if at_least_as_fresh and fully_consistent:
@@ -234,7 +244,4 @@ class Asking(ABC):
             request.consistency.at_least_as_fresh.token = at_least_as_fresh
         elif fully_consistent:
             request.consistency.fully_consistent = True
-        return self._call(method, request)
-
-    @abstractmethod
-    def _call(self, method: Callable[..., T], request: object) -> T: ...
+        return await self._calls.call(method, request)

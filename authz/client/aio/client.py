@@ -1,0 +1,305 @@
+"""The client: a connection to one server, and all of its calls."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from copy import copy
+from itertools import islice
+from typing import Any, Self, TypeVar
+
+import grpc
+import msgspec
+
+from authz.client.aio.asking import AsyncAsking
+from authz.client.aio.calls import Calls
+from authz.client.aio.policies import AsyncPolicyClient
+from authz.client.aio.transport import Channel, Method, open_channel
+from authz.client.aio.watch import ResumingWatch
+from authz.client.connection import Connection, identity_of
+from authz.client.errors import error_of
+from authz.client.questions import NOT_REPLICATED, ImportOutcome, as_scope, as_subject
+from authz.client.touches import warn_of_bare_touches
+from authz.client.watch import WatchedChange
+from authz.domain.entities import (
+    Account,
+    AccountFilter,
+    Course,
+    CourseFilter,
+    Entity,
+    EntityKind,
+    Filter,
+    Key,
+    Membership,
+    MembershipFilter,
+    Resource,
+    ResourceFilter,
+    Session,
+    SessionFilter,
+    Share,
+    ShareFilter,
+    Versioned,
+)
+from authz.domain.ids import Scope, Subject
+from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, ImportFault, Mutation, Precondition, update
+from authz.domain.ports import Page
+from authz.v1 import (
+    authorization_pb2_grpc,
+    directory_pb2,
+    directory_pb2_grpc,
+    policy_pb2_grpc,
+    watch_pb2,
+    watch_pb2_grpc,
+)
+from authz.wire.changes import kind_number
+from authz.wire.entities import mutation_message, precondition_message
+from authz.wire.filters import READ_CALLS
+from authz.wire.values import scope_message, subject_message
+
+log = logging.getLogger("authz.client")
+
+T = TypeVar("T")
+EntityT = TypeVar("EntityT", bound=Entity)
+Progress = Callable[[int], None]
+
+_PAGE_SIZE = 1000
+
+
+class AsyncClient(AsyncAsking):
+    """A connection to one server. A context manager; one is enough for a process, and all of it may share it.
+
+        async with AsyncClient("127.0.0.1:50051") as client:
+            if await client.check("user:maya", "read", "material:m-1"):
+                ...
+
+    Every call raises `CallError` if it fails or is not answered within `timeout_s`; `import_mutations`
+    and `watch` have no time limit. `acting_for`, such as `user:ada`, is the person that calls are made
+    for: what they write of memberships and policies is held to this person's rights and rank. With
+    `use_proxy` the connection goes through the proxy that the variable `http_proxy` names, else never.
+    `tls_ca_file`, a PEM file of the authority that issued the server's certificate, enables TLS.
+    `tls_certificate_file` and `tls_key_file`, set together, are the client certificate. `token`, or what it
+    returns for each call, or what `token_file` has, is the token or the JWT that proves who calls. It goes
+    to another machine only with TLS, unless `allow_plaintext_token`.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        timeout_s: float = 5.0,
+        acting_for: str = "",
+        use_proxy: bool = False,
+        tls_ca_file: str = "",
+        tls_certificate_file: str = "",
+        tls_key_file: str = "",
+        token: str | Callable[[], str] = "",
+        token_file: str = "",
+        allow_plaintext_token: bool = False,
+    ) -> None:
+        connection = Connection(
+            target=target,
+            use_proxy=use_proxy,
+            tls_ca_file=tls_ca_file,
+            tls_certificate_file=tls_certificate_file,
+            tls_key_file=tls_key_file,
+        )
+        identity = identity_of(
+            connection, acting_for, token, token_file, allow_plaintext_token=allow_plaintext_token
+        )
+        self._use(open_channel(connection), Calls(timeout_s, identity))
+
+    def with_options(self, *, timeout_s: float | None = None, acting_for: str | None = None) -> Self:
+        """This client over the same connection, with another time limit or for another person.
+
+        await client.with_options(timeout_s=0.2).check("user:maya", "read", "material:m-1")
+
+        What is closed with one of them is closed for both.
+        """
+        calls, other = self._calls, copy(self)
+        identity = calls.identity
+        if acting_for is not None:
+            identity = msgspec.structs.replace(identity, acting_for=acting_for)
+        other._use(self._channel, Calls(calls.timeout_s if timeout_s is None else timeout_s, identity))
+        return other
+
+    def _use(self, channel: Channel, calls: Calls) -> None:
+        self._channel = channel
+        self._calls = calls
+        self._authorization = authorization_pb2_grpc.AuthorizationServiceStub(channel)
+        self._directory = directory_pb2_grpc.DirectoryServiceStub(channel)
+        self._watch = watch_pb2_grpc.WatchServiceStub(channel)
+        self.policies = AsyncPolicyClient(policy_pb2_grpc.PolicyServiceStub(channel), calls)
+        """Publishes and reads the versions of the policy."""
+
+    async def __aenter__(self) -> Self:
+        """Return the client, which connects at the first call."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the connection."""
+        await self._channel.close()
+
+    async def write(
+        self,
+        mutations: Iterable[Mutation],
+        *,
+        preconditions: Iterable[Precondition] = (),
+        idempotency_key: str = "",
+        reason: str = "",
+    ) -> str:
+        """Apply up to 1,000 mutations atomically, if all preconditions hold for the state before the write.
+
+        Returns the token of the state after the write, for `at_least_as_fresh`. Warns of a TOUCH that gives
+        only the identifying fields (`BareTouchWarning`). Tries again, within `timeout_s`, while a record with
+        the same key is still being removed. Logs a warning if the write is committed and the
+        replica of the server's machine has not followed: checks there are refused until it has.
+        """
+        given = list(mutations)
+        warn_of_bare_touches(given)
+        request = directory_pb2.WriteRequest(
+            mutations=[mutation_message(mutation) for mutation in given],
+            preconditions=[precondition_message(precondition) for precondition in preconditions],
+            idempotency_key=idempotency_key,
+            reason=reason,
+        )
+        return await self._written(self._directory.Write, request)
+
+    async def update(self, key: Key, *, reason: str = "", **values: Any) -> str:
+        """Change fields of a record that exists: `client.update(CourseKey("algebra-1"), ai_enabled=True)`.
+
+        The other fields stay as they are. Several in one write: `write([update(key, …), …])`. Returns as
+        `write`. Raises `InvalidArgumentError` for a name that is no field, or a field that never changes.
+        """
+        return await self.write([update(key, **values)], reason=reason)
+
+    async def remove_member(self, subject: str | Subject, scope: str | Scope, *, reason: str = "") -> str:
+        """Remove a subject from a course and all of its sessions, or from a session: its memberships there,
+        and what is shared with it there.
+
+        Returns the token of the state after that, for `at_least_as_fresh`.
+        """
+        request = directory_pb2.RemoveMemberRequest(
+            subject=subject_message(as_subject(subject)), scope=scope_message(as_scope(scope)), reason=reason
+        )
+        return await self._written(self._directory.RemoveMember, request)
+
+    async def import_mutations(
+        self, mutations: Iterable[Mutation], *, reason: str = "", progress: Progress = lambda _: None
+    ) -> ImportOutcome:
+        """Import any number of mutations. Calls `progress` with the number sent so far."""
+        try:
+            response = await self._directory.Import(
+                _import_messages(mutations, reason, progress), metadata=self._calls.identity.metadata()
+            )
+        except grpc.RpcError as failure:
+            raise error_of(failure) from None
+        faults = tuple(ImportFault(e.position, e.reason, e.message) for e in response.errors)
+        return ImportOutcome(
+            written=response.written,
+            unchanged=response.unchanged,
+            failed=response.failed,
+            faults=faults,
+            faults_truncated=response.errors_truncated,
+            written_at=response.written_at.token,
+            replicated=response.replicated,
+        )
+
+    async def current_token(self) -> str:
+        """The token of the last committed state.
+
+        Get it, read the directory, then watch from it: the watch misses no change.
+        """
+        response = await self._calls.call(
+            self._directory.ReadCourses, directory_pb2.ReadCoursesRequest(page_size=1)
+        )
+        return str(response.read_at.token)
+
+    async def read(self, wanted: Filter[EntityT]) -> AsyncIterator[Versioned[EntityT]]:
+        """The records that match a filter, in order of their key. Fetches pages as needed.
+
+        async for found in client.read(MembershipFilter(scope=course_scope("algebra-1"), role="student"))
+        """
+        read, token = READ_CALLS[type(wanted)], ""
+        while True:
+            response = await self._calls.call(
+                getattr(self._directory, read.name), read.format(wanted, Page(_PAGE_SIZE, token))
+            )
+            records: Iterable[Versioned[EntityT]] = read.records(response)
+            for record in records:
+                yield record
+            token = response.next_page_token
+            if not token:
+                return
+
+    def read_courses(self, **wanted: Any) -> AsyncIterator[Versioned[Course]]:
+        """`read` with the fields of a `CourseFilter`."""
+        return self.read(CourseFilter(**wanted))
+
+    def read_sessions(self, **wanted: Any) -> AsyncIterator[Versioned[Session]]:
+        """`read` with the fields of a `SessionFilter`."""
+        return self.read(SessionFilter(**wanted))
+
+    def read_memberships(self, **wanted: Any) -> AsyncIterator[Versioned[Membership]]:
+        """`read` with the fields of a `MembershipFilter`."""
+        return self.read(MembershipFilter(**wanted))
+
+    def read_resources(self, **wanted: Any) -> AsyncIterator[Versioned[Resource]]:
+        """`read` with the fields of a `ResourceFilter`."""
+        return self.read(ResourceFilter(**wanted))
+
+    def read_shares(self, **wanted: Any) -> AsyncIterator[Versioned[Share]]:
+        """`read` with the fields of a `ShareFilter`."""
+        return self.read(ShareFilter(**wanted))
+
+    def read_accounts(self, **wanted: Any) -> AsyncIterator[Versioned[Account]]:
+        """`read` with the fields of a `AccountFilter`."""
+        return self.read(AccountFilter(**wanted))
+
+    def watch(
+        self,
+        *,
+        after: str = "",
+        scopes: Iterable[str | Scope] = (),
+        kinds: Iterable[EntityKind] = (),
+        resume_for_s: float = 60.0,
+        on_checkpoint: Callable[[str], None] = lambda _: None,
+    ) -> AsyncGenerator[WatchedChange, None]:
+        """Yield every change after a token, or from now on, without end. Blocks until there is one.
+
+        Resumes by itself if the server stops or goes silent, or if this reader was too slow, and yields no
+        mutation twice. Raises `CallError` if it cannot resume within `resume_for_s`, if the first connection
+        fails, and for errors that a retry cannot fix, such as TOKEN_EXPIRED. Calls `on_checkpoint` with each
+        token to resume from, the first time before any change.
+
+        A change with a `PolicyActivation` may change every answer: a client that caches answers empties its
+        cache. Filters of scopes let it through; filters of kinds do not, so name its kind in them.
+        """
+        request = watch_pb2.WatchRequest(
+            scopes=[scope_message(as_scope(scope)) for scope in scopes],
+            kinds=[kind_number(kind) for kind in kinds],
+        )
+        if after:
+            request.after.token = after
+        following = ResumingWatch(
+            self._open_watch, request, resume_for_s=resume_for_s, on_checkpoint=on_checkpoint
+        )
+        return following.changes()
+
+    def _open_watch(self, request: watch_pb2.WatchRequest) -> Any:
+        return self._watch.Watch(request, metadata=self._calls.identity.metadata())
+
+    async def _written(self, method: Method[Any], request: object) -> str:
+        response = await self._calls.call(method, request)
+        if not response.replicated:
+            log.warning(NOT_REPLICATED)
+        return str(response.written_at.token)
+
+
+def _import_messages(
+    mutations: Iterable[Mutation], reason: str, progress: Progress
+) -> Iterator[directory_pb2.ImportRequest]:
+    rest, sent = iter(mutations), 0
+    while chunk := list(islice(rest, MAX_MUTATIONS_PER_WRITE)):
+        yield directory_pb2.ImportRequest(mutations=[mutation_message(m) for m in chunk], reason=reason)
+        sent += len(chunk)
+        progress(sent)

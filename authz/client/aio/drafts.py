@@ -1,0 +1,55 @@
+"""The drafts of the platform's policy, seen from a client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from authz.client.aio.calls import Calls
+from authz.client.drafts import Draft, draft_of
+from authz.domain.drafts import Edit
+from authz.domain.errors import PolicyFault
+from authz.v1 import policy_pb2, policy_pb2_grpc
+from authz.wire.drafts import edit_message
+
+
+class AsyncDraftClient:
+    """`Client.policies.drafts`: makes and edits drafts. Every call raises `CallError`."""
+
+    def __init__(self, stub: policy_pb2_grpc.PolicyServiceAsyncStub, calls: Calls) -> None:
+        self._stub = stub
+        self._calls = calls
+
+    async def create(self, draft_id: str, *, base: int = 0, author: str = "") -> Draft:
+        """A draft with the files of a version, of the active one for 0."""
+        request = policy_pb2.CreatePolicyDraftRequest(id=draft_id, base_number=base, author=author)
+        response = await self._calls.call(self._stub.CreatePolicyDraft, request)
+        return draft_of(response.draft)
+
+    async def list(self) -> list[Draft]:
+        """All drafts, ordered by id."""
+        response = await self._calls.call(self._stub.ReadPolicyDrafts, policy_pb2.ReadPolicyDraftsRequest())
+        return [draft_of(each) for each in response.drafts]
+
+    async def read(self, draft_id: str) -> Draft:
+        """A draft with its files."""
+        request = policy_pb2.ReadPolicyDraftRequest(id=draft_id)
+        response = await self._calls.call(self._stub.ReadPolicyDraft, request)
+        return draft_of(response.draft)
+
+    async def edit(self, draft: Draft, edits: Iterable[Edit] = (), *, rebase: bool = False) -> Draft:
+        """Make all edits or none; fails if somebody else has edited the draft. With `rebase` it first moves
+        onto the active version."""
+        messages = map(edit_message, edits)
+        request = policy_pb2.EditPolicyDraftRequest(
+            id=draft.id, etag=draft.etag, edits=messages, rebase=rebase
+        )
+        response = await self._calls.call(self._stub.EditPolicyDraft, request)
+        faults = (PolicyFault(each.file, each.line, each.column, each.message) for each in response.faults)
+        return msgspec.structs.replace(draft_of(response.draft), faults=tuple(faults))
+
+    async def delete(self, draft: Draft) -> None:
+        """Delete it; fails if somebody else has edited it."""
+        request = policy_pb2.DeletePolicyDraftRequest(id=draft.id, etag=draft.etag)
+        await self._calls.call(self._stub.DeletePolicyDraft, request)

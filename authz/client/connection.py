@@ -1,0 +1,107 @@
+"""How a client reaches its server, and what it shows of itself there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import msgspec
+
+from authz.client.credentials import require_private, token_source
+from authz.wire.filters import READ_CALLS
+
+_RETRIED = {
+    "AuthorizationService": (
+        "Check",
+        "BatchCheck",
+        "ListActions",
+        "BatchListActions",
+        "Explain",
+        "ListResources",
+        "ListSubjects",
+    ),
+    "DirectoryService": tuple(read.name for read in READ_CALLS.values()),
+    "PolicyService": (
+        "ReadPolicyVersions",
+        "ReadPolicyVersion",
+        "ValidatePolicy",
+        "DiffPolicyVersions",
+        "ReadPolicyDrafts",
+        "ReadPolicyDraft",
+    ),
+}
+_SERVICE_CONFIG = json.dumps(
+    {
+        "methodConfig": [
+            {
+                "name": [
+                    {"service": f"authz.v1.{service}", "method": method}
+                    for service, methods in _RETRIED.items()
+                    for method in methods
+                ],
+                "retryPolicy": {
+                    "maxAttempts": 4,
+                    "initialBackoff": "0.05s",
+                    "maxBackoff": "1s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ]
+    }
+)
+"""Source: https://grpc.io/docs/guides/retry"""
+
+
+class Connection(msgspec.Struct, frozen=True, kw_only=True):
+    """The arguments of a client that are about its channel; see `Client`."""
+
+    target: str
+    use_proxy: bool
+    tls_ca_file: str
+    tls_certificate_file: str
+    tls_key_file: str
+
+    def options(self) -> list[tuple[str, str | int]]:
+        """Arguments of a gRPC channel."""
+        return [("grpc.service_config", _SERVICE_CONFIG), ("grpc.enable_http_proxy", int(self.use_proxy))]
+
+    def credentials(self) -> grpc.ChannelCredentials | None:
+        """The files of TLS, read; None without TLS. Raises `ValueError` for files that do not go together."""
+        pair = (self.tls_certificate_file, self.tls_key_file)
+        if any(pair) and not (all(pair) and self.tls_ca_file):
+            raise ValueError("tls_certificate_file and tls_key_file go together, and with tls_ca_file")
+        if not self.tls_ca_file:
+            return None
+        certificate, key = (Path(file).read_bytes() if file else None for file in pair)
+        return grpc.ssl_channel_credentials(Path(self.tls_ca_file).read_bytes(), key, certificate)
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client shows of itself with each call, besides a certificate."""
+
+    acting_for: str
+    token: Callable[[], str] | None
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """The metadata of the next call. Raises `OSError` if the file of the token cannot be read."""
+        person = (("authz-acting-for", self.acting_for),) if self.acting_for else ()
+        return (*person, ("authorization", f"Bearer {self.token()}")) if self.token else person
+
+
+def identity_of(
+    connection: Connection,
+    acting_for: str,
+    token: str | Callable[[], str],
+    token_file: str,
+    *,
+    allow_plaintext_token: bool,
+) -> Identity:
+    """What the arguments of `Client` say. Raises `InvalidArgumentError` for a token that all could read."""
+    source = token_source(token, token_file)
+    if source is not None:
+        is_encrypted = bool(connection.tls_ca_file) or allow_plaintext_token
+        require_private(connection.target, is_encrypted=is_encrypted)
+    return Identity(acting_for=acting_for, token=source)

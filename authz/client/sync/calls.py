@@ -1,0 +1,57 @@
+# Generated from authz/client/aio/calls.py; see `make client`.
+"""Makes the calls of a client: within its time, with what it shows of itself, and again where that helps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import grpc
+
+from authz.client.connection import Identity
+from authz.client.errors import error_of
+from authz.client.sync.transport import Method, sleep
+from authz.domain.errors import ErrorReason
+
+T = TypeVar("T")
+
+_INITIAL_BACKOFF_S = 0.1
+_MAX_BACKOFF_S = 1.0
+
+
+class Calls:
+    """How long a call may take, and as whom it is made."""
+
+    def __init__(self, timeout_s: float, identity: Identity) -> None:
+        self.timeout_s = timeout_s
+        self.identity = identity
+
+    def call(self, method: Method[T], request: object) -> T:
+        """Call a method that answers once. Raises `CallError`.
+
+        Tries again while a record with the key of one that is written is still being removed: nothing was
+        written then. What else is tried again, gRPC does by itself.
+        """
+        end_at, backoff_s = time.monotonic() + self.timeout_s, _INITIAL_BACKOFF_S
+        while True:
+            try:
+                timeout_s = end_at - time.monotonic()
+                return method(request, timeout=timeout_s, metadata=self.identity.metadata())
+            except grpc.RpcError as failure:
+                error = error_of(failure)
+                if error.reason != ErrorReason.BEING_REMOVED or time.monotonic() + backoff_s >= end_at:
+                    raise error from None
+            sleep(backoff_s)
+            backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
+
+    def stream(self, method: Callable[..., Any], request: object) -> Iterator[Any]:
+        """The answers of a method that answers many times; no time limit. Raises `CallError`."""
+        answers = method(request, metadata=self.identity.metadata())
+        try:
+            for answer in answers:
+                yield answer
+        except grpc.RpcError as failure:
+            raise error_of(failure) from None
+        finally:
+            answers.cancel()

@@ -1,0 +1,181 @@
+# Generated from authz/client/aio/policies.py; see `make client`.
+"""The versions of the platform's policy and of those of courses, seen from a client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from authz.client.drafts import Draft
+from authz.client.policies import (
+    PolicyCertificate,
+    PolicyValidation,
+    PublishedPolicy,
+    file_messages,
+    published_of,
+    version_of,
+)
+from authz.client.sync.calls import Calls
+from authz.client.sync.drafts import DraftClient
+from authz.domain.entities import PolicyVersion
+from authz.domain.errors import PolicyFault, PolicyWarning
+from authz.domain.files import read_files
+from authz.domain.impact import Impact, PreviewProgress, PreviewTotals
+from authz.domain.policy_changes import PolicyDiff
+from authz.v1 import policy_pb2, policy_pb2_grpc
+from authz.wire.policies import parse_diff
+from authz.wire.previews import parse_preview
+
+
+class PolicyClient:
+    """`Client.policies`: publishes and reads versions. Every call raises `CallError`.
+
+    With `course_id`, a call is about the policy that this course has of its own: one file, `course.csv`.
+    """
+
+    def __init__(self, stub: policy_pb2_grpc.PolicyServiceStub, calls: Calls) -> None:
+        self._stub = stub
+        self._calls = calls
+        self.drafts = DraftClient(stub, calls)
+        """Makes and edits drafts."""
+
+    def apply(
+        self,
+        files: Mapping[str, str],
+        *,
+        author: str = "",
+        reason: str = "",
+        expected_active: int = 0,
+        validate_only: bool = False,
+        course_id: str = "",
+    ) -> PublishedPolicy:
+        """Make files (name to text) the next version, and activate it. Equal files change nothing.
+
+        `expected_active` is the number that must be active, 0 for any.
+        """
+        request = policy_pb2.ApplyPolicyRequest(
+            files=file_messages(files),
+            expected_active_number=expected_active,
+            author=author,
+            reason=reason,
+            validate_only=validate_only,
+            course_id=course_id,
+        )
+        return published_of(self._calls.call(self._stub.ApplyPolicy, request))
+
+    def roll_back(
+        self,
+        number: int,
+        *,
+        author: str = "",
+        reason: str = "",
+        expected_active: int = 0,
+        course_id: str = "",
+    ) -> PublishedPolicy:
+        """Make the next version from the files of an earlier one, and activate it."""
+        request = policy_pb2.RollBackPolicyRequest(
+            number=number,
+            expected_active_number=expected_active,
+            author=author,
+            reason=reason,
+            course_id=course_id,
+        )
+        return published_of(self._calls.call(self._stub.RollBackPolicy, request))
+
+    def publish(self, draft: Draft, *, author: str = "", reason: str = "") -> PublishedPolicy:
+        """Make a draft the next version, activate it, and delete the draft. It must have been made from, or
+        rebased onto, the active version."""
+        request = policy_pb2.PublishPolicyDraftRequest(
+            id=draft.id, etag=draft.etag, author=author, reason=reason
+        )
+        return published_of(self._calls.call(self._stub.PublishPolicyDraft, request))
+
+    def validate(self, files: Mapping[str, str], *, course_id: str = "") -> list[PolicyFault]:
+        """Every fault of a policy, ordered by place; none for one that can be applied."""
+        return (self.validation(files, course_id=course_id)).faults
+
+    def validation(self, files: Mapping[str, str], *, course_id: str = "") -> PolicyValidation:
+        """Every fault of a policy, and what is legal and surprising, for the directory as it is, too."""
+        request = policy_pb2.ValidatePolicyRequest(files=file_messages(files), course_id=course_id)
+        found = self._calls.call(self._stub.ValidatePolicy, request)
+        return PolicyValidation(
+            faults=[PolicyFault(each.file, each.line, each.column, each.message) for each in found.faults],
+            warnings=[PolicyWarning(each.where, each.message) for each in found.warnings],
+        )
+
+    def diff(
+        self,
+        before: Mapping[str, str] | int = 0,
+        after: Mapping[str, str] | int = 0,
+        *,
+        course_id: str = "",
+    ) -> PolicyDiff:
+        """What two policies decide differently. Each is files, or the number of a version, 0 for the active
+        one."""
+        request = policy_pb2.DiffPolicyVersionsRequest(course_id=course_id)
+        if isinstance(before, int):
+            request.before_number = before
+        else:
+            request.before_files.extend(file_messages(before))
+        if isinstance(after, int):
+            request.after_number = after
+        else:
+            request.after_files.extend(file_messages(after))
+        return parse_diff(self._calls.call(self._stub.DiffPolicyVersions, request))
+
+    def preview(
+        self,
+        policy: Mapping[str, str] | int,
+        *,
+        course_id: str = "",
+        max_examples: int = 1,
+        max_largest: int = 20,
+    ) -> Iterator[PreviewProgress | Impact | PreviewTotals]:
+        """Who would gain and lose what if a policy were active: files, or the number of a version; of a
+        course, with `course_id`.
+
+        Yields rows as they are found, each for subjects to whom the same applies, and progress; the totals
+        last. Has no time limit. Stop reading to end it.
+        """
+        request = policy_pb2.PreviewPolicyRequest(
+            course_id=course_id, max_examples=max_examples, max_largest=max_largest
+        )
+        if isinstance(policy, int):
+            request.number = policy
+        else:
+            request.files.extend(file_messages(policy))
+        for message in self._calls.stream(self._stub.PreviewPolicy, request):
+            for each in parse_preview(message):
+                yield each
+
+    def versions(self, *, course_id: str = "") -> Iterator[PolicyVersion]:
+        """All versions without their files, ordered by number. Fetches pages as needed."""
+        request = policy_pb2.ReadPolicyVersionsRequest(course_id=course_id)
+        while True:
+            response = self._calls.call(self._stub.ReadPolicyVersions, request)
+            for each in response.policy_versions:
+                yield version_of(each)
+            request.page_token = response.next_page_token
+            if not request.page_token:
+                return
+
+    def active_number(self, *, course_id: str = "") -> int:
+        """The number of the version that is active."""
+        request = policy_pb2.ReadPolicyVersionRequest(course_id=course_id)
+        response = self._calls.call(self._stub.ReadPolicyVersion, request)
+        return int(response.active_number)
+
+    def files(self, number: int = 0, *, course_id: str = "") -> dict[str, str]:
+        """The files of a version by name; of the active one for 0."""
+        request = policy_pb2.ReadPolicyVersionRequest(number=number, course_id=course_id)
+        response = self._calls.call(self._stub.ReadPolicyVersion, request)
+        return read_files(version_of(response.policy_version).files)
+
+    def certificate(self, number: int = 0, *, course_id: str = "") -> PolicyCertificate:
+        """The proof of the invariants of a version; of the active one for 0."""
+        request = policy_pb2.ReadPolicyVersionRequest(
+            number=number, include_certificate=True, course_id=course_id
+        )
+        response = self._calls.call(self._stub.ReadPolicyVersion, request)
+        return PolicyCertificate(
+            **{name: getattr(response.certificate, name) for name in PolicyCertificate.__struct_fields__}
+        )

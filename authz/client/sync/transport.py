@@ -1,0 +1,68 @@
+"""What differs between the two kinds of clients. Its counterpart is `authz.client.aio.transport`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import grpc
+
+from authz.client.connection import Connection
+from authz.client.errors import error_of, silence
+from authz.v1 import watch_pb2
+
+T = TypeVar("T")
+Method = Callable[..., T]
+"""A method of a stub that answers once."""
+Channel = grpc.Channel
+
+sleep = time.sleep
+
+_POLL_S = 0.5
+
+
+def open_channel(connection: Connection) -> Channel:
+    """A channel, which connects at the first call."""
+    credentials = connection.credentials()
+    if credentials is None:
+        return grpc.insecure_channel(connection.target, connection.options())
+    return grpc.secure_channel(connection.target, credentials, connection.options())
+
+
+class GuardedStream:
+    """A stream that is cancelled if its reader waits too long for a message."""
+
+    def __init__(self, stream: Any, max_silence_s: float) -> None:
+        self._stream = stream
+        self._max_silence_s = max_silence_s
+        self._waiting_since: float | None = None
+        self._is_silent = False
+        self._closed = threading.Event()
+
+    def messages(self) -> Iterator[watch_pb2.WatchResponse]:
+        """The messages of the stream. Raises `CallError` if the stream breaks or is silent for too long."""
+        threading.Thread(target=self._guard, name="watch-guard", daemon=True).start()
+        self._waiting_since = time.monotonic()
+        try:
+            for message in self._stream:
+                # Only waiting counts: a slow reader is not a silent server.
+                self._waiting_since = None
+                yield message
+                self._waiting_since = time.monotonic()
+        except grpc.RpcError as failure:
+            raise (silence(self._max_silence_s) if self._is_silent else error_of(failure)) from None
+
+    def close(self) -> None:
+        """End the stream."""
+        self._closed.set()
+        self._stream.cancel()
+
+    def _guard(self) -> None:
+        while not self._closed.wait(min(_POLL_S, self._max_silence_s / 2)):
+            since = self._waiting_since
+            if since is not None and time.monotonic() - since > self._max_silence_s:
+                self._is_silent = True
+                self._stream.cancel()
+                return
