@@ -151,8 +151,9 @@ def show(
     database: Database = "",
     role: Annotated[str, typer.Option(help="Only rules of this role.")] = "",
     type_name: Annotated[str, typer.Option("--type", help="Only rules of this type.")] = "",
+    as_json: Json = False,
 ) -> None:
-    """Show the rules; with --course, those that the course has of its own."""
+    """Show the rules; with --course, those that the course has of its own. With --json, a rule a line."""
     from authz.policy.load import load_policy
 
     if course:
@@ -160,16 +161,15 @@ def show(
     else:
         with policy_folder(folder, version, address, database) as source:
             rules = load_policy(source).rules
+    columns = ("role", "scope", "type", "action", "condition", "effect", "source")
+    shown = [rule for rule in rules if role in ("", rule.role) and type_name in ("", rule.type)]
+    if as_json:
+        for rule in shown:
+            print_json(rule)
+        return
     if sys.stderr.isatty():
         print(named(folder, version, course), file=sys.stderr)
-    print_rows(
-        ("role", "scope", "type", "action", "condition", "effect", "source"),
-        [
-            (r.role, r.scope, r.type, r.action, r.condition, r.effect, r.source)
-            for r in rules
-            if role in ("", r.role) and type_name in ("", r.type)
-        ],
-    )
+    print_rows(columns, [tuple(getattr(rule, name) for name in columns) for rule in shown])
 
 
 @app.command("copy-role")

@@ -11,7 +11,7 @@ from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
 from authz.cli.output import print_json, print_rows
 from authz.cli.policy import Json
 from authz.cli.policy_diff import print_diff
-from authz.cli.policy_versions import Author, Reason, print_published, require_valid
+from authz.cli.policy_versions import Author, Reason, print_published, validated
 from authz.client import Draft
 from authz.domain.drafts import AddRow, DeleteFile, Edit, PutFile, RemoveRow, SetCell
 from authz.domain.instants import format_instant
@@ -156,6 +156,6 @@ def publish(
     """
     with connect(address, database) as client:
         draft = _at(client.policies.drafts.read(name), etag)
-        require_valid(client, draft.files)
+        validated(client, draft.files)
         published = client.policies.publish(draft, author=author, reason=reason)
     print_published(published, as_json)

@@ -45,7 +45,7 @@ def apply(
     """
     files = _read(folder, course)
     with connect(address, database, creates=True) as client:
-        require_valid(client, files, course)
+        validated(client, files, course)
         published = client.policies.apply(
             files,
             author=author,
@@ -65,12 +65,6 @@ def _read(path: Path, course: str) -> dict[str, str]:
     if not path.is_dir():
         raise ValueError(f"`{path}` is a file; name a policy folder, or with `--course` whose policy it is")
     return read_folder(path)
-
-
-def require_valid(client: Client, files: dict[str, str], course: str = "") -> None:
-    """Raise as `validated`. Print warnings to standard error."""
-    for warning in validated(client, files, course):
-        print(f"warning: {warning}", file=sys.stderr)
 
 
 def validated(client: Client, files: dict[str, str], course: str = "") -> list[PolicyWarning]:
@@ -181,14 +175,17 @@ COMMANDS = (apply, export, history, rollback)
 
 
 def print_published(published: PublishedPolicy, as_json: bool, *, validated_only: bool = False) -> None:
-    """Print what a publish came to."""
+    """Print what a publish came to; its warnings to standard error, if not as JSON."""
     number = published.number
+    for warning in published.warnings if not as_json else ():
+        print(f"warning: {warning}", file=sys.stderr)
     if as_json:
         outcome = {
             "active": None if published.active is None else _as_json(published.active),
             "changed": published.changed,
             "written_at": published.written_at,
             "tests": msgspec.to_builtins(published.tests),
+            "warnings": [warning._asdict() for warning in published.warnings],
         }
         print(msgspec.json.encode(outcome).decode())
     elif not published.changed:

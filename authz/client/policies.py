@@ -47,7 +47,7 @@ class PublishedPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     `written_at` is the token of a state that includes the activation: a check that is at least as fresh is
     decided by this version or a later one. `replicated` as in the answer to a write. `tests` is what its
-    tests came to; None for the policy of a course, which has none.
+    tests came to; None for the policy of a course, which has none. `warnings` as in `PolicyValidation`.
     """
 
     active: PolicyVersion | None
@@ -55,6 +55,7 @@ class PublishedPolicy(msgspec.Struct, frozen=True, kw_only=True):
     written_at: str
     replicated: bool
     tests: PolicyTests | None
+    warnings: list[PolicyWarning]
 
     @property
     def number(self) -> int:
@@ -84,4 +85,10 @@ def published_of(response: policy_pb2.ApplyPolicyResponse | Any) -> PublishedPol
         tests=PolicyTests(**{name: getattr(response.tests, name) for name in PolicyTests.__struct_fields__})
         if response.HasField("tests")
         else None,
+        warnings=warnings_of(response),
     )
+
+
+def warnings_of(response: policy_pb2.ValidatePolicyResponse | Any) -> list[PolicyWarning]:
+    """The warnings of an answer that has some."""
+    return [PolicyWarning(each.where, each.message) for each in response.warnings]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from authz.domain.errors import NotFoundError, PolicyWarning
+from authz.domain.errors import NotFoundError
 from authz.domain.files import read_files
 from authz.domain.ids import PLATFORM, Scope
 from authz.domain.policy_changes import PolicyDiff, PolicySource
@@ -13,7 +13,6 @@ from authz.engine.publish import Publisher
 from authz.policy.compile import CompiledPolicy
 from authz.policy.course import load_course_policy
 from authz.policy.diff import diff
-from authz.policy.lint import lint
 from authz.policy.versions import compile_files, compile_version
 
 
@@ -41,10 +40,6 @@ class Comparer:
     async def decides_alike(self, before: CompiledPolicy, after: CompiledPolicy) -> bool:
         """Whether nothing changes."""
         return not await self._gate.run(partial(diff, before, after))
-
-    async def lint(self, policy: CompiledPolicy) -> list[PolicyWarning]:
-        """What is legal and surprising in a policy by itself."""
-        return [*await self._gate.run(partial(lint, policy))]
 
     async def in_course(self, platform: CompiledPolicy, source: PolicySource, scope: Scope) -> CompiledPolicy:
         """The platform's policy with one of a course; alone, if that has no active one and none is named.

@@ -1,14 +1,44 @@
-"""What is surprising about a policy for the directory as it is: names in one that the other does not have."""
+"""What is legal and surprising about a policy: by itself, and for the directory as it is."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 
-from authz.domain.errors import PolicyWarning
+from authz.domain.consistency import MINIMIZE_LATENCY
+from authz.domain.errors import PolicyWarning, UnavailableError
 from authz.domain.ids import PLATFORM, Scope, course_scope
 from authz.domain.ports import Snapshot
+from authz.engine.consistency import ConsistencyGate
+from authz.engine.policies import ActiveChecker
+from authz.engine.turns import Turns
 from authz.policy.compile import CompiledPolicy
+from authz.policy.lint import lint
+
+
+class PolicyWarnings:
+    """Finds the warnings of policies of the platform, beside checks."""
+
+    def __init__(self, gate: ConsistencyGate, active: ActiveChecker, turns: Turns) -> None:
+        self._gate = gate
+        self._active = active
+        self._turns = turns
+
+    async def of(self, policy: CompiledPolicy) -> tuple[PolicyWarning, ...]:
+        """Those of the policy by itself, then those for the directory, compared with the active version.
+
+        That the directory cannot be read is a warning, too: it must not stop a rollback.
+        """
+        found = [*await self._gate.run(partial(lint, policy))]
+        try:
+            snapshot, active = await self._active.get(MINIMIZE_LATENCY, None)
+        except UnavailableError as error:
+            why = f"was not compared with the policy: {error}; validate the policy again later"
+            return (*found, PolicyWarning("directory", why))
+        async for part in self._turns.parts(directory_warnings(snapshot, active.policy, policy)):
+            found += [warning for warning in part if warning is not None]
+        return tuple(found)
 
 
 def directory_warnings(

@@ -23,6 +23,7 @@ from authz.domain.errors import (
     ErrorReason,
     FailedPreconditionError,
     NotFoundError,
+    PolicyWarning,
 )
 from authz.domain.files import files_digest, read_files
 from authz.domain.ids import PLATFORM, Scope
@@ -33,6 +34,7 @@ from authz.domain.tokens import ConsistencyToken
 from authz.engine.clock import DecisionClock
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.course_review import CoursePolicyReview
+from authz.engine.directory_warnings import PolicyWarnings
 from authz.engine.policies import CompiledPolicies, no_policy
 from authz.engine.policy_cases import Report, SnapshotOf, validate_files
 from authz.engine.write import DirectoryWriter, WriteReport
@@ -53,15 +55,17 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 
 class Published(msgspec.Struct, frozen=True):
     """The version that is active, whether it differs from the one before, and a state that includes it;
-    `replicated` as in `WriteReport`. `tests` is what its tests came to.
+    `replicated` as in `WriteReport`. `tests` is what its tests came to, `warnings` what is legal and
+    surprising.
 
-    A course has no tests, and before its first version nothing that is active.
+    A course has no tests and no warnings, and before its first version nothing that is active.
     """
 
     active: PolicyVersion | None
     changed: bool
     state: ConsistencyToken
     tests: Report | None
+    warnings: tuple[PolicyWarning, ...]
     replicated: bool = True
 
 
@@ -86,15 +90,14 @@ class _Active(msgspec.Struct, frozen=True):
 class Validated(msgspec.Struct, frozen=True):
     """What a policy was found to be right under, which must be so still when it is activated.
 
-    For the platform's policy, what its tests came to, and the policies of courses; for that of a course, the
-    platform's version.
+    For the platform's policy, what its tests came to, its warnings, and the policies of courses; for that of
+    a course, the platform's version.
     """
 
     tests: Report | None = None
+    warnings: tuple[PolicyWarning, ...] = ()
     review: CoursePolicyReview | None = None
     preconditions: tuple[Precondition, ...] = ()
-    policy: CompiledPolicy | None = None
-    """The platform's."""
 
 
 def first_version(files: str, now: Instant) -> WriteRequest:
@@ -115,6 +118,7 @@ class Publisher:
         policies: CompiledPolicies,
         clock: DecisionClock,
         *,
+        warnings: PolicyWarnings,
         snapshot_of: SnapshotOf,
     ) -> None:
         self._directory = directory
@@ -122,23 +126,25 @@ class Publisher:
         self._writer = writer
         self._policies = policies
         self._clock = clock
+        self._warnings = warnings
         self._snapshot_of = snapshot_of
 
     async def validate(self, files: str, scope: Scope = PLATFORM) -> Validated:
         """What a policy is right under. Raises `PolicyError`: for the platform as `validate_files` does, and
         if the policies of courses do not pass under it; for a course as `validate_course` does."""
         if scope == PLATFORM:
-            return await self._gate.run(partial(self._validate, files))
+            validated, policy = await self._gate.run(partial(self._validate, files))
+            return msgspec.structs.replace(validated, warnings=await self._warnings.of(policy))
         platform = await self._active(PLATFORM)
         await self._gate.run(partial(self._validate_in_course, platform.version, scope, files))
         unchanged = Precondition(PLATFORM_ACTIVATION, Expectation.AT_VERSION, platform.revision)
         return Validated(preconditions=(unchanged,))
 
-    def _validate(self, files: str) -> Validated:
+    def _validate(self, files: str) -> tuple[Validated, CompiledPolicy]:
         proved, report = validate_files(read_files(files), self._snapshot_of)
         review = CoursePolicyReview(self._directory, proved.policy, proved.invariants)
         review.advance()
-        return Validated(report, review, policy=proved.policy)
+        return Validated(report, review=review), proved.policy
 
     def _validate_in_course(self, platform: PolicyVersion, scope: Scope, files: str) -> None:
         policy = self._policies.compiled(platform)
@@ -180,7 +186,7 @@ class Publisher:
         changed = before is None or files_digest(files) != before.version.digest
         if validate_only or not changed:
             kept = None if before is None else before.version
-            return Published(kept, changed, read_at, validated.tests)
+            return Published(kept, changed, read_at, validated.tests, validated.warnings)
         now = self._clock.at(read_at.committed_at)
         activated_at = 0 if before is None else before.revision
         request = publication(active + 1, files, origin, now, activated_at, scope=scope)
@@ -270,7 +276,7 @@ class Publisher:
                 ErrorReason.WRITE_CONFLICT,
                 "another version of the policy was activated at the same time; try again",
             ) from None
-        return Published(version, True, report.state, validated.tests, report.replicated)
+        return Published(version, True, report.state, validated.tests, validated.warnings, report.replicated)
 
     async def _write_when_reviewed(self, request: WriteRequest, validated: Validated) -> WriteReport:
         """Write, unless what the policy is right under has changed; look again at what courses activated."""

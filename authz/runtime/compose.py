@@ -38,6 +38,7 @@ from authz.domain.vocabulary import Vocabulary
 from authz.engine.clock import DecisionClock
 from authz.engine.compare import Comparer
 from authz.engine.consistency import ConsistencyGate
+from authz.engine.directory_warnings import PolicyWarnings
 from authz.engine.drafts import Drafting
 from authz.engine.group_commit import GroupCommitter
 from authz.engine.policies import ActiveChecker, CompiledPolicies
@@ -255,7 +256,7 @@ def add_servicers(
     writer = DirectoryWriter(
         directory, gate, writing, max_silence_s=settings.import_silence_s, max_import_s=settings.max_import_s
     )
-    publisher = Publisher(directory, gate, writer, policies, clock, snapshot_of=temporary_snapshot)
+    publisher = _publisher(directory, gate, writer, policies, clock, PolicyWarnings(gate, active, turns))
     rights, watches = Rights(active, publisher, gate, clock), _watches(settings, directory, gate, turns)
     endpoints = (
         *endpoints_of(AuthorizationServicer(active, turns, clock, keys)),
@@ -267,6 +268,19 @@ def add_servicers(
     names = (AUTHORIZATION, DIRECTORY, POLICY, WATCH, health.SERVICE_NAME, reflection.SERVICE_NAME)
     _add_reflection(server, names)
     return Servicers(pipeline, active, watches, writing, Remover(directory, gate, writing))
+
+
+def _publisher(  # noqa: PLR0917  parts, each of a type of its own
+    directory: Directory,
+    gate: ConsistencyGate,
+    writer: DirectoryWriter,
+    policies: CompiledPolicies,
+    clock: DecisionClock,
+    warnings: PolicyWarnings,
+) -> Publisher:
+    return Publisher(
+        directory, gate, writer, policies, clock, warnings=warnings, snapshot_of=temporary_snapshot
+    )
 
 
 def _policy_servicer(  # noqa: PLR0917  parts, each of a type of its own

@@ -85,6 +85,7 @@ class ApplyPolicyResponse(_message.Message):
     WRITTEN_AT_FIELD_NUMBER: _builtins.int
     REPLICATED_FIELD_NUMBER: _builtins.int
     TESTS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     changed: _builtins.bool
     """Whether the files differ from those of the version that was active before."""
     replicated: _builtins.bool
@@ -103,6 +104,10 @@ class ApplyPolicyResponse(_message.Message):
     def tests(self) -> Global___PolicyTests:
         """What the tests of the policy came to: they all passed."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyWarning]:
+        """As in `ValidatePolicyResponse`: published with these warnings."""
+
     def __init__(
         self,
         *,
@@ -111,10 +116,11 @@ class ApplyPolicyResponse(_message.Message):
         written_at: _common_pb2.ConsistencyToken | None = ...,
         replicated: _builtins.bool = ...,
         tests: Global___PolicyTests | None = ...,
+        warnings: _abc.Iterable[Global___PolicyWarning] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "tests", b"tests", "written_at", b"written_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "changed", b"changed", "replicated", b"replicated", "tests", b"tests", "written_at", b"written_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "changed", b"changed", "replicated", b"replicated", "tests", b"tests", "warnings", b"warnings", "written_at", b"written_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -253,6 +259,7 @@ class RollBackPolicyResponse(_message.Message):
     WRITTEN_AT_FIELD_NUMBER: _builtins.int
     REPLICATED_FIELD_NUMBER: _builtins.int
     TESTS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     changed: _builtins.bool
     """Whether its files differ from those of the version that was active before."""
     replicated: _builtins.bool
@@ -269,6 +276,10 @@ class RollBackPolicyResponse(_message.Message):
     def tests(self) -> Global___PolicyTests:
         """What the tests of the policy came to: they all passed."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyWarning]:
+        """As in `ValidatePolicyResponse`: published with these warnings."""
+
     def __init__(
         self,
         *,
@@ -277,10 +288,11 @@ class RollBackPolicyResponse(_message.Message):
         written_at: _common_pb2.ConsistencyToken | None = ...,
         replicated: _builtins.bool = ...,
         tests: Global___PolicyTests | None = ...,
+        warnings: _abc.Iterable[Global___PolicyWarning] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "tests", b"tests", "written_at", b"written_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "changed", b"changed", "replicated", b"replicated", "tests", b"tests", "written_at", b"written_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "changed", b"changed", "replicated", b"replicated", "tests", b"tests", "warnings", b"warnings", "written_at", b"written_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1531,6 +1543,7 @@ class PublishPolicyDraftResponse(_message.Message):
     WRITTEN_AT_FIELD_NUMBER: _builtins.int
     REPLICATED_FIELD_NUMBER: _builtins.int
     TESTS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     changed: _builtins.bool
     """Whether its files differ from those of the version that was active before. If not, the draft is kept."""
     replicated: _builtins.bool
@@ -1547,6 +1560,10 @@ class PublishPolicyDraftResponse(_message.Message):
     def tests(self) -> Global___PolicyTests:
         """What the tests of the policy came to: they all passed."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyWarning]:
+        """As in `ValidatePolicyResponse`: published with these warnings."""
+
     def __init__(
         self,
         *,
@@ -1555,10 +1572,11 @@ class PublishPolicyDraftResponse(_message.Message):
         written_at: _common_pb2.ConsistencyToken | None = ...,
         replicated: _builtins.bool = ...,
         tests: Global___PolicyTests | None = ...,
+        warnings: _abc.Iterable[Global___PolicyWarning] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "tests", b"tests", "written_at", b"written_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "changed", b"changed", "replicated", b"replicated", "tests", b"tests", "written_at", b"written_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "changed", b"changed", "replicated", b"replicated", "tests", b"tests", "warnings", b"warnings", "written_at", b"written_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -39,7 +39,9 @@ def test_a_folder_is_applied_listed_exported_and_taken_back(tmp_path: Path, empt
         (1, False, "authz", "the policy that the release ships"),
     ]
     assert "close" in run("policy", "history", *here).stdout
-    assert "deny" in run("policy", "show", "--version", "2", "--type", "material", *here).stdout
+    shown = run("policy", "show", "--version", "2", "--type", "material", "--json", *here).stdout.splitlines()
+    (closing,) = (rule for rule in map(json.loads, shown) if rule["effect"] == "deny")
+    assert (closing["role"], closing["action"], closing["condition"]) == ("*", "read", "")
     assert run("policy", "validate", "--version", "active", *here).returncode == 0
     assert run("policy", "export", tmp_path / "first", "--version", "1", *here).returncode == 0
     assert read_folder(tmp_path / "first") == SHIPPED

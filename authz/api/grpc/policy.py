@@ -118,10 +118,8 @@ class PolicyServicer(DraftCalls):
             validated = await self._publisher.validate(parse_policy(request), scope)
         except PolicyError as error:
             return pb.ValidatePolicyResponse(faults=fault_messages(error))
-        policy = validated.policy
-        warnings = [] if policy is None else await self._previewer.warnings(policy)
         return pb.ValidatePolicyResponse(
-            tests=_tests_message(validated.tests), warnings=warning_messages(warnings)
+            tests=_tests_message(validated.tests), warnings=warning_messages(validated.warnings)
         )
 
     async def DiffPolicyVersions(
@@ -196,6 +194,7 @@ class PolicyServicer(DraftCalls):
             "written_at": self._token(published.state),
             "replicated": published.replicated,
             "tests": _tests_message(published.tests),
+            "warnings": warning_messages(published.warnings),
         }
 
     def _token(self, state: ConsistencyToken) -> common_pb2.ConsistencyToken:

@@ -13,11 +13,12 @@ from authz.client.policies import (
     file_messages,
     published_of,
     version_of,
+    warnings_of,
 )
 from authz.client.sync.calls import Calls
 from authz.client.sync.drafts import DraftClient
 from authz.domain.entities import PolicyVersion
-from authz.domain.errors import PolicyFault, PolicyWarning
+from authz.domain.errors import PolicyFault
 from authz.domain.files import read_files
 from authz.domain.impact import Impact, PreviewProgress, PreviewTotals
 from authz.domain.policy_changes import PolicyDiff
@@ -99,7 +100,7 @@ class PolicyClient:
         found = self._calls.call(self._stub.ValidatePolicy, request)
         return PolicyValidation(
             faults=[PolicyFault(each.file, each.line, each.column, each.message) for each in found.faults],
-            warnings=[PolicyWarning(each.where, each.message) for each in found.warnings],
+            warnings=warnings_of(found),
         )
 
     def diff(

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 
-from authz.domain.consistency import MINIMIZE_LATENCY, Consistency
-from authz.domain.errors import OverloadedError, PolicyWarning
+from authz.domain.consistency import Consistency
+from authz.domain.errors import OverloadedError
 from authz.domain.ids import PLATFORM, Scope
 from authz.domain.impact import PreviewProgress, PreviewTotals
 from authz.domain.policy_changes import PolicySource
 from authz.engine.check import Checker
 from authz.engine.clock import DecisionClock
 from authz.engine.compare import Comparer
-from authz.engine.directory_warnings import directory_warnings
 from authz.engine.policies import ActiveChecker
 from authz.engine.preview.computation import Preview, PreviewEvent
 from authz.engine.turns import Turns
 from authz.engine.watch import completes_within
-from authz.policy.compile import CompiledPolicy
 
 _ROWS_A_PART = 50
 _RETRY_AFTER_S = 1.0
@@ -81,14 +79,6 @@ class Previewer:
         )
         nothing = in_course is None and await self._comparer.decides_alike(before.policy, after.policy)
         await self._write(preview.events() if not nothing else (preview.totals(),), write)
-
-    async def warnings(self, policy: CompiledPolicy) -> list[PolicyWarning]:
-        """What is surprising about a policy of the platform, by itself and for the directory as it is."""
-        found = await self._comparer.lint(policy)
-        snapshot, active = await self._active.get(MINIMIZE_LATENCY, None)
-        async for part in self._turns.parts(directory_warnings(snapshot, active.policy, policy)):
-            found += [warning for warning in part if warning is not None]
-        return found
 
     async def _write(
         self,
