@@ -32,6 +32,7 @@ ALLOWED = {
     },
     "importers": {"importers", "domain"},
     "client": {"client", "wire", "domain", "v1"},
+    "testing": {"testing", "client", "runtime", "policy", "domain"},
     "cli": {"cli", "client", "importers", "runtime", "store", "policy", "domain", "__init__"},
     "__init__": set(),
 }

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,7 +12,6 @@ import typer
 
 from authz.client import Client
 from authz.domain.errors import ErrorReason, InvalidArgumentError
-from authz.runtime.settings import Settings
 
 Address = Annotated[
     str, typer.Option("--address", envvar="AUTHZ_ADDRESS", help="The server to call, as host:port.")
@@ -39,11 +36,11 @@ def connect(address: str, database: str, *, creates: bool = False) -> Iterator[C
     Raises `InvalidArgumentError` if the file of a SQLite database is missing, unless `creates`.
     """
     options: dict[str, Any] = channel_var.get({})
-    acting_for = str(options.get("acting_for", ""))
     if not database:
         with Client(address, **options) as client:
             yield client
         return
+    from authz.runtime.embedded import embedded
     from authz.runtime.settings import load_settings
     from authz.store import sqlite_file
 
@@ -59,8 +56,7 @@ def connect(address: str, database: str, *, creates: bool = False) -> Iterator[C
         given: dict[str, str | bool | None] = {
             "address": "127.0.0.1:0",
             "database_url": database,
-            # Next to a SQLite file, the replica serves the next command too. A replica of PostgreSQL is
-            # temporary, so that no folder is left behind.
+            # Next to a SQLite file, the replica serves the next command too; that of PostgreSQL goes.
             "replica_dir": None if file is not None else folder,
             "follow": True,
             "log_level": "error",
@@ -71,33 +67,6 @@ def connect(address: str, database: str, *, creates: bool = False) -> Iterator[C
             "jwt_issuer": "",
             "allow_unauthenticated": False,
         }
-        with embedded(load_settings(given)) as target, Client(target, acting_for=acting_for) as client:
+        person = options.get("acting_for", "")
+        with embedded(load_settings(given)) as target, Client(target, acting_for=person) as client:
             yield client
-
-
-@contextmanager
-def embedded(settings: Settings) -> Iterator[str]:
-    """Run the server in a thread of this process, on a free port; yields its address."""
-    from authz.runtime.logs import WRITER, configure_logging
-    from authz.runtime.server import Server
-
-    configure_logging(settings.log_level)
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="server", daemon=True)
-    thread.start()
-
-    async def start() -> Server:
-        return await Server(settings).__aenter__()
-
-    try:
-        server = asyncio.run_coroutine_threadsafe(start(), loop).result()
-        try:
-            yield server.address
-        finally:
-            # The client has every answer.
-            asyncio.run_coroutine_threadsafe(server.stop(grace_s=0), loop).result()
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-        WRITER.flush()

@@ -23,7 +23,7 @@ _FILE = Path(__file__).with_name("demo.toml")
 
 def demo() -> None:
     """Start a server, load a campus, ask questions, print each answer with its reason, stop."""
-    from authz.cli.connection import embedded
+    from authz.runtime.embedded import embedded
     from authz.runtime.settings import load_settings
 
     with tempfile.TemporaryDirectory() as folder:

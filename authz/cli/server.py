@@ -16,6 +16,10 @@ from authz.cli import ERROR_EXIT_CODE
 from authz.cli.errors import EXPECTED, message_of
 from authz.runtime.settings import PREFIX, Settings, load_settings
 
+_Memory = Annotated[
+    bool,
+    typer.Option("--memory", help="Start with an empty database, which is deleted at the end: for tests."),
+]
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
@@ -42,10 +46,14 @@ def run_server(
         WRITER.flush()
 
 
-def setting_options(*names: str) -> Callable[[Command], Command]:
-    """Give a command that takes `**given` an option for each of these settings, by default for all."""
+def setting_options(*names: str, memory: bool = False) -> Callable[[Command], Command]:
+    """Give a command that takes `**given` an option for each of these settings, by default for all; and
+    `--memory`, if asked for."""
     fields = msgspec.structs.fields(Settings)
     parameters = [_parameter(field) for field in fields if field.name in names or not names]
+    if memory:
+        kind = inspect.Parameter.KEYWORD_ONLY
+        parameters.append(inspect.Parameter("memory", kind, default=False, annotation=_Memory))
 
     def decorate(command: Command) -> Command:
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads

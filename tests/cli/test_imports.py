@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from authz.cli.connection import connect, embedded
+from authz.cli.connection import connect
 from authz.domain.entities import (
     Course,
     CourseFilter,
@@ -19,6 +19,7 @@ from authz.domain.entities import (
 )
 from authz.domain.mutations import Mutation, Operation
 from authz.policy.load import policy_directory
+from authz.runtime.embedded import embedded
 from authz.runtime.settings import load_settings
 from tests.cli.commands import run
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from authz.cli.connection import embedded
 from authz.client import Client
 from authz.domain.entities import MembershipFilter, MembershipKey, MembershipStatus, Resource
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation, update
+from authz.runtime.embedded import embedded
 from authz.runtime.settings import load_settings
 from tests.cli.commands import run, run_process
 

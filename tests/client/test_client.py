@@ -12,7 +12,6 @@ import grpc
 import msgspec
 import pytest
 
-from authz.cli.connection import embedded
 from authz.client import Answer, BareTouchWarning, CallError, Client, ItemFault, check_request, update
 from authz.domain.entities import (
     KINDS,
@@ -40,6 +39,7 @@ from authz.domain.entities import (
 from authz.domain.errors import InvalidArgumentError
 from authz.domain.ids import ResourceRef, course_scope, parse_subject
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition
+from authz.runtime.embedded import embedded
 from authz.runtime.settings import load_settings
 from tests.client.conftest import Connect
 from tests.tokens import moved, state_of

@@ -7,11 +7,11 @@ from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 
-from authz.cli.connection import embedded
 from authz.client import Client
 from authz.domain.entities import Course, CourseState, Membership, Resource
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
+from authz.runtime.embedded import embedded
 from authz.runtime.settings import load_settings
 
 PAGE = Path(__file__).parents[2] / "docs/clients.md"

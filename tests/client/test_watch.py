@@ -13,12 +13,12 @@ from typing import Any
 import grpc
 import pytest
 
-from authz.cli.connection import embedded
 from authz.client import CallError, Client, WatchedChange
 from authz.domain.entities import Course, CourseKey, EntityKind
 from authz.domain.ids import course_scope
 from authz.domain.mutations import Mutation, Operation
 from authz.engine import watch
+from authz.runtime.embedded import embedded
 from authz.runtime.settings import Settings, load_settings
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb

@@ -1,0 +1,39 @@
+"""A server in a thread of another program: of a command, or of a test."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from authz.domain.instants import Instant
+from authz.runtime.compose import system_clock
+from authz.runtime.logs import WRITER, configure_logging
+from authz.runtime.server import Server
+from authz.runtime.settings import Settings
+
+
+@contextmanager
+def embedded(settings: Settings, *, clock: Callable[[], Instant] = system_clock) -> Iterator[str]:
+    """Run the server in a thread of this process until the block ends; yields its address."""
+    configure_logging(settings.log_level)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="server", daemon=True)
+    thread.start()
+
+    async def start() -> Server:
+        return await Server(settings, clock=clock).__aenter__()
+
+    try:
+        server = asyncio.run_coroutine_threadsafe(start(), loop).result()
+        try:
+            yield server.address
+        finally:
+            # The client has every answer.
+            asyncio.run_coroutine_threadsafe(server.stop(grace_s=0), loop).result()
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+        WRITER.flush()

@@ -1,0 +1,169 @@
+"""The real service for one test, with a directory of its own, and assertions about what it answers."""
+
+from __future__ import annotations
+
+import datetime as dt
+import shutil
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from authz.client import Answer, Client
+from authz.domain.entities import Entity
+from authz.domain.ids import ResourceRef, Subject
+from authz.domain.instants import from_datetime
+from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, Mutation, Operation
+from authz.policy.campus import read_campus
+from authz.policy.load import load_policy, policy_directory
+from authz.policy.versions import read_folder
+from authz.runtime.compose import system_clock
+from authz.runtime.embedded import embedded
+from authz.runtime.settings import load_settings
+from authz.testing.isolation import LeakSearch
+
+_DATABASE = "authz.db"
+
+
+class ServiceUnderTest:
+    """A running service, alone with one test.
+
+    `address` is where the application under test finds it, and `client` is a client of it. Times are those
+    of the machine until `set_time`.
+    """
+
+    def __init__(self, policy: Path) -> None:
+        self._policy = policy
+        self._time: int | None = None
+        self.address = ""
+        self.client: Client
+
+    def set_time(self, time: dt.datetime) -> None:
+        """Let the service take this for the present, from now on. Time for decisions never runs backward, so
+        an earlier time than before is refused by `ValueError`, as is one without a time zone."""
+        instant = from_datetime(time)
+        if self._time is not None and instant < self._time:
+            raise ValueError(f"{time} is before the time that was set; time runs forward only")
+        self._time = instant
+
+    def load(self, file: str | Path) -> None:
+        """Write the records of a TOML file: its table `directory`, in the form of the tests of a policy.
+
+        Raises `InvalidArgumentError` that names the record at fault.
+        """
+        data = tomllib.loads(Path(file).read_text())
+        self.write(*read_campus(data["directory"], load_policy(self._policy).vocabulary))
+
+    def write(self, *entities: Entity) -> None:
+        """Write records, containers first. One that exists is replaced."""
+        for start in range(0, len(entities), MAX_MUTATIONS_PER_WRITE):
+            part = entities[start : start + MAX_MUTATIONS_PER_WRITE]
+            self.client.write([Mutation(Operation.TOUCH, entity) for entity in part])
+
+    def assert_allowed(
+        self,
+        subject: str | Subject,
+        action: str,
+        resource: str | ResourceRef,
+        *,
+        course_id: str = "",
+        session_id: str = "",
+        purpose: str = "",
+    ) -> Answer:
+        """Fail, with why and what would allow it, unless the check is allowed."""
+        __tracebackhide__ = True
+        told = self.client.explain(
+            subject, action, resource, course_id=course_id, session_id=session_id, purpose=purpose
+        )
+        if not told:
+            grants = [" and ".join(change.text for change in changes) for changes in told.nearest_grants]
+            remedy = f"; it would be allowed {', or '.join(grants)}" if grants else ""
+            raise AssertionError(f"{subject} may not {action} {resource}: {_reason(told.answer)}{remedy}")
+        return told.answer
+
+    def assert_denied(
+        self,
+        subject: str | Subject,
+        action: str,
+        resource: str | ResourceRef,
+        *,
+        reason: str = "",
+        course_id: str = "",
+        session_id: str = "",
+        purpose: str = "",
+    ) -> Answer:
+        """Fail, with the rule that allows it, unless the check is denied; for this `reason`, if given."""
+        __tracebackhide__ = True
+        answer = self.client.check(
+            subject, action, resource, course_id=course_id, session_id=session_id, purpose=purpose
+        )
+        if answer:
+            raise AssertionError(f"{subject} may {action} {resource}: {answer.rule}")
+        if reason and answer.reason != reason:
+            raise AssertionError(
+                f"{subject} may not {action} {resource} for {_reason(answer)}, and not for {reason}"
+            )
+        return answer
+
+    def assert_isolated(self, course_a: str, course_b: str) -> None:
+        """Fail, with every leak, if somebody of one course may do anything in the other.
+
+        Tries every subject of one course that is not also in the other, or on the platform, with every
+        action on every resource of the other, by each of the calls that tell of access.
+        """
+        __tracebackhide__ = True
+        vocabulary = load_policy(self._policy).vocabulary
+        leaks = [
+            leak
+            for inside, outside in ((course_a, course_b), (course_b, course_a))
+            for leak in LeakSearch(self.client, vocabulary, inside=inside, outside=outside).leaks()
+        ]
+        if leaks:
+            lines = "\n".join(f"  {leak}" for leak in leaks)
+            raise AssertionError(f"{course_a} and {course_b} are not isolated:\n{lines}")
+
+    def _now(self) -> int:
+        return system_clock() if self._time is None else self._time
+
+
+class Template:
+    """A database with a policy and a directory, made once; each service begins with a copy of it."""
+
+    def __init__(self, folder: Path, *, policy: Path | None = None, directories: Sequence[Path] = ()) -> None:
+        self._folder = folder
+        self._policy = policy or policy_directory()
+        folder.mkdir(parents=True, exist_ok=True)
+        with _running(folder, self._policy) as service:
+            if policy is not None:
+                service.client.policies.apply(read_folder(policy), reason="tests")
+            for each in directories:
+                service.load(each)
+
+    @contextmanager
+    def start(self, folder: Path) -> Iterator[ServiceUnderTest]:
+        """A service over a copy, which is made in `folder`, until the block ends."""
+        shutil.copytree(self._folder, folder, dirs_exist_ok=True)
+        with _running(folder, self._policy) as service:
+            yield service
+
+
+@contextmanager
+def _running(folder: Path, policy: Path) -> Iterator[ServiceUnderTest]:
+    # Not from the environment: what a machine sets for its server is not for tests.
+    given: dict[str, Any] = {
+        "address": "127.0.0.1:0",
+        "database_url": f"sqlite:///{folder / _DATABASE}",
+        "log_level": "error",
+    }
+    service = ServiceUnderTest(policy)
+    with ExitStack() as stack:
+        settings = load_settings(given, environ={})
+        service.address = stack.enter_context(embedded(settings, clock=service._now))
+        service.client = stack.enter_context(Client(service.address))
+        yield service
+
+
+def _reason(answer: Answer) -> str:
+    detail = answer.membership_state or ", ".join(answer.unmet_facts)
+    return f"{answer.reason} ({detail})" if detail else answer.reason

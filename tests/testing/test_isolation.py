@@ -1,0 +1,95 @@
+"""A leak is found by whichever call tells of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from authz.client import AccessibleResource, Client, PermittedSubject
+from authz.domain.entities import Course, CourseState, Membership, Resource
+from authz.domain.ids import course_scope, parse_subject
+from authz.policy.load import load_policy, policy_directory
+from authz.testing.isolation import LeakSearch
+from authz.testing.service import ServiceUnderTest, Template
+
+ALGEBRA, POETRY = course_scope("algebra"), course_scope("poetry")
+CAMPUS = (
+    Course(id="algebra", state=CourseState.ACTIVE),
+    Course(id="poetry", state=CourseState.ACTIVE),
+    Membership(subject=parse_subject("user:maya"), scope=ALGEBRA, role="student"),
+    Membership(subject=parse_subject("user:sami"), scope=ALGEBRA, role="student"),
+    Membership(subject=parse_subject("user:sami"), scope=POETRY, role="student"),
+    Resource(type="material", id="verse", scope=POETRY, published=True),
+)
+VOCABULARY = load_policy(policy_directory()).vocabulary
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceUnderTest]:
+    """A service with two courses, and somebody who is in both."""
+    folder: Path = tmp_path_factory.mktemp("isolation")
+    with Template(folder / "template").start(folder / "service") as started:
+        started.write(*CAMPUS)
+        yield started
+
+
+class Leaky:
+    """A client of a service with a fault: one of its calls lets maya into poetry."""
+
+    def __init__(self, client: Client, call: str) -> None:
+        self._client = client
+        self._call = call
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self, f"_leaky_{name}") if name == self._call else getattr(self._client, name)
+
+    def _leaky_check(self, subject: Any, action: str, resource: Any, **values: Any) -> bool:
+        return (str(subject), action, resource) == ("user:maya", "create", "message")
+
+    def _leaky_batch_list_actions(self, subject: Any, resources: Any, **values: Any) -> Any:
+        answers: Any = self._client.batch_list_actions(subject, resources, **values)
+        return [
+            each | {"read": str(name) == "material:verse"}
+            for name, each in zip(resources, answers, strict=True)
+        ]
+
+    def _leaky_list_resources(self, subject: Any, action: str, **values: Any) -> Any:
+        if action == "read":
+            yield AccessibleResource(
+                resource="material:verse", course_id="poetry", session_id="", checked_at=""
+            )
+
+    def _leaky_list_subjects(self, action: str, resource: Any) -> Any:
+        if (action, str(resource)) == ("read", "material:verse"):
+            for subject in ("user:maya", "user:sami"):
+                yield PermittedSubject(
+                    subject=subject, role="", scope="", membership_role="", rule="", checked_at=""
+                )
+
+
+@pytest.mark.parametrize(
+    ("call", "told_by", "what"),
+    [
+        ("check", "Check", "create message"),
+        ("batch_list_actions", "ListActions", "read material:verse"),
+        ("list_resources", "ListResources", "read material:verse"),
+        ("list_subjects", "ListSubjects", "read material:verse"),
+    ],
+)
+def test_a_leak_is_found_by_the_call_that_tells_of_it(
+    service: ServiceUnderTest, call: str, told_by: str, what: str
+) -> None:
+    leaky: Any = Leaky(service.client, call)
+    found = [str(leak) for leak in LeakSearch(leaky, VOCABULARY, inside="algebra", outside="poetry").leaks()]
+    assert found
+    assert {line.split(" (told by ")[0].replace(" for ai_response", "") for line in found} == {
+        f"user:maya, who is in algebra alone, may {what} of poetry"
+    }
+    assert all(f"(told by {told_by})" in line for line in found)
+
+
+def test_courses_of_the_real_service_are_isolated(service: ServiceUnderTest) -> None:
+    service.assert_isolated("algebra", "poetry")

@@ -1,0 +1,50 @@
+"""`authz serve --memory`: a server for the tests of any language, which leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from authz.client import Client
+from authz.domain.entities import Course, CourseFilter
+from authz.domain.mutations import Mutation, Operation
+from tests.forkserver import Process
+from tests.serving import AUTHZ, run
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_it_begins_empty_and_leaves_nothing(workers: str, tmp_path: Path) -> None:
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")}
+    environ["AUTHZ_DATABASE_URL"] = f"sqlite:///{tmp_path / 'other.db'}"
+    options = ("--address", "127.0.0.1:0", "--workers", workers)
+    process = Process("serve", "--memory", *options, environ=environ, stderr=subprocess.PIPE)
+    try:
+        assert process.stderr is not None
+        folder = address = ""
+        for line in process.stderr:
+            folder = next(iter(re.findall(r'"folder": ?"([^"]+)/replica"', line)), folder)
+            if found := re.search(r'"address": ?"([^"]+)"', line):
+                address = found[1]
+                break
+        assert Path(folder).is_dir()
+        with Client(address) as client:
+            assert list(client.read(CourseFilter())) == []
+            client.write([Mutation(Operation.CREATE, Course(id="algebra"))])
+            assert not client.check("user:maya", "read", "course:algebra")
+        process.send_signal(15)
+        assert process.wait(30) == 0
+        assert not Path(folder).exists()
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_it_takes_no_other_database() -> None:
+    refused = run([AUTHZ, "serve", "--memory", "--database-url", "sqlite:///authz.db"])
+    assert refused.returncode == 2
+    assert "leave --database-url out" in refused.stderr

@@ -1,0 +1,148 @@
+"""The pytest plugin, as the tests of an application use it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ("pytester",)
+
+DIRECTORY = """
+[directory]
+courses = [{ id = "algebra", state = "ACTIVE" }, { id = "poetry", state = "ACTIVE" }]
+sessions = [{ id = "reading", course_id = "poetry", state = "LIVE" }]
+memberships = [
+  { subject = "user:maya", role = "student", scope = "course:algebra" },
+  { subject = "user:omar", role = "teacher", scope = "course:poetry" },
+  { subject = "user:gita", role = "guest", scope = "session:reading" },
+]
+resources = [
+  { type = "notebook", id = "nb", scope = "course:algebra", owner = "user:maya" },
+  { type = "material", id = "exam", scope = "course:algebra", owner = "user:nadia" },
+  { type = "material", id = "verse", scope = "course:poetry", owner = "user:omar", published = true },
+]
+"""
+SETTINGS = """
+[pytest]
+authz_directory = campus.toml
+"""
+
+
+@pytest.fixture
+def application(pytester: pytest.Pytester) -> pytest.Pytester:
+    """A folder with a directory and the settings for it."""
+    pytester.makefile(".toml", campus=DIRECTORY)
+    pytester.makeini(SETTINGS)
+    return pytester
+
+
+def test_assertions_hold_for_what_check_answers(application: pytest.Pytester) -> None:
+    application.makepyfile("""
+        from authz.client import Client
+
+        def test_access(authz_service):
+            answer = authz_service.assert_allowed("user:maya", "read", "notebook:nb")
+            assert answer.reason == "ROLE_GRANT"
+            authz_service.assert_denied("user:maya", "read", "material:verse", reason="NOT_A_MEMBER")
+            authz_service.assert_denied("user:omar", "read", "notebook:nb", course_id="algebra")
+            authz_service.assert_isolated("algebra", "poetry")
+            with Client(authz_service.address) as application:
+                assert application.check("user:maya", "read", "notebook:nb")
+    """)
+    application.runpytest_inprocess().assert_outcomes(passed=1)
+
+
+def test_a_failure_says_why_and_what_would_allow(application: pytest.Pytester) -> None:
+    application.makepyfile("""
+        def test_denied(authz_service):
+            authz_service.assert_allowed("user:maya", "read", "material:exam")
+
+        def test_allowed(authz_service):
+            authz_service.assert_denied("user:maya", "read", "notebook:nb")
+
+        def test_other_reason(authz_service):
+            authz_service.assert_denied("user:maya", "read", "material:exam", reason="NOT_A_MEMBER")
+    """)
+    done = application.runpytest_inprocess()
+    done.assert_outcomes(failed=3)
+    done.stdout.fnmatch_lines(
+        [
+            "E*user:maya may not read material:exam: CONDITION_NOT_MET (published); it would be allowed *",
+            "E*user:maya may read notebook:nb: p, student, *, notebook, read, own, allow (default.csv:*)",
+            "E*user:maya may not read material:exam for CONDITION_NOT_MET*, and not for NOT_A_MEMBER",
+        ]
+    )
+
+
+def test_each_test_begins_with_the_same_directory_and_the_present(application: pytest.Pytester) -> None:
+    application.makepyfile("""
+        import datetime as dt
+        import pytest
+        from authz.domain.entities import Membership
+        from authz.domain.ids import course_scope, parse_subject
+
+        MEMBER = Membership(
+            subject=parse_subject("user:new"), scope=course_scope("poetry"), role="student",
+            ends_at=4_000_000_000_000_000,
+        )
+
+        @pytest.mark.parametrize("turn", [1, 2])
+        def test_alone(authz_service, turn):
+            authz_service.assert_denied("user:new", "read", "material:verse", reason="NOT_A_MEMBER")
+            authz_service.write(MEMBER)
+            authz_service.assert_allowed("user:new", "read", "material:verse")
+            authz_service.set_time(dt.datetime(2097, 1, 1, tzinfo=dt.UTC))
+            over = authz_service.assert_denied("user:new", "read", "material:verse")
+            assert (over.reason, over.membership_state) == ("MEMBERSHIP_NOT_EFFECTIVE", "ENDED")
+            with pytest.raises(ValueError, match="time runs forward only"):
+                authz_service.set_time(dt.datetime(2096, 1, 1, tzinfo=dt.UTC))
+    """)
+    application.runpytest_inprocess().assert_outcomes(passed=2)
+
+
+def test_a_service_may_serve_a_whole_module(application: pytest.Pytester) -> None:
+    application.makeini(SETTINGS + "authz_service_scope = module\n")
+    application.makepyfile("""
+        addresses = set()
+
+        def test_one(authz_service):
+            addresses.add(authz_service.address)
+
+        def test_other(authz_service):
+            assert addresses == {authz_service.address}
+    """)
+    application.runpytest_inprocess().assert_outcomes(passed=2)
+    application.makeini(SETTINGS + "authz_service_scope = file\n")
+    done = application.runpytest_inprocess()
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    done.stderr.fnmatch_lines(["*authz_service_scope is `file`; write one of function, class, *"])
+
+
+def test_the_policy_is_that_of_a_folder(application: pytest.Pytester, tmp_path: Path) -> None:
+    from authz.policy.load import policy_directory
+
+    folder = application.mkdir("rules")
+    for file in policy_directory().iterdir():
+        if file.is_file():
+            (folder / file.name).write_text(file.read_text())
+    rows = folder / "default.csv"
+    kept = [line for line in rows.read_text().splitlines() if "student, *, notebook, read" not in line]
+    rows.write_text("\n".join(kept) + "\n")
+    application.makeini(SETTINGS + "authz_policy = rules\n")
+    application.makepyfile("""
+        def test_changed(authz_service):
+            authz_service.assert_denied("user:maya", "read", "notebook:nb", reason="NO_RULE")
+    """)
+    application.runpytest_inprocess().assert_outcomes(passed=1)
+
+
+def test_a_session_that_does_not_use_it_does_not_import_the_service(application: pytest.Pytester) -> None:
+    application.makepyfile("""
+        import sys
+
+        def test_nothing():
+            assert "grpc" not in sys.modules
+            assert "authz.client" not in sys.modules
+    """)
+    application.runpytest_subprocess().assert_outcomes(passed=1)
