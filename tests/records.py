@@ -49,6 +49,9 @@ def entities(kind: Kind, fixed: Mapping[str, Any] = MappingProxyType({})) -> st.
     if kind.name == "share":
         # The chain of records that a share is in has no membership of its subject.
         fields["awaits_membership"] = st.just(value=True)
+    if kind.name == "access_token":
+        fields["digest"] = st.integers(0, 2**256 - 1).map("{:064x}".format)
+        fields["subject"] = st.builds(Subject, st.just(SubjectType.SERVICE), IDS)
     fields |= {name: st.just(value) for name, value in fixed.items()}
     return st.builds(kind.entity, **fields).filter(is_valid)
 

@@ -1,4 +1,4 @@
-"""Bearer credentials in the header `authorization`."""
+"""Bearer credentials in the header `authorization`: access tokens of this service, and JWTs."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from typing import Protocol
 
 from authz.access.authentication import Transport, invalid
 from authz.access.principal import Principal
+from authz.domain.kinds.access_token import TOKEN_PREFIX
 
 HEADER = "authorization"
 _SCHEME = "bearer "
 
 
 class Verifier(Protocol):
-    """Verifies a bearer credential."""
+    """Verifies one form of bearer credential."""
 
     def verify(self, token: str, transport: Transport) -> Principal:
         """As `Authenticator.authenticate`, for the text after `Bearer`."""
@@ -21,8 +22,9 @@ class Verifier(Protocol):
 class BearerAuthenticator:
     """The caller is the one that the credential in the header `authorization` proves."""
 
-    def __init__(self, verifier: Verifier) -> None:
-        self._verifier = verifier
+    def __init__(self, *, tokens: Verifier | None = None, jwts: Verifier | None = None) -> None:
+        """None for a form that the server does not accept."""
+        self._tokens, self._jwts = tokens, jwts
 
     def authenticate(self, transport: Transport) -> Principal | None:
         """As `Authenticator.authenticate`."""
@@ -30,5 +32,15 @@ class BearerAuthenticator:
         if not header:
             return None
         if header[: len(_SCHEME)].lower() != _SCHEME:
-            raise invalid("the header `authorization` has another scheme; send `Bearer` and a JWT")
-        return self._verifier.verify(header[len(_SCHEME) :].strip(), transport)
+            raise invalid(
+                "the header `authorization` has another scheme; send `Bearer` and an access token or a JWT"
+            )
+        credential = header[len(_SCHEME) :].strip()
+        is_token = credential.startswith(TOKEN_PREFIX)  # a JWT never begins so
+        verifier = self._tokens if is_token else self._jwts
+        if verifier is None:
+            form, setting = (
+                ("access tokens", "AUTHZ_ACCESS_TOKENS") if is_token else ("JWTs", "AUTHZ_JWT_ISSUER")
+            )
+            raise invalid(f"this server accepts no {form}; an operator can change that with {setting}")
+        return verifier.verify(credential, transport)

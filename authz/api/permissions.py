@@ -12,7 +12,7 @@ from authz.access.permission import Rights
 from authz.access.principal import Principal
 from authz.domain.consistency import MINIMIZE_LATENCY
 from authz.domain.decisions import Question
-from authz.domain.entities import AccountKey, Key, MembershipKey, ShareKey, kind_of
+from authz.domain.entities import AccessTokenKey, AccountKey, Key, MembershipKey, ShareKey, kind_of
 from authz.domain.facts import PURPOSE_AI_RESPONSE
 from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.engine.clock import DecisionClock
@@ -58,15 +58,15 @@ def permission_to_ask(question: Question) -> str:
 def permission_to_write(key: Key) -> str:
     """What a caller needs to write the record with a key.
 
-    A role on the platform may be that of a caller, and without its account a caller has no roles: both are
-    for who grants those roles.
+    A role on the platform may be that of a caller, without its account a caller has no roles, and a token
+    gives its holder the roles of its caller: all are for who grants those roles.
     """
     match key:
         case ResourceRef(type=type_name) | ShareKey(resource=ResourceRef(type=type_name)):
             return f"write_{type_name}"
         case MembershipKey(scope=Scope(kind=ScopeKind.PLATFORM)):
             return GRANT_ROLES
-        case AccountKey(subject=Subject(type=SubjectType.SERVICE)):
+        case AccountKey(subject=Subject(type=SubjectType.SERVICE)) | AccessTokenKey():
             return GRANT_ROLES
         case _:
             return f"write_{kind_of(key).plural}"

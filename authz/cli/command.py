@@ -23,6 +23,7 @@ _COLUMNS = {
     "resource": ("key", "scope", "owner", "visibility", "published"),
     "share": ("resource", "subject", "level", "awaits_membership"),
     "account": ("subject", "status", "suspended_until"),
+    "access_token": ("id", "subject", "ends_at"),
 }
 _COLUMNS_OF_FILTER = {kind.filter_type: _COLUMNS[kind.name] for kind in KINDS.values() if not kind.service}
 

@@ -22,6 +22,16 @@ Database = Annotated[
         "--database", help="Start a server for this command over this database: sqlite:///authz.db."
     ),
 ]
+_WITHOUT_CREDENTIALS: dict[str, str | bool | None] = {
+    "tls_certificate_file": "",
+    "tls_key_file": "",
+    "tls_client_ca_file": "",
+    "callers_file": "",
+    "jwt_issuer": "",
+    "access_tokens": False,
+    "allow_unauthenticated": False,
+}
+"""Settings of a server of one command: who may open the database needs no credential."""
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 
 
@@ -60,12 +70,7 @@ def connect(address: str, database: str, *, creates: bool = False) -> Iterator[C
             "replica_dir": None if file is not None else folder,
             "follow": True,
             "log_level": "error",
-            "tls_certificate_file": "",
-            "tls_key_file": "",
-            "tls_client_ca_file": "",
-            "callers_file": "",
-            "jwt_issuer": "",
-            "allow_unauthenticated": False,
+            **_WITHOUT_CREDENTIALS,
         }
         person = options.get("acting_for", "")
         with embedded(load_settings(given)) as target, Client(target, acting_for=person) as client:

@@ -31,6 +31,7 @@ from authz.cli import (
     serve,
     session,
     share,
+    token,
     watch,
 )
 from authz.cli import list as listing
@@ -112,7 +113,7 @@ for command in (
     demo.demo,
 ):
     app.command()(command)
-for group in (member, course, session, share, account, admin):
+for group in (member, course, session, share, account, token, admin):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 app.add_typer(imports.app, name="import")
 policy.app.command("prove")(policy_prove.prove)

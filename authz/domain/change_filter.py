@@ -13,7 +13,7 @@ class ChangeFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Changes in any of the scopes and of any of the kinds; an empty field filters nothing.
 
     A course has in it its sessions and all that is in these. In the platform are its memberships, the
-    accounts and the versions of its policy. Which of them is active concerns every scope.
+    accounts, the access tokens and the versions of its policy. Which of them is active concerns every scope.
     """
 
     scopes: frozenset[Scope] = frozenset()

@@ -13,6 +13,12 @@ from typing import Generic, TypeAlias, TypeVar
 import msgspec
 
 from authz.domain.ids import ResourceRef
+from authz.domain.kinds.access_token import (
+    ACCESS_TOKEN,
+    AccessToken,
+    AccessTokenFilter,
+    AccessTokenKey,
+)
 from authz.domain.kinds.account import ACCOUNT, Account, AccountFilter, AccountKey, AccountStatus
 from authz.domain.kinds.course import (
     COURSE,
@@ -49,6 +55,9 @@ __all__ = [
     "DEFAULT_EDIT_WINDOW_US",
     "KINDS",
     "PLATFORM_ACTIVATION",
+    "AccessToken",
+    "AccessTokenFilter",
+    "AccessTokenKey",
     "Account",
     "AccountFilter",
     "AccountKey",
@@ -100,6 +109,7 @@ class EntityKind(StrEnum):
     RESOURCE = "resource"
     SHARE = "share"
     ACCOUNT = "account"
+    ACCESS_TOKEN = "access_token"  # noqa: S105  the name of a kind
     POLICY_VERSION = "policy_version"
     POLICY_ACTIVATION = "policy_activation"
 
@@ -113,6 +123,7 @@ KINDS = {
         RESOURCE,
         SHARE,
         ACCOUNT,
+        ACCESS_TOKEN,
         POLICY_VERSION,
         POLICY_ACTIVATION,
     )
@@ -120,7 +131,15 @@ KINDS = {
 """By name, a container before what it contains: in this order records may be written."""
 
 Entity: TypeAlias = (
-    Course | Session | Membership | Resource | Share | Account | PolicyVersion | PolicyActivation
+    Course
+    | Session
+    | Membership
+    | Resource
+    | Share
+    | Account
+    | AccessToken
+    | PolicyVersion
+    | PolicyActivation
 )
 Key: TypeAlias = (
     CourseKey
@@ -129,6 +148,7 @@ Key: TypeAlias = (
     | ResourceRef
     | ShareKey
     | AccountKey
+    | AccessTokenKey
     | PolicyVersionKey
     | PolicyActivationKey
 )

@@ -11,6 +11,7 @@ import msgspec
 from authz.domain.context import ResourceContext, ScopeContext
 from authz.domain.effective_roles import Grant, Suspension
 from authz.domain.entities import (
+    AccessToken,
     Course,
     CourseKey,
     EntityT_co,
@@ -80,6 +81,9 @@ class Snapshot(Protocol):
 
     def suspension(self, subject: Subject) -> Suspension | None:
         """The suspension of the subject's account, also one that is over; None without one."""
+
+    def access_token(self, id_: str) -> AccessToken | None:
+        """The access token with an id, also one that has ended; None without one."""
 
     def share(self, ref: ResourceRef, subject: Subject) -> ShareLevel | None:
         """The level at which the resource is shared with the subject, or None."""

@@ -10,6 +10,7 @@ import lmdb
 from authz.domain.context import DELETED, SCOPE_MISSING, ResourceContext, ScopeContext, scope_context_of
 from authz.domain.effective_roles import Grant, Suspension
 from authz.domain.entities import (
+    AccessToken,
     AccountStatus,
     Course,
     CourseKey,
@@ -49,6 +50,7 @@ _NO_COURSE = bytes((COURSE_KIND[0] + 1,))
 """Stands for the place of the sessions without a course: behind every course."""
 _NO_GRANTS: tuple[Grant, ...] = ()
 _COURSES, _SESSIONS, _ACTIVATIONS = CODECS["course"], CODECS["session"], CODECS["policy_activation"]
+_ACCESS_TOKENS = CODECS["access_token"]
 _read_share = CODECS["share"].decode
 
 
@@ -161,6 +163,11 @@ class ReplicaSnapshot:
         if key != self._suspension_key:
             self._suspension_key, self._suspension = key, self._read_suspension(key)
         return self._suspension
+
+    def access_token(self, id_: str) -> AccessToken | None:
+        """See `Snapshot.access_token`."""
+        found: AccessToken | None = self._read(_ACCESS_TOKENS, pack_id(id_))
+        return found
 
     def share(self, ref: ResourceRef, subject: Subject) -> ShareLevel | None:
         """See `Snapshot.share`."""

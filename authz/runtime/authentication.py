@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 import structlog
 
+from authz.access.access_tokens import AccessTokens, AccessTokenVerifier
 from authz.access.authentication import Authenticator
 from authz.access.bearer import BearerAuthenticator
 from authz.access.certificates import CertificateAuthenticator
 from authz.access.json_web_tokens import JwtRules, JwtVerifier
 from authz.access.keys import AddressKeys, FileKeys, Keys, accepted_algorithms
 from authz.domain.addresses import is_local
+from authz.domain.entities import AccessToken
 from authz.domain.errors import InvalidArgumentError
+from authz.domain.instants import Instant
+from authz.domain.ports import View
+from authz.engine.clock import DecisionClock
 from authz.runtime.settings import Settings, invalid_setting
 
 log = structlog.get_logger()
+
+
+class ReplicatedAccessTokens:
+    """The access tokens of the newest state of a replica, so that verifying one needs no database."""
+
+    def __init__(self, view: Callable[[], View], clock: DecisionClock) -> None:
+        self._view, self._clock = view, clock
+
+    def find(self, id_: str) -> tuple[AccessToken | None, Instant]:
+        """As `AccessTokens.find`."""
+        snapshot = self._view().snapshot()
+        return snapshot.access_token(id_), self._clock.at(snapshot.state.committed_at)
 
 
 class Authentication(msgspec.Struct, frozen=True):
@@ -31,15 +48,16 @@ class Authentication(msgspec.Struct, frozen=True):
             self.keys.close()
 
 
-def open_authentication(settings: Settings) -> Authentication:
+def open_authentication(settings: Settings, tokens: AccessTokens) -> Authentication:
     """The authenticators that the settings name. A bearer credential, if a call has one, comes first.
 
-    Asks AUTHZ_JWT_JWKS_URL once: not for the event loop. Raises `InvalidArgumentError` for files and settings
-    that cannot be used, and as `require_authentication`.
+    `tokens` are read when a call shows one. Asks AUTHZ_JWT_JWKS_URL once: not for the event loop. Raises
+    `InvalidArgumentError` for files and settings that cannot be used, and as `require_authentication`.
     """
     require_authentication(settings)
     found: list[Authenticator] = []
     keys: Keys | None = None
+    jwts: JwtVerifier | None = None
     if settings.jwt_issuer:
         keys = _keys(settings)
         rules = JwtRules(
@@ -48,7 +66,10 @@ def open_authentication(settings: Settings) -> Authentication:
             algorithms=accepted_algorithms(_names(settings.jwt_algorithms)),
             types=frozenset(name.lower() for name in _names(settings.jwt_types)),
         )
-        found.append(BearerAuthenticator(JwtVerifier(rules, keys)))
+        jwts = JwtVerifier(rules, keys)
+    if jwts or settings.access_tokens:
+        verifier = AccessTokenVerifier(tokens) if settings.access_tokens else None
+        found.append(BearerAuthenticator(tokens=verifier, jwts=jwts))
     if settings.callers_file:
         found.append(CertificateAuthenticator(settings.callers_file))
     return Authentication(tuple(found), keys if isinstance(keys, AddressKeys) else None)
@@ -68,9 +89,9 @@ def require_authentication(settings: Settings) -> None:
         raise invalid_setting(
             "AUTHZ_ADDRESS",
             f"AUTHZ_ADDRESS is `{settings.address}`, which other machines reach, and nothing proves who"
-            " calls; let callers prove who they are with AUTHZ_CALLERS_FILE (client certificates) or"
-            " AUTHZ_JWT_ISSUER (JWTs), or listen at 127.0.0.1 or a Unix socket, or set"
-            " AUTHZ_ALLOW_UNAUTHENTICATED (`--allow-unauthenticated`) if a proxy decides who gets here",
+            " calls; let callers prove who they are with AUTHZ_CALLERS_FILE (client certificates),"
+            " AUTHZ_JWT_ISSUER (JWTs) or AUTHZ_ACCESS_TOKENS, or listen at 127.0.0.1 or a Unix socket, or"
+            " set AUTHZ_ALLOW_UNAUTHENTICATED (`--allow-unauthenticated`) if a proxy decides who gets here",
         )
 
 
@@ -78,12 +99,13 @@ def warn_of_strangers(settings: Settings) -> None:
     """Log, loudly, that nobody has to prove who calls."""
     if not _authenticates(settings):
         log.warning(
-            "NO AUTHENTICATION: every caller may do everything; set AUTHZ_CALLERS_FILE or AUTHZ_JWT_ISSUER",
+            "NO AUTHENTICATION: every caller may do everything; set AUTHZ_CALLERS_FILE, AUTHZ_JWT_ISSUER or"
+            " AUTHZ_ACCESS_TOKENS",
         )
 
 
 def _authenticates(settings: Settings) -> bool:
-    return bool(settings.callers_file or settings.jwt_issuer)
+    return bool(settings.callers_file or settings.jwt_issuer or settings.access_tokens)
 
 
 def _require_complete(settings: Settings) -> None:

@@ -19,7 +19,12 @@ from authz.engine.clock import DecisionClock
 from authz.engine.policies import CompiledPolicies
 from authz.replica.follower import Follower
 from authz.replica.view import ReplicaView
-from authz.runtime.authentication import Authentication, open_authentication, warn_of_strangers
+from authz.runtime.authentication import (
+    Authentication,
+    ReplicatedAccessTokens,
+    open_authentication,
+    warn_of_strangers,
+)
 from authz.runtime.bind import abort_connections, listen, lock_socket
 from authz.runtime.compose import (
     AUTHORIZATION,
@@ -181,7 +186,8 @@ class Server:
 
     async def _start(self) -> None:
         settings, keys = self._settings, TokenKeys()
-        self._authentication = await asyncio.to_thread(open_authentication, settings)
+        tokens = ReplicatedAccessTokens(lambda: self.view, self.decision_clock)
+        self._authentication = await asyncio.to_thread(open_authentication, settings, tokens)
         self._store = store = await asyncio.to_thread(
             open_store,
             settings.database_url,

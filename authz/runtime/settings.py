@@ -101,6 +101,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     jwt_max_key_age_s: Annotated[
         Seconds, "Seconds for which keys are used while AUTHZ_JWT_JWKS_URL does not answer."
     ] = 86_400.0
+    access_tokens: Annotated[bool, "Whether callers may show tokens of `authz token create`."] = False
     allow_unauthenticated: Annotated[
         bool, "Whether everybody who reaches an address beyond this machine may do everything."
     ] = False

@@ -618,6 +618,52 @@ class Account(_message.Message):
 Global___Account: _TypeAlias = Account  # noqa: Y015
 
 @_typing.final
+class AccessToken(_message.Message):
+    """What is kept of an access token, with which a caller proves who it is. The id identifies it.
+
+    The token is the text `authz_<id>_<secret>`: an id of 12 digits, and a secret of 256 random bits as 64 digits, in
+    lower-case hexadecimal. Make it where it is used, and send its digest only: the service never learns the token.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    ENDS_AT_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The id."""
+    digest: _builtins.str
+    """SHA-256 of the whole token, in lower-case hexadecimal."""
+    version: _builtins.int
+    """Output only. The revision of the write that last changed it."""
+    @_builtins.property
+    def subject(self) -> Global___Subject:
+        """The service that the token proves."""
+
+    @_builtins.property
+    def ends_at(self) -> _timestamp_pb2.Timestamp:
+        """From then on the token proves nothing."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        subject: Global___Subject | None = ...,
+        digest: _builtins.str = ...,
+        ends_at: _timestamp_pb2.Timestamp | None = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at", "subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "ends_at", b"ends_at", "id", b"id", "subject", b"subject", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AccessToken: _TypeAlias = AccessToken  # noqa: Y015
+
+@_typing.final
 class PolicyFile(_message.Message):
     """A file of a policy."""
 

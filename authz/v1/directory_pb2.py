@@ -26,59 +26,63 @@ from authz.v1 import common_pb2 as authz_dot_v1_dot_common__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61uthz/v1/directory.proto\x12\x08\x61uthz.v1\x1a\x15\x61uthz/v1/common.proto\x1a google/protobuf/field_mask.proto\"\xbf\x03\n\x08Mutation\x12&\n\toperation\x18\x01 \x01(\x0e\x32\x13.authz.v1.Operation\x12\"\n\x06\x63ourse\x18\x02 \x01(\x0b\x32\x10.authz.v1.CourseH\x00\x12$\n\x07session\x18\x03 \x01(\x0b\x32\x11.authz.v1.SessionH\x00\x12*\n\nmembership\x18\x04 \x01(\x0b\x32\x14.authz.v1.MembershipH\x00\x12&\n\x08resource\x18\x05 \x01(\x0b\x32\x12.authz.v1.ResourceH\x00\x12 \n\x05share\x18\x06 \x01(\x0b\x32\x0f.authz.v1.ShareH\x00\x12$\n\x07\x61\x63\x63ount\x18\x07 \x01(\x0b\x32\x11.authz.v1.AccountH\x00\x12\x31\n\x0epolicy_version\x18\t \x01(\x0b\x32\x17.authz.v1.PolicyVersionH\x00\x12\x37\n\x11policy_activation\x18\n \x01(\x0b\x32\x1a.authz.v1.PolicyActivationH\x00\x12/\n\x0bupdate_mask\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x08\n\x06\x65ntity\"\x96\x03\n\x0cPrecondition\x12*\n\x0b\x65xpectation\x18\x01 \x01(\x0e\x32\x15.authz.v1.Expectation\x12\"\n\x06\x63ourse\x18\x02 \x01(\x0b\x32\x10.authz.v1.CourseH\x00\x12$\n\x07session\x18\x03 \x01(\x0b\x32\x11.authz.v1.SessionH\x00\x12*\n\nmembership\x18\x04 \x01(\x0b\x32\x14.authz.v1.MembershipH\x00\x12&\n\x08resource\x18\x05 \x01(\x0b\x32\x12.authz.v1.ResourceH\x00\x12 \n\x05share\x18\x06 \x01(\x0b\x32\x0f.authz.v1.ShareH\x00\x12$\n\x07\x61\x63\x63ount\x18\x07 \x01(\x0b\x32\x11.authz.v1.AccountH\x00\x12\x31\n\x0epolicy_version\x18\x08 \x01(\x0b\x32\x17.authz.v1.PolicyVersionH\x00\x12\x37\n\x11policy_activation\x18\t \x01(\x0b\x32\x1a.authz.v1.PolicyActivationH\x00\x42\x08\n\x06\x65ntity\"\xa1\x01\n\x0cWriteRequest\x12%\n\tmutations\x18\x01 \x03(\x0b\x32\x12.authz.v1.Mutation\x12-\n\rpreconditions\x18\x02 \x03(\x0b\x32\x16.authz.v1.Precondition\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"S\n\rWriteResponse\x12.\n\nwritten_at\x18\x01 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\x12\x12\n\nreplicated\x18\x02 \x01(\x08\"}\n\x13RemoveMemberRequest\x12\"\n\x07subject\x18\x01 \x01(\x0b\x32\x11.authz.v1.Subject\x12\x1e\n\x05scope\x18\x02 \x01(\x0b\x32\x0f.authz.v1.Scope\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"Z\n\x14RemoveMemberResponse\x12.\n\nwritten_at\x18\x01 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\x12\x12\n\nreplicated\x18\x02 \x01(\x08\"F\n\rImportRequest\x12%\n\tmutations\x18\x01 \x03(\x0b\x32\x12.authz.v1.Mutation\x12\x0e\n\x06reason\x18\x02 \x01(\t\"@\n\x0bImportError\x12\x10\n\x08position\x18\x01 \x01(\x03\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\xc9\x01\n\x0eImportResponse\x12\x0f\n\x07written\x18\x01 \x01(\x03\x12\x11\n\tunchanged\x18\x02 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\x03\x12%\n\x06\x65rrors\x18\x04 \x03(\x0b\x32\x15.authz.v1.ImportError\x12\x18\n\x10\x65rrors_truncated\x18\x05 \x01(\x08\x12.\n\nwritten_at\x18\x06 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\x12\x12\n\nreplicated\x18\x07 \x01(\x08\"\x9b\x01\n\x12ReadCoursesRequest\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12%\n\x06states\x18\x02 \x03(\x0e\x32\x15.authz.v1.CourseState\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12*\n\x0b\x63onsistency\x18\x05 \x01(\x0b\x32\x15.authz.v1.Consistency\"~\n\x13ReadCoursesResponse\x12!\n\x07\x63ourses\x18\x01 \x03(\x0b\x32\x10.authz.v1.Course\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12+\n\x07read_at\x18\x03 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\"\xb0\x01\n\x13ReadSessionsRequest\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x11\n\tcourse_id\x18\x02 \x01(\t\x12&\n\x06states\x18\x03 \x03(\x0e\x32\x16.authz.v1.SessionState\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\x12*\n\x0b\x63onsistency\x18\x06 \x01(\x0b\x32\x15.authz.v1.Consistency\"\x81\x01\n\x14ReadSessionsResponse\x12#\n\x08sessions\x18\x01 \x03(\x0b\x32\x11.authz.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12+\n\x07read_at\x18\x03 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\"\xfb\x01\n\x16ReadMembershipsRequest\x12\"\n\x07subject\x18\x01 \x01(\x0b\x32\x11.authz.v1.Subject\x12\x1e\n\x05scope\x18\x02 \x01(\x0b\x32\x0f.authz.v1.Scope\x12\x0c\n\x04role\x18\x03 \x01(\t\x12,\n\x08statuses\x18\x04 \x03(\x0e\x32\x1a.authz.v1.MembershipStatus\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\x12*\n\x0b\x63onsistency\x18\x08 \x01(\x0b\x32\x15.authz.v1.Consistency\"\x8a\x01\n\x17ReadMembershipsResponse\x12)\n\x0bmemberships\x18\x01 \x03(\x0b\x32\x14.authz.v1.Membership\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12+\n\x07read_at\x18\x03 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\"\xc6\x01\n\x14ReadResourcesRequest\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12\x1e\n\x05scope\x18\x03 \x01(\x0b\x32\x0f.authz.v1.Scope\x12 \n\x05owner\x18\x04 \x01(\x0b\x32\x11.authz.v1.Subject\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\x12*\n\x0b\x63onsistency\x18\x07 \x01(\x0b\x32\x15.authz.v1.Consistency\"\x84\x01\n\x15ReadResourcesResponse\x12%\n\tresources\x18\x01 \x03(\x0b\x32\x12.authz.v1.Resource\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12+\n\x07read_at\x18\x03 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\"\xec\x01\n\x11ReadSharesRequest\x12\x15\n\rresource_type\x18\x01 \x01(\t\x12\x13\n\x0bresource_id\x18\x02 \x01(\t\x12\"\n\x07subject\x18\x03 \x01(\x0b\x32\x11.authz.v1.Subject\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\x12*\n\x0b\x63onsistency\x18\x06 \x01(\x0b\x32\x15.authz.v1.Consistency\x12\x1e\n\x11\x61waits_membership\x18\x07 \x01(\x08H\x00\x88\x01\x01\x42\x14\n\x12_awaits_membership\"{\n\x12ReadSharesResponse\x12\x1f\n\x06shares\x18\x01 \x03(\x0b\x32\x0f.authz.v1.Share\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12+\n\x07read_at\x18\x03 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\"\xb7\x01\n\x13ReadAccountsRequest\x12\"\n\x07subject\x18\x01 \x01(\x0b\x32\x11.authz.v1.Subject\x12)\n\x08statuses\x18\x02 \x03(\x0e\x32\x17.authz.v1.AccountStatus\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12*\n\x0b\x63onsistency\x18\x05 \x01(\x0b\x32\x15.authz.v1.Consistency\"\x81\x01\n\x14ReadAccountsResponse\x12#\n\x08\x61\x63\x63ounts\x18\x01 \x03(\x0b\x32\x11.authz.v1.Account\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12+\n\x07read_at\x18\x03 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken*}\n\tOperation\x12\x19\n\x15OPERATION_UNSPECIFIED\x10\x00\x12\x14\n\x10OPERATION_CREATE\x10\x01\x12\x13\n\x0fOPERATION_TOUCH\x10\x02\x12\x14\n\x10OPERATION_DELETE\x10\x03\x12\x14\n\x10OPERATION_UPDATE\x10\x04*z\n\x0b\x45xpectation\x12\x1b\n\x17\x45XPECTATION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45XPECTATION_EXISTS\x10\x01\x12\x1a\n\x16\x45XPECTATION_NOT_EXISTS\x10\x02\x12\x1a\n\x16\x45XPECTATION_AT_VERSION\x10\x03\x32\xb7\x05\n\x10\x44irectoryService\x12\x38\n\x05Write\x12\x16.authz.v1.WriteRequest\x1a\x17.authz.v1.WriteResponse\x12=\n\x06Import\x12\x17.authz.v1.ImportRequest\x1a\x18.authz.v1.ImportResponse(\x01\x12M\n\x0cRemoveMember\x12\x1d.authz.v1.RemoveMemberRequest\x1a\x1e.authz.v1.RemoveMemberResponse\x12J\n\x0bReadCourses\x12\x1c.authz.v1.ReadCoursesRequest\x1a\x1d.authz.v1.ReadCoursesResponse\x12M\n\x0cReadSessions\x12\x1d.authz.v1.ReadSessionsRequest\x1a\x1e.authz.v1.ReadSessionsResponse\x12V\n\x0fReadMemberships\x12 .authz.v1.ReadMembershipsRequest\x1a!.authz.v1.ReadMembershipsResponse\x12P\n\rReadResources\x12\x1e.authz.v1.ReadResourcesRequest\x1a\x1f.authz.v1.ReadResourcesResponse\x12G\n\nReadShares\x12\x1b.authz.v1.ReadSharesRequest\x1a\x1c.authz.v1.ReadSharesResponse\x12M\n\x0cReadAccounts\x12\x1d.authz.v1.ReadAccountsRequest\x1a\x1e.authz.v1.ReadAccountsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61uthz/v1/directory.proto\x12\x08\x61uthz.v1\x1a\x15\x61uthz/v1/common.proto\x1a google/protobuf/field_mask.proto\"\xee\x03\n\x08Mutation\x12&\n\toperation\x18\x01 \x01(\x0e\x32\x13.authz.v1.Operation\x12\"\n\x06\x63ourse\x18\x02 \x01(\x0b\x32\x10.authz.v1.CourseH\x00\x12$\n\x07session\x18\x03 \x01(\x0b\x32\x11.authz.v1.SessionH\x00\x12*\n\nmembership\x18\x04 \x01(\x0b\x32\x14.authz.v1.MembershipH\x00\x12&\n\x08resource\x18\x05 \x01(\x0b\x32\x12.authz.v1.ResourceH\x00\x12 \n\x05share\x18\x06 \x01(\x0b\x32\x0f.authz.v1.ShareH\x00\x12$\n\x07\x61\x63\x63ount\x18\x07 \x01(\x0b\x32\x11.authz.v1.AccountH\x00\x12\x31\n\x0epolicy_version\x18\t \x01(\x0b\x32\x17.authz.v1.PolicyVersionH\x00\x12\x37\n\x11policy_activation\x18\n \x01(\x0b\x32\x1a.authz.v1.PolicyActivationH\x00\x12-\n\x0c\x61\x63\x63\x65ss_token\x18\x0b \x01(\x0b\x32\x15.authz.v1.AccessTokenH\x00\x12/\n\x0bupdate_mask\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x08\n\x06\x65ntity\"\xc5\x03\n\x0cPrecondition\x12*\n\x0b\x65xpectation\x18\x01 \x01(\x0e\x32\x15.authz.v1.Expectation\x12\"\n\x06\x63ourse\x18\x02 \x01(\x0b\x32\x10.authz.v1.CourseH\x00\x12$\n\x07session\x18\x03 \x01(\x0b\x32\x11.authz.v1.SessionH\x00\x12*\n\nmembership\x18\x04 \x01(\x0b\x32\x14.authz.v1.MembershipH\x00\x12&\n\x08resource\x18\x05 \x01(\x0b\x32\x12.authz.v1.ResourceH\x00\x12 \n\x05share\x18\x06 \x01(\x0b\x32\x0f.authz.v1.ShareH\x00\x12$\n\x07\x61\x63\x63ount\x18\x07 \x01(\x0b\x32\x11.authz.v1.AccountH\x00\x12\x31\n\x0epolicy_version\x18\x08 \x01(\x0b\x32\x17.authz.v1.PolicyVersionH\x00\x12\x37\n\x11policy_activation\x18\t \x01(\x0b\x32\x1a.authz.v1.PolicyActivationH\x00\x12-\n\x0c\x61\x63\x63\x65ss_token\x18\n \x01(\x0b\x32\x15.authz.v1.AccessTokenH\x00\x42\x08\n\x06\x65ntity\"\xa1\x01\n\x0cWriteRequest\x12%\n\tmutations\x18\x01 \x03(\x0b\x32\x12.authz.v1.Mutation\x12-\n\rpreconditions\x18\x02 \x03(\x0b\x32\x16.authz.v1.Precondition\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"S\n\rWriteResponse\x12.\n\nwritten_at\x18\x01 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\x12\x12\n\nreplicated\x18\x02 \x01(\x08\"}\n\x13RemoveMemberRequest\x12\"\n\x07subject\x18\x01 \x01(\x0b\x32\x11.authz.v1.Subject\x12\x1e\n\x05scope\x18\x02 \x01(\x0b\x32\x0f.authz.v1.Scope\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"Z\n\x14RemoveMemberResponse\x12.\n\nwritten_at\x18\x01 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\x12\x12\n\nreplicated\x18\x02 \x01(\x08\"F\n\rImportRequest\x12%\n\tmutations\x18\x01 \x03(\x0b\x32\x12.authz.v1.Mutation\x12\x0e\n\x06reason\x18\x02 \x01(\t\"@\n\x0bImportError\x12\x10\n\x08position\x18\x01 \x01(\x03\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\xc9\x01\n\x0eImportResponse\x12\x0f\n\x07written\x18\x01 \x01(\x03\x12\x11\n\tunchanged\x18\x02 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\x03\x12%\n\x06\x65rrors\x18\x04 \x03(\x0b\x32\x15.authz.v1.ImportError\x12\x18\n\x10\x65rrors_truncated\x18\x05 \x01(\x08\x12.\n\nwritten_at\x18\x06 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\x12\x12\n\nreplicated\x18\x07 \x01(\x08\"\x9b\x01\n\x12ReadCoursesRequest\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12%\n\x06states\x18\x02 \x03(\x0e\x32\x15.authz.v1.CourseState\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12*\n\x0b\x63onsistency\x18\x05 \x01(\x0b\x32\x15.authz.v1.Consistency\"~\n\x13ReadCoursesResponse\x12!\n\x07\x63ourses\x18\x01 \x03(\x0b\x32\x10.authz.v1.Course\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12+\n\x07read_at\x18\x03 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\"\xb0\x01\n\x13ReadSessionsRequest\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x11\n\tcourse_id\x18\x02 \x01(\t\x12&\n\x06states\x18\x03 \x03(\x0e\x32\x16.authz.v1.SessionState\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\x12*\n\x0b\x63onsistency\x18\x06 \x01(\x0b\x32\x15.authz.v1.Consistency\"\x81\x01\n\x14ReadSessionsResponse\x12#\n\x08sessions\x18\x01 \x03(\x0b\x32\x11.authz.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12+\n\x07read_at\x18\x03 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\"\xfb\x01\n\x16ReadMembershipsRequest\x12\"\n\x07subject\x18\x01 \x01(\x0b\x32\x11.authz.v1.Subject\x12\x1e\n\x05scope\x18\x02 \x01(\x0b\x32\x0f.authz.v1.Scope\x12\x0c\n\x04role\x18\x03 \x01(\t\x12,\n\x08statuses\x18\x04 \x03(\x0e\x32\x1a.authz.v1.MembershipStatus\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\x12*\n\x0b\x63onsistency\x18\x08 \x01(\x0b\x32\x15.authz.v1.Consistency\"\x8a\x01\n\x17ReadMembershipsResponse\x12)\n\x0bmemberships\x18\x01 \x03(\x0b\x32\x14.authz.v1.Membership\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12+\n\x07read_at\x18\x03 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\"\xc6\x01\n\x14ReadResourcesRequest\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12\x1e\n\x05scope\x18\x03 \x01(\x0b\x32\x0f.authz.v1.Scope\x12 \n\x05owner\x18\x04 \x01(\x0b\x32\x11.authz.v1.Subject\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\x12*\n\x0b\x63onsistency\x18\x07 \x01(\x0b\x32\x15.authz.v1.Consistency\"\x84\x01\n\x15ReadResourcesResponse\x12%\n\tresources\x18\x01 \x03(\x0b\x32\x12.authz.v1.Resource\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12+\n\x07read_at\x18\x03 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\"\xec\x01\n\x11ReadSharesRequest\x12\x15\n\rresource_type\x18\x01 \x01(\t\x12\x13\n\x0bresource_id\x18\x02 \x01(\t\x12\"\n\x07subject\x18\x03 \x01(\x0b\x32\x11.authz.v1.Subject\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\x12*\n\x0b\x63onsistency\x18\x06 \x01(\x0b\x32\x15.authz.v1.Consistency\x12\x1e\n\x11\x61waits_membership\x18\x07 \x01(\x08H\x00\x88\x01\x01\x42\x14\n\x12_awaits_membership\"{\n\x12ReadSharesResponse\x12\x1f\n\x06shares\x18\x01 \x03(\x0b\x32\x0f.authz.v1.Share\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12+\n\x07read_at\x18\x03 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\"\xb7\x01\n\x13ReadAccountsRequest\x12\"\n\x07subject\x18\x01 \x01(\x0b\x32\x11.authz.v1.Subject\x12)\n\x08statuses\x18\x02 \x03(\x0e\x32\x17.authz.v1.AccountStatus\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12*\n\x0b\x63onsistency\x18\x05 \x01(\x0b\x32\x15.authz.v1.Consistency\"\x81\x01\n\x14ReadAccountsResponse\x12#\n\x08\x61\x63\x63ounts\x18\x01 \x03(\x0b\x32\x11.authz.v1.Account\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12+\n\x07read_at\x18\x03 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\"\x90\x01\n\x17ReadAccessTokensRequest\x12\"\n\x07subject\x18\x01 \x01(\x0b\x32\x11.authz.v1.Subject\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12*\n\x0b\x63onsistency\x18\x04 \x01(\x0b\x32\x15.authz.v1.Consistency\"\x8e\x01\n\x18ReadAccessTokensResponse\x12,\n\raccess_tokens\x18\x01 \x03(\x0b\x32\x15.authz.v1.AccessToken\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12+\n\x07read_at\x18\x03 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken*}\n\tOperation\x12\x19\n\x15OPERATION_UNSPECIFIED\x10\x00\x12\x14\n\x10OPERATION_CREATE\x10\x01\x12\x13\n\x0fOPERATION_TOUCH\x10\x02\x12\x14\n\x10OPERATION_DELETE\x10\x03\x12\x14\n\x10OPERATION_UPDATE\x10\x04*z\n\x0b\x45xpectation\x12\x1b\n\x17\x45XPECTATION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45XPECTATION_EXISTS\x10\x01\x12\x1a\n\x16\x45XPECTATION_NOT_EXISTS\x10\x02\x12\x1a\n\x16\x45XPECTATION_AT_VERSION\x10\x03\x32\x92\x06\n\x10\x44irectoryService\x12\x38\n\x05Write\x12\x16.authz.v1.WriteRequest\x1a\x17.authz.v1.WriteResponse\x12=\n\x06Import\x12\x17.authz.v1.ImportRequest\x1a\x18.authz.v1.ImportResponse(\x01\x12M\n\x0cRemoveMember\x12\x1d.authz.v1.RemoveMemberRequest\x1a\x1e.authz.v1.RemoveMemberResponse\x12J\n\x0bReadCourses\x12\x1c.authz.v1.ReadCoursesRequest\x1a\x1d.authz.v1.ReadCoursesResponse\x12M\n\x0cReadSessions\x12\x1d.authz.v1.ReadSessionsRequest\x1a\x1e.authz.v1.ReadSessionsResponse\x12V\n\x0fReadMemberships\x12 .authz.v1.ReadMembershipsRequest\x1a!.authz.v1.ReadMembershipsResponse\x12P\n\rReadResources\x12\x1e.authz.v1.ReadResourcesRequest\x1a\x1f.authz.v1.ReadResourcesResponse\x12G\n\nReadShares\x12\x1b.authz.v1.ReadSharesRequest\x1a\x1c.authz.v1.ReadSharesResponse\x12M\n\x0cReadAccounts\x12\x1d.authz.v1.ReadAccountsRequest\x1a\x1e.authz.v1.ReadAccountsResponse\x12Y\n\x10ReadAccessTokens\x12!.authz.v1.ReadAccessTokensRequest\x1a\".authz.v1.ReadAccessTokensResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'authz.v1.directory_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OPERATION']._serialized_start=3774
-  _globals['_OPERATION']._serialized_end=3899
-  _globals['_EXPECTATION']._serialized_start=3901
-  _globals['_EXPECTATION']._serialized_end=4023
+  _globals['_OPERATION']._serialized_start=4160
+  _globals['_OPERATION']._serialized_end=4285
+  _globals['_EXPECTATION']._serialized_start=4287
+  _globals['_EXPECTATION']._serialized_end=4409
   _globals['_MUTATION']._serialized_start=96
-  _globals['_MUTATION']._serialized_end=543
-  _globals['_PRECONDITION']._serialized_start=546
-  _globals['_PRECONDITION']._serialized_end=952
-  _globals['_WRITEREQUEST']._serialized_start=955
-  _globals['_WRITEREQUEST']._serialized_end=1116
-  _globals['_WRITERESPONSE']._serialized_start=1118
-  _globals['_WRITERESPONSE']._serialized_end=1201
-  _globals['_REMOVEMEMBERREQUEST']._serialized_start=1203
-  _globals['_REMOVEMEMBERREQUEST']._serialized_end=1328
-  _globals['_REMOVEMEMBERRESPONSE']._serialized_start=1330
-  _globals['_REMOVEMEMBERRESPONSE']._serialized_end=1420
-  _globals['_IMPORTREQUEST']._serialized_start=1422
-  _globals['_IMPORTREQUEST']._serialized_end=1492
-  _globals['_IMPORTERROR']._serialized_start=1494
-  _globals['_IMPORTERROR']._serialized_end=1558
-  _globals['_IMPORTRESPONSE']._serialized_start=1561
-  _globals['_IMPORTRESPONSE']._serialized_end=1762
-  _globals['_READCOURSESREQUEST']._serialized_start=1765
-  _globals['_READCOURSESREQUEST']._serialized_end=1920
-  _globals['_READCOURSESRESPONSE']._serialized_start=1922
-  _globals['_READCOURSESRESPONSE']._serialized_end=2048
-  _globals['_READSESSIONSREQUEST']._serialized_start=2051
-  _globals['_READSESSIONSREQUEST']._serialized_end=2227
-  _globals['_READSESSIONSRESPONSE']._serialized_start=2230
-  _globals['_READSESSIONSRESPONSE']._serialized_end=2359
-  _globals['_READMEMBERSHIPSREQUEST']._serialized_start=2362
-  _globals['_READMEMBERSHIPSREQUEST']._serialized_end=2613
-  _globals['_READMEMBERSHIPSRESPONSE']._serialized_start=2616
-  _globals['_READMEMBERSHIPSRESPONSE']._serialized_end=2754
-  _globals['_READRESOURCESREQUEST']._serialized_start=2757
-  _globals['_READRESOURCESREQUEST']._serialized_end=2955
-  _globals['_READRESOURCESRESPONSE']._serialized_start=2958
-  _globals['_READRESOURCESRESPONSE']._serialized_end=3090
-  _globals['_READSHARESREQUEST']._serialized_start=3093
-  _globals['_READSHARESREQUEST']._serialized_end=3329
-  _globals['_READSHARESRESPONSE']._serialized_start=3331
-  _globals['_READSHARESRESPONSE']._serialized_end=3454
-  _globals['_READACCOUNTSREQUEST']._serialized_start=3457
-  _globals['_READACCOUNTSREQUEST']._serialized_end=3640
-  _globals['_READACCOUNTSRESPONSE']._serialized_start=3643
-  _globals['_READACCOUNTSRESPONSE']._serialized_end=3772
-  _globals['_DIRECTORYSERVICE']._serialized_start=4026
-  _globals['_DIRECTORYSERVICE']._serialized_end=4721
+  _globals['_MUTATION']._serialized_end=590
+  _globals['_PRECONDITION']._serialized_start=593
+  _globals['_PRECONDITION']._serialized_end=1046
+  _globals['_WRITEREQUEST']._serialized_start=1049
+  _globals['_WRITEREQUEST']._serialized_end=1210
+  _globals['_WRITERESPONSE']._serialized_start=1212
+  _globals['_WRITERESPONSE']._serialized_end=1295
+  _globals['_REMOVEMEMBERREQUEST']._serialized_start=1297
+  _globals['_REMOVEMEMBERREQUEST']._serialized_end=1422
+  _globals['_REMOVEMEMBERRESPONSE']._serialized_start=1424
+  _globals['_REMOVEMEMBERRESPONSE']._serialized_end=1514
+  _globals['_IMPORTREQUEST']._serialized_start=1516
+  _globals['_IMPORTREQUEST']._serialized_end=1586
+  _globals['_IMPORTERROR']._serialized_start=1588
+  _globals['_IMPORTERROR']._serialized_end=1652
+  _globals['_IMPORTRESPONSE']._serialized_start=1655
+  _globals['_IMPORTRESPONSE']._serialized_end=1856
+  _globals['_READCOURSESREQUEST']._serialized_start=1859
+  _globals['_READCOURSESREQUEST']._serialized_end=2014
+  _globals['_READCOURSESRESPONSE']._serialized_start=2016
+  _globals['_READCOURSESRESPONSE']._serialized_end=2142
+  _globals['_READSESSIONSREQUEST']._serialized_start=2145
+  _globals['_READSESSIONSREQUEST']._serialized_end=2321
+  _globals['_READSESSIONSRESPONSE']._serialized_start=2324
+  _globals['_READSESSIONSRESPONSE']._serialized_end=2453
+  _globals['_READMEMBERSHIPSREQUEST']._serialized_start=2456
+  _globals['_READMEMBERSHIPSREQUEST']._serialized_end=2707
+  _globals['_READMEMBERSHIPSRESPONSE']._serialized_start=2710
+  _globals['_READMEMBERSHIPSRESPONSE']._serialized_end=2848
+  _globals['_READRESOURCESREQUEST']._serialized_start=2851
+  _globals['_READRESOURCESREQUEST']._serialized_end=3049
+  _globals['_READRESOURCESRESPONSE']._serialized_start=3052
+  _globals['_READRESOURCESRESPONSE']._serialized_end=3184
+  _globals['_READSHARESREQUEST']._serialized_start=3187
+  _globals['_READSHARESREQUEST']._serialized_end=3423
+  _globals['_READSHARESRESPONSE']._serialized_start=3425
+  _globals['_READSHARESRESPONSE']._serialized_end=3548
+  _globals['_READACCOUNTSREQUEST']._serialized_start=3551
+  _globals['_READACCOUNTSREQUEST']._serialized_end=3734
+  _globals['_READACCOUNTSRESPONSE']._serialized_start=3737
+  _globals['_READACCOUNTSRESPONSE']._serialized_end=3866
+  _globals['_READACCESSTOKENSREQUEST']._serialized_start=3869
+  _globals['_READACCESSTOKENSREQUEST']._serialized_end=4013
+  _globals['_READACCESSTOKENSRESPONSE']._serialized_start=4016
+  _globals['_READACCESSTOKENSRESPONSE']._serialized_end=4158
+  _globals['_DIRECTORYSERVICE']._serialized_start=4412
+  _globals['_DIRECTORYSERVICE']._serialized_end=5198
 # @@protoc_insertion_point(module_scope)

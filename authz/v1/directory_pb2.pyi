@@ -110,6 +110,7 @@ class Mutation(_message.Message):
     ACCOUNT_FIELD_NUMBER: _builtins.int
     POLICY_VERSION_FIELD_NUMBER: _builtins.int
     POLICY_ACTIVATION_FIELD_NUMBER: _builtins.int
+    ACCESS_TOKEN_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     operation: Global___Operation.ValueType
     """What the mutation does."""
@@ -146,6 +147,10 @@ class Mutation(_message.Message):
         """The activation of a policy, identified by scope. Only in a watch: `PolicyService` writes it."""
 
     @_builtins.property
+    def access_token(self) -> _common_pb2.AccessToken:
+        """An access token, identified by id."""
+
+    @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """Only for UPDATE, which requires it: the fields to change, such as `state`. A field that is named and
         absent gets its default. `*` stands for all fields that can change: not the identifying ones, not the
@@ -165,13 +170,14 @@ class Mutation(_message.Message):
         account: _common_pb2.Account | None = ...,
         policy_version: _common_pb2.PolicyVersion | None = ...,
         policy_activation: _common_pb2.PolicyActivation | None = ...,
+        access_token: _common_pb2.AccessToken | None = ...,
         update_mask: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "course", b"course", "entity", b"entity", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "resource", b"resource", "session", b"session", "share", b"share", "update_mask", b"update_mask"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "entity", b"entity", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "resource", b"resource", "session", b"session", "share", b"share", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "course", b"course", "entity", b"entity", "membership", b"membership", "operation", b"operation", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "resource", b"resource", "session", b"session", "share", b"share", "update_mask", b"update_mask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "entity", b"entity", "membership", b"membership", "operation", b"operation", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "resource", b"resource", "session", b"session", "share", b"share", "update_mask", b"update_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_entity: _TypeAlias = _typing.Literal["course", "session", "membership", "resource", "share", "account", "policy_version", "policy_activation"]  # noqa: Y015
+    _WhichOneofReturnType_entity: _TypeAlias = _typing.Literal["course", "session", "membership", "resource", "share", "account", "policy_version", "policy_activation", "access_token"]  # noqa: Y015
     _WhichOneofArgType_entity: _TypeAlias = _typing.Literal["entity", b"entity"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_entity) -> _WhichOneofReturnType_entity | None: ...
 
@@ -192,6 +198,7 @@ class Precondition(_message.Message):
     ACCOUNT_FIELD_NUMBER: _builtins.int
     POLICY_VERSION_FIELD_NUMBER: _builtins.int
     POLICY_ACTIVATION_FIELD_NUMBER: _builtins.int
+    ACCESS_TOKEN_FIELD_NUMBER: _builtins.int
     expectation: Global___Expectation.ValueType
     """What is required."""
     @_builtins.property
@@ -226,6 +233,10 @@ class Precondition(_message.Message):
     def policy_activation(self) -> _common_pb2.PolicyActivation:
         """The activation of a policy."""
 
+    @_builtins.property
+    def access_token(self) -> _common_pb2.AccessToken:
+        """An access token."""
+
     def __init__(
         self,
         *,
@@ -238,12 +249,13 @@ class Precondition(_message.Message):
         account: _common_pb2.Account | None = ...,
         policy_version: _common_pb2.PolicyVersion | None = ...,
         policy_activation: _common_pb2.PolicyActivation | None = ...,
+        access_token: _common_pb2.AccessToken | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "course", b"course", "entity", b"entity", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "resource", b"resource", "session", b"session", "share", b"share"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "entity", b"entity", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "resource", b"resource", "session", b"session", "share", b"share"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "course", b"course", "entity", b"entity", "expectation", b"expectation", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "resource", b"resource", "session", b"session", "share", b"share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "entity", b"entity", "expectation", b"expectation", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "resource", b"resource", "session", b"session", "share", b"share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_entity: _TypeAlias = _typing.Literal["course", "session", "membership", "resource", "share", "account", "policy_version", "policy_activation"]  # noqa: Y015
+    _WhichOneofReturnType_entity: _TypeAlias = _typing.Literal["course", "session", "membership", "resource", "share", "account", "policy_version", "policy_activation", "access_token"]  # noqa: Y015
     _WhichOneofArgType_entity: _TypeAlias = _typing.Literal["entity", b"entity"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_entity) -> _WhichOneofReturnType_entity | None: ...
 
@@ -1005,3 +1017,75 @@ class ReadAccountsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReadAccountsResponse: _TypeAlias = ReadAccountsResponse  # noqa: Y015
+
+@_typing.final
+class ReadAccessTokensRequest(_message.Message):
+    """Selects access tokens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """1 to 1,000; 0 means 100. A page may have fewer records, or none, and not be the last."""
+    page_token: _builtins.str
+    """`next_page_token` of the previous answer, with the same filters. Empty for the first page."""
+    @_builtins.property
+    def subject(self) -> _common_pb2.Subject:
+        """Only those of this service, if set."""
+
+    @_builtins.property
+    def consistency(self) -> _common_pb2.Consistency:
+        """How fresh the state that is read must be."""
+
+    def __init__(
+        self,
+        *,
+        subject: _common_pb2.Subject | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        consistency: _common_pb2.Consistency | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "page_size", b"page_size", "page_token", b"page_token", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadAccessTokensRequest: _TypeAlias = ReadAccessTokensRequest  # noqa: Y015
+
+@_typing.final
+class ReadAccessTokensResponse(_message.Message):
+    """A page of access tokens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCESS_TOKENS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    READ_AT_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty exactly on the last page."""
+    @_builtins.property
+    def access_tokens(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.AccessToken]:
+        """Ordered by id."""
+
+    @_builtins.property
+    def read_at(self) -> _common_pb2.ConsistencyToken:
+        """Token of the state that was read."""
+
+    def __init__(
+        self,
+        *,
+        access_tokens: _abc.Iterable[_common_pb2.AccessToken] | None = ...,
+        next_page_token: _builtins.str = ...,
+        read_at: _common_pb2.ConsistencyToken | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_tokens", b"access_tokens", "next_page_token", b"next_page_token", "read_at", b"read_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadAccessTokensResponse: _TypeAlias = ReadAccessTokensResponse  # noqa: Y015

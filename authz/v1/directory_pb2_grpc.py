@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class DirectoryServiceStub:
-    """Stores courses, sessions, memberships, resources, shares and accounts.
+    """Stores courses, sessions, memberships, resources, shares, accounts and access tokens.
     """
 
     def __init__(self, channel):
@@ -80,10 +80,15 @@ class DirectoryServiceStub:
                 request_serializer=authz_dot_v1_dot_directory__pb2.ReadAccountsRequest.SerializeToString,
                 response_deserializer=authz_dot_v1_dot_directory__pb2.ReadAccountsResponse.FromString,
                 _registered_method=True)
+        self.ReadAccessTokens = channel.unary_unary(
+                '/authz.v1.DirectoryService/ReadAccessTokens',
+                request_serializer=authz_dot_v1_dot_directory__pb2.ReadAccessTokensRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_directory__pb2.ReadAccessTokensResponse.FromString,
+                _registered_method=True)
 
 
 class DirectoryServiceServicer:
-    """Stores courses, sessions, memberships, resources, shares and accounts.
+    """Stores courses, sessions, memberships, resources, shares, accounts and access tokens.
     """
 
     def Write(self, request, context):
@@ -152,6 +157,13 @@ class DirectoryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadAccessTokens(self, request, context):
+        """Lists access tokens, ordered by id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DirectoryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -200,6 +212,11 @@ def add_DirectoryServiceServicer_to_server(servicer, server):
                     request_deserializer=authz_dot_v1_dot_directory__pb2.ReadAccountsRequest.FromString,
                     response_serializer=authz_dot_v1_dot_directory__pb2.ReadAccountsResponse.SerializeToString,
             ),
+            'ReadAccessTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadAccessTokens,
+                    request_deserializer=authz_dot_v1_dot_directory__pb2.ReadAccessTokensRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_directory__pb2.ReadAccessTokensResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'authz.v1.DirectoryService', rpc_method_handlers)
@@ -209,7 +226,7 @@ def add_DirectoryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DirectoryService:
-    """Stores courses, sessions, memberships, resources, shares and accounts.
+    """Stores courses, sessions, memberships, resources, shares, accounts and access tokens.
     """
 
     @staticmethod
@@ -445,6 +462,33 @@ class DirectoryService:
             '/authz.v1.DirectoryService/ReadAccounts',
             authz_dot_v1_dot_directory__pb2.ReadAccountsRequest.SerializeToString,
             authz_dot_v1_dot_directory__pb2.ReadAccountsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadAccessTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.DirectoryService/ReadAccessTokens',
+            authz_dot_v1_dot_directory__pb2.ReadAccessTokensRequest.SerializeToString,
+            authz_dot_v1_dot_directory__pb2.ReadAccessTokensResponse.FromString,
             options,
             channel_credentials,
             insecure,

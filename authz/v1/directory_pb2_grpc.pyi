@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class DirectoryServiceStub:
-    """Stores courses, sessions, memberships, resources, shares and accounts."""
+    """Stores courses, sessions, memberships, resources, shares, accounts and access tokens."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -56,10 +56,12 @@ class DirectoryServiceStub:
     """Lists shares, ordered by resource and subject."""
     ReadAccounts: _grpc.UnaryUnaryMultiCallable[_directory_pb2.ReadAccountsRequest, _directory_pb2.ReadAccountsResponse]
     """Lists accounts, ordered by subject."""
+    ReadAccessTokens: _grpc.UnaryUnaryMultiCallable[_directory_pb2.ReadAccessTokensRequest, _directory_pb2.ReadAccessTokensResponse]
+    """Lists access tokens, ordered by id."""
 
 @_typing.type_check_only
 class DirectoryServiceAsyncStub(DirectoryServiceStub):
-    """Stores courses, sessions, memberships, resources, shares and accounts."""
+    """Stores courses, sessions, memberships, resources, shares, accounts and access tokens."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Write: _aio.UnaryUnaryMultiCallable[_directory_pb2.WriteRequest, _directory_pb2.WriteResponse]  # type: ignore[assignment]
@@ -85,9 +87,11 @@ class DirectoryServiceAsyncStub(DirectoryServiceStub):
     """Lists shares, ordered by resource and subject."""
     ReadAccounts: _aio.UnaryUnaryMultiCallable[_directory_pb2.ReadAccountsRequest, _directory_pb2.ReadAccountsResponse]  # type: ignore[assignment]
     """Lists accounts, ordered by subject."""
+    ReadAccessTokens: _aio.UnaryUnaryMultiCallable[_directory_pb2.ReadAccessTokensRequest, _directory_pb2.ReadAccessTokensResponse]  # type: ignore[assignment]
+    """Lists access tokens, ordered by id."""
 
 class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Stores courses, sessions, memberships, resources, shares and accounts."""
+    """Stores courses, sessions, memberships, resources, shares, accounts and access tokens."""
 
     @_abc_1.abstractmethod
     def Write(
@@ -165,5 +169,13 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_directory_pb2.ReadAccountsResponse, _abc.Awaitable[_directory_pb2.ReadAccountsResponse]]:
         """Lists accounts, ordered by subject."""
+
+    @_abc_1.abstractmethod
+    def ReadAccessTokens(
+        self,
+        request: _directory_pb2.ReadAccessTokensRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_directory_pb2.ReadAccessTokensResponse, _abc.Awaitable[_directory_pb2.ReadAccessTokensResponse]]:
+        """Lists access tokens, ordered by id."""
 
 def add_DirectoryServiceServicer_to_server(servicer: DirectoryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -49,6 +49,8 @@ class _EntityKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntityKind
     """Activations of policies. When the platform's policy is activated, every decision may change: empty any
     cache of answers.
     """
+    ENTITY_KIND_ACCESS_TOKEN: _EntityKind.ValueType  # 9
+    """Access tokens."""
 
 class EntityKind(_EntityKind, metaclass=_EntityKindEnumTypeWrapper):
     """The kinds of entities in the directory."""
@@ -73,6 +75,8 @@ ENTITY_KIND_POLICY_ACTIVATION: EntityKind.ValueType  # 8
 """Activations of policies. When the platform's policy is activated, every decision may change: empty any
 cache of answers.
 """
+ENTITY_KIND_ACCESS_TOKEN: EntityKind.ValueType  # 9
+"""Access tokens."""
 Global___EntityKind: _TypeAlias = EntityKind  # noqa: Y015
 
 @_typing.final
@@ -98,9 +102,9 @@ class WatchRequest(_message.Message):
     def scopes(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Scope]:
         """Only changes in one of these scopes, if any. At most 100. A course covers itself, its sessions, and the
         memberships, resources and shares in it or in its sessions. A session covers itself, and the memberships,
-        resources and shares in it. The platform covers its memberships, all accounts and the versions of its policy. An
-        activation of the platform's policy matches every filter of scopes. So do changes from before the log stored
-        scopes: the stream may send too many changes but never too few.
+        resources and shares in it. The platform covers its memberships, all accounts and access tokens, and the versions of
+        its policy. An activation of the platform's policy matches every filter of scopes. So do changes from before the
+        log stored scopes: the stream may send too many changes but never too few.
         """
 
     @_builtins.property

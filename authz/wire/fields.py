@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 from operator import attrgetter
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 from google.protobuf.descriptor import Descriptor
@@ -30,6 +30,7 @@ from authz.wire.values import (
     time_message,
 )
 
+T = TypeVar("T")
 Parser: TypeAlias = Callable[[Any], Any]
 """Reads the value of one field out of a message. Raises `InvalidArgumentError`, which names the field."""
 Formatter: TypeAlias = tuple[Callable[[Any], Any], str, Callable[[Any], Any]]
@@ -52,6 +53,8 @@ def parser_of(field: Field, message: Descriptor, path: str = "") -> Parser:
         case FieldType.CHOICE:
             return _choice_parser(field, _names_of(message, name), get, path)
         case FieldType.INSTANT:
+            if field.default is msgspec.NODEFAULT:
+                return lambda m: _required(parse_time(m, name, field=path), field=path)
             return lambda m: parse_time(m, name, field=path)
         case FieldType.DURATION:
             return lambda m: parse_duration_us(get(m)) if m.HasField(name) else field.default
@@ -106,6 +109,12 @@ def parse_type(text: str, *, field: str) -> str:
     if not is_name(text):
         raise malformed(field, f"`{quoted(text)}` is not the name of a type")
     return text
+
+
+def _required(value: T | None, *, field: str) -> T:
+    if value is None:
+        raise missing(field)
+    return value
 
 
 def _parse_role(text: str, *, field: str) -> str:

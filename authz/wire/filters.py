@@ -23,7 +23,7 @@ class ReadCall:
     """The Read call of one kind."""
 
     def __init__(self, kind: Kind) -> None:
-        self.name = f"Read{kind.plural.capitalize()}"
+        self.name = "Read" + kind.plural.title().replace("_", "")
         self.request: Any = getattr(pb, f"{self.name}Request")
         self._response: Any = getattr(pb, f"{self.name}Response")
         self._kind = kind

@@ -42,7 +42,7 @@ class Clock:
 
 
 def authenticator_of(keys: Path, clock: Clock | None = None) -> BearerAuthenticator:
-    return BearerAuthenticator(JwtVerifier(RULES, FileKeys(str(keys)), clock=clock or Clock()))
+    return BearerAuthenticator(jwts=JwtVerifier(RULES, FileKeys(str(keys)), clock=clock or Clock()))
 
 
 def file_of(folder: Path, content: bytes) -> Path:

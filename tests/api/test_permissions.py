@@ -12,6 +12,7 @@ import grpc
 import pytest
 import pytest_asyncio
 from google.protobuf import message_factory
+from google.protobuf.timestamp_pb2 import Timestamp
 from structlog.testing import capture_logs
 
 from authz.api.permissions import permission_of
@@ -69,10 +70,12 @@ RECORDS: dict[str, dict[str, Any]] = {
         "membership": pb.Membership(subject=SERVICE, scope=pb.Scope(platform=pb.Platform()), role="checker")
     },
 }
+TOKEN = pb.AccessToken(id="t", subject=SERVICE, digest="0" * 64, ends_at=Timestamp(seconds=4_000_000_000))
 SHARE = pb.Share(resource_type="notebook", resource_id="r", subject=MAYA, level=pb.SHARE_LEVEL_VIEWER)
 WRITES: list[tuple[str, dict[str, Any]]] = [
     *RECORDS.items(),
     ("grant_roles", {"account": pb.Account(subject=SERVICE)}),
+    ("grant_roles", {"access_token": TOKEN}),
     ("write_notebook", {"share": SHARE}),
 ]
 COURSE_EXISTS = dpb.Precondition(expectation=dpb.EXPECTATION_EXISTS, course=pb.Course(id="algebra"))

@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
@@ -16,6 +17,7 @@ from tests.tokens import state_of
 OTTO = pb.Subject(type=pb.SUBJECT_TYPE_USER, id="otto")
 TUTOR = pb.Subject(type=pb.SUBJECT_TYPE_SERVICE, id="maya")
 A, B = pb.Scope(course_id="a"), pb.Scope(course_id="b")
+SYNC, END = pb.Subject(type=pb.SUBJECT_TYPE_SERVICE, id="sync"), Timestamp(seconds=4_000_000_000)
 LIVE, PLATFORM = pb.Scope(session_id="live"), pb.Scope(platform=pb.Platform())
 
 
@@ -61,11 +63,13 @@ CAMPUS = [
     share("n-1", MAYA),
     touch(account=pb.Account(subject=MAYA)),
     touch(account=pb.Account(subject=TUTOR, status=pb.ACCOUNT_STATUS_SUSPENDED)),
+    touch(access_token=pb.AccessToken(id="t1", subject=TUTOR, digest="0" * 64, ends_at=END)),
+    touch(access_token=pb.AccessToken(id="t2", subject=SYNC, digest="1" * 64, ends_at=END)),
 ]
 
 
 def name_of(entity: Any) -> str:
-    if isinstance(entity, pb.Course | pb.Session):
+    if isinstance(entity, pb.Course | pb.Session | pb.AccessToken):
         return entity.id
     if isinstance(entity, pb.Resource):
         return f"{entity.type}:{entity.id}"
@@ -148,6 +152,8 @@ CASES: dict[str, tuple[Any, list[str]]] = {
     "shares with a subject": (dpb.ReadSharesRequest(subject=OTTO), ["notebook:n-2 user:otto"]),
     "all accounts": (dpb.ReadAccountsRequest(), ["service:maya", "user:maya"]),
     "the account of a subject": (dpb.ReadAccountsRequest(subject=MAYA), ["user:maya"]),
+    "all access tokens": (dpb.ReadAccessTokensRequest(), ["t1", "t2"]),
+    "the access tokens of a service": (dpb.ReadAccessTokensRequest(subject=TUTOR), ["t1"]),
     "suspended accounts": (
         dpb.ReadAccountsRequest(statuses=[pb.ACCOUNT_STATUS_SUSPENDED]),
         ["service:maya"],
@@ -155,6 +161,7 @@ CASES: dict[str, tuple[Any, list[str]]] = {
 }
 FIELDS = {"Courses": "courses", "Sessions": "sessions", "Memberships": "memberships"}
 FIELDS |= {"Resources": "resources", "Shares": "shares", "Accounts": "accounts"}
+FIELDS |= {"AccessTokens": "access_tokens"}
 
 
 async def page(service: Service, request: Any) -> tuple[list[str], Any]:
@@ -198,6 +205,7 @@ async def test_what_is_read_is_what_was_written_with_its_version(service: Servic
         (dpb.ReadResourcesRequest(), "resource"),
         (dpb.ReadSharesRequest(), "share"),
         (dpb.ReadAccountsRequest(), "account"),
+        (dpb.ReadAccessTokensRequest(), "access_token"),
     ):
         _, response = await page(service, request)
         plural = f"{kind}s"

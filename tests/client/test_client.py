@@ -15,6 +15,8 @@ import pytest
 from authz.client import Answer, BareTouchWarning, CallError, Client, ItemFault, check_request, update
 from authz.domain.entities import (
     KINDS,
+    AccessToken,
+    AccessTokenFilter,
     Account,
     AccountFilter,
     AccountStatus,
@@ -66,6 +68,10 @@ ACCOUNTS = (
     Account(subject=MAYA),
     Account(subject=parse_subject("user:omar"), status=AccountStatus.SUSPENDED, suspended_until=7_000_000),
 )
+TOKENS = (
+    AccessToken(id="t1", subject=parse_subject("service:tutor"), digest="0" * 64, ends_at=7_000_000),
+    AccessToken(id="t2", subject=parse_subject("service:sync"), digest="1" * 64, ends_at=7_000_000),
+)
 
 
 @pytest.fixture
@@ -75,7 +81,7 @@ def client(sqlite_url: str, connect: Connect) -> Iterator[Client]:
         {"address": "127.0.0.1:0", "database_url": sqlite_url, "log_level": "error"}, environ={}
     )
     with embedded(settings) as address, connect(address) as client:
-        client.write([Mutation(Operation.CREATE, entity) for entity in (*CAMPUS, *ACCOUNTS)])
+        client.write([Mutation(Operation.CREATE, entity) for entity in (*CAMPUS, *ACCOUNTS, *TOKENS)])
         yield client
 
 
@@ -87,8 +93,9 @@ def test_what_was_written_is_read_as_it_was(client: Client) -> None:
         *client.read(ResourceFilter()),
         *client.read(ShareFilter()),
         *client.read(AccountFilter()),
+        *client.read(AccessTokenFilter()),
     )
-    assert [versioned.entity for versioned in found] == [*CAMPUS, *ACCOUNTS]
+    assert [versioned.entity for versioned in found] == [*CAMPUS, *ACCOUNTS, *TOKENS]
     assert {versioned.version for versioned in found} == {2}  # the first revision is that of the policy
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from authz.domain.entities import AccessToken
 from authz.domain.errors import InvalidArgumentError
+from authz.domain.instants import Instant
 from authz.runtime.authentication import open_authentication, require_authentication
 from authz.runtime.server import Server
 from authz.runtime.settings import load_settings
@@ -15,6 +17,13 @@ from tests.issuer import Issuer
 from tests.serving import AUTHZ, run
 
 JWT = {"jwt_issuer": "https://issuer.test", "jwt_audience": "authz"}
+
+
+class NoTokens:
+    """No access tokens."""
+
+    def find(self, id_: str) -> tuple[AccessToken | None, Instant]:
+        return None, 0
 
 
 @pytest.fixture
@@ -40,10 +49,11 @@ def test_on_any_other_address_the_server_refuses_unless_it_is_told_how_or_not_to
 ) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
         require_authentication(load_settings({"address": address}, environ={}))
-    for name in ("AUTHZ_CALLERS_FILE", "AUTHZ_JWT_ISSUER", "--allow-unauthenticated"):
+    for name in ("AUTHZ_CALLERS_FILE", "AUTHZ_JWT_ISSUER", "AUTHZ_ACCESS_TOKENS", "--allow-unauthenticated"):
         assert name in caught.value.message
     with_keys = {"address": address, **JWT, "jwt_keys_file": files["keys"]}
     require_authentication(load_settings(with_keys, environ={}))
+    require_authentication(load_settings({"address": address, "access_tokens": True}, environ={}))
     require_authentication(load_settings({"address": address, "allow_unauthenticated": True}, environ={}))
 
 
@@ -60,18 +70,18 @@ def test_on_any_other_address_the_server_refuses_unless_it_is_told_how_or_not_to
         (JWT | {"jwt_keys_file": "keys", "jwt_algorithms": " , "}, "names no algorithm"),
         (JWT | {"jwt_keys_file": "pem"}, "cannot be used"),
         (JWT | {"jwt_keys_file": "keys", "allow_unauthenticated": True}, "unset one of them"),
+        ({"access_tokens": True, "allow_unauthenticated": True}, "unset one of them"),
         ({"jwt_keys_file": "keys"}, "AUTHZ_JWT_ISSUER"),
         ({"jwt_jwks_url": "https://issuer.test/jwks"}, "AUTHZ_JWT_ISSUER"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(
-    given: dict[str, str], told: str, files: dict[str, str]
+    given: dict[str, str | bool], told: str, files: dict[str, str]
 ) -> None:
-    settings = load_settings(
-        {name: files.get(str(value), value) for name, value in given.items()}, environ={}
-    )
+    known = {name: files.get(str(value), value) for name, value in given.items()}
+    settings = load_settings(known, environ={})
     with pytest.raises(InvalidArgumentError, match=told):
-        open_authentication(settings)
+        open_authentication(settings, NoTokens())
 
 
 async def test_a_server_that_lets_in_everybody_says_so(sqlite_url: str) -> None:

@@ -113,7 +113,9 @@ class DirectoryServicer:
             records, next_page_token=listing.next_token, read_at=self._token(listing.read_at)
         )
 
-    ReadCourses = ReadSessions = ReadMemberships = ReadResources = ReadShares = ReadAccounts = _read
+    ReadCourses = ReadSessions = ReadMemberships = ReadResources = ReadShares = ReadAccounts = (
+        ReadAccessTokens
+    ) = _read
 
     def _token(self, state: ConsistencyToken) -> common_pb2.ConsistencyToken:
         return common_pb2.ConsistencyToken(token=self._gate.token_of(state))

@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 import grpc
 import msgspec
 
+from authz.client.access_tokens import make_access_token
 from authz.client.aio.asking import AsyncAsking
 from authz.client.aio.calls import Calls
 from authz.client.aio.policies import AsyncPolicyClient
@@ -22,6 +23,9 @@ from authz.client.questions import NOT_REPLICATED, ImportOutcome, as_scope, as_s
 from authz.client.touches import warn_of_bare_touches
 from authz.client.watch import WatchedChange
 from authz.domain.entities import (
+    AccessToken,
+    AccessTokenFilter,
+    AccessTokenKey,
     Account,
     AccountFilter,
     Course,
@@ -41,7 +45,16 @@ from authz.domain.entities import (
     Versioned,
 )
 from authz.domain.ids import Scope, Subject
-from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, ImportFault, Mutation, Precondition, update
+from authz.domain.instants import Instant
+from authz.domain.mutations import (
+    MAX_MUTATIONS_PER_WRITE,
+    Expectation,
+    ImportFault,
+    Mutation,
+    Operation,
+    Precondition,
+    update,
+)
 from authz.domain.ports import Page
 from authz.v1 import (
     authorization_pb2_grpc,
@@ -183,6 +196,24 @@ class AsyncClient(AsyncAsking):
         )
         return await self._written(self._directory.RemoveMember, request)
 
+    async def create_access_token(self, caller: str | Subject, *, ends_at: Instant, reason: str = "") -> str:
+        """Let a service prove itself with a new token until a time. Returns the token, which is kept nowhere.
+
+        A token gives its holder every right of the service. To end it sooner: `revoke_access_token`.
+        """
+        text, record = make_access_token(as_subject(caller), ends_at=ends_at)
+        await self.write([Mutation(Operation.CREATE, record)], reason=reason)
+        return text
+
+    async def revoke_access_token(self, token_id: str, *, reason: str = "") -> str:
+        """End a token, which begins with `authz_<token_id>_`. Returns as `write`.
+
+        Raises `CallError` (PRECONDITION_FAILED) if there is none.
+        """
+        key = AccessTokenKey(token_id)
+        there = Precondition(key, Expectation.EXISTS)
+        return await self.write([Mutation(Operation.DELETE, key)], preconditions=[there], reason=reason)
+
     async def import_mutations(
         self, mutations: Iterable[Mutation], *, reason: str = "", progress: Progress = lambda _: None
     ) -> ImportOutcome:
@@ -254,6 +285,10 @@ class AsyncClient(AsyncAsking):
     def read_accounts(self, **wanted: Any) -> AsyncIterator[Versioned[Account]]:
         """`read` with the fields of a `AccountFilter`."""
         return self.read(AccountFilter(**wanted))
+
+    def read_access_tokens(self, **wanted: Any) -> AsyncIterator[Versioned[AccessToken]]:
+        """`read` with the fields of an `AccessTokenFilter`."""
+        return self.read(AccessTokenFilter(**wanted))
 
     def watch(
         self,

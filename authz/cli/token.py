@@ -1,0 +1,58 @@
+"""`authz token create`, `list`, `revoke`: tokens with which callers prove who they are."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Annotated
+
+import msgspec
+import typer
+
+from authz.cli.command import Server, on_server
+from authz.cli.options import OnlySubject, Who
+from authz.domain.entities import AccessTokenFilter
+from authz.domain.instants import US_PER_S, format_instant, parse_instant
+from authz.domain.kinds.access_token import token_id
+
+app = typer.Typer(help="Create, list or revoke tokens of callers.", no_args_is_help=True)
+
+_DEFAULT_LIFE_S = 90 * 86_400
+Expires = Annotated[
+    str, typer.Option("--expires", help="When it ends, like 2026-12-31 (midnight, UTC). 90 days from now.")
+]
+Token = Annotated[str, typer.Argument(metavar="TOKEN", help="The id of the token, or the token itself.")]
+
+
+@app.command("create")
+@on_server(writes=True, creates=True)
+def create(server: Server, who: Who, expires: Expires = "") -> None:
+    """Print a new token of service:<id>, which nothing can show again."""
+    ends_at = parse_instant(expires, field="--expires") if expires else _default_end()
+    token = server.client.create_access_token(who, ends_at=ends_at, reason=server.reason)
+    if server.as_json:
+        print(msgspec.json.encode({"token": token, "ends_at": ends_at}).decode())
+        return
+    print(token)
+    told = f"the token is shown only now; it proves {who} until {format_instant(ends_at)}"
+    print(f"{told}; end it sooner with: authz token revoke {token_id(token)}", file=sys.stderr)
+
+
+@app.command("list")
+@on_server()
+def list_(server: Server, subject: OnlySubject = None) -> None:
+    """List tokens, also those that have ended."""
+    server.list(AccessTokenFilter(subject=subject))
+
+
+@app.command("revoke")
+@on_server(writes=True)
+def revoke(server: Server, token: Token) -> None:
+    """End a token now."""
+    id_ = token_id(token) or token
+    server.client.revoke_access_token(id_, reason=server.reason)
+    print(f"revoked access token {id_}")
+
+
+def _default_end() -> int:
+    return (int(time.time()) + _DEFAULT_LIFE_S) * US_PER_S

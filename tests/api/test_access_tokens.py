@@ -1,0 +1,238 @@
+"""Access tokens: who shows one is its service, until it ends or is revoked, on every server."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+import pytest_asyncio
+from structlog.testing import capture_logs
+
+from authz.client import CallError, Client
+from authz.domain.entities import AccessToken, AccessTokenFilter
+from authz.domain.ids import parse_subject
+from authz.domain.instants import US_PER_S, Instant
+from authz.domain.kinds.access_token import token_id, token_text
+from authz.domain.mutations import Mutation, Operation
+from authz.v1 import common_pb2 as pb
+from authz.v1 import directory_pb2 as dpb
+from authz.v1 import watch_pb2 as wpb
+from tests.callers import grant
+from tests.databases import create_sqlite
+from tests.issuer import Issuer, bearer
+from tests.service import Service, reason_of, serve
+
+ADMIN, SYNC = parse_subject("service:admin"), parse_subject("service:sync")
+ISSUER = Issuer()
+DAY_US = 86_400 * US_PER_S
+READ = dpb.ReadCoursesRequest()
+
+
+def in_a_day() -> Instant:
+    return time.time_ns() // 1000 + DAY_US
+
+
+@asynccontextmanager
+async def served(url: str, folder: Path) -> AsyncIterator[Service]:
+    """A server that accepts tokens, and JWTs for those who create them."""
+    now, jwts = time.time_ns() // 1000, ISSUER.settings(folder)
+    async for each in serve(url, now=now, access_tokens="true", **jwts):
+        yield each
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+    folder = tmp_path_factory.mktemp("door")
+    url = create_sqlite(folder / "authz.db")
+    grant(url, {"service:admin": "operator", "service:sync": "watcher"})
+    async with served(url, folder) as service:
+        yield service
+
+
+def client_of(door: Service, caller: str = "admin") -> Client:
+    return Client(door.address, token=ISSUER.jwt(caller))
+
+
+async def create(door: Service, ends_at: Instant | None = None) -> str:
+    """A token of the caller `sync`."""
+
+    def call() -> str:
+        with client_of(door) as client:
+            return client.create_access_token(SYNC, ends_at=ends_at or in_a_day())
+
+    return await asyncio.to_thread(call)
+
+
+async def revoke(door: Service, token: str) -> None:
+    def call() -> None:
+        with client_of(door) as client:
+            client.revoke_access_token(token_id(token) or "")
+
+    await asyncio.to_thread(call)
+
+
+async def read(door: Service, token: str) -> grpc.aio.AioRpcError | None:
+    """The error of a call with a token; None for an answer."""
+    try:
+        await door.directory.ReadCourses(READ, metadata=bearer(token), timeout=20)
+    except grpc.aio.AioRpcError as error:
+        return error
+    return None
+
+
+async def refused(door: Service, token: str) -> str:
+    """The message with which a token is refused."""
+    error = await read(door, token)
+    assert error is not None
+    assert (error.code(), reason_of(error)) == (grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_INVALID")
+    return str(error.details())
+
+
+async def until(door: Service, token: str, *, accepted: bool) -> None:
+    """Wait until a server accepts a token, or refuses it."""
+    async with asyncio.timeout(20):
+        while (await read(door, token) is None) is not accepted:  # noqa: ASYNC110  of another server
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_who_shows_a_token_has_the_rights_of_its_service_and_no_others(door: Service) -> None:
+    token = await create(door)
+    assert await read(door, token) is None
+    with capture_logs() as lines, pytest.raises(grpc.aio.AioRpcError) as caught:
+        await door.directory.Write(
+            dpb.WriteRequest(mutations=[dpb.Mutation(operation=dpb.OPERATION_DELETE)]),
+            metadata=bearer(token),
+        )
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert {line["caller"] for line in lines if line["event"] == "call"} == {"service:sync"}
+    with (
+        pytest.raises(CallError, match="`service:sync` may not call"),
+        Client(door.address, token=token) as client,
+    ):
+        await asyncio.to_thread(client.create_access_token, SYNC, ends_at=in_a_day())
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_token_that_is_revoked_or_has_ended_is_refused_and_so_is_every_other_text(
+    door: Service,
+) -> None:
+    kept, revoked = await create(door), await create(door)
+    ended = await create(door, ends_at=door.now)
+    await revoke(door, revoked)
+    assert "was revoked" in await refused(door, revoked)
+    assert "has ended" in await refused(door, ended)
+    other = token_text(token_id(kept) or "", bytes(32))
+    swapped = f"authz_{token_id(revoked)}_{kept.rpartition('_')[2]}"
+    for text in (other, swapped, token_text("0" * 12, bytes(32))):
+        assert "unknown" in await refused(door, text)
+    for text in (kept[:-1], kept + "0", kept.upper().replace("AUTHZ", "authz"), "authz_", "authz_x_y"):
+        assert "not whole" in await refused(door, text)
+    assert await read(door, kept) is None
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_watch_ends_when_its_token_is_revoked(door: Service) -> None:
+    token = await create(door)
+    watch = door.watch.Watch(wpb.WatchRequest(), metadata=bearer(token))
+    await watch.read()
+    await revoke(door, token)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        async with asyncio.timeout(20):
+            while True:
+                await watch.read()
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_list_shows_who_has_tokens_and_no_token(door: Service) -> None:
+    token = await create(door)
+
+    def use() -> list[AccessToken]:
+        with client_of(door) as client:
+            assert not [*client.read(AccessTokenFilter(subject=ADMIN))]
+            return [each.entity for each in client.read_access_tokens(subject=SYNC)]
+
+    listed = await asyncio.to_thread(use)
+    assert token_id(token) in [each.id for each in listed]
+    assert token.rpartition("_")[2] not in repr(listed)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_token_is_of_a_service_has_a_digest_and_ends(door: Service) -> None:
+    good = AccessToken(id="t", subject=SYNC, digest="0" * 64, ends_at=in_a_day())
+    maya = parse_subject("user:maya")
+
+    def use() -> None:
+        with client_of(door) as client:
+            with pytest.raises(CallError, match="`user:maya`, a person"):
+                client.create_access_token(maya, ends_at=in_a_day())
+            for digest in ("", "0" * 63, "A" * 64, "plain text"):
+                record = AccessToken(id="t", subject=SYNC, digest=digest, ends_at=in_a_day())
+                with pytest.raises(CallError, match="no SHA-256"):
+                    client.write([Mutation(Operation.CREATE, record)])
+            client.write([Mutation(Operation.CREATE, good)])
+            with pytest.raises(CallError, match="access token nothing"):
+                client.revoke_access_token("nothing")
+
+    await asyncio.to_thread(use)
+    endless = pb.AccessToken(
+        id="e", subject=pb.Subject(type=pb.SUBJECT_TYPE_SERVICE, id="sync"), digest="0" * 64
+    )
+    create_it = dpb.Mutation(operation=dpb.OPERATION_CREATE, access_token=endless)
+    with pytest.raises(grpc.aio.AioRpcError, match="ends_at is missing"):
+        await door.directory.Write(
+            dpb.WriteRequest(mutations=[create_it]), metadata=bearer(ISSUER.jwt("admin"))
+        )
+
+
+async def test_a_token_counts_and_is_revoked_on_every_server(postgresql_url: str, tmp_path: Path) -> None:
+    grant(postgresql_url, {"service:admin": "operator", "service:sync": "watcher"})
+    async with AsyncExitStack() as running:
+        doors = [await running.enter_async_context(served(postgresql_url, tmp_path)) for _ in range(2)]
+        token = await create(doors[0])
+        for door in doors:
+            await until(door, token, accepted=True)
+        await revoke(doors[1], token)
+        for door in doors:
+            await until(door, token, accepted=False)
+            assert "was revoked" in await refused(door, token)
+
+
+async def test_a_server_that_was_not_told_to_accept_tokens_refuses_them(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    async for door in serve(sqlite_url, now=time.time_ns() // 1000, **ISSUER.settings(tmp_path)):
+        assert "accepts no access tokens" in await refused(door, token_text("0" * 12, bytes(32)))
+    async for door in serve(sqlite_url, access_tokens="true"):
+        assert "accepts no JWTs" in await refused(door, ISSUER.jwt("sync"))
+        assert await read(door, "") is not None
+
+
+def content_of(folder: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in folder.rglob("*") if file.is_file())
+
+
+async def test_the_files_of_a_server_do_not_hold_a_token(sqlite_url: str, tmp_path: Path) -> None:
+    grant(sqlite_url, {"service:admin": "operator", "service:sync": "watcher"})
+    async with served(sqlite_url, tmp_path) as door:
+        token = await create(door)
+        assert await read(door, token) is None
+        content = await asyncio.to_thread(content_of, tmp_path)
+        digest = (
+            (
+                await door.directory.ReadAccessTokens(
+                    dpb.ReadAccessTokensRequest(), metadata=bearer(ISSUER.jwt("admin"))
+                )
+            )
+            .access_tokens[0]
+            .digest
+        )
+    assert digest.encode() in content
+    secret = token.rpartition("_")[2]
+    assert secret.encode() not in content and bytes.fromhex(secret) not in content

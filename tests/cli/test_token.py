@@ -1,0 +1,49 @@
+"""`authz token`: create one on the machine with the database, use it, list it, revoke it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from authz.cli.connection import embedded
+from authz.domain.kinds.access_token import token_id
+from authz.runtime.settings import load_settings
+from tests.callers import grant
+from tests.cli.commands import run
+
+
+def test_a_token_is_created_used_listed_and_revoked(sqlite_url: str, tmp_path: Path) -> None:
+    grant(sqlite_url, {"service:notebooks": "watcher"})
+    here = ("--database", sqlite_url)
+    created = run("token", "create", "service:notebooks", "--expires", "2099-12-31", *here)
+    token = created.stdout.strip()
+    id_ = token_id(token)
+    assert created.returncode == 0 and id_ is not None
+    assert "until 2099-12-31T00:00:00Z" in created.stderr and id_ in created.stderr
+    file = tmp_path / "token"
+    file.write_text(token)
+    settings = load_settings(
+        {"address": "127.0.0.1:0", "database_url": sqlite_url, "access_tokens": True, "log_level": "error"},
+        environ={},
+    )
+    with embedded(settings) as address:
+        there = ("--token-file", file, "courses", "--address", address)
+        assert run(*there).returncode == 0
+        assert "carries no credential" in run("courses", "--address", address).stderr
+    listed = run("token", "list", *here).stdout
+    assert id_ in listed and "service:notebooks" in listed
+    assert token.rpartition("_")[2] not in listed
+    assert run("token", "revoke", token, *here).stdout == f"revoked access token {id_}\n"
+    assert id_ not in run("token", "list", *here).stdout
+    again = run("token", "revoke", id_, *here)
+    assert again.returncode == 2 and f"access token {id_}" in again.stderr
+
+
+def test_a_token_ends_in_90_days_unless_it_is_said_when(sqlite_url: str) -> None:
+    created = run("token", "create", "service:x", "--json", "--database", sqlite_url)
+    told = json.loads(created.stdout)
+    assert token_id(told["token"])
+    listed = json.loads(run("token", "list", "--json", "--database", sqlite_url).stdout)
+    assert listed["entity"]["ends_at"] == told["ends_at"]
+    bad = run("token", "create", "service:x", "--expires", "soon", "--database", sqlite_url)
+    assert bad.returncode == 2 and "--expires" in bad.stderr
