@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from authz.cli.connection import embedded
 from authz.domain.kinds.access_token import token_id
+from authz.runtime.embedded import embedded
 from authz.runtime.settings import load_settings
 from tests.callers import grant
 from tests.cli.commands import run
