@@ -15,13 +15,13 @@ from authz.domain.decisions import Question
 from authz.domain.entities import AccessTokenKey, AccountKey, Key, MembershipKey, ShareKey, kind_of
 from authz.domain.facts import PURPOSE_AI_RESPONSE
 from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, SubjectType
+from authz.domain.vocabulary import GRANT_ROLES
 from authz.engine.clock import DecisionClock
 from authz.engine.policies import ActiveChecker
 
 CHECK = "check"
 CHECK_AI_PROCESS = "check_ai_process"
 LEARN_REASONS = "learn_reasons"
-GRANT_ROLES = "grant_roles"
 
 _AI_PROCESS = "ai_process"
 _NAMED = {

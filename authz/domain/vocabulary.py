@@ -36,6 +36,8 @@ class TypeDeclaration(msgspec.Struct, frozen=True):
     actions: tuple[str, ...]
 
 
+GRANT_ROLES = "grant_roles"
+"""The permission, an action of the type `api`, to give roles and credentials to callers."""
 API_TYPE = "api"
 """The type whose actions are the permissions of callers. The API itself is the only resource of it."""
 
@@ -58,12 +60,14 @@ def suggest(word: str, words: Iterable[str]) -> str:
 class Vocabulary(msgspec.Struct, frozen=True):
     """The declarations of a policy, by name.
 
-    `administrators` are the roles on the platform that may edit its policy.
+    `administrators` are the roles on the platform that may edit its policy, `granters` those that permit a
+    caller to give roles to callers.
     """
 
     roles: Mapping[str, RoleDeclaration]
     types: Mapping[str, TypeDeclaration]
     administrators: frozenset[str] = frozenset()
+    granters: frozenset[str] = frozenset()
 
     @property
     def resource_types(self) -> Mapping[str, TypeDeclaration]:

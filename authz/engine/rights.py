@@ -16,7 +16,7 @@ from authz.domain.consistency import FULLY_CONSISTENT
 from authz.domain.context import ScopeContext
 from authz.domain.decisions import EDIT_POLICY, MANAGE_MEMBERS, Question
 from authz.domain.entities import MembershipKey
-from authz.domain.errors import AuthzError, NotFoundError, PermissionDeniedError
+from authz.domain.errors import AuthzError, InvalidArgumentError, NotFoundError, PermissionDeniedError
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject
 from authz.domain.mutations import Mutation
 from authz.domain.policy_changes import PolicySource
@@ -27,6 +27,8 @@ from authz.engine.compare import Comparer
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.policies import ActiveChecker
 from authz.engine.publish import Publisher
+from authz.engine.record_rights import RecordRights, reason_shown
+from authz.engine.turns import Turns
 from authz.policy.compile import CompiledPolicy
 from authz.policy.grants import excesses
 from authz.policy.rules import ALLOW, ANY
@@ -48,12 +50,18 @@ class Rights:
     """Decides as `Check` does, by the policy that is active."""
 
     def __init__(
-        self, active: ActiveChecker, publisher: Publisher, gate: ConsistencyGate, clock: DecisionClock
+        self,
+        active: ActiveChecker,
+        publisher: Publisher,
+        gate: ConsistencyGate,
+        clock: DecisionClock,
+        turns: Turns,
     ) -> None:
         self._active = active
         self._publisher = publisher
         self._comparer = Comparer(publisher, gate)
         self._gate = gate
+        self._turns = turns
         self._clock = clock
 
     async def require_policy_edit(self, person: Subject | None, scope: Scope = PLATFORM) -> None:
@@ -90,32 +98,41 @@ class Rights:
             )
         return number
 
-    async def require_memberships(self, person: Subject | None, mutations: Sequence[Mutation]) -> None:
-        """Raise `PermissionDeniedError` for a membership that the person may not write."""
+    async def require_records(self, person: Subject | None, mutations: Sequence[Mutation]) -> None:
+        """Raise `PermissionDeniedError` for a record that the person may not write."""
         for position, outcome in enumerate(await self.permitted(person, mutations)):
-            if isinstance(outcome, PermissionDeniedError):
+            if isinstance(outcome, AuthzError):
                 outcome.locate(f"mutations[{position}]")
                 raise outcome
 
     async def permitted(
         self, person: Subject | None, mutations: Sequence[Mutation | AuthzError]
     ) -> Sequence[Mutation | AuthzError]:
-        """The mutations, each of a membership that the person may not write replaced by the error for it."""
+        """The mutations, each of a record that the person may not write replaced by the error for it."""
         if person is None:
             return mutations
         known: dict[Scope, _Standing | PermissionDeniedError] = {}
-        outcomes: list[Mutation | AuthzError] = []
-        for each in mutations:
+        outcomes = await self._without_refused_records(person, mutations)
+        for position, each in enumerate(outcomes):
             key = None if isinstance(each, AuthzError) else each.key
             if not isinstance(key, MembershipKey):
-                outcomes.append(each)
                 continue
             if key.scope not in known:
                 known[key.scope] = await self._managing(person, key.scope)
             standing = known[key.scope]
             refused = standing if isinstance(standing, AuthzError) else _outranked(person, key, standing)
-            outcomes.append(refused or each)
+            outcomes[position] = refused or each
         return outcomes
+
+    async def _without_refused_records(
+        self, person: Subject, mutations: Sequence[Mutation | AuthzError]
+    ) -> list[Mutation | AuthzError]:
+        """As `permitted`, for the records that are no memberships."""
+        if all(isinstance(each, AuthzError) or isinstance(each.key, MembershipKey) for each in mutations):
+            return [*mutations]
+        snapshot, checker = await self._active.get(FULLY_CONSISTENT, None)
+        rights = RecordRights(snapshot, checker, self._clock.at(snapshot.state.committed_at), person)
+        return await self._turns.collect(_permitted(rights, each) for each in mutations)
 
     async def require_removal(self, person: Subject | None, subject: Subject, scope: Scope) -> None:
         """Raise `PermissionDeniedError` unless the person may remove a subject from a course with its
@@ -149,11 +166,20 @@ class Rights:
             decision = checker.check(snapshot, question, now, trace)
         if not decision.allowed:
             raise PermissionDeniedError(
-                f"{person} has no {action} on {scope} ({decision.reason}); ask somebody who has",
+                f"{person} has no {action} on {scope}{reason_shown(decision)}; ask somebody who has",
                 permission=action,
                 scope=str(scope),
             )
         return _standing_of(trace, checker.policy)
+
+
+def _permitted(rights: RecordRights, each: Mutation | AuthzError) -> Mutation | AuthzError:
+    if isinstance(each, AuthzError) or isinstance(each.key, MembershipKey):
+        return each
+    try:
+        return rights.refusal(each) or each
+    except InvalidArgumentError as error:
+        return error
 
 
 def _contexts(snapshot: Snapshot, subject: Subject, scope: Scope) -> Iterator[ScopeContext]:

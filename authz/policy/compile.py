@@ -21,7 +21,7 @@ from authz.domain.decisions import COURSE_TYPE, EDIT_POLICY, Reason, Rule, Verdi
 from authz.domain.effective_roles import role_table
 from authz.domain.ids import ScopeKind, parse_scope
 from authz.domain.trace import RuleTrace
-from authz.domain.vocabulary import API_TYPE, Vocabulary
+from authz.domain.vocabulary import API_TYPE, GRANT_ROLES, Vocabulary
 from authz.policy.condition import Condition, parse_condition
 from authz.policy.locks import Lock, cells_of
 from authz.policy.rules import ANY, DENY, heirs_of
@@ -241,7 +241,11 @@ def compile_policy(
     for clause in _clauses_of(rules):
         by_scope[clause.rule.scope].append(clause)
     platform = _rulebook(by_scope.pop(ANY, ()), vocabulary, inherited)
-    vocabulary = msgspec.structs.replace(vocabulary, administrators=_administrators(platform, vocabulary))
+    vocabulary = msgspec.structs.replace(
+        vocabulary,
+        administrators=_holders(platform, vocabulary, COURSE_TYPE, EDIT_POLICY),
+        granters=_holders(platform, vocabulary, API_TYPE, GRANT_ROLES),
+    )
     overrides = {
         parse_scope(scope).id: _rulebook(clauses, vocabulary, inherited)
         for scope, clauses in by_scope.items()
@@ -263,10 +267,10 @@ def _clauses_of(rules: Iterable[Rule], first: int = 0) -> list[Clause]:
     ]
 
 
-def _administrators(platform: Rulebook, vocabulary: Vocabulary) -> frozenset[str]:
-    """The roles on the platform that may edit its policy: by a rule without a condition."""
+def _holders(platform: Rulebook, vocabulary: Vocabulary, type_name: str, action: str) -> frozenset[str]:
+    """The roles on the platform that may perform an action there: by a rule without a condition."""
     cells = {
-        role.name: (role.name, COURSE_TYPE, EDIT_POLICY)
+        role.name: (role.name, type_name, action)
         for role in vocabulary.roles.values()
         if role.scope_kind is ScopeKind.PLATFORM
     }

@@ -257,7 +257,8 @@ def add_servicers(
         directory, gate, writing, max_silence_s=settings.import_silence_s, max_import_s=settings.max_import_s
     )
     publisher = _publisher(directory, gate, writer, policies, clock, PolicyWarnings(gate, active, turns))
-    rights, watches = Rights(active, publisher, gate, clock), _watches(settings, directory, gate, turns)
+    rights = Rights(active, publisher, gate, clock, turns)
+    watches = _watches(settings, directory, gate, turns)
     endpoints = (
         *endpoints_of(AuthorizationServicer(active, turns, clock, keys)),
         *endpoints_of(DirectoryServicer(directory, gate, turns, writer, rights=rights)),

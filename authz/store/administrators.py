@@ -1,19 +1,22 @@
-"""Keeps the platform administrable: no write takes the policy out of everybody's hands.
+"""Keeps the platform administrable: no write takes the policy, or the roles of callers, out of all hands.
 
-A subject administers the platform if its memberships there give it a role that may edit the policy. Writers
-take turns, so of two writes that would each remove one of the last two administrators, the second is refused.
+A subject administers the platform if its memberships there give it a role that may edit the policy; a caller
+administers the other callers if a role permits it to give roles. Writers take turns, so of two writes that
+would each remove one of the last two administrators, the second is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 import msgspec
 from sqlalchemy import Connection, select
 
-from authz.domain.effective_roles import Grant, Suspension, effective_roles_of, role_table
+from authz.domain.decisions import EDIT_POLICY
+from authz.domain.effective_roles import EffectiveRoles, Grant, Suspension, effective_roles_of, role_table
 from authz.domain.entities import (
     PLATFORM_ACTIVATION,
     Account,
@@ -35,7 +38,7 @@ from authz.domain.ids import PLATFORM, Subject, SubjectType
 from authz.domain.instants import Instant
 from authz.domain.mutations import Mutation, Operation
 from authz.domain.ports import Vocabularies
-from authz.domain.vocabulary import Vocabulary
+from authz.domain.vocabulary import GRANT_ROLES, Vocabulary
 from authz.store.active_policy import active_vocabulary, vocabulary_for
 from authz.store.batch import Batch
 from authz.store.rows import ENTITY_ROWS
@@ -48,12 +51,40 @@ _ON_PLATFORM = select(_TABLE.c.subject_type, _TABLE.c.subject_id, _TABLE.c.role)
 
 
 class _Hands(IntEnum):
-    """In whose hands the policy is. A write may not lower it."""
+    """In whose hands an office is. A write may not lower it."""
 
     NOBODY = 0
     FOR_A_TIME = 1
     """Every administrator is one until a time only."""
     FOR_GOOD = 2
+
+
+class _Office(msgspec.Struct, frozen=True):
+    """Something that must stay in somebody's hands, once it is."""
+
+    permission: str
+    roles_of: Callable[[Vocabulary], frozenset[str]]
+    types: frozenset[SubjectType]
+    left: str
+    remedy: str
+
+
+_OFFICES = (
+    _Office(
+        permission=EDIT_POLICY,
+        roles_of=attrgetter("administrators"),
+        types=frozenset(SubjectType),
+        left="nobody on the platform who may edit its policy",
+        remedy="first make somebody else",
+    ),
+    _Office(
+        permission=GRANT_ROLES,
+        roles_of=attrgetter("granters"),
+        types=frozenset((SubjectType.SERVICE,)),
+        left="no caller that may give roles to callers",
+        remedy="first make another service",
+    ),
+)
 
 
 class Administrators:
@@ -70,14 +101,14 @@ class Administrators:
         """Of the memberships on the platform, also of those that this transaction has written."""
 
     def concern(self, mutations: Iterable[Mutation]) -> bool:
-        """Whether a write of these could take the policy out of everybody's hands."""
+        """Whether a write of these could take an office out of everybody's hands."""
         found = False
         for mutation in mutations:  # every one: it may write a membership that others are compared with
             found |= self._concern(mutation.key)
         return found
 
-    def hands(self, changes: _Changes | None = None) -> _Hands | None:
-        """In whose hands the policy is, after the writes so far and these changes.
+    def hands(self, changes: _Changes | None = None) -> tuple[_Hands, ...] | None:
+        """In whose hands each office is, after the writes so far and these changes.
 
         None if this process cannot read the active version: it cannot tell.
         """
@@ -90,27 +121,30 @@ class Administrators:
             found = self._find(key, changes or {})
             if isinstance(found, Membership):
                 held.setdefault(found.subject, []).append(found)
-        return max(
-            (self._hands_of(subject, held[subject], vocabulary, changes or {}) for subject in held),
-            default=_Hands.NOBODY,
+        roles = {
+            subject: self._roles_of(subject, held[subject], vocabulary, changes or {}) for subject in held
+        }
+        return tuple(
+            max(
+                (
+                    _hands_of(roles[subject], office.roles_of(vocabulary))
+                    for subject in roles
+                    if subject.type in office.types
+                ),
+                default=_Hands.NOBODY,
+            )
+            for office in _OFFICES
         )
 
-    def require_kept(self, before: _Hands | None, changes: _Changes | None = None) -> None:
+    def require_kept(self, before: tuple[_Hands, ...] | None, changes: _Changes | None = None) -> None:
         """Raise `FailedPreconditionError` (LAST_ADMINISTRATOR) if nobody is left who was enough before."""
-        if not before:
+        if before is None or not any(before):
             return
         after = self.hands(changes)
-        if after is None or after >= before:
-            return
-        roles = sorted(active_vocabulary(self._vocabularies, self._batch.find).administrators)
-        named = " or ".join(f"`{role}`" for role in roles) or "a role that may edit the policy"
-        when = "" if after is _Hands.NOBODY else " from some time on"
-        raise FailedPreconditionError(
-            ErrorReason.LAST_ADMINISTRATOR,
-            f"this would leave nobody on the platform who may edit its policy{when}; first make somebody else"
-            f" {named}, with an active account and without an end",
-            roles=" ".join(roles),
-        )
+        for office, had, has in zip(_OFFICES, before, after or before, strict=True):
+            if has < had:
+                vocabulary = active_vocabulary(self._vocabularies, self._batch.find)
+                raise _left(office, has, sorted(office.roles_of(vocabulary)))
 
     def require_kept_by(self, mutation: Mutation) -> None:
         """As `require_kept`, for a mutation that is applied next."""
@@ -152,9 +186,9 @@ class Administrators:
         found = self._batch.find(key)
         return None if found is None else found.entity
 
-    def _hands_of(
+    def _roles_of(
         self, subject: Subject, held: Iterable[Membership], vocabulary: Vocabulary, changes: _Changes
-    ) -> _Hands:
+    ) -> EffectiveRoles:
         account = self._find(AccountKey(subject), changes)
         suspension = None
         if isinstance(account, Account) and account.status is AccountStatus.SUSPENDED:
@@ -163,7 +197,24 @@ class Administrators:
             Grant(PLATFORM.kind, each.role, each.status, each.starts_at, each.ends_at, each.suspended_until)
             for each in held
         ]
-        found = effective_roles_of(grants, None, role_table(vocabulary.roles), self._now, suspension)
-        if not found.roles & vocabulary.administrators:
-            return _Hands.NOBODY
-        return _Hands.FOR_GOOD if found.next_change_at is None else _Hands.FOR_A_TIME
+        return effective_roles_of(grants, None, role_table(vocabulary.roles), self._now, suspension)
+
+
+def _hands_of(held: EffectiveRoles, roles: frozenset[str]) -> _Hands:
+    """How one subject holds the office of some roles."""
+    if not held.roles & roles:
+        return _Hands.NOBODY
+    return _Hands.FOR_GOOD if held.next_change_at is None else _Hands.FOR_A_TIME
+
+
+def _left(office: _Office, hands: _Hands, roles: list[str]) -> FailedPreconditionError:
+    """The error for a write that would leave an office in fewer hands."""
+    named = " or ".join(f"`{role}`" for role in roles) or f"a role that may {office.permission}"
+    when = "" if hands is _Hands.NOBODY else " from some time on"
+    return FailedPreconditionError(
+        ErrorReason.LAST_ADMINISTRATOR,
+        f"this would leave {office.left}{when};"
+        f" {office.remedy} {named}, with an active account and without an end",
+        roles=" ".join(roles),
+        permission=office.permission,
+    )

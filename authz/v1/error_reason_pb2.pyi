@@ -175,9 +175,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     {"reason":"TOO_MANY_DRAFTS","metadata":{"limit":"100"}}
     """
     ERROR_REASON_LAST_ADMINISTRATOR: _ErrorReason.ValueType  # 37
-    """FAILED_PRECONDITION. Afterwards nobody could edit the policy of the platform. Give another person such a role
-    first.
-    {"reason":"LAST_ADMINISTRATOR","metadata":{"roles":"platform_admin"}}
+    """FAILED_PRECONDITION. Afterwards nobody could edit the policy of the platform, or no caller could give roles to
+    callers (`permission` is then `grant_roles`). Give somebody else such a role first.
+    {"reason":"LAST_ADMINISTRATOR","metadata":{"roles":"platform_admin","permission":"edit_policy"}}
     """
     ERROR_REASON_PERMISSION_MISSING: _ErrorReason.ValueType  # 38
     """PERMISSION_DENIED. The roles of the caller do not permit the call (then with `method`, and `type` `api`); or the
@@ -357,9 +357,9 @@ ERROR_REASON_TOO_MANY_DRAFTS: ErrorReason.ValueType  # 36
 {"reason":"TOO_MANY_DRAFTS","metadata":{"limit":"100"}}
 """
 ERROR_REASON_LAST_ADMINISTRATOR: ErrorReason.ValueType  # 37
-"""FAILED_PRECONDITION. Afterwards nobody could edit the policy of the platform. Give another person such a role
-first.
-{"reason":"LAST_ADMINISTRATOR","metadata":{"roles":"platform_admin"}}
+"""FAILED_PRECONDITION. Afterwards nobody could edit the policy of the platform, or no caller could give roles to
+callers (`permission` is then `grant_roles`). Give somebody else such a role first.
+{"reason":"LAST_ADMINISTRATOR","metadata":{"roles":"platform_admin","permission":"edit_policy"}}
 """
 ERROR_REASON_PERMISSION_MISSING: ErrorReason.ValueType  # 38
 """PERMISSION_DENIED. The roles of the caller do not permit the call (then with `method`, and `type` `api`); or the

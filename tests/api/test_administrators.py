@@ -14,7 +14,7 @@ from authz.v1 import directory_pb2 as dpb
 from tests.api.test_api import delete, touch
 from tests.api.test_policies import applied, refused
 from tests.policies import SHIPPED, with_rows
-from tests.service import START, Service, reason_of, serve
+from tests.service import START, Service, info_of, reason_of, serve
 
 PLATFORM = pb.Scope(platform=pb.Platform())
 LATER = Timestamp(seconds=START // 1_000_000 + 3600)
@@ -145,3 +145,50 @@ async def test_where_nobody_administers_the_platform_writes_go_on(service: Servi
     await write(service, admin("root", ends_at=EARLIER), account("root", status=SUSPENDED))
     await write(service, leaves("root"))
     await write(service, account("other", status=SUSPENDED))
+
+
+def operator(name: str, **fields: Any) -> dpb.Mutation:
+    subject = pb.Subject(type=pb.SUBJECT_TYPE_SERVICE, id=name)
+    return touch(membership=pb.Membership(subject=subject, scope=PLATFORM, role="operator", **fields))
+
+
+def without_operator(name: str) -> dpb.Mutation:
+    subject = pb.Subject(type=pb.SUBJECT_TYPE_SERVICE, id=name)
+    return delete(membership=pb.Membership(subject=subject, scope=PLATFORM, role="operator"))
+
+
+CLOSES = {
+    "a deletion": [without_operator("gate")],
+    "an end to come": [operator("gate", ends_at=LATER)],
+    "a suspension": [operator("gate", status=pb.MEMBERSHIP_STATUS_SUSPENDED)],
+    "a suspended account": [
+        touch(
+            account=pb.Account(subject=pb.Subject(type=pb.SUBJECT_TYPE_SERVICE, id="gate"), status=SUSPENDED)
+        )
+    ],
+}
+
+
+@pytest.mark.parametrize("closes", CLOSES.values(), ids=CLOSES)
+async def test_the_last_caller_that_may_give_roles_stays(sqlite_service: Service, closes: Mutations) -> None:
+    # A person who may edit the policy is not enough: no person is a caller.
+    await write(sqlite_service, admin("root"), operator("gate"))
+    error = await refused(write(sqlite_service, *closes))
+    assert (error.code(), reason_of(error)) == (grpc.StatusCode.FAILED_PRECONDITION, "LAST_ADMINISTRATOR")
+    assert info_of(error).metadata["permission"] == "grant_roles"
+    assert "another service `operator` or `platform_admin`" in str(error.details())
+    assert [each.reason for each in (await imported(sqlite_service, *closes)).errors] == [
+        "LAST_ADMINISTRATOR"
+    ]
+    await write(sqlite_service, operator("next"))
+    await write(sqlite_service, *closes)
+
+
+async def test_no_version_of_the_policy_takes_the_roles_of_callers_out_of_all_hands(
+    sqlite_service: Service,
+) -> None:
+    await write(sqlite_service, admin("root"), operator("gate"))
+    closed = {name: text for name, text in SHIPPED.items() if name != "tests/callers.toml"}
+    closed["default.csv"] = closed["default.csv"].replace("p, operator, *, api, grant_roles, , allow\n", "")
+    error = await refused(applied(sqlite_service, closed))
+    assert (reason_of(error), info_of(error).metadata["permission"]) == ("LAST_ADMINISTRATOR", "grant_roles")

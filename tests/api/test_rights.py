@@ -6,6 +6,8 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
@@ -116,7 +118,7 @@ async def test_a_membership_that_a_person_may_not_write_is_refused(
         ("tess", given("new", SEMINAR, "host")),
         ("root", given("new", PLATFORM, "support_agent")),
         ("", given("new", PLATFORM, "platform_admin")),
-        ("stu", touch(course=pb.Course(id="other", state=pb.COURSE_STATE_ACTIVE))),
+        ("root", touch(course=pb.Course(id="other", state=pb.COURSE_STATE_ACTIVE))),
     ],
 )
 async def test_what_a_person_may_write_is_written_and_the_log_names_both(
@@ -262,3 +264,119 @@ async def test_rights_end_with_the_membership_that_gave_them(service: Service) -
     await write(service, given("tess", ALGEBRA, "teacher", status=pb.MEMBERSHIP_STATUS_SUSPENDED))
     error = await refused(write(service, given("late", ALGEBRA, "student"), person="tess"))
     denied(error, "manage_members", "course:algebra")
+
+
+def user(name: str) -> pb.Subject:
+    return pb.Subject(type=pb.SUBJECT_TYPE_USER, id=name)
+
+
+def resource(type_name: str, id_: str, owner: str = "", **fields: Any) -> dpb.Mutation:
+    made = pb.Resource(type=type_name, id=id_, scope=ALGEBRA, **fields)
+    if owner:
+        made.owner.CopyFrom(user(owner))
+    return touch(resource=made)
+
+
+def share(with_whom: str) -> dpb.Mutation:
+    return touch(
+        share=pb.Share(
+            resource_type="notebook", resource_id="nb", subject=user(with_whom), level=pb.SHARE_LEVEL_VIEWER
+        )
+    )
+
+
+def change(paths: str, **record: Any) -> dpb.Mutation:
+    return dpb.Mutation(operation=dpb.OPERATION_UPDATE, update_mask=FieldMask(paths=paths.split()), **record)
+
+
+def to_archive() -> dpb.Mutation:
+    return change("state", course=pb.Course(id="algebra", state=pb.COURSE_STATE_ARCHIVED))
+
+
+CONTENT = (
+    resource("notebook", "nb", "stu", visibility=pb.VISIBILITY_COURSE),
+    resource("notebook", "shut", "stu", locked=True),
+    resource("material", "m"),
+    resource("message", "hello", "stu", visibility=pb.VISIBILITY_COURSE),
+)
+NOTEBOOK = pb.Resource(type="notebook", id="nb", scope=ALGEBRA)
+YOUNG = pb.Resource(type="notebook", id="nb", scope=ALGEBRA, created_at=Timestamp(seconds=1))
+SHUT = pb.Resource(type="notebook", id="shut", scope=ALGEBRA)
+MATERIAL = pb.Resource(type="material", id="m", scope=ALGEBRA, published=True)
+ALLOWED: list[tuple[str, dpb.Mutation]] = [
+    ("stu", resource("notebook", "new", "stu")),
+    ("stu", resource("notebook", "new")),
+    ("stu", change("visibility", resource=NOTEBOOK)),
+    ("stu", delete(resource=NOTEBOOK)),
+    ("stu", share("tess")),
+    ("tess", resource("material", "new")),
+    ("tess", change("published", resource=MATERIAL)),
+    ("tess", change("locked", resource=SHUT)),
+    ("tess", touch(session=pb.Session(id="new", course_id="algebra"))),
+    ("tess", touch(session=pb.Session(id="seminar", course_id="algebra"))),
+    ("tess", delete(session=pb.Session(id="seminar"))),
+    ("tess", change("ai_enabled", course=pb.Course(id="algebra", ai_enabled=True))),
+    ("olga", to_archive()),
+    ("olga", delete(course=pb.Course(id="algebra"))),
+    ("root", touch(course=pb.Course(id="new"))),
+    ("root", to_archive()),
+    ("root", touch(account=pb.Account(subject=user("stu")))),
+]
+REFUSED: list[tuple[str, dpb.Mutation, str]] = [
+    ("nobody", resource("notebook", "new", "nobody"), "create"),
+    ("tess", resource("notebook", "new", "stu"), "create"),
+    ("stu", resource("material", "new"), "create"),
+    ("tess", resource("material", "new", published=True), "publish"),
+    ("stu", resource("notebook", "new", "stu", locked=True), "manage_members"),
+    ("tess", change("visibility", resource=NOTEBOOK), "update"),
+    ("stu", change("owner", resource=NOTEBOOK), "update"),
+    ("stu", change("created_at", resource=YOUNG), "update"),
+    ("stu", change("locked", resource=SHUT), "manage_members"),
+    ("stu", change("visibility", resource=SHUT), "update"),
+    ("stu", change("published", resource=MATERIAL), "publish"),
+    ("tess", resource("message", "hello", "tess"), "update"),
+    ("tess", delete(resource=NOTEBOOK), "delete"),
+    ("stu", delete(resource=pb.Resource(type="notebook", id="no-such")), "delete"),
+    ("tess", share("tara"), "share"),
+    ("tess", delete(share=share("tara").share), "share"),
+    ("stu", touch(session=pb.Session(id="new", course_id="algebra")), "create"),
+    ("tess", touch(session=pb.Session(id="alone")), "create"),
+    ("stu", touch(session=pb.Session(id="seminar", course_id="algebra")), "update"),
+    ("hana", delete(session=pb.Session(id="seminar")), "create"),
+    ("tess", to_archive(), "archive"),
+    ("root", change("ai_enabled", course=pb.Course(id="algebra", ai_enabled=True)), "update"),
+    ("tess", delete(course=pb.Course(id="algebra")), "delete"),
+    ("olga", touch(course=pb.Course(id="new")), "create"),
+    ("olga", touch(account=pb.Account(subject=user("stu"))), "edit_policy"),
+]
+
+
+@pytest.fixture
+async def taught(sqlite_service: Service) -> Service:
+    await campus(sqlite_service)
+    await write(sqlite_service, *CONTENT)
+    return sqlite_service
+
+
+@pytest.mark.parametrize(("person", "mutation"), ALLOWED)
+async def test_a_person_writes_the_records_that_a_check_allows(
+    taught: Service, person: str, mutation: dpb.Mutation
+) -> None:
+    await write(taught, mutation, person=person)
+
+
+async def test_a_person_writes_no_others(taught: Service) -> None:
+    before = (await active(taught)).read_at
+    for person, mutation, permission in REFUSED:
+        error = await refused(write(taught, mutation, person=person))
+        assert (error.code(), reason_of(error)) == (
+            grpc.StatusCode.PERMISSION_DENIED,
+            "PERMISSION_MISSING",
+        ), mutation
+        assert info_of(error).metadata["permission"] == permission, mutation
+        assert "RESOURCE_UNKNOWN" not in str(error.details())
+        outcome = await taught.directory.Import(
+            iter([dpb.ImportRequest(mutations=[mutation])]), metadata=acting_for(person)
+        )
+        assert [each.reason for each in outcome.errors] == ["PERMISSION_MISSING"], mutation
+    assert (await active(taught)).read_at == before

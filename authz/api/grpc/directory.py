@@ -63,7 +63,7 @@ class DirectoryServicer:
             actor=call.principal.actor,
             request_id=call.request_id,
         )
-        await self._rights.require_memberships(call.principal.on_behalf_of, write.mutations)
+        await self._rights.require_records(call.principal.on_behalf_of, write.mutations)
         report = await self._writer.write(write)
         return pb.WriteResponse(written_at=self._token(report.state), replicated=report.replicated)
 

@@ -87,7 +87,7 @@ class AsyncClient(AsyncAsking):
 
     Every call raises `CallError` if it fails or is not answered within `timeout_s`; `import_mutations`
     and `watch` have no time limit. `acting_for`, such as `user:ada`, is the person that calls are made
-    for: what they write of memberships and policies is held to this person's rights and rank. With
+    for: what they write is held to this person's rights and rank. With
     `use_proxy` the connection goes through the proxy that the variable `http_proxy` names, else never.
     `tls_ca_file`, a PEM file of the authority that issued the server's certificate, enables TLS.
     `tls_certificate_file` and `tls_key_file`, set together, are the client certificate. `token`, or what it
