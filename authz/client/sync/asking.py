@@ -53,10 +53,20 @@ class Asking:
         fully_consistent: bool = False,
     ) -> Answer:
         """May `user:maya` perform `read` on `notebook:nb-7`? For `create`, the resource is only the type."""
-        request = check_request(
+        question = check_request(
             subject, action, resource, course_id=course_id, session_id=session_id, purpose=purpose
         )
-        return answer_of(self._ask(self._authorization.Check, request, at_least_as_fresh, fully_consistent))
+        return self.ask(question, at_least_as_fresh=at_least_as_fresh, fully_consistent=fully_consistent)
+
+    def ask(
+        self,
+        question: authorization_pb2.CheckRequest,
+        *,
+        at_least_as_fresh: str = "",
+        fully_consistent: bool = False,
+    ) -> Answer:
+        """`check` with a question that `check_request` made."""
+        return answer_of(self._ask(self._authorization.Check, question, at_least_as_fresh, fully_consistent))
 
     def batch_check(
         self,

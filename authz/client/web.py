@@ -1,0 +1,110 @@
+"""Guards for FastAPI and Starlette: a route is served only if the check that it names is allowed.
+
+Both take the client from `app.state.authz`; see docs/clients.md. Needs `pip install 'qalamchat-authz[web]'`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, cast
+
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
+
+from authz.client.aio.client import AsyncClient
+from authz.client.questions import Answer
+from authz.client.requirement import RefusedError, Requirement
+
+WhoAsks = Callable[[HTTPConnection], str | Awaitable[str]]
+"""Who sent a request, as `user:maya`: from the session or the token that the application has checked."""
+
+
+def require(
+    action: str,
+    resource: str,
+    *,
+    subject: Callable[..., Any],
+    course: str = "",
+    session: str = "",
+    purpose: str = "",
+) -> Any:
+    """A dependency of FastAPI: the answer of the check, if it is allowed; else 403, or 503 without an answer.
+
+        @app.get(
+            "/notebooks/{notebook_id}",
+            dependencies=[require("read", "notebook:{notebook_id}", subject=who_asks)],
+        )
+
+    `subject` is a dependency that gives `user:<id>`. `course` and `session`, which may also name parts of the
+    path, are those in which the resource must be.
+    """
+    from fastapi import Depends
+
+    requirement = Requirement(
+        action=action, resource=resource, course=course, session=session, purpose=purpose
+    )
+
+    async def dependency(connection: HTTPConnection, asker: str) -> Answer:
+        try:
+            return await requirement.decide(_client(connection), asker, connection.path_params)
+        except RefusedError as refusal:
+            raise HTTPException(refusal.status, str(refusal)) from refusal
+
+    # FastAPI reads the annotations, which name what only this call knows.
+    dependency.__annotations__ = {"connection": HTTPConnection, "asker": Annotated[str, Depends(subject)]}
+    return Depends(dependency)
+
+
+class RequireMiddleware:
+    """A middleware of a route of Starlette: what it wraps is served only if the check is allowed.
+
+    Route("/notebooks/{notebook_id}", read, middleware=[
+        Middleware(RequireMiddleware, "read", "notebook:{notebook_id}", subject=who_asks)
+    ])
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        action: str,
+        resource: str,
+        *,
+        subject: WhoAsks,
+        course: str = "",
+        session: str = "",
+        purpose: str = "",
+    ) -> None:
+        self._app = app
+        self._subject = subject
+        self._requirement = Requirement(
+            action=action, resource=resource, course=course, session=session, purpose=purpose
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI calls it."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        connection = HTTPConnection(scope)
+        try:
+            asker = self._subject(connection)
+            subject = await asker if inspect.isawaitable(asker) else asker
+            await self._requirement.decide(_client(connection), subject, connection.path_params)
+        except RefusedError as refusal:
+            refused: ASGIApp = JSONResponse({"detail": str(refusal)}, refusal.status)
+            if scope["type"] == "websocket":
+                refused = WebSocketClose(reason=str(refusal))
+            await refused(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def _client(connection: HTTPConnection) -> AsyncClient:
+    client = getattr(connection.app.state, "authz", None)
+    if client is None:
+        raise RuntimeError("app.state.authz is not set; set it to an AsyncClient in the lifespan of the app")
+    return cast(AsyncClient, client)

@@ -1,0 +1,144 @@
+"""The guard of a gRPC server before a real service, on methods of every shape."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from authz.client import AsyncClient, check_request
+from authz.client.interceptor import RequireInterceptor
+from authz.domain.mutations import Mutation, Operation
+from tests.client.test_web import CAMPUS
+from tests.service import Service
+from tests.serving import find_free_port
+
+EXAMPLE = Path(__file__).parents[2] / "examples/grpc_service.py"
+SHAPES = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+
+
+def question(request: Any, context: Any) -> Any:
+    """May who calls read the notebook? A stream says nothing before it is served."""
+    name = "nb-7" if request is None else request.decode()
+    return check_request(dict(context.invocation_metadata())["x-user"], "read", f"notebook:{name}")
+
+
+async def echo(request: bytes, context: Any) -> bytes:
+    return request
+
+
+async def twice(request: bytes, context: Any) -> AsyncIterator[bytes]:
+    yield request
+    yield request
+
+
+async def joined(requests: AsyncIterator[bytes], context: Any) -> bytes:
+    return b"".join([each async for each in requests])
+
+
+async def written(requests: AsyncIterator[bytes], context: Any) -> None:
+    async for each in requests:
+        await context.write(each)
+
+
+@asynccontextmanager
+async def serving(address: str) -> AsyncIterator[grpc.aio.Channel]:
+    """A channel to a guarded server, whose client is of the service at `address`."""
+    handlers: dict[str, Any] = {
+        shape: getattr(grpc, f"{shape}_rpc_method_handler")(behavior)
+        for shape, behavior in zip(SHAPES, (echo, twice, joined, written), strict=True)
+    }
+    handlers |= {name: grpc.unary_unary_rpc_method_handler(echo) for name in ("open", "forgotten")}
+    questions = {f"/t.T/{shape}": question for shape in SHAPES}
+    async with AsyncClient(address, timeout_s=2) as client:
+        server = grpc.aio.server(interceptors=[RequireInterceptor(client, questions, public=["/t.T/open"])])
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("t.T", handlers)])
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield channel
+        await server.stop(0)
+
+
+async def call(channel: grpc.aio.Channel, shape: str, user: str, notebook: str = "nb-7") -> bytes:
+    """All that a method of this shape answers, joined."""
+    takes, gives = shape.split("_")
+    given: Any = [notebook.encode()] if takes == "stream" else notebook.encode()
+    answers: Any = getattr(channel, shape)(f"/t.T/{shape}")(given, metadata=[("x-user", f"user:{user}")])
+    return b"".join([each async for each in answers]) if gives == "stream" else await answers
+
+
+@pytest.fixture
+async def campus(service: Service) -> Service:
+    """A service with two courses."""
+    async with AsyncClient(service.address) as client:
+        await client.write([Mutation(Operation.CREATE, entity) for entity in CAMPUS])
+    return service
+
+
+async def refusal(awaited: Any) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await awaited
+    return caught.value.code(), caught.value.details() or ""
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_a_method_is_served_only_if_the_check_is_allowed(campus: Service, shape: str) -> None:
+    async with serving(campus.address) as channel:
+        assert (await call(channel, shape, "maya")).startswith(b"nb-7")
+        code, details = await refusal(call(channel, shape, "omar"))
+    assert code is grpc.StatusCode.PERMISSION_DENIED
+    assert details.startswith("not allowed (decision ")
+
+
+async def test_what_has_no_question_is_refused_unless_it_is_public(campus: Service) -> None:
+    async with serving(campus.address) as channel:
+        methods: dict[str, Any] = {
+            name: channel.unary_unary(f"/t.T/{name}") for name in ("open", "forgotten")
+        }
+        assert await methods["open"](b"x") == b"x"
+        code, details = await refusal(methods["forgotten"](b"x"))
+        assert await refusal(call(channel, "unary_unary", "maya", "no id")) == (
+            grpc.StatusCode.NOT_FOUND,
+            "not found",
+        )
+    assert (code, "nothing is asked before /t.T/forgotten" in details) == (
+        grpc.StatusCode.PERMISSION_DENIED,
+        True,
+    )
+
+
+async def test_nothing_is_served_while_nobody_knows_the_answer() -> None:
+    async with serving("127.0.0.1:1") as channel:
+        code, details = await refusal(call(channel, "unary_unary", "maya"))
+    assert (code, "cannot be decided now" in details) == (grpc.StatusCode.UNAVAILABLE, True)
+
+
+async def test_the_example_asks_before_it_serves(campus: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTHZ_ADDRESS", campus.address)
+    spec = importlib.util.spec_from_file_location("grpc_service", EXAMPLE)
+    assert spec is not None
+    assert spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    address = f"127.0.0.1:{find_free_port()}"
+    running = asyncio.create_task(example.serve(address))
+    async with grpc.aio.insecure_channel(address) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        request = health_pb2.HealthCheckRequest(service="algebra")
+
+        def check(user: str) -> Any:
+            return health.Check(request, metadata=[("x-user", user)], wait_for_ready=True)
+
+        assert (await refusal(check("omar")))[0] is grpc.StatusCode.PERMISSION_DENIED
+        assert (await refusal(check("maya")))[0] is grpc.StatusCode.NOT_FOUND  # let in; no such service
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running

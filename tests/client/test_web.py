@@ -1,0 +1,167 @@
+"""The guards for FastAPI and Starlette before a real service: closed unless the check is allowed."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from authz.client import AsyncClient, CallError
+from authz.client.web import RequireMiddleware, require
+from authz.domain.entities import Course, CourseState, Membership, Resource
+from authz.domain.errors import InvalidArgumentError
+from authz.domain.ids import course_scope, parse_subject
+from authz.domain.mutations import Mutation, Operation
+from tests.service import Service
+
+EXAMPLE = Path(__file__).parents[2] / "examples/fastapi_app.py"
+ALGEBRA, MAYA = course_scope("algebra"), parse_subject("user:maya")
+CAMPUS = (
+    Course(id="algebra", state=CourseState.ACTIVE),
+    Course(id="poetry", state=CourseState.ACTIVE),
+    Membership(subject=MAYA, scope=ALGEBRA, role="student"),
+    Resource(type="notebook", id="nb-7", scope=ALGEBRA, owner=MAYA),
+)
+
+
+def who_asks(connection: HTTPConnection) -> str:
+    """The header, which a test may trust."""
+    return f"user:{connection.headers['x-user']}"
+
+
+async def read_notebook(request: Request) -> PlainTextResponse:
+    """Served."""
+    return PlainTextResponse("the proof")
+
+
+def middleware(*args: Any, **values: Any) -> list[Middleware]:
+    return [Middleware(RequireMiddleware, *args, subject=who_asks, **values)]
+
+
+def starlette_app() -> Starlette:
+    """One route, guarded."""
+    guard = middleware("read", "notebook:{notebook_id}", course="{course_id}")
+    path = "/{course_id}/notebooks/{notebook_id}"
+    return Starlette(routes=[Route(path, read_notebook, middleware=guard)])
+
+
+def fastapi_app() -> FastAPI:
+    """The same route."""
+    app = FastAPI()
+    guard = require("read", "notebook:{notebook_id}", subject=who_asks, course="{course_id}")
+
+    @app.get("/{course_id}/notebooks/{notebook_id}", dependencies=[guard])
+    async def read(notebook_id: str) -> str:
+        return "the proof"
+
+    return app
+
+
+@asynccontextmanager
+async def browsing(app: Any, address: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A browser of the application, whose client is of the service at the address."""
+    async with (
+        AsyncClient(address, timeout_s=2) as app.state.authz,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as browser,
+    ):
+        yield browser
+
+
+@pytest.fixture(params=[starlette_app, fastapi_app])
+async def browser(request: pytest.FixtureRequest, service: Service) -> AsyncIterator[httpx.AsyncClient]:
+    """A browser of each kind of application."""
+    async with AsyncClient(service.address) as client:
+        await client.write([Mutation(Operation.CREATE, entity) for entity in CAMPUS])
+    async with browsing(request.param(), service.address) as browser:
+        yield browser
+
+
+async def get(browser: httpx.AsyncClient, path: str, user: str = "maya") -> httpx.Response:
+    return await browser.get(path, headers={"x-user": user})
+
+
+async def test_a_route_is_served_only_if_the_check_is_allowed(browser: httpx.AsyncClient) -> None:
+    allowed = await get(browser, "/algebra/notebooks/nb-7")
+    assert (allowed.status_code, allowed.text.strip('"')) == (200, "the proof")
+    for path, user in (
+        ("/algebra/notebooks/nb-7", "omar"),
+        ("/poetry/notebooks/nb-7", "maya"),  # it is in another course
+        ("/algebra/notebooks/nb-8", "maya"),
+    ):
+        refused = await get(browser, path, user)
+        assert refused.status_code == 403
+        # Whether there is such a notebook is not for whoever asks.
+        assert refused.json()["detail"].split(" (decision ")[0] == "not allowed"
+    assert (await get(browser, "/algebra/notebooks/nb 7")).status_code == 404
+
+
+@pytest.mark.parametrize("make", [starlette_app, fastapi_app])
+async def test_nothing_is_served_while_nobody_knows_the_answer(make: Any) -> None:
+    async with browsing(make(), "127.0.0.1:1") as browser:
+        refused = await get(browser, "/algebra/notebooks/nb-7")
+    assert (refused.status_code, "cannot be decided now" in refused.text) == (503, True)
+
+
+async def test_a_mistake_in_the_application_serves_nothing_and_says_what_it_is(service: Service) -> None:
+    guards = {
+        "raed": middleware("raed", "notebook:{notebook_id}"),
+        "part": middleware("read", "notebook:{notebook}"),
+    }
+    routes = [
+        Route(f"/{name}/{{notebook_id}}", read_notebook, middleware=each) for name, each in guards.items()
+    ]
+    app = Starlette(routes=routes)
+    async with browsing(app, service.address) as browser:
+        with pytest.raises(CallError, match="did you mean `read`"):
+            await get(browser, "/raed/nb-7")
+        with pytest.raises(ValueError, match="needs `notebook`, and the path has notebook_id"):
+            await get(browser, "/part/nb-7")
+        del app.state.authz
+        with pytest.raises(RuntimeError, match="set it to an AsyncClient"):
+            await get(browser, "/raed/nb-7")
+    with pytest.raises(InvalidArgumentError, match="note book"):
+        require("read", "note book:{notebook_id}", subject=who_asks)
+
+
+async def test_a_websocket_is_closed_before_it_is_accepted(service: Service) -> None:
+    sent: list[Any] = []
+    app = starlette_app()
+    guarded = RequireMiddleware(app, "read", "notebook:nb-7", subject=who_asks)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    async with AsyncClient(service.address) as app.state.authz:
+        scope = {"type": "websocket", "headers": [(b"x-user", b"omar")], "app": app, "path": "/"}
+        await guarded(scope, receive, send)
+    assert [message["type"] for message in sent] == ["websocket.close"]
+
+
+async def test_the_example_asks_before_it_serves(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTHZ_ADDRESS", service.address)
+    spec = importlib.util.spec_from_file_location("fastapi_app", EXAMPLE)
+    assert spec is not None
+    assert spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    async with example.lifespan(example.app):
+        await example.app.state.authz.write([Mutation(Operation.CREATE, entity) for entity in CAMPUS])
+        transport = httpx.ASGITransport(example.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://app") as browser:
+            answers = [await get(browser, "/notebooks/nb-7", user) for user in ("maya", "omar")]
+            unknown = await browser.get("/notebooks/nb-7")
+    assert [answer.status_code for answer in (*answers, unknown)] == [200, 403, 401]
