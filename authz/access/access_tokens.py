@@ -2,40 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hmac import compare_digest
-from typing import Protocol
 
 from authz.access.authentication import Transport, invalid
 from authz.access.principal import Principal
 from authz.domain.entities import AccessToken
 from authz.domain.instants import Instant
 from authz.domain.kinds.access_token import digest_of, token_id
+from authz.domain.ports import Snapshot
+from authz.domain.tokens import ConsistencyToken
 
-
-class AccessTokens(Protocol):
-    """Where the records are. Reading one never waits."""
-
-    def find(self, id_: str) -> tuple[AccessToken | None, Instant]:
-        """The record with an id in the newest state, None without one, and the time that it is judged by.
-
-        Raises `UnavailableError` while no state can be read.
-        """
+_MAX_KEPT = 1024
 
 
 class AccessTokenVerifier:
-    """Says which caller a token proves. A token that is revoked proves nothing from that revision on."""
+    """Says which caller a token proves. A token that is revoked proves nothing from that revision on.
 
-    def __init__(self, tokens: AccessTokens) -> None:
-        self._tokens = tokens
+    Keeps the tokens that it verified, for as long as the state is the same.
+    """
+
+    def __init__(self, newest: Callable[[], tuple[Snapshot, Instant]]) -> None:
+        """`newest` gives the newest state, and the time that it is judged by. Raises as `View.snapshot`."""
+        self._newest = newest
+        self._state: ConsistencyToken | None = None
+        self._kept: dict[str, tuple[Principal, Instant]] = {}
 
     def verify(self, token: str, _transport: Transport) -> Principal:
         """The principal of a token. Raises as `Authenticator.authenticate`."""
-        id_ = token_id(token)
-        if id_ is None:
-            raise invalid("the token is not whole; send it as `authz token create` printed it")
-        record, now = self._tokens.find(id_)
-        if record is None or not compare_digest(record.digest, digest_of(token)):
-            raise invalid("the token is unknown or was revoked; create a new one with `authz token create`")
-        if now >= record.ends_at:
+        snapshot, now = self._newest()
+        if snapshot.state is not self._state or len(self._kept) >= _MAX_KEPT:
+            self._kept, self._state = {}, snapshot.state
+        found = self._kept.get(token)
+        if found is None:
+            record = _record_of(token, snapshot)
+            found = self._kept[token] = Principal(record.subject), record.ends_at
+        principal, ends_at = found
+        if now >= ends_at:
             raise invalid("the token has ended; create a new one with `authz token create`")
-        return Principal(record.subject)
+        return principal
+
+
+def _record_of(token: str, snapshot: Snapshot) -> AccessToken:
+    id_ = token_id(token)
+    if id_ is None:
+        raise invalid("the token is not whole; send it as `authz token create` printed it")
+    record = snapshot.access_token(id_)
+    if record is None or not compare_digest(record.digest, digest_of(token)):
+        raise invalid("the token is unknown or was revoked; create a new one with `authz token create`")
+    return record

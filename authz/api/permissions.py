@@ -15,6 +15,8 @@ from authz.domain.decisions import Question
 from authz.domain.entities import AccessTokenKey, AccountKey, Key, MembershipKey, ShareKey, kind_of
 from authz.domain.facts import PURPOSE_AI_RESPONSE
 from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, SubjectType
+from authz.domain.instants import Instant
+from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import GRANT_ROLES
 from authz.engine.clock import DecisionClock
 from authz.engine.policies import ActiveChecker
@@ -23,6 +25,7 @@ CHECK = "check"
 CHECK_AI_PROCESS = "check_ai_process"
 LEARN_REASONS = "learn_reasons"
 
+_MAX_KEPT = 1024
 _AI_PROCESS = "ai_process"
 _NAMED = {
     "ListActions": CHECK,
@@ -73,11 +76,16 @@ def permission_to_write(key: Key) -> str:
 
 
 class PolicyPermissions:
-    """Gives callers the rights of their roles on the platform, by the policy that is active."""
+    """Gives callers the rights of their roles on the platform, by the policy that is active.
+
+    Keeps those of the last callers, for as long as the state is the same and time does not change them.
+    """
 
     def __init__(self, active: ActiveChecker, clock: DecisionClock) -> None:
         self._active = active
         self._clock = clock
+        self._state: ConsistencyToken | None = None
+        self._kept: dict[Principal, tuple[Rights, Instant | None]] = {}
 
     async def rights_of(self, principal: Principal, deadline: float | None) -> Rights:
         """As `Permissions.rights_of`."""
@@ -85,5 +93,13 @@ class PolicyPermissions:
         if caller is None:
             return Rights(holder=principal.actor)
         snapshot, checker = await self._active.get(MINIMIZE_LATENCY, deadline)
-        now = self._clock.at(snapshot.state.committed_at)
-        return Rights(checker.permissions_of(snapshot, caller, now), principal.actor)
+        state = snapshot.state
+        if state is not self._state or len(self._kept) >= _MAX_KEPT:
+            self._kept, self._state = {}, state
+        now = self._clock.at(state.committed_at)
+        rights, changes_at = self._kept.get(principal, (None, None))
+        if rights is None or (changes_at is not None and now >= changes_at):
+            permissions, changes_at = checker.permissions_of(snapshot, caller, now)
+            rights = Rights(permissions, principal.actor)
+            self._kept[principal] = rights, changes_at
+        return rights

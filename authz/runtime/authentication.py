@@ -7,33 +7,19 @@ from collections.abc import Callable, Iterable
 import msgspec
 import structlog
 
-from authz.access.access_tokens import AccessTokens, AccessTokenVerifier
+from authz.access.access_tokens import AccessTokenVerifier
 from authz.access.authentication import Authenticator
 from authz.access.bearer import BearerAuthenticator
 from authz.access.certificates import CertificateAuthenticator
 from authz.access.json_web_tokens import JwtRules, JwtVerifier
 from authz.access.keys import AddressKeys, FileKeys, Keys, accepted_algorithms
 from authz.domain.addresses import is_local
-from authz.domain.entities import AccessToken
 from authz.domain.errors import InvalidArgumentError
 from authz.domain.instants import Instant
-from authz.domain.ports import View
-from authz.engine.clock import DecisionClock
+from authz.domain.ports import Snapshot
 from authz.runtime.settings import Settings, invalid_setting
 
 log = structlog.get_logger()
-
-
-class ReplicatedAccessTokens:
-    """The access tokens of the newest state of a replica, so that verifying one needs no database."""
-
-    def __init__(self, view: Callable[[], View], clock: DecisionClock) -> None:
-        self._view, self._clock = view, clock
-
-    def find(self, id_: str) -> tuple[AccessToken | None, Instant]:
-        """As `AccessTokens.find`."""
-        snapshot = self._view().snapshot()
-        return snapshot.access_token(id_), self._clock.at(snapshot.state.committed_at)
 
 
 class Authentication(msgspec.Struct, frozen=True):
@@ -48,10 +34,10 @@ class Authentication(msgspec.Struct, frozen=True):
             self.keys.close()
 
 
-def open_authentication(settings: Settings, tokens: AccessTokens) -> Authentication:
+def open_authentication(settings: Settings, newest: Callable[[], tuple[Snapshot, Instant]]) -> Authentication:
     """The authenticators that the settings name. A bearer credential, if a call has one, comes first.
 
-    `tokens` are read when a call shows one. Asks AUTHZ_JWT_JWKS_URL once: not for the event loop. Raises
+    `newest` is as in `AccessTokenVerifier`. Asks AUTHZ_JWT_JWKS_URL once: not for the event loop. Raises
     `InvalidArgumentError` for files and settings that cannot be used, and as `require_authentication`.
     """
     require_authentication(settings)
@@ -68,7 +54,7 @@ def open_authentication(settings: Settings, tokens: AccessTokens) -> Authenticat
         )
         jwts = JwtVerifier(rules, keys)
     if jwts or settings.access_tokens:
-        verifier = AccessTokenVerifier(tokens) if settings.access_tokens else None
+        verifier = AccessTokenVerifier(newest) if settings.access_tokens else None
         found.append(BearerAuthenticator(tokens=verifier, jwts=jwts))
     if settings.callers_file:
         found.append(CertificateAuthenticator(settings.callers_file))

@@ -14,6 +14,7 @@ import structlog
 
 from authz.domain.consistency import MINIMIZE_LATENCY
 from authz.domain.instants import Instant
+from authz.domain.ports import Snapshot
 from authz.domain.tokens import TokenKeys
 from authz.engine.clock import DecisionClock
 from authz.engine.policies import CompiledPolicies
@@ -21,7 +22,6 @@ from authz.replica.follower import Follower
 from authz.replica.view import ReplicaView
 from authz.runtime.authentication import (
     Authentication,
-    ReplicatedAccessTokens,
     open_authentication,
     warn_of_strangers,
 )
@@ -186,8 +186,7 @@ class Server:
 
     async def _start(self) -> None:
         settings, keys = self._settings, TokenKeys()
-        tokens = ReplicatedAccessTokens(lambda: self.view, self.decision_clock)
-        self._authentication = await asyncio.to_thread(open_authentication, settings, tokens)
+        self._authentication = await asyncio.to_thread(open_authentication, settings, self._newest)
         self._store = store = await asyncio.to_thread(
             open_store,
             settings.database_url,
@@ -247,6 +246,11 @@ class Server:
             return
         require_inline_types(self._settings, checker.policy.vocabulary)
         self.policy_version = checker.version
+
+    def _newest(self) -> tuple[Snapshot, Instant]:
+        """The newest state, and the time of decisions on it."""
+        snapshot = self.view.snapshot()
+        return snapshot, self.decision_clock.at(snapshot.state.committed_at)
 
     @property
     def view(self) -> ReplicaView:

@@ -11,6 +11,7 @@ from tests.bench import (
     activation,
     cascade,
     course_policies,
+    door,
     greedy,
     lists,
     preview,
@@ -51,6 +52,7 @@ def main() -> None:
     replica.main((10_000, 1_000_000))
     lists.main((10_000, 100_000, 1_000_000))
     serving.main(1_000_000)
+    door.main()
     preview.main(1_000_000)
     activation.main()
     course_policies.main()

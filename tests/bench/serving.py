@@ -91,19 +91,25 @@ def running(command: list[str], **variables: str) -> Iterator[tuple[int, str, li
         process.wait()
 
 
-async def drive(address: str, pid: int, method: str, request: Callable[[], bytes]) -> tuple[float, float]:
+async def drive(
+    address: str,
+    pid: int,
+    method: str,
+    request: Callable[[], bytes],
+    metadata: Sequence[tuple[str, str]] = (),
+) -> tuple[float, float]:
     """Calls a second with 16 in flight, and the server's microseconds of processor for each."""
     async with grpc.aio.insecure_channel(address) as channel:
         call: Any = channel.unary_unary(SERVICE + method)
         for _ in range(100):
-            await call(request())
+            await call(request(), metadata=metadata)
         process = psutil.Process(pid)
         used_s, begun, count = sum(process.cpu_times()[:2]), time.monotonic(), 0
 
         async def keep_calling() -> None:
             nonlocal count
             while time.monotonic() - begun < ROUND_S:
-                await call(request())
+                await call(request(), metadata=metadata)
                 count += 1
 
         await asyncio.gather(*(keep_calling() for _ in range(CALLERS)))

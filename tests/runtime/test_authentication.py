@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from authz.domain.entities import AccessToken
 from authz.domain.errors import InvalidArgumentError
 from authz.domain.instants import Instant
+from authz.domain.ports import Snapshot
 from authz.runtime.authentication import open_authentication, require_authentication
 from authz.runtime.server import Server
 from authz.runtime.settings import load_settings
@@ -19,11 +19,8 @@ from tests.serving import AUTHZ, run
 JWT = {"jwt_issuer": "https://issuer.test", "jwt_audience": "authz"}
 
 
-class NoTokens:
-    """No access tokens."""
-
-    def find(self, id_: str) -> tuple[AccessToken | None, Instant]:
-        return None, 0
+def no_state() -> tuple[Snapshot, Instant]:
+    raise AssertionError("no call shows a token")
 
 
 @pytest.fixture
@@ -81,7 +78,7 @@ def test_settings_that_do_not_go_together_are_refused(
     known = {name: files.get(str(value), value) for name, value in given.items()}
     settings = load_settings(known, environ={})
     with pytest.raises(InvalidArgumentError, match=told):
-        open_authentication(settings, NoTokens())
+        open_authentication(settings, no_state)
 
 
 async def test_a_server_that_lets_in_everybody_says_so(sqlite_url: str) -> None:
