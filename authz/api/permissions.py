@@ -30,6 +30,8 @@ _AI_PROCESS = "ai_process"
 _NAMED = {
     "ListActions": CHECK,
     "BatchListActions": CHECK,
+    "AuthorizeSession": CHECK,
+    "AuthorizeSources": CHECK_AI_PROCESS,
     "RemoveMember": "write_memberships",
     "RollBackPolicy": "apply_policy",
     "PublishPolicyDraft": "apply_policy",

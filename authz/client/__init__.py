@@ -1,6 +1,7 @@
 """The Python SDK."""
 
 from authz.client.aio.client import AsyncClient
+from authz.client.combined import SessionAccess, SourceAnswer
 from authz.client.contract import proto_directory
 from authz.client.drafts import Draft
 from authz.client.errors import CallError, ItemFault
@@ -43,6 +44,8 @@ __all__ = [
     "PolicyTests",
     "PolicyValidation",
     "PublishedPolicy",
+    "SessionAccess",
+    "SourceAnswer",
     "WatchedChange",
     "check_request",
     "proto_directory",

@@ -19,6 +19,8 @@ _RETRIED = {
         "ListActions",
         "BatchListActions",
         "Explain",
+        "AuthorizeSession",
+        "AuthorizeSources",
         "ListResources",
         "ListSubjects",
     ),

@@ -737,6 +737,210 @@ class BatchListActionsResult(_message.Message):
 Global___BatchListActionsResult: _TypeAlias = BatchListActionsResult  # noqa: Y015
 
 @_typing.final
+class AuthorizeSessionRequest(_message.Message):
+    """Asks what a subject may do in a live session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The id of the session."""
+    request_id: _builtins.str
+    """The caller's id of this call, for logs."""
+    @_builtins.property
+    def subject(self) -> _common_pb2.Subject:
+        """The subject whose access is decided."""
+
+    @_builtins.property
+    def consistency(self) -> _common_pb2.Consistency:
+        """How fresh the state that is read must be."""
+
+    def __init__(
+        self,
+        *,
+        subject: _common_pb2.Subject | None = ...,
+        session_id: _builtins.str = ...,
+        consistency: _common_pb2.Consistency | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "request_id", b"request_id", "session_id", b"session_id", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuthorizeSessionRequest: _TypeAlias = AuthorizeSessionRequest  # noqa: Y015
+
+@_typing.final
+class AuthorizeSessionResponse(_message.Message):
+    """What a subject may do in a live session. Nothing but `join` is set if that is denied."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOIN_FIELD_NUMBER: _builtins.int
+    MAY_PRESENT_FIELD_NUMBER: _builtins.int
+    MAY_MODERATE_FIELD_NUMBER: _builtins.int
+    MAY_RECORD_FIELD_NUMBER: _builtins.int
+    COURSE_ID_FIELD_NUMBER: _builtins.int
+    ENDS_AT_FIELD_NUMBER: _builtins.int
+    VALID_UNTIL_FIELD_NUMBER: _builtins.int
+    may_present: _builtins.bool
+    """Whether the subject may send audio, video and its screen: the action `present`."""
+    may_moderate: _builtins.bool
+    """Whether the subject may mute and remove others: the action `moderate`."""
+    may_record: _builtins.bool
+    """Whether the subject may record: the action `record`."""
+    course_id: _builtins.str
+    """The course of the session. Empty for a session that stands alone."""
+    @_builtins.property
+    def join(self) -> Global___CheckResponse:
+        """May the subject enter: the answer of a Check of the action `join`."""
+
+    @_builtins.property
+    def ends_at(self) -> _timestamp_pb2.Timestamp:
+        """The planned end of the session. Absent for a session without one."""
+
+    @_builtins.property
+    def valid_until(self) -> _timestamp_pb2.Timestamp:
+        """The earliest time at which passing time alone could change any of the answers. Absent if time cannot."""
+
+    def __init__(
+        self,
+        *,
+        join: Global___CheckResponse | None = ...,
+        may_present: _builtins.bool = ...,
+        may_moderate: _builtins.bool = ...,
+        may_record: _builtins.bool = ...,
+        course_id: _builtins.str = ...,
+        ends_at: _timestamp_pb2.Timestamp | None = ...,
+        valid_until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at", "join", b"join", "valid_until", b"valid_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["course_id", b"course_id", "ends_at", b"ends_at", "join", b"join", "may_moderate", b"may_moderate", "may_present", b"may_present", "may_record", b"may_record", "valid_until", b"valid_until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuthorizeSessionResponse: _TypeAlias = AuthorizeSessionResponse  # noqa: Y015
+
+@_typing.final
+class AuthorizeSourcesRequest(_message.Message):
+    """Asks which sources an AI response may be made from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The caller's id of this call, for logs."""
+    @_builtins.property
+    def subject(self) -> _common_pb2.Subject:
+        """The subject to whom the response goes."""
+
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResourceQuery]:
+        """1 to 1,000 resources."""
+
+    @_builtins.property
+    def consistency(self) -> _common_pb2.Consistency:
+        """How fresh the state that is read must be."""
+
+    def __init__(
+        self,
+        *,
+        subject: _common_pb2.Subject | None = ...,
+        sources: _abc.Iterable[Global___ResourceQuery] | None = ...,
+        consistency: _common_pb2.Consistency | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "request_id", b"request_id", "sources", b"sources", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuthorizeSourcesRequest: _TypeAlias = AuthorizeSourcesRequest  # noqa: Y015
+
+@_typing.final
+class AuthorizeSourcesResponse(_message.Message):
+    """Which sources an AI response may be made from: those whose answer is allowed, and no other."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    CHECKED_AT_FIELD_NUMBER: _builtins.int
+    VALID_UNTIL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceResult]:
+        """One result for each source, in their order."""
+
+    @_builtins.property
+    def checked_at(self) -> _common_pb2.ConsistencyToken:
+        """Token of the state on which all were decided."""
+
+    @_builtins.property
+    def valid_until(self) -> _timestamp_pb2.Timestamp:
+        """The earliest time at which passing time alone could change any of the answers. Absent if time cannot."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___SourceResult] | None = ...,
+        checked_at: _common_pb2.ConsistencyToken | None = ...,
+        valid_until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checked_at", b"checked_at", "valid_until", b"valid_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checked_at", b"checked_at", "results", b"results", "valid_until", b"valid_until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuthorizeSourcesResponse: _TypeAlias = AuthorizeSourcesResponse  # noqa: Y015
+
+@_typing.final
+class SourceResult(_message.Message):
+    """Whether one source may be used."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    DENIED_ACTION_FIELD_NUMBER: _builtins.int
+    denied_action: _builtins.str
+    """The action that is denied, `read` or `ai_process`. Empty for a source that may be used."""
+    @_builtins.property
+    def response(self) -> Global___CheckResponse:
+        """Allowed if the subject may both `read` the source and `ai_process` it for the purpose `ai_response`: then
+        the answer to the latter, valid as long as both. Else the first of the two that is denied.
+        """
+
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """Why the source is invalid. An error allows nothing."""
+
+    def __init__(
+        self,
+        *,
+        response: Global___CheckResponse | None = ...,
+        error: _status_pb2.Status | None = ...,
+        denied_action: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "response", b"response", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["denied_action", b"denied_action", "error", b"error", "response", b"response", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["response", "error"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+Global___SourceResult: _TypeAlias = SourceResult  # noqa: Y015
+
+@_typing.final
 class ListResourcesRequest(_message.Message):
     """Asks which resources a subject may act upon."""
 

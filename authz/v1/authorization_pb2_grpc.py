@@ -60,6 +60,16 @@ class AuthorizationServiceStub:
                 request_serializer=authz_dot_v1_dot_authorization__pb2.ExplainRequest.SerializeToString,
                 response_deserializer=authz_dot_v1_dot_authorization__pb2.ExplainResponse.FromString,
                 _registered_method=True)
+        self.AuthorizeSession = channel.unary_unary(
+                '/authz.v1.AuthorizationService/AuthorizeSession',
+                request_serializer=authz_dot_v1_dot_authorization__pb2.AuthorizeSessionRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_authorization__pb2.AuthorizeSessionResponse.FromString,
+                _registered_method=True)
+        self.AuthorizeSources = channel.unary_unary(
+                '/authz.v1.AuthorizationService/AuthorizeSources',
+                request_serializer=authz_dot_v1_dot_authorization__pb2.AuthorizeSourcesRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_authorization__pb2.AuthorizeSourcesResponse.FromString,
+                _registered_method=True)
         self.ListResources = channel.unary_unary(
                 '/authz.v1.AuthorizationService/ListResources',
                 request_serializer=authz_dot_v1_dot_authorization__pb2.ListResourcesRequest.SerializeToString,
@@ -111,6 +121,20 @@ class AuthorizationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AuthorizeSession(self, request, context):
+        """Decides what a subject may do in a live session, and until when: what is asked when somebody enters.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AuthorizeSources(self, request, context):
+        """Decides which of several sources an AI response to a subject may be made from, on one state.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListResources(self, request, context):
         """Lists the resources that a subject may act upon: exactly those that Check allows, page by page.
         """
@@ -152,6 +176,16 @@ def add_AuthorizationServiceServicer_to_server(servicer, server):
                     servicer.Explain,
                     request_deserializer=authz_dot_v1_dot_authorization__pb2.ExplainRequest.FromString,
                     response_serializer=authz_dot_v1_dot_authorization__pb2.ExplainResponse.SerializeToString,
+            ),
+            'AuthorizeSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.AuthorizeSession,
+                    request_deserializer=authz_dot_v1_dot_authorization__pb2.AuthorizeSessionRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_authorization__pb2.AuthorizeSessionResponse.SerializeToString,
+            ),
+            'AuthorizeSources': grpc.unary_unary_rpc_method_handler(
+                    servicer.AuthorizeSources,
+                    request_deserializer=authz_dot_v1_dot_authorization__pb2.AuthorizeSourcesRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_authorization__pb2.AuthorizeSourcesResponse.SerializeToString,
             ),
             'ListResources': grpc.unary_unary_rpc_method_handler(
                     servicer.ListResources,
@@ -300,6 +334,60 @@ class AuthorizationService:
             '/authz.v1.AuthorizationService/Explain',
             authz_dot_v1_dot_authorization__pb2.ExplainRequest.SerializeToString,
             authz_dot_v1_dot_authorization__pb2.ExplainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AuthorizeSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.AuthorizationService/AuthorizeSession',
+            authz_dot_v1_dot_authorization__pb2.AuthorizeSessionRequest.SerializeToString,
+            authz_dot_v1_dot_authorization__pb2.AuthorizeSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AuthorizeSources(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.AuthorizationService/AuthorizeSources',
+            authz_dot_v1_dot_authorization__pb2.AuthorizeSourcesRequest.SerializeToString,
+            authz_dot_v1_dot_authorization__pb2.AuthorizeSourcesResponse.FromString,
             options,
             channel_credentials,
             insecure,

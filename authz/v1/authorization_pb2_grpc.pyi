@@ -43,6 +43,10 @@ class AuthorizationServiceStub:
     """Decides every action of up to 1,000 resources on one state, in order. An invalid item fails alone."""
     Explain: _grpc.UnaryUnaryMultiCallable[_authorization_pb2.ExplainRequest, _authorization_pb2.ExplainResponse]
     """Decides one question, as Check does, and tells all that led to the answer and what would allow it."""
+    AuthorizeSession: _grpc.UnaryUnaryMultiCallable[_authorization_pb2.AuthorizeSessionRequest, _authorization_pb2.AuthorizeSessionResponse]
+    """Decides what a subject may do in a live session, and until when: what is asked when somebody enters."""
+    AuthorizeSources: _grpc.UnaryUnaryMultiCallable[_authorization_pb2.AuthorizeSourcesRequest, _authorization_pb2.AuthorizeSourcesResponse]
+    """Decides which of several sources an AI response to a subject may be made from, on one state."""
     ListResources: _grpc.UnaryUnaryMultiCallable[_authorization_pb2.ListResourcesRequest, _authorization_pb2.ListResourcesResponse]
     """Lists the resources that a subject may act upon: exactly those that Check allows, page by page."""
     ListSubjects: _grpc.UnaryUnaryMultiCallable[_authorization_pb2.ListSubjectsRequest, _authorization_pb2.ListSubjectsResponse]
@@ -63,6 +67,10 @@ class AuthorizationServiceAsyncStub(AuthorizationServiceStub):
     """Decides every action of up to 1,000 resources on one state, in order. An invalid item fails alone."""
     Explain: _aio.UnaryUnaryMultiCallable[_authorization_pb2.ExplainRequest, _authorization_pb2.ExplainResponse]  # type: ignore[assignment]
     """Decides one question, as Check does, and tells all that led to the answer and what would allow it."""
+    AuthorizeSession: _aio.UnaryUnaryMultiCallable[_authorization_pb2.AuthorizeSessionRequest, _authorization_pb2.AuthorizeSessionResponse]  # type: ignore[assignment]
+    """Decides what a subject may do in a live session, and until when: what is asked when somebody enters."""
+    AuthorizeSources: _aio.UnaryUnaryMultiCallable[_authorization_pb2.AuthorizeSourcesRequest, _authorization_pb2.AuthorizeSourcesResponse]  # type: ignore[assignment]
+    """Decides which of several sources an AI response to a subject may be made from, on one state."""
     ListResources: _aio.UnaryUnaryMultiCallable[_authorization_pb2.ListResourcesRequest, _authorization_pb2.ListResourcesResponse]  # type: ignore[assignment]
     """Lists the resources that a subject may act upon: exactly those that Check allows, page by page."""
     ListSubjects: _aio.UnaryUnaryMultiCallable[_authorization_pb2.ListSubjectsRequest, _authorization_pb2.ListSubjectsResponse]  # type: ignore[assignment]
@@ -110,6 +118,22 @@ class AuthorizationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_authorization_pb2.ExplainResponse, _abc.Awaitable[_authorization_pb2.ExplainResponse]]:
         """Decides one question, as Check does, and tells all that led to the answer and what would allow it."""
+
+    @_abc_1.abstractmethod
+    def AuthorizeSession(
+        self,
+        request: _authorization_pb2.AuthorizeSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_authorization_pb2.AuthorizeSessionResponse, _abc.Awaitable[_authorization_pb2.AuthorizeSessionResponse]]:
+        """Decides what a subject may do in a live session, and until when: what is asked when somebody enters."""
+
+    @_abc_1.abstractmethod
+    def AuthorizeSources(
+        self,
+        request: _authorization_pb2.AuthorizeSourcesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_authorization_pb2.AuthorizeSourcesResponse, _abc.Awaitable[_authorization_pb2.AuthorizeSourcesResponse]]:
+        """Decides which of several sources an AI response to a subject may be made from, on one state."""
 
     @_abc_1.abstractmethod
     def ListResources(

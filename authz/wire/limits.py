@@ -25,6 +25,7 @@ _MAX_PATHS = 100
 MAX_ITEMS = {
     "authz.v1.BatchCheckRequest.items": MAX_BATCH_ITEMS,
     "authz.v1.BatchListActionsRequest.items": MAX_BATCH_ITEMS,
+    "authz.v1.AuthorizeSourcesRequest.sources": MAX_BATCH_ITEMS,
     "authz.v1.ListResourcesRequest.types": _MAX_CHOICES,
     "authz.v1.WriteRequest.mutations": MAX_MUTATIONS_PER_WRITE,
     "authz.v1.WriteRequest.preconditions": MAX_PRECONDITIONS_PER_WRITE,

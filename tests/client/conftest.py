@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from contextlib import ExitStack
 from typing import Any, cast
 
@@ -44,10 +44,10 @@ class Blocking:
 
     def __init__(self, loop: Loop, wrapped: Any) -> None:
         self._loop = loop
-        self._wrapped = wrapped
+        self.wrapped = wrapped
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._wrapped, name)
+        found = getattr(self.wrapped, name)
         if not inspect.isroutine(found):
             return Blocking(self._loop, found) if hasattr(found, "_calls") else found
         return lambda *args, **values: self._result(found(*args, **values))
@@ -56,16 +56,17 @@ class Blocking:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._loop.run(self._wrapped.__aexit__(None, None, None))
+        self._loop.run(self.wrapped.__aexit__(None, None, None))
 
     def _result(self, returned: Any) -> Any:
         if inspect.isasyncgen(returned):
-            return self._items(cast(AsyncGenerator[Any, None], returned))
+            return self.items(cast(AsyncGenerator[Any, None], returned))
         if inspect.isawaitable(returned):
             return self._loop.run(returned)
         return Blocking(self._loop, returned) if isinstance(returned, AsyncClient) else returned
 
-    def _items(self, given: AsyncGenerator[Any, None]) -> Iterator[Any]:
+    def items(self, given: AsyncGenerator[Any, None]) -> Generator[Any, None, None]:
+        """What an asynchronous generator gives."""
         try:
             while True:
                 try:

@@ -202,10 +202,12 @@ def test_an_import_reports_faults_by_their_place_and_takes_the_rest(client: Clie
     assert [(fault.position, fault.reason) for fault in outcome.faults] == [(0, "REFERENCE_NOT_FOUND")]
 
 
-def test_a_state_that_does_not_come_in_time_is_told_as_such(client: Client, sqlite_url: str) -> None:
-    ahead = moved(sqlite_url, client.current_token(), 1)
-    with pytest.raises(CallError) as caught:
-        client.check("user:maya", "read", "notebook:nb-7", at_least_as_fresh=ahead)
+def test_a_state_that_does_not_come_in_time_is_told_as_such(sqlite_url: str, connect: Connect) -> None:
+    given = {"address": "127.0.0.1:0", "database_url": sqlite_url, "freshness_wait_s": "0.05"}
+    with embedded(load_settings(given, environ={})) as address, connect(address, timeout_s=30) as client:
+        ahead = moved(sqlite_url, client.current_token(), 1)
+        with pytest.raises(CallError) as caught:
+            client.check("user:maya", "read", "notebook:nb-7", at_least_as_fresh=ahead)
     assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.UNAVAILABLE, "NOT_FRESH_ENOUGH")
 
 

@@ -1,18 +1,16 @@
-"""AuthorizationService: questions about one resource, and batches of them. The lists are in `lists`."""
+"""AuthorizationService: questions about one resource, and batches of them.
+
+The lists are in `lists`, calls that combine several questions in `combined`.
+"""
 
 from __future__ import annotations
 
-import itertools
-import secrets
-
-import msgspec
-import structlog
-
 from authz.api.call import Call
+from authz.api.grpc.answers import Answers, told
+from authz.api.grpc.combined import Combined
 from authz.api.grpc.lists import Lists
-from authz.api.permissions import LEARN_REASONS, permission_to_ask
-from authz.api.record import is_debug_enabled
-from authz.domain.decisions import Decision, Question, Reason, Verdict
+from authz.api.permissions import permission_to_ask
+from authz.domain.decisions import Decision, Question
 from authz.domain.errors import AuthzError, InvalidArgumentError, UnusablePolicyError, malformed
 from authz.domain.instants import Instant, format_instant
 from authz.domain.ports import Snapshot
@@ -26,19 +24,12 @@ from authz.v1 import authorization_pb2 as pb
 from authz.v1 import common_pb2
 from authz.wire.decisions import (
     actions_message,
-    fill_check_response,
     parse_check,
     parse_list_actions,
 )
 from authz.wire.errors import status_of
 from authz.wire.explain import explanation_message, parse_explain
 from authz.wire.values import missing
-
-log = structlog.get_logger()
-
-_OF_THE_DIRECTORY = (Reason.RESOURCE_UNKNOWN, Reason.SCOPE_MISMATCH)
-"""Reasons that tell what is registered, and where. Without the right to know, they are NOT_A_MEMBER."""
-_NO_ROLE_THERE = Verdict(False, Reason.NOT_A_MEMBER)
 
 
 class AuthorizationServicer:
@@ -52,8 +43,9 @@ class AuthorizationServicer:
         self._clock = clock
         lists = Lists(active, turns, clock, keys)
         self.ListResources, self.ListSubjects = lists.list_resources, lists.list_subjects
-        self._id_prefix = secrets.token_hex(6)
-        self._numbers = itertools.count(1)
+        self._answers = Answers()
+        combined = Combined(active, turns, clock, self._answers)
+        self.AuthorizeSession, self.AuthorizeSources = combined.authorize_session, combined.authorize_sources
 
     async def Check(self, request: pb.CheckRequest, call: Call) -> pb.CheckResponse:
         """One question, one answer."""
@@ -62,7 +54,7 @@ class AuthorizationServicer:
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
         decision = checker.check(snapshot, question, self._clock.at(snapshot.state.committed_at))
         response = pb.CheckResponse()
-        self._fill(response, call, question, decision, snapshot.token)
+        self._answers.fill(response, call, question, decision, snapshot.token)
         return response
 
     async def BatchCheck(self, request: pb.BatchCheckRequest, call: Call) -> pb.BatchCheckResponse:
@@ -99,7 +91,7 @@ class AuthorizationServicer:
         elif isinstance(outcome, AuthzError):
             result.error.CopyFrom(status_of(outcome))
         else:
-            self._fill(result.response, call, question, outcome, response.checked_at.token)
+            self._answers.fill(result.response, call, question, outcome, response.checked_at.token)
         return result
 
     async def ListActions(self, request: pb.ListActionsRequest, call: Call) -> pb.ListActionsResponse:
@@ -139,48 +131,16 @@ class AuthorizationServicer:
                 "as_of",
                 f"is {format_instant(as_of)}, which is in the past; leave it out, or name a later time",
             )
-        told = explain(checker, snapshot, question, now if as_of is None else as_of)
-        decision_id = self._decision_id(call, question, told.decision)
-        return explanation_message(told, checked_at=snapshot.token, decision_id=decision_id)
-
-    def _fill(
-        self, response: pb.CheckResponse, call: Call, question: Question, decision: Decision, token: str
-    ) -> None:
-        decision_id = self._decision_id(call, question, decision)
-        fill_check_response(response, _told(decision, call), checked_at=token, decision_id=decision_id)
-
-    def _decision_id(self, call: Call, question: Question, decision: Decision) -> str:
-        """An id for the decision, which is logged with it."""
-        decision_id = f"{self._id_prefix}-{next(self._numbers)}"
-        if is_debug_enabled():
-            log.debug(
-                "decision",
-                decision_id=decision_id,
-                request_id=call.request_id,
-                subject=str(question.subject),
-                action=question.action,
-                resource=str(question.resource),
-                allowed=decision.allowed,
-                reason=decision.reason.value,
-                policy_version=decision.policy_version,
-                course_policy_version=decision.course_policy_version,
-                revision=decision.revision,
-            )
-        return decision_id
-
-
-def _told(decision: Decision, call: Call) -> Decision:
-    """What the caller may know: not whether a resource exists or where it is, without the right to."""
-    if decision.reason not in _OF_THE_DIRECTORY or call.rights.has(LEARN_REASONS):
-        return decision
-    return msgspec.structs.replace(decision, verdict=_NO_ROLE_THERE)
+        explained = explain(checker, snapshot, question, now if as_of is None else as_of)
+        decision_id = self._answers.decision_id(call, question, explained.decision)
+        return explanation_message(explained, checked_at=snapshot.token, decision_id=decision_id)
 
 
 def _actions(
     checker: Checker, snapshot: Snapshot, question: Question, now: Instant, call: Call
 ) -> pb.ListActionsResponse:
     found = checker.list_actions(snapshot, question, now)
-    answers = {action: _told(decision, call) for action, decision in found.items()}
+    answers = {action: told(decision, call) for action, decision in found.items()}
     return actions_message(answers, token=snapshot.token, policy_version=checker.version)
 
 

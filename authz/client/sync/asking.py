@@ -9,6 +9,12 @@ from typing import Any, TypeVar
 
 import grpc
 
+from authz.client.combined import (
+    SessionAccess,
+    SourceAnswer,
+    session_access_of,
+    source_answer_of,
+)
 from authz.client.errors import CallError, ItemFault, fault_of
 from authz.client.explanations import Explanation, explanation_of
 from authz.client.questions import (
@@ -161,6 +167,50 @@ class Asking:
         return explanation_of(
             self._ask(self._authorization.Explain, request, at_least_as_fresh, fully_consistent)
         )
+
+    def authorize_session(
+        self,
+        subject: str | Subject,
+        session_id: str,
+        *,
+        at_least_as_fresh: str = "",
+        fully_consistent: bool = False,
+    ) -> SessionAccess:
+        """What somebody may do in a live session, and until when. Falsy if they may not join."""
+        asker = as_subject(subject)
+        request = authorization_pb2.AuthorizeSessionRequest(
+            subject=subject_message(asker), session_id=session_id
+        )
+        response = self._ask(
+            self._authorization.AuthorizeSession, request, at_least_as_fresh, fully_consistent
+        )
+        return session_access_of(response, str(asker), session_id)
+
+    def authorize_sources(
+        self,
+        subject: str | Subject,
+        sources: Sequence[str | ResourceRef],
+        *,
+        at_least_as_fresh: str = "",
+        fully_consistent: bool = False,
+    ) -> list[SourceAnswer]:
+        """Which of up to 1,000 sources an AI response to somebody may be made from, all on one state.
+
+        used = [each.resource for each in client.authorize_sources("user:maya", sources) if each]
+        """
+        request = authorization_pb2.AuthorizeSourcesRequest(
+            subject=subject_message(as_subject(subject)),
+            sources=[query_of(source, "", "") for source in sources],
+        )
+        response = self._ask(
+            self._authorization.AuthorizeSources, request, at_least_as_fresh, fully_consistent
+        )
+        if len(response.results) != len(sources):
+            raise CallError(grpc.StatusCode.INTERNAL, "", "the numbers of answers and sources differ")
+        return [
+            source_answer_of(result, str(source))
+            for result, source in zip(response.results, sources, strict=True)
+        ]
 
     def list_resources(
         self,

@@ -1,0 +1,63 @@
+"""What a caller is told of a decision, and the id under which it is logged."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+
+import msgspec
+import structlog
+
+from authz.api.call import Call
+from authz.api.permissions import LEARN_REASONS
+from authz.api.record import is_debug_enabled
+from authz.domain.decisions import Decision, Question, Reason, Verdict
+from authz.v1 import authorization_pb2 as pb
+from authz.wire.decisions import fill_check_response
+
+log = structlog.get_logger()
+
+_OF_THE_DIRECTORY = (Reason.RESOURCE_UNKNOWN, Reason.SCOPE_MISMATCH)
+"""Reasons that tell what is registered, and where. Without the right to know, they are NOT_A_MEMBER."""
+_NO_ROLE_THERE = Verdict(False, Reason.NOT_A_MEMBER)
+
+
+def told(decision: Decision, call: Call) -> Decision:
+    """What the caller may know: not whether a resource exists or where it is, without the right to."""
+    if decision.reason not in _OF_THE_DIRECTORY or call.rights.has(LEARN_REASONS):
+        return decision
+    return msgspec.structs.replace(decision, verdict=_NO_ROLE_THERE)
+
+
+class Answers:
+    """Gives each decision an id of its own."""
+
+    def __init__(self) -> None:
+        self._id_prefix = secrets.token_hex(6)
+        self._numbers = itertools.count(1)
+
+    def fill(
+        self, response: pb.CheckResponse, call: Call, question: Question, decision: Decision, token: str
+    ) -> None:
+        """Fill an empty answer. `token` is that of the state."""
+        decision_id = self.decision_id(call, question, decision)
+        fill_check_response(response, told(decision, call), checked_at=token, decision_id=decision_id)
+
+    def decision_id(self, call: Call, question: Question, decision: Decision) -> str:
+        """An id for the decision, which is logged with it."""
+        decision_id = f"{self._id_prefix}-{next(self._numbers)}"
+        if is_debug_enabled():
+            log.debug(
+                "decision",
+                decision_id=decision_id,
+                request_id=call.request_id,
+                subject=str(question.subject),
+                action=question.action,
+                resource=str(question.resource),
+                allowed=decision.allowed,
+                reason=decision.reason.value,
+                policy_version=decision.policy_version,
+                course_policy_version=decision.course_policy_version,
+                revision=decision.revision,
+            )
+        return decision_id

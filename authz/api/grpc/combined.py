@@ -1,0 +1,116 @@
+"""Calls that ask several questions at once: about a live session, and for an AI request.
+
+All questions of a call are decided on one snapshot and at one instant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from authz.api.call import Call
+from authz.api.grpc.answers import Answers
+from authz.domain.decisions import Decision, Question
+from authz.domain.entities import Session, SessionKey
+from authz.domain.errors import InvalidArgumentError, UnusablePolicyError
+from authz.domain.facts import PURPOSE_AI_RESPONSE
+from authz.domain.instants import Instant
+from authz.domain.ports import Snapshot
+from authz.engine.check import Checker
+from authz.engine.clock import DecisionClock
+from authz.engine.policies import ActiveChecker
+from authz.engine.turns import Turns
+from authz.v1 import authorization_pb2 as pb
+from authz.wire.combined import parse_session, parse_sources
+from authz.wire.decisions import set_valid_until
+from authz.wire.errors import status_of
+from authz.wire.values import set_time
+
+_JOIN = "join"
+_IN_SESSION = ("present", "moderate", "record")
+_OF_AN_AI_REQUEST = (("read", ""), ("ai_process", PURPOSE_AI_RESPONSE))
+"""Whose answer it is must be allowed to read what it is made from, and it must be open to AI."""
+
+
+class Combined:
+    """The calls of `AuthorizationService` that ask several questions."""
+
+    def __init__(self, active: ActiveChecker, turns: Turns, clock: DecisionClock, answers: Answers) -> None:
+        self._active = active
+        self._turns = turns
+        self._clock = clock
+        self._answers = answers
+
+    async def authorize_session(
+        self, request: pb.AuthorizeSessionRequest, call: Call
+    ) -> pb.AuthorizeSessionResponse:
+        """What somebody may do in a live session, and until when."""
+        question = parse_session(request)
+        snapshot, checker = await self._active.get(call.consistency, call.deadline)
+        now = self._clock.at(snapshot.state.committed_at)
+        joining = msgspec.structs.replace(question, action=_JOIN)
+        found = checker.list_actions(snapshot, question, now)
+        join = found[_JOIN] if _JOIN in found else checker.check(snapshot, joining, now)
+        response = pb.AuthorizeSessionResponse()
+        self._answers.fill(response.join, call, joining, join, snapshot.token)
+        if not join.allowed:
+            return response
+        for action in _IN_SESSION:
+            setattr(response, f"may_{action}", action in found and found[action].allowed)
+        session = snapshot.record(SessionKey(question.resource.id))
+        if isinstance(session, Session):
+            response.course_id = session.course_id or ""
+            if session.ends_at is not None:
+                set_time(response.ends_at, session.ends_at)
+        set_valid_until(
+            response, _earliest(found[each].valid_until for each in (_JOIN, *_IN_SESSION) if each in found)
+        )
+        return response
+
+    async def authorize_sources(
+        self, request: pb.AuthorizeSourcesRequest, call: Call
+    ) -> pb.AuthorizeSourcesResponse:
+        """Which of several sources an AI response to somebody may be made from."""
+        asked = parse_sources(request)
+        snapshot, checker = await self._active.get(call.consistency, call.deadline)
+        now = self._clock.at(snapshot.state.committed_at)
+        response = pb.AuthorizeSourcesResponse()
+        response.checked_at.token = snapshot.token
+        changes_at: list[Instant | None] = []
+
+        def add(source: Question | InvalidArgumentError) -> None:
+            result = response.results.add()
+            try:
+                question, decision = _of_source(checker, snapshot, source, now)
+            except (InvalidArgumentError, UnusablePolicyError) as error:
+                result.error.CopyFrom(status_of(error))
+                return
+            self._answers.fill(result.response, call, question, decision, snapshot.token)
+            changes_at.append(decision.valid_until)
+            if not decision.allowed:
+                result.denied_action = question.action
+
+        await self._turns.collect(map(add, asked))
+        set_valid_until(response, _earliest(changes_at))
+        return response
+
+
+def _of_source(
+    checker: Checker, snapshot: Snapshot, source: Question | InvalidArgumentError, now: Instant
+) -> tuple[Question, Decision]:
+    """The first question that is denied, else the last, with its answer, which holds while all of them do."""
+    if isinstance(source, InvalidArgumentError):
+        raise source
+    earliest: list[Instant | None] = []
+    for action, purpose in _OF_AN_AI_REQUEST:
+        question = msgspec.structs.replace(source, action=action, purpose=purpose)
+        decision = checker.check(snapshot, question, now)
+        earliest.append(decision.valid_until)
+        if not decision.allowed:
+            return question, decision
+    return question, msgspec.structs.replace(decision, valid_until=_earliest(earliest))
+
+
+def _earliest(times: Iterable[Instant | None]) -> Instant | None:
+    return min((each for each in times if each is not None), default=None)

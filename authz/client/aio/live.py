@@ -1,0 +1,57 @@
+"""Whom to eject from live sessions, and whose rights there have changed, as changes happen."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from contextlib import aclosing
+
+from authz.client.aio.client import AsyncClient
+from authz.client.combined import SessionAccess
+from authz.domain.entities import AccountKey, Key, MembershipKey, SessionKey, ShareKey
+from authz.domain.ids import ResourceRef, ScopeKind
+
+Present = Mapping[str, Collection[str]]
+"""Who (`user:maya`) is in which session (its id) now."""
+
+
+async def access_changes(
+    client: AsyncClient, present: Callable[[], Present], *, after: str = ""
+) -> AsyncGenerator[SessionAccess, None]:
+    """Yield, for each change that may concern somebody who is present, what they may do from then on.
+
+    A falsy one must be ejected; the others get the rights that it says. `present` is asked at each change:
+    from the webhooks of the video service, or its presence call. Goes on without end, like `watch`, from the
+    token `after` or from now on. What time alone ends, the end of a meeting token ends.
+    """
+    keys: list[Key] = []
+    async with aclosing(client.watch(after=after)) as changes:
+        async for change in changes:
+            keys += [mutation.key for mutation in change.mutations]
+            if not change.is_last:
+                continue
+            for session_id, subject in _concerned(present(), keys):
+                yield await client.authorize_session(subject, session_id, at_least_as_fresh=change.token)
+            keys = []
+
+
+def _concerned(present: Present, keys: Collection[Key]) -> list[tuple[str, str]]:
+    return [
+        (session_id, subject)
+        for session_id, subjects in present.items()
+        for subject in subjects
+        if any(_may_concern(key, session_id, subject) for key in keys)
+    ]
+
+
+def _may_concern(key: Key, session_id: str, subject: str) -> bool:
+    match key:
+        case SessionKey(id=id_):
+            return id_ == session_id
+        case MembershipKey(subject=whose, scope=scope):
+            return str(whose) == subject and (scope.kind is not ScopeKind.SESSION or scope.id == session_id)
+        case AccountKey(subject=whose):
+            return str(whose) == subject
+        case ResourceRef() | ShareKey():
+            return False
+        case _:  # a course, whose sessions are not known here; a policy
+            return True

@@ -1,0 +1,64 @@
+"""Meeting tokens of Daily.co, made from what a decision allows.
+
+Source: https://docs.daily.co/reference/rest-api/meeting-tokens/create-meeting-token
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from authz.client.combined import SessionAccess
+from authz.domain.instants import parse_instant
+
+_SENDS = ["video", "audio", "screenVideo", "screenAudio"]
+_US_PER_S = 1_000_000
+
+
+def meeting_token_properties(
+    access: SessionAccess, *, room: str, now: dt.datetime, max_lifetime: dt.timedelta, user_name: str = ""
+) -> dict[str, Any]:
+    """The `properties` of a token with which `access.subject` may enter the room of the session.
+
+    The token ends, and Daily then ejects, at the earliest of the end of the session, the time until which the
+    decision is valid, and `max_lifetime` after `now`: Daily cannot take a token back, so this is how long a
+    revocation can last that nobody ejects for. Make another one before it ends. `user_name`, if given, is
+    personal data that Daily keeps.
+
+    Raises `PermissionError` without the right to join, and `ValueError` for an empty room, whose token would
+    open every room, or a lifetime that is over.
+    """
+    if not access:
+        raise PermissionError(f"{access.subject} may not join {access.session_id}: {access.join.reason}")
+    if not room:
+        raise ValueError("room is empty; a token without a room opens every room")
+    properties: dict[str, Any] = {
+        "room_name": room,
+        "user_id": access.subject.partition(":")[2],
+        "exp": _end_of(access, now, max_lifetime),
+        "eject_at_token_exp": True,
+        # All rights at once, also those that were not asked about.
+        "is_owner": False,
+        "enable_screenshare": access.may_present,
+        "permissions": {
+            "canSend": _SENDS if access.may_present else False,
+            "canAdmin": ["participants"] if access.may_moderate else False,
+        },
+    }
+    if access.may_record:
+        properties["enable_recording"] = "cloud"
+    if user_name:
+        properties["user_name"] = user_name
+    return properties
+
+
+def _end_of(access: SessionAccess, now: dt.datetime, max_lifetime: dt.timedelta) -> int:
+    ends = [
+        parse_instant(text, field="time") // _US_PER_S
+        for text in (access.ends_at, access.valid_until)
+        if text
+    ]
+    end = min([int((now + max_lifetime).timestamp()), *ends])
+    if end <= now.timestamp():
+        raise ValueError(f"the access of {access.subject} to {access.session_id} is over; ask again")
+    return end
