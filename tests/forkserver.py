@@ -24,6 +24,8 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
+TRANSPORT = os.environ.get("TRANSPORT", "grpc")
+"""What every server of the tests is served by, unless a test says otherwise: `TRANSPORT=envoy make test`."""
 _ROOT = Path(__file__).parent.parent
 _MAX_REQUEST_BYTES = 1 << 17
 _CODE_BYTES = 4
@@ -36,6 +38,8 @@ class Process:
         self, *arguments: str, environ: Mapping[str, str], stderr: int, module: str = "authz.cli.__main__"
     ) -> None:
         """Run the `main` of a module. `stderr` is a file descriptor, or `subprocess.PIPE`."""
+        if "serve" in arguments:
+            environ = {"AUTHZ_TRANSPORT": TRANSPORT, **environ}
         self.returncode: int | None = None
         self.stderr: IO[str] | None = None
         read_fd = -1

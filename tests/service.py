@@ -2,27 +2,56 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+import json
+import os
+import re
+import signal
+import sys
+import tempfile
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
+from structlog.testing import capture_logs
 
 from authz.runtime.server import Server
 from authz.runtime.settings import load_settings
 from authz.v1 import authorization_pb2_grpc, directory_pb2_grpc, policy_pb2_grpc, watch_pb2_grpc
 from authz.v1 import common_pb2 as pb
+from authz.v1 import directory_pb2 as dpb
+from tests.enveloped import VARIABLE, SharedClock
+from tests.forkserver import TRANSPORT, Process
 from tests.serving import replica_folder
 from tests.tokens import moved
 
+in_process = pytest.mark.skipif(TRANSPORT != "grpc", reason="reaches into the process of the server")
+_marks = itertools.count(1)
 START = 1_700_000_000_000_000
 
 
 class Service:
     """Stubs of a running server, and the clock that it tells time by."""
 
-    def __init__(self, channel: grpc.aio.Channel, address: str, url: str = "", now: int = START) -> None:
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        address: str,
+        url: str = "",
+        *,
+        now: int = START,
+        clock: SharedClock | None = None,
+        log: Path | None = None,
+    ) -> None:
+        self._now = now
+        self._clock = clock
+        self._log = log
         self.channel = channel
         self.address = address
         self._url = url
@@ -30,7 +59,39 @@ class Service:
         self.directory: Any = directory_pb2_grpc.DirectoryServiceStub(channel)
         self.policy: Any = policy_pb2_grpc.PolicyServiceStub(channel)
         self.watch: Any = watch_pb2_grpc.WatchServiceStub(channel)
-        self.now = now
+
+    @property
+    def now(self) -> int:
+        """The server's time."""
+        return self._now
+
+    @now.setter
+    def now(self, now: int) -> None:
+        self._now = now
+        if self._clock is not None:
+            self._clock.set(now)
+
+    @asynccontextmanager
+    async def logged(self) -> AsyncIterator[list[Any]]:
+        """The lines that the server logs in this block, in a list that is complete after it."""
+        if self._log is None:
+            with capture_logs() as captured:
+                yield captured
+            return
+        lines: list[Any] = []
+        begun = self._log.stat().st_size
+        try:
+            yield lines
+        finally:
+            # Lines are written in order: all others are there once that of this call is.
+            mark = f"mark-{next(_marks)}"
+            with suppress(grpc.aio.AioRpcError):
+                await self.directory.ReadCourses(dpb.ReadCoursesRequest(), metadata=(("x-request-id", mark),))
+            while f'"{mark}"'.encode() not in (text := self._log.read_bytes()[begun:]):  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            for line in map(json.loads, text.splitlines()):
+                if line.get("request_id") != mark:
+                    lines.append({**line, "log_level": line.pop("level")})
 
     def moved(self, token: pb.ConsistencyToken, by: int) -> pb.ConsistencyToken:
         """The token of another revision of its database."""
@@ -46,11 +107,38 @@ async def serve(url: str, *, now: int = START, **settings: str) -> AsyncIterator
 
 
 async def _serve(given: dict[str, str], now: int) -> AsyncIterator[Service]:
+    if TRANSPORT == "envoy":
+        async for each in _serve_in_envoy(given, now):
+            yield each
+        return
     running: list[Service] = []
     server = Server(load_settings(given, environ={}), clock=lambda: running[0].now if running else now)
     async with server, grpc.aio.insecure_channel(server.address) as channel:
-        running.append(Service(channel, server.address, given["database_url"], now))
+        running.append(Service(channel, server.address, given["database_url"], now=now))
         yield running[0]
+
+
+async def _serve_in_envoy(given: dict[str, str], now: int) -> AsyncIterator[Service]:
+    with tempfile.TemporaryDirectory(prefix="authz-envoy-") as name:
+        folder = Path(name)
+        clock = SharedClock.create(folder / "clock", now)
+        variables = {f"AUTHZ_{key.upper()}": value for key, value in given.items()}
+        environ = {k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")}
+        environ |= {VARIABLE: str(folder / "clock"), "AUTHZ_LOG_LEVEL": "debug", **variables}
+        with (folder / "log").open("wb") as log:
+            process = Process(environ=environ, stderr=log.fileno(), module="tests.enveloped")
+        try:
+            while (found := re.search(r'"address":"([^"]+)"', (folder / "log").read_text())) is None:
+                assert process.poll() is None, (folder / "log").read_text()
+                await asyncio.sleep(0.01)
+            async with grpc.aio.insecure_channel(found[1]) as channel:
+                yield Service(
+                    channel, found[1], given["database_url"], now=now, clock=clock, log=folder / "log"
+                )
+        finally:
+            process.send_signal(signal.SIGTERM)
+            await asyncio.to_thread(process.wait)
+            print((folder / "log").read_text(), file=sys.stderr)
 
 
 def info_of(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:

@@ -4,38 +4,71 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from authz.cli.server import run_server, setting_options
-from authz.runtime.settings import Settings
+from authz.runtime.settings import Settings, load_settings
 
+_OWN = {"database_url": "database", "transport": "transport"}
+"""What `--memory` decides."""
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108  only the folder in which a new one is made
 
 
-@setting_options(memory=True)
-def serve(**given: str | bool | None) -> None:
+@setting_options()
+def serve(
+    *,
+    memory: Annotated[
+        bool,
+        typer.Option(
+            "--memory", help="Start with an empty database, which is deleted at the end: for tests."
+        ),
+    ] = False,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print the configuration of Envoy for these settings.")
+    ] = False,
+    **given: str | bool | None,
+) -> None:
     """Run the server. A flag overrides its AUTHZ_ variable, which overrides the default.
 
     SIGTERM drains calls in flight. With --no-follow, `authz follow` must run on
     this machine, and several servers may share one port.
     """
-    from authz.runtime.serve import serve as serve_alone
-    from authz.runtime.supervise import supervise
+    if print_config:
+        from authz.runtime.envoy import shown_config
 
-    async def main(settings: Settings) -> None:
-        await (serve_alone(settings) if settings.workers == 1 else supervise(settings))
-
-    if not given.pop("memory"):
-        run_server(main, given)
+        print(shown_config(load_settings(given)))
         return
-    if given["database_url"] is not None:
-        raise typer.BadParameter("has a database of its own; leave --database-url out", param_hint="--memory")
-    with _forgotten() as database:
-        run_server(main, given | database)
+    if not memory:
+        run_server(_main, given)
+        return
+    for name in ("database_url", "transport"):
+        if given[name] is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise typer.BadParameter(
+                f"has a {_OWN[name]} of its own; leave {option} out", param_hint="--memory"
+            )
+    with _forgotten() as own:
+        run_server(_main, given | own)
+
+
+def _main(settings: Settings) -> Coroutine[Any, Any, None]:
+    """What serves, unless this process becomes Envoy."""
+    if settings.workers > 1:
+        from authz.runtime.supervise import supervise
+
+        return supervise(settings)
+    if settings.transport == "envoy":
+        from authz.runtime.envoy import become_envoy
+
+        become_envoy(settings)
+    from authz.runtime.serve import serve as serve_alone
+
+    return serve_alone(settings)
 
 
 @contextmanager
@@ -43,4 +76,9 @@ def _forgotten() -> Iterator[dict[str, str]]:
     """Settings of a database, and of its replica, that are deleted when the block ends."""
     folder = _IN_MEMORY if os.access(_IN_MEMORY, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="authz-memory-", dir=folder) as own:
-        yield {"database_url": f"sqlite:///{own}/authz.db", "replica_dir": f"{own}/replica"}
+        # A process that became Envoy would delete nothing.
+        yield {
+            "database_url": f"sqlite:///{own}/authz.db",
+            "replica_dir": f"{own}/replica",
+            "transport": "grpc",
+        }

@@ -16,10 +16,6 @@ from authz.cli import ERROR_EXIT_CODE
 from authz.cli.errors import EXPECTED, message_of
 from authz.runtime.settings import PREFIX, Settings, load_settings
 
-_Memory = Annotated[
-    bool,
-    typer.Option("--memory", help="Start with an empty database, which is deleted at the end: for tests."),
-]
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
@@ -46,18 +42,23 @@ def run_server(
         WRITER.flush()
 
 
-def setting_options(*names: str, memory: bool = False) -> Callable[[Command], Command]:
-    """Give a command that takes `**given` an option for each of these settings, by default for all; and
-    `--memory`, if asked for."""
+def setting_options(*names: str) -> Callable[[Command], Command]:
+    """Give a command that takes `**given` an option for each of these settings, by default for all.
+
+    Its other parameters, keyword-only ones, stay.
+    """
     fields = msgspec.structs.fields(Settings)
     parameters = [_parameter(field) for field in fields if field.name in names or not names]
-    if memory:
-        kind = inspect.Parameter.KEYWORD_ONLY
-        parameters.append(inspect.Parameter("memory", kind, default=False, annotation=_Memory))
 
     def decorate(command: Command) -> Command:
-        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
-        command.__annotations__ = {each.name: each.annotation for each in parameters}
+        own = [
+            each
+            for each in inspect.signature(command, eval_str=True).parameters.values()
+            if each.kind is not each.VAR_KEYWORD
+        ]
+        all_ = [*own, *parameters]
+        command.__signature__ = inspect.Signature(all_)  # type: ignore[attr-defined]  # what typer reads
+        command.__annotations__ = {each.name: each.annotation for each in all_}
         return command
 
     return decorate

@@ -8,7 +8,7 @@ import socket
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import grpc
 
@@ -72,10 +72,11 @@ def _is_answered(path: str) -> bool:
     return True
 
 
-def reserve(address: str) -> tuple[socket.socket, str]:
+def reserve(address: str, *, exclusive: bool = True) -> tuple[socket.socket, str]:
     """Bind a port for workers that share it; return the socket that keeps it, and the address with that port.
 
-    Raises `InvalidArgumentError` for an address that is in use or cannot be shared.
+    Raises `InvalidArgumentError` for an address that cannot be shared, or is in use: with `exclusive`, also
+    by servers that share it.
     """
     host, _, port = address.rpartition(":")
     if address.startswith("unix:"):
@@ -84,10 +85,8 @@ def reserve(address: str) -> tuple[socket.socket, str]:
         family, kind, protocol, _, target = socket.getaddrinfo(
             host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        with socket.socket(family, kind, protocol) as exclusive:
-            # A shared bind would also succeed next to another service that shares: try without sharing first.
-            exclusive.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            exclusive.bind(target)
+        if exclusive:
+            _require_unused(family, kind, protocol, target)
         shared = socket.socket(family, kind, protocol)
         shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
@@ -99,6 +98,13 @@ def reserve(address: str) -> tuple[socket.socket, str]:
     except (OSError, ValueError) as error:
         raise _cannot_share(address, str(error)) from None
     return shared, f"{host}:{shared.getsockname()[1]}"
+
+
+def _require_unused(family: int, kind: int, protocol: int, target: Any) -> None:
+    """Bind without sharing: a shared bind would also succeed next to another service that shares."""
+    with socket.socket(family, kind, protocol) as alone:
+        alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        alone.bind(target)
 
 
 def abort_connections(address: str) -> None:

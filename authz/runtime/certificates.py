@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
 import structlog
@@ -21,11 +22,30 @@ def server_credentials(settings: Settings) -> grpc.ServerCredentials:
     Raises `InvalidArgumentError` for files that cannot be used now. Later ones change nothing but the log.
     """
     files = CertificateFiles(settings)
+
+    def renewed() -> grpc.ServerCertificateConfiguration | None:
+        found = files.load_if_renewed()
+        return None if found is None else _configuration(found)
+
     return grpc.dynamic_ssl_server_credentials(
-        files.load(),
-        files.load_if_renewed,  # type: ignore[arg-type]  # it may return None, which the stubs do not know
+        _configuration(files.load()),
+        renewed,  # type: ignore[arg-type]  # it may return None, which the stubs do not know
         require_client_authentication=bool(settings.tls_client_ca_file),
     )
+
+
+def _configuration(found: Certificates) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration(
+        [(found.key, found.chain)], root_certificates=found.client_ca
+    )
+
+
+class Certificates(NamedTuple):
+    """The PEM of the chain, of its key and, if clients need certificates, of the authority of theirs."""
+
+    chain: bytes
+    key: bytes
+    client_ca: bytes | None
 
 
 class CertificateFiles:
@@ -37,21 +57,21 @@ class CertificateFiles:
         self._client_ca = settings.tls_client_ca_file
         self._loaded = self._versions()
 
-    def load_if_renewed(self) -> grpc.ServerCertificateConfiguration | None:
-        """What to show from now on; None for what is shown already. gRPC calls it at each handshake."""
+    def load_if_renewed(self) -> Certificates | None:
+        """What to show from now on; None for what is shown already."""
         versions = self._versions()
         if versions == self._loaded:
             return None
         self._loaded = versions
         try:
-            configuration = self.load()
+            renewed = self.load()
         except InvalidArgumentError as error:
             log.error("certificate not renewed; the old one stays", error=error.message)  # noqa: TRY400  says all
             return None
         log.info("certificate renewed", file=self._chain)
-        return configuration
+        return renewed
 
-    def load(self) -> grpc.ServerCertificateConfiguration:
+    def load(self) -> Certificates:
         """Read the files. Raises `InvalidArgumentError` that names the setting."""
         # For files that it cannot use, gRPC reports only that it cannot listen.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -71,9 +91,10 @@ class CertificateFiles:
                     "AUTHZ_TLS_CLIENT_CA_FILE",
                     f"`{self._client_ca}` holds no PEM certificate ({error}); set AUTHZ_TLS_CLIENT_CA_FILE",
                 ) from None
-        return grpc.ssl_server_certificate_configuration(
-            [(Path(self._key).read_bytes(), Path(self._chain).read_bytes())],
-            root_certificates=Path(self._client_ca).read_bytes() if self._client_ca else None,
+        return Certificates(
+            chain=Path(self._chain).read_bytes(),
+            key=Path(self._key).read_bytes(),
+            client_ca=Path(self._client_ca).read_bytes() if self._client_ca else None,
         )
 
     def _versions(self) -> tuple[tuple[int, int] | None, ...]:

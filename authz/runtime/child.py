@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import multiprocessing
-import multiprocessing.sharedctypes
 import os
+import select
 import signal
 import tempfile
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from functools import partial
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 import uvloop
@@ -31,9 +29,11 @@ log = structlog.get_logger()
 PROCESSES = multiprocessing.get_context("forkserver")
 """Forks children from a process that only imports: they start fast, and inherit no thread or connection."""
 
-_BEAT, _READY = b".", b"!"
+_BEAT, _READY, _LOST_LINE = b".", b"!", b"-"
 """What a child writes to its supervisor."""
 _READ_BYTES = 4096
+_MAX_TOLD_LINES = 2000
+"""A pipe takes so many bytes as a whole or not at all."""
 _MAX_TEMPORARY_FOLDER_BYTES = 70
 """multiprocessing makes a Unix socket two levels below, and the path of a socket has at most 107 bytes."""
 
@@ -49,26 +49,52 @@ FAILED_START = 3
 """Exit code of a child that could not start and has logged why: another attempt at once would fail, too."""
 
 
-class Link(NamedTuple):
-    """What a child has of its supervisor."""
+class Link:
+    """The pipe by which a child tells its supervisor that it runs. It survives an `exec` of the child."""
 
-    supervisor: Connection
-    """Where the child says that it is ready, and that it still runs."""
-    lost_lines: ctypes.c_ulonglong
-    """How many lines of the log the child and those before it have lost: shared memory."""
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._told_lines = 0
+        """How many lost lines of the log the supervisor knows of."""
+        # A supervisor that hangs reads nothing, and must not make its children hang, too.
+        os.set_blocking(descriptor, False)
+        threading.Thread(target=self._stop_with_supervisor, name="supervisor", daemon=True).start()
+
+    def report_ready(self) -> None:
+        """Tell that this child has started."""
+        self._write(_READY)
+
+    def beat(self) -> None:
+        """Tell that its event loop runs, and how many more lines of the log are lost."""
+        lost = min(WRITER.lost_lines() - self._told_lines, _MAX_TOLD_LINES)
+        if self._write(_BEAT + lost * _LOST_LINE):
+            self._told_lines += lost
+
+    def _write(self, what: bytes) -> bool:
+        with suppress(BlockingIOError, BrokenPipeError):
+            return bool(os.write(self._descriptor, what))
+        return False
+
+    def _stop_with_supervisor(self) -> None:
+        end = select.poll()
+        # Only for errors: that nobody reads any more is one.
+        end.register(self._descriptor, 0)
+        end.poll()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Child:
     """One child process, which can be started again after its end."""
 
-    def __init__(self, name: str, target: Callable[[Settings, Link], None], settings: Settings) -> None:
+    def __init__(self, name: str, target: Callable[[Settings, Connection], None], settings: Settings) -> None:
         self.name = name
         self._target = target
         self._settings = settings
         self.process: BaseProcess | None = None
         self.ready = asyncio.Event()
         self.started_at_s = 0.0
-        self.lost_lines = multiprocessing.sharedctypes.RawValue(ctypes.c_ulonglong)
+        self.lost_lines = 0
+        """How many lines of the log its processes have lost."""
         self.is_hung = False
         self._missed_beats = 0
 
@@ -77,8 +103,7 @@ class Child:
         receiver, sender = PROCESSES.Pipe(duplex=False)
         self.ready.clear()
         self.is_hung, self._missed_beats = False, 0
-        link = Link(sender, self.lost_lines)
-        self.process = PROCESSES.Process(target=self._target, args=(self._settings, link), name=self.name)
+        self.process = PROCESSES.Process(target=self._target, args=(self._settings, sender), name=self.name)
         try:
             self.process.start()
         except BaseException:
@@ -126,6 +151,7 @@ class Child:
     def _receive(self, receiver: Connection) -> None:
         received = os.read(receiver.fileno(), _READ_BYTES)
         self._missed_beats = 0
+        self.lost_lines += received.count(_LOST_LINE)
         if _READY in received:
             self.ready.set()
         if not received:
@@ -133,21 +159,12 @@ class Child:
             receiver.close()
 
 
-def report_ready(supervisor: Connection) -> None:
-    """Tell the supervisor that this child has started."""
-    _report(supervisor, _READY)
-
-
-def run_child(settings: Settings, link: Link, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run `main` in a child process, and show the supervisor each second that its event loop runs; stop it
-    when the supervisor ends, however that ends."""
-    WRITER.lost = link.lost_lines
+def run_child(main: Coroutine[Any, Any, None], settings: Settings, link: Link) -> None:
+    """Run `main` in a child process, and show the supervisor each second that its event loop runs."""
     configure_logging(settings.log_level)
     log_uncaught()
-    threading.Thread(target=_stop_with_parent, daemon=True).start()
-    os.set_blocking(link.supervisor.fileno(), False)
     try:
-        uvloop.run(_beating(link.supervisor, main()))
+        uvloop.run(beating(link, main))
     except AuthzError as error:
         log.error("cannot start", error=error.message)  # noqa: TRY400  the message says all
         raise SystemExit(FAILED_START) from None
@@ -160,22 +177,10 @@ def run_child(settings: Settings, link: Link, main: Callable[[], Coroutine[Any, 
         WRITER.flush()
 
 
-async def _beating(supervisor: Connection, main: Coroutine[Any, Any, None]) -> None:
-    beating = asyncio.create_task(beat_forever(partial(_report, supervisor, _BEAT)))
+async def beating(link: Link, main: Coroutine[Any, Any, None]) -> None:
+    """Run the main coroutine of a child, and beat each second until it returns."""
+    beats = asyncio.create_task(beat_forever(link.beat))
     try:
         await main
     finally:
-        beating.cancel()
-
-
-def _report(supervisor: Connection, what: bytes) -> None:
-    # A supervisor that hangs reads nothing, and must not make its children hang, too.
-    with suppress(BlockingIOError, BrokenPipeError):
-        os.write(supervisor.fileno(), what)
-
-
-def _stop_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
+        beats.cancel()

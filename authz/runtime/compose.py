@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import grpc
 import msgspec
@@ -231,7 +232,7 @@ def _pipeline(
 
 
 def add_servicers(
-    server: grpc.aio.Server,
+    server: Any,
     settings: Settings,
     *,
     policies: CompiledPolicies,
@@ -243,7 +244,7 @@ def add_servicers(
     clock: DecisionClock,
     authenticators: Sequence[Authenticator],
 ) -> Servicers:
-    """Add every service of the API, and reflection, to a gRPC server."""
+    """Add every service of the API, and reflection, to the `server` of a face."""
     gate, turns = _gate(settings, view, directory, keys, pool), Turns()
     active = ActiveChecker(
         gate,
@@ -324,7 +325,7 @@ def _watches(
     )
 
 
-def _add_reflection(server: grpc.aio.Server, names: tuple[str, ...]) -> None:
+def _add_reflection(server: Any, names: tuple[str, ...]) -> None:
     """Answer reflection as v1, too: its messages are those of v1alpha, the only ones in the library."""
     servicer = reflection.aio.ReflectionServicer(names)
     handler = grpc.stream_stream_rpc_method_handler(
@@ -333,5 +334,4 @@ def _add_reflection(server: grpc.aio.Server, names: tuple[str, ...]) -> None:
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
     for name in (reflection.SERVICE_NAME, "grpc.reflection.v1.ServerReflection"):
-        methods = {"ServerReflectionInfo": handler}
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, methods),))
+        server.add_registered_method_handlers(name, {"ServerReflectionInfo": handler})

@@ -7,7 +7,6 @@ full are lost and counted; another line says how many, once the reader reads aga
 from __future__ import annotations
 
 import atexit
-import ctypes
 import logging
 import sys
 import threading
@@ -33,8 +32,7 @@ class LineWriter:
         self._queue: SimpleQueue[bytes | threading.Event] = SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self.lost = ctypes.c_ulonglong()
-        """How many lines were lost; in a child, memory that its supervisor reads."""
+        self._lost = 0
 
     def write(self, line: bytes) -> None:
         """Write a line soon; lose it if too many lines wait."""
@@ -49,7 +47,7 @@ class LineWriter:
 
     def lost_lines(self) -> int:
         """How many lines were lost so far."""
-        return self.lost.value
+        return self._lost
 
     def flush(self) -> None:
         """Wait until all lines are written, or for a second."""
@@ -66,14 +64,14 @@ class LineWriter:
                 self._thread.start()
 
     def _write_forever(self) -> None:
-        told = self.lost.value
+        told = self._lost
         while True:
             line = self._queue.get()
             if isinstance(line, threading.Event):
                 line.set()
                 continue
             self._write(line)
-            if (lost := self.lost.value) != told:
+            if (lost := self._lost) != told:
                 self._write(_loss(lost - told))
                 told = lost
 
@@ -92,7 +90,7 @@ class LineWriter:
 
     def _lose(self) -> None:
         with self._lock:
-            self.lost.value += 1
+            self._lost += 1
 
 
 WRITER = LineWriter()

@@ -29,13 +29,14 @@ async def serve(settings: Settings) -> None:
     server = Server(settings)
     if await finishes_before(stopped, server.start()):
         try:
-            await _run(server, settings, stopped)
+            await run(server, settings, stopped)
         finally:
             await server.stop(grace_s=settings.stop_grace_s)
     log.info("stopped")
 
 
-async def _run(server: Server, settings: Settings, stopped: asyncio.Event) -> None:
+async def run(server: Server, settings: Settings, stopped: asyncio.Event) -> None:
+    """Serve with a server that has started, until `stopped`."""
     tune_interpreter()
     watching = None if server.follower is None else asyncio.create_task(end_if_stuck(server.follower))
     with exporting(

@@ -7,9 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import BinaryIO
 
-import grpc
 import structlog
 
 from authz.domain.consistency import MINIMIZE_LATENCY
@@ -25,7 +23,6 @@ from authz.runtime.authentication import (
     open_authentication,
     warn_of_strangers,
 )
-from authz.runtime.bind import abort_connections, listen, lock_socket
 from authz.runtime.compose import (
     AUTHORIZATION,
     DIRECTORY,
@@ -39,6 +36,7 @@ from authz.runtime.compose import (
     require_inline_types,
     system_clock,
 )
+from authz.runtime.faces import Face, GrpcFace
 from authz.runtime.health import Health
 from authz.runtime.maintenance import keep_view_current
 from authz.runtime.settings import Settings
@@ -54,21 +52,6 @@ _SEND_GRACE_S = 0.1
 """How long a stop waits after the last answer: gRPC sends it in threads of its own."""
 
 
-def _channel_options(settings: Settings) -> list[tuple[str, int]]:
-    return [
-        ("grpc.max_receive_message_length", settings.max_message_bytes),
-        ("grpc.max_send_message_length", settings.max_message_bytes),
-        # A client that no longer answers has its places for 40 s.
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
-        # Clients keep idle connections through NAT and load balancers with pings.
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_ping_interval_without_data_ms", int(settings.min_ping_interval_s * 1000)),
-        # Servers that share one replica may share one port.
-        ("grpc.so_reuseport", 0 if settings.follow else 1),
-    ]
-
-
 class Server:
     """One serving process. An async context manager: inside the block it serves at `address`.
 
@@ -78,8 +61,12 @@ class Server:
     cannot serve; then nothing is left running.
     """
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], Instant] = system_clock) -> None:
+    def __init__(
+        self, settings: Settings, *, clock: Callable[[], Instant] = system_clock, face: Face | None = None
+    ) -> None:
+        """`face` is what clients reach; without one, grpc.aio."""
         self._settings = settings
+        self._face = face
         self._clock = clock
         self.decision_clock = DecisionClock(clock)
         self._health = Health(AUTHORIZATION, (DIRECTORY, POLICY, WATCH))
@@ -95,8 +82,6 @@ class Server:
         self._removal: asyncio.Task[None] | None = None
         self.follower: Follower | None = None
         self._follower_thread: threading.Thread | None = None
-        self._grpc: grpc.aio.Server | None = None
-        self._socket_lock: BinaryIO | None = None
         self.address = settings.address
 
     async def __aenter__(self) -> Server:
@@ -122,15 +107,10 @@ class Server:
         Then waits for the database for two seconds at most. Idempotent.
         """
         await self._health.drain()
-        if self._grpc is not None:
+        if self._face is not None:
             await self._drain(grace_s)
-            abort_connections(self.address)
-            await self._grpc.stop(0)
-            self._grpc = None
-        if self._socket_lock is not None:
-            # gRPC has removed the socket.
-            self._socket_lock.close()
-            self._socket_lock = None
+            await self._face.stop()
+            self._face = None
         self._authentication.close()
         with self._aborting_connections():
             await self._end_threads()
@@ -208,9 +188,9 @@ class Server:
 
     async def _serve(self, store: Store, view: ReplicaView, keys: TokenKeys) -> None:
         settings = self._settings
-        self._grpc = server = grpc.aio.server(options=_channel_options(settings))
+        face = self._face = self._face or GrpcFace(settings)
         self._servicers = add_servicers(
-            server,
+            face.server,
             settings,
             policies=self._policies,
             directory=store.directory,
@@ -222,10 +202,8 @@ class Server:
             authenticators=self._authentication.authenticators,
         )
         await self._compile_active_policy()
-        self._socket_lock = lock_socket(settings.address)
-        self.address = listen(server, settings)
-        await self._health.add_to(server)
-        await server.start()
+        await self._health.add_to(face.server)
+        self.address = await face.start()
         warn_of_strangers(settings)
         self._removal = asyncio.create_task(self._servicers.remover.run())
         await self._health.watch(

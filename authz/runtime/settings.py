@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -42,6 +42,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     address: Annotated[str, "Where to listen: host:port (port 0: any free port) or unix:/path."] = (
         "127.0.0.1:50051"
     )
+    transport: Annotated[
+        Literal["grpc", "envoy"], "What serves gRPC: grpc.aio, or Envoy (install `qalamchat-authz[envoy]`)."
+    ] = "grpc"
     database_url: Annotated[
         str, "sqlite:///relative.db, sqlite:////absolute.db or postgresql://user@host/name."
     ] = "sqlite:///authz.db"

@@ -11,7 +11,6 @@ import os
 import signal
 from collections import Counter
 from contextlib import suppress
-from functools import partial
 from multiprocessing.connection import Connection
 
 import msgspec
@@ -26,11 +25,11 @@ from authz.runtime.child import (
     PROCESSES,
     Child,
     Link,
-    report_ready,
     run_child,
     start_forkserver,
 )
 from authz.runtime.compose import open_view, prepare_database, system_clock
+from authz.runtime.envoy import launch
 from authz.runtime.follow import run_follower
 from authz.runtime.liveness import beat_forever
 from authz.runtime.logs import WRITER
@@ -127,7 +126,7 @@ class Supervisor:
     def lost_lines(self) -> int:
         """How many lines of the log all processes have lost."""
         children = (*self._workers, *self._followers)
-        return WRITER.lost_lines() + sum(child.lost_lines.value for child in children)
+        return WRITER.lost_lines() + sum(child.lost_lines for child in children)
 
     async def stop(self) -> None:
         """Let the workers drain, then stop the follower. Kills what does not end in time."""
@@ -182,30 +181,36 @@ async def supervise(settings: Settings) -> None:
             view.close()
 
 
-def worker_process(settings: Settings, link: Link) -> None:
-    """The process of one worker."""
+def worker_process(settings: Settings, supervisor: Connection) -> None:
+    """The process of one worker. With Envoy, it becomes Envoy."""
     if settings.schedule_as_batch:
         schedule_as_batch()
-    run_child(settings, link, partial(_serve, settings, link.supervisor))
+    if settings.transport == "envoy":
+        launch(settings, supervisor=supervisor.fileno()).exec()
+    link = Link(supervisor.fileno())
+    run_child(_serve(settings, link), settings, link)
 
 
-async def _serve(settings: Settings, supervisor: Connection) -> None:
+async def _serve(settings: Settings, link: Link) -> None:
     async with Server(settings) as server:
-        stopped = stop_event(signal.SIGTERM, signal.SIGINT)
-        log.info("worker serving", process=os.getpid(), policy_version=server.policy_version)
-        tune_interpreter()
-        report_ready(supervisor)
-        await run_until(stopped)
+        await run_worker(server, stop_event(signal.SIGTERM, signal.SIGINT), link)
 
 
-def follower_process(settings: Settings, link: Link) -> None:
+async def run_worker(server: Server, stopped: asyncio.Event, link: Link) -> None:
+    """Serve with the server of a worker, which has started, until `stopped`."""
+    log.info("worker serving", process=os.getpid(), policy_version=server.policy_version)
+    tune_interpreter()
+    link.report_ready()
+    await run_until(stopped)
+
+
+def follower_process(settings: Settings, supervisor: Connection) -> None:
     """The process of the follower. It ignores Ctrl-C: workers still need it while they drain."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    run_child(settings, link, partial(_follow, settings, link.supervisor))
+    link = Link(supervisor.fileno())
+    run_child(_follow(settings, link), settings, link)
 
 
-async def _follow(settings: Settings, supervisor: Connection) -> None:
+async def _follow(settings: Settings, link: Link) -> None:
     # The supervisor may have started without the database: the follower then prepares it.
-    await run_follower(
-        settings, stop_event(signal.SIGTERM), prepared=False, on_initialized=partial(report_ready, supervisor)
-    )
+    await run_follower(settings, stop_event(signal.SIGTERM), prepared=False, on_initialized=link.report_ready)

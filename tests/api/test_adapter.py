@@ -16,7 +16,7 @@ from authz.api.grpc.adapter import add_endpoints
 from authz.api.pipeline import Pipeline
 from authz.domain.errors import AlreadyExistsError, ErrorReason
 from authz.v1 import watch_pb2, watch_pb2_grpc
-from tests.service import reason_of
+from tests.service import in_process, reason_of
 
 
 class Twice:
@@ -41,6 +41,7 @@ class Twice:
             raise self._error
 
 
+@in_process
 @pytest.mark.parametrize(
     ("error", "code", "reason"),
     [

@@ -7,7 +7,6 @@ from typing import Any
 
 import grpc
 import pytest
-from structlog.testing import capture_logs
 
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import common_pb2 as pb
@@ -64,7 +63,7 @@ async def test_a_bad_request_id_in_the_header_is_not_taken_and_not_held_against_
     service: Service,
 ) -> None:
     header = (("x-request-id", "a b"),)
-    with capture_logs() as lines:
+    async with service.logged() as lines:
         await service.authorization.Check(ask(), metadata=header)
         await service.directory.ReadCourses(dpb.ReadCoursesRequest(), metadata=header)
     told = [line["request_id"] for line in lines if line["event"] == "call"]

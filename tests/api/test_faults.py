@@ -21,7 +21,7 @@ from authz.v1 import authorization_pb2 as apb
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from tests.api.test_api import COURSE, MATERIAL, STUDENT, question, written
-from tests.service import Service, info_of, reason_of, retry_of, serve
+from tests.service import Service, in_process, info_of, reason_of, retry_of, serve
 
 SECRET = "password of the database"
 FAULTS: list[Exception] = [RuntimeError(SECRET), KeyError(SECRET), AssertionError(SECRET)]
@@ -92,6 +92,7 @@ def everything_that_decides(service: Service) -> list[Any]:
     ]
 
 
+@in_process
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
 async def test_a_broken_view_is_an_internal_error_without_its_cause(
     breaking: Breaking, sqlite_url: str, fault: Exception
@@ -113,6 +114,7 @@ async def test_a_broken_view_is_an_internal_error_without_its_cause(
         assert (await service.authorization.Check(question())).allowed
 
 
+@in_process
 async def test_a_fault_in_the_middle_of_deciding_never_allows(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +144,7 @@ async def test_a_fault_in_the_middle_of_deciding_never_allows(
         assert after > 2
 
 
+@in_process
 async def test_a_database_that_is_away_is_unavailable_to_every_call_that_needs_it(
     breaking: Breaking, sqlite_url: str
 ) -> None:
@@ -165,6 +168,7 @@ async def test_a_database_that_is_away_is_unavailable_to_every_call_that_needs_i
         breaking.directory.fault = None
 
 
+@in_process
 async def test_past_the_bound_of_staleness_nothing_is_answered_and_health_says_so(
     breaking: Breaking, sqlite_url: str
 ) -> None:
@@ -197,6 +201,7 @@ async def until(service: Service, status: int, of: str = "authz.v1.Authorization
                 return
 
 
+@in_process
 @pytest.mark.parametrize(
     "fault",
     [AWAY, ConflictError(ErrorReason.WRITE_CONFLICT, "busy"), RuntimeError(SECRET)],
@@ -215,6 +220,7 @@ async def test_health_of_the_directory_follows_the_database_down_and_up_again(
         await until(service, health_pb2.HealthCheckResponse.SERVING, name)
 
 
+@in_process
 async def test_calls_beyond_the_limit_are_shed_while_one_is_held(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,7 @@ from authz.runtime import compose
 from authz.wire.errors import status_of
 from tests.api.in_process import ByNameAuthenticator, InProcessFace
 from tests.api.test_api import COURSE, MATERIAL, STUDENT, written
-from tests.service import Service, serve
+from tests.service import Service, in_process, serve
 from tests.store.directory import changes_of, open_with
 from tests.tokens import made_up
 
@@ -105,6 +105,7 @@ def comparable(value: Any) -> Any:
     return [comparable(each) for each in value] if isinstance(value, list) else value
 
 
+@in_process
 @pytest.mark.parametrize(("method", "body"), CALLS)
 async def test_both_faces_answer_and_log_the_same(faces: Faces, method: str, body: dict[str, Any]) -> None:
     await faces.in_process(method, body)  # the first write of a kind changes something, and no later one
@@ -117,6 +118,7 @@ async def test_both_faces_answer_and_log_the_same(faces: Faces, method: str, bod
     assert [line["event"] for line in lines].count("call") == 1
 
 
+@in_process
 async def test_a_watch_is_the_same_watch(faces: Faces) -> None:
     sent: list[Any] = []
 
@@ -133,6 +135,7 @@ async def test_a_watch_is_the_same_watch(faces: Faces) -> None:
     assert [mutation.course.id for mutation in sent[1].change.mutations] == ["b"]
 
 
+@in_process
 async def test_a_certificate_of_any_face_is_the_actor_of_a_write(faces: Faces, sqlite_url: str) -> None:
     by_certificate = Pipeline(
         authenticators=(ByNameAuthenticator(),),

@@ -6,7 +6,6 @@ import re
 
 import grpc
 import pytest
-from structlog.testing import capture_logs
 
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
@@ -20,7 +19,7 @@ async def test_the_request_id_comes_from_the_field_else_the_header_else_is_made_
 ) -> None:
     header = (("x-request-id", "from-header"),)
     check = sqlite_service.authorization.Check
-    with capture_logs() as lines:
+    async with sqlite_service.logged() as lines:
         await check(question(request_id="from-field"), metadata=header)
         await check(question(), metadata=header)
         await sqlite_service.directory.ReadCourses(dpb.ReadCoursesRequest(), metadata=header)
@@ -52,7 +51,7 @@ async def test_lines_of_calls_hold_nothing_of_their_content(sqlite_service: Serv
         reason="secret-reason",
         idempotency_key="secret-key",
     )
-    with capture_logs() as lines:
+    async with sqlite_service.logged() as lines:
         await sqlite_service.directory.Write(request)
         await sqlite_service.directory.Import(
             iter([dpb.ImportRequest(mutations=request.mutations, reason="secret-reason")])
@@ -67,7 +66,7 @@ async def test_lines_of_calls_hold_nothing_of_their_content(sqlite_service: Serv
 
 async def test_a_decision_is_told_only_at_debug_and_by_the_id_in_the_answer(sqlite_service: Service) -> None:
     await written(sqlite_service, COURSE, MATERIAL)
-    with capture_logs() as lines:
+    async with sqlite_service.logged() as lines:
         answer = await sqlite_service.authorization.Check(question(request_id="r-1"))
     told = [line for line in lines if line["event"] == "decision"]
     assert [line["log_level"] for line in told] == ["debug"]
@@ -99,8 +98,9 @@ async def test_the_change_log_keeps_who_why_and_by_which_call(
 
 
 async def test_the_line_of_a_call_that_failed_says_why_and_who_called(sqlite_service: Service) -> None:
-    with capture_logs() as lines, pytest.raises(grpc.aio.AioRpcError):
-        await sqlite_service.authorization.Check(question("raed"))
+    async with sqlite_service.logged() as lines:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await sqlite_service.authorization.Check(question("raed"))
     (line,) = (line for line in lines if line["event"] == "call")
     assert (line["code"], line["reason"]) == ("INVALID_ARGUMENT", "UNKNOWN_ACTION")
     assert line["caller"] == "unauthenticated"

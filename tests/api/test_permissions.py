@@ -13,7 +13,6 @@ import pytest
 import pytest_asyncio
 from google.protobuf import message_factory
 from google.protobuf.timestamp_pb2 import Timestamp
-from structlog.testing import capture_logs
 
 from authz.api.permissions import permission_of
 from authz.policy.load import load_policy, policy_directory
@@ -143,7 +142,7 @@ async def test_a_call_is_permitted_exactly_to_the_roles_that_have_its_permission
     held = EVERY_PERMISSION if role == "platform_admin" else GRANTED.get(role, [])
     token = ISSUER.jwt(role or "nobody")
     for needed, request in requests_of(name):
-        with capture_logs() as lines:
+        async with door.logged() as lines:
             error = await outcome_of(door, name, request, token)
         if needed in held:
             assert error is None or error.code() is not grpc.StatusCode.PERMISSION_DENIED, (role, needed)

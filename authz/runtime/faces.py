@@ -1,0 +1,85 @@
+"""What clients reach: grpc.aio, or the ASGI application that Envoy runs."""
+
+from __future__ import annotations
+
+from typing import Any, BinaryIO, Protocol
+
+import grpc
+
+from authz.api.asgi.server import AsgiServer
+from authz.runtime.bind import abort_connections, listen, lock_socket
+from authz.runtime.settings import Settings
+
+
+class Face(Protocol):
+    """Takes calls at an address."""
+
+    server: Any
+    """What methods are added to before the start: a `grpc.aio.Server`, or what does as it does."""
+
+    async def start(self) -> str:
+        """Take calls from now on; return the address, with the port that was bound.
+
+        Raises `InvalidArgumentError` that names the setting.
+        """
+
+    async def stop(self) -> None:
+        """Close every connection. Idempotent."""
+
+
+class GrpcFace:
+    """grpc.aio in this process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._address = settings.address
+        self._lock: BinaryIO | None = None
+        self.server = grpc.aio.server(options=_channel_options(settings))
+
+    async def start(self) -> str:
+        """As `Face.start`."""
+        self._lock = lock_socket(self._settings.address)
+        self._address = listen(self.server, self._settings)
+        await self.server.start()
+        return self._address
+
+    async def stop(self) -> None:
+        """As `Face.stop`."""
+        abort_connections(self._address)
+        await self.server.stop(0)
+        if self._lock is not None:
+            # gRPC has removed the socket.
+            self._lock.close()
+            self._lock = None
+
+
+class AsgiFace:
+    """The application in an Envoy, which listens once the application has started, and ends with it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._address = settings.address
+        self._lock: BinaryIO | None = None
+        self.server = AsgiServer(max_message_bytes=settings.max_message_bytes)
+
+    async def start(self) -> str:
+        """As `Face.start`."""
+        self._lock = lock_socket(self._address)
+        return self._address
+
+    async def stop(self) -> None:
+        """As `Face.stop`: the process ends next, and with it the lock."""
+
+
+def _channel_options(settings: Settings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        # A client that no longer answers has its places for 40 s.
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        # Clients keep idle connections through NAT and load balancers with pings.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", int(settings.min_ping_interval_s * 1000)),
+        # Servers that share one replica may share one port.
+        ("grpc.so_reuseport", 0 if settings.follow else 1),
+    ]

@@ -1,0 +1,90 @@
+"""Hands the certificates of the server to Envoy, and those that renew them.
+
+Envoy reads them from memory that only this process has (memfd), so that no key is written to a disk. A file
+says where; Envoy watches it.
+Source: https://www.envoyproxy.io/docs/envoy/v1.39.0/configuration/security/secret
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from authz.runtime.certificates import CertificateFiles, Certificates
+from authz.runtime.settings import Settings
+
+SERVER, CLIENTS = "server", "clients"
+"""The certificate of the server, and the authority of those of clients."""
+_RENEWAL_POLL_S = 1.0
+_TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+
+
+class Secrets:
+    """The folder in which Envoy finds where its certificates are."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._shown: list[int] = []
+        """The descriptors that the files name."""
+
+    @classmethod
+    def create(cls, settings: Settings) -> Secrets:
+        """A new folder, with the certificates of the settings. Raises `InvalidArgumentError`."""
+        found = CertificateFiles(settings).load()
+        created = cls(Path(tempfile.mkdtemp(prefix="authz-envoy-")))
+        created._show(found)
+        return created
+
+    def source(self, name: str) -> dict[str, Any]:
+        """Where Envoy finds a secret, in its configuration."""
+        path = {"path": str(self._path(name))}
+        return {
+            "name": name,
+            "sds_config": {"path_config_source": path, "resource_api_version": "V3"},
+        }
+
+    async def renew_forever(self, settings: Settings) -> None:
+        """Show new certificates to Envoy whenever their files have changed."""
+        files = CertificateFiles(settings)
+        # They may have changed since the folder was made.
+        self._show(files.load())
+        while True:
+            await asyncio.sleep(_RENEWAL_POLL_S)
+            renewed = files.load_if_renewed()
+            if renewed is not None:
+                self._show(renewed)
+
+    def remove(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _show(self, found: Certificates) -> None:
+        before, self._shown = self._shown, []
+        certificate = {"certificate_chain": self._held(found.chain), "private_key": self._held(found.key)}
+        self._write(SERVER, {"tls_certificate": certificate})
+        if found.client_ca:
+            self._write(CLIENTS, {"validation_context": {"trusted_ca": self._held(found.client_ca)}})
+        for descriptor in before:
+            os.close(descriptor)
+
+    def _held(self, content: bytes) -> dict[str, str]:
+        # Without flags: the process that becomes Envoy keeps it.
+        descriptor = os.memfd_create("certificate", 0)
+        os.write(descriptor, content)
+        self._shown.append(descriptor)
+        return {"filename": f"/dev/fd/{descriptor}"}
+
+    def _write(self, name: str, secret: dict[str, Any]) -> None:
+        path = self._path(name)
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps({"resources": [{"@type": _TYPE, "name": name, **secret}]}))
+        # Envoy looks at it again when a file is moved there.
+        new.rename(path)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.json"

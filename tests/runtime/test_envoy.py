@@ -1,0 +1,288 @@
+"""The service behind Envoy: what its clients and its operator see is what grpc.aio gives them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import grpc
+import psutil
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from authz.client import CallError, Client, check_request
+from authz.client.errors import error_of
+from authz.domain.entities import Course
+from authz.domain.mutations import Mutation, Operation
+from authz.v1 import authorization_pb2_grpc, directory_pb2, directory_pb2_grpc
+from authz.v1.authorization_pb2 import ExplainRequest
+from tests.callers import grant
+from tests.databases import create_sqlite
+from tests.forkserver import Process
+from tests.runtime.test_mutual_tls import certify
+from tests.serving import AUTHZ, run, serving
+
+pytest.importorskip("pyvoy", reason="Envoy has no wheel for this platform")
+QUESTION = check_request("user:maya", "read", "course:algebra")
+EXPLAINED = ExplainRequest(subject=QUESTION.subject, action="read", resource=QUESTION.resource)
+CHECK = "/authz.v1.AuthorizationService/Check"
+READ = "/authz.v1.DirectoryService/ReadCourses"
+ENVOY = {"AUTHZ_TRANSPORT": "envoy"}
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One server for this file."""
+    url = create_sqlite(tmp_path_factory.mktemp("envoy") / "authz.db")
+    with serving(url, **ENVOY) as (process, found):
+        _drain(process)
+        yield found
+
+
+def _drain(process: Process) -> None:
+    assert process.stderr is not None
+    threading.Thread(target=process.stderr.read, daemon=True).start()
+
+
+def refusal(address: str, method: str, body: bytes) -> CallError:
+    """The error that a call of raw bytes ends with."""
+    with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as caught:
+        call: Any = channel.unary_unary(method)
+        call(body)
+    return error_of(caught.value)
+
+
+def test_writes_checks_imports_and_watches_work_as_ever(address: str) -> None:
+    course = Mutation(Operation.TOUCH, Course(id="algebra"))
+    with Client(address) as client:
+        begun = client.current_token()
+        client.write([course])
+        watch = client.watch(after=begun)
+        assert next(watch).mutations == (course,)
+        assert client.import_mutations([course] * 3000).unchanged == 3000
+        watch.close()
+        assert [each.entity.id for each in client.read_courses()] == ["algebra"]
+        assert not client.check("user:maya", "read", "course:algebra").allowed
+
+
+def test_health_and_reflection_are_served(address: str) -> None:
+    with grpc.insecure_channel(address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        assert health.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING
+        with pytest.raises(grpc.RpcError) as caught:
+            health.Check(health_pb2.HealthCheckRequest(service="nobody"))
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        watch = health.Watch(health_pb2.HealthCheckRequest())
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        watch.cancel()
+        names = ProtoReflectionDescriptorDatabase(channel).get_services()
+        assert "authz.v1.AuthorizationService" in names
+
+
+@pytest.mark.parametrize("compression", list(grpc.Compression))
+def test_compressed_questions_are_read(address: str, compression: grpc.Compression) -> None:
+    with grpc.insecure_channel(address, compression=compression) as channel:
+        answer = authorization_pb2_grpc.AuthorizationServiceStub(channel).Check(QUESTION)
+    assert not answer.allowed
+
+
+def test_what_cannot_be_served_is_refused_by_its_code(address: str) -> None:
+    unknown = refusal(address, "/authz.v1.AuthorizationService/Chekc", b"")
+    assert unknown.code is grpc.StatusCode.UNIMPLEMENTED
+    large = refusal(address, READ, bytes(5_000_000))
+    assert large.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "AUTHZ_MAX_MESSAGE_BYTES" in large.message
+    malformed = refusal(address, CHECK, b"\xff")
+    assert (malformed.code, malformed.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_FIELD")
+
+
+def test_large_answers_arrive_whole(address: str) -> None:
+    with Client(address) as client:
+        client.import_mutations([Mutation(Operation.TOUCH, Course(id=f"c{n:05}")) for n in range(3000)])
+        found = {each.entity.id for each in client.read_courses()}
+        assert len(found - {"algebra"}) == 3000
+
+
+def test_a_question_is_answered_before_the_backlog_of_another_connection(address: str) -> None:
+    answered: list[bool] = []
+    greedy = grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])
+    with greedy, grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 2)]) as honest:
+        check = authorization_pb2_grpc.AuthorizationServiceStub(honest).Check
+        check(QUESTION)
+        # Explanations cost the server more than this client.
+        explain = authorization_pb2_grpc.AuthorizationServiceStub(greedy).Explain
+        calls = [explain.future(EXPLAINED) for _ in range(400)]
+        for call in calls:
+            call.add_done_callback(lambda _: answered.append(True))
+        check(QUESTION)
+        before = len(answered)
+        for call in calls:
+            call.exception()
+    assert before < 300
+
+
+def test_two_servers_do_not_share_a_port_unasked(address: str, sqlite_url: str) -> None:
+    environ = {"AUTHZ_ADDRESS": address, "AUTHZ_DATABASE_URL": sqlite_url, **ENVOY}
+    process = Process("serve", environ=environ, stderr=subprocess.PIPE)
+    assert process.wait(60) == 2
+    assert process.stderr is not None
+    assert f"cannot listen at `{address}`" in process.stderr.read()
+
+
+def test_a_setting_that_cannot_be_used_ends_the_start_with_its_name(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/no/such/folder.db"
+    process = Process(
+        "serve",
+        environ={"AUTHZ_DATABASE_URL": url, "AUTHZ_ADDRESS": "127.0.0.1:0", **ENVOY},
+        stderr=subprocess.PIPE,
+    )
+    assert process.wait(60) == 2
+    assert process.stderr is not None
+    assert '"event":"cannot start"' in process.stderr.read()
+
+
+def test_the_configuration_of_envoy_is_shown_and_serves_nothing() -> None:
+    shown = run([AUTHZ, "serve", "--print-config", "--address", "127.0.0.1:4444"])
+    assert shown.returncode == 0, shown.stderr
+    (listener,) = json.loads(shown.stdout)["static_resources"]["listeners"]
+    assert listener["address"]["socket_address"] == {"address": "127.0.0.1", "port_value": 4444}
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_callers_at_a_stop_are_told_to_try_elsewhere(sqlite_url: str, workers: str) -> None:
+    codes: set[grpc.StatusCode] = set()
+    answered = threading.Event()
+
+    def ask_until_refused() -> None:
+        with grpc.insecure_channel(found, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+            check = authorization_pb2_grpc.AuthorizationServiceStub(channel).Check
+            try:
+                while True:
+                    check(QUESTION, timeout=20)
+                    answered.set()
+            except grpc.RpcError as error:
+                codes.add(error.code())
+
+    with serving(sqlite_url, AUTHZ_WORKERS=workers, **ENVOY) as (process, found):
+        _drain(process)
+        callers = [threading.Thread(target=ask_until_refused) for _ in range(6)]
+        for caller in callers:
+            caller.start()
+        answered.wait(30)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        for caller in callers:
+            caller.join()
+    assert codes == {grpc.StatusCode.UNAVAILABLE}
+
+
+def test_a_worker_that_is_killed_is_replaced_and_ends_with_its_supervisor(sqlite_url: str) -> None:
+    with serving(sqlite_url, AUTHZ_WORKERS="2", **ENVOY) as (process, found):
+        _drain(process)
+        workers = [
+            each
+            for each in psutil.Process(process.pid).children(recursive=True)
+            if each.name().startswith("envoy")
+        ]
+        assert len(workers) == 2
+        workers[0].kill()
+        with Client(found) as client:
+            while True:
+                with suppress(CallError):
+                    assert not client.check("user:maya", "read", "course:algebra").allowed
+                    break
+        process.kill()
+        gone, _ = psutil.wait_procs(workers, timeout=30)
+        assert len(gone) == 2
+
+
+needs_openssl = pytest.mark.skipif(
+    shutil.which("openssl") is None, reason="needs openssl to make certificates"
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("certificates")
+    certify(made, "localhost", "-addext", "subjectAltName=DNS:localhost")
+    for name in ("roster-sync", "nobody"):
+        certify(made, name, "-addext", f"subjectAltName=URI:spiffe://qalam/{name}")
+    authorities = [(made / f"{name}.pem").read_text() for name in ("roster-sync", "nobody")]
+    (made / "authorities.pem").write_text("".join(authorities))
+    (made / "callers.toml").write_text('[uri]\n"spiffe://qalam/roster-sync" = "service:roster-sync"\n')
+    return made
+
+
+@pytest.fixture(scope="module")
+def certified(folder: Path) -> Iterator[tuple[Process, str]]:
+    url = create_sqlite(folder / "authz.db")
+    grant(url, {"service:roster-sync": "platform_admin"})
+    variables = {
+        "AUTHZ_ADDRESS": "localhost:0",
+        "AUTHZ_TLS_CERTIFICATE_FILE": str(folder / "localhost.pem"),
+        "AUTHZ_TLS_KEY_FILE": str(folder / "localhost.key"),
+        "AUTHZ_TLS_CLIENT_CA_FILE": str(folder / "authorities.pem"),
+        "AUTHZ_CALLERS_FILE": str(folder / "callers.toml"),
+    }
+    with serving(url, **variables, **ENVOY) as running:
+        yield running
+
+
+def code_of(
+    certified: tuple[Process, str], folder: Path, client: str | None, *headers: tuple[str, str]
+) -> grpc.StatusCode:
+    """How a read ends for the client with this certificate."""
+    own: dict[str, bytes] = {}
+    if client is not None:
+        own["private_key"] = (folder / f"{client}.key").read_bytes()
+        own["certificate_chain"] = (folder / f"{client}.pem").read_bytes()
+    credentials = grpc.ssl_channel_credentials((folder / "localhost.pem").read_bytes(), **own)
+    with grpc.secure_channel(certified[1], credentials) as channel:
+        stub = directory_pb2_grpc.DirectoryServiceStub(channel)
+        try:
+            stub.ReadCourses(directory_pb2.ReadCoursesRequest(), metadata=headers, timeout=20)
+        except grpc.RpcError as error:
+            return error.code()
+    return grpc.StatusCode.OK
+
+
+@needs_openssl
+def test_the_name_in_the_certificate_decides_who_calls(certified: tuple[Process, str], folder: Path) -> None:
+    assert code_of(certified, folder, "roster-sync") is grpc.StatusCode.OK
+    assert code_of(certified, folder, "nobody") is grpc.StatusCode.UNAUTHENTICATED
+    assert code_of(certified, folder, None) is grpc.StatusCode.UNAVAILABLE
+
+
+@needs_openssl
+@pytest.mark.parametrize("name", ["x-forwarded-client-cert", "X-Forwarded-Client-Cert"])
+def test_a_client_cannot_say_whose_certificate_it_has(
+    certified: tuple[Process, str], folder: Path, name: str
+) -> None:
+    stolen = quote((folder / "roster-sync.pem").read_text(), safe="")
+    stated = (name.lower(), f'Hash=0;Cert="{stolen}"')
+    for headers in ([stated], [stated, stated]):
+        assert code_of(certified, folder, "nobody", *headers) is grpc.StatusCode.UNAUTHENTICATED
+    assert code_of(certified, folder, "roster-sync", stated) is grpc.StatusCode.OK
+
+
+@needs_openssl
+def test_a_renewed_certificate_is_shown_and_no_key_is_left_on_disk(
+    certified: tuple[Process, str], folder: Path
+) -> None:
+    (folder / "new").mkdir()
+    certify(folder / "new", "localhost", "-addext", "subjectAltName=DNS:localhost")
+    for kind in ("key", "pem"):
+        (folder / "new" / f"localhost.{kind}").replace(folder / f"localhost.{kind}")
+    assert certified[0].stderr is not None
+    assert any("certificate renewed" in line for line in certified[0].stderr)
+    while code_of(certified, folder, "roster-sync") is not grpc.StatusCode.OK:
+        pass  # Envoy reads the file a moment later
