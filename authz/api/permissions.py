@@ -24,6 +24,7 @@ from authz.engine.policies import ActiveChecker
 CHECK = "check"
 CHECK_AI_PROCESS = "check_ai_process"
 LEARN_REASONS = "learn_reasons"
+APPLY_POLICY = "apply_policy"
 
 _MAX_KEPT = 1024
 _AI_PROCESS = "ai_process"
@@ -33,8 +34,9 @@ _NAMED = {
     "AuthorizeSession": CHECK,
     "AuthorizeSources": CHECK_AI_PROCESS,
     "RemoveMember": "write_memberships",
-    "RollBackPolicy": "apply_policy",
-    "PublishPolicyDraft": "apply_policy",
+    "RollBackPolicy": APPLY_POLICY,
+    "PublishPolicyDraft": APPLY_POLICY,
+    "SchedulePolicyDraft": APPLY_POLICY,
     "CreatePolicyDraft": "draft_policy",
     "EditPolicyDraft": "draft_policy",
     "DeletePolicyDraft": "draft_policy",

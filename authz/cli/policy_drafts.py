@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +13,10 @@ from authz.cli.output import print_json, print_rows
 from authz.cli.policy import Json
 from authz.cli.policy_diff import print_diff
 from authz.cli.policy_versions import Author, Reason, print_published, validated
-from authz.client import Draft
+from authz.client import Draft, DraftPublication
 from authz.domain.drafts import AddRow, DeleteFile, Edit, PutFile, RemoveRow, SetCell
-from authz.domain.instants import format_instant
+from authz.domain.errors import PolicyWarning
+from authz.domain.instants import format_instant, parse_instant
 from authz.domain.policy_changes import PolicyDiff
 
 app = typer.Typer(help="Make, list and delete drafts of the policy.", no_args_is_help=True)
@@ -44,13 +46,34 @@ def list_drafts(address: Address = DEFAULT_ADDRESS, database: Database = "", as_
         drafts = client.policies.drafts.list()
     if as_json:
         for draft in drafts:
-            print_json({name: getattr(draft, name) for name in ("id", "etag", "base_number", "author")})
+            shown = ("id", "etag", "base_number", "author", "publication")
+            print_json({name: getattr(draft, name) for name in shown})
         return
     rows = (
-        (d.id, str(d.base_number), d.author, "" if d.edited_at is None else format_instant(d.edited_at))
+        (
+            d.id,
+            str(d.base_number),
+            d.author,
+            "" if d.edited_at is None else format_instant(d.edited_at),
+            "" if d.publication is None else _planned(d.publication),
+        )
         for d in drafts
     )
-    print_rows(("draft", "from version", "author", "edited at"), rows)
+    print_rows(("draft", "from version", "author", "edited at", "to be published"), rows)
+
+
+def _planned(publication: DraftPublication) -> str:
+    at = format_instant(publication.at)
+    return f"not at {at}: {publication.error}" if publication.error else at
+
+
+@app.command("cancel")
+def cancel(name: Name, address: Address = DEFAULT_ADDRESS, database: Database = "") -> None:
+    """Do not publish a draft at the time that `publish --at` has named. It stays a draft."""
+    with connect(address, database) as client:
+        drafts = client.policies.drafts
+        drafts.cancel(drafts.read(name))
+    print(f"draft `{name}` is not published")
 
 
 @app.command("delete")
@@ -146,16 +169,35 @@ def publish(
     reason: Reason = "",
     author: Author = "",
     etag: Etag = "",
+    at: Annotated[
+        str, typer.Option(help="When, such as 2026-12-01T06:00:00Z. Default: now. Servers do it then.")
+    ] = "",
     address: Address = DEFAULT_ADDRESS,
     database: Database = "",
     as_json: Json = False,
 ) -> None:
     """Make a draft the next version of the policy, active on every server, and delete the draft.
 
-    Exit code: 0 published or unchanged, 2 refused, with every fault.
+    Exit code: 0 published, to be published or unchanged, 2 refused, with every fault.
     """
+    publish_at = parse_instant(at, field="--at") if at else None
     with connect(address, database) as client:
         draft = _at(client.policies.drafts.read(name), etag)
-        validated(client, draft.files)
+        warnings = validated(client, draft.files)
+        if publish_at is not None:
+            planned = client.policies.drafts.schedule(draft, publish_at, author=author, reason=reason)
+            _print_planned(planned, warnings, as_json)
+            return
         published = client.policies.publish(draft, author=author, reason=reason)
     print_published(published, as_json)
+
+
+def _print_planned(draft: Draft, warnings: list[PolicyWarning], as_json: bool) -> None:
+    if as_json:
+        listed = [warning._asdict() for warning in warnings]
+        print_json({"id": draft.id, "etag": draft.etag, "publication": draft.publication, "warnings": listed})
+        return
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    assert draft.publication is not None  # noqa: S101  that is what was asked for; narrows the type
+    print(f"draft `{draft.id}` is to be published at {format_instant(draft.publication.at)}")

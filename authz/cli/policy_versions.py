@@ -10,10 +10,10 @@ import msgspec
 import typer
 
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
-from authz.cli.output import print_rows
+from authz.cli.output import print_json, print_rows
 from authz.cli.policy import Json
 from authz.cli.policy_course import Course, read_course_file
-from authz.client import Client, PolicyTests, PublishedPolicy
+from authz.client import Client, Draft, PolicyTests, PublishedPolicy
 from authz.domain.entities import PolicyVersion
 from authz.domain.errors import PolicyError, PolicyWarning
 from authz.domain.instants import format_instant
@@ -96,15 +96,23 @@ def rollback(
 def history(
     course: Course = "", address: Address = DEFAULT_ADDRESS, database: Database = "", as_json: Json = False
 ) -> None:
-    """List the versions, the active one first."""
+    """List the versions, the active one first; before them, the drafts that are to be published later."""
     with connect(address, database) as client:
         active = client.policies.active_number(course_id=course)
         versions = sorted(client.policies.versions(course_id=course), key=lambda version: -version.number)
+        planned = [] if course else _planned(client)
     if as_json:
+        for draft in planned:
+            print_json({"number": None, "active": False, "draft": draft.id, "publication": draft.publication})
         for version in versions:
             print(msgspec.json.encode(_as_json(version) | {"active": version.number == active}).decode())
         return
-    rows = (
+    rows = [
+        (f"{DRAFT}{draft.id}", f"planned for {format_instant(p.at)}", "", p.author, p.reason, "")
+        for draft in planned
+        if (p := draft.publication) is not None
+    ]
+    rows += (
         (
             str(version.number),
             ACTIVE if version.number == active else "",
@@ -116,6 +124,13 @@ def history(
         for version in versions
     )
     print_rows(("version", "state", "created at", "author", "reason", "digest"), rows)
+
+
+def _planned(client: Client) -> list[Draft]:
+    """The drafts that are to be published, the next one first."""
+    drafts = client.policies.drafts.list()
+    found = [(d.publication.at, d.id, d) for d in drafts if d.publication and not d.publication.error]
+    return [draft for _, _, draft in sorted(found, key=lambda each: each[:2])]
 
 
 def export(

@@ -3,7 +3,7 @@
 from authz.client.aio.client import AsyncClient
 from authz.client.combined import SessionAccess, SourceAnswer
 from authz.client.contract import proto_directory
-from authz.client.drafts import Draft
+from authz.client.drafts import Draft, DraftPublication
 from authz.client.errors import CallError, ItemFault
 from authz.client.explanations import Explanation
 from authz.client.policies import (
@@ -35,6 +35,7 @@ __all__ = [
     "Client",
     "Draft",
     "DraftClient",
+    "DraftPublication",
     "Explanation",
     "ImportOutcome",
     "ItemFault",

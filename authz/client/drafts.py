@@ -7,7 +7,16 @@ import msgspec
 from authz.domain.errors import PolicyFault
 from authz.domain.instants import Instant
 from authz.v1 import policy_pb2
-from authz.wire.values import parse_time
+from authz.wire.values import parse_time, time_of
+
+
+class DraftPublication(msgspec.Struct, frozen=True, kw_only=True):
+    """That a draft is to be published at a time, by whom and why; with an `error`, why it was not."""
+
+    at: Instant
+    author: str
+    reason: str
+    error: str
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +32,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     author: str
     created_at: Instant | None
     edited_at: Instant | None
+    publication: DraftPublication | None = None
     files: dict[str, str] = {}
     faults: tuple[PolicyFault, ...] = ()
 
@@ -36,5 +46,12 @@ def draft_of(message: policy_pb2.PolicyDraft) -> Draft:
         author=message.author,
         created_at=parse_time(message, "created_at", field="created_at"),
         edited_at=parse_time(message, "edited_at", field="edited_at"),
+        publication=_publication_of(message.publication) if message.HasField("publication") else None,
         files={file.name: file.text for file in message.files},
+    )
+
+
+def _publication_of(message: policy_pb2.PolicyPublication) -> DraftPublication:
+    return DraftPublication(
+        at=time_of(message.publish_at), author=message.author, reason=message.reason, error=message.error
     )

@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias
 import msgspec
 
 from authz.domain.errors import ErrorReason, FailedPreconditionError
+from authz.domain.ids import Subject
 from authz.domain.instants import Instant
 
 MAX_DRAFTS = 100
@@ -18,8 +19,28 @@ MAX_CONDITIONS = 100
 """Alternatives of one cell."""
 
 
+class Publication(msgspec.Struct, frozen=True, kw_only=True):
+    """When a draft is to be published, by whom, and why.
+
+    `caller` and `person` asked for it, as in a `Principal`, and must have the right then, too; `actor` names
+    them. With an `error` it has failed, and is due no more.
+    """
+
+    at: Instant
+    author: str = ""
+    reason: str = ""
+    caller: Subject | None = None
+    person: Subject | None = None
+    actor: str = ""
+    request_id: str = ""
+    error: str = ""
+
+
 class PolicyDraft(msgspec.Struct, frozen=True, kw_only=True):
-    """An editable copy of version `base_number`. `etag` grows with each edit."""
+    """An editable copy of version `base_number`. `etag` grows with each change.
+
+    Until `claimed_until`, a server publishes it, and nobody else changes it.
+    """
 
     id: str
     etag: int
@@ -28,6 +49,14 @@ class PolicyDraft(msgspec.Struct, frozen=True, kw_only=True):
     author: str
     created_at: Instant
     edited_at: Instant
+    publication: Publication | None = None
+    claimed_until: Instant | None = None
+
+    @property
+    def publish_at(self) -> Instant | None:
+        """When it is due to be published."""
+        publication = self.publication
+        return None if publication is None or publication.error else publication.at
 
     def stale(self) -> FailedPreconditionError:
         """The error for a call with another etag."""
@@ -97,3 +126,9 @@ class Drafts(Protocol):
 
     def delete(self, draft_id: str, *, etag: int) -> None:
         """Raises as `replace`."""
+
+    def claim(self, now: Instant, until: Instant) -> PolicyDraft | None:
+        """Take the draft that is due first, and is not claimed at `now`, for as long as `until`.
+
+        None if there is none, or another process was faster. Whoever has an older etag cannot change it.
+        """

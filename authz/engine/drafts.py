@@ -7,9 +7,17 @@ from functools import partial
 
 import msgspec
 
-from authz.domain.drafts import Drafts, Edit, PolicyDraft
-from authz.domain.errors import ErrorReason, FailedPreconditionError, PolicyError, PolicyFault
-from authz.domain.files import files_text, read_files, require_files
+from authz.domain.drafts import Drafts, Edit, PolicyDraft, Publication
+from authz.domain.errors import (
+    ConflictError,
+    ErrorReason,
+    FailedPreconditionError,
+    PolicyError,
+    PolicyFault,
+    malformed,
+)
+from authz.domain.files import files_digest, files_text, read_files, require_files
+from authz.domain.instants import format_instant
 from authz.engine.clock import DecisionClock
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.publish import Origin, Published, Publisher
@@ -60,7 +68,14 @@ class Drafting:
     ) -> tuple[PolicyDraft, tuple[PolicyFault, ...]]:
         """The draft after the edits, and the faults of its rows. With `rebase` it is first moved onto the
         active version. Raises as `edit_files`, `rebase_files` and `Drafts.replace`."""
-        draft = await self._at(draft_id, etag)
+        draft = await self._free(draft_id, etag)
+        if draft.publish_at is not None:
+            raise FailedPreconditionError(
+                ErrorReason.PRECONDITION_FAILED,
+                f"draft `{draft_id}` is to be published at {format_instant(draft.publish_at)}; cancel that"
+                " first (`authz policy draft cancel`)",
+                key=draft_id,
+            )
         active = await self._publisher.read(0)
         if rebase and active.version.number != draft.base_number:
             base = (await self._publisher.read(draft.base_number)).version
@@ -70,34 +85,84 @@ class Drafting:
         edited = await self._gate.run(partial(edit_files, read_files(draft.files), edits))
         require_files(edited, field="edits")
         now = self._clock.at(active.read_at.committed_at)
-        draft = msgspec.structs.replace(draft, files=files_text(edited), etag=etag + 1, edited_at=now)
+        draft = msgspec.structs.replace(
+            draft, files=files_text(edited), etag=etag + 1, edited_at=now, publication=None
+        )
         await self._gate.run(partial(self._drafts.replace, draft, etag=etag))
         return draft, await self._gate.run(partial(_faults_of, edited))
 
     async def publish(self, draft_id: str, etag: int, origin: Origin) -> Published:
         """Make the draft the next version, as `Publisher.apply` does, and delete it unless it is equal to the
         active one."""
-        draft = await self._at(draft_id, etag)
+        return await self.publish_claimed(await self._free(draft_id, etag), origin)
+
+    async def publish_claimed(self, draft: PolicyDraft, origin: Origin) -> Published:
+        """As `publish`, for who has claimed the draft."""
+        published = await self._apply(draft, origin, validate_only=False)
+        if published.changed:
+            await self._gate.run(partial(self._drafts.delete, draft.id, etag=draft.etag))
+        return published
+
+    async def delete_published(self, draft: PolicyDraft) -> bool:
+        """Delete a claimed draft whose files are active: it was published by a process that ended before it
+        could delete the draft."""
+        is_active = (await self._publisher.read(0)).version.digest == files_digest(draft.files)
+        if is_active:
+            await self._gate.run(partial(self._drafts.delete, draft.id, etag=draft.etag))
+        return is_active
+
+    async def schedule(
+        self, draft_id: str, etag: int, publication: Publication
+    ) -> tuple[PolicyDraft, Published]:
+        """Have the draft published at a time, if it could be published now. Returns it, and what its tests
+        and warnings are now."""
+        draft = await self._free(draft_id, etag)
+        if publication.at <= self._clock.at(0):
+            raise malformed("publish_at", "is in the past; name a later time, or publish the draft now")
+        origin = Origin(author=publication.author, reason=publication.reason, actor=publication.actor)
+        found = await self._apply(draft, origin, validate_only=True)
+        if not found.changed:
+            raise FailedPreconditionError(
+                ErrorReason.PRECONDITION_FAILED,
+                f"draft `{draft_id}` is equal to the active version, so there is nothing to publish; edit it",
+                key=draft_id,
+            )
+        return await self._with_publication(draft, publication), found
+
+    async def cancel(self, draft_id: str, etag: int) -> PolicyDraft:
+        """Have the draft published at no time; it stays a draft."""
+        return await self._with_publication(await self._free(draft_id, etag), None)
+
+    async def _with_publication(self, draft: PolicyDraft, publication: Publication | None) -> PolicyDraft:
+        changed = msgspec.structs.replace(draft, etag=draft.etag + 1, publication=publication)
+        await self._gate.run(partial(self._drafts.replace, changed, etag=draft.etag))
+        return changed
+
+    async def _apply(self, draft: PolicyDraft, origin: Origin, *, validate_only: bool) -> Published:
         try:
-            published = await self._publisher.apply(
-                draft.files, origin, expected=draft.base_number, validate_only=False
+            return await self._publisher.apply(
+                draft.files, origin, expected=draft.base_number, validate_only=validate_only
             )
         except FailedPreconditionError as error:
             if error.reason is ErrorReason.PRECONDITION_FAILED:
-                error.append(f"; to do so, rebase the draft `{draft_id}`, and look at its diff")
+                error.append(f"; to do so, rebase the draft `{draft.id}`, and look at its diff")
             raise
-        if published.changed:
-            await self.delete(draft_id, etag)
-        return published
 
     async def delete(self, draft_id: str, etag: int) -> None:
         """Raises as `Drafts.delete`."""
+        await self._free(draft_id, etag)
         await self._gate.run(partial(self._drafts.delete, draft_id, etag=etag))
 
-    async def _at(self, draft_id: str, etag: int) -> PolicyDraft:
+    async def _free(self, draft_id: str, etag: int) -> PolicyDraft:
+        """The draft, if it has this etag, and no server is publishing it."""
         draft = await self.read(draft_id)
         if draft.etag != etag:
             raise draft.stale()
+        if draft.claimed_until is not None and draft.claimed_until > self._clock.at(0):
+            raise ConflictError(
+                ErrorReason.WRITE_CONFLICT,
+                f"draft `{draft_id}` is being published now; look at the versions in a minute",
+            )
         return draft
 
 

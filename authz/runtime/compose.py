@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from authz.api.grpc.authorization import AuthorizationServicer
 from authz.api.grpc.directory import DirectoryServicer
 from authz.api.grpc.policy import PolicyServicer
 from authz.api.grpc.watch import WatchServicer
-from authz.api.permissions import PolicyPermissions
+from authz.api.permissions import APPLY_POLICY, PolicyPermissions
 from authz.api.pipeline import Pipeline
 from authz.domain.decisions import STRUCTURAL_TYPES
 from authz.domain.drafts import Drafts
@@ -47,6 +47,7 @@ from authz.engine.preview.previewer import Previewer
 from authz.engine.publish import Publisher, first_version
 from authz.engine.removal import Remover
 from authz.engine.rights import Rights
+from authz.engine.scheduled import ScheduledPublisher
 from authz.engine.turns import Turns
 from authz.engine.watch import Watches
 from authz.engine.write import DirectoryWriter
@@ -79,7 +80,8 @@ class Servicers(msgspec.Struct, frozen=True):
     active: ActiveChecker
     watches: Watches[watch_pb2.WatchResponse]
     writing: GroupCommitter
-    remover: Remover
+    background: tuple[Callable[[], Coroutine[Any, Any, None]], ...]
+    """What else to run as long as the server serves."""
 
 
 def system_clock() -> Instant:
@@ -246,12 +248,7 @@ def add_servicers(
 ) -> Servicers:
     """Add every service of the API, and reflection, to the `server` of a face."""
     gate, turns = _gate(settings, view, directory, keys, pool), Turns()
-    active = ActiveChecker(
-        gate,
-        policies,
-        inline_types=settings.inline_type_names,
-        created_ahead_us=_created_ahead_us(settings),
-    )
+    active = _active_checker(settings, gate, policies)
     pipeline = _pipeline(settings, authenticators, active, clock)
     writing = GroupCommitter(directory)
     writer = DirectoryWriter(
@@ -260,16 +257,29 @@ def add_servicers(
     publisher = _publisher(directory, gate, writer, policies, clock, PolicyWarnings(gate, active, turns))
     rights = Rights(active, publisher, gate, clock, turns)
     watches = _watches(settings, directory, gate, turns)
+    drafting = Drafting(drafts, publisher, gate, clock)
     endpoints = (
         *endpoints_of(AuthorizationServicer(active, turns, clock, keys)),
         *endpoints_of(DirectoryServicer(directory, gate, turns, writer, rights=rights)),
-        *endpoints_of(_policy_servicer(settings, publisher, drafts, gate, active, turns, clock, rights)),
+        *endpoints_of(_policy_servicer(settings, publisher, drafting, gate, active, turns, clock, rights)),
         *endpoints_of(WatchServicer(watches)),
     )
     add_endpoints(server, pipeline, endpoints)
-    names = (AUTHORIZATION, DIRECTORY, POLICY, WATCH, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    _add_reflection(server, names)
-    return Servicers(pipeline, active, watches, writing, Remover(directory, gate, writing))
+    _add_reflection(server)
+    scheduled = ScheduledPublisher(
+        drafts, drafting, rights, gate, clock, permission=APPLY_POLICY, requires_caller=bool(authenticators)
+    )
+    background = (Remover(directory, gate, writing).run, scheduled.run)
+    return Servicers(pipeline, active, watches, writing, background)
+
+
+def _active_checker(settings: Settings, gate: ConsistencyGate, policies: CompiledPolicies) -> ActiveChecker:
+    return ActiveChecker(
+        gate,
+        policies,
+        inline_types=settings.inline_type_names,
+        created_ahead_us=_created_ahead_us(settings),
+    )
 
 
 def _publisher(  # noqa: PLR0917  parts, each of a type of its own
@@ -288,7 +298,7 @@ def _publisher(  # noqa: PLR0917  parts, each of a type of its own
 def _policy_servicer(  # noqa: PLR0917  parts, each of a type of its own
     settings: Settings,
     publisher: Publisher,
-    drafts: Drafts,
+    drafting: Drafting,
     gate: ConsistencyGate,
     active: ActiveChecker,
     turns: Turns,
@@ -304,7 +314,6 @@ def _policy_servicer(  # noqa: PLR0917  parts, each of a type of its own
         created_ahead_us=_created_ahead_us(settings),
         write_timeout_s=settings.watch_write_timeout_s,
     )
-    drafting = Drafting(drafts, publisher, gate, clock)
     return PolicyServicer(publisher, comparer, previewer, drafting, gate, rights=rights)
 
 
@@ -325,8 +334,9 @@ def _watches(
     )
 
 
-def _add_reflection(server: Any, names: tuple[str, ...]) -> None:
+def _add_reflection(server: Any) -> None:
     """Answer reflection as v1, too: its messages are those of v1alpha, the only ones in the library."""
+    names = (AUTHORIZATION, DIRECTORY, POLICY, WATCH, health.SERVICE_NAME, reflection.SERVICE_NAME)
     servicer = reflection.aio.ReflectionServicer(names)
     handler = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,

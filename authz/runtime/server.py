@@ -79,7 +79,7 @@ class Server:
         self._store: Store | None = None
         self._view: ReplicaView | None = None
         self._maintenance: asyncio.Task[None] | None = None
-        self._removal: asyncio.Task[None] | None = None
+        self._background: list[asyncio.Task[None]] = []
         self.follower: Follower | None = None
         self._follower_thread: threading.Thread | None = None
         self.address = settings.address
@@ -151,8 +151,8 @@ class Server:
             timer.cancel()
 
     async def _end_threads(self) -> None:
-        await _cancel(self._removal)
-        self._removal = None
+        while self._background:
+            await _cancel(self._background.pop())
         if self._servicers is not None:
             await self._servicers.writing.close()
             self._servicers.active.close()
@@ -205,7 +205,7 @@ class Server:
         await self._health.add_to(face.server)
         self.address = await face.start()
         warn_of_strangers(settings)
-        self._removal = asyncio.create_task(self._servicers.remover.run())
+        self._background = [asyncio.create_task(run()) for run in self._servicers.background]
         await self._health.watch(
             self._servicers.active, view, store.directory, max_staleness_s=settings.max_staleness_s
         )

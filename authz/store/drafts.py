@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, delete, func, insert, or_, select, update
 
-from authz.domain.drafts import MAX_DRAFTS, PolicyDraft
+from authz.domain.drafts import MAX_DRAFTS, PolicyDraft, Publication
 from authz.domain.errors import AlreadyExistsError, ErrorReason, FailedPreconditionError, NotFoundError
+from authz.domain.instants import Instant
 from authz.store.engine import read_transaction, write_transaction
 from authz.store.log_reader import hold_head
 from authz.store.tables import policy_drafts as table
@@ -39,14 +41,14 @@ class SqlDrafts:
                     f"there are {MAX_DRAFTS} drafts, and no more are kept; delete one that nobody needs",
                     limit=str(MAX_DRAFTS),
                 )
-            connection.execute(insert(table), msgspec.structs.asdict(draft))
+            connection.execute(insert(table), _row(draft))
 
     def list(self) -> tuple[PolicyDraft, ...]:
         """See `Drafts.list`."""
         columns = (column for column in table.c if column is not table.c.files)
         with read_transaction(self._engine) as connection:
             rows = connection.execute(select(*columns).order_by(table.c.id)).mappings().all()
-        return tuple(PolicyDraft(**dict(row), files=_NO_FILES) for row in rows)
+        return tuple(_draft({**row, "files": _NO_FILES}) for row in rows)
 
     def read(self, draft_id: str) -> PolicyDraft:
         """See `Drafts.read`."""
@@ -55,11 +57,27 @@ class SqlDrafts:
 
     def replace(self, draft: PolicyDraft, *, etag: int) -> None:
         """See `Drafts.replace`."""
-        self._change(update(table).values(msgspec.structs.asdict(draft)), draft.id, etag)
+        self._change(update(table).values(_row(draft)), draft.id, etag)
 
     def delete(self, draft_id: str, *, etag: int) -> None:
         """See `Drafts.delete`."""
         self._change(delete(table), draft_id, etag)
+
+    def claim(self, now: Instant, until: Instant) -> PolicyDraft | None:
+        """See `Drafts.claim`."""
+        free = or_(table.c.claimed_until.is_(None), table.c.claimed_until <= now)
+        due = select(table).where(table.c.publish_at <= now, free).order_by(table.c.publish_at).limit(1)
+        with read_transaction(self._engine) as connection:
+            row = connection.execute(due).mappings().first()
+        if row is None:
+            return None
+        draft = _draft(row)
+        claimed = msgspec.structs.replace(draft, etag=draft.etag + 1, claimed_until=until)
+        try:
+            self.replace(claimed, etag=draft.etag)
+        except (NotFoundError, FailedPreconditionError):
+            return None
+        return claimed
 
     def _change(self, statement: Any, draft_id: str, etag: int) -> None:
         with write_transaction(self._engine) as connection:
@@ -76,4 +94,20 @@ def _read(connection: Connection, draft_id: str) -> PolicyDraft:
             f"there is no draft `{draft_id}`; `ReadPolicyDrafts` lists them",
             id=draft_id,
         )
-    return PolicyDraft(**dict(row))
+    return _draft(row)
+
+
+def _row(draft: PolicyDraft) -> dict[str, Any]:
+    publication = draft.publication
+    return msgspec.structs.asdict(draft) | {
+        "publish_at": draft.publish_at,
+        "publication": None if publication is None else msgspec.json.encode(publication).decode(),
+    }
+
+
+def _draft(row: Mapping[Any, Any]) -> PolicyDraft:
+    fields = {name: row[name] for name in PolicyDraft.__struct_fields__}
+    text = fields["publication"]
+    return PolicyDraft(
+        **fields | {"publication": None if text is None else msgspec.json.decode(text, type=Publication)}
+    )

@@ -189,5 +189,8 @@ policy_drafts = Table(
     Column("author", _text(), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("edited_at", BigInteger, nullable=False),
+    Column("publication", _text()),
+    Column("publish_at", BigInteger),
+    Column("claimed_until", BigInteger),
 )
-"""The fields of `PolicyDraft`. Drafts are in no change log: nothing decides by them."""
+"""The fields of `PolicyDraft`, `publication` as JSON. They are in no change log: nothing decides by them."""

@@ -1151,6 +1151,7 @@ class PolicyDraft(_message.Message):
     AUTHOR_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     EDITED_AT_FIELD_NUMBER: _builtins.int
+    PUBLICATION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Its name. Case-sensitive, at most 128 characters."""
     etag: _builtins.str
@@ -1171,6 +1172,10 @@ class PolicyDraft(_message.Message):
     def edited_at(self) -> _timestamp_pb2.Timestamp:
         """When it was last edited."""
 
+    @_builtins.property
+    def publication(self) -> Global___PolicyPublication:
+        """When it is to be published. Absent if it is not, or nobody has asked for that."""
+
     def __init__(
         self,
         *,
@@ -1181,14 +1186,51 @@ class PolicyDraft(_message.Message):
         author: _builtins.str = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         edited_at: _timestamp_pb2.Timestamp | None = ...,
+        publication: Global___PolicyPublication | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "edited_at", b"edited_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "edited_at", b"edited_at", "publication", b"publication"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "base_number", b"base_number", "created_at", b"created_at", "edited_at", b"edited_at", "etag", b"etag", "files", b"files", "id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "base_number", b"base_number", "created_at", b"created_at", "edited_at", b"edited_at", "etag", b"etag", "files", b"files", "id", b"id", "publication", b"publication"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PolicyDraft: _TypeAlias = PolicyDraft  # noqa: Y015
+
+@_typing.final
+class PolicyPublication(_message.Message):
+    """That a draft is to be published at a time, or could not be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUBLISH_AT_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    author: _builtins.str
+    """Who publishes it."""
+    reason: _builtins.str
+    """Why."""
+    error: _builtins.str
+    """Why it could not be published at that time. It is not tried again. Empty until then."""
+    @_builtins.property
+    def publish_at(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        publish_at: _timestamp_pb2.Timestamp | None = ...,
+        author: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["publish_at", b"publish_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "error", b"error", "publish_at", b"publish_at", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicyPublication: _TypeAlias = PolicyPublication  # noqa: Y015
 
 @_typing.final
 class CreatePolicyDraftRequest(_message.Message):
@@ -1581,6 +1623,86 @@ class PublishPolicyDraftResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PublishPolicyDraftResponse: _TypeAlias = PublishPolicyDraftResponse  # noqa: Y015
+
+@_typing.final
+class SchedulePolicyDraftRequest(_message.Message):
+    """Selects a draft, and when to publish it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    PUBLISH_AT_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its id."""
+    etag: _builtins.str
+    """Its etag, as last read."""
+    author: _builtins.str
+    """Who publishes it. At most 256 characters. The caller, when empty."""
+    reason: _builtins.str
+    """Why. At most 1,024 characters."""
+    request_id: _builtins.str
+    """The caller's id of this call, for logs."""
+    @_builtins.property
+    def publish_at(self) -> _timestamp_pb2.Timestamp:
+        """When to publish it: a time to come. Absent to cancel."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        publish_at: _timestamp_pb2.Timestamp | None = ...,
+        author: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["publish_at", b"publish_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "etag", b"etag", "id", b"id", "publish_at", b"publish_at", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SchedulePolicyDraftRequest: _TypeAlias = SchedulePolicyDraftRequest  # noqa: Y015
+
+@_typing.final
+class SchedulePolicyDraftResponse(_message.Message):
+    """The outcome of a `SchedulePolicyDraft`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRAFT_FIELD_NUMBER: _builtins.int
+    TESTS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def draft(self) -> Global___PolicyDraft:
+        """The draft, with its new etag."""
+
+    @_builtins.property
+    def tests(self) -> Global___PolicyTests:
+        """What the tests of the policy come to now. Absent when cancelled."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyWarning]:
+        """As in `ValidatePolicyResponse`."""
+
+    def __init__(
+        self,
+        *,
+        draft: Global___PolicyDraft | None = ...,
+        tests: Global___PolicyTests | None = ...,
+        warnings: _abc.Iterable[Global___PolicyWarning] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["draft", b"draft", "tests", b"tests"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft", b"draft", "tests", b"tests", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SchedulePolicyDraftResponse: _TypeAlias = SchedulePolicyDraftResponse  # noqa: Y015
 
 @_typing.final
 class DeletePolicyDraftRequest(_message.Message):

@@ -100,6 +100,11 @@ class PolicyServiceStub:
                 request_serializer=authz_dot_v1_dot_policy__pb2.PublishPolicyDraftRequest.SerializeToString,
                 response_deserializer=authz_dot_v1_dot_policy__pb2.PublishPolicyDraftResponse.FromString,
                 _registered_method=True)
+        self.SchedulePolicyDraft = channel.unary_unary(
+                '/authz.v1.PolicyService/SchedulePolicyDraft',
+                request_serializer=authz_dot_v1_dot_policy__pb2.SchedulePolicyDraftRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_policy__pb2.SchedulePolicyDraftResponse.FromString,
+                _registered_method=True)
         self.DeletePolicyDraft = channel.unary_unary(
                 '/authz.v1.PolicyService/DeletePolicyDraft',
                 request_serializer=authz_dot_v1_dot_policy__pb2.DeletePolicyDraftRequest.SerializeToString,
@@ -216,6 +221,17 @@ class PolicyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SchedulePolicyDraft(self, request, context):
+        """Has a draft published at a time, as `PublishPolicyDraft` does then, or cancels that. It must be possible now, and is
+        proved and tested again at that time. It stays a draft until then, which cannot be edited.
+
+        Servers do it within a few seconds, once, also after a restart. The person and the caller that ask for it must still
+        have the right then. If it fails, `publication.error` of the draft says why.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeletePolicyDraft(self, request, context):
         """Deletes a draft.
         """
@@ -285,6 +301,11 @@ def add_PolicyServiceServicer_to_server(servicer, server):
                     servicer.PublishPolicyDraft,
                     request_deserializer=authz_dot_v1_dot_policy__pb2.PublishPolicyDraftRequest.FromString,
                     response_serializer=authz_dot_v1_dot_policy__pb2.PublishPolicyDraftResponse.SerializeToString,
+            ),
+            'SchedulePolicyDraft': grpc.unary_unary_rpc_method_handler(
+                    servicer.SchedulePolicyDraft,
+                    request_deserializer=authz_dot_v1_dot_policy__pb2.SchedulePolicyDraftRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_policy__pb2.SchedulePolicyDraftResponse.SerializeToString,
             ),
             'DeletePolicyDraft': grpc.unary_unary_rpc_method_handler(
                     servicer.DeletePolicyDraft,
@@ -622,6 +643,33 @@ class PolicyService:
             '/authz.v1.PolicyService/PublishPolicyDraft',
             authz_dot_v1_dot_policy__pb2.PublishPolicyDraftRequest.SerializeToString,
             authz_dot_v1_dot_policy__pb2.PublishPolicyDraftResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SchedulePolicyDraft(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.PolicyService/SchedulePolicyDraft',
+            authz_dot_v1_dot_policy__pb2.SchedulePolicyDraftRequest.SerializeToString,
+            authz_dot_v1_dot_policy__pb2.SchedulePolicyDraftResponse.FromString,
             options,
             channel_credentials,
             insecure,

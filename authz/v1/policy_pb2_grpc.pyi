@@ -85,6 +85,13 @@ class PolicyServiceStub:
     """Makes a draft the next version and activates it, as `ApplyPolicy` does, and deletes the draft. Fails with
     PRECONDITION_FAILED if another version is active than the one that the draft was made from: rebase it first.
     """
+    SchedulePolicyDraft: _grpc.UnaryUnaryMultiCallable[_policy_pb2.SchedulePolicyDraftRequest, _policy_pb2.SchedulePolicyDraftResponse]
+    """Has a draft published at a time, as `PublishPolicyDraft` does then, or cancels that. It must be possible now, and is
+    proved and tested again at that time. It stays a draft until then, which cannot be edited.
+
+    Servers do it within a few seconds, once, also after a restart. The person and the caller that ask for it must still
+    have the right then. If it fails, `publication.error` of the draft says why.
+    """
     DeletePolicyDraft: _grpc.UnaryUnaryMultiCallable[_policy_pb2.DeletePolicyDraftRequest, _policy_pb2.DeletePolicyDraftResponse]
     """Deletes a draft."""
 
@@ -144,6 +151,13 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     PublishPolicyDraft: _aio.UnaryUnaryMultiCallable[_policy_pb2.PublishPolicyDraftRequest, _policy_pb2.PublishPolicyDraftResponse]  # type: ignore[assignment]
     """Makes a draft the next version and activates it, as `ApplyPolicy` does, and deletes the draft. Fails with
     PRECONDITION_FAILED if another version is active than the one that the draft was made from: rebase it first.
+    """
+    SchedulePolicyDraft: _aio.UnaryUnaryMultiCallable[_policy_pb2.SchedulePolicyDraftRequest, _policy_pb2.SchedulePolicyDraftResponse]  # type: ignore[assignment]
+    """Has a draft published at a time, as `PublishPolicyDraft` does then, or cancels that. It must be possible now, and is
+    proved and tested again at that time. It stays a draft until then, which cannot be edited.
+
+    Servers do it within a few seconds, once, also after a restart. The person and the caller that ask for it must still
+    have the right then. If it fails, `publication.error` of the draft says why.
     """
     DeletePolicyDraft: _aio.UnaryUnaryMultiCallable[_policy_pb2.DeletePolicyDraftRequest, _policy_pb2.DeletePolicyDraftResponse]  # type: ignore[assignment]
     """Deletes a draft."""
@@ -273,6 +287,19 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_policy_pb2.PublishPolicyDraftResponse, _abc.Awaitable[_policy_pb2.PublishPolicyDraftResponse]]:
         """Makes a draft the next version and activates it, as `ApplyPolicy` does, and deletes the draft. Fails with
         PRECONDITION_FAILED if another version is active than the one that the draft was made from: rebase it first.
+        """
+
+    @_abc_1.abstractmethod
+    def SchedulePolicyDraft(
+        self,
+        request: _policy_pb2.SchedulePolicyDraftRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.SchedulePolicyDraftResponse, _abc.Awaitable[_policy_pb2.SchedulePolicyDraftResponse]]:
+        """Has a draft published at a time, as `PublishPolicyDraft` does then, or cancels that. It must be possible now, and is
+        proved and tested again at that time. It stays a draft until then, which cannot be edited.
+
+        Servers do it within a few seconds, once, also after a restart. The person and the caller that ask for it must still
+        have the right then. If it fails, `publication.error` of the draft says why.
         """
 
     @_abc_1.abstractmethod

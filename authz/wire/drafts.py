@@ -74,4 +74,8 @@ def draft_message(draft: PolicyDraft, *, with_files: bool = False) -> pb.PolicyD
     )
     set_time(message.created_at, draft.created_at)
     set_time(message.edited_at, draft.edited_at)
+    if draft.publication is not None:
+        for name in ("author", "reason", "error"):
+            setattr(message.publication, name, getattr(draft.publication, name))
+        set_time(message.publication.publish_at, draft.publication.at)
     return message

@@ -30,8 +30,26 @@ def test_a_draft_is_edited_looked_at_tested_and_published(tmp_path: Path, empty_
     edited = json.loads(run("policy", "edit", "wider", *put, "--json", *here).stdout)
     assert [cell["role"] for cell in edited["changes"]["cells"]] == ["teaching_assistant"]
     (row,) = map(json.loads, run("policy", "draft", "list", "--json", *here).stdout.splitlines())
-    assert row == {"id": "wider", "etag": edited["etag"], "base_number": 1, "author": "ada"}
-    assert "wider" in run("policy", "draft", "list", *here).stdout
+    assert row == {
+        "id": "wider",
+        "etag": edited["etag"],
+        "base_number": 1,
+        "author": "ada",
+        "publication": None,
+    }
+    at = ("policy", "publish", "wider", "--at", "2999-05-01T06:00:00Z", "--reason", "from May on")
+    assert run(*at, *here).stdout == "draft `wider` is to be published at 2999-05-01T06:00:00Z\n"
+    assert "2999-05-01T06:00:00Z" in run("policy", "draft", "list", *here).stdout
+    (planned, first) = map(json.loads, run("policy", "history", "--json", *here).stdout.splitlines())
+    assert (planned["draft"], planned["publication"]["reason"]) == ("wider", "from May on")
+    assert (first["number"], first["active"]) == (1, True)
+    assert "draft:wider" in run("policy", "history", *here).stdout
+    cancelled = run("policy", "draft", "cancel", "wider", *here)
+    assert cancelled.stdout == "draft `wider` is not published\n"
+    assert "2999" not in run("policy", "history", *here).stdout
+    for bad, says in (("tomorrow", "--at"), ("2001-01-01T00:00:00Z", "is in the past")):
+        refused = run("policy", "publish", "wider", "--at", bad, *here)
+        assert (refused.returncode, says in refused.stderr) == (2, True)
     published = run("policy", "publish", "wider", "--reason", "let them", *here)
     assert published.stdout.startswith("version 2 is active\ntests: 32 passed")
     assert run("policy", "draft", "list", "--json", *here).stdout == ""

@@ -10,6 +10,7 @@ import msgspec
 from authz.api.call import Call
 from authz.api.grpc.drafts import DraftCalls
 from authz.domain.decisions import Rule
+from authz.domain.drafts import Publication
 from authz.domain.errors import PolicyError
 from authz.domain.policy_changes import PolicySource
 from authz.domain.ports import Page
@@ -23,7 +24,7 @@ from authz.engine.publish import Origin, PolicyCertificate, Published, Publisher
 from authz.engine.rights import Rights
 from authz.v1 import authorization_pb2, common_pb2
 from authz.v1 import policy_pb2 as pb
-from authz.wire.drafts import parse_draft_id, parse_etag
+from authz.wire.drafts import draft_message, parse_draft_id, parse_etag
 from authz.wire.policies import (
     diff_message,
     fault_messages,
@@ -38,6 +39,7 @@ from authz.wire.policies import (
     warning_messages,
 )
 from authz.wire.previews import parse_limits, preview_message
+from authz.wire.values import parse_time
 from authz.wire.writes import parse_reason
 
 _MAX_EXAMPLES = 100
@@ -108,6 +110,34 @@ class PolicyServicer(DraftCalls):
         await self._rights.require_publication(call.principal.on_behalf_of, PolicySource(files=draft.files))
         published = await self._drafting.publish(draft_id, etag, _origin(request, call))
         return pb.PublishPolicyDraftResponse(**self._outcome(published))
+
+    async def SchedulePolicyDraft(
+        self, request: pb.SchedulePolicyDraftRequest, call: Call
+    ) -> pb.SchedulePolicyDraftResponse:
+        """Published later, or not any more."""
+        draft_id, etag = parse_draft_id(request.id), parse_etag(request.etag)
+        principal, at = call.principal, parse_time(request, "publish_at", field="publish_at")
+        if at is None:
+            await self._rights.require_policy_edit(principal.on_behalf_of)
+            cancelled = await self._drafting.cancel(draft_id, etag)
+            return pb.SchedulePolicyDraftResponse(draft=draft_message(cancelled))
+        files = (await self._drafting.read(draft_id)).files
+        await self._rights.require_publication(principal.on_behalf_of, PolicySource(files=files))
+        publication = Publication(
+            at=at,
+            author=parse_author(request.author),
+            reason=parse_reason(request.reason),
+            caller=principal.caller,
+            person=principal.on_behalf_of,
+            actor=principal.actor,
+            request_id=call.request_id,
+        )
+        draft, found = await self._drafting.schedule(draft_id, etag, publication)
+        return pb.SchedulePolicyDraftResponse(
+            draft=draft_message(draft),
+            tests=_tests_message(found.tests),
+            warnings=warning_messages(found.warnings),
+        )
 
     async def ValidatePolicy(
         self, request: pb.ValidatePolicyRequest, _call: Call

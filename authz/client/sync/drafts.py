@@ -11,8 +11,10 @@ from authz.client.drafts import Draft, draft_of
 from authz.client.sync.calls import Calls
 from authz.domain.drafts import Edit
 from authz.domain.errors import PolicyFault
+from authz.domain.instants import Instant
 from authz.v1 import policy_pb2, policy_pb2_grpc
 from authz.wire.drafts import edit_message
+from authz.wire.values import time_message
 
 
 class DraftClient:
@@ -49,6 +51,18 @@ class DraftClient:
         response = self._calls.call(self._stub.EditPolicyDraft, request)
         faults = (PolicyFault(each.file, each.line, each.column, each.message) for each in response.faults)
         return msgspec.structs.replace(draft_of(response.draft), faults=tuple(faults))
+
+    def schedule(self, draft: Draft, at: Instant, *, author: str = "", reason: str = "") -> Draft:
+        """Have it published at a time to come, if it could be published now. Until then it is not edited."""
+        request = policy_pb2.SchedulePolicyDraftRequest(
+            id=draft.id, etag=draft.etag, publish_at=time_message(at), author=author, reason=reason
+        )
+        return draft_of((self._calls.call(self._stub.SchedulePolicyDraft, request)).draft)
+
+    def cancel(self, draft: Draft) -> Draft:
+        """Have it not published; it stays a draft."""
+        request = policy_pb2.SchedulePolicyDraftRequest(id=draft.id, etag=draft.etag)
+        return draft_of((self._calls.call(self._stub.SchedulePolicyDraft, request)).draft)
 
     def delete(self, draft: Draft) -> None:
         """Delete it; fails if somebody else has edited it."""

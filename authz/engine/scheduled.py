@@ -1,0 +1,115 @@
+"""Publishes drafts of the policy when they are due."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from functools import partial
+
+import msgspec
+import structlog
+
+from authz.domain.drafts import Drafts, PolicyDraft, Publication
+from authz.domain.errors import AuthzError, ConflictError, OverloadedError, UnavailableError
+from authz.domain.instants import US_PER_S
+from authz.domain.policy_changes import PolicySource
+from authz.engine.clock import DecisionClock
+from authz.engine.consistency import ConsistencyGate
+from authz.engine.drafts import Drafting
+from authz.engine.publish import Origin
+from authz.engine.rights import Rights
+
+log = structlog.get_logger()
+
+_INTERVAL_S = 1.0
+"""How often a process looks whether a draft is due."""
+_CLAIM_US = 60 * US_PER_S
+"""How long the others leave a draft to the process that publishes it, which may have been killed."""
+_RETRY_US = 10 * US_PER_S
+_MAX_ERROR_LENGTH = 4_000
+_PASSING = (ConflictError, OverloadedError, UnavailableError)
+
+
+class ScheduledPublisher:
+    """Publishes each draft that is due, once, however many processes have one of these.
+
+    A process claims a draft first. A version is stored only if the draft's base is active still, so a claim
+    that runs out while its process works on does not publish twice. The draft is proved and tested again,
+    and whoever scheduled it must still have the right. What fails is noted in the draft, and logged.
+    """
+
+    def __init__(
+        self,
+        drafts: Drafts,
+        drafting: Drafting,
+        rights: Rights,
+        gate: ConsistencyGate,
+        clock: DecisionClock,
+        *,
+        permission: str,
+        requires_caller: bool,
+    ) -> None:
+        """`permission` is what the caller needs; with `requires_caller` there must be one."""
+        self._drafts = drafts
+        self._drafting = drafting
+        self._rights = rights
+        self._gate = gate
+        self._clock = clock
+        self._permission = permission
+        self._requires_caller = requires_caller
+
+    async def run(self) -> None:
+        """Publish until cancelled, through every failure."""
+        is_interrupted = False
+        while True:
+            try:
+                await self.publish_due()
+                is_interrupted = False
+            except AuthzError as error:
+                if not is_interrupted:
+                    log.warning("no draft is published until the database answers", error=error.message)
+                is_interrupted = True
+            except Exception:
+                # Nobody else would publish it.
+                log.exception("scheduled publication failed")
+            await asyncio.sleep(_INTERVAL_S * random.uniform(0.5, 1.5))  # noqa: S311  no secret
+
+    async def publish_due(self) -> None:
+        """Publish every draft that is due and not claimed."""
+        while True:
+            now = self._clock.at(0)
+            draft = await self._gate.run(partial(self._drafts.claim, now, now + _CLAIM_US))
+            if draft is None:
+                return
+            assert draft.publication is not None  # noqa: S101  it is due; narrows the type
+            try:
+                await self._publish(draft, draft.publication)
+            except _PASSING as error:
+                log.warning("draft not published yet", draft=draft.id, error=error.message)
+                retry_at = self._clock.at(0) + _RETRY_US
+                await self._replace(draft, msgspec.structs.replace(draft, claimed_until=retry_at))
+            except AuthzError as error:
+                log.warning("draft not published", draft=draft.id, error=error.message)
+                failed = msgspec.structs.replace(draft.publication, error=error.message[:_MAX_ERROR_LENGTH])
+                after = msgspec.structs.replace(draft, claimed_until=None, publication=failed)
+                await self._replace(draft, after)
+
+    async def _publish(self, draft: PolicyDraft, publication: Publication) -> None:
+        if await self._drafting.delete_published(draft):
+            return
+        if self._requires_caller or publication.caller is not None:
+            await self._rights.require_permission(publication.caller, self._permission)
+        await self._rights.require_publication(publication.person, PolicySource(files=draft.files))
+        origin = Origin(
+            author=publication.author,
+            reason=publication.reason,
+            actor=publication.actor,
+            request_id=publication.request_id,
+        )
+        published = await self._drafting.publish_claimed(draft, origin)
+        assert published.active is not None  # noqa: S101  it was just published; narrows the type
+        log.info("draft published", draft=draft.id, policy_version=published.active.number)
+
+    async def _replace(self, draft: PolicyDraft, after: PolicyDraft) -> None:
+        changed = msgspec.structs.replace(after, etag=draft.etag + 1)
+        await self._gate.run(partial(self._drafts.replace, changed, etag=draft.etag))
