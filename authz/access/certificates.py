@@ -90,7 +90,7 @@ class CertificateAuthenticator:
 
     def __init__(self, callers_file: str, *, clock: Callable[[], float] = time.time) -> None:
         """Raises `InvalidArgumentError` for a file that cannot be used."""
-        self._callers: WatchedFile[Callers] = WatchedFile(callers_file, parse_callers)
+        self._callers: WatchedFile[Callers] = WatchedFile(callers_file, parse_callers, holds="callers")
         self._clock = clock
 
     def authenticate(self, transport: Transport) -> Principal | None:

@@ -24,6 +24,7 @@ from jwt.exceptions import PyJWTError
 from authz.access.authentication import unverifiable
 from authz.access.watched_file import WatchedFile
 from authz.domain.errors import InvalidArgumentError, malformed
+from authz.telemetry.metrics import count_reload_fault
 
 log = structlog.get_logger()
 
@@ -61,7 +62,7 @@ class FileKeys:
 
     def __init__(self, path: str) -> None:
         """Raises `InvalidArgumentError` for a file that cannot be used."""
-        self._file: WatchedFile[tuple[Key, ...]] = WatchedFile(path, parse_keys)
+        self._file: WatchedFile[tuple[Key, ...]] = WatchedFile(path, parse_keys, holds="keys")
 
     def current(self) -> tuple[Key, ...]:
         """As `Keys.current`."""
@@ -116,6 +117,7 @@ class AddressKeys:
         try:
             keys = parse_keys(_fetch(self._url))
         except (OSError, ValueError, InvalidArgumentError) as error:
+            count_reload_fault("keys")
             log.warning("keys of JWTs not refreshed; the last ones stay", address=self._url, cause=str(error))
             return
         if keys != self._keys:

@@ -17,6 +17,13 @@ class Principal(msgspec.Struct, frozen=True, gc=False):
     on_behalf_of: Subject | None = None
 
     @property
+    def kind(self) -> str:
+        """Of how many sorts callers are, for metrics: `unauthenticated`, `service`, or one `for_person`."""
+        if self.on_behalf_of is not None:
+            return "for_person"
+        return "unauthenticated" if self.caller is None else "service"
+
+    @property
     def actor(self) -> str:
         """The caller and the person, as logs and the change log name them."""
         caller = "unauthenticated" if self.caller is None else str(self.caller)

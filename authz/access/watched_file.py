@@ -12,6 +12,7 @@ import structlog
 
 from authz.access.authentication import unverifiable
 from authz.domain.errors import InvalidArgumentError, malformed
+from authz.telemetry.metrics import count_reload_fault
 
 T = TypeVar("T")
 
@@ -26,9 +27,12 @@ class WatchedFile(Generic[T]):
     Keeping what it said before would let in whom an edit with a mistake was meant to keep out.
     """
 
-    def __init__(self, path: str, parse: Callable[[bytes], T]) -> None:
-        """`parse` raises `InvalidArgumentError`, and so does this, for a file that cannot be used."""
-        self._path, self._parse = Path(path), parse
+    def __init__(self, path: str, parse: Callable[[bytes], T], *, holds: str) -> None:
+        """`parse` raises `InvalidArgumentError`, and so does this, for a file that cannot be used.
+
+        `holds` is what the file has, in metrics.
+        """
+        self._path, self._parse, self._holds = Path(path), parse, holds
         self._version = self._version_now()
         self._looked_at = time.monotonic()
         self._value: T | None = self._read()
@@ -51,6 +55,7 @@ class WatchedFile(Generic[T]):
             self._value = self._read()
         except InvalidArgumentError as error:
             self._value = None
+            count_reload_fault(self._holds)
             log.error("callers are refused until the file is mended", error=error.message)  # noqa: TRY400  says all
         else:
             log.info("file of credentials read again", file=str(self._path))

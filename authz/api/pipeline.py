@@ -20,10 +20,12 @@ from authz.domain.errors import (
     AuthzError,
     ErrorReason,
     InternalError,
+    OverloadedError,
     PermissionDeniedError,
     UnauthenticatedError,
     UnavailableError,
 )
+from authz.telemetry.metrics import count_shed
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
@@ -48,6 +50,8 @@ class Pipeline:
         self._authenticators = authenticators
         self._permissions = permissions
         self._places = {kind: Places(most, f"{kind} in flight") for kind, most in places.items()}
+        for kind in places:
+            count_shed(kind.value, 0)
         self._stopping = False
         self._recorder = recorder = Recorder()
         self._identify, self._record = recorder.identify, recorder.record
@@ -134,7 +138,11 @@ class Pipeline:
         if self._stopping:
             raise UnavailableError(ErrorReason.STORE_UNAVAILABLE, "the server is stopping; try again")
         places, transport, holders = self._places[call.method.kind], call.transport, _holders(call)
-        places.take(holders)
+        try:
+            places.take(holders)
+        except OverloadedError:
+            count_shed(call.method.kind.value)
+            raise
         if call.method.kind is CallKind.WATCH:
             # Its client may never read the status: other clients must not wait for that.
             transport.when_sent(partial(places.release, holders))

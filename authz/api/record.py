@@ -13,6 +13,7 @@ import structlog
 from authz.api.call import Call
 from authz.domain.errors import AuthzError, ErrorReason
 from authz.domain.ids import is_id, parse_id
+from authz.telemetry.metrics import count_call
 from authz.wire.errors import code_name
 
 REQUEST_ID_HEADER = "x-request-id"
@@ -80,7 +81,9 @@ class Recorder:
         return msgspec.structs.replace(call, request_id=request_id)
 
     def record(self, call: Call, outcome: Outcome, started: float) -> None:
-        """Log how a call ended that started at a time of `time.perf_counter`."""
+        """Count, and log, how a call ended that started at a time of `time.perf_counter`."""
+        duration_s = time.perf_counter() - started
+        count_call(call.method.name, outcome.code, call.principal.kind, duration_s)
         if _threshold.level > logging.INFO or _is_silent(call, outcome):
             return
         log.info(
@@ -91,7 +94,7 @@ class Recorder:
             **({"cause": outcome.cause} if outcome.cause else {}),
             request_id=self.with_request_id(call).request_id,
             caller=call.principal.actor,
-            elapsed_ms=round((time.perf_counter() - started) * 1000, 3),
+            elapsed_ms=round(duration_s * 1000, 3),
         )
 
     @staticmethod

@@ -139,6 +139,11 @@ class Snapshot(Protocol):
 class View(Protocol):
     """The read side of decisions."""
 
+    @property
+    def policy_number(self) -> int:
+        """The number of the platform's policy in the newest state that `snapshot` gave; 0 before there is
+        one. For any thread."""
+
     def snapshot(self) -> Snapshot:
         """The newest state, no staler than the operator's limit.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,7 +18,8 @@ import lmdb
 import structlog
 
 from authz.domain.errors import AuthzError
-from authz.domain.mutations import LocalCommit
+from authz.domain.instants import US_PER_S
+from authz.domain.mutations import Change, LocalCommit
 from authz.domain.ports import CommitNotifier, Directory
 from authz.replica.election import elected
 from authz.replica.environment import Environment, UnusableError, release_environment
@@ -26,6 +27,7 @@ from authz.replica.generations import build_generation, open_generation
 from authz.replica.shared_state import REQUIRED, REVISION, SharedState, uptime_ns
 from authz.replica.warmup import warm_up
 from authz.replica.writer import GapError, apply_changes, require_same_history
+from authz.telemetry.metrics import count_effect
 
 log = structlog.get_logger()
 
@@ -140,7 +142,7 @@ class Follower:
             environment.require_there()
             if environment.state() != committed.after:
                 return False
-            self._state.advance(apply_changes(environment, committed.changes))
+            self._apply(environment, committed.changes)
         except Exception as error:  # noqa: BLE001  the write is committed all the same, and `run` meets the fault too
             log.warning("local commit not applied", cause=str(error))
             return False
@@ -258,8 +260,7 @@ class Follower:
                 reached = environment.state().revision
                 # Otherwise a local commit came first, which follows on what was held.
                 if reached == held.revision and tail.changes:
-                    reached = apply_changes(environment, tail.changes)
-                    self._state.advance(reached)
+                    reached = self._apply(environment, tail.changes)
             at_head = reached >= tail.head.revision
             if at_head and tail.head.revision < required:
                 # That revision was committed before the head was read: the database has lost it.
@@ -267,6 +268,15 @@ class Follower:
             if at_head:
                 self._state.confirm(read_at_ns)
         self._check_readers(environment)
+
+    def _apply(self, environment: Environment, changes: Sequence[Change]) -> int:
+        """Apply changes, and let every process of the machine know. Returns the last revision."""
+        reached = apply_changes(environment, changes)
+        self._state.advance(reached)
+        now_s = time.time()
+        for change in changes:
+            count_effect(now_s - change.committed_at / US_PER_S)
+        return reached
 
     def _open_or_build(self) -> Environment:
         """The published replica if it can be trusted, otherwise a new one."""

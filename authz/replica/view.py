@@ -58,6 +58,8 @@ class ReplicaView:
         self._environment: Environment | None = None
         self._caches = Caches()
         self._snapshot: ReplicaSnapshot | None = None
+        self.policy_number = 0
+        """See `View.policy_number`."""
 
     def snapshot(self) -> ReplicaSnapshot:
         """The state that the follower last committed. Raises `UnavailableError` past the bound on staleness,
@@ -81,6 +83,7 @@ class ReplicaView:
         if environment is None or words[GENERATION] != self._generation:
             environment = self._reopen()
         self._snapshot = taken = self._begin(environment)
+        self.policy_number = 0 if taken.policy is None else taken.policy.number
         return taken
 
     def release_stale_snapshot(self) -> None:

@@ -12,6 +12,7 @@ import structlog
 
 from authz.domain.errors import InvalidArgumentError
 from authz.runtime.settings import Settings, invalid_setting
+from authz.telemetry.metrics import count_reload_fault
 
 log = structlog.get_logger()
 
@@ -66,6 +67,7 @@ class CertificateFiles:
         try:
             renewed = self.load()
         except InvalidArgumentError as error:
+            count_reload_fault("certificate")
             log.error("certificate not renewed; the old one stays", error=error.message)  # noqa: TRY400  says all
             return None
         log.info("certificate renewed", file=self._chain)

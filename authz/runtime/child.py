@@ -29,7 +29,7 @@ log = structlog.get_logger()
 PROCESSES = multiprocessing.get_context("forkserver")
 """Forks children from a process that only imports: they start fast, and inherit no thread or connection."""
 
-_BEAT, _READY, _LOST_LINE = b".", b"!", b"-"
+_BEAT, _READY, _LOST_LINE, _SERVES, _REFUSES = b".", b"!", b"-", b"+", b"x"
 """What a child writes to its supervisor."""
 _READ_BYTES = 4096
 _MAX_TOLD_LINES = 2000
@@ -56,6 +56,7 @@ class Link:
         self._descriptor = descriptor
         self._told_lines = 0
         """How many lost lines of the log the supervisor knows of."""
+        self._health = _REFUSES
         # A supervisor that hangs reads nothing, and must not make its children hang, too.
         os.set_blocking(descriptor, False)
         threading.Thread(target=self._stop_with_supervisor, name="supervisor", daemon=True).start()
@@ -64,10 +65,16 @@ class Link:
         """Tell that this child has started."""
         self._write(_READY)
 
+    def tell_health(self, cause: str) -> None:
+        """Tell whether this child answers checks: as `Health` says why it does not."""
+        self._health = _REFUSES if cause else _SERVES
+        self._write(self._health)
+
     def beat(self) -> None:
-        """Tell that its event loop runs, and how many more lines of the log are lost."""
+        """Tell that its event loop runs, whether it answers checks, and how many more lines of the log are
+        lost."""
         lost = min(WRITER.lost_lines() - self._told_lines, _MAX_TOLD_LINES)
-        if self._write(_BEAT + lost * _LOST_LINE):
+        if self._write(_BEAT + self._health + lost * _LOST_LINE):
             self._told_lines += lost
 
     def _write(self, what: bytes) -> bool:
@@ -95,6 +102,7 @@ class Child:
         self.started_at_s = 0.0
         self.lost_lines = 0
         """How many lines of the log its processes have lost."""
+        self._serves = False
         self.is_hung = False
         self._missed_beats = 0
 
@@ -102,7 +110,7 @@ class Child:
         """Start a new process. Sets `ready` once that process says so."""
         receiver, sender = PROCESSES.Pipe(duplex=False)
         self.ready.clear()
-        self.is_hung, self._missed_beats = False, 0
+        self.is_hung, self._missed_beats, self._serves = False, 0, False
         self.process = PROCESSES.Process(target=self._target, args=(self._settings, sender), name=self.name)
         try:
             self.process.start()
@@ -115,6 +123,16 @@ class Child:
         loop = asyncio.get_running_loop()
         self.started_at_s = loop.time()
         loop.add_reader(receiver.fileno(), self._receive, receiver)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its process runs."""
+        return self.process is not None and self.process.is_alive()
+
+    @property
+    def serves(self) -> bool:
+        """Whether it runs and answers checks."""
+        return self._serves and self.is_alive
 
     def miss_beat(self) -> None:
         """Count one more interval; set `is_hung` and kill the process after too many without a sign of it.
@@ -152,6 +170,8 @@ class Child:
         received = os.read(receiver.fileno(), _READ_BYTES)
         self._missed_beats = 0
         self.lost_lines += received.count(_LOST_LINE)
+        if _SERVES in received or _REFUSES in received:
+            self._serves = received.rfind(_SERVES) > received.rfind(_REFUSES)
         if _READY in received:
             self.ready.set()
         if not received:

@@ -72,7 +72,8 @@ class Application:
         configure_logging(settings.log_level)
         face = AsgiFace(settings)
         self._answer = face.server
-        server = Server(settings, clock=self._clock, face=face)
+        on_health = (lambda _: None) if link is None else link.tell_health
+        server = Server(settings, clock=self._clock, face=face, on_health=on_health)
         secrets = Secrets(Path(folder)) if (folder := os.environ.pop(SECRETS, "")) else None
         if await finishes_before(stopped, server.start()):
             try:

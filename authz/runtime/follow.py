@@ -6,16 +6,18 @@ import asyncio
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import NoReturn
 
 import structlog
 
 from authz.engine.clock import DecisionClock
+from authz.replica.view import ReplicaView
 from authz.runtime.compose import open_follower, open_view, prepare_database, system_clock
 from authz.runtime.liveness import end_if_stuck
 from authz.runtime.logs import WRITER
 from authz.runtime.maintenance import keep_view_current
-from authz.runtime.metrics import exporting
+from authz.runtime.metrics import ReplicaCollector, exporting
 from authz.runtime.settings import Settings
 from authz.runtime.signals import finishes_before, run_abandonable, stop_event
 from authz.store import open_store
@@ -44,11 +46,19 @@ async def _follow(settings: Settings, stopped: asyncio.Event, *, prepared: bool)
     clock = DecisionClock(system_clock)
     maintenance = asyncio.create_task(keep_view_current(view, clock))
     try:
-        with exporting(settings.metrics_address, view, clock=clock, lost_lines=WRITER.lost_lines):
+        collector = ReplicaCollector(view, clock, lost_lines=WRITER.lost_lines)
+        not_ready = partial(_not_ready, view, settings.max_staleness_s)
+        with exporting(settings.metrics_address, collector, not_ready=not_ready):
             await run_follower(settings, stopped, prepared=prepared)
     finally:
         maintenance.cancel()
         view.close()
+
+
+def _not_ready(view: ReplicaView, max_staleness_s: float) -> str:
+    """Why nobody can answer from the replica; empty when it is fresh."""
+    is_fresh = view.staleness_s() <= max_staleness_s and not view.is_behind()
+    return "" if is_fresh else "the replica is too stale"
 
 
 async def run_follower(

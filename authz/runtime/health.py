@@ -32,9 +32,15 @@ class Health:
     itself is SERVING from the start, so that a probe under its name tells only whether this process answers.
     """
 
-    def __init__(self, checks: str, directory: tuple[str, ...]) -> None:
+    def __init__(
+        self, checks: str, directory: tuple[str, ...], on_change: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Calls `on_change` with `cause` whenever that may have changed."""
         self._checks = checks
         self._of_directory = directory
+        self._on_change = on_change
+        self.cause = "starting"
+        """Why checks are not answered; empty while they are. For any thread."""
         self._servicer = health.aio.HealthServicer()
         # Its own thread: a probe must not queue behind calls that wait for the database.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="probe")
@@ -43,9 +49,9 @@ class Health:
     async def add_to(self, server: Any) -> None:
         """Add the health service, which reports NOT_SERVING for everything but itself until `watch`."""
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
-        await self._report(health.SERVICE_NAME, serving=True)
+        await self._report(health.SERVICE_NAME, "")
         for name in (self._checks, *self._of_directory):
-            await self._report(name, serving=False)
+            await self._report(name, "starting")
 
     async def watch(
         self, active: ActiveChecker, view: View, directory: Directory, *, max_staleness_s: float
@@ -76,13 +82,15 @@ class Health:
             ((self._checks,), _FRESH_INTERVAL_S, is_fresh),
             (self._of_directory, _STORE_INTERVAL_S, answers),
         ):
-            serving = not await self._cause(names, probe, before=True)
+            cause = await self._cause(names, probe, before=True)
+            serving = not cause
             for name in names:
-                await self._report(name, serving=serving)
+                await self._report(name, cause)
             self._probes.append(asyncio.create_task(self._probe_forever(names, interval_s, probe, serving)))
 
     async def drain(self) -> None:
         """Stop probing, and report NOT_SERVING from now on."""
+        self._tell("stopping")
         for probe in self._probes:
             probe.cancel()
             with suppress(asyncio.CancelledError):
@@ -92,11 +100,16 @@ class Health:
         # A probe may still wait for the database.
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _report(self, name: str, *, serving: bool) -> None:
+    def _tell(self, cause: str) -> None:
+        self.cause = cause
+        self._on_change(cause)
+
+    async def _report(self, name: str, cause: str) -> None:
         answer = health_pb2.HealthCheckResponse
-        status = answer.SERVING if serving else answer.NOT_SERVING
+        status = answer.NOT_SERVING if cause else answer.SERVING
         await self._servicer.set(name, status)
         if name == self._checks:
+            self._tell(cause)
             await self._servicer.set("", status)
 
     async def _cause(self, names: tuple[str, ...], probe: Probe, *, before: bool) -> str:
@@ -120,4 +133,4 @@ class Health:
                     "health changed", services=names, serving=serving, **({"cause": cause} if cause else {})
                 )
                 for name in names:
-                    await self._report(name, serving=serving)
+                    await self._report(name, cause)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any
@@ -29,6 +30,22 @@ MAX_MISSED_BEATS_AT_START = 60
 """Many children that start at the same time share few cores while each loads its policy."""
 STUCK = 70
 """Exit code of a process whose follower makes no progress."""
+
+
+class Pulse:
+    """When the event loop of a process ran last, for a probe that asks in another thread."""
+
+    def __init__(self) -> None:
+        self._at_s = time.monotonic()
+
+    def show(self) -> None:
+        """Say that the event loop runs."""
+        self._at_s = time.monotonic()
+
+    def cause(self) -> str:
+        """Why the process is not alive; empty when it is."""
+        silence_s = time.monotonic() - self._at_s
+        return "the event loop hangs" if silence_s > BEAT_INTERVAL_S * MAX_MISSED_BEATS else ""
 
 
 async def beat_forever(show: Callable[[], None]) -> None:

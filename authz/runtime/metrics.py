@@ -1,19 +1,25 @@
-"""Exports the state of the replica and of the processes to Prometheus."""
+"""Exports the state of the replica and of the processes to Prometheus, and what they have counted."""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from authz.domain.errors import UnavailableError
 from authz.domain.instants import US_PER_S
 from authz.domain.ports import View
 from authz.engine.clock import DecisionClock
-from authz.runtime.settings import invalid_setting
+from authz.runtime.liveness import Pulse, beat_forever
+from authz.runtime.probes import Probes, serving_probes
+from authz.telemetry.metrics import REGISTRY
 
 
 class ReplicaCollector(Collector):
@@ -37,6 +43,25 @@ class ReplicaCollector(Collector):
         """Staleness in seconds (infinite while it is not known), revision, whether an acknowledged write is
         missing, how far the clock is behind, lines of the log that were lost; and serving processes and
         restarts if known."""
+        yield from self._replica()
+        yield GaugeMetricFamily(
+            "authz_clock_behind_seconds",
+            "By how much the machine's clock is behind the newest commit, or was set back.",
+            value=self._clock.behind_us / US_PER_S,
+        )
+        yield CounterMetricFamily(
+            "authz_clock_behind",
+            "How often the clock was found behind by more than a second; it is read twice a second.",
+            value=self._clock.times_behind,
+        )
+        yield CounterMetricFamily(
+            "authz_log_lines_lost",
+            "Lines of the log that were not written, because standard error was not read.",
+            value=self._lost_lines(),
+        )
+        yield from self._processes()
+
+    def _replica(self) -> Iterator[Metric]:
         yield GaugeMetricFamily(
             "authz_replica_staleness_seconds",
             "Time since the replica was known to hold the last committed revision.",
@@ -55,21 +80,10 @@ class ReplicaCollector(Collector):
             value=self._view.is_behind(),
         )
         yield GaugeMetricFamily(
-            "authz_clock_behind_seconds",
-            "By how much the machine's clock is behind the newest commit, or was set back.",
-            value=self._clock.behind_us / US_PER_S,
+            "authz_policy_version",
+            "The number of the platform's policy that this machine decides by; 0 for none.",
+            value=self._view.policy_number,
         )
-        yield CounterMetricFamily(
-            "authz_clock_behind",
-            "How often the clock was found behind by more than a second; it is read twice a second.",
-            value=self._clock.times_behind,
-        )
-        yield CounterMetricFamily(
-            "authz_log_lines_lost",
-            "Lines of the log that were not written, because standard error was not read.",
-            value=self._lost_lines(),
-        )
-        yield from self._processes()
 
     def _processes(self) -> Iterator[Metric]:
         if self._workers is not None:
@@ -88,34 +102,39 @@ class ReplicaCollector(Collector):
 @contextmanager
 def exporting(
     address: str,
-    view: View,
+    collector: ReplicaCollector,
     *,
-    clock: DecisionClock,
-    lost_lines: Callable[[], int],
-    workers: Callable[[], int] | None = None,
-    restarts: Mapping[tuple[str, str], int] | None = None,
+    not_ready: Callable[[], str],
+    counts_in: str = "",
 ) -> Iterator[None]:
-    """Serve `/metrics` at `host:port` while the block lasts; does nothing for an empty address.
+    """Serve `/metrics`, `/livez` and `/readyz` at `host:port` while the block lasts: see `serving_probes`.
 
-    Raises `InvalidArgumentError` for an address that cannot be used.
+    In a task of the event loop: that it runs is what `/livez` tells. `counts_in` is the folder in which the
+    processes of the machine count; empty if only this one does.
     """
-    if not address:
-        yield
-        return
-    host, _, port = address.rpartition(":")
-    registry = CollectorRegistry()
-    registry.register(ReplicaCollector(view, clock, lost_lines, workers, restarts))
+    pulse, registry = Pulse(), CollectorRegistry()
+    registry.register(collector)
+    if counts_in:
+        MultiProcessCollector(registry, path=counts_in)  # type: ignore[no-untyped-call]  # of prometheus_client
+    else:
+        registry.register(REGISTRY)
+    beating = asyncio.create_task(beat_forever(pulse.show))
     try:
-        server, thread = start_http_server(int(port), addr=host.strip("[]"), registry=registry)
-    except (OSError, ValueError):
-        raise invalid_setting(
-            "AUTHZ_METRICS_ADDRESS",
-            f"cannot export metrics at `{address}`: it is in use or not `host:port`;"
-            " set AUTHZ_METRICS_ADDRESS",
-        ) from None
-    try:
-        yield
+        with serving_probes(address, Probes(registry, pulse.cause, not_ready)):
+            yield
     finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        beating.cancel()
+
+
+@contextmanager
+def counting_together(*, wanted: bool) -> Iterator[str]:
+    """A folder in which the processes that are started in the block count together; empty if not wanted."""
+    if not wanted:
+        yield ""
+        return
+    with tempfile.TemporaryDirectory(prefix="authz-metrics-", ignore_cleanup_errors=True) as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # where prometheus_client looks for it
+        try:
+            yield folder
+        finally:
+            del os.environ["PROMETHEUS_MULTIPROC_DIR"]

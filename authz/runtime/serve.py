@@ -11,7 +11,7 @@ from authz.replica.view import ReplicaView
 from authz.runtime.compose import has_replica, replica_folder
 from authz.runtime.liveness import end_if_stuck
 from authz.runtime.logs import WRITER
-from authz.runtime.metrics import exporting
+from authz.runtime.metrics import ReplicaCollector, exporting
 from authz.runtime.server import Server
 from authz.runtime.settings import Settings
 from authz.runtime.signals import finishes_before, ignore_hangups, run_until, stop_event
@@ -39,13 +39,10 @@ async def run(server: Server, settings: Settings, stopped: asyncio.Event) -> Non
     """Serve with a server that has started, until `stopped`."""
     tune_interpreter()
     watching = None if server.follower is None else asyncio.create_task(end_if_stuck(server.follower))
-    with exporting(
-        settings.metrics_address,
-        server.view,
-        clock=server.decision_clock,
-        lost_lines=WRITER.lost_lines,
-        workers=lambda: 1,
-    ):
+    collector = ReplicaCollector(
+        server.view, server.decision_clock, lost_lines=WRITER.lost_lines, workers=lambda: 1
+    )
+    with exporting(settings.metrics_address, collector, not_ready=lambda: server.health.cause):
         log.info("serving", address=server.address, policy_version=server.policy_version)
         if not settings.follow:
             warn_without_replica(settings, server.view)

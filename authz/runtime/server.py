@@ -62,14 +62,19 @@ class Server:
     """
 
     def __init__(
-        self, settings: Settings, *, clock: Callable[[], Instant] = system_clock, face: Face | None = None
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], Instant] = system_clock,
+        face: Face | None = None,
+        on_health: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`face` is what clients reach; without one, grpc.aio."""
+        """`face` is what clients reach; without one, grpc.aio. `on_health` is called as `Health` does."""
         self._settings = settings
         self._face = face
         self._clock = clock
         self.decision_clock = DecisionClock(clock)
-        self._health = Health(AUTHORIZATION, (DIRECTORY, POLICY, WATCH))
+        self.health = Health(AUTHORIZATION, (DIRECTORY, POLICY, WATCH), on_health)
         self._pool = ThreadPoolExecutor(settings.read_threads, thread_name_prefix="read")
         self._policies = CompiledPolicies()
         self.policy_version = ""
@@ -106,7 +111,7 @@ class Server:
 
         Then waits for the database for two seconds at most. Idempotent.
         """
-        await self._health.drain()
+        await self.health.drain()
         if self._face is not None:
             await self._drain(grace_s)
             await self._face.stop()
@@ -202,11 +207,11 @@ class Server:
             authenticators=self._authentication.authenticators,
         )
         await self._compile_active_policy()
-        await self._health.add_to(face.server)
+        await self.health.add_to(face.server)
         self.address = await face.start()
         warn_of_strangers(settings)
         self._background = [asyncio.create_task(run()) for run in self._servicers.background]
-        await self._health.watch(
+        await self.health.watch(
             self._servicers.active, view, store.directory, max_staleness_s=settings.max_staleness_s
         )
 

@@ -82,7 +82,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "Seconds that a write waits for this machine's replica. Then it is answered, and checks here are"
         " refused until the replica has it.",
     ] = 2.0
-    metrics_address: Annotated[str, "host:port for Prometheus, which reads /metrics. Empty: none."] = ""
+    metrics_address: Annotated[
+        str, "host:port of plain HTTP with /livez, /readyz and /metrics. Empty: none."
+    ] = ""
     tls_certificate_file: Annotated[str, "PEM chain of the server. Empty: no TLS."] = ""
     tls_key_file: Annotated[str, "PEM key of the server."] = ""
     tls_client_ca_file: Annotated[str, "PEM of the authority that client certificates must be from."] = ""

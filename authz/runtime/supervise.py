@@ -34,7 +34,7 @@ from authz.runtime.follow import run_follower
 from authz.runtime.liveness import beat_forever
 from authz.runtime.logs import WRITER
 from authz.runtime.maintenance import keep_view_current
-from authz.runtime.metrics import exporting
+from authz.runtime.metrics import ReplicaCollector, counting_together, exporting
 from authz.runtime.serve import warn_without_replica
 from authz.runtime.server import Server
 from authz.runtime.settings import Settings
@@ -121,7 +121,16 @@ class Supervisor:
 
     def alive(self) -> int:
         """The number of workers that run."""
-        return sum(child.process is not None and child.process.is_alive() for child in self._workers)
+        return sum(child.is_alive for child in self._workers)
+
+    def not_ready(self) -> str:
+        """Why the workers do not answer checks; empty when every one that runs does."""
+        if not self._started:
+            return "starting"
+        silent = [child.name for child in self._workers if child.is_alive and not child.serves]
+        if silent or not self.alive():
+            return f"{', '.join(silent) or 'no worker'} serves no checks; the log says why"
+        return ""
 
     def lost_lines(self) -> int:
         """How many lines of the log all processes have lost."""
@@ -150,6 +159,11 @@ async def supervise(settings: Settings) -> None:
     ignore_hangups()
     stopped = stop_event(signal.SIGTERM, signal.SIGINT)
     require_authentication(settings)
+    with counting_together(wanted=bool(settings.metrics_address)) as counts_in:
+        await _supervise(settings, stopped, counts_in)
+
+
+async def _supervise(settings: Settings, stopped: asyncio.Event, counts_in: str) -> None:
     start_forkserver()
     if settings.follow and not await finishes_before(stopped, run_abandonable(prepare_database, settings)):
         return
@@ -158,17 +172,11 @@ async def supervise(settings: Settings) -> None:
     view = open_view(settings)
     clock = DecisionClock(system_clock)
     maintenance = asyncio.create_task(keep_view_current(view, clock))
-    with (
-        reserved,
-        exporting(
-            settings.metrics_address,
-            view,
-            clock=clock,
-            lost_lines=supervisor.lost_lines,
-            workers=supervisor.alive,
-            restarts=supervisor.restarts,
-        ),
-    ):
+    collector = ReplicaCollector(
+        view, clock, supervisor.lost_lines, workers=supervisor.alive, restarts=supervisor.restarts
+    )
+    address_of_probes, not_ready = settings.metrics_address, supervisor.not_ready
+    with reserved, exporting(address_of_probes, collector, not_ready=not_ready, counts_in=counts_in):
         try:
             if await finishes_before(stopped, supervisor.start(address)):
                 log.info("serving", address=address, workers=settings.workers)
@@ -192,7 +200,7 @@ def worker_process(settings: Settings, supervisor: Connection) -> None:
 
 
 async def _serve(settings: Settings, link: Link) -> None:
-    async with Server(settings) as server:
+    async with Server(settings, on_health=link.tell_health) as server:
         await run_worker(server, stop_event(signal.SIGTERM, signal.SIGINT), link)
 
 

@@ -12,6 +12,7 @@ from authz.api.call import Call
 from authz.api.permissions import LEARN_REASONS
 from authz.api.record import is_debug_enabled
 from authz.domain.decisions import Decision, Question, Reason, Verdict
+from authz.telemetry.metrics import count_decision
 from authz.v1 import authorization_pb2 as pb
 from authz.wire.decisions import fill_check_response
 
@@ -44,8 +45,10 @@ class Answers:
         fill_check_response(response, told(decision, call), checked_at=token, decision_id=decision_id)
 
     def decision_id(self, call: Call, question: Question, decision: Decision) -> str:
-        """An id for the decision, which is logged with it."""
+        """An id for the decision, which is counted, and logged with it."""
         decision_id = f"{self._id_prefix}-{next(self._numbers)}"
+        verdict, type_name = decision.verdict, question.resource.type
+        count_decision(verdict.reason.value, type_name, question.action, allowed=verdict.allowed)
         if is_debug_enabled():
             log.debug(
                 "decision",

@@ -1,0 +1,94 @@
+"""Plain HTTP for those who watch a server: `/livez`, `/readyz` and `/metrics`. Nothing else is there.
+
+It works while the port of the API demands certificates, and tells nothing of the directory. It only reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from socket import AF_INET6
+from socketserver import ThreadingMixIn
+from threading import Thread
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import msgspec
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+from authz.runtime.settings import invalid_setting
+
+_TIMEOUT_S = 10
+
+
+class Probes(msgspec.Struct, frozen=True):
+    """What is told: the causes for which a process is not alive, or not ready; empty when it is."""
+
+    registry: CollectorRegistry
+    not_alive: Callable[[], str]
+    not_ready: Callable[[], str]
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _ServerOfIpv6(_Server):
+    address_family = AF_INET6
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = _TIMEOUT_S
+    """A client that sends nothing holds a thread no longer."""
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  its name in the library
+        """Probes come every second: they leave no lines."""
+
+
+@contextmanager
+def serving_probes(address: str, probes: Probes) -> Iterator[None]:
+    """Serve at `host:port` while the block lasts, in a thread; do nothing for an empty address.
+
+    Raises `InvalidArgumentError` for an address that cannot be used.
+    """
+    if not address:
+        yield
+        return
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    server_class = _ServerOfIpv6 if ":" in host else _Server
+    try:
+        server = make_server(host, int(port), _app(probes), server_class, _Handler)
+    except (OSError, ValueError, OverflowError):
+        raise invalid_setting(
+            "AUTHZ_METRICS_ADDRESS",
+            f"cannot export metrics at `{address}`: it is in use or not `host:port`;"
+            " set AUTHZ_METRICS_ADDRESS",
+        ) from None
+    thread = Thread(target=server.serve_forever, name="probes", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _app(probes: Probes) -> Callable[..., Iterable[bytes]]:
+    metrics = make_wsgi_app(probes.registry)
+    causes = {"/livez": probes.not_alive, "/readyz": probes.not_ready}
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        path, is_read = environ["PATH_INFO"], environ["REQUEST_METHOD"] in ("GET", "HEAD")
+        if is_read and path == "/metrics":
+            found: Iterable[bytes] = metrics(environ, start_response)
+            return found
+        status, text = "404 Not Found", "not found"
+        if is_read and path in causes:
+            cause = causes[path]()
+            status, text = ("503 Service Unavailable", cause) if cause else ("200 OK", "ok")
+        start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [f"{text}\n".encode()]
+
+    return app

@@ -1,0 +1,1 @@
+"""What is counted and measured: a leaf that every layer may use."""

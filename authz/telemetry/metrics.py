@@ -1,0 +1,97 @@
+"""The metrics that calls and writes count, in one place: no label has values that grow without bound.
+
+With `PROMETHEUS_MULTIPROC_DIR` set before this is imported, the processes of a machine count in files there,
+which one of them adds up. Source: https://prometheus.github.io/client_python/multiprocess/,
+https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+REGISTRY = CollectorRegistry()
+"""Of this process."""
+
+_DURATIONS_S = (
+    *(0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005),
+    *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+"""A check is decided in microseconds; the buckets that OpenTelemetry advises begin at 5 ms."""
+
+_CALLS = Histogram(
+    "rpc_server_call_duration_seconds",
+    "Time that a call took in the server.",
+    ("rpc_method", "rpc_response_status_code", "caller_kind"),
+    buckets=_DURATIONS_S,
+    registry=REGISTRY,
+)
+_DECISIONS = Counter(
+    "authz_decisions",
+    "Decisions of Check and of the calls that ask many questions. A denied check is a call that is OK.",
+    ("allowed", "reason", "type", "action"),
+    registry=REGISTRY,
+)
+_SHED = Counter("authz_shed_calls", "Calls refused for want of a place.", ("kind",), registry=REGISTRY)
+_GROUPS = Histogram(
+    "authz_group_commit_writes",
+    "Writes in one group commit; the count is that of group commits.",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+    registry=REGISTRY,
+)
+_TO_EFFECT = Histogram(
+    "authz_commit_to_effect_seconds",
+    "From the commit of a change until this machine's replica held it.",
+    buckets=_DURATIONS_S,
+    registry=REGISTRY,
+)
+_RELOAD_FAULTS = Counter(
+    "authz_reload_faults",
+    "Certificates, keys and files of callers that could not be read again.",
+    ("what",),
+    registry=REGISTRY,
+)
+
+for what in ("callers", "certificate", "keys"):
+    _RELOAD_FAULTS.labels(what)  # from 0 on, so that the first fault is an increase
+
+# To find a child by its labels takes as long as to count.
+_calls: dict[tuple[str, str, str], Histogram] = {}
+_decisions: dict[tuple[bool, str, str, str], Counter] = {}
+
+
+def count_call(method: str, code: str, caller_kind: str, duration_s: float) -> None:
+    """Count a call that has ended. `method` is `/<service>/<method>`."""
+    labels = (method, code, caller_kind)
+    child = _calls.get(labels)
+    if child is None:
+        child = _calls[labels] = _CALLS.labels(method.removeprefix("/"), code, caller_kind)
+    child.observe(duration_s)
+
+
+def count_decision(reason: str, type_name: str, action: str, *, allowed: bool) -> None:
+    """Count a decision. The type and the action must be declared by the policy."""
+    labels = (allowed, reason, type_name, action)
+    child = _decisions.get(labels)
+    if child is None:
+        child = _decisions[labels] = _DECISIONS.labels(str(allowed).lower(), reason, type_name, action)
+    child.inc()
+
+
+def count_shed(kind: str, calls: int = 1) -> None:
+    """Count calls that were refused for want of a place; with 0, let the count begin at 0."""
+    _SHED.labels(kind).inc(calls)
+
+
+def count_group_commit(writes: int) -> None:
+    """Count a group commit."""
+    _GROUPS.observe(writes)
+
+
+def count_effect(delay_s: float) -> None:
+    """Count a change that the replica holds now. Clocks of machines differ: less than nothing is nothing."""
+    _TO_EFFECT.observe(max(delay_s, 0.0))
+
+
+def count_reload_fault(what: str) -> None:
+    """Count something that could not be read again: `certificate`, `callers` or `keys`."""
+    _RELOAD_FAULTS.labels(what).inc()

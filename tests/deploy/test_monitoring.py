@@ -1,0 +1,111 @@
+"""The dashboard and the alerts speak of metrics that exist, in expressions that Prometheus can read."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry, generate_latest
+
+from authz.runtime.metrics import ReplicaCollector
+from authz.runtime.server import Server
+from authz.runtime.settings import load_settings
+from authz.telemetry.metrics import REGISTRY
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+ALERTS = DEPLOY / "prometheus/alerts.yaml"
+DASHBOARD = DEPLOY / "grafana/authz.json"
+PROMTOOL = shutil.which("promtool")
+needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="needs promtool, of Debian's package prometheus")
+
+
+def promtool(*arguments: str | Path, given: str = "") -> None:
+    """Run promtool, which finds no fault."""
+    assert PROMTOOL is not None
+    command = [PROMTOOL, "check", *arguments]
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def alert_expressions() -> list[str]:
+    return [rule["expr"] for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+
+
+def dashboard_expressions() -> list[str]:
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    return [target["expr"] for panel in panels for target in panel["targets"]]
+
+
+@pytest.fixture
+async def exposition(sqlite_url: str) -> str:
+    """All that a server exports."""
+    settings = load_settings({"address": "127.0.0.1:0", "database_url": sqlite_url}, environ={})
+    registry = CollectorRegistry()
+    async with Server(settings) as server:
+        collector = ReplicaCollector(
+            server.view,
+            server.decision_clock,
+            lost_lines=lambda: 0,
+            workers=lambda: 1,
+            restarts={("worker-0", "hung"): 0},
+        )
+        registry.register(collector)
+        registry.register(REGISTRY)
+        return generate_latest(registry).decode()
+
+
+def names_in(exposition: str) -> set[str]:
+    """The names of the series of every metric that is exported."""
+    found: set[str] = set()
+    for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", exposition, re.MULTILINE):
+        if not name.endswith("_created"):
+            parts = ("bucket", "count", "sum") if kind == "histogram" else ("",)
+            found |= {f"{name}_{part}".rstrip("_") for part in parts}
+    return found
+
+
+async def test_every_metric_that_is_named_exists_and_every_metric_is_looked_at(exposition: str) -> None:
+    known = names_in(exposition)
+    named: set[str] = set()
+    for expression in [*alert_expressions(), *dashboard_expressions()]:
+        found = set(re.findall(r"\b(?:authz|rpc)_\w+(?=[{\[ )]|$)", re.sub(r"by \([^)]*\)", "", expression)))
+        assert found and found <= known, expression
+        named |= found
+    histograms = {name.removesuffix("_bucket") for name in known if name.endswith("_bucket")}
+    looked_at = {re.sub("_(bucket|count|sum)$", "", name) for name in named} | named
+    others = {
+        name for name in known if not name.startswith(tuple(histograms)) and not name.endswith("_created")
+    }
+    assert (others | histograms) - looked_at == {"authz_clock_behind_total"}
+
+
+@needs_promtool
+def test_prometheus_accepts_the_alerts() -> None:
+    assert PROMTOOL is not None
+    checked = subprocess.run(
+        [PROMTOOL, "check", "rules", ALERTS], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@needs_promtool
+def test_prometheus_reads_every_expression_of_the_dashboard(tmp_path: Path) -> None:
+    variables = {"$__rate_interval": "1m", "$__range": "1h", "$instance": ".*"}
+    rules = []
+    for number, expression in enumerate(dashboard_expressions()):
+        for name, value in variables.items():
+            expression = expression.replace(name, value)  # noqa: PLW2901  one after the other
+        rules.append({"record": f"panel:{number}", "expr": expression})
+    file = tmp_path / "rules.yaml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    promtool("rules", file)
+
+
+@needs_promtool
+async def test_the_names_are_as_prometheus_advises(exposition: str) -> None:
+    promtool("metrics", given=exposition)
