@@ -42,14 +42,17 @@ def total(address: str, name: str, **labels: str) -> float:
     )
 
 
-@pytest.fixture(scope="module", params=["1", "2"])
+@pytest.fixture(scope="module", params=["1 grpc", "2 grpc", "1 envoy", "2 envoy"])
 def served(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Process, str, str]]:
-    """A server with one worker, or with two: its process, its address and that of its metrics."""
+    """A server with one worker, or with two, on each transport: its process, its address and that of its
+    metrics."""
     url = f"sqlite:///{tmp_path_factory.mktemp('http') / 'authz.db'}"
     exported = f"127.0.0.1:{find_free_port()}"
-    with serving(url, AUTHZ_WORKERS=request.param, AUTHZ_METRICS_ADDRESS=exported) as (process, address):
+    workers, transport = request.param.split()
+    variables = {"AUTHZ_WORKERS": workers, "AUTHZ_TRANSPORT": transport, "AUTHZ_METRICS_ADDRESS": exported}
+    with serving(url, **variables) as (process, address):
         yield process, address, exported
 
 
@@ -90,7 +93,7 @@ def test_calls_of_all_workers_are_counted_together(served: tuple[Process, str, s
     assert total(exported, "authz_policy_version") == 1
 
 
-@pytest.mark.parametrize("served", ["2"], indirect=True)
+@pytest.mark.parametrize("served", ["2 grpc"], indirect=True)
 def test_counts_outlive_the_worker_that_made_them(served: tuple[Process, str, str]) -> None:
     process, address, exported = served
     with Client(address) as client:
