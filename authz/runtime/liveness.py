@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import structlog
@@ -67,26 +68,31 @@ async def end_if_stuck(follower: Follower) -> None:
     os._exit(STUCK)
 
 
-async def run_watched(main: Coroutine[Any, Any, None], environ: Mapping[str, str] = os.environ) -> None:
-    """Run the main coroutine of a process; meanwhile systemd's watchdog, if it watches (`WatchdogSec=`),
-    hears of its event loop each second.
+def tell_systemd(state: str, environ: Mapping[str, str] = os.environ) -> None:
+    """Tell systemd that a process is ready (`READY=1`), stops (`STOPPING=1`) or runs (`WATCHDOG=1`).
+
+    Does nothing unless systemd started the process, and wants to know.
 
     Source: https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
     """
     address = environ.get("NOTIFY_SOCKET", "")
-    if not address or "WATCHDOG_USEC" not in environ:
+    if not address:
+        return
+    # A name that begins with `@` is in the abstract namespace.
+    path = f"\0{address[1:]}" if address[0] == "@" else address
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, suppress(OSError):
+        notify.setblocking(False)  # systemd may be busy, or be replaced
+        notify.sendto(state.encode(), path)
+
+
+async def run_watched(main: Coroutine[Any, Any, None], environ: Mapping[str, str] = os.environ) -> None:
+    """Run the main coroutine of a process; meanwhile systemd's watchdog, if it watches (`WatchdogSec=`),
+    hears of its event loop each second."""
+    if "WATCHDOG_USEC" not in environ:
         await main
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-        notify.setblocking(False)
-
-        def show() -> None:
-            with suppress(OSError):  # systemd is busy, or is being replaced
-                # A name that begins with `@` is in the abstract namespace.
-                notify.sendto(b"WATCHDOG=1", f"\0{address[1:]}" if address[0] == "@" else address)
-
-        beating = asyncio.create_task(beat_forever(show))
-        try:
-            await main
-        finally:
-            beating.cancel()
+    beating = asyncio.create_task(beat_forever(partial(tell_systemd, "WATCHDOG=1", environ)))
+    try:
+        await main
+    finally:
+        beating.cancel()

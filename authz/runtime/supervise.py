@@ -31,7 +31,7 @@ from authz.runtime.child import (
 from authz.runtime.compose import open_view, prepare_database, system_clock
 from authz.runtime.envoy import launch
 from authz.runtime.follow import run_follower
-from authz.runtime.liveness import beat_forever
+from authz.runtime.liveness import beat_forever, tell_systemd
 from authz.runtime.logs import WRITER
 from authz.runtime.maintenance import keep_view_current
 from authz.runtime.metrics import ReplicaCollector, counting_together, exporting
@@ -182,7 +182,9 @@ async def _supervise(settings: Settings, stopped: asyncio.Event, counts_in: str)
                 log.info("serving", address=address, workers=settings.workers)
                 if not settings.follow:
                     warn_without_replica(settings, view)
+                tell_systemd("READY=1")
                 await run_until(stopped)
+                tell_systemd("STOPPING=1")
         finally:
             await supervisor.stop()
             maintenance.cancel()
