@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Annotated
 
 import msgspec
@@ -10,9 +11,17 @@ import typer
 from authz.cli.command import Server, on_server
 from authz.cli.output import print_rows
 from authz.client import Answer
+from authz.domain.instants import parse_instant, to_datetime
 
 Course = Annotated[str, typer.Option("--course", help="Course of the resource, or to create it in.")]
 Session = Annotated[str, typer.Option("--session", help="Session of the resource, or to create it in.")]
+AsOf = Annotated[
+    str,
+    typer.Option(
+        "--as-of",
+        help="Another time, like 2026-12-31: later by the records as they are, earlier as they were then.",
+    ),
+]
 Purpose = Annotated[str, typer.Option("--purpose", help="Empty, or ai_response.")]
 
 DENIED_EXIT_CODE = 1
@@ -41,6 +50,11 @@ def check(
                 print(f"{label}: {value}")
     if not answer.allowed:
         raise typer.Exit(DENIED_EXIT_CODE)
+
+
+def time_of(as_of: str) -> dt.datetime | None:
+    """The time of an option, if it is given."""
+    return to_datetime(parse_instant(as_of, field="--as-of")) if as_of else None
 
 
 def answer_line(answer: Answer) -> str:

@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from authz.cli.check import DENIED_EXIT_CODE, Course, Purpose, Session
+from authz.cli.check import DENIED_EXIT_CODE, AsOf, Course, Purpose, Session, time_of
 from authz.cli.command import Server, on_server
 from authz.cli.output import print_json
-from authz.domain.instants import parse_instant, to_datetime
 
 
 @on_server()
@@ -21,9 +20,7 @@ def explain(
     course: Course = "",
     session: Session = "",
     purpose: Purpose = "",
-    as_of: Annotated[
-        str, typer.Option("--as-of", help="A later time, like 2026-12-31; the records as they are now.")
-    ] = "",
+    as_of: AsOf = "",
 ) -> None:
     """Check one action on one resource, and tell why, and what would allow it. Exit codes as `check`."""
     told = server.client.explain(
@@ -33,7 +30,7 @@ def explain(
         course_id=course,
         session_id=session,
         purpose=purpose,
-        as_of=to_datetime(parse_instant(as_of, field="--as-of")) if as_of else None,
+        as_of=time_of(as_of),
     )
     if server.as_json:
         print_json(told)

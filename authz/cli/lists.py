@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from authz.cli.check import Course, Purpose, Session
+from authz.cli.check import AsOf, Course, Purpose, Session, time_of
 from authz.cli.command import Server, on_server
 from authz.cli.output import print_json, print_rows
 
@@ -39,10 +39,11 @@ def list_subjects(
     course: Course = "",
     session: Session = "",
     purpose: Purpose = "",
+    as_of: AsOf = "",
 ) -> None:
     """List the subjects that may perform an action on a resource, and by which membership and rule."""
     found = server.client.list_subjects(
-        action, resource, course_id=course, session_id=session, purpose=purpose
+        action, resource, course_id=course, session_id=session, purpose=purpose, as_of=time_of(as_of)
     )
     _print(server, found, ("subject", "role", "scope", "rule"))
 

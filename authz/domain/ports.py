@@ -14,8 +14,10 @@ from authz.domain.entities import (
     AccessToken,
     Course,
     CourseKey,
+    Entity,
     EntityT_co,
     Filter,
+    Key,
     Kind,
     PolicyActivation,
     PolicyVersion,
@@ -27,7 +29,8 @@ from authz.domain.entities import (
 )
 from authz.domain.errors import AuthzError, malformed
 from authz.domain.ids import ResourceRef, Scope, Subject
-from authz.domain.mutations import ImportBatchResult, LogChunk, LogTail, Mutation, WriteRequest
+from authz.domain.instants import Instant
+from authz.domain.mutations import ChangeScope, ImportBatchResult, LogChunk, LogTail, Mutation, WriteRequest
 from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import Vocabulary
 
@@ -254,6 +257,13 @@ class RemovalProgress(msgspec.Struct, frozen=True):
     steps: int
 
 
+class PastRecords(msgspec.Struct, frozen=True):
+    """The records of one course, or of a session that stands alone, and of the platform, as they were."""
+
+    state: ConsistencyToken
+    entities: tuple[Entity, ...]
+
+
 class Directory(Protocol):
     """The source of truth. Every call blocks and is safe to make from many threads.
 
@@ -325,6 +335,22 @@ class Directory(Protocol):
         To read a revision of any size in chunks, pass as `skip` the number of its mutations that you have
         read. Raises `OutOfRangeError` (TOKEN_EXPIRED) if the next mutations are no longer in the log, or if
         `after` is beyond the head or of another history.
+        """
+
+    def records_at(
+        self,
+        time: Instant,
+        record: CourseKey | SessionKey | ResourceRef,
+        wanted: Callable[[Key], bool],
+        *,
+        likely: ChangeScope,
+    ) -> PastRecords:
+        """What there was, at a time, on the platform and in the course in which a record then was: the
+        records whose keys are `wanted`, from the change log. `record` itself must be wanted.
+
+        Reads the whole log of that course. `likely` is where the record may have been, such as where it is
+        now; if it was not, the log of all is searched for it. Raises `OutOfRangeError` if the log does not
+        reach back to its beginning, and as `read` for one that takes too long.
         """
 
     def abort_connections(self) -> None:

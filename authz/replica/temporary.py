@@ -17,13 +17,12 @@ from authz.replica.snapshot import ReplicaSnapshot
 from authz.replica.writer import Writer
 
 _MAX_BYTES = 1 << 30
-_REVISION = 1
 _DATABASE_ID = "temporary"
 
 
 @contextmanager
-def temporary_snapshot(entities: Iterable[Entity]) -> Iterator[Snapshot]:
-    """A snapshot of the entities, in a temporary folder that is removed afterwards.
+def temporary_snapshot(entities: Iterable[Entity], *, revision: int = 1) -> Iterator[Snapshot]:
+    """A snapshot of the entities at a revision, in a temporary folder that is removed afterwards.
 
     It decides as any replica does: it is one.
     """
@@ -35,9 +34,8 @@ def temporary_snapshot(entities: Iterable[Entity]) -> Iterator[Snapshot]:
                 # A resource notes that it is shared when the share is put.
                 for entity in sorted(entities, key=lambda entity: isinstance(entity, Share)):
                     writer.put(entity)
-                environment.set_versions(
-                    transaction, Versions(_REVISION, 0, 0, _REVISION, _REVISION, _REVISION)
-                )
+                versions = Versions(revision, 0, 0, revision, revision, revision)
+                environment.set_versions(transaction, versions)
             keys = TokenKeys()
             keys.add(_DATABASE_ID, secrets.token_bytes(KEY_BYTES))
             yield ReplicaSnapshot(environment, _DATABASE_ID, keys, Caches())

@@ -42,6 +42,7 @@ from authz.engine.consistency import ConsistencyGate
 from authz.engine.directory_warnings import PolicyWarnings
 from authz.engine.drafts import Drafting
 from authz.engine.group_commit import GroupCommitter
+from authz.engine.past import Past
 from authz.engine.policies import ActiveChecker, CompiledPolicies
 from authz.engine.preview.previewer import Previewer
 from authz.engine.publish import Publisher, first_version
@@ -255,11 +256,12 @@ def add_servicers(
         directory, gate, writing, max_silence_s=settings.import_silence_s, max_import_s=settings.max_import_s
     )
     publisher = _publisher(directory, gate, writer, policies, clock, PolicyWarnings(gate, active, turns))
+    past = _past(settings, directory, gate, policies, keys)
     rights = Rights(active, publisher, gate, clock, turns)
     watches = _watches(settings, directory, gate, turns)
     drafting = Drafting(drafts, publisher, gate, clock)
     endpoints = (
-        *endpoints_of(AuthorizationServicer(active, turns, clock, keys)),
+        *endpoints_of(AuthorizationServicer(active, past, turns, clock, keys)),
         *endpoints_of(DirectoryServicer(directory, gate, turns, writer, rights=rights)),
         *endpoints_of(_policy_servicer(settings, publisher, drafting, gate, active, turns, clock, rights)),
         *endpoints_of(WatchServicer(watches)),
@@ -278,6 +280,23 @@ def _active_checker(settings: Settings, gate: ConsistencyGate, policies: Compile
         gate,
         policies,
         inline_types=settings.inline_type_names,
+        created_ahead_us=_created_ahead_us(settings),
+    )
+
+
+def _past(
+    settings: Settings,
+    directory: Directory,
+    gate: ConsistencyGate,
+    policies: CompiledPolicies,
+    keys: TokenKeys,
+) -> Past:
+    return Past(
+        directory,
+        gate,
+        policies,
+        keys,
+        temporary_snapshot,
         created_ahead_us=_created_ahead_us(settings),
     )
 

@@ -9,11 +9,12 @@ from contextlib import AbstractContextManager, contextmanager
 import structlog
 from sqlalchemy import Connection, Engine
 
-from authz.domain.entities import EntityT_co, Filter, PolicyVersion
+from authz.domain.entities import CourseKey, EntityT_co, Filter, Key, PolicyVersion, SessionKey
 from authz.domain.errors import AuthzError, ErrorReason, UnavailableError
-from authz.domain.ids import Scope, Subject
+from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.instants import Instant
 from authz.domain.mutations import (
+    ChangeScope,
     ImportBatchResult,
     LocalCommit,
     LogChunk,
@@ -21,7 +22,7 @@ from authz.domain.mutations import (
     Mutation,
     WriteRequest,
 )
-from authz.domain.ports import CommitNotifier, Listing, Page, RemovalProgress, Vocabularies
+from authz.domain.ports import CommitNotifier, Listing, Page, PastRecords, RemovalProgress, Vocabularies
 from authz.domain.tokens import ConsistencyToken, TokenKeys
 from authz.store import listing, log_reader
 from authz.store.active_policy import read_course_policies
@@ -30,6 +31,7 @@ from authz.store.dump import SqlDump, open_dump
 from authz.store.engine import bounded_read_transaction, read_transaction, write_transaction
 from authz.store.log_writer import Origin
 from authz.store.notifier import open_notifier
+from authz.store.past import read_past
 from authz.store.removals import removal_progress
 from authz.store.sharing import Member
 from authz.store.write import MAX_CONTENTS_AT_ONCE, Transaction
@@ -151,6 +153,20 @@ class SqlDirectory:
         with read_transaction(self._engine) as connection:
             read_at = log_reader.read_head(connection)
             return read_course_policies(connection, since=since, after=after, limit=limit), read_at
+
+    def records_at(
+        self,
+        time: Instant,
+        record: CourseKey | SessionKey | ResourceRef,
+        wanted: Callable[[Key], bool],
+        *,
+        likely: ChangeScope,
+    ) -> PastRecords:
+        """See `Directory.records_at`."""
+        with bounded_read_transaction(self._engine) as connection:
+            past = read_past(connection, time, record, wanted, likely)
+            self._learn_key(connection, past.state.database_id)
+            return past
 
     def follow(self, after: int, limit: int) -> LogTail:
         """See `Directory.follow`."""

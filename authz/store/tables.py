@@ -155,6 +155,7 @@ changes = Table(
     Column("mutation", _text(), nullable=False),
     Column("course_id", _text()),
     Column("session_id", _text()),
+    Index("changes_by_scope", "course_id", "session_id"),
 )
 """`course_id` and `session_id` are the `ChangeScope`; also NULL in rows from before migration 0002."""
 

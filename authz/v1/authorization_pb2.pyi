@@ -1104,6 +1104,7 @@ class ListSubjectsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     CONSISTENCY_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
     action: _builtins.str
     """An action that the policy declares for the resource's type."""
     purpose: _builtins.str
@@ -1124,6 +1125,10 @@ class ListSubjectsRequest(_message.Message):
     def consistency(self) -> _common_pb2.Consistency:
         """How fresh the state that is read must be, as in `ListResourcesRequest`."""
 
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """Decide as of this time, as in `ExplainRequest`. The page is then exact for the state of that time."""
+
     def __init__(
         self,
         *,
@@ -1134,10 +1139,11 @@ class ListSubjectsRequest(_message.Message):
         page_token: _builtins.str = ...,
         consistency: _common_pb2.Consistency | None = ...,
         request_id: _builtins.str = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "resource", b"resource"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "consistency", b"consistency", "resource", b"resource"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "consistency", b"consistency", "page_size", b"page_size", "page_token", b"page_token", "purpose", b"purpose", "request_id", b"request_id", "resource", b"resource"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "as_of", b"as_of", "consistency", b"consistency", "page_size", b"page_size", "page_token", b"page_token", "purpose", b"purpose", "request_id", b"request_id", "resource", b"resource"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1270,7 +1276,9 @@ class ExplainRequest(_message.Message):
 
     @_builtins.property
     def as_of(self) -> _timestamp_pb2.Timestamp:
-        """Decide as of this time, by the records and the policy as they are: now or later. Now, when absent."""
+        """Decide as of this time. Now, when absent. A later time: by the records and the policy as they are. An earlier
+        one: by the records and the policy as they were then, from the change log. For that the database is needed.
+        """
 
     @_builtins.property
     def consistency(self) -> _common_pb2.Consistency:

@@ -7,6 +7,7 @@ from typing import Any
 from authz.domain.decisions import Question
 from authz.domain.errors import malformed
 from authz.domain.ids import PLATFORM
+from authz.domain.instants import Instant
 from authz.domain.lists import ListedResource, ListedSubject, ResourceQuery
 from authz.domain.ports import Page
 from authz.v1 import authorization_pb2 as pb
@@ -14,7 +15,7 @@ from authz.v1 import common_pb2
 from authz.wire.decisions import parse_action, parse_check, parse_purpose, rule_message
 from authz.wire.fields import parse_type
 from authz.wire.filters import DEFAULT_PAGE_SIZE
-from authz.wire.values import parse_scope, parse_subject, scope_message, subject_message
+from authz.wire.values import parse_scope, parse_subject, parse_time, scope_message, subject_message
 
 _ANYBODY = common_pb2.Subject(type=common_pb2.SUBJECT_TYPE_USER, id="-")
 """Stands for the subject in a question that is put for many."""
@@ -34,12 +35,14 @@ def parse_list_resources(m: pb.ListResourcesRequest) -> ResourceQuery:
     )
 
 
-def parse_list_subjects(m: pb.ListSubjectsRequest) -> Question:
-    """The question of a ListSubjects, put for a subject that stands for all."""
+def parse_list_subjects(m: pb.ListSubjectsRequest) -> tuple[Question, Instant | None]:
+    """The question of a ListSubjects, put for a subject that stands for all, and the time as of which to
+    decide it, if any is given."""
     resource = m.resource if m.HasField("resource") else None
-    return parse_check(
+    question = parse_check(
         pb.CheckRequest(subject=_ANYBODY, action=m.action, resource=resource, purpose=m.purpose)
     )
+    return question, parse_time(m, "as_of", field="as_of")
 
 
 def parse_list_page(m: Any) -> Page:

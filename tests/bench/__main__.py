@@ -14,6 +14,7 @@ from tests.bench import (
     door,
     greedy,
     lists,
+    past,
     preview,
     replica,
     serving,
@@ -51,6 +52,7 @@ def main() -> None:
     policies.main()
     replica.main((10_000, 1_000_000))
     lists.main((10_000, 100_000, 1_000_000))
+    past.main()
     serving.main(1_000_000)
     door.main()
     preview.main(1_000_000)

@@ -11,13 +11,14 @@ from authz.api.grpc.combined import Combined
 from authz.api.grpc.lists import Lists
 from authz.api.permissions import permission_to_ask
 from authz.domain.decisions import Decision, Question
-from authz.domain.errors import AuthzError, InvalidArgumentError, UnusablePolicyError, malformed
-from authz.domain.instants import Instant, format_instant
+from authz.domain.errors import AuthzError, InvalidArgumentError, UnusablePolicyError
+from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
 from authz.domain.tokens import TokenKeys
 from authz.engine.check import Checker
 from authz.engine.clock import DecisionClock
 from authz.engine.explain import explain
+from authz.engine.past import Past
 from authz.engine.policies import ActiveChecker
 from authz.engine.turns import Turns
 from authz.v1 import authorization_pb2 as pb
@@ -37,11 +38,14 @@ class AuthorizationServicer:
 
     service = pb.DESCRIPTOR.services_by_name["AuthorizationService"]
 
-    def __init__(self, active: ActiveChecker, turns: Turns, clock: DecisionClock, keys: TokenKeys) -> None:
+    def __init__(
+        self, active: ActiveChecker, past: Past, turns: Turns, clock: DecisionClock, keys: TokenKeys
+    ) -> None:
         self._active = active
+        self._past = past
         self._turns = turns
         self._clock = clock
-        lists = Lists(active, turns, clock, keys)
+        lists = Lists(active, past, turns, clock, keys)
         self.ListResources, self.ListSubjects = lists.list_resources, lists.list_subjects
         self._answers = Answers()
         combined = Combined(active, turns, clock, self._answers)
@@ -126,14 +130,19 @@ class AuthorizationServicer:
         question, as_of = parse_explain(request)
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
         now = self._clock.at(snapshot.state.committed_at)
-        if as_of is not None and as_of < now:
-            raise malformed(
-                "as_of",
-                f"is {format_instant(as_of)}, which is in the past; leave it out, or name a later time",
+        if as_of is None or as_of >= now:
+            token = snapshot.token
+            explained = explain(checker, snapshot, question, now if as_of is None else as_of)
+        else:
+            explained, token = await self._past.ask(
+                question,
+                as_of,
+                question.subject,
+                snapshot,
+                lambda snapshot, checker: explain(checker, snapshot, question, as_of),
             )
-        explained = explain(checker, snapshot, question, now if as_of is None else as_of)
         decision_id = self._answers.decision_id(call, question, explained.decision)
-        return explanation_message(explained, checked_at=snapshot.token, decision_id=decision_id)
+        return explanation_message(explained, checked_at=token, decision_id=decision_id)
 
 
 def _actions(

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 
 from authz.api.call import Call
 from authz.api.permissions import LEARN_REASONS
+from authz.domain.decisions import Question
 from authz.domain.ids import Subject, SubjectType
+from authz.domain.instants import Instant
 from authz.domain.lists import Position
 from authz.domain.ports import Snapshot
 from authz.domain.tokens import PageToken, TokenKeys, malformed_token, query_digest
 from authz.engine.check import Checker
 from authz.engine.clock import DecisionClock
 from authz.engine.lists import ListPage, ResourcePage, SubjectPage, types_to_list
+from authz.engine.past import Past
 from authz.engine.policies import ActiveChecker
 from authz.engine.turns import Turns
 from authz.v1 import authorization_pb2 as pb
@@ -38,8 +42,11 @@ _RESOURCE_PARTS, _SUBJECT_PARTS = 4, 2
 class Lists:
     """The calls of `AuthorizationService` that answer with a page."""
 
-    def __init__(self, active: ActiveChecker, turns: Turns, clock: DecisionClock, keys: TokenKeys) -> None:
+    def __init__(
+        self, active: ActiveChecker, past: Past, turns: Turns, clock: DecisionClock, keys: TokenKeys
+    ) -> None:
         self._active = active
+        self._past = past
         self._turns = turns
         self._clock = clock
         self._keys = keys
@@ -59,27 +66,30 @@ class Lists:
             self._open(snapshot, asked.token, digest, _RESOURCE_PARTS),
         )
         response = pb.ListResourcesResponse(resources=await self._items(page, resource_message))
-        self._fill(response, checker, snapshot, page, digest)
+        self._fill(response, snapshot, page, digest, token=snapshot.token, version=checker.version)
         return response
 
     async def list_subjects(self, request: pb.ListSubjectsRequest, call: Call) -> pb.ListSubjectsResponse:
         """A page of who may act upon the resource."""
-        question, asked = parse_list_subjects(request), parse_list_page(request)
-        digest = query_digest("ListSubjects", question)
+        (question, as_of), asked = parse_list_subjects(request), parse_list_page(request)
+        digest = query_digest("ListSubjects", question, as_of)
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
         position = self._open(snapshot, asked.token, digest, _SUBJECT_PARTS)
-        page = SubjectPage(
-            checker,
-            snapshot,
-            self._clock.at(snapshot.state.committed_at),
-            question,
-            asked.size,
-            Subject(SubjectType(position[0]), position[1]) if position else None,
-        )
-        items = await self._items(page, listed_subject_message)
+        after = Subject(SubjectType(position[0]), position[1]) if position else None
+        now = self._clock.at(snapshot.state.committed_at)
+        if as_of is None or as_of >= now:
+            at = now if as_of is None else as_of
+            page = SubjectPage(checker, snapshot, at, question, asked.size, after)
+            items = await self._items(page, listed_subject_message)
+            token, version = snapshot.token, checker.version
+        else:
+            # In a thread, where it need not take turns.
+            (page, items, version), token = await self._past.ask(
+                question, as_of, None, snapshot, partial(_past_subjects, question, as_of, asked.size, after)
+            )
         reason = page.unlisted if call.rights.has(LEARN_REASONS) else None
         response = pb.ListSubjectsResponse(subjects=items, reason=reason_number(reason))
-        self._fill(response, checker, snapshot, page, digest)
+        self._fill(response, snapshot, page, digest, token=token, version=version)
         return response
 
     async def _items(self, page: ListPage[ItemT], message: Callable[[ItemT], Any]) -> list[Any]:
@@ -95,11 +105,30 @@ class Lists:
         return tuple(map(str, last))
 
     def _fill(
-        self, response: Any, checker: Checker, snapshot: Snapshot, page: ListPage[Any], query: str
+        self,
+        response: Any,
+        snapshot: Snapshot,
+        page: ListPage[Any],
+        query: str,
+        *,
+        token: str,
+        version: str,
     ) -> None:
         if page.position is not None:
             position = PageToken(query, page.position)
             response.next_page_token = self._keys.seal_page(snapshot.state.database_id, position)
-        response.checked_at.CopyFrom(common_pb2.ConsistencyToken(token=snapshot.token))
-        response.policy_version = checker.version
+        response.checked_at.CopyFrom(common_pb2.ConsistencyToken(token=token))
+        response.policy_version = version
         set_valid_until(response, page.valid_until)
+
+
+def _past_subjects(  # noqa: PLR0917  what is asked for, then what decides
+    question: Question,
+    as_of: Instant,
+    size: int,
+    after: Subject | None,
+    snapshot: Snapshot,
+    checker: Checker,
+) -> tuple[SubjectPage, list[pb.ListedSubject], str]:
+    page = SubjectPage(checker, snapshot, as_of, question, size, after)
+    return page, [listed_subject_message(each) for each in page if each is not None], checker.version

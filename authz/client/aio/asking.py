@@ -161,8 +161,8 @@ class AsyncAsking:
     ) -> Explanation:
         """As `check`, with all that led to the answer, and for a denial what would allow it.
 
-        `as_of` decides as of a later time, by the records and the policy as they are. Raises `ValueError` for
-        a time without a time zone.
+        `as_of` decides as of another time: a later one by the records and the policy as they are, an earlier
+        one as they were then. Raises `ValueError` for a time without a time zone.
         """
         request = authorization_pb2.ExplainRequest(
             subject=subject_message(as_subject(subject)),
@@ -265,17 +265,20 @@ class AsyncAsking:
         course_id: str = "",
         session_id: str = "",
         purpose: str = "",
+        as_of: dt.datetime | None = None,
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
     ) -> AsyncIterator[PermittedSubject]:
         """Who may `read` `notebook:nb-7`: all subjects whom `check` allows, and by which membership and rule.
 
         Fetches pages as `list_resources` does. Nobody is yielded for a resource that is not registered.
+        `as_of` as in `explain`.
         """
         request = authorization_pb2.ListSubjectsRequest(
             action=action,
             resource=query_of(resource, course_id, session_id),
             purpose=purpose,
+            as_of=None if as_of is None else time_message(from_datetime(as_of)),
             page_size=_PAGE_SIZE,
         )
         async for page in self._pages(

@@ -1,0 +1,101 @@
+"""What the directory was at an earlier time, from the change log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from sqlalchemy import Connection, and_, func, or_, select
+
+from authz.domain.entities import CourseKey, Entity, Key, SessionKey, kind_of
+from authz.domain.errors import ErrorReason, OutOfRangeError
+from authz.domain.ids import ResourceRef
+from authz.domain.instants import Instant
+from authz.domain.mutations import ChangeScope, Mutation, Operation
+from authz.domain.ports import PastRecords
+from authz.domain.tokens import ConsistencyToken
+from authz.store import log_reader, tables
+
+_ROWS_A_FETCH = 1000
+_decoder = msgspec.json.Decoder(Mutation)
+_changes, _revisions = tables.changes, tables.revisions
+
+
+def read_past(
+    connection: Connection,
+    time: Instant,
+    record: CourseKey | SessionKey | ResourceRef,
+    wanted: Callable[[Key], bool],
+    likely: ChangeScope,
+) -> PastRecords:
+    """See `Directory.records_at`."""
+    head = log_reader.read_head(connection)
+    first = connection.execute(select(func.min(_revisions.c.revision))).scalar_one()
+    if head.revision and first != 1:
+        raise OutOfRangeError(
+            ErrorReason.TOKEN_EXPIRED,
+            "the change log no longer reaches back to its beginning; leave as_of out",
+        )
+    row = connection.execute(
+        select(_revisions)
+        .where(_revisions.c.committed_at <= time)
+        .order_by(_revisions.c.revision.desc())
+        .limit(1)
+    ).one_or_none()
+    if row is None:
+        return PastRecords(ConsistencyToken(head.database_id, 0), ())
+    state = ConsistencyToken(head.database_id, row.revision, row.committed_at, row.nonce)
+    records = _replayed(connection, likely, row.revision, wanted)
+    if record not in records:
+        place = _place_of(connection, record, row.revision)
+        if place != likely:
+            records = _replayed(connection, place, row.revision, wanted)
+    return PastRecords(state, tuple(records.values()))
+
+
+def _place_of(connection: Connection, key: Key, up_to: int) -> ChangeScope:
+    """Where a record last was. Nowhere, if the log does not know it.
+
+    The log has no index of keys: this reads what it has of the kind, newest first.
+    """
+    rows = connection.execution_options(yield_per=_ROWS_A_FETCH).execute(
+        select(_changes.c.course_id, _changes.c.session_id, _changes.c.mutation)
+        .where(
+            _changes.c.kind == kind_of(key).name,
+            _changes.c.mutation.contains(f'"{key.id}"', autoescape=True),  # type: ignore[union-attr]
+            _changes.c.revision <= up_to,
+        )
+        .order_by(_changes.c.revision.desc(), _changes.c.position.desc())
+    )
+    with rows:
+        for row in rows:
+            if _decoder.decode(row.mutation).key == key:
+                return ChangeScope(row.course_id, row.session_id)
+    return ChangeScope()
+
+
+def _replayed(
+    connection: Connection, place: ChangeScope, up_to: int, wanted: Callable[[Key], bool]
+) -> dict[Key, Entity]:
+    is_here = and_(_changes.c.course_id.is_(None), _changes.c.session_id.is_(None))
+    if place.course_id is not None:
+        is_here = or_(is_here, _changes.c.course_id == place.course_id)
+    elif place.session_id is not None:
+        is_here = or_(is_here, _changes.c.session_id == place.session_id)
+    rows = connection.execution_options(yield_per=_ROWS_A_FETCH).execute(
+        select(_changes.c.mutation)
+        .where(_changes.c.revision <= up_to, is_here)
+        .order_by(_changes.c.revision, _changes.c.position)
+    )
+    records: dict[Key, Entity] = {}
+    for (text,) in rows:
+        mutation = _decoder.decode(text)
+        key = mutation.key
+        if not wanted(key):
+            continue
+        if mutation.operation is Operation.DELETE:
+            records.pop(key, None)
+        else:
+            assert isinstance(mutation.target, Entity)  # noqa: S101  the log holds whole entities
+            records[key] = mutation.target
+    return records
