@@ -25,7 +25,7 @@ _UNDECIDED = {
 
 
 class RefusedError(Exception):
-    """The request is not served. `str(error)` may be shown to whoever sent it.
+    """The request is not served. `str(error)` may be shown to its sender.
 
     `status` is that of HTTP: 403 not allowed, 404 no such id can exist, 503 it cannot be decided now.
     """

@@ -130,5 +130,5 @@ class Drafts(Protocol):
     def claim(self, now: Instant, until: Instant) -> PolicyDraft | None:
         """Take the draft that is due first, and is not claimed at `now`, for as long as `until`.
 
-        None if there is none, or another process was faster. Whoever has an older etag cannot change it.
+        None if there is none, or another process was faster. With an older etag it cannot be changed.
         """

@@ -198,8 +198,8 @@ class ResourcePage(ListPage[ListedResource]):
 
 
 class SubjectPage(ListPage[ListedSubject]):
-    """A page of the subjects that may do what a question asks, whoever its subject is, as the snapshot orders
-    them. What nobody may do is on no page; `unlisted` then says why, if it is for what the question names."""
+    """A page of the subjects that may do what a question asks, its own not counting, in the order of the
+    snapshot. What nobody may do is on no page; `unlisted` says why, if it is for what the question names."""
 
     def __init__(  # noqa: PLR0917  what decides, then what is asked for
         self,
@@ -256,7 +256,7 @@ class SubjectPage(ListPage[ListedSubject]):
             )
             for role in policy.vocabulary.roles
         ]
-        # Whoever is allowed with several roles is allowed with one of them: see `policy.obligations`.
+        # A subject that is allowed with several roles is allowed with one of them: see `policy.obligations`.
         if not any(each.may_allow(certain, possible) for each in rules):
             return iter(())
         if question.inline is None and not any(each.may_allow(certain, possible & ~_OWN) for each in rules):

@@ -35,7 +35,7 @@ class ScheduledPublisher:
 
     A process claims a draft first. A version is stored only if the draft's base is active still, so a claim
     that runs out while its process works on does not publish twice. The draft is proved and tested again,
-    and whoever scheduled it must still have the right. What fails is noted in the draft, and logged.
+    and the person who scheduled it must still have the right. What fails is noted in the draft, and logged.
     """
 
     def __init__(
