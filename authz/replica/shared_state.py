@@ -19,7 +19,7 @@ from pathlib import Path
 
 from authz.replica.private import make_private_folder, private_opener
 
-_FILE = "state"
+STATE_FILE = "state"
 _SIZE_BYTES = 4096
 _BOOT, _SOURCE, GENERATION, CONFIRMED_AT, REVISION, REQUIRED = range(6)
 """The words of the page. `CONFIRMED_AT` is 0 for never, which exceeds every bound on staleness. `REVISION` is
@@ -57,7 +57,7 @@ class SharedState:
 
     def __init__(self, folder: Path) -> None:
         make_private_folder(folder)
-        self._path = folder / _FILE
+        self._path = folder / STATE_FILE
         self._file = open(self._path, "a+b", opener=private_opener)  # noqa: SIM115  `close` closes it
         self._file.truncate(_SIZE_BYTES)
         self._identity = identity_of(self._file.fileno())

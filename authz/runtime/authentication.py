@@ -64,7 +64,7 @@ def open_authentication(settings: Settings, newest: Callable[[], tuple[Snapshot,
 def require_authentication(settings: Settings) -> None:
     """Raise `InvalidArgumentError` for settings that would let anybody in from other machines."""
     _require_complete(settings)
-    if _authenticates(settings):
+    if authenticates(settings):
         if settings.allow_unauthenticated:
             raise invalid_setting(
                 "AUTHZ_ALLOW_UNAUTHENTICATED",
@@ -83,14 +83,15 @@ def require_authentication(settings: Settings) -> None:
 
 def warn_of_strangers(settings: Settings) -> None:
     """Log, loudly, that nobody has to prove who calls."""
-    if not _authenticates(settings):
+    if not authenticates(settings):
         log.warning(
             "NO AUTHENTICATION: every caller may do everything; set AUTHZ_CALLERS_FILE, AUTHZ_JWT_ISSUER or"
             " AUTHZ_ACCESS_TOKENS",
         )
 
 
-def _authenticates(settings: Settings) -> bool:
+def authenticates(settings: Settings) -> bool:
+    """Whether callers must prove who they are."""
     return bool(settings.callers_file or settings.jwt_issuer or settings.access_tokens)
 
 

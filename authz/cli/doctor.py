@@ -1,0 +1,27 @@
+"""`authz doctor`: say what is wrong or unsafe about a server on this machine."""
+
+from __future__ import annotations
+
+import typer
+
+from authz.cli.server import setting_options
+
+_FOUND_EXIT_CODE = 1
+
+
+@setting_options()
+def doctor(**given: str | bool | None) -> None:
+    """Say what is wrong or unsafe about a server with these settings, its files, its database and itself.
+
+    Takes the flags and AUTHZ_ variables of `authz serve`. Changes nothing. Exit code 0 when nothing is wrong
+    or unsafe, 1 when something is, 2 when the settings cannot be read.
+    """
+    from authz.runtime.doctor import Level, findings
+    from authz.runtime.settings import load_settings
+
+    found = [*findings(load_settings(given))]
+    for each in found:
+        print(f"{each.level}: {each.text}")
+    if any(each.level is not Level.NOTE for each in found):
+        raise typer.Exit(_FOUND_EXIT_CODE)
+    print("nothing is wrong or unsafe")

@@ -1,0 +1,245 @@
+"""What is wrong or unsafe about the settings of a server, its files, its database and the server that runs.
+
+It only reads: no migration, no replica that is built, no call of the API.
+"""
+
+from __future__ import annotations
+
+import stat
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from cryptography import x509
+
+from authz.domain.addresses import is_local
+from authz.domain.entities import (
+    AccessTokenFilter,
+    Filter,
+    MembershipFilter,
+    MembershipStatus,
+    PolicyActivationFilter,
+    PolicyVersionFilter,
+)
+from authz.domain.errors import AuthzError
+from authz.domain.ids import PLATFORM, SubjectType
+from authz.domain.instants import US_PER_S, Instant
+from authz.domain.ports import MAX_PAGE_SIZE, Directory, Page
+from authz.domain.vocabulary import API_TYPE
+from authz.engine.policies import CompiledPolicies
+from authz.replica.shared_state import STATE_FILE, SharedState
+from authz.runtime.authentication import authenticates, require_authentication
+from authz.runtime.certificates import CertificateFiles
+from authz.runtime.compose import replica_folder, system_clock
+from authz.runtime.settings import Settings
+from authz.store import database_name, open_store, sqlite_file
+
+_DAY_US = 86_400 * US_PER_S
+_SOON_DAYS = 14
+_PROBE_TIMEOUT_S = 5
+
+
+class Level(StrEnum):
+    """How bad a finding is. A note needs nothing to be done."""
+
+    WRONG = "wrong"
+    UNSAFE = "unsafe"
+    NOTE = "note"
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What was found, and what to do about it."""
+
+    level: Level
+    text: str
+
+
+def findings(settings: Settings, clock: Callable[[], Instant] = system_clock) -> Iterator[Finding]:
+    """Everything that is found, the settings first."""
+    yield from _of_access(settings)
+    yield from _of_files(settings)
+    yield from _of_certificates(settings, clock())
+    yield from _of_database(settings, clock())
+    yield from _of_replica(settings)
+    yield from _of_server(settings)
+
+
+def _of_access(settings: Settings) -> Iterator[Finding]:
+    try:
+        require_authentication(settings)
+    except AuthzError as error:
+        yield Finding(Level.WRONG, error.message)
+    here = is_local(settings.address)
+    if not authenticates(settings):
+        level = Level.NOTE if here else Level.UNSAFE
+        yield Finding(
+            level,
+            f"every caller that reaches {settings.address} may do everything; set AUTHZ_CALLERS_FILE,"
+            " AUTHZ_JWT_ISSUER or AUTHZ_ACCESS_TOKENS",
+        )
+    if not here and not settings.tls_key_file:
+        what = "JWTs and access tokens" if settings.jwt_issuer or settings.access_tokens else "questions"
+        yield Finding(
+            Level.UNSAFE,
+            f"{what} cross the network to {settings.address} for everybody to read; set"
+            " AUTHZ_TLS_CERTIFICATE_FILE and AUTHZ_TLS_KEY_FILE, unless a mesh encrypts",
+        )
+    if settings.metrics_address and not is_local(settings.metrics_address):
+        yield Finding(
+            Level.NOTE,
+            f"let only your monitoring reach {settings.metrics_address}; it asks for no credential",
+        )
+
+
+def _of_files(settings: Settings) -> Iterator[Finding]:
+    for name in ("tls_key_file", "database_password_file"):
+        if getattr(settings, name):
+            yield from _of_secret(Path(getattr(settings, name)), stat.S_IRWXO)
+    for path in (sqlite_file(settings.database_url), replica_folder(settings)):
+        if path is not None:
+            yield from _of_secret(path, stat.S_IRWXG | stat.S_IRWXO)
+    for name in ("callers_file", "jwt_keys_file", "tls_client_ca_file"):
+        path = Path(getattr(settings, name) or ".")
+        if getattr(settings, name) and path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            yield Finding(Level.UNSAFE, f"other users may write {path}, and so let themselves in: chmod go-w")
+
+
+def _of_secret(path: Path, too_much: int) -> Iterator[Finding]:
+    if path.exists() and path.stat().st_mode & too_much:
+        yield Finding(Level.UNSAFE, f"other users may use {path}: chmod go=")
+
+
+def _of_certificates(settings: Settings, now: Instant) -> Iterator[Finding]:
+    if not settings.tls_key_file:
+        return
+    try:
+        CertificateFiles(settings).load()
+    except AuthzError as error:
+        yield Finding(Level.WRONG, error.message)
+        return
+    for name in filter(None, (settings.tls_certificate_file, settings.tls_client_ca_file)):
+        for found in x509.load_pem_x509_certificates(Path(name).read_bytes()):
+            left_days = (round(found.not_valid_after_utc.timestamp() * US_PER_S) - now) // _DAY_US
+            if left_days < 0:
+                yield Finding(Level.WRONG, f"a certificate in {name} has ended; renew it")
+            elif left_days < _SOON_DAYS:
+                yield Finding(Level.UNSAFE, f"a certificate in {name} ends in {left_days} days; renew it")
+
+
+def _of_database(settings: Settings, now: Instant) -> Iterator[Finding]:
+    file = sqlite_file(settings.database_url)
+    if file is not None and not file.exists():
+        yield Finding(Level.NOTE, f"there is no database {file} yet; the first start makes it")
+        return
+    try:
+        store = open_store(
+            settings.database_url,
+            vocabularies=CompiledPolicies().vocabulary,
+            clock=system_clock,
+            password_file=settings.database_password_file,
+            migrate=False,
+        )
+        try:
+            yield from _of_callers(settings, store.directory, now)
+        finally:
+            store.close()
+    except AuthzError as error:
+        notes = (f"({note})" for note in getattr(error, "__notes__", ()))
+        yield Finding(Level.WRONG, " ".join([error.message, *notes]))
+
+
+def _of_callers(settings: Settings, directory: Directory, now: Instant) -> Iterator[Finding]:
+    activations = _all(directory, PolicyActivationFilter(scope=PLATFORM))
+    if not activations:
+        yield Finding(Level.WRONG, "no version of the policy is active; run `authz migrate`")
+        return
+    active = activations[0]
+    (version,) = _all(directory, PolicyVersionFilter(scope=PLATFORM, number=active.number))
+    vocabulary = CompiledPolicies().vocabulary(active, lambda: version)
+    held = [
+        each
+        for each in _all(directory, MembershipFilter(scope=PLATFORM, statuses=(MembershipStatus.ACTIVE,)))
+        if each.ends_at is None or each.ends_at > now
+    ]
+    if not any(each.role in vocabulary.administrators for each in held):
+        yield Finding(
+            Level.NOTE, "nobody may edit the policy; `authz admin grant user:<id> --role platform_admin`"
+        )
+    callers = [each for each in held if each.subject.type is SubjectType.SERVICE]
+    if authenticates(settings):
+        if API_TYPE not in vocabulary.types:
+            yield Finding(
+                Level.WRONG,
+                f"version {active.number} of the policy has no type `{API_TYPE}`, so every call is refused;"
+                " add the rows about callers of the shipped policy, and publish it with `authz policy apply`",
+            )
+        elif not any(each.role in vocabulary.granters for each in callers):
+            yield Finding(
+                Level.NOTE, "no caller may let others in; `authz admin grant service:<id> --role operator`"
+            )
+    yield from _of_tokens(directory, now)
+
+
+def _of_tokens(directory: Directory, now: Instant) -> Iterator[Finding]:
+    for token in _all(directory, AccessTokenFilter()):
+        left_days = (token.ends_at - now) // _DAY_US
+        if left_days < _SOON_DAYS:
+            when = "has ended" if left_days < 0 else f"ends in {left_days} days"
+            yield Finding(
+                Level.NOTE,
+                f"access token {token.id} of {token.subject} {when}; create the next, then"
+                f" `authz token revoke {token.id}`",
+            )
+
+
+def _all(directory: Directory, wanted: Filter[Any]) -> list[Any]:
+    found: list[Any] = []
+    token = ""
+    while True:
+        listing = directory.read(wanted, Page(MAX_PAGE_SIZE, token))
+        found += [each.entity for each in listing.items]
+        token = listing.next_token
+        if not token:
+            return found
+
+
+def _of_replica(settings: Settings) -> Iterator[Finding]:
+    folder = replica_folder(settings)
+    if not folder.exists():
+        yield Finding(
+            Level.NOTE, f"there is no replica {folder} yet; `authz serve` or `authz follow` builds it"
+        )
+        return
+    if not (folder / STATE_FILE).exists():
+        yield Finding(Level.WRONG, f"{folder} is there and holds no replica; set AUTHZ_REPLICA_DIR")
+        return
+    state = SharedState(folder)
+    try:
+        if not state.follows(database_name(settings.database_url)):
+            yield Finding(Level.WRONG, f"the replica {folder} is not of this database; set AUTHZ_REPLICA_DIR")
+        elif state.staleness_s() > settings.max_staleness_s:
+            yield Finding(Level.WRONG, f"nothing keeps the replica {folder} current; run `authz follow`")
+    finally:
+        state.close()
+
+
+def _of_server(settings: Settings) -> Iterator[Finding]:
+    if not settings.metrics_address:
+        yield Finding(Level.NOTE, "no running server was asked; set AUTHZ_METRICS_ADDRESS to have it probed")
+        return
+    host, _, port = settings.metrics_address.rpartition(":")
+    address = f"127.0.0.1:{port}" if host == "0.0.0.0" else settings.metrics_address  # noqa: S104  of all
+    for path in ("/livez", "/readyz"):
+        try:
+            urllib.request.urlopen(f"http://{address}{path}", timeout=_PROBE_TIMEOUT_S).close()
+        except urllib.error.HTTPError as error:
+            yield Finding(
+                Level.WRONG, f"the server at {address} fails {path}: {error.read().decode().strip()}"
+            )
+        except OSError as error:
+            yield Finding(Level.WRONG, f"no server answers at {address}{path}: {error}")
+            return

@@ -1,0 +1,130 @@
+"""`authz doctor` names what is wrong or unsafe, and finds nothing where nothing is."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from authz.client.access_tokens import make_access_token
+from authz.domain.ids import parse_subject
+from authz.domain.mutations import Mutation, Operation, WriteRequest
+from authz.runtime.compose import system_clock
+from tests.callers import directory_of, grant
+from tests.cli.commands import run
+from tests.issuer import Issuer
+from tests.runtime.test_mutual_tls import certify
+from tests.serving import find_free_port, serving
+
+ISSUER = Issuer()
+needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+
+
+def doctor(url: str, **settings: str) -> tuple[int, str]:
+    """The exit code and what is printed."""
+    done = run("doctor", AUTHZ_DATABASE_URL=url, **{f"AUTHZ_{k.upper()}": v for k, v in settings.items()})
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture
+def private_url(sqlite_url: str, tmp_path: Path) -> str:
+    """A database that only its owner may read, with somebody who may do each thing that must be done."""
+    grant(sqlite_url, {"service:ops": "operator", "user:root": "platform_admin"})
+    (tmp_path / "authz.db").chmod(0o600)
+    return sqlite_url
+
+
+def test_nothing_is_found_at_a_server_that_is_as_it_should_be(private_url: str, tmp_path: Path) -> None:
+    exported = f"127.0.0.1:{find_free_port()}"
+    settings = {"metrics_address": exported, **ISSUER.settings(tmp_path)}
+    (tmp_path / "keys.json").chmod(0o600)
+    with serving(private_url, **{f"AUTHZ_{k.upper()}": v for k, v in settings.items()}):
+        assert doctor(private_url, **settings) == (0, "nothing is wrong or unsafe\n")
+    code, told = doctor(private_url, **settings)
+    assert (code, f"wrong: no server answers at {exported}/livez" in told) == (1, True)
+
+
+def test_an_open_address_and_tokens_in_plain_are_unsafe(private_url: str, tmp_path: Path) -> None:
+    code, told = doctor(private_url, address="0.0.0.0:1", allow_unauthenticated="true")
+    assert code == 1
+    assert "unsafe: every caller that reaches 0.0.0.0:1 may do everything" in told
+    code, told = doctor(private_url, address="0.0.0.0:1", **ISSUER.settings(tmp_path))
+    assert code == 1
+    assert "unsafe: JWTs and access tokens cross the network" in told
+    code, told = doctor(private_url, address="0.0.0.0:1")
+    assert code == 1
+    assert "wrong: AUTHZ_ADDRESS is `0.0.0.0:1`" in told
+    code, told = doctor(private_url)
+    assert (code, "note: every caller that reaches 127.0.0.1" in told) == (0, True)
+
+
+def readable(folder: Path) -> dict[str, str]:
+    (folder / "authz.db").chmod(0o644)
+    return {}
+
+
+def writable(folder: Path) -> dict[str, str]:
+    given = ISSUER.settings(folder)
+    (folder / "keys.json").chmod(0o666)
+    return given
+
+
+def of_nobody(folder: Path) -> dict[str, str]:
+    (folder / "replica").mkdir(0o700)
+    return {"replica_dir": str(folder / "replica")}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "found"),
+    [
+        (readable, "unsafe: other users may use"),
+        (writable, "unsafe: other users may write"),
+        (of_nobody, "holds no replica"),
+    ],
+)
+def test_files_that_are_not_as_they_should_be_are_named(
+    private_url: str, tmp_path: Path, spoil: Callable[[Path], dict[str, str]], found: str
+) -> None:
+    settings = spoil(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    code, told = doctor(private_url, **settings)
+    assert (code, found in told) == (1, True), told
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+
+
+@needs_openssl
+def test_a_certificate_that_ends_soon_or_does_not_fit_its_key_is_named(
+    private_url: str, tmp_path: Path
+) -> None:
+    chain, key = certify(tmp_path, "localhost")  # for two days
+    files = {"tls_certificate_file": str(chain), "tls_key_file": str(key)}
+    code, told = doctor(private_url, **files)
+    assert (code, f"unsafe: a certificate in {chain} ends in 1 days" in told) == (1, True), told
+    _, other = certify(tmp_path, "other")
+    code, told = doctor(private_url, **files | {"tls_key_file": str(other)})
+    assert (code, "wrong: " in told and "AUTHZ_TLS_CERTIFICATE_FILE" in told) == (1, True), told
+
+
+def test_who_is_missing_and_which_tokens_end_is_noted(sqlite_url: str, tmp_path: Path) -> None:
+    in_three_days = system_clock() + 3 * 86_400_000_000
+    _, record = make_access_token(parse_subject("service:x"), ends_at=in_three_days)
+    with directory_of(sqlite_url) as directory:
+        directory.write(WriteRequest(mutations=(Mutation(Operation.CREATE, record),), actor="test"))
+    (tmp_path / "authz.db").chmod(0o600)
+    code, told = doctor(sqlite_url, access_tokens="true")
+    assert code == 0, told
+    assert "note: nobody may edit the policy" in told
+    assert "note: no caller may let others in" in told
+    assert f"note: access token {record.id} of service:x ends in 2 days" in told
+
+
+def test_a_database_that_cannot_be_used_is_wrong_and_nothing_is_made(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'none.db'}"
+    code, told = doctor(url)
+    assert (code, "note: there is no database" in told) == (0, True), told
+    assert not [*tmp_path.iterdir()]
+    code, told = doctor("postgresql://nobody@127.0.0.1:1/none")
+    assert (code, "wrong: " in told) == (1, True), told
+    assert doctor(url, max_writes="none")[0] == 2
