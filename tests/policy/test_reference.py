@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import random
+from functools import cache
 from itertools import chain, combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -39,18 +41,38 @@ def masks_that_matter(type_name: str, action: str) -> list[int]:
     return sorted({0, ALL_FACTS, *met, *missed, *gated})
 
 
+@cache
+def shipped_enforcer() -> Any:
+    """Casbin with the shipped policy."""
+    return reference_enforcer(policy_directory())
+
+
+def is_named(role: str, type_name: str, action: str) -> bool:
+    """Whether a row about the action names the role, or one that it inherits from."""
+    return any(
+        rule.role != "*"
+        and shipped_enforcer().get_role_manager().has_link(role, rule.role)
+        and rule.type in ("*", type_name)
+        and rule.action in ("*", action)
+        for rule in POLICY.rules
+    )
+
+
 @pytest.mark.parametrize(("type_name", "action"), PAIRS)
 def test_the_default_policy_answers_as_casbin_for_every_role_and_edge(type_name: str, action: str) -> None:
-    enforcer = reference_enforcer(policy_directory())
+    enforcer = shipped_enforcer()
+    masks, unnamed = masks_that_matter(type_name, action), 0
     for role in POLICY.vocabulary.roles:
-        for mask in masks_that_matter(type_name, action):
+        unnamed += not is_named(role, type_name, action)
+        # Only the rows for every role speak to a role that no row names, so one such role is tried with all.
+        for mask in masks if is_named(role, type_name, action) or unnamed == 1 else (0, ALL_FACTS):
             ours = decide(POLICY, frozenset([role]), course_scope("x"), type_name, action, mask)
             theirs = enforcer.enforce((role,), "course:x", type_name, action, fact_names(mask))
             assert ours.allowed == theirs, (role, type_name, action, fact_names(mask))
 
 
 def test_the_default_policy_answers_as_casbin_for_sets_of_roles_and_random_facts() -> None:
-    enforcer = reference_enforcer(policy_directory())
+    enforcer = shipped_enforcer()
     roles = list(POLICY.vocabulary.roles)
     sets = list(chain.from_iterable(combinations(roles, size) for size in (0, 2, 3)))
     rng = random.Random(7)
