@@ -134,7 +134,7 @@ def envoy_config(settings: Settings, template: Mapping[str, Any], secrets: Secre
                     "name": "limits",
                     "static_layer": {
                         # A connection takes turns with the others after so many calls.
-                        "http.max_requests_per_io_cycle": 8,
+                        "http.max_requests_per_io_cycle": 1,
                     },
                 }
             ]
