@@ -50,7 +50,7 @@ def migrate(engine: Engine, first: FirstWrite | None = None) -> None:
 
     Does nothing if neither is missing.
     """
-    if _current(engine) == _newest() and (first is None or _has_policy(engine)):
+    if current_schema(engine) == newest_schema() and (first is None or _has_policy(engine)):
         return
     from alembic import command
 
@@ -86,7 +86,7 @@ def _has_policy_in(connection: Connection) -> bool:
 
 def require_current(engine: Engine) -> None:
     """Raises `FailedPreconditionError` when the schema is not that of this version."""
-    current, newest = _current(engine), _newest()
+    current, newest = current_schema(engine), newest_schema()
     if current != newest:
         raise FailedPreconditionError(
             ErrorReason.PRECONDITION_FAILED,
@@ -97,12 +97,13 @@ def require_current(engine: Engine) -> None:
 
 
 @cache
-def _newest() -> str:
+def newest_schema() -> str:
     """The revision of the last migration. Files of migrations end with their revisions, which are numbers."""
     return max(file.stem[-4:] for file in (_MIGRATIONS / "versions").glob("*_[0-9][0-9][0-9][0-9].py"))
 
 
-def _current(engine: Engine) -> str | None:
+def current_schema(engine: Engine) -> str | None:
+    """The revision of the last migration that a database has had; None for one without tables."""
     with read_transaction(engine) as connection:
         if not inspect(connection).has_table("alembic_version"):
             return None

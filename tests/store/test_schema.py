@@ -20,7 +20,7 @@ from authz.domain.ids import ResourceRef, course_scope
 from authz.domain.mutations import WriteRequest
 from authz.store import migrate_store, open_store
 from authz.store.engine import open_engine, read_transaction, write_transaction
-from authz.store.schema import _MIGRATIONS, _config, _newest
+from authz.store.schema import _MIGRATIONS, _config, newest_schema
 from authz.store.tables import metadata
 from tests.store.directory import VOCABULARY, create, notebook, open_with, remove
 
@@ -35,7 +35,7 @@ def test_migrating_again_changes_nothing(empty_url: str) -> None:
 
 def test_the_schema_of_this_version_is_that_of_the_last_migration() -> None:
     migrations = ScriptDirectory.from_config(_config())
-    assert _newest() == migrations.get_current_head()
+    assert newest_schema() == migrations.get_current_head()
     assert {each.path for each in migrations.walk_revisions()} == {
         str(file) for file in (_MIGRATIONS / "versions").glob("*_*.py") if file.stem != "__init__"
     }

@@ -1,0 +1,172 @@
+"""Copies a database, at one revision while others write, into a file, and such a file into a database.
+
+The file is a SQLite database with the schema of the release that made it: it can be served, and can be
+restored into either kind of database.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, create_engine, select
+
+from authz.domain.errors import ErrorReason, FailedPreconditionError, InvalidArgumentError, malformed
+from authz.store.connections import expecting_long_statements
+from authz.store.engine import open_engine, read_transaction, write_transaction
+from authz.store.log_reader import read_head
+from authz.store.schema import current_schema, migrate, newest_schema, require_current
+from authz.store.tables import metadata
+
+_CHUNK = 1_000
+_MODE = 0o600
+_MAGIC = b"SQLite format 3\0"
+
+
+def back_up(url: str, file: Path, *, password_file: str = "") -> int:
+    """Copy a database into a new file, which only its owner may read; return the revision that it holds.
+
+    Others may read and write meanwhile. Raises `InvalidArgumentError` if the file is there, and as
+    `open_store` does; then no file is left.
+    """
+    if file.exists():
+        raise malformed("FILE", f"`{file}` is there; name another, or move it away")
+    partial = file.with_name(f"{file.name}.partial")
+    engine = open_engine(url, password_file)
+    try:
+        require_current(engine)
+        partial.unlink(missing_ok=True)
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE))
+        revision = _copy_all(engine, partial)
+        partial.rename(file)
+    finally:
+        engine.dispose()
+        for left in ("", "-wal", "-shm"):
+            Path(f"{partial}{left}").unlink(missing_ok=True)
+    return revision
+
+
+def restore(file: Path, url: str, *, password_file: str = "") -> int:
+    """Copy a backup into an empty database, all of it or nothing; return the revision that it holds.
+
+    A backup of an older release is migrated on the way. Raises `InvalidArgumentError` for a file that is no
+    backup, and `FailedPreconditionError` for one of a newer release and for a database that is not empty.
+    """
+    with _readable(file) as source:
+        engine = open_engine(url, password_file)
+        try:
+            migrate(engine)
+            with read_transaction(source) as given, write_transaction(engine) as taken:
+                if read_head(taken).revision:
+                    raise FailedPreconditionError(
+                        ErrorReason.PRECONDITION_FAILED,
+                        "the database is not empty; restore into a new one, and let the servers use that",
+                    )
+                _copy(given, taken)
+                return read_head(taken).revision
+        finally:
+            engine.dispose()
+
+
+def _copy_all(engine: Engine, partial: Path) -> int:
+    copy = open_engine(f"sqlite:///{partial}")
+    try:
+        migrate(copy)
+        with (
+            read_transaction(engine) as source,
+            expecting_long_statements(source),
+            write_transaction(copy) as target,
+        ):
+            _copy(source, target)
+            revision = read_head(target).revision
+    finally:
+        copy.dispose()
+    _close_log(partial)
+    return revision
+
+
+def _copy(source: Connection, target: Connection) -> None:
+    for table in reversed(metadata.sorted_tables):
+        target.execute(table.delete())
+    for table in metadata.sorted_tables:
+        rows = source.execute(select(table), execution_options={"yield_per": _CHUNK})
+        for chunk in rows.partitions():
+            target.execute(table.insert(), [dict(row._mapping) for row in chunk])
+
+
+def _close_log(file: Path) -> None:
+    """Let the file be one file, without a write-ahead log, and be on the disk."""
+    connection = sqlite3.connect(file)
+    try:
+        connection.execute("PRAGMA journal_mode = DELETE")
+    finally:
+        connection.close()
+    with file.open("rb") as written:
+        os.fsync(written.fileno())
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[Engine]:
+    """A backup of the schema of this release: itself, or a migrated copy of it."""
+    with tempfile.TemporaryDirectory(prefix="authz-restore-", dir=file.absolute().parent) as folder:
+        engine = _open_backup(file)
+        try:
+            version = current_schema(engine) or ""
+            if version > newest_schema():
+                raise FailedPreconditionError(
+                    ErrorReason.PRECONDITION_FAILED,
+                    f"`{file}` is of a newer release (schema {version}); restore it with that release",
+                )
+            if version < newest_schema():
+                engine.dispose()
+                copy = Path(folder) / "migrated.db"
+                shutil.copyfile(file, copy)
+                _migrate_copy(copy)
+                engine = _open_backup(copy)
+            yield engine
+        finally:
+            engine.dispose()
+
+
+def _migrate_copy(copy: Path) -> None:
+    engine = open_engine(f"sqlite:///{copy}")
+    try:
+        migrate(engine)
+    finally:
+        engine.dispose()
+    _close_log(copy)
+
+
+def _open_backup(file: Path) -> Engine:
+    """An engine that only reads. Raises `InvalidArgumentError` for a file that is no whole backup."""
+    try:
+        with file.open("rb") as read:
+            is_sqlite = read.read(len(_MAGIC)) == _MAGIC
+    except OSError as error:
+        raise malformed("FILE", f"`{file}` cannot be read: {error.strerror}") from None
+    if Path(f"{file}-wal").exists():
+        raise malformed("FILE", f"`{file}` is a database in use; make a backup of it with `authz backup`")
+    uri = f"file:{quote(str(file.absolute()))}?mode=ro&immutable=1"
+    if is_sqlite:
+        with suppress(sqlite3.DatabaseError):
+            connection = sqlite3.connect(uri, uri=True)
+            try:
+                is_whole = connection.execute("PRAGMA quick_check").fetchone() == ("ok",)
+                tables = connection.execute(
+                    "SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'"
+                )
+                if is_whole and tables.fetchone() == (1,):
+                    return create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True))
+            finally:
+                connection.close()
+    raise InvalidArgumentError(
+        ErrorReason.MALFORMED_FIELD,
+        f"`{file}` is no whole backup; make one with `authz backup`",
+        field="FILE",
+    )
