@@ -249,8 +249,8 @@ class ReplicaSnapshot:
     def scan_grants(self, scope: ScopeContext) -> Iterator[tuple[Subject, tuple[Grant, ...]]]:
         """See `Snapshot.scan_grants`."""
         head = _own_key(scope)
-        for key in tails(self._transaction, self._environment.members_in, head):
-            yield read_subject(key, 0)[0], self._grants_in(key, head)
+        for subject in self._subjects(tails(self._transaction, self._environment.members_in, head)):
+            yield subject, self._grants_in(self._key_of(subject), head)
 
     def scan_owned(
         self, scope: ScopeContext, type_name: str

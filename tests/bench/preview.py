@@ -22,6 +22,7 @@ from tests.policies import with_rows
 CHANGES = {
     "a role that nobody holds": "p, auditor, *, notebook, export, , allow",
     "what a student may create": "p, student, *, notebook, create, , deny",
+    "what all may do with their own notebooks": "p, student, *, notebook, export, own, deny",
     "what all may do with others' notebooks": "p, student, *, notebook, read, !own & !shared_view, deny",
 }
 

@@ -106,7 +106,8 @@ async def test_a_client_that_is_not_vouched_for_is_not_served(
 async def test_a_caller_whose_role_is_taken_away_or_whose_name_is_struck_is_refused(
     address: str, folder: Path, sqlite_url: str
 ) -> None:
-    grant(sqlite_url, {"user:root": "platform_admin"})  # the last one could not be taken away
+    # The last person and the last caller that may give roles could not be taken away.
+    grant(sqlite_url, {"user:root": "platform_admin", "service:root": "platform_admin"})
     revoke(sqlite_url, "service:roster-sync", "platform_admin")
     await refused(address, folder, grpc.StatusCode.PERMISSION_DENIED)
     known = (folder / "callers.toml").read_text()

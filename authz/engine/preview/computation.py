@@ -131,7 +131,9 @@ class Preview:
                 yield found
                 continue
             subject, group, inside = found
-            in_sessions = tuple((index, tree.group(group.grants + grants)) for index, grants in inside)
+            in_sessions: tuple[tuple[int, MemberGroup], ...] = ()
+            if inside:
+                in_sessions = tuple((index, tree.group(group.grants + grants)) for index, grants in inside)
             changes_somewhere = group.cells or any(each.cells for _, each in in_sessions)
             if not changes_somewhere or self._is_shut_out(subject):
                 continue

@@ -13,7 +13,7 @@ from authz.domain.facts import FOR_AI_RESPONSE, PURPOSE_AI_RESPONSE
 from authz.domain.ids import ResourceRef, Subject
 from authz.domain.impact import AccessChange, AccessKind, Example
 from authz.engine.preview.cells import DifferingCell
-from authz.engine.preview.scope_tree import MemberGroup, PersonalResource, ScopeTree, types_read
+from authz.engine.preview.scope_tree import MemberGroup, Relation, ScopeTree, types_read
 
 
 class Match(NamedTuple):
@@ -65,7 +65,7 @@ class GroupImpact:
         self._matches: Matches = defaultdict(list)
         self._counts: dict[AccessKind, int] = {}
         self._types: list[str] = []
-        self._corrections: dict[object, Correction] = {}
+        self._corrections: dict[Relation, Correction] = {}
         self._known: dict[object, tuple[AccessChange, ...]] = {}
         self._shown: set[ResourceRef] = set()
         self._common: tuple[AccessChange, ...] = ()
@@ -94,10 +94,10 @@ class GroupImpact:
     def changes_for(self, subject: Subject) -> tuple[AccessChange, ...]:
         """Every change of the subject's access in the tree. Mostly one object for all to whom it applies."""
         corrections = [
-            (correction, resource.ref)
+            (correction, ref)
             for type_name in self._types
-            for resource in self._tree.personal(type_name, subject)
-            if (correction := self._correction(type_name, resource)).changes
+            for relation, ref in self._tree.personal(type_name, subject)
+            if (correction := self._corrections.get(relation) or self._correct(relation)).changes
         ]
         if not corrections:
             return self._common
@@ -120,27 +120,21 @@ class GroupImpact:
                         self._matches[kind].append(match)
                 yield None
 
-    def _correction(self, type_name: str, resource: PersonalResource) -> Correction:
-        """What is otherwise because a resource is the subject's own, or shared with it."""
-        key = (type_name, resource.index, resource.facts, resource.extra)
-        found = self._corrections.get(key)
-        if found is None:
-            found = self._corrections[key] = self._compare(type_name, resource)
-        return found
-
-    def _compare(self, type_name: str, resource: PersonalResource) -> Correction:
-        index, extra = resource.index, resource.extra
+    def _correct(self, relation: Relation) -> Correction:
+        """What is otherwise because resources are the subject's own, or shared with it."""
+        index, extra = relation.index, relation.extra
         group = self._inside.get(index, self._group)
         before, after = group.attending(index, self._tree.contexts[index])
-        before, after = before | resource.facts, after | resource.facts
+        before, after = before | relation.facts, after | relation.facts
         removed: list[AccessKind] = []
         added: list[tuple[AccessKind, Match]] = []
-        for cell in group.cells_of_subject.get(type_name, ()):
+        for cell in group.cells_of_subject.get(relation.type_name, ()):
             common, special = cell.kinds(before, after), cell.kinds(before | extra, after | extra)
             match = Match(index, group, cell, before | extra, after | extra, ())
             removed += [kind for kind in common if kind not in special]
             added += [(kind, match) for kind in special if kind not in common]
-        return Correction(removed, added)
+        found = self._corrections[relation] = Correction(removed, added)
+        return found
 
     def _changes(self, corrections: Sequence[tuple[Correction, ResourceRef]]) -> tuple[AccessChange, ...]:
         gone: dict[AccessKind, set[ResourceRef]] = {}

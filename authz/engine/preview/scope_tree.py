@@ -55,13 +55,14 @@ class MemberGroup:
         return found
 
 
-class PersonalResource:
-    """A resource that is a subject's own, or shared with it: `extra` are the facts of that."""
+class Relation:
+    """How a subject has to do with resources of one type and context with the same facts: as their owner, or
+    by a share. `extra` are the facts of that."""
 
-    __slots__ = ("extra", "facts", "index", "ref")
+    __slots__ = ("extra", "facts", "index", "type_name")
 
-    def __init__(self, index: int, ref: ResourceRef, facts: int, extra: int) -> None:
-        self.index, self.ref, self.facts, self.extra = index, ref, facts, extra
+    def __init__(self, type_name: str, index: int, facts: int, extra: int) -> None:
+        self.type_name, self.index, self.facts, self.extra = type_name, index, facts, extra
 
 
 class ScopeTree:
@@ -89,7 +90,8 @@ class ScopeTree:
         self._created_ahead_us = created_ahead_us
         self._groups: dict[tuple[Grant, ...], MemberGroup] = {}
         self._by_facts: dict[str, list[dict[int, list[ResourceRef]]]] = {}
-        self._personal: dict[str, dict[Subject, list[PersonalResource]]] = {}
+        self._personal: dict[str, dict[Subject, list[tuple[Relation, ResourceRef]]]] = {}
+        self._relations: dict[tuple[str, int, int, int], Relation] = {}
 
     @property
     def scope(self) -> Scope:
@@ -113,7 +115,7 @@ class ScopeTree:
         """Read all resources of a type, once."""
         if type_name in self._by_facts:
             return
-        personal: dict[Subject, list[PersonalResource]] = defaultdict(list)
+        personal: dict[Subject, list[tuple[Relation, ResourceRef]]] = defaultdict(list)
         found: list[dict[int, list[ResourceRef]]] = []
         self._by_facts[type_name], self._personal[type_name] = found, personal
         for index, context in enumerate(self.contexts):
@@ -125,16 +127,23 @@ class ScopeTree:
                 by_facts[facts].append(ref)
                 if not resource.is_shared:
                     if owner is not None:
-                        personal[owner].append(PersonalResource(index, ref, facts, OWN))
+                        personal[owner].append((self._relation(type_name, index, facts, OWN), ref))
                     continue
                 extras = {} if owner is None else {owner: OWN}
                 for subject, level in self._snapshot.scan_shares(ref):
                     yield None
                     extras[subject] = extras.get(subject, 0) | share_facts(level)
                 for subject, extra in extras.items():
-                    personal[subject].append(PersonalResource(index, ref, facts, extra))
+                    personal[subject].append((self._relation(type_name, index, facts, extra), ref))
 
-    def personal(self, type_name: str, subject: Subject) -> list[PersonalResource]:
+    def _relation(self, type_name: str, index: int, facts: int, extra: int) -> Relation:
+        key = (type_name, index, facts, extra)
+        found = self._relations.get(key)
+        if found is None:
+            found = self._relations[key] = Relation(*key)
+        return found
+
+    def personal(self, type_name: str, subject: Subject) -> list[tuple[Relation, ResourceRef]]:
         """What of the resources of a type that were read is the subject's own, or shared with it."""
         return self._personal[type_name].get(subject, [])
 

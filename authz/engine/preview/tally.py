@@ -65,7 +65,10 @@ class RowBatches:
     def add(self, subject: Subject, changes: tuple[AccessChange, ...]) -> Impact | None:
         """A row that is full, if any."""
         # By identity: to compare changes by their value takes longer than to find them.
-        _, subjects = self._pending.setdefault(id(changes), (changes, []))
+        pending = self._pending.get(id(changes))
+        if pending is None:
+            pending = self._pending[id(changes)] = (changes, [])
+        subjects = pending[1]
         subjects.append(subject)
         if len(subjects) >= _MAX_SUBJECTS:
             return self._row(*self._pending.pop(id(changes)))
