@@ -15,6 +15,7 @@ from authz.policy.load import POLICY_FILE
 from authz.policy.situations import together
 from authz.policy.versions import compile_files
 from tests.policies import SHIPPED
+from tests.properties import examples
 
 POLICY = compile_files(SHIPPED)
 CELLS = [
@@ -139,6 +140,7 @@ def test_rows_and_files_are_added_and_removed() -> None:
     )
 
 
+@examples(40)
 @given(
     cell=st.sampled_from(CELLS),
     when=st.lists(st.sets(st.sampled_from(FACTS), max_size=2).map(" & ".join), max_size=3),
