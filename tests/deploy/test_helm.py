@@ -1,0 +1,107 @@
+"""The chart renders pods that the service starts in, and refuses values that would let in everybody."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from authz.access.certificates import parse_callers
+from authz.runtime.authentication import require_authentication
+from authz.runtime.settings import load_settings
+
+CHART = Path(__file__).parents[2] / "deploy/helm/authz"
+KUBERNETES = "--kube-version=1.31.0"
+HELM = shutil.which("helm")
+
+pytestmark = pytest.mark.skipif(HELM is None, reason="needs helm")
+
+
+def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run helm."""
+    assert HELM is not None
+    return subprocess.run([HELM, *arguments], capture_output=True, text=True, check=False)
+
+
+def template(values: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    """Render the chart with values."""
+    given = (f"--set-json={name}={json.dumps(value)}" for name, value in values.items())
+    return helm("template", "school", CHART, KUBERNETES, *given)
+
+
+def rendered(values: dict[str, Any]) -> dict[str, Any]:
+    """What the chart makes, by kind."""
+    done = template(values)
+    assert done.returncode == 0, done.stderr
+    return {each["kind"]: each for each in yaml.safe_load_all(done.stdout) if each}
+
+
+CALLERS = {"uri": {"spiffe://qalam/notebooks": "service:notebooks"}, "dns": {"roster.test": "service:roster"}}
+GOOD: dict[str, dict[str, Any]] = {
+    "tokens": {"accessTokens": True},
+    "JWTs": {"jwt": {"issuer": "https://i.test", "audience": "authz", "jwksUrl": "https://i.test/jwks"}},
+    "certificates": {"callers": CALLERS, "tls": {"secret": "tls", "clientCertificates": True}},
+    "a mesh": {"allowUnauthenticated": True, "serviceMonitor": {"enabled": True}},
+    "all at once": {
+        "accessTokens": True,
+        "database": {"url": "postgresql://authz@db/authz", "passwordSecret": "db"},
+        "replica": {"sizeLimit": "1Gi", "medium": "Memory"},
+        "settings": {"AUTHZ_MAX_STALENESS_S": 60},
+    },
+}
+
+
+@pytest.mark.parametrize("values", GOOD.values(), ids=GOOD)
+def test_a_pod_has_settings_that_a_server_starts_with_and_no_rights(
+    values: dict[str, Any], tmp_path: Path
+) -> None:
+    made = rendered(values)
+    pod = made["Deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    environ = {each["name"]: each["value"] for each in container["env"]}
+    mounts = [each["mountPath"] for each in container["volumeMounts"]]
+    for name, value in environ.items():
+        if name.endswith("_FILE"):
+            assert os.path.dirname(value) in mounts  # noqa: PTH120  a path in the container
+            (tmp_path / name).touch()
+            environ[name] = str(tmp_path / name)
+    require_authentication(load_settings(environ=environ))
+    assert {each["name"] for each in container["volumeMounts"]} == {each["name"] for each in pod["volumes"]}
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert pod["securityContext"]["runAsNonRoot"] and not pod["automountServiceAccountToken"]
+    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    selector = made["Service"]["spec"]["selector"]
+    assert selector.items() <= made["Deployment"]["spec"]["template"]["metadata"]["labels"].items()
+
+
+def test_the_callers_of_the_values_are_a_file_that_the_server_reads() -> None:
+    text = rendered(GOOD["certificates"])["ConfigMap"]["data"]["callers.toml"]
+    assert {name: str(each.caller) for (_, name), each in parse_callers(text.encode()).items()} == {
+        "spiffe://qalam/notebooks": "service:notebooks",
+        "roster.test": "service:roster",
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({}, "nothing proves who calls"),
+        ({"callers": CALLERS}, "callers needs tls.secret"),
+        ({"jwt": {"issuer": "https://i.test"}}, "jwt.audience"),
+    ],
+)
+def test_values_that_would_not_do_are_refused(values: dict[str, Any], told: str) -> None:
+    done = template(values)
+    assert (done.returncode, told in done.stderr) == (1, True), done.stderr
+
+
+def test_helm_finds_no_fault_in_the_chart() -> None:
+    done = helm("lint", "--strict", CHART, KUBERNETES, "--set", "accessTokens=true")
+    assert done.returncode == 0, done.stdout
