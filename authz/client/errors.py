@@ -18,8 +18,11 @@ _REMEDIES = {
     " (`--tls-ca-file`), or has expired",
     "Socket closed": "the server closed the connection at once; if it has TLS, set `tls_ca_file`"
     " (`--tls-ca-file`), and if it wants a client certificate, `tls_certificate_file` and `tls_key_file`",
+    "Handshake read failed (Socket closed)": "the server ended the TLS handshake; if the server has no TLS,"
+    " leave `tls_ca_file` (`--tls-ca-file`) out, and if it wants a client certificate, set"
+    " `tls_certificate_file` and `tls_key_file`",
 }
-"""What to do about a connection that cannot be made, by what gRPC says of it."""
+"""What to do about a connection that cannot be made, by what gRPC says of it; the last that fits counts."""
 
 
 class CallError(Exception):
