@@ -24,7 +24,6 @@ from authz.client.errors import error_of
 from authz.domain.entities import Course
 from authz.domain.mutations import Mutation, Operation
 from authz.v1 import authorization_pb2_grpc, directory_pb2, directory_pb2_grpc
-from authz.v1.authorization_pb2 import ExplainRequest
 from tests.callers import grant
 from tests.databases import create_sqlite
 from tests.forkserver import Process
@@ -33,7 +32,6 @@ from tests.serving import AUTHZ, run, serving
 
 pytest.importorskip("pyvoy", reason="Envoy has no wheel for this platform")
 QUESTION = check_request("user:maya", "read", "course:algebra")
-EXPLAINED = ExplainRequest(subject=QUESTION.subject, action="read", resource=QUESTION.resource)
 CHECK = "/authz.v1.AuthorizationService/Check"
 READ = "/authz.v1.DirectoryService/ReadCourses"
 ENVOY = {"AUTHZ_TRANSPORT": "envoy"}
@@ -110,29 +108,6 @@ def test_large_answers_arrive_whole(address: str) -> None:
         client.import_mutations([Mutation(Operation.TOUCH, Course(id=f"c{n:05}")) for n in range(3000)])
         found = {each.entity.id for each in client.read_courses()}
         assert len(found - {"algebra"}) == 3000
-
-
-def test_a_question_is_answered_before_the_backlog_of_another_connection(address: str) -> None:
-    greedy = grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])
-    with greedy, grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 2)]) as honest:
-        check = authorization_pb2_grpc.AuthorizationServiceStub(honest).Check
-        check(QUESTION)
-        # Explanations cost the server more than this client.
-        explain = authorization_pb2_grpc.AuthorizationServiceStub(greedy).Explain
-        waiting = overtaken = 0
-        while waiting < 200:  # a client that is slow to send leaves no backlog
-            answered: list[object] = []
-            calls = [explain.future(EXPLAINED) for _ in range(400)]
-            for call in calls:
-                call.add_done_callback(answered.append)
-            sent = len(answered)
-            check(QUESTION)
-            overtaken = len(answered) - sent
-            for call in calls:
-                call.exception()
-            waiting = len(calls) - sent
-    # In the order in which they came, all that waited would have been answered first.
-    assert overtaken < waiting * 3 / 4
 
 
 def test_two_servers_do_not_share_a_port_unasked(address: str, sqlite_url: str) -> None:
