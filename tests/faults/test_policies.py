@@ -91,7 +91,9 @@ def channels_to(nodes: list[Node]) -> Iterator[list[grpc.Channel]]:
 def test_every_worker_of_two_servers_switches_at_once_and_mixes_nothing(
     store_url: str, tmp_path: Path
 ) -> None:
-    nodes = [Node(name, store_url, tmp_path, AUTHZ_WORKERS="2") for name in ("one", "two")]
+    # However busy the machine is, no worker is so late that it must refuse.
+    given = {"AUTHZ_WORKERS": "2", "AUTHZ_REPLICATION_WAIT_S": "30"}
+    nodes = [Node(name, store_url, tmp_path, **given) for name in ("one", "two")]
     with (
         running(*nodes),
         channels_to(nodes) as loaded,

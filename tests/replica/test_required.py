@@ -103,13 +103,15 @@ def test_a_check_that_asks_for_the_write_waits_for_it(store: Store, tmp_path: Pa
 
     with following(store, folder), viewing(folder) as view:
         assert acknowledged(view, store)
-        follows, follow = threading.Event(), store.directory.follow
+        held, follows, follow = threading.Event(), threading.Event(), store.directory.follow
 
         def late(after: int, limit: int) -> LogTail:
+            held.set()
             assert follows.wait(30)
             return follow(after, limit)
 
         store.directory.follow = late  # type: ignore[method-assign]
+        assert held.wait(30)  # one that had begun would still see the write
         write(store, create(student("maya", "c")))
         head = store.directory.head()
         assert not acknowledged(view, store)
