@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import struct
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -20,6 +22,9 @@ from authz.engine.clock import DecisionClock
 from authz.runtime.liveness import Pulse, beat_forever
 from authz.runtime.probes import Probes, serving_probes
 from authz.telemetry.metrics import REGISTRY
+
+_ATTEMPTS = 100
+_UNTIL_FILLED_S = 0.01
 
 
 class ReplicaCollector(Collector):
@@ -99,6 +104,28 @@ class ReplicaCollector(Collector):
             yield restarts
 
 
+class CountsOfAll(MultiProcessCollector):
+    """The sums of what the processes of the machine count.
+
+    Reads again when one of them has just made its file, which is empty at first.
+    """
+
+    def __init__(self, registry: CollectorRegistry, folder: str) -> None:
+        super().__init__(registry, path=folder)  # type: ignore[no-untyped-call]
+
+    def collect(self) -> Iterable[Metric]:
+        """See `Collector.collect`."""
+        for _ in range(_ATTEMPTS):
+            with suppress(struct.error):
+                return self._collect()
+            time.sleep(_UNTIL_FILLED_S)
+        return self._collect()
+
+    def _collect(self) -> Iterable[Metric]:
+        found: Iterable[Metric] = super().collect()  # type: ignore[no-untyped-call]  # of prometheus_client
+        return found
+
+
 @contextmanager
 def exporting(
     address: str,
@@ -115,7 +142,7 @@ def exporting(
     pulse, registry = Pulse(), CollectorRegistry()
     registry.register(collector)
     if counts_in:
-        MultiProcessCollector(registry, path=counts_in)  # type: ignore[no-untyped-call]  # of prometheus_client
+        CountsOfAll(registry, counts_in)
     else:
         registry.register(REGISTRY)
     beating = asyncio.create_task(beat_forever(pulse.show))

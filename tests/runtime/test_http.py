@@ -90,7 +90,7 @@ def test_calls_of_all_workers_are_counted_together(served: tuple[Process, str, s
     assert total(exported, "rpc_server_call_duration_seconds_bucket", le="1e-05", **calls) >= 0
     assert total(exported, "authz_group_commit_writes_count") >= 1
     assert total(exported, "authz_commit_to_effect_seconds_count") >= 1
-    assert total(exported, "authz_policy_version") == 1
+    until(lambda: total(exported, "authz_policy_version") == 1, "the version is not told")
 
 
 @pytest.mark.parametrize("served", ["2 grpc"], indirect=True)
