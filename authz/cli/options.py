@@ -12,7 +12,9 @@ from authz.domain.ids import ResourceRef, Scope, Subject, parse_resource_ref, pa
 from authz.domain.instants import Instant, parse_instant
 from authz.domain.mutations import Mutation, update
 
-Who = Annotated[Subject, typer.Argument(metavar="SUBJECT", parser=parse_subject, help="user:<id>.")]
+Who = Annotated[
+    Subject, typer.Argument(metavar="SUBJECT", parser=parse_subject, help="user:<id> or service:<id>.")
+]
 Where = Annotated[
     Scope, typer.Argument(metavar="SCOPE", parser=parse_scope, help="course:<id>, session:<id> or platform.")
 ]
@@ -21,7 +23,9 @@ What = Annotated[
 ]
 OnlySubject = Annotated[
     Subject | None,
-    typer.Option("--subject", metavar="SUBJECT", parser=parse_subject, help="Only of user:<id>."),
+    typer.Option(
+        "--subject", metavar="SUBJECT", parser=parse_subject, help="Only of user:<id> or service:<id>."
+    ),
 ]
 OnlyScope = Annotated[
     Scope | None,

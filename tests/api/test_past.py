@@ -18,6 +18,8 @@ from authz.v1 import directory_pb2 as dpb
 from tests.api.test_api import COURSE, MATERIAL, STUDENT, delete, question, touch, written
 from tests.api.test_course_policies import CLOSES, applied_in
 from tests.api.test_lists import COURSES, ROLES, STATES, STATUSES, USERS, VISIBILITIES, scope
+from tests.api.test_policies import applied
+from tests.policies import SHIPPED
 from tests.service import START, Service, info_of, reason_of
 
 STEP_US = 60_000_000
@@ -132,6 +134,42 @@ async def test_who_was_removed_since_could_read_it_then(service: Service) -> Non
     then = await who(service, check, before)
     assert [each.subject.id for each in then.subjects] == ["maya"]
     assert (then.policy_version, list((await who(service, check)).subjects)) == ("1", [])
+
+
+async def test_the_past_is_decided_by_the_policy_that_was_active_then(sqlite_service: Service) -> None:
+    service = sqlite_service
+    draft = touch(resource=pb.Resource(type="material", id="m-1", scope=STUDENT.membership.scope))
+    await written(service, COURSE, STUDENT, draft)
+    closed = {name: text for name, text in SHIPPED.items() if not name.startswith("tests/")}
+    closed["default.csv"] += "p, student, *, material, read, !published, deny\n"
+    times = []
+    for files in (closed, SHIPPED):
+        times.append(time_of(service.now))
+        service.now += STEP_US
+        await applied(service, files)
+    times.append(time_of(service.now))
+    subject, resource = STUDENT.membership.subject, question().resource
+    request = apb.ExplainRequest(subject=subject, action="read", resource=resource)
+    told = []
+    for request_time in times:
+        request.as_of.CopyFrom(request_time)
+        answer = (await service.authorization.Explain(request)).answer
+        told.append((answer.policy_version, answer.reason))
+    assert told == [
+        ("1", apb.REASON_CONDITION_NOT_MET),
+        ("2", apb.REASON_EXPLICIT_DENY),
+        ("3", apb.REASON_CONDITION_NOT_MET),
+    ]
+
+
+async def test_a_list_of_later_is_by_the_records_as_they_are(sqlite_service: Service) -> None:
+    service = sqlite_service
+    member = pb.Membership(subject=STUDENT.membership.subject, scope=STUDENT.membership.scope, role="student")
+    member.ends_at.seconds = START // 1_000_000 + 600
+    await written(service, COURSE, touch(membership=member), MATERIAL)
+    later = time_of(service.now + 700_000_000)
+    assert [each.subject.id for each in (await who(service, question())).subjects] == ["maya"]
+    assert list((await who(service, question(), later)).subjects) == []
 
 
 async def test_a_page_of_the_past_is_followed_by_the_next(service: Service) -> None:

@@ -120,8 +120,10 @@ async def test_a_reader_that_does_not_read_keeps_no_place_from_others(sqlite_url
 
 
 def trim(url: str, up_to: int, *, audit_trail: bool) -> None:
-    """Cut the log, with or without the rows that say who wrote what when. The last of these stays: a follower
-    that is there looks for it, and builds its replica anew without it."""
+    """Cut the log, with or without the rows that say who wrote what when.
+
+    The last of these rows stays: a follower at that revision reads it, and would rebuild its replica.
+    """
     engine = open_engine(url)
     with write_transaction(engine) as connection:
         connection.execute(sql_delete(tables.changes).where(tables.changes.c.revision <= up_to))

@@ -82,7 +82,7 @@ def test_an_ai_response_is_made_from_what_the_asker_may_use(client: Client) -> N
     assert isinstance(wrong.answer, ItemFault)
 
 
-def test_whoever_is_present_is_told_of_once_a_change_concerns_them(client: Client) -> None:
+def test_a_change_that_concerns_somebody_present_is_told(client: Client) -> None:
     present = {"monday": ["user:maya", "user:omar", "user:gita"], "other": ["user:maya"]}
     follow: Any = async_access_changes if isinstance(client, Blocking) else access_changes
     token = client.current_token()

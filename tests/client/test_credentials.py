@@ -1,4 +1,4 @@
-"""The client shows a token with every kind of call, and never to whoever listens on a network."""
+"""The client shows a token with every kind of call, and never where others can listen."""
 
 from __future__ import annotations
 

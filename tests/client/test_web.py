@@ -101,7 +101,7 @@ async def test_a_route_is_served_only_if_the_check_is_allowed(browser: httpx.Asy
     ):
         refused = await get(browser, path, user)
         assert refused.status_code == 403
-        # Whether there is such a notebook is not for whoever asks.
+        # The answer does not tell whether there is such a notebook.
         assert refused.json()["detail"].split(" (decision ")[0] == "not allowed"
     assert (await get(browser, "/algebra/notebooks/nb 7")).status_code == 404
 
