@@ -23,9 +23,11 @@ NAMES = {
     "AsyncClient": "Client",
     "AsyncDraftClient": "DraftClient",
     "AsyncPolicyClient": "PolicyClient",
+    "AsyncPrivacyClient": "PrivacyClient",
     "AuthorizationServiceAsyncStub": "AuthorizationServiceStub",
     "DirectoryServiceAsyncStub": "DirectoryServiceStub",
     "PolicyServiceAsyncStub": "PolicyServiceStub",
+    "PrivacyServiceAsyncStub": "PrivacyServiceStub",
     "WatchServiceAsyncStub": "WatchServiceStub",
 }
 IN_DOCSTRINGS = {"async with ": "with ", "async for ": "for ", "await ": "", "AsyncClient": "Client"}

@@ -23,7 +23,13 @@ from structlog.testing import capture_logs
 
 from authz.runtime.server import Server
 from authz.runtime.settings import load_settings
-from authz.v1 import authorization_pb2_grpc, directory_pb2_grpc, policy_pb2_grpc, watch_pb2_grpc
+from authz.v1 import (
+    authorization_pb2_grpc,
+    directory_pb2_grpc,
+    policy_pb2_grpc,
+    privacy_pb2_grpc,
+    watch_pb2_grpc,
+)
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from tests.enveloped import VARIABLE, SharedClock
@@ -58,6 +64,7 @@ class Service:
         self.authorization: Any = authorization_pb2_grpc.AuthorizationServiceStub(channel)
         self.directory: Any = directory_pb2_grpc.DirectoryServiceStub(channel)
         self.policy: Any = policy_pb2_grpc.PolicyServiceStub(channel)
+        self.privacy: Any = privacy_pb2_grpc.PrivacyServiceStub(channel)
         self.watch: Any = watch_pb2_grpc.WatchServiceStub(channel)
 
     @property

@@ -90,7 +90,10 @@ def _endpoint(method: MethodDescriptor, run: Callable[..., Awaitable[Any]]) -> E
 
 def _kind_of(method: MethodDescriptor, limits: RequestLimits) -> CallKind:
     if method.server_streaming:
-        return CallKind.WATCH if method.containing_service.full_name == _WATCHES else CallKind.LIST
+        if method.containing_service.full_name == _WATCHES:
+            return CallKind.WATCH
+        # An export is no decision: the person that it is made for counts, and it leaves a log line.
+        return CallKind.READ if method.name.startswith("Export") else CallKind.LIST
     if method.client_streaming:
         return CallKind.IMPORT
     if method.containing_service.full_name == _DECISIONS:

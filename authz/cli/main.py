@@ -30,6 +30,7 @@ from authz.cli import (
     policy_prove,
     policy_test,
     policy_versions,
+    privacy,
     serve,
     session,
     share,
@@ -118,7 +119,7 @@ for command in (
     demo.demo,
 ):
     app.command()(command)
-for group in (member, course, session, share, account, token, admin):
+for group in (member, course, session, share, account, token, admin, privacy):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 app.add_typer(imports.app, name="import")
 policy.app.command("prove")(policy_prove.prove)

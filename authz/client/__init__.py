@@ -22,6 +22,7 @@ from authz.client.questions import (
 from authz.client.sync.client import Client
 from authz.client.sync.drafts import DraftClient
 from authz.client.sync.policies import PolicyClient
+from authz.client.sync.privacy import PrivacyClient
 from authz.client.touches import BareTouchWarning
 from authz.client.watch import WatchedChange
 from authz.domain.mutations import update
@@ -44,6 +45,7 @@ __all__ = [
     "PolicyClient",
     "PolicyTests",
     "PolicyValidation",
+    "PrivacyClient",
     "PublishedPolicy",
     "SessionAccess",
     "SourceAnswer",

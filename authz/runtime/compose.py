@@ -25,14 +25,15 @@ from authz.api.grpc.adapter import add_endpoints
 from authz.api.grpc.authorization import AuthorizationServicer
 from authz.api.grpc.directory import DirectoryServicer
 from authz.api.grpc.policy import PolicyServicer
+from authz.api.grpc.privacy import PrivacyServicer
 from authz.api.grpc.watch import WatchServicer
 from authz.api.permissions import APPLY_POLICY, PolicyPermissions
 from authz.api.pipeline import Pipeline
 from authz.domain.decisions import STRUCTURAL_TYPES
-from authz.domain.drafts import Drafts
 from authz.domain.errors import ErrorReason, InvalidArgumentError, UnavailableError, malformed
 from authz.domain.files import files_text
 from authz.domain.instants import US_PER_S, Instant
+from authz.domain.personal_data import PersonalData
 from authz.domain.ports import Directory, View
 from authz.domain.tokens import TokenKeys
 from authz.domain.vocabulary import Vocabulary
@@ -41,6 +42,7 @@ from authz.engine.compare import Comparer
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.directory_warnings import PolicyWarnings
 from authz.engine.drafts import Drafting
+from authz.engine.exports import Exporter
 from authz.engine.group_commit import GroupCommitter
 from authz.engine.past import Past
 from authz.engine.policies import ActiveChecker, CompiledPolicies
@@ -59,8 +61,8 @@ from authz.replica.shared_state import SharedState
 from authz.replica.temporary import temporary_snapshot
 from authz.replica.view import ReplicaView
 from authz.runtime.settings import Settings, invalid_setting
-from authz.store import FirstWrite, companion_path, database_name, prepare_store, sqlite_file
-from authz.v1 import authorization_pb2, directory_pb2, policy_pb2, watch_pb2
+from authz.store import FirstWrite, Store, companion_path, database_name, prepare_store, sqlite_file
+from authz.v1 import authorization_pb2, directory_pb2, policy_pb2, privacy_pb2, watch_pb2
 from authz.wire.changes import WatchMessages
 
 log = structlog.get_logger()
@@ -68,6 +70,7 @@ log = structlog.get_logger()
 AUTHORIZATION = authorization_pb2.DESCRIPTOR.services_by_name["AuthorizationService"].full_name
 DIRECTORY = directory_pb2.DESCRIPTOR.services_by_name["DirectoryService"].full_name
 POLICY = policy_pb2.DESCRIPTOR.services_by_name["PolicyService"].full_name
+PRIVACY = privacy_pb2.DESCRIPTOR.services_by_name["PrivacyService"].full_name
 WATCH = watch_pb2.DESCRIPTOR.services_by_name["WatchService"].full_name
 
 
@@ -239,8 +242,7 @@ def add_servicers(
     settings: Settings,
     *,
     policies: CompiledPolicies,
-    directory: Directory,
-    drafts: Drafts,
+    store: Store,
     view: View,
     keys: TokenKeys,
     pool: ThreadPoolExecutor,
@@ -248,6 +250,7 @@ def add_servicers(
     authenticators: Sequence[Authenticator],
 ) -> Servicers:
     """Add every service of the API, and reflection, to the `server` of a face."""
+    directory, drafts = store.directory, store.drafts
     gate, turns = _gate(settings, view, directory, keys, pool), Turns()
     active = _active_checker(settings, gate, policies)
     pipeline = _pipeline(settings, authenticators, active, clock)
@@ -265,6 +268,7 @@ def add_servicers(
         *endpoints_of(DirectoryServicer(directory, gate, turns, writer, rights=rights)),
         *endpoints_of(_policy_servicer(settings, publisher, drafting, gate, active, turns, clock, rights)),
         *endpoints_of(WatchServicer(watches)),
+        *endpoints_of(_privacy_servicer(settings, store.personal_data, gate, rights)),
     )
     add_endpoints(server, pipeline, endpoints)
     _add_reflection(server)
@@ -336,6 +340,13 @@ def _policy_servicer(  # noqa: PLR0917  parts, each of a type of its own
     return PolicyServicer(publisher, comparer, previewer, drafting, gate, rights=rights)
 
 
+def _privacy_servicer(
+    settings: Settings, personal_data: PersonalData, gate: ConsistencyGate, rights: Rights
+) -> PrivacyServicer:
+    exporter = Exporter(personal_data, gate, write_timeout_s=settings.watch_write_timeout_s)
+    return PrivacyServicer(exporter, gate, rights=rights)
+
+
 def _created_ahead_us(settings: Settings) -> int:
     return round(settings.created_ahead_s * US_PER_S)
 
@@ -355,7 +366,7 @@ def _watches(
 
 def _add_reflection(server: Any) -> None:
     """Answer reflection as v1, too: its messages are those of v1alpha, the only ones in the library."""
-    names = (AUTHORIZATION, DIRECTORY, POLICY, WATCH, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    names = (AUTHORIZATION, DIRECTORY, POLICY, PRIVACY, WATCH, health.SERVICE_NAME, reflection.SERVICE_NAME)
     servicer = reflection.aio.ReflectionServicer(names)
     handler = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,

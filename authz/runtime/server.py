@@ -27,6 +27,7 @@ from authz.runtime.compose import (
     AUTHORIZATION,
     DIRECTORY,
     POLICY,
+    PRIVACY,
     WATCH,
     Servicers,
     add_servicers,
@@ -74,7 +75,7 @@ class Server:
         self._face = face
         self._clock = clock
         self.decision_clock = DecisionClock(clock)
-        self.health = Health(AUTHORIZATION, (DIRECTORY, POLICY, WATCH), on_health)
+        self.health = Health(AUTHORIZATION, (DIRECTORY, POLICY, PRIVACY, WATCH), on_health)
         self._pool = ThreadPoolExecutor(settings.read_threads, thread_name_prefix="read")
         self._policies = CompiledPolicies()
         self.policy_version = ""
@@ -198,8 +199,7 @@ class Server:
             face.server,
             settings,
             policies=self._policies,
-            directory=store.directory,
-            drafts=store.drafts,
+            store=store,
             view=view,
             keys=keys,
             pool=self._pool,

@@ -13,6 +13,7 @@ from authz.store.connections import OpenConnections
 from authz.store.directory import SqlDirectory
 from authz.store.drafts import SqlDrafts
 from authz.store.engine import companion_path, database_name, open_engine, sqlite_file
+from authz.store.personal_data import SqlPersonalData
 from authz.store.schema import FirstWrite, require_current
 from authz.store.schema import migrate as migrate_database
 from authz.store.write import MAX_CONTENTS_AT_ONCE
@@ -34,6 +35,7 @@ class Store(msgspec.Struct, frozen=True):
 
     directory: SqlDirectory
     drafts: SqlDrafts
+    personal_data: SqlPersonalData
 
     def close(self) -> None:
         """Release every connection."""
@@ -63,10 +65,10 @@ def open_store(
     engine = open_engine(url, password_file)
     keys = TokenKeys() if keys is None else keys
     connections = OpenConnections(engine)
-    return Store(
-        SqlDirectory(engine, connections, vocabularies, clock, keys, contents_at_once=contents_at_once),
-        SqlDrafts(engine),
+    directory = SqlDirectory(
+        engine, connections, vocabularies, clock, keys, contents_at_once=contents_at_once
     )
+    return Store(directory, SqlDrafts(engine), SqlPersonalData(engine, directory))
 
 
 def prepare_store(

@@ -116,7 +116,7 @@ class SqlDirectory:
             transaction = Transaction(
                 connection, self._vocabularies, self._clock, contents_at_once=self._contents_at_once
             )
-            self._learn_key(connection, transaction.database_id)
+            self.learn_key(connection, transaction.database_id)
             yield transaction
         committed = transaction.committed()
         if committed.changes:
@@ -143,7 +143,7 @@ class SqlDirectory:
         """See `Directory.read`."""
         with bounded_read_transaction(self._engine) as connection:
             read_at = log_reader.read_head(connection)
-            self._learn_key(connection, read_at.database_id)
+            self.learn_key(connection, read_at.database_id)
             return listing.list_entities(connection, wanted, page, read_at, self._keys)
 
     def course_policies(
@@ -165,7 +165,7 @@ class SqlDirectory:
         """See `Directory.records_at`."""
         with bounded_read_transaction(self._engine) as connection:
             past = read_past(connection, time, record, wanted, likely)
-            self._learn_key(connection, past.state.database_id)
+            self.learn_key(connection, past.state.database_id)
             return past
 
     def follow(self, after: int, limit: int) -> LogTail:
@@ -180,10 +180,11 @@ class SqlDirectory:
         """See `Directory.head`."""
         with read_transaction(self._engine) as connection:
             head = log_reader.read_head(connection)
-            self._learn_key(connection, head.database_id)
+            self.learn_key(connection, head.database_id)
             return head
 
-    def _learn_key(self, connection: Connection, database_id: str) -> None:
+    def learn_key(self, connection: Connection, database_id: str) -> None:
+        """Know the key of the tokens of a database of which a state is given."""
         if database_id not in self._keys:
             self._keys.add(database_id, log_reader.read_token_key(connection))
 

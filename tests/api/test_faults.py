@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 import grpc
+import msgspec
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -65,7 +66,7 @@ class Breaking:
         """Stands in for `open_store`."""
         store = open_store(*given, **settings)
         self.directory = Breakable(store.directory)
-        return Store(self.directory, store.drafts)  # type: ignore[arg-type]  # passes on to the real one
+        return msgspec.structs.replace(store, directory=self.directory)
 
     def open_view(self, settings: Settings, keys: TokenKeys) -> Any:
         """Stands in for `open_view`."""
@@ -238,7 +239,7 @@ async def test_calls_beyond_the_limit_are_shed_while_one_is_held(
                 assert held.wait(30)
                 return real.directory.read(*wanted)
 
-        return Store(Directory(), real.drafts)  # type: ignore[arg-type]  # a directory that waits
+        return msgspec.structs.replace(real, directory=Directory())
 
     monkeypatch.setattr(server, "open_store", open_held)
     async for service in serve(sqlite_url, max_reads="1"):

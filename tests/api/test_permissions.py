@@ -20,6 +20,7 @@ from authz.v1 import authorization_pb2 as apb
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import policy_pb2 as ppb
+from authz.v1 import privacy_pb2
 from authz.v1 import watch_pb2 as wpb
 from tests.callers import grant
 from tests.databases import create_sqlite
@@ -38,7 +39,7 @@ MAYA = pb.Subject(type=pb.SUBJECT_TYPE_USER, id="maya")
 OMAR = pb.Subject(type=pb.SUBJECT_TYPE_USER, id="omar")
 SERVICE = pb.Subject(type=pb.SUBJECT_TYPE_SERVICE, id="x")
 ALGEBRA = pb.Scope(course_id="algebra")
-SERVICES = (apb.DESCRIPTOR, dpb.DESCRIPTOR, ppb.DESCRIPTOR, wpb.DESCRIPTOR)
+SERVICES = (each.DESCRIPTOR for each in (apb, dpb, ppb, privacy_pb2, wpb))
 METHODS = {
     method.name: method
     for file in SERVICES
@@ -119,7 +120,8 @@ async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Servic
 async def outcome_of(door: Service, name: str, request: Any, token: str) -> grpc.aio.AioRpcError | None:
     """The error of a call, None for an answer. Of a watch, what its first message is."""
     service = METHODS[name].containing_service.full_name
-    stubs = {"Authorization": door.authorization, "Directory": door.directory, "Policy": door.policy}
+    names = ("authorization", "directory", "policy", "privacy")
+    stubs = {name.title(): getattr(door, name) for name in names}
     stub = next((s for part, s in stubs.items() if part in service), door.watch)
     call = getattr(stub, name)(request, metadata=bearer(token), timeout=20)
     try:

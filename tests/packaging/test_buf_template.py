@@ -23,7 +23,7 @@ sys.stdout.buffer.write(response.SerializeToString())
 """
 AUTHZ = {
     f"authz/v1/{name}.proto"
-    for name in ("authorization", "common", "directory", "error_reason", "policy", "watch")
+    for name in ("authorization", "common", "directory", "error_reason", "policy", "privacy", "watch")
 }
 GOOGLE = {"google/rpc/status.proto", "google/rpc/error_details.proto"}
 

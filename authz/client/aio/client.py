@@ -15,6 +15,7 @@ from authz.client.access_tokens import make_access_token
 from authz.client.aio.asking import AsyncAsking
 from authz.client.aio.calls import Calls
 from authz.client.aio.policies import AsyncPolicyClient
+from authz.client.aio.privacy import AsyncPrivacyClient
 from authz.client.aio.transport import Channel, Method, open_channel
 from authz.client.aio.watch import ResumingWatch
 from authz.client.connection import Connection, identity_of
@@ -61,6 +62,7 @@ from authz.v1 import (
     directory_pb2,
     directory_pb2_grpc,
     policy_pb2_grpc,
+    privacy_pb2_grpc,
     watch_pb2,
     watch_pb2_grpc,
 )
@@ -143,6 +145,8 @@ class AsyncClient(AsyncAsking):
         self._watch = watch_pb2_grpc.WatchServiceStub(channel)
         self.policies = AsyncPolicyClient(policy_pb2_grpc.PolicyServiceStub(channel), calls)
         """Publishes and reads the versions of the policy."""
+        self.privacy = AsyncPrivacyClient(privacy_pb2_grpc.PrivacyServiceStub(channel), calls)
+        """What is held about a subject."""
 
     async def __aenter__(self) -> Self:
         """Return the client, which connects at the first call."""

@@ -19,6 +19,7 @@ from authz.client.questions import NOT_REPLICATED, ImportOutcome, as_scope, as_s
 from authz.client.sync.asking import Asking
 from authz.client.sync.calls import Calls
 from authz.client.sync.policies import PolicyClient
+from authz.client.sync.privacy import PrivacyClient
 from authz.client.sync.transport import Channel, Method, open_channel
 from authz.client.sync.watch import ResumingWatch
 from authz.client.touches import warn_of_bare_touches
@@ -62,6 +63,7 @@ from authz.v1 import (
     directory_pb2,
     directory_pb2_grpc,
     policy_pb2_grpc,
+    privacy_pb2_grpc,
     watch_pb2,
     watch_pb2_grpc,
 )
@@ -144,6 +146,8 @@ class Client(Asking):
         self._watch = watch_pb2_grpc.WatchServiceStub(channel)
         self.policies = PolicyClient(policy_pb2_grpc.PolicyServiceStub(channel), calls)
         """Publishes and reads the versions of the policy."""
+        self.privacy = PrivacyClient(privacy_pb2_grpc.PrivacyServiceStub(channel), calls)
+        """What is held about a subject."""
 
     def __enter__(self) -> Self:
         """Return the client, which connects at the first call."""

@@ -1,0 +1,68 @@
+"""Finds and replaces one subject, in the typed fields of records and in text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TypeVar
+
+import msgspec
+
+from authz.domain.entities import KINDS, Entity, Key
+from authz.domain.ids import Subject
+from authz.domain.kinds.fields import FieldType
+
+_RecordT = TypeVar("_RecordT", bound=Entity | Key)
+
+_SUBJECT_FIELDS = {
+    struct: tuple(
+        field.name
+        for field in kind.fields
+        if field.type is FieldType.SUBJECT and field.name in struct.__struct_fields__
+    )
+    for kind in KINDS.values()
+    for struct in (kind.entity, kind.key)
+}
+
+
+def subjects_in(record: Entity | Key) -> tuple[Subject, ...]:
+    """The subjects that the fields of a record name."""
+    found = (getattr(record, name) for name in _SUBJECT_FIELDS[type(record)])
+    return tuple(each for each in found if each is not None)
+
+
+def with_subjects(record: _RecordT, replaced: Callable[[Subject], Subject]) -> _RecordT:
+    """A record, or a key, in which each subject is replaced."""
+    given = {name: getattr(record, name) for name in _SUBJECT_FIELDS[type(record)]}
+    changed = {name: replaced(each) for name, each in given.items() if each is not None}
+    return msgspec.structs.replace(record, **changed) if changed else record
+
+
+def mentions(text: str, subject: Subject) -> bool:
+    """Whether a text names a subject as `user:<id>`, and not one whose id only begins so."""
+    return _typed(subject).search(text) is not None
+
+
+def mentions_id(text: str, subject: Subject) -> bool:
+    """Whether a text has the id of a subject as a word, with its type or without."""
+    return _bare(subject.id).search(text) is not None
+
+
+def without_mentions(text: str, subject: Subject, by: str) -> str:
+    """A text in which `by` stands for a subject that it names as `user:<id>`."""
+    return _typed(subject).sub(by.replace("\\", r"\\"), text)
+
+
+_BEFORE, _AFTER = r"(?<![\w.~@+|/:\-])", r"(?![\w~@+=|/:\-]|\.[\w.~@+=|/:\-])"
+"""What cannot stand around an id. A full stop ends a sentence unless another character of an id follows."""
+
+
+@lru_cache(maxsize=16)
+def _typed(subject: Subject) -> re.Pattern[str]:
+    return re.compile(f"{_BEFORE}{re.escape(str(subject))}{_AFTER}", re.ASCII)
+
+
+@lru_cache(maxsize=16)
+def _bare(id_: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w.~@+|/\-]){re.escape(id_)}{_AFTER}", re.ASCII)

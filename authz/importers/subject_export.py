@@ -1,0 +1,42 @@
+"""Reads the records of an export of a subject."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from authz.domain.entities import AccessToken, Share, kind_of
+from authz.domain.errors import malformed
+from authz.domain.exports import EXPORT_FORMAT, SubjectExport
+from authz.domain.mutations import Mutation, Operation
+from authz.importers.archive import unreadable
+from authz.importers.report import ParsedSource, RowFault, Sourced
+
+
+def read_subject_export(path: Path) -> ParsedSource:
+    """The records of an export, to be written in this order. Left out is what no import can write: access
+    tokens, whose secret no export has, and policies. A share with somebody else awaits their membership.
+
+    Raises `InvalidArgumentError` for a file that is no whole export.
+    """
+    try:
+        export = msgspec.json.decode(path.read_bytes(), type=SubjectExport)
+    except OSError as error:
+        raise unreadable(path, f"cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        problem = f"is no export of a subject ({error}); make one with `authz privacy export`"
+        raise malformed(path.name, problem) from None
+    if export.format != EXPORT_FORMAT:
+        raise malformed(path.name, f"has the format `{export.format}`; this release reads `{EXPORT_FORMAT}`")
+    parsed = ParsedSource([], [], [])
+    for each in export.records:
+        record: Any = each.record
+        if isinstance(record, AccessToken) or kind_of(record).service:
+            parsed.notes.append(RowFault(path.name, 0, f"{record.key} is left out: it is made, not imported"))
+            continue
+        if isinstance(record, Share) and record.subject != export.subject:
+            record = msgspec.structs.replace(record, awaits_membership=True)
+        parsed.mutations.append(Sourced(Mutation(Operation.TOUCH, record), path.name, 0))
+    return parsed

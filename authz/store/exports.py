@@ -1,0 +1,232 @@
+"""Reads everything that the database holds about a subject, at one state and in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, Select, and_, or_, select
+
+from authz.domain.entities import AccessToken, Entity, PolicyVersion, Resource, Versioned
+from authz.domain.exports import (
+    ExportedChange,
+    ExportedEntry,
+    ExportedRecord,
+    ExportItem,
+    ExportRelation,
+    ExportSection,
+    masked,
+)
+from authz.domain.files import files_text, read_files
+from authz.domain.ids import ScopeKind, Subject
+from authz.domain.mentions import mentions, subjects_in, with_subjects
+from authz.domain.mutations import Mutation
+from authz.store import tables
+from authz.store.log_reader import read_head
+from authz.store.rows import ENTITY_ROWS
+
+_CHUNK = 500
+_MUTATIONS_AN_ITEM = 200
+_decoder = msgspec.json.Decoder(Mutation)
+_ABOUT, _CONTEXT = ExportRelation.ABOUT, ExportRelation.CONTEXT
+_COURSES, _SESSIONS, _MEMBERSHIPS, _RESOURCES, _SHARES, _ACCOUNTS, _TOKENS = (
+    ENTITY_ROWS[name].table
+    for name in ("course", "session", "membership", "resource", "share", "account", "access_token")
+)
+
+
+class SqlExport:
+    """An `Export` over one open transaction."""
+
+    def __init__(self, connection: Connection, subject: Subject) -> None:
+        self._connection = connection
+        self._subject = subject
+        self.state = read_head(connection)
+
+    def items(self) -> Iterator[ExportItem]:
+        """See `Export.items`."""
+        yield from self._records()
+        yield from self._changes()
+        yield from self._idempotency_keys()
+        yield from self._drafts()
+        yield from self._policy_versions()
+
+    def _records(self) -> Iterator[ExportedRecord]:
+        """In the order in which they may be written: what others refer to first."""
+        shared = _with_resource(_of(_SHARES, "subject", self._subject))
+        owned = _of(_RESOURCES, "owner", self._subject)
+        for name, wanted, relation in (
+            ("course", _COURSES.c.id.in_(self._course_ids()), _CONTEXT),
+            ("session", _SESSIONS.c.id.in_(self._session_ids()), _CONTEXT),
+            ("membership", _of(_MEMBERSHIPS, "subject", self._subject), _ABOUT),
+            ("resource", owned, _ABOUT),
+            ("resource", and_(shared, or_(_RESOURCES.c.owner_id.is_(None), ~owned)), _CONTEXT),
+            ("share", _of(_SHARES, "subject", self._subject), _ABOUT),
+            ("share", _of_owned(owned), _ABOUT),
+            ("account", _of(_ACCOUNTS, "subject", self._subject), _ABOUT),
+            ("access_token", _of(_TOKENS, "subject", self._subject), _ABOUT),
+        ):
+            for versioned in self._entities(name, wanted):
+                record = _shown(versioned.entity, relation)
+                yield ExportedRecord(record, versioned.version, relation)
+
+    def _entities(self, name: str, wanted: Any) -> Iterator[Versioned[Entity]]:
+        stored = ENTITY_ROWS[name]
+        order = [stored.table.c[column] for column in stored.key_columns]
+        for chunk in self._chunks(select(stored.table).where(wanted).order_by(*order)):
+            yield from stored.versioned(chunk)
+
+    def _scope_ids(self, kind: ScopeKind) -> list[Select[Any]]:
+        """The scopes of a kind in which the subject is a member, owns something or is shared something."""
+        held = _of(_MEMBERSHIPS, "subject", self._subject)
+        found = or_(
+            _of(_RESOURCES, "owner", self._subject), _with_resource(_of(_SHARES, "subject", self._subject))
+        )
+        return [
+            select(table.c.scope_id).where(table.c.scope_kind == kind.value, wanted)
+            for table, wanted in ((_MEMBERSHIPS, held), (_RESOURCES, found))
+        ]
+
+    def _session_ids(self) -> Any:
+        first, second = self._scope_ids(ScopeKind.SESSION)
+        return first.union(second)
+
+    def _course_ids(self) -> Any:
+        of_sessions = select(_SESSIONS.c.course_id).where(
+            _SESSIONS.c.course_id.is_not(None), _SESSIONS.c.id.in_(self._session_ids())
+        )
+        first, second = self._scope_ids(ScopeKind.COURSE)
+        return first.union(second, of_sessions)
+
+    def _changes(self) -> Iterator[ExportedChange]:
+        changes, revisions = tables.changes, tables.revisions
+        named = f'"type":"{self._subject.type.value}","id":"{self._subject.id}"'
+        wanted = or_(
+            changes.c.mutation.contains(named, autoescape=True),
+            revisions.c.actor.contains(str(self._subject), autoescape=True),
+        )
+        statement = (
+            select(changes.c.mutation, revisions)
+            .join(revisions, revisions.c.revision == changes.c.revision)
+            .where(wanted)
+            .order_by(changes.c.revision, changes.c.position)
+        )
+        rows = (row for chunk in self._chunks(statement) for row in chunk)
+        for _, of_revision in groupby(rows, key=lambda row: row.revision):
+            yield from self._change(of_revision)
+
+    def _change(self, rows: Iterator[Row[Any]]) -> Iterator[ExportedChange]:
+        found: list[Mutation] = []
+        for row in rows:
+            mutation = _decoder.decode(row.mutation)
+            if mentions(row.actor, self._subject) or self._subject in subjects_in(mutation.target):
+                found.append(self._masked(mutation))
+            if len(found) == _MUTATIONS_AN_ITEM:
+                yield self._item(row, found)
+                found = []
+        if found:
+            yield self._item(row, found)
+
+    def _item(self, row: Row[Any], mutations: Sequence[Mutation]) -> ExportedChange:
+        return ExportedChange(
+            committed_at=row.committed_at,
+            actor=self._masked_actor(row.actor),
+            reason=row.reason,
+            request_id=row.request_id,
+            mutations=tuple(mutations),
+        )
+
+    def _masked(self, mutation: Mutation) -> Mutation:
+        target: Any = with_subjects(mutation.target, lambda other: masked(other, self._subject))
+        if isinstance(target, PolicyVersion):
+            author = self._masked_actor(target.author)
+            target = msgspec.structs.replace(target, files=files_text({}), author=author)
+        return Mutation(mutation.operation, _shown(target, _ABOUT))
+
+    def _masked_actor(self, actor: str) -> str:
+        """The caller, and the person it acted for if that is the subject."""
+        caller, acts, person = actor.partition(" for ")
+        if not acts or mentions(actor, self._subject):
+            return actor
+        return f"{caller} for {person.partition(':')[0]}:other"
+
+    def _idempotency_keys(self) -> Iterator[ExportedEntry]:
+        keys = tables.idempotency_keys
+        statement = select(keys).where(keys.c.actor.contains(str(self._subject), autoescape=True))
+        for chunk in self._chunks(statement.order_by(keys.c.actor, keys.c.key)):
+            for row in chunk:
+                if mentions(row.actor, self._subject):
+                    text = f"a write of {row.actor}, which is answered again for this key"
+                    yield ExportedEntry(ExportSection.IDEMPOTENCY_KEYS, row.key, text, row.created_at)
+
+    def _drafts(self) -> Iterator[ExportedEntry]:
+        drafts = tables.policy_drafts
+        for row in self._connection.execute(select(drafts).order_by(drafts.c.id)):
+            section, name = ExportSection.POLICY_DRAFTS, f"draft {row.id}"
+            if mentions(row.author, self._subject):
+                yield ExportedEntry(section, name, f"author: {row.author}", row.created_at)
+            if row.publication is not None and mentions(row.publication, self._subject):
+                yield ExportedEntry(section, name, f"publication: {row.publication}", row.edited_at)
+            yield from self._lines(section, name, row.files)
+
+    def _policy_versions(self) -> Iterator[ExportedEntry]:
+        versions = ENTITY_ROWS["policy_version"].table
+        columns = [versions.c[name] for name in ("author", "reason", "files")]
+        wanted = or_(*(column.contains(str(self._subject), autoescape=True) for column in columns))
+        statement = select(versions).where(wanted)
+        order = (versions.c.scope_kind, versions.c.scope_id, versions.c.number)
+        # One at a time: the files of a version may be large.
+        for row in self._connection.execute(statement.order_by(*order), execution_options={"yield_per": 1}):
+            section, whose = ExportSection.POLICY_VERSIONS, "the platform"
+            if row.scope_id:
+                whose = f"{row.scope_kind}:{row.scope_id}"
+            name = f"version {row.number} of the policy of {whose}"
+            for field in ("author", "reason"):
+                text = getattr(row, field)
+                if mentions(text, self._subject):
+                    yield ExportedEntry(section, name, f"{field}: {text}", row.created_at)
+            yield from self._lines(section, name, row.files)
+
+    def _lines(self, section: ExportSection, name: str, files: str) -> Iterator[ExportedEntry]:
+        """The lines of files that name the subject."""
+        for file, text in read_files(files).items():
+            for number, line in enumerate(text.splitlines(), 1):
+                if mentions(line, self._subject):
+                    yield ExportedEntry(section, f"{name}, {file}:{number}", line.strip())
+
+    def _chunks(self, statement: Select[Any]) -> Iterator[Sequence[Row[Any]]]:
+        return self._connection.execute(statement, execution_options={"yield_per": _CHUNK}).partitions()
+
+
+def _of(table: Any, name: str, subject: Subject) -> Any:
+    return and_(table.c[f"{name}_type"] == subject.type.value, table.c[f"{name}_id"] == subject.id)
+
+
+def _with_resource(wanted: Any) -> Any:
+    """Whether a resource has a share that is wanted."""
+    found = select(_SHARES.c.resource_id).where(
+        wanted, _SHARES.c.resource_type == _RESOURCES.c.type, _SHARES.c.resource_id == _RESOURCES.c.id
+    )
+    return found.exists()
+
+
+def _of_owned(owned: Any) -> Any:
+    """Whether a share is of a resource that is owned, and not with the owner."""
+    found = select(_RESOURCES.c.id).where(
+        owned,
+        _RESOURCES.c.type == _SHARES.c.resource_type,
+        _RESOURCES.c.id == _SHARES.c.resource_id,
+        or_(_SHARES.c.subject_id != _RESOURCES.c.owner_id, _SHARES.c.subject_type != _RESOURCES.c.owner_type),
+    )
+    return found.exists()
+
+
+def _shown(record: Any, relation: ExportRelation) -> Any:
+    """A record as it is exported: without the owner if that is somebody else, and without a digest."""
+    if relation is _CONTEXT and isinstance(record, Resource):
+        return msgspec.structs.replace(record, owner=None)
+    if isinstance(record, AccessToken):
+        return msgspec.structs.replace(record, digest="")
+    return record

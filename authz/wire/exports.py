@@ -1,0 +1,136 @@
+"""Exports between protobuf and the domain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from authz.domain.exports import (
+    ExportBegin,
+    ExportedChange,
+    ExportedEntry,
+    ExportedRecord,
+    ExportEnd,
+    ExportItem,
+    ExportRelation,
+    ExportRetention,
+    ExportSection,
+)
+from authz.domain.mutations import Mutation, Operation
+from authz.v1 import privacy_pb2 as pb
+from authz.wire.changes import parse_logged_mutation
+from authz.wire.entities import mutation_message, parse_versioned
+from authz.wire.values import (
+    enum_names,
+    parse_enum,
+    parse_subject,
+    parse_time,
+    set_time,
+    subject_message,
+    time_of,
+)
+
+_MAX_MESSAGE_BYTES = 128 * 1024
+_SECTIONS = enum_names(pb.ExportSection.items(), "EXPORT_SECTION_")
+_RELATIONS = enum_names(pb.ExportRelation.items(), "EXPORT_RELATION_")
+
+
+def export_messages(items: Iterable[ExportItem]) -> Iterator[pb.ExportSubjectResponse]:
+    """The items in messages of bounded size, unless a single item is larger."""
+    message, size_bytes = pb.ExportSubjectResponse(), 0
+    for item in items:
+        rendered = _item_message(item)
+        size_bytes += rendered.ByteSize()
+        if message.items and size_bytes > _MAX_MESSAGE_BYTES:
+            yield message
+            message, size_bytes = pb.ExportSubjectResponse(), rendered.ByteSize()
+        message.items.append(rendered)
+    yield message
+
+
+def _item_message(item: ExportItem) -> pb.ExportItem:
+    match item:
+        case ExportBegin():
+            return pb.ExportItem(begin=_begin_message(item))
+        case ExportedRecord():
+            record = mutation_message(Mutation(Operation.TOUCH, item.record))
+            getattr(record, str(record.WhichOneof("entity"))).version = item.version
+            relation = pb.ExportRelation.Value(f"EXPORT_RELATION_{item.relation}")
+            return pb.ExportItem(record=pb.ExportedRecord(record=record, relation=relation))
+        case ExportedChange():
+            return pb.ExportItem(change=_change_message(item))
+        case ExportedEntry():
+            entry = pb.ExportedEntry(section=_number(item.section), name=item.name, text=item.text)
+            set_time(entry.at, item.at)
+            return pb.ExportItem(entry=entry)
+        case ExportEnd():
+            counts = (pb.ExportCount(section=_number(each), count=n) for each, n in item.counts.items())
+            return pb.ExportItem(end=pb.ExportEnd(counts=counts))
+
+
+def _begin_message(item: ExportBegin) -> pb.ExportBegin:
+    retention = (
+        pb.ExportRetention(section=_number(each.section), purpose=each.purpose, kept=each.kept)
+        for each in item.retention
+    )
+    begin = pb.ExportBegin(subject=subject_message(item.subject), retention=retention)
+    begin.read_at.token = item.token
+    set_time(begin.committed_at, item.committed_at)
+    return begin
+
+
+def _change_message(item: ExportedChange) -> pb.ExportedChange:
+    change = pb.ExportedChange(
+        actor=item.actor,
+        reason=item.reason,
+        request_id=item.request_id,
+        mutations=map(mutation_message, item.mutations),
+    )
+    set_time(change.committed_at, item.committed_at)
+    return change
+
+
+def _number(section: ExportSection) -> pb.ExportSection.ValueType:
+    return pb.ExportSection.Value(f"EXPORT_SECTION_{section}")
+
+
+def parse_export_item(message: pb.ExportItem) -> ExportItem:
+    """An item that this service sent."""
+    match message.WhichOneof("item"):
+        case "begin":
+            return _parse_begin(message.begin)
+        case "record":
+            record: Any = message.record.record
+            versioned = parse_versioned(getattr(record, str(record.WhichOneof("entity"))))
+            relation = parse_enum(ExportRelation, _RELATIONS, message.record.relation, field="relation")
+            return ExportedRecord(versioned.entity, versioned.version, relation)
+        case "change":
+            change = message.change
+            return ExportedChange(
+                committed_at=time_of(change.committed_at),
+                actor=change.actor,
+                reason=change.reason,
+                request_id=change.request_id,
+                mutations=tuple(map(parse_logged_mutation, change.mutations)),
+            )
+        case "entry":
+            entry = message.entry
+            at = parse_time(entry, "at", field="at")
+            return ExportedEntry(_section(entry.section), entry.name, entry.text, at)
+        case _:
+            return ExportEnd({_section(each.section): each.count for each in message.end.counts})
+
+
+def _parse_begin(message: pb.ExportBegin) -> ExportBegin:
+    return ExportBegin(
+        subject=parse_subject(message, "subject", field="subject"),
+        token=message.read_at.token,
+        committed_at=time_of(message.committed_at),
+        retention=tuple(
+            ExportRetention(_section(each.section), each.purpose, each.kept) for each in message.retention
+        ),
+    )
+
+
+def _section(number: int) -> ExportSection:
+    return parse_enum(ExportSection, _SECTIONS, number, field="section")
