@@ -17,7 +17,7 @@ from authz.domain.facts import FACTS
 from authz.domain.vocabulary import API_TYPE
 from authz.policy.compile import CompiledPolicy
 from authz.policy.load import load_policy, policy_directory
-from authz.v1 import authorization_pb2, directory_pb2, policy_pb2, privacy_pb2, watch_pb2
+from authz.v1 import audit_pb2, authorization_pb2, directory_pb2, policy_pb2, privacy_pb2, watch_pb2
 
 ROOT = Path(__file__).resolve().parent.parent
 POLICIES, SECURITY = ROOT / "docs/policies.md", ROOT / "docs/security.md"
@@ -111,7 +111,7 @@ def callers_of(policy: CompiledPolicy) -> list[str]:
 
 def calls_table() -> str:
     """Every method of the API with the permission that it needs."""
-    modules = (authorization_pb2, directory_pb2, policy_pb2, privacy_pb2, watch_pb2)
+    modules = (authorization_pb2, directory_pb2, policy_pb2, privacy_pb2, watch_pb2, audit_pb2)
     services = [service for module in modules for service in module.DESCRIPTOR.services_by_name.values()]
     rows = (
         (f"`{service.name}`", f"`{method.name}`", _permission(method.name))

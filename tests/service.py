@@ -24,6 +24,7 @@ from structlog.testing import capture_logs
 from authz.runtime.server import Server
 from authz.runtime.settings import load_settings
 from authz.v1 import (
+    audit_pb2_grpc,
     authorization_pb2_grpc,
     directory_pb2_grpc,
     policy_pb2_grpc,
@@ -65,6 +66,7 @@ class Service:
         self.directory: Any = directory_pb2_grpc.DirectoryServiceStub(channel)
         self.policy: Any = policy_pb2_grpc.PolicyServiceStub(channel)
         self.privacy: Any = privacy_pb2_grpc.PrivacyServiceStub(channel)
+        self.audit: Any = audit_pb2_grpc.AuditServiceStub(channel)
         self.watch: Any = watch_pb2_grpc.WatchServiceStub(channel)
 
     @property

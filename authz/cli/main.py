@@ -12,6 +12,7 @@ from authz.cli import (
     ERROR_EXIT_CODE,
     account,
     admin,
+    audit,
     backup,
     check,
     course,
@@ -119,7 +120,7 @@ for command in (
     demo.demo,
 ):
     app.command()(command)
-for group in (member, course, session, share, account, token, admin, privacy):
+for group in (member, course, session, share, account, token, admin, privacy, audit):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 app.add_typer(imports.app, name="import")
 policy.app.command("prove")(policy_prove.prove)

@@ -19,18 +19,21 @@ from authz.client.questions import (
     PermittedSubject,
     check_request,
 )
+from authz.client.sync.audit import AuditClient
 from authz.client.sync.client import Client
 from authz.client.sync.drafts import DraftClient
 from authz.client.sync.policies import PolicyClient
 from authz.client.sync.privacy import PrivacyClient
 from authz.client.touches import BareTouchWarning
 from authz.client.watch import WatchedChange
+from authz.domain.audit import LoggedChange
 from authz.domain.mutations import update
 
 __all__ = [
     "AccessibleResource",
     "Answer",
     "AsyncClient",
+    "AuditClient",
     "BareTouchWarning",
     "CallError",
     "Client",
@@ -40,6 +43,7 @@ __all__ = [
     "Explanation",
     "ImportOutcome",
     "ItemFault",
+    "LoggedChange",
     "PermittedSubject",
     "PolicyCertificate",
     "PolicyClient",

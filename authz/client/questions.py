@@ -113,6 +113,11 @@ def as_scope(given: str | Scope) -> Scope:
     return parse_scope(given) if isinstance(given, str) else given
 
 
+def as_resource(given: str | ResourceRef) -> ResourceRef:
+    """Parse `<type>:<id>`. Raises `InvalidArgumentError`."""
+    return parse_resource_ref(given) if isinstance(given, str) else given
+
+
 def answer_of(message: authorization_pb2.CheckResponse) -> Answer:
     """The answer of a message."""
     state = message.membership_state

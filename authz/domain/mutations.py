@@ -32,12 +32,13 @@ class Mutation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     A CREATE or TOUCH carries the whole entity. An UPDATE enters with a key and the new `values` of some
     fields by name; in the change log it is the TOUCH of the entity that it leads to. A DELETE enters with a
     key; in the change log it carries the entity as it last was, so that a follower can remove its index
-    entries.
+    entries. The change log alone has, with a TOUCH of what was there, the entity as it was `before`.
     """
 
     operation: Operation
     target: Entity | Key
     values: tuple[tuple[str, Any], ...] = ()
+    before: Entity | None = None
 
     @property
     def key(self) -> Key:

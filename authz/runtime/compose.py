@@ -22,6 +22,7 @@ from authz.access.permission import AllowAll
 from authz.api.call import CallKind
 from authz.api.endpoints import endpoints_of
 from authz.api.grpc.adapter import add_endpoints
+from authz.api.grpc.audit import AuditServicer
 from authz.api.grpc.authorization import AuthorizationServicer
 from authz.api.grpc.directory import DirectoryServicer
 from authz.api.grpc.policy import PolicyServicer
@@ -62,17 +63,18 @@ from authz.replica.temporary import temporary_snapshot
 from authz.replica.view import ReplicaView
 from authz.runtime.settings import Settings, invalid_setting
 from authz.store import FirstWrite, Store, companion_path, database_name, prepare_store, sqlite_file
-from authz.v1 import authorization_pb2, directory_pb2, policy_pb2, privacy_pb2, watch_pb2
+from authz.v1 import audit_pb2, authorization_pb2, directory_pb2, policy_pb2, privacy_pb2, watch_pb2
 from authz.wire.changes import WatchMessages
 
 log = structlog.get_logger()
 
-AUTHORIZATION = authorization_pb2.DESCRIPTOR.services_by_name["AuthorizationService"].full_name
-DIRECTORY = directory_pb2.DESCRIPTOR.services_by_name["DirectoryService"].full_name
-POLICY = policy_pb2.DESCRIPTOR.services_by_name["PolicyService"].full_name
-PRIVACY = privacy_pb2.DESCRIPTOR.services_by_name["PrivacyService"].full_name
-WATCH = watch_pb2.DESCRIPTOR.services_by_name["WatchService"].full_name
-
+CHECKS = authorization_pb2.DESCRIPTOR.services_by_name["AuthorizationService"].full_name
+OF_THE_DATABASE = tuple(
+    service.full_name
+    for module in (audit_pb2, directory_pb2, policy_pb2, privacy_pb2, watch_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
+)
+"""The services that answer only while the database does."""
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -255,9 +257,7 @@ def add_servicers(
     active = _active_checker(settings, gate, policies)
     pipeline = _pipeline(settings, authenticators, active, clock)
     writing = GroupCommitter(directory)
-    writer = DirectoryWriter(
-        directory, gate, writing, max_silence_s=settings.import_silence_s, max_import_s=settings.max_import_s
-    )
+    writer = _writer(settings, directory, gate, writing)
     publisher = _publisher(directory, gate, writer, policies, clock, PolicyWarnings(gate, active, turns))
     past = _past(settings, directory, gate, policies, keys)
     rights = Rights(active, publisher, gate, clock, turns)
@@ -269,14 +269,23 @@ def add_servicers(
         *endpoints_of(_policy_servicer(settings, publisher, drafting, gate, active, turns, clock, rights)),
         *endpoints_of(WatchServicer(watches)),
         *endpoints_of(_privacy_servicer(settings, store.personal_data, gate, rights)),
+        *endpoints_of(AuditServicer(store.audit, gate, turns)),
     )
     add_endpoints(server, pipeline, endpoints)
     _add_reflection(server)
     scheduled = ScheduledPublisher(
         drafts, drafting, rights, gate, clock, permission=APPLY_POLICY, requires_caller=bool(authenticators)
     )
-    background = (Remover(directory, gate, writing).run, scheduled.run)
-    return Servicers(pipeline, active, watches, writing, background)
+    remover = Remover(directory, gate, writing)
+    return Servicers(pipeline, active, watches, writing, background=(remover.run, scheduled.run))
+
+
+def _writer(
+    settings: Settings, directory: Directory, gate: ConsistencyGate, writing: GroupCommitter
+) -> DirectoryWriter:
+    return DirectoryWriter(
+        directory, gate, writing, max_silence_s=settings.import_silence_s, max_import_s=settings.max_import_s
+    )
 
 
 def _active_checker(settings: Settings, gate: ConsistencyGate, policies: CompiledPolicies) -> ActiveChecker:
@@ -366,7 +375,7 @@ def _watches(
 
 def _add_reflection(server: Any) -> None:
     """Answer reflection as v1, too: its messages are those of v1alpha, the only ones in the library."""
-    names = (AUTHORIZATION, DIRECTORY, POLICY, PRIVACY, WATCH, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    names = (CHECKS, *OF_THE_DATABASE, health.SERVICE_NAME, reflection.SERVICE_NAME)
     servicer = reflection.aio.ReflectionServicer(names)
     handler = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,

@@ -24,11 +24,8 @@ from authz.runtime.authentication import (
     warn_of_strangers,
 )
 from authz.runtime.compose import (
-    AUTHORIZATION,
-    DIRECTORY,
-    POLICY,
-    PRIVACY,
-    WATCH,
+    CHECKS,
+    OF_THE_DATABASE,
     Servicers,
     add_servicers,
     open_follower,
@@ -75,7 +72,7 @@ class Server:
         self._face = face
         self._clock = clock
         self.decision_clock = DecisionClock(clock)
-        self.health = Health(AUTHORIZATION, (DIRECTORY, POLICY, PRIVACY, WATCH), on_health)
+        self.health = Health(CHECKS, OF_THE_DATABASE, on_health)
         self._pool = ThreadPoolExecutor(settings.read_threads, thread_name_prefix="read")
         self._policies = CompiledPolicies()
         self.policy_version = ""

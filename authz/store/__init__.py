@@ -9,6 +9,7 @@ import msgspec
 from authz.domain.instants import Instant
 from authz.domain.ports import Vocabularies
 from authz.domain.tokens import TokenKeys
+from authz.store.audit import SqlAuditTrail
 from authz.store.connections import OpenConnections
 from authz.store.directory import SqlDirectory
 from authz.store.drafts import SqlDrafts
@@ -36,6 +37,7 @@ class Store(msgspec.Struct, frozen=True):
     directory: SqlDirectory
     drafts: SqlDrafts
     personal_data: SqlPersonalData
+    audit: SqlAuditTrail
 
     def close(self) -> None:
         """Release every connection."""
@@ -68,7 +70,12 @@ def open_store(
     directory = SqlDirectory(
         engine, connections, vocabularies, clock, keys, contents_at_once=contents_at_once
     )
-    return Store(directory, SqlDrafts(engine), SqlPersonalData(engine, directory))
+    return Store(
+        directory,
+        SqlDrafts(engine),
+        SqlPersonalData(engine, directory),
+        SqlAuditTrail(engine, keys),
+    )
 
 
 def prepare_store(

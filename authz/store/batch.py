@@ -183,6 +183,7 @@ class Batch:
             if before.entity == entity:
                 return False
             require_same_container(before.entity, entity)
+            mutation = msgspec.structs.replace(mutation, before=before.entity)
         self._require_container(entity)
         if before is None and self._is_removing:
             self._require_removed(key)

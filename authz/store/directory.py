@@ -185,8 +185,7 @@ class SqlDirectory:
 
     def learn_key(self, connection: Connection, database_id: str) -> None:
         """Know the key of the tokens of a database of which a state is given."""
-        if database_id not in self._keys:
-            self._keys.add(database_id, log_reader.read_token_key(connection))
+        log_reader.learn_token_key(connection, database_id, self._keys)
 
     def require_serving(self) -> None:
         """See `Directory.require_serving`."""

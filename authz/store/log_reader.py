@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, Row, bindparam, literal, select, tupl
 
 from authz.domain.errors import ErrorReason, OutOfRangeError
 from authz.domain.mutations import Change, ChangePart, ChangeScope, LogChunk, LogTail, Mutation
-from authz.domain.tokens import ConsistencyToken
+from authz.domain.tokens import ConsistencyToken, TokenKeys
 from authz.store import tables
 from authz.store.engine import read_transaction
 
@@ -39,6 +39,12 @@ def read_head(connection: Connection) -> ConsistencyToken:
 def read_token_key(connection: Connection) -> bytes:
     """The key of the database's tokens."""
     return bytes.fromhex(connection.execute(_TOKEN_KEY).scalar_one())
+
+
+def learn_token_key(connection: Connection, database_id: str, keys: TokenKeys) -> None:
+    """Let `keys` know the key of the database's tokens."""
+    if database_id not in keys:
+        keys.add(database_id, read_token_key(connection))
 
 
 def hold_head(connection: Connection) -> ConsistencyToken:

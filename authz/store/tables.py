@@ -136,6 +136,7 @@ revisions = Table(
     Column("request_id", _text(), nullable=False),
     Column("committed_at", BigInteger, nullable=False),
     Column("nonce", BigInteger, nullable=False, server_default="0"),
+    Index("revisions_by_time", "committed_at", "revision"),
 )
 """`nonce` is that of the transaction; 0 in rows from before migration 0003."""
 

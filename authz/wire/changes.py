@@ -37,8 +37,13 @@ def change_filter(request: pb.WatchRequest) -> ChangeFilter:
             parse_scope_message(scope, field=f"scopes[{position}]")
             for position, scope in enumerate(request.scopes)
         ),
-        kinds=frozenset(parse_enum(EntityKind, _KINDS, number, field="kinds") for number in request.kinds),
+        kinds=frozenset(parse_kinds(request.kinds)),
     )
+
+
+def parse_kinds(numbers: Iterable[int]) -> tuple[EntityKind, ...]:
+    """The kinds that a request names."""
+    return tuple(parse_enum(EntityKind, _KINDS, number, field="kinds") for number in numbers)
 
 
 def checkpoint_interval_s(request: pb.WatchRequest) -> float:

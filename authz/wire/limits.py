@@ -45,6 +45,7 @@ MAX_ITEMS = {
     "authz.v1.PolicyCellEdit.when": MAX_CONDITIONS,
     "authz.v1.PreviewPolicyRequest.files": MAX_FILES,
     "authz.v1.PolicyVersion.files": 0,  # no request holds one
+    "authz.v1.ReadChangesRequest.kinds": _MAX_CHOICES,
     "authz.v1.WatchRequest.scopes": _MAX_SCOPES,
     "authz.v1.WatchRequest.kinds": _MAX_CHOICES,
     "google.protobuf.FieldMask.paths": _MAX_PATHS,

@@ -16,6 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from authz.api.permissions import permission_of
 from authz.policy.load import load_policy, policy_directory
+from authz.v1 import audit_pb2 as aupb
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
@@ -39,7 +40,7 @@ MAYA = pb.Subject(type=pb.SUBJECT_TYPE_USER, id="maya")
 OMAR = pb.Subject(type=pb.SUBJECT_TYPE_USER, id="omar")
 SERVICE = pb.Subject(type=pb.SUBJECT_TYPE_SERVICE, id="x")
 ALGEBRA = pb.Scope(course_id="algebra")
-SERVICES = (each.DESCRIPTOR for each in (apb, dpb, ppb, privacy_pb2, wpb))
+SERVICES = (each.DESCRIPTOR for each in (apb, aupb, dpb, ppb, privacy_pb2, wpb))
 METHODS = {
     method.name: method
     for file in SERVICES
@@ -120,7 +121,7 @@ async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Servic
 async def outcome_of(door: Service, name: str, request: Any, token: str) -> grpc.aio.AioRpcError | None:
     """The error of a call, None for an answer. Of a watch, what its first message is."""
     service = METHODS[name].containing_service.full_name
-    names = ("authorization", "directory", "policy", "privacy")
+    names = ("audit", "authorization", "directory", "policy", "privacy")
     stubs = {name.title(): getattr(door, name) for name in names}
     stub = next((s for part, s in stubs.items() if part in service), door.watch)
     call = getattr(stub, name)(request, metadata=bearer(token), timeout=20)

@@ -117,9 +117,11 @@ class Door:
         """Likewise, over a real channel."""
         service = METHODS[name].containing_service.name
         stub = {
+            "AuditService": self.service.audit,
             "AuthorizationService": self.service.authorization,
             "DirectoryService": self.service.directory,
             "PolicyService": self.service.policy,
+            "PrivacyService": self.service.privacy,
         }.get(service, self.service.watch)
         call = getattr(stub, name)(request, metadata=tuple(headers.items()), timeout=20)
         try:

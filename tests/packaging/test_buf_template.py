@@ -23,7 +23,16 @@ sys.stdout.buffer.write(response.SerializeToString())
 """
 AUTHZ = {
     f"authz/v1/{name}.proto"
-    for name in ("authorization", "common", "directory", "error_reason", "policy", "privacy", "watch")
+    for name in (
+        "audit",
+        "authorization",
+        "common",
+        "directory",
+        "error_reason",
+        "policy",
+        "privacy",
+        "watch",
+    )
 }
 GOOGLE = {"google/rpc/status.proto", "google/rpc/error_details.proto"}
 

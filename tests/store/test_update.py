@@ -55,7 +55,7 @@ def test_an_update_changes_the_fields_that_it_names_and_no_other(
         revision = write(store, update(entity.key, **given_values))
         assert stored(store)[entity.key] == (after, revision)
         logged = [mutation for change in changes_of(store, first, 9) for mutation in change.mutations]
-        assert logged == ([] if after == entity else [Mutation(Operation.TOUCH, after)])
+        assert logged == ([] if after == entity else [Mutation(Operation.TOUCH, after, before=entity)])
     write(store, Mutation(Operation.DELETE, chain[0].key))
 
 

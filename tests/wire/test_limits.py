@@ -8,13 +8,15 @@ import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.v1 import audit_pb2 as aupb
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import policy_pb2 as ppb
 from authz.v1 import watch_pb2 as wpb
 from authz.wire.limits import MAX_ITEMS, RequestLimits
 
-SERVICES = [service for file in (apb, dpb, ppb, wpb) for service in file.DESCRIPTOR.services_by_name.values()]
+FILES = (apb, aupb, dpb, ppb, wpb)
+SERVICES = [service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()]
 REQUESTS = {method.input_type.name: method.input_type for service in SERVICES for method in service.methods}
 
 

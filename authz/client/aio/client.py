@@ -13,6 +13,7 @@ import msgspec
 
 from authz.client.access_tokens import make_access_token
 from authz.client.aio.asking import AsyncAsking
+from authz.client.aio.audit import AsyncAuditClient
 from authz.client.aio.calls import Calls
 from authz.client.aio.policies import AsyncPolicyClient
 from authz.client.aio.privacy import AsyncPrivacyClient
@@ -58,6 +59,7 @@ from authz.domain.mutations import (
 )
 from authz.domain.ports import Page
 from authz.v1 import (
+    audit_pb2_grpc,
     authorization_pb2_grpc,
     directory_pb2,
     directory_pb2_grpc,
@@ -147,6 +149,8 @@ class AsyncClient(AsyncAsking):
         """Publishes and reads the versions of the policy."""
         self.privacy = AsyncPrivacyClient(privacy_pb2_grpc.PrivacyServiceStub(channel), calls)
         """What is held about a subject."""
+        self.audit = AsyncAuditClient(audit_pb2_grpc.AuditServiceStub(channel), calls)
+        """Reads what was done."""
 
     async def __aenter__(self) -> Self:
         """Return the client, which connects at the first call."""

@@ -17,6 +17,7 @@ from authz.client.connection import Connection, identity_of
 from authz.client.errors import error_of
 from authz.client.questions import NOT_REPLICATED, ImportOutcome, as_scope, as_subject
 from authz.client.sync.asking import Asking
+from authz.client.sync.audit import AuditClient
 from authz.client.sync.calls import Calls
 from authz.client.sync.policies import PolicyClient
 from authz.client.sync.privacy import PrivacyClient
@@ -59,6 +60,7 @@ from authz.domain.mutations import (
 )
 from authz.domain.ports import Page
 from authz.v1 import (
+    audit_pb2_grpc,
     authorization_pb2_grpc,
     directory_pb2,
     directory_pb2_grpc,
@@ -148,6 +150,8 @@ class Client(Asking):
         """Publishes and reads the versions of the policy."""
         self.privacy = PrivacyClient(privacy_pb2_grpc.PrivacyServiceStub(channel), calls)
         """What is held about a subject."""
+        self.audit = AuditClient(audit_pb2_grpc.AuditServiceStub(channel), calls)
+        """Reads what was done."""
 
     def __enter__(self) -> Self:
         """Return the client, which connects at the first call."""

@@ -1,0 +1,62 @@
+# Generated from authz/client/aio/audit.py; see `make client`.
+"""What was done, seen from a client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from authz.client.questions import as_resource, as_scope, as_subject
+from authz.client.sync.calls import Calls
+from authz.domain.audit import ChangeQuery, LoggedChange
+from authz.domain.entities import EntityKind
+from authz.domain.ids import ResourceRef, Scope, Subject
+from authz.domain.instants import Instant
+from authz.domain.ports import Page
+from authz.v1 import audit_pb2_grpc
+from authz.wire.audit import parse_change, read_changes_request
+
+_PAGE_SIZE = 1000
+
+
+class AuditClient:
+    """`Client.audit`: reads what was done. Every call raises `CallError`."""
+
+    def __init__(self, stub: audit_pb2_grpc.AuditServiceStub, calls: Calls) -> None:
+        self._stub = stub
+        self._calls = calls
+
+    def changes(
+        self,
+        *,
+        kinds: Iterable[EntityKind] = (),
+        subject: str | Subject | None = None,
+        resource: str | ResourceRef | None = None,
+        scope: str | Scope | None = None,
+        principal: str = "",
+        since: Instant | None = None,
+        until: Instant | None = None,
+        oldest_first: bool = False,
+    ) -> Iterator[LoggedChange]:
+        """The changes of the log that match all that is given, the newest first. Fetches pages as needed.
+
+        for change in client.audit.changes(subject="user:maya", principal="service:console")
+        """
+        query = ChangeQuery(
+            kinds=tuple(kinds),
+            subject=None if subject is None else as_subject(subject),
+            resource=None if resource is None else as_resource(resource),
+            scope=None if scope is None else as_scope(scope),
+            principal=principal,
+            since=since,
+            until=until,
+            oldest_first=oldest_first,
+        )
+        token = ""
+        while True:
+            request = read_changes_request(query, Page(_PAGE_SIZE, token))
+            response = self._calls.call(self._stub.ReadChanges, request)
+            for message in response.changes:
+                yield parse_change(message)
+            token = response.next_page_token
+            if not token:
+                return

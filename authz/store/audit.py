@@ -1,0 +1,149 @@
+"""Reads the change log as an audit trail, in pages of which each looks at a bounded number of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, literal, or_, select, tuple_
+
+from authz.domain.audit import ChangePage, ChangeQuery, LoggedChange
+from authz.domain.ids import Scope, ScopeKind
+from authz.domain.instants import Instant
+from authz.domain.mutations import Mutation
+from authz.domain.ports import Page
+from authz.domain.tokens import PageToken, TokenKeys, malformed_token, query_digest
+from authz.store import tables
+from authz.store.engine import bounded_read_transaction
+from authz.store.listing import MAX_ROWS_PER_PAGE
+from authz.store.log_reader import learn_token_key, read_head
+
+_MAX_PAGE_BYTES = 1 << 20
+"""Of the mutations of a page, unless a single one is larger."""
+_decoder = msgspec.json.Decoder(Mutation)
+_changes, _revisions = tables.changes, tables.revisions
+_ORDER = (_changes.c.revision, _changes.c.position)
+_COLUMNS = (
+    *_ORDER,
+    _changes.c.kind,
+    _changes.c.mutation,
+    _revisions.c.committed_at,
+    _revisions.c.actor,
+    _revisions.c.reason,
+    _revisions.c.request_id,
+)
+
+
+class SqlAuditTrail:
+    """An `AuditTrail` in SQLite or PostgreSQL."""
+
+    def __init__(self, engine: Engine, keys: TokenKeys) -> None:
+        self._engine = engine
+        self._keys = keys
+
+    def read_changes(self, query: ChangeQuery, page: Page) -> ChangePage:
+        """See `AuditTrail.read_changes`."""
+        with bounded_read_transaction(self._engine) as connection:
+            read_at = read_head(connection)
+            learn_token_key(connection, read_at.database_id, self._keys)
+            digest = query_digest("ReadChanges", query)
+            after: Sequence[Any] = ()
+            if page.token:
+                after = self._keys.open_page(read_at.database_id, page.token, query=digest).last_key
+                if len(after) != len(_ORDER):
+                    raise malformed_token("page_token")
+            rows, last = _read(connection, query, after, page.size)
+        token = "" if last is None else self._keys.seal_page(read_at.database_id, PageToken(digest, last))
+        changes = (change for change in map(_logged, rows) if query.names(change))
+        return ChangePage(tuple(changes), token, read_at)
+
+
+def _read(
+    connection: Connection, query: ChangeQuery, after: Sequence[Any], size: int
+) -> tuple[Sequence[Row[Any]], tuple[int, int] | None]:
+    """The rows of a page, and the place where it ends if more may follow."""
+    ordered = _ordered(connection, query, after)
+    window = ordered.limit(MAX_ROWS_PER_PAGE).subquery("window")
+    others = [*_conditions(query, window.c)]
+    direction = _sorted(query, (window.c.revision, window.c.position))
+    found = connection.execute(select(window).where(*others).order_by(*direction).limit(size + 1)).all()
+    rows = found[: _fitting(found[:size])]
+    if len(rows) < len(found):
+        return rows, (rows[-1].revision, rows[-1].position)
+    bounds = ordered.with_only_columns(*_ORDER).offset(MAX_ROWS_PER_PAGE - 1).limit(2)
+    end = connection.execute(bounds).all()
+    return rows, (end[0].revision, end[0].position) if len(end) > 1 else None
+
+
+def _ordered(connection: Connection, query: ChangeQuery, after: Sequence[Any]) -> Select[Any]:
+    """The rows of the scope and the time of a query, in its order, behind a place."""
+    rows = select(*_COLUMNS).join_from(_changes, _revisions, _changes.c.revision == _revisions.c.revision)
+    if after:
+        place, last = tuple_(*_ORDER), tuple_(*map(literal, after))
+        rows = rows.where(place > last if query.oldest_first else place < last)
+    if query.since is not None:
+        rows = rows.where(_changes.c.revision >= _first_since(connection, query.since))
+    if query.until is not None:
+        rows = rows.where(_changes.c.revision < _first_since(connection, query.until))
+    if query.scope is not None:
+        rows = rows.where(_within(query.scope))
+    return rows.order_by(*_sorted(query, _ORDER))
+
+
+def _within(scope: Scope) -> ColumnElement[bool]:
+    if scope.kind is ScopeKind.COURSE:
+        return _changes.c.course_id == scope.id
+    if scope.kind is ScopeKind.SESSION:
+        return _changes.c.session_id == scope.id
+    return and_(_changes.c.course_id.is_(None), _changes.c.session_id.is_(None))
+
+
+def _sorted(query: ChangeQuery, columns: Sequence[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
+    return [column.asc() if query.oldest_first else column.desc() for column in columns]
+
+
+def _first_since(connection: Connection, time: Instant) -> int:
+    """The first revision that was committed at a time or later; beyond the head if there is none.
+
+    Commit times never decrease, so revisions before it are earlier, and those after it are not.
+    """
+    time_of = _revisions.c.committed_at
+    statement = select(_revisions.c.revision).where(time_of >= time)
+    first = connection.execute(statement.order_by(time_of, _revisions.c.revision).limit(1)).scalar()
+    return read_head(connection).revision + 1 if first is None else int(first)
+
+
+def _conditions(query: ChangeQuery, columns: Any) -> Iterator[ColumnElement[bool]]:
+    """What is left of a query. `ChangeQuery.names` is exact; these let through what differs in case only."""
+    if query.kinds:
+        yield columns.kind.in_([kind.value for kind in query.kinds])
+    if query.principal:
+        actor = columns.actor
+        yield or_(
+            actor == query.principal,
+            actor.startswith(f"{query.principal} for ", autoescape=True),
+            actor.endswith(f" for {query.principal}", autoescape=True),
+        )
+    for named in (query.subject, query.resource):
+        if named is not None:
+            # As msgspec writes them. In a text of a record the quotes would be escaped.
+            yield columns.mutation.contains(f'"type":"{named.type}","id":"{named.id}"', autoescape=True)
+
+
+def _fitting(rows: Sequence[Row[Any]]) -> int:
+    """How many of the rows make a page; at least one of any."""
+    sizes = accumulate(len(row.mutation) for row in rows)
+    return max(sum(size <= _MAX_PAGE_BYTES for size in sizes), min(len(rows), 1))
+
+
+def _logged(row: Row[Any]) -> LoggedChange:
+    return LoggedChange(
+        revision=row.revision,
+        committed_at=row.committed_at,
+        actor=row.actor,
+        reason=row.reason,
+        request_id=row.request_id,
+        mutation=_decoder.decode(row.mutation),
+    )
