@@ -25,46 +25,59 @@ if MEMORY is not None and shutil.disk_usage(MEMORY).free > _SPACE_BYTES:
     # Thousands of commits would wait for a disk. Processes are killed here, and no test cuts the power.
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
-_LONGEST = (
-    "test_readme",
+_WAITING = (
     "faults/test_policies",
     "faults/test_outage",
     "runtime/test_hangs",
-    "runtime/test_supervise",
     "faults/test_acknowledged",
+    "runtime/test_logs",
     "faults/test_database_file",
-    "faults/test_cascade",
-    "runtime/test_server",
-    "runtime/test_stop",
+    "faults/test_refusals",
+    "runtime/test_supervise",
     "faults",
     "runtime",
-    "store/test_removals",
-    "store/test_kinds",
-    "store/test_history",
-    "store/test_durability",
-    "engine",
+)
+"""The files and folders whose tests mostly wait for processes, the longest first."""
+_SPREAD = 0.75
+"""The part of the run over which they are spread: none begins near the end, and is waited for."""
+_COMPUTING = (
+    "test_readme",
+    "real",
+    "policy/test_reference",
     "policy/test_prove",
-    "store",
+    "store/test_removals",
+    "engine",
+    "api",
     "cli",
+    "store",
     "replica",
     "policy",
 )
-"""The files and folders that take longest, first."""
+"""Of the others, which take longest, first."""
 _numbers = itertools.count(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files that take longest first, so that all workers end together. Mark what uses a database."""
-    tests = Path(__file__).parent
-
-    def rank(item: pytest.Item) -> int:
-        path = item.path.relative_to(tests).as_posix()
-        return next((number for number, name in enumerate(_LONGEST) if path.startswith(name)), len(_LONGEST))
-
-    items.sort(key=rank)
+    """Spread the files that mostly wait evenly over the others, so that no processor idles. Mark what uses a
+    database."""
+    groups: tuple[dict[Path, int], dict[Path, int]] = ({}, {})
+    for path in dict.fromkeys(item.path for item in items):
+        rank = _rank(path, _WAITING)
+        waits = rank < len(_WAITING)
+        groups[waits][path] = rank if waits else _rank(path, _COMPUTING)
+    place: dict[Path, float] = {}
+    for group, spread in zip(groups, (1, _SPREAD), strict=True):
+        for number, path in enumerate(sorted(group, key=group.__getitem__)):
+            place[path] = spread * number / len(group)
+    items.sort(key=lambda item: (place[item.path], item.path))
     for item in items:
         if any(name.endswith("_url") for name in getattr(item, "fixturenames", ())):
             item.add_marker("database")
+
+
+def _rank(path: Path, names: tuple[str, ...]) -> int:
+    file = path.relative_to(Path(__file__).parent).as_posix()
+    return next((number for number, name in enumerate(names) if file.startswith(name)), len(names))
 
 
 @pytest.fixture(autouse=True)
@@ -152,26 +165,26 @@ def every_level() -> None:
 @pytest.fixture
 async def service(store_url: str) -> AsyncIterator[Service]:
     """A real server and a channel to it, on SQLite and on PostgreSQL."""
-    async for each in serve(store_url):
+    async with serve(store_url) as each:
         yield each
 
 
 @pytest.fixture
 async def sqlite_service(sqlite_url: str) -> AsyncIterator[Service]:
     """The same on SQLite alone, for what does not depend on the database."""
-    async for each in serve(sqlite_url):
+    async with serve(sqlite_url) as each:
         yield each
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_sqlite_service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
     """As `shared_service`, on SQLite alone."""
-    async for each in serve(create_sqlite(tmp_path_factory.mktemp("shared") / "authz.db")):
+    async with serve(create_sqlite(tmp_path_factory.mktemp("shared") / "authz.db")) as each:
         yield each
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_service(shared_store_url: str) -> AsyncIterator[Service]:
     """As `service`, one for all tests of a module, which run in its event loop: `loop_scope="module"`."""
-    async for each in serve(shared_store_url):
+    async with serve(shared_store_url) as each:
         yield each

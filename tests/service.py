@@ -107,17 +107,19 @@ class Service:
         return pb.ConsistencyToken(token=moved(self._url, token.token, by))
 
 
+@asynccontextmanager
 async def serve(url: str, *, now: int = START, **settings: str) -> AsyncIterator[Service]:
     """Serve `url` with more settings, if any, and a clock that begins at `now`."""
     given = {"address": "127.0.0.1:0", "database_url": url, "stop_grace_s": "0", **settings}
     with replica_folder(url) as folder:
-        async for each in _serve({"replica_dir": folder, **given}, now):
+        async with _serve({"replica_dir": folder, **given}, now) as each:
             yield each
 
 
+@asynccontextmanager
 async def _serve(given: dict[str, str], now: int) -> AsyncIterator[Service]:
     if TRANSPORT == "envoy":
-        async for each in _serve_in_envoy(given, now):
+        async with _serve_in_envoy(given, now) as each:
             yield each
         return
     running: list[Service] = []
@@ -127,6 +129,7 @@ async def _serve(given: dict[str, str], now: int) -> AsyncIterator[Service]:
         yield running[0]
 
 
+@asynccontextmanager
 async def _serve_in_envoy(given: dict[str, str], now: int) -> AsyncIterator[Service]:
     with tempfile.TemporaryDirectory(prefix="authz-envoy-") as name:
         folder = Path(name)

@@ -48,6 +48,8 @@ _DATABASE_GRACE_S = 2.0
 _DRAIN_POLL_S = 0.01
 _SEND_GRACE_S = 0.1
 """How long a stop waits after the last answer: gRPC sends it in threads of its own."""
+_POLICIES = CompiledPolicies()
+"""Of all servers of this process: tests of an application start many, and each policy is compiled once."""
 
 
 class Server:
@@ -74,7 +76,6 @@ class Server:
         self.decision_clock = DecisionClock(clock)
         self.health = Health(CHECKS, OF_THE_DATABASE, on_health)
         self._pool = ThreadPoolExecutor(settings.read_threads, thread_name_prefix="read")
-        self._policies = CompiledPolicies()
         self.policy_version = ""
         """The number of the version that was active at the start; empty if it was not known."""
         self._authentication = Authentication()
@@ -174,7 +175,7 @@ class Server:
             open_store,
             settings.database_url,
             password_file=settings.database_password_file,
-            vocabularies=self._policies.vocabulary,
+            vocabularies=_POLICIES.vocabulary,
             clock=self._clock,
             keys=keys,
             migrate=False,
@@ -195,7 +196,7 @@ class Server:
         self._servicers = add_servicers(
             face.server,
             settings,
-            policies=self._policies,
+            policies=_POLICIES,
             store=store,
             view=view,
             keys=keys,

@@ -41,7 +41,7 @@ def in_a_day() -> Instant:
 async def served(url: str, folder: Path) -> AsyncIterator[Service]:
     """A server that accepts tokens, and JWTs for those who create them."""
     now, jwts = time.time_ns() // 1000, ISSUER.settings(folder)
-    async for each in serve(url, now=now, access_tokens="true", **jwts):
+    async with serve(url, now=now, access_tokens="true", **jwts) as each:
         yield each
 
 
@@ -207,9 +207,9 @@ async def test_a_token_counts_and_is_revoked_on_every_server(postgresql_url: str
 async def test_a_server_that_was_not_told_to_accept_tokens_refuses_them(
     sqlite_url: str, tmp_path: Path
 ) -> None:
-    async for door in serve(sqlite_url, now=time.time_ns() // 1000, **ISSUER.settings(tmp_path)):
+    async with serve(sqlite_url, now=time.time_ns() // 1000, **ISSUER.settings(tmp_path)) as door:
         assert "accepts no access tokens" in await refused(door, token_text("0" * 12, bytes(32)))
-    async for door in serve(sqlite_url, access_tokens="true"):
+    async with serve(sqlite_url, access_tokens="true") as door:
         assert "accepts no JWTs" in await refused(door, ISSUER.jwt("sync"))
         assert await read(door, "") is not None
 

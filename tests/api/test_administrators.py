@@ -113,14 +113,13 @@ async def test_of_two_who_leave_at_once_one_stays(service: Service) -> None:
 
 
 async def test_of_two_who_leave_by_two_servers_one_stays(store_url: str) -> None:
-    async for one in serve(store_url):
-        async for other in serve(store_url):
-            for _ in range(5):
-                await write(one, admin("root"), admin("next"))
-                outcomes = await asyncio.gather(
-                    write(one, leaves("root")), write(other, leaves("next")), return_exceptions=True
-                )
-                assert sorted(map(reason, outcomes)) == ["", "LAST_ADMINISTRATOR"]
+    async with serve(store_url) as one, serve(store_url) as other:
+        for _ in range(5):
+            await write(one, admin("root"), admin("next"))
+            outcomes = await asyncio.gather(
+                write(one, leaves("root")), write(other, leaves("next")), return_exceptions=True
+            )
+            assert sorted(map(reason, outcomes)) == ["", "LAST_ADMINISTRATOR"]
 
 
 def reason(outcome: object) -> str:

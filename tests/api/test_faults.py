@@ -98,7 +98,7 @@ def everything_that_decides(service: Service) -> list[Any]:
 async def test_a_broken_view_is_an_internal_error_without_its_cause(
     breaking: Breaking, sqlite_url: str, fault: Exception
 ) -> None:
-    async for service in serve(sqlite_url):
+    async with serve(sqlite_url) as service:
         await written(service, COURSE, STUDENT, MATERIAL)
         assert (await service.authorization.Check(question())).allowed
         breaking.view.fault = fault
@@ -132,7 +132,7 @@ async def test_a_fault_in_the_middle_of_deciding_never_allows(
             return BreakableSnapshot(self._real.snapshot(), RuntimeError(SECRET), after)
 
     monkeypatch.setattr(server, "open_view", lambda settings, keys: View(open_view(settings, keys)))
-    async for service in serve(sqlite_url):
+    async with serve(sqlite_url) as service:
         await written(service, COURSE, STUDENT, MATERIAL)
         while True:
             try:
@@ -149,7 +149,7 @@ async def test_a_fault_in_the_middle_of_deciding_never_allows(
 async def test_a_database_that_is_away_is_unavailable_to_every_call_that_needs_it(
     breaking: Breaking, sqlite_url: str
 ) -> None:
-    async for service in serve(sqlite_url):
+    async with serve(sqlite_url) as service:
         await written(service, COURSE, STUDENT, MATERIAL)
         breaking.directory.fault = AWAY
         calls = [
@@ -173,7 +173,7 @@ async def test_a_database_that_is_away_is_unavailable_to_every_call_that_needs_i
 async def test_past_the_bound_of_staleness_nothing_is_answered_and_health_says_so(
     breaking: Breaking, sqlite_url: str
 ) -> None:
-    async for service in serve(sqlite_url, max_staleness_s="1"):
+    async with serve(sqlite_url, max_staleness_s="1") as service:
         token = await written(service, COURSE, STUDENT, MATERIAL)
         await until(service, health_pb2.HealthCheckResponse.SERVING)
         breaking.directory.fault = AWAY
@@ -212,7 +212,7 @@ async def test_health_of_the_directory_follows_the_database_down_and_up_again(
     breaking: Breaking, sqlite_url: str, fault: Exception
 ) -> None:
     name = "authz.v1.DirectoryService"
-    async for service in serve(sqlite_url):
+    async with serve(sqlite_url) as service:
         await until(service, health_pb2.HealthCheckResponse.SERVING, name)
         breaking.directory.fault = fault
         await until(service, health_pb2.HealthCheckResponse.NOT_SERVING, name)
@@ -242,7 +242,7 @@ async def test_calls_beyond_the_limit_are_shed_while_one_is_held(
         return msgspec.structs.replace(real, directory=Directory())
 
     monkeypatch.setattr(server, "open_store", open_held)
-    async for service in serve(sqlite_url, max_reads="1"):
+    async with serve(sqlite_url, max_reads="1") as service:
         await written(service, COURSE, STUDENT, MATERIAL)
         first = asyncio.ensure_future(service.directory.ReadCourses(dpb.ReadCoursesRequest()))
         await asyncio.to_thread(entered.wait, 30)

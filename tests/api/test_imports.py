@@ -105,7 +105,7 @@ async def silent_after(*messages: dpb.ImportRequest) -> AsyncIterator[dpb.Import
 
 
 async def test_an_import_that_is_silent_is_ended_and_told_what_it_has_written(sqlite_url: str) -> None:
-    async for service in serve(sqlite_url, import_silence_s="0.2"):
+    async with serve(sqlite_url, import_silence_s="0.2") as service:
         sent = [dpb.ImportRequest(mutations=[COURSE, touch(course=pb.Course(id="b"))])]
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await service.directory.Import(silent_after(*sent))
@@ -118,7 +118,7 @@ async def test_an_import_that_is_silent_is_ended_and_told_what_it_has_written(sq
 
 
 async def test_silent_imports_refuse_only_imports(sqlite_url: str) -> None:
-    async for service in serve(sqlite_url, max_imports="4"):
+    async with serve(sqlite_url, max_imports="4") as service:
         silent = [asyncio.ensure_future(service.directory.Import(silent_after())) for _ in range(40)]
         shed, held = await asyncio.wait(silent, return_when=asyncio.FIRST_COMPLETED)
         await written(service, COURSE, STUDENT, MATERIAL)
@@ -142,7 +142,7 @@ async def test_an_import_that_goes_on_for_too_long_is_ended(sqlite_url: str) -> 
             yield dpb.ImportRequest()
             await asyncio.sleep(0.01)
 
-    async for service in serve(sqlite_url, max_import_s="0.3"):
+    async with serve(sqlite_url, max_import_s="0.3") as service:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await service.directory.Import(drip())
         assert reason_of(caught.value) == "IMPORT_ENDED"

@@ -92,7 +92,7 @@ async def faces(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
         add_endpoints(server, pipeline, endpoints)
 
     monkeypatch.setattr(compose, "add_endpoints", serving)
-    async for service in serve(sqlite_url):
+    async with serve(sqlite_url) as service:
         await written(service, COURSE, STUDENT, MATERIAL)
         yield Faces(service, InProcessFace(*served[0]), served[0][1])
 

@@ -25,7 +25,7 @@ async def door(sqlite_url: str, tmp_path: Path) -> AsyncIterator[Service]:
     """A server with one caller, which watches and imports."""
     for role in ("watcher", "roster_importer"):
         grant(sqlite_url, {"service:sync": role})
-    async for each in serve(sqlite_url, now=time.time_ns() // 1000, **ISSUER.settings(tmp_path)):
+    async with serve(sqlite_url, now=time.time_ns() // 1000, **ISSUER.settings(tmp_path)) as each:
         yield each
 
 

@@ -114,7 +114,7 @@ async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Servic
     folder = tmp_path_factory.mktemp("door")
     url = create_sqlite(folder / "authz.db")
     grant(url, {f"service:{role}": role for role in ROLES if role})
-    async for each in serve(url, now=time.time_ns() // 1000, **ISSUER.settings(folder)):
+    async with serve(url, now=time.time_ns() // 1000, **ISSUER.settings(folder)) as each:
         yield each
 
 

@@ -157,7 +157,7 @@ async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compose, "add_endpoints", serving)
         now = time.time_ns() // 1000
-        async for service in serve(url, now=now, access_tokens="true", **ISSUER.settings(folder)):
+        async with serve(url, now=now, access_tokens="true", **ISSUER.settings(folder)) as service:
             door = Door(service, *served[0])
             await _make_credentials(door, now)
             yield door

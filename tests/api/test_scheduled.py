@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -154,11 +153,10 @@ async def test_what_can_not_be_published_now_is_not_scheduled(sqlite_service: Se
 
 
 async def test_servers_that_were_down_at_the_time_publish_once_when_they_are_back(store_url: str) -> None:
-    serving = asynccontextmanager(serve)
-    async with serving(store_url) as service:
+    async with serve(store_url) as service:
         await scheduled(service, await draft_of(service), START + HOUR_US)
     late = START + 2 * HOUR_US
-    async with serving(store_url, now=late) as one, serving(store_url, now=late) as other:
+    async with serve(store_url, now=late) as one, serve(store_url, now=late) as other:
         await until(partial(is_gone, one))
         assert await numbers(one) == await numbers(other) == [1, 2]
 
@@ -202,7 +200,7 @@ async def test_a_caller_without_the_permission_at_that_time_publishes_nothing(
     begun = time.time_ns() // 1000
     grant(sqlite_url, {"service:ci": "policy_editor", "service:editor": "policy_editor"})
     metadata = bearer(issuer.jwt("ci"))
-    async for service in serve(sqlite_url, now=begun, **issuer.settings(tmp_path)):
+    async with serve(sqlite_url, now=begun, **issuer.settings(tmp_path)) as service:
         policy = service.policy
         draft = (
             await policy.CreatePolicyDraft(ppb.CreatePolicyDraftRequest(id="mine"), metadata=metadata)

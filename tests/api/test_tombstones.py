@@ -18,7 +18,7 @@ COURSES = [pb.Scope(course_id=name) for name in ("algebra", "geometry")]
 @pytest.fixture
 async def service(store_url: str) -> AsyncIterator[Service]:
     """A server that lets requests describe messages; Maya is a student of two courses."""
-    async for each in serve(store_url, inline_types="message"):
+    async with serve(store_url, inline_types="message") as each:
         for scope in COURSES:
             member = pb.Membership(
                 subject=MAYA, scope=scope, role="student", status=pb.MEMBERSHIP_STATUS_ACTIVE

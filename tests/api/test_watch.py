@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 
 import grpc
 import pytest
@@ -200,7 +200,7 @@ async def test_a_large_change_comes_in_pieces_of_which_one_is_the_last(
 
 async def test_no_message_outgrows_the_limit(sqlite_url: str) -> None:
     limit = 16 * 1024
-    async for service in serve(sqlite_url, max_message_bytes=str(limit)):
+    async with serve(sqlite_url, max_message_bytes=str(limit)) as service:
         start = await written(service, COURSE)
         rows = [
             touch(
@@ -224,16 +224,15 @@ async def test_no_message_outgrows_the_limit(sqlite_url: str) -> None:
 
 
 async def test_a_watch_ends_when_the_server_stops(service: Service, store_url: str) -> None:
-    servers = serve(store_url, stop_grace_s="600")
-    address = (await anext(servers)).address
-    async with grpc.aio.insecure_channel(address) as channel:
+    server = AsyncExitStack()
+    address = (await server.enter_async_context(serve(store_url, stop_grace_s="600"))).address
+    async with server, grpc.aio.insecure_channel(address) as channel:
         stopping = Service(channel, address)
         async with watching(stopping) as watcher, watching(stopping) as other:
             await watcher.start()
             await other.start()
             ended = asyncio.ensure_future(asyncio.gather(watcher.error(), other.error()))
-            with pytest.raises(StopAsyncIteration):
-                await anext(servers)
+            await server.aclose()
             for error in await ended:
                 assert error.code() is grpc.StatusCode.UNAVAILABLE
                 assert reason_of(error) == "STORE_UNAVAILABLE"
@@ -243,7 +242,7 @@ async def test_a_watch_ends_when_the_server_stops(service: Service, store_url: s
 
 
 async def test_watches_have_a_bound_of_their_own_and_take_nothing_from_calls(sqlite_url: str) -> None:
-    async for service in serve(sqlite_url, max_watches="4", max_concurrent_calls="1"):
+    async with serve(sqlite_url, max_watches="4", max_concurrent_calls="1") as service:
         async with watching(service) as first, watching(service) as second:
             await first.start()
             await second.start()

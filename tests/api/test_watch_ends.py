@@ -82,7 +82,7 @@ async def test_who_does_not_read_is_told_where_to_go_on_and_loses_nothing(
     store_url: str, monkeypatch: pytest.MonkeyPatch, read_at_once: int
 ) -> None:
     monkeypatch.setattr(watch, "MUTATIONS_A_READ", read_at_once)
-    async for service in serve(store_url, watch_write_timeout_s="0.2"):
+    async with serve(store_url, watch_write_timeout_s="0.2") as service:
         before = await written(service, COURSE)
         for number in range(12):
             after = await written(service, *members(number))
@@ -107,7 +107,7 @@ async def test_who_does_not_read_is_told_where_to_go_on_and_loses_nothing(
 
 @in_process
 async def test_a_reader_that_does_not_read_keeps_no_place_from_others(sqlite_url: str) -> None:
-    async for service in serve(sqlite_url, watch_write_timeout_s="0.2", max_watches="1"):
+    async with serve(sqlite_url, watch_write_timeout_s="0.2", max_watches="1") as service:
         before = await written(service, COURSE)
         for number in range(12):
             after = await written(service, *members(number))
@@ -164,7 +164,7 @@ async def test_a_token_ahead_of_the_database_has_expired(service: Service, by: i
 
 
 async def test_a_cut_that_overtakes_a_watch_ends_it(store_url: str) -> None:
-    async for service in serve(store_url, watch_write_timeout_s="60"):
+    async with serve(store_url, watch_write_timeout_s="60") as service:
         before = await written(service, COURSE)
         for number in range(12):
             after = await written(service, *members(number))
@@ -195,7 +195,7 @@ async def test_a_database_that_is_away_ends_a_watch_that_can_go_on_later(
     breaking: Breaking,
     store_url: str,
 ) -> None:
-    async for service in serve(store_url):
+    async with serve(store_url) as service:
         token = await written(service, COURSE)
         async with watching(service) as watcher:
             await watcher.start()
@@ -214,7 +214,7 @@ async def test_a_fault_of_ours_ends_a_watch_and_says_nothing_of_its_cause(
     breaking: Breaking,
     sqlite_url: str,
 ) -> None:
-    async for service in serve(sqlite_url):
+    async with serve(sqlite_url) as service:
         await written(service, COURSE)
         async with watching(service) as watcher:
             await watcher.start()
@@ -258,7 +258,7 @@ async def test_a_change_whose_history_is_left_in_its_midst_is_not_told_on(
         return read_log(self, after, skip, limit)
 
     engine = open_engine(sqlite_url)
-    async for service in serve(sqlite_url):
+    async with serve(sqlite_url) as service:
         before = await written(service, COURSE, *members(0))
         gone = await written(service, delete(course=pb.Course(id="algebra")))
         monkeypatch.setattr(SqlDirectory, "read_log", rewriting)
@@ -281,7 +281,7 @@ async def test_a_large_change_of_which_nothing_is_wanted_does_not_pass_in_silenc
         return read_log(self, after, skip, limit)
 
     monkeypatch.setattr(SqlDirectory, "read_log", slow)
-    async for service in serve(sqlite_url):
+    async with serve(sqlite_url) as service:
         before = await written(service, COURSE, *members(0))
         gone = await written(service, delete(course=pb.Course(id="algebra")))
         async with watching(service, after=before, kinds=[wpb.ENTITY_KIND_SHARE]) as watcher:
@@ -291,7 +291,7 @@ async def test_a_large_change_of_which_nothing_is_wanted_does_not_pass_in_silenc
 
 @in_process
 async def test_clients_that_leave_free_their_place(sqlite_url: str) -> None:
-    async for service in serve(sqlite_url, max_watches="1"):
+    async with serve(sqlite_url, max_watches="1") as service:
         for _ in range(5):
             with capture_logs() as lines:
                 async with watching(service) as watcher:
@@ -301,7 +301,7 @@ async def test_clients_that_leave_free_their_place(sqlite_url: str) -> None:
 
 
 async def test_a_watch_does_not_last_for_ever_and_goes_on_where_it_was(sqlite_url: str) -> None:
-    async for service in serve(sqlite_url, max_watch_s="0.3"):
+    async with serve(sqlite_url, max_watch_s="0.3") as service:
         token = await written(service, COURSE)
         async with watching(service, after=token) as watcher:
             error = await watcher.error()

@@ -22,7 +22,7 @@ ISSUER = Issuer()
 async def door(sqlite_url: str, tmp_path: Path) -> AsyncIterator[Service]:
     """A server at which no caller may do much."""
     grant(sqlite_url, {"service:other": "checker"})
-    async for each in serve(sqlite_url, now=time.time_ns() // 1000, **ISSUER.settings(tmp_path)):
+    async with serve(sqlite_url, now=time.time_ns() // 1000, **ISSUER.settings(tmp_path)) as each:
         yield each
 
 

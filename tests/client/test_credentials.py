@@ -26,7 +26,7 @@ COURSE = Mutation(Operation.TOUCH, Course(id="algebra"))
 async def door(sqlite_url: str, tmp_path: Path) -> AsyncIterator[Service]:
     """A server that knows one caller, which may do everything."""
     grant(sqlite_url, {"service:app": "platform_admin"})
-    async for each in serve(sqlite_url, now=time.time_ns() // 1000, **ISSUER.settings(tmp_path)):
+    async with serve(sqlite_url, now=time.time_ns() // 1000, **ISSUER.settings(tmp_path)) as each:
         yield each
 
 

@@ -5,21 +5,94 @@ from __future__ import annotations
 import asyncio
 import csv
 import subprocess
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from authz.domain.instants import from_datetime
+from authz.importers.oneroster.read import read_oneroster
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import common_pb2 as pb
+from tests.databases import create_sqlite
 from tests.service import serve
 from tests.serving import AUTHZ
 
 DATA = Path(__file__).parents[3] / "shared/data/oulad"
+ROSTER = DATA / "oneroster.zip"
 
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the OULAD data set is not beside the project")
+
+Answers = list[tuple[dict[str, str], list[apb.CheckResponse]]]
+"""Rows of `accesses.csv`, each with the answers to `questions`."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
+    """What the service answered at the time of each access, which it is told in their order."""
+    rows = sorted(table("accesses.csv"), key=lambda row: row["at"])
+    found: Answers = []
+    url = create_sqlite(tmp_path_factory.mktemp("oulad") / "authz.db")
+    async with serve(url, now=at(rows[0]), log_level="error") as service:
+        await load(service.address)
+        for row, asked in zip(rows, questions(rows), strict=True):
+            service.now = at(row)
+            batch = await service.authorization.BatchCheck(apb.BatchCheckRequest(items=asked))
+            found.append((row, [result.response for result in batch.results]))
+    return found
+
+
+async def load(address: str) -> None:
+    """Import the roster, twice, and the materials."""
+    roster = ("import", "oneroster", ROSTER, "--address", address)
+    assert (await asyncio.to_thread(run, *roster)).endswith("failed 0\n")
+    assert await asyncio.to_thread(run, *roster) == "written 0, unchanged 32615, failed 0\n"
+    materials = ("import", "resources", DATA / "materials.csv", "--type", "material", "--ignore", "kind")
+    written = await asyncio.to_thread(run, *materials, "--address", address)
+    assert written == "written 6364, unchanged 0, failed 0\n"
+
+
+def questions(rows: list[dict[str, str]]) -> Iterator[list[apb.CheckRequest]]:
+    """For each access: by the student; by a stranger; and by the student of a material of a class that they
+    are not in, as it is, and with their own class stated in place of the material's."""
+    classes_of: dict[str, set[str]] = defaultdict(set)
+    for each in read_oneroster(ROSTER).enrollments:
+        if each.key is not None:
+            classes_of[each.key.subject.id].add(each.key.scope.id)
+    materials: dict[str, list[str]] = defaultdict(list)
+    for row in table("materials.csv"):
+        materials[row["course_id"]].append(row["id"])
+    for number, row in enumerate(rows):
+        user, own = row["user_id"], row["course_id"]
+        others = sorted(set(materials) - classes_of[user])
+        of_others = materials[others[number % len(others)]]
+        foreign = of_others[number % len(of_others)]
+        yield [
+            question(user, row["material_id"], own),
+            question(f"stranger-{user}", row["material_id"], own),
+            question(user, foreign, ""),
+            question(user, foreign, own),
+        ]
+
+
+def question(user_id: str, material_id: str, stated_course_id: str) -> apb.CheckRequest:
+    return apb.CheckRequest(
+        subject=pb.Subject(type=pb.SUBJECT_TYPE_USER, id=user_id),
+        action="read",
+        resource=apb.ResourceQuery(type="material", id=material_id, course_id=stated_course_id),
+    )
+
+
+def table(name: str) -> list[dict[str, str]]:
+    with (DATA / name).open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def at(row: dict[str, str]) -> int:
+    return from_datetime(datetime.fromisoformat(row["at"]))
 
 
 def run(*arguments: str | Path) -> str:
@@ -27,50 +100,27 @@ def run(*arguments: str | Path) -> str:
     return done.stdout
 
 
-def check(row: dict[str, str]) -> apb.CheckRequest:
-    return apb.CheckRequest(
-        subject=pb.Subject(type=pb.SUBJECT_TYPE_USER, id=row["user_id"]),
-        action="read",
-        resource=apb.ResourceQuery(type="material", id=row["material_id"], course_id=row["course_id"]),
-    )
+def reason(answer: apb.CheckResponse) -> str:
+    return apb.Reason.Name(answer.reason).removeprefix("REASON_")
 
 
-async def test_the_real_roster_and_the_first_5000_accesses(sqlite_url: str) -> None:
-    with (DATA / "accesses.csv").open() as stream:
-        # Time for decisions never runs backward: the accesses are asked in their order, and written before.
-        accesses = sorted(csv.DictReader(stream), key=lambda row: row["at"])
-    assert len(accesses) == 5000
-    now = at(accesses[0])
+def test_the_real_accesses_are_allowed_but_for_those_that_their_dates_rule_out(answers: Answers) -> None:
+    assert len(answers) == 5000
     tally: Counter[str] = Counter()
-    async for service in serve(sqlite_url, now=now, log_level="error"):
-        await load(service.address)
-        for row in accesses:
-            service.now = at(row)
-            answer = await service.authorization.Check(check(row))
-            why = apb.Reason.Name(answer.reason).removeprefix("REASON_")
-            tally[f"{'allowed' if answer.allowed else 'denied'} {why} {list(answer.unmet_facts)}"] += 1
-            if not answer.allowed:
-                by_date = answer.membership_state in (
-                    apb.MEMBERSHIP_STATE_NOT_STARTED,
-                    apb.MEMBERSHIP_STATE_ENDED,
-                )
-                assert by_date or list(answer.unmet_facts) == ["published"], row
-            stranger = check(row)
-            stranger.subject.id = f"stranger-{row['user_id']}"
-            assert not (await service.authorization.Check(stranger)).allowed
+    for row, (own, *_) in answers:
+        tally[f"{'allowed' if own.allowed else 'denied'} {reason(own)} {list(own.unmet_facts)}"] += 1
+        if not own.allowed:
+            by_date = own.membership_state in (apb.MEMBERSHIP_STATE_NOT_STARTED, apb.MEMBERSHIP_STATE_ENDED)
+            assert by_date or list(own.unmet_facts) == ["published"], row
     print(dict(tally))
     assert sum(count for key, count in tally.items() if key.startswith("allowed")) > 4000
 
 
-def at(row: dict[str, str]) -> int:
-    return from_datetime(datetime.fromisoformat(row["at"]))
+def test_no_stranger_reads_what_a_student_does(answers: Answers) -> None:
+    assert not [row for row, (_, stranger, *_) in answers if stranger.allowed]
 
 
-async def load(address: str) -> None:
-    """Import the roster, twice, and the materials."""
-    roster = ("import", "oneroster", DATA / "oneroster.zip", "--address", address)
-    assert (await asyncio.to_thread(run, *roster)).endswith("failed 0\n")
-    assert await asyncio.to_thread(run, *roster) == "written 0, unchanged 32615, failed 0\n"
-    materials = ("import", "resources", DATA / "materials.csv", "--type", "material", "--ignore", "kind")
-    written = await asyncio.to_thread(run, *materials, "--address", address)
-    assert written == "written 6364, unchanged 0, failed 0\n"
+def test_no_student_reads_a_material_of_a_class_that_they_are_not_in(answers: Answers) -> None:
+    assert not [row for row, (_, _, *foreign) in answers if any(each.allowed for each in foreign)]
+    tally = Counter(reason(each) for _, (_, _, *foreign) in answers for each in foreign)
+    assert tally == {"NOT_A_MEMBER": 5000, "SCOPE_MISMATCH": 5000}

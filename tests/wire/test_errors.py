@@ -73,7 +73,7 @@ async def test_a_fault_while_deciding_is_an_error_that_hides_its_cause(
 
 
 async def test_calls_beyond_the_limit_are_shed_with_a_time_to_retry(sqlite_url: str) -> None:
-    async for service in serve(sqlite_url, max_reads="1"):
+    async with serve(sqlite_url, max_reads="1") as service:
         await written(service, COURSE, STUDENT, MATERIAL)
         calls = [service.directory.ReadCourses(dpb.ReadCoursesRequest()) for _ in range(40)]
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
