@@ -24,15 +24,19 @@ _RECHECK_S = 0.25
 class WatchedFile(Generic[T]):
     """What a file says now. While it cannot be read, nobody is let in by it.
 
-    Keeping what it said before would let in whom an edit with a mistake was meant to keep out.
+    Keeping what it said before would let in whom an edit with a mistake was meant to keep out. A file that
+    lets nobody in, such as one of limits, may keep that.
     """
 
-    def __init__(self, path: str, parse: Callable[[bytes], T], *, holds: str) -> None:
+    def __init__(
+        self, path: str, parse: Callable[[bytes], T], *, holds: str, keeps_last: bool = False
+    ) -> None:
         """`parse` raises `InvalidArgumentError`, and so does this, for a file that cannot be used.
 
         `holds` is what the file has, in metrics.
         """
         self._path, self._parse, self._holds = Path(path), parse, holds
+        self._keeps_last = keeps_last
         self._version = self._version_now()
         self._looked_at = time.monotonic()
         self._value: T | None = self._read()
@@ -54,11 +58,14 @@ class WatchedFile(Generic[T]):
         try:
             self._value = self._read()
         except InvalidArgumentError as error:
-            self._value = None
             count_reload_fault(self._holds)
+            if self._keeps_last:
+                log.error("file not read again; what it said before holds", error=error.message)  # noqa: TRY400  says all
+                return
+            self._value = None
             log.error("callers are refused until the file is mended", error=error.message)  # noqa: TRY400  says all
         else:
-            log.info("file of credentials read again", file=str(self._path))
+            log.info("file read again", file=str(self._path), holds=self._holds)
 
     def _read(self) -> T:
         try:

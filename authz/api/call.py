@@ -22,6 +22,7 @@ class CallKind(StrEnum):
     WRITE = "writes"
     IMPORT = "imports"
     WATCH = "watches"
+    POLICY = "policy_calls"
 
 
 class Method(msgspec.Struct, frozen=True, gc=False):

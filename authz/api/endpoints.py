@@ -14,11 +14,12 @@ from authz.access.authentication import Transport
 from authz.api.call import Call, CallKind, Method
 from authz.api.permissions import permission_of
 from authz.domain.consistency import MINIMIZE_LATENCY
-from authz.v1 import authorization_pb2, watch_pb2
+from authz.v1 import authorization_pb2, policy_pb2, watch_pb2
 from authz.wire.limits import RequestLimits
 from authz.wire.values import parse_consistency
 
 _DECISIONS = authorization_pb2.DESCRIPTOR.services_by_name["AuthorizationService"].full_name
+_POLICIES = policy_pb2.DESCRIPTOR.services_by_name["PolicyService"].full_name
 _WATCHES = watch_pb2.DESCRIPTOR.services_by_name["WatchService"].full_name
 
 
@@ -100,7 +101,9 @@ def _kind_of(method: MethodDescriptor, limits: RequestLimits) -> CallKind:
         if "page_token" in method.input_type.fields_by_name:
             return CallKind.LIST
         return CallKind.BATCH if limits.bounds_items else CallKind.DECISION
-    return CallKind.READ if method.name.startswith("Read") else CallKind.WRITE
+    if method.name.startswith("Read"):
+        return CallKind.READ
+    return CallKind.POLICY if method.containing_service.full_name == _POLICIES else CallKind.WRITE
 
 
 def _bounded(limits: RequestLimits, run: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:

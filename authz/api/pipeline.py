@@ -14,6 +14,7 @@ import structlog
 from authz.access.authentication import Authenticator, acting_for, authenticate
 from authz.access.permission import ACT_FOR, Permissions
 from authz.api.call import Call, CallKind
+from authz.api.limits import Limiter
 from authz.api.places import Places
 from authz.api.record import CANCELLED, OK, Recorder, outcome_of
 from authz.domain.errors import (
@@ -46,12 +47,15 @@ class Pipeline:
         authenticators: Sequence[Authenticator],
         permissions: Permissions,
         places: Mapping[CallKind, int],
+        limiter: Limiter | None = None,
     ) -> None:
+        """Without a `limiter`, a caller is held to its share of the places alone."""
         self._authenticators = authenticators
         self._permissions = permissions
         self._places = {kind: Places(most, f"{kind} in flight") for kind, most in places.items()}
+        self._limiter = limiter
         for kind in places:
-            count_shed(kind.value, 0)
+            count_shed(kind, "places", 0)
         self._stopping = False
         self._recorder = recorder = Recorder()
         self._identify, self._record = recorder.identify, recorder.record
@@ -137,11 +141,13 @@ class Pipeline:
         """Take a place until the answer is sent. Returns what to call when the call has been run."""
         if self._stopping:
             raise UnavailableError(ErrorReason.STORE_UNAVAILABLE, "the server is stopping; try again")
+        if self._limiter is not None:
+            self._limiter.admit(call)
         places, transport, holders = self._places[call.method.kind], call.transport, _holders(call)
         try:
             places.take(holders)
         except OverloadedError:
-            count_shed(call.method.kind.value)
+            count_shed(call.method.kind, "places")
             raise
         if call.method.kind is CallKind.WATCH:
             # Its client may never read the status: other clients must not wait for that.

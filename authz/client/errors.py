@@ -30,10 +30,12 @@ class CallError(Exception):
 
     `code` is the gRPC status. `reason` is a name of `authz.v1.ErrorReason` without its prefix, or empty if
     the call did not reach a server. `is_misconfigured` says that trying again does not help: client and
-    server differ about TLS.
+    server differ about TLS. `retry_after_s` is how long the server asks to wait before the call is made
+    again; 0 if it does not say.
     """
 
     is_misconfigured = False
+    retry_after_s = 0.0
 
     def __init__(self, code: grpc.StatusCode, reason: str, message: str) -> None:
         super().__init__(message)
@@ -45,16 +47,17 @@ class CallError(Exception):
 def error_of(failure: Any) -> CallError:
     """The error for a failed call (a `grpc.RpcError`), with the reason from its `google.rpc.ErrorInfo`."""
     code: grpc.StatusCode = failure.code()
-    reason = ""
+    status = status_pb2.Status()
     for name, value in failure.trailing_metadata() or ():
         if name == "grpc-status-details-bin":
-            reason = _reason(status_pb2.Status.FromString(value))
-    details: str = failure.details() or code.name
+            status.ParseFromString(value)
+    reason, details = _reason(status), failure.details() or code.name
     error = CallError(code, reason, details)
     for cause, remedy in _REMEDIES.items():
         if details.startswith(_NOT_CONNECTED) and cause in details:
             error = CallError(code, reason, f"{remedy} ({details})")
             error.is_misconfigured = True
+    error.retry_after_s = _retry_after_s(status)
     return error
 
 
@@ -87,3 +90,11 @@ def _reason(status: status_pb2.Status) -> str:
         if detail.Unpack(info):
             return str(info.reason)
     return ""
+
+
+def _retry_after_s(status: status_pb2.Status) -> float:
+    for detail in status.details:
+        retry = error_details_pb2.RetryInfo()
+        if detail.Unpack(retry):
+            return float(retry.retry_delay.ToMilliseconds()) / 1000
+    return 0.0

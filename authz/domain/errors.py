@@ -48,6 +48,7 @@ class ErrorReason(StrEnum):
     WRITE_CONFLICT = "WRITE_CONFLICT"
     BEING_REMOVED = "BEING_REMOVED"
     OVERLOADED = "OVERLOADED"
+    LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
     STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
     STORE_FULL = "STORE_FULL"
     STORE_READ_ONLY = "STORE_READ_ONLY"
@@ -148,10 +149,17 @@ class OutOfRangeError(AuthzError):
 
 
 class OverloadedError(AuthzError):
-    """Shed to protect the calls in flight. Retry after `retry_after_s`."""
+    """Shed to protect the calls in flight, or the calls of other callers. Retry after `retry_after_s`."""
 
-    def __init__(self, message: str, *, retry_after_s: float, **metadata: str) -> None:
-        super().__init__(ErrorReason.OVERLOADED, message, **metadata)
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float,
+        reason: ErrorReason = ErrorReason.OVERLOADED,
+        **metadata: str,
+    ) -> None:
+        super().__init__(reason, message, **metadata)
         self.retry_after_s = retry_after_s
 
 

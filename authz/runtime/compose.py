@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from authz.access.authentication import Authenticator
 from authz.access.permission import AllowAll
+from authz.access.watched_file import WatchedFile
 from authz.api.call import CallKind
 from authz.api.endpoints import endpoints_of
 from authz.api.grpc.adapter import add_endpoints
@@ -28,6 +29,7 @@ from authz.api.grpc.directory import DirectoryServicer
 from authz.api.grpc.policy import PolicyServicer
 from authz.api.grpc.privacy import PrivacyServicer
 from authz.api.grpc.watch import WatchServicer
+from authz.api.limits import Limiter, parse_limits
 from authz.api.permissions import APPLY_POLICY, PolicyPermissions
 from authz.api.pipeline import Pipeline
 from authz.domain.decisions import STRUCTURAL_TYPES
@@ -235,8 +237,16 @@ def _pipeline(
             CallKind.WRITE: settings.max_writes,
             CallKind.IMPORT: settings.max_imports,
             CallKind.WATCH: settings.max_watches,
+            CallKind.POLICY: settings.max_policy_calls,
         },
+        limiter=_limiter(settings),
     )
+
+
+def _limiter(settings: Settings) -> Limiter | None:
+    if not settings.limits_file:
+        return None
+    return Limiter(WatchedFile(settings.limits_file, parse_limits, holds="limits", keeps_last=True))
 
 
 def add_servicers(

@@ -8,7 +8,8 @@ from __future__ import annotations
 import stat
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from typing import Any
 import msgspec
 from cryptography import x509
 
+from authz.access.watched_file import WatchedFile
+from authz.api.limits import Limits, parse_limits
 from authz.domain.addresses import is_local
 from authz.domain.entities import (
     AccessTokenFilter,
@@ -26,7 +29,7 @@ from authz.domain.entities import (
     PolicyVersionFilter,
 )
 from authz.domain.errors import AuthzError
-from authz.domain.ids import PLATFORM, SubjectType
+from authz.domain.ids import PLATFORM, Subject, SubjectType
 from authz.domain.instants import US_PER_S, Instant
 from authz.domain.ports import MAX_PAGE_SIZE, Directory, Page
 from authz.domain.vocabulary import API_TYPE
@@ -62,6 +65,7 @@ def findings(settings: Settings, clock: Callable[[], Instant] = system_clock) ->
     """Everything that is found, the settings first."""
     yield from _of_access(settings)
     yield from _of_files(settings)
+    yield from _of_limits(settings)
     yield from _of_certificates(settings, clock())
     yield from _of_database(settings, clock())
     yield from _of_replica(settings)
@@ -102,15 +106,41 @@ def _of_files(settings: Settings) -> Iterator[Finding]:
     for path in (sqlite_file(settings.database_url), replica_folder(settings)):
         if path is not None:
             yield from _of_secret(path, stat.S_IRWXG | stat.S_IRWXO)
-    for name in ("callers_file", "jwt_keys_file", "tls_client_ca_file"):
+    for name in ("callers_file", "jwt_keys_file", "tls_client_ca_file", "limits_file"):
         path = Path(getattr(settings, name) or ".")
         if getattr(settings, name) and path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            yield Finding(Level.UNSAFE, f"other users may write {path}, and so let themselves in: chmod go-w")
+            what = "lift every limit" if name == "limits_file" else "let themselves in"
+            yield Finding(Level.UNSAFE, f"other users may write {path}, and so {what}: chmod go-w")
 
 
 def _of_secret(path: Path, too_much: int) -> Iterator[Finding]:
     if path.exists() and path.stat().st_mode & too_much:
         yield Finding(Level.UNSAFE, f"other users may use {path}: chmod go=")
+
+
+def _of_limits(settings: Settings) -> Iterator[Finding]:
+    file = settings.limits_file
+    if not file:
+        if not is_local(settings.address):
+            yield Finding(
+                Level.NOTE, "a caller may make as many calls as the server can answer; set AUTHZ_LIMITS_FILE"
+            )
+        return
+    try:
+        _limits(settings)
+    except AuthzError as error:
+        yield Finding(Level.WRONG, f"{error.message}; the server does not start with it")
+        return
+    if settings.workers > 1:
+        yield Finding(
+            Level.NOTE,
+            f"each of the {settings.workers} workers counts for itself what {file} allows, so a caller that"
+            f" is connected to all of them may make {settings.workers} times as many calls",
+        )
+
+
+def _limits(settings: Settings) -> Limits:
+    return WatchedFile(settings.limits_file, parse_limits, holds="limits").value()
 
 
 def _of_certificates(settings: Settings, now: Instant) -> Iterator[Finding]:
@@ -181,7 +211,19 @@ def _of_callers(settings: Settings, directory: Directory, now: Instant) -> Itera
             yield Finding(
                 Level.NOTE, "no caller may let others in; `authz admin grant service:<id> --role operator`"
             )
+        if settings.limits_file:
+            yield from _of_limited(settings, {each.subject for each in callers})
     yield from _of_tokens(directory, now)
+
+
+def _of_limited(settings: Settings, callers: Collection[Subject]) -> Iterator[Finding]:
+    limited: set[Subject] = set()
+    with suppress(AuthzError):  # said already
+        limited = {caller for caller, _ in _limits(settings) if caller is not None}
+    for caller in sorted(limited.difference(callers)):
+        yield Finding(
+            Level.NOTE, f"{settings.limits_file} has limits of `{caller}`, which has no role; check the name"
+        )
 
 
 def _of_tokens(directory: Directory, now: Instant) -> Iterator[Finding]:

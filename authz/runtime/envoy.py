@@ -31,8 +31,6 @@ SECRETS = "_AUTHZ_SECRETS"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _TYPES = "type.googleapis.com/envoy.extensions."
 _KIB = 1024
-_CONCURRENT_STREAMS = 1024
-_MAX_CONNECTIONS = 100_000
 _OWN_FILES = 256
 
 
@@ -139,7 +137,7 @@ def envoy_config(settings: Settings, template: Mapping[str, Any], secrets: Secre
                 }
             ]
         },
-        "overload_manager": {"resource_monitors": [_connection_limit()]},
+        "overload_manager": {"resource_monitors": [_connection_limit(settings)]},
         "application_log_config": {
             "log_format": {
                 "json_format": {
@@ -153,10 +151,11 @@ def envoy_config(settings: Settings, template: Mapping[str, Any], secrets: Secre
     }
 
 
-def _connection_limit() -> dict[str, Any]:
+def _connection_limit(settings: Settings) -> dict[str, Any]:
     """Leaves the process the files that it opens itself."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = _MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else max(soft - _OWN_FILES, soft // 2)
+    limit, (soft, _) = settings.max_connections, resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY:
+        limit = min(limit, max(soft - _OWN_FILES, soft // 2))
     kind = "resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
     return {
         "name": "envoy.resource_monitors.global_downstream_max_connections",
@@ -170,7 +169,7 @@ def _listener(settings: Settings, python: Any, secrets: Secrets | None) -> dict[
         "filters": [
             {
                 "name": "envoy.filters.network.http_connection_manager",
-                "typed_config": _http(python),
+                "typed_config": _http(settings, python),
             }
         ]
     }
@@ -203,7 +202,7 @@ def _tls(settings: Settings, secrets: Secrets) -> dict[str, Any]:
     }
 
 
-def _http(python: Any) -> dict[str, Any]:
+def _http(settings: Settings, python: Any) -> dict[str, Any]:
     return {
         "@type": f"{_TYPES}filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "grpc",
@@ -217,19 +216,27 @@ def _http(python: Any) -> dict[str, Any]:
         # A client cannot set the header by which the application knows its certificate.
         "forward_client_cert_details": "SANITIZE_SET",
         "set_current_client_cert_details": {"cert": True},
-        "max_request_headers_kb": 16,
+        "max_request_headers_kb": -(-settings.max_header_bytes // _KIB),
+        "common_http_protocol_options": {"max_connection_duration": _duration(settings.max_connection_age_s)},
         # A watch may be silent for longer than any limit here.
         "stream_idle_timeout": "0s",
         "request_headers_timeout": "10s",
         "http2_protocol_options": {
-            "max_concurrent_streams": _CONCURRENT_STREAMS,
+            "max_concurrent_streams": settings.max_streams,
             # What a client may send before the application has read it, and what it may leave unread.
             "initial_stream_window_size": 64 * _KIB,
             "initial_connection_window_size": 1024 * _KIB,
-            # A client that no longer answers has its places for 40 s.
-            "connection_keepalive": {"interval": "30s", "timeout": "10s"},
+            "connection_keepalive": {
+                "interval": _duration(settings.keepalive_interval_s),
+                "timeout": _duration(settings.keepalive_timeout_s),
+            },
         },
     }
+
+
+def _duration(duration_s: float) -> str:
+    """At least a millisecond, which is what Envoy's timers count in."""
+    return f"{max(duration_s, 0.001):.3f}s"
 
 
 def _addresses(address: str) -> list[dict[str, Any]]:

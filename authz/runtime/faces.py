@@ -74,12 +74,22 @@ def _channel_options(settings: Settings) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
-        # A client that no longer answers has its places for 40 s.
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_time_ms", _ms(settings.keepalive_interval_s)),
+        ("grpc.keepalive_timeout_ms", _ms(settings.keepalive_timeout_s)),
         # Clients keep idle connections through NAT and load balancers with pings.
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_ping_interval_without_data_ms", int(settings.min_ping_interval_s * 1000)),
+        ("grpc.http2.min_ping_interval_without_data_ms", _ms(settings.min_ping_interval_s)),
+        ("grpc.max_allowed_incoming_connections", settings.max_connections),
+        ("grpc.max_connection_age_ms", _ms(settings.max_connection_age_s)),
+        ("grpc.max_concurrent_streams", settings.max_streams),
+        # The first is the size from which on gRPC refuses at random, the second that of which it takes none.
+        ("grpc.max_metadata_size", settings.max_header_bytes),
+        ("grpc.absolute_max_metadata_size", settings.max_header_bytes),
         # Servers that share one replica may share one port.
         ("grpc.so_reuseport", 0 if settings.follow else 1),
     ]
+
+
+def _ms(duration_s: float) -> int:
+    """For gRPC, which has no fractions and counts in 31 bits."""
+    return min(max(1, round(duration_s * 1000)), 2**31 - 1)

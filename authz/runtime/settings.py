@@ -21,6 +21,8 @@ _SERVICE_LINK = re.compile(
 )
 _MAX_SOCKET_PATH_BYTES = 107
 Positive = Annotated[int, Meta(ge=1)]
+Bound = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+"""Of what the transports count in 31 bits."""
 Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
 """At most a year: clocks take no infinite timeout."""
 
@@ -123,6 +125,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_writes: Annotated[Positive, "Writes in flight before the server sheds more."] = 256
     max_imports: Annotated[Positive, "Imports in flight before the server sheds more."] = 16
     max_watches: Annotated[Positive, "Watches before the server sheds more."] = 64
+    max_policy_calls: Annotated[
+        Positive, "Edits, proofs and tests of the policy in flight before the server sheds more."
+    ] = 32
+    limits_file: Annotated[
+        str,
+        "TOML file of how many calls of each kind a caller may make, read again as it changes. Empty: none.",
+    ] = ""
     import_silence_s: Annotated[Seconds, "Seconds that an import waits for its client's next message."] = 30.0
     max_import_s: Annotated[Seconds, "Seconds after which an import is ended."] = 3600.0
     max_watch_s: Annotated[
@@ -132,6 +141,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     min_ping_interval_s: Annotated[
         Seconds, "Seconds between keepalive pings of a client; more frequent pings end its connection."
     ] = 4.0
+    keepalive_interval_s: Annotated[
+        Seconds, "Seconds of silence after which the server asks whether a client is still there."
+    ] = 30.0
+    keepalive_timeout_s: Annotated[Seconds, "Seconds that a client has to answer that."] = 10.0
+    max_connections: Annotated[
+        Bound, "Connections of a process, if it may open as many files, before it accepts no more."
+    ] = 10_000
+    max_connection_age_s: Annotated[
+        Seconds,
+        "Seconds after which a client must connect again, and so meets new servers. Calls in flight go on.",
+    ] = 3600.0
+    max_streams: Annotated[Bound, "Calls in flight on one connection; a client waits with more."] = 1024
+    max_header_bytes: Annotated[int, Meta(ge=1024, le=8 << 20), "Maximum size of the metadata of a call."] = (
+        16 * 1024
+    )
     max_message_bytes: Annotated[Positive, "Maximum size of a request or an answer."] = 4 * 1024 * 1024
     read_threads: Annotated[Positive, "Threads for listings from the database; checks need none."] = 4
     stop_grace_s: Annotated[
@@ -213,6 +237,7 @@ def _validate(settings: Settings) -> None:
         "database_password_file",
         "callers_file",
         "jwt_keys_file",
+        "limits_file",
     ):
         path = getattr(settings, name)
         if path and not Path(path).is_file():

@@ -46,7 +46,7 @@ from authz.store.sharing import (
     unopened_shares,
 )
 
-_RETRY_AFTER_S = 1.0
+_RETRY_AFTER_S = 0.1
 
 
 class Batch:

@@ -31,7 +31,12 @@ _DECISIONS = Counter(
     ("allowed", "reason", "type", "action"),
     registry=REGISTRY,
 )
-_SHED = Counter("authz_shed_calls", "Calls refused for want of a place.", ("kind",), registry=REGISTRY)
+_SHED = Counter(
+    "authz_shed_calls",
+    "Calls refused for want of a place, or beyond the rate or the calls in flight that a caller may have.",
+    ("kind", "reason"),
+    registry=REGISTRY,
+)
 _GROUPS = Histogram(
     "authz_group_commit_writes",
     "Writes in one group commit; the count is that of group commits.",
@@ -46,12 +51,12 @@ _TO_EFFECT = Histogram(
 )
 _RELOAD_FAULTS = Counter(
     "authz_reload_faults",
-    "Certificates, keys and files of callers that could not be read again.",
+    "Certificates, keys and files of callers and limits that could not be read again.",
     ("what",),
     registry=REGISTRY,
 )
 
-for what in ("callers", "certificate", "keys"):
+for what in ("callers", "certificate", "keys", "limits"):
     _RELOAD_FAULTS.labels(what)  # from 0 on, so that the first fault is an increase
 
 # To find a child by its labels takes as long as to count.
@@ -77,9 +82,10 @@ def count_decision(reason: str, type_name: str, action: str, *, allowed: bool) -
     child.inc()
 
 
-def count_shed(kind: str, calls: int = 1) -> None:
-    """Count calls that were refused for want of a place; with 0, let the count begin at 0."""
-    _SHED.labels(kind).inc(calls)
+def count_shed(kind: str, reason: str, calls: int = 1) -> None:
+    """Count calls that were refused for want of `places`, or because one caller is beyond its `rate` or has
+    too many `in_flight`. With 0, let the count begin at 0."""
+    _SHED.labels(kind, reason).inc(calls)
 
 
 def count_group_commit(writes: int) -> None:
@@ -93,5 +99,5 @@ def count_effect(delay_s: float) -> None:
 
 
 def count_reload_fault(what: str) -> None:
-    """Count something that could not be read again: `certificate`, `callers` or `keys`."""
+    """Count something that could not be read again: `certificate`, `callers`, `keys` or `limits`."""
     _RELOAD_FAULTS.labels(what).inc()

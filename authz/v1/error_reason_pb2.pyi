@@ -198,6 +198,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Try another server.
     {"reason":"CREDENTIALS_UNVERIFIABLE","metadata":{}}
     """
+    ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 43
+    """RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo`. The caller makes more calls of this kind than the operator
+    allows it. `limit` is the place in the file of limits.
+    {"reason":"LIMIT_EXCEEDED","metadata":{"limit":"each.checks.per_second"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the `google.rpc.ErrorInfo` in every error, without the prefix `ERROR_REASON_`. Its `domain`
@@ -379,5 +384,10 @@ ERROR_REASON_CREDENTIALS_UNVERIFIABLE: ErrorReason.ValueType  # 42
 """UNAVAILABLE. The server cannot verify credentials now: it has no usable keys, or no usable file of callers.
 Try another server.
 {"reason":"CREDENTIALS_UNVERIFIABLE","metadata":{}}
+"""
+ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 43
+"""RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo`. The caller makes more calls of this kind than the operator
+allows it. `limit` is the place in the file of limits.
+{"reason":"LIMIT_EXCEEDED","metadata":{"limit":"each.checks.per_second"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -56,7 +56,7 @@ async def test_a_large_course_is_gone_at_once_and_made_anew_once_it_is_removed(s
     assert (caught.value.code(), reason_of(caught.value)) == (grpc.StatusCode.ABORTED, "BEING_REMOVED")
     assert info_of(caught.value).metadata == {"key": "course:algebra"}
     for _ in range(100):
-        await asyncio.sleep(retry_of(caught.value).retry_delay.seconds)
+        await asyncio.sleep(retry_of(caught.value).retry_delay.ToMilliseconds() / 1000)
         try:
             await written(service, COURSE, MATERIAL)
         except grpc.aio.AioRpcError as error:

@@ -76,9 +76,16 @@ def of_nobody(folder: Path) -> dict[str, str]:
     return {"replica_dir": str(folder / "replica")}
 
 
+def misspelt(folder: Path) -> dict[str, str]:
+    file = folder / "limits.toml"
+    file.write_text("[each.chekcs]\nper_second = 1\n")
+    return {"limits_file": str(file)}
+
+
 @pytest.mark.parametrize(
     ("spoil", "found"),
     [
+        (misspelt, "each.chekcs is no kind of call; write one of checks"),
         (readable, "unsafe: other users may use"),
         (writable, "unsafe: other users may write"),
         (of_nobody, "holds no replica"),
@@ -128,3 +135,18 @@ def test_a_database_that_cannot_be_used_is_wrong_and_nothing_is_made(tmp_path: P
     code, told = doctor("postgresql://nobody@127.0.0.1:1/none")
     assert (code, "wrong: " in told) == (1, True), told
     assert doctor(url, max_writes="none")[0] == 2
+
+
+def test_limits_that_hold_nobody_or_less_than_they_say_are_noted(private_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "limits.toml"
+    file.write_text('[callers."service:osp".writes]\nper_second = 5\n')
+    file.chmod(0o622)
+    given = {**ISSUER.settings(tmp_path), "limits_file": str(file), "workers": "4"}
+    (tmp_path / "keys.json").chmod(0o600)
+    code, told = doctor(private_url, **given)
+    assert (code, f"unsafe: other users may write {file}, and so lift every limit" in told) == (1, True), told
+    file.chmod(0o600)
+    code, told = doctor(private_url, **given)
+    assert code == 0, told
+    assert "note: each of the 4 workers counts for itself" in told
+    assert f"note: {file} has limits of `service:osp`, which has no role" in told

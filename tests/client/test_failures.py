@@ -12,7 +12,13 @@ import pytest
 
 from authz.client import CallError, Client, check_request
 from authz.domain.entities import Course
-from authz.domain.errors import AuthzError, ErrorReason, RemovalPendingError, UnavailableError
+from authz.domain.errors import (
+    AuthzError,
+    ErrorReason,
+    OverloadedError,
+    RemovalPendingError,
+    UnavailableError,
+)
 from authz.domain.mutations import Mutation, Operation
 from authz.v1 import authorization_pb2 as pb
 from authz.v1 import directory_pb2
@@ -122,18 +128,49 @@ def test_a_write_is_not_sent_twice(serve: Serve) -> None:
 
 def test_a_write_waits_for_the_removal_of_what_has_its_key(serve: Serve) -> None:
     servicer, client = serve(2)
-    servicer.error = RemovalPendingError("course:alg is still being removed", retry_after_s=1.0)
+    servicer.error = RemovalPendingError("course:alg is still being removed", retry_after_s=0.1)
     client.write([Mutation(Operation.TOUCH, Course(id="alg"))])
     assert servicer.calls == 3
 
 
 def test_a_removal_that_takes_longer_than_the_deadline_is_an_error(serve: Serve) -> None:
     servicer, client = serve(100)
-    servicer.error = RemovalPendingError("course:alg is still being removed", retry_after_s=1.0)
+    servicer.error = RemovalPendingError("course:alg is still being removed", retry_after_s=0.1)
     with pytest.raises(CallError, match="still being removed") as failure:
         client.write([Mutation(Operation.TOUCH, Course(id="alg"))])
     assert failure.value.reason == "BEING_REMOVED"
     assert servicer.calls > 1
+
+
+def beyond(retry_after_s: float) -> OverloadedError:
+    return OverloadedError(
+        "too many", reason=ErrorReason.LIMIT_EXCEEDED, retry_after_s=retry_after_s, limit="each.checks"
+    )
+
+
+def test_calls_beyond_a_limit_are_made_again_within_their_time(serve: Serve) -> None:
+    servicer, client = serve(1)
+    servicer.error = beyond(0.2)
+    assert client.check(*QUESTION).allowed
+    client.write([Mutation(Operation.TOUCH, Course(id="alg"))])
+    assert servicer.calls == 3
+
+
+def test_a_call_that_may_only_be_made_again_after_its_time_is_an_error_at_once(serve: Serve) -> None:
+    servicer, client = serve(100)
+    servicer.error = beyond(3600.0)
+    with pytest.raises(CallError, match="too many") as failure:
+        client.check(*QUESTION)
+    assert (failure.value.reason, failure.value.retry_after_s) == ("LIMIT_EXCEEDED", 3600.0)
+    assert servicer.calls == 1
+
+
+def test_a_server_that_is_full_is_not_asked_again_at_once(serve: Serve) -> None:
+    servicer, client = serve(1)
+    servicer.error = OverloadedError("full", retry_after_s=0.1)
+    with pytest.raises(CallError, match="full") as failure:
+        client.check(*QUESTION)
+    assert (failure.value.retry_after_s, servicer.calls) == (0.1, 1)
 
 
 def test_a_batch_with_too_few_answers_is_an_error(serve: Serve) -> None:

@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 _INITIAL_BACKOFF_S = 0.1
 _MAX_BACKOFF_S = 1.0
+_MADE_AGAIN = (ErrorReason.BEING_REMOVED, ErrorReason.LIMIT_EXCEEDED)
 
 
 class Calls:
@@ -29,8 +30,9 @@ class Calls:
     async def call(self, method: Method[T], request: object) -> T:
         """Call a method that answers once. Raises `CallError`.
 
-        Tries again while a record with the key of one that is written is still being removed: nothing was
-        written then. What else is tried again, gRPC does by itself.
+        Tries again, as late as the server asks to, while a record with the key of one that is written is
+        still being removed, and beyond a limit on the calls of this caller: nothing was done then. What else
+        is tried again, gRPC does by itself.
         """
         end_at, backoff_s = time.monotonic() + self.timeout_s, _INITIAL_BACKOFF_S
         while True:
@@ -39,9 +41,10 @@ class Calls:
                 return await method(request, timeout=timeout_s, metadata=self.identity.metadata())
             except grpc.RpcError as failure:
                 error = error_of(failure)
-                if error.reason != ErrorReason.BEING_REMOVED or time.monotonic() + backoff_s >= end_at:
+                wait_s = max(backoff_s, error.retry_after_s)
+                if error.reason not in _MADE_AGAIN or time.monotonic() + wait_s >= end_at:
                     raise error from None
-            await sleep(backoff_s)
+            await sleep(wait_s)
             backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
 
     async def stream(self, method: Callable[..., Any], request: object) -> AsyncIterator[Any]:

@@ -17,6 +17,7 @@ from authz.domain.errors import ErrorReason
 from authz.v1 import watch_pb2
 
 _RESUMED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED)
+_FULL = (ErrorReason.OVERLOADED, ErrorReason.LIMIT_EXCEEDED)
 _INITIAL_BACKOFF_S = 0.05
 _MAX_BACKOFF_S = 1.0
 _MAX_SILENCE_S = 15.0
@@ -49,13 +50,15 @@ class ResumingWatch:
     def changes(self) -> Generator[WatchedChange, None]:
         """See `Client.watch`."""
         while True:
+            retry_after_s = 0.0
             try:
                 with closing(self._stream()) as changes:
                     for change in changes:
                         yield change
             except CallError as error:
                 self._require_resumable(error)
-            sleep(self._backoff_s)
+                retry_after_s = error.retry_after_s
+            sleep(max(self._backoff_s, retry_after_s))
             self._backoff_s = min(2 * self._backoff_s, _MAX_BACKOFF_S)
 
     def _stream(self) -> Generator[WatchedChange, None]:
@@ -97,7 +100,7 @@ class ResumingWatch:
         """Raise the error unless the watch worked until recently and a retry may succeed."""
         now = time.monotonic()
         self._lost_at = now if self._lost_at is None else self._lost_at
-        # The previous stream may still count against the server's limit on watches.
-        may_pass = error.code in _RESUMED or error.reason == ErrorReason.OVERLOADED
+        # The previous stream may still count against the server's limits on watches.
+        may_pass = error.code in _RESUMED or error.reason in _FULL
         if not (self._was_connected and may_pass and now - self._lost_at <= self._resume_for_s):
             raise error
