@@ -25,6 +25,7 @@ NAMES = {
     "AsyncDraftClient": "DraftClient",
     "AsyncPolicyClient": "PolicyClient",
     "AsyncPrivacyClient": "PrivacyClient",
+    "AsyncShadowClient": "ShadowClient",
     "AuditServiceAsyncStub": "AuditServiceStub",
     "AuthorizationServiceAsyncStub": "AuthorizationServiceStub",
     "DirectoryServiceAsyncStub": "DirectoryServiceStub",

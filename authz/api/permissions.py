@@ -40,6 +40,8 @@ _NAMED = {
     "CreatePolicyDraft": "draft_policy",
     "EditPolicyDraft": "draft_policy",
     "DeletePolicyDraft": "draft_policy",
+    "StartPolicyShadow": "draft_policy",
+    "StopPolicyShadow": "draft_policy",
 }
 _LOOKS_AT_POLICY = re.compile(r"(Read|Validate|Diff|Preview|Test|Prove)\w*Polic(y|ies)\w*")
 """Methods that change nothing of a policy."""

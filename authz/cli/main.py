@@ -29,6 +29,7 @@ from authz.cli import (
     policy_drafts,
     policy_preview,
     policy_prove,
+    policy_shadow,
     policy_test,
     policy_versions,
     privacy,
@@ -132,6 +133,7 @@ for each in policy_versions.COMMANDS:
 policy.app.command("edit")(policy_drafts.edit)
 policy.app.command("publish")(policy_drafts.publish)
 policy.app.add_typer(policy_drafts.app, name="draft")
+policy.app.add_typer(policy_shadow.app, name="shadow")
 app.add_typer(policy.app, name="policy")
 
 

@@ -24,10 +24,12 @@ from authz.client.sync.client import Client
 from authz.client.sync.drafts import DraftClient
 from authz.client.sync.policies import PolicyClient
 from authz.client.sync.privacy import PrivacyClient
+from authz.client.sync.shadows import ShadowClient
 from authz.client.touches import BareTouchWarning
 from authz.client.watch import WatchedChange
 from authz.domain.audit import LoggedChange
 from authz.domain.mutations import update
+from authz.domain.shadow import ShadowReport
 
 __all__ = [
     "AccessibleResource",
@@ -52,6 +54,8 @@ __all__ = [
     "PrivacyClient",
     "PublishedPolicy",
     "SessionAccess",
+    "ShadowClient",
+    "ShadowReport",
     "SourceAnswer",
     "WatchedChange",
     "check_request",

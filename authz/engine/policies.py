@@ -96,6 +96,15 @@ class ActiveChecker:
             del snapshot  # not held while the version is compiled
             await self._switch_to(version)
 
+    def checker(self, policy: CompiledPolicy, version: PolicyVersion | None = None) -> Checker:
+        """A checker of any policy, which decides what the active one is asked."""
+        return Checker(
+            policy,
+            inline_types=self._inline_types,
+            created_ahead_us=self._created_ahead_us,
+            version=version,
+        )
+
     def close(self) -> None:
         """End the thread."""
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -105,12 +114,7 @@ class ActiveChecker:
         policy = await loop.run_in_executor(self._pool, self._policies.compiled, version)
         if self._checker is not None and self._checker.decides_by(version):
             return  # another call has switched
-        self._checker = Checker(
-            policy,
-            inline_types=self._inline_types,
-            created_ahead_us=self._created_ahead_us,
-            version=version,
-        )
+        self._checker = self.checker(policy, version)
         log.info("policy active", policy_version=self._checker.version, digest=version.digest)
         unknown = sorted(self._inline_types - set(policy.vocabulary.resource_types))
         if unknown:

@@ -26,34 +26,30 @@ from authz.api.grpc.adapter import add_endpoints
 from authz.api.grpc.audit import AuditServicer
 from authz.api.grpc.authorization import AuthorizationServicer
 from authz.api.grpc.directory import DirectoryServicer
-from authz.api.grpc.policy import PolicyServicer
 from authz.api.grpc.privacy import PrivacyServicer
 from authz.api.grpc.watch import WatchServicer
 from authz.api.limits import Limiter, parse_limits
-from authz.api.permissions import APPLY_POLICY, PolicyPermissions
+from authz.api.permissions import PolicyPermissions
 from authz.api.pipeline import Pipeline
 from authz.domain.decisions import STRUCTURAL_TYPES
 from authz.domain.errors import ErrorReason, InvalidArgumentError, UnavailableError, malformed
 from authz.domain.files import files_text
-from authz.domain.instants import US_PER_S, Instant
+from authz.domain.instants import Instant
 from authz.domain.personal_data import PersonalData
 from authz.domain.ports import Directory, View
 from authz.domain.tokens import TokenKeys
 from authz.domain.vocabulary import Vocabulary
 from authz.engine.clock import DecisionClock
-from authz.engine.compare import Comparer
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.directory_warnings import PolicyWarnings
 from authz.engine.drafts import Drafting
 from authz.engine.exports import Exporter
 from authz.engine.group_commit import GroupCommitter
-from authz.engine.past import Past
 from authz.engine.policies import ActiveChecker, CompiledPolicies
-from authz.engine.preview.previewer import Previewer
-from authz.engine.publish import Publisher, first_version
+from authz.engine.publish import first_version
 from authz.engine.removal import Remover
 from authz.engine.rights import Rights
-from authz.engine.scheduled import ScheduledPublisher
+from authz.engine.shadow import Shadow
 from authz.engine.turns import Turns
 from authz.engine.watch import Watches
 from authz.engine.write import DirectoryWriter
@@ -61,8 +57,14 @@ from authz.policy.load import policy_directory
 from authz.policy.versions import read_folder
 from authz.replica.follower import Follower
 from authz.replica.shared_state import SharedState
-from authz.replica.temporary import temporary_snapshot
 from authz.replica.view import ReplicaView
+from authz.runtime.policies import (
+    open_checker,
+    open_past,
+    open_publisher,
+    policy_servicer,
+    scheduled_publisher,
+)
 from authz.runtime.settings import Settings, invalid_setting
 from authz.store import FirstWrite, Store, companion_path, database_name, prepare_store, sqlite_file
 from authz.v1 import audit_pb2, authorization_pb2, directory_pb2, policy_pb2, privacy_pb2, watch_pb2
@@ -262,32 +264,33 @@ def add_servicers(
     authenticators: Sequence[Authenticator],
 ) -> Servicers:
     """Add every service of the API, and reflection, to the `server` of a face."""
-    directory, drafts = store.directory, store.drafts
+    directory = store.directory
     gate, turns = _gate(settings, view, directory, keys, pool), Turns()
-    active = _active_checker(settings, gate, policies)
+    active = open_checker(settings, gate, policies)
     pipeline = _pipeline(settings, authenticators, active, clock)
     writing = GroupCommitter(directory)
     writer = _writer(settings, directory, gate, writing)
-    publisher = _publisher(directory, gate, writer, policies, clock, PolicyWarnings(gate, active, turns))
-    past = _past(settings, directory, gate, policies, keys)
+    publisher = open_publisher(directory, gate, writer, policies, clock, PolicyWarnings(gate, active, turns))
+    past = open_past(settings, directory, gate, policies, keys)
     rights = Rights(active, publisher, gate, clock, turns)
     watches = _watches(settings, directory, gate, turns)
-    drafting = Drafting(drafts, publisher, gate, clock)
+    drafting = Drafting(store.drafts, publisher, gate, clock)
+    shadow = Shadow(store.shadows, gate, active, clock)
+    policy = policy_servicer(settings, store, publisher, drafting, gate, active, turns, clock, rights)
     endpoints = (
-        *endpoints_of(AuthorizationServicer(active, past, turns, clock, keys)),
+        *endpoints_of(AuthorizationServicer(active, past, turns, clock, keys, shadow=shadow)),
         *endpoints_of(DirectoryServicer(directory, gate, turns, writer, rights=rights)),
-        *endpoints_of(_policy_servicer(settings, publisher, drafting, gate, active, turns, clock, rights)),
+        *endpoints_of(policy),
         *endpoints_of(WatchServicer(watches)),
         *endpoints_of(_privacy_servicer(settings, store.personal_data, gate, rights)),
         *endpoints_of(AuditServicer(store.audit, gate, turns)),
     )
     add_endpoints(server, pipeline, endpoints)
     _add_reflection(server)
-    scheduled = ScheduledPublisher(
-        drafts, drafting, rights, gate, clock, permission=APPLY_POLICY, requires_caller=bool(authenticators)
-    )
+    scheduled = scheduled_publisher(store, drafting, rights, gate, clock, authenticators)
     remover = Remover(directory, gate, writing)
-    return Servicers(pipeline, active, watches, writing, background=(remover.run, scheduled.run))
+    background = (remover.run, scheduled.run, shadow.run)
+    return Servicers(pipeline, active, watches, writing, background)
 
 
 def _writer(
@@ -298,76 +301,11 @@ def _writer(
     )
 
 
-def _active_checker(settings: Settings, gate: ConsistencyGate, policies: CompiledPolicies) -> ActiveChecker:
-    return ActiveChecker(
-        gate,
-        policies,
-        inline_types=settings.inline_type_names,
-        created_ahead_us=_created_ahead_us(settings),
-    )
-
-
-def _past(
-    settings: Settings,
-    directory: Directory,
-    gate: ConsistencyGate,
-    policies: CompiledPolicies,
-    keys: TokenKeys,
-) -> Past:
-    return Past(
-        directory,
-        gate,
-        policies,
-        keys,
-        temporary_snapshot,
-        created_ahead_us=_created_ahead_us(settings),
-    )
-
-
-def _publisher(  # noqa: PLR0917  parts, each of a type of its own
-    directory: Directory,
-    gate: ConsistencyGate,
-    writer: DirectoryWriter,
-    policies: CompiledPolicies,
-    clock: DecisionClock,
-    warnings: PolicyWarnings,
-) -> Publisher:
-    return Publisher(
-        directory, gate, writer, policies, clock, warnings=warnings, snapshot_of=temporary_snapshot
-    )
-
-
-def _policy_servicer(  # noqa: PLR0917  parts, each of a type of its own
-    settings: Settings,
-    publisher: Publisher,
-    drafting: Drafting,
-    gate: ConsistencyGate,
-    active: ActiveChecker,
-    turns: Turns,
-    clock: DecisionClock,
-    rights: Rights,
-) -> PolicyServicer:
-    comparer = Comparer(publisher, gate)
-    previewer = Previewer(
-        comparer,
-        active,
-        turns,
-        clock,
-        created_ahead_us=_created_ahead_us(settings),
-        write_timeout_s=settings.watch_write_timeout_s,
-    )
-    return PolicyServicer(publisher, comparer, previewer, drafting, gate, rights=rights)
-
-
 def _privacy_servicer(
     settings: Settings, personal_data: PersonalData, gate: ConsistencyGate, rights: Rights
 ) -> PrivacyServicer:
     exporter = Exporter(personal_data, gate, write_timeout_s=settings.watch_write_timeout_s)
     return PrivacyServicer(exporter, gate, rights=rights)
-
-
-def _created_ahead_us(settings: Settings) -> int:
-    return round(settings.created_ahead_s * US_PER_S)
 
 
 def _watches(

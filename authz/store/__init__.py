@@ -17,6 +17,7 @@ from authz.store.engine import companion_path, database_name, open_engine, sqlit
 from authz.store.personal_data import SqlPersonalData
 from authz.store.schema import FirstWrite, require_current
 from authz.store.schema import migrate as migrate_database
+from authz.store.shadows import SqlShadows
 from authz.store.write import MAX_CONTENTS_AT_ONCE
 
 __all__ = [
@@ -38,6 +39,7 @@ class Store(msgspec.Struct, frozen=True):
     drafts: SqlDrafts
     personal_data: SqlPersonalData
     audit: SqlAuditTrail
+    shadows: SqlShadows
 
     def close(self) -> None:
         """Release every connection."""
@@ -75,6 +77,7 @@ def open_store(
         SqlDrafts(engine),
         SqlPersonalData(engine, directory),
         SqlAuditTrail(engine, keys),
+        SqlShadows(engine),
     )
 
 

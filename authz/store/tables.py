@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -196,3 +197,20 @@ policy_drafts = Table(
     Column("claimed_until", BigInteger),
 )
 """The fields of `PolicyDraft`, `publication` as JSON. They are in no change log: nothing decides by them."""
+
+policy_shadows = Table(
+    "policy_shadows",
+    metadata,
+    _key("id"),
+    Column("number", BigInteger, nullable=False),
+    Column("draft_id", _text(), nullable=False),
+    Column("files", _text(), nullable=False),
+    Column("against_number", BigInteger, nullable=False),
+    Column("share", Float(53), nullable=False),
+    Column("budget_us", BigInteger, nullable=False),
+    Column("author", _text(), nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("ends_at", BigInteger, nullable=False),
+    Column("tally", _text(), nullable=False),
+)
+"""At most one row: the fields of `PolicyShadow`, and its `ShadowTally` as JSON."""

@@ -10,6 +10,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -20,6 +21,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _PolicyShadowState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PolicyShadowStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PolicyShadowState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    POLICY_SHADOW_STATE_UNSPECIFIED: _PolicyShadowState.ValueType  # 0
+    """Never sent."""
+    POLICY_SHADOW_STATE_RUNNING: _PolicyShadowState.ValueType  # 1
+    """It does."""
+    POLICY_SHADOW_STATE_ENDED: _PolicyShadowState.ValueType  # 2
+    """It was stopped, or its time is over."""
+    POLICY_SHADOW_STATE_SUPERSEDED: _PolicyShadowState.ValueType  # 3
+    """Another version is active than the one that it was started against. It compares nothing until its end."""
+
+class PolicyShadowState(_PolicyShadowState, metaclass=_PolicyShadowStateEnumTypeWrapper):
+    """Whether a shadow compares checks."""
+
+POLICY_SHADOW_STATE_UNSPECIFIED: PolicyShadowState.ValueType  # 0
+"""Never sent."""
+POLICY_SHADOW_STATE_RUNNING: PolicyShadowState.ValueType  # 1
+"""It does."""
+POLICY_SHADOW_STATE_ENDED: PolicyShadowState.ValueType  # 2
+"""It was stopped, or its time is over."""
+POLICY_SHADOW_STATE_SUPERSEDED: PolicyShadowState.ValueType  # 3
+"""Another version is active than the one that it was started against. It compares nothing until its end."""
+Global___PolicyShadowState: _TypeAlias = PolicyShadowState  # noqa: Y015
 
 @_typing.final
 class ApplyPolicyRequest(_message.Message):
@@ -826,6 +855,7 @@ class AccessVerdict(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     RULE_FIELD_NUMBER: _builtins.int
     MEMBERSHIP_STATE_FIELD_NUMBER: _builtins.int
+    UNMET_FACTS_FIELD_NUMBER: _builtins.int
     allowed: _builtins.bool
     """Whether it is yes."""
     reason: _authorization_pb2.Reason.ValueType
@@ -836,6 +866,10 @@ class AccessVerdict(_message.Message):
     def rule(self) -> _authorization_pb2.Rule:
         """The rule that decides or comes nearest to allowing, if any."""
 
+    @_builtins.property
+    def unmet_facts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The facts that the rule misses, if it comes nearest to allowing."""
+
     def __init__(
         self,
         *,
@@ -843,10 +877,11 @@ class AccessVerdict(_message.Message):
         reason: _authorization_pb2.Reason.ValueType = ...,
         rule: _authorization_pb2.Rule | None = ...,
         membership_state: _authorization_pb2.MembershipState.ValueType = ...,
+        unmet_facts: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "membership_state", b"membership_state", "reason", b"reason", "rule", b"rule"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "membership_state", b"membership_state", "reason", b"reason", "rule", b"rule", "unmet_facts", b"unmet_facts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1750,3 +1785,366 @@ class DeletePolicyDraftResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeletePolicyDraftResponse: _TypeAlias = DeletePolicyDraftResponse  # noqa: Y015
+
+@_typing.final
+class StartPolicyShadowRequest(_message.Message):
+    """A candidate to try."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    DRAFT_ID_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    BUDGET_US_FIELD_NUMBER: _builtins.int
+    ENDS_AT_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """The number of a version."""
+    draft_id: _builtins.str
+    """The id of a draft, which is tried as it is now."""
+    share: _builtins.float
+    """The share of the checks that are compared: more than 0, at most 1. 0 means 0.01."""
+    budget_us: _builtins.int
+    """How many microseconds of each second each serving process spends on it at most: 1 to 1,000,000. 0 means 10,000.
+    Checks beyond that are answered and not compared.
+    """
+    author: _builtins.str
+    """Who tries it. At most 256 characters. The caller, when empty."""
+    request_id: _builtins.str
+    """The caller's id of this call, for logs."""
+    @_builtins.property
+    def ends_at(self) -> _timestamp_pb2.Timestamp:
+        """When it ends by itself: a time within the next 30 days. Absent: in an hour."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        draft_id: _builtins.str = ...,
+        share: _builtins.float = ...,
+        budget_us: _builtins.int = ...,
+        ends_at: _timestamp_pb2.Timestamp | None = ...,
+        author: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate", "draft_id", b"draft_id", "ends_at", b"ends_at", "number", b"number"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "budget_us", b"budget_us", "candidate", b"candidate", "draft_id", b"draft_id", "ends_at", b"ends_at", "number", b"number", "request_id", b"request_id", "share", b"share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_candidate: _TypeAlias = _typing.Literal["number", "draft_id"]  # noqa: Y015
+    _WhichOneofArgType_candidate: _TypeAlias = _typing.Literal["candidate", b"candidate"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_candidate) -> _WhichOneofReturnType_candidate | None: ...
+
+Global___StartPolicyShadowRequest: _TypeAlias = StartPolicyShadowRequest  # noqa: Y015
+
+@_typing.final
+class StartPolicyShadowResponse(_message.Message):
+    """A shadow that was started."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHADOW_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def shadow(self) -> Global___PolicyShadow:
+        """The shadow."""
+
+    def __init__(
+        self,
+        *,
+        shadow: Global___PolicyShadow | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["shadow", b"shadow"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["shadow", b"shadow"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartPolicyShadowResponse: _TypeAlias = StartPolicyShadowResponse  # noqa: Y015
+
+@_typing.final
+class ReadPolicyShadowRequest(_message.Message):
+    """Selects the last shadow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadPolicyShadowRequest: _TypeAlias = ReadPolicyShadowRequest  # noqa: Y015
+
+@_typing.final
+class ReadPolicyShadowResponse(_message.Message):
+    """The last shadow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHADOW_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def shadow(self) -> Global___PolicyShadow:
+        """Absent if none was started, or the last one ended more than 30 days ago."""
+
+    def __init__(
+        self,
+        *,
+        shadow: Global___PolicyShadow | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["shadow", b"shadow"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["shadow", b"shadow"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadPolicyShadowResponse: _TypeAlias = ReadPolicyShadowResponse  # noqa: Y015
+
+@_typing.final
+class StopPolicyShadowRequest(_message.Message):
+    """Selects the shadow that is running."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The caller's id of this call, for logs."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StopPolicyShadowRequest: _TypeAlias = StopPolicyShadowRequest  # noqa: Y015
+
+@_typing.final
+class StopPolicyShadowResponse(_message.Message):
+    """A shadow that was stopped."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHADOW_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def shadow(self) -> Global___PolicyShadow:
+        """The shadow, with what the servers have added so far."""
+
+    def __init__(
+        self,
+        *,
+        shadow: Global___PolicyShadow | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["shadow", b"shadow"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["shadow", b"shadow"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StopPolicyShadowResponse: _TypeAlias = StopPolicyShadowResponse  # noqa: Y015
+
+@_typing.final
+class PolicyShadow(_message.Message):
+    """A candidate that decides, or decided, beside the active policy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    DRAFT_ID_FIELD_NUMBER: _builtins.int
+    AGAINST_NUMBER_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    BUDGET_US_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    STARTED_AT_FIELD_NUMBER: _builtins.int
+    ENDS_AT_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    COMPARED_FIELD_NUMBER: _builtins.int
+    DIFFERING_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    LAST_FAILURE_FIELD_NUMBER: _builtins.int
+    ELAPSED_US_FIELD_NUMBER: _builtins.int
+    CELLS_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """The number of a version."""
+    draft_id: _builtins.str
+    """The id of a draft, as it was at the start."""
+    against_number: _builtins.int
+    """The number of the version that it is compared with: the one that was active at the start."""
+    share: _builtins.float
+    """As in `StartPolicyShadowRequest`."""
+    budget_us: _builtins.int
+    """As in `StartPolicyShadowRequest`."""
+    author: _builtins.str
+    """Who started it."""
+    state: Global___PolicyShadowState.ValueType
+    """Whether it compares checks."""
+    compared: _builtins.int
+    """How many checks both have decided."""
+    differing: _builtins.int
+    """How many of them they decided differently."""
+    skipped: _builtins.int
+    """How many were not compared, because the budget was spent."""
+    failed: _builtins.int
+    """How many the candidate could not decide."""
+    last_failure: _builtins.str
+    """Why it could not decide one of the last of them."""
+    elapsed_us: _builtins.int
+    """How many microseconds all of it took, in all processes."""
+    @_builtins.property
+    def started_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was started."""
+
+    @_builtins.property
+    def ends_at(self) -> _timestamp_pb2.Timestamp:
+        """When it ends or ended."""
+
+    @_builtins.property
+    def cells(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyShadowCell]:
+        """What they decide differently, the most frequent first: 500 cells at most. `differing` counts others, too."""
+
+    @_builtins.property
+    def examples(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyShadowExample]:
+        """Some of the checks: at most 50, three for a cell."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        draft_id: _builtins.str = ...,
+        against_number: _builtins.int = ...,
+        share: _builtins.float = ...,
+        budget_us: _builtins.int = ...,
+        author: _builtins.str = ...,
+        started_at: _timestamp_pb2.Timestamp | None = ...,
+        ends_at: _timestamp_pb2.Timestamp | None = ...,
+        state: Global___PolicyShadowState.ValueType = ...,
+        compared: _builtins.int = ...,
+        differing: _builtins.int = ...,
+        skipped: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        last_failure: _builtins.str = ...,
+        elapsed_us: _builtins.int = ...,
+        cells: _abc.Iterable[Global___PolicyShadowCell] | None = ...,
+        examples: _abc.Iterable[Global___PolicyShadowExample] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate", "draft_id", b"draft_id", "ends_at", b"ends_at", "number", b"number", "started_at", b"started_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["against_number", b"against_number", "author", b"author", "budget_us", b"budget_us", "candidate", b"candidate", "cells", b"cells", "compared", b"compared", "differing", b"differing", "draft_id", b"draft_id", "elapsed_us", b"elapsed_us", "ends_at", b"ends_at", "examples", b"examples", "failed", b"failed", "last_failure", b"last_failure", "number", b"number", "share", b"share", "skipped", b"skipped", "started_at", b"started_at", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_candidate: _TypeAlias = _typing.Literal["number", "draft_id"]  # noqa: Y015
+    _WhichOneofArgType_candidate: _TypeAlias = _typing.Literal["candidate", b"candidate"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_candidate) -> _WhichOneofReturnType_candidate | None: ...
+
+Global___PolicyShadow: _TypeAlias = PolicyShadow  # noqa: Y015
+
+@_typing.final
+class PolicyShadowCell(_message.Message):
+    """In how many checks somebody with these roles would have gained or lost an action on a type."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLES_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    GAINS_FIELD_NUMBER: _builtins.int
+    CHECKS_FIELD_NUMBER: _builtins.int
+    type: _builtins.str
+    """The type."""
+    action: _builtins.str
+    """The action."""
+    gains: _builtins.bool
+    """Whether it is gained; else it is lost."""
+    checks: _builtins.int
+    """How many checks."""
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The roles that count under either policy, all of them."""
+
+    def __init__(
+        self,
+        *,
+        roles: _abc.Iterable[_builtins.str] | None = ...,
+        type: _builtins.str = ...,
+        action: _builtins.str = ...,
+        gains: _builtins.bool = ...,
+        checks: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "checks", b"checks", "gains", b"gains", "roles", b"roles", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicyShadowCell: _TypeAlias = PolicyShadowCell  # noqa: Y015
+
+@_typing.final
+class PolicyShadowExample(_message.Message):
+    """A check that the two policies decide differently."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CELL_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    RESOURCE_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    CHECKED_AT_FIELD_NUMBER: _builtins.int
+    FACTS_FIELD_NUMBER: _builtins.int
+    ACTIVE_FIELD_NUMBER: _builtins.int
+    CANDIDATE_FIELD_NUMBER: _builtins.int
+    purpose: _builtins.str
+    """The purpose of the request."""
+    @_builtins.property
+    def cell(self) -> Global___PolicyShadowCell:
+        """Its cell, without a count."""
+
+    @_builtins.property
+    def subject(self) -> _common_pb2.Subject:
+        """Who was asked about."""
+
+    @_builtins.property
+    def resource(self) -> Global___AccessExample:
+        """The resource, and the course or session that it is in."""
+
+    @_builtins.property
+    def checked_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was asked."""
+
+    @_builtins.property
+    def facts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The facts that held."""
+
+    @_builtins.property
+    def active(self) -> Global___AccessVerdict:
+        """What the active policy answered."""
+
+    @_builtins.property
+    def candidate(self) -> Global___AccessVerdict:
+        """What the candidate would have answered."""
+
+    def __init__(
+        self,
+        *,
+        cell: Global___PolicyShadowCell | None = ...,
+        subject: _common_pb2.Subject | None = ...,
+        resource: Global___AccessExample | None = ...,
+        purpose: _builtins.str = ...,
+        checked_at: _timestamp_pb2.Timestamp | None = ...,
+        facts: _abc.Iterable[_builtins.str] | None = ...,
+        active: Global___AccessVerdict | None = ...,
+        candidate: Global___AccessVerdict | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "candidate", b"candidate", "cell", b"cell", "checked_at", b"checked_at", "resource", b"resource", "subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "candidate", b"candidate", "cell", b"cell", "checked_at", b"checked_at", "facts", b"facts", "purpose", b"purpose", "resource", b"resource", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicyShadowExample: _TypeAlias = PolicyShadowExample  # noqa: Y015

@@ -110,6 +110,21 @@ class PolicyServiceStub:
                 request_serializer=authz_dot_v1_dot_policy__pb2.DeletePolicyDraftRequest.SerializeToString,
                 response_deserializer=authz_dot_v1_dot_policy__pb2.DeletePolicyDraftResponse.FromString,
                 _registered_method=True)
+        self.StartPolicyShadow = channel.unary_unary(
+                '/authz.v1.PolicyService/StartPolicyShadow',
+                request_serializer=authz_dot_v1_dot_policy__pb2.StartPolicyShadowRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_policy__pb2.StartPolicyShadowResponse.FromString,
+                _registered_method=True)
+        self.ReadPolicyShadow = channel.unary_unary(
+                '/authz.v1.PolicyService/ReadPolicyShadow',
+                request_serializer=authz_dot_v1_dot_policy__pb2.ReadPolicyShadowRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_policy__pb2.ReadPolicyShadowResponse.FromString,
+                _registered_method=True)
+        self.StopPolicyShadow = channel.unary_unary(
+                '/authz.v1.PolicyService/StopPolicyShadow',
+                request_serializer=authz_dot_v1_dot_policy__pb2.StopPolicyShadowRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_policy__pb2.StopPolicyShadowResponse.FromString,
+                _registered_method=True)
 
 
 class PolicyServiceServicer:
@@ -239,6 +254,32 @@ class PolicyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StartPolicyShadow(self, request, context):
+        """Lets a candidate decide beside the active policy, for a share of the checks that all servers answer, and counts
+        what the two decide differently. No answer is affected, whatever the candidate decides.
+
+        Compares `Check`, the items of `BatchCheck`, and the sources of `AuthorizeSources`. Fails with POLICY_INVALID if the
+        candidate has faults, and with PRECONDITION_FAILED while another shadow is running.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadPolicyShadow(self, request, context):
+        """Reads the last shadow that was started, and what came of it. Servers add what they count every few seconds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopPolicyShadow(self, request, context):
+        """Ends the shadow on all servers, within seconds. What came of it can be read for 30 days, until another is started.
+        Fails with PRECONDITION_FAILED if none is running.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PolicyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -311,6 +352,21 @@ def add_PolicyServiceServicer_to_server(servicer, server):
                     servicer.DeletePolicyDraft,
                     request_deserializer=authz_dot_v1_dot_policy__pb2.DeletePolicyDraftRequest.FromString,
                     response_serializer=authz_dot_v1_dot_policy__pb2.DeletePolicyDraftResponse.SerializeToString,
+            ),
+            'StartPolicyShadow': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartPolicyShadow,
+                    request_deserializer=authz_dot_v1_dot_policy__pb2.StartPolicyShadowRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_policy__pb2.StartPolicyShadowResponse.SerializeToString,
+            ),
+            'ReadPolicyShadow': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadPolicyShadow,
+                    request_deserializer=authz_dot_v1_dot_policy__pb2.ReadPolicyShadowRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_policy__pb2.ReadPolicyShadowResponse.SerializeToString,
+            ),
+            'StopPolicyShadow': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopPolicyShadow,
+                    request_deserializer=authz_dot_v1_dot_policy__pb2.StopPolicyShadowRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_policy__pb2.StopPolicyShadowResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -697,6 +753,87 @@ class PolicyService:
             '/authz.v1.PolicyService/DeletePolicyDraft',
             authz_dot_v1_dot_policy__pb2.DeletePolicyDraftRequest.SerializeToString,
             authz_dot_v1_dot_policy__pb2.DeletePolicyDraftResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartPolicyShadow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.PolicyService/StartPolicyShadow',
+            authz_dot_v1_dot_policy__pb2.StartPolicyShadowRequest.SerializeToString,
+            authz_dot_v1_dot_policy__pb2.StartPolicyShadowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadPolicyShadow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.PolicyService/ReadPolicyShadow',
+            authz_dot_v1_dot_policy__pb2.ReadPolicyShadowRequest.SerializeToString,
+            authz_dot_v1_dot_policy__pb2.ReadPolicyShadowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopPolicyShadow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.PolicyService/StopPolicyShadow',
+            authz_dot_v1_dot_policy__pb2.StopPolicyShadowRequest.SerializeToString,
+            authz_dot_v1_dot_policy__pb2.StopPolicyShadowResponse.FromString,
             options,
             channel_credentials,
             insecure,

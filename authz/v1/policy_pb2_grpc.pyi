@@ -94,6 +94,19 @@ class PolicyServiceStub:
     """
     DeletePolicyDraft: _grpc.UnaryUnaryMultiCallable[_policy_pb2.DeletePolicyDraftRequest, _policy_pb2.DeletePolicyDraftResponse]
     """Deletes a draft."""
+    StartPolicyShadow: _grpc.UnaryUnaryMultiCallable[_policy_pb2.StartPolicyShadowRequest, _policy_pb2.StartPolicyShadowResponse]
+    """Lets a candidate decide beside the active policy, for a share of the checks that all servers answer, and counts
+    what the two decide differently. No answer is affected, whatever the candidate decides.
+
+    Compares `Check`, the items of `BatchCheck`, and the sources of `AuthorizeSources`. Fails with POLICY_INVALID if the
+    candidate has faults, and with PRECONDITION_FAILED while another shadow is running.
+    """
+    ReadPolicyShadow: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyShadowRequest, _policy_pb2.ReadPolicyShadowResponse]
+    """Reads the last shadow that was started, and what came of it. Servers add what they count every few seconds."""
+    StopPolicyShadow: _grpc.UnaryUnaryMultiCallable[_policy_pb2.StopPolicyShadowRequest, _policy_pb2.StopPolicyShadowResponse]
+    """Ends the shadow on all servers, within seconds. What came of it can be read for 30 days, until another is started.
+    Fails with PRECONDITION_FAILED if none is running.
+    """
 
 @_typing.type_check_only
 class PolicyServiceAsyncStub(PolicyServiceStub):
@@ -161,6 +174,19 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     """
     DeletePolicyDraft: _aio.UnaryUnaryMultiCallable[_policy_pb2.DeletePolicyDraftRequest, _policy_pb2.DeletePolicyDraftResponse]  # type: ignore[assignment]
     """Deletes a draft."""
+    StartPolicyShadow: _aio.UnaryUnaryMultiCallable[_policy_pb2.StartPolicyShadowRequest, _policy_pb2.StartPolicyShadowResponse]  # type: ignore[assignment]
+    """Lets a candidate decide beside the active policy, for a share of the checks that all servers answer, and counts
+    what the two decide differently. No answer is affected, whatever the candidate decides.
+
+    Compares `Check`, the items of `BatchCheck`, and the sources of `AuthorizeSources`. Fails with POLICY_INVALID if the
+    candidate has faults, and with PRECONDITION_FAILED while another shadow is running.
+    """
+    ReadPolicyShadow: _aio.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyShadowRequest, _policy_pb2.ReadPolicyShadowResponse]  # type: ignore[assignment]
+    """Reads the last shadow that was started, and what came of it. Servers add what they count every few seconds."""
+    StopPolicyShadow: _aio.UnaryUnaryMultiCallable[_policy_pb2.StopPolicyShadowRequest, _policy_pb2.StopPolicyShadowResponse]  # type: ignore[assignment]
+    """Ends the shadow on all servers, within seconds. What came of it can be read for 30 days, until another is started.
+    Fails with PRECONDITION_FAILED if none is running.
+    """
 
 class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps the platform's policy, and the policies that courses have of their own, as immutable, numbered versions.
@@ -309,5 +335,36 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.DeletePolicyDraftResponse, _abc.Awaitable[_policy_pb2.DeletePolicyDraftResponse]]:
         """Deletes a draft."""
+
+    @_abc_1.abstractmethod
+    def StartPolicyShadow(
+        self,
+        request: _policy_pb2.StartPolicyShadowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.StartPolicyShadowResponse, _abc.Awaitable[_policy_pb2.StartPolicyShadowResponse]]:
+        """Lets a candidate decide beside the active policy, for a share of the checks that all servers answer, and counts
+        what the two decide differently. No answer is affected, whatever the candidate decides.
+
+        Compares `Check`, the items of `BatchCheck`, and the sources of `AuthorizeSources`. Fails with POLICY_INVALID if the
+        candidate has faults, and with PRECONDITION_FAILED while another shadow is running.
+        """
+
+    @_abc_1.abstractmethod
+    def ReadPolicyShadow(
+        self,
+        request: _policy_pb2.ReadPolicyShadowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.ReadPolicyShadowResponse, _abc.Awaitable[_policy_pb2.ReadPolicyShadowResponse]]:
+        """Reads the last shadow that was started, and what came of it. Servers add what they count every few seconds."""
+
+    @_abc_1.abstractmethod
+    def StopPolicyShadow(
+        self,
+        request: _policy_pb2.StopPolicyShadowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.StopPolicyShadowResponse, _abc.Awaitable[_policy_pb2.StopPolicyShadowResponse]]:
+        """Ends the shadow on all servers, within seconds. What came of it can be read for 30 days, until another is started.
+        Fails with PRECONDITION_FAILED if none is running.
+        """
 
 def add_PolicyServiceServicer_to_server(servicer: PolicyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

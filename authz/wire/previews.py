@@ -9,6 +9,7 @@ import msgspec
 from authz.domain.decisions import Reason, Rule, Verdict
 from authz.domain.effective_roles import InactiveReason
 from authz.domain.errors import malformed
+from authz.domain.facts import FACTS_BY_NAME, fact_names
 from authz.domain.ids import ResourceRef
 from authz.domain.impact import (
     MAX_EXAMPLES,
@@ -83,25 +84,31 @@ def _parse_rows(message: pb.PreviewRows) -> Impact:
 
 
 def _change_message(change: AccessChange) -> pb.AccessChange:
-    message = pb.AccessChange(
+    return pb.AccessChange(
         **change.kind._asdict(),
         count=change.count,
         examples=[
             pb.AccessExample(type=ref.type, id=ref.id, scope=scope_message(scope))
             for ref, scope in change.examples
         ],
+        before=verdict_message(change.before),
+        after=verdict_message(change.after),
     )
-    for verdict, into in ((change.before, message.before), (change.after, message.after)):
-        if verdict is not None:
-            into.allowed = verdict.allowed
-            into.reason = authorization_pb2.Reason.Value(_REASON + verdict.reason)
-            if verdict.rule is not None:
-                into.rule.CopyFrom(authorization_pb2.Rule(**msgspec.structs.asdict(verdict.rule)))
-            if verdict.inactive_reason is not None:
-                state = authorization_pb2.MembershipState.Value(_STATE + verdict.inactive_reason)
-                into.membership_state = state
-        else:
-            into.SetInParent()
+
+
+def verdict_message(verdict: Verdict | None) -> pb.AccessVerdict:
+    """What a policy answers; None where it does not declare the type or the action."""
+    if verdict is None:
+        return pb.AccessVerdict()
+    message = pb.AccessVerdict(
+        allowed=verdict.allowed,
+        reason=authorization_pb2.Reason.Value(_REASON + verdict.reason),
+        unmet_facts=fact_names(verdict.unmet),
+    )
+    if verdict.rule is not None:
+        message.rule.CopyFrom(authorization_pb2.Rule(**msgspec.structs.asdict(verdict.rule)))
+    if verdict.inactive_reason is not None:
+        message.membership_state = authorization_pb2.MembershipState.Value(_STATE + verdict.inactive_reason)
     return message
 
 
@@ -113,8 +120,8 @@ def _parse_change(message: pb.AccessChange) -> AccessChange:
             Example(ResourceRef(each.type, each.id), parse_scope_message(each.scope, field="scope"))
             for each in message.examples
         ),
-        before=_parse_verdict(message.before),
-        after=_parse_verdict(message.after),
+        before=parse_verdict(message.before),
+        after=parse_verdict(message.after),
     )
 
 
@@ -122,7 +129,8 @@ def _parse_kind(message: pb.AccessChange | pb.AccessTotal) -> AccessKind:
     return AccessKind(message.type, message.action, tuple(message.purposes), message.gains)
 
 
-def _parse_verdict(message: pb.AccessVerdict) -> Verdict | None:
+def parse_verdict(message: pb.AccessVerdict) -> Verdict | None:
+    """The answer of a message."""
     if not message.reason:
         return None
     rule = message.rule
@@ -131,6 +139,7 @@ def _parse_verdict(message: pb.AccessVerdict) -> Verdict | None:
         allowed=message.allowed,
         reason=Reason(authorization_pb2.Reason.Name(message.reason).removeprefix(_REASON)),
         rule=Rule(*(getattr(rule, name) for name in fields)) if message.HasField("rule") else None,
+        unmet=sum(FACTS_BY_NAME[name].bit for name in message.unmet_facts if name in FACTS_BY_NAME),
         inactive_reason=_parse_state(message.membership_state),
     )
 

@@ -18,6 +18,7 @@ from tests.bench import (
     preview,
     replica,
     serving,
+    shadow,
     writes,
 )
 from tests.bench import policy as policies
@@ -55,6 +56,7 @@ def main() -> None:
     past.main()
     serving.main(1_000_000)
     door.main()
+    shadow.main()
     preview.main(1_000_000)
     activation.main()
     course_policies.main()

@@ -20,6 +20,7 @@ from authz.engine.clock import DecisionClock
 from authz.engine.explain import explain
 from authz.engine.past import Past
 from authz.engine.policies import ActiveChecker
+from authz.engine.shadow import Shadow
 from authz.engine.turns import Turns
 from authz.v1 import authorization_pb2 as pb
 from authz.v1 import common_pb2
@@ -39,16 +40,24 @@ class AuthorizationServicer:
     service = pb.DESCRIPTOR.services_by_name["AuthorizationService"]
 
     def __init__(
-        self, active: ActiveChecker, past: Past, turns: Turns, clock: DecisionClock, keys: TokenKeys
+        self,
+        active: ActiveChecker,
+        past: Past,
+        turns: Turns,
+        clock: DecisionClock,
+        keys: TokenKeys,
+        *,
+        shadow: Shadow,
     ) -> None:
         self._active = active
+        self._shadow = shadow
         self._past = past
         self._turns = turns
         self._clock = clock
         lists = Lists(active, past, turns, clock, keys)
         self.ListResources, self.ListSubjects = lists.list_resources, lists.list_subjects
         self._answers = Answers()
-        combined = Combined(active, turns, clock, self._answers)
+        combined = Combined(active, shadow, turns, clock, self._answers)
         self.AuthorizeSession, self.AuthorizeSources = combined.authorize_session, combined.authorize_sources
 
     async def Check(self, request: pb.CheckRequest, call: Call) -> pb.CheckResponse:
@@ -56,7 +65,8 @@ class AuthorizationServicer:
         question = parse_check(request)
         call.require(permission_to_ask(question))
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
-        decision = checker.check(snapshot, question, self._clock.at(snapshot.state.committed_at))
+        now = self._clock.at(snapshot.state.committed_at)
+        decision = self._shadow.check(checker, snapshot, question, now)
         response = pb.CheckResponse()
         self._answers.fill(response, call, question, decision, snapshot.token)
         return response
@@ -72,7 +82,7 @@ class AuthorizationServicer:
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
         now = self._clock.at(snapshot.state.committed_at)
         outcomes = await self._turns.collect(
-            _decided(checker, snapshot, question, now) for question in questions
+            self._decided(checker, snapshot, question, now) for question in questions
         )
         response = pb.BatchCheckResponse()
         response.checked_at.token = snapshot.token
@@ -81,6 +91,16 @@ class AuthorizationServicer:
             for question, outcome in zip(questions, outcomes, strict=True)
         )
         return response
+
+    def _decided(
+        self, checker: Checker, snapshot: Snapshot, question: Question | InvalidArgumentError, now: Instant
+    ) -> Decision | AuthzError:
+        if isinstance(question, InvalidArgumentError):
+            return question
+        try:
+            return self._shadow.check(checker, snapshot, question, now)
+        except (InvalidArgumentError, UnusablePolicyError) as error:  # the latter is of one course alone
+            return error
 
     def _add(
         self,
@@ -157,15 +177,4 @@ def _parsed(item: pb.CheckRequest) -> Question | InvalidArgumentError:
     try:
         return parse_check(item)
     except InvalidArgumentError as error:
-        return error
-
-
-def _decided(
-    checker: Checker, snapshot: Snapshot, question: Question | InvalidArgumentError, now: Instant
-) -> Decision | AuthzError:
-    if isinstance(question, InvalidArgumentError):
-        return question
-    try:
-        return checker.check(snapshot, question, now)
-    except (InvalidArgumentError, UnusablePolicyError) as error:  # the latter is of one course alone
         return error

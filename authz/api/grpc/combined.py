@@ -20,6 +20,7 @@ from authz.domain.ports import Snapshot
 from authz.engine.check import Checker
 from authz.engine.clock import DecisionClock
 from authz.engine.policies import ActiveChecker
+from authz.engine.shadow import Shadow
 from authz.engine.turns import Turns
 from authz.v1 import authorization_pb2 as pb
 from authz.wire.combined import parse_session, parse_sources
@@ -36,8 +37,11 @@ _OF_AN_AI_REQUEST = (("read", ""), ("ai_process", PURPOSE_AI_RESPONSE))
 class Combined:
     """The calls of `AuthorizationService` that ask several questions."""
 
-    def __init__(self, active: ActiveChecker, turns: Turns, clock: DecisionClock, answers: Answers) -> None:
+    def __init__(
+        self, active: ActiveChecker, shadow: Shadow, turns: Turns, clock: DecisionClock, answers: Answers
+    ) -> None:
         self._active = active
+        self._shadow = shadow
         self._turns = turns
         self._clock = clock
         self._answers = answers
@@ -82,7 +86,7 @@ class Combined:
         def add(source: Question | InvalidArgumentError) -> None:
             result = response.results.add()
             try:
-                question, decision = _of_source(checker, snapshot, source, now)
+                question, decision = self._of_source(checker, snapshot, source, now)
             except (InvalidArgumentError, UnusablePolicyError) as error:
                 result.error.CopyFrom(status_of(error))
                 return
@@ -95,21 +99,20 @@ class Combined:
         set_valid_until(response, _earliest(changes_at))
         return response
 
-
-def _of_source(
-    checker: Checker, snapshot: Snapshot, source: Question | InvalidArgumentError, now: Instant
-) -> tuple[Question, Decision]:
-    """The first question that is denied, else the last, with its answer, which holds while all of them do."""
-    if isinstance(source, InvalidArgumentError):
-        raise source
-    earliest: list[Instant | None] = []
-    for action, purpose in _OF_AN_AI_REQUEST:
-        question = msgspec.structs.replace(source, action=action, purpose=purpose)
-        decision = checker.check(snapshot, question, now)
-        earliest.append(decision.valid_until)
-        if not decision.allowed:
-            return question, decision
-    return question, msgspec.structs.replace(decision, valid_until=_earliest(earliest))
+    def _of_source(
+        self, checker: Checker, snapshot: Snapshot, source: Question | InvalidArgumentError, now: Instant
+    ) -> tuple[Question, Decision]:
+        """The first question that is denied, else the last, with its answer, which holds while all do."""
+        if isinstance(source, InvalidArgumentError):
+            raise source
+        earliest: list[Instant | None] = []
+        for action, purpose in _OF_AN_AI_REQUEST:
+            question = msgspec.structs.replace(source, action=action, purpose=purpose)
+            decision = self._shadow.check(checker, snapshot, question, now)
+            earliest.append(decision.valid_until)
+            if not decision.allowed:
+                return question, decision
+        return question, msgspec.structs.replace(decision, valid_until=_earliest(earliest))
 
 
 def _earliest(times: Iterable[Instant | None]) -> Instant | None:

@@ -9,6 +9,7 @@ import msgspec
 
 from authz.api.call import Call
 from authz.api.grpc.drafts import DraftCalls
+from authz.api.grpc.shadows import ShadowCalls
 from authz.domain.decisions import Rule
 from authz.domain.drafts import Publication
 from authz.domain.errors import PolicyError
@@ -22,6 +23,7 @@ from authz.engine.policy_cases import Report
 from authz.engine.preview.previewer import Previewer
 from authz.engine.publish import Origin, PolicyCertificate, Published, Publisher
 from authz.engine.rights import Rights
+from authz.engine.shadowing import Shadowing
 from authz.v1 import authorization_pb2, common_pb2
 from authz.v1 import policy_pb2 as pb
 from authz.wire.drafts import draft_message, parse_draft_id, parse_etag
@@ -46,7 +48,7 @@ _MAX_EXAMPLES = 100
 """Of what no test touches, in an answer."""
 
 
-class PolicyServicer(DraftCalls):
+class PolicyServicer(DraftCalls, ShadowCalls):
     """Publishes through the one writer of the process; reads come from the source of truth."""
 
     service = pb.DESCRIPTOR.services_by_name["PolicyService"]
@@ -59,10 +61,12 @@ class PolicyServicer(DraftCalls):
         drafting: Drafting,
         gate: ConsistencyGate,
         *,
+        shadowing: Shadowing,
         rights: Rights,
     ) -> None:
         self._publisher = publisher
         self._drafting = drafting
+        self._shadowing = shadowing
         self._rights = rights
         self._comparer = comparer
         self._previewer = previewer

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 
 from authz.client.aio.calls import Calls
 from authz.client.aio.drafts import AsyncDraftClient
+from authz.client.aio.shadows import AsyncShadowClient
 from authz.client.drafts import Draft
 from authz.client.policies import (
     PolicyCertificate,
@@ -37,6 +38,8 @@ class AsyncPolicyClient:
         self._calls = calls
         self.drafts = AsyncDraftClient(stub, calls)
         """Makes and edits drafts."""
+        self.shadow = AsyncShadowClient(stub, calls)
+        """Tries a candidate beside the active policy."""
 
     async def apply(
         self,

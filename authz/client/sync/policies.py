@@ -17,6 +17,7 @@ from authz.client.policies import (
 )
 from authz.client.sync.calls import Calls
 from authz.client.sync.drafts import DraftClient
+from authz.client.sync.shadows import ShadowClient
 from authz.domain.entities import PolicyVersion
 from authz.domain.errors import PolicyFault
 from authz.domain.files import read_files
@@ -38,6 +39,8 @@ class PolicyClient:
         self._calls = calls
         self.drafts = DraftClient(stub, calls)
         """Makes and edits drafts."""
+        self.shadow = ShadowClient(stub, calls)
+        """Tries a candidate beside the active policy."""
 
     def apply(
         self,

@@ -1,0 +1,50 @@
+"""The calls of PolicyService about the shadow."""
+
+from __future__ import annotations
+
+from authz.api.call import Call
+from authz.engine.rights import Rights
+from authz.engine.shadowing import Shadowing, ShadowRequest
+from authz.v1 import policy_pb2 as pb
+from authz.wire.drafts import parse_draft_id
+from authz.wire.policies import parse_author, parse_number
+from authz.wire.shadows import parse_trial, shadow_message
+from authz.wire.values import parse_time
+
+
+class ShadowCalls:
+    """A part of `PolicyServicer`."""
+
+    _shadowing: Shadowing
+    _rights: Rights
+
+    async def StartPolicyShadow(
+        self, request: pb.StartPolicyShadowRequest, call: Call
+    ) -> pb.StartPolicyShadowResponse:
+        """A candidate beside the active policy."""
+        share, budget_us = parse_trial(request)
+        is_draft = request.WhichOneof("candidate") == "draft_id"
+        wanted = ShadowRequest(
+            number=0 if is_draft else parse_number(request.number, field="number", least=1),
+            draft_id=parse_draft_id(request.draft_id) if is_draft else "",
+            share=share,
+            budget_us=budget_us,
+            ends_at=parse_time(request, "ends_at", field="ends_at"),
+            author=parse_author(request.author) or call.principal.actor,
+        )
+        await self._rights.require_policy_edit(call.principal.on_behalf_of)
+        return pb.StartPolicyShadowResponse(shadow=shadow_message(await self._shadowing.start(wanted)))
+
+    async def ReadPolicyShadow(
+        self, _request: pb.ReadPolicyShadowRequest, _call: Call
+    ) -> pb.ReadPolicyShadowResponse:
+        """What came of the last one."""
+        found = await self._shadowing.read()
+        return pb.ReadPolicyShadowResponse(shadow=None if found is None else shadow_message(found))
+
+    async def StopPolicyShadow(
+        self, _request: pb.StopPolicyShadowRequest, call: Call
+    ) -> pb.StopPolicyShadowResponse:
+        """Ended on all servers."""
+        await self._rights.require_policy_edit(call.principal.on_behalf_of)
+        return pb.StopPolicyShadowResponse(shadow=shadow_message(await self._shadowing.stop()))

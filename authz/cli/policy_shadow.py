@@ -1,0 +1,166 @@
+"""`authz policy shadow`: try a policy on live checks, beside the active one, before it is published."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import msgspec
+import typer
+
+from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
+from authz.cli.output import print_json, print_rows
+from authz.cli.policy import FOUND_EXIT_CODE, Json
+from authz.cli.policy_versions import DRAFT, Author, version_number
+from authz.client import ShadowReport
+from authz.domain.decisions import Verdict
+from authz.domain.instants import format_instant, parse_instant
+from authz.domain.shadow import PolicyShadow, ShadowCell, ShadowExample, ShadowState
+
+app = typer.Typer(help="Try a policy on live checks, beside the active one.", no_args_is_help=True)
+
+
+@app.command("start")
+def start(
+    version: Annotated[str, typer.Argument(help="What to try: `draft:NAME`, or the number of a version.")],
+    percent: Annotated[float, typer.Option(help="Of the checks, how many are compared.")] = 1.0,
+    budget_us: Annotated[
+        int, typer.Option(help="Microseconds of each second that each serving process spends at most.")
+    ] = 10_000,
+    until: Annotated[
+        str, typer.Option(help="When it ends by itself, such as 2026-12-01T06:00:00Z. Default: in an hour.")
+    ] = "",
+    author: Author = "",
+    address: Address = DEFAULT_ADDRESS,
+    database: Database = "",
+    as_json: Json = False,
+) -> None:
+    """Let a policy decide a share of the checks, too. No answer is affected."""
+    ends_at = parse_instant(until, field="--until") if until else None
+    candidate = version.removeprefix(DRAFT) if version.startswith(DRAFT) else version_number(version)
+    with connect(address, database) as client:
+        report = client.policies.shadow.start(
+            candidate, share=percent / 100, budget_us=budget_us, ends_at=ends_at, author=author
+        )
+    if as_json:
+        print_json(_data(report))
+    else:
+        print(_heading(report))
+
+
+@app.command("show")
+def show(address: Address = DEFAULT_ADDRESS, database: Database = "", as_json: Json = False) -> None:
+    """Show what the last one decided differently. Exit code: 0 nothing, 1 something, 2 there is none."""
+    with connect(address, database) as client:
+        report = client.policies.shadow.read()
+    if report is None:
+        raise ValueError("no shadow was started; start one with `authz policy shadow start`")
+    _print(report, as_json)
+
+
+@app.command("stop")
+def stop(address: Address = DEFAULT_ADDRESS, database: Database = "", as_json: Json = False) -> None:
+    """End it on all servers. `show` has its last counts some seconds later."""
+    with connect(address, database) as client:
+        report = client.policies.shadow.stop()
+    if as_json:
+        print_json(_data(report))
+    else:
+        print(_heading(report))
+
+
+def _print(report: ShadowReport, as_json: bool) -> None:
+    tally = report.tally
+    if as_json:
+        print_json(_data(report))
+    else:
+        print(_heading(report))
+        print("\n".join(_summary(report)))
+        if tally.cells:
+            print()
+            print_rows(("checks", "difference"), [(f"{n:,}", str(cell)) for cell, n in tally.cells])
+        for example in tally.examples:
+            print()
+            print("\n".join(_lines(example)))
+    if tally.differing:
+        raise typer.Exit(FOUND_EXIT_CODE)
+
+
+def _heading(report: ShadowReport) -> str:
+    shadow, at = report.shadow, format_instant(report.shadow.ends_at)
+    against = f"{_named(shadow)} beside version {shadow.against_number}"
+    match report.state:
+        case ShadowState.RUNNING:
+            return f"{against}, on {shadow.share:.4g} of the checks, until {at}"
+        case ShadowState.ENDED:
+            return f"{against}, on {shadow.share:.4g} of the checks, ended at {at}"
+        case ShadowState.SUPERSEDED:
+            return f"{against}, which is no longer active: nothing is compared; stop it, and start another"
+
+
+def _summary(report: ShadowReport) -> Iterator[str]:
+    tally = report.tally
+    yield f"{tally.compared:,} checks compared, {tally.differing:,} decided differently"
+    if tally.compared:
+        spent = tally.elapsed_us / 1e6
+        yield f"cost: {spent:.3g} s in all, {tally.elapsed_us / tally.compared:.0f} us a check compared"
+    if tally.skipped:
+        budget = f"{report.shadow.budget_us:,} us"
+        yield f"{tally.skipped:,} more were not compared: the budget of {budget} a second was spent"
+    if tally.failed:
+        yield f"{tally.failed:,} the candidate could not decide: {tally.last_failure}"
+    uncounted = tally.differing - sum(each.checks for each in tally.cells)
+    if uncounted > 0:
+        yield f"{uncounted:,} of those decided differently are in other cells than these"
+
+
+def _lines(example: ShadowExample) -> Iterator[str]:
+    ref, purpose = example.resource, f" for {example.purpose}" if example.purpose else ""
+    what = str(ref) if ref.id else f"a {ref.type}"
+    yield f"{example.subject} {example.cell.action} {what} in {example.scope}{purpose}: {example.cell}"
+    yield f"  facts: {', '.join(example.facts) or 'none'}; at {format_instant(example.at)}"
+    yield f"  now:   {_told(example.active)}"
+    yield f"  then:  {_told(example.candidate)}"
+
+
+def _told(verdict: Verdict | None) -> str:
+    """The verdict in words, with its rule."""
+    if verdict is None:
+        return "not declared"
+    found = f"{'allowed' if verdict.allowed else 'denied'}: {verdict.reason}"
+    if verdict.inactive_reason is not None:
+        found += f", {verdict.inactive_reason}"
+    rule = verdict.rule
+    if rule is not None:
+        row = ", ".join(("p", rule.role, rule.scope, rule.type, rule.action, rule.condition, rule.effect))
+        found += f" by `{row}` ({rule.source})"
+    return found
+
+
+def _named(shadow: PolicyShadow) -> str:
+    return f"draft `{shadow.draft_id}`" if shadow.draft_id else f"version {shadow.number}"
+
+
+def _data(report: ShadowReport) -> dict[str, object]:
+    shadow, tally = msgspec.structs.asdict(report.shadow), msgspec.structs.asdict(report.tally)
+    for name in ("id", "files"):
+        del shadow[name]
+    for name in ("started_at", "ends_at"):
+        shadow[name] = format_instant(shadow[name])
+    tally["cells"] = [each.cell._asdict() | {"checks": each.checks} for each in report.tally.cells]
+    tally["examples"] = [_example_data(each) for each in report.tally.examples]
+    return shadow | {"state": report.state} | tally
+
+
+def _example_data(example: ShadowExample) -> dict[str, object]:
+    cell: ShadowCell = example.cell
+    return cell._asdict() | {
+        "subject": str(example.subject),
+        "resource": str(example.resource),
+        "scope": str(example.scope),
+        "purpose": example.purpose,
+        "at": format_instant(example.at),
+        "facts": example.facts,
+        "active": _told(example.active),
+        "candidate": _told(example.candidate),
+    }

@@ -1,0 +1,158 @@
+"""A candidate that decides beside the active policy on live checks, and what the two decide differently."""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from authz.domain.decisions import Verdict
+from authz.domain.ids import ResourceRef, Scope, Subject
+from authz.domain.instants import US_PER_S, Instant
+
+MAX_CELLS = 500
+"""Cells whose differences are counted apart; those of others are only in the sum."""
+MAX_EXAMPLES = 50
+MAX_EXAMPLES_PER_CELL = 3
+_DAY_US = 86_400 * US_PER_S
+MAX_LENGTH_US = 30 * _DAY_US
+"""For how long a candidate may decide beside the active policy."""
+KEPT_US = 30 * _DAY_US
+"""For how long the counts and examples of a shadow that has ended are kept."""
+
+
+class PolicyShadow(msgspec.Struct, frozen=True, kw_only=True):
+    """A candidate, a version or a draft as it was at the start, and how it is to be tried.
+
+    It decides for `share` of the checks, while version `against_number` is active, until `ends_at`. Each
+    serving process spends at most `budget_us` of each second on it. `id` tells two shadows apart.
+    """
+
+    id: str = ""
+    number: int = 0
+    draft_id: str = ""
+    files: str = ""
+    against_number: int
+    share: float
+    budget_us: int
+    author: str
+    started_at: Instant
+    ends_at: Instant
+
+
+class ShadowCell(NamedTuple):
+    """Who holds these roles, and no other that counts, gains or loses an action on a type."""
+
+    roles: tuple[str, ...]
+    type: str
+    action: str
+    gains: bool
+
+    def __str__(self) -> str:
+        roles = " + ".join(self.roles) or "nobody's role"
+        return f"{roles} {'gains' if self.gains else 'loses'} {self.action} on {self.type}"
+
+
+class ShadowCount(NamedTuple):
+    """In how many checks of a cell the two decided differently."""
+
+    cell: ShadowCell
+    checks: int
+
+
+class ShadowExample(msgspec.Struct, frozen=True, kw_only=True):
+    """A check that the two decided differently. `facts` held; the resource is in `scope`.
+
+    A policy without a verdict does not declare the type or the action.
+    """
+
+    cell: ShadowCell
+    subject: Subject
+    resource: ResourceRef
+    scope: Scope
+    purpose: str
+    at: Instant
+    facts: tuple[str, ...]
+    active: Verdict | None
+    candidate: Verdict | None
+
+
+class ShadowTally(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of the checks.
+
+    `compared` were decided by both, `differing` of them differently; `skipped` were not compared, because the
+    budget was spent; `failed` could not be decided by the candidate, the last of them for `last_failure`.
+    `elapsed_us` is the time that all of it took. The cells come in no order.
+    """
+
+    compared: int = 0
+    differing: int = 0
+    skipped: int = 0
+    failed: int = 0
+    elapsed_us: int = 0
+    last_failure: str = ""
+    cells: tuple[ShadowCount, ...] = ()
+    examples: tuple[ShadowExample, ...] = ()
+
+    def plus(self, later: ShadowTally) -> ShadowTally:
+        """The sum of two, within the bounds of cells and examples."""
+        counts = Counter(dict(self.cells))
+        for cell, checks in later.cells:
+            if cell in counts or len(counts) < MAX_CELLS:
+                counts[cell] += checks
+        examples, per_cell = list(self.examples), Counter(each.cell for each in self.examples)
+        for each in later.examples:
+            if len(examples) < MAX_EXAMPLES and per_cell[each.cell] < MAX_EXAMPLES_PER_CELL:
+                examples.append(each)
+                per_cell[each.cell] += 1
+        names = ("compared", "differing", "skipped", "failed", "elapsed_us")
+        return ShadowTally(
+            **{name: getattr(self, name) + getattr(later, name) for name in names},
+            last_failure=later.last_failure or self.last_failure,
+            cells=tuple(ShadowCount(*each) for each in counts.items()),
+            examples=tuple(examples),
+        )
+
+
+class ShadowState(StrEnum):
+    """Whether a shadow compares checks. SUPERSEDED: another version is active than it is compared with."""
+
+    RUNNING = "RUNNING"
+    ENDED = "ENDED"
+    SUPERSEDED = "SUPERSEDED"
+
+
+class ShadowReport(msgspec.Struct, frozen=True):
+    """A shadow, without its files, and what came of it so far."""
+
+    shadow: PolicyShadow
+    state: ShadowState
+    tally: ShadowTally
+
+
+class Shadows(Protocol):
+    """Keeps the last shadow that was started, and its tally. Every call blocks."""
+
+    def start(self, shadow: PolicyShadow) -> None:
+        """Keep a shadow in place of one that has ended when it starts. Raises `FailedPreconditionError` if
+        one has not."""
+
+    def current(self) -> PolicyShadow | None:
+        """The last one, without its files."""
+
+    def files(self, shadow_id: str) -> str | None:
+        """The files of the candidate; None if this is not the last shadow."""
+
+    def read(self) -> tuple[PolicyShadow, ShadowTally] | None:
+        """The last one, without its files, and what came of it."""
+
+    def add(self, shadow_id: str, tally: ShadowTally) -> None:
+        """Add to the tally, unless this is not the last shadow."""
+
+    def stop(self, now: Instant) -> None:
+        """End the last one. Raises `FailedPreconditionError` if none is running."""
+
+    def delete(self, shadow_id: str) -> None:
+        """Delete a shadow and its tally, if it is there."""

@@ -1,0 +1,160 @@
+"""Compares the decisions of a candidate with those of the active policy, within a budget, and counts them."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import structlog
+
+from authz.domain.decisions import Decision, Question, Verdict
+from authz.domain.errors import AuthzError, InvalidArgumentError
+from authz.domain.facts import fact_names
+from authz.domain.ids import PLATFORM
+from authz.domain.instants import Instant
+from authz.domain.ports import Snapshot
+from authz.domain.shadow import (
+    MAX_CELLS,
+    MAX_EXAMPLES,
+    MAX_EXAMPLES_PER_CELL,
+    PolicyShadow,
+    ShadowCell,
+    ShadowCount,
+    ShadowExample,
+    ShadowTally,
+)
+from authz.domain.trace import Trace
+from authz.engine.check import Checker
+
+log = structlog.get_logger()
+
+_WINDOW_NS = 100_000_000
+_WINDOWS_PER_S = 10
+_NS_PER_US = 1_000
+
+
+class ShadowRun:
+    """One shadow in one process: what it compares, and what it has counted since `take` was last called."""
+
+    def __init__(self, shadow: PolicyShadow, candidate: Checker | None) -> None:
+        """Without a checker of the candidate, which this process cannot read, nothing is compared."""
+        self.shadow = shadow
+        self.share = 0.0 if candidate is None else shadow.share
+        self._candidate = candidate
+        self._against = str(shadow.against_number)
+        self._budget_ns = shadow.budget_us * _NS_PER_US // _WINDOWS_PER_S
+        self._window_ends_ns = self._spent_ns = 0
+        self._examples_taken: Counter[ShadowCell] = Counter()
+        self._is_failure_logged = False
+        self._kept = ShadowTally()
+        self._clear()
+
+    def compare(
+        self, checker: Checker, snapshot: Snapshot, question: Question, now: Instant, decision: Decision
+    ) -> None:
+        """Let the candidate decide what the active policy has decided, unless the budget is spent."""
+        if decision.policy_version != self._against or now >= self.shadow.ends_at:
+            return
+        begun_ns = time.perf_counter_ns()
+        if begun_ns >= self._window_ends_ns:
+            self._window_ends_ns, self._spent_ns = begun_ns + _WINDOW_NS, 0
+        if self._spent_ns >= self._budget_ns:
+            self._skipped += 1
+            return
+        try:
+            self._compare(checker, snapshot, question, now, decision.verdict)
+        except Exception as error:  # noqa: BLE001  whatever fails beside a check is not told to its caller
+            self.fail(error)
+        took_ns = time.perf_counter_ns() - begun_ns
+        self._spent_ns += took_ns
+        self._elapsed_ns += took_ns
+
+    def take(self) -> ShadowTally | None:
+        """What was counted since the last time; None if nothing was."""
+        taken = self._kept.plus(
+            ShadowTally(
+                compared=self._compared,
+                differing=self._differing,
+                skipped=self._skipped,
+                failed=self._failed,
+                elapsed_us=self._elapsed_ns // _NS_PER_US,
+                last_failure=self._last_failure,
+                cells=tuple(ShadowCount(*each) for each in self._cells.items()),
+                examples=tuple(self._examples),
+            )
+        )
+        self._kept = ShadowTally()
+        self._clear()
+        return None if taken == self._kept else taken
+
+    def put_back(self, tally: ShadowTally) -> None:
+        """Count what was taken again: it was not saved."""
+        self._kept = tally.plus(self._kept)
+
+    def _clear(self) -> None:
+        self._compared = self._differing = self._skipped = self._failed = self._elapsed_ns = 0
+        self._last_failure = ""
+        self._cells: Counter[ShadowCell] = Counter()
+        self._examples: list[ShadowExample] = []
+
+    def _compare(
+        self, checker: Checker, snapshot: Snapshot, question: Question, now: Instant, active: Verdict
+    ) -> None:
+        candidate = self._decide(snapshot, question, now)
+        self._compared += 1
+        if active.allowed is (candidate is not None and candidate.allowed):
+            return
+        self._differing += 1
+        before, after = Trace(), Trace()
+        checker.check(snapshot, question, now, before)
+        self._decide(snapshot, question, now, after)
+        cell = ShadowCell(
+            _roles_of(before, after), question.resource.type, question.action, not active.allowed
+        )
+        if cell in self._cells or len(self._cells) < MAX_CELLS:
+            self._cells[cell] += 1
+        if self._wants_example(cell):
+            self._examples_taken[cell] += 1
+            self._examples.append(
+                ShadowExample(
+                    cell=cell,
+                    subject=question.subject,
+                    resource=question.resource,
+                    scope=before.scopes[-1] if before.scopes else PLATFORM,
+                    purpose=question.purpose,
+                    at=now,
+                    facts=fact_names(before.mask | after.mask),
+                    active=active,
+                    candidate=candidate,
+                )
+            )
+
+    def _wants_example(self, cell: ShadowCell) -> bool:
+        taken = self._examples_taken
+        return taken[cell] < MAX_EXAMPLES_PER_CELL and taken.total() < MAX_EXAMPLES
+
+    def _decide(
+        self, snapshot: Snapshot, question: Question, now: Instant, trace: Trace | None = None
+    ) -> Verdict | None:
+        """The candidate's verdict. None if it does not declare the type or the action."""
+        assert self._candidate is not None  # noqa: S101  else nothing is compared; narrows the type
+        try:
+            return self._candidate.check(snapshot, question, now, trace).verdict
+        except InvalidArgumentError:
+            return None
+
+    def fail(self, error: Exception) -> None:
+        """Count that the candidate could not decide."""
+        self._failed += 1
+        self._last_failure = (
+            error.message if isinstance(error, AuthzError) else "an internal error; see the log of the server"
+        )
+        if not self._is_failure_logged:
+            self._is_failure_logged = True
+            log.warning("the candidate of the shadow cannot decide", exc_info=error)
+
+
+def _roles_of(*traces: Trace) -> tuple[str, ...]:
+    """The roles that count under either policy."""
+    found = {each.gives for trace in traces for each in trace.memberships if each.gives and each.counts}
+    return tuple(sorted(found))

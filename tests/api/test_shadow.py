@@ -1,0 +1,155 @@
+"""A candidate beside the active policy, from the outside: on every server, and in no answer."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+
+from authz.v1 import authorization_pb2 as apb
+from authz.v1 import policy_pb2 as ppb
+from tests.api.test_api import COURSE, MATERIAL, STUDENT, question, written
+from tests.api.test_drafts import WITHOUT_TESTS, cell, created, edited
+from tests.api.test_policies import applied, refused
+from tests.api.test_rights import acting_for, campus
+from tests.api.test_scheduled import HOUR_US, stamp, until
+from tests.policies import with_rows
+from tests.service import START, Service, reason_of, serve
+
+CLOSED = cell("student", "material", "read", when=())
+"""Students read no materials."""
+
+
+async def started(service: Service, *, metadata: Any = (), **fields: Any) -> ppb.PolicyShadow:
+    request = ppb.StartPolicyShadowRequest(**{"share": 1.0, **fields})
+    shadow: ppb.PolicyShadow = (await service.policy.StartPolicyShadow(request, metadata=metadata)).shadow
+    return shadow
+
+
+async def shown(service: Service) -> ppb.PolicyShadow:
+    shadow: ppb.PolicyShadow = (await service.policy.ReadPolicyShadow(ppb.ReadPolicyShadowRequest())).shadow
+    return shadow
+
+
+async def stopped(service: Service) -> ppb.PolicyShadow:
+    request = ppb.StopPolicyShadowRequest()
+    shadow: ppb.PolicyShadow = (await service.policy.StopPolicyShadow(request)).shadow
+    return shadow
+
+
+async def draft_of(service: Service) -> None:
+    await written(service, COURSE, STUDENT, MATERIAL)
+    await edited(service, await created(service), CLOSED, WITHOUT_TESTS)
+
+
+def compared(service: Service, *asked: Service) -> Callable[[], Awaitable[bool]]:
+    """Whether the counts that a server shows have grown, after a check at each of the others."""
+    known: list[int] = []
+
+    async def has_grown() -> bool:
+        for each in asked:
+            assert (await each.authorization.Check(question())).allowed
+        found = (await shown(service)).compared
+        known.append(found)
+        return found > known[0]
+
+    return has_grown
+
+
+async def test_what_a_draft_would_decide_differently_is_counted_on_all_servers_and_changes_no_answer(
+    store_url: str,
+) -> None:
+    async with serve(store_url) as one, serve(store_url) as other:
+        await draft_of(one)
+        shadow = await started(one, draft_id="mine", author="ada")
+        assert (shadow.draft_id, shadow.against_number, shadow.author) == ("mine", 1, "ada")
+        assert shadow.state == ppb.POLICY_SHADOW_STATE_RUNNING
+        assert shadow.ends_at == stamp(START + HOUR_US)
+        await until(compared(one, one))
+        await until(compared(one, other))
+        batch = apb.BatchCheckRequest(items=[question(), question("update")])
+        results = (await other.authorization.BatchCheck(batch)).results
+        assert [each.response.allowed for each in results] == [True, False]
+        ended = await stopped(other)
+        assert ended.state == ppb.POLICY_SHADOW_STATE_ENDED
+        found = await shown(one)
+    # Servers that stop add what they have not added yet.
+    async with serve(store_url) as third:
+        last = await shown(third)
+    assert last.compared >= found.compared
+    assert last.differing == last.compared - 1
+    (counted,) = last.cells
+    assert (list(counted.roles), counted.type, counted.action, counted.gains, counted.checks) == (
+        ["student"],
+        "material",
+        "read",
+        False,
+        last.differing,
+    )
+    example = last.examples[0]
+    assert (example.subject.id, example.resource.id, example.resource.scope.course_id) == (
+        "maya",
+        "m-1",
+        "algebra",
+    )
+    assert (example.active.allowed, example.active.reason) == (True, apb.REASON_ROLE_GRANT)
+    assert (example.candidate.allowed, example.candidate.reason) == (False, apb.REASON_NO_RULE)
+    assert last.elapsed_us > 0
+
+
+async def test_a_shadow_ends_at_its_time_or_when_another_version_is_active(sqlite_service: Service) -> None:
+    service = sqlite_service
+    await draft_of(service)
+    await started(service, draft_id="mine", ends_at=stamp(START + 2 * HOUR_US))
+    error = await refused(started(service, number=1))
+    assert (error.code(), "stop it first" in str(error.details())) == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        True,
+    )
+    await applied(service, with_rows("p, teaching_assistant, *, material, publish, , allow"))
+    assert (await shown(service)).state == ppb.POLICY_SHADOW_STATE_SUPERSEDED
+    service.now += 2 * HOUR_US
+    assert (await shown(service)).state == ppb.POLICY_SHADOW_STATE_ENDED
+    error = await refused(stopped(service))
+    assert "nothing to stop" in str(error.details())
+    again = await started(service, number=1)
+    assert (again.number, again.against_number, again.state) == (1, 2, ppb.POLICY_SHADOW_STATE_RUNNING)
+
+
+async def test_bad_requests_for_a_shadow_are_told(sqlite_service: Service) -> None:
+    service = sqlite_service
+    row = ppb.PolicyEdit(add_row="p, grader, *, material, read, , allow")
+    await edited(service, await created(service), row)
+    assert not (await service.policy.ReadPolicyShadow(ppb.ReadPolicyShadowRequest())).HasField("shadow")
+    for call, reason, says in (
+        (started(service), "MISSING_FIELD", "candidate"),
+        (started(service, number=0), "MALFORMED_FIELD", "number of a version"),
+        (started(service, number=9), "VERSION_NOT_FOUND", "there is no"),
+        (started(service, draft_id="other"), "DRAFT_NOT_FOUND", "`other`"),
+        (started(service, draft_id="mine"), "POLICY_INVALID", "unknown role `grader`"),
+        (started(service, number=1, share=1.5), "MALFORMED_FIELD", "share is 1.5"),
+        (started(service, number=1, share=float("nan")), "MALFORMED_FIELD", "share is nan"),
+        (started(service, number=1, budget_us=-1), "MALFORMED_FIELD", "budget_us is -1"),
+        (started(service, number=1, ends_at=stamp(START)), "MALFORMED_FIELD", "within the next 30 days"),
+        (
+            started(service, number=1, ends_at=stamp(START + 31 * 24 * HOUR_US)),
+            "MALFORMED_FIELD",
+            "within the next 30 days",
+        ),
+        (stopped(service), "PRECONDITION_FAILED", "nothing to stop"),
+    ):
+        error = await refused(call)
+        assert (reason_of(error), says in str(error.details())) == (reason, True), error.details()
+
+
+async def test_a_person_needs_the_right_to_edit_the_policy(sqlite_service: Service) -> None:
+    service = sqlite_service
+    await campus(service)
+    error = await refused(started(service, number=1, metadata=acting_for("stu")))
+    assert error.code() is grpc.StatusCode.PERMISSION_DENIED
+    await started(service, number=1, metadata=acting_for("root"))
+    request = ppb.StopPolicyShadowRequest()
+    error = await refused(service.policy.StopPolicyShadow(request, metadata=acting_for("stu")))
+    assert error.code() is grpc.StatusCode.PERMISSION_DENIED
+    await service.policy.StopPolicyShadow(request, metadata=acting_for("root"))

@@ -1,0 +1,58 @@
+"""The shadow of the policy from the command line, on a running server."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from authz.client import Client
+from authz.domain.entities import Course, CourseState, Membership, Resource
+from authz.domain.ids import course_scope, parse_subject
+from authz.domain.mutations import Mutation, Operation
+from tests.cli.commands import run
+from tests.databases import create_sqlite
+from tests.serving import serving
+
+ALGEBRA = course_scope("algebra")
+CAMPUS = (
+    Course(id="algebra", state=CourseState.ACTIVE),
+    Membership(subject=parse_subject("user:maya"), scope=ALGEBRA, role="student"),
+    Resource(type="material", id="m-1", scope=ALGEBRA, published=True),
+)
+TIMEOUT_S = 60
+
+
+def test_a_draft_is_tried_and_what_it_would_change_is_shown(tmp_path: Path) -> None:
+    with serving(create_sqlite(tmp_path / "authz.db")) as (_, address):
+        here = ("--address", address)
+        assert "no shadow was started" in run("policy", "shadow", "show", *here).stderr
+        with Client(address) as client:
+            client.write([Mutation(Operation.TOUCH, each) for each in CAMPUS])
+            client.policies.drafts.create("mine")
+            run("policy", "edit", "mine", "--set", "student", "material", "read", "never", *here)
+            begun = run("policy", "shadow", "start", "draft:mine", "--percent", "100", *here)
+            assert begun.stdout.startswith("draft `mine` beside version 1, on 1 of the checks, until ")
+            again = run("policy", "shadow", "start", "1", *here)
+            assert (again.returncode, "`authz policy shadow stop`" in again.stderr) == (2, True)
+            deadline = time.monotonic() + TIMEOUT_S
+            while (shown := run("policy", "shadow", "show", *here)).returncode == 0:
+                assert client.check("user:maya", "read", "material:m-1")
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        assert shown.returncode == 1
+        assert "student loses read on material" in shown.stdout
+        assert "user:maya read material:m-1 in course:algebra: student loses read on material" in shown.stdout
+        assert (
+            "  now:   allowed: ROLE_GRANT by `p, student, *, material, read, published, allow`"
+            in shown.stdout
+        )
+        assert "  then:  denied: NO_RULE\n" in shown.stdout
+        assert run("policy", "shadow", "stop", *here).stdout.startswith(
+            "draft `mine` beside version 1, on 1 of"
+        )
+        found = json.loads(run("policy", "shadow", "show", "--json", *here).stdout)
+        assert (found["state"], found["draft_id"], found["against_number"]) == ("ENDED", "mine", 1)
+        (cell,) = found["cells"]
+        assert (cell["roles"], cell["checks"]) == (["student"], found["differing"])
+        assert found["examples"][0]["candidate"] == "denied: NO_RULE"

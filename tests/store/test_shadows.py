@@ -1,0 +1,74 @@
+"""The shadow of the policy on each database: one at a time, with what all processes have counted."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+import pytest
+
+from authz.domain.errors import ErrorReason, FailedPreconditionError
+from authz.domain.shadow import MAX_CELLS, PolicyShadow, ShadowCell, ShadowCount, ShadowTally
+from authz.store import Store
+
+SHADOW = PolicyShadow(
+    id="one",
+    draft_id="mine",
+    files='{"default.csv":""}',
+    against_number=3,
+    share=0.01,
+    budget_us=10_000,
+    author="ada",
+    started_at=100,
+    ends_at=200,
+)
+TOLD = msgspec.structs.replace(SHADOW, files="")
+
+
+def cell(number: int) -> ShadowCell:
+    return ShadowCell(("student",), "material", f"a{number}", gains=True)
+
+
+def test_one_is_kept_until_another_is_started_after_its_end(store: Store) -> None:
+    shadows = store.shadows
+    assert (shadows.current(), shadows.read(), shadows.files("one")) == (None, None, None)
+    shadows.start(SHADOW)
+    assert (shadows.current(), shadows.files("one")) == (TOLD, SHADOW.files)
+    with pytest.raises(FailedPreconditionError, match="a shadow is running") as caught:
+        shadows.start(msgspec.structs.replace(SHADOW, id="two", started_at=199, ends_at=300))
+    assert caught.value.reason is ErrorReason.PRECONDITION_FAILED
+    shadows.stop(150)
+    with pytest.raises(FailedPreconditionError, match="nothing to stop"):
+        shadows.stop(150)
+    assert shadows.read() == (msgspec.structs.replace(TOLD, ends_at=150), ShadowTally())
+    shadows.start(msgspec.structs.replace(SHADOW, id="two", started_at=150, ends_at=300))
+    assert shadows.files("one") is None
+    shadows.add("one", ShadowTally(compared=1))
+    found = shadows.read()
+    assert found is not None
+    assert (found[0].id, found[1]) == ("two", ShadowTally())
+    shadows.delete("two")
+    assert shadows.current() is None
+
+
+def test_what_processes_add_at_once_is_all_counted(store: Store) -> None:
+    store.shadows.start(SHADOW)
+    added = ShadowTally(compared=2, differing=1, last_failure="why", cells=(ShadowCount(cell(1), 1),))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: store.shadows.add("one", added), range(20)))
+    found = store.shadows.read()
+    assert found is not None
+    assert found[1] == ShadowTally(
+        compared=40, differing=20, last_failure="why", cells=(ShadowCount(cell(1), 20),)
+    )
+
+
+def test_the_cells_that_are_kept_are_bounded(store: Store) -> None:
+    store.shadows.start(SHADOW)
+    for first in (0, MAX_CELLS - 1):
+        cells = tuple(ShadowCount(cell(first + number), 1) for number in range(MAX_CELLS))
+        store.shadows.add("one", ShadowTally(differing=MAX_CELLS, cells=cells))
+    found = store.shadows.read()
+    assert found is not None
+    counts = dict(found[1].cells)
+    assert (found[1].differing, len(counts), counts[cell(MAX_CELLS - 1)]) == (2 * MAX_CELLS, MAX_CELLS, 2)
