@@ -1,9 +1,11 @@
 # Everything runs in .venv, which the first target that needs it makes.
 PYTHON ?= python3.11
 BIN := .venv/bin
-# By file, since the tests of a file may share a server; in the order that tests/conftest.py gives. Three for
-# each processor, since some of them always wait.
-WORKERS = $(shell $(PYTHON) -c 'import os; print(min(3 * os.cpu_count(), 12))')
+# A second run reads what the first one compiled, the asserts of the tests among it.
+unexport PYTHONDONTWRITEBYTECODE
+# By file, since the tests of a file may share a server; in the order that tests/conftest.py gives. More than
+# there are processors, since some of them always wait.
+WORKERS = $(shell $(PYTHON) -c 'import os; print(min(2 * os.cpu_count() + 1, 12))')
 PARALLEL = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 PURE := tests/test_architecture.py $(addprefix tests/,domain policy wire importers access engine)
 

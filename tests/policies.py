@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from authz.policy.cases import TESTS_FOLDER
-from authz.policy.load import POLICY_FILE, policy_directory
+from authz.policy.load import POLICY_FILE, load_policy, policy_directory
 from authz.policy.versions import read_folder
 
 SHIPPED = read_folder(policy_directory())
+POLICY = load_policy(policy_directory())
+"""The shipped policy, compiled once for all tests of a process."""
 
 
 def with_rows(*rows: str) -> dict[str, str]:

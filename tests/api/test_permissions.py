@@ -15,7 +15,6 @@ from google.protobuf import message_factory
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from authz.api.permissions import permission_of
-from authz.policy.load import load_policy, policy_directory
 from authz.v1 import audit_pb2 as aupb
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import common_pb2 as pb
@@ -26,9 +25,9 @@ from authz.v1 import watch_pb2 as wpb
 from tests.callers import grant
 from tests.databases import create_sqlite
 from tests.issuer import Issuer, bearer
+from tests.policies import POLICY
 from tests.service import Service, info_of, serve
 
-POLICY = load_policy(policy_directory())
 ISSUER = Issuer()
 GRANTED: dict[str, list[str]] = tomllib.loads(
     (Path(__file__).parent.parent / "cases/callers.toml").read_text()

@@ -29,14 +29,13 @@ from authz.domain.facts import fact_names
 from authz.domain.ids import ResourceRef, parse_resource_ref, parse_scope, parse_subject
 from authz.domain.instants import format_instant, parse_instant
 from authz.engine.check import Checker
-from authz.policy.load import load_policy, policy_directory
 from tests.engine.campus import Campus
+from tests.policies import POLICY
 
 CASES = Path(__file__).parent.parent / "cases"
 TABLES = {
     name: tomllib.loads((CASES / f"{name}.toml").read_text()) for name in ("decisions", "gates", "states")
 }
-POLICY = load_policy(policy_directory())
 PARSERS: dict[str, Any] = {
     "subject": parse_subject,
     "owner": parse_subject,

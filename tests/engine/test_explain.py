@@ -35,14 +35,14 @@ from authz.domain.facts import FACTS, FACTS_BY_NAME
 from authz.domain.ids import PLATFORM, ResourceRef, ScopeKind, course_scope, session_scope
 from authz.engine.check import Checker
 from authz.engine.explain import explain
-from authz.policy.load import load_policy, policy_directory
 from tests.engine.campus import Campus
 from tests.engine.test_isolation import CHECKERS, NOW, campuses, questions, subjects
 from tests.engine.test_lists import EVERY_CHECKER
+from tests.policies import POLICY
 from tests.properties import examples
 from tests.store.directory import user
 
-CHECKER = Checker(load_policy(policy_directory()), inline_types=frozenset())
+CHECKER = Checker(POLICY, inline_types=frozenset())
 MAYA = user("maya")
 HERE, MONDAY = course_scope("algebra"), session_scope("monday")
 EVERY = [*CHECKERS, EVERY_CHECKER[-1]]

@@ -21,31 +21,31 @@ from tests.engine.campus import Campus
 from tests.engine.test_isolation import (
     CHECKERS,
     COURSES,
-    DEFAULT,
     NOW,
     TYPES,
     campuses,
     own_scopes,
     questions,
 )
+from tests.policies import POLICY
 from tests.properties import examples
 
 DECLARATIONS = [
     *(
         f"role, {r.name}, {r.scope_kind.value}, {r.rank}, {'yes' if r.works_in_drafts else 'no'}, {r.becomes}"
-        for r in DEFAULT.vocabulary.roles.values()
+        for r in POLICY.vocabulary.roles.values()
     ),
-    *(f"type, {t.name}, {'|'.join(t.actions)}" for t in DEFAULT.vocabulary.types.values()),
+    *(f"type, {t.name}, {'|'.join(t.actions)}" for t in POLICY.vocabulary.types.values()),
 ]
 MODEL = Path(__file__).parents[2] / "policies" / MODEL_FILE
-ROLE_NAMES = sorted(DEFAULT.vocabulary.roles)
+ROLE_NAMES = sorted(POLICY.vocabulary.roles)
 
 
 @st.composite
 def rows(draw: st.DrawFn) -> str:
     """A rule, its conditions and its scope mostly as wide as they can be."""
-    type_name = draw(st.sampled_from([*DEFAULT.vocabulary.types, "*"]))
-    known = DEFAULT.vocabulary.types.get(type_name)
+    type_name = draw(st.sampled_from([*POLICY.vocabulary.types, "*"]))
+    known = POLICY.vocabulary.types.get(type_name)
     action = draw(st.sampled_from(["*", *(known.actions if known else ("read", "update", "create"))]))
     role = draw(st.sampled_from(["*", *ROLE_NAMES]))
     scope = draw(st.sampled_from(["*", *(f"course:{course}" for course in COURSES)]))
@@ -87,7 +87,7 @@ def aimed(draw: st.DrawFn, entities: list[Entity]) -> Question:
     if not in_place or not draw(st.integers(0, 3)):
         return question
     member, resource = draw(st.sampled_from(in_place))
-    actions = DEFAULT.vocabulary.types[resource.type].actions
+    actions = POLICY.vocabulary.types[resource.type].actions
     return msgspec.structs.replace(
         question,
         subject=member.subject,

@@ -50,11 +50,11 @@ from authz.replica.environment import acquire_environment, release_environment
 from authz.replica.snapshot import ReplicaSnapshot
 from authz.store import open_store
 from tests.engine.campus import Campus
+from tests.policies import POLICY
 from tests.properties import MEMORY, examples
 from tests.store.directory import dumped
 from tests.tokens import keys_of
 
-DEFAULT = load_policy(policy_directory())
 IDS = ["teacher", "owner", "course:a", "a", "a|b", "session:a", "platform", "user:teacher", "=", "-"]
 TYPES = ["notebook", "message", "material", "session_note"]
 COURSES = ["a", "course:a", "teacher"]
@@ -70,7 +70,7 @@ refs = st.builds(ResourceRef, st.sampled_from(TYPES), st.sampled_from(IDS[:4]))
 @st.composite
 def memberships(draw: st.DrawFn) -> Membership:
     scope = draw(scopes | st.just(PLATFORM))
-    roles = [r.name for r in DEFAULT.vocabulary.roles.values() if r.scope_kind is scope.kind]
+    roles = [r.name for r in POLICY.vocabulary.roles.values() if r.scope_kind is scope.kind]
     return Membership(
         subject=draw(subjects),
         scope=scope,
@@ -153,7 +153,7 @@ def may_be_registered(resource: Resource, campus: list[Entity]) -> bool:
     """Whether the directory would take it, and so a request may describe it."""
     kind, session = KINDS["resource"], SessionKey(resource.scope.id)
     try:
-        kind.validate(resource, DEFAULT.vocabulary)
+        kind.validate(resource, POLICY.vocabulary)
         for entity in campus:
             if resource.scope.kind is ScopeKind.SESSION and entity.key == session:
                 kind.validate_container(resource, entity)
@@ -168,7 +168,7 @@ def questions(draw: st.DrawFn, campus: list[Entity]) -> Question:
     known = [e.key for e in campus if isinstance(e, Resource)]
     if draw(st.integers(0, 3)) and known:
         ref = draw(st.sampled_from(known))
-    action = draw(st.sampled_from(DEFAULT.vocabulary.types[ref.type].actions))
+    action = draw(st.sampled_from(POLICY.vocabulary.types[ref.type].actions))
     inline = draw(st.none() | resources.filter(lambda resource: may_be_registered(resource, campus)))
     return Question(
         subject=draw(subjects),
@@ -197,7 +197,7 @@ def generous_policy() -> CompiledPolicy:
 GENEROUS = generous_policy()
 CHECKERS = [
     Checker(policy, inline_types=inline)
-    for policy in (DEFAULT, GENEROUS)
+    for policy in (POLICY, GENEROUS)
     for inline in (frozenset[str](), frozenset(TYPES))
 ]
 
@@ -248,7 +248,7 @@ def test_the_policy_of_a_course_decides_as_an_override_of_it_and_changes_nothing
     course_id, rows = data.draw(st.sampled_from(COURSES)), data.draw(own_rows)
     question = data.draw(questions(entities))
     campus = Campus(entities)
-    for policy in (DEFAULT, GENEROUS):
+    for policy in (POLICY, GENEROUS):
         override = load_course_policy(policy, course_id, {COURSE_FILE: rows_of(course_id, *rows)})
         plain, overridden = (Checker(each, inline_types=frozenset(TYPES)) for each in (policy, override))
         before, expected = (checker.check(campus, question, NOW) for checker in (plain, overridden))
@@ -322,7 +322,7 @@ def test_listed_actions_are_those_that_check_allows(data: st.DataObject) -> None
 @given(data=st.data())
 def test_nobody_gets_in_through_what_postgresql_holds(data: st.DataObject, postgresql_url: str) -> None:
     """From a real PostgreSQL to a replica built from it; what is written before stays, as in service."""
-    store = open_store(postgresql_url, vocabularies=lambda *_: DEFAULT.vocabulary, clock=lambda: NOW)
+    store = open_store(postgresql_url, vocabularies=lambda *_: POLICY.vocabulary, clock=lambda: NOW)
     mutations = [Mutation(Operation.TOUCH, entity) for entity in data.draw(campuses())]
     with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         try:

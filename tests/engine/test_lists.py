@@ -40,10 +40,10 @@ from authz.engine import lists
 from authz.engine.check import Checker
 from authz.engine.lists import ListPage, ResourcePage, SubjectPage
 from authz.policy.compile import CompiledPolicy
-from authz.policy.load import load_policy, policy_directory
+from authz.policy.load import load_policy
 from tests.engine.campus import Campus
 from tests.engine.test_isolation import CHECKERS, IDS, NOW, TYPES, campuses, questions, subjects
-from tests.policies import with_rows
+from tests.policies import POLICY, with_rows
 from tests.properties import examples
 from tests.store.directory import user
 
@@ -67,7 +67,7 @@ def exacting_policy() -> CompiledPolicy:
 
 
 EVERY_CHECKER = [*CHECKERS[::2], Checker(exacting_policy(), inline_types=frozenset(TYPES))]
-CHECKER = Checker(load_policy(policy_directory()), inline_types=frozenset())
+CHECKER = Checker(POLICY, inline_types=frozenset())
 EVERYBODY = [Subject(kind, id_) for kind in SubjectType for id_ in IDS]
 STRUCTURAL = ("course", "session")
 HERE, MONDAY = course_scope("algebra"), session_scope("monday")

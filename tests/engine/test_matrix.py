@@ -24,10 +24,9 @@ from authz.domain.entities import (
 )
 from authz.domain.ids import ResourceRef, ScopeKind, Subject, SubjectType, course_scope, session_scope
 from authz.engine.check import Checker
-from authz.policy.load import load_policy, policy_directory
 from tests.engine.campus import Campus
+from tests.policies import POLICY
 
-POLICY = load_policy(policy_directory())
 CHECKER = Checker(POLICY, inline_types=frozenset())
 MATRIX = tomllib.loads((Path(__file__).parent.parent / "cases/matrix.toml").read_text())
 CELLS = [

@@ -12,9 +12,9 @@ from authz.policy.cases import CaseFile, fault_of_case, load_case_files, read_ca
 from authz.policy.compile import CompiledPolicy
 from authz.policy.load import POLICY_FILE, load_policy, policy_directory
 from authz.replica.temporary import temporary_snapshot
+from tests.policies import POLICY
 from tests.policy.leaks import LEAKS, Leak, written
 
-POLICY = load_policy(policy_directory())
 TEXT = (policy_directory() / POLICY_FILE).read_text()
 FILE = """\
 now = "2026-03-01T12:00:00Z"

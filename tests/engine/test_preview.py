@@ -38,15 +38,15 @@ from authz.engine.check import Checker
 from authz.engine.preview.computation import Preview
 from authz.policy.compile import CompiledPolicy
 from authz.policy.course import COURSE_FILE, course_files, load_course_policy
-from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
+from authz.policy.load import MODEL_FILE, POLICY_FILE, policy_directory
 from authz.policy.versions import FORMAT, compile_files
 from tests.engine.campus import Campus
+from tests.policies import POLICY
 from tests.properties import examples
 from tests.store.directory import user
 
 logging.getLogger("casbin").setLevel(logging.CRITICAL)
 
-DEFAULT = load_policy(policy_directory())
 MODEL = (policy_directory() / MODEL_FILE).read_text()
 NOW = 1_000
 TEXT = (policy_directory() / POLICY_FILE).read_text()
@@ -58,16 +58,16 @@ LINES = [  # without the rights of other callers, who would be most of the polic
 ]
 RULES = [line for line in LINES if line.startswith(("p,", "g,"))]
 ROLES = [
-    role.name for role in DEFAULT.vocabulary.roles.values() if role.scope_kind is not ScopeKind.PLATFORM
+    role.name for role in POLICY.vocabulary.roles.values() if role.scope_kind is not ScopeKind.PLATFORM
 ] + [*ON_PLATFORM, "*"]
 CONTENT = [
     (t.name, action)
-    for t in DEFAULT.vocabulary.types.values()
+    for t in POLICY.vocabulary.types.values()
     if t.name not in {"api", "course", "session"}
     for action in (*t.actions, "*")
 ]
 STRUCTURE = [
-    (name, action) for name in ("course", "session") for action in DEFAULT.vocabulary.types[name].actions
+    (name, action) for name in ("course", "session") for action in POLICY.vocabulary.types[name].actions
 ]
 CALLS = [("api", action) for action in ("check", "explain", "grant_roles", "*")]
 DECLARED = [
@@ -172,9 +172,7 @@ def mostly(usual: T, others: st.SearchStrategy[T]) -> st.SearchStrategy[T]:
 @st.composite
 def members(draw: st.DrawFn) -> Membership:
     scope = draw(st.sampled_from([*SCOPES[:3], *SCOPES, PLATFORM, PLATFORM]))
-    roles = [
-        role for role in ROLES if role != "*" and DEFAULT.vocabulary.roles[role].scope_kind is scope.kind
-    ]
+    roles = [role for role in ROLES if role != "*" and POLICY.vocabulary.roles[role].scope_kind is scope.kind]
     return Membership(
         subject=draw(st.sampled_from(PEOPLE)),
         scope=scope,
@@ -522,7 +520,7 @@ SMALL: list[Entity] = [
 )
 def test_who_gains_and_who_loses_is_told_in_words(row: str, told: tuple[str, ...]) -> None:
     campus = Campus([*SMALL, Resource(type="material", id="t", scope=HERE)])
-    rows, _ = previewed(campus, checker_of(DEFAULT), with_row(row))
+    rows, _ = previewed(campus, checker_of(POLICY), with_row(row))
     found = [
         f"{subject} {impact.scope} {change.kind}: {', '.join(sorted(map(str, change.examples)))}"
         for impact in rows
@@ -535,7 +533,7 @@ def test_who_gains_and_who_loses_is_told_in_words(row: str, told: tuple[str, ...
 def test_a_preview_names_as_many_examples_as_are_wanted_and_counts_the_rest() -> None:
     many = [Resource(type="material", id=f"m{n}", scope=HERE) for n in range(9)]
     after = with_row("p, student, *, material, read, , allow")
-    rows, totals = previewed(Campus([*SMALL, *many]), checker_of(DEFAULT), after, max_examples=2)
+    rows, totals = previewed(Campus([*SMALL, *many]), checker_of(POLICY), after, max_examples=2)
     ((change,),) = (row.changes for row in rows)
     assert (change.count, [str(example) for example in change.examples]) == (
         9,

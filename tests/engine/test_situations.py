@@ -14,15 +14,14 @@ from authz.engine.check import Checker
 from authz.policy.condition import Condition
 from authz.policy.counterexample import counterexample
 from authz.policy.invariants import Never
-from authz.policy.load import load_policy, policy_directory
 from authz.policy.obligations import Obligation
 from authz.policy.prove import Breach
 from authz.policy.situations import Situation, situations_of
 from tests.engine.campus import Campus
 from tests.engine.test_isolation import NOW, campuses, questions
+from tests.policies import POLICY
 from tests.properties import examples
 
-POLICY = load_policy(policy_directory())
 CHECKER = Checker(POLICY, inline_types=frozenset())
 ROLES = POLICY.vocabulary.roles
 CELLS = [(t.name, action) for t in POLICY.vocabulary.types.values() for action in t.actions]

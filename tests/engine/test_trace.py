@@ -20,13 +20,13 @@ from authz.domain.facts import FACTS
 from authz.domain.ids import PLATFORM, ResourceRef, course_scope, session_scope
 from authz.domain.trace import Trace
 from authz.engine.check import Checker
-from authz.policy.load import load_policy, policy_directory
 from tests.engine.campus import Campus
 from tests.engine.test_isolation import CHECKERS, NOW, campuses, questions
+from tests.policies import POLICY
 from tests.properties import examples
 from tests.store.directory import user
 
-CHECKER = Checker(load_policy(policy_directory()), inline_types=frozenset())
+CHECKER = Checker(POLICY, inline_types=frozenset())
 MAYA = user("maya")
 HERE, MONDAY = course_scope("algebra"), session_scope("monday")
 CAMPUS: list[Entity] = [

@@ -27,13 +27,13 @@ from authz.policy.invariants import load_invariants
 from authz.policy.load import POLICY_FILE, load_policy, policy_directory
 from authz.policy.prove import prove
 from authz.policy.situations import together
+from tests.policies import POLICY
 from tests.policy.reference import decide, reference_enforcer
 from tests.policy.test_reference import DECLARATIONS, FACTS, ROLES, TYPES, policies, written
 from tests.properties import examples
 
 logging.getLogger("casbin").setLevel(logging.CRITICAL)
 
-POLICY = load_policy(policy_directory())
 INVARIANTS = load_invariants(policy_directory(), POLICY.vocabulary)
 KEPT_APART = "p, student, course:a, notebook, read, !own & !shared_view, deny"
 CREATES = "p, teaching_assistant, course:a, material, create, , allow"

@@ -18,13 +18,13 @@ from authz.policy.condition import parse_condition
 from authz.policy.diff import diff
 from authz.policy.load import POLICY_FILE, load_policy, policy_directory
 from authz.policy.situations import situations_of
+from tests.policies import POLICY
 from tests.policy.test_prove import CELLS, CONSISTENT, ROLES, policies, written
 from tests.properties import examples
 
 logging.getLogger("casbin").setLevel(logging.CRITICAL)
 
 TEXT = (policy_directory() / POLICY_FILE).read_text()
-DEFAULT = load_policy(policy_directory())
 
 
 def edited(folder: Path, rows: str = "", *, replace: tuple[str, str] = ("", "")) -> CompiledPolicy:
@@ -52,7 +52,7 @@ PUBLISHED = "p, student, *, material, read, published, allow\n"
 def test_an_edit_that_changes_nothing_is_said_to_change_nothing(
     tmp_path: Path, rows: str, replace: tuple[str, str]
 ) -> None:
-    found = diff(DEFAULT, edited(tmp_path, rows, replace=replace))
+    found = diff(POLICY, edited(tmp_path, rows, replace=replace))
     assert not found, found
 
 
@@ -110,7 +110,7 @@ def test_two_rows_for_two_cases_are_the_row_for_both(tmp_path: Path) -> None:
 def test_a_change_is_told_by_role_action_and_condition(
     tmp_path: Path, rows: str, replace: tuple[str, str], told: list[str]
 ) -> None:
-    found = diff(DEFAULT, edited(tmp_path, rows, replace=replace))
+    found = diff(POLICY, edited(tmp_path, rows, replace=replace))
     lines = [*found.declarations, *(line for cell in found.cells for line in sentences(cell))]
     assert lines == told
 

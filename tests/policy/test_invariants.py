@@ -8,10 +8,10 @@ import pytest
 
 from authz.domain.errors import PolicyError
 from authz.policy.invariants import INVARIANTS_FILE, Gaining, Never, load_invariants
-from authz.policy.load import load_policy, policy_directory
 from tests.facts import bits
+from tests.policies import POLICY
 
-VOCABULARY = load_policy(policy_directory()).vocabulary
+VOCABULARY = POLICY.vocabulary
 
 
 def test_a_table_selects_roles_and_actions_by_what_it_names_and_leaves_out(tmp_path: Path) -> None:

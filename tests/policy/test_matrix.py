@@ -10,11 +10,10 @@ import pytest
 from authz.domain.decisions import Reason
 from authz.domain.ids import course_scope
 from authz.policy.condition import parse_condition
-from authz.policy.load import load_policy, policy_directory
 from tests.facts import BITS, bits
+from tests.policies import POLICY
 from tests.policy.reference import decide
 
-POLICY = load_policy(policy_directory())
 MATRIX = tomllib.loads((Path(__file__).parent.parent / "cases/matrix.toml").read_text())
 CELLS = [
     (row, role, cell)

@@ -24,12 +24,12 @@ from authz.policy.prove import prove
 from authz.policy.search import Refutation
 from authz.policy.situations import Situation, situations_of, together
 from tests.facts import bits
+from tests.policies import POLICY
 from tests.policy.reference import reference_enforcer
 from tests.properties import examples
 
 logging.getLogger("casbin").setLevel(logging.CRITICAL)
 
-POLICY = load_policy(policy_directory())
 INVARIANTS = load_invariants(policy_directory(), POLICY.vocabulary)
 
 DECLARATIONS = [

@@ -19,12 +19,12 @@ from authz.policy.condition import parse_condition
 from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
 from authz.policy.situations import together
 from tests.facts import BITS, bits
+from tests.policies import POLICY
 from tests.policy.reference import decide, reference_enforcer
 from tests.properties import examples
 
 logging.getLogger("casbin").setLevel(logging.CRITICAL)
 
-POLICY = load_policy(policy_directory())
 GATES = ("course_archived", "session_ended", "locked", "for_ai_response")
 PAIRS = [(t.name, action) for t in POLICY.vocabulary.types.values() for action in t.actions]
 

@@ -42,8 +42,9 @@ from authz.replica.snapshot import ReplicaSnapshot
 from authz.store import open_store
 from tests.databases import create_sqlite
 from tests.engine.campus import Campus
-from tests.engine.test_isolation import COURSES, DEFAULT, SESSIONS, TYPES, campuses, refs, subjects
+from tests.engine.test_isolation import COURSES, SESSIONS, TYPES, campuses, refs, subjects
 from tests.facts import grant_of
+from tests.policies import POLICY
 from tests.properties import MEMORY, examples
 from tests.replica.conftest import MAX_BYTES
 from tests.store.directory import Clock, dumped, user
@@ -104,7 +105,7 @@ def built(entities: list[Entity]) -> Iterator[tuple[Snapshot, Truth]]:
     with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         folder = Path(name)
         url = create_sqlite(folder / "authz.db")
-        store = open_store(url, vocabularies=lambda *_: DEFAULT.vocabulary, clock=Clock())
+        store = open_store(url, vocabularies=lambda *_: POLICY.vocabulary, clock=Clock())
         try:
             mutations = [Mutation(Operation.TOUCH, entity) for entity in entities]
             store.directory.import_batch(mutations, offset=0, actor="", request_id="", reason="")

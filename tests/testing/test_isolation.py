@@ -11,9 +11,9 @@ import pytest
 from authz.client import AccessibleResource, Client, PermittedSubject
 from authz.domain.entities import Course, CourseState, Membership, Resource
 from authz.domain.ids import course_scope, parse_subject
-from authz.policy.load import load_policy, policy_directory
 from authz.testing.isolation import LeakSearch
 from authz.testing.service import ServiceUnderTest, Template
+from tests.policies import POLICY
 
 ALGEBRA, POETRY = course_scope("algebra"), course_scope("poetry")
 CAMPUS = (
@@ -24,7 +24,7 @@ CAMPUS = (
     Membership(subject=parse_subject("user:sami"), scope=POETRY, role="student"),
     Resource(type="material", id="verse", scope=POETRY, published=True),
 )
-VOCABULARY = load_policy(policy_directory()).vocabulary
+VOCABULARY = POLICY.vocabulary
 
 
 @pytest.fixture(scope="module")
