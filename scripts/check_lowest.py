@@ -111,7 +111,9 @@ def main() -> None:
         print(f"client: {client.versions()}")
         if EXTRA_MESSAGE not in _run(client.command("authz"), "--help", code=2):
             raise RuntimeError("`authz` without the extra `server` does not say how to install it")
-        server = Environment(folder / "server", wheel, "--extra=server", "--extra=testing", "--extra=web")
+        server = Environment(
+            folder / "server", wheel, "--extra=server", "--extra=otel", "--extra=testing", "--extra=web"
+        )
         print(f"server: {server.versions()}")
         _run(server.command("python"), "-c", IMPORT_ALL)
         _run(server.command("python"), "-c", SHOW_ALL_HELP)

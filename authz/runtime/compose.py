@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import msgspec
@@ -69,6 +69,9 @@ from authz.runtime.settings import Settings, invalid_setting
 from authz.store import FirstWrite, Store, companion_path, database_name, prepare_store, sqlite_file
 from authz.v1 import audit_pb2, authorization_pb2, directory_pb2, policy_pb2, privacy_pb2, watch_pb2
 from authz.wire.changes import WatchMessages
+
+if TYPE_CHECKING:
+    from authz.runtime.tracing import Tracing
 
 log = structlog.get_logger()
 
@@ -212,10 +215,31 @@ def _preparation(settings: Settings, clock: Callable[[], Instant] = system_clock
     )
 
 
-def _gate(
-    settings: Settings, view: View, directory: Directory, keys: TokenKeys, pool: ThreadPoolExecutor
+def wanted_tracing(settings: Settings) -> Tracing | None:
+    """Traces, if the settings ask for them. Raises `InvalidArgumentError` if they cannot be made."""
+    if not settings.traces:
+        return None
+    try:
+        from authz.runtime.tracing import open_tracing
+    except ModuleNotFoundError:
+        raise invalid_setting(
+            "AUTHZ_TRACES",
+            "AUTHZ_TRACES is set, and OpenTelemetry is not installed; run"
+            " `pip install 'qalamchat-authz[otel]'`, or unset it",
+        ) from None
+    return open_tracing()
+
+
+def _gate(  # noqa: PLR0917  parts, each of a type of its own
+    settings: Settings,
+    view: View,
+    directory: Directory,
+    keys: TokenKeys,
+    pool: ThreadPoolExecutor,
+    tracing: Tracing | None,
 ) -> ConsistencyGate:
-    return ConsistencyGate(
+    gate = ConsistencyGate if tracing is None else tracing.gate
+    return gate(
         view,
         directory,
         keys=keys,
@@ -226,9 +250,14 @@ def _gate(
 
 
 def _pipeline(
-    settings: Settings, authenticators: Sequence[Authenticator], active: ActiveChecker, clock: DecisionClock
+    settings: Settings,
+    authenticators: Sequence[Authenticator],
+    active: ActiveChecker,
+    clock: DecisionClock,
+    tracing: Tracing | None,
 ) -> Pipeline:
-    return Pipeline(
+    pipeline = Pipeline if tracing is None else tracing.pipeline
+    return pipeline(
         authenticators=authenticators,
         permissions=PolicyPermissions(active, clock) if authenticators else AllowAll(),
         places={
@@ -262,12 +291,13 @@ def add_servicers(
     pool: ThreadPoolExecutor,
     clock: DecisionClock,
     authenticators: Sequence[Authenticator],
+    tracing: Tracing | None,
 ) -> Servicers:
     """Add every service of the API, and reflection, to the `server` of a face."""
     directory = store.directory
-    gate, turns = _gate(settings, view, directory, keys, pool), Turns()
-    active = open_checker(settings, gate, policies)
-    pipeline = _pipeline(settings, authenticators, active, clock)
+    gate, turns = _gate(settings, view, directory, keys, pool, tracing), Turns()
+    active = open_checker(settings, gate, policies, tracing)
+    pipeline = _pipeline(settings, authenticators, active, clock, tracing)
     writing = GroupCommitter(directory)
     writer = _writer(settings, directory, gate, writing)
     publisher = open_publisher(directory, gate, writer, policies, clock, PolicyWarnings(gate, active, turns))
@@ -288,8 +318,7 @@ def add_servicers(
     add_endpoints(server, pipeline, endpoints)
     _add_reflection(server)
     scheduled = scheduled_publisher(store, drafting, rights, gate, clock, authenticators)
-    remover = Remover(directory, gate, writing)
-    background = (remover.run, scheduled.run, shadow.run)
+    background = (Remover(directory, gate, writing).run, scheduled.run, shadow.run)
     return Servicers(pipeline, active, watches, writing, background)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from authz.access.authentication import Authenticator
 from authz.api.grpc.policy import PolicyServicer
@@ -28,10 +29,16 @@ from authz.replica.temporary import temporary_snapshot
 from authz.runtime.settings import Settings
 from authz.store import Store
 
+if TYPE_CHECKING:
+    from authz.runtime.tracing import Tracing
 
-def open_checker(settings: Settings, gate: ConsistencyGate, policies: CompiledPolicies) -> ActiveChecker:
+
+def open_checker(
+    settings: Settings, gate: ConsistencyGate, policies: CompiledPolicies, tracing: Tracing | None
+) -> ActiveChecker:
     """What decides by the active version."""
-    return ActiveChecker(
+    checker = ActiveChecker if tracing is None else tracing.checker
+    return checker(
         gate,
         policies,
         inline_types=settings.inline_type_names,

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -33,6 +34,7 @@ from authz.runtime.compose import (
     prepare_database,
     require_inline_types,
     system_clock,
+    wanted_tracing,
 )
 from authz.runtime.faces import Face, GrpcFace
 from authz.runtime.health import Health
@@ -41,10 +43,15 @@ from authz.runtime.settings import Settings
 from authz.runtime.signals import run_abandonable
 from authz.store import Store, open_store
 
+if TYPE_CHECKING:
+    from authz.runtime.tracing import Tracing
+
 log = structlog.get_logger()
 
 _DATABASE_GRACE_S = 2.0
 """How long a stop waits for the database after the last call has ended."""
+_TRACES_GRACE_S = 2.0
+"""How long a stop waits for the collector to take the last spans."""
 _DRAIN_POLL_S = 0.01
 _SEND_GRACE_S = 0.1
 """How long a stop waits after the last answer: gRPC sends it in threads of its own."""
@@ -68,8 +75,10 @@ class Server:
         clock: Callable[[], Instant] = system_clock,
         face: Face | None = None,
         on_health: Callable[[str], None] = lambda _: None,
+        tracing: Tracing | None = None,
     ) -> None:
-        """`face` is what clients reach; without one, grpc.aio. `on_health` is called as `Health` does."""
+        """`face` is what clients reach; without one, grpc.aio. `on_health` is called as `Health` does.
+        `tracing` makes the spans; without it, the settings say whether there are any."""
         self._settings = settings
         self._face = face
         self._clock = clock
@@ -79,6 +88,7 @@ class Server:
         self.policy_version = ""
         """The number of the version that was active at the start; empty if it was not known."""
         self._authentication = Authentication()
+        self._tracing = tracing
         self._servicers: Servicers | None = None
         self._store: Store | None = None
         self._view: ReplicaView | None = None
@@ -116,6 +126,11 @@ class Server:
             await self._face.stop()
             self._face = None
         self._authentication.close()
+        if self._tracing is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_TRACES_GRACE_S):
+                    await run_abandonable(self._tracing.close)
+            self._tracing = None
         with self._aborting_connections():
             await self._end_threads()
         await _cancel(self._maintenance)
@@ -170,6 +185,7 @@ class Server:
 
     async def _start(self) -> None:
         settings, keys = self._settings, TokenKeys()
+        self._tracing = self._tracing or wanted_tracing(settings)
         self._authentication = await asyncio.to_thread(open_authentication, settings, self._newest)
         self._store = store = await asyncio.to_thread(
             open_store,
@@ -203,6 +219,7 @@ class Server:
             pool=self._pool,
             clock=self.decision_clock,
             authenticators=self._authentication.authenticators,
+            tracing=self._tracing,
         )
         await self._compile_active_policy()
         await self.health.add_to(face.server)

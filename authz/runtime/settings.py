@@ -161,6 +161,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     stop_grace_s: Annotated[
         float, Meta(ge=0, le=31_536_000), "Seconds for calls in flight to finish after SIGTERM."
     ] = 10.0
+    traces: Annotated[
+        bool,
+        "Whether to send traces by OpenTelemetry, as the OTEL_ variables say; needs `qalamchat-authz[otel]`.",
+    ] = False
     log_level: Annotated[str, "debug, info, warning or error."] = "info"
 
     @property

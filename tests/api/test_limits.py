@@ -54,7 +54,7 @@ async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[
     url = create_sqlite(folder / "authz.db")
     grant(url, {f"service:{name}": "platform_admin" for name in ("a", "b", "c", "d", "e", "trusted")})
     settings = {"limits_file": str(file), **ISSUER.settings(folder)}
-    async for service in serve(url, now=START, **settings):
+    async with serve(url, now=START, **settings) as service:
         await service.directory.Write(dpb.WriteRequest(mutations=[COURSE, STUDENT]), metadata=by("trusted"))
         yield service, file
 

@@ -1,0 +1,232 @@
+"""Traces by OpenTelemetry: a span for each call, with the steps that took its time.
+
+Imported only where they are on. Sampling, resource and exporter are as the OTEL_ variables say.
+Source: https://opentelemetry.io/docs/specs/semconv/rpc/rpc-spans/,
+https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from importlib.metadata import entry_points, version
+from typing import Any, TypeVar, cast
+
+import structlog
+from opentelemetry import trace
+from opentelemetry.propagate import extract
+from opentelemetry.propagators.textmap import Getter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+
+from authz.access.authentication import Transport
+from authz.api.call import Call
+from authz.api.pipeline import Pipeline
+from authz.domain.consistency import Consistency, Freshness
+from authz.domain.errors import AuthzError
+from authz.domain.ports import Snapshot
+from authz.domain.tokens import ConsistencyToken
+from authz.engine.check import Checker
+from authz.engine.consistency import ConsistencyGate
+from authz.engine.policies import ActiveChecker
+from authz.runtime.settings import invalid_setting
+from authz.wire.errors import code_name
+
+T = TypeVar("T")
+
+_EXPORTERS = "OTEL_TRACES_EXPORTER"
+_GROUP = "opentelemetry_traces_exporter"
+_PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_FAULTS = ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
+"""Codes that are an error of the server, not of its caller."""
+_VERSION = version("qalamchat-authz")
+_WAIT, _READ, _DECIDE = "wait", "read", "decide"
+
+
+class Steps:
+    """When each step of a call began first and ended last: a batch decides a thousand times."""
+
+    def __init__(self) -> None:
+        self.taken: dict[str, tuple[int, int]] = {}
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Count the time of the block to a step."""
+        begun_ns = time.time_ns()
+        try:
+            yield
+        finally:
+            first_ns, _ = self.taken.get(name, (begun_ns, 0))
+            self.taken[name] = first_ns, time.time_ns()
+
+
+_STEPS: ContextVar[Steps | None] = ContextVar("steps", default=None)
+"""Of the call that is served, if it is sampled."""
+
+
+@contextmanager
+def _timed(name: str) -> Iterator[None]:
+    steps = _STEPS.get()
+    if steps is None:
+        yield
+        return
+    with steps.timed(name):
+        yield
+
+
+class TracedGate(ConsistencyGate):
+    """Times what waits for a state, and what reads the database."""
+
+    async def snapshot(self, consistency: Consistency, deadline: float | None) -> Snapshot:
+        """As `ConsistencyGate.snapshot`."""
+        if consistency.freshness is Freshness.MINIMIZE_LATENCY:
+            return await super().snapshot(consistency, deadline)
+        with _timed(_WAIT):
+            return await super().snapshot(consistency, deadline)
+
+    async def wait_until_replicated(self, state: ConsistencyToken) -> bool:
+        """As `ConsistencyGate.wait_until_replicated`."""
+        with _timed(_WAIT):
+            return await super().wait_until_replicated(state)
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """As `ConsistencyGate.run`."""
+        with _timed(_READ):
+            return await super().run(function)
+
+
+class TracedActiveChecker(ActiveChecker):
+    """Times what reads the snapshot, and what decides."""
+
+    async def get(self, consistency: Consistency, deadline: float | None) -> tuple[Snapshot, Checker]:
+        """As `ActiveChecker.get`."""
+        snapshot, checker = await super().get(consistency, deadline)
+        steps = _STEPS.get()
+        if steps is None:
+            return snapshot, checker
+        return cast(Snapshot, _Timed(snapshot, _READ, steps)), cast(Checker, _Timed(checker, _DECIDE, steps))
+
+
+class _Timed:
+    """Does what another object does, and counts the time of its methods to a step."""
+
+    def __init__(self, wrapped: object, name: str, steps: Steps) -> None:
+        self._wrapped, self._name, self._steps = wrapped, name, steps
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._wrapped, name)
+        return partial(self._call, found) if inspect.ismethod(found) else found
+
+    def _call(self, method: Callable[..., T], *given: Any, **named: Any) -> T:
+        with self._steps.timed(self._name):
+            return method(*given, **named)
+
+
+class _Headers(Getter[Transport]):
+    """Where the context of the caller is."""
+
+    def get(self, carrier: Transport, key: str) -> list[str] | None:
+        """The values of a header."""
+        return list(carrier.header_values(key)) or None
+
+    def keys(self, carrier: Transport) -> list[str]:
+        """No transport tells them."""
+        return []
+
+
+_HEADERS = _Headers()
+
+
+class TracedPipeline(Pipeline):
+    """Makes a span of each call, and one within it for each step."""
+
+    def __init__(self, tracer: trace.Tracer, **parts: Any) -> None:
+        super().__init__(**parts)
+        self._tracer = tracer
+
+    async def serve(self, call: Call, run: Callable[[Any, Call], Awaitable[T]], request: Any) -> T:
+        """As `Pipeline.serve`."""
+        method = call.method.name.removeprefix("/")
+        span = self._tracer.start_span(
+            method,
+            extract(call.transport, getter=_HEADERS),
+            trace.SpanKind.SERVER,
+            {"rpc.system.name": "grpc", "rpc.method": method},
+        )
+        if not span.is_recording():
+            return await super().serve(call, run, request)
+        steps, code = Steps(), "CANCELLED"
+        outer = _STEPS.set(steps)
+        try:
+            with structlog.contextvars.bound_contextvars(trace_id=f"{span.get_span_context().trace_id:032x}"):
+                answer = await super().serve(call, run, request)
+            code = "OK"
+        except AuthzError as error:
+            code = code_name(error)
+            span.set_attribute("authz.reason", error.reason.value)
+            raise
+        else:
+            return answer
+        finally:
+            _STEPS.reset(outer)
+            self._end(span, steps, code)
+
+    def _end(self, span: trace.Span, steps: Steps, code: str) -> None:
+        within = trace.set_span_in_context(span)
+        for name, (begun_ns, ended_ns) in steps.taken.items():
+            self._tracer.start_span(name, within, start_time=begun_ns).end(ended_ns)
+        span.set_attribute("rpc.response.status_code", code)
+        if code != "OK":
+            span.set_attribute("error.type", code)
+        if code in _FAULTS:
+            span.set_status(trace.StatusCode.ERROR)
+        span.end()
+
+
+class Tracing:
+    """Makes spans, and the parts of a server that are timed, in place of those that are not."""
+
+    def __init__(self, provider: TracerProvider) -> None:
+        self._provider = provider
+        self.gate: type[ConsistencyGate] = TracedGate
+        self.checker: type[ActiveChecker] = TracedActiveChecker
+        self.pipeline: Callable[..., Pipeline] = partial(
+            TracedPipeline, provider.get_tracer("authz", _VERSION)
+        )
+
+    def close(self) -> None:
+        """Send what has not been sent. May wait for the collector."""
+        self._provider.shutdown()
+
+
+def open_tracing() -> Tracing:
+    """Traces as the OTEL_ variables say, and lines of the log with the id of their trace.
+
+    Raises `InvalidArgumentError` for an exporter that is not installed.
+    """
+    processors = structlog.get_config()["processors"]
+    structlog.configure(processors=[structlog.contextvars.merge_contextvars, *processors])
+    os.environ.setdefault("OTEL_SERVICE_NAME", "authz")
+    provider = TracerProvider(resource=Resource.create({"service.version": _VERSION}))
+    for name in os.environ.get(_EXPORTERS, "otlp").split(","):
+        if name.strip() not in ("", "none"):
+            provider.add_span_processor(BatchSpanProcessor(_exporter(name.strip())))
+    return Tracing(provider)
+
+
+def _exporter(name: str) -> SpanExporter:
+    if name == "otlp":
+        protocol = next(filter(None, map(os.environ.get, _PROTOCOLS)), "http/protobuf")
+        name = f"otlp_proto_{protocol.partition('/')[0]}"
+    for found in entry_points(group=_GROUP, name=name):
+        return cast(SpanExporter, found.load()())
+    known = ", ".join(sorted({each.name for each in entry_points(group=_GROUP)}))
+    raise invalid_setting(
+        _EXPORTERS, f"{_EXPORTERS} names `{name}`, which is not installed; there are {known} and none"
+    )
