@@ -11,7 +11,6 @@ from pathlib import Path
 import grpc
 import pytest
 import pytest_asyncio
-from structlog.testing import capture_logs
 
 from authz.client import CallError, Client
 from authz.domain.entities import AccessToken, AccessTokenFilter
@@ -104,11 +103,12 @@ async def until(door: Service, token: str, *, accepted: bool) -> None:
 async def test_who_shows_a_token_has_the_rights_of_its_service_and_no_others(door: Service) -> None:
     token = await create(door)
     assert await read(door, token) is None
-    with capture_logs() as lines, pytest.raises(grpc.aio.AioRpcError) as caught:
-        await door.directory.Write(
-            dpb.WriteRequest(mutations=[dpb.Mutation(operation=dpb.OPERATION_DELETE)]),
-            metadata=bearer(token),
-        )
+    async with door.logged() as lines:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await door.directory.Write(
+                dpb.WriteRequest(mutations=[dpb.Mutation(operation=dpb.OPERATION_DELETE)]),
+                metadata=bearer(token),
+            )
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert {line["caller"] for line in lines if line["event"] == "call"} == {"service:sync"}
     with (
