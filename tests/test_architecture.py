@@ -16,14 +16,16 @@ ALLOWED = {
     "replica": {"replica", "telemetry", "domain"},
     "engine": {"engine", "telemetry", "policy", "domain"},
     "access": {"access", "telemetry", "domain"},
+    "audit": {"audit", "telemetry", "domain"},
     "wire": {"wire", "domain", "v1"},
     "telemetry": {"telemetry"},
-    "api": {"api", "telemetry", "engine", "access", "wire", "domain", "v1"},
+    "api": {"api", "telemetry", "engine", "access", "audit", "wire", "domain", "v1"},
     "runtime": {
         "runtime",
         "telemetry",
         "api",
         "access",
+        "audit",
         "engine",
         "policy",
         "store",
@@ -39,7 +41,7 @@ ALLOWED = {
     "__init__": set(),
 }
 ONLY_IN = {"casbin": "policy", "sqlalchemy": "store", "alembic": "store", "lmdb": "replica"}
-NO_TRANSPORT = {"domain", "policy", "store", "replica", "engine", "access"}
+NO_TRANSPORT = {"domain", "policy", "store", "replica", "engine", "access", "audit"}
 """Neither grpc nor protobuf: what these do is the same whichever way a call came in."""
 IMPURE = {"grpc", "sqlalchemy", "casbin", "lmdb", "os", "time", "random", "secrets", "pathlib"}
 

@@ -10,6 +10,7 @@ from authz.access.authentication import Transport
 from authz.access.permission import NO_RIGHTS, Rights
 from authz.access.principal import UNAUTHENTICATED, Principal
 from authz.domain.consistency import MINIMIZE_LATENCY, Consistency
+from authz.domain.decisions import Decision, Question
 
 
 class CallKind(StrEnum):
@@ -25,6 +26,11 @@ class CallKind(StrEnum):
     POLICY = "policy_calls"
 
 
+_OF_WRITERS = (CallKind.WRITE, CallKind.IMPORT, CallKind.POLICY)
+_OF_QUESTIONS = ("", "check", "check_ai_process", "list_resources")
+"""What a service needs to ask what somebody may do; empty where the question decides which."""
+
+
 class Method(msgspec.Struct, frozen=True, gc=False):
     """What is called. `name` is `/<service>/<method>`, on every face."""
 
@@ -38,12 +44,31 @@ class Method(msgspec.Struct, frozen=True, gc=False):
         """Decisions come by the thousand: one that is answered leaves a log line only at level debug."""
         return self.kind in (CallKind.DECISION, CallKind.BATCH, CallKind.LIST)
 
+    @property
+    def short_name(self) -> str:
+        """The name without that of the service."""
+        return self.name.rpartition("/")[2]
+
+    @property
+    def is_privileged(self) -> bool:
+        """Whether it shows what no check does, such as records, reasons, or who may do something."""
+        return self.kind not in _OF_WRITERS and self.permission not in _OF_QUESTIONS
+
+
+class Decided(msgspec.Struct, frozen=True, gc=False):
+    """A question that a call has answered. The `id` is that in the answer; empty if the answer has none."""
+
+    question: Question
+    decision: Decision
+    id: str = ""
+
 
 class Call(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A face makes it; the pipeline adds the principal, its rights and, where a log needs one, a request id.
 
     `request_id` is the one in the request, empty without one. `deadline` is on the clock of
-    `time.monotonic`, in seconds; None for none.
+    `time.monotonic`, in seconds; None for none. `decided` collects what the call decides, for the decision
+    log; None without one.
     """
 
     method: Method
@@ -53,6 +78,7 @@ class Call(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     consistency: Consistency = MINIMIZE_LATENCY
     principal: Principal = UNAUTHENTICATED
     rights: Rights = NO_RIGHTS
+    decided: list[Decided] | None = None
 
     def require(self, permission: str) -> None:
         """Raise `PermissionDeniedError` unless the caller has a permission that the request needs."""

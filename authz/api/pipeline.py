@@ -14,6 +14,7 @@ import structlog
 from authz.access.authentication import Authenticator, acting_for, authenticate
 from authz.access.permission import ACT_FOR, Permissions
 from authz.api.call import Call, CallKind
+from authz.api.decisions import DecisionRecorder
 from authz.api.limits import Limiter
 from authz.api.places import Places
 from authz.api.record import CANCELLED, OK, Recorder, outcome_of
@@ -48,8 +49,10 @@ class Pipeline:
         permissions: Permissions,
         places: Mapping[CallKind, int],
         limiter: Limiter | None = None,
+        decisions: DecisionRecorder | None = None,
     ) -> None:
-        """Without a `limiter`, a caller is held to its share of the places alone."""
+        """Without a `limiter`, a caller is held to its share of the places alone. Without `decisions` there
+        is no decision log, and no call collects what it decides."""
         self._authenticators = authenticators
         self._permissions = permissions
         self._places = {kind: Places(most, f"{kind} in flight") for kind, most in places.items()}
@@ -57,7 +60,8 @@ class Pipeline:
         for kind in places:
             count_shed(kind, "places", 0)
         self._stopping = False
-        self._recorder = recorder = Recorder()
+        self._keeps_decisions = decisions is not None
+        self._recorder = recorder = Recorder(decisions)
         self._identify, self._record = recorder.identify, recorder.record
 
     def stop(self) -> None:
@@ -100,7 +104,7 @@ class Pipeline:
         else:
             return answer
         finally:
-            self._record(call, outcome, started)
+            self._record(call, request, outcome, started)
 
     def _authenticate(self, call: Call) -> Call:
         principal = authenticate(self._authenticators, call.transport)
@@ -116,7 +120,7 @@ class Pipeline:
             rights.require(call.method.permission, call.method.name)
         if call.principal.on_behalf_of is not None:
             rights.require(ACT_FOR, call.method.name)
-        return msgspec.structs.replace(call, rights=rights)
+        return msgspec.structs.replace(call, rights=rights, decided=[] if self._keeps_decisions else None)
 
     async def _while_permitted(self, call: Call, running: Awaitable[AnswerT]) -> AnswerT:
         """Run a call that may take long, and end it when its caller may no longer make it."""

@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from authz.api.call import Call
+from authz.api.decisions import DecisionRecorder
 from authz.domain.errors import AuthzError, ErrorReason
 from authz.domain.ids import is_id, parse_id
 from authz.telemetry.metrics import count_call
@@ -53,12 +54,14 @@ def outcome_of(error: Exception) -> Outcome:
 
 
 class Recorder:
-    """Tells calls apart, and logs who called what and how it ended, but nothing of its content.
+    """Tells calls apart, and logs who called what and how it ended, but nothing of its content: that is for
+    the decision log.
 
     No header is read and no line is made for a decision that is answered, unless at level debug.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, decisions: DecisionRecorder | None = None) -> None:
+        self._decisions = decisions
         self._id_prefix = secrets.token_hex(6)
         self._numbers = itertools.count(1)
 
@@ -80,10 +83,14 @@ class Recorder:
         request_id = stated if is_id(stated) else f"{self._id_prefix}-{next(self._numbers)}"
         return msgspec.structs.replace(call, request_id=request_id)
 
-    def record(self, call: Call, outcome: Outcome, started: float) -> None:
+    def record(self, call: Call, request: object, outcome: Outcome, started: float) -> None:
         """Count, and log, how a call ended that started at a time of `time.perf_counter`."""
         duration_s = time.perf_counter() - started
         count_call(call.method.name, outcome.code, call.principal.kind, duration_s)
+        if self._decisions is not None:
+            self._decisions.record(
+                call, request, code=outcome.code, reason=outcome.reason, duration_s=duration_s
+            )
         if _threshold.level > logging.INFO or _is_silent(call, outcome):
             return
         log.info(

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,8 @@ from authz.access.authentication import Authenticator
 from authz.access.permission import AllowAll
 from authz.access.watched_file import WatchedFile
 from authz.api.call import CallKind
-from authz.api.endpoints import endpoints_of
+from authz.api.decisions import DecisionRecorder
+from authz.api.endpoints import Servicer, endpoints_of
 from authz.api.grpc.adapter import add_endpoints
 from authz.api.grpc.audit import AuditServicer
 from authz.api.grpc.authorization import AuthorizationServicer
@@ -31,6 +33,7 @@ from authz.api.grpc.watch import WatchServicer
 from authz.api.limits import Limiter, parse_limits
 from authz.api.permissions import PolicyPermissions
 from authz.api.pipeline import Pipeline
+from authz.audit.decision_log import DecisionLog
 from authz.domain.decisions import STRUCTURAL_TYPES
 from authz.domain.errors import ErrorReason, InvalidArgumentError, UnavailableError, malformed
 from authz.domain.files import files_text
@@ -255,10 +258,13 @@ def _pipeline(
     active: ActiveChecker,
     clock: DecisionClock,
     tracing: Tracing | None,
+    *,
+    decisions: DecisionLog | None,
 ) -> Pipeline:
     pipeline = Pipeline if tracing is None else tracing.pipeline
     return pipeline(
         authenticators=authenticators,
+        decisions=None if decisions is None else DecisionRecorder(decisions, lambda: clock.at(0)),
         permissions=PolicyPermissions(active, clock) if authenticators else AllowAll(),
         places={
             CallKind.DECISION: settings.max_concurrent_calls,
@@ -292,12 +298,13 @@ def add_servicers(
     clock: DecisionClock,
     authenticators: Sequence[Authenticator],
     tracing: Tracing | None,
+    decisions: DecisionLog | None,
 ) -> Servicers:
     """Add every service of the API, and reflection, to the `server` of a face."""
     directory = store.directory
     gate, turns = _gate(settings, view, directory, keys, pool, tracing), Turns()
     active = open_checker(settings, gate, policies, tracing)
-    pipeline = _pipeline(settings, authenticators, active, clock, tracing)
+    pipeline = _pipeline(settings, authenticators, active, clock, tracing, decisions=decisions)
     writing = GroupCommitter(directory)
     writer = _writer(settings, directory, gate, writing)
     publisher = open_publisher(directory, gate, writer, policies, clock, PolicyWarnings(gate, active, turns))
@@ -306,16 +313,15 @@ def add_servicers(
     watches = _watches(settings, directory, gate, turns)
     drafting = Drafting(store.drafts, publisher, gate, clock)
     shadow = Shadow(store.shadows, gate, active, clock)
-    policy = policy_servicer(settings, store, publisher, drafting, gate, active, turns, clock, rights)
-    endpoints = (
-        *endpoints_of(AuthorizationServicer(active, past, turns, clock, keys, shadow=shadow)),
-        *endpoints_of(DirectoryServicer(directory, gate, turns, writer, rights=rights)),
-        *endpoints_of(policy),
-        *endpoints_of(WatchServicer(watches)),
-        *endpoints_of(_privacy_servicer(settings, store.personal_data, gate, rights)),
-        *endpoints_of(AuditServicer(store.audit, gate, turns)),
+    servicers: tuple[Servicer, ...] = (
+        AuthorizationServicer(active, past, turns, clock, keys, shadow=shadow),
+        DirectoryServicer(directory, gate, turns, writer, rights=rights),
+        policy_servicer(settings, store, publisher, drafting, gate, active, turns, clock, rights),
+        WatchServicer(watches),
+        _privacy_servicer(settings, store.personal_data, gate, rights),
+        AuditServicer(store.audit, gate, turns),
     )
-    add_endpoints(server, pipeline, endpoints)
+    add_endpoints(server, pipeline, chain.from_iterable(map(endpoints_of, servicers)))
     _add_reflection(server)
     scheduled = scheduled_publisher(store, drafting, rights, gate, clock, authenticators)
     background = (Remover(directory, gate, writing).run, scheduled.run, shadow.run)

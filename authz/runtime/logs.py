@@ -12,11 +12,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from queue import SimpleQueue
 from typing import Any
 
 import msgspec
 import structlog
+
+from authz.telemetry.background import BackgroundWriter, pieces_of
 
 _MAX_QUEUED_LINES = 4096
 _FLUSH_TIMEOUT_S = 1.0
@@ -29,68 +30,41 @@ class LineWriter:
     """Writes lines to standard error in a thread of its own. `write` neither waits nor raises."""
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[bytes | threading.Event] = SimpleQueue()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._lost = 0
+        self._lines = BackgroundWriter[bytes]("log", self._write_lines, max_items=_MAX_QUEUED_LINES)
+        self._told = 0
 
     def write(self, line: bytes) -> None:
         """Write a line soon; lose it if too many lines wait."""
-        if self._queue.qsize() >= _MAX_QUEUED_LINES:
-            self._lose()
-            return
-        self._queue.put(line)
-        if self._thread is None:
-            self._start()
+        self._lines.put(line)
 
     debug = info = warning = error = critical = write
 
     def lost_lines(self) -> int:
         """How many lines were lost so far."""
-        return self._lost
+        return self._lines.lost
 
     def flush(self) -> None:
         """Wait until all lines are written, or for a second."""
-        if self._thread is not None:
-            written = threading.Event()
-            self._queue.put(written)
-            written.wait(_FLUSH_TIMEOUT_S)
+        self._lines.flush(_FLUSH_TIMEOUT_S)
 
-    def _start(self) -> None:
-        with self._lock:
-            if self._thread is None:
-                # A daemon, because the process must end even if nobody reads.
-                self._thread = threading.Thread(target=self._write_forever, name="log", daemon=True)
-                self._thread.start()
+    def _write_lines(self, lines: list[bytes]) -> None:
+        for piece in pieces_of(line + b"\n" for line in lines):
+            _write_all(piece)
+        if (lost := self._lines.lost) != self._told:
+            _write_all(_loss(lost - self._told) + b"\n")
+            self._told = lost
 
-    def _write_forever(self) -> None:
-        told = self._lost
-        while True:
-            line = self._queue.get()
-            if isinstance(line, threading.Event):
-                line.set()
-                continue
-            self._write(line)
-            if (lost := self._lost) != told:
-                self._write(_loss(lost - told))
-                told = lost
 
-    def _write(self, line: bytes) -> None:
-        rest = memoryview(line + b"\n")
-        try:
-            # The end of the interpreter would wait for the lock of the buffer.
-            stream = getattr(sys.stderr.buffer, "raw", sys.stderr.buffer)
-            while rest:
-                written = stream.write(rest)
-                if written is None:  # a pipe that does not block is full
-                    time.sleep(_RETRY_S)
-                rest = rest[written or 0 :]
-        except (OSError, ValueError, AttributeError):  # closed, or a full disk
-            self._lose()
-
-    def _lose(self) -> None:
-        with self._lock:
-            self._lost += 1
+def _write_all(content: bytes) -> None:
+    """Raises if standard error is closed, or the disk behind it is full."""
+    # The end of the interpreter would wait for the lock of the buffer.
+    stream = getattr(sys.stderr.buffer, "raw", sys.stderr.buffer)
+    rest = memoryview(content)
+    while rest:
+        written = stream.write(rest)
+        if written is None:  # a pipe that does not block is full
+            time.sleep(_RETRY_S)
+        rest = rest[written or 0 :]
 
 
 WRITER = LineWriter()

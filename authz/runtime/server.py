@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from authz.audit.decision_log import DecisionLog
 from authz.domain.consistency import MINIMIZE_LATENCY
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
@@ -36,6 +37,7 @@ from authz.runtime.compose import (
     system_clock,
     wanted_tracing,
 )
+from authz.runtime.decision_log import open_decision_log
 from authz.runtime.faces import Face, GrpcFace
 from authz.runtime.health import Health
 from authz.runtime.maintenance import keep_view_current
@@ -89,6 +91,7 @@ class Server:
         """The number of the version that was active at the start; empty if it was not known."""
         self._authentication = Authentication()
         self._tracing = tracing
+        self._decisions: DecisionLog | None = None
         self._servicers: Servicers | None = None
         self._store: Store | None = None
         self._view: ReplicaView | None = None
@@ -176,6 +179,9 @@ class Server:
             await self._servicers.writing.close()
             self._servicers.active.close()
             self._servicers = None
+        if self._decisions is not None:
+            await asyncio.to_thread(self._decisions.close)
+            self._decisions = None
         await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
         if self.follower is not None and self._follower_thread is not None:
             self.follower.stop()
@@ -209,6 +215,7 @@ class Server:
     async def _serve(self, store: Store, view: ReplicaView, keys: TokenKeys) -> None:
         settings = self._settings
         face = self._face = self._face or GrpcFace(settings)
+        self._decisions = open_decision_log(settings)
         self._servicers = add_servicers(
             face.server,
             settings,
@@ -220,6 +227,7 @@ class Server:
             clock=self.decision_clock,
             authenticators=self._authentication.authenticators,
             tracing=self._tracing,
+            decisions=self._decisions,
         )
         await self._compile_active_policy()
         await self.health.add_to(face.server)

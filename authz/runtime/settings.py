@@ -34,6 +34,9 @@ _ENDED = {
 """Settings of earlier releases, and what to do instead."""
 
 
+DECISIONS_FILE = "file:"
+"""What stands before the path of a file of decisions."""
+
 _OF_CLIENTS = ("token_file",)
 """Variables of commands that call a server."""
 
@@ -165,12 +168,35 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         bool,
         "Whether to send traces by OpenTelemetry, as the OTEL_ variables say; needs `qalamchat-authz[otel]`.",
     ] = False
+    decision_log: Annotated[
+        str, "Where to log decisions: `stdout`, `file:<path>`, or both with a comma between. Empty: nowhere."
+    ] = ""
+    decision_log_allows: Annotated[
+        float,
+        Meta(ge=0, le=1),
+        "The share of allowed decisions to log. Denials, what concerns AI, and privileged calls always are.",
+    ] = 1.0
+    decision_log_max_bytes: Annotated[
+        int, Meta(ge=1 << 16), "Size at which the file of decisions is rotated."
+    ] = 100 << 20
+    decision_log_files: Annotated[
+        int, Meta(ge=1, le=1000), "How many files of decisions are kept besides the newest."
+    ] = 9
     log_level: Annotated[str, "debug, info, warning or error."] = "info"
 
     @property
     def inline_type_names(self) -> frozenset[str]:
         """`inline_types` as a set."""
-        return frozenset(name.strip() for name in self.inline_types.split(",") if name.strip())
+        return frozenset(_listed(self.inline_types))
+
+    @property
+    def decision_sinks(self) -> tuple[str, ...]:
+        """`decision_log` as names."""
+        return _listed(self.decision_log)
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def load_settings(
@@ -246,11 +272,29 @@ def _validate(settings: Settings) -> None:
         path = getattr(settings, name)
         if path and not Path(path).is_file():
             raise invalid_setting(PREFIX + name.upper(), f"{PREFIX}{name.upper()}: there is no file `{path}`")
+    _validate_decision_log(settings)
     if settings.log_level not in ("debug", "info", "warning", "error"):
         raise invalid_setting(
             "AUTHZ_LOG_LEVEL",
             f"AUTHZ_LOG_LEVEL `{settings.log_level}` must be `debug`, `info`, `warning` or `error`",
         )
+
+
+def _validate_decision_log(settings: Settings) -> None:
+    kinds = [name.partition(":")[0] for name in settings.decision_sinks]
+    for kind, name in zip(kinds, settings.decision_sinks, strict=True):
+        path = Path(name.removeprefix(DECISIONS_FILE))
+        if kinds.count(kind) > 1:
+            problem = f"names `{kind}` twice; name each place once"
+        elif name == "stdout":
+            continue
+        elif not name.startswith(DECISIONS_FILE):
+            problem = f"names `{name}`; known are `stdout` and `file:<path>`"
+        elif not path.name or path.is_dir() or not path.absolute().parent.is_dir():
+            problem = f"names the file `{path}`; name a file in a folder that exists"
+        else:
+            continue
+        raise invalid_setting("AUTHZ_DECISION_LOG", f"AUTHZ_DECISION_LOG {problem}")
 
 
 def _require_address(name: str, text: str) -> None:

@@ -37,6 +37,12 @@ _SHED = Counter(
     ("kind", "reason"),
     registry=REGISTRY,
 )
+_LOGGED = Counter(
+    "authz_decision_log_entries",
+    "Entries of the decision log that were written to a sink, or lost because it failed or was too slow.",
+    ("sink", "outcome"),
+    registry=REGISTRY,
+)
 _GROUPS = Histogram(
     "authz_group_commit_writes",
     "Writes in one group commit; the count is that of group commits.",
@@ -86,6 +92,12 @@ def count_shed(kind: str, reason: str, calls: int = 1) -> None:
     """Count calls that were refused for want of `places`, or because one caller is beyond its `rate` or has
     too many `in_flight`. With 0, let the count begin at 0."""
     _SHED.labels(kind, reason).inc(calls)
+
+
+def count_logged(sink: str, *, written: int = 0, lost: int = 0) -> None:
+    """Count entries of the decision log; with 0, let the count begin at 0."""
+    _LOGGED.labels(sink, "written").inc(written)
+    _LOGGED.labels(sink, "lost").inc(lost)
 
 
 def count_group_commit(writes: int) -> None:

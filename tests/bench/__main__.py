@@ -11,6 +11,7 @@ from tests.bench import (
     activation,
     cascade,
     course_policies,
+    decision_log,
     door,
     greedy,
     lists,
@@ -57,6 +58,7 @@ def main() -> None:
     serving.main(1_000_000)
     door.main()
     shadow.main()
+    decision_log.main()
     preview.main(1_000_000)
     activation.main()
     course_policies.main()

@@ -36,6 +36,11 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_default() -> None:
         ({"AUTHZ_TLS_CERTIFICATE_FILE": "/none"}, "AUTHZ_TLS_KEY_FILE"),
         ({"AUTHZ_TLS_CLIENT_CA_FILE": "/none"}, "AUTHZ_TLS_CLIENT_CA_FILE"),
         ({"AUTHZ_": "x"}, "AUTHZ_"),
+        ({"AUTHZ_DECISION_LOG": "stdout, syslog"}, "AUTHZ_DECISION_LOG names `syslog`; known are `stdout`"),
+        ({"AUTHZ_DECISION_LOG": "file:/no-such-folder/d.jsonl"}, "`/no-such-folder/d.jsonl`"),
+        ({"AUTHZ_DECISION_LOG": "file:/tmp"}, "`/tmp`; name a file"),
+        ({"AUTHZ_DECISION_LOG": "file:a,file:b"}, "names `file` twice"),
+        ({"AUTHZ_DECISION_LOG_ALLOWS": "1.5"}, "AUTHZ_DECISION_LOG_ALLOWS"),
     ],
 )
 def test_a_bad_setting_is_named(environ: dict[str, str], named: str) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import secrets
+from collections.abc import Mapping
 
 import msgspec
 import structlog
 
-from authz.api.call import Call
+from authz.api.call import Call, Decided
 from authz.api.permissions import LEARN_REASONS
 from authz.api.record import is_debug_enabled
 from authz.domain.decisions import Decision, Question, Reason, Verdict
@@ -20,6 +21,7 @@ log = structlog.get_logger()
 
 _OF_THE_DIRECTORY = (Reason.RESOURCE_UNKNOWN, Reason.SCOPE_MISMATCH)
 """Reasons that tell what is registered, and where. Without the right to know, they are NOT_A_MEMBER."""
+_EVERY_ACTION = "*"
 _NO_ROLE_THERE = Verdict(False, Reason.NOT_A_MEMBER)
 
 
@@ -28,6 +30,16 @@ def told(decision: Decision, call: Call) -> Decision:
     if decision.reason not in _OF_THE_DIRECTORY or call.rights.has(LEARN_REASONS):
         return decision
     return msgspec.structs.replace(decision, verdict=_NO_ROLE_THERE)
+
+
+def note_actions(call: Call, question: Question, found: Mapping[str, Decision]) -> None:
+    """Note which actions were answered to be allowed; if none, the first of the denials, for every action."""
+    if call.decided is None:
+        return
+    allowed = [(action, each) for action, each in found.items() if each.allowed]
+    noted = allowed or [(_EVERY_ACTION, each) for each in found.values()][:1]
+    for action, decision in noted:
+        call.decided.append(Decided(msgspec.structs.replace(question, action=action), decision))
 
 
 class Answers:
@@ -47,6 +59,8 @@ class Answers:
     def decision_id(self, call: Call, question: Question, decision: Decision) -> str:
         """An id for the decision, which is counted, and logged with it."""
         decision_id = f"{self._id_prefix}-{next(self._numbers)}"
+        if call.decided is not None:
+            call.decided.append(Decided(question, decision, decision_id))
         verdict, type_name = decision.verdict, question.resource.type
         count_decision(verdict.reason.value, type_name, question.action, allowed=verdict.allowed)
         if is_debug_enabled():

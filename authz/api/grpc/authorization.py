@@ -6,7 +6,7 @@ The lists are in `lists`, calls that combine several questions in `combined`.
 from __future__ import annotations
 
 from authz.api.call import Call
-from authz.api.grpc.answers import Answers, told
+from authz.api.grpc.answers import Answers, note_actions, told
 from authz.api.grpc.combined import Combined
 from authz.api.grpc.lists import Lists
 from authz.api.permissions import permission_to_ask
@@ -169,6 +169,7 @@ def _actions(
     checker: Checker, snapshot: Snapshot, question: Question, now: Instant, call: Call
 ) -> pb.ListActionsResponse:
     found = checker.list_actions(snapshot, question, now)
+    note_actions(call, question, found)
     answers = {action: told(decision, call) for action, decision in found.items()}
     return actions_message(answers, token=snapshot.token, policy_version=checker.version)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import msgspec
 
 from authz.api.call import Call
-from authz.api.grpc.answers import Answers
+from authz.api.grpc.answers import Answers, note_actions
 from authz.domain.decisions import Decision, Question
 from authz.domain.entities import Session, SessionKey
 from authz.domain.errors import InvalidArgumentError, UnusablePolicyError
@@ -60,8 +60,11 @@ class Combined:
         self._answers.fill(response.join, call, joining, join, snapshot.token)
         if not join.allowed:
             return response
+        in_session = {each: found[each] for each in _IN_SESSION if each in found and found[each].allowed}
         for action in _IN_SESSION:
-            setattr(response, f"may_{action}", action in found and found[action].allowed)
+            setattr(response, f"may_{action}", action in in_session)
+        if in_session:
+            note_actions(call, question, in_session)
         session = snapshot.record(SessionKey(question.resource.id))
         if isinstance(session, Session):
             response.course_id = session.course_id or ""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 
-from authz.api.call import Call
+from authz.api.call import Call, Decided
 from authz.api.permissions import LEARN_REASONS
-from authz.domain.decisions import Question
+from authz.domain.decisions import Decision, Question, Reason, Verdict
 from authz.domain.ids import Subject, SubjectType
 from authz.domain.instants import Instant
-from authz.domain.lists import Position
+from authz.domain.lists import ListedResource, Position, ResourceQuery
 from authz.domain.ports import Snapshot
 from authz.domain.tokens import PageToken, TokenKeys, malformed_token, query_digest
 from authz.engine.check import Checker
@@ -35,6 +35,7 @@ from authz.wire.lists import (
 
 ItemT = TypeVar("ItemT")
 
+_LISTED = Verdict(True, Reason.ROLE_GRANT)
 _RESOURCE_PARTS, _SUBJECT_PARTS = 4, 2
 """Of a position in a list of resources, and of subjects."""
 
@@ -65,7 +66,9 @@ class Lists:
             asked.size,
             self._open(snapshot, asked.token, digest, _RESOURCE_PARTS),
         )
-        response = pb.ListResourcesResponse(resources=await self._items(page, resource_message))
+        found = await self._items(page)
+        _note(call, query, found, Decision(_LISTED, checker.version, snapshot.revision))
+        response = pb.ListResourcesResponse(resources=await self._turns.collect(map(resource_message, found)))
         self._fill(response, snapshot, page, digest, token=snapshot.token, version=checker.version)
         return response
 
@@ -80,7 +83,8 @@ class Lists:
         if as_of is None or as_of >= now:
             at = now if as_of is None else as_of
             page = SubjectPage(checker, snapshot, at, question, asked.size, after)
-            items = await self._items(page, listed_subject_message)
+            found = await self._items(page)
+            items = await self._turns.collect(map(listed_subject_message, found))
             token, version = snapshot.token, checker.version
         else:
             # In a thread, where it need not take turns.
@@ -92,9 +96,8 @@ class Lists:
         self._fill(response, snapshot, page, digest, token=token, version=version)
         return response
 
-    async def _items(self, page: ListPage[ItemT], message: Callable[[ItemT], Any]) -> list[Any]:
-        found = await self._turns.collect(page)
-        return await self._turns.collect(message(each) for each in found if each is not None)
+    async def _items(self, page: ListPage[ItemT]) -> list[ItemT]:
+        return [each for each in await self._turns.collect(page) if each is not None]
 
     def _open(self, snapshot: Snapshot, token: str, query: str, parts: int) -> Position:
         if not token:
@@ -120,6 +123,17 @@ class Lists:
         response.checked_at.CopyFrom(common_pb2.ConsistencyToken(token=token))
         response.policy_version = version
         set_valid_until(response, page.valid_until)
+
+
+def _note(call: Call, query: ResourceQuery, found: Sequence[ListedResource], decision: Decision) -> None:
+    """Note every resource of a list: whoever shows the list has let the subject in."""
+    if call.decided is None:
+        return
+    for each in found:
+        question = Question(
+            query.subject, query.action, each.ref, each.course_id, each.session_id, purpose=query.purpose
+        )
+        call.decided.append(Decided(question, decision))
 
 
 def _past_subjects(  # noqa: PLR0917  what is asked for, then what decides

@@ -1,0 +1,98 @@
+"""What is kept of a call in the decision log."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from authz.api.call import Call, Decided
+from authz.audit.decision_log import DecisionLog
+from authz.domain.decision_log import DecisionEntry
+from authz.domain.facts import PURPOSE_AI_RESPONSE
+from authz.domain.instants import US_PER_S, Instant
+from authz.wire.named import action_named, resource_named, subject_named
+
+_REFUSED = ("PERMISSION_DENIED", "UNAUTHENTICATED")
+_AI_PROCESS = "ai_process"
+
+
+class DecisionRecorder:
+    """Makes the entries of calls.
+
+    Kept are all denials, all that is asked about processing by an AI provider, every call that shows what no
+    check does, and every call that was refused for its caller; of other allowed decisions a sample.
+    """
+
+    def __init__(self, log: DecisionLog, now: Callable[[], Instant]) -> None:
+        self._log = log
+        self._now = now
+        self._id_prefix = secrets.token_hex(6)
+        self._numbers = itertools.count(1)
+
+    def record(self, call: Call, request: object, *, code: str, reason: str, duration_s: float) -> None:
+        """Keep what is to be kept of a call that has ended."""
+        is_privileged = call.method.is_privileged
+        kept = [each for each in call.decided or () if is_privileged or self._keeps(each)]
+        is_refused = code in _REFUSED
+        if not (kept or is_refused or (is_privileged and not call.decided)):
+            return
+        principal = call.principal
+        shared: dict[str, Any] = {
+            "at": self._now(),
+            "method": call.method.short_name,
+            "code": code,
+            "caller": "unauthenticated" if principal.caller is None else str(principal.caller),
+            "person": "" if principal.on_behalf_of is None else str(principal.on_behalf_of),
+            "request_id": call.request_id,
+            "duration_us": round(duration_s * US_PER_S),
+        }
+        for each in kept:
+            self._log.put(_entry_of(each, each.id or self._new_id(), shared))
+        if not kept:
+            self._log.put(
+                DecisionEntry(
+                    **shared,
+                    decision_id=self._new_id(),
+                    subject=subject_named(request),
+                    action=action_named(request),
+                    resource=resource_named(request),
+                    allowed=not is_refused,
+                    reason=reason,
+                )
+            )
+
+    def _keeps(self, decided: Decided) -> bool:
+        question = decided.question
+        return (
+            not decided.decision.allowed
+            or question.action == _AI_PROCESS
+            or question.purpose == PURPOSE_AI_RESPONSE
+            or self._log.samples()
+        )
+
+    def _new_id(self) -> str:
+        return f"{self._id_prefix}-{next(self._numbers)}"
+
+
+def _entry_of(decided: Decided, decision_id: str, shared: dict[str, Any]) -> DecisionEntry:
+    question, decision, verdict = decided.question, decided.decision, decided.decision.verdict
+    ref, rule = question.resource, verdict.rule
+    return DecisionEntry(
+        **shared,
+        decision_id=decision_id,
+        subject=str(question.subject),
+        action=question.action,
+        resource=str(ref) if ref.id else ref.type,
+        course_id=question.stated_course_id or "",
+        session_id=question.stated_session_id or "",
+        purpose=question.purpose,
+        allowed=verdict.allowed,
+        reason=verdict.reason.value,
+        role="" if rule is None else rule.role,
+        rule="" if rule is None else rule.source,
+        policy_version=decision.policy_version,
+        course_policy_version=decision.course_policy_version,
+        revision=decision.revision,
+    )

@@ -1,0 +1,1 @@
+"""The decision log: who asked for whom, what, and what was answered."""

@@ -1,0 +1,118 @@
+"""Sinks of the decision log that write a line of JSON for each entry: a file, and standard output."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+
+from authz.domain.decision_log import DecisionEntry
+from authz.domain.instants import to_datetime
+from authz.telemetry.background import pieces_of
+
+_MODE = 0o600
+_encoder = msgspec.json.Encoder()
+
+
+class LinesFile:
+    """A file that any number of processes append to, each batch as a whole.
+
+    Before it would grow beyond `max_bytes` it becomes `<path>.1`, that `<path>.2`, and so on; `kept` of those
+    are kept. Each batch goes to the file that is at the path, so another program may rotate it, too.
+    """
+
+    name = "file"
+
+    def __init__(self, path: Path, *, max_bytes: int, kept: int) -> None:
+        self._path = path
+        self._max_bytes = max_bytes
+        self._kept = kept
+        self._descriptor: int | None = None
+
+    def write(self, entries: Sequence[DecisionEntry]) -> None:
+        """See `DecisionSink.write`. Raises `OSError`, and has then written nothing."""
+        lines = b"".join(_lines(entries))
+        while True:
+            with self._locked() as descriptor:
+                size_bytes = os.fstat(descriptor).st_size
+                if not size_bytes or size_bytes + len(lines) <= self._max_bytes:
+                    _append(descriptor, lines, size_bytes)
+                    return
+                self._rotate()
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        """The file that is at the path, which no other process writes to or rotates meanwhile."""
+        while True:
+            if self._descriptor is None:
+                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+                self._descriptor = os.open(self._path, flags, _MODE)
+            descriptor = self._descriptor
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is_at(self._path, descriptor):
+                break
+            self._descriptor = None
+            os.close(descriptor)  # and with it the lock
+        try:
+            yield descriptor
+        finally:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+    def _rotate(self) -> None:
+        for number in reversed(range(self._kept)):
+            older = self._numbered(number)
+            if older.exists():
+                older.replace(self._numbered(number + 1))
+
+    def _numbered(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{number}") if number else self._path
+
+
+class StandardOutput:
+    """Standard output. Pieces are short enough that those of several processes do not mix in a pipe."""
+
+    name = "stdout"
+
+    def __init__(self, descriptor: int = 1) -> None:
+        self._descriptor = descriptor
+
+    def write(self, entries: Sequence[DecisionEntry]) -> None:
+        """See `DecisionSink.write`. Raises `OSError` when nobody reads any more."""
+        for piece in pieces_of(_lines(entries)):
+            rest = memoryview(piece)
+            while rest:
+                try:
+                    rest = rest[os.write(self._descriptor, rest) :]
+                except BlockingIOError:
+                    select.select((), (self._descriptor,), ())
+
+
+def _lines(entries: Iterable[DecisionEntry]) -> Iterator[bytes]:
+    for entry in entries:
+        fields = msgspec.structs.asdict(entry)
+        fields["at"] = to_datetime(entry.at)
+        yield _encoder.encode(fields) + b"\n"
+
+
+def _append(descriptor: int, content: bytes, size_bytes: int) -> None:
+    """Append everything or nothing to a locked file of this size."""
+    rest = memoryview(content)
+    try:
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    except OSError:
+        with suppress(OSError):
+            os.ftruncate(descriptor, size_bytes)
+        raise
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,195 @@
+"""The sinks of the decision log: no line is torn, lost or written twice, and a loss is counted."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import threading
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import pytest
+from prometheus_client import generate_latest
+from structlog.testing import capture_logs
+
+from authz.audit import decision_log
+from authz.audit.decision_log import DecisionLog
+from authz.audit.lines import LinesFile, StandardOutput
+from authz.domain.decision_log import DecisionEntry
+from authz.telemetry.metrics import REGISTRY
+
+AT_ONCE = 40
+WRITERS, BATCHES = 3, 25
+
+
+def entry(number: int) -> DecisionEntry:
+    return DecisionEntry(
+        decision_id=f"d-{number}",
+        at=1_700_000_000_000_000 + number,
+        method="Check",
+        code="OK",
+        caller="service:notebooks",
+        subject="user:maya",
+        action="read",
+        resource="notebook:nb-7",
+        allowed=True,
+        duration_us=75,
+    )
+
+
+def ids_in(*files: Path) -> list[str]:
+    return [json.loads(line)["decision_id"] for file in files for line in file.read_text().splitlines()]
+
+
+def write_many(path: Path, first: int) -> None:
+    sink = LinesFile(path, max_bytes=65_536, kept=100)
+    for batch in range(BATCHES):
+        sink.write([entry(first + batch * AT_ONCE + number) for number in range(AT_ONCE)])
+
+
+def test_writers_that_share_a_file_lose_and_tear_nothing_as_it_rotates(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.jsonl"
+    firsts = [writer * BATCHES * AT_ONCE for writer in range(WRITERS)]
+    writers = [threading.Thread(target=write_many, args=(path, first)) for first in firsts]
+    for each in writers:
+        each.start()
+    for each in writers:
+        each.join()
+    files = list(tmp_path.iterdir())
+    assert len(files) > 10
+    assert sorted(ids_in(*files)) == sorted(f"d-{number}" for number in range(WRITERS * BATCHES * AT_ONCE))
+    assert max(file.stat().st_size for file in files) <= 65_536
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+
+
+def test_as_many_old_files_are_kept_as_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.jsonl"
+    sink = LinesFile(path, max_bytes=1, kept=2)
+    for number in range(5):
+        sink.write([entry(number)])
+    older = [path, path.with_name("decisions.jsonl.1"), path.with_name("decisions.jsonl.2")]
+    assert [ids_in(file) for file in older] == [["d-4"], ["d-3"], ["d-2"]]
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_file_that_another_program_has_moved_is_begun_again(tmp_path: Path) -> None:
+    path, moved = tmp_path / "decisions.jsonl", tmp_path / "moved"
+    sink = LinesFile(path, max_bytes=1 << 20, kept=1)
+    sink.write([entry(1)])
+    path.rename(moved)
+    sink.write([entry(2)])
+    assert (ids_in(moved), ids_in(path)) == (["d-1"], ["d-2"])
+
+
+def test_a_line_says_when_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.jsonl"
+    LinesFile(path, max_bytes=1 << 20, kept=1).write([entry(5)])
+    assert json.loads(path.read_text())["at"] == "2023-11-14T22:13:20.000005Z"
+
+
+def test_writers_that_share_a_pipe_which_is_read_slowly_tear_no_line() -> None:
+    read_fd, write_fd = os.pipe()
+    fcntl.fcntl(write_fd, fcntl.F_SETPIPE_SZ, 4096)
+    os.set_blocking(write_fd, False)
+    many = [[entry(first + number) for number in range(100)] for first in (0, 100, 200)]
+    writers = [threading.Thread(target=StandardOutput(write_fd).write, args=(each,)) for each in many]
+    for each in writers:
+        each.start()
+    with os.fdopen(read_fd) as reader:
+        found = [json.loads(reader.readline())["decision_id"] for _ in range(300)]
+    for each in writers:
+        each.join()
+    os.close(write_fd)
+    assert sorted(found) == sorted(f"d-{number}" for number in range(300))
+
+
+def test_entries_wait_while_the_disk_is_full_and_none_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decision_log, "_RETRY_S", 0.01)
+    path = tmp_path / "decisions.jsonl"
+    path.symlink_to("/dev/full")
+    with capture_logs() as lines:
+        log = DecisionLog([LinesFile(path, max_bytes=1 << 20, kept=1)], allows=1)
+        for number in range(3):
+            log.put(entry(number))
+        while not lines:
+            threading.Event().wait(0.001)
+        path.unlink()
+        log.close()
+    assert ids_in(path) == ["d-0", "d-1", "d-2"]
+    told = [(line["log_level"], line["event"], line["sink"]) for line in lines]
+    assert told == [
+        ("warning", "decisions are not written; they wait, and are lost when too many do", "file"),
+        ("info", "decisions are written again", "file"),
+    ]
+    assert "No space left" in lines[0]["error"]
+
+
+class Slow:
+    """A sink that writes nothing until it may."""
+
+    name = "slow"
+
+    def __init__(self) -> None:
+        self.may = threading.Event()
+        self.entered = threading.Event()
+        self.written: list[str] = []
+
+    def write(self, entries: Sequence[DecisionEntry]) -> None:
+        self.entered.set()
+        self.may.wait()
+        self.written += [each.decision_id for each in entries]
+
+
+def counted(outcome: str) -> float:
+    wanted = f'authz_decision_log_entries_total{{outcome="{outcome}",sink="slow"}}'
+    lines = generate_latest(REGISTRY).decode().splitlines()
+    return float(next(line for line in lines if line.startswith(wanted)).split()[-1])
+
+
+def test_what_a_slow_sink_loses_is_counted_and_no_other_sink_loses_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decision_log, "MAX_WAITING", 10)
+    monkeypatch.setattr(decision_log, "_GATHER_S", 0.0)
+    path, slow = tmp_path / "decisions.jsonl", Slow()
+    path.touch()
+    with capture_logs() as lines:
+        log = DecisionLog([slow, LinesFile(path, max_bytes=1 << 20, kept=1)], allows=1)
+        log.put(entry(0))
+        slow.entered.wait()
+        for number in range(1, 31):
+            log.put(entry(number))
+            if number % 10 == 0:
+                while len(ids_in(path)) <= number:  # as fast as the file takes them
+                    threading.Event().wait(0.001)
+        slow.may.set()
+        log.close()
+    assert slow.written == [f"d-{number}" for number in range(11)]
+    assert ids_in(path) == [f"d-{number}" for number in range(31)]
+    assert (counted("written"), counted("lost")) == (11, 20)
+    assert [(line["event"], line["entries"]) for line in lines] == [("decisions lost", 20)]
+
+
+def test_a_stop_does_not_wait_for_a_sink_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_FLUSH_TIMEOUT_S", "_ABORT_TIMEOUT_S"):
+        monkeypatch.setattr(decision_log, name, 0.01)
+    slow = Slow()
+    with capture_logs() as lines:
+        log = DecisionLog([slow], allows=1)
+        log.put(entry(0))
+        slow.entered.wait()
+        log.put(entry(1))
+        log.close()
+        slow.may.set()
+    assert [line["event"] for line in lines] == ["decisions lost at the end"]
+
+
+@pytest.mark.parametrize(
+    ("allows", "kept"), [(0.0, range(1)), (1.0, range(1000, 1001)), (0.3, range(200, 400))]
+)
+def test_a_share_of_what_is_allowed_is_kept(allows: float, kept: Collection[int]) -> None:
+    log = DecisionLog([], allows=allows)
+    assert sum(log.samples() for _ in range(1000)) in kept

@@ -1,0 +1,95 @@
+"""Print what a check costs whose answer is logged, and how many lines a second a file takes."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+
+from authz.audit.decision_log import DecisionLog
+from authz.audit.lines import LinesFile
+from authz.client import check_request
+from authz.domain.decision_log import DecisionEntry
+from tests.bench.campus import Campus
+from tests.bench.measure import show
+from tests.bench.serving import ROUNDS, drive, running
+from tests.serving import AUTHZ
+
+ENTRY = DecisionEntry(
+    decision_id="5f0c3a9be1d2-1",
+    at=1_700_000_000_000_000,
+    method="Check",
+    code="OK",
+    caller="service:notebooks",
+    subject="user:maya",
+    action="read",
+    resource="notebook:nb-7",
+    allowed=True,
+    reason="ROLE_GRANT",
+    role="student",
+    rule="default.csv:166",
+    policy_version="1",
+    revision=812,
+    duration_us=141,
+)
+RATE, SECONDS = 50_000, 4
+
+
+def bench_check(folder: Path, size: int) -> None:
+    """Two servers over one database and one replica, asked in turns: one logs every decision."""
+    campus = Campus(size)
+    url = campus.fill_sqlite(folder / "bench.db")
+    checks = [check_request(*ids).SerializeToString() for ids in campus.questions(10_000)]
+    check = itertools.cycle(checks).__next__
+    command, rows = [str(AUTHZ), "serve"], []
+    logs = {"AUTHZ_FOLLOW": "false", "AUTHZ_DECISION_LOG": f"file:{folder / 'decisions.jsonl'}"}
+    with (
+        running(command, AUTHZ_DATABASE_URL=url) as (off_pid, off_address, _),
+        running(command, AUTHZ_DATABASE_URL=url, **logs) as (pid, address, _),
+    ):
+        for _ in range(ROUNDS):
+            off = asyncio.run(drive(off_address, off_pid, "Check", check))
+            on = asyncio.run(drive(address, pid, "Check", check))
+            rows.append((off, on))
+    show("Check without a decision log", f"{statistics.median(off[1] for off, _ in rows):,.0f} us")
+    ratio = statistics.median(on[1] / off[1] for off, on in rows)
+    by_rate = statistics.median(off[0] / on[0] for off, on in rows)
+    show("Check that is logged in a file, against without", f"{ratio:.3f}x", "goal 1.05x")
+    show("the same, by rate", f"{by_rate:.3f}x", "goal 1.05x")
+
+
+def bench_lines(folder: Path) -> None:
+    """Entries at a steady rate, as the event loop of a server makes them."""
+    log = DecisionLog([LinesFile(folder / "lines.jsonl", max_bytes=1 << 30, kept=1)], allows=1)
+    begun, made, lag_s = time.perf_counter(), 0, 0.0
+    while made < RATE * SECONDS:
+        due = int((time.perf_counter() - begun) * RATE)
+        for number in range(made, due):
+            log.put(msgspec.structs.replace(ENTRY, decision_id=f"d-{number}"))
+        made = max(made, due)
+        lag_s = time.perf_counter() - begun - made / RATE
+        time.sleep(0.001)
+    took_s = time.perf_counter() - begun
+    log.close()
+    with (folder / "lines.jsonl").open("rb") as file:
+        written = sum(1 for _ in file)
+    show("entries a second that are made", f"{made / took_s:,.0f}", f"goal {RATE:,}")
+    show("of these not written, one process on one core", f"{made - written:,}", "goal 0")
+    show("how far the maker is behind at the end", f"{lag_s * 1000:,.1f} ms")
+
+
+def main(size: int = 10_000) -> None:
+    """Over one SQLite database of a campus."""
+    with tempfile.TemporaryDirectory(prefix="authz-bench-") as folder:
+        bench_lines(Path(folder))
+        bench_check(Path(folder), size)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if sys.argv[1:] else 10_000)
