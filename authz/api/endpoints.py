@@ -19,6 +19,7 @@ from authz.wire.limits import RequestLimits
 from authz.wire.values import parse_consistency
 
 _DECISIONS = authorization_pb2.DESCRIPTOR.services_by_name["AuthorizationService"].full_name
+_LISTS = ("ListResources", "ListSubjects", "PlanResources")
 _POLICIES = policy_pb2.DESCRIPTOR.services_by_name["PolicyService"].full_name
 _WATCHES = watch_pb2.DESCRIPTOR.services_by_name["WatchService"].full_name
 
@@ -98,7 +99,7 @@ def _kind_of(method: MethodDescriptor, limits: RequestLimits) -> CallKind:
     if method.client_streaming:
         return CallKind.IMPORT
     if method.containing_service.full_name == _DECISIONS:
-        if "page_token" in method.input_type.fields_by_name:
+        if method.name in _LISTS:
             return CallKind.LIST
         return CallKind.BATCH if limits.bounds_items else CallKind.DECISION
     if method.name.startswith("Read"):

@@ -33,6 +33,7 @@ _NAMED = {
     "BatchListActions": CHECK,
     "AuthorizeSession": CHECK,
     "AuthorizeSources": CHECK_AI_PROCESS,
+    "PlanResources": "list_resources",
     "RemoveMember": "write_memberships",
     "RollBackPolicy": APPLY_POLICY,
     "PublishPolicyDraft": APPLY_POLICY,

@@ -1,4 +1,4 @@
-"""`authz list-resources` and `authz list-subjects`: what a subject may act upon, and who may act."""
+"""`authz list-resources`, `list-subjects` and `plan`: what a subject may act upon, and who may act."""
 
 from __future__ import annotations
 
@@ -11,6 +11,14 @@ import typer
 from authz.cli.check import AsOf, Course, Purpose, Session, time_of
 from authz.cli.command import Server, on_server
 from authz.cli.output import print_json, print_rows
+from authz.domain.ids import course_scope, session_scope
+
+_SHOWN = 5
+"""Courses and sessions of a group that are printed."""
+
+OneScope = Annotated[
+    str, typer.Option("--scope", help="Only in course:<id> with its sessions, or session:<id>.")
+]
 
 
 @on_server()
@@ -21,14 +29,34 @@ def list_resources(
     types: Annotated[
         list[str] | None, typer.Argument(help="For example notebook. All that know the action, without.")
     ] = None,
-    scope: Annotated[
-        str, typer.Option("--scope", help="Only in course:<id> with its sessions, or session:<id>.")
-    ] = "",
+    scope: OneScope = "",
     purpose: Purpose = "",
 ) -> None:
     """List the resources on which a subject may perform an action: all that `check` allows."""
     found = server.client.list_resources(subject, action, *(types or ()), scope=scope, purpose=purpose)
     _print(server, found, ("resource", "course_id", "session_id"))
+
+
+@on_server()
+def plan(
+    server: Server,
+    subject: Annotated[str, typer.Argument(help="user:<id> or service:<id>.")],
+    action: Annotated[str, typer.Argument(help="For example read.")],
+    type_name: Annotated[str, typer.Argument(metavar="TYPE", help="For example notebook.")],
+    scope: OneScope = "",
+    purpose: Purpose = "",
+) -> None:
+    """Print what `list-resources` finds as a condition on the fields of resources."""
+    found = server.client.plan_resources(subject, action, type_name, scope=scope, purpose=purpose)
+    if server.as_json:
+        print_json(found)
+        return
+    until = f"  until {found.valid_until}" if found.valid_until else ""
+    print(f"{found.kind.lower()}{until}")
+    for group in found.groups:
+        scopes = [*map(course_scope, group.course_ids), *map(session_scope, group.session_ids)]
+        more = f" and {len(scopes) - _SHOWN} more" if len(scopes) > _SHOWN else ""
+        print(f"in {', '.join(map(str, scopes[:_SHOWN]))}{more}: {group.predicate or 'all'}")
 
 
 @on_server()

@@ -111,6 +111,7 @@ for command in (
     explain.explain,
     lists.list_resources,
     lists.list_subjects,
+    lists.plan,
     listing.courses,
     listing.sessions,
     listing.memberships,

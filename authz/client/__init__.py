@@ -6,6 +6,7 @@ from authz.client.contract import proto_directory
 from authz.client.drafts import Draft, DraftPublication
 from authz.client.errors import CallError, ItemFault
 from authz.client.explanations import Explanation
+from authz.client.plans import ResourcePlan
 from authz.client.policies import (
     PolicyCertificate,
     PolicyTests,
@@ -53,6 +54,7 @@ __all__ = [
     "PolicyValidation",
     "PrivacyClient",
     "PublishedPolicy",
+    "ResourcePlan",
     "SessionAccess",
     "ShadowClient",
     "ShadowReport",

@@ -23,6 +23,7 @@ _RETRIED = {
         "AuthorizeSources",
         "ListResources",
         "ListSubjects",
+        "PlanResources",
     ),
     "DirectoryService": tuple(read.name for read in READ_CALLS.values()),
     "PolicyService": (

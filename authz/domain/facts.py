@@ -23,8 +23,9 @@ from authz.domain.entities import (
     ShareLevel,
     Visibility,
 )
-from authz.domain.ids import ScopeKind
+from authz.domain.ids import ScopeKind, Subject
 from authz.domain.instants import Instant
+from authz.domain.predicates import Comparison, Operator, Predicate, ResourceField, all_of, any_of
 
 PURPOSE_AI_RESPONSE = "ai_response"
 """The one purpose besides plain use (the empty string) that the service knows."""
@@ -42,16 +43,22 @@ Window: TypeAlias = tuple[Instant | None, Instant | None]
 """From (inclusive) and until (exclusive) when a fact may hold; None for unbounded."""
 
 
+class Asker(msgspec.Struct, frozen=True):
+    """What the fields of a resource are compared with: who asks, and the edit window of the course."""
+
+    subject: Subject
+    edit_window_us: int
+    created_ahead_us: int
+
+
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
     """One fact. A part that is None does not matter to it.
 
     `of_resource` reads the attributes of the resource; `of_scope` its course and session, where None is for
     "has none"; `window` gives the time span from the times and the course's edit window in microseconds, None
     for never.
-    `computed_from` names the inputs. `sql` is the same predicate over the tables `resources`, `courses`,
-    `sessions` and `shares`, with the parameters `:subject_type`, `:subject_id`, `:now`, `:purpose`,
-    `:in_course`, `:in_session`, `:created_ahead_us` and the default edit window `:default_edit_window_us`;
-    NULL counts as no.
+    `computed_from` names the inputs. `predicate` is what the fact asks of the fields of a resource in a scope
+    that does not rule it out; None if all in a scope have the fact, or nothing.
     Which facts can hold together is stated by three fields: it never holds without those that it `implies`,
     never with one that it `excludes`, and only for what is in a scope of the kind that it `needs`.
     """
@@ -60,7 +67,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     bit: int = 0  # set below, so that no two facts share one
     meaning: str
     computed_from: tuple[str, ...]
-    sql: str
+    predicate: Callable[[Asker], Predicate] | None = None
     of_resource: Callable[[Resource], bool] | None = None
     of_scope: Callable[[Course | None, Session | None], bool] | None = None
     window: Callable[[Times, int], Window | None] | None = None
@@ -80,31 +87,38 @@ def _edit_window(times: Times, edit_window_us: int) -> Window | None:
     return None if created_at is None else (created_at, created_at + edit_window_us)
 
 
-_SHARED_SQL = (
-    "EXISTS (SELECT 1 FROM shares WHERE shares.resource_type = resources.type"
-    " AND shares.resource_id = resources.id AND shares.subject_type = :subject_type"
-    " AND shares.subject_id = :subject_id AND shares.level IN ({levels}))"
-)
+def _is(field: ResourceField, value: str | bool) -> Predicate:
+    return Comparison(field, Operator.EQUALS, value)
+
+
+def _is_open(time: ResourceField, operator: Operator) -> Predicate:
+    """Whether one side of a window is open: without a time, or by the time of now."""
+    return any_of((Comparison(time, Operator.ABSENT), Comparison(time, operator, 0)))
+
+
+def _is_shared(*levels: ShareLevel) -> Predicate:
+    return any_of(_is(ResourceField.SHARE_LEVEL, level.value) for level in levels)
+
 
 _DEFINED = (
     Fact(
         name="own",
         meaning="the subject owns the resource",
         computed_from=("resource.owner", "request.subject"),
-        sql="resources.owner_type = :subject_type AND resources.owner_id = :subject_id",
+        predicate=lambda asker: _is(ResourceField.OWNER, str(asker.subject)),
     ),
     Fact(
         name="shared_view",
         meaning="the resource is shared with the subject, to see or to change",
         computed_from=("share",),
-        sql=_SHARED_SQL.format(levels="'VIEWER', 'EDITOR'"),
+        predicate=lambda _: _is_shared(ShareLevel.VIEWER, ShareLevel.EDITOR),
         share_levels=frozenset({ShareLevel.VIEWER, ShareLevel.EDITOR}),
     ),
     Fact(
         name="shared_edit",
         meaning="the resource is shared with the subject, to change",
         computed_from=("share",),
-        sql=_SHARED_SQL.format(levels="'EDITOR'"),
+        predicate=lambda _: _is_shared(ShareLevel.EDITOR),
         share_levels=frozenset({ShareLevel.EDITOR}),
         implies=("shared_view",),
     ),
@@ -112,8 +126,13 @@ _DEFINED = (
         name="published",
         meaning="the resource is published, and now is inside its window of availability",
         computed_from=("resource.published", "resource.available_from", "resource.available_until", "now"),
-        sql="resources.published AND (resources.available_from IS NULL OR resources.available_from <= :now)"
-        " AND (resources.available_until IS NULL OR resources.available_until > :now)",
+        predicate=lambda _: all_of(
+            (
+                _is(ResourceField.PUBLISHED, True),
+                _is_open(ResourceField.AVAILABLE_FROM, Operator.AT_MOST),
+                _is_open(ResourceField.AVAILABLE_UNTIL, Operator.MORE_THAN),
+            )
+        ),
         of_resource=lambda resource: resource.published,
         window=lambda times, _: (times.available_from, times.available_until),
     ),
@@ -121,7 +140,7 @@ _DEFINED = (
         name="course_visible",
         meaning="the resource's visibility is COURSE, and it is in a course or a session of one",
         computed_from=("resource.visibility", "resource.scope"),
-        sql="resources.visibility = 'COURSE' AND courses.id IS NOT NULL",
+        predicate=lambda _: _is(ResourceField.VISIBILITY, Visibility.COURSE.value),
         of_resource=lambda resource: resource.visibility is Visibility.COURSE,
         of_scope=lambda course, _: course is not None,
         excludes=("session_visible",),
@@ -131,7 +150,7 @@ _DEFINED = (
         name="session_visible",
         meaning="the resource's visibility is SESSION, and it is in a session",
         computed_from=("resource.visibility", "resource.scope"),
-        sql="resources.visibility = 'SESSION' AND sessions.id IS NOT NULL",
+        predicate=lambda _: _is(ResourceField.VISIBILITY, Visibility.SESSION.value),
         of_resource=lambda resource: resource.visibility is Visibility.SESSION,
         of_scope=lambda _, session: session is not None,
         needs=ScopeKind.SESSION,
@@ -140,30 +159,32 @@ _DEFINED = (
         name="attending",
         meaning="the subject has a role in the session, or in the course if the session is open to it",
         computed_from=("memberships", "session.open_to_course"),
-        sql="sessions.id IS NOT NULL AND (:in_session OR (:in_course AND sessions.open_to_course))",
         needs=ScopeKind.SESSION,
     ),
     Fact(
         name="within_edit_window",
         meaning="the resource was created less than the course's edit window ago",
         computed_from=("resource.created_at", "course.edit_window", "now"),
-        sql="resources.created_at <= :now + :created_ahead_us AND :now <"
-        " CASE WHEN resources.created_at > :now THEN :now ELSE resources.created_at END"
-        " + COALESCE(courses.edit_window_us, :default_edit_window_us)",
+        predicate=lambda asker: all_of(
+            (
+                Comparison(ResourceField.CREATED_AT, Operator.AT_MOST, asker.created_ahead_us),
+                Comparison(ResourceField.CREATED_AT, Operator.MORE_THAN, -asker.edit_window_us),
+            )
+        ),
         window=_edit_window,
     ),
     Fact(
         name="locked",
         meaning="the resource is locked",
         computed_from=("resource.locked",),
-        sql="resources.locked",
+        predicate=lambda _: _is(ResourceField.LOCKED, True),
         of_resource=lambda resource: resource.locked,
     ),
     Fact(
         name="ai_enabled",
         meaning="the course and the resource both allow AI features",
         computed_from=("resource.ai_allowed", "course.ai_enabled"),
-        sql="resources.ai_allowed AND courses.ai_enabled",
+        predicate=lambda _: _is(ResourceField.AI_ALLOWED, True),
         of_resource=lambda resource: resource.ai_allowed,
         of_scope=lambda course, _: course is not None and course.ai_enabled,
         needs=ScopeKind.COURSE,
@@ -172,13 +193,11 @@ _DEFINED = (
         name="for_ai_response",
         meaning="the request's purpose is `ai_response`",
         computed_from=("request.purpose",),
-        sql=f":purpose = '{PURPOSE_AI_RESPONSE}'",
     ),
     Fact(
         name="course_archived",
         meaning="the course is archived",
         computed_from=("course.state",),
-        sql="courses.state = 'ARCHIVED'",
         of_scope=lambda course, _: course is not None and course.state is CourseState.ARCHIVED,
         needs=ScopeKind.COURSE,
     ),
@@ -186,7 +205,6 @@ _DEFINED = (
         name="session_live",
         meaning="the session is live",
         computed_from=("session.state",),
-        sql="sessions.state = 'LIVE'",
         of_scope=lambda _, session: session is not None and session.state is SessionState.LIVE,
         excludes=("session_ended",),
         needs=ScopeKind.SESSION,
@@ -195,7 +213,6 @@ _DEFINED = (
         name="session_ended",
         meaning="the session has ended or was cancelled, by its state and not by the clock",
         computed_from=("session.state",),
-        sql="sessions.state IN ('ENDED', 'CANCELLED')",
         of_scope=lambda _, session: (
             session is not None and session.state in (SessionState.ENDED, SessionState.CANCELLED)
         ),
@@ -213,6 +230,7 @@ def _mask(facts: Iterable[Fact]) -> int:
 
 OWN = FACTS_BY_NAME["own"].bit
 ATTENDING = FACTS_BY_NAME["attending"].bit
+WITHIN_EDIT_WINDOW = FACTS_BY_NAME["within_edit_window"].bit
 FOR_AI_RESPONSE = FACTS_BY_NAME["for_ai_response"].bit
 SHARED = _mask(fact for fact in FACTS if fact.share_levels)
 TIMED = _mask(fact for fact in FACTS if fact.window is not None)

@@ -1,13 +1,15 @@
-"""The questions what a subject may act upon and who may act, and the items of their answers."""
+"""The questions what a subject may act upon and who may act, and their answers."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TypeAlias
 
 import msgspec
 
 from authz.domain.decisions import Rule
 from authz.domain.ids import ResourceRef, Scope, Subject
+from authz.domain.predicates import Predicate
 
 Position: TypeAlias = tuple[str, ...]
 """Where a page ended: the next one begins behind it, at its own revision."""
@@ -44,3 +46,20 @@ class ListedSubject(msgspec.Struct, frozen=True, gc=False):
     scope: Scope
     grant_role: str
     rule: Rule
+
+
+class PlanKind(StrEnum):
+    """Whether a subject may act upon every resource of a type, upon none, or upon those of some groups."""
+
+    ALWAYS = "ALWAYS"
+    NEVER = "NEVER"
+    CONDITIONAL = "CONDITIONAL"
+
+
+class PlanGroup(msgspec.Struct, frozen=True):
+    """The resources in some courses, but not in a session of theirs, and in some sessions, for which a
+    predicate holds; all of them without one."""
+
+    course_ids: tuple[str, ...]
+    session_ids: tuple[str, ...]
+    predicate: Predicate | None

@@ -100,7 +100,7 @@ class Checker:
         self.policy = policy
         self.version = policy.version if version is None else str(version.number)
         self._number, self._digest = (0, "") if version is None else (version.number, version.digest)
-        self._created_ahead_us = created_ahead_us
+        self.created_ahead_us = created_ahead_us
         self._inline_types = inline_types
         self._remembered: dict[Hashable, Any] = {}
         self._actions = {name: frozenset(t.actions) for name, t in policy.vocabulary.types.items()}
@@ -272,7 +272,7 @@ class Checker:
     ) -> tuple[int, Instant | None]:
         """The facts of `required` that hold, and others; and when time alone changes one of `required`."""
         facts, changes_at = (
-            facts_at(now, resource, required, created_ahead_us=self._created_ahead_us)
+            facts_at(now, resource, required, created_ahead_us=self.created_ahead_us)
             if required & TIMED
             else (resource.facts, None)
         )

@@ -23,13 +23,14 @@ from authz.domain.decisions import (
     Verdict,
 )
 from authz.domain.errors import ErrorReason, InvalidArgumentError, malformed
-from authz.domain.facts import ALL_FACTS, ATTENDING, FOR_AI_RESPONSE, OWN, SHARED, TIMED
-from authz.domain.ids import PLATFORM, ResourceRef, ScopeKind, Subject, SubjectType
+from authz.domain.facts import ATTENDING, FOR_AI_RESPONSE, OWN, SHARED, TIMED
+from authz.domain.ids import ResourceRef, ScopeKind, Subject, SubjectType
 from authz.domain.instants import Instant
 from authz.domain.lists import ListedResource, ListedSubject, Position, ResourceQuery
 from authz.domain.ports import Snapshot
 from authz.domain.vocabulary import API_TYPE, Vocabulary, suggest
 from authz.engine.check import Access, Checker
+from authz.engine.reach import Reach, Validity
 from authz.policy.rules import ANY
 
 ItemT = TypeVar("ItemT")
@@ -67,18 +68,18 @@ class ListPage(Generic[ItemT]):
 
     def __init__(self, checker: Checker, snapshot: Snapshot, now: Instant, size: int) -> None:
         self.position: Position | None = None
-        self.valid_until: Instant | None = None
+        self._validity = Validity()
         self._checker, self._snapshot, self._now = checker, snapshot, now
         self._left, self._looks_left = size, MAX_LOOKED_AT
+
+    @property
+    def valid_until(self) -> Instant | None:
+        """See above."""
+        return self._validity.until
 
     def __iter__(self) -> Iterator[ItemT | None]:
         """Do the work of the page, a candidate a step."""
         raise NotImplementedError
-
-    def _note(self, changes_at: Instant | None) -> None:
-        """Keep the earliest instant at which time alone may change a decision."""
-        if changes_at is not None and (self.valid_until is None or changes_at < self.valid_until):
-            self.valid_until = changes_at
 
     def _ends(self, *, found: bool) -> bool:
         """Count a candidate. Whether the page ends with it."""
@@ -105,18 +106,20 @@ class ResourcePage(ListPage[ListedResource]):
     ) -> None:
         super().__init__(checker, snapshot, now, size)
         self._query = query
+        self._reach = Reach(checker, snapshot, now, query, self._validity)
         self._types = sorted(set(query.types))
         self._start = after or ("", "", "", "")
 
     def __iter__(self) -> Iterator[ListedResource | None]:
         """See `ListPage.__iter__`."""
         course_id, session_id, first_type, last_id = self._start
-        for context in self._contexts() if self._checker.permits(self._query.purpose) else ():
+        start = (course_id, session_id)
+        for context in self._reach.contexts(start) if self._checker.permits(self._query.purpose) else ():
             if context is None:
                 yield None
                 continue
             place = (context.course_id or "", context.session_id or "")
-            resumes = place == (course_id, session_id)
+            resumes = place == start
             for type_name in self._types:
                 if resumes and type_name < first_type:
                     continue
@@ -127,52 +130,17 @@ class ResourcePage(ListPage[ListedResource]):
                         self.position = (*place, type_name, id_)
                         return
 
-    def _contexts(self) -> Iterator[ScopeContext | None]:
-        """Those in which the subject may find something, from the start on."""
-        snapshot, within = self._snapshot, self._query.within
-        start = (self._start[0], self._start[1])
-        if within is None:
-            yield from snapshot.scan_contexts(self._walker(), start=start)
-        elif within.kind is ScopeKind.SESSION:
-            yield snapshot.scope(within)
-        else:
-            for context in snapshot.scan_contexts(
-                self._walker(), start=start if start[0] else (within.id, "")
-            ):
-                if context is not None and context.course_id != within.id:
-                    return
-                yield context
-
-    def _walker(self) -> Subject | None:
-        """Whose scopes to go through: the subject's; all for a subject whose platform role may open any."""
-        subject, platform = self._query.subject, self._snapshot.scope(PLATFORM)
-        for type_name in STRUCTURAL_TYPES:
-            if platform is not None and type_name in self._types:
-                access = self._access(platform, type_name)
-                has_overrides = self._checker.policy.overrides or self._snapshot.has_course_policies()
-                if has_overrides or access.rules.may_allow(0, ALL_FACTS):
-                    return subject if access.refusal else None
-        return subject
-
-    def _access(self, context: ScopeContext, type_name: str) -> Access:
-        query = self._query
-        access = self._checker.access(
-            self._snapshot, query.subject, context, type_name, query.action, self._now
-        )
-        self._note(access.next_change_at)
-        return access
-
     def _listed(
         self, context: ScopeContext, type_name: str, after: str
     ) -> Iterator[tuple[str, ListedResource | None]]:
         """The id of each candidate of a type in a context, and what is listed of it."""
-        access = self._access(context, type_name)
-        rules, (certain, possible) = access.rules, self._facts_in(context, access, type_name)
+        access = self._reach.access(context, type_name)
+        rules, (certain, possible) = access.rules, self._reach.facts_in(context, access, type_name)
         if access.refusal is not None or not rules.may_allow(certain, possible):
             yield after, None
             return
         only_own = not rules.may_allow(certain, possible & ~_OWN)
-        verdict, note = self._checker.verdict, self._note
+        verdict, note = self._checker.verdict, self._validity.note
         snapshot, subject, purpose, now = self._snapshot, self._query.subject, self._query.purpose, self._now
         course_id, session_id = context.course_id, context.session_id
         for ref, resource in (
@@ -184,17 +152,6 @@ class ResourcePage(ListPage[ListedResource]):
             note(changes_at)
             allowed = ListedResource(ref, course_id, session_id) if found.allowed else None
             yield ref.id, allowed
-
-    def _facts_in(self, context: ScopeContext, access: Access, type_name: str) -> tuple[int, int]:
-        """The facts that hold for everything of a type in a context, and those that may hold for a part."""
-        held, certain = access.held, context.state.facts
-        if context.is_attended(in_course=held.in_course, in_session=held.in_session):
-            certain |= ATTENDING
-        if self._query.purpose:
-            certain |= FOR_AI_RESPONSE
-        if type_name in STRUCTURAL_TYPES:
-            return certain, certain
-        return certain, context.state.possible & ~(ATTENDING | FOR_AI_RESPONSE) | certain
 
 
 class SubjectPage(ListPage[ListedSubject]):
@@ -280,12 +237,12 @@ class SubjectPage(ListPage[ListedSubject]):
         ref = question.resource
         access = checker.access(snapshot, subject, resource.scope, ref.type, question.action, self._now)
         if access.refusal is not None:
-            self._note(access.next_change_at)
+            self._validity.note(access.next_change_at)
             return None
         found, changes_at = checker.verdict(
             snapshot, subject, ref, resource, access, question.purpose, self._now
         )
-        self._note(changes_at)
+        self._validity.note(changes_at)
         return self._by(subject, resource.scope, access, found) if found.allowed else None
 
     def _by(self, subject: Subject, scope: ScopeContext, access: Access, verdict: Verdict) -> ListedSubject:

@@ -6,6 +6,7 @@ isort:skip_file
 from authz.v1 import common_pb2 as _common_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -109,6 +110,66 @@ MEMBERSHIP_STATE_SUSPENDED: MembershipState.ValueType  # 4
 MEMBERSHIP_STATE_ENDED: MembershipState.ValueType  # 5
 """The membership has ended, or is completed with a role that becomes nothing."""
 Global___MembershipState: _TypeAlias = MembershipState  # noqa: Y015
+
+class _PlanKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PlanKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PlanKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PLAN_KIND_UNSPECIFIED: _PlanKind.ValueType  # 0
+    """Never sent."""
+    PLAN_KIND_ALWAYS: _PlanKind.ValueType  # 1
+    """The subject may act upon every resource of the type."""
+    PLAN_KIND_NEVER: _PlanKind.ValueType  # 2
+    """The subject may act upon none."""
+    PLAN_KIND_CONDITIONAL: _PlanKind.ValueType  # 3
+    """The subject may act upon those of `groups`, and no other."""
+
+class PlanKind(_PlanKind, metaclass=_PlanKindEnumTypeWrapper):
+    """What a plan says as a whole."""
+
+PLAN_KIND_UNSPECIFIED: PlanKind.ValueType  # 0
+"""Never sent."""
+PLAN_KIND_ALWAYS: PlanKind.ValueType  # 1
+"""The subject may act upon every resource of the type."""
+PLAN_KIND_NEVER: PlanKind.ValueType  # 2
+"""The subject may act upon none."""
+PLAN_KIND_CONDITIONAL: PlanKind.ValueType  # 3
+"""The subject may act upon those of `groups`, and no other."""
+Global___PlanKind: _TypeAlias = PlanKind  # noqa: Y015
+
+class _ComparisonOperator:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ComparisonOperatorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ComparisonOperator.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COMPARISON_OPERATOR_UNSPECIFIED: _ComparisonOperator.ValueType  # 0
+    """Never sent."""
+    COMPARISON_OPERATOR_EQUALS: _ComparisonOperator.ValueType  # 1
+    """The field equals `text` or `flag`."""
+    COMPARISON_OPERATOR_ABSENT: _ComparisonOperator.ValueType  # 2
+    """The field has no value."""
+    COMPARISON_OPERATOR_AT_MOST: _ComparisonOperator.ValueType  # 3
+    """The time is at or before the time that is `from_now`."""
+    COMPARISON_OPERATOR_MORE_THAN: _ComparisonOperator.ValueType  # 4
+    """The time is after the time that is `from_now`."""
+
+class ComparisonOperator(_ComparisonOperator, metaclass=_ComparisonOperatorEnumTypeWrapper):
+    """How a field is compared."""
+
+COMPARISON_OPERATOR_UNSPECIFIED: ComparisonOperator.ValueType  # 0
+"""Never sent."""
+COMPARISON_OPERATOR_EQUALS: ComparisonOperator.ValueType  # 1
+"""The field equals `text` or `flag`."""
+COMPARISON_OPERATOR_ABSENT: ComparisonOperator.ValueType  # 2
+"""The field has no value."""
+COMPARISON_OPERATOR_AT_MOST: ComparisonOperator.ValueType  # 3
+"""The time is at or before the time that is `from_now`."""
+COMPARISON_OPERATOR_MORE_THAN: ComparisonOperator.ValueType  # 4
+"""The time is after the time that is `from_now`."""
+Global___ComparisonOperator: _TypeAlias = ComparisonOperator  # noqa: Y015
 
 class _ChangeKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -1090,6 +1151,250 @@ class ListedResource(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListedResource: _TypeAlias = ListedResource  # noqa: Y015
+
+@_typing.final
+class PlanResourcesRequest(_message.Message):
+    """Asks for a condition on the resources that a subject may act upon."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    action: _builtins.str
+    """The action, which the type knows. Not `create`, which is about no resource."""
+    type: _builtins.str
+    """The type of the resources."""
+    purpose: _builtins.str
+    """The purpose of the access, as in `CheckRequest`."""
+    request_id: _builtins.str
+    """The caller's id of this call, for logs."""
+    @_builtins.property
+    def subject(self) -> _common_pb2.Subject:
+        """The subject whose access is planned."""
+
+    @_builtins.property
+    def scope(self) -> _common_pb2.Scope:
+        """Only in this course and its sessions, or in this session. Everywhere, when absent."""
+
+    @_builtins.property
+    def consistency(self) -> _common_pb2.Consistency:
+        """How fresh the state that is read must be."""
+
+    def __init__(
+        self,
+        *,
+        subject: _common_pb2.Subject | None = ...,
+        action: _builtins.str = ...,
+        type: _builtins.str = ...,
+        scope: _common_pb2.Scope | None = ...,
+        purpose: _builtins.str = ...,
+        consistency: _common_pb2.Consistency | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "scope", b"scope", "subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "consistency", b"consistency", "purpose", b"purpose", "request_id", b"request_id", "scope", b"scope", "subject", b"subject", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanResourcesRequest: _TypeAlias = PlanResourcesRequest  # noqa: Y015
+
+@_typing.final
+class PlanResourcesResponse(_message.Message):
+    """The resources that the subject may act upon, exact for the state `checked_at` until `valid_until`. The times of
+    a resource are compared with the time at which the plan is used, so a resource that is published meanwhile is in.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    CHECKED_AT_FIELD_NUMBER: _builtins.int
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    VALID_UNTIL_FIELD_NUMBER: _builtins.int
+    kind: Global___PlanKind.ValueType
+    """What the plan says as a whole."""
+    policy_version: _builtins.str
+    """The version of the policy that decided."""
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlanGroup]:
+        """Of a conditional plan: a resource is in it if it is in one of these. No course or session is in two."""
+
+    @_builtins.property
+    def checked_at(self) -> _common_pb2.ConsistencyToken:
+        """Token of the state that was read."""
+
+    @_builtins.property
+    def valid_until(self) -> _timestamp_pb2.Timestamp:
+        """The earliest time at which passing time alone could change the plan. Absent if time cannot."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___PlanKind.ValueType = ...,
+        groups: _abc.Iterable[Global___PlanGroup] | None = ...,
+        checked_at: _common_pb2.ConsistencyToken | None = ...,
+        policy_version: _builtins.str = ...,
+        valid_until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checked_at", b"checked_at", "valid_until", b"valid_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checked_at", b"checked_at", "groups", b"groups", "kind", b"kind", "policy_version", b"policy_version", "valid_until", b"valid_until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanResourcesResponse: _TypeAlias = PlanResourcesResponse  # noqa: Y015
+
+@_typing.final
+class PlanGroup(_message.Message):
+    """Resources in some courses and sessions for which the same condition decides."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COURSE_IDS_FIELD_NUMBER: _builtins.int
+    SESSION_IDS_FIELD_NUMBER: _builtins.int
+    PREDICATE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def course_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those in these courses, but not in a session of them. Of the type `course`: these courses."""
+
+    @_builtins.property
+    def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those in these sessions. Of the type `session`: these sessions."""
+
+    @_builtins.property
+    def predicate(self) -> Global___Predicate:
+        """For which this holds. Absent for all of them."""
+
+    def __init__(
+        self,
+        *,
+        course_ids: _abc.Iterable[_builtins.str] | None = ...,
+        session_ids: _abc.Iterable[_builtins.str] | None = ...,
+        predicate: Global___Predicate | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["predicate", b"predicate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["course_ids", b"course_ids", "predicate", b"predicate", "session_ids", b"session_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanGroup: _TypeAlias = PlanGroup  # noqa: Y015
+
+@_typing.final
+class Predicate(_message.Message):
+    """A condition on the fields of a resource."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALL_OF_FIELD_NUMBER: _builtins.int
+    ANY_OF_FIELD_NUMBER: _builtins.int
+    COMPARISON_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def all_of(self) -> Global___Predicates:
+        """Holds when every part does."""
+
+    @_builtins.property
+    def any_of(self) -> Global___Predicates:
+        """Holds when any part does."""
+
+    @_builtins.property
+    def comparison(self) -> Global___Comparison:
+        """Holds as it says."""
+
+    def __init__(
+        self,
+        *,
+        all_of: Global___Predicates | None = ...,
+        any_of: Global___Predicates | None = ...,
+        comparison: Global___Comparison | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["all_of", b"all_of", "any_of", b"any_of", "comparison", b"comparison", "predicate", b"predicate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_of", b"all_of", "any_of", b"any_of", "comparison", b"comparison", "predicate", b"predicate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_predicate: _TypeAlias = _typing.Literal["all_of", "any_of", "comparison"]  # noqa: Y015
+    _WhichOneofArgType_predicate: _TypeAlias = _typing.Literal["predicate", b"predicate"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_predicate) -> _WhichOneofReturnType_predicate | None: ...
+
+Global___Predicate: _TypeAlias = Predicate  # noqa: Y015
+
+@_typing.final
+class Predicates(_message.Message):
+    """Parts of a condition."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Predicate]:
+        """At least two."""
+
+    def __init__(
+        self,
+        *,
+        parts: _abc.Iterable[Global___Predicate] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parts", b"parts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Predicates: _TypeAlias = Predicates  # noqa: Y015
+
+@_typing.final
+class Comparison(_message.Message):
+    """Compares one field of a resource. Without a value in the field only ABSENT holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    FLAG_FIELD_NUMBER: _builtins.int
+    FROM_NOW_FIELD_NUMBER: _builtins.int
+    NEGATED_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """A field of `Resource`: `owner` (as `user:<id>`), `visibility`, `published`, `available_from`, `available_until`,
+    `created_at`, `locked` or `ai_allowed`; or `share_level`, that of a share of the resource with the subject.
+    """
+    operator: Global___ComparisonOperator.ValueType
+    """How it is compared."""
+    text: _builtins.str
+    """A subject, or the name of a visibility (`COURSE`) or of a level (`EDITOR`)."""
+    flag: _builtins.bool
+    """Whether the field is set."""
+    negated: _builtins.bool
+    """Whether the comparison must not hold, as for a field without a value."""
+    @_builtins.property
+    def from_now(self) -> _duration_pb2.Duration:
+        """The time at which the plan is used, plus this."""
+
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        operator: Global___ComparisonOperator.ValueType = ...,
+        text: _builtins.str = ...,
+        flag: _builtins.bool = ...,
+        from_now: _duration_pb2.Duration | None = ...,
+        negated: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["flag", b"flag", "from_now", b"from_now", "text", b"text", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "flag", b"flag", "from_now", b"from_now", "negated", b"negated", "operator", b"operator", "text", b"text", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_value: _TypeAlias = _typing.Literal["text", "flag", "from_now"]  # noqa: Y015
+    _WhichOneofArgType_value: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_value) -> _WhichOneofReturnType_value | None: ...
+
+Global___Comparison: _TypeAlias = Comparison  # noqa: Y015
 
 @_typing.final
 class ListSubjectsRequest(_message.Message):

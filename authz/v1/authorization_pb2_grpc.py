@@ -75,6 +75,11 @@ class AuthorizationServiceStub:
                 request_serializer=authz_dot_v1_dot_authorization__pb2.ListResourcesRequest.SerializeToString,
                 response_deserializer=authz_dot_v1_dot_authorization__pb2.ListResourcesResponse.FromString,
                 _registered_method=True)
+        self.PlanResources = channel.unary_unary(
+                '/authz.v1.AuthorizationService/PlanResources',
+                request_serializer=authz_dot_v1_dot_authorization__pb2.PlanResourcesRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_authorization__pb2.PlanResourcesResponse.FromString,
+                _registered_method=True)
         self.ListSubjects = channel.unary_unary(
                 '/authz.v1.AuthorizationService/ListSubjects',
                 request_serializer=authz_dot_v1_dot_authorization__pb2.ListSubjectsRequest.SerializeToString,
@@ -142,6 +147,14 @@ class AuthorizationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PlanResources(self, request, context):
+        """Tells which resources of a type a subject may act upon as a condition on their fields, for a service that
+        filters its own tables: the same resources that Check allows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListSubjects(self, request, context):
         """Lists the subjects that may act upon a resource: exactly those that Check allows, page by page.
         """
@@ -191,6 +204,11 @@ def add_AuthorizationServiceServicer_to_server(servicer, server):
                     servicer.ListResources,
                     request_deserializer=authz_dot_v1_dot_authorization__pb2.ListResourcesRequest.FromString,
                     response_serializer=authz_dot_v1_dot_authorization__pb2.ListResourcesResponse.SerializeToString,
+            ),
+            'PlanResources': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanResources,
+                    request_deserializer=authz_dot_v1_dot_authorization__pb2.PlanResourcesRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_authorization__pb2.PlanResourcesResponse.SerializeToString,
             ),
             'ListSubjects': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSubjects,
@@ -415,6 +433,33 @@ class AuthorizationService:
             '/authz.v1.AuthorizationService/ListResources',
             authz_dot_v1_dot_authorization__pb2.ListResourcesRequest.SerializeToString,
             authz_dot_v1_dot_authorization__pb2.ListResourcesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanResources(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.AuthorizationService/PlanResources',
+            authz_dot_v1_dot_authorization__pb2.PlanResourcesRequest.SerializeToString,
+            authz_dot_v1_dot_authorization__pb2.PlanResourcesResponse.FromString,
             options,
             channel_credentials,
             insecure,

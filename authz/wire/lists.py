@@ -23,13 +23,20 @@ _ANYBODY = common_pb2.Subject(type=common_pb2.SUBJECT_TYPE_USER, id="-")
 
 def parse_list_resources(m: pb.ListResourcesRequest) -> ResourceQuery:
     """The query of a ListResources. Its types are empty for all that know the action."""
+    return parse_query(m, tuple(dict.fromkeys(parse_type(name, field="types") for name in m.types)))
+
+
+def parse_query(
+    m: pb.ListResourcesRequest | pb.PlanResourcesRequest, types: tuple[str, ...]
+) -> ResourceQuery:
+    """What a subject may act upon, of some types."""
     within = parse_scope(m, "scope", field="scope") if m.HasField("scope") else None
     if within == PLATFORM:
         raise malformed("scope", "is the platform; name a course or a session, or none for everywhere")
     return ResourceQuery(
         parse_subject(m, "subject", field="subject"),
         parse_action(m.action),
-        tuple(dict.fromkeys(parse_type(name, field="types") for name in m.types)),
+        types,
         within,
         parse_purpose(m.purpose),
     )

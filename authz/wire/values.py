@@ -108,8 +108,9 @@ def time_text(message: Message, field_name: str) -> str:
 
 def duration_message(duration_us: int) -> duration_pb2.Duration:
     """A length of time as a message."""
-    seconds, rest = divmod(duration_us, US_PER_S)
-    return duration_pb2.Duration(seconds=seconds, nanos=rest * _NS_PER_US)
+    duration = duration_pb2.Duration()
+    duration.FromMicroseconds(duration_us)
+    return duration
 
 
 def parse_duration_us(duration: duration_pb2.Duration) -> int:

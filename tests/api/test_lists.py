@@ -185,6 +185,7 @@ def test_lists_have_places_of_their_own() -> None:
     assert {name for name, kind in kinds.items() if kind is CallKind.LIST} == {
         "ListResources",
         "ListSubjects",
+        "PlanResources",
     }
     assert kinds["BatchListActions"] is CallKind.BATCH
     assert kinds["Explain"] is CallKind.DECISION

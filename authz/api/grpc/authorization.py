@@ -1,6 +1,6 @@
 """AuthorizationService: questions about one resource, and batches of them.
 
-The lists are in `lists`, calls that combine several questions in `combined`.
+The lists are in `lists`, plans in `plan`, calls that combine several questions in `combined`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from authz.api.call import Call
 from authz.api.grpc.answers import Answers, note_actions, told
 from authz.api.grpc.combined import Combined
 from authz.api.grpc.lists import Lists
+from authz.api.grpc.plan import Plans
 from authz.api.permissions import permission_to_ask
 from authz.domain.decisions import Decision, Question
 from authz.domain.errors import AuthzError, InvalidArgumentError, UnusablePolicyError
@@ -56,6 +57,7 @@ class AuthorizationServicer:
         self._clock = clock
         lists = Lists(active, past, turns, clock, keys)
         self.ListResources, self.ListSubjects = lists.list_resources, lists.list_subjects
+        self.PlanResources = Plans(active, turns, clock).plan_resources
         self._answers = Answers()
         combined = Combined(active, shadow, turns, clock, self._answers)
         self.AuthorizeSession, self.AuthorizeSources = combined.authorize_session, combined.authorize_sources

@@ -17,6 +17,7 @@ from authz.client.combined import (
 )
 from authz.client.errors import CallError, ItemFault, fault_of
 from authz.client.explanations import Explanation, explanation_of
+from authz.client.plans import ResourcePlan, plan_of
 from authz.client.questions import (
     AccessibleResource,
     Answer,
@@ -249,6 +250,33 @@ class Asking:
                     session_id=each.session_id,
                     checked_at=page.checked_at.token,
                 )
+
+    def plan_resources(
+        self,
+        subject: str | Subject,
+        action: str,
+        type_name: str,
+        *,
+        scope: str | Scope = "",
+        purpose: str = "",
+        at_least_as_fresh: str = "",
+        fully_consistent: bool = False,
+    ) -> ResourcePlan:
+        """What `list_resources` finds, as a condition on the fields of resources, to filter a table of yours.
+
+        `authz.client.sql.where` makes it a clause of SQLAlchemy.
+        """
+        request = authorization_pb2.PlanResourcesRequest(
+            subject=subject_message(as_subject(subject)),
+            action=action,
+            type=type_name,
+            scope=scope_message(as_scope(scope)) if scope else None,
+            purpose=purpose,
+        )
+        return plan_of(
+            self._ask(self._authorization.PlanResources, request, at_least_as_fresh, fully_consistent),
+            type_name,
+        )
 
     def list_subjects(
         self,

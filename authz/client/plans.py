@@ -1,0 +1,36 @@
+"""Plans as a client has them: what a subject may act upon, as a condition."""
+
+from __future__ import annotations
+
+import msgspec
+
+from authz.domain.lists import PlanGroup, PlanKind
+from authz.v1 import authorization_pb2 as pb
+from authz.wire.plan import parse_group, parse_plan_kind
+from authz.wire.values import time_text
+
+
+class ResourcePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """Which resources of a type a subject may act upon: all, none, or those of `groups`.
+
+    Exact for the state `checked_at` until `valid_until`, RFC 3339, empty if time alone never changes it.
+    """
+
+    type: str
+    kind: PlanKind
+    groups: tuple[PlanGroup, ...]
+    checked_at: str
+    policy_version: str
+    valid_until: str
+
+
+def plan_of(message: pb.PlanResourcesResponse, type_name: str) -> ResourcePlan:
+    """The plan of a message. Raises `InvalidArgumentError` for one that this release cannot read."""
+    return ResourcePlan(
+        type=type_name,
+        kind=parse_plan_kind(message),
+        groups=tuple(map(parse_group, message.groups)),
+        checked_at=message.checked_at.token,
+        policy_version=message.policy_version,
+        valid_until=time_text(message, "valid_until"),
+    )

@@ -1,0 +1,467 @@
+"""A plan filters a caller's own table to exactly what Check allows and ListResources lists, in SQL."""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    DateTime,
+    Engine,
+    MetaData,
+    String,
+    Table,
+    and_,
+    delete,
+    insert,
+    null,
+    select,
+)
+
+from authz.client import CallError, Client, ResourcePlan
+from authz.client.plans import plan_of
+from authz.client.sql import where
+from authz.domain.context import facts_at, resource_context_of, scope_context_of
+from authz.domain.decisions import Question
+from authz.domain.entities import (
+    Course,
+    CourseState,
+    Entity,
+    Membership,
+    MembershipStatus,
+    Resource,
+    Session,
+    SessionState,
+    Share,
+    ShareLevel,
+    Visibility,
+)
+from authz.domain.facts import ALL_FACTS, FACTS, Asker, fact_names, share_facts
+from authz.domain.ids import (
+    PLATFORM,
+    ResourceRef,
+    ScopeKind,
+    Subject,
+    course_scope,
+    parse_subject,
+    session_scope,
+)
+from authz.domain.instants import from_datetime, to_datetime
+from authz.domain.lists import PlanGroup, PlanKind, ResourceQuery
+from authz.domain.mutations import Mutation, Operation
+from authz.domain.ports import Snapshot
+from authz.engine import plan as planning
+from authz.engine.check import Checker
+from authz.engine.lists import ResourcePage
+from authz.engine.plan import Planner
+from authz.runtime.embedded import embedded
+from authz.runtime.settings import load_settings
+from authz.store.engine import open_engine
+from authz.v1 import authorization_pb2 as pb
+from authz.wire.plan import group_message, kind_number
+from tests.client.conftest import Connect
+from tests.engine.campus import Campus
+from tests.engine.test_isolation import (
+    COURSES,
+    NOW,
+    OWN_ROWS,
+    SESSIONS,
+    TYPES,
+    own_policy,
+    resources,
+    subjects,
+)
+from tests.engine.test_lists import exacting_policy, policy_with
+from tests.policies import POLICY
+from tests.properties import examples
+
+METADATA = MetaData()
+ROWS = Table(
+    "caller_rows",
+    METADATA,
+    Column("type", String, primary_key=True),
+    Column("id", String, primary_key=True),
+    Column("course_id", String),
+    Column("session_id", String),
+    Column("owner", String),
+    Column("visibility", String),
+    Column("published", Boolean),
+    Column("available_from", BigInteger),
+    Column("available_until", BigInteger),
+    Column("created_at", BigInteger),
+    Column("locked", Boolean),
+    Column("ai_allowed", Boolean),
+)
+SHARES = Table(
+    "caller_shares",
+    METADATA,
+    Column("type", String, primary_key=True),
+    Column("id", String, primary_key=True),
+    Column("subject", String, primary_key=True),
+    Column("level", String),
+)
+FIELDS: dict[str, Any] = {each.name: each for each in ROWS.c if each.name not in ("type", "id")}
+DENYING = (
+    "p, *, *, notebook, read, own, deny",
+    "p, *, *, message, read, own & within_edit_window, deny",
+    "p, *, *, material, read, published & !shared_edit, deny",
+    "p, *, *, session_note, read, published, deny",
+    "p, student, *, course, archive, , deny",
+)
+"""Rows that take away by what a resource may lack: an owner, a share, a time."""
+CHECKERS = [
+    Checker(policy, inline_types=frozenset(), created_ahead_us=2)
+    for policy in (POLICY, exacting_policy(), policy_with(*DENYING))
+]
+STRUCTURAL = ("course", "session")
+ROLES = POLICY.vocabulary.roles.values()
+PEOPLE = [parse_subject(f"user:{name}") for name in ("a", "b", "c")] + [parse_subject("service:a")]
+ANY_TIME = to_datetime(NOW)
+
+
+def fields_for(subject: Subject) -> dict[str, Any]:
+    """The columns of a plan for a subject; the shares are in a table of their own."""
+    level = select(SHARES.c.level).where(
+        SHARES.c.type == ROWS.c.type, SHARES.c.id == ROWS.c.id, SHARES.c.subject == str(subject)
+    )
+    return {**FIELDS, "share_level": level.scalar_subquery()}
+
+
+def row_of(entity: Course | Session | Resource) -> dict[str, Any]:
+    """What a caller keeps of a record. The session of what is in one decides, whatever the course."""
+    match entity:
+        case Course(id=id_):
+            return {"type": "course", "id": id_, "course_id": id_}
+        case Session(id=id_, course_id=course_id):
+            return {"type": "session", "id": id_, "course_id": course_id, "session_id": id_}
+    in_session = entity.scope.kind is ScopeKind.SESSION
+    plain = (
+        "visibility",
+        "published",
+        "available_from",
+        "available_until",
+        "created_at",
+        "locked",
+        "ai_allowed",
+    )
+    return {
+        "type": entity.type,
+        "id": entity.id,
+        "course_id": COURSES[0] if in_session else entity.scope.id,
+        "session_id": entity.scope.id if in_session else None,
+        "owner": None if entity.owner is None else str(entity.owner),
+        **{name: getattr(entity, name) for name in plain},
+    }
+
+
+@pytest.fixture(scope="module")
+def engine(shared_store_url: str) -> Iterator[Engine]:
+    """A database of the caller's, of each kind in turn."""
+    engine = open_engine(shared_store_url)
+    METADATA.create_all(engine)
+    yield engine
+    engine.dispose()
+
+
+def keep(connection: Connection, entities: list[Entity]) -> None:
+    """Let the tables of the caller have these records, and no other."""
+    by_key = {entity.key: entity for entity in entities}
+    connection.execute(delete(ROWS))
+    connection.execute(delete(SHARES))
+    for entity in by_key.values():
+        if isinstance(entity, Course | Session | Resource):
+            connection.execute(insert(ROWS), row_of(entity))
+        elif isinstance(entity, Share):
+            ref = entity.resource
+            row = {
+                "type": ref.type,
+                "id": ref.id,
+                "subject": str(entity.subject),
+                "level": entity.level.value,
+            }
+            connection.execute(insert(SHARES), row)
+
+
+def planned(checker: Checker, snapshot: Snapshot, query: ResourceQuery) -> ResourcePlan:
+    """A plan as a client gets it."""
+    planner = Planner(checker, snapshot, NOW, query)
+    for _ in planner:
+        pass
+    message = pb.PlanResourcesResponse(
+        kind=kind_number(planner.kind), groups=map(group_message, planner.groups)
+    )
+    return plan_of(pb.PlanResourcesResponse.FromString(message.SerializeToString()), query.types[0])
+
+
+def filtered(connection: Connection, subject: Subject, plans: dict[Any, ResourcePlan]) -> dict[Any, set[str]]:
+    """What each plan finds in the caller's table."""
+    columns, fields = list(plans), fields_for(subject)
+    clauses = [and_(ROWS.c.type == plan.type, where(plan, now=ANY_TIME, **fields)) for plan in plans.values()]
+    found: dict[Any, set[str]] = {name: set() for name in columns}
+    for type_name, id_, *holds in connection.execute(select(ROWS.c.type, ROWS.c.id, *clauses)):
+        for name, held in zip(columns, holds, strict=True):
+            if held:
+                found[name].add(f"{type_name}:{id_}")
+    return found
+
+
+def crowded(chance: random.Random) -> list[Entity]:
+    """A campus in which many may do much, and where each field and state makes a difference to somebody."""
+
+    def time() -> int | None:
+        return chance.choice([None, NOW + chance.randint(-5, 5)])
+
+    made: list[Entity] = [
+        Course(
+            id=name,
+            state=chance.choice([*4 * [CourseState.ACTIVE], *CourseState]),
+            ai_enabled=chance.random() < 0.7,
+            edit_window_us=chance.randint(0, 5),
+        )
+        for name in COURSES
+    ]
+    homes = {name: chance.choice([*COURSES, None]) for name in SESSIONS}
+    made += [
+        Session(
+            id=name,
+            course_id=home,
+            state=chance.choice(list(SessionState)),
+            open_to_course=chance.random() < 0.5,
+        )
+        for name, home in homes.items()
+    ]
+    scopes = [*map(course_scope, COURSES), *map(session_scope, SESSIONS)]
+    made += [
+        Membership(
+            subject=subject,
+            scope=scope,
+            role=chance.choice([r.name for r in ROLES if r.scope_kind is scope.kind]),
+            status=chance.choice([*6 * [MembershipStatus.ACTIVE], *MembershipStatus]),
+            ends_at=chance.choice([None, None, NOW + chance.randint(-1, 2)]),
+        )
+        for subject in PEOPLE
+        for scope in chance.sample([*scopes, PLATFORM], 4)
+    ]
+    found = [
+        Resource(
+            type=type_name,
+            id=f"r{number}",
+            scope=chance.choice(scopes),
+            owner=chance.choice([*PEOPLE, None]),
+            visibility=chance.choice(list(Visibility)),
+            published=chance.random() < 0.6,
+            available_from=time(),
+            available_until=time(),
+            created_at=time(),
+            locked=chance.random() < 0.3,
+            ai_allowed=chance.random() < 0.7,
+        )
+        for type_name in TYPES
+        for number in range(6)
+    ]
+    shares = [
+        Share(resource=each.key, subject=chance.choice(PEOPLE), level=chance.choice(list(ShareLevel)))
+        for each in chance.sample(found, 10)
+    ]
+    own = own_policy(COURSES[0], *chance.sample(OWN_ROWS, 2)) if chance.random() < 0.5 else []
+    return [*made, *found, *shares, *own]
+
+
+@examples(20)
+@given(st.integers(0, 2**32))
+def test_plan_list_and_check_are_equal_for_every_subject_action_and_type(engine: Engine, seed: int) -> None:
+    chance = random.Random(seed)
+    entities = crowded(chance)
+    campus, checker = Campus(entities), chance.choice(CHECKERS)
+    purpose = chance.choice(["", "", "", "ai_response", "training"])
+    within = chance.choice([None, None, course_scope(COURSES[0]), session_scope(SESSIONS[0])])
+    refs = {
+        ResourceRef(row["type"], row["id"])
+        for row in (row_of(e) for e in campus.entities if isinstance(e, Course | Session | Resource))
+    }
+    with engine.begin() as connection:
+        keep(connection, entities)
+        for subject in chance.sample(PEOPLE, 2):
+            plans, expected = {}, {}
+            for type_name in (*TYPES, *STRUCTURAL):
+                for action in checker.policy.vocabulary.types[type_name].actions:
+                    if action == "create":
+                        continue
+                    query = ResourceQuery(subject, action, (type_name,), within, purpose)
+                    plans[type_name, action] = planned(checker, campus, query)
+                    page = ResourcePage(checker, campus, NOW, query, 1000)
+                    listed = {str(each.ref) for each in page if each is not None}
+                    checked = {
+                        str(ref)
+                        for ref in refs
+                        if ref.type == type_name
+                        and checker.check(
+                            campus, Question(subject, action, ref, purpose=purpose), NOW
+                        ).allowed
+                    }
+                    assert listed == checked if within is None else listed <= checked
+                    expected[type_name, action] = listed
+            assert filtered(connection, subject, plans) == expected
+
+
+@examples(50)
+@given(st.data())
+def test_each_fact_asks_of_the_columns_what_its_definition_asks_of_the_record(
+    engine: Engine, data: st.DataObject
+) -> None:
+    course = Course(
+        id="a", state=CourseState.ACTIVE, ai_enabled=True, edit_window_us=data.draw(st.integers(1, 6))
+    )
+    session = Session(id="s", course_id="a")
+    made = data.draw(resources)
+    resource = Resource(
+        **{**{f: getattr(made, f) for f in made.__struct_fields__}, "scope": course_scope("a")}
+    )
+    subject = data.draw(subjects)
+    share = data.draw(st.none() | st.builds(Share, resource=st.just(made.key), subject=st.just(subject)))
+    ahead_us = data.draw(st.integers(0, 2))
+    context = resource_context_of(resource, scope_context_of(course, session), subject)
+    mask, _ = facts_at(NOW, context, ALL_FACTS, created_ahead_us=ahead_us)
+    mask |= share_facts(None if share is None else share.level)
+    asker = Asker(subject, course.edit_window_us, ahead_us)
+    predicates = {fact.name: fact.predicate(asker) for fact in FACTS if fact.predicate is not None}
+    plans: dict[Any, ResourcePlan] = {
+        name: ResourcePlan(
+            type=made.type,
+            kind=PlanKind.CONDITIONAL,
+            groups=(PlanGroup(("a",), (), predicate),),
+            checked_at="",
+            policy_version="",
+            valid_until="",
+        )
+        for name, predicate in predicates.items()
+    }
+    with engine.begin() as connection:
+        keep(connection, [resource, *([] if share is None else [share])])
+        found = filtered(connection, subject, plans)
+    assert {name for name, ids in found.items() if ids} == set(fact_names(mask)) & predicates.keys()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A service with a small campus."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('plans') / 'authz.db'}"
+    given = {"address": "127.0.0.1:0", "database_url": url, "log_level": "error"}
+    with embedded(load_settings(given, environ={})) as address, Client(address) as client:
+        client.write([Mutation(Operation.CREATE, entity) for entity in SMALL])
+        yield address
+
+
+MAYA, NADIA = parse_subject("user:maya"), parse_subject("user:nadia")
+IN_A_YEAR = dt.datetime.now(dt.UTC).replace(microsecond=0) + dt.timedelta(days=365)
+SMALL: tuple[Entity, ...] = (
+    *(Course(id=f"c{number:02}", state=CourseState.ACTIVE) for number in range(20)),
+    Session(id="monday", course_id="c00", open_to_course=True),
+    *(Membership(subject=MAYA, scope=course_scope(f"c{number:02}"), role="student") for number in range(19)),
+    Membership(subject=MAYA, scope=course_scope("c19"), role="teacher", ends_at=from_datetime(IN_A_YEAR)),
+    Membership(subject=NADIA, scope=PLATFORM, role="platform_admin"),
+)
+Plan = Callable[..., ResourcePlan]
+
+
+@pytest.fixture
+def plan(address: str, connect: Connect) -> Iterator[Plan]:
+    """`plan_resources` of a client of each kind in turn."""
+    with connect(address) as client:
+        yield client.plan_resources
+
+
+def test_courses_in_which_the_same_holds_are_one_group(plan: Plan) -> None:
+    found = plan("user:maya", "update", "material")
+    (group,) = found.groups
+    assert (found.kind, group.course_ids, group.session_ids) == ("CONDITIONAL", ("c19",), ())
+    assert str(group.predicate) == "not locked"
+    assert found.valid_until == f"{IN_A_YEAR:%Y-%m-%dT%H:%M:%SZ}"
+    read = plan("user:maya", "read", "notebook")
+    assert [(len(each.course_ids), each.session_ids) for each in read.groups] == [(20, ("monday",))]
+
+
+def test_a_plan_may_be_for_all_and_for_none(plan: Plan) -> None:
+    assert {each.session_ids for each in plan("user:maya", "read", "course").groups} == {()}
+    assert plan("user:nadia", "archive", "course").kind == "ALWAYS"
+    assert plan("user:nadia", "read", "notebook").kind == "NEVER"
+    assert plan("user:nobody", "read", "course").kind == "NEVER"
+    assert str(where(plan("user:nadia", "archive", "course"))) == "true"
+    assert str(where(plan("user:nobody", "read", "course"))) == "false"
+    assert plan("user:maya", "read", "notebook", scope="course:c03").groups[0].course_ids == ("c03",)
+
+
+def test_a_role_that_takes_an_access_away_somewhere_is_not_passed_over() -> None:
+    """What somebody may do with every course, but for the one where she is a student."""
+    admin = Membership(subject=NADIA, scope=PLATFORM, role="platform_admin")
+    student = Membership(subject=NADIA, scope=course_scope("a"), role="student")
+    courses = [Course(id=name, state=CourseState.ACTIVE) for name in ("a", "b")]
+    found = planned(
+        CHECKERS[-1], Campus([*courses, admin, student]), ResourceQuery(NADIA, "archive", ("course",))
+    )
+    assert found.groups == (PlanGroup(("b",), (), None),)
+
+
+def test_a_plan_that_is_over_is_not_used(plan: Plan) -> None:
+    found = plan("user:maya", "update", "material")
+    with pytest.raises(ValueError, match="ask for a new one"):
+        where(found, now=IN_A_YEAR, **FIELDS)
+    assert where(found, now=IN_A_YEAR - dt.timedelta(seconds=1), **FIELDS) is not None
+
+
+def test_a_column_that_the_plan_needs_is_named(plan: Plan) -> None:
+    found = plan("user:maya", "read", "notebook")
+    given = {**FIELDS, "share_level": null()}
+    del given["owner"]
+    with pytest.raises(ValueError, match="owner=…"):
+        where(found, **given)
+    with pytest.raises(ValueError, match="`ower` is no field"):
+        where(found, ower=ROWS.c.owner, **given)
+    with pytest.raises(ValueError, match="available_from"):
+        where(plan("user:maya", "read", "material"), **{**FIELDS, "available_from": ROWS.c.owner})
+
+
+@pytest.mark.parametrize("timezone", [True, False])
+def test_times_may_be_datetimes(engine: Engine, plan: Plan, timezone: bool) -> None:
+    table = Table(
+        f"opens_{timezone}",
+        MetaData(),
+        Column("id", String, primary_key=True),
+        Column("opens_at", DateTime(timezone=timezone)),
+    )
+    now = dt.datetime.now(dt.UTC)
+    clause = where(
+        plan("user:maya", "read", "material", scope="course:c00"),
+        now=now,
+        course_id=ROWS.c.course_id,
+        session_id=null(),
+        published=ROWS.c.published,
+        available_from=table.c.opens_at,
+        available_until=null(),
+    )
+    with engine.begin() as connection:
+        table.create(connection)
+        keep(connection, [Resource(type="material", id="m", scope=course_scope("c00"), published=True)])
+        for minutes in (-1, 1):
+            opens_at = now + dt.timedelta(minutes=minutes)
+            kept = opens_at if timezone else opens_at.replace(tzinfo=None)
+            connection.execute(insert(table), {"id": str(minutes), "opens_at": kept})
+        found = connection.scalars(select(table.c.id).join(ROWS, ROWS.c.id == "m").where(clause)).all()
+        table.drop(connection)
+    assert found == ["-1"]
+
+
+def test_a_plan_that_would_be_too_large_says_what_to_do(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "MAX_SCOPES", 20)
+    with pytest.raises(CallError, match="set `scope` to one course") as caught:
+        plan("user:maya", "read", "notebook")
+    assert caught.value.reason == "TOO_MANY_ITEMS"
