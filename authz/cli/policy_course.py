@@ -44,7 +44,7 @@ def load_in_course(course: str, file: Path | None, version: str, address: str, d
 
     Raises `PolicyError` with every fault.
     """
-    from authz.cli.policy_versions import ACTIVE, version_number
+    from authz.cli.policy_versions import ACTIVE, version_files
     from authz.policy.course import load_course_policy
     from authz.policy.versions import compile_files, compile_invariants
 
@@ -52,11 +52,7 @@ def load_in_course(course: str, file: Path | None, version: str, address: str, d
         raise ValueError("name a file or `--version`, not both")
     with connect(address, database) as client:
         of_platform = client.policies.files()
-        files = (
-            client.policies.files(version_number(version or ACTIVE), course_id=course)
-            if file is None
-            else read_course_file(file)
-        )
+        files = version_files(client, version or ACTIVE, course) if file is None else read_course_file(file)
     platform = compile_files(of_platform)
     policy = load_course_policy(platform, course, files)
     return CoursePolicy(

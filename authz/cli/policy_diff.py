@@ -68,8 +68,8 @@ def _compare(before: Path | str, after: Path | str, course: str, address: str, d
         sides = [
             (read_course_file(side) if course else read_folder(side))
             if isinstance(side, Path)
-            else version_files(client, side)
-            if side.startswith(DRAFT) and not course
+            else version_files(client, side, course)
+            if side.startswith(DRAFT)
             else version_number(side)
             for side in (before, after)
         ]

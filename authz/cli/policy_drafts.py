@@ -1,4 +1,4 @@
-"""`authz policy draft`, `edit` and `publish`: change the policy on a server step by step."""
+"""`authz policy draft`, `edit` and `publish`: change a policy on a server step by step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from authz.domain.errors import PolicyWarning
 from authz.domain.instants import format_instant, parse_instant
 from authz.domain.policy_changes import PolicyDiff
 
-app = typer.Typer(help="Make, list and delete drafts of the policy.", no_args_is_help=True)
+app = typer.Typer(help="Make, list and delete drafts of policies.", no_args_is_help=True)
+
+OfCourse = Annotated[str, typer.Option("--course", help="The course whose policy it is a draft of.")]
 
 Etag = Annotated[str, typer.Option(help="Refuse unless the draft has this etag.")]
 Name = Annotated[str, typer.Argument(metavar="DRAFT", help="The name of the draft.")]
@@ -30,20 +32,27 @@ def create(
     name: Name,
     base: Annotated[int, typer.Option("--from", help="The version to copy. Default: the active one.")] = 0,
     author: Author = "",
+    course: OfCourse = "",
     address: Address = DEFAULT_ADDRESS,
     database: Database = "",
 ) -> None:
     """Make a draft: a copy of a version, by which nothing decides."""
     with connect(address, database) as client:
-        draft = client.policies.drafts.create(name, base=base, author=author)
-    print(f"draft `{draft.id}` is a copy of version {draft.base_number}")
+        draft = client.policies.drafts.create(name, base=base, author=author, course_id=course)
+    copied = f"a copy of version {draft.base_number}" if draft.base_number else "without rules"
+    print(f"draft `{draft.id}` is {copied}")
 
 
 @app.command("list")
-def list_drafts(address: Address = DEFAULT_ADDRESS, database: Database = "", as_json: Json = False) -> None:
-    """List the drafts."""
+def list_drafts(
+    course: OfCourse = "",
+    address: Address = DEFAULT_ADDRESS,
+    database: Database = "",
+    as_json: Json = False,
+) -> None:
+    """List the drafts of the platform's policy, or of that of a course."""
     with connect(address, database) as client:
-        drafts = client.policies.drafts.list()
+        drafts = client.policies.drafts.list(course_id=course)
     if as_json:
         for draft in drafts:
             shown = ("id", "etag", "base_number", "author", "publication")
@@ -68,19 +77,24 @@ def _planned(publication: DraftPublication) -> str:
 
 
 @app.command("cancel")
-def cancel(name: Name, address: Address = DEFAULT_ADDRESS, database: Database = "") -> None:
+def cancel(
+    name: Name, course: OfCourse = "", address: Address = DEFAULT_ADDRESS, database: Database = ""
+) -> None:
     """Do not publish a draft at the time that `publish --at` has named. It stays a draft."""
     with connect(address, database) as client:
         drafts = client.policies.drafts
-        drafts.cancel(drafts.read(name))
+        drafts.cancel(drafts.read(name, course_id=course))
     print(f"draft `{name}` is not published")
 
 
 @app.command("delete")
-def delete(name: Name, address: Address = DEFAULT_ADDRESS, database: Database = "") -> None:
+def delete(
+    name: Name, course: OfCourse = "", address: Address = DEFAULT_ADDRESS, database: Database = ""
+) -> None:
     """Delete a draft."""
     with connect(address, database) as client:
-        client.policies.drafts.delete(client.policies.drafts.read(name))
+        drafts = client.policies.drafts
+        drafts.delete(drafts.read(name, course_id=course))
     print(f"draft `{name}` is deleted")
 
 
@@ -104,24 +118,25 @@ def edit(
         bool, typer.Option("--rebase", help="First move the draft onto the active version.")
     ] = False,
     etag: Etag = "",
+    course: OfCourse = "",
     address: Address = DEFAULT_ADDRESS,
     database: Database = "",
     as_json: Json = False,
 ) -> None:
     """Edit a draft, and show what it changes. Exit code: 0 edited, 2 refused."""
     edits: list[Edit] = [] if cell is None else [_cell(*cell)]
-    edits += [RemoveRow(row) for row in remove or ()]
-    edits += [AddRow(row) for row in add or ()]
+    edits += [*map(RemoveRow, remove or ()), *map(AddRow, add or ())]
     edits += [_file(given) for given in put or ()]
     edits += [DeleteFile(each) for each in delete_file or ()]
     if not edits and not rebase:
         raise ValueError("nothing to edit; use --set, --add, --remove, --put, --delete-file or --rebase")
     with connect(address, database) as client:
         drafts = client.policies.drafts
-        edited = drafts.edit(_at(drafts.read(name), etag), edits, rebase=rebase)
+        edited = drafts.edit(_at(drafts.read(name, course_id=course), etag), edits, rebase=rebase)
         changes = None
         if not edited.faults:
-            changes = client.policies.diff(edited.base_number, drafts.read(name).files)
+            files = drafts.read(name, course_id=course).files
+            changes = client.policies.diff(edited.base_number, files, course_id=course)
     _print(edited, changes, as_json)
 
 
@@ -138,7 +153,8 @@ def _print(edited: Draft, changes: PolicyDiff | None, as_json: bool) -> None:
         )
     else:
         print_diff(changes)
-        print(f"draft `{edited.id}` is edited; the changes are those to version {edited.base_number}")
+        base = f"to version {edited.base_number}" if edited.base_number else "to the platform's policy alone"
+        print(f"draft `{edited.id}` is edited; the changes are those {base}")
 
 
 def _at(draft: Draft, etag: str) -> Draft:
@@ -172,6 +188,7 @@ def publish(
     at: Annotated[
         str, typer.Option(help="When, such as 2026-12-01T06:00:00Z. Default: now. Servers do it then.")
     ] = "",
+    course: OfCourse = "",
     address: Address = DEFAULT_ADDRESS,
     database: Database = "",
     as_json: Json = False,
@@ -182,8 +199,8 @@ def publish(
     """
     publish_at = parse_instant(at, field="--at") if at else None
     with connect(address, database) as client:
-        draft = _at(client.policies.drafts.read(name), etag)
-        warnings = validated(client, draft.files)
+        draft = _at(client.policies.drafts.read(name, course_id=course), etag)
+        warnings = validated(client, draft.files, course)
         if publish_at is not None:
             planned = client.policies.drafts.schedule(draft, publish_at, author=author, reason=reason)
             _print_planned(planned, warnings, as_json)

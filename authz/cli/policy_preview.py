@@ -56,7 +56,7 @@ def preview(
     if (policy is None) is (not version):
         raise ValueError("name a policy folder, or a version by `--version`")
     with connect(address, database) as client:
-        source = _source(policy) if policy is not None else _version(client, version)
+        source = _source(policy) if policy is not None else _version(client, version, course)
         events = client.policies.preview(source, course_id=course, max_examples=examples, max_largest=largest)
         totals = _totals_of(_with_progress(events), as_json)
     if as_json:
@@ -74,8 +74,8 @@ def _source(policy: Path) -> dict[str, str]:
     return read_folder(policy) if policy.is_dir() else {COURSE_FILE: policy.read_text()}
 
 
-def _version(client: Client, version: str) -> dict[str, str] | int:
-    return version_files(client, version) if version.startswith(DRAFT) else version_number(version)
+def _version(client: Client, version: str, course: str) -> dict[str, str] | int:
+    return version_files(client, version, course) if version.startswith(DRAFT) else version_number(version)
 
 
 def _with_progress(

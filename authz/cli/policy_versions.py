@@ -100,7 +100,7 @@ def history(
     with connect(address, database) as client:
         active = client.policies.active_number(course_id=course)
         versions = sorted(client.policies.versions(course_id=course), key=lambda version: -version.number)
-        planned = [] if course else _planned(client)
+        planned = _planned(client, course)
     if as_json:
         for draft in planned:
             print_json({"number": None, "active": False, "draft": draft.id, "publication": draft.publication})
@@ -126,9 +126,9 @@ def history(
     print_rows(("version", "state", "created at", "author", "reason", "digest"), rows)
 
 
-def _planned(client: Client) -> list[Draft]:
+def _planned(client: Client, course: str) -> list[Draft]:
     """The drafts that are to be published, the next one first."""
-    drafts = client.policies.drafts.list()
+    drafts = client.policies.drafts.list(course_id=course)
     found = [(d.publication.at, d.id, d) for d in drafts if d.publication and not d.publication.error]
     return [draft for _, _, draft in sorted(found, key=lambda each: each[:2])]
 
@@ -163,16 +163,16 @@ def _export_course(course: str, file: Path, number: str, address: str, database:
     if file.exists():
         raise ValueError(f"`{file}` exists; name a new file, so that nothing of yours is lost")
     with connect(address, database) as client:
-        files = client.policies.files(version_number(number), course_id=course)
+        files = version_files(client, number, course)
     file.write_bytes(files[COURSE_FILE].encode())
     print(f"wrote {file}")
 
 
-def version_files(client: Client, text: str) -> dict[str, str]:
+def version_files(client: Client, text: str, course: str = "") -> dict[str, str]:
     """The files of an argument: `draft:NAME`, or a version."""
     if text.startswith(DRAFT):
-        return client.policies.drafts.read(text.removeprefix(DRAFT)).files
-    return client.policies.files(version_number(text))
+        return client.policies.drafts.read(text.removeprefix(DRAFT), course_id=course).files
+    return client.policies.files(version_number(text), course_id=course)
 
 
 def version_number(text: str) -> int:

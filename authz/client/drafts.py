@@ -20,13 +20,15 @@ class DraftPublication(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """An editable copy of version `base_number`. Send `etag` with the next call about the draft.
+    """An editable copy of version `base_number`, of the platform's policy or of that of a course. Send `etag`
+    with the next call about the draft.
 
     Of the calls of `client.policies.drafts`, `files`, by name, are told by `read` alone, and `faults` of the
     rows by `edit` alone.
     """
 
     id: str
+    course_id: str = ""
     etag: str
     base_number: int
     author: str
@@ -41,6 +43,7 @@ def draft_of(message: policy_pb2.PolicyDraft) -> Draft:
     """The draft of a message."""
     return Draft(
         id=message.id,
+        course_id=message.course_id,
         etag=message.etag,
         base_number=message.base_number,
         author=message.author,

@@ -1,18 +1,20 @@
-"""Drafts of the platform's policy: editable copies of a version, and the edits of them."""
+"""Drafts of policies: editable copies of a version of the platform's or of a course's, and their edits."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
 from authz.domain.errors import ErrorReason, FailedPreconditionError
-from authz.domain.ids import Subject
+from authz.domain.ids import PLATFORM, Scope, Subject
 from authz.domain.instants import Instant
 
 MAX_DRAFTS = 100
-"""How many are kept. Each is as large as a version at most."""
+"""How many of the platform are kept. Each is as large as a version at most."""
+MAX_DRAFTS_OF_COURSE = 10
+"""How many are kept of each course."""
 MAX_EDITS = 1000
 """In one call."""
 MAX_CONDITIONS = 100
@@ -36,13 +38,24 @@ class Publication(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
+class DraftKey(NamedTuple):
+    """The name of a draft, among those of the platform or of one course."""
+
+    id: str
+    scope: Scope = PLATFORM
+
+    def __str__(self) -> str:
+        return f"`{self.id}`" if self.scope == PLATFORM else f"`{self.id}` of {self.scope}"
+
+
 class PolicyDraft(msgspec.Struct, frozen=True, kw_only=True):
-    """An editable copy of version `base_number`. `etag` grows with each change.
+    """An editable copy of version `base_number`; 0 if the course had none. `etag` grows with each change.
 
     Until `claimed_until`, a server publishes it, and nobody else changes it.
     """
 
     id: str
+    scope: Scope = PLATFORM
     etag: int
     base_number: int
     files: str
@@ -51,6 +64,11 @@ class PolicyDraft(msgspec.Struct, frozen=True, kw_only=True):
     edited_at: Instant
     publication: Publication | None = None
     claimed_until: Instant | None = None
+
+    @property
+    def key(self) -> DraftKey:
+        """Its name."""
+        return DraftKey(self.id, self.scope)
 
     @property
     def publish_at(self) -> Instant | None:
@@ -62,7 +80,7 @@ class PolicyDraft(msgspec.Struct, frozen=True, kw_only=True):
         """The error for a call with another etag."""
         return FailedPreconditionError(
             ErrorReason.PRECONDITION_FAILED,
-            f"draft `{self.id}` has been edited since it was read; read it again",
+            f"draft {self.key} has been edited since it was read; read it again",
             key=self.id,
         )
 
@@ -109,13 +127,13 @@ class Drafts(Protocol):
     """Where drafts are kept. They are in no change log: no server decides by them. Every call blocks."""
 
     def create(self, draft: PolicyDraft) -> None:
-        """Raises `AlreadyExistsError` if there is one with this id, and `FailedPreconditionError`
-        (TOO_MANY_DRAFTS) if `MAX_DRAFTS` are kept."""
+        """Raises `AlreadyExistsError` if there is one with this key, and `FailedPreconditionError`
+        (TOO_MANY_DRAFTS) if as many are kept as may be."""
 
-    def list(self) -> tuple[PolicyDraft, ...]:
-        """All of them, ordered by id, without files."""
+    def list(self, scope: Scope) -> tuple[PolicyDraft, ...]:
+        """All of the platform or of a course, ordered by id, without files."""
 
-    def read(self, draft_id: str) -> PolicyDraft:
+    def read(self, key: DraftKey) -> PolicyDraft:
         """Raises `NotFoundError` (DRAFT_NOT_FOUND)."""
 
     def replace(self, draft: PolicyDraft, *, etag: int) -> None:
@@ -124,11 +142,11 @@ class Drafts(Protocol):
         Raises `NotFoundError`, and `FailedPreconditionError` if the draft has another etag.
         """
 
-    def delete(self, draft_id: str, *, etag: int) -> None:
+    def delete(self, key: DraftKey, *, etag: int) -> None:
         """Raises as `replace`."""
 
     def claim(self, now: Instant, until: Instant) -> PolicyDraft | None:
-        """Take the draft that is due first, and is not claimed at `now`, for as long as `until`.
+        """Take the draft that is due first and is not claimed at `now`, of whichever policy, until `until`.
 
         None if there is none, or another process was faster. With an older etag it cannot be changed.
         """

@@ -146,6 +146,11 @@ class Publisher:
         review.advance()
         return Validated(report, review=review), proved.policy
 
+    async def platform(self) -> CompiledPolicy:
+        """The active policy of the platform."""
+        active = (await self._active(PLATFORM)).version
+        return await self._gate.run(partial(self._policies.compiled, active))
+
     def _validate_in_course(self, platform: PolicyVersion, scope: Scope, files: str) -> None:
         policy = self._policies.compiled(platform)
         invariants = compile_invariants(read_files(platform.files), policy)
@@ -163,11 +168,17 @@ class Publisher:
         return await self._gate.run(partial(_certificate, platform, version))
 
     async def apply(
-        self, files: str, origin: Origin, *, scope: Scope = PLATFORM, expected: int, validate_only: bool
+        self,
+        files: str,
+        origin: Origin,
+        *,
+        scope: Scope = PLATFORM,
+        expected: int | None,
+        validate_only: bool,
     ) -> Published:
         """Make the next version of these files, and activate it. Equal files change nothing.
 
-        `expected` is the number that must be active, 0 for any. Raises `PolicyError`,
+        `expected` is the number that must be active, 0 for none, None for any. Raises `PolicyError`,
         `FailedPreconditionError` if another version is active or there is no such course, and `ConflictError`
         if another one was activated at the same time.
         """
@@ -176,7 +187,7 @@ class Publisher:
         validated = await self.validate(files, scope)
         before, read_at = await self._active_if_any(scope)
         active = 0 if before is None else before.version.number
-        if expected not in (0, active):
+        if expected is not None and expected != active:
             raise FailedPreconditionError(
                 ErrorReason.PRECONDITION_FAILED,
                 f"version {active} is active, not {expected}; look at what changed since, and"
@@ -193,7 +204,7 @@ class Publisher:
         return await self._publish(request, validated)
 
     async def roll_back(
-        self, number: int, origin: Origin, *, scope: Scope = PLATFORM, expected: int
+        self, number: int, origin: Origin, *, scope: Scope = PLATFORM, expected: int | None
     ) -> Published:
         """Make the next version of the files of an earlier one, as `apply` does.
 

@@ -1,4 +1,4 @@
-"""Publishes drafts of the policy when they are due."""
+"""Publishes drafts of policies when they are due."""
 
 from __future__ import annotations
 
@@ -85,11 +85,15 @@ class ScheduledPublisher:
             try:
                 await self._publish(draft, draft.publication)
             except _PASSING as error:
-                log.warning("draft not published yet", draft=draft.id, error=error.message)
+                log.warning(
+                    "draft not published yet", draft=draft.id, scope=str(draft.scope), error=error.message
+                )
                 retry_at = self._clock.at(0) + _RETRY_US
                 await self._replace(draft, msgspec.structs.replace(draft, claimed_until=retry_at))
             except AuthzError as error:
-                log.warning("draft not published", draft=draft.id, error=error.message)
+                log.warning(
+                    "draft not published", draft=draft.id, scope=str(draft.scope), error=error.message
+                )
                 failed = msgspec.structs.replace(draft.publication, error=error.message[:_MAX_ERROR_LENGTH])
                 after = msgspec.structs.replace(draft, claimed_until=None, publication=failed)
                 await self._replace(draft, after)
@@ -99,7 +103,8 @@ class ScheduledPublisher:
             return
         if self._requires_caller or publication.caller is not None:
             await self._rights.require_permission(publication.caller, self._permission)
-        await self._rights.require_publication(publication.person, PolicySource(files=draft.files))
+        source = PolicySource(files=draft.files)
+        await self._rights.require_publication(publication.person, source, draft.scope)
         origin = Origin(
             author=publication.author,
             reason=publication.reason,
@@ -108,7 +113,9 @@ class ScheduledPublisher:
         )
         published = await self._drafting.publish_claimed(draft, origin)
         assert published.active is not None  # noqa: S101  it was just published; narrows the type
-        log.info("draft published", draft=draft.id, policy_version=published.active.number)
+        log.info(
+            "draft published", draft=draft.id, scope=str(draft.scope), policy_version=published.active.number
+        )
 
     async def _replace(self, draft: PolicyDraft, after: PolicyDraft) -> None:
         changed = msgspec.structs.replace(after, etag=draft.etag + 1)

@@ -7,6 +7,7 @@ from functools import partial
 
 import msgspec
 
+from authz.domain.drafts import DraftKey
 from authz.domain.errors import malformed
 from authz.domain.files import read_files
 from authz.domain.instants import US_PER_S, Instant
@@ -61,7 +62,7 @@ class Shadowing:
         if not now < ends_at <= now + MAX_LENGTH_US:
             raise malformed("ends_at", "is not within the next 30 days; name a time that is")
         if request.draft_id:
-            files = (await self._drafting.read(request.draft_id)).files
+            files = (await self._drafting.read(DraftKey(request.draft_id))).files
         else:
             files = (await self._publisher.read(request.number)).version.files
         await self._gate.run(partial(compile_files, read_files(files)))

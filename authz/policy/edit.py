@@ -4,38 +4,50 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from authz.domain.decisions import Rule
 from authz.domain.drafts import AddRow, DeleteFile, Edit, Files, PutFile, RemoveRow, SetCell
 from authz.domain.errors import ErrorReason, FailedPreconditionError, InvalidArgumentError
 from authz.domain.facts import FACTS_BY_NAME
+from authz.domain.ids import course_scope
 from authz.domain.vocabulary import suggest
-from authz.policy.compile import Clause
+from authz.policy.compile import Clause, CompiledPolicy
 from authz.policy.condition import Condition, both, condition_terms, parse_condition
+from authz.policy.course import COURSE_FILE, load_course_policy
 from authz.policy.load import POLICY_FILE
 from authz.policy.rules import ALLOW, ANY
 from authz.policy.situations import together
 from authz.policy.versions import compile_files
 
+_ROW_FILES = (POLICY_FILE, COURSE_FILE)
 _ROLE, _TYPE, _ACTION = 1, 3, 4
 """The places of these fields in a `p` row."""
 
 
-def edit_files(files: Files, edits: Iterable[Edit]) -> dict[str, str]:
-    """The files after the edits, made in order.
+class Course(NamedTuple):
+    """A course whose own policy is edited, and the platform's policy, with which it decides."""
+
+    id: str
+    platform: CompiledPolicy
+
+
+def edit_files(files: Files, edits: Iterable[Edit], course: Course | None = None) -> dict[str, str]:
+    """The files after the edits, made in order: of the platform's policy, or of that of a course.
 
     Raises `InvalidArgumentError` for an edit that names what is not there, `FailedPreconditionError` for a
     cell that its rows cannot express, and `PolicyError` if a cell is set while the rows have faults.
     """
-    edited = dict(files)
+    edited, rows = dict(files), _file_of(course)
     for edit in edits:
+        lines = edited.get(rows, "").split("\n")
         match edit:
             case SetCell():
-                edited[POLICY_FILE] = _set_cell(edited, edit)
+                edited[rows] = _set_cell(edited, edit, lines, course)
             case AddRow():
-                edited[POLICY_FILE] = _joined(_added(_lines_of(edited), [_one_line(edit.row)]))
+                edited[rows] = _joined(_added(lines, [_one_line(edit.row)]))
             case RemoveRow():
-                edited[POLICY_FILE] = _joined(_removed(_lines_of(edited), edit.row))
+                edited[rows] = _joined(_removed(lines, edit.row))
             case PutFile():
                 edited[edit.name] = edit.text
             case DeleteFile():
@@ -47,7 +59,7 @@ def edit_files(files: Files, edits: Iterable[Edit]) -> dict[str, str]:
 def rebase_files(base: Files, changed: Files, onto: Files) -> dict[str, str]:
     """The files `onto`, with what was changed since `base`.
 
-    `default.csv` is merged by row. Raises `FailedPreconditionError` for another file that differs on both.
+    The file of rows is merged by row. Raises `FailedPreconditionError` for another file that differs on both.
     """
     merged: dict[str, str] = {}
     for name in sorted({*base, *changed, *onto}):
@@ -55,14 +67,14 @@ def rebase_files(base: Files, changed: Files, onto: Files) -> dict[str, str]:
         if mine == old:
             mine = theirs
         elif theirs not in (old, mine):
-            if old is None or mine is None or theirs is None or name != POLICY_FILE:
+            if old is None or mine is None or theirs is None or name not in _ROW_FILES:
                 raise FailedPreconditionError(
                     ErrorReason.PRECONDITION_FAILED,
                     f"both the draft and the active version have changed `{name}`; export the active version,"
                     " make your change to its file, and put that into the draft",
                     file=name,
                 )
-            mine = _joined(_merged(*(text.split("\n") for text in (old, mine, theirs))))
+            mine = _joined(_merged(*(text.rstrip("\n").split("\n") for text in (old, mine, theirs))))
         if mine is not None:
             merged[name] = mine
     return merged
@@ -83,35 +95,37 @@ def _merged(base: Sequence[str], mine: Sequence[str], theirs: Sequence[str]) -> 
     return lines
 
 
-def _set_cell(files: Files, cell: SetCell) -> str:
-    policy = compile_files(files)
+def _file_of(course: Course | None) -> str:
+    return POLICY_FILE if course is None else COURSE_FILE
+
+
+def _set_cell(files: Files, cell: SetCell, lines: list[str], course: Course | None) -> str:
+    policy = compile_files(files) if course is None else load_course_policy(course.platform, course.id, files)
     vocabulary = policy.vocabulary
     if cell.role not in vocabulary.roles:
         raise _invalid(f"unknown role `{cell.role}`; {suggest(cell.role, vocabulary.roles)}")
     vocabulary.require_action(cell.type, cell.action)
     wanted = _minimal([_condition(text) for text in cell.when])
-    denies, allows = policy.clauses(None, cell.role, cell.type, cell.action)
-    others = [clause for clause in allows if not _is_of_cell(clause.rule, cell)]
+    denies, allows = policy.clauses(course and course.id, cell.role, cell.type, cell.action)
+    others = [clause for clause in allows if not _is_of_cell(clause.rule, cell, course)]
     for clause in others:
         if not any(_implies(clause.condition, each) for each in wanted):
-            raise _given_by(clause.rule, cell)
+            raise _given_by(clause.rule, cell, course)
     needed = [each for each in wanted if not any(_implies(each, clause.condition) for clause in others)]
     stopping = [clause for clause in denies if _stops(clause, wanted)]
     for clause in stopping:
-        if not _is_of_cell(clause.rule, cell):
-            raise _denied_by(clause.rule, cell)
-    own = {clause.condition: clause for clause in allows if _is_of_cell(clause.rule, cell)}
+        if not _is_of_cell(clause.rule, cell, course):
+            raise _denied_by(clause.rule, cell, course)
+    own = {clause.condition: clause for clause in allows if _is_of_cell(clause.rule, cell, course)}
     gone = [clause for condition, clause in own.items() if condition not in needed] + stopping
     rows = [
-        f"p, {cell.role}, {ANY}, {cell.type}, {cell.action}, {each}, {ALLOW}"
+        f"p, {cell.role}, {_scope_of(course)}, {cell.type}, {cell.action}, {each}, {ALLOW}"
         for each in needed
         if each not in own
     ]
-    lines = _added(_lines_of(files), rows)
-    places = {_line_of(clause.rule) for clause in gone}
-    # The rows that go are found by their text: those that were added have moved them.
-    texts = {_lines_of(files)[place] for place in places}
-    return _joined([line for line in lines if line not in texts])
+    # The rows that go are found by their text: those that are added move them.
+    texts = {lines[_line_of(clause.rule)] for clause in gone}
+    return _joined([line for line in _added(lines, rows) if line not in texts])
 
 
 def _condition(text: str) -> Condition:
@@ -154,12 +168,18 @@ def _stops(clause: Clause, wanted: Sequence[Condition]) -> bool:
     )
 
 
-def _is_of_cell(rule: Rule, cell: SetCell) -> bool:
-    return (rule.role, rule.scope, rule.type, rule.action) == (cell.role, ANY, cell.type, cell.action)
+def _scope_of(course: Course | None) -> str:
+    return ANY if course is None else str(course_scope(course.id))
 
 
-def _lines_of(files: Files) -> list[str]:
-    return files.get(POLICY_FILE, "").split("\n")
+def _is_of_cell(rule: Rule, cell: SetCell, course: Course | None) -> bool:
+    """Whether the edit may change the rule: it is of this cell, and in the file that is edited."""
+    same = (cell.role, _scope_of(course), cell.type, cell.action)
+    return (rule.role, rule.scope, rule.type, rule.action) == same and _is_in(rule, course)
+
+
+def _is_in(rule: Rule, course: Course | None) -> bool:
+    return rule.source.startswith(f"{_file_of(course)}:")
 
 
 def _line_of(rule: Rule) -> int:
@@ -214,23 +234,27 @@ def _joined(lines: Sequence[str]) -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _given_by(rule: Rule, cell: SetCell) -> FailedPreconditionError:
-    how = (
-        f"`{cell.role}` inherits it" if rule.role not in (cell.role, ANY) else "it is for more than this cell"
-    )
+def _given_by(rule: Rule, cell: SetCell, course: Course | None) -> FailedPreconditionError:
+    how, remedy = "it is for more than this cell", "change that row, or add"
+    if not _is_in(rule, course):
+        how, remedy = "it is the platform's", "add"
+    elif rule.role not in (cell.role, ANY):
+        how = f"`{cell.role}` inherits it"
     when = f" when {rule.condition}" if rule.condition else ""
     return _inexpressible(
-        f"the row {rule.source} allows {cell.action} on {cell.type}{when}, and {how}; change that row, or add"
-        f" `p, {cell.role}, *, {cell.type}, {cell.action}, , deny`, which also stops who holds another role",
+        f"the row {rule.source} allows {cell.action} on {cell.type}{when}, and {how}; {remedy}"
+        f" `p, {cell.role}, {_scope_of(course)}, {cell.type}, {cell.action}, , deny`, which also stops who"
+        " holds another role",
         rule,
     )
 
 
-def _denied_by(rule: Rule, cell: SetCell) -> FailedPreconditionError:
+def _denied_by(rule: Rule, cell: SetCell, course: Course | None) -> FailedPreconditionError:
+    how = "is for more than this cell; change that row first"
+    if not _is_in(rule, course):
+        how = "is the platform's, which no row of a course can undo"
     return _inexpressible(
-        f"the row {rule.source} denies {cell.action} on {cell.type} to `{cell.role}`, and is for more than"
-        " this cell; change that row first",
-        rule,
+        f"the row {rule.source} denies {cell.action} on {cell.type} to `{cell.role}`, and {how}", rule
     )
 
 

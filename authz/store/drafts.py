@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, func, insert, or_, select, update
 
-from authz.domain.drafts import MAX_DRAFTS, PolicyDraft, Publication
+from authz.domain.drafts import MAX_DRAFTS, MAX_DRAFTS_OF_COURSE, DraftKey, PolicyDraft, Publication
 from authz.domain.errors import AlreadyExistsError, ErrorReason, FailedPreconditionError, NotFoundError
+from authz.domain.ids import PLATFORM, Scope, course_scope
 from authz.domain.instants import Instant
 from authz.store.engine import read_transaction, write_transaction
 from authz.store.log_reader import hold_head
+from authz.store.rows import ENTITY_ROWS
 from authz.store.tables import policy_drafts as table
 
 _NO_FILES = "{}"
@@ -29,39 +31,43 @@ class SqlDrafts:
         with write_transaction(self._engine) as connection:
             if connection.dialect.name == "postgresql":
                 hold_head(connection)  # one at a time, as on SQLite: so no two are the last that may be kept
-            if connection.execute(select(table.c.id).where(table.c.id == draft.id)).first() is not None:
+            if connection.execute(select(table.c.id).where(_is(draft.key))).first() is not None:
                 raise AlreadyExistsError(
                     ErrorReason.ENTITY_EXISTS,
-                    f"there is a draft `{draft.id}`; edit it, delete it, or take another name",
+                    f"there is a draft {draft.key}; edit it, delete it, or take another name",
                     key=draft.id,
                 )
-            if connection.execute(select(func.count()).select_from(table)).scalar_one() >= MAX_DRAFTS:
+            _require_course(connection, draft.scope)
+            limit = MAX_DRAFTS if draft.scope == PLATFORM else MAX_DRAFTS_OF_COURSE
+            kept = select(func.count()).select_from(table).where(table.c.course_id == draft.scope.id)
+            if connection.execute(kept).scalar_one() >= limit:
                 raise FailedPreconditionError(
                     ErrorReason.TOO_MANY_DRAFTS,
-                    f"there are {MAX_DRAFTS} drafts, and no more are kept; delete one that nobody needs",
-                    limit=str(MAX_DRAFTS),
+                    f"there are {limit} drafts, and no more are kept; delete one that nobody needs",
+                    limit=str(limit),
                 )
             connection.execute(insert(table), _row(draft))
 
-    def list(self) -> tuple[PolicyDraft, ...]:
+    def list(self, scope: Scope) -> tuple[PolicyDraft, ...]:
         """See `Drafts.list`."""
         columns = (column for column in table.c if column is not table.c.files)
         with read_transaction(self._engine) as connection:
-            rows = connection.execute(select(*columns).order_by(table.c.id)).mappings().all()
+            those = select(*columns).where(table.c.course_id == scope.id).order_by(table.c.id)
+            rows = connection.execute(those).mappings().all()
         return tuple(_draft({**row, "files": _NO_FILES}) for row in rows)
 
-    def read(self, draft_id: str) -> PolicyDraft:
+    def read(self, key: DraftKey) -> PolicyDraft:
         """See `Drafts.read`."""
         with read_transaction(self._engine) as connection:
-            return _read(connection, draft_id)
+            return _read(connection, key)
 
     def replace(self, draft: PolicyDraft, *, etag: int) -> None:
         """See `Drafts.replace`."""
-        self._change(update(table).values(_row(draft)), draft.id, etag)
+        self._change(update(table).values(_row(draft)), draft.key, etag)
 
-    def delete(self, draft_id: str, *, etag: int) -> None:
+    def delete(self, key: DraftKey, *, etag: int) -> None:
         """See `Drafts.delete`."""
-        self._change(delete(table), draft_id, etag)
+        self._change(delete(table), key, etag)
 
     def claim(self, now: Instant, until: Instant) -> PolicyDraft | None:
         """See `Drafts.claim`."""
@@ -79,35 +85,58 @@ class SqlDrafts:
             return None
         return claimed
 
-    def _change(self, statement: Any, draft_id: str, etag: int) -> None:
+    def _change(self, statement: Any, key: DraftKey, etag: int) -> None:
         with write_transaction(self._engine) as connection:
-            found = connection.execute(statement.where(table.c.id == draft_id, table.c.etag == etag))
+            found = connection.execute(statement.where(_is(key), table.c.etag == etag))
             if not found.rowcount:
-                raise _read(connection, draft_id).stale()
+                raise _read(connection, key).stale()
 
 
-def _read(connection: Connection, draft_id: str) -> PolicyDraft:
-    row = connection.execute(select(table).where(table.c.id == draft_id)).mappings().first()
+def _require_course(connection: Connection, scope: Scope) -> None:
+    courses = ENTITY_ROWS["course"].table
+    if scope == PLATFORM or connection.execute(select(courses).where(courses.c.id == scope.id)).first():
+        return
+    raise FailedPreconditionError(
+        ErrorReason.REFERENCE_NOT_FOUND,
+        f"{scope} does not exist, so it has no policy; write the course first",
+        key=str(scope),
+    )
+
+
+def delete_drafts_of(connection: Connection, course_ids: Collection[str]) -> None:
+    """Delete the drafts of courses that are deleted."""
+    if course_ids:
+        connection.execute(delete(table).where(table.c.course_id.in_(course_ids)))
+
+
+def _is(key: DraftKey) -> ColumnElement[bool]:
+    return and_(table.c.id == key.id, table.c.course_id == key.scope.id)
+
+
+def _read(connection: Connection, key: DraftKey) -> PolicyDraft:
+    row = connection.execute(select(table).where(_is(key))).mappings().first()
     if row is None:
         raise NotFoundError(
             ErrorReason.DRAFT_NOT_FOUND,
-            f"there is no draft `{draft_id}`; `ReadPolicyDrafts` lists them",
-            id=draft_id,
+            f"there is no draft {key}; `ReadPolicyDrafts` lists them",
+            id=key.id,
         )
     return _draft(row)
 
 
 def _row(draft: PolicyDraft) -> dict[str, Any]:
     publication = draft.publication
-    return msgspec.structs.asdict(draft) | {
+    values = msgspec.structs.asdict(draft)
+    del values["scope"]
+    return values | {
+        "course_id": draft.scope.id,
         "publish_at": draft.publish_at,
         "publication": None if publication is None else msgspec.json.encode(publication).decode(),
     }
 
 
 def _draft(row: Mapping[Any, Any]) -> PolicyDraft:
-    fields = {name: row[name] for name in PolicyDraft.__struct_fields__}
-    text = fields["publication"]
-    return PolicyDraft(
-        **fields | {"publication": None if text is None else msgspec.json.decode(text, type=Publication)}
-    )
+    fields = {name: row[name] for name in PolicyDraft.__struct_fields__ if name != "scope"}
+    text, course_id = fields["publication"], row["course_id"]
+    fields["publication"] = None if text is None else msgspec.json.decode(text, type=Publication)
+    return PolicyDraft(**fields, scope=course_scope(course_id) if course_id else PLATFORM)

@@ -163,8 +163,16 @@ class SqlExport:
 
     def _drafts(self) -> Iterator[ExportedEntry]:
         drafts = tables.policy_drafts
-        for row in self._connection.execute(select(drafts).order_by(drafts.c.id)):
-            section, name = ExportSection.POLICY_DRAFTS, f"draft {row.id}"
+        columns = (drafts.c.author, drafts.c.publication, drafts.c.files)
+        wanted = or_(*(column.contains(str(self._subject), autoescape=True) for column in columns))
+        statement = select(drafts).where(wanted).order_by(drafts.c.course_id, drafts.c.id)
+        # One at a time: the files of a draft may be large.
+        for row in self._connection.execute(statement, execution_options={"yield_per": 1}):
+            section, whose = (
+                ExportSection.POLICY_DRAFTS,
+                f" of course:{row.course_id}" if row.course_id else "",
+            )
+            name = f"draft {row.id}{whose}"
             if mentions(row.author, self._subject):
                 yield ExportedEntry(section, name, f"author: {row.author}", row.created_at)
             if row.publication is not None and mentions(row.publication, self._subject):

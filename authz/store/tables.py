@@ -185,6 +185,7 @@ idempotency_keys = Table(
 policy_drafts = Table(
     "policy_drafts",
     metadata,
+    _key("course_id"),
     _key("id"),
     Column("etag", BigInteger, nullable=False),
     Column("base_number", BigInteger, nullable=False),
@@ -195,8 +196,11 @@ policy_drafts = Table(
     Column("publication", _text()),
     Column("publish_at", BigInteger),
     Column("claimed_until", BigInteger),
+    Index("policy_drafts_by_time", "publish_at"),
 )
-"""The fields of `PolicyDraft`, `publication` as JSON. They are in no change log: nothing decides by them."""
+"""The fields of `PolicyDraft`, `publication` as JSON; `course_id` is empty for those of the platform.
+
+They are in no change log: nothing decides by them."""
 
 policy_shadows = Table(
     "policy_shadows",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from sqlalchemy import Connection
 
-from authz.domain.entities import KINDS, Key, kind_of
+from authz.domain.entities import KINDS, CourseKey, Key, kind_of
 from authz.domain.errors import AuthzError, ErrorReason, FailedPreconditionError, InvalidArgumentError
 from authz.domain.instants import Instant
 from authz.domain.mutations import (
@@ -26,6 +26,7 @@ from authz.store.active_policy import require_no_course_policy_since
 from authz.store.administrators import Administrators
 from authz.store.batch import Batch
 from authz.store.contents import cascades, touched_keys
+from authz.store.drafts import delete_drafts_of
 from authz.store.idempotency import IdempotencyKeys
 from authz.store.log_writer import ChangeLog, Origin
 from authz.store.removals import Root, oldest_removals, store_progress
@@ -90,6 +91,7 @@ class Transaction:
                 except AuthzError as error:
                     faults.append(ImportFault(position, error.reason.value, error.message))
                 else:
+                    delete_drafts_of(self._connection, _deleted_courses([mutation]))
                     written += changed
                     unchanged += not changed
         head = self._log.append(effects, origin)
@@ -150,6 +152,7 @@ class Transaction:
                     error.locate(f"mutations[{place}]")
                     raise
             self._administrators.require_kept(before)
+        delete_drafts_of(self._connection, _deleted_courses(request.mutations))
         state = self._log.append(effects, origin)
         known.remember(request, state.revision)
         return state
@@ -157,6 +160,11 @@ class Transaction:
     def _store(self) -> None:
         self._batch.flush()
         self._log.store()
+
+
+def _deleted_courses(mutations: Iterable[Mutation]) -> list[str]:
+    keys = (each.key for each in mutations if each.operation is Operation.DELETE)
+    return [key.id for key in keys if isinstance(key, CourseKey)]
 
 
 def _looked_at(request: WriteRequest) -> Iterator[Key]:

@@ -1187,14 +1187,17 @@ class PolicyDraft(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     EDITED_AT_FIELD_NUMBER: _builtins.int
     PUBLICATION_FIELD_NUMBER: _builtins.int
+    COURSE_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Its name. Case-sensitive, at most 128 characters."""
     etag: _builtins.str
     """Changes with each edit. Send it back with the next one."""
     base_number: _builtins.int
-    """The number of the version that it was made from, or last rebased onto."""
+    """The number of the version that it was made from, or last rebased onto; 0 if the course had none."""
     author: _builtins.str
     """Who made it."""
+    course_id: _builtins.str
+    """The course whose policy it is a draft of. Empty for the platform's."""
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.PolicyFile]:
         """Its files. Absent in lists."""
@@ -1222,10 +1225,11 @@ class PolicyDraft(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         edited_at: _timestamp_pb2.Timestamp | None = ...,
         publication: Global___PolicyPublication | None = ...,
+        course_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "edited_at", b"edited_at", "publication", b"publication"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "base_number", b"base_number", "created_at", b"created_at", "edited_at", b"edited_at", "etag", b"etag", "files", b"files", "id", b"id", "publication", b"publication"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "base_number", b"base_number", "course_id", b"course_id", "created_at", b"created_at", "edited_at", b"edited_at", "etag", b"etag", "files", b"files", "id", b"id", "publication", b"publication"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1277,14 +1281,17 @@ class CreatePolicyDraftRequest(_message.Message):
     BASE_NUMBER_FIELD_NUMBER: _builtins.int
     AUTHOR_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    COURSE_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Its name, which no other draft has."""
+    """Its name, which no other draft of the same policy has."""
     base_number: _builtins.int
     """The number of the version to copy; 0 for the active one."""
     author: _builtins.str
     """Who makes it. At most 256 characters. The caller, when empty."""
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
+    course_id: _builtins.str
+    """The course whose policy it is a draft of. Empty for the platform's. The course must be registered."""
     def __init__(
         self,
         *,
@@ -1292,10 +1299,11 @@ class CreatePolicyDraftRequest(_message.Message):
         base_number: _builtins.int = ...,
         author: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        course_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "base_number", b"base_number", "id", b"id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "base_number", b"base_number", "course_id", b"course_id", "id", b"id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1327,16 +1335,21 @@ Global___CreatePolicyDraftResponse: _TypeAlias = CreatePolicyDraftResponse  # no
 
 @_typing.final
 class ReadPolicyDraftsRequest(_message.Message):
-    """Selects all drafts."""
+    """Selects drafts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    COURSE_ID_FIELD_NUMBER: _builtins.int
+    course_id: _builtins.str
+    """The course whose drafts are listed. Empty for those of the platform's policy."""
     def __init__(
         self,
+        *,
+        course_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["course_id", b"course_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1344,7 +1357,7 @@ Global___ReadPolicyDraftsRequest: _TypeAlias = ReadPolicyDraftsRequest  # noqa: 
 
 @_typing.final
 class ReadPolicyDraftsResponse(_message.Message):
-    """All drafts."""
+    """The drafts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1373,16 +1386,20 @@ class ReadPolicyDraftRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
+    COURSE_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Its id."""
+    course_id: _builtins.str
+    """The course whose draft it is. Empty for one of the platform's policy."""
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
+        course_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["course_id", b"course_id", "id", b"id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1414,7 +1431,7 @@ Global___ReadPolicyDraftResponse: _TypeAlias = ReadPolicyDraftResponse  # noqa: 
 
 @_typing.final
 class PolicyCellEdit(_message.Message):
-    """Says when a role may perform an action on a type, in all courses. The edit changes the rows of this cell alone,
+    """Says when a role may perform an action on a type: in all courses, or in the course whose draft it is. The edit changes the rows of this cell alone,
     and keeps comments, other rows and their order.
 
     What comes from other rows stays: gates (`deny` rows of `*`) still deny, and a cell that gets more from a row
@@ -1467,9 +1484,9 @@ class PolicyEdit(_message.Message):
     PUT_FILE_FIELD_NUMBER: _builtins.int
     DELETE_FILE_FIELD_NUMBER: _builtins.int
     add_row: _builtins.str
-    """A row to add to `default.csv`, such as `p, student, *, course, read, , allow`."""
+    """A row to add to `default.csv`, such as `p, student, *, course, read, , allow`; for a course to `course.csv`."""
     remove_row: _builtins.str
-    """A row to remove from `default.csv`: one with the same fields."""
+    """A row to remove from the same file: one with the same fields."""
     delete_file: _builtins.str
     """The name of a file to delete."""
     @_builtins.property
@@ -1510,16 +1527,19 @@ class EditPolicyDraftRequest(_message.Message):
     EDITS_FIELD_NUMBER: _builtins.int
     REBASE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    COURSE_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The id of the draft."""
     etag: _builtins.str
     """Its etag, as last read."""
     rebase: _builtins.bool
     """Whether to move the draft onto the active version first: its changes are made to that. Fails with
-    PRECONDITION_FAILED if both have changed the same file, other than `default.csv`, which is merged by row.
+    PRECONDITION_FAILED if both have changed the same file, other than the file of rows, which is merged by row.
     """
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
+    course_id: _builtins.str
+    """The course whose draft it is. Empty for one of the platform's policy."""
     @_builtins.property
     def edits(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyEdit]:
         """At most 1,000, made in order."""
@@ -1532,10 +1552,11 @@ class EditPolicyDraftRequest(_message.Message):
         edits: _abc.Iterable[Global___PolicyEdit] | None = ...,
         rebase: _builtins.bool = ...,
         request_id: _builtins.str = ...,
+        course_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["edits", b"edits", "etag", b"etag", "id", b"id", "rebase", b"rebase", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["course_id", b"course_id", "edits", b"edits", "etag", b"etag", "id", b"id", "rebase", b"rebase", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1582,6 +1603,7 @@ class PublishPolicyDraftRequest(_message.Message):
     AUTHOR_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    COURSE_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Its id."""
     etag: _builtins.str
@@ -1592,6 +1614,8 @@ class PublishPolicyDraftRequest(_message.Message):
     """Why. At most 1,024 characters."""
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
+    course_id: _builtins.str
+    """The course whose draft it is. Empty for one of the platform's policy."""
     def __init__(
         self,
         *,
@@ -1600,10 +1624,11 @@ class PublishPolicyDraftRequest(_message.Message):
         author: _builtins.str = ...,
         reason: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        course_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "etag", b"etag", "id", b"id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "course_id", b"course_id", "etag", b"etag", "id", b"id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1671,6 +1696,7 @@ class SchedulePolicyDraftRequest(_message.Message):
     AUTHOR_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    COURSE_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Its id."""
     etag: _builtins.str
@@ -1681,6 +1707,8 @@ class SchedulePolicyDraftRequest(_message.Message):
     """Why. At most 1,024 characters."""
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
+    course_id: _builtins.str
+    """The course whose draft it is. Empty for one of the platform's policy."""
     @_builtins.property
     def publish_at(self) -> _timestamp_pb2.Timestamp:
         """When to publish it: a time to come. Absent to cancel."""
@@ -1694,10 +1722,11 @@ class SchedulePolicyDraftRequest(_message.Message):
         author: _builtins.str = ...,
         reason: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        course_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["publish_at", b"publish_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "etag", b"etag", "id", b"id", "publish_at", b"publish_at", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "course_id", b"course_id", "etag", b"etag", "id", b"id", "publish_at", b"publish_at", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1748,22 +1777,26 @@ class DeletePolicyDraftRequest(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    COURSE_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Its id."""
     etag: _builtins.str
     """Its etag, as last read."""
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
+    course_id: _builtins.str
+    """The course whose draft it is. Empty for one of the platform's policy."""
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         etag: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        course_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "id", b"id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["course_id", b"course_id", "etag", b"etag", "id", b"id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -200,14 +200,15 @@ class PolicyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreatePolicyDraft(self, request, context):
-        """Makes a draft: a copy of a version's files, to be edited. Nothing decides by a draft. At most 100 are kept.
+        """Makes a draft: a copy of a version's files, to be edited; without rules for a course that has none. Nothing decides
+        by a draft. At most 100 are kept of the platform's policy, and 10 of a course's, which go with the course.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReadPolicyDrafts(self, request, context):
-        """Lists the drafts, ordered by id, without their files.
+        """Lists the drafts of the platform's policy or of a course's, ordered by id, without their files.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

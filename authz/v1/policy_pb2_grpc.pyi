@@ -72,9 +72,11 @@ class PolicyServiceStub:
     ReadPolicyVersion: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyVersionRequest, _policy_pb2.ReadPolicyVersionResponse]
     """Reads one version with its files, and with the proof of its invariants."""
     CreatePolicyDraft: _grpc.UnaryUnaryMultiCallable[_policy_pb2.CreatePolicyDraftRequest, _policy_pb2.CreatePolicyDraftResponse]
-    """Makes a draft: a copy of a version's files, to be edited. Nothing decides by a draft. At most 100 are kept."""
+    """Makes a draft: a copy of a version's files, to be edited; without rules for a course that has none. Nothing decides
+    by a draft. At most 100 are kept of the platform's policy, and 10 of a course's, which go with the course.
+    """
     ReadPolicyDrafts: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyDraftsRequest, _policy_pb2.ReadPolicyDraftsResponse]
-    """Lists the drafts, ordered by id, without their files."""
+    """Lists the drafts of the platform's policy or of a course's, ordered by id, without their files."""
     ReadPolicyDraft: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyDraftRequest, _policy_pb2.ReadPolicyDraftResponse]
     """Reads one draft with its files. Give those to `ValidatePolicy` and `DiffPolicyVersions`."""
     EditPolicyDraft: _grpc.UnaryUnaryMultiCallable[_policy_pb2.EditPolicyDraftRequest, _policy_pb2.EditPolicyDraftResponse]
@@ -152,9 +154,11 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     ReadPolicyVersion: _aio.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyVersionRequest, _policy_pb2.ReadPolicyVersionResponse]  # type: ignore[assignment]
     """Reads one version with its files, and with the proof of its invariants."""
     CreatePolicyDraft: _aio.UnaryUnaryMultiCallable[_policy_pb2.CreatePolicyDraftRequest, _policy_pb2.CreatePolicyDraftResponse]  # type: ignore[assignment]
-    """Makes a draft: a copy of a version's files, to be edited. Nothing decides by a draft. At most 100 are kept."""
+    """Makes a draft: a copy of a version's files, to be edited; without rules for a course that has none. Nothing decides
+    by a draft. At most 100 are kept of the platform's policy, and 10 of a course's, which go with the course.
+    """
     ReadPolicyDrafts: _aio.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyDraftsRequest, _policy_pb2.ReadPolicyDraftsResponse]  # type: ignore[assignment]
-    """Lists the drafts, ordered by id, without their files."""
+    """Lists the drafts of the platform's policy or of a course's, ordered by id, without their files."""
     ReadPolicyDraft: _aio.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyDraftRequest, _policy_pb2.ReadPolicyDraftResponse]  # type: ignore[assignment]
     """Reads one draft with its files. Give those to `ValidatePolicy` and `DiffPolicyVersions`."""
     EditPolicyDraft: _aio.UnaryUnaryMultiCallable[_policy_pb2.EditPolicyDraftRequest, _policy_pb2.EditPolicyDraftResponse]  # type: ignore[assignment]
@@ -277,7 +281,9 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.CreatePolicyDraftRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.CreatePolicyDraftResponse, _abc.Awaitable[_policy_pb2.CreatePolicyDraftResponse]]:
-        """Makes a draft: a copy of a version's files, to be edited. Nothing decides by a draft. At most 100 are kept."""
+        """Makes a draft: a copy of a version's files, to be edited; without rules for a course that has none. Nothing decides
+        by a draft. At most 100 are kept of the platform's policy, and 10 of a course's, which go with the course.
+        """
 
     @_abc_1.abstractmethod
     def ReadPolicyDrafts(
@@ -285,7 +291,7 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.ReadPolicyDraftsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.ReadPolicyDraftsResponse, _abc.Awaitable[_policy_pb2.ReadPolicyDraftsResponse]]:
-        """Lists the drafts, ordered by id, without their files."""
+        """Lists the drafts of the platform's policy or of a course's, ordered by id, without their files."""
 
     @_abc_1.abstractmethod
     def ReadPolicyDraft(

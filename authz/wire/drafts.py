@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
-from authz.domain.drafts import AddRow, DeleteFile, Edit, PolicyDraft, PutFile, RemoveRow, SetCell
+from google.protobuf.message import Message
+
+from authz.domain.drafts import AddRow, DeleteFile, DraftKey, Edit, PolicyDraft, PutFile, RemoveRow, SetCell
 from authz.domain.errors import malformed
 from authz.domain.ids import parse_id
 from authz.v1 import policy_pb2 as pb
 from authz.wire.fields import file_messages
+from authz.wire.policies import parse_policy_scope
 from authz.wire.values import missing, set_time
 
 
-def parse_draft_id(text: str) -> str:
-    """The id of a draft."""
-    return parse_id(text, field="id")
+def parse_draft_key(request: Message) -> DraftKey:
+    """The draft that a request names, among those of the platform or of a course."""
+    named: Any = request
+    return DraftKey(parse_id(named.id, field="id"), parse_policy_scope(named.course_id))
 
 
 def parse_etag(text: str) -> int:
@@ -71,6 +76,7 @@ def draft_message(draft: PolicyDraft, *, with_files: bool = False) -> pb.PolicyD
         base_number=draft.base_number,
         files=file_messages(draft.files) if with_files else (),
         author=draft.author,
+        course_id=draft.scope.id,
     )
     set_time(message.created_at, draft.created_at)
     set_time(message.edited_at, draft.edited_at)

@@ -117,3 +117,24 @@ def test_a_mistake_is_told(
     refused = run("policy", *(str(paths.get(each, each)) for each in arguments), *database)
     assert refused.returncode == 2
     assert says in refused.stderr
+
+
+def test_a_draft_of_a_course_is_edited_looked_at_and_published(database: tuple[str, str]) -> None:
+    created = run("policy", "draft", "create", "apart", *HERE, *database)
+    assert created.stdout == "draft `apart` is without rules\n"
+    edited = run("policy", "edit", "apart", "--add", APART.strip(), *HERE, *database)
+    assert edited.stdout.startswith("`student` loses read on notebook in course algebra-1, when ")
+    assert edited.stdout.endswith("the changes are those to the platform's policy alone\n")
+    named = ("--version", "draft:apart", *HERE, *database)
+    assert "1 rules, 0 warnings" in run("policy", "validate", *named).stdout
+    assert run("policy", "prove", *named).stdout.startswith("proved: 20 invariants")
+    assert "!own & !shared_view" in run("policy", "show", *named).stdout
+    assert run("policy", "diff", "--to", "draft:apart", *HERE, *database).returncode == 1
+    assert run("policy", "preview", *named).stdout.startswith("nobody gains or loses anything")
+    listed = run("policy", "draft", "list", "--json", *HERE, *database).stdout
+    assert json.loads(listed)["id"] == "apart"
+    assert run("policy", "draft", "list", "--json", *database).stdout == ""
+    published = run("policy", "publish", "apart", *HERE, *database)
+    assert published.stdout == "version 1 is active\n"
+    run("policy", "draft", "create", "other", *HERE, *database)
+    assert run("policy", "draft", "delete", "other", *HERE, *database).returncode == 0

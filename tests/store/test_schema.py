@@ -14,9 +14,10 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
+from authz.domain.drafts import DraftKey, Publication
 from authz.domain.entities import Course
 from authz.domain.errors import AuthzError, ErrorReason, UnavailableError
-from authz.domain.ids import ResourceRef, course_scope
+from authz.domain.ids import PLATFORM, ResourceRef, course_scope
 from authz.domain.mutations import WriteRequest
 from authz.store import migrate_store, open_store
 from authz.store.engine import open_engine, read_transaction, write_transaction
@@ -100,6 +101,29 @@ def test_idempotency_keys_and_deletions_of_an_earlier_version_are_still_known(em
     assert store.directory.write(request).revision == 1
     with store.directory.dump() as dump:
         assert list(dump.tombstones()) == [ResourceRef("notebook", "n")]
+    store.close()
+
+
+def test_drafts_of_an_earlier_version_are_those_of_the_platform(empty_url: str) -> None:
+    engine = open_engine(empty_url)
+    with write_transaction(engine) as connection:
+        migrate_to("0018", connection)
+        connection.execute(
+            text(
+                "INSERT INTO policy_drafts (id, etag, base_number, files, author, created_at, edited_at,"
+                " publication) VALUES ('mine', 3, 1, '', 'ada', 5, 6, :publication)"
+            ),
+            {"publication": '{"at":9}'},
+        )
+    engine.dispose()
+    store = open_with(empty_url)
+    found = store.drafts.read(DraftKey("mine"))
+    assert (found.scope, found.etag, found.author, found.publication) == (
+        PLATFORM,
+        3,
+        "ada",
+        Publication(at=9),
+    )
     store.close()
 
 

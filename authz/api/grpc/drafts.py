@@ -6,8 +6,8 @@ from authz.api.call import Call
 from authz.engine.drafts import Drafting
 from authz.engine.rights import Rights
 from authz.v1 import policy_pb2 as pb
-from authz.wire.drafts import draft_message, parse_draft_id, parse_edits, parse_etag
-from authz.wire.policies import fault_message, parse_author, parse_number
+from authz.wire.drafts import draft_message, parse_draft_key, parse_edits, parse_etag
+from authz.wire.policies import fault_message, parse_author, parse_number, parse_policy_scope
 
 
 class DraftCalls:
@@ -20,34 +20,37 @@ class DraftCalls:
         self, request: pb.CreatePolicyDraftRequest, call: Call
     ) -> pb.CreatePolicyDraftResponse:
         """A copy of a version."""
-        await self._rights.require_policy_edit(call.principal.on_behalf_of)
+        key = parse_draft_key(request)
+        await self._rights.require_policy_edit(call.principal.on_behalf_of, key.scope)
         draft = await self._drafting.create(
-            parse_draft_id(request.id),
+            key,
             parse_number(request.base_number, field="base_number"),
             author=parse_author(request.author) or call.principal.actor,
         )
         return pb.CreatePolicyDraftResponse(draft=draft_message(draft))
 
     async def ReadPolicyDrafts(
-        self, _request: pb.ReadPolicyDraftsRequest, _call: Call
+        self, request: pb.ReadPolicyDraftsRequest, _call: Call
     ) -> pb.ReadPolicyDraftsResponse:
-        """All of them."""
-        return pb.ReadPolicyDraftsResponse(drafts=map(draft_message, await self._drafting.list()))
+        """All of the platform, or of a course."""
+        found = await self._drafting.list(parse_policy_scope(request.course_id))
+        return pb.ReadPolicyDraftsResponse(drafts=map(draft_message, found))
 
     async def ReadPolicyDraft(
         self, request: pb.ReadPolicyDraftRequest, _call: Call
     ) -> pb.ReadPolicyDraftResponse:
         """One with its files."""
-        draft = await self._drafting.read(parse_draft_id(request.id))
+        draft = await self._drafting.read(parse_draft_key(request))
         return pb.ReadPolicyDraftResponse(draft=draft_message(draft, with_files=True))
 
     async def EditPolicyDraft(
         self, request: pb.EditPolicyDraftRequest, call: Call
     ) -> pb.EditPolicyDraftResponse:
         """All edits or none."""
-        await self._rights.require_policy_edit(call.principal.on_behalf_of)
+        key = parse_draft_key(request)
+        await self._rights.require_policy_edit(call.principal.on_behalf_of, key.scope)
         draft, faults = await self._drafting.edit(
-            parse_draft_id(request.id),
+            key,
             parse_etag(request.etag),
             tuple(parse_edits(request.edits)),
             rebase=request.rebase,
@@ -58,6 +61,7 @@ class DraftCalls:
         self, request: pb.DeletePolicyDraftRequest, call: Call
     ) -> pb.DeletePolicyDraftResponse:
         """For good."""
-        await self._rights.require_policy_edit(call.principal.on_behalf_of)
-        await self._drafting.delete(parse_draft_id(request.id), parse_etag(request.etag))
+        key = parse_draft_key(request)
+        await self._rights.require_policy_edit(call.principal.on_behalf_of, key.scope)
+        await self._drafting.delete(key, parse_etag(request.etag))
         return pb.DeletePolicyDraftResponse()

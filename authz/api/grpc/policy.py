@@ -26,7 +26,7 @@ from authz.engine.rights import Rights
 from authz.engine.shadowing import Shadowing
 from authz.v1 import authorization_pb2, common_pb2
 from authz.v1 import policy_pb2 as pb
-from authz.wire.drafts import draft_message, parse_draft_id, parse_etag
+from authz.wire.drafts import draft_message, parse_draft_key, parse_etag
 from authz.wire.policies import (
     diff_message,
     fault_messages,
@@ -84,7 +84,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
             files,
             origin,
             scope=scope,
-            expected=expected or held_to,
+            expected=expected or held_to or None,
             validate_only=request.validate_only,
         )
         return pb.ApplyPolicyResponse(**self._outcome(published))
@@ -102,31 +102,33 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         held_to = await self._rights.require_publication(
             call.principal.on_behalf_of, PolicySource(number=number), scope
         )
-        published = await self._publisher.roll_back(number, origin, scope=scope, expected=expected or held_to)
+        published = await self._publisher.roll_back(
+            number, origin, scope=scope, expected=expected or held_to or None
+        )
         return pb.RollBackPolicyResponse(**self._outcome(published))
 
     async def PublishPolicyDraft(
         self, request: pb.PublishPolicyDraftRequest, call: Call
     ) -> pb.PublishPolicyDraftResponse:
         """The next version, with the files of a draft."""
-        draft_id, etag = parse_draft_id(request.id), parse_etag(request.etag)
-        draft = await self._drafting.read(draft_id)
-        await self._rights.require_publication(call.principal.on_behalf_of, PolicySource(files=draft.files))
-        published = await self._drafting.publish(draft_id, etag, _origin(request, call))
+        key, etag = parse_draft_key(request), parse_etag(request.etag)
+        source = PolicySource(files=(await self._drafting.read(key)).files)
+        await self._rights.require_publication(call.principal.on_behalf_of, source, key.scope)
+        published = await self._drafting.publish(key, etag, _origin(request, call))
         return pb.PublishPolicyDraftResponse(**self._outcome(published))
 
     async def SchedulePolicyDraft(
         self, request: pb.SchedulePolicyDraftRequest, call: Call
     ) -> pb.SchedulePolicyDraftResponse:
         """Published later, or not any more."""
-        draft_id, etag = parse_draft_id(request.id), parse_etag(request.etag)
+        key, etag = parse_draft_key(request), parse_etag(request.etag)
         principal, at = call.principal, parse_time(request, "publish_at", field="publish_at")
         if at is None:
-            await self._rights.require_policy_edit(principal.on_behalf_of)
-            cancelled = await self._drafting.cancel(draft_id, etag)
+            await self._rights.require_policy_edit(principal.on_behalf_of, key.scope)
+            cancelled = await self._drafting.cancel(key, etag)
             return pb.SchedulePolicyDraftResponse(draft=draft_message(cancelled))
-        files = (await self._drafting.read(draft_id)).files
-        await self._rights.require_publication(principal.on_behalf_of, PolicySource(files=files))
+        source = PolicySource(files=(await self._drafting.read(key)).files)
+        await self._rights.require_publication(principal.on_behalf_of, source, key.scope)
         publication = Publication(
             at=at,
             author=parse_author(request.author),
@@ -136,7 +138,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
             actor=principal.actor,
             request_id=call.request_id,
         )
-        draft, found = await self._drafting.schedule(draft_id, etag, publication)
+        draft, found = await self._drafting.schedule(key, etag, publication)
         return pb.SchedulePolicyDraftResponse(
             draft=draft_message(draft),
             tests=_tests_message(found.tests),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from authz.api.call import Call
+from authz.domain.ids import parse_id
 from authz.engine.rights import Rights
 from authz.engine.shadowing import Shadowing, ShadowRequest
 from authz.v1 import policy_pb2 as pb
-from authz.wire.drafts import parse_draft_id
 from authz.wire.policies import parse_author, parse_number
 from authz.wire.shadows import parse_trial, shadow_message
 from authz.wire.values import parse_time
@@ -26,7 +26,7 @@ class ShadowCalls:
         is_draft = request.WhichOneof("candidate") == "draft_id"
         wanted = ShadowRequest(
             number=0 if is_draft else parse_number(request.number, field="number", least=1),
-            draft_id=parse_draft_id(request.draft_id) if is_draft else "",
+            draft_id=parse_id(request.draft_id, field="draft_id") if is_draft else "",
             share=share,
             budget_us=budget_us,
             ends_at=parse_time(request, "ends_at", field="ends_at"),

@@ -1,4 +1,4 @@
-"""The drafts of the platform's policy, seen from a client."""
+"""The drafts of policies, seen from a client."""
 
 from __future__ import annotations
 
@@ -17,26 +17,32 @@ from authz.wire.values import time_message
 
 
 class AsyncDraftClient:
-    """`Client.policies.drafts`: makes and edits drafts. Every call raises `CallError`."""
+    """`Client.policies.drafts`: makes and edits drafts. Every call raises `CallError`.
+
+    With `course_id`, a call is about the drafts of the policy that this course has of its own.
+    """
 
     def __init__(self, stub: policy_pb2_grpc.PolicyServiceAsyncStub, calls: Calls) -> None:
         self._stub = stub
         self._calls = calls
 
-    async def create(self, draft_id: str, *, base: int = 0, author: str = "") -> Draft:
+    async def create(self, draft_id: str, *, base: int = 0, author: str = "", course_id: str = "") -> Draft:
         """A draft with the files of a version, of the active one for 0."""
-        request = policy_pb2.CreatePolicyDraftRequest(id=draft_id, base_number=base, author=author)
+        request = policy_pb2.CreatePolicyDraftRequest(
+            id=draft_id, base_number=base, author=author, course_id=course_id
+        )
         response = await self._calls.call(self._stub.CreatePolicyDraft, request)
         return draft_of(response.draft)
 
-    async def list(self) -> list[Draft]:
-        """All drafts, ordered by id."""
-        response = await self._calls.call(self._stub.ReadPolicyDrafts, policy_pb2.ReadPolicyDraftsRequest())
+    async def list(self, *, course_id: str = "") -> list[Draft]:
+        """All drafts of one policy, ordered by id."""
+        request = policy_pb2.ReadPolicyDraftsRequest(course_id=course_id)
+        response = await self._calls.call(self._stub.ReadPolicyDrafts, request)
         return [draft_of(each) for each in response.drafts]
 
-    async def read(self, draft_id: str) -> Draft:
+    async def read(self, draft_id: str, *, course_id: str = "") -> Draft:
         """A draft with its files."""
-        request = policy_pb2.ReadPolicyDraftRequest(id=draft_id)
+        request = policy_pb2.ReadPolicyDraftRequest(id=draft_id, course_id=course_id)
         response = await self._calls.call(self._stub.ReadPolicyDraft, request)
         return draft_of(response.draft)
 
@@ -45,7 +51,7 @@ class AsyncDraftClient:
         onto the active version."""
         messages = map(edit_message, edits)
         request = policy_pb2.EditPolicyDraftRequest(
-            id=draft.id, etag=draft.etag, edits=messages, rebase=rebase
+            id=draft.id, course_id=draft.course_id, etag=draft.etag, edits=messages, rebase=rebase
         )
         response = await self._calls.call(self._stub.EditPolicyDraft, request)
         faults = (PolicyFault(each.file, each.line, each.column, each.message) for each in response.faults)
@@ -54,16 +60,23 @@ class AsyncDraftClient:
     async def schedule(self, draft: Draft, at: Instant, *, author: str = "", reason: str = "") -> Draft:
         """Have it published at a time to come, if it could be published now. Until then it is not edited."""
         request = policy_pb2.SchedulePolicyDraftRequest(
-            id=draft.id, etag=draft.etag, publish_at=time_message(at), author=author, reason=reason
+            id=draft.id,
+            course_id=draft.course_id,
+            etag=draft.etag,
+            publish_at=time_message(at),
+            author=author,
+            reason=reason,
         )
         return draft_of((await self._calls.call(self._stub.SchedulePolicyDraft, request)).draft)
 
     async def cancel(self, draft: Draft) -> Draft:
         """Have it not published; it stays a draft."""
-        request = policy_pb2.SchedulePolicyDraftRequest(id=draft.id, etag=draft.etag)
+        request = policy_pb2.SchedulePolicyDraftRequest(
+            id=draft.id, course_id=draft.course_id, etag=draft.etag
+        )
         return draft_of((await self._calls.call(self._stub.SchedulePolicyDraft, request)).draft)
 
     async def delete(self, draft: Draft) -> None:
         """Delete it; fails if somebody else has edited it."""
-        request = policy_pb2.DeletePolicyDraftRequest(id=draft.id, etag=draft.etag)
+        request = policy_pb2.DeletePolicyDraftRequest(id=draft.id, course_id=draft.course_id, etag=draft.etag)
         await self._calls.call(self._stub.DeletePolicyDraft, request)

@@ -88,7 +88,7 @@ class AsyncPolicyClient:
         """Make a draft the next version, activate it, and delete the draft. It must have been made from, or
         rebased onto, the active version."""
         request = policy_pb2.PublishPolicyDraftRequest(
-            id=draft.id, etag=draft.etag, author=author, reason=reason
+            id=draft.id, course_id=draft.course_id, etag=draft.etag, author=author, reason=reason
         )
         return published_of(await self._calls.call(self._stub.PublishPolicyDraft, request))
 
