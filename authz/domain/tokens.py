@@ -51,6 +51,21 @@ class PageToken(msgspec.Struct, frozen=True, array_like=True):
     last_key: tuple[str | int, ...]
 
 
+def latest(token: str, other: str) -> str:
+    """The later of two encoded states, as far as their holder can tell: `other`, unless `token` names a later
+    state of the same history."""
+    state, than = _unverified(token), _unverified(other)
+    return token if state is not None and than is not None and state.includes(than) else other
+
+
+def _unverified(token: str) -> ConsistencyToken | None:
+    """The state that a token names, whoever made it. None for one that cannot be read."""
+    try:
+        return msgspec.msgpack.decode(_decode(token)[_MAC_BYTES:], type=ConsistencyToken)
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return None
+
+
 def query_digest(*parts: object) -> str:
     """What a page token remembers of the query that it belongs to."""
     return hashlib.blake2b(msgspec.json.encode(parts), digest_size=8).hexdigest()

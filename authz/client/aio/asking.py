@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import AsyncIterator, Sequence
+from copy import copy
 from typing import Any, TypeVar
 
 import grpc
@@ -30,6 +31,7 @@ from authz.client.questions import (
     permitted_subject_of,
     query_of,
 )
+from authz.domain.errors import ErrorReason
 from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.instants import from_datetime
 from authz.v1 import authorization_pb2, authorization_pb2_grpc
@@ -330,11 +332,21 @@ class AsyncAsking:
     async def _ask(
         self, method: Method[T], request: Any, at_least_as_fresh: str, fully_consistent: bool
     ) -> T:
-        """Call a method on a state at least as fresh as a token, or on the last committed state."""
+        """Call a method on a state at least as fresh as a token and as the last write of this client, or on
+        the last committed state."""
         if at_least_as_fresh and fully_consistent:
             raise ValueError("set at_least_as_fresh or fully_consistent, not both")
-        if at_least_as_fresh:
-            request.consistency.at_least_as_fresh.token = at_least_as_fresh
-        elif fully_consistent:
-            request.consistency.fully_consistent = True
-        return await self._calls.call(method, request)
+        least = self._calls.last_write.or_later(at_least_as_fresh)
+        asked = copy(request)  # which may be the caller's
+        if fully_consistent:
+            asked.consistency.fully_consistent = True
+        elif least:
+            asked.consistency.at_least_as_fresh.token = least
+        try:
+            return await self._calls.call(method, asked)
+        except CallError as error:
+            if error.reason != ErrorReason.MALFORMED_TOKEN or fully_consistent or least == at_least_as_fresh:
+                raise
+        # The server has another database than the one that was written to.
+        self._calls.last_write.forget()
+        return await self._ask(method, request, at_least_as_fresh, fully_consistent)

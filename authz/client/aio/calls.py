@@ -11,6 +11,7 @@ import grpc
 from authz.client.aio.transport import Method, sleep
 from authz.client.connection import Identity
 from authz.client.errors import error_of
+from authz.client.last_write import LastWrite
 from authz.domain.errors import ErrorReason
 
 T = TypeVar("T")
@@ -21,11 +22,12 @@ _MADE_AGAIN = (ErrorReason.BEING_REMOVED, ErrorReason.LIMIT_EXCEEDED)
 
 
 class Calls:
-    """How long a call may take, and as whom it is made."""
+    """How long a call may take, as whom it is made, and what was written before."""
 
-    def __init__(self, timeout_s: float, identity: Identity) -> None:
+    def __init__(self, timeout_s: float, identity: Identity, last_write: LastWrite) -> None:
         self.timeout_s = timeout_s
         self.identity = identity
+        self.last_write = last_write
 
     async def call(self, method: Method[T], request: object) -> T:
         """Call a method that answers once. Raises `CallError`.
@@ -34,6 +36,13 @@ class Calls:
         still being removed, and beyond a limit on the calls of this caller: nothing was done then. What else
         is tried again, gRPC does by itself.
         """
+        answer = await self._answer(method, request)
+        written_at = getattr(answer, "written_at", None)
+        if written_at is not None and written_at.token:
+            self.last_write.note(written_at.token)
+        return answer
+
+    async def _answer(self, method: Method[T], request: object) -> T:
         end_at, backoff_s = time.monotonic() + self.timeout_s, _INITIAL_BACKOFF_S
         while True:
             try:

@@ -21,6 +21,7 @@ from authz.client.aio.transport import Channel, Method, open_channel
 from authz.client.aio.watch import ResumingWatch
 from authz.client.connection import Connection, identity_of
 from authz.client.errors import error_of
+from authz.client.last_write import LastWrite
 from authz.client.questions import NOT_REPLICATED, ImportOutcome, as_scope, as_subject
 from authz.client.touches import warn_of_bare_touches
 from authz.client.watch import WatchedChange
@@ -89,6 +90,8 @@ class AsyncClient(AsyncAsking):
             if await client.check("user:maya", "read", "material:m-1"):
                 ...
 
+    A question sees every write that this client made before.
+
     Every call raises `CallError` if it fails or is not answered within `timeout_s`; `import_mutations`
     and `watch` have no time limit. `acting_for`, such as `user:ada`, is the person that calls are made
     for: what they write is held to this person's rights and rank. With
@@ -123,7 +126,7 @@ class AsyncClient(AsyncAsking):
         identity = identity_of(
             connection, acting_for, token, token_file, allow_plaintext_token=allow_plaintext_token
         )
-        self._use(open_channel(connection), Calls(timeout_s, identity))
+        self._use(open_channel(connection), Calls(timeout_s, identity, LastWrite()))
 
     def with_options(self, *, timeout_s: float | None = None, acting_for: str | None = None) -> Self:
         """This client over the same connection, with another time limit or for another person.
@@ -136,7 +139,8 @@ class AsyncClient(AsyncAsking):
         identity = calls.identity
         if acting_for is not None:
             identity = msgspec.structs.replace(identity, acting_for=acting_for)
-        other._use(self._channel, Calls(calls.timeout_s if timeout_s is None else timeout_s, identity))
+        limit_s = calls.timeout_s if timeout_s is None else timeout_s
+        other._use(self._channel, Calls(limit_s, identity, calls.last_write))
         return other
 
     def _use(self, channel: Channel, calls: Calls) -> None:
@@ -170,9 +174,9 @@ class AsyncClient(AsyncAsking):
     ) -> str:
         """Apply up to 1,000 mutations atomically, if all preconditions hold for the state before the write.
 
-        Returns the token of the state after the write, for `at_least_as_fresh`. Warns of a TOUCH that gives
-        only the identifying fields (`BareTouchWarning`). Tries again, within `timeout_s`, while a record with
-        the same key is still being removed. Logs a warning if the write is committed and the
+        Returns the token of the state after the write, for questions of other clients. Warns of a TOUCH that
+        gives only the identifying fields (`BareTouchWarning`). Tries again, within `timeout_s`, while a
+        record with the same key is still being removed. Logs a warning if the write is committed and the
         replica of the server's machine has not followed: checks there are refused until it has.
         """
         given = list(mutations)
@@ -197,7 +201,7 @@ class AsyncClient(AsyncAsking):
         """Remove a subject from a course and all of its sessions, or from a session: its memberships there,
         and what is shared with it there.
 
-        Returns the token of the state after that, for `at_least_as_fresh`.
+        Returns as `write`.
         """
         request = directory_pb2.RemoveMemberRequest(
             subject=subject_message(as_subject(subject)), scope=scope_message(as_scope(scope)), reason=reason
@@ -232,6 +236,8 @@ class AsyncClient(AsyncAsking):
             )
         except grpc.RpcError as failure:
             raise error_of(failure) from None
+        if response.written_at.token:
+            self._calls.last_write.note(response.written_at.token)
         faults = tuple(ImportFault(e.position, e.reason, e.message) for e in response.errors)
         return ImportOutcome(
             written=response.written,

@@ -15,6 +15,7 @@ import msgspec
 from authz.client.access_tokens import make_access_token
 from authz.client.connection import Connection, identity_of
 from authz.client.errors import error_of
+from authz.client.last_write import LastWrite
 from authz.client.questions import NOT_REPLICATED, ImportOutcome, as_scope, as_subject
 from authz.client.sync.asking import Asking
 from authz.client.sync.audit import AuditClient
@@ -90,6 +91,8 @@ class Client(Asking):
             if client.check("user:maya", "read", "material:m-1"):
                 ...
 
+    A question sees every write that this client made before.
+
     Every call raises `CallError` if it fails or is not answered within `timeout_s`; `import_mutations`
     and `watch` have no time limit. `acting_for`, such as `user:ada`, is the person that calls are made
     for: what they write is held to this person's rights and rank. With
@@ -124,7 +127,7 @@ class Client(Asking):
         identity = identity_of(
             connection, acting_for, token, token_file, allow_plaintext_token=allow_plaintext_token
         )
-        self._use(open_channel(connection), Calls(timeout_s, identity))
+        self._use(open_channel(connection), Calls(timeout_s, identity, LastWrite()))
 
     def with_options(self, *, timeout_s: float | None = None, acting_for: str | None = None) -> Self:
         """This client over the same connection, with another time limit or for another person.
@@ -137,7 +140,8 @@ class Client(Asking):
         identity = calls.identity
         if acting_for is not None:
             identity = msgspec.structs.replace(identity, acting_for=acting_for)
-        other._use(self._channel, Calls(calls.timeout_s if timeout_s is None else timeout_s, identity))
+        limit_s = calls.timeout_s if timeout_s is None else timeout_s
+        other._use(self._channel, Calls(limit_s, identity, calls.last_write))
         return other
 
     def _use(self, channel: Channel, calls: Calls) -> None:
@@ -171,9 +175,9 @@ class Client(Asking):
     ) -> str:
         """Apply up to 1,000 mutations atomically, if all preconditions hold for the state before the write.
 
-        Returns the token of the state after the write, for `at_least_as_fresh`. Warns of a TOUCH that gives
-        only the identifying fields (`BareTouchWarning`). Tries again, within `timeout_s`, while a record with
-        the same key is still being removed. Logs a warning if the write is committed and the
+        Returns the token of the state after the write, for questions of other clients. Warns of a TOUCH that
+        gives only the identifying fields (`BareTouchWarning`). Tries again, within `timeout_s`, while a
+        record with the same key is still being removed. Logs a warning if the write is committed and the
         replica of the server's machine has not followed: checks there are refused until it has.
         """
         given = list(mutations)
@@ -198,7 +202,7 @@ class Client(Asking):
         """Remove a subject from a course and all of its sessions, or from a session: its memberships there,
         and what is shared with it there.
 
-        Returns the token of the state after that, for `at_least_as_fresh`.
+        Returns as `write`.
         """
         request = directory_pb2.RemoveMemberRequest(
             subject=subject_message(as_subject(subject)), scope=scope_message(as_scope(scope)), reason=reason
@@ -233,6 +237,8 @@ class Client(Asking):
             )
         except grpc.RpcError as failure:
             raise error_of(failure) from None
+        if response.written_at.token:
+            self._calls.last_write.note(response.written_at.token)
         faults = tuple(ImportFault(e.position, e.reason, e.message) for e in response.errors)
         return ImportOutcome(
             written=response.written,

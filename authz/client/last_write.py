@@ -1,0 +1,38 @@
+"""The state of the last write of a client, which its questions must see."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from authz.domain.tokens import latest
+
+_KEPT_FOR_S = 600.0
+"""Longer than a server answers from a replica that does not follow (AUTHZ_MAX_STALENESS_S). Not for good:
+once a database is restored, the state of a write may never come."""
+
+
+class LastWrite:
+    """The token of the last write, for as long as a server may not have it. For any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._token = ""
+        self._kept_until = 0.0
+
+    def note(self, token: str) -> None:
+        """Remember the state after a write. Of writes that were made together, the latest state counts."""
+        with self._lock:
+            self._token = latest(self._token, token)
+            self._kept_until = time.monotonic() + _KEPT_FOR_S
+
+    def forget(self) -> None:
+        """Ask for no state any more: the database is another one."""
+        with self._lock:
+            self._token = ""
+
+    def or_later(self, token: str) -> str:
+        """The later of a state and that of the last write; empty for none."""
+        with self._lock:
+            kept = self._token if time.monotonic() < self._kept_until else ""
+        return latest(kept, token) if kept and token else kept or token

@@ -1,0 +1,92 @@
+"""A question of a client sees what the client wrote, also on a machine that is behind."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from authz.client import CallError, Client
+from authz.domain.entities import Course, CourseState, Membership
+from authz.domain.ids import course_scope, parse_subject
+from authz.domain.mutations import Mutation, Operation
+from authz.domain.tokens import ConsistencyToken, TokenKeys, latest
+from authz.runtime.embedded import embedded
+from authz.runtime.settings import Settings, load_settings
+from tests.client.conftest import Connect
+from tests.databases import create_sqlite
+
+COURSE = Course(id="algebra", state=CourseState.ACTIVE)
+STUDENT = Membership(subject=parse_subject("user:maya"), scope=course_scope("algebra"), role="student")
+QUESTION = ("user:maya", "read", "course:algebra")
+
+
+def machine(url: str, replica: Path, **settings: str) -> Settings:
+    given = {"address": "127.0.0.1:0", "database_url": url, "replica_dir": str(replica), "log_level": "error"}
+    return load_settings(given | {"freshness_wait_s": "0.05", **settings}, environ={})
+
+
+def test_a_machine_that_has_not_the_write_does_not_answer_from_before_it(
+    sqlite_url: str, tmp_path: Path, connect: Connect
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    with embedded(machine(sqlite_url, second)) as address, Client(address) as client:
+        client.write([Mutation(Operation.CREATE, each) for each in (COURSE, STUDENT)])
+    with ExitStack() as down:
+        # It answers from its replica, which nobody keeps up to date.
+        behind = down.enter_context(
+            embedded(machine(sqlite_url, second, follow="false", max_staleness_s="600"))
+        )
+        up = ExitStack()
+        address = up.enter_context(embedded(machine(sqlite_url, first)))
+        client = down.enter_context(connect(f"ipv4:{address},{behind}"))
+        client.write([Mutation(Operation.DELETE, STUDENT.key)])
+        assert not client.check(*QUESTION)
+        up.close()
+        with pytest.raises(CallError) as caught:
+            client.check(*QUESTION)
+        assert caught.value.reason == "NOT_FRESH_ENOUGH"
+        with pytest.raises(CallError):
+            list(client.with_options(timeout_s=2).list_resources("user:maya", "read"))
+        other = down.enter_context(Client(behind))
+        assert other.check(*QUESTION), "the second machine is not behind"
+
+
+def test_a_client_goes_on_asking_when_the_database_is_another_one(tmp_path: Path, connect: Connect) -> None:
+    """As in development: the server is started anew over an empty database."""
+    with ExitStack() as down:
+        up = ExitStack()
+        first = up.enter_context(embedded(machine(create_sqlite(tmp_path / "a.db"), tmp_path / "a")))
+        other = down.enter_context(embedded(machine(create_sqlite(tmp_path / "b.db"), tmp_path / "b")))
+        client = down.enter_context(connect(f"ipv4:{first},{other}"))
+        client.write([Mutation(Operation.CREATE, COURSE)])
+        assert client.check(*QUESTION).reason == "NOT_A_MEMBER"
+        up.close()
+        assert client.check(*QUESTION).reason == "RESOURCE_UNKNOWN"
+
+
+STATES = [ConsistencyToken("d", 5, 50), ConsistencyToken("d", 6, 60), ConsistencyToken("d", 4, 70)]
+
+
+@pytest.mark.parametrize(
+    ("kept", "new", "later"),
+    [
+        (STATES[0], STATES[1], STATES[1]),
+        (STATES[1], STATES[0], STATES[1]),  # of two writes that were made together
+        (STATES[1], STATES[2], STATES[2]),  # after the database was restored
+        (STATES[1], ConsistencyToken("other", 1, 10), ConsistencyToken("other", 1, 10)),
+    ],
+)
+def test_the_later_of_two_states_is_the_one_to_ask_for(
+    kept: ConsistencyToken, new: ConsistencyToken, later: ConsistencyToken
+) -> None:
+    keys = TokenKeys()
+    for state in (kept, new):
+        keys.add(state.database_id, bytes(32))
+    assert latest(keys.seal(kept), keys.seal(new)) == keys.seal(later)
+
+
+@pytest.mark.parametrize("text", ["", "x", "not a token", "AAAAAAAAAAAAAAAAAAAAAAAA"])
+def test_a_token_that_cannot_be_read_gives_way_to_the_next(text: str) -> None:
+    assert latest(text, "new") == "new"
