@@ -30,6 +30,9 @@ _OF_WRITERS = (CallKind.WRITE, CallKind.IMPORT, CallKind.POLICY)
 _OF_QUESTIONS = ("", "check", "check_ai_process", "list_resources")
 """What a service needs to ask what somebody may do; empty where the question decides which."""
 
+_OF_CONDITIONS = ("PlanResources",)
+"""Methods whose answer says what would be allowed, so that nobody knows what was."""
+
 
 class Method(msgspec.Struct, frozen=True, gc=False):
     """What is called. `name` is `/<service>/<method>`, on every face."""
@@ -52,6 +55,8 @@ class Method(msgspec.Struct, frozen=True, gc=False):
     @property
     def is_privileged(self) -> bool:
         """Whether it shows what no check does, such as records, reasons, or who may do something."""
+        if self.short_name in _OF_CONDITIONS:
+            return True
         return self.kind not in _OF_WRITERS and self.permission not in _OF_QUESTIONS
 
 

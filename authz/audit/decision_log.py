@@ -15,7 +15,6 @@ from authz.telemetry.metrics import count_logged
 
 MAX_WAITING = 100_000
 """Entries that wait for one sink: about 60 MB. Those beyond are lost, and counted."""
-_GATHER_S = 0.05
 _RETRY_S = 1.0
 _FLUSH_TIMEOUT_S = 2.0
 _ABORT_TIMEOUT_S = 0.5
@@ -28,6 +27,8 @@ class DecisionSink(Protocol):
 
     name: str
     """For logs and metrics."""
+    gather_s: float
+    """How long entries are gathered before they are written together."""
 
     def write(self, entries: Sequence[DecisionEntry]) -> None:
         """Write all of them. Raises if it could not; the same entries are then tried again.
@@ -70,7 +71,7 @@ class _Delivery:
             f"decisions-{sink.name}",
             self._write,
             max_items=MAX_WAITING,
-            gather_s=_GATHER_S,
+            gather_s=sink.gather_s,
             on_loss=lambda lost: count_logged(sink.name, lost=lost),
         )
         count_logged(sink.name)

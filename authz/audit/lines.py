@@ -16,6 +16,7 @@ from authz.domain.instants import to_datetime
 from authz.telemetry.background import pieces_of
 
 _MODE = 0o600
+_GATHER_S = 0.05
 _encoder = msgspec.json.Encoder()
 
 
@@ -27,6 +28,7 @@ class LinesFile:
     """
 
     name = "file"
+    gather_s = _GATHER_S
 
     def __init__(self, path: Path, *, max_bytes: int, kept: int) -> None:
         self._path = path
@@ -77,6 +79,7 @@ class StandardOutput:
     """Standard output. Pieces are short enough that those of several processes do not mix in a pipe."""
 
     name = "stdout"
+    gather_s = _GATHER_S
 
     def __init__(self, descriptor: int = 1) -> None:
         self._descriptor = descriptor

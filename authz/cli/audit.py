@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Annotated
@@ -12,13 +13,15 @@ import typer
 from authz.cli.command import Server, on_server
 from authz.cli.options import OnlyScope, OnlySubject
 from authz.cli.output import print_json, print_rows
-from authz.client import LoggedChange
+from authz.client import DecisionEntry, LoggedChange
 from authz.domain.entities import Entity, EntityKind
 from authz.domain.ids import ResourceRef, parse_resource_ref
 from authz.domain.instants import Instant, format_instant, parse_instant
 
 app = typer.Typer(no_args_is_help=True, help="Read what was done.")
 
+_NOT_LOGGED = "this server logs no decisions in the database; set AUTHZ_DECISION_LOG=table on it"
+_COLUMNS_OF_DECISIONS = ("time", "who", "asked", "subject", "action", "resource", "answer", "reason")
 _COLUMNS = ("time", "revision", "who", "did", "record", "changed", "reason")
 OnlyResource = Annotated[
     ResourceRef | None,
@@ -66,6 +69,62 @@ def changes(
             print_json(_whole(change))
     else:
         print_rows(_COLUMNS, map(_cells, shown))
+
+
+@app.command("decisions")
+@on_server()
+def decisions(
+    server: Server,
+    subject: OnlySubject = None,
+    resource: OnlyResource = None,
+    by: Annotated[
+        str, typer.Option(help="Only asked by this caller, or for this person: service:<id> or user:<id>.")
+    ] = "",
+    action: Annotated[str, typer.Option(help="Only about this action.")] = "",
+    allowed: Annotated[
+        bool | None,
+        typer.Option("--allowed/--denied", help="Only what was allowed, or what was denied."),
+    ] = None,
+    since: Since = "",
+    until: Until = "",
+    oldest_first: OldestFirst = False,
+    limit: Limit = 100,
+) -> None:
+    """Print who was let in to what, and who asked, from the decision log in the database, the newest first.
+
+    With --json, prints an entry a line, with all its fields.
+    """
+    found = server.client.audit.decisions(
+        subject=subject,
+        resource=resource,
+        principal=by,
+        action=action,
+        allowed=allowed,
+        since=instant(since, "--since"),
+        until=instant(until, "--until"),
+        oldest_first=oldest_first,
+    )
+    shown = [*islice(found, limit or None)]
+    if not shown and not server.client.audit.logs_to_database():
+        print(f"note: {_NOT_LOGGED}", file=sys.stderr)
+    if server.as_json:
+        for entry in shown:
+            print_json(entry)
+    else:
+        print_rows(_COLUMNS_OF_DECISIONS, map(_cells_of, shown))
+
+
+def _cells_of(entry: DecisionEntry) -> Sequence[str]:
+    return (
+        format_instant(entry.at),
+        f"{entry.caller} for {entry.person}" if entry.person else entry.caller,
+        entry.method,
+        entry.subject,
+        entry.action,
+        entry.resource,
+        "allowed" if entry.allowed else "denied",
+        entry.reason,
+    )
 
 
 def instant(text: str, option: str) -> Instant | None:

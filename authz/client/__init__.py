@@ -29,6 +29,7 @@ from authz.client.sync.shadows import ShadowClient
 from authz.client.touches import BareTouchWarning
 from authz.client.watch import WatchedChange
 from authz.domain.audit import LoggedChange
+from authz.domain.decision_log import DecisionEntry
 from authz.domain.mutations import update
 from authz.domain.shadow import ShadowReport
 
@@ -40,6 +41,7 @@ __all__ = [
     "BareTouchWarning",
     "CallError",
     "Client",
+    "DecisionEntry",
     "Draft",
     "DraftClient",
     "DraftPublication",

@@ -34,6 +34,7 @@ from authz.api.limits import Limiter, parse_limits
 from authz.api.permissions import PolicyPermissions
 from authz.api.pipeline import Pipeline
 from authz.audit.decision_log import DecisionLog
+from authz.audit.table import TableSink
 from authz.domain.decisions import STRUCTURAL_TYPES
 from authz.domain.errors import ErrorReason, InvalidArgumentError, UnavailableError, malformed
 from authz.domain.files import files_text
@@ -319,13 +320,18 @@ def add_servicers(
         policy_servicer(settings, store, publisher, drafting, gate, active, turns, clock, rights),
         WatchServicer(watches),
         _privacy_servicer(settings, store.personal_data, gate, rights),
-        AuditServicer(store.audit, gate, turns),
+        _audit_servicer(settings, store, gate, turns),
     )
     add_endpoints(server, pipeline, chain.from_iterable(map(endpoints_of, servicers)))
     _add_reflection(server)
     scheduled = scheduled_publisher(store, drafting, rights, gate, clock, authenticators)
     background = (Remover(directory, gate, writing).run, scheduled.run, shadow.run)
     return Servicers(pipeline, active, watches, writing, background)
+
+
+def _audit_servicer(settings: Settings, store: Store, gate: ConsistencyGate, turns: Turns) -> AuditServicer:
+    logs = TableSink.name in settings.decision_sinks
+    return AuditServicer(store.audit, store.decisions, gate, turns, logs_to_database=logs)
 
 
 def _writer(

@@ -6,17 +6,21 @@ from pathlib import Path
 
 from authz.audit.decision_log import DecisionLog, DecisionSink
 from authz.audit.lines import LinesFile, StandardOutput
+from authz.audit.table import TableSink
+from authz.domain.decision_log import DecisionTable
 from authz.runtime.settings import DECISIONS_FILE, Settings
 
 
-def open_decision_log(settings: Settings) -> DecisionLog | None:
+def open_decision_log(settings: Settings, table: DecisionTable) -> DecisionLog | None:
     """The decision log with a sink for each that is named; None without any."""
-    sinks = [_sink(settings, name) for name in settings.decision_sinks]
+    sinks = [_sink(settings, table, name) for name in settings.decision_sinks]
     return DecisionLog(sinks, allows=settings.decision_log_allows) if sinks else None
 
 
-def _sink(settings: Settings, name: str) -> DecisionSink:
+def _sink(settings: Settings, table: DecisionTable, name: str) -> DecisionSink:
     if name == StandardOutput.name:
         return StandardOutput()
+    if name == TableSink.name:
+        return TableSink(table)
     path = Path(name.removeprefix(DECISIONS_FILE))
     return LinesFile(path, max_bytes=settings.decision_log_max_bytes, kept=settings.decision_log_files)

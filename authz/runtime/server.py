@@ -215,7 +215,7 @@ class Server:
     async def _serve(self, store: Store, view: ReplicaView, keys: TokenKeys) -> None:
         settings = self._settings
         face = self._face = self._face or GrpcFace(settings)
-        self._decisions = open_decision_log(settings)
+        self._decisions = open_decision_log(settings, store.decisions)
         self._servicers = add_servicers(
             face.server,
             settings,

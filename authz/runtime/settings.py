@@ -34,6 +34,7 @@ _ENDED = {
 """Settings of earlier releases, and what to do instead."""
 
 
+DECISION_SINKS = ("stdout", "table")
 DECISIONS_FILE = "file:"
 """What stands before the path of a file of decisions."""
 
@@ -169,7 +170,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "Whether to send traces by OpenTelemetry, as the OTEL_ variables say; needs `qalamchat-authz[otel]`.",
     ] = False
     decision_log: Annotated[
-        str, "Where to log decisions: `stdout`, `file:<path>`, or both with a comma between. Empty: nowhere."
+        str, "Where to log decisions, separated by commas: `stdout`, `file:<path>`, `table`. Empty: nowhere."
     ] = ""
     decision_log_allows: Annotated[
         float,
@@ -286,10 +287,10 @@ def _validate_decision_log(settings: Settings) -> None:
         path = Path(name.removeprefix(DECISIONS_FILE))
         if kinds.count(kind) > 1:
             problem = f"names `{kind}` twice; name each place once"
-        elif name == "stdout":
+        elif name in DECISION_SINKS:
             continue
         elif not name.startswith(DECISIONS_FILE):
-            problem = f"names `{name}`; known are `stdout` and `file:<path>`"
+            problem = f"names `{name}`; known are `stdout`, `table` and `file:<path>`"
         elif not path.name or path.is_dir() or not path.absolute().parent.is_dir():
             problem = f"names the file `{path}`; name a file in a folder that exists"
         else:

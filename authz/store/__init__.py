@@ -11,6 +11,7 @@ from authz.domain.ports import Vocabularies
 from authz.domain.tokens import TokenKeys
 from authz.store.audit import SqlAuditTrail
 from authz.store.connections import OpenConnections
+from authz.store.decisions import SqlDecisions
 from authz.store.directory import SqlDirectory
 from authz.store.drafts import SqlDrafts
 from authz.store.engine import companion_path, database_name, open_engine, sqlite_file
@@ -39,6 +40,7 @@ class Store(msgspec.Struct, frozen=True):
     drafts: SqlDrafts
     personal_data: SqlPersonalData
     audit: SqlAuditTrail
+    decisions: SqlDecisions
     shadows: SqlShadows
 
     def close(self) -> None:
@@ -77,6 +79,7 @@ def open_store(
         SqlDrafts(engine),
         SqlPersonalData(engine, directory),
         SqlAuditTrail(engine, keys),
+        SqlDecisions(engine, keys),
         SqlShadows(engine),
     )
 

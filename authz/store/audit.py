@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, literal, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, or_, select
 
 from authz.domain.audit import ChangePage, ChangeQuery, LoggedChange
 from authz.domain.ids import Scope, ScopeKind
 from authz.domain.instants import Instant
 from authz.domain.mutations import Mutation
 from authz.domain.ports import Page
-from authz.domain.tokens import PageToken, TokenKeys, malformed_token, query_digest
+from authz.domain.tokens import TokenKeys
 from authz.store import tables
 from authz.store.engine import bounded_read_transaction
-from authz.store.listing import MAX_ROWS_PER_PAGE
-from authz.store.log_reader import learn_token_key, read_head
+from authz.store.log_reader import read_head
+from authz.store.windows import Window, read_window
 
 _MAX_PAGE_BYTES = 1 << 20
 """Of the mutations of a page, unless a single one is larger."""
@@ -46,50 +47,29 @@ class SqlAuditTrail:
     def read_changes(self, query: ChangeQuery, page: Page) -> ChangePage:
         """See `AuditTrail.read_changes`."""
         with bounded_read_transaction(self._engine) as connection:
+            window = Window(
+                rows=_rows(connection, query),
+                order=_ORDER,
+                oldest_first=query.oldest_first,
+                conditions=partial(_conditions, query),
+                fits=_fitting,
+            )
+            rows, token = read_window(connection, window, page, self._keys, query)
             read_at = read_head(connection)
-            learn_token_key(connection, read_at.database_id, self._keys)
-            digest = query_digest("ReadChanges", query)
-            after: Sequence[Any] = ()
-            if page.token:
-                after = self._keys.open_page(read_at.database_id, page.token, query=digest).last_key
-                if len(after) != len(_ORDER):
-                    raise malformed_token("page_token")
-            rows, last = _read(connection, query, after, page.size)
-        token = "" if last is None else self._keys.seal_page(read_at.database_id, PageToken(digest, last))
         changes = (change for change in map(_logged, rows) if query.names(change))
         return ChangePage(tuple(changes), token, read_at)
 
 
-def _read(
-    connection: Connection, query: ChangeQuery, after: Sequence[Any], size: int
-) -> tuple[Sequence[Row[Any]], tuple[int, int] | None]:
-    """The rows of a page, and the place where it ends if more may follow."""
-    ordered = _ordered(connection, query, after)
-    window = ordered.limit(MAX_ROWS_PER_PAGE).subquery("window")
-    others = [*_conditions(query, window.c)]
-    direction = _sorted(query, (window.c.revision, window.c.position))
-    found = connection.execute(select(window).where(*others).order_by(*direction).limit(size + 1)).all()
-    rows = found[: _fitting(found[:size])]
-    if len(rows) < len(found):
-        return rows, (rows[-1].revision, rows[-1].position)
-    bounds = ordered.with_only_columns(*_ORDER).offset(MAX_ROWS_PER_PAGE - 1).limit(2)
-    end = connection.execute(bounds).all()
-    return rows, (end[0].revision, end[0].position) if len(end) > 1 else None
-
-
-def _ordered(connection: Connection, query: ChangeQuery, after: Sequence[Any]) -> Select[Any]:
-    """The rows of the scope and the time of a query, in its order, behind a place."""
+def _rows(connection: Connection, query: ChangeQuery) -> Select[Any]:
+    """The rows of the scope and the time of a query."""
     rows = select(*_COLUMNS).join_from(_changes, _revisions, _changes.c.revision == _revisions.c.revision)
-    if after:
-        place, last = tuple_(*_ORDER), tuple_(*map(literal, after))
-        rows = rows.where(place > last if query.oldest_first else place < last)
     if query.since is not None:
         rows = rows.where(_changes.c.revision >= _first_since(connection, query.since))
     if query.until is not None:
         rows = rows.where(_changes.c.revision < _first_since(connection, query.until))
     if query.scope is not None:
         rows = rows.where(_within(query.scope))
-    return rows.order_by(*_sorted(query, _ORDER))
+    return rows
 
 
 def _within(scope: Scope) -> ColumnElement[bool]:
@@ -98,10 +78,6 @@ def _within(scope: Scope) -> ColumnElement[bool]:
     if scope.kind is ScopeKind.SESSION:
         return _changes.c.session_id == scope.id
     return and_(_changes.c.course_id.is_(None), _changes.c.session_id.is_(None))
-
-
-def _sorted(query: ChangeQuery, columns: Sequence[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
-    return [column.asc() if query.oldest_first else column.desc() for column in columns]
 
 
 def _first_since(connection: Connection, time: Instant) -> int:

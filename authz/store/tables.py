@@ -218,3 +218,24 @@ policy_shadows = Table(
     Column("tally", _text(), nullable=False),
 )
 """At most one row: the fields of `PolicyShadow`, and its `ShadowTally` as JSON."""
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("at", BigInteger, primary_key=True, autoincrement=False),
+    _key("decision_id"),
+    *(
+        Column(name, _text(), nullable=False)
+        for name in (
+            *("method", "code", "caller", "person", "request_id", "subject", "action", "resource"),
+            *("course_id", "session_id", "purpose", "reason", "role", "rule"),
+            *("policy_version", "course_policy_version"),
+        )
+    ),
+    Column("allowed", Boolean, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("duration_us", BigInteger, nullable=False),
+    Index("decisions_by_subject", "subject", "at", "decision_id"),
+    Index("decisions_by_resource", "resource", "at", "decision_id"),
+)
+"""The fields of `DecisionEntry`, for a decision log that is kept in the database."""

@@ -8,6 +8,7 @@ from authz.v1 import directory_pb2 as _directory_pb2
 from authz.v1 import watch_pb2 as _watch_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -265,3 +266,223 @@ class Record(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_record) -> _WhichOneofReturnType_record | None: ...
 
 Global___Record: _TypeAlias = Record  # noqa: Y015
+
+@_typing.final
+class ReadDecisionsRequest(_message.Message):
+    """Which entries to list. An entry must match all that is set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    RESOURCE_TYPE_FIELD_NUMBER: _builtins.int
+    RESOURCE_ID_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    ALLOWED_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    OLDEST_FIRST_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    resource_type: _builtins.str
+    """Only about the resource of this type. Requires `resource_id`."""
+    resource_id: _builtins.str
+    """Only about the resource with this id. Requires `resource_type`."""
+    principal: _builtins.str
+    """Only of calls by this caller, such as `service:notebooks`, or for this person, such as `user:ada`."""
+    action: _builtins.str
+    """Only about this action."""
+    allowed: _builtins.bool
+    """Only decisions that allowed, or only denials and refused calls, if set."""
+    oldest_first: _builtins.bool
+    """Whether the oldest entry comes first. If not, the newest does."""
+    page_size: _builtins.int
+    """1 to 1,000; 0 means 100. A page may have fewer entries, or none, and not be the last."""
+    page_token: _builtins.str
+    """`next_page_token` of the previous answer, with the same filters. Empty for the first page."""
+    @_builtins.property
+    def subject(self) -> _common_pb2.Subject:
+        """Only about this subject."""
+
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Only from this time on."""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """Only before this time."""
+
+    def __init__(
+        self,
+        *,
+        subject: _common_pb2.Subject | None = ...,
+        resource_type: _builtins.str = ...,
+        resource_id: _builtins.str = ...,
+        principal: _builtins.str = ...,
+        action: _builtins.str = ...,
+        allowed: _builtins.bool | None = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        oldest_first: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_allowed", b"_allowed", "allowed", b"allowed", "since", b"since", "subject", b"subject", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allowed", b"_allowed", "action", b"action", "allowed", b"allowed", "oldest_first", b"oldest_first", "page_size", b"page_size", "page_token", b"page_token", "principal", b"principal", "resource_id", b"resource_id", "resource_type", b"resource_type", "since", b"since", "subject", b"subject", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__allowed: _TypeAlias = _typing.Literal["allowed"]  # noqa: Y015
+    _WhichOneofArgType__allowed: _TypeAlias = _typing.Literal["_allowed", b"_allowed"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__allowed) -> _WhichOneofReturnType__allowed | None: ...
+
+Global___ReadDecisionsRequest: _TypeAlias = ReadDecisionsRequest  # noqa: Y015
+
+@_typing.final
+class ReadDecisionsResponse(_message.Message):
+    """A page of entries."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    LOGS_TO_DATABASE_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty exactly on the last page."""
+    logs_to_database: _builtins.bool
+    """Whether this server logs its decisions in the database. If not, the log has those of other servers, or of
+    earlier, or nothing.
+    """
+    @_builtins.property
+    def decisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoggedDecision]:
+        """Ordered by time."""
+
+    def __init__(
+        self,
+        *,
+        decisions: _abc.Iterable[Global___LoggedDecision] | None = ...,
+        next_page_token: _builtins.str = ...,
+        logs_to_database: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decisions", b"decisions", "logs_to_database", b"logs_to_database", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadDecisionsResponse: _TypeAlias = ReadDecisionsResponse  # noqa: Y015
+
+@_typing.final
+class LoggedDecision(_message.Message):
+    """A decision, or a call that shows what no check shows or that was refused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISION_ID_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
+    PERSON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    RESOURCE_TYPE_FIELD_NUMBER: _builtins.int
+    RESOURCE_ID_FIELD_NUMBER: _builtins.int
+    COURSE_ID_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    ALLOWED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    COURSE_POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    decision_id: _builtins.str
+    """The id in the answer. Of what has no id in the answer, an id of its own."""
+    method: _builtins.str
+    """The method that was called, without the name of the service."""
+    code: _builtins.str
+    """The status of the call, such as `OK`."""
+    caller: _builtins.str
+    """Who called, as its credential proves it; else `unauthenticated`."""
+    request_id: _builtins.str
+    """The id of the call."""
+    action: _builtins.str
+    """What was asked. `*` for all actions that `ListActions` looked at and none of which is allowed."""
+    resource_type: _builtins.str
+    """The type of the resource that was asked about."""
+    resource_id: _builtins.str
+    """Its id. Empty for `create`."""
+    course_id: _builtins.str
+    """The course that the question stated; of a listed resource, its course."""
+    session_id: _builtins.str
+    """The session that the question stated; of a listed resource, its session."""
+    purpose: _builtins.str
+    """The purpose of the question."""
+    allowed: _builtins.bool
+    """Whether it was allowed. Without a decision, whether the caller might make the call."""
+    reason: _builtins.str
+    """The name of the true reason, such as `NOT_A_MEMBER`, whatever the caller was told. Without a decision, that
+    of the error, if any.
+    """
+    role: _builtins.str
+    """The role of the rule that decided, if one did."""
+    rule: _builtins.str
+    """That rule, as `file:line` of the version of the policy."""
+    policy_version: _builtins.str
+    """The version of the platform's policy."""
+    course_policy_version: _builtins.str
+    """The version of the policy of the course, if it has one."""
+    revision: _builtins.int
+    """The revision of the state that was decided on."""
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """When it was logged, by the clock of the server, at the end of the call."""
+
+    @_builtins.property
+    def person(self) -> _common_pb2.Subject:
+        """The person that the call was made for. Absent if it named none."""
+
+    @_builtins.property
+    def subject(self) -> _common_pb2.Subject:
+        """Whom it was about. Absent if it was about nobody."""
+
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """How long the whole call took."""
+
+    def __init__(
+        self,
+        *,
+        decision_id: _builtins.str = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        method: _builtins.str = ...,
+        code: _builtins.str = ...,
+        caller: _builtins.str = ...,
+        person: _common_pb2.Subject | None = ...,
+        request_id: _builtins.str = ...,
+        subject: _common_pb2.Subject | None = ...,
+        action: _builtins.str = ...,
+        resource_type: _builtins.str = ...,
+        resource_id: _builtins.str = ...,
+        course_id: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+        purpose: _builtins.str = ...,
+        allowed: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        role: _builtins.str = ...,
+        rule: _builtins.str = ...,
+        policy_version: _builtins.str = ...,
+        course_policy_version: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        duration: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "duration", b"duration", "person", b"person", "subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "allowed", b"allowed", "at", b"at", "caller", b"caller", "code", b"code", "course_id", b"course_id", "course_policy_version", b"course_policy_version", "decision_id", b"decision_id", "duration", b"duration", "method", b"method", "person", b"person", "policy_version", b"policy_version", "purpose", b"purpose", "reason", b"reason", "request_id", b"request_id", "resource_id", b"resource_id", "resource_type", b"resource_type", "revision", b"revision", "role", b"role", "rule", b"rule", "session_id", b"session_id", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoggedDecision: _TypeAlias = LoggedDecision  # noqa: Y015

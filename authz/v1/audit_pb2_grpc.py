@@ -40,6 +40,11 @@ class AuditServiceStub:
                 request_serializer=authz_dot_v1_dot_audit__pb2.ReadChangesRequest.SerializeToString,
                 response_deserializer=authz_dot_v1_dot_audit__pb2.ReadChangesResponse.FromString,
                 _registered_method=True)
+        self.ReadDecisions = channel.unary_unary(
+                '/authz.v1.AuditService/ReadDecisions',
+                request_serializer=authz_dot_v1_dot_audit__pb2.ReadDecisionsRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_audit__pb2.ReadDecisionsResponse.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer:
@@ -53,6 +58,14 @@ class AuditServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadDecisions(self, request, context):
+        """Lists entries of the decision log that is kept in the database: who was let in to what, what somebody was
+        asked about and by whom. This call is itself in the log.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +73,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.ReadChanges,
                     request_deserializer=authz_dot_v1_dot_audit__pb2.ReadChangesRequest.FromString,
                     response_serializer=authz_dot_v1_dot_audit__pb2.ReadChangesResponse.SerializeToString,
+            ),
+            'ReadDecisions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadDecisions,
+                    request_deserializer=authz_dot_v1_dot_audit__pb2.ReadDecisionsRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_audit__pb2.ReadDecisionsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +108,33 @@ class AuditService:
             '/authz.v1.AuditService/ReadChanges',
             authz_dot_v1_dot_audit__pb2.ReadChangesRequest.SerializeToString,
             authz_dot_v1_dot_audit__pb2.ReadChangesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadDecisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.AuditService/ReadDecisions',
+            authz_dot_v1_dot_audit__pb2.ReadDecisionsRequest.SerializeToString,
+            authz_dot_v1_dot_audit__pb2.ReadDecisionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,10 @@ class AuditServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AuditServiceAsyncStub: ...
     ReadChanges: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ReadChangesRequest, _audit_pb2.ReadChangesResponse]
     """Lists changes of the change log: who changed what, when and why, with each record before and after."""
+    ReadDecisions: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ReadDecisionsRequest, _audit_pb2.ReadDecisionsResponse]
+    """Lists entries of the decision log that is kept in the database: who was let in to what, what somebody was
+    asked about and by whom. This call is itself in the log.
+    """
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -43,6 +47,10 @@ class AuditServiceAsyncStub(AuditServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ReadChanges: _aio.UnaryUnaryMultiCallable[_audit_pb2.ReadChangesRequest, _audit_pb2.ReadChangesResponse]  # type: ignore[assignment]
     """Lists changes of the change log: who changed what, when and why, with each record before and after."""
+    ReadDecisions: _aio.UnaryUnaryMultiCallable[_audit_pb2.ReadDecisionsRequest, _audit_pb2.ReadDecisionsResponse]  # type: ignore[assignment]
+    """Lists entries of the decision log that is kept in the database: who was let in to what, what somebody was
+    asked about and by whom. This call is itself in the log.
+    """
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """Tells what was done."""
@@ -54,5 +62,15 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.ReadChangesResponse, _abc.Awaitable[_audit_pb2.ReadChangesResponse]]:
         """Lists changes of the change log: who changed what, when and why, with each record before and after."""
+
+    @_abc_1.abstractmethod
+    def ReadDecisions(
+        self,
+        request: _audit_pb2.ReadDecisionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.ReadDecisionsResponse, _abc.Awaitable[_audit_pb2.ReadDecisionsResponse]]:
+        """Lists entries of the decision log that is kept in the database: who was let in to what, what somebody was
+        asked about and by whom. This call is itself in the log.
+        """
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -5,19 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from authz.domain.audit import ChangeQuery, LoggedChange
+from authz.domain.decision_log import DecisionEntry, DecisionQuery
 from authz.domain.entities import Entity, Versioned, kind_of
 from authz.domain.errors import malformed
 from authz.domain.ids import ResourceRef, parse_id
+from authz.domain.ids import parse_subject as parse_subject_text
 from authz.domain.mutations import Mutation, Operation
 from authz.domain.ports import Page
 from authz.v1 import audit_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.wire.changes import kind_number, parse_kinds
+from authz.wire.decisions import parse_action
 from authz.wire.entities import OPERATIONS, entity_message, parse_versioned
 from authz.wire.fields import parse_type
 from authz.wire.filters import DEFAULT_PAGE_SIZE
 from authz.wire.values import (
+    duration_message,
     missing,
+    parse_duration_us,
     parse_enum,
     parse_scope,
     parse_subject,
@@ -25,6 +30,7 @@ from authz.wire.values import (
     scope_message,
     set_time,
     subject_message,
+    time_message,
     time_of,
 )
 
@@ -35,20 +41,40 @@ def parse_read_changes(request: pb.ReadChangesRequest) -> tuple[ChangeQuery, Pag
     """Which changes a request asks for, and which page of them. Raises `InvalidArgumentError`."""
     query = ChangeQuery(
         kinds=parse_kinds(request.kinds),
-        subject=parse_subject(request, "subject", field="subject") if request.HasField("subject") else None,
-        resource=_parse_resource(request),
         scope=parse_scope(request, "scope", field="scope") if request.HasField("scope") else None,
-        principal=_parse_principal(request.principal),
-        since=parse_time(request, "since", field="since"),
-        until=parse_time(request, "until", field="until"),
-        oldest_first=request.oldest_first,
+        **_parse_common(request),
     )
-    if query.since is not None and query.until is not None and query.since >= query.until:
-        raise malformed("until", "is not after `since`; name a later time")
     return query, Page(request.page_size or DEFAULT_PAGE_SIZE, request.page_token)
 
 
-def _parse_resource(request: pb.ReadChangesRequest) -> ResourceRef | None:
+def parse_read_decisions(request: pb.ReadDecisionsRequest) -> tuple[DecisionQuery, Page]:
+    """Which entries a request asks for, and which page of them. Raises `InvalidArgumentError`."""
+    query = DecisionQuery(
+        action=parse_action(request.action) if request.action else "",
+        allowed=request.allowed if request.HasField("allowed") else None,
+        **_parse_common(request),
+    )
+    return query, Page(request.page_size or DEFAULT_PAGE_SIZE, request.page_token)
+
+
+def _parse_common(request: pb.ReadChangesRequest | pb.ReadDecisionsRequest) -> dict[str, Any]:
+    """What both calls filter by."""
+    since, until = (parse_time(request, name, field=name) for name in ("since", "until"))
+    if since is not None and until is not None and since >= until:
+        raise malformed("until", "is not after `since`; name a later time")
+    return {
+        "subject": parse_subject(request, "subject", field="subject")
+        if request.HasField("subject")
+        else None,
+        "resource": _parse_resource(request),
+        "principal": _parse_principal(request.principal),
+        "since": since,
+        "until": until,
+        "oldest_first": request.oldest_first,
+    }
+
+
+def _parse_resource(request: pb.ReadChangesRequest | pb.ReadDecisionsRequest) -> ResourceRef | None:
     if not request.resource_type and not request.resource_id:
         return None
     for name in ("resource_type", "resource_id"):
@@ -66,20 +92,30 @@ def _parse_principal(text: str) -> str:
 
 def read_changes_request(query: ChangeQuery, page: Page) -> pb.ReadChangesRequest:
     """The request for a page."""
-    request = pb.ReadChangesRequest(
+    return pb.ReadChangesRequest(
         kinds=map(kind_number, query.kinds),
-        subject=None if query.subject is None else subject_message(query.subject),
         scope=None if query.scope is None else scope_message(query.scope),
-        principal=query.principal,
-        oldest_first=query.oldest_first,
-        page_size=page.size,
-        page_token=page.token,
+        **_common(query, page),
     )
-    if query.resource is not None:
-        request.resource_type, request.resource_id = query.resource.type, query.resource.id
-    set_time(request.since, query.since)
-    set_time(request.until, query.until)
-    return request
+
+
+def read_decisions_request(query: DecisionQuery, page: Page) -> pb.ReadDecisionsRequest:
+    """The request for a page."""
+    return pb.ReadDecisionsRequest(action=query.action, allowed=query.allowed, **_common(query, page))
+
+
+def _common(query: ChangeQuery | DecisionQuery, page: Page) -> dict[str, Any]:
+    return {
+        "subject": None if query.subject is None else subject_message(query.subject),
+        "resource_type": "" if query.resource is None else query.resource.type,
+        "resource_id": "" if query.resource is None else query.resource.id,
+        "principal": query.principal,
+        "since": None if query.since is None else time_message(query.since),
+        "until": None if query.until is None else time_message(query.until),
+        "oldest_first": query.oldest_first,
+        "page_size": page.size,
+        "page_token": page.token,
+    }
 
 
 def change_message(change: LoggedChange) -> pb.LoggedChange:
@@ -124,3 +160,52 @@ def _entity(message: pb.LoggedChange, name: str) -> Any:
         return None
     record = getattr(message, name)
     return parse_versioned(getattr(record, record.WhichOneof("record"))).entity
+
+
+_TEXTS = (
+    *(
+        "decision_id",
+        "method",
+        "code",
+        "caller",
+        "request_id",
+        "action",
+        "course_id",
+        "session_id",
+        "purpose",
+    ),
+    *("allowed", "reason", "role", "rule", "policy_version", "course_policy_version", "revision"),
+)
+"""The fields of an entry that are the same in its message."""
+
+
+def decision_message(entry: DecisionEntry) -> pb.LoggedDecision:
+    """An entry of the decision log as a message."""
+    type_name, _, id_ = entry.resource.partition(":")
+    message = pb.LoggedDecision(
+        **{name: getattr(entry, name) for name in _TEXTS},
+        subject=subject_message(parse_subject_text(entry.subject)) if entry.subject else None,
+        person=subject_message(parse_subject_text(entry.person)) if entry.person else None,
+        resource_type=type_name,
+        resource_id=id_,
+        duration=duration_message(entry.duration_us),
+    )
+    set_time(message.at, entry.at)
+    return message
+
+
+def parse_decision(message: pb.LoggedDecision) -> DecisionEntry:
+    """The entry of a message that this service sent."""
+    type_name, id_ = message.resource_type, message.resource_id
+    return DecisionEntry(
+        **{name: getattr(message, name) for name in _TEXTS},
+        at=time_of(message.at),
+        subject=_subject_text(message, "subject"),
+        person=_subject_text(message, "person"),
+        resource=f"{type_name}:{id_}" if id_ else type_name,
+        duration_us=parse_duration_us(message.duration),
+    )
+
+
+def _subject_text(message: pb.LoggedDecision, name: str) -> str:
+    return str(parse_subject(message, name, field=name)) if message.HasField(name) else ""  # type: ignore[arg-type]  # one of two

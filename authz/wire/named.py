@@ -26,7 +26,8 @@ def resource_named(request: object) -> str:
     if isinstance(query, apb.ResourceQuery):
         type_name, id_ = query.type, query.id
     else:
-        type_name, id_ = _text(request, "resource_type"), _text(request, "resource_id")
+        type_name = _text(request, "resource_type") or _text(request, "type")
+        id_ = _text(request, "resource_id")
     if not is_name(type_name):
         return ""
     return f"{type_name}:{id_}" if is_id(id_) else type_name

@@ -193,6 +193,12 @@ KEPT: dict[str, tuple[str, Any, str, list[str]]] = {
         "compliance_auditor",
         ["ListSubjects - read notebook:nb-7 allowed -"],
     ),
+    "that somebody was told what to filter by": (
+        "PlanResources",
+        apb.PlanResourcesRequest(subject=MAYA, action="read", type="notebook"),
+        "checker",
+        ["PlanResources user:maya read notebook allowed -"],
+    ),
     "an explanation": (
         "Explain",
         apb.ExplainRequest(

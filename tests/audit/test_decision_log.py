@@ -131,6 +131,7 @@ class Slow:
     """A sink that writes nothing until it may."""
 
     name = "slow"
+    gather_s = 0.0
 
     def __init__(self) -> None:
         self.may = threading.Event()
@@ -153,7 +154,7 @@ def test_what_a_slow_sink_loses_is_counted_and_no_other_sink_loses_any(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decision_log, "MAX_WAITING", 10)
-    monkeypatch.setattr(decision_log, "_GATHER_S", 0.0)
+    monkeypatch.setattr(LinesFile, "gather_s", 0.0)
     path, slow = tmp_path / "decisions.jsonl", Slow()
     path.touch()
     with capture_logs() as lines:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from authz.audit.table import TableSink
 from authz.runtime.embedded import embedded
 from authz.runtime.settings import load_settings
 from tests.cli.commands import run
@@ -17,20 +18,25 @@ HISTORY = (
     "member suspend user:maya course:alg --reason report-17",
     "member remove user:maya course:alg --role student",
 )
+ASKED = (("user:maya", 0), ("user:omar", 1))
+"""Of whom `read` of the course is asked, and the exit code."""
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server in which a student was suspended and removed."""
     url = f"sqlite:///{tmp_path_factory.mktemp('audit')}/authz.db"
-    settings = load_settings(
-        {"address": "127.0.0.1:0", "database_url": url, "log_level": "error"}, environ={}
-    )
-    with embedded(settings) as found:
-        for command in HISTORY:
-            done = run(*command.split(), "--address", found)
-            assert done.returncode == 0, done.stderr
-        yield found
+    given = {"address": "127.0.0.1:0", "database_url": url, "log_level": "error", "decision_log": "table"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TableSink, "gather_s", 0.0)
+        with embedded(load_settings(given, environ={})) as found:
+            for number, command in enumerate(HISTORY):
+                done = run(*command.split(), "--address", found)
+                assert done.returncode == 0, done.stderr
+                for subject, code in ASKED if number == 1 else ():
+                    asked = run("check", subject, "read", "course:alg", "--address", found)
+                    assert asked.returncode == code
+            yield found
 
 
 def test_who_suspended_her_and_why_is_printed(address: str) -> None:
@@ -67,3 +73,36 @@ def test_a_time_that_cannot_be_read_is_refused(address: str) -> None:
     failed = run("audit", "changes", "--since", "yesterday", "--address", address)
     assert (failed.returncode, failed.stdout) == (2, "")
     assert failed.stderr.startswith("error: --since `yesterday` is not a time")
+
+
+def test_who_was_let_in_is_printed(address: str) -> None:
+    printed = run("audit", "decisions", "--resource", "course:alg", "--address", address)
+    assert printed.returncode == 0, printed.stderr
+    heading, *rows = printed.stdout.splitlines()
+    assert heading.split() == ["time", "who", "asked", "subject", "action", "resource", "answer", "reason"]
+    assert [row.split()[1:] for row in rows if " Check " in row] == [
+        ["unauthenticated", "Check", "user:omar", "read", "course:alg", "denied", "NOT_A_MEMBER"],
+        ["unauthenticated", "Check", "user:maya", "read", "course:alg", "allowed", "ROLE_GRANT"],
+    ]
+
+
+def test_json_has_an_entry_a_line(address: str) -> None:
+    options = ("--resource", "course:alg", "--allowed", "--action", "read", "--json", "--address", address)
+    (entry,) = map(json.loads, run("audit", "decisions", *options).stdout.splitlines())
+    assert (entry["subject"], entry["allowed"], entry["role"]) == ("user:maya", True, "student")
+
+
+def test_a_server_that_logs_nothing_in_its_database_is_told_apart_from_one_that_was_asked_nothing(
+    sqlite_url: str,
+) -> None:
+    printed = run("audit", "decisions", "--database", sqlite_url)
+    assert printed.returncode == 0
+    assert "set AUTHZ_DECISION_LOG=table" in printed.stderr
+
+
+def test_the_server_of_one_command_logs_there_if_it_is_told_to(sqlite_url: str) -> None:
+    options = ("--database", sqlite_url)
+    asked = run("check", "user:maya", "read", "course:c", *options, AUTHZ_DECISION_LOG="table")
+    assert asked.returncode == 1
+    printed = run("audit", "decisions", "--subject", "user:maya", *options)
+    assert "Check  user:maya" in printed.stdout

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from authz.audit.table import TableSink
 from authz.client import CallError, Client
 from authz.domain.entities import Account, Course, CourseKey, CourseState, EntityKind, Membership
 from authz.domain.ids import course_scope, parse_subject
@@ -21,9 +24,15 @@ MANY = 1100
 
 
 @pytest.fixture
-def client(sqlite_url: str, connect: Connect) -> Iterator[Client]:
+def client(sqlite_url: str, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
     """A client of a service with a course and a student."""
-    given = {"address": "127.0.0.1:0", "database_url": sqlite_url, "log_level": "error"}
+    given = {
+        "address": "127.0.0.1:0",
+        "database_url": sqlite_url,
+        "log_level": "error",
+        "decision_log": "table",
+    }
+    monkeypatch.setattr(TableSink, "gather_s", 0.0)
     with embedded(load_settings(given, environ={})) as address, connect(address) as client:
         client.write([Mutation(Operation.CREATE, each) for each in (Course(id="alg"), MAYA)])
         yield client
@@ -56,3 +65,16 @@ def test_changes_of_many_pages_are_read_as_one(client: Client) -> None:
 def test_a_refusal_is_an_error_of_the_client(client: Client) -> None:
     with pytest.raises(CallError, match="is not after `since`"):
         list(client.audit.changes(since=2, until=1))
+
+
+def test_an_answer_is_found_in_the_log_by_whom_and_what_it_was_about(client: Client) -> None:
+    answer = client.check("user:maya", "read", "course:alg")
+    wanted: dict[str, Any] = {"subject": "user:maya", "resource": "course:alg", "allowed": False}
+    while not (found := [*client.audit.decisions(**wanted)]):
+        time.sleep(0.01)
+    (entry,) = found
+    assert (entry.decision_id, entry.reason) == (answer.decision_id, answer.reason)
+    assert (entry.subject, entry.action, entry.resource) == ("user:maya", "read", "course:alg")
+    assert [*client.audit.decisions(**wanted, oldest_first=True, since=entry.at)] == [entry]
+    assert list(client.audit.decisions(**wanted, until=entry.at)) == []
+    assert client.audit.logs_to_database()

@@ -36,7 +36,10 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_default() -> None:
         ({"AUTHZ_TLS_CERTIFICATE_FILE": "/none"}, "AUTHZ_TLS_KEY_FILE"),
         ({"AUTHZ_TLS_CLIENT_CA_FILE": "/none"}, "AUTHZ_TLS_CLIENT_CA_FILE"),
         ({"AUTHZ_": "x"}, "AUTHZ_"),
-        ({"AUTHZ_DECISION_LOG": "stdout, syslog"}, "AUTHZ_DECISION_LOG names `syslog`; known are `stdout`"),
+        (
+            {"AUTHZ_DECISION_LOG": "stdout, syslog"},
+            "AUTHZ_DECISION_LOG names `syslog`; known are `stdout`, `table`",
+        ),
         ({"AUTHZ_DECISION_LOG": "file:/no-such-folder/d.jsonl"}, "`/no-such-folder/d.jsonl`"),
         ({"AUTHZ_DECISION_LOG": "file:/tmp"}, "`/tmp`; name a file"),
         ({"AUTHZ_DECISION_LOG": "file:a,file:b"}, "names `file` twice"),

@@ -6,11 +6,12 @@ from functools import partial
 
 from authz.api.call import Call
 from authz.domain.audit import AuditTrail
+from authz.domain.decision_log import DecisionTable
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.turns import Turns
 from authz.v1 import audit_pb2 as pb
 from authz.v1 import common_pb2
-from authz.wire.audit import change_message, parse_read_changes
+from authz.wire.audit import change_message, decision_message, parse_read_changes, parse_read_decisions
 
 
 class AuditServicer:
@@ -18,8 +19,18 @@ class AuditServicer:
 
     service = pb.DESCRIPTOR.services_by_name["AuditService"]
 
-    def __init__(self, trail: AuditTrail, gate: ConsistencyGate, turns: Turns) -> None:
+    def __init__(
+        self,
+        trail: AuditTrail,
+        decisions: DecisionTable,
+        gate: ConsistencyGate,
+        turns: Turns,
+        *,
+        logs_to_database: bool,
+    ) -> None:
         self._trail = trail
+        self._decisions = decisions
+        self._logs_to_database = logs_to_database
         self._gate = gate
         self._turns = turns
 
@@ -31,4 +42,14 @@ class AuditServicer:
             changes=await self._turns.collect(map(change_message, page.changes)),
             next_page_token=page.next_token,
             read_at=common_pb2.ConsistencyToken(token=self._gate.token_of(page.read_at)),
+        )
+
+    async def ReadDecisions(self, request: pb.ReadDecisionsRequest, _call: Call) -> pb.ReadDecisionsResponse:
+        """A page of the decision log that is in the database."""
+        query, asked = parse_read_decisions(request)
+        page = await self._gate.read(partial(self._decisions.read, query, asked))
+        return pb.ReadDecisionsResponse(
+            decisions=await self._turns.collect(map(decision_message, page.entries)),
+            next_page_token=page.next_token,
+            logs_to_database=self._logs_to_database,
         )

@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator, Iterable
 from authz.client.aio.calls import Calls
 from authz.client.questions import as_resource, as_scope, as_subject
 from authz.domain.audit import ChangeQuery, LoggedChange
+from authz.domain.decision_log import DecisionEntry, DecisionQuery
 from authz.domain.entities import EntityKind
 from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.instants import Instant
 from authz.domain.ports import Page
 from authz.v1 import audit_pb2_grpc
-from authz.wire.audit import parse_change, read_changes_request
+from authz.wire.audit import parse_change, parse_decision, read_changes_request, read_decisions_request
 
 _PAGE_SIZE = 1000
 
@@ -59,3 +60,45 @@ class AsyncAuditClient:
             token = response.next_page_token
             if not token:
                 return
+
+    async def decisions(
+        self,
+        *,
+        subject: str | Subject | None = None,
+        resource: str | ResourceRef | None = None,
+        principal: str = "",
+        action: str = "",
+        allowed: bool | None = None,
+        since: Instant | None = None,
+        until: Instant | None = None,
+        oldest_first: bool = False,
+    ) -> AsyncIterator[DecisionEntry]:
+        """The entries of the decision log in the database that match all that is given, the newest first.
+
+        async for entry in client.audit.decisions(resource="notebook:nb-7", allowed=True)
+        """
+        query = DecisionQuery(
+            subject=None if subject is None else as_subject(subject),
+            resource=None if resource is None else as_resource(resource),
+            principal=principal,
+            action=action,
+            allowed=allowed,
+            since=since,
+            until=until,
+            oldest_first=oldest_first,
+        )
+        token = ""
+        while True:
+            request = read_decisions_request(query, Page(_PAGE_SIZE, token))
+            response = await self._calls.call(self._stub.ReadDecisions, request)
+            for message in response.decisions:
+                yield parse_decision(message)
+            token = response.next_page_token
+            if not token:
+                return
+
+    async def logs_to_database(self) -> bool:
+        """Whether the server that answers logs its decisions in the database."""
+        request = read_decisions_request(DecisionQuery(), Page(1))
+        response = await self._calls.call(self._stub.ReadDecisions, request)
+        return bool(response.logs_to_database)

@@ -1,0 +1,73 @@
+"""Keeps the decision log in a table, and reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from operator import attrgetter
+from typing import Any
+
+from sqlalchemy import ColumnElement, Engine, Select, or_, select
+
+from authz.domain.decision_log import DecisionEntry, DecisionPage, DecisionQuery
+from authz.domain.ports import Page
+from authz.domain.tokens import TokenKeys
+from authz.store.bulk import upsert_rows
+from authz.store.engine import bounded_read_transaction, write_transaction
+from authz.store.tables import decisions as table
+from authz.store.windows import Window, read_window
+
+_values = attrgetter(*table.columns.keys())
+_ORDER = (table.c.at, table.c.decision_id)
+
+
+class SqlDecisions:
+    """A `DecisionTable` in SQLite or PostgreSQL."""
+
+    def __init__(self, engine: Engine, keys: TokenKeys) -> None:
+        self._engine = engine
+        self._keys = keys
+
+    def append(self, entries: Sequence[DecisionEntry]) -> None:
+        """See `DecisionTable.append`."""
+        with write_transaction(self._engine) as connection:
+            upsert_rows(connection, table, [_values(entry) for entry in entries])
+
+    def read(self, query: DecisionQuery, page: Page) -> DecisionPage:
+        """See `DecisionTable.read`."""
+        window = Window(
+            rows=_rows(query),
+            order=_ORDER,
+            oldest_first=query.oldest_first,
+            conditions=partial(_conditions, query),
+        )
+        with bounded_read_transaction(self._engine) as connection:
+            rows, token = read_window(connection, window, page, self._keys, query)
+        return DecisionPage(tuple(DecisionEntry(**row._mapping) for row in rows), token)
+
+
+def _rows(query: DecisionQuery) -> Select[Any]:
+    """What an index finds in the order of time: those of the subject, else of the resource."""
+    rows = select(table)
+    if query.since is not None:
+        rows = rows.where(table.c.at >= query.since)
+    if query.until is not None:
+        rows = rows.where(table.c.at < query.until)
+    if query.subject is not None:
+        return rows.where(table.c.subject == str(query.subject))
+    if query.resource is not None:
+        return rows.where(table.c.resource == str(query.resource))
+    return rows
+
+
+def _conditions(query: DecisionQuery, columns: Any) -> Iterator[ColumnElement[bool]]:
+    if query.resource is not None:
+        yield columns.resource == str(query.resource)
+    if query.principal:
+        yield or_(columns.caller == query.principal, columns.person == query.principal)
+    if query.action:
+        yield columns.action == query.action
+    if query.allowed is not None:
+        yield columns.allowed.is_(query.allowed)
+    if query.allowed:
+        yield columns.policy_version != ""

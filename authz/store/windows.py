@@ -1,0 +1,75 @@
+"""Pages of a log, in its order or the reverse, of which each looks at a bounded number of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+from sqlalchemy import Column, ColumnElement, Connection, Row, Select, literal, select, tuple_
+
+from authz.domain.ports import Page
+from authz.domain.tokens import PageToken, TokenKeys, malformed_token, query_digest
+from authz.store.listing import MAX_ROWS_PER_PAGE
+from authz.store.log_reader import learn_token_key, read_head
+
+Conditions: TypeAlias = Callable[[Any], Iterable[ColumnElement[bool]]]
+"""Makes conditions over the columns of a subquery."""
+
+
+class Window(msgspec.Struct, frozen=True, kw_only=True):
+    """Which rows to read: those of `rows` in the order of its columns `order`, which meet `conditions`.
+
+    An index must give the rows in that order, or few of them. `fits` says how many of the rows that were
+    found make a page, at least one of any.
+    """
+
+    rows: Select[Any]
+    order: tuple[Column[Any], ...]
+    oldest_first: bool
+    conditions: Conditions
+    fits: Callable[[Sequence[Row[Any]]], int] = len
+
+
+def read_window(
+    connection: Connection, window: Window, page: Page, keys: TokenKeys, query: object
+) -> tuple[Sequence[Row[Any]], str]:
+    """The rows of a page of a query, and the token of the next page; empty exactly on the last."""
+    database_id = read_head(connection).database_id
+    learn_token_key(connection, database_id, keys)
+    digest = query_digest(type(query).__name__, query)
+    ordered = window.rows.order_by(*_directed(window, window.order))
+    if page.token:
+        ordered = ordered.where(_behind(window, keys.open_page(database_id, page.token, query=digest)))
+    rows, last = _read(connection, window, ordered, page.size)
+    token = "" if last is None else keys.seal_page(database_id, PageToken(digest, last))
+    return rows, token
+
+
+def _read(
+    connection: Connection, window: Window, ordered: Select[Any], size: int
+) -> tuple[Sequence[Row[Any]], tuple[Any, ...] | None]:
+    """The rows of a page, and the place where it ends if more may follow."""
+    names = [column.name for column in window.order]
+    looked_at = ordered.limit(MAX_ROWS_PER_PAGE).subquery("window")
+    columns = looked_at.c
+    matching = select(looked_at).where(*window.conditions(columns))
+    directed = _directed(window, [columns[name] for name in names])
+    found = connection.execute(matching.order_by(*directed).limit(size + 1)).all()
+    rows = found[: window.fits(found[:size])]
+    if len(rows) < len(found):
+        return rows, tuple(getattr(rows[-1], name) for name in names)
+    bounds = ordered.with_only_columns(*window.order).offset(MAX_ROWS_PER_PAGE - 1).limit(2)
+    end = connection.execute(bounds).all()
+    return rows, tuple(end[0]) if len(end) > 1 else None
+
+
+def _behind(window: Window, token: PageToken) -> ColumnElement[bool]:
+    if len(token.last_key) != len(window.order):
+        raise malformed_token("page_token")
+    place, last = tuple_(*window.order), tuple_(*map(literal, token.last_key))
+    return place > last if window.oldest_first else place < last
+
+
+def _directed(window: Window, columns: Iterable[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
+    return [column.asc() if window.oldest_first else column.desc() for column in columns]
