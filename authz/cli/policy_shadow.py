@@ -91,9 +91,9 @@ def _heading(report: ShadowReport) -> str:
     against = f"{_named(shadow)} beside version {shadow.against_number}"
     match report.state:
         case ShadowState.RUNNING:
-            return f"{against}, on {shadow.share:.4g} of the checks, until {at}"
+            return f"{against}, on {shadow.share * 100:.4g}% of the checks, until {at}"
         case ShadowState.ENDED:
-            return f"{against}, on {shadow.share:.4g} of the checks, ended at {at}"
+            return f"{against}, on {shadow.share * 100:.4g}% of the checks, ended at {at}"
         case ShadowState.SUPERSEDED:
             return f"{against}, which is no longer active: nothing is compared; stop it, and start another"
 
