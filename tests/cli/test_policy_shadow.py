@@ -32,7 +32,7 @@ def test_a_draft_is_tried_and_what_it_would_change_is_shown(tmp_path: Path) -> N
             client.policies.drafts.create("mine")
             run("policy", "edit", "mine", "--set", "student", "material", "read", "never", *here)
             begun = run("policy", "shadow", "start", "draft:mine", "--percent", "100", *here)
-            assert begun.stdout.startswith("draft `mine` beside version 1, on 1 of the checks, until ")
+            assert begun.stdout.startswith("draft `mine` beside version 1, on 100% of the checks, until ")
             again = run("policy", "shadow", "start", "1", *here)
             assert (again.returncode, "`authz policy shadow stop`" in again.stderr) == (2, True)
             deadline = time.monotonic() + TIMEOUT_S
