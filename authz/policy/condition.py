@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import or_
 
 import msgspec
@@ -12,6 +12,8 @@ from authz.domain.facts import FACTS_BY_NAME, fact_names
 
 NOT = "!"
 _AND = "&"
+_MAX_KEPT = 4096
+"""Texts whose conditions are kept: a policy has hundreds of rows and few conditions."""
 
 
 class Condition(msgspec.Struct, frozen=True):
@@ -47,17 +49,19 @@ def both(*conditions: Condition) -> Condition:
     return Condition(required, forbidden)
 
 
-def condition_terms(text: str) -> list[tuple[str, bool]]:
+@lru_cache(_MAX_KEPT)
+def condition_terms(text: str) -> tuple[tuple[str, bool], ...]:
     """The names in the text of a condition, each with whether it is negated.
 
     As written: a name may be unknown, or empty.
     """
     if not text:
-        return []
+        return ()
     terms = (part.strip() for part in text.split(_AND))
-    return [(term.removeprefix(NOT).strip(), term.startswith(NOT)) for term in terms]
+    return tuple((term.removeprefix(NOT).strip(), term.startswith(NOT)) for term in terms)
 
 
+@lru_cache(_MAX_KEPT)
 def parse_condition(text: str) -> Condition:
     """A condition whose names are known."""
     terms = condition_terms(text)

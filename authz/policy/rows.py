@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -26,14 +27,14 @@ class Field(msgspec.Struct, frozen=True):
     column: int
 
 
-class Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True, dict=True):
     """A line that is neither empty nor a comment. `fields[0]` is its kind: p, g, role, type or lock."""
 
     file: str
     line: int
     fields: tuple[Field, ...]
 
-    @property
+    @cached_property
     def texts(self) -> tuple[str, ...]:
         """The fields after the kind."""
         return tuple(field.text for field in self.fields[1:])

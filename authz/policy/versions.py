@@ -112,7 +112,8 @@ def _fault_of(breach: Breach) -> PolicyFault:
 
 def compile_files(files: Mapping[str, str]) -> CompiledPolicy:
     """Compile the files of a policy. Raises `PolicyError` with every fault."""
-    with unpacked(files) as folder:
+    # No rule is in a folder, such as that of the tests.
+    with unpacked({name: text for name, text in files.items() if "/" not in name}) as folder:
         return load_policy(folder)
 
 
