@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import sqlite3
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from authz.domain.entities import Kind, PolicyActivation, PolicyVersion
+from authz.client import check_request
+from authz.domain.entities import KINDS, Kind, PolicyActivation, PolicyVersion
 from authz.domain.files import files_digest
 from authz.domain.ids import course_scope
 from authz.policy.course import COURSE_FILE, CourseReview, course_files
@@ -21,6 +25,9 @@ from authz.policy.versions import FORMAT
 from tests.bench.campus import Campus
 from tests.bench.measure import show
 from tests.bench.replica import ROUNDS, built, check_us
+from tests.bench.serving import ROUNDS as CALL_ROUNDS
+from tests.bench.serving import drive, running
+from tests.serving import AUTHZ
 
 COURSES, MEMBERS_A_COURSE = 36_000, 2
 ASKED_ABOUT = 1_000
@@ -38,6 +45,22 @@ class CampusWithPolicies(Campus):
         if kind.entity not in (PolicyVersion, PolicyActivation):
             return super().entities(kind, by)
         return (policy_of(f"c{number:07d}", kind) for number in range(0, self.courses, 2))
+
+    def fill_sqlite(self, path: Path) -> str:
+        """See `Campus.fill_sqlite`."""
+        url = super().fill_sqlite(path)
+        with sqlite3.connect(path) as connection:
+            connection.execute("PRAGMA synchronous = OFF")
+            for each in self.entities(KINDS["policy_version"]):
+                connection.execute(
+                    "INSERT INTO policy_versions VALUES ('course', ?, 1, ?, ?, ?, '', '', 1, 1)",
+                    (each.scope.id, each.digest, each.files, each.format),
+                )
+                connection.execute(
+                    "INSERT INTO policy_activations VALUES ('course', ?, 1, ?, 1)",
+                    (each.scope.id, each.digest),
+                )
+        return url
 
 
 def rows_of(course_id: str, number: int = 0) -> str:
@@ -96,6 +119,32 @@ def bench_checks() -> None:
     show("in any of 36,000 with one, at random: nearly every check compiles", f"{anywhere:.0f} us")
 
 
+def bench_calls(folder: Path) -> None:
+    """The same over gRPC: two servers, of which one has 36,000 courses with a policy of their own."""
+    some = CampusWithPolicies()
+    plain = Campus(some.size, members_a_course=MEMBERS_A_COURSE)
+    few = range(0, 2 * ASKED_ABOUT, 2)
+    with ExitStack() as stack:
+        servers = []
+        for number, campus in enumerate((plain, some)):
+            url = campus.fill_sqlite(folder / f"bench{number}.db")
+            pid, address, _ = stack.enter_context(running([str(AUTHZ), "serve"], AUTHZ_DATABASE_URL=url))
+            servers.append((address, pid))
+        none, own = servers
+        cases = [
+            (*server, "Check", cycle([check_request(*ids).SerializeToString() for ids in asked]).__next__)
+            for server, asked in (
+                (none, questions(plain, few, QUESTIONS)),
+                (own, questions(some, range(1, 2 * ASKED_ABOUT, 2), QUESTIONS)),
+                (own, questions(some, few, QUESTIONS)),
+            )
+        ]
+        rounds = [[asyncio.run(drive(*case))[1] for case in cases] for _ in range(CALL_ROUNDS)]
+    beside, inside = (statistics.median(took[place] / took[0] for took in rounds) for place in (1, 2))
+    show("gRPC: Check in a course without one, where 36,000 have one", f"{beside:.3f}x", "goal 1.05x")
+    show(f"gRPC: Check in one of {ASKED_ABOUT:,} courses with one", f"{inside:.3f}x")
+
+
 def bench_review() -> None:
     """What a new policy of the platform waits for."""
     policy = load_policy(policy_directory())
@@ -112,6 +161,8 @@ def bench_review() -> None:
 def main() -> None:
     """All of it."""
     bench_checks()
+    with tempfile.TemporaryDirectory(prefix="authz-bench-") as folder:
+        bench_calls(Path(folder))
     bench_review()
 
 
