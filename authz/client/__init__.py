@@ -1,6 +1,7 @@
 """The Python SDK."""
 
 from authz.client.aio.client import AsyncClient
+from authz.client.cache import DecisionCache
 from authz.client.combined import SessionAccess, SourceAnswer
 from authz.client.contract import proto_directory
 from authz.client.drafts import Draft, DraftPublication
@@ -41,6 +42,7 @@ __all__ = [
     "BareTouchWarning",
     "CallError",
     "Client",
+    "DecisionCache",
     "DecisionEntry",
     "Draft",
     "DraftClient",

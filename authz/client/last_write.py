@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 from authz.domain.tokens import latest
 
@@ -15,7 +16,9 @@ once a database is restored, the state of a write may never come."""
 class LastWrite:
     """The token of the last write, for as long as a server may not have it. For any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, when_written: Callable[[], None] = lambda: None) -> None:
+        """`when_written` is called after each write, before anybody can ask."""
+        self._when_written = when_written
         self._lock = threading.Lock()
         self._token = ""
         self._kept_until = 0.0
@@ -25,6 +28,7 @@ class LastWrite:
         with self._lock:
             self._token = latest(self._token, token)
             self._kept_until = time.monotonic() + _KEPT_FOR_S
+        self._when_written()
 
     def forget(self) -> None:
         """Ask for no state any more: the database is another one."""

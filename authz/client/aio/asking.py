@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import grpc
 
 from authz.client.aio.calls import Calls
+from authz.client.aio.feed import CacheFeed
 from authz.client.aio.transport import Method
 from authz.client.combined import (
     SessionAccess,
@@ -40,6 +41,8 @@ from authz.wire.values import scope_message, subject_message, time_message
 T = TypeVar("T")
 
 _PAGE_SIZE = 1000
+_STATE_MISSING = (ErrorReason.NOT_FRESH_ENOUGH, ErrorReason.MALFORMED_TOKEN)
+"""Why a server has not the state that the watch of another one has reported."""
 
 
 class AsyncAsking:
@@ -47,6 +50,7 @@ class AsyncAsking:
 
     _authorization: authorization_pb2_grpc.AuthorizationServiceAsyncStub
     _calls: Calls
+    _feed: CacheFeed | None
 
     async def check(
         self,
@@ -76,9 +80,32 @@ class AsyncAsking:
         fully_consistent: bool = False,
     ) -> Answer:
         """`check` with a question that `check_request` made."""
+        has_demand = bool(at_least_as_fresh) or fully_consistent or question.HasField("consistency")
+        if self._feed is not None and not has_demand:
+            return await self._ask_or_remember(self._feed, question)
         return answer_of(
             await self._ask(self._authorization.Check, question, at_least_as_fresh, fully_consistent)
         )
+
+    async def _ask_or_remember(self, feed: CacheFeed, question: authorization_pb2.CheckRequest) -> Answer:
+        """The answer of the cache, else that of the server, which the cache then keeps."""
+        feed.start()
+        cache, encoded = feed.cache, question.SerializeToString(deterministic=True)
+        found = cache.find(encoded)
+        if found is not None:
+            return found
+        asking = cache.asking()
+        if asking is not None:
+            asked_at, least = asking
+            try:
+                answer = answer_of(await self._ask(self._authorization.Check, question, least, False))
+            except CallError as error:
+                if error.reason not in _STATE_MISSING:
+                    raise
+            else:
+                cache.keep(encoded, question, answer, asked_at)
+                return answer
+        return answer_of(await self._ask(self._authorization.Check, question, "", False))
 
     async def batch_check(
         self,

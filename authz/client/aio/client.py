@@ -15,10 +15,12 @@ from authz.client.access_tokens import make_access_token
 from authz.client.aio.asking import AsyncAsking
 from authz.client.aio.audit import AsyncAuditClient
 from authz.client.aio.calls import Calls
+from authz.client.aio.feed import CacheFeed
 from authz.client.aio.policies import AsyncPolicyClient
 from authz.client.aio.privacy import AsyncPrivacyClient
 from authz.client.aio.transport import Channel, Method, open_channel
 from authz.client.aio.watch import ResumingWatch
+from authz.client.cache import DecisionCache
 from authz.client.connection import Connection, identity_of
 from authz.client.errors import error_of
 from authz.client.last_write import LastWrite
@@ -99,7 +101,7 @@ class AsyncClient(AsyncAsking):
     `tls_ca_file`, a PEM file of the authority that issued the server's certificate, enables TLS.
     `tls_certificate_file` and `tls_key_file`, set together, are the client certificate. `token`, or what it
     returns for each call, or what `token_file` has, is the token or the JWT that proves who calls. It goes
-    to another machine only with TLS, unless `allow_plaintext_token`.
+    to another machine only with TLS, unless `allow_plaintext_token`. `cache` keeps answers of `check`.
     """
 
     def __init__(
@@ -115,6 +117,7 @@ class AsyncClient(AsyncAsking):
         token: str | Callable[[], str] = "",
         token_file: str = "",
         allow_plaintext_token: bool = False,
+        cache: DecisionCache | None = None,
     ) -> None:
         connection = Connection(
             target=target,
@@ -126,7 +129,13 @@ class AsyncClient(AsyncAsking):
         identity = identity_of(
             connection, acting_for, token, token_file, allow_plaintext_token=allow_plaintext_token
         )
-        self._use(open_channel(connection), Calls(timeout_s, identity, LastWrite()))
+        last_write = LastWrite()
+        self._feed = None
+        if cache is not None:
+            cache.claim()
+            last_write = LastWrite(when_written=cache.clear)
+            self._feed = CacheFeed(cache, self._open_watch)
+        self._use(open_channel(connection), Calls(timeout_s, identity, last_write))
 
     def with_options(self, *, timeout_s: float | None = None, acting_for: str | None = None) -> Self:
         """This client over the same connection, with another time limit or for another person.
@@ -162,7 +171,11 @@ class AsyncClient(AsyncAsking):
 
     async def __aexit__(self, *_: object) -> None:
         """Close the connection."""
+        if self._feed is not None:
+            self._feed.end()
         await self._channel.close()
+        if self._feed is not None:
+            await self._feed.stop()
 
     async def write(
         self,

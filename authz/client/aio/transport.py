@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import grpc
@@ -34,6 +34,25 @@ def open_channel(connection: Connection) -> Channel:
     if credentials is None:
         return grpc.aio.insecure_channel(connection.target, connection.options())
     return grpc.aio.secure_channel(connection.target, credentials, connection.options())
+
+
+class Background:
+    """A coroutine that runs beside the calls of a client."""
+
+    def __init__(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._run = run
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Run it, if it does not run yet."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Cancel it, and wait for its end."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
 
 class GuardedStream:

@@ -31,6 +31,7 @@ from authz.client.questions import (
     query_of,
 )
 from authz.client.sync.calls import Calls
+from authz.client.sync.feed import CacheFeed
 from authz.client.sync.transport import Method
 from authz.domain.errors import ErrorReason
 from authz.domain.ids import ResourceRef, Scope, Subject
@@ -41,6 +42,8 @@ from authz.wire.values import scope_message, subject_message, time_message
 T = TypeVar("T")
 
 _PAGE_SIZE = 1000
+_STATE_MISSING = (ErrorReason.NOT_FRESH_ENOUGH, ErrorReason.MALFORMED_TOKEN)
+"""Why a server has not the state that the watch of another one has reported."""
 
 
 class Asking:
@@ -48,6 +51,7 @@ class Asking:
 
     _authorization: authorization_pb2_grpc.AuthorizationServiceStub
     _calls: Calls
+    _feed: CacheFeed | None
 
     def check(
         self,
@@ -75,7 +79,30 @@ class Asking:
         fully_consistent: bool = False,
     ) -> Answer:
         """`check` with a question that `check_request` made."""
+        has_demand = bool(at_least_as_fresh) or fully_consistent or question.HasField("consistency")
+        if self._feed is not None and not has_demand:
+            return self._ask_or_remember(self._feed, question)
         return answer_of(self._ask(self._authorization.Check, question, at_least_as_fresh, fully_consistent))
+
+    def _ask_or_remember(self, feed: CacheFeed, question: authorization_pb2.CheckRequest) -> Answer:
+        """The answer of the cache, else that of the server, which the cache then keeps."""
+        feed.start()
+        cache, encoded = feed.cache, question.SerializeToString(deterministic=True)
+        found = cache.find(encoded)
+        if found is not None:
+            return found
+        asking = cache.asking()
+        if asking is not None:
+            asked_at, least = asking
+            try:
+                answer = answer_of(self._ask(self._authorization.Check, question, least, False))
+            except CallError as error:
+                if error.reason not in _STATE_MISSING:
+                    raise
+            else:
+                cache.keep(encoded, question, answer, asked_at)
+                return answer
+        return answer_of(self._ask(self._authorization.Check, question, "", False))
 
     def batch_check(
         self,

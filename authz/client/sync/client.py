@@ -13,6 +13,7 @@ import grpc
 import msgspec
 
 from authz.client.access_tokens import make_access_token
+from authz.client.cache import DecisionCache
 from authz.client.connection import Connection, identity_of
 from authz.client.errors import error_of
 from authz.client.last_write import LastWrite
@@ -20,6 +21,7 @@ from authz.client.questions import NOT_REPLICATED, ImportOutcome, as_scope, as_s
 from authz.client.sync.asking import Asking
 from authz.client.sync.audit import AuditClient
 from authz.client.sync.calls import Calls
+from authz.client.sync.feed import CacheFeed
 from authz.client.sync.policies import PolicyClient
 from authz.client.sync.privacy import PrivacyClient
 from authz.client.sync.transport import Channel, Method, open_channel
@@ -100,7 +102,7 @@ class Client(Asking):
     `tls_ca_file`, a PEM file of the authority that issued the server's certificate, enables TLS.
     `tls_certificate_file` and `tls_key_file`, set together, are the client certificate. `token`, or what it
     returns for each call, or what `token_file` has, is the token or the JWT that proves who calls. It goes
-    to another machine only with TLS, unless `allow_plaintext_token`.
+    to another machine only with TLS, unless `allow_plaintext_token`. `cache` keeps answers of `check`.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class Client(Asking):
         token: str | Callable[[], str] = "",
         token_file: str = "",
         allow_plaintext_token: bool = False,
+        cache: DecisionCache | None = None,
     ) -> None:
         connection = Connection(
             target=target,
@@ -127,7 +130,13 @@ class Client(Asking):
         identity = identity_of(
             connection, acting_for, token, token_file, allow_plaintext_token=allow_plaintext_token
         )
-        self._use(open_channel(connection), Calls(timeout_s, identity, LastWrite()))
+        last_write = LastWrite()
+        self._feed = None
+        if cache is not None:
+            cache.claim()
+            last_write = LastWrite(when_written=cache.clear)
+            self._feed = CacheFeed(cache, self._open_watch)
+        self._use(open_channel(connection), Calls(timeout_s, identity, last_write))
 
     def with_options(self, *, timeout_s: float | None = None, acting_for: str | None = None) -> Self:
         """This client over the same connection, with another time limit or for another person.
@@ -163,7 +172,11 @@ class Client(Asking):
 
     def __exit__(self, *_: object) -> None:
         """Close the connection."""
+        if self._feed is not None:
+            self._feed.end()
         self._channel.close()
+        if self._feed is not None:
+            self._feed.stop()
 
     def write(
         self,

@@ -31,6 +31,27 @@ def open_channel(connection: Connection) -> Channel:
     return grpc.secure_channel(connection.target, credentials, connection.options())
 
 
+class Background:
+    """A function that runs in a thread beside the calls of a client."""
+
+    def __init__(self, run: Callable[[], None]) -> None:
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=run, name="authz-background", daemon=True)
+        self._is_started = False
+
+    def start(self) -> None:
+        """Run it, if it does not run yet."""
+        with self._lock:
+            if not self._is_started:
+                self._is_started = True
+                self._thread.start()
+
+    def stop(self) -> None:
+        """Wait for a moment for its end, which the end of the channel brings about."""
+        if self._is_started:
+            self._thread.join(_POLL_S)
+
+
 class GuardedStream:
     """A stream that is cancelled if its reader waits too long for a message."""
 

@@ -1,0 +1,78 @@
+"""Tells the cache of a client what changes, for as long as the client lives."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+
+from authz.client.aio.transport import Background, sleep
+from authz.client.aio.watch import ResumingWatch
+from authz.client.cache import DecisionCache
+from authz.client.errors import CallError
+from authz.domain.instants import US_PER_S
+from authz.v1 import watch_pb2
+from authz.wire.values import duration_message
+
+log = logging.getLogger("authz.client")
+
+_RESUME_FOR_S = 60.0
+_MAX_BACKOFF_S = 30.0
+
+
+class CacheFeed:
+    """Watches from the first question on. While the watch does not work, the cache gives no answers."""
+
+    def __init__(self, cache: DecisionCache, open_stream: Callable[[watch_pb2.WatchRequest], Any]) -> None:
+        self.cache = cache
+        self._open_stream = open_stream
+        self._background = Background(self._run)
+        self._is_closed = False
+
+    def start(self) -> None:
+        """Watch, if it does not yet."""
+        self._background.start()
+
+    def end(self) -> None:
+        """Begin no other watch: the channel closes."""
+        self._is_closed = True
+
+    async def stop(self) -> None:
+        """Wait for the end, once the channel is closed."""
+        await self._background.stop()
+
+    async def _run(self) -> None:
+        backoff_s = 1.0
+        while not self._is_closed:
+            try:
+                await self._follow()
+            except CallError as error:
+                if not self._is_closed:
+                    log.warning("the client keeps no answers until its watch works: %s", error)
+            finally:
+                self.cache.interrupt()
+            if not self._is_closed:
+                await sleep(backoff_s)
+            backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
+
+    def _open(self, request: watch_pb2.WatchRequest) -> Any:
+        try:
+            return self._open_stream(request)
+        except ValueError:  # by which gRPC says that the channel is closed
+            raise CallError(grpc.StatusCode.CANCELLED, "", "the client is closed") from None
+
+    async def _follow(self) -> None:
+        interval = duration_message(int(self.cache.checkpoint_interval_s * US_PER_S))
+        following = ResumingWatch(
+            self._open,
+            watch_pb2.WatchRequest(checkpoint_interval=interval),
+            resume_for_s=_RESUME_FOR_S,
+            on_checkpoint=self.cache.confirm,
+        )
+        async with aclosing(following.changes()) as changes:
+            async for change in changes:
+                for mutation in change.mutations:
+                    self.cache.change(mutation.key, change.token)

@@ -1,0 +1,154 @@
+"""Answers that a client keeps for as long as they hold."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+
+import msgspec
+
+from authz.client.questions import Answer
+from authz.domain.entities import AccessTokenKey, AccountKey, Key, MembershipKey, ShareKey
+from authz.domain.ids import ResourceRef, SubjectType
+from authz.domain.instants import Instant, parse_instant
+from authz.domain.tokens import latest
+from authz.v1 import authorization_pb2 as pb
+from authz.wire.values import parse_subject
+
+_CHECKPOINTS_IN_BOUND = 4
+_MAX_INTERVAL_S = 1.0
+_MIN_STALENESS_S = 0.5
+
+
+class _Entry(msgspec.Struct, frozen=True, gc=False):
+    answer: Answer
+    asked_at: int
+    """What was the number of changes when the question was asked."""
+    names: tuple[str, ...]
+    """Whose changes may change the answer, besides those that may change every answer."""
+    valid_until: Instant | None
+
+
+class DecisionCache:
+    """Keeps answers of `check` and `ask`, allowed and denied: `Client("…", cache=DecisionCache())`.
+
+    An answer is given again until its `valid_until`, by the clock of this machine, and until the server
+    reports a change that may concern it: of the subject's memberships or account, of the resource or its
+    shares, or of a course, a session or a policy. The client watches for changes; what the watch has reported
+    is in every answer that is kept. If the server has not said for `max_staleness_s` that there was no other
+    change, the client asks it every time. So a revocation takes effect within that time and the time that the
+    network takes, and normally at once. At most `max_entries` answers are kept, those that were used last.
+    One cache is for one client.
+    """
+
+    def __init__(self, *, max_entries: int = 10_000, max_staleness_s: float = 5.0) -> None:
+        if max_entries < 1 or max_staleness_s < _MIN_STALENESS_S:
+            raise ValueError(f"keep at least 1 entry, for a max_staleness_s of {_MIN_STALENESS_S} or more")
+        self.checkpoint_interval_s = min(max_staleness_s / _CHECKPOINTS_IN_BOUND, _MAX_INTERVAL_S)
+        self._max_entries = max_entries
+        self._max_staleness_s = max_staleness_s
+        self._lock = threading.Lock()
+        self._is_used = False
+        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
+        self._changes = 0
+        self._changed: OrderedDict[str, int] = OrderedDict()
+        """By name, the number of its last change: for those that changed last."""
+        self._floor = 0
+        """Whatever was asked before this change is not given again."""
+        self._token = ""
+        self._checkpoint_at: float | None = None
+        self._confirmed_at: float | None = None
+        """When the checkpoint before the last arrived: the watch has reported every change up to then."""
+
+    def claim(self) -> None:
+        """Take the cache for a client. Raises `ValueError` if another one has it."""
+        with self._lock:
+            if self._is_used:
+                raise ValueError("a DecisionCache is for one client; make another one")
+            self._is_used = True
+
+    def find(self, question: bytes) -> Answer | None:
+        """The answer to an encoded question, if one is kept that holds."""
+        with self._lock:
+            entry = self._entries.get(question)
+            if entry is None or not self._is_live():
+                return None
+            last_change = max(self._floor, *(self._changed.get(name, 0) for name in entry.names))
+            if last_change > entry.asked_at or _is_over(entry.valid_until):
+                del self._entries[question]
+                return None
+            self._entries.move_to_end(question)
+            return entry.answer
+
+    def asking(self) -> tuple[int, str] | None:
+        """What to pass to `keep`, and the state that an answer to be kept must see; None to keep none."""
+        with self._lock:
+            return (self._changes, self._token) if self._is_live() else None
+
+    def keep(self, encoded: bytes, question: pb.CheckRequest, answer: Answer, asked_at: int) -> None:
+        """Keep an answer. What has changed since `asked_at` counts against it."""
+        ref, subject = question.resource, parse_subject(question, "subject", field="subject")
+        until = parse_instant(answer.valid_until, field="valid_until") if answer.valid_until else None
+        entry = _Entry(answer, asked_at, (str(subject), f"{ref.type}:{ref.id}"), until)
+        with self._lock:
+            self._entries[encoded] = entry
+            self._entries.move_to_end(encoded)
+            if len(self._entries) > self._max_entries:
+                self._entries.popitem(last=False)
+
+    def confirm(self, token: str) -> None:
+        """A checkpoint of the watch: every change up to this state has been reported."""
+        with self._lock:
+            self._confirmed_at, self._checkpoint_at = self._checkpoint_at, time.monotonic()
+            self._token = latest(self._token, token)
+
+    def change(self, key: Key, token: str) -> None:
+        """The record with a key has changed, as this state has it."""
+        name = _name_of(key)
+        with self._lock:
+            self._changes += 1
+            self._token = latest(self._token, token)
+            if name is None:
+                self._floor = self._changes
+                return
+            self._changed[name] = self._changes
+            self._changed.move_to_end(name)
+            if len(self._changed) > self._max_entries:
+                _, forgotten = self._changed.popitem(last=False)
+                self._floor = max(self._floor, forgotten)
+
+    def clear(self) -> None:
+        """Give no answer again that was asked for before."""
+        with self._lock:
+            self._entries.clear()
+            self._changes += 1
+            self._floor = self._changes
+
+    def interrupt(self) -> None:
+        """The watch has a gap: clear, and keep nothing before the next two checkpoints."""
+        self.clear()
+        with self._lock:
+            self._token, self._checkpoint_at, self._confirmed_at = "", None, None
+
+    def _is_live(self) -> bool:
+        at = self._confirmed_at
+        return at is not None and time.monotonic() - at <= self._max_staleness_s
+
+
+def _is_over(valid_until: Instant | None) -> bool:
+    return valid_until is not None and time.time_ns() // 1000 >= valid_until
+
+
+def _name_of(key: Key) -> str | None:
+    """Whose answers a change of a record may change: of a subject or of a resource; None for everybody's."""
+    match key:
+        case MembershipKey(subject=subject) | AccountKey(subject=subject):
+            # What the caller may ask and learn depends on the roles of a service.
+            return str(subject) if subject.type is SubjectType.USER else None
+        case ResourceRef() | ShareKey(resource=ResourceRef()):
+            return str(key if isinstance(key, ResourceRef) else key.resource)
+        case AccessTokenKey():
+            return ""
+        case _:
+            return None

@@ -1,0 +1,352 @@
+"""Answers that a client keeps: given again while they hold, and never past a change that was reported."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from authz.client import Answer, CallError, Client, DecisionCache, check_request
+from authz.domain.entities import (
+    Account,
+    AccountStatus,
+    Course,
+    CourseState,
+    Entity,
+    Membership,
+    Resource,
+    Session,
+    Share,
+    ShareLevel,
+    Visibility,
+)
+from authz.domain.ids import PLATFORM, ResourceRef, Subject, course_scope, parse_subject, session_scope
+from authz.domain.mutations import Mutation, Operation
+from authz.domain.tokens import ConsistencyToken, TokenKeys, latest
+from authz.policy.load import policy_directory
+from authz.policy.versions import read_folder
+from authz.runtime.embedded import embedded
+from authz.runtime.settings import load_settings
+from tests.client.conftest import Connect
+from tests.databases import create_sqlite
+
+ALGEBRA, MONDAY = course_scope("algebra"), session_scope("monday")
+MAYA, OMAR = parse_subject("user:maya"), parse_subject("user:omar")
+STUDENT = Membership(subject=MAYA, scope=ALGEBRA, role="student")
+NOTEBOOK = Resource(type="notebook", id="nb-7", scope=ALGEBRA, owner=OMAR, visibility=Visibility.COURSE)
+NOTE = Resource(type="session_note", id="n-1", scope=MONDAY, visibility=Visibility.SESSION)
+CAMPUS: tuple[Entity, ...] = (
+    Course(id="algebra", state=CourseState.ACTIVE),
+    Session(id="monday", course_id="algebra", open_to_course=True),
+    STUDENT,
+    Membership(subject=OMAR, scope=ALGEBRA, role="student"),
+    NOTEBOOK,
+    Resource(type="notebook", id="private", scope=ALGEBRA, owner=OMAR),
+    NOTE,
+)
+READS = ("user:maya", "read", "notebook:nb-7")
+TIMEOUT_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a service for all tests, each of which puts the campus back."""
+    url = create_sqlite(tmp_path_factory.mktemp("cache") / "authz.db")
+    given = {"address": "127.0.0.1:0", "database_url": url, "log_level": "error"}
+    with embedded(load_settings(given, environ={})) as address:
+        yield address
+
+
+@pytest.fixture
+def writer(server: str) -> Iterator[Client]:
+    """Somebody else, who changes the campus."""
+    with Client(server) as client:
+        client.write([Mutation(Operation.TOUCH, each) for each in CAMPUS])
+        yield client
+
+
+def cache_of(max_staleness_s: float = 3600.0, max_entries: int = 1000) -> DecisionCache:
+    """One that is told often that nothing has changed."""
+    cache = DecisionCache(max_entries=max_entries, max_staleness_s=max_staleness_s)
+    cache.checkpoint_interval_s = 0.1
+    return cache
+
+
+@pytest.fixture
+def client(server: str, writer: Client, connect: Connect) -> Iterator[Client]:
+    """A client of each kind in turn that keeps answers, however long nothing comes from the server."""
+    with connect(server, cache=cache_of()) as client:
+        kept(client)
+        yield client
+
+
+def kept(client: Client, question: tuple[str, str, str] = READS) -> Answer:
+    """An answer, once the client gives it a second time without asking."""
+    end_at = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < end_at:
+        first, second = client.check(*question), client.check(*question)
+        if first.decision_id == second.decision_id:
+            return second
+        time.sleep(0.01)
+    raise AssertionError("no answer is kept")
+
+
+def answer_after(client: Client, before: Answer, question: tuple[str, str, str] = READS) -> Answer:
+    """The first answer that is another one than before."""
+    end_at = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < end_at:
+        answer = client.check(*question)
+        if answer.decision_id != before.decision_id:
+            return answer
+        time.sleep(0.005)
+    raise AssertionError("the answer is kept in spite of a change")
+
+
+def test_an_answer_is_kept_and_so_is_a_denial(client: Client) -> None:
+    assert kept(client).reason == "ROLE_GRANT"
+    assert kept(client, ("user:maya", "read", "notebook:private")).reason == "CONDITION_NOT_MET"
+    assert kept(client, ("user:maya", "read", "notebook:unknown")).reason == "RESOURCE_UNKNOWN"
+    first, second = (client.check(*READS, fully_consistent=True) for _ in range(2))
+    assert first.decision_id != second.decision_id
+
+
+CHANGES: dict[str, tuple[tuple[str, str, str], Mutation, str]] = {
+    "a membership": (READS, Mutation(Operation.DELETE, STUDENT.key), "NOT_A_MEMBER"),
+    "an account": (
+        READS,
+        Mutation(Operation.TOUCH, Account(subject=MAYA, status=AccountStatus.SUSPENDED)),
+        "MEMBERSHIP_NOT_EFFECTIVE",
+    ),
+    "a resource": (READS, Mutation(Operation.DELETE, NOTEBOOK.key), "RESOURCE_UNKNOWN"),
+    "a share": (
+        ("user:maya", "read", "notebook:private"),
+        Mutation(
+            Operation.TOUCH,
+            Share(resource=ResourceRef("notebook", "private"), subject=MAYA, level=ShareLevel.VIEWER),
+        ),
+        "ROLE_GRANT",
+    ),
+    "a course": (
+        READS,
+        Mutation(Operation.TOUCH, Course(id="algebra", state=CourseState.DRAFT)),
+        "MEMBERSHIP_NOT_EFFECTIVE",
+    ),
+    "a session": (
+        ("user:maya", "read", "session_note:n-1"),
+        Mutation(Operation.TOUCH, Session(id="monday", course_id="algebra", open_to_course=False)),
+        "CONDITION_NOT_MET",
+    ),
+    "a new resource": (
+        ("user:maya", "read", "notebook:new"),
+        Mutation(
+            Operation.TOUCH,
+            Resource(type="notebook", id="new", scope=ALGEBRA, visibility=Visibility.COURSE),
+        ),
+        "ROLE_GRANT",
+    ),
+}
+
+
+@pytest.fixture
+def undone(writer: Client) -> Iterator[None]:
+    """Takes back what a change leaves."""
+    yield
+    writer.write(
+        [
+            Mutation(Operation.TOUCH, Account(subject=MAYA)),
+            Mutation(Operation.DELETE, ResourceRef("notebook", "new")),
+        ]
+    )
+
+
+@pytest.mark.usefixtures("undone")
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_change_by_somebody_else_ends_the_answers_that_it_concerns(
+    client: Client, writer: Client, what: str
+) -> None:
+    question, mutation, reason = CHANGES[what]
+    before = kept(client, question)
+    assert before.reason != reason
+    writer.write([mutation])
+    assert answer_after(client, before, question).reason == reason
+
+
+def test_another_policy_ends_every_answer(client: Client, writer: Client) -> None:
+    files = read_folder(policy_directory())
+    before = kept(client)
+    writer.policies.apply({**files, "default.csv": files["default.csv"] + f"\n# {time.time_ns()}\n"})
+    assert answer_after(client, before).policy_version != before.policy_version
+
+
+def test_a_change_leaves_the_answers_of_others(client: Client, writer: Client) -> None:
+    others = ("user:omar", "read", "notebook:nb-7")
+    before, mine = kept(client, others), kept(client)
+    writer.write([Mutation(Operation.DELETE, STUDENT.key)])
+    answer_after(client, mine)
+    assert client.check(*others).decision_id == before.decision_id
+
+
+def test_a_write_of_the_client_itself_is_seen_at_once(client: Client) -> None:
+    assert kept(client)
+    client.write([Mutation(Operation.DELETE, STUDENT.key)])
+    assert not client.check(*READS)
+
+
+def test_an_answer_is_not_given_past_its_valid_until(client: Client, writer: Client) -> None:
+    ends_at = time.time_ns() // 1000 + 400_000
+    ending = Membership(subject=MAYA, scope=ALGEBRA, role="student", ends_at=ends_at)
+    before = kept(client)
+    writer.write([Mutation(Operation.TOUCH, ending)])
+    answer_after(client, before)
+    while time.time_ns() // 1000 < ends_at:
+        client.check(*READS)
+    assert not client.check(*READS)
+
+
+def test_a_client_asks_when_it_hears_nothing_for_longer_than_it_may(tmp_path: Path, connect: Connect) -> None:
+    given = {"address": "127.0.0.1:0", "database_url": create_sqlite(tmp_path / "authz.db")}
+    with ExitStack() as down:
+        server = ExitStack()
+        address = server.enter_context(embedded(load_settings({**given, "log_level": "error"}, environ={})))
+        client = down.enter_context(connect(address, cache=cache_of(max_staleness_s=0.5), timeout_s=0.3))
+        kept(client)
+        server.close()
+        with pytest.raises(CallError):
+            for _ in range(2000):
+                client.check(*READS)
+                time.sleep(0.005)
+
+
+def test_only_so_many_answers_are_kept(server: str, writer: Client, connect: Connect) -> None:
+    questions = [("user:maya", "read", f"notebook:n{number}") for number in range(3)]
+    with connect(server, cache=cache_of(max_entries=2)) as client:
+        first, second, third = (kept(client, question) for question in questions)
+        assert client.check(*questions[1]).decision_id == second.decision_id
+        assert client.check(*questions[2]).decision_id == third.decision_id
+        assert client.check(*questions[0]).decision_id != first.decision_id
+
+
+def test_once_a_change_was_reported_kept_answers_are_those_of_the_server(server: str, writer: Client) -> None:
+    """Random changes; after each, every question is answered as by a client that keeps nothing."""
+    chance = random.Random(7)
+    people = [parse_subject(f"user:{name}") for name in "abc"]
+    notebooks = [ResourceRef("notebook", f"r{number}") for number in range(3)]
+    cache, hits = cache_of(), 0
+    with Client(server, cache=cache) as client:
+        before: dict[tuple[object, object], str] = {}
+        kept(client)
+        for _ in range(40):
+            token = writer.write([random_change(chance, people, notebooks)])
+            while not has_reported(cache, token):
+                time.sleep(0.002)
+            for person in people:
+                for notebook in notebooks:
+                    told, asked = (each.check(person, "read", notebook) for each in (client, writer))
+                    assert (told.allowed, told.reason) == (asked.allowed, asked.reason)
+                    hits += before.get((person, notebook)) == told.decision_id
+                    before[person, notebook] = told.decision_id
+    assert hits > 40
+
+
+def has_reported(cache: DecisionCache, token: str) -> bool:
+    """Whether the watch has come to a state."""
+    asking = cache.asking()
+    return asking is not None and latest(asking[1], token) == asking[1]
+
+
+def random_change(chance: random.Random, people: list[Subject], notebooks: list[ResourceRef]) -> Mutation:
+    person, notebook = chance.choice(people), chance.choice(notebooks)
+    made: list[Entity] = [
+        Membership(subject=person, scope=ALGEBRA, role="student", ends_at=None),
+        Resource(
+            type="notebook",
+            id=notebook.id,
+            scope=ALGEBRA,
+            owner=chance.choice(people),
+            visibility=chance.choice([Visibility.PRIVATE, Visibility.COURSE]),
+        ),
+        Course(id="algebra", state=chance.choice([CourseState.ACTIVE, CourseState.DRAFT])),
+        Account(subject=person, status=chance.choice([AccountStatus.ACTIVE, AccountStatus.SUSPENDED])),
+        Membership(subject=person, scope=PLATFORM, role="support_agent"),
+    ]
+    entity = chance.choice(made)
+    gone = chance.random() < 0.4 and not isinstance(entity, Course)
+    return Mutation(Operation.DELETE, entity.key) if gone else Mutation(Operation.TOUCH, entity)
+
+
+STATES = [ConsistencyToken("d", number, number * 10) for number in range(4)]
+
+
+@pytest.fixture
+def tokens() -> list[str]:
+    """Of states that follow each other."""
+    keys = TokenKeys()
+    keys.add("d", bytes(32))
+    return [keys.seal(state) for state in STATES]
+
+
+ANSWER = Answer(
+    allowed=True,
+    reason="ROLE_GRANT",
+    rule="",
+    unmet_facts=(),
+    membership_state="",
+    policy_version="1",
+    checked_at="",
+    valid_until="",
+    decision_id="d-1",
+    course_policy_version="",
+)
+QUESTION = check_request(*READS)
+
+
+def live(tokens: list[str]) -> DecisionCache:
+    cache = cache_of()
+    for token in tokens[:2]:
+        cache.confirm(token)
+    return cache
+
+
+def test_an_answer_that_was_asked_for_before_a_change_is_not_kept(tokens: list[str]) -> None:
+    cache = live(tokens)
+    asked_at, _ = cast(tuple[int, str], cache.asking())
+    cache.change(STUDENT.key, tokens[2])
+    cache.keep(b"q", QUESTION, ANSWER, asked_at)
+    assert cache.find(b"q") is None
+    asked_at, least = cast(tuple[int, str], cache.asking())
+    assert least == tokens[2]
+    cache.keep(b"q", QUESTION, ANSWER, asked_at)
+    assert cache.find(b"q") is ANSWER
+
+
+def test_a_checkpoint_within_a_change_does_not_make_an_older_state_good_enough(tokens: list[str]) -> None:
+    cache = live(tokens)
+    cache.change(STUDENT.key, tokens[3])
+    cache.confirm(tokens[2])
+    assert cast(tuple[int, str], cache.asking())[1] == tokens[3]
+
+
+def test_what_changed_too_long_ago_to_be_remembered_ends_older_answers(tokens: list[str]) -> None:
+    cache = DecisionCache(max_entries=2)
+    for token in tokens[:2]:
+        cache.confirm(token)
+    cache.keep(b"q", QUESTION, ANSWER, 0)
+    for number in range(3):
+        cache.change(ResourceRef("notebook", f"other-{number}"), tokens[2])
+    cache.change(STUDENT.key, tokens[2])
+    for number in range(3):
+        cache.change(ResourceRef("notebook", f"more-{number}"), tokens[2])
+    assert cache.find(b"q") is None
+
+
+def test_a_cache_is_for_one_client() -> None:
+    cache = DecisionCache()
+    with Client("127.0.0.1:1", cache=cache), pytest.raises(ValueError, match="for one client"):
+        Client("127.0.0.1:1", cache=cache)
+    with pytest.raises(ValueError, match=r"0\.5"):
+        DecisionCache(max_staleness_s=0.1)
