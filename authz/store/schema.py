@@ -48,9 +48,11 @@ class FirstWrite(msgspec.Struct, frozen=True):
 def migrate(engine: Engine, first: FirstWrite | None = None) -> None:
     """Run the missing migrations and, unless a policy is active, make the first write, in one transaction.
 
-    Does nothing if neither is missing.
+    Does nothing if neither is missing. Raises `FailedPreconditionError` for a database of a newer release.
     """
-    if current_schema(engine) == newest_schema() and (first is None or _has_policy(engine)):
+    current = current_schema(engine)
+    _require_known(current)
+    if current == newest_schema() and (first is None or _has_policy(engine)):
         return
     from alembic import command
 
@@ -87,12 +89,24 @@ def _has_policy_in(connection: Connection) -> bool:
 def require_current(engine: Engine) -> None:
     """Raises `FailedPreconditionError` when the schema is not that of this version."""
     current, newest = current_schema(engine), newest_schema()
+    _require_known(current)
     if current != newest:
         raise FailedPreconditionError(
             ErrorReason.PRECONDITION_FAILED,
             f"the database is at schema `{current or 'none'}` and this version needs `{newest}`; "
             "run `authz migrate`",
             schema=current or "none",
+        )
+
+
+def _require_known(current: str | None) -> None:
+    newest = newest_schema()
+    if current is not None and current > newest:
+        raise FailedPreconditionError(
+            ErrorReason.PRECONDITION_FAILED,
+            f"the database is at schema `{current}`, of a newer release than this one, which knows `{newest}`;"
+            " run that release, or restore a backup from before the upgrade into an empty database",
+            schema=current,
         )
 
 

@@ -19,9 +19,9 @@ from authz.domain.entities import Course
 from authz.domain.errors import AuthzError, ErrorReason, UnavailableError
 from authz.domain.ids import PLATFORM, ResourceRef, course_scope
 from authz.domain.mutations import WriteRequest
-from authz.store import migrate_store, open_store
+from authz.store import migrate_store, open_store, prepare_store
 from authz.store.engine import open_engine, read_transaction, write_transaction
-from authz.store.schema import _MIGRATIONS, _config, newest_schema
+from authz.store.schema import _MIGRATIONS, _config, current_schema, newest_schema
 from authz.store.tables import metadata
 from tests.store.directory import VOCABULARY, create, notebook, open_with, remove
 
@@ -137,6 +137,19 @@ def migrate_to(revision: str, connection: Connection) -> None:
 def test_a_schema_that_is_not_current_is_refused(empty_url: str) -> None:
     with pytest.raises(AuthzError, match="authz migrate"):
         open_store(empty_url, vocabularies=lambda *_: VOCABULARY, clock=lambda: 0, migrate=False)
+
+
+@pytest.mark.parametrize("migrate", [True, False])
+def test_a_database_of_a_newer_release_is_refused_and_left_as_it_is(store_url: str, *, migrate: bool) -> None:
+    engine = open_engine(store_url)
+    with write_transaction(engine) as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(AuthzError, match="of a newer release than this one") as caught:
+        prepare_store(store_url, migrate=migrate)
+    assert "restore a backup from before the upgrade" in caught.value.message
+    assert caught.value.reason is ErrorReason.PRECONDITION_FAILED
+    assert current_schema(engine) == "9999"
+    engine.dispose()
 
 
 def test_a_database_that_lost_its_tables_while_it_was_open_is_unavailable(store_url: str) -> None:
