@@ -104,8 +104,9 @@ def _require_known(current: str | None) -> None:
     if current is not None and current > newest:
         raise FailedPreconditionError(
             ErrorReason.PRECONDITION_FAILED,
-            f"the database is at schema `{current}`, of a newer release than this one, which knows `{newest}`;"
-            " run that release, or restore a backup from before the upgrade into an empty database",
+            f"the database is at schema `{current}`, of a newer release than this one, which knows"
+            f" `{newest}`; run that release, or restore a backup from before the upgrade into an empty"
+            " database",
             schema=current,
         )
 

