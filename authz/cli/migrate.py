@@ -8,7 +8,7 @@ import typer
 
 
 def migrate(
-    database_url: Annotated[str | None, typer.Option(help="sqlite:///file or postgresql://….")] = None,
+    database: Annotated[str | None, typer.Option(help="sqlite:///file or postgresql://….")] = None,
 ) -> None:
     """Migrate the database to the schema of this version. Does nothing if it is current.
 
@@ -18,7 +18,7 @@ def migrate(
     from authz.runtime.settings import load_settings
     from authz.store import migrate_store
 
-    settings = load_settings({"database_url": database_url})
+    settings = load_settings({"database_url": database})
     first = first_write(system_clock)
     migrate_store(settings.database_url, password_file=settings.database_password_file, first=first)
     print("the schema is current")

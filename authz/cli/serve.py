@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from authz.cli.server import run_server, setting_options
+from authz.cli.server import flag_of, run_server, setting_options
 from authz.runtime.settings import Settings, load_settings
 
 _OWN = {"database_url": "database", "transport": "transport"}
@@ -48,7 +48,7 @@ def serve(
         return
     for name in ("database_url", "transport"):
         if given[name] is not None:
-            option = f"--{name.replace('_', '-')}"
+            option = flag_of(name)
             raise typer.BadParameter(
                 f"has a {_OWN[name]} of its own; leave {option} out", param_hint="--memory"
             )

@@ -1,6 +1,7 @@
 """The commands that serve until they are stopped: their options, and how they run.
 
-Their options are settings of the server: `--max-watches` for AUTHZ_MAX_WATCHES.
+Their options are settings of the server: `--max-watches` for AUTHZ_MAX_WATCHES, but `--database` for
+AUTHZ_DATABASE_URL.
 """
 
 from __future__ import annotations
@@ -64,10 +65,18 @@ def setting_options(*names: str) -> Callable[[Command], Command]:
     return decorate
 
 
+def flag_of(name: str) -> str:
+    """The flag of a setting that is no yes or no."""
+    return (
+        "--database" if name == "database_url" else f"--{name.replace('_', '-')}"
+    )  # as every command has it
+
+
 def _parameter(field: msgspec.structs.FieldInfo) -> inspect.Parameter:
     name, default, description = field.name, field.default, get_args(field.type)[-1]
     help_ = f"{description} {PREFIX}{name.upper()}; default: {default if default != '' else 'empty'}."
-    annotation: Any = Annotated[str | None, typer.Option(help=help_, metavar="TEXT")]
+    flag = flag_of(name)
+    annotation: Any = Annotated[str | None, typer.Option(flag, help=help_, metavar="TEXT")]
     if isinstance(default, bool):
         annotation = Annotated[bool | None, typer.Option(help=help_)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

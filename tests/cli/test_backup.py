@@ -65,7 +65,7 @@ def test_a_backup_under_load_is_one_state_and_is_served_after_it_was_restored(
             while written[0] < 20:
                 done.wait(0.01)
             acknowledged = written[0]
-            made = run("backup", file, "--database-url", store_url)
+            made = run("backup", file, "--database", store_url)
             before_the_end = written[0]
             while written[0] < before_the_end + 5:
                 done.wait(0.01)
@@ -76,7 +76,7 @@ def test_a_backup_under_load_is_one_state_and_is_served_after_it_was_restored(
     assert file.stat().st_mode & 0o777 == 0o600
     assert [path.name for path in tmp_path.glob("backup.db*")] == ["backup.db"]
     url = restored_into(request, target, tmp_path)
-    done_restoring = run("restore", file, "--database-url", url)
+    done_restoring = run("restore", file, "--database", url)
     assert (done_restoring.returncode, done_restoring.stderr) == (0, "")
     with served(url) as client:
         courses = {each.entity.id for each in client.read_courses()}
@@ -95,10 +95,10 @@ def test_what_is_no_backup_or_would_be_overwritten_is_refused(sqlite_url: str, t
     with directory_of(sqlite_url):
         pass  # it has its policy now
     file = tmp_path / "backup.db"
-    assert run("backup", file, "--database-url", sqlite_url).returncode == 0
-    again = run("backup", file, "--database-url", sqlite_url)
+    assert run("backup", file, "--database", sqlite_url).returncode == 0
+    again = run("backup", file, "--database", sqlite_url)
     assert again.returncode == 2 and "is there; name another" in again.stderr
-    full = run("restore", file, "--database-url", sqlite_url)
+    full = run("restore", file, "--database", sqlite_url)
     assert full.returncode == 2 and "the database is not empty" in full.stderr
     new = f"sqlite:///{tmp_path / 'new.db'}"
     damaged = tmp_path / "damaged.db"
@@ -107,15 +107,15 @@ def test_what_is_no_backup_or_would_be_overwritten_is_refused(sqlite_url: str, t
     sqlite3.connect(other).execute("CREATE TABLE t (x)").connection.close()
     (tmp_path / "text").write_text("hello")
     for bad in (damaged, other, tmp_path / "text"):
-        refused = run("restore", bad, "--database-url", new)
+        refused = run("restore", bad, "--database", new)
         assert refused.returncode == 2 and "is no whole backup" in refused.stderr, bad
-    gone = run("restore", tmp_path / "gone", "--database-url", new)
+    gone = run("restore", tmp_path / "gone", "--database", new)
     assert gone.returncode == 2 and "cannot be read" in gone.stderr
     (tmp_path / "backup.db-wal").touch()
-    in_use = run("restore", file, "--database-url", new)
+    in_use = run("restore", file, "--database", new)
     assert in_use.returncode == 2 and "is a database in use" in in_use.stderr
     (tmp_path / "backup.db-wal").unlink()
-    assert run("restore", file, "--database-url", new).returncode == 0
+    assert run("restore", file, "--database", new).returncode == 0
 
 
 def test_a_backup_of_another_release_is_migrated_or_refused(sqlite_url: str, tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_backup_of_another_release_is_migrated_or_refused(sqlite_url: str, tmp
     engine.dispose()
     before = older.read_bytes()
     migrated = f"sqlite:///{tmp_path / 'migrated.db'}"
-    assert run("restore", older, "--database-url", migrated).returncode == 0
+    assert run("restore", older, "--database", migrated).returncode == 0
     assert older.read_bytes() == before
     with served(migrated) as client:
         client.write(term(0))
@@ -134,16 +134,16 @@ def test_a_backup_of_another_release_is_migrated_or_refused(sqlite_url: str, tmp
     with directory_of(sqlite_url):
         pass
     file = tmp_path / "backup.db"
-    assert run("backup", file, "--database-url", sqlite_url).returncode == 0
+    assert run("backup", file, "--database", sqlite_url).returncode == 0
     with sqlite3.connect(file) as newer:
         newer.execute("UPDATE alembic_version SET version_num = '9999'")
     newer.close()
-    refused = run("restore", file, "--database-url", f"sqlite:///{tmp_path / 'a.db'}")
+    refused = run("restore", file, "--database", f"sqlite:///{tmp_path / 'a.db'}")
     assert refused.returncode == 2 and "of a newer release" in refused.stderr
 
 
 def test_a_failed_backup_leaves_nothing(tmp_path: Path) -> None:
     file = tmp_path / "backup.db"
-    failed = run("backup", file, "--database-url", f"sqlite:///{tmp_path / 'none' / 'authz.db'}")
+    failed = run("backup", file, "--database", f"sqlite:///{tmp_path / 'none' / 'authz.db'}")
     assert failed.returncode == 2
     assert not [*tmp_path.glob("backup*")]

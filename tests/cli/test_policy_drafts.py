@@ -12,7 +12,7 @@ from tests.policies import SAYS, SHIPPED
 
 def test_a_draft_is_edited_looked_at_tested_and_published(tmp_path: Path, empty_sqlite_url: str) -> None:
     here = ("--database", empty_sqlite_url)
-    run("migrate", "--database-url", empty_sqlite_url)
+    run("migrate", "--database", empty_sqlite_url)
     created = run("policy", "draft", "create", "wider", "--author", "ada", *here)
     assert created.stdout == "draft `wider` is a copy of version 1\n"
     set_cell = ("policy", "edit", "wider", "--set", "teaching_assistant", "material", "publish", "always")
@@ -59,7 +59,7 @@ def test_rows_are_added_and_removed_and_a_draft_is_rebased_and_deleted(
     tmp_path: Path, empty_sqlite_url: str
 ) -> None:
     here = ("--database", empty_sqlite_url)
-    run("migrate", "--database-url", empty_sqlite_url)
+    run("migrate", "--database", empty_sqlite_url)
     run("policy", "draft", "create", "mine", *here)
     faulty = run("policy", "edit", "mine", "--add", "p, grader, *, course, read, , allow", *here)
     assert "fault: default.csv:" in faulty.stdout
@@ -80,7 +80,7 @@ def test_rows_are_added_and_removed_and_a_draft_is_rebased_and_deleted(
 
 def test_a_command_is_held_to_the_person_that_it_is_run_for(empty_sqlite_url: str) -> None:
     here = ("--database", empty_sqlite_url)
-    run("migrate", "--database-url", empty_sqlite_url)
+    run("migrate", "--database", empty_sqlite_url)
     run("course", "create", "algebra", *here)
     run("member", "add", "user:tess", "course:algebra", "teacher", *here)
     refused = run("--acting-for", "user:tess", "policy", "draft", "create", "mine", *here)
@@ -93,7 +93,7 @@ def test_a_command_is_held_to_the_person_that_it_is_run_for(empty_sqlite_url: st
 
 def test_bad_edits_are_told(empty_sqlite_url: str) -> None:
     here = ("--database", empty_sqlite_url)
-    run("migrate", "--database-url", empty_sqlite_url)
+    run("migrate", "--database", empty_sqlite_url)
     run("policy", "draft", "create", "mine", *here)
     for arguments, says in (
         ((), "nothing to edit"),

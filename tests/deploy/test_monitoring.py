@@ -19,6 +19,7 @@ from authz.telemetry.metrics import REGISTRY
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ALERTS = DEPLOY / "prometheus/alerts.yaml"
+GUIDE = DEPLOY.parent / "docs/operate.md"
 DASHBOARD = DEPLOY / "grafana/authz.json"
 PROMTOOL = shutil.which("promtool")
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="needs promtool, of Debian's package prometheus")
@@ -82,6 +83,14 @@ async def test_every_metric_that_is_named_exists_and_every_metric_is_looked_at(e
         name for name in known if not name.startswith(tuple(histograms)) and not name.endswith("_created")
     }
     assert (others | histograms) - looked_at == {"authz_clock_behind_total"}
+
+
+def test_the_guide_says_of_every_alert_what_to_do() -> None:
+    alerts = [
+        rule["alert"] for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]
+    ]
+    explained = re.findall(r"^\| `(Authz\w+)` \|", GUIDE.read_text(), re.MULTILINE)
+    assert sorted(explained) == sorted(alerts)
 
 
 @needs_promtool

@@ -96,7 +96,7 @@ def test_the_unix_socket_of_a_server_that_was_killed_is_taken_over(sqlite_url: s
 
 
 def test_a_unix_socket_with_too_long_a_path_is_told(sqlite_url: str) -> None:
-    told = refused("--database-url", sqlite_url, "--address", f"unix:/{'s' * 107}")
+    told = refused("--database", sqlite_url, "--address", f"unix:/{'s' * 107}")
     assert "the path of a Unix socket has at most 107 bytes" in told
 
 

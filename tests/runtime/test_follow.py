@@ -184,10 +184,10 @@ def test_of_two_followers_one_waits_and_takes_over(machine: Machine) -> None:
 
 
 def test_a_follower_ends_at_a_signal_and_says_why_it_cannot_start(machine: Machine, tmp_path: Path) -> None:
-    refused = machine.start("follow", "--database-url", f"sqlite:///{tmp_path / 'no' / 'folder.db'}")
+    refused = machine.start("follow", "--database", f"sqlite:///{tmp_path / 'no' / 'folder.db'}")
     assert refused.wait(60) == 2
     assert "there is no such folder" in machine.log(refused)
-    nobody = machine.start("follow", "--database-url", "postgresql://nobody@127.0.0.1:1/none")
+    nobody = machine.start("follow", "--database", "postgresql://nobody@127.0.0.1:1/none")
     assert nobody.wait(60) == 2
     assert "the database does not answer" in machine.log(nobody)
     assert not machine.replica.exists() or not list(machine.replica.glob("[0-9]*"))

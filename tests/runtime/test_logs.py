@@ -141,7 +141,7 @@ def test_what_grpc_meets_on_the_wire_leaves_no_line_that_is_not_json(sqlite_url:
 
 
 def test_a_start_that_fails_is_a_line_too(sqlite_url: str) -> None:
-    command = [sys.executable, "-m", "authz.cli", "serve", "--database-url", sqlite_url, "--workers", "none"]
+    command = [sys.executable, "-m", "authz.cli", "serve", "--database", sqlite_url, "--workers", "none"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     (line,) = (json.loads(line) for line in ended.stderr.splitlines())
     assert ended.returncode == 2

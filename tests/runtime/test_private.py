@@ -30,7 +30,7 @@ def test_files_are_readable_by_their_owner_alone_in_folders_of_their_own(tmp_pat
 
 def test_files_that_others_may_read_are_left_and_told(tmp_path: Path) -> None:
     file, replica = tmp_path / "authz.db", tmp_path / "replica"
-    assert run("migrate", "--database-url", f"sqlite:///{file}").returncode == 0
+    assert run("migrate", "--database", f"sqlite:///{file}").returncode == 0
     replica.mkdir(mode=0o755)
     file.chmod(0o640)
     node = Node("one", f"sqlite:///{file}", tmp_path, AUTHZ_REPLICA_DIR=str(replica))

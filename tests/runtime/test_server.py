@@ -215,20 +215,20 @@ def test_what_is_wrong_with_a_start_is_told_with_the_setting(
 ) -> None:
     text = tmp_path / "notes.txt"
     text.write_text("not what you think")
-    here = ("--database-url", sqlite_url)
+    here = ("--database", sqlite_url)
     pem = ("--tls-key-file", str(text), "--tls-certificate-file", str(text))
     assert "AUTHZ_TLS_CERTIFICATE_FILE" in refused(*here, *pem)
     assert "AUTHZ_ADDRESS is `127.0.0.1:99999`" in refused(*here, "--address", "127.0.0.1:99999")
     assert "AUTHZ_METRICS_ADDRESS is `here`" in refused(*here, "--metrics-address", "here")
     assert "AUTHZ_WORKERS is `two`" in refused(*here, "--workers", "two")
     assert "AUTHZ_INLINE_TYPES names `course`" in refused(*here, "--inline-types", "course")
-    assert "is no SQLite database; set AUTHZ_DATABASE_URL" in refused("--database-url", f"sqlite:///{text}")
+    assert "is no SQLite database; set AUTHZ_DATABASE_URL" in refused("--database", f"sqlite:///{text}")
     nowhere = tmp_path / "no" / "such" / "folder"
-    assert "there is no such folder" in refused("--database-url", f"sqlite:///{nowhere}/authz.db")
+    assert "there is no such folder" in refused("--database", f"sqlite:///{nowhere}/authz.db")
     nobody = postgresql_url.replace("postgres:", "nobody:").replace("postgres@", "nobody@")
     assert nobody != postgresql_url
     assert 'role "nobody" does not exist' in refused(
-        "--database-url", nobody, "--replica-dir", str(tmp_path / "replica")
+        "--database", nobody, "--replica-dir", str(tmp_path / "replica")
     )
     # Nothing is left of any of them but where the replica will be.
     left = sorted(path.name for path in tmp_path.iterdir())

@@ -137,7 +137,7 @@ def test_a_port_that_is_taken_is_not_shared(sqlite_url: str, tmp_path: Path) -> 
             "2",
             "--address",
             address,
-            "--database-url",
+            "--database",
             database,
         ]
         ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)

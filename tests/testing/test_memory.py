@@ -45,6 +45,6 @@ def test_it_begins_empty_and_leaves_nothing(workers: str, tmp_path: Path) -> Non
 
 
 def test_it_takes_no_other_database() -> None:
-    refused = run([AUTHZ, "serve", "--memory", "--database-url", "sqlite:///authz.db"])
+    refused = run([AUTHZ, "serve", "--memory", "--database", "sqlite:///authz.db"])
     assert refused.returncode == 2
-    assert "leave --database-url out" in refused.stderr
+    assert "leave --database out" in refused.stderr
