@@ -49,7 +49,7 @@ def test_a_draft_is_tried_and_what_it_would_change_is_shown(tmp_path: Path) -> N
         )
         assert "  then:  denied: NO_RULE\n" in shown.stdout
         assert run("policy", "shadow", "stop", *here).stdout.startswith(
-            "draft `mine` beside version 1, on 1 of"
+            "draft `mine` beside version 1, on 100% of"
         )
         found = json.loads(run("policy", "shadow", "show", "--json", *here).stdout)
         assert (found["state"], found["draft_id"], found["against_number"]) == ("ENDED", "mine", 1)
