@@ -23,13 +23,18 @@ async def keep_view_current(view: ReplicaView, clock: DecisionClock) -> None:
     """
     failing = False
     while True:
-        try:
-            view.release_stale_snapshot()
-            clock.observe(view)
-            failing = False
-        except Exception:
-            # If this task ended, nothing would release snapshots any more.
-            if not failing:
-                log.exception("view not kept current")
-            failing = True
+        failing = not make_current(view, clock, logs=not failing)
         await asyncio.sleep(_INTERVAL_S)
+
+
+def make_current(view: ReplicaView, clock: DecisionClock, *, logs: bool = True) -> bool:
+    """Do that once; return whether it could be done. With `logs`, a failure is logged."""
+    try:
+        view.release_stale_snapshot()
+        clock.observe(view)
+    except Exception:
+        # If the task ended, nothing would release snapshots any more.
+        if logs:
+            log.exception("view not kept current")
+        return False
+    return True

@@ -33,7 +33,7 @@ from authz.runtime.envoy import launch
 from authz.runtime.follow import run_follower
 from authz.runtime.liveness import beat_forever, tell_systemd
 from authz.runtime.logs import WRITER
-from authz.runtime.maintenance import keep_view_current
+from authz.runtime.maintenance import keep_view_current, make_current
 from authz.runtime.metrics import ReplicaCollector, counting_together, exporting
 from authz.runtime.serve import warn_without_replica
 from authz.runtime.server import Server
@@ -179,6 +179,7 @@ async def _supervise(settings: Settings, stopped: asyncio.Event, counts_in: str)
     with reserved, exporting(address_of_probes, collector, not_ready=not_ready, counts_in=counts_in):
         try:
             if await finishes_before(stopped, supervisor.start(address)):
+                make_current(view, clock)  # or a first scrape would find no policy
                 log.info("serving", address=address, workers=settings.workers)
                 if not settings.follow:
                     warn_without_replica(settings, view)
