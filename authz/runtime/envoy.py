@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import socket
 from collections.abc import Mapping
@@ -19,9 +18,10 @@ import msgspec
 
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.runtime.bind import reserve
+from authz.runtime.logs import WRITER
 from authz.runtime.secrets import CLIENTS, SERVER, Secrets
 from authz.runtime.settings import PREFIX, Settings, invalid_setting
-from authz.runtime.tuning import schedule_as_batch
+from authz.runtime.tuning import connection_limit, schedule_as_batch
 
 APPLICATION = "authz.runtime.enveloped:application"
 SUPERVISOR = "_AUTHZ_SUPERVISOR"
@@ -31,7 +31,6 @@ SECRETS = "_AUTHZ_SECRETS"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _TYPES = "type.googleapis.com/envoy.extensions."
 _KIB = 1024
-_OWN_FILES = 256
 
 
 class Launch(NamedTuple):
@@ -43,6 +42,7 @@ class Launch(NamedTuple):
 
     def exec(self) -> NoReturn:
         """Become Envoy. It leaves SIGTERM and SIGINT to the application, which drains before it ends."""
+        WRITER.flush()
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         os.execve(self.path, self.arguments, self.environ)  # noqa: S606  no shell
 
@@ -152,14 +152,13 @@ def envoy_config(settings: Settings, template: Mapping[str, Any], secrets: Secre
 
 
 def _connection_limit(settings: Settings) -> dict[str, Any]:
-    """Leaves the process the files that it opens itself."""
-    limit, (soft, _) = settings.max_connections, resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY:
-        limit = min(limit, max(soft - _OWN_FILES, soft // 2))
     kind = "resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
     return {
         "name": "envoy.resource_monitors.global_downstream_max_connections",
-        "typed_config": {"@type": _TYPES + kind, "max_active_downstream_connections": limit},
+        "typed_config": {
+            "@type": _TYPES + kind,
+            "max_active_downstream_connections": connection_limit(settings.max_connections),
+        },
     }
 
 

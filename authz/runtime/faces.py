@@ -9,6 +9,7 @@ import grpc
 from authz.api.asgi.server import AsgiServer
 from authz.runtime.bind import abort_connections, listen, lock_socket
 from authz.runtime.settings import Settings
+from authz.runtime.tuning import connection_limit
 
 
 class Face(Protocol):
@@ -79,7 +80,7 @@ def _channel_options(settings: Settings) -> list[tuple[str, int]]:
         # Clients keep idle connections through NAT and load balancers with pings.
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", _ms(settings.min_ping_interval_s)),
-        ("grpc.max_allowed_incoming_connections", settings.max_connections),
+        ("grpc.max_allowed_incoming_connections", connection_limit(settings.max_connections)),
         ("grpc.max_connection_age_ms", _ms(settings.max_connection_age_s)),
         ("grpc.max_concurrent_streams", settings.max_streams),
         # The first is the size from which on gRPC refuses at random, the second that of which it takes none.

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import sys
 from contextlib import suppress
 
+import structlog
+
+log = structlog.get_logger()
+
+_OWN_FILES = 256
+"""What a process opens besides its connections, generously: the replica, the database, its log."""
 _SWITCH_INTERVAL_S = 0.0005
 """The write thread releases the GIL at each statement, and waits this long to get it back from a busy event
 loop: with Python's default of 5 ms the statements of one transaction would take 50 ms."""
@@ -29,3 +36,27 @@ def tune_interpreter() -> None:
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     gc.collect()
     gc.freeze()
+
+
+def connection_limit(wanted: int) -> int:
+    """How many connections this process may take: `wanted`, or fewer where it may not open as many files.
+
+    Raises the soft limit on open files as far as that needs, which its children inherit. A process without a
+    file to open could neither reach its database nor read its certificate again.
+    """
+    needed = wanted + _OWN_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY != soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        with suppress(OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return wanted
+    limit = max(soft - _OWN_FILES, soft // 2)
+    log.warning(
+        "fewer connections than AUTHZ_MAX_CONNECTIONS; raise the hard limit on open files (LimitNOFILE)",
+        connections=limit,
+        open_files=soft,
+    )
+    return limit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -16,7 +17,7 @@ from authz.client import CallError, Client, check_request
 from authz.v1 import authorization_pb2_grpc
 from tests.databases import create_sqlite
 from tests.faults.http2 import SETTINGS, connect, preface
-from tests.serving import serving
+from tests.serving import run, serving
 
 GOAWAY = 7
 MAX_CONCURRENT_STREAMS = 3
@@ -119,3 +120,20 @@ def test_a_client_without_identity_that_connects_again_is_still_beyond_its_limit
         "LIMIT_EXCEEDED",
     )
     assert failure.value.retry_after_s > 1
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "connections", "left"),
+    [(64, 4096, 1000, 1256), (64, 600, 344, 600), (64, 64, 32, 64), (4096, 4096, 1000, 4096)],
+)
+def test_connections_leave_the_process_files_to_open(
+    soft: int, hard: int, connections: int, left: int
+) -> None:
+    script = (
+        "import resource, sys; from authz.runtime.tuning import connection_limit\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, tuple(map(int, sys.argv[1:])))\n"
+        "print(connection_limit(1000), resource.getrlimit(resource.RLIMIT_NOFILE)[0], file=sys.stderr)"
+    )
+    done = run([sys.executable, "-c", script, str(soft), str(hard)])
+    assert done.stderr.splitlines()[-1] == f"{connections} {left}"
+    assert ("fewer connections than AUTHZ_MAX_CONNECTIONS" in done.stdout) is (connections < 1000)
