@@ -81,7 +81,7 @@ class Question(msgspec.Struct, frozen=True, gc=False):
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
-    """The answer. `valid_until` is the earliest instant at which passing time alone could change it.
+    """The answer. `valid_until` is the earliest instant at which passing time alone changes it.
 
     `course_policy_version` is the number of the active policy of the resource's course; empty without one.
     """

@@ -172,17 +172,39 @@ class Checker:
         now: Instant,
         trace: Trace | None = None,
     ) -> Decision:
+        decision, is_certain = self._decide(snapshot, question, located, now, trace)
+        until = decision.valid_until
+        # A date may pass that does not matter, such as that of one membership of two that allow.
+        while until is not None and not is_certain:
+            later, is_certain = self._decide(snapshot, question, located, until)
+            if later.verdict != decision.verdict:
+                break
+            until = later.valid_until
+        if until == decision.valid_until:
+            return decision
+        return msgspec.structs.replace(decision, valid_until=until)
+
+    def _decide(
+        self,
+        snapshot: Snapshot,
+        question: Question,
+        located: ResourceContext | Reason,
+        now: Instant,
+        trace: Trace | None = None,
+    ) -> tuple[Decision, bool]:
+        """The answer at an instant, valid until the next date that may matter, and whether that date does: it
+        ends the only role."""
         version, revision = self.version, snapshot.revision
         if not self.permits(question.purpose):
-            return Decision(_WITHOUT_ROLES[Reason.PURPOSE_NOT_PERMITTED], version, revision)
+            return Decision(_WITHOUT_ROLES[Reason.PURPOSE_NOT_PERMITTED], version, revision), True
         if isinstance(located, Reason):
-            return Decision(_WITHOUT_ROLES[located], version, revision)
+            return Decision(_WITHOUT_ROLES[located], version, revision), True
         subject, type_name = question.subject, question.resource.type
         own = located.scope.course_policy
         of_course = "" if own is None else str(own.number)
         access = self.access(snapshot, subject, located.scope, type_name, question.action, now, trace)
         if access.refusal is not None:
-            return Decision(access.refusal, version, revision, access.next_change_at, of_course)
+            return Decision(access.refusal, version, revision, access.next_change_at, of_course), False
         verdict, changes_at = self.verdict(
             snapshot, subject, question.resource, located, access, question.purpose, now
         )
@@ -190,7 +212,8 @@ class Checker:
             every = self.facts(snapshot, question, located, access, now)
             trace.set_facts(every)
             trace.rules = access.rules.trace(every)
-        return Decision(verdict, version, revision, changes_at, of_course)
+        is_certain = len(access.grants) == 1 and changes_at == access.next_change_at
+        return Decision(verdict, version, revision, changes_at, of_course), is_certain
 
     def policy_in(self, snapshot: Snapshot, scope: ScopeContext) -> CompiledPolicy:
         """The policy that decides in a scope: with the rules that its course has of its own."""

@@ -463,7 +463,9 @@ class CheckResponse(_message.Message):
 
     @_builtins.property
     def valid_until(self) -> _timestamp_pb2.Timestamp:
-        """The earliest time at which passing time alone could change the answer. Absent if time cannot change it."""
+        """The earliest time at which passing time alone changes the answer: allowed, reason or rule. Absent if it never
+        does.
+        """
 
     def __init__(
         self,

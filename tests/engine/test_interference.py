@@ -160,7 +160,7 @@ def test_shares_and_ownership_change_nothing_for_whom_no_membership_lets_in(
 
 @examples(75)
 @given(st.data(), policies(), st.booleans())
-def test_an_answer_of_any_rules_holds_until_its_valid_until(
+def test_an_answer_of_any_rules_holds_exactly_until_its_valid_until(
     data: st.DataObject, policy: CompiledPolicy, inline: bool
 ) -> None:
     entities = data.draw(campuses())
@@ -175,6 +175,8 @@ def test_an_answer_of_any_rules_holds_until_its_valid_until(
             first, valid_until=None
         )
         assert then.valid_until == first.valid_until
+    if first.valid_until is not None:
+        assert checker.check(campus, question, first.valid_until).verdict != first.verdict
 
 
 @examples(75)
