@@ -22,6 +22,7 @@ from authz.engine.clock import DecisionClock
 from authz.engine.policies import ActiveChecker
 
 CHECK = "check"
+ERASE_SUBJECT = "erase_subject"
 CHECK_AI_PROCESS = "check_ai_process"
 LEARN_REASONS = "learn_reasons"
 APPLY_POLICY = "apply_policy"
@@ -43,6 +44,11 @@ _NAMED = {
     "DeletePolicyDraft": "draft_policy",
     "StartPolicyShadow": "draft_policy",
     "StopPolicyShadow": "draft_policy",
+    "ReadErasures": ERASE_SUBJECT,
+    "ReleaseErasedSubject": ERASE_SUBJECT,
+    "HoldSubject": ERASE_SUBJECT,
+    "ReleaseHold": ERASE_SUBJECT,
+    "ReadHolds": ERASE_SUBJECT,
 }
 _LOOKS_AT_POLICY = re.compile(r"(Read|Validate|Diff|Preview|Test|Prove)\w*Polic(y|ies)\w*")
 """Methods that change nothing of a policy."""

@@ -68,6 +68,7 @@ def connect(address: str, database: str, *, creates: bool = False) -> Iterator[C
             "database_url": database,
             # Next to a SQLite file, the replica serves the next command too; that of PostgreSQL goes.
             "replica_dir": None if file is not None else folder,
+            "replica_name": None if file is not None else "-",
             "follow": True,
             "log_level": "error",
             **_WITHOUT_CREDENTIALS,

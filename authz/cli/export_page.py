@@ -31,6 +31,8 @@ _HEADINGS = {
     ExportSection.IDEMPOTENCY_KEYS: ("Keys of repeated writes", ("what", "says", "since")),
     ExportSection.POLICY_DRAFTS: ("Drafts of the policy", ("what", "says", "since")),
     ExportSection.POLICY_VERSIONS: ("Versions of the policy", ("what", "says", "since")),
+    ExportSection.DECISIONS: ("Decisions about you, and those that you asked for", ("id", "what", "when")),
+    ExportSection.HOLDS: ("Holds against erasure", ("what", "says", "since")),
 }
 _Heading = ExportRelation | ExportSection
 

@@ -1,18 +1,38 @@
-"""`authz privacy export`, `schema`: what is held about a subject."""
+"""`authz privacy …`: what is held about a subject, and its erasure."""
 
 from __future__ import annotations
 
+import sys
+import time
 from enum import StrEnum
 from typing import Annotated
 
 import msgspec
 import typer
 
+from authz.cli.command import Server, on_server
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
-from authz.cli.options import Who
+from authz.cli.options import OnlySubject, Who, Yes
+from authz.cli.output import print_json, print_rows
+from authz.client import Client
+from authz.domain.erasures import ErasureCertificate
+from authz.domain.errors import malformed
 from authz.domain.exports import SubjectExport
+from authz.domain.ids import Subject, parse_subject
+from authz.domain.instants import format_instant
 
-app = typer.Typer(help="Export what is held about a subject.", no_args_is_help=True)
+app = typer.Typer(help="Export what is held about a subject, or erase it.", no_args_is_help=True)
+
+_POLL_S = 0.2
+_WAIT_S = 60.0
+_NOT_CONFIRMED = 1
+Why = Annotated[str, typer.Option("--reason", help="Why. It must not name the subject.")]
+Wait = Annotated[
+    bool,
+    typer.Option(
+        "--wait/--no-wait", help="Whether to wait, up to a minute, until every machine has confirmed."
+    ),
+]
 
 
 class Format(StrEnum):
@@ -43,3 +63,110 @@ def export(
 def schema() -> None:
     """Print the JSON Schema of `authz privacy export`."""
     print(msgspec.json.format(msgspec.json.encode(msgspec.json.schema(SubjectExport))).decode())
+
+
+@app.command("erase")
+@on_server()
+def erase(
+    server: Server,
+    who: Who,
+    why: Why,
+    resources_to: Annotated[
+        Subject | None,
+        typer.Option(metavar="SUBJECT", parser=parse_subject, help="Who gets what the subject owns."),
+    ] = None,
+    orphan_resources: Annotated[
+        bool, typer.Option("--orphan-resources", help="Leave what it owns without an owner.")
+    ] = False,
+    wait: Wait = True,
+    yes: Yes = False,
+) -> None:
+    """Erase a subject for good: its records, its name in the history, and both in files."""
+    if (resources_to is None) is not orphan_resources:
+        raise malformed(
+            "what becomes of resources", "is not clear; give --resources-to or --orphan-resources"
+        )
+    if not yes:
+        typer.confirm(f"Erase {who} for good?", abort=True, err=True)
+    certificate = server.client.privacy.erase(
+        who, reason=why, resources_to=resources_to or "", orphan_resources=orphan_resources
+    )
+    if wait:
+        certificate = _confirmed(server.client, who, certificate)
+    _show(certificate, as_json=server.as_json)
+    if wait and not certificate.is_confirmed:
+        print("not confirmed everywhere yet; look again with: authz privacy erasures", file=sys.stderr)
+        raise typer.Exit(_NOT_CONFIRMED)
+
+
+def _confirmed(client: Client, who: Subject, certificate: ErasureCertificate) -> ErasureCertificate:
+    """The certificate once it is complete and every machine has confirmed it, or when that takes too long."""
+    end_at_s = time.monotonic() + _WAIT_S
+    while not certificate.is_confirmed and time.monotonic() < end_at_s:
+        time.sleep(_POLL_S)
+        found = client.privacy.erasures(who)
+        certificate = next(each for each in found if each.erasure.key == certificate.erasure.key)
+    return certificate
+
+
+@app.command("erasures")
+@on_server()
+def erasures(server: Server, subject: OnlySubject = None) -> None:
+    """List erasures, what each has removed, and which machines have not confirmed it."""
+    for certificate in server.client.privacy.erasures(subject or ""):
+        _show(certificate, as_json=server.as_json)
+
+
+@app.command("release")
+@on_server()
+def release(server: Server, who: Who, why: Why) -> None:
+    """Let the id of an erased subject be given to somebody new."""
+    server.client.privacy.release(who, reason=why)
+    print(f"{who} may be written again; nothing of the erased subject is under this id")
+
+
+@app.command("hold")
+@on_server()
+def hold(server: Server, who: Who, why: Why) -> None:
+    """Keep a subject from being erased, as for a claim or by order of a court."""
+    server.client.privacy.hold(who, reason=why)
+    print(f"{who} is held: {why}")
+
+
+@app.command("release-hold")
+@on_server()
+def release_hold(server: Server, who: Who) -> None:
+    """Let a subject that was held be erased."""
+    server.client.privacy.release_hold(who)
+    print(f"{who} is held no more")
+
+
+@app.command("holds")
+@on_server()
+def holds(server: Server) -> None:
+    """List who is held, and why."""
+    found = server.client.privacy.holds()
+    if server.as_json:
+        for each in found:
+            print_json(each)
+        return
+    rows = ((str(each.subject), format_instant(each.since), each.actor, each.reason) for each in found)
+    print_rows(("subject", "since", "by", "reason"), rows)
+
+
+def _show(certificate: ErasureCertificate, *, as_json: bool) -> None:
+    if as_json:
+        print_json(certificate)
+        return
+    record, finished = certificate.erasure, certificate.finished_at
+    state = f"complete {format_instant(finished)}" if finished else record.status.lower()
+    print(f"{record.pseudonym}  {state}{', released' if record.released else ''}")
+    print(f"  begun {format_instant(record.started_at)} by {certificate.actor}: {record.reason}")
+    for what, count in certificate.removed.items():
+        print(f"  {what}: {count}")
+    for replica in certificate.replicas:
+        said = "nothing left" if replica.is_cleared else "NOT CONFIRMED"
+        print(f"  replica {replica.name}: {said}, last seen {format_instant(replica.seen_at)}")
+    for label, texts in (("kept", certificate.kept), ("to do", certificate.left_to_operator)):
+        for text in texts:
+            print(f"  {label}: {text}")

@@ -28,6 +28,7 @@ from authz.domain.kinds.course import (
     CourseKey,
     CourseState,
 )
+from authz.domain.kinds.erasure import ERASURE, Erasure, ErasureFilter, ErasureKey, ErasureStatus
 from authz.domain.kinds.kind import Container, Filter, Kind
 from authz.domain.kinds.membership import (
     MEMBERSHIP,
@@ -70,6 +71,10 @@ __all__ = [
     "Entity",
     "EntityKind",
     "EntityT_co",
+    "Erasure",
+    "ErasureFilter",
+    "ErasureKey",
+    "ErasureStatus",
     "Filter",
     "Key",
     "Kind",
@@ -112,6 +117,7 @@ class EntityKind(StrEnum):
     ACCESS_TOKEN = "access_token"  # noqa: S105  the name of a kind
     POLICY_VERSION = "policy_version"
     POLICY_ACTIVATION = "policy_activation"
+    ERASURE = "erasure"
 
 
 KINDS = {
@@ -126,6 +132,7 @@ KINDS = {
         ACCESS_TOKEN,
         POLICY_VERSION,
         POLICY_ACTIVATION,
+        ERASURE,
     )
 }
 """By name, a container before what it contains: in this order records may be written."""
@@ -140,6 +147,7 @@ Entity: TypeAlias = (
     | AccessToken
     | PolicyVersion
     | PolicyActivation
+    | Erasure
 )
 Key: TypeAlias = (
     CourseKey
@@ -151,6 +159,7 @@ Key: TypeAlias = (
     | AccessTokenKey
     | PolicyVersionKey
     | PolicyActivationKey
+    | ErasureKey
 )
 
 EntityT_co = TypeVar("EntityT_co", bound=Entity, covariant=True)

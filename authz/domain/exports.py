@@ -21,6 +21,8 @@ class ExportSection(StrEnum):
     IDEMPOTENCY_KEYS = "IDEMPOTENCY_KEYS"
     POLICY_DRAFTS = "POLICY_DRAFTS"
     POLICY_VERSIONS = "POLICY_VERSIONS"
+    HOLDS = "HOLDS"
+    DECISIONS = "DECISIONS"
 
 
 class ExportRelation(StrEnum):
@@ -57,6 +59,10 @@ RETENTION = (
     ),
     ExportRetention(
         ExportSection.POLICY_VERSIONS, "prove which policy decided when", "as long as the database"
+    ),
+    ExportRetention(ExportSection.HOLDS, "keep what the law demands", "until the hold is released"),
+    ExportRetention(
+        ExportSection.DECISIONS, "tell who was let in to what, by whom", "as long as the database"
     ),
 )
 """What docs/privacy.md says, too."""

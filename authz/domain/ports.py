@@ -174,6 +174,10 @@ class View(Protocol):
     def database_id(self) -> str:
         """The id of the database that this is a view of. Raises `UnavailableError` if there is no state."""
 
+    def cleared(self) -> int:
+        """The revision up to which nothing is left in the files of what was erased. Raises `UnavailableError`
+        if there is no state. From the thread that takes snapshots."""
+
     def staleness_s(self) -> float:
         """Seconds since the view was known to hold the last committed revision; infinite if never."""
 

@@ -35,7 +35,14 @@ def build_replica(
             state = dump.state
             revision = state.revision
             versions = Versions(
-                revision, state.committed_at, state.nonce, platform=revision, scopes=revision, policy=revision
+                revision,
+                state.committed_at,
+                state.nonce,
+                platform=revision,
+                scopes=revision,
+                policy=revision,
+                erased=revision,
+                cleared=revision,
             )
             environment.set_versions(transaction, versions)
             environment.set_identity(transaction, state.database_id, dump.token_key)

@@ -18,7 +18,7 @@ from authz.replica.layout import FORMAT
 from authz.replica.private import FILE_MODE, make_private_folder
 from authz.replica.shared_state import identity_of
 
-_HEADER = struct.Struct("<QQqQQQQ")
+_HEADER = struct.Struct("<QQqQQQQQQ")
 _REVISION_KEY = b"revision"
 _DATABASE_KEY = b"database"
 _TOKEN_KEY_KEY = b"token key"
@@ -29,7 +29,8 @@ _MAX_READERS = 1024
 class Versions(msgspec.Struct, frozen=True):
     """The revision that a replica holds, when it was committed, and its nonce; and the last revisions that
     changed a role on the platform, a course or session or the active policy of a course, and the platform's
-    active policy, which tell what a cache must drop."""
+    active policy, which tell what a cache must drop; then the last revision that ended the erasure of a
+    subject, and that up to which nothing erased is left in the file."""
 
     revision: int
     committed_at: Instant
@@ -37,6 +38,8 @@ class Versions(msgspec.Struct, frozen=True):
     platform: int
     scopes: int
     policy: int
+    erased: int = 0
+    cleared: int = 0
 
     def state(self, database_id: str) -> ConsistencyToken:
         """This state, of the database with this id."""
@@ -138,6 +141,17 @@ class Environment:
     def versions(self, transaction: lmdb.Transaction) -> Versions:
         """The versions in the snapshot of a transaction."""
         return Versions(*_HEADER.unpack(self.read(transaction, _REVISION_KEY, self.meta))[1:])
+
+    def has_erased(self) -> bool:
+        """Whether the file may have something left of subjects that were erased."""
+        with self.lmdb.begin() as transaction:
+            versions = self.versions(transaction)
+        return versions.erased > versions.cleared
+
+    def cleared(self) -> int:
+        """The revision up to which nothing is left in the file of what was erased."""
+        with self.lmdb.begin() as transaction:
+            return self.versions(transaction).cleared
 
     def set_versions(self, transaction: lmdb.Transaction, versions: Versions) -> None:
         """Store the versions, in the transaction that applies the revision."""

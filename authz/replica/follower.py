@@ -23,7 +23,12 @@ from authz.domain.mutations import Change, LocalCommit
 from authz.domain.ports import CommitNotifier, Directory
 from authz.replica.election import elected
 from authz.replica.environment import Environment, UnusableError, release_environment
-from authz.replica.generations import build_generation, open_generation
+from authz.replica.generations import (
+    build_generation,
+    copy_generation,
+    delete_generations,
+    open_generation,
+)
 from authz.replica.shared_state import REQUIRED, REVISION, SharedState, uptime_ns
 from authz.replica.warmup import warm_up
 from authz.replica.writer import GapError, apply_changes, require_same_history
@@ -268,6 +273,29 @@ class Follower:
             if at_head:
                 self._state.confirm(read_at_ns)
         self._check_readers(environment)
+        if environment.has_erased():
+            self._leave_erased(environment)
+
+    def _leave_erased(self, environment: Environment) -> None:
+        """Continue in a copy that has nothing left of subjects that were erased. The old file is served until
+        the copy holds as much."""
+        self._expect(_BUILD_STEP_S)
+        copy = copy_generation(self._folder, environment, max_bytes=self._max_bytes)
+        try:
+            self._bring_up(copy, environment)
+            with self._mutex:
+                self._bring_up(copy, environment)
+                self._state.publish(int(copy.folder.name), copy.state().revision)
+                self._environment, copy = copy, environment
+        finally:
+            release_environment(copy)
+        delete_generations(self._folder, but=str(self._state.generation))
+        log.info("replica rewritten without what was erased")
+
+    def _bring_up(self, copy: Environment, environment: Environment) -> None:
+        """Apply to a copy what was applied to the original since."""
+        while (held := copy.state().revision) < environment.state().revision:
+            apply_changes(copy, self._directory.follow(held, _REVISIONS_PER_READ).changes)
 
     def _apply(self, environment: Environment, changes: Sequence[Change]) -> int:
         """Apply changes, and let every process of the machine know. Returns the last revision."""

@@ -126,6 +126,10 @@ class ReplicaView:
         self._current()
         return self._database_id
 
+    def cleared(self) -> int:
+        """See `View.cleared`."""
+        return self._current().cleared()
+
     def staleness_s(self) -> float:
         """Seconds since the replica was known to hold the last committed revision; infinite if never."""
         return self._state.staleness_s()

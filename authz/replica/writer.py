@@ -9,6 +9,8 @@ import lmdb
 from authz.domain.entities import (
     PLATFORM_ACTIVATION,
     Entity,
+    Erasure,
+    ErasureStatus,
     MembershipKey,
     PolicyActivationKey,
     kind_of,
@@ -45,7 +47,7 @@ def apply_changes(environment: Environment, changes: Sequence[Change]) -> int:
     """
     with environment.lmdb.begin(write=True) as transaction:
         held = environment.versions(transaction)
-        platform, scopes, policy = held.platform, held.scopes, held.policy
+        platform, scopes, policy, erased = held.platform, held.scopes, held.policy, held.erased
         revision = held.revision
         writer = Writer(environment, transaction)
         for change in changes:
@@ -63,9 +65,13 @@ def apply_changes(environment: Environment, changes: Sequence[Change]) -> int:
                     policy = revision
                 elif isinstance(key, PolicyActivationKey):
                     scopes = revision  # the context of a course says which policy of its own is active
+                elif isinstance(mutation.target, Erasure) and mutation.target.status is ErasureStatus.ERASED:
+                    erased = revision
         if changes:
             last = changes[-1]
-            versions = Versions(revision, last.committed_at, last.nonce, platform, scopes, policy)
+            versions = Versions(
+                revision, last.committed_at, last.nonce, platform, scopes, policy, erased, held.cleared
+            )
             environment.set_versions(transaction, versions)
     return revision
 

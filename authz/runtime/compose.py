@@ -28,7 +28,6 @@ from authz.api.grpc.adapter import add_endpoints
 from authz.api.grpc.audit import AuditServicer
 from authz.api.grpc.authorization import AuthorizationServicer
 from authz.api.grpc.directory import DirectoryServicer
-from authz.api.grpc.privacy import PrivacyServicer
 from authz.api.grpc.watch import WatchServicer
 from authz.api.limits import Limiter, parse_limits
 from authz.api.permissions import PolicyPermissions
@@ -39,7 +38,6 @@ from authz.domain.decisions import STRUCTURAL_TYPES
 from authz.domain.errors import ErrorReason, InvalidArgumentError, UnavailableError, malformed
 from authz.domain.files import files_text
 from authz.domain.instants import Instant
-from authz.domain.personal_data import PersonalData
 from authz.domain.ports import Directory, View
 from authz.domain.tokens import TokenKeys
 from authz.domain.vocabulary import Vocabulary
@@ -47,11 +45,9 @@ from authz.engine.clock import DecisionClock
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.directory_warnings import PolicyWarnings
 from authz.engine.drafts import Drafting
-from authz.engine.exports import Exporter
 from authz.engine.group_commit import GroupCommitter
 from authz.engine.policies import ActiveChecker, CompiledPolicies
 from authz.engine.publish import first_version
-from authz.engine.removal import Remover
 from authz.engine.rights import Rights
 from authz.engine.shadow import Shadow
 from authz.engine.turns import Turns
@@ -69,6 +65,7 @@ from authz.runtime.policies import (
     policy_servicer,
     scheduled_publisher,
 )
+from authz.runtime.privacy import open_upkeep, privacy_servicer
 from authz.runtime.settings import Settings, invalid_setting
 from authz.store import FirstWrite, Store, companion_path, database_name, prepare_store, sqlite_file
 from authz.v1 import audit_pb2, authorization_pb2, directory_pb2, policy_pb2, privacy_pb2, watch_pb2
@@ -314,19 +311,19 @@ def add_servicers(
     watches = _watches(settings, directory, gate, turns)
     drafting = Drafting(store.drafts, publisher, gate, clock)
     shadow = Shadow(store.shadows, gate, active, clock)
+    erasing, upkeep = open_upkeep(settings, store, gate, writing, view, replica_folder(settings))
     servicers: tuple[Servicer, ...] = (
         AuthorizationServicer(active, past, turns, clock, keys, shadow=shadow),
         DirectoryServicer(directory, gate, turns, writer, rights=rights),
         policy_servicer(settings, store, publisher, drafting, gate, active, turns, clock, rights),
         WatchServicer(watches),
-        _privacy_servicer(settings, store.personal_data, gate, rights),
+        privacy_servicer(settings, store.personal_data, gate, writing, erasing, rights),
         _audit_servicer(settings, store, gate, turns),
     )
-    add_endpoints(server, pipeline, chain.from_iterable(map(endpoints_of, servicers)))
+    add_endpoints(server, pipeline, tuple(chain.from_iterable(map(endpoints_of, servicers))))
     _add_reflection(server)
     scheduled = scheduled_publisher(store, drafting, rights, gate, clock, authenticators)
-    background = (Remover(directory, gate, writing).run, scheduled.run, shadow.run)
-    return Servicers(pipeline, active, watches, writing, background)
+    return Servicers(pipeline, active, watches, writing, (*upkeep, scheduled.run, shadow.run))
 
 
 def _audit_servicer(settings: Settings, store: Store, gate: ConsistencyGate, turns: Turns) -> AuditServicer:
@@ -340,13 +337,6 @@ def _writer(
     return DirectoryWriter(
         directory, gate, writing, max_silence_s=settings.import_silence_s, max_import_s=settings.max_import_s
     )
-
-
-def _privacy_servicer(
-    settings: Settings, personal_data: PersonalData, gate: ConsistencyGate, rights: Rights
-) -> PrivacyServicer:
-    exporter = Exporter(personal_data, gate, write_timeout_s=settings.watch_write_timeout_s)
-    return PrivacyServicer(exporter, gate, rights=rights)
 
 
 def _watches(

@@ -202,6 +202,7 @@ class Server:
             keys=keys,
             migrate=False,
             verify=False,
+            erasure_grace_s=settings.erasure_grace_s,
         )
         if settings.follow:
             # First, so that a start that fails leaves no replica folder.

@@ -68,6 +68,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str,
         "Folder of this machine's replica. Empty: next to a SQLite file, else authz-<database>-<…>.replica.",
     ] = ""
+    replica_name: Annotated[
+        str,
+        "Name of this machine's replica in certificates of erasures. Empty: host name and folder."
+        " `-`: none, for a replica that is deleted with its server.",
+    ] = ""
     replica_max_bytes: Annotated[
         int, Meta(ge=1 << 20), "Maximum size of the replica. It takes address space only, until it is filled."
     ] = 64 << 30
@@ -87,6 +92,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Seconds,
         "Seconds that a write waits for this machine's replica. Then it is answered, and checks here are"
         " refused until the replica has it.",
+    ] = 2.0
+    erasure_grace_s: Annotated[
+        float,
+        Meta(ge=0, le=86_400),
+        "Seconds that replicas and watches have to read what an erasure deleted, before it leaves the change"
+        " log; who is later reads everything anew.",
     ] = 2.0
     metrics_address: Annotated[
         str, "host:port of plain HTTP with /livez, /readyz and /metrics. Empty: none."

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from authz.domain.instants import Instant
+from authz.domain.instants import US_PER_S, Instant
 from authz.domain.ports import Vocabularies
 from authz.domain.tokens import TokenKeys
 from authz.store.audit import SqlAuditTrail
@@ -58,13 +58,16 @@ def open_store(
     migrate: bool = True,
     verify: bool = True,
     contents_at_once: int = MAX_CONTENTS_AT_ONCE,
+    erasure_grace_s: float = 0,
 ) -> Store:
     """Open a database. With `migrate`, bring its schema up to date first; with `verify`, require that it is.
 
     Without either, nothing connects yet. `password_file` is read for each connection to PostgreSQL. The store
     adds the key of the database to `keys`. `contents_at_once` bounds what one transaction deletes of what is
-    inside deleted records. Raises `InvalidArgumentError` for a bad URL, `UnavailableError` when the database
-    does not answer, `FailedPreconditionError` when the schema is not current.
+    inside deleted records. `erasure_grace_s` is how long readers have to read what an erasure deleted.
+
+    Raises `InvalidArgumentError` for a bad URL, `UnavailableError` when the database does not answer,
+    `FailedPreconditionError` when the schema is not current.
     """
     if migrate or verify:
         prepare_store(url, password_file=password_file, migrate=migrate)
@@ -74,10 +77,13 @@ def open_store(
     directory = SqlDirectory(
         engine, connections, vocabularies, clock, keys, contents_at_once=contents_at_once
     )
+    personal_data = SqlPersonalData(
+        engine, directory, clock, at_once=contents_at_once, grace_us=round(erasure_grace_s * US_PER_S)
+    )
     return Store(
         directory,
         SqlDrafts(engine),
-        SqlPersonalData(engine, directory),
+        personal_data,
         SqlAuditTrail(engine, keys),
         SqlDecisions(engine, keys),
         SqlShadows(engine),

@@ -158,6 +158,12 @@ class Administrators:
             after = None if found is None else msgspec.structs.replace(found, **dict(mutation.values))
         self.require_kept(self.hands(), {key: after})
 
+    def require_kept_without(self, subject: Subject) -> None:
+        """As `require_kept`, before a subject loses all that it has on the platform."""
+        held = [key for key in self._memberships() if key.subject == subject]
+        if held:
+            self.require_kept(self.hands(), dict.fromkeys(held))
+
     def _concern(self, key: Key) -> bool:
         try:
             kind_of(key).validate_key(key)

@@ -19,20 +19,20 @@ from authz.domain.entities import (
     Membership,
     MembershipKey,
     Resource,
-    Session,
-    SessionKey,
     Share,
     Versioned,
     container_of,
     kind_of,
 )
 from authz.domain.errors import AlreadyExistsError, ErrorReason, FailedPreconditionError, RemovalPendingError
-from authz.domain.ids import PLATFORM, Scope, ScopeKind, Subject, course_scope
+from authz.domain.ids import PLATFORM, Scope, Subject
 from authz.domain.mutations import ChangeScope, Mutation, Operation
 from authz.domain.ports import Vocabularies
 from authz.store.active_policy import vocabulary_for
 from authz.store.bulk import delete_by_key, select_by_key, upsert_rows
 from authz.store.contents import CONTAINERS, read_contents, require_same_container
+from authz.store.erased import ErasedSubjects
+from authz.store.locator import Locator
 from authz.store.log_writer import Origin
 from authz.store.removals import Removal, Root, pending_roots, removal_progress, store_removals
 from authz.store.rows import ENTITY_ROWS
@@ -62,8 +62,8 @@ class Batch:
         self._room = room
         self._revision = 0
         self._origin = Origin("", "", "")
-        self._removed_places: dict[Key, ChangeScope] = {}
-        """Of records whose row is gone."""
+        self._locator = Locator(self._row)
+        self._erased = ErasedSubjects(connection)
         self._is_removing = removal_progress(connection) is not None
         """Whether there may be rows whose container is gone."""
         self._roots: dict[Root, Removal | None] = {}
@@ -106,6 +106,10 @@ class Batch:
         if self._is_removing:
             members = {self._member_of(key) for key in wanted["membership"] if isinstance(key, MembershipKey)}
             self._roots |= dict.fromkeys(pending_roots(self._connection, members) - self._roots.keys())
+
+    def learn_erased(self, mutations: Iterable[Mutation]) -> None:
+        """Read in bulk which of the subjects that these name were erased."""
+        self._erased.learn(mutations)
 
     def _container_to_read(self, key: Key) -> Key | None:
         """The container of a record, if its row says what the record's scope is, or whether it is there."""
@@ -167,6 +171,7 @@ class Batch:
         mutation.validate(vocabulary_for(mutation, self._vocabularies, self.find))
         if mutation.operation is Operation.DELETE:
             return self._delete(mutation.key)
+        self._erased.require_none(mutation)
         key = mutation.key
         before = self.find(key)
         if mutation.operation is Operation.UPDATE:
@@ -192,7 +197,7 @@ class Batch:
             self._sharers.add(entity.subject)
         elif isinstance(entity, Membership):
             self._written_roles[entity.scope, entity.subject].add(entity.role)
-        self._put(mutation, self._place(entity), Versioned(entity, self._revision))
+        self._put(mutation, self._locator.place(entity), Versioned(entity, self._revision))
         return True
 
     def _resolve(self, update: Mutation, before: Versioned[Entity] | None) -> Mutation:
@@ -238,7 +243,7 @@ class Batch:
         before = self.find(key)
         if before is None:
             return False
-        place = self._place(before.entity)
+        place = self._locator.place(before.entity)
         if kind_of(key).name in CONTAINERS and not self._delete_contents(key):
             self._planned_roots[key] = Removal(key, place, self._origin, since=self._revision)
             self._is_removing = True
@@ -252,7 +257,7 @@ class Batch:
         root = removal.root
         if isinstance(root, Member):
             return self._delete_unopened(root)
-        self._removed_places[root] = removal.place
+        self._locator.removed[root] = removal.place
         return self._delete_contents(root)
 
     def remove_member(self, member: Member) -> bool:
@@ -263,7 +268,7 @@ class Batch:
             found = [*ENTITY_ROWS[name].versioned(rows)]
             ended = found[: self._room]
             self._room -= len(ended)
-            self._delete_found(ended)
+            self.delete_found(ended)
             self._planned_left |= {
                 each.entity.key: None for each in ended if isinstance(each.entity, Membership)
             }
@@ -280,17 +285,25 @@ class Batch:
         self._store(self._planned_dirty, self._planned)
         found, is_all = read_contents(self._connection, [key], self._room)
         self._room -= len(found)
-        self._delete_found(found)
+        self.delete_found(found)
         return is_all
 
-    def _delete_found(self, found: Sequence[Versioned[Entity]]) -> None:
+    def rewrite(self, entities: Sequence[Entity]) -> None:
+        """Put records in place of those with their keys, whatever the policy says of them."""
+        self.prefetch(entity.key for entity in entities)
+        for entity in entities:
+            touch = Mutation(Operation.TOUCH, entity)
+            self._put(touch, self._locator.place(entity), Versioned(entity, self._revision))
+
+    def delete_found(self, found: Sequence[Versioned[Entity]]) -> None:
+        """Delete records that were just read, and nothing with them."""
         for versioned in found:
             self._planned.setdefault(versioned.entity.key, versioned)
         containers = (container_of(versioned.entity) for versioned in found)
         self.prefetch(key for key in containers if key is not None and key not in self._planned)
         for versioned in found:
             entity = versioned.entity
-            self._put(Mutation(Operation.DELETE, entity), self._place(entity), None)
+            self._put(Mutation(Operation.DELETE, entity), self._locator.place(entity), None)
 
     def _end_shares(self) -> None:
         """Delete what is shared with those who have just lost their last membership there, as far as there is
@@ -316,7 +329,7 @@ class Batch:
         found = unopened_shares(self._connection, member, self._room + 1)
         ended = found[: self._room]
         self._room -= len(ended)
-        self._delete_found(ended)
+        self.delete_found(ended)
         return len(ended) == len(found)
 
     def _require_opened(self, share: Share) -> None:
@@ -335,7 +348,7 @@ class Batch:
         resource = self._row(share.resource)
         if resource is not None and isinstance(resource.entity, Resource):
             scope = resource.entity.scope
-            yield from ((each, share.subject) for each in {scope, self._course_around(scope)})
+            yield from ((each, share.subject) for each in {scope, self._locator.course_around(scope)})
 
     def _is_member(self, scope: Scope, subject: Subject) -> bool:
         """Whether a subject has a membership in a scope itself, after the mutations so far."""
@@ -349,31 +362,7 @@ class Batch:
             self._stored_roles |= roles_in(self._connection, missing)
 
     def _member_of(self, key: MembershipKey) -> Member:
-        return Member(key.subject, self._course_around(key.scope))
-
-    def _course_around(self, scope: Scope) -> Scope:
-        """The course of a session that has one; else the scope itself."""
-        found = self._row(SessionKey(scope.id)) if scope.kind is ScopeKind.SESSION else None
-        course_id = (
-            found.entity.course_id if found is not None and isinstance(found.entity, Session) else None
-        )
-        return scope if course_id is None else course_scope(course_id)
-
-    def _place(self, entity: Entity) -> ChangeScope:
-        """The course and the session of an entity, itself included."""
-        ids: dict[ScopeKind, str] = {}
-        record: Any = entity
-        while record is not None:
-            kind = kind_of(record)
-            if kind.scope is not None:
-                ids[kind.scope] = record.id
-            record = kind.container_key(record)
-            if record is not None and kind_of(record).container is not None:
-                if record in self._removed_places:
-                    return self._removed_places[record]
-                found = self._row(record)
-                record = None if found is None else found.entity
-        return ChangeScope(ids.get(ScopeKind.COURSE), ids.get(ScopeKind.SESSION))
+        return Member(key.subject, self._locator.course_around(key.scope))
 
     def _require_container(self, entity: Entity) -> None:
         key = container_of(entity)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any
 
+import msgspec
 from sqlalchemy import ColumnElement, Engine, Select, or_, select
 
 from authz.domain.decision_log import DecisionEntry, DecisionPage, DecisionQuery
@@ -14,6 +15,7 @@ from authz.domain.ports import Page
 from authz.domain.tokens import TokenKeys
 from authz.store.bulk import upsert_rows
 from authz.store.engine import bounded_read_transaction, write_transaction
+from authz.store.erased import pseudonyms_of
 from authz.store.tables import decisions as table
 from authz.store.windows import Window, read_window
 
@@ -31,6 +33,9 @@ class SqlDecisions:
     def append(self, entries: Sequence[DecisionEntry]) -> None:
         """See `DecisionTable.append`."""
         with write_transaction(self._engine) as connection:
+            named = {name for each in entries for name in (each.subject, each.person, each.caller)}
+            if erased := pseudonyms_of(connection, named):
+                entries = [_without(each, erased) for each in entries]
             upsert_rows(connection, table, [_values(entry) for entry in entries])
 
     def read(self, query: DecisionQuery, page: Page) -> DecisionPage:
@@ -44,6 +49,12 @@ class SqlDecisions:
         with bounded_read_transaction(self._engine) as connection:
             rows, token = read_window(connection, window, page, self._keys, query)
         return DecisionPage(tuple(DecisionEntry(**row._mapping) for row in rows), token)
+
+
+def _without(entry: DecisionEntry, erased: Mapping[str, str]) -> DecisionEntry:
+    """An entry with the pseudonyms of those who were erased."""
+    given = {name: getattr(entry, name) for name in ("subject", "person", "caller")}
+    return msgspec.structs.replace(entry, **{name: erased.get(text, text) for name, text in given.items()})
 
 
 def _rows(query: DecisionQuery) -> Select[Any]:

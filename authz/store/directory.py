@@ -81,14 +81,14 @@ class SqlDirectory:
 
     def write_group(self, requests: Sequence[WriteRequest]) -> list[ConsistencyToken | AuthzError]:
         """See `Directory.write_group`."""
-        with self._transaction() as transaction:
+        with self.transaction() as transaction:
             return transaction.write(requests)
 
     def import_batch(
         self, mutations: Sequence[Mutation], *, offset: int, actor: str, request_id: str, reason: str
     ) -> ImportBatchResult:
         """See `Directory.import_batch`."""
-        with self._transaction() as transaction:
+        with self.transaction() as transaction:
             return transaction.import_batch(
                 mutations, offset=offset, origin=Origin(actor, reason, request_id)
             )
@@ -102,16 +102,17 @@ class SqlDirectory:
         self, subject: Subject, scope: Scope, *, actor: str, request_id: str, reason: str
     ) -> tuple[ConsistencyToken, bool]:
         """See `Directory.remove_member`."""
-        with self._transaction() as transaction:
+        with self.transaction() as transaction:
             return transaction.remove_member(Member(subject, scope), Origin(actor, reason, request_id))
 
     def remove_contents(self) -> ConsistencyToken:
         """See `Directory.remove_contents`."""
-        with self._transaction() as transaction:
+        with self.transaction() as transaction:
             return transaction.remove_contents()
 
     @contextmanager
-    def _transaction(self) -> Iterator[Transaction]:
+    def transaction(self) -> Iterator[Transaction]:
+        """A transaction that writes, which is committed with the block. Then listeners hear of it."""
         with self._remembering_refusal(), write_transaction(self._engine) as connection:
             transaction = Transaction(
                 connection, self._vocabularies, self._clock, contents_at_once=self._contents_at_once

@@ -52,6 +52,8 @@ class SqlExport:
         yield from self._idempotency_keys()
         yield from self._drafts()
         yield from self._policy_versions()
+        yield from self._holds()
+        yield from self._decisions()
 
     def _records(self) -> Iterator[ExportedRecord]:
         """In the order in which they may be written: what others refer to first."""
@@ -196,6 +198,22 @@ class SqlExport:
                 if mentions(text, self._subject):
                     yield ExportedEntry(section, name, f"{field}: {text}", row.created_at)
             yield from self._lines(section, name, row.files)
+
+    def _holds(self) -> Iterator[ExportedEntry]:
+        wanted = select(tables.holds).where(_of(tables.holds, "subject", self._subject))
+        for row in self._connection.execute(wanted):
+            yield ExportedEntry(ExportSection.HOLDS, "hold", row.reason, row.since)
+
+    def _decisions(self) -> Iterator[ExportedEntry]:
+        table, named = tables.decisions, str(self._subject)
+        wanted = or_(*(table.c[name] == named for name in ("subject", "person", "caller")))
+        for chunk in self._chunks(select(table).where(wanted).order_by(table.c.at, table.c.decision_id)):
+            for row in chunk:
+                by = self._masked_actor(f"{row.caller} for {row.person}" if row.person else row.caller)
+                about = row.subject if row.subject in ("", named) else "somebody else"
+                answer = "allowed" if row.allowed else "denied"
+                text = f"{by} asked about {about}: {row.action} {row.resource}: {answer} {row.reason}"
+                yield ExportedEntry(ExportSection.DECISIONS, row.decision_id, text, row.at)
 
     def _lines(self, section: ExportSection, name: str, files: str) -> Iterator[ExportedEntry]:
         """The lines of files that name the subject."""

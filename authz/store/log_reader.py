@@ -25,6 +25,7 @@ _HEAD = select(
     tables.revisions.c.nonce,
 ).outerjoin_from(tables.counter, tables.revisions, tables.revisions.c.revision == tables.counter.c.revision)
 _TOKEN_KEY = select(tables.counter.c.token_key)
+_RESUMABLE_FROM = select(tables.counter.c.resumable_from)
 _HELD_HEAD = _HEAD.with_for_update(of=tables.counter)
 _STATE = select(tables.revisions.c.committed_at, tables.revisions.c.nonce).where(
     tables.revisions.c.revision == bindparam("number")
@@ -68,11 +69,20 @@ def read_state(connection: Connection, database_id: str, revision: int) -> Consi
     return None if row is None else ConsistencyToken(database_id, revision, row.committed_at, row.nonce)
 
 
+def is_resumable(connection: Connection, revision: int) -> bool:
+    """Whether who holds a revision may continue from it: nothing before it was rewritten since."""
+    first: int = connection.execute(_RESUMABLE_FROM).scalar_one()
+    return revision >= first
+
+
 def read_tail(engine: Engine, after: int, limit: int) -> LogTail:
     """See `Directory.follow`."""
     with read_transaction(engine) as connection:
         head = read_head(connection)
-        state = head if head.revision == after else read_state(connection, head.database_id, after)
+        state: ConsistencyToken | None = head
+        if head.revision != after:
+            is_known = is_resumable(connection, after)
+            state = read_state(connection, head.database_id, after) if is_known else None
         changes = _read_changes(connection, after, limit) if head.revision > after else ()
     return LogTail(head, state, changes)
 
@@ -116,6 +126,8 @@ def read_chunk(engine: Engine, token: ConsistencyToken, skip: int, limit: int) -
         known = read_state(connection, token.database_id, after)
         if known is not None and not _may_be(token, known):
             raise _expired("the token is of a history that this database has left, as after a restore")
+        if after < head and not is_resumable(connection, after):
+            raise _expired("a subject was erased from the changes that follow the token")
         rows = connection.execute(
             select(changes, *(column for column in revisions.c if column.name != "revision"))
             .join(revisions, revisions.c.revision == changes.c.revision)

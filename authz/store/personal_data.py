@@ -1,25 +1,77 @@
-"""What the database holds about a subject."""
+"""What the database holds about a subject, and its erasure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from sqlalchemy import Engine
+import msgspec
+from sqlalchemy import Engine, Row, and_, delete, select
 
-from authz.domain.ids import Subject
+from authz.domain.entities import Erasure, ErasureFilter, ErasureStatus
+from authz.domain.erasures import (
+    ErasureCertificate,
+    ErasureRequest,
+    Hold,
+    ReplicaReport,
+    subject_mac,
+)
+from authz.domain.errors import ErrorReason, FailedPreconditionError
+from authz.domain.ids import Subject, SubjectType
+from authz.domain.instants import Instant
+from authz.domain.ports import Listing, Page
+from authz.domain.tokens import ConsistencyToken
+from authz.store import tables
+from authz.store.bulk import upsert_rows
 from authz.store.connections import expecting_long_statements
 from authz.store.directory import SqlDirectory
-from authz.store.engine import read_transaction
+from authz.store.engine import read_transaction, write_transaction
+from authz.store.erase_history import (
+    erase_decisions,
+    erase_rest,
+    erase_revisions,
+    kept_mentions,
+    revisions_that_name,
+)
+from authz.store.erase_records import begin_history, erase_records
+from authz.store.erasure_steps import (
+    Phase,
+    Step,
+    advance_step,
+    begin,
+    end_phase,
+    next_step,
+    pseudonyms_in,
+    record_of,
+    unreleased,
+    version_of,
+)
 from authz.store.exports import SqlExport
+from authz.store.files import left_to_operator, rewrite_file, truncate_log
+from authz.store.log_reader import hold_head, read_head, read_token_key
+from authz.store.log_writer import Origin
+
+_STEPS, _HOLDS, _REPLICAS = tables.erasure_steps, tables.holds, tables.replicas
 
 
 class SqlPersonalData:
     """A `PersonalData` in SQLite or PostgreSQL."""
 
-    def __init__(self, engine: Engine, directory: SqlDirectory) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        directory: SqlDirectory,
+        clock: Callable[[], Instant],
+        *,
+        at_once: int,
+        grace_us: int,
+    ) -> None:
         self._engine = engine
         self._directory = directory
+        self._clock = clock
+        self._at_once = at_once
+        self._grace_us = grace_us
 
     @contextmanager
     def export(self, subject: Subject) -> Iterator[SqlExport]:
@@ -28,3 +80,187 @@ class SqlPersonalData:
             found = SqlExport(connection, subject)
             self._directory.learn_key(connection, found.state.database_id)
             yield found
+
+    def begin_erasure(self, request: ErasureRequest) -> Subject:
+        """See `PersonalData.begin_erasure`."""
+        with self._directory.transaction() as transaction:
+            return begin(transaction, request)
+
+    def erasure_progress(self) -> object | None:
+        """See `PersonalData.erasure_progress`."""
+        with read_transaction(self._engine) as connection:
+            return next_step(connection)
+
+    def advance_erasure(self) -> ConsistencyToken:
+        """See `PersonalData.advance_erasure`."""
+        with read_transaction(self._engine) as connection:
+            step, head = next_step(connection), read_head(connection)
+        match None if step is None else step.phase:
+            case Phase.RECORDS:
+                return self._in_step(Phase.RECORDS, self._erase_records)
+            case Phase.WAIT:
+                return self._in_step(Phase.WAIT, self._begin_history)
+            case Phase.HISTORY:
+                return self._erase_history(step, head)
+            case Phase.FILES:
+                return self._rewrite_file()
+            case Phase.LOG:
+                truncate_log(self._engine)
+                return self._in_step(Phase.LOG, self._complete)
+            case _:
+                return head
+
+    def _in_step(self, phase: Phase, act: Callable[[Any, Step], None]) -> ConsistencyToken:
+        """Act on the first erasure, unless another process has brought it beyond the phase."""
+        with self._directory.transaction() as transaction:
+            step = next_step(transaction.connection)
+            if step is not None and step.phase is phase:
+                act(transaction, step)
+            return transaction.head
+
+    def _erase_records(self, transaction: Any, step: Step) -> None:
+        erase_records(transaction, step, self._at_once)
+
+    def _begin_history(self, transaction: Any, step: Step) -> None:
+        begin_history(transaction, step, self._grace_us)
+
+    def _erase_history(self, step: Step | None, head: ConsistencyToken) -> ConsistencyToken:
+        assert step is not None  # noqa: S101  its phase was read
+        assert step.subject is not None  # noqa: S101  it goes with this phase
+        revisions = revisions_that_name(self._engine, step.subject, step.position)
+        if not revisions:
+            return self._in_step(Phase.HISTORY, self._erase_decisions)
+        with write_transaction(self._engine) as connection:
+            if connection.dialect.name == "postgresql":
+                hold_head(connection)  # one at a time, as on SQLite
+            if next_step(connection) != step:
+                return head
+            reason = record_of(connection, step.pseudonym).reason
+            counts = erase_revisions(connection, step.subject, step.pseudonym, revisions, reason)
+            advance_step(connection, step, done=counts, position=revisions[-1])
+        return head
+
+    def _erase_decisions(self, transaction: Any, step: Step) -> None:
+        assert step.subject is not None  # noqa: S101  it goes with this phase
+        connection = transaction.connection
+        rewritten = erase_decisions(connection, step.subject, step.pseudonym, self._at_once)
+        if rewritten:
+            advance_step(connection, step, done={"decisions rewritten": rewritten})
+        else:
+            self._end_history(transaction, step, step.subject)
+
+    def _end_history(self, transaction: Any, step: Step, subject: Subject) -> None:
+        connection = transaction.connection
+        counts = erase_rest(connection, subject, step.pseudonym)
+        kept = kept_mentions(connection, subject)
+        self._set_status(transaction, step, ErasureStatus.ERASED)
+        version = version_of(connection, record_of(connection, step.pseudonym).key)
+        advance_step(
+            connection,
+            step,
+            phase=Phase.FILES,
+            done=counts,
+            subject_id=None,
+            heir_type=None,
+            heir_id=None,
+            kept=msgspec.json.encode(kept).decode(),
+            erased_at=version,
+        )
+
+    def _rewrite_file(self) -> ConsistencyToken:
+        with read_transaction(self._engine) as connection:
+            covered = pseudonyms_in(connection, Phase.FILES)
+        rewrite_file(self._engine)
+        with self._directory.transaction() as transaction:
+            for pseudonym in covered:
+                end_phase(transaction.connection, pseudonym, Phase.FILES, Phase.LOG)
+            return transaction.head
+
+    def _complete(self, transaction: Any, step: Step) -> None:
+        self._set_status(transaction, step, ErasureStatus.COMPLETE)
+        advance_step(transaction.connection, step, phase=Phase.DONE, finished_at=transaction.now)
+
+    def _set_status(self, transaction: Any, step: Step, status: ErasureStatus) -> None:
+        record = msgspec.structs.replace(record_of(transaction.connection, step.pseudonym), status=status)
+        origin = Origin(step.origin.actor, record.reason, step.origin.request_id)
+        transaction.append(origin, lambda batch: batch.rewrite([record]))
+
+    def certificate(self, pseudonym: Subject) -> ErasureCertificate:
+        """See `PersonalData.certificate`."""
+        with read_transaction(self._engine) as connection:
+            return self._certificate(connection, record_of(connection, pseudonym))
+
+    def erasures(self, subject: Subject | None, page: Page) -> Listing[Erasure]:
+        """See `PersonalData.erasures`."""
+        with read_transaction(self._engine) as connection:
+            key = read_token_key(connection)
+        return self._directory.read(
+            ErasureFilter(mac=None if subject is None else subject_mac(key, subject)), page
+        )
+
+    def _certificate(self, connection: Any, erasure: Erasure) -> ErasureCertificate:
+        pseudonym = erasure.pseudonym
+        same = and_(_STEPS.c.pseudonym_type == pseudonym.type.value, _STEPS.c.pseudonym_id == pseudonym.id)
+        row = connection.execute(select(_STEPS).where(same)).one()
+        replicas = connection.execute(select(_REPLICAS).order_by(_REPLICAS.c.name)).all()
+        return ErasureCertificate(
+            erasure=erasure,
+            actor=row.actor,
+            finished_at=row.finished_at,
+            removed=msgspec.json.decode(row.counts, type=dict[str, int]),
+            kept=tuple(msgspec.json.decode(row.kept, type=list[str])),
+            left_to_operator=left_to_operator(self._engine),
+            replicas=tuple(_report(each, row.erased_at) for each in replicas),
+        )
+
+    def release(self, subject: Subject, *, actor: str, reason: str, request_id: str) -> ConsistencyToken:
+        """See `PersonalData.release`."""
+        with self._directory.transaction() as transaction:
+            connection = transaction.connection
+            found = unreleased(connection, subject_mac(read_token_key(connection), subject))
+            if not found or any(each.status is ErasureStatus.ERASING for each in found):
+                raise FailedPreconditionError(
+                    ErrorReason.PRECONDITION_FAILED,
+                    f"{subject} {'is being' if found else 'was not'} erased, so there is nothing to release;"
+                    f" see `authz privacy erasures --subject {subject}`",
+                    subject=str(subject),
+                )
+            records = [msgspec.structs.replace(each, released=True) for each in found]
+            origin = Origin(actor, reason, request_id)
+            return transaction.append(origin, lambda batch: batch.rewrite(records))
+
+    def hold(self, subject: Subject, reason: str, actor: str) -> None:
+        """See `PersonalData.hold`."""
+        row = (subject.type.value, subject.id, reason, actor, self._clock())
+        with write_transaction(self._engine) as connection:
+            upsert_rows(connection, _HOLDS, [row])
+
+    def release_hold(self, subject: Subject) -> None:
+        """See `PersonalData.release_hold`."""
+        same = and_(_HOLDS.c.subject_type == subject.type.value, _HOLDS.c.subject_id == subject.id)
+        with write_transaction(self._engine) as connection:
+            if not connection.execute(delete(_HOLDS).where(same)).rowcount:
+                raise FailedPreconditionError(
+                    ErrorReason.PRECONDITION_FAILED,
+                    f"{subject} is not held; list who is with `authz privacy holds`",
+                    subject=str(subject),
+                )
+
+    def holds(self) -> tuple[Hold, ...]:
+        """See `PersonalData.holds`."""
+        order = (_HOLDS.c.subject_type, _HOLDS.c.subject_id)
+        with read_transaction(self._engine) as connection:
+            rows = connection.execute(select(_HOLDS).order_by(*order)).all()
+        return tuple(
+            Hold(Subject(SubjectType(row.subject_type), row.subject_id), row.reason, row.actor, row.since)
+            for row in rows
+        )
+
+    def report_replica(self, name: str, cleared: int) -> None:
+        """See `PersonalData.report_replica`."""
+        with write_transaction(self._engine) as connection:
+            upsert_rows(connection, _REPLICAS, [(name, cleared, self._clock())])
+
+
+def _report(row: Row[Any], erased_at: int | None) -> ReplicaReport:
+    return ReplicaReport(row.name, erased_at is not None and row.cleared >= erased_at, row.seen_at)

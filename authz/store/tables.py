@@ -124,9 +124,11 @@ counter = Table(
     Column("revision", BigInteger, nullable=False),
     Column("database_id", _text(), nullable=False),
     Column("token_key", _text()),
+    Column("resumable_from", BigInteger, nullable=False, server_default="0"),
 )
 """One row, `only` = 1. The transaction that holds its lock is the only writer. `token_key`, in hexadecimal,
-is the secret with which the service seals its tokens; the migration that adds the column sets it."""
+is the secret with which the service seals its tokens; the migration that adds the column sets it. Nobody
+continues from a revision before `resumable_from`: changes up to there were rewritten since."""
 
 revisions = Table(
     "revisions",
@@ -239,3 +241,47 @@ decisions = Table(
     Index("decisions_by_resource", "resource", "at", "decision_id"),
 )
 """The fields of `DecisionEntry`, for a decision log that is kept in the database."""
+
+erasure_steps = Table(
+    "erasure_steps",
+    metadata,
+    _key("pseudonym_type"),
+    _key("pseudonym_id"),
+    Column("subject_id", _text()),
+    Column("heir_type", _text()),
+    Column("heir_id", _text()),
+    Column("phase", _text(), nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("steps", BigInteger, nullable=False),
+    Column("actor", _text(), nullable=False),
+    Column("request_id", _text(), nullable=False),
+    Column("counts", _text(), nullable=False),
+    Column("kept", _text(), nullable=False),
+    Column("erased_at", BigInteger),
+    Column("finished_at", BigInteger),
+    Index("erasure_steps_by_phase", "phase"),
+)
+"""Of each erasure how far it has come, and what it has done. Only while it needs them, it has the subject and
+the owner to whom the resources go. `position` is the last revision that was rewritten, `erased_at` the one
+from which on nothing names the subject."""
+
+holds = Table(
+    "holds",
+    metadata,
+    _key("subject_type"),
+    _key("subject_id"),
+    Column("reason", _text(), nullable=False),
+    Column("actor", _text(), nullable=False),
+    Column("since", BigInteger, nullable=False),
+)
+"""The subjects that must not be erased."""
+
+replicas = Table(
+    "replicas",
+    metadata,
+    _key("name"),
+    Column("cleared", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+)
+"""The machines that have a replica. In the files of one, nothing is left of what was erased up to the
+revision `cleared`."""

@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from authz.domain.entities import KINDS, CourseKey, Key, kind_of
 from authz.domain.errors import AuthzError, ErrorReason, FailedPreconditionError, InvalidArgumentError
+from authz.domain.ids import Subject
 from authz.domain.instants import Instant
 from authz.domain.mutations import (
     MAX_MUTATIONS_PER_WRITE,
@@ -55,6 +56,21 @@ class Transaction:
         self._contents_at_once = contents_at_once
 
     @property
+    def connection(self) -> Connection:
+        """What all of it is read and written by."""
+        return self._connection
+
+    @property
+    def head(self) -> ConsistencyToken:
+        """The state after what was appended so far."""
+        return self._log.head
+
+    @property
+    def now(self) -> Instant:
+        """When it is committed, as the log has it."""
+        return self._log.now
+
+    @property
     def database_id(self) -> str:
         """The id of the database."""
         return self._log.head.database_id
@@ -65,6 +81,7 @@ class Transaction:
         last_commit = self._log.head.committed_at
         known = IdempotencyKeys(self._connection, keys, now=self._log.now, last_commit=last_commit)
         self._batch.prefetch(_well_formed(key for request in requests for key in _looked_at(request)))
+        self._batch.learn_erased(mutation for request in requests for mutation in request.mutations)
         outcomes: list[ConsistencyToken | AuthzError] = []
         for request in requests:
             try:
@@ -80,6 +97,7 @@ class Transaction:
     ) -> ImportBatchResult:
         """Store the valid mutations, under one revision."""
         self._batch.prefetch(_well_formed(key for mutation in mutations for key in touched_keys(mutation)))
+        self._batch.learn_erased(mutations)
         written = unchanged = 0
         faults: list[ImportFault] = []
         with self._batch.attempt(self._log.head.revision + 1, origin) as effects:
@@ -107,6 +125,18 @@ class Transaction:
         if is_all:
             store_progress(self._connection, [member])
         return head, is_all
+
+    def append(self, origin: Origin, plan: Callable[[Batch], None]) -> ConsistencyToken:
+        """Store what `plan` does to the batch, under one revision; return the state after it."""
+        with self._batch.attempt(self._log.head.revision + 1, origin) as effects:
+            plan(self._batch)
+        self._log.append(effects, origin)
+        self._store()
+        return self._log.head
+
+    def require_administered_without(self, subject: Subject) -> None:
+        """Raise `FailedPreconditionError` (LAST_ADMINISTRATOR) if an office would be left without holder."""
+        self._administrators.require_kept_without(subject)
 
     def remove_contents(self) -> ConsistencyToken:
         """Remove a part of what deletions have left, each under a revision of its own."""

@@ -217,6 +217,34 @@ ACCOUNT_STATUS_SUSPENDED: AccountStatus.ValueType  # 2
 """Suspended, until `suspended_until` if that is set."""
 Global___AccountStatus: _TypeAlias = AccountStatus  # noqa: Y015
 
+class _ErasureStatus:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ErasureStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErasureStatus.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ERASURE_STATUS_UNSPECIFIED: _ErasureStatus.ValueType  # 0
+    """Not set; never sent."""
+    ERASURE_STATUS_ERASING: _ErasureStatus.ValueType  # 1
+    """Writes that name the subject are refused; its records, and its name in the history, are being removed."""
+    ERASURE_STATUS_ERASED: _ErasureStatus.ValueType  # 2
+    """Neither records nor history name the subject. Every machine clears its files."""
+    ERASURE_STATUS_COMPLETE: _ErasureStatus.ValueType  # 3
+    """The files of the database are cleared, too."""
+
+class ErasureStatus(_ErasureStatus, metaclass=_ErasureStatusEnumTypeWrapper):
+    """How far the erasure of a subject has come."""
+
+ERASURE_STATUS_UNSPECIFIED: ErasureStatus.ValueType  # 0
+"""Not set; never sent."""
+ERASURE_STATUS_ERASING: ErasureStatus.ValueType  # 1
+"""Writes that name the subject are refused; its records, and its name in the history, are being removed."""
+ERASURE_STATUS_ERASED: ErasureStatus.ValueType  # 2
+"""Neither records nor history name the subject. Every machine clears its files."""
+ERASURE_STATUS_COMPLETE: ErasureStatus.ValueType  # 3
+"""The files of the database are cleared, too."""
+Global___ErasureStatus: _TypeAlias = ErasureStatus  # noqa: Y015
+
 @_typing.final
 class Subject(_message.Message):
     """A person or a program. Always typed, so that a user named `teacher` is not the role `teacher`."""
@@ -662,6 +690,60 @@ class AccessToken(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AccessToken: _TypeAlias = AccessToken  # noqa: Y015
+
+@_typing.final
+class Erasure(_message.Message):
+    """The erasure of a subject. The pseudonym identifies it. Written by `PrivacyService` only.
+
+    When it becomes ERASED, delete what you keep of the subject: a watch has sent you the deletion of its records
+    before, or refuses your token because they are no longer in the log under its id.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PSEUDONYM_FIELD_NUMBER: _builtins.int
+    MAC_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    STARTED_AT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    RELEASED_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    mac: _builtins.str
+    """The HMAC of the subject under the key of the database, in hexadecimal. It tells nobody who it was."""
+    status: Global___ErasureStatus.ValueType
+    """How far it has come."""
+    reason: _builtins.str
+    """Why."""
+    released: _builtins.bool
+    """Whether writes may name the subject again, because an operator said so."""
+    version: _builtins.int
+    """Output only. The revision of the write that last changed it."""
+    @_builtins.property
+    def pseudonym(self) -> Global___Subject:
+        """What stands for the subject from now on."""
+
+    @_builtins.property
+    def started_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was begun."""
+
+    def __init__(
+        self,
+        *,
+        pseudonym: Global___Subject | None = ...,
+        mac: _builtins.str = ...,
+        status: Global___ErasureStatus.ValueType = ...,
+        started_at: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        released: _builtins.bool = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pseudonym", b"pseudonym", "started_at", b"started_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mac", b"mac", "pseudonym", b"pseudonym", "reason", b"reason", "released", b"released", "started_at", b"started_at", "status", b"status", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Erasure: _TypeAlias = Erasure  # noqa: Y015
 
 @_typing.final
 class PolicyFile(_message.Message):

@@ -111,6 +111,7 @@ class Mutation(_message.Message):
     POLICY_VERSION_FIELD_NUMBER: _builtins.int
     POLICY_ACTIVATION_FIELD_NUMBER: _builtins.int
     ACCESS_TOKEN_FIELD_NUMBER: _builtins.int
+    ERASURE_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     operation: Global___Operation.ValueType
     """What the mutation does."""
@@ -151,6 +152,10 @@ class Mutation(_message.Message):
         """An access token, identified by id."""
 
     @_builtins.property
+    def erasure(self) -> _common_pb2.Erasure:
+        """The erasure of a subject, identified by pseudonym. Only in a watch: `PrivacyService` writes it."""
+
+    @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """Only for UPDATE, which requires it: the fields to change, such as `state`. A field that is named and
         absent gets its default. `*` stands for all fields that can change: not the identifying ones, not the
@@ -171,13 +176,14 @@ class Mutation(_message.Message):
         policy_version: _common_pb2.PolicyVersion | None = ...,
         policy_activation: _common_pb2.PolicyActivation | None = ...,
         access_token: _common_pb2.AccessToken | None = ...,
+        erasure: _common_pb2.Erasure | None = ...,
         update_mask: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "entity", b"entity", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "resource", b"resource", "session", b"session", "share", b"share", "update_mask", b"update_mask"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "entity", b"entity", "erasure", b"erasure", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "resource", b"resource", "session", b"session", "share", b"share", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "entity", b"entity", "membership", b"membership", "operation", b"operation", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "resource", b"resource", "session", b"session", "share", b"share", "update_mask", b"update_mask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "entity", b"entity", "erasure", b"erasure", "membership", b"membership", "operation", b"operation", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "resource", b"resource", "session", b"session", "share", b"share", "update_mask", b"update_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_entity: _TypeAlias = _typing.Literal["course", "session", "membership", "resource", "share", "account", "policy_version", "policy_activation", "access_token"]  # noqa: Y015
+    _WhichOneofReturnType_entity: _TypeAlias = _typing.Literal["course", "session", "membership", "resource", "share", "account", "policy_version", "policy_activation", "access_token", "erasure"]  # noqa: Y015
     _WhichOneofArgType_entity: _TypeAlias = _typing.Literal["entity", b"entity"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_entity) -> _WhichOneofReturnType_entity | None: ...
 
@@ -199,6 +205,7 @@ class Precondition(_message.Message):
     POLICY_VERSION_FIELD_NUMBER: _builtins.int
     POLICY_ACTIVATION_FIELD_NUMBER: _builtins.int
     ACCESS_TOKEN_FIELD_NUMBER: _builtins.int
+    ERASURE_FIELD_NUMBER: _builtins.int
     expectation: Global___Expectation.ValueType
     """What is required."""
     @_builtins.property
@@ -237,6 +244,10 @@ class Precondition(_message.Message):
     def access_token(self) -> _common_pb2.AccessToken:
         """An access token."""
 
+    @_builtins.property
+    def erasure(self) -> _common_pb2.Erasure:
+        """The erasure of a subject."""
+
     def __init__(
         self,
         *,
@@ -250,12 +261,13 @@ class Precondition(_message.Message):
         policy_version: _common_pb2.PolicyVersion | None = ...,
         policy_activation: _common_pb2.PolicyActivation | None = ...,
         access_token: _common_pb2.AccessToken | None = ...,
+        erasure: _common_pb2.Erasure | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "entity", b"entity", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "resource", b"resource", "session", b"session", "share", b"share"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "entity", b"entity", "erasure", b"erasure", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "resource", b"resource", "session", b"session", "share", b"share"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "entity", b"entity", "expectation", b"expectation", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "resource", b"resource", "session", b"session", "share", b"share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "entity", b"entity", "erasure", b"erasure", "expectation", b"expectation", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "resource", b"resource", "session", b"session", "share", b"share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_entity: _TypeAlias = _typing.Literal["course", "session", "membership", "resource", "share", "account", "policy_version", "policy_activation", "access_token"]  # noqa: Y015
+    _WhichOneofReturnType_entity: _TypeAlias = _typing.Literal["course", "session", "membership", "resource", "share", "account", "policy_version", "policy_activation", "access_token", "erasure"]  # noqa: Y015
     _WhichOneofArgType_entity: _TypeAlias = _typing.Literal["entity", b"entity"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_entity) -> _WhichOneofReturnType_entity | None: ...
 

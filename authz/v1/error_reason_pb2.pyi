@@ -203,6 +203,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     allows it. `limit` is the place in the file of limits.
     {"reason":"LIMIT_EXCEEDED","metadata":{"limit":"each.checks.per_second"}}
     """
+    ERROR_REASON_SUBJECT_ERASED: _ErrorReason.ValueType  # 44
+    """FAILED_PRECONDITION. The write names a subject that was erased. Use another id, or call `ReleaseErasedSubject`.
+    {"reason":"SUBJECT_ERASED","metadata":{"subject":"user:maya"}}
+    """
+    ERROR_REASON_SUBJECT_HELD: _ErrorReason.ValueType  # 45
+    """FAILED_PRECONDITION. A hold keeps the subject from being erased; the message has its reason.
+    {"reason":"SUBJECT_HELD","metadata":{"subject":"user:maya"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the `google.rpc.ErrorInfo` in every error, without the prefix `ERROR_REASON_`. Its `domain`
@@ -389,5 +397,13 @@ ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 43
 """RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo`. The caller makes more calls of this kind than the operator
 allows it. `limit` is the place in the file of limits.
 {"reason":"LIMIT_EXCEEDED","metadata":{"limit":"each.checks.per_second"}}
+"""
+ERROR_REASON_SUBJECT_ERASED: ErrorReason.ValueType  # 44
+"""FAILED_PRECONDITION. The write names a subject that was erased. Use another id, or call `ReleaseErasedSubject`.
+{"reason":"SUBJECT_ERASED","metadata":{"subject":"user:maya"}}
+"""
+ERROR_REASON_SUBJECT_HELD: ErrorReason.ValueType  # 45
+"""FAILED_PRECONDITION. A hold keeps the subject from being erased; the message has its reason.
+{"reason":"SUBJECT_HELD","metadata":{"subject":"user:maya"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -27,17 +27,17 @@ from authz.v1 import directory_pb2 as authz_dot_v1_dot_directory__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61uthz/v1/privacy.proto\x12\x08\x61uthz.v1\x1a\x15\x61uthz/v1/common.proto\x1a\x18\x61uthz/v1/directory.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"N\n\x14\x45xportSubjectRequest\x12\"\n\x07subject\x18\x01 \x01(\x0b\x32\x11.authz.v1.Subject\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"<\n\x15\x45xportSubjectResponse\x12#\n\x05items\x18\x01 \x03(\x0b\x32\x14.authz.v1.ExportItem\"\xe2\x01\n\nExportItem\x12&\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\x15.authz.v1.ExportBeginH\x00\x12*\n\x06record\x18\x02 \x01(\x0b\x32\x18.authz.v1.ExportedRecordH\x00\x12*\n\x06\x63hange\x18\x03 \x01(\x0b\x32\x18.authz.v1.ExportedChangeH\x00\x12(\n\x05\x65ntry\x18\x04 \x01(\x0b\x32\x17.authz.v1.ExportedEntryH\x00\x12\"\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x13.authz.v1.ExportEndH\x00\x42\x06\n\x04item\"\xbe\x01\n\x0b\x45xportBegin\x12\"\n\x07subject\x18\x01 \x01(\x0b\x32\x11.authz.v1.Subject\x12+\n\x07read_at\x18\x02 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\x12\x30\n\x0c\x63ommitted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\tretention\x18\x04 \x03(\x0b\x32\x19.authz.v1.ExportRetention\"Z\n\x0f\x45xportRetention\x12(\n\x07section\x18\x01 \x01(\x0e\x32\x17.authz.v1.ExportSection\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\x0c\n\x04kept\x18\x03 \x01(\t\"`\n\x0e\x45xportedRecord\x12\"\n\x06record\x18\x01 \x01(\x0b\x32\x12.authz.v1.Mutation\x12*\n\x08relation\x18\x02 \x01(\x0e\x32\x18.authz.v1.ExportRelation\"\x9c\x01\n\x0e\x45xportedChange\x12\x30\n\x0c\x63ommitted_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12%\n\tmutations\x18\x05 \x03(\x0b\x32\x12.authz.v1.Mutation\"}\n\rExportedEntry\x12(\n\x07section\x18\x01 \x01(\x0e\x32\x17.authz.v1.ExportSection\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12&\n\x02\x61t\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"2\n\tExportEnd\x12%\n\x06\x63ounts\x18\x01 \x03(\x0b\x32\x15.authz.v1.ExportCount\"F\n\x0b\x45xportCount\x12(\n\x07section\x18\x01 \x01(\x0e\x32\x17.authz.v1.ExportSection\x12\r\n\x05\x63ount\x18\x02 \x01(\x03*\xd2\x01\n\rExportSection\x12\x1e\n\x1a\x45XPORT_SECTION_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x45XPORT_SECTION_RECORDS\x10\x01\x12\x1a\n\x16\x45XPORT_SECTION_CHANGES\x10\x02\x12#\n\x1f\x45XPORT_SECTION_IDEMPOTENCY_KEYS\x10\x03\x12 \n\x1c\x45XPORT_SECTION_POLICY_DRAFTS\x10\x04\x12\"\n\x1e\x45XPORT_SECTION_POLICY_VERSIONS\x10\x05*i\n\x0e\x45xportRelation\x12\x1f\n\x1b\x45XPORT_RELATION_UNSPECIFIED\x10\x00\x12\x19\n\x15\x45XPORT_RELATION_ABOUT\x10\x01\x12\x1b\n\x17\x45XPORT_RELATION_CONTEXT\x10\x02\x32\x64\n\x0ePrivacyService\x12R\n\rExportSubject\x12\x1e.authz.v1.ExportSubjectRequest\x1a\x1f.authz.v1.ExportSubjectResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61uthz/v1/privacy.proto\x12\x08\x61uthz.v1\x1a\x15\x61uthz/v1/common.proto\x1a\x18\x61uthz/v1/directory.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"N\n\x14\x45xportSubjectRequest\x12\"\n\x07subject\x18\x01 \x01(\x0b\x32\x11.authz.v1.Subject\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"<\n\x15\x45xportSubjectResponse\x12#\n\x05items\x18\x01 \x03(\x0b\x32\x14.authz.v1.ExportItem\"\xe2\x01\n\nExportItem\x12&\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\x15.authz.v1.ExportBeginH\x00\x12*\n\x06record\x18\x02 \x01(\x0b\x32\x18.authz.v1.ExportedRecordH\x00\x12*\n\x06\x63hange\x18\x03 \x01(\x0b\x32\x18.authz.v1.ExportedChangeH\x00\x12(\n\x05\x65ntry\x18\x04 \x01(\x0b\x32\x17.authz.v1.ExportedEntryH\x00\x12\"\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x13.authz.v1.ExportEndH\x00\x42\x06\n\x04item\"\xbe\x01\n\x0b\x45xportBegin\x12\"\n\x07subject\x18\x01 \x01(\x0b\x32\x11.authz.v1.Subject\x12+\n\x07read_at\x18\x02 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\x12\x30\n\x0c\x63ommitted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\tretention\x18\x04 \x03(\x0b\x32\x19.authz.v1.ExportRetention\"Z\n\x0f\x45xportRetention\x12(\n\x07section\x18\x01 \x01(\x0e\x32\x17.authz.v1.ExportSection\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\x0c\n\x04kept\x18\x03 \x01(\t\"`\n\x0e\x45xportedRecord\x12\"\n\x06record\x18\x01 \x01(\x0b\x32\x12.authz.v1.Mutation\x12*\n\x08relation\x18\x02 \x01(\x0e\x32\x18.authz.v1.ExportRelation\"\x9c\x01\n\x0e\x45xportedChange\x12\x30\n\x0c\x63ommitted_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12%\n\tmutations\x18\x05 \x03(\x0b\x32\x12.authz.v1.Mutation\"}\n\rExportedEntry\x12(\n\x07section\x18\x01 \x01(\x0e\x32\x17.authz.v1.ExportSection\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12&\n\x02\x61t\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"2\n\tExportEnd\x12%\n\x06\x63ounts\x18\x01 \x03(\x0b\x32\x15.authz.v1.ExportCount\"F\n\x0b\x45xportCount\x12(\n\x07section\x18\x01 \x01(\x0e\x32\x17.authz.v1.ExportSection\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\"\xb1\x01\n\x13\x45raseSubjectRequest\x12\"\n\x07subject\x18\x01 \x01(\x0b\x32\x11.authz.v1.Subject\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12)\n\x0cresources_to\x18\x03 \x01(\x0b\x32\x11.authz.v1.SubjectH\x00\x12\x1a\n\x10orphan_resources\x18\x04 \x01(\x08H\x00\x12\x12\n\nrequest_id\x18\x05 \x01(\tB\x0b\n\tresources\"I\n\x14\x45raseSubjectResponse\x12\x31\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0b\x32\x1c.authz.v1.ErasureCertificate\"\xf5\x01\n\x12\x45rasureCertificate\x12\"\n\x07\x65rasure\x18\x01 \x01(\x0b\x32\x11.authz.v1.Erasure\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12/\n\x0b\x66inished_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x07removed\x18\x04 \x03(\x0b\x32\x16.authz.v1.ErasureCount\x12\x0c\n\x04kept\x18\x05 \x03(\t\x12\x18\n\x10left_to_operator\x18\x06 \x03(\t\x12*\n\x08replicas\x18\x07 \x03(\x0b\x32\x18.authz.v1.ErasureReplica\"+\n\x0c\x45rasureCount\x12\x0c\n\x04what\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\"^\n\x0e\x45rasureReplica\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tconfirmed\x18\x02 \x01(\x08\x12+\n\x07seen_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"t\n\x13ReadErasuresRequest\x12\"\n\x07subject\x18\x01 \x01(\x0b\x32\x11.authz.v1.Subject\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"c\n\x14ReadErasuresResponse\x12\x32\n\x0c\x63\x65rtificates\x18\x01 \x03(\x0b\x32\x1c.authz.v1.ErasureCertificate\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"e\n\x1bReleaseErasedSubjectRequest\x12\"\n\x07subject\x18\x01 \x01(\x0b\x32\x11.authz.v1.Subject\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"N\n\x1cReleaseErasedSubjectResponse\x12.\n\nwritten_at\x18\x01 \x01(\x0b\x32\x1a.authz.v1.ConsistencyToken\"\\\n\x12HoldSubjectRequest\x12\"\n\x07subject\x18\x01 \x01(\x0b\x32\x11.authz.v1.Subject\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x15\n\x13HoldSubjectResponse\"L\n\x12ReleaseHoldRequest\x12\"\n\x07subject\x18\x01 \x01(\x0b\x32\x11.authz.v1.Subject\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x15\n\x13ReleaseHoldResponse\"&\n\x10ReadHoldsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"2\n\x11ReadHoldsResponse\x12\x1d\n\x05holds\x18\x01 \x03(\x0b\x32\x0e.authz.v1.Hold\"t\n\x04Hold\x12\"\n\x07subject\x18\x01 \x01(\x0b\x32\x11.authz.v1.Subject\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x8a\x02\n\rExportSection\x12\x1e\n\x1a\x45XPORT_SECTION_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x45XPORT_SECTION_RECORDS\x10\x01\x12\x1a\n\x16\x45XPORT_SECTION_CHANGES\x10\x02\x12#\n\x1f\x45XPORT_SECTION_IDEMPOTENCY_KEYS\x10\x03\x12 \n\x1c\x45XPORT_SECTION_POLICY_DRAFTS\x10\x04\x12\"\n\x1e\x45XPORT_SECTION_POLICY_VERSIONS\x10\x05\x12\x18\n\x14\x45XPORT_SECTION_HOLDS\x10\x06\x12\x1c\n\x18\x45XPORT_SECTION_DECISIONS\x10\x07*i\n\x0e\x45xportRelation\x12\x1f\n\x1b\x45XPORT_RELATION_UNSPECIFIED\x10\x00\x12\x19\n\x15\x45XPORT_RELATION_ABOUT\x10\x01\x12\x1b\n\x17\x45XPORT_RELATION_CONTEXT\x10\x02\x32\xc7\x04\n\x0ePrivacyService\x12R\n\rExportSubject\x12\x1e.authz.v1.ExportSubjectRequest\x1a\x1f.authz.v1.ExportSubjectResponse0\x01\x12M\n\x0c\x45raseSubject\x12\x1d.authz.v1.EraseSubjectRequest\x1a\x1e.authz.v1.EraseSubjectResponse\x12M\n\x0cReadErasures\x12\x1d.authz.v1.ReadErasuresRequest\x1a\x1e.authz.v1.ReadErasuresResponse\x12\x65\n\x14ReleaseErasedSubject\x12%.authz.v1.ReleaseErasedSubjectRequest\x1a&.authz.v1.ReleaseErasedSubjectResponse\x12J\n\x0bHoldSubject\x12\x1c.authz.v1.HoldSubjectRequest\x1a\x1d.authz.v1.HoldSubjectResponse\x12J\n\x0bReleaseHold\x12\x1c.authz.v1.ReleaseHoldRequest\x1a\x1d.authz.v1.ReleaseHoldResponse\x12\x44\n\tReadHolds\x12\x1a.authz.v1.ReadHoldsRequest\x1a\x1b.authz.v1.ReadHoldsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'authz.v1.privacy_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EXPORTSECTION']._serialized_start=1283
-  _globals['_EXPORTSECTION']._serialized_end=1493
-  _globals['_EXPORTRELATION']._serialized_start=1495
-  _globals['_EXPORTRELATION']._serialized_end=1600
+  _globals['_EXPORTSECTION']._serialized_start=2757
+  _globals['_EXPORTSECTION']._serialized_end=3023
+  _globals['_EXPORTRELATION']._serialized_start=3025
+  _globals['_EXPORTRELATION']._serialized_end=3130
   _globals['_EXPORTSUBJECTREQUEST']._serialized_start=118
   _globals['_EXPORTSUBJECTREQUEST']._serialized_end=196
   _globals['_EXPORTSUBJECTRESPONSE']._serialized_start=198
@@ -58,6 +58,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPORTEND']._serialized_end=1208
   _globals['_EXPORTCOUNT']._serialized_start=1210
   _globals['_EXPORTCOUNT']._serialized_end=1280
-  _globals['_PRIVACYSERVICE']._serialized_start=1602
-  _globals['_PRIVACYSERVICE']._serialized_end=1702
+  _globals['_ERASESUBJECTREQUEST']._serialized_start=1283
+  _globals['_ERASESUBJECTREQUEST']._serialized_end=1460
+  _globals['_ERASESUBJECTRESPONSE']._serialized_start=1462
+  _globals['_ERASESUBJECTRESPONSE']._serialized_end=1535
+  _globals['_ERASURECERTIFICATE']._serialized_start=1538
+  _globals['_ERASURECERTIFICATE']._serialized_end=1783
+  _globals['_ERASURECOUNT']._serialized_start=1785
+  _globals['_ERASURECOUNT']._serialized_end=1828
+  _globals['_ERASUREREPLICA']._serialized_start=1830
+  _globals['_ERASUREREPLICA']._serialized_end=1924
+  _globals['_READERASURESREQUEST']._serialized_start=1926
+  _globals['_READERASURESREQUEST']._serialized_end=2042
+  _globals['_READERASURESRESPONSE']._serialized_start=2044
+  _globals['_READERASURESRESPONSE']._serialized_end=2143
+  _globals['_RELEASEERASEDSUBJECTREQUEST']._serialized_start=2145
+  _globals['_RELEASEERASEDSUBJECTREQUEST']._serialized_end=2246
+  _globals['_RELEASEERASEDSUBJECTRESPONSE']._serialized_start=2248
+  _globals['_RELEASEERASEDSUBJECTRESPONSE']._serialized_end=2326
+  _globals['_HOLDSUBJECTREQUEST']._serialized_start=2328
+  _globals['_HOLDSUBJECTREQUEST']._serialized_end=2420
+  _globals['_HOLDSUBJECTRESPONSE']._serialized_start=2422
+  _globals['_HOLDSUBJECTRESPONSE']._serialized_end=2443
+  _globals['_RELEASEHOLDREQUEST']._serialized_start=2445
+  _globals['_RELEASEHOLDREQUEST']._serialized_end=2521
+  _globals['_RELEASEHOLDRESPONSE']._serialized_start=2523
+  _globals['_RELEASEHOLDRESPONSE']._serialized_end=2544
+  _globals['_READHOLDSREQUEST']._serialized_start=2546
+  _globals['_READHOLDSREQUEST']._serialized_end=2584
+  _globals['_READHOLDSRESPONSE']._serialized_start=2586
+  _globals['_READHOLDSRESPONSE']._serialized_end=2636
+  _globals['_HOLD']._serialized_start=2638
+  _globals['_HOLD']._serialized_end=2754
+  _globals['_PRIVACYSERVICE']._serialized_start=3133
+  _globals['_PRIVACYSERVICE']._serialized_end=3716
 # @@protoc_insertion_point(module_scope)

@@ -40,6 +40,10 @@ class _ExportSectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExportS
     """Drafts of the platform's policy."""
     EXPORT_SECTION_POLICY_VERSIONS: _ExportSection.ValueType  # 5
     """Versions of policies."""
+    EXPORT_SECTION_HOLDS: _ExportSection.ValueType  # 6
+    """Holds that keep the subject from being erased."""
+    EXPORT_SECTION_DECISIONS: _ExportSection.ValueType  # 7
+    """The decision log, as far as it is kept in the database."""
 
 class ExportSection(_ExportSection, metaclass=_ExportSectionEnumTypeWrapper):
     """Where something that is held about a subject comes from."""
@@ -56,6 +60,10 @@ EXPORT_SECTION_POLICY_DRAFTS: ExportSection.ValueType  # 4
 """Drafts of the platform's policy."""
 EXPORT_SECTION_POLICY_VERSIONS: ExportSection.ValueType  # 5
 """Versions of policies."""
+EXPORT_SECTION_HOLDS: ExportSection.ValueType  # 6
+"""Holds that keep the subject from being erased."""
+EXPORT_SECTION_DECISIONS: ExportSection.ValueType  # 7
+"""The decision log, as far as it is kept in the database."""
 Global___ExportSection: _TypeAlias = ExportSection  # noqa: Y015
 
 class _ExportRelation:
@@ -419,3 +427,485 @@ class ExportCount(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExportCount: _TypeAlias = ExportCount  # noqa: Y015
+
+@_typing.final
+class EraseSubjectRequest(_message.Message):
+    """Whom to erase."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    RESOURCES_TO_FIELD_NUMBER: _builtins.int
+    ORPHAN_RESOURCES_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why. It outlives the erasure, so it must not name the subject. At most 1,024 characters."""
+    orphan_resources: _builtins.bool
+    """They stay, owned by the pseudonym, which nobody is: who reads them now still does, and nobody new."""
+    request_id: _builtins.str
+    """The caller's id of this call, for logs."""
+    @_builtins.property
+    def subject(self) -> _common_pb2.Subject:
+        """The subject."""
+
+    @_builtins.property
+    def resources_to(self) -> _common_pb2.Subject:
+        """They become those of another subject."""
+
+    def __init__(
+        self,
+        *,
+        subject: _common_pb2.Subject | None = ...,
+        reason: _builtins.str = ...,
+        resources_to: _common_pb2.Subject | None = ...,
+        orphan_resources: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["orphan_resources", b"orphan_resources", "resources", b"resources", "resources_to", b"resources_to", "subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["orphan_resources", b"orphan_resources", "reason", b"reason", "request_id", b"request_id", "resources", b"resources", "resources_to", b"resources_to", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_resources: _TypeAlias = _typing.Literal["resources_to", "orphan_resources"]  # noqa: Y015
+    _WhichOneofArgType_resources: _TypeAlias = _typing.Literal["resources", b"resources"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_resources) -> _WhichOneofReturnType_resources | None: ...
+
+Global___EraseSubjectRequest: _TypeAlias = EraseSubjectRequest  # noqa: Y015
+
+@_typing.final
+class EraseSubjectResponse(_message.Message):
+    """How far the erasure has come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def certificate(self) -> Global___ErasureCertificate:
+        """What is done of it."""
+
+    def __init__(
+        self,
+        *,
+        certificate: Global___ErasureCertificate | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseSubjectResponse: _TypeAlias = EraseSubjectResponse  # noqa: Y015
+
+@_typing.final
+class ErasureCertificate(_message.Message):
+    """What an erasure has done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ERASURE_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    FINISHED_AT_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
+    LEFT_TO_OPERATOR_FIELD_NUMBER: _builtins.int
+    REPLICAS_FIELD_NUMBER: _builtins.int
+    actor: _builtins.str
+    """Who asked for it, as in `WatchChange.actor`."""
+    @_builtins.property
+    def erasure(self) -> _common_pb2.Erasure:
+        """The record of the erasure."""
+
+    @_builtins.property
+    def finished_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was complete in the database; absent until then."""
+
+    @_builtins.property
+    def removed(self) -> _containers.RepeatedCompositeFieldContainer[Global___ErasureCount]:
+        """What was removed, and how much."""
+
+    @_builtins.property
+    def kept(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What still names the subject, and why."""
+
+    @_builtins.property
+    def left_to_operator(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the service cannot remove, as instructions to the operator."""
+
+    @_builtins.property
+    def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___ErasureReplica]:
+        """Every machine with a replica."""
+
+    def __init__(
+        self,
+        *,
+        erasure: _common_pb2.Erasure | None = ...,
+        actor: _builtins.str = ...,
+        finished_at: _timestamp_pb2.Timestamp | None = ...,
+        removed: _abc.Iterable[Global___ErasureCount] | None = ...,
+        kept: _abc.Iterable[_builtins.str] | None = ...,
+        left_to_operator: _abc.Iterable[_builtins.str] | None = ...,
+        replicas: _abc.Iterable[Global___ErasureReplica] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["erasure", b"erasure", "finished_at", b"finished_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "erasure", b"erasure", "finished_at", b"finished_at", "kept", b"kept", "left_to_operator", b"left_to_operator", "removed", b"removed", "replicas", b"replicas"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ErasureCertificate: _TypeAlias = ErasureCertificate  # noqa: Y015
+
+@_typing.final
+class ErasureCount(_message.Message):
+    """How much was removed of one sort."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WHAT_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    what: _builtins.str
+    """What."""
+    count: _builtins.int
+    """How many."""
+    def __init__(
+        self,
+        *,
+        what: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ErasureCount: _TypeAlias = ErasureCount  # noqa: Y015
+
+@_typing.final
+class ErasureReplica(_message.Message):
+    """One machine with a replica."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CONFIRMED_FIELD_NUMBER: _builtins.int
+    SEEN_AT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name: the setting AUTHZ_REPLICA_NAME, or its host name and the folder of its replica."""
+    confirmed: _builtins.bool
+    """Whether it has confirmed that nothing of the subject is left in the files of its replica."""
+    @_builtins.property
+    def seen_at(self) -> _timestamp_pb2.Timestamp:
+        """When it last reported."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        confirmed: _builtins.bool = ...,
+        seen_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["seen_at", b"seen_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirmed", b"confirmed", "name", b"name", "seen_at", b"seen_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ErasureReplica: _TypeAlias = ErasureReplica  # noqa: Y015
+
+@_typing.final
+class ReadErasuresRequest(_message.Message):
+    """Which erasures to list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most so many. 100 when 0, 1,000 at most."""
+    page_token: _builtins.str
+    """The `next_page_token` of the previous page."""
+    request_id: _builtins.str
+    """The caller's id of this call, for logs."""
+    @_builtins.property
+    def subject(self) -> _common_pb2.Subject:
+        """Only those of this subject, if set."""
+
+    def __init__(
+        self,
+        *,
+        subject: _common_pb2.Subject | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "request_id", b"request_id", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadErasuresRequest: _TypeAlias = ReadErasuresRequest  # noqa: Y015
+
+@_typing.final
+class ReadErasuresResponse(_message.Message):
+    """A page of erasures."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CERTIFICATES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def certificates(self) -> _containers.RepeatedCompositeFieldContainer[Global___ErasureCertificate]:
+        """Their certificates."""
+
+    def __init__(
+        self,
+        *,
+        certificates: _abc.Iterable[Global___ErasureCertificate] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificates", b"certificates", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadErasuresResponse: _TypeAlias = ReadErasuresResponse  # noqa: Y015
+
+@_typing.final
+class ReleaseErasedSubjectRequest(_message.Message):
+    """Whose id may be used again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, for the change log."""
+    request_id: _builtins.str
+    """The caller's id of this call, for logs."""
+    @_builtins.property
+    def subject(self) -> _common_pb2.Subject:
+        """The subject."""
+
+    def __init__(
+        self,
+        *,
+        subject: _common_pb2.Subject | None = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "request_id", b"request_id", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseErasedSubjectRequest: _TypeAlias = ReleaseErasedSubjectRequest  # noqa: Y015
+
+@_typing.final
+class ReleaseErasedSubjectResponse(_message.Message):
+    """The id may be used again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WRITTEN_AT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def written_at(self) -> _common_pb2.ConsistencyToken:
+        """The state from which on writes may name it."""
+
+    def __init__(
+        self,
+        *,
+        written_at: _common_pb2.ConsistencyToken | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["written_at", b"written_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["written_at", b"written_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseErasedSubjectResponse: _TypeAlias = ReleaseErasedSubjectResponse  # noqa: Y015
+
+@_typing.final
+class HoldSubjectRequest(_message.Message):
+    """Whom not to erase."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why: what a refused erasure says. At most 1,024 characters."""
+    request_id: _builtins.str
+    """The caller's id of this call, for logs."""
+    @_builtins.property
+    def subject(self) -> _common_pb2.Subject:
+        """The subject."""
+
+    def __init__(
+        self,
+        *,
+        subject: _common_pb2.Subject | None = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "request_id", b"request_id", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldSubjectRequest: _TypeAlias = HoldSubjectRequest  # noqa: Y015
+
+@_typing.final
+class HoldSubjectResponse(_message.Message):
+    """The subject is held."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldSubjectResponse: _TypeAlias = HoldSubjectResponse  # noqa: Y015
+
+@_typing.final
+class ReleaseHoldRequest(_message.Message):
+    """Whose hold to end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The caller's id of this call, for logs."""
+    @_builtins.property
+    def subject(self) -> _common_pb2.Subject:
+        """The subject."""
+
+    def __init__(
+        self,
+        *,
+        subject: _common_pb2.Subject | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseHoldRequest: _TypeAlias = ReleaseHoldRequest  # noqa: Y015
+
+@_typing.final
+class ReleaseHoldResponse(_message.Message):
+    """The subject is held no more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseHoldResponse: _TypeAlias = ReleaseHoldResponse  # noqa: Y015
+
+@_typing.final
+class ReadHoldsRequest(_message.Message):
+    """Asks for all holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The caller's id of this call, for logs."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadHoldsRequest: _TypeAlias = ReadHoldsRequest  # noqa: Y015
+
+@_typing.final
+class ReadHoldsResponse(_message.Message):
+    """All holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def holds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hold]:
+        """The holds."""
+
+    def __init__(
+        self,
+        *,
+        holds: _abc.Iterable[Global___Hold] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holds", b"holds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadHoldsResponse: _TypeAlias = ReadHoldsResponse  # noqa: Y015
+
+@_typing.final
+class Hold(_message.Message):
+    """A subject that must not be erased."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why."""
+    actor: _builtins.str
+    """Who said so, as in `WatchChange.actor`."""
+    @_builtins.property
+    def subject(self) -> _common_pb2.Subject:
+        """The subject."""
+
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Since when."""
+
+    def __init__(
+        self,
+        *,
+        subject: _common_pb2.Subject | None = ...,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "reason", b"reason", "since", b"since", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Hold: _TypeAlias = Hold  # noqa: Y015

@@ -40,6 +40,36 @@ class PrivacyServiceStub:
                 request_serializer=authz_dot_v1_dot_privacy__pb2.ExportSubjectRequest.SerializeToString,
                 response_deserializer=authz_dot_v1_dot_privacy__pb2.ExportSubjectResponse.FromString,
                 _registered_method=True)
+        self.EraseSubject = channel.unary_unary(
+                '/authz.v1.PrivacyService/EraseSubject',
+                request_serializer=authz_dot_v1_dot_privacy__pb2.EraseSubjectRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_privacy__pb2.EraseSubjectResponse.FromString,
+                _registered_method=True)
+        self.ReadErasures = channel.unary_unary(
+                '/authz.v1.PrivacyService/ReadErasures',
+                request_serializer=authz_dot_v1_dot_privacy__pb2.ReadErasuresRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_privacy__pb2.ReadErasuresResponse.FromString,
+                _registered_method=True)
+        self.ReleaseErasedSubject = channel.unary_unary(
+                '/authz.v1.PrivacyService/ReleaseErasedSubject',
+                request_serializer=authz_dot_v1_dot_privacy__pb2.ReleaseErasedSubjectRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_privacy__pb2.ReleaseErasedSubjectResponse.FromString,
+                _registered_method=True)
+        self.HoldSubject = channel.unary_unary(
+                '/authz.v1.PrivacyService/HoldSubject',
+                request_serializer=authz_dot_v1_dot_privacy__pb2.HoldSubjectRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_privacy__pb2.HoldSubjectResponse.FromString,
+                _registered_method=True)
+        self.ReleaseHold = channel.unary_unary(
+                '/authz.v1.PrivacyService/ReleaseHold',
+                request_serializer=authz_dot_v1_dot_privacy__pb2.ReleaseHoldRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_privacy__pb2.ReleaseHoldResponse.FromString,
+                _registered_method=True)
+        self.ReadHolds = channel.unary_unary(
+                '/authz.v1.PrivacyService/ReadHolds',
+                request_serializer=authz_dot_v1_dot_privacy__pb2.ReadHoldsRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_privacy__pb2.ReadHoldsResponse.FromString,
+                _registered_method=True)
 
 
 class PrivacyServiceServicer:
@@ -58,6 +88,53 @@ class PrivacyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EraseSubject(self, request, context):
+        """Erases a subject: its records, its name in the history, and what is left of both in files. From the first
+        moment on, writes that name it are refused (FAILED_PRECONDITION, SUBJECT_ERASED). Answers when it is complete, or
+        after 4 s with how far it has come; it goes on by itself, whatever happens to this call or to the server.
+
+        FAILED_PRECONDITION, and then nothing has changed: SUBJECT_HELD; SUBJECT_ERASED; LAST_ADMINISTRATOR; or
+        PRECONDITION_FAILED for a subject that owns resources when `resources` does not say what becomes of them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadErasures(self, request, context):
+        """Lists erasures with what each has done, and which machines have confirmed it; ordered by pseudonym.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseErasedSubject(self, request, context):
+        """Lets writes name an erased subject again, for somebody new. FAILED_PRECONDITION if it was not erased.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def HoldSubject(self, request, context):
+        """Keeps a subject from being erased until the hold is released.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseHold(self, request, context):
+        """Ends a hold. FAILED_PRECONDITION if there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadHolds(self, request, context):
+        """Lists all holds, ordered by subject.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PrivacyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -65,6 +142,36 @@ def add_PrivacyServiceServicer_to_server(servicer, server):
                     servicer.ExportSubject,
                     request_deserializer=authz_dot_v1_dot_privacy__pb2.ExportSubjectRequest.FromString,
                     response_serializer=authz_dot_v1_dot_privacy__pb2.ExportSubjectResponse.SerializeToString,
+            ),
+            'EraseSubject': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseSubject,
+                    request_deserializer=authz_dot_v1_dot_privacy__pb2.EraseSubjectRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_privacy__pb2.EraseSubjectResponse.SerializeToString,
+            ),
+            'ReadErasures': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadErasures,
+                    request_deserializer=authz_dot_v1_dot_privacy__pb2.ReadErasuresRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_privacy__pb2.ReadErasuresResponse.SerializeToString,
+            ),
+            'ReleaseErasedSubject': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseErasedSubject,
+                    request_deserializer=authz_dot_v1_dot_privacy__pb2.ReleaseErasedSubjectRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_privacy__pb2.ReleaseErasedSubjectResponse.SerializeToString,
+            ),
+            'HoldSubject': grpc.unary_unary_rpc_method_handler(
+                    servicer.HoldSubject,
+                    request_deserializer=authz_dot_v1_dot_privacy__pb2.HoldSubjectRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_privacy__pb2.HoldSubjectResponse.SerializeToString,
+            ),
+            'ReleaseHold': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseHold,
+                    request_deserializer=authz_dot_v1_dot_privacy__pb2.ReleaseHoldRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_privacy__pb2.ReleaseHoldResponse.SerializeToString,
+            ),
+            'ReadHolds': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadHolds,
+                    request_deserializer=authz_dot_v1_dot_privacy__pb2.ReadHoldsRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_privacy__pb2.ReadHoldsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -95,6 +202,168 @@ class PrivacyService:
             '/authz.v1.PrivacyService/ExportSubject',
             authz_dot_v1_dot_privacy__pb2.ExportSubjectRequest.SerializeToString,
             authz_dot_v1_dot_privacy__pb2.ExportSubjectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.PrivacyService/EraseSubject',
+            authz_dot_v1_dot_privacy__pb2.EraseSubjectRequest.SerializeToString,
+            authz_dot_v1_dot_privacy__pb2.EraseSubjectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadErasures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.PrivacyService/ReadErasures',
+            authz_dot_v1_dot_privacy__pb2.ReadErasuresRequest.SerializeToString,
+            authz_dot_v1_dot_privacy__pb2.ReadErasuresResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseErasedSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.PrivacyService/ReleaseErasedSubject',
+            authz_dot_v1_dot_privacy__pb2.ReleaseErasedSubjectRequest.SerializeToString,
+            authz_dot_v1_dot_privacy__pb2.ReleaseErasedSubjectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HoldSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.PrivacyService/HoldSubject',
+            authz_dot_v1_dot_privacy__pb2.HoldSubjectRequest.SerializeToString,
+            authz_dot_v1_dot_privacy__pb2.HoldSubjectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseHold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.PrivacyService/ReleaseHold',
+            authz_dot_v1_dot_privacy__pb2.ReleaseHoldRequest.SerializeToString,
+            authz_dot_v1_dot_privacy__pb2.ReleaseHoldResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadHolds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.PrivacyService/ReadHolds',
+            authz_dot_v1_dot_privacy__pb2.ReadHoldsRequest.SerializeToString,
+            authz_dot_v1_dot_privacy__pb2.ReadHoldsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,24 @@ class PrivacyServiceStub:
     A call for a person (`authz-acting-for`) needs the permission of this person, too, except when people ask
     about themselves.
     """
+    EraseSubject: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.EraseSubjectRequest, _privacy_pb2.EraseSubjectResponse]
+    """Erases a subject: its records, its name in the history, and what is left of both in files. From the first
+    moment on, writes that name it are refused (FAILED_PRECONDITION, SUBJECT_ERASED). Answers when it is complete, or
+    after 4 s with how far it has come; it goes on by itself, whatever happens to this call or to the server.
+
+    FAILED_PRECONDITION, and then nothing has changed: SUBJECT_HELD; SUBJECT_ERASED; LAST_ADMINISTRATOR; or
+    PRECONDITION_FAILED for a subject that owns resources when `resources` does not say what becomes of them.
+    """
+    ReadErasures: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.ReadErasuresRequest, _privacy_pb2.ReadErasuresResponse]
+    """Lists erasures with what each has done, and which machines have confirmed it; ordered by pseudonym."""
+    ReleaseErasedSubject: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.ReleaseErasedSubjectRequest, _privacy_pb2.ReleaseErasedSubjectResponse]
+    """Lets writes name an erased subject again, for somebody new. FAILED_PRECONDITION if it was not erased."""
+    HoldSubject: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.HoldSubjectRequest, _privacy_pb2.HoldSubjectResponse]
+    """Keeps a subject from being erased until the hold is released."""
+    ReleaseHold: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.ReleaseHoldRequest, _privacy_pb2.ReleaseHoldResponse]
+    """Ends a hold. FAILED_PRECONDITION if there is none."""
+    ReadHolds: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.ReadHoldsRequest, _privacy_pb2.ReadHoldsResponse]
+    """Lists all holds, ordered by subject."""
 
 @_typing.type_check_only
 class PrivacyServiceAsyncStub(PrivacyServiceStub):
@@ -55,6 +73,24 @@ class PrivacyServiceAsyncStub(PrivacyServiceStub):
     A call for a person (`authz-acting-for`) needs the permission of this person, too, except when people ask
     about themselves.
     """
+    EraseSubject: _aio.UnaryUnaryMultiCallable[_privacy_pb2.EraseSubjectRequest, _privacy_pb2.EraseSubjectResponse]  # type: ignore[assignment]
+    """Erases a subject: its records, its name in the history, and what is left of both in files. From the first
+    moment on, writes that name it are refused (FAILED_PRECONDITION, SUBJECT_ERASED). Answers when it is complete, or
+    after 4 s with how far it has come; it goes on by itself, whatever happens to this call or to the server.
+
+    FAILED_PRECONDITION, and then nothing has changed: SUBJECT_HELD; SUBJECT_ERASED; LAST_ADMINISTRATOR; or
+    PRECONDITION_FAILED for a subject that owns resources when `resources` does not say what becomes of them.
+    """
+    ReadErasures: _aio.UnaryUnaryMultiCallable[_privacy_pb2.ReadErasuresRequest, _privacy_pb2.ReadErasuresResponse]  # type: ignore[assignment]
+    """Lists erasures with what each has done, and which machines have confirmed it; ordered by pseudonym."""
+    ReleaseErasedSubject: _aio.UnaryUnaryMultiCallable[_privacy_pb2.ReleaseErasedSubjectRequest, _privacy_pb2.ReleaseErasedSubjectResponse]  # type: ignore[assignment]
+    """Lets writes name an erased subject again, for somebody new. FAILED_PRECONDITION if it was not erased."""
+    HoldSubject: _aio.UnaryUnaryMultiCallable[_privacy_pb2.HoldSubjectRequest, _privacy_pb2.HoldSubjectResponse]  # type: ignore[assignment]
+    """Keeps a subject from being erased until the hold is released."""
+    ReleaseHold: _aio.UnaryUnaryMultiCallable[_privacy_pb2.ReleaseHoldRequest, _privacy_pb2.ReleaseHoldResponse]  # type: ignore[assignment]
+    """Ends a hold. FAILED_PRECONDITION if there is none."""
+    ReadHolds: _aio.UnaryUnaryMultiCallable[_privacy_pb2.ReadHoldsRequest, _privacy_pb2.ReadHoldsResponse]  # type: ignore[assignment]
+    """Lists all holds, ordered by subject."""
 
 class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps the promises about personal data: what is held about a subject, and its end."""
@@ -72,5 +108,59 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
         A call for a person (`authz-acting-for`) needs the permission of this person, too, except when people ask
         about themselves.
         """
+
+    @_abc_1.abstractmethod
+    def EraseSubject(
+        self,
+        request: _privacy_pb2.EraseSubjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_privacy_pb2.EraseSubjectResponse, _abc.Awaitable[_privacy_pb2.EraseSubjectResponse]]:
+        """Erases a subject: its records, its name in the history, and what is left of both in files. From the first
+        moment on, writes that name it are refused (FAILED_PRECONDITION, SUBJECT_ERASED). Answers when it is complete, or
+        after 4 s with how far it has come; it goes on by itself, whatever happens to this call or to the server.
+
+        FAILED_PRECONDITION, and then nothing has changed: SUBJECT_HELD; SUBJECT_ERASED; LAST_ADMINISTRATOR; or
+        PRECONDITION_FAILED for a subject that owns resources when `resources` does not say what becomes of them.
+        """
+
+    @_abc_1.abstractmethod
+    def ReadErasures(
+        self,
+        request: _privacy_pb2.ReadErasuresRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_privacy_pb2.ReadErasuresResponse, _abc.Awaitable[_privacy_pb2.ReadErasuresResponse]]:
+        """Lists erasures with what each has done, and which machines have confirmed it; ordered by pseudonym."""
+
+    @_abc_1.abstractmethod
+    def ReleaseErasedSubject(
+        self,
+        request: _privacy_pb2.ReleaseErasedSubjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_privacy_pb2.ReleaseErasedSubjectResponse, _abc.Awaitable[_privacy_pb2.ReleaseErasedSubjectResponse]]:
+        """Lets writes name an erased subject again, for somebody new. FAILED_PRECONDITION if it was not erased."""
+
+    @_abc_1.abstractmethod
+    def HoldSubject(
+        self,
+        request: _privacy_pb2.HoldSubjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_privacy_pb2.HoldSubjectResponse, _abc.Awaitable[_privacy_pb2.HoldSubjectResponse]]:
+        """Keeps a subject from being erased until the hold is released."""
+
+    @_abc_1.abstractmethod
+    def ReleaseHold(
+        self,
+        request: _privacy_pb2.ReleaseHoldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_privacy_pb2.ReleaseHoldResponse, _abc.Awaitable[_privacy_pb2.ReleaseHoldResponse]]:
+        """Ends a hold. FAILED_PRECONDITION if there is none."""
+
+    @_abc_1.abstractmethod
+    def ReadHolds(
+        self,
+        request: _privacy_pb2.ReadHoldsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_privacy_pb2.ReadHoldsResponse, _abc.Awaitable[_privacy_pb2.ReadHoldsResponse]]:
+        """Lists all holds, ordered by subject."""
 
 def add_PrivacyServiceServicer_to_server(servicer: PrivacyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -51,6 +51,8 @@ class _EntityKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntityKind
     """
     ENTITY_KIND_ACCESS_TOKEN: _EntityKind.ValueType  # 9
     """Access tokens."""
+    ENTITY_KIND_ERASURE: _EntityKind.ValueType  # 10
+    """Erasures of subjects. From ERASED on, the subject is named in no message of this service."""
 
 class EntityKind(_EntityKind, metaclass=_EntityKindEnumTypeWrapper):
     """The kinds of entities in the directory."""
@@ -77,6 +79,8 @@ cache of answers.
 """
 ENTITY_KIND_ACCESS_TOKEN: EntityKind.ValueType  # 9
 """Access tokens."""
+ENTITY_KIND_ERASURE: EntityKind.ValueType  # 10
+"""Erasures of subjects. From ERASED on, the subject is named in no message of this service."""
 Global___EntityKind: _TypeAlias = EntityKind  # noqa: Y015
 
 @_typing.final

@@ -74,6 +74,7 @@ def served(url: str, **settings: str) -> Iterator[str]:
     """The address of a server."""
     with replica_folder(url) as folder:
         given = {"address": "127.0.0.1:0", "database_url": url, "replica_dir": folder, "log_level": "error"}
+        settings = {"erasure_grace_s": "0"} | settings
         with embedded(load_settings(given | settings, environ={})) as address:
             yield address
 

@@ -1,15 +1,26 @@
-"""PrivacyService: what is held about a subject."""
+"""PrivacyService: what is held about a subject, and its erasure."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from authz.api.call import Call
 from authz.domain.ids import Subject
+from authz.domain.personal_data import PersonalData
 from authz.engine.consistency import ConsistencyGate
+from authz.engine.erasure import Eraser
 from authz.engine.exports import Exporter
 from authz.engine.rights import Rights
+from authz.v1 import common_pb2
 from authz.v1 import privacy_pb2 as pb
+from authz.wire.erasures import (
+    certificate_message,
+    hold_message,
+    parse_erasure,
+    parse_erasures,
+    parse_given_reason,
+)
 from authz.wire.exports import export_messages
 from authz.wire.values import parse_subject
 
@@ -19,8 +30,18 @@ class PrivacyServicer:
 
     service = pb.DESCRIPTOR.services_by_name["PrivacyService"]
 
-    def __init__(self, exporter: Exporter, gate: ConsistencyGate, *, rights: Rights) -> None:
+    def __init__(
+        self,
+        data: PersonalData,
+        exporter: Exporter,
+        eraser: Eraser,
+        gate: ConsistencyGate,
+        *,
+        rights: Rights,
+    ) -> None:
+        self._data = data
         self._exporter = exporter
+        self._eraser = eraser
         self._gate = gate
         self._rights = rights
 
@@ -35,6 +56,55 @@ class PrivacyServicer:
         if call.principal.on_behalf_of != subject:
             await self._require(call)
         await self._exporter.export(subject, export_messages, send)
+
+    async def EraseSubject(self, request: pb.EraseSubjectRequest, call: Call) -> pb.EraseSubjectResponse:
+        """Begun by this call, and done by whichever server is there."""
+        await self._require(call)
+        erasure = parse_erasure(request, actor=call.principal.actor, request_id=call.request_id)
+        certificate = await self._eraser.erase(erasure, call.deadline)
+        return pb.EraseSubjectResponse(certificate=certificate_message(certificate))
+
+    async def ReadErasures(self, request: pb.ReadErasuresRequest, call: Call) -> pb.ReadErasuresResponse:
+        """A page of certificates."""
+        await self._require(call)
+        certificates, token = await self._eraser.certificates(*parse_erasures(request))
+        return pb.ReadErasuresResponse(
+            certificates=map(certificate_message, certificates), next_page_token=token
+        )
+
+    async def ReleaseErasedSubject(
+        self, request: pb.ReleaseErasedSubjectRequest, call: Call
+    ) -> pb.ReleaseErasedSubjectResponse:
+        """The operator's word that the id is for somebody new."""
+        await self._require(call)
+        state = await self._eraser.release(
+            parse_subject(request, "subject", field="subject"),
+            actor=call.principal.actor,
+            reason=parse_given_reason(request.reason),
+            request_id=call.request_id,
+        )
+        token = common_pb2.ConsistencyToken(token=self._gate.token_of(state))
+        return pb.ReleaseErasedSubjectResponse(written_at=token)
+
+    async def HoldSubject(self, request: pb.HoldSubjectRequest, call: Call) -> pb.HoldSubjectResponse:
+        """No erasure as long as it lasts."""
+        await self._require(call)
+        subject = parse_subject(request, "subject", field="subject")
+        reason = parse_given_reason(request.reason)
+        await self._gate.run(partial(self._data.hold, subject, reason, call.principal.actor))
+        return pb.HoldSubjectResponse()
+
+    async def ReleaseHold(self, request: pb.ReleaseHoldRequest, call: Call) -> pb.ReleaseHoldResponse:
+        """Erasures are possible again."""
+        await self._require(call)
+        subject = parse_subject(request, "subject", field="subject")
+        await self._gate.run(partial(self._data.release_hold, subject))
+        return pb.ReleaseHoldResponse()
+
+    async def ReadHolds(self, _request: pb.ReadHoldsRequest, call: Call) -> pb.ReadHoldsResponse:
+        """All of them."""
+        await self._require(call)
+        return pb.ReadHoldsResponse(holds=map(hold_message, await self._gate.run(self._data.holds)))
 
     async def _require(self, call: Call) -> None:
         person: Subject | None = call.principal.on_behalf_of

@@ -1,5 +1,5 @@
 # Generated from authz/client/aio/privacy.py; see `make client`.
-"""What is held about a subject, seen from a client."""
+"""What is held about a subject, and its erasure, seen from a client."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Iterator
 
 from authz.client.questions import as_subject
 from authz.client.sync.calls import Calls
+from authz.domain.erasures import ErasureCertificate, Hold
 from authz.domain.exports import ExportItem
 from authz.domain.ids import Subject
 from authz.v1 import privacy_pb2, privacy_pb2_grpc
+from authz.wire.erasures import parse_certificate, parse_hold
 from authz.wire.exports import parse_export_item
 from authz.wire.values import subject_message
 
@@ -28,3 +30,59 @@ class PrivacyClient:
         for message in self._calls.stream(self._stub.ExportSubject, request):
             for item in message.items:
                 yield parse_export_item(item)
+
+    def erase(
+        self,
+        subject: str | Subject,
+        *,
+        reason: str,
+        resources_to: str | Subject = "",
+        orphan_resources: bool = False,
+    ) -> ErasureCertificate:
+        """Erase a subject. What it owns goes to another subject, or with `orphan_resources` to nobody.
+
+        Returns when it is complete, or after 4 s with how far it has come; `erasures` tells the rest.
+        """
+        request = privacy_pb2.EraseSubjectRequest(subject=subject_message(as_subject(subject)), reason=reason)
+        if resources_to:
+            request.resources_to.CopyFrom(subject_message(as_subject(resources_to)))
+        elif orphan_resources:
+            request.orphan_resources = True
+        response = self._calls.call(self._stub.EraseSubject, request)
+        return parse_certificate(response.certificate)
+
+    def erasures(self, subject: str | Subject = "") -> Iterator[ErasureCertificate]:
+        """The certificates of all erasures, or of those of a subject. Fetches pages as needed."""
+        request = privacy_pb2.ReadErasuresRequest()
+        if subject:
+            request.subject.CopyFrom(subject_message(as_subject(subject)))
+        while True:
+            response = self._calls.call(self._stub.ReadErasures, request)
+            for each in response.certificates:
+                yield parse_certificate(each)
+            request.page_token = response.next_page_token
+            if not request.page_token:
+                return
+
+    def release(self, subject: str | Subject, *, reason: str) -> str:
+        """Let writes name an erased subject again, for somebody new. Returns the token of the state."""
+        request = privacy_pb2.ReleaseErasedSubjectRequest(
+            subject=subject_message(as_subject(subject)), reason=reason
+        )
+        response = self._calls.call(self._stub.ReleaseErasedSubject, request)
+        return str(response.written_at.token)
+
+    def hold(self, subject: str | Subject, *, reason: str) -> None:
+        """Keep a subject from being erased."""
+        request = privacy_pb2.HoldSubjectRequest(subject=subject_message(as_subject(subject)), reason=reason)
+        self._calls.call(self._stub.HoldSubject, request)
+
+    def release_hold(self, subject: str | Subject) -> None:
+        """Let it be erased again."""
+        request = privacy_pb2.ReleaseHoldRequest(subject=subject_message(as_subject(subject)))
+        self._calls.call(self._stub.ReleaseHold, request)
+
+    def holds(self) -> list[Hold]:
+        """Who is held, ordered by subject."""
+        response = self._calls.call(self._stub.ReadHolds, privacy_pb2.ReadHoldsRequest())
+        return [parse_hold(each) for each in response.holds]

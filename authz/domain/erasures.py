@@ -1,0 +1,82 @@
+"""The erasure of a subject: what is asked for, and the certificate of what was done."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from authz.domain.entities import Erasure
+from authz.domain.errors import ErrorReason, FailedPreconditionError
+from authz.domain.ids import Subject
+from authz.domain.instants import Instant
+
+_MAC_BYTES = 32
+_USE = b"erased subject"
+"""A part of each HMAC, so that it is of no use as the seal of a token.
+Source: https://docs.python.org/3/library/hashlib.html#personalization"""
+
+
+def subject_mac(key: bytes, subject: Subject) -> str:
+    """The HMAC of a subject under the key of a database, in hexadecimal."""
+    return hashlib.blake2b(str(subject).encode(), digest_size=_MAC_BYTES, key=key, person=_USE).hexdigest()
+
+
+class ErasureRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom to erase, and why. What it owns goes to `resources_to`, or with `orphans` to nobody."""
+
+    subject: Subject
+    reason: str
+    resources_to: Subject | None = None
+    orphans: bool = False
+    actor: str = ""
+    request_id: str = ""
+
+
+class ReplicaReport(msgspec.Struct, frozen=True):
+    """A machine, whether nothing of the subject is left in the files of its replica, and when it last said
+    so."""
+
+    name: str
+    is_cleared: bool
+    seen_at: Instant
+
+
+class ErasureCertificate(msgspec.Struct, frozen=True, kw_only=True):
+    """What was removed, and what was kept and why. `finished_at` is None as long as it goes on.
+
+    `removed` counts what was deleted or rewritten, by where it was. `left_to_operator` are the steps that the
+    service cannot take.
+    """
+
+    erasure: Erasure
+    actor: str
+    finished_at: Instant | None
+    removed: dict[str, int]
+    kept: tuple[str, ...]
+    left_to_operator: tuple[str, ...]
+    replicas: tuple[ReplicaReport, ...]
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether it is complete, and every machine with a replica has confirmed it."""
+        return self.finished_at is not None and all(each.is_cleared for each in self.replicas)
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """A subject that must not be erased, and why."""
+
+    subject: Subject
+    reason: str
+    actor: str
+    since: Instant
+
+
+def erased(subject: Subject) -> FailedPreconditionError:
+    """The error for a write that names a subject that was erased."""
+    return FailedPreconditionError(
+        ErrorReason.SUBJECT_ERASED,
+        f"{subject} was erased, and an id that was erased is not given to somebody new by accident;"
+        " use another id, or say that it may be used again: authz privacy release",
+        subject=str(subject),
+    )

@@ -1,0 +1,80 @@
+"""Goes on in the background with what writes have begun: the rest of large deletions, and erasures."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+
+import structlog
+
+from authz.domain.errors import AuthzError
+from authz.domain.tokens import ConsistencyToken
+from authz.engine.consistency import ConsistencyGate
+from authz.engine.group_commit import GroupCommitter
+
+log = structlog.get_logger()
+
+_INTERVAL_S = 1.0
+"""How often a process looks whether something is left, and whether another process goes on with it."""
+_WAIT_S = 0.1
+"""After a step that had to wait for something."""
+
+
+class BackgroundSteps:
+    """Takes bounded steps, in turn with the writes, until nothing is left.
+
+    `progress` gives another value after each step, and None if nothing is left; `advance` takes a step.
+
+    Every serving process has one. It goes on only with what nobody has advanced since it looked last: so one
+    process of all takes the steps, and when that one stops, another continues. The pauses between the steps
+    leave the write lock to other processes for half of the time.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        progress: Callable[[], object | None],
+        advance: Callable[[], ConsistencyToken],
+        gate: ConsistencyGate,
+        committer: GroupCommitter,
+    ) -> None:
+        self._name = name
+        self._progress = progress
+        self._advance = advance
+        self._gate = gate
+        self._committer = committer
+        self._seen: object | None = None
+
+    async def run(self) -> None:
+        """Take steps until cancelled, through every failure."""
+        while True:
+            try:
+                progress = await self._gate.run(self._progress)
+                if progress is not None and progress == self._seen:
+                    await self.advance()
+                    continue
+                self._seen = progress
+            except AuthzError as error:
+                log.warning(f"{self._name} interrupted", error=error.message)
+            except Exception:
+                # Nobody else would go on with it.
+                log.exception(f"{self._name} failed")
+            # Processes that look at the same time would take turns with each other.
+            await asyncio.sleep(_INTERVAL_S * random.uniform(0.5, 1.5))  # noqa: S311  no secret
+
+    async def advance(self) -> bool:
+        """Take one step, wait until this machine's replica has followed, and pause for as long as it took.
+        Return whether something is left.
+
+        So a revocation never waits for more than one step, neither at the database nor at the replica.
+        """
+        started_s, before = time.monotonic(), self._seen
+        state = await self._committer.run_batch(self._advance)
+        self._seen = await self._gate.run(self._progress)
+        elapsed_s = time.monotonic() - started_s
+        while not await self._gate.wait_beyond(state.revision - 1, _INTERVAL_S):
+            pass
+        await asyncio.sleep(elapsed_s if self._seen != before else max(elapsed_s, _WAIT_S))
+        return self._seen is not None

@@ -1,0 +1,107 @@
+"""Erases subjects: begins an erasure, goes on with it while its caller waits, and reports it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+
+import structlog
+
+from authz.domain.entities import Erasure
+from authz.domain.erasures import ErasureCertificate, ErasureRequest
+from authz.domain.errors import AuthzError, ConflictError
+from authz.domain.ids import Subject
+from authz.domain.personal_data import PersonalData
+from authz.domain.ports import Page, View
+from authz.domain.tokens import ConsistencyToken
+from authz.engine.background_steps import BackgroundSteps
+from authz.engine.consistency import ConsistencyGate
+from authz.engine.group_commit import GroupCommitter
+
+log = structlog.get_logger()
+
+_WAIT_S = 4.0
+"""How long a caller waits at most; the erasure goes on without it."""
+_REPORT_INTERVAL_S = 0.5
+_REPORT_AGAIN_S = 600.0
+
+
+class Eraser:
+    """Every erasure of a server."""
+
+    def __init__(
+        self, data: PersonalData, gate: ConsistencyGate, committer: GroupCommitter, steps: BackgroundSteps
+    ) -> None:
+        self._data = data
+        self._gate = gate
+        self._committer = committer
+        self._steps = steps
+
+    async def erase(self, request: ErasureRequest, deadline: float | None) -> ErasureCertificate:
+        """Begin an erasure; return what is done of it when it is complete, or when the caller's time is up.
+
+        Raises as `PersonalData.begin_erasure`.
+        """
+        pseudonym = await self._committer.run_batch(partial(self._data.begin_erasure, request))
+        end_at = time.monotonic() + _WAIT_S
+        if deadline is not None:
+            end_at = min(end_at, (time.monotonic() + deadline) / 2)
+        try:
+            while await self._steps.advance() and time.monotonic() < end_at:
+                pass
+        except ConflictError:
+            pass  # tried again in the background
+        except AuthzError as error:
+            log.warning("erasure interrupted", error=error.message)
+        return await self._gate.run(partial(self._data.certificate, pseudonym))
+
+    async def release(
+        self, subject: Subject, *, actor: str, reason: str, request_id: str
+    ) -> ConsistencyToken:
+        """As `PersonalData.release`; returns once this machine's replica has followed, or its time is up."""
+        given = {"actor": actor, "reason": reason, "request_id": request_id}
+        state = await self._committer.run_batch(partial(self._data.release, subject, **given))
+        await self._gate.wait_until_replicated(state)
+        return state
+
+    async def certificates(self, subject: Subject | None, page: Page) -> tuple[list[ErasureCertificate], str]:
+        """A page of certificates, and the token of the next one."""
+        listing = await self._gate.read(partial(self._data.erasures, subject, page))
+        found: list[Erasure] = [each.entity for each in listing.items]
+        certificates = [
+            await self._gate.run(partial(self._data.certificate, each.pseudonym)) for each in found
+        ]
+        return certificates, listing.next_token
+
+
+class ReplicaReporter:
+    """Tells the database that this machine has a replica, and what its files have nothing left of."""
+
+    def __init__(self, data: PersonalData, gate: ConsistencyGate, view: View, name: str) -> None:
+        self._data = data
+        self._gate = gate
+        self._view = view
+        self._name = name
+        self._told: int | None = None
+        self._told_at_s = 0.0
+
+    async def run(self) -> None:
+        """Tell until cancelled: whenever it changes, and now and then that the machine is still there."""
+        is_failing = False
+        while True:
+            try:
+                cleared = self._view.cleared()
+                is_due = time.monotonic() - self._told_at_s > _REPORT_AGAIN_S
+                if cleared != self._told or is_due:
+                    await self._gate.run(partial(self._data.report_replica, self._name, cleared))
+                    self._told, self._told_at_s = cleared, time.monotonic()
+                is_failing = False
+            except AuthzError as error:
+                # While the database or the replica is away, others say so.
+                if not is_failing:
+                    log.info("replica not reported", cause=error.message)
+                is_failing = True
+            except Exception:
+                log.exception("replica not reported")
+            await asyncio.sleep(_REPORT_INTERVAL_S)

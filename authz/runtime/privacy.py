@@ -1,0 +1,57 @@
+"""Builds the parts of PrivacyService, and what reports this machine's replica."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from authz.api.grpc.privacy import PrivacyServicer
+from authz.domain.personal_data import PersonalData
+from authz.domain.ports import View
+from authz.engine.background_steps import BackgroundSteps
+from authz.engine.consistency import ConsistencyGate
+from authz.engine.erasure import Eraser, ReplicaReporter
+from authz.engine.exports import Exporter
+from authz.engine.group_commit import GroupCommitter
+from authz.engine.rights import Rights
+from authz.runtime.settings import Settings
+from authz.store import Store
+
+_UNNAMED = "-"
+
+
+def privacy_servicer(  # noqa: PLR0917  parts, each of a type of its own
+    settings: Settings,
+    data: PersonalData,
+    gate: ConsistencyGate,
+    committer: GroupCommitter,
+    erasing: BackgroundSteps,
+    rights: Rights,
+) -> PrivacyServicer:
+    """What answers the calls."""
+    exporter = Exporter(data, gate, write_timeout_s=settings.watch_write_timeout_s)
+    eraser = Eraser(data, gate, committer, erasing)
+    return PrivacyServicer(data, exporter, eraser, gate, rights=rights)
+
+
+def open_upkeep(  # noqa: PLR0917  parts, each of a type of its own
+    settings: Settings,
+    store: Store,
+    gate: ConsistencyGate,
+    committer: GroupCommitter,
+    view: View,
+    folder: Path,
+) -> tuple[BackgroundSteps, tuple[Callable[[], Coroutine[Any, Any, None]], ...]]:
+    """What erases, and all that is run in the background for it: removals and erasures go on, and the replica
+    in a folder is reported, unless nobody is to hear of it."""
+    directory, data = store.directory, store.personal_data
+    removing = BackgroundSteps(
+        "removal", directory.removal_progress, directory.remove_contents, gate, committer
+    )
+    erasing = BackgroundSteps("erasure", data.erasure_progress, data.advance_erasure, gate, committer)
+    if settings.replica_name == _UNNAMED:
+        return erasing, (removing.run, erasing.run)
+    name = settings.replica_name or f"{socket.gethostname()}:{folder.absolute()}"
+    return erasing, (removing.run, erasing.run, ReplicaReporter(data, gate, view, name).run)

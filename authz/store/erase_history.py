@@ -1,0 +1,194 @@
+"""Erases a subject from the history: a pseudonym takes its place, so that what is known of others stays."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Engine, Row, and_, delete, or_, select, tuple_, update
+
+from authz.domain.drafts import Publication
+from authz.domain.entities import Membership, PolicyVersion
+from authz.domain.ids import Subject
+from authz.domain.mentions import mentions, mentions_id, subjects_in, with_subjects, without_mentions
+from authz.domain.mutations import Mutation
+from authz.store import tables
+from authz.store.engine import read_transaction
+from authz.store.rows import ENTITY_ROWS
+
+REVISIONS_AT_ONCE = 100
+_LOST_PUBLICATION = "who scheduled this was erased; schedule it again"
+_changes, _revisions = tables.changes, tables.revisions
+_decoder = msgspec.json.Decoder(Mutation)
+_encoder = msgspec.json.Encoder()
+_TEXTS = (
+    (tables.removals, ("actor", "reason", "request_id")),
+    (tables.erasure_steps, ("actor", "request_id")),
+    (tables.holds, ("reason", "actor")),
+    (tables.policy_shadows, ("author", "files")),
+)
+"""Columns that may name a subject as `user:<id>`, in tables of few rows."""
+
+
+def revisions_that_name(engine: Engine, subject: Subject, after: int) -> list[int]:
+    """The first revisions after one that name the subject in some way. Takes no lock."""
+    named = f'"type":"{subject.type.value}","id":"{subject.id}"'
+    in_changes = select(_changes.c.revision).where(
+        _changes.c.revision == _revisions.c.revision, _changes.c.mutation.contains(named, autoescape=True)
+    )
+    in_texts = (
+        _revisions.c[name].contains(str(subject), autoescape=True)
+        for name in ("actor", "reason", "request_id")
+    )
+    wanted = select(_revisions.c.revision).where(
+        _revisions.c.revision > after, or_(in_changes.exists(), *in_texts)
+    )
+    with read_transaction(engine) as connection:
+        order = wanted.order_by(_revisions.c.revision).limit(REVISIONS_AT_ONCE)
+        return [row.revision for row in connection.execute(order)]
+
+
+def erase_revisions(
+    connection: Connection, subject: Subject, pseudonym: Subject, revisions: Sequence[int], reason: str
+) -> Counter[str]:
+    """Rewrite some revisions of the change log. `reason` is that of the erasure, which stays."""
+    counts: Counter[str] = Counter()
+    rows = connection.execute(select(_revisions).where(_revisions.c.revision.in_(revisions))).all()
+    for head in rows:
+        wanted = select(_changes).where(_changes.c.revision == head.revision)
+        changes = [(row, _decoder.decode(row.mutation)) for row in connection.execute(wanted)]
+        about = [(row, each) for row, each in changes if subject in subjects_in(each.target)]
+        for row, mutation in changes:
+            text = _encoder.encode(_renamed(mutation, subject, pseudonym)).decode()
+            if text != row.mutation:
+                same = and_(_changes.c.revision == row.revision, _changes.c.position == row.position)
+                connection.execute(update(_changes).where(same).values(mutation=text))
+                counts["changes rewritten"] += 1
+        is_concerned = bool(about) or mentions(head.actor, subject)
+        only = len(about) == len(changes) and head.reason != reason
+        texts = _texts(head, subject, pseudonym, is_concerned, only=only)
+        if texts:
+            same = _revisions.c.revision == head.revision
+            connection.execute(update(_revisions).where(same).values(**texts))
+            counts["revisions rewritten"] += 1
+    return counts
+
+
+def _renamed(mutation: Mutation, subject: Subject, pseudonym: Subject) -> Mutation:
+    """A logged mutation with the pseudonym for the subject, and without what a source called it."""
+    target: Any = mutation.target
+    if isinstance(target, Membership) and target.subject == subject:
+        target = msgspec.structs.replace(target, source_ref="")
+    if isinstance(target, PolicyVersion):
+        names = ("author", "reason")
+        texts = {name: without_mentions(getattr(target, name), subject, str(pseudonym)) for name in names}
+        target = msgspec.structs.replace(target, **texts)
+    target = with_subjects(target, lambda each: pseudonym if each == subject else each)
+    return Mutation(mutation.operation, target)
+
+
+def _texts(
+    head: Row[Any], subject: Subject, pseudonym: Subject, is_concerned: bool, *, only: bool
+) -> dict[str, str]:
+    """The columns of a revision that change. A reason is lost if the revision is about nobody else, or if it
+    names the subject without its type."""
+    before = {name: getattr(head, name) for name in ("actor", "reason", "request_id")}
+    after = {name: without_mentions(text, subject, str(pseudonym)) for name, text in before.items()}
+    for name in ("reason", "request_id") if is_concerned else ():
+        if mentions_id(after[name], subject) or (only and name == "reason"):
+            after[name] = ""
+    return {name: text for name, text in after.items() if text != before[name]}
+
+
+def erase_decisions(connection: Connection, subject: Subject, pseudonym: Subject, at_once: int) -> int:
+    """Rewrite a part of the decisions by or about the subject; return how many."""
+    table, named = tables.decisions, str(subject)
+    key = tuple_(table.c.at, table.c.decision_id)
+    for name in ("subject", "person", "caller"):
+        some = select(table.c.at, table.c.decision_id).where(table.c[name] == named).limit(at_once)
+        values: dict[str, Any] = {name: str(pseudonym), "request_id": ""}
+        if count := connection.execute(update(table).where(key.in_(some)).values(**values)).rowcount:
+            return count
+    return 0
+
+
+def erase_rest(connection: Connection, subject: Subject, pseudonym: Subject) -> Counter[str]:
+    """Erase the subject from idempotency keys, drafts, and what else keeps texts."""
+    counts = Counter(
+        {
+            "idempotency keys deleted": _delete_idempotency_keys(connection, subject),
+            "drafts rewritten": _rewrite_drafts(connection, subject, pseudonym),
+        }
+    )
+    for table, names in _TEXTS:
+        keys = [*table.primary_key]
+        for row in connection.execute(select(table)).all():
+            before = {name: getattr(row, name) for name in names}
+            after = {name: without_mentions(text, subject, str(pseudonym)) for name, text in before.items()}
+            if after != before:
+                same = and_(*(column == getattr(row, column.name) for column in keys))
+                connection.execute(update(table).where(same).values(**after))
+    return +counts
+
+
+def _delete_idempotency_keys(connection: Connection, subject: Subject) -> int:
+    table = tables.idempotency_keys
+    wanted = or_(*(table.c[name].contains(subject.id, autoescape=True) for name in ("actor", "key")))
+    deleted = 0
+    for row in connection.execute(select(table).where(wanted)).all():
+        if mentions(row.actor, subject) or mentions_id(row.key, subject):
+            connection.execute(delete(table).where(table.c.actor == row.actor, table.c.key == row.key))
+            deleted += 1
+    return deleted
+
+
+def _rewrite_drafts(connection: Connection, subject: Subject, pseudonym: Subject) -> int:
+    table, rewritten = tables.policy_drafts, 0
+    for row in connection.execute(select(table)).all():
+        values: dict[str, Any] = {
+            name: without_mentions(getattr(row, name), subject, str(pseudonym))
+            for name in ("author", "files")
+        }
+        if row.publication is not None:
+            publication = _without_person(row.publication, subject, pseudonym)
+            values |= {"publication": publication}
+            if publication != row.publication:
+                values["publish_at"] = None
+        if any(getattr(row, name) != value for name, value in values.items()):
+            values["etag"] = row.etag + 1
+            same = and_(table.c.course_id == row.course_id, table.c.id == row.id)
+            connection.execute(update(table).where(same).values(**values))
+            rewritten += 1
+    return rewritten
+
+
+def _without_person(text: str, subject: Subject, pseudonym: Subject) -> str:
+    """A publication without the subject: if it is who scheduled it, it is not published."""
+    publication = msgspec.json.decode(text, type=Publication)
+    if subject not in (publication.caller, publication.person) and not mentions(text, subject):
+        return text
+    by = str(pseudonym)
+    renamed: dict[str, Any] = {
+        name: without_mentions(getattr(publication, name), subject, by)
+        for name in ("author", "reason", "actor")
+    }
+    for name in ("caller", "person"):
+        if getattr(publication, name) == subject:
+            renamed |= {name: pseudonym, "error": _LOST_PUBLICATION}
+    return msgspec.json.encode(msgspec.structs.replace(publication, **renamed)).decode()
+
+
+def kept_mentions(connection: Connection, subject: Subject) -> list[str]:
+    """What still names the subject, and why: files of versions of policies, which prove what decided when."""
+    table = ENTITY_ROWS["policy_version"].table
+    wanted = table.c.files.contains(str(subject), autoescape=True)
+    kept = []
+    for row in connection.execute(select(table).where(wanted), execution_options={"yield_per": 1}):
+        if mentions(row.files, subject):
+            kept.append(
+                f"version {row.number} of the policy of {row.scope_kind}{row.scope_id and ':' + row.scope_id}"
+                " names the subject in its files, which prove what decided when"
+            )
+    return kept

@@ -1,0 +1,114 @@
+"""Erases the records of a subject: as ordinary changes, which replicas and watches follow."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, and_, or_, select, update
+
+from authz.domain.entities import Versioned
+from authz.domain.ids import Subject
+from authz.domain.mentions import mentions, without_mentions
+from authz.store import tables
+from authz.store.batch import Batch
+from authz.store.erasure_steps import Phase, Step, advance_step, record_of
+from authz.store.log_reader import read_state
+from authz.store.log_writer import Origin
+from authz.store.rows import ENTITY_ROWS
+from authz.store.write import Transaction
+
+_DELETED = ("access_token", "share", "membership", "account")
+_RESOURCES, _VERSIONS = ENTITY_ROWS["resource"], ENTITY_ROWS["policy_version"]
+
+
+def erase_records(transaction: Transaction, step: Step, at_once: int) -> None:
+    """Delete or give away a part of the records, under one revision; if nothing is left, go on to `WAIT`."""
+    connection, subject = transaction.connection, step.subject
+    assert subject is not None  # noqa: S101  it goes with the history
+    removed: Counter[str] = Counter()
+
+    def plan(batch: Batch) -> None:
+        removed.update(_delete_part(connection, batch, subject, at_once))
+        left = at_once - removed.total()
+        removed.update(_give_away_part(connection, batch, subject, step.owner, left))
+        left = at_once - removed.total()
+        removed.update(_rename_authors(connection, batch, subject, step.pseudonym, left))
+
+    reason = record_of(connection, step.pseudonym).reason
+    head = transaction.append(Origin(step.origin.actor, reason, step.origin.request_id), plan)
+    if removed:
+        advance_step(connection, step, done=removed)
+    elif not _is_being_removed(connection, subject):
+        advance_step(connection, step, phase=Phase.WAIT, position=head.revision)
+
+
+def begin_history(transaction: Transaction, step: Step, grace_us: int) -> None:
+    """Go on with the history, unless readers of the log still have time to read what was deleted.
+
+    From then on nobody continues from before: in what they would read, the subject has another name.
+    """
+    connection, last = transaction.connection, step.position
+    state = read_state(connection, transaction.database_id, last)
+    if state is None or transaction.now - state.committed_at >= grace_us:
+        connection.execute(update(tables.counter).values(resumable_from=last))
+        advance_step(connection, step, phase=Phase.HISTORY, position=0)
+
+
+def _delete_part(connection: Connection, batch: Batch, subject: Subject, limit: int) -> Counter[str]:
+    removed: Counter[str] = Counter()
+    for name in _DELETED:
+        found = _some(connection, name, _is(name, "subject", subject), limit - removed.total())
+        batch.delete_found(found)
+        removed.update({f"{name} records deleted": len(found)} if found else {})
+    return removed
+
+
+def _give_away_part(
+    connection: Connection, batch: Batch, subject: Subject, owner: Subject, limit: int
+) -> Counter[str]:
+    found = _some(connection, "resource", _is("resource", "owner", subject), limit)
+    batch.rewrite([msgspec.structs.replace(each.entity, owner=owner) for each in found])
+    return Counter({"resource records given away": len(found)} if found else {})
+
+
+def _rename_authors(
+    connection: Connection, batch: Batch, subject: Subject, pseudonym: Subject, limit: int
+) -> Counter[str]:
+    """The pseudonym for the subject in who wrote the versions of policies, and why."""
+    columns, named = _VERSIONS.table.c, str(subject)
+    wanted = or_(*(columns[each].contains(named, autoescape=True) for each in ("author", "reason")))
+    found = [
+        each.entity
+        for each in _some(connection, "policy_version", wanted, limit)
+        if mentions(each.entity.author, subject) or mentions(each.entity.reason, subject)
+    ]
+    texts = [
+        {
+            name: without_mentions(getattr(each, name), subject, str(pseudonym))
+            for name in ("author", "reason")
+        }
+        for each in found
+    ]
+    batch.rewrite([msgspec.structs.replace(each, **text) for each, text in zip(found, texts, strict=True)])
+    return Counter({"policy versions renamed in": len(found)} if found else {})
+
+
+def _some(connection: Connection, name: str, wanted: Any, limit: int) -> list[Versioned[Any]]:
+    if limit <= 0:
+        return []
+    stored = ENTITY_ROWS[name]
+    return [*stored.versioned(connection.execute(select(stored.table).where(wanted).limit(limit)).all())]
+
+
+def _is(name: str, field: str, subject: Subject) -> Any:
+    columns = ENTITY_ROWS[name].table.c
+    return and_(columns[f"{field}_type"] == subject.type.value, columns[f"{field}_id"] == subject.id)
+
+
+def _is_being_removed(connection: Connection, subject: Subject) -> bool:
+    """Whether a large deletion still has to remove what is shared with the subject."""
+    named = f'"type":"{subject.type.value}","id":"{subject.id}"'
+    found = select(tables.removals.c.root).where(tables.removals.c.root.contains(named, autoescape=True))
+    return connection.execute(found.limit(1)).first() is not None

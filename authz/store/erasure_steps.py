@@ -1,0 +1,215 @@
+"""How far each erasure has come, and the step that begins one."""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, and_, func, insert, select, update
+
+from authz.domain.entities import Erasure, ErasureKey, ErasureStatus
+from authz.domain.erasures import ErasureRequest, erased, subject_mac
+from authz.domain.errors import ErrorReason, FailedPreconditionError, malformed
+from authz.domain.ids import Subject, SubjectType
+from authz.domain.mentions import mentions_id
+from authz.store import tables
+from authz.store.erased import ERASURES
+from authz.store.log_reader import read_token_key
+from authz.store.log_writer import Origin
+from authz.store.rows import ENTITY_ROWS
+from authz.store.write import Transaction
+
+_PSEUDONYM_PREFIX = "erased-"
+_PSEUDONYM_BYTES = 16
+_STEPS = tables.erasure_steps
+_HOLDS = tables.holds
+_RESOURCES = ENTITY_ROWS["resource"].table
+
+
+class Phase(StrEnum):
+    """What the next step of an erasure does."""
+
+    RECORDS = "records"
+    WAIT = "wait"
+    HISTORY = "history"
+    FILES = "files"
+    LOG = "log"
+    DONE = "done"
+
+
+class Step(msgspec.Struct, frozen=True):
+    """An erasure under way. It has the subject until the history no longer names it."""
+
+    pseudonym: Subject
+    subject: Subject | None
+    heir: Subject | None
+    phase: Phase
+    position: int
+    steps: int
+    origin: Origin
+    counts: dict[str, int]
+
+    @property
+    def owner(self) -> Subject:
+        """Whose the resources of the subject become: the named owner's, or nobody's."""
+        return self.heir or self.pseudonym
+
+    def __str__(self) -> str:
+        return f"{self.pseudonym.id} {self.phase}"
+
+
+def begin(transaction: Transaction, request: ErasureRequest) -> Subject:
+    """Write the first revision of an erasure; return its pseudonym. From then on it happens.
+
+    Raises `FailedPreconditionError` for a subject that is held, was erased, is the last to administer the
+    platform, or owns something that the request gives to nobody; `InvalidArgumentError` for a request that
+    contradicts itself.
+    """
+    connection, subject = transaction.connection, request.subject
+    key = read_token_key(connection)
+    _require_meaningful(connection, request)
+    for each in (subject, request.resources_to):
+        if each is not None and unreleased(connection, subject_mac(key, each)):
+            raise erased(each)
+    transaction.require_administered_without(subject)
+    pseudonym = Subject(subject.type, _PSEUDONYM_PREFIX + secrets.token_hex(_PSEUDONYM_BYTES))
+    record = Erasure(
+        pseudonym=pseudonym,
+        mac=subject_mac(key, subject),
+        status=ErasureStatus.ERASING,
+        started_at=transaction.now,
+        reason=request.reason,
+    )
+    origin = Origin(request.actor, request.reason, request.request_id)
+    transaction.append(origin, lambda batch: batch.rewrite([record]))
+    connection.execute(insert(_STEPS), _first_step(pseudonym, request))
+    return pseudonym
+
+
+def _require_meaningful(connection: Connection, request: ErasureRequest) -> None:
+    subject, heir = request.subject, request.resources_to
+    hold = connection.execute(select(_HOLDS).where(_is(_HOLDS, "subject", subject))).first()
+    if hold is not None:
+        raise FailedPreconditionError(
+            ErrorReason.SUBJECT_HELD,
+            f"{subject} is held, so nothing is erased: {hold.reason}; when that is over, release it with"
+            f" `authz privacy release-hold {subject}`",
+            subject=str(subject),
+        )
+    if mentions_id(request.reason, subject):
+        raise malformed("reason", "names the subject, and it outlives the erasure; leave the name out")
+    if heir == subject:
+        raise malformed("resources_to", f"is {subject}, who is erased; name somebody else")
+    if heir is None and not request.orphans:
+        owned = select(func.count()).select_from(_RESOURCES).where(_is(_RESOURCES, "owner", subject))
+        if count := connection.execute(owned).scalar_one():
+            raise FailedPreconditionError(
+                ErrorReason.PRECONDITION_FAILED,
+                f"{subject} owns {count} resources; give them to somebody with `resources_to`, or leave them"
+                " without an owner with `orphan_resources`",
+                subject=str(subject),
+            )
+
+
+def unreleased(connection: Connection, mac: str) -> list[Erasure]:
+    """The erasures of the subject with an HMAC after which it was not released."""
+    stored = ENTITY_ROWS["erasure"]
+    rows = connection.execute(select(ERASURES).where(ERASURES.c.mac == mac, ~ERASURES.c.released)).all()
+    return [*stored.entities(rows)]
+
+
+def next_step(connection: Connection) -> Step | None:
+    """That of the first erasure that is not done; None if there is none. Files come last: they are cleared
+    once for all erasures."""
+    is_last = _STEPS.c.phase.in_((Phase.FILES.value, Phase.LOG.value))
+    order = (is_last, _STEPS.c.phase, _STEPS.c.pseudonym_type, _STEPS.c.pseudonym_id)
+    rows = select(_STEPS).where(_STEPS.c.phase != Phase.DONE.value).order_by(*order).limit(1)
+    found = connection.execute(rows).first()
+    return None if found is None else _step(found)
+
+
+def advance_step(
+    connection: Connection,
+    step: Step,
+    *,
+    phase: Phase | None = None,
+    done: Mapping[str, int] | None = None,
+    **values: Any,
+) -> None:
+    """Store that a step is done: what it counted, and what else it says."""
+    counts = Counter(step.counts)
+    counts.update(done or {})
+    values |= {"steps": step.steps + 1, "counts": msgspec.json.encode(dict(counts)).decode()}
+    if phase is not None:
+        values["phase"] = phase.value
+    connection.execute(update(_STEPS).where(_is(_STEPS, "pseudonym", step.pseudonym)).values(**values))
+
+
+def pseudonyms_in(connection: Connection, phase: Phase) -> list[Subject]:
+    """The erasures that are in a phase."""
+    return [
+        _step(row).pseudonym
+        for row in connection.execute(select(_STEPS).where(_STEPS.c.phase == phase.value))
+    ]
+
+
+def end_phase(connection: Connection, pseudonym: Subject, phase: Phase, following: Phase) -> None:
+    """Let an erasure go on with the following phase, unless it does already."""
+    same = and_(_is(_STEPS, "pseudonym", pseudonym), _STEPS.c.phase == phase.value)
+    connection.execute(update(_STEPS).where(same).values(phase=following.value, steps=_STEPS.c.steps + 1))
+
+
+def record_of(connection: Connection, pseudonym: Subject) -> Erasure:
+    """The erasure with a pseudonym."""
+    stored = ENTITY_ROWS["erasure"]
+    row = connection.execute(select(ERASURES).where(_is(ERASURES, "pseudonym", pseudonym))).one()
+    (found,) = stored.entities([row])
+    assert isinstance(found, Erasure)  # noqa: S101  narrows for the type checker
+    return found
+
+
+def version_of(connection: Connection, key: ErasureKey) -> int:
+    """The revision that last changed an erasure."""
+    wanted = select(ERASURES.c.version).where(_is(ERASURES, "pseudonym", key.pseudonym))
+    version: int = connection.execute(wanted).scalar_one()
+    return version
+
+
+def _first_step(pseudonym: Subject, request: ErasureRequest) -> dict[str, Any]:
+    heir = request.resources_to
+    return {
+        "pseudonym_type": pseudonym.type.value,
+        "pseudonym_id": pseudonym.id,
+        "subject_id": request.subject.id,
+        "heir_type": None if heir is None else heir.type.value,
+        "heir_id": None if heir is None else heir.id,
+        "phase": Phase.RECORDS.value,
+        "position": 0,
+        "steps": 0,
+        "actor": request.actor,
+        "request_id": request.request_id,
+        "counts": "{}",
+        "kept": "[]",
+    }
+
+
+def _step(row: Row[Any]) -> Step:
+    kind = SubjectType(row.pseudonym_type)
+    return Step(
+        pseudonym=Subject(kind, row.pseudonym_id),
+        subject=None if row.subject_id is None else Subject(kind, row.subject_id),
+        heir=None if row.heir_id is None else Subject(SubjectType(row.heir_type), row.heir_id),
+        phase=Phase(row.phase),
+        position=row.position,
+        steps=row.steps,
+        origin=Origin(row.actor, "", row.request_id),
+        counts=msgspec.json.decode(row.counts, type=dict[str, int]),
+    )
+
+
+def _is(table: Any, name: str, subject: Subject) -> Any:
+    return and_(table.c[f"{name}_type"] == subject.type.value, table.c[f"{name}_id"] == subject.id)

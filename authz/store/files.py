@@ -1,0 +1,61 @@
+"""Leaves nothing of deleted rows in the files of a database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+from sqlalchemy import Engine
+
+from authz.domain.errors import ConflictError, ErrorReason
+from authz.store.failures import translated
+
+_LEFT = (
+    "PostgreSQL keeps the bytes of changed rows in its files: run VACUUM FULL on the database when the"
+    " service may pause",
+    "PostgreSQL's archived write-ahead log and its base backups have them until they expire: delete what is"
+    " older than this certificate",
+)
+_WAIT_MS = 100
+_ALWAYS = (
+    "log files and decision logs have the subject until they are rotated away",
+    "backups from before this have the subject: delete them, or erase again after a restore",
+)
+
+
+def rewrite_file(engine: Engine) -> None:
+    """Write a SQLite file anew, without free pages. Writers wait meanwhile. On PostgreSQL, does nothing."""
+    if engine.dialect.name == "sqlite":
+        with _cursor(engine) as cursor:
+            cursor.execute("VACUUM")
+
+
+def truncate_log(engine: Engine) -> None:
+    """Empty the write-ahead log of SQLite. Raises `ConflictError` while somebody reads an old state of it."""
+    if engine.dialect.name != "sqlite":
+        return
+    with _cursor(engine) as cursor:
+        # Writers wait as long as this waits for readers.
+        (usual_ms,) = cursor.execute("PRAGMA busy_timeout").fetchone()
+        cursor.execute(f"PRAGMA busy_timeout = {_WAIT_MS}")
+        try:
+            is_busy, *_ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            cursor.execute(f"PRAGMA busy_timeout = {usual_ms}")
+    if is_busy:
+        raise ConflictError(
+            ErrorReason.WRITE_CONFLICT, "somebody reads an old state of the database; it is tried again"
+        )
+
+
+def left_to_operator(engine: Engine) -> tuple[str, ...]:
+    """What the service cannot do, as instructions."""
+    return (*(_LEFT if engine.dialect.name == "postgresql" else ()), *_ALWAYS)
+
+
+@contextmanager
+def _cursor(engine: Engine) -> Iterator[Any]:
+    """For statements that no transaction may be around."""
+    with translated(), closing(engine.raw_connection()) as connection, closing(connection.cursor()) as cursor:
+        yield cursor

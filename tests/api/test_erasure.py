@@ -1,0 +1,318 @@
+"""A person is erased from records, history and files, and what is known of everybody else stays."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from authz.client import CallError, Client
+from authz.domain.entities import (
+    Account,
+    Course,
+    CourseState,
+    Entity,
+    Erasure,
+    ErasureStatus,
+    Membership,
+    MembershipKey,
+    Resource,
+    ResourceFilter,
+    Share,
+    ShareLevel,
+    Visibility,
+)
+from authz.domain.erasures import ErasureCertificate
+from authz.domain.errors import ErrorReason
+from authz.domain.exports import ExportEnd, ExportSection
+from authz.domain.ids import PLATFORM, ResourceRef, Subject, SubjectType, course_scope, parse_subject
+from authz.domain.mutations import Mutation, Operation
+from tests.api.test_exports import served
+from tests.cli.commands import run
+from tests.databases import create_sqlite
+
+ADA, STU = parse_subject("user:ada"), parse_subject("user:stu")
+ALGEBRA = course_scope("algebra")
+NOTES = ResourceRef("notebook", "notes")
+REASON = "request 17"
+COURSE: list[Entity] = [
+    Course("algebra", state=CourseState.ACTIVE),
+    Membership(ADA, ALGEBRA, "teacher"),
+    Membership(STU, ALGEBRA, "student"),
+]
+_numbers = itertools.count(1)
+
+
+def notebook(ref: ResourceRef, owner: Subject) -> Resource:
+    return Resource(ref.type, ref.id, scope=ALGEBRA, owner=owner, visibility=Visibility.PRIVATE)
+
+
+class Person(msgspec.Struct):
+    """Somebody who is named wherever the database can name one."""
+
+    client: Client
+    subject: Subject
+    diary: ResourceRef
+    essay: ResourceRef
+
+    def enrol(self) -> None:
+        """Write the records, by and about the person, with reasons and keys that name it."""
+        maya, id_, everybody = self.subject, self.subject.id, self.client
+        everybody.write([Mutation(Operation.TOUCH, each) for each in (*COURSE, notebook(NOTES, STU))])
+        records: list[Entity] = [
+            Membership(maya, ALGEBRA, "student", source_ref=f"sis {id_}"),
+            Membership(maya, PLATFORM, "support_agent"),
+            notebook(self.diary, maya),
+            notebook(self.essay, maya),
+            Share(NOTES, maya, ShareLevel.EDITOR),
+            Share(self.essay, STU, ShareLevel.VIEWER),
+            Account(maya),
+        ]
+        everybody.write([Mutation(Operation.CREATE, each) for each in records], reason=f"as {maya} asked")
+        by_maya, by_ada = (everybody.with_options(acting_for=str(each)) for each in (maya, ADA))
+        share = Mutation(Operation.TOUCH, Share(self.essay, STU, ShareLevel.EDITOR))
+        by_maya.write([share], idempotency_key=f"share-{id_}", reason=f"{id_} wants it")
+        by_ada.write([Mutation(Operation.CREATE, Membership(maya, ALGEBRA, "auditor"))])
+        gone = MembershipKey(maya, ALGEBRA, "auditor")
+        by_ada.write([Mutation(Operation.DELETE, gone)], reason=f"not for {id_}")
+        everybody.policies.drafts.create(f"draft-{next(_numbers)}", author=str(maya))
+
+    def erased(self, **given: Any) -> ErasureCertificate:
+        """The certificate, once the erasure is complete and every machine has confirmed it."""
+        chosen: dict[str, Any] = {"orphan_resources": True} | given
+        self.client.privacy.erase(self.subject, reason=REASON, **chosen)
+        return self.complete()
+
+    def complete(self) -> ErasureCertificate:
+        while True:
+            (found,) = self.client.privacy.erasures(self.subject)
+            if found.is_confirmed:
+                return found
+            time.sleep(0.01)
+
+
+def person(client: Client) -> Person:
+    number = next(_numbers)
+    maya = Subject(SubjectType.USER, f"m4y4-7f3a-{number}")
+    found = Person(
+        client, maya, *(ResourceRef("notebook", f"{name}-{number}") for name in ("diary", "essay"))
+    )
+    found.enrol()
+    return found
+
+
+@pytest.fixture(scope="module")
+def address(shared_store_url: str) -> Iterator[str]:
+    with served(shared_store_url) as found:
+        yield found
+
+
+@pytest.fixture
+def maya(address: str) -> Iterator[Person]:
+    with Client(address) as client:
+        yield person(client)
+
+
+def answers(maya: Person, as_of: datetime) -> list[Any]:
+    """What others may do now and could do at an earlier time, and who could read something then."""
+    refs = (NOTES, maya.essay)
+    asked = [(who, action, ref) for who in (ADA, STU) for action in ("read", "update") for ref in refs]
+    now = [maya.client.check(who, action, ref) for who, action, ref in asked]
+    then = [maya.client.explain(who, action, ref, as_of=as_of).answer for who, action, ref in asked]
+    readers = {str(each.subject) for each in maya.client.list_subjects("read", NOTES, as_of=as_of)}
+    return [[(each.allowed, each.rule) for each in answered] for answered in (now, then)] + [readers]
+
+
+def test_the_past_and_the_present_of_everybody_else_are_as_before(maya: Person) -> None:
+    then = datetime.now(UTC)
+    now, past, readers = answers(maya, then)
+    certificate = maya.erased()
+    pseudonym = str(certificate.erasure.pseudonym)
+    renamed = {pseudonym if each == str(maya.subject) else each for each in readers}
+    assert pseudonym in renamed
+    assert answers(maya, then) == [now, past, renamed]
+    assert not maya.client.check(maya.subject, "read", maya.diary).allowed
+
+
+def test_the_certificate_says_what_was_removed(maya: Person) -> None:
+    certificate = maya.erased()
+    assert {what: n for what, n in certificate.removed.items() if "rewritten" not in what} == {
+        "share records deleted": 1,
+        "membership records deleted": 2,
+        "account records deleted": 1,
+        "resource records given away": 2,
+        "idempotency keys deleted": 1,
+    }
+    assert certificate.removed["changes rewritten"] > 0
+    assert certificate.removed["revisions rewritten"] > 0
+    assert certificate.removed["drafts rewritten"] == 1
+    assert certificate.kept == ()
+    assert certificate.actor == "unauthenticated"
+    assert certificate.erasure.reason == REASON
+    assert [each.is_cleared for each in certificate.replicas] == [True]
+
+
+def test_nothing_is_left_to_export(maya: Person) -> None:
+    maya.erased()
+    (*_, end) = maya.client.privacy.export(maya.subject)
+    assert end == ExportEnd(dict.fromkeys(ExportSection, 0))
+
+
+def test_resources_go_to_a_named_owner(maya: Person) -> None:
+    maya.erased(resources_to=ADA, orphan_resources=False)
+    owned = {each.entity.key for each in maya.client.read(ResourceFilter(owner=ADA))}
+    assert {maya.diary, maya.essay} <= owned
+    assert maya.client.check(ADA, "read", maya.diary).allowed
+
+
+def test_an_orphan_is_readable_by_those_who_read_it_before_and_by_nobody_new(maya: Person) -> None:
+    maya.erased()
+    assert [each.subject for each in maya.client.list_subjects("read", maya.essay)] == [str(STU)]
+    assert [*maya.client.list_subjects("read", maya.diary)] == []
+
+
+def test_an_erased_id_is_not_given_to_somebody_new_until_an_operator_says_so(maya: Person) -> None:
+    maya.erased()
+    newcomer = [Mutation(Operation.CREATE, Membership(maya.subject, ALGEBRA, "student"))]
+    gift = [Mutation(Operation.TOUCH, notebook(NOTES, maya.subject))]
+    for mutations in (newcomer, gift):
+        with pytest.raises(CallError, match="authz privacy release") as refused:
+            maya.client.write(mutations)
+        assert refused.value.reason == ErrorReason.SUBJECT_ERASED
+    with pytest.raises(CallError, match="was erased"):
+        maya.client.update(NOTES, owner=maya.subject)
+    outcome = maya.client.import_mutations([*newcomer, Mutation(Operation.TOUCH, COURSE[0])])
+    assert [each.reason for each in outcome.faults] == [ErrorReason.SUBJECT_ERASED]
+    maya.client.privacy.release(maya.subject, reason="a namesake starts here")
+    maya.client.write(newcomer)
+    assert not maya.client.check(maya.subject, "read", maya.diary).allowed
+    with pytest.raises(CallError, match="was not erased"):
+        maya.client.privacy.release(maya.subject, reason="again")
+
+
+def test_a_person_who_is_held_is_not_erased_and_the_refusal_says_why(maya: Person) -> None:
+    privacy = maya.client.privacy
+    privacy.hold(maya.subject, reason="case 12 is open")
+    with pytest.raises(CallError, match="case 12 is open") as refused:
+        privacy.erase(maya.subject, reason=REASON, orphan_resources=True)
+    assert refused.value.reason == ErrorReason.SUBJECT_HELD
+    assert (maya.subject, "case 12 is open") in [(each.subject, each.reason) for each in privacy.holds()]
+    assert maya.client.check(maya.subject, "read", maya.diary).allowed
+    privacy.release_hold(maya.subject)
+    maya.erased()
+    with pytest.raises(CallError, match="is not held"):
+        privacy.release_hold(maya.subject)
+
+
+def test_an_erasure_that_does_not_say_enough_is_refused_and_nothing_changes(maya: Person) -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({}, "owns 2 resources; give them to somebody with `resources_to`"),
+        ({"resources_to": maya.subject}, "resources_to is user:.*, who is erased; name somebody else"),
+        ({"orphan_resources": True, "reason": f"{maya.subject.id} asked"}, "reason names the subject"),
+        ({"orphan_resources": True, "reason": ""}, "reason is missing"),
+    ]
+    for given, problem in cases:
+        chosen: dict[str, Any] = {"reason": REASON} | given
+        with pytest.raises(CallError, match=problem):
+            maya.client.privacy.erase(maya.subject, **chosen)
+    assert maya.client.check(maya.subject, "read", maya.diary).allowed
+    assert [*maya.client.privacy.erasures(maya.subject)] == []
+
+
+def test_the_last_administrator_is_not_erased_before_there_is_another(maya: Person) -> None:
+    maya.client.write([Mutation(Operation.CREATE, Membership(maya.subject, PLATFORM, "platform_admin"))])
+    with pytest.raises(CallError, match="first make somebody else `platform_admin`") as refused:
+        maya.client.privacy.erase(maya.subject, reason=REASON, orphan_resources=True)
+    assert refused.value.reason == ErrorReason.LAST_ADMINISTRATOR
+    maya.client.write([Mutation(Operation.CREATE, Membership(ADA, PLATFORM, "platform_admin"))])
+    maya.erased()
+
+
+def test_whoever_erases_for_a_person_needs_the_role_of_a_privacy_officer(maya: Person) -> None:
+    officer = maya.client.with_options(acting_for=str(STU)).privacy
+    calls = (
+        lambda: officer.erase(maya.subject, reason=REASON, orphan_resources=True),
+        lambda: [*officer.erasures()],
+        lambda: officer.release(maya.subject, reason=REASON),
+        lambda: officer.hold(maya.subject, reason=REASON),
+        lambda: officer.release_hold(maya.subject),
+        officer.holds,
+    )
+    for call in calls:
+        with pytest.raises(CallError, match="user:stu has no erase_subject on api"):
+            call()
+
+
+def test_the_command_prints_a_certificate_and_lists_it(maya: Person, address: str) -> None:
+    erase = ("privacy", "erase", str(maya.subject), "--reason", REASON, "--address", address)
+    refused = run(*erase, "--yes")
+    assert refused.returncode == 2
+    assert "--resources-to or --orphan-resources" in refused.stderr
+    done = run(*erase, "--orphan-resources", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "complete" in done.stdout
+    assert "membership records deleted: 2" in done.stdout
+    listed = run("privacy", "erasures", "--subject", str(maya.subject), "--address", address)
+    (found,) = maya.client.privacy.erasures(maya.subject)
+    assert found.erasure.pseudonym.id in listed.stdout
+    assert REASON in listed.stdout
+
+
+def test_a_watch_is_told_of_the_erasure_and_one_that_lags_reads_the_directory_again(sqlite_url: str) -> None:
+    with served(sqlite_url, erasure_grace_s="0.3") as address, Client(address) as client:
+        maya = person(client)
+        before = client.current_token()
+        client.write([Mutation(Operation.CREATE, Course("biology"))])
+        told: list[Mutation] = []
+        with closing(client.watch(after=before)) as changes:
+            next(changes)
+            client.privacy.erase(maya.subject, reason=REASON, orphan_resources=True)
+            while not told or getattr(told[-1].target, "status", "") != ErasureStatus.COMPLETE:
+                told += next(changes).mutations
+        erasures = [each.target for each in told if isinstance(each.target, Erasure)]
+        assert [each.status for each in erasures] == [*ErasureStatus]
+        deleted = [str(each.key) for each in told if each.operation is Operation.DELETE]
+        assert f"account of {maya.subject}" in deleted
+        with (
+            pytest.raises(CallError, match="read the directory again") as expired,
+            closing(client.watch(after=before)) as changes,
+        ):
+            next(changes)
+        assert expired.value.reason == ErrorReason.TOKEN_EXPIRED
+
+
+def files_with(maya: Person, folder: Path) -> list[str]:
+    name = maya.subject.id.encode()
+    return [str(path) for path in folder.rglob("*") if path.is_file() and name in path.read_bytes()]
+
+
+def test_no_file_has_the_id_and_a_machine_that_was_away_is_listed_until_it_confirms(tmp_path: Path) -> None:
+    url = create_sqlite(tmp_path / "authz.db")
+    away = {"replica_dir": str(tmp_path / "away"), "replica_name": "away"}
+    with served(url, **away) as address, Client(address) as client:
+        maya = person(client)
+        files = client.policies.files()
+        files["default.csv"] += "\n# A comment.\n"
+        client.policies.apply(files, author=str(maya.subject), reason=f"{maya.subject} asked")
+    with served(url, replica_name="here") as address, Client(address) as client:
+        maya = msgspec.structs.replace(maya, client=client)
+        client.privacy.erase(maya.subject, reason=REASON, orphan_resources=True)
+        confirmed = {"here": False}
+        while confirmed != {"away": False, "here": True}:
+            (found,) = client.privacy.erasures(maya.subject)
+            confirmed = {each.name: each.is_cleared for each in found.replicas}
+        assert found.removed["policy versions renamed in"] == 1
+        assert {Path(each).parent.parent.name for each in files_with(maya, tmp_path)} == {"away"}
+    with served(url, **away) as address, Client(address) as client:
+        maya = msgspec.structs.replace(maya, client=client)
+        maya.complete()
+        assert not client.check(maya.subject, "read", maya.diary).allowed
+        assert files_with(maya, tmp_path) == []
+    assert files_with(maya, tmp_path) == []

@@ -1,0 +1,193 @@
+"""An erasure goes on wherever it was interrupted, and takes no bystander with it."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from authz.domain.decision_log import DecisionQuery
+from authz.domain.entities import (
+    Account,
+    Course,
+    CourseFilter,
+    Entity,
+    ErasureFilter,
+    ErasureStatus,
+    Membership,
+    MembershipFilter,
+    Resource,
+    ResourceFilter,
+    Share,
+    ShareFilter,
+    ShareLevel,
+    Visibility,
+)
+from authz.domain.erasures import ErasureRequest
+from authz.domain.errors import ConflictError, FailedPreconditionError
+from authz.domain.exports import ExportedEntry
+from authz.domain.ids import ResourceRef, course_scope
+from authz.domain.mutations import Mutation, WriteRequest
+from authz.domain.ports import Page
+from authz.domain.tokens import ConsistencyToken
+from authz.store import Store, open_store
+from tests.store.directory import VOCABULARY, Clock, create, open_with, touch, user
+from tests.store.test_decisions import ENTRY
+
+MAYA, STU = user("maya"), user("stu")
+COURSES = [f"c{number}" for number in range(3)]
+REQUEST = ErasureRequest(subject=MAYA, reason="request 17", orphans=True, actor="service:dpo")
+
+
+def notebook(course: str, owner: str) -> Resource:
+    scope = course_scope(course)
+    return Resource(
+        "notebook", f"{owner}-{course}", scope=scope, owner=user(owner), visibility=Visibility.PRIVATE
+    )
+
+
+def fill(store: Store) -> None:
+    for course in COURSES:
+        scope = course_scope(course)
+        records: list[Entity] = [
+            Course(course),
+            Membership(MAYA, scope, "student"),
+            Membership(STU, scope, "student"),
+            notebook(course, "maya"),
+            notebook(course, "stu"),
+            Share(ResourceRef("notebook", f"stu-{course}"), MAYA, ShareLevel.VIEWER),
+        ]
+        write(store, *map(create, records))
+    write(store, create(Account(MAYA)))
+
+
+def write(store: Store, *mutations: Mutation) -> ConsistencyToken:
+    return store.directory.write(WriteRequest(mutations=mutations, actor="service:x for user:maya"))
+
+
+def of_stu(store: Store) -> list[object]:
+    page, filters = Page(100, ""), (CourseFilter(), MembershipFilter(subject=STU), ResourceFilter(owner=STU))
+    return [each.entity for wanted in filters for each in store.directory.read(wanted, page).items]
+
+
+def log_of(store: Store) -> str:
+    return repr(store.directory.follow(0, 1000).changes)
+
+
+def test_an_erasure_that_is_interrupted_after_every_step_is_completed(store_url: str) -> None:
+    first = open_with(store_url)
+    fill(first)
+    before, begun = of_stu(first), first.directory.head()
+    pseudonym = first.personal_data.begin_erasure(REQUEST)
+    first.close()
+    steps, is_left = 0, True
+    while is_left:
+        store = open_with(store_url, contents_at_once=3)
+        with pytest.raises(FailedPreconditionError, match="user:maya was erased"):
+            write(store, touch(Account(MAYA)))
+        store.personal_data.advance_erasure()
+        is_left = store.personal_data.erasure_progress() is not None
+        assert of_stu(store) == before
+        store.close()
+        steps += 1
+    assert steps > 7
+    store = open_with(store_url)
+    certificate = store.personal_data.certificate(pseudonym)
+    assert certificate.erasure.status is ErasureStatus.COMPLETE
+    assert certificate.removed["membership records deleted"] == len(COURSES)
+    assert certificate.removed["share records deleted"] == len(COURSES)
+    assert certificate.removed["resource records given away"] == len(COURSES)
+    assert "user:maya" not in log_of(store)
+    assert store.directory.follow(begun.revision, 1).after is None
+    for wanted in (MembershipFilter(subject=MAYA), ShareFilter(subject=MAYA), ResourceFilter(owner=MAYA)):
+        assert store.directory.read(wanted, Page(10, "")).items == ()
+    store.close()
+
+
+def test_two_processes_that_go_on_with_one_erasure_do_each_step_once(store_url: str) -> None:
+    one, other = open_with(store_url, contents_at_once=2), open_with(store_url, contents_at_once=2)
+    fill(one)
+    pseudonym = one.personal_data.begin_erasure(REQUEST)
+    while one.personal_data.erasure_progress() is not None:
+        one.personal_data.advance_erasure()
+        other.personal_data.advance_erasure()
+    removed = other.personal_data.certificate(pseudonym).removed
+    assert removed["membership records deleted"] == len(COURSES)
+    assert [each.entity.status for each in one.directory.read(ErasureFilter(), Page(10, "")).items] == [
+        ErasureStatus.COMPLETE
+    ]
+    one.close()
+    other.close()
+
+
+def test_readers_of_the_log_have_time_to_read_what_was_deleted(store_url: str) -> None:
+    clock = Clock()
+    store = open_store(store_url, vocabularies=lambda *_: VOCABULARY, clock=clock, erasure_grace_s=10)
+    fill(store)
+    before = store.directory.head()
+    store.personal_data.begin_erasure(REQUEST)
+    for _ in range(4):
+        store.personal_data.advance_erasure()
+    tail = store.directory.follow(before.revision, 1000)
+    assert tail.after == before
+    deleted = [str(each.key) for change in tail.changes for each in change.mutations]
+    assert "account of user:maya" in deleted
+    clock.now += 10_000_000
+    store.personal_data.advance_erasure()
+    assert store.directory.follow(before.revision, 1000).after is None
+    store.close()
+
+
+def test_the_log_is_emptied_once_nobody_reads_an_old_state(sqlite_url: str) -> None:
+    store = open_with(sqlite_url)
+    fill(store)
+    pseudonym = store.personal_data.begin_erasure(REQUEST)
+    with store.personal_data.export(STU) as export:
+        next(export.items())
+        with pytest.raises(ConflictError, match="reads an old state"):
+            while store.personal_data.erasure_progress() is not None:
+                store.personal_data.advance_erasure()
+    store.personal_data.advance_erasure()
+    assert store.personal_data.certificate(pseudonym).erasure.status is ErasureStatus.COMPLETE
+    store.close()
+
+
+def test_a_person_whose_id_begins_with_that_of_the_erased_one_stays(store_url: str) -> None:
+    store = open_with(store_url)
+    fill(store)
+    namesake = user("maya.2")
+    write(store, create(Membership(namesake, course_scope("c0"), "student", source_ref="sis 4")))
+    store.directory.write(
+        WriteRequest(mutations=(touch(Account(namesake)),), actor="service:x for user:maya.2", reason="asked")
+    )
+    store.personal_data.begin_erasure(REQUEST)
+    while store.personal_data.erasure_progress() is not None:
+        store.personal_data.advance_erasure()
+    (kept,) = store.directory.read(MembershipFilter(subject=namesake), Page(10, "")).items
+    assert kept.entity.source_ref == "sis 4"
+    changes = [each for each in store.directory.follow(0, 1000).changes if "maya.2" in each.actor]
+    assert [each.reason for each in changes] == ["asked"]
+    write(store, touch(Account(namesake)))
+    store.close()
+
+
+def test_kept_decisions_and_those_to_come_have_the_pseudonym(store_url: str) -> None:
+    store = open_with(store_url, contents_at_once=2)
+    fill(store)
+    about = [msgspec.structs.replace(ENTRY, decision_id=f"d-{number}", at=number) for number in range(5)]
+    by_maya = msgspec.structs.replace(ENTRY, decision_id="p", person="user:maya", subject="user:stu", at=9)
+    store.decisions.append([*about, by_maya])
+    with store.personal_data.export(MAYA) as export:
+        exported = [each for each in export.items() if isinstance(each, ExportedEntry)]
+    assert len(exported) == 6
+    assert "stu" not in exported[-1].text
+    pseudonym = store.personal_data.begin_erasure(REQUEST)
+    while store.personal_data.erasure_progress() is not None:
+        store.personal_data.advance_erasure()
+    store.decisions.append([msgspec.structs.replace(ENTRY, decision_id="late", at=10)])
+    entries = store.decisions.read(DecisionQuery(), Page(100, "")).entries
+    assert len(entries) == 7
+    assert "user:maya" not in repr(entries)
+    assert [each.subject for each in entries if each.decision_id == "late"] == [str(pseudonym)]
+    assert {each.subject for each in entries if each.decision_id == "p"} == {"user:stu"}
+    assert store.personal_data.certificate(pseudonym).removed["decisions rewritten"] == 6
+    store.close()
