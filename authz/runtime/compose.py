@@ -274,11 +274,15 @@ def _pipeline(
             CallKind.WATCH: settings.max_watches,
             CallKind.POLICY: settings.max_policy_calls,
         },
-        limiter=_limiter(settings),
+        limiter=open_limiter(settings),
     )
 
 
-def _limiter(settings: Settings) -> Limiter | None:
+def open_limiter(settings: Settings) -> Limiter | None:
+    """What holds callers to the limits of AUTHZ_LIMITS_FILE, if it is set.
+
+    Raises `InvalidArgumentError` for a file that cannot be used.
+    """
     if not settings.limits_file:
         return None
     return Limiter(WatchedFile(settings.limits_file, parse_limits, holds="limits", keeps_last=True))

@@ -31,6 +31,7 @@ from authz.runtime.compose import (
     Servicers,
     add_servicers,
     open_follower,
+    open_limiter,
     open_view,
     prepare_database,
     require_inline_types,
@@ -191,6 +192,7 @@ class Server:
 
     async def _start(self) -> None:
         settings, keys = self._settings, TokenKeys()
+        open_limiter(settings)  # a file with a mistake ends the start before anything is made
         self._tracing = self._tracing or wanted_tracing(settings)
         self._authentication = await asyncio.to_thread(open_authentication, settings, self._newest)
         self._store = store = await asyncio.to_thread(

@@ -28,7 +28,7 @@ from authz.runtime.child import (
     run_child,
     start_forkserver,
 )
-from authz.runtime.compose import open_view, prepare_database, system_clock
+from authz.runtime.compose import open_limiter, open_view, prepare_database, system_clock
 from authz.runtime.envoy import launch
 from authz.runtime.follow import run_follower
 from authz.runtime.liveness import beat_forever, tell_systemd
@@ -159,6 +159,7 @@ async def supervise(settings: Settings) -> None:
     ignore_hangups()
     stopped = stop_event(signal.SIGTERM, signal.SIGINT)
     require_authentication(settings)
+    open_limiter(settings)  # a file with a mistake ends the start before anything is made
     with counting_together(wanted=bool(settings.metrics_address)) as counts_in:
         await _supervise(settings, stopped, counts_in)
 

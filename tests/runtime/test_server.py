@@ -221,6 +221,9 @@ def test_what_is_wrong_with_a_start_is_told_with_the_setting(
     assert "AUTHZ_ADDRESS is `127.0.0.1:99999`" in refused(*here, "--address", "127.0.0.1:99999")
     assert "AUTHZ_METRICS_ADDRESS is `here`" in refused(*here, "--metrics-address", "here")
     assert "AUTHZ_WORKERS is `two`" in refused(*here, "--workers", "two")
+    limits = ("--limits-file", str(text))
+    assert f"`{text}` cannot be used: it is not TOML" in refused(*here, *limits)
+    assert f"`{text}` cannot be used: it is not TOML" in refused(*here, *limits, "--workers", "2")
     assert "AUTHZ_INLINE_TYPES names `course`" in refused(*here, "--inline-types", "course")
     assert "is no SQLite database; set AUTHZ_DATABASE_URL" in refused("--database", f"sqlite:///{text}")
     nowhere = tmp_path / "no" / "such" / "folder"
