@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from authz.client import Client, ItemFault
-from authz.domain.decisions import COURSE_TYPE, CREATE_ACTION, MAX_BATCH_ITEMS, SESSION_TYPE
+from authz.domain.decisions import COURSE_TYPE, CREATE_ACTION, SESSION_TYPE
 from authz.domain.facts import PURPOSE_AI_RESPONSE
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, course_scope, session_scope
 from authz.domain.vocabulary import API_TYPE, Vocabulary
@@ -61,15 +61,13 @@ class LeakSearch:
         yield from self._told_by_subjects()
 
     def _told_by_actions(self, stranger: Subject, purpose: str) -> Iterator[Leak]:
-        for start in range(0, len(self._targets), MAX_BATCH_ITEMS):
-            part = self._targets[start : start + MAX_BATCH_ITEMS]
-            answers = self._client.batch_list_actions(stranger, part, purpose=purpose)
-            for target, actions in zip(part, answers, strict=True):
-                if isinstance(actions, ItemFault):
-                    raise RuntimeError(f"{target} cannot be asked about: {actions.message}")  # noqa: TRY004
-                for action, allowed in actions.items():
-                    if allowed:
-                        yield self._leak(stranger, action, target, "ListActions", purpose)
+        answers = self._client.batch_list_actions(stranger, self._targets, purpose=purpose)
+        for target, actions in zip(self._targets, answers, strict=True):
+            if isinstance(actions, ItemFault):
+                raise RuntimeError(f"{target} cannot be asked about: {actions.message}")  # noqa: TRY004
+            for action, allowed in actions.items():
+                if allowed:
+                    yield self._leak(stranger, action, target, "ListActions", purpose)
 
     def _told_by_resources(self, stranger: Subject, purpose: str) -> Iterator[Leak]:
         for action in sorted({name for each in self._types for name in each.actions} - {CREATE_ACTION}):

@@ -119,6 +119,20 @@ def test_a_denied_answer_is_false(client: Client) -> None:
     assert mismatch.reason == "SCOPE_MISMATCH"
 
 
+def test_a_batch_of_any_size_is_put_together_again(client: Client) -> None:
+    names = [f"notebook:{'nb-7' if number % 3 else 'none'}" for number in range(2001)]
+    expected = ["ROLE_GRANT" if number % 3 else "RESOURCE_UNKNOWN" for number in range(2001)]
+    checked = client.batch_check([check_request("user:maya", "read", name) for name in names])
+    assert [each.reason for each in checked] == expected
+    actions = client.batch_list_actions("user:maya", names)
+    assert [isinstance(each, dict) and each["read"] for each in actions] == [
+        reason == "ROLE_GRANT" for reason in expected
+    ]
+    sources = client.authorize_sources("user:maya", names)
+    assert [each.resource for each in sources] == names
+    assert client.batch_check([]) == []
+
+
 def test_a_batch_answers_in_order_and_a_bad_question_is_false(client: Client) -> None:
     results = client.batch_check(
         [

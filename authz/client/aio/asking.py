@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import AsyncIterator, Sequence
-from copy import copy
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import grpc
-
-from authz.client.aio.calls import Calls
 from authz.client.aio.feed import CacheFeed
-from authz.client.aio.transport import Method
+from authz.client.aio.fresh_calls import FreshCalls
 from authz.client.combined import (
     SessionAccess,
     SourceAnswer,
@@ -45,11 +41,10 @@ _STATE_MISSING = (ErrorReason.NOT_FRESH_ENOUGH, ErrorReason.MALFORMED_TOKEN)
 """Why a server has not the state that the watch of another one has reported."""
 
 
-class AsyncAsking:
+class AsyncAsking(FreshCalls):
     """The methods of a client that ask. Every call raises `CallError` if it fails."""
 
     _authorization: authorization_pb2_grpc.AuthorizationServiceAsyncStub
-    _calls: Calls
     _feed: CacheFeed | None
 
     async def check(
@@ -114,14 +109,20 @@ class AsyncAsking:
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
     ) -> list[Answer | ItemFault]:
-        """Answers in the order of the requests, all on one state. An invalid request gives an `ItemFault`."""
-        batch = authorization_pb2.BatchCheckRequest(items=requests)
-        response = await self._ask(self._authorization.BatchCheck, batch, at_least_as_fresh, fully_consistent)
-        if len(response.results) != len(requests):
-            raise CallError(grpc.StatusCode.INTERNAL, "", "the numbers of answers and questions differ")
+        """Answers in the order of the requests. An invalid request gives an `ItemFault`.
+
+        Each 1,000 are decided on one state, which is never older than that of the 1,000 before.
+        """
+        results = await self._batches(
+            self._authorization.BatchCheck,
+            requests,
+            lambda part: authorization_pb2.BatchCheckRequest(items=part),
+            at_least_as_fresh,
+            fully_consistent,
+        )
         return [
             answer_of(result.response) if result.HasField("response") else fault_of(result.error)
-            for result in response.results
+            for result in results
         ]
 
     async def list_actions(
@@ -155,25 +156,26 @@ class AsyncAsking:
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
     ) -> list[dict[str, bool] | ItemFault]:
-        """`list_actions` of up to 1,000 resources, in their order, all on one state. A resource that is not
-        well-formed for the policy gives an `ItemFault`."""
+        """`list_actions` of many resources, in their order, on states as those of `batch_check`. A resource
+        that is not well-formed for the policy gives an `ItemFault`."""
         asker = subject_message(as_subject(subject))
-        batch = authorization_pb2.BatchListActionsRequest(
-            items=[
+        results = await self._batches(
+            self._authorization.BatchListActions,
+            [
                 authorization_pb2.ListActionsRequest(
                     subject=asker, resource=query_of(resource, "", ""), purpose=purpose
                 )
                 for resource in resources
-            ]
-        )
-        response = await self._ask(
-            self._authorization.BatchListActions, batch, at_least_as_fresh, fully_consistent
+            ],
+            lambda part: authorization_pb2.BatchListActionsRequest(items=part),
+            at_least_as_fresh,
+            fully_consistent,
         )
         return [
             {each.action: each.allowed for each in result.response.actions}
             if result.HasField("response")
             else fault_of(result.error)
-            for result in response.results
+            for result in results
         ]
 
     async def explain(
@@ -231,22 +233,20 @@ class AsyncAsking:
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
     ) -> list[SourceAnswer]:
-        """Which of up to 1,000 sources an AI response to somebody may be made from, all on one state.
+        """Which sources an AI response to somebody may be made from, on states as those of `batch_check`.
 
         used = [each.resource for each in await client.authorize_sources("user:maya", sources) if each]
         """
-        request = authorization_pb2.AuthorizeSourcesRequest(
-            subject=subject_message(as_subject(subject)),
-            sources=[query_of(source, "", "") for source in sources],
+        asker = subject_message(as_subject(subject))
+        results = await self._batches(
+            self._authorization.AuthorizeSources,
+            [query_of(source, "", "") for source in sources],
+            lambda part: authorization_pb2.AuthorizeSourcesRequest(subject=asker, sources=part),
+            at_least_as_fresh,
+            fully_consistent,
         )
-        response = await self._ask(
-            self._authorization.AuthorizeSources, request, at_least_as_fresh, fully_consistent
-        )
-        if len(response.results) != len(sources):
-            raise CallError(grpc.StatusCode.INTERNAL, "", "the numbers of answers and sources differ")
         return [
-            source_answer_of(result, str(source))
-            for result, source in zip(response.results, sources, strict=True)
+            source_answer_of(result, str(source)) for result, source in zip(results, sources, strict=True)
         ]
 
     async def list_resources(
@@ -343,37 +343,3 @@ class AsyncAsking:
         ):
             for each in page.subjects:
                 yield permitted_subject_of(each, page.checked_at.token)
-
-    async def _pages(
-        self, method: Method[T], request: Any, at_least_as_fresh: str, fully_consistent: bool
-    ) -> AsyncIterator[T]:
-        """Every page of a list, each on a state that is not older than the one before."""
-        while True:
-            page: Any = await self._ask(method, request, at_least_as_fresh, fully_consistent)
-            yield page
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
-            at_least_as_fresh, fully_consistent = page.checked_at.token, False
-
-    async def _ask(
-        self, method: Method[T], request: Any, at_least_as_fresh: str, fully_consistent: bool
-    ) -> T:
-        """Call a method on a state at least as fresh as a token and as the last write of this client, or on
-        the last committed state."""
-        if at_least_as_fresh and fully_consistent:
-            raise ValueError("set at_least_as_fresh or fully_consistent, not both")
-        least = self._calls.last_write.or_later(at_least_as_fresh)
-        asked = copy(request)  # which may be the caller's
-        if fully_consistent:
-            asked.consistency.fully_consistent = True
-        elif least:
-            asked.consistency.at_least_as_fresh.token = least
-        try:
-            return await self._calls.call(method, asked)
-        except CallError as error:
-            if error.reason != ErrorReason.MALFORMED_TOKEN or fully_consistent or least == at_least_as_fresh:
-                raise
-        # The server has another database than the one that was written to.
-        self._calls.last_write.forget()
-        return await self._ask(method, request, at_least_as_fresh, fully_consistent)

@@ -5,10 +5,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
-from copy import copy
-from typing import Any, TypeVar
-
-import grpc
+from typing import TypeVar
 
 from authz.client.combined import (
     SessionAccess,
@@ -30,9 +27,8 @@ from authz.client.questions import (
     permitted_subject_of,
     query_of,
 )
-from authz.client.sync.calls import Calls
 from authz.client.sync.feed import CacheFeed
-from authz.client.sync.transport import Method
+from authz.client.sync.fresh_calls import FreshCalls
 from authz.domain.errors import ErrorReason
 from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.instants import from_datetime
@@ -46,11 +42,10 @@ _STATE_MISSING = (ErrorReason.NOT_FRESH_ENOUGH, ErrorReason.MALFORMED_TOKEN)
 """Why a server has not the state that the watch of another one has reported."""
 
 
-class Asking:
+class Asking(FreshCalls):
     """The methods of a client that ask. Every call raises `CallError` if it fails."""
 
     _authorization: authorization_pb2_grpc.AuthorizationServiceStub
-    _calls: Calls
     _feed: CacheFeed | None
 
     def check(
@@ -111,14 +106,20 @@ class Asking:
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
     ) -> list[Answer | ItemFault]:
-        """Answers in the order of the requests, all on one state. An invalid request gives an `ItemFault`."""
-        batch = authorization_pb2.BatchCheckRequest(items=requests)
-        response = self._ask(self._authorization.BatchCheck, batch, at_least_as_fresh, fully_consistent)
-        if len(response.results) != len(requests):
-            raise CallError(grpc.StatusCode.INTERNAL, "", "the numbers of answers and questions differ")
+        """Answers in the order of the requests. An invalid request gives an `ItemFault`.
+
+        Each 1,000 are decided on one state, which is never older than that of the 1,000 before.
+        """
+        results = self._batches(
+            self._authorization.BatchCheck,
+            requests,
+            lambda part: authorization_pb2.BatchCheckRequest(items=part),
+            at_least_as_fresh,
+            fully_consistent,
+        )
         return [
             answer_of(result.response) if result.HasField("response") else fault_of(result.error)
-            for result in response.results
+            for result in results
         ]
 
     def list_actions(
@@ -150,23 +151,26 @@ class Asking:
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
     ) -> list[dict[str, bool] | ItemFault]:
-        """`list_actions` of up to 1,000 resources, in their order, all on one state. A resource that is not
-        well-formed for the policy gives an `ItemFault`."""
+        """`list_actions` of many resources, in their order, on states as those of `batch_check`. A resource
+        that is not well-formed for the policy gives an `ItemFault`."""
         asker = subject_message(as_subject(subject))
-        batch = authorization_pb2.BatchListActionsRequest(
-            items=[
+        results = self._batches(
+            self._authorization.BatchListActions,
+            [
                 authorization_pb2.ListActionsRequest(
                     subject=asker, resource=query_of(resource, "", ""), purpose=purpose
                 )
                 for resource in resources
-            ]
+            ],
+            lambda part: authorization_pb2.BatchListActionsRequest(items=part),
+            at_least_as_fresh,
+            fully_consistent,
         )
-        response = self._ask(self._authorization.BatchListActions, batch, at_least_as_fresh, fully_consistent)
         return [
             {each.action: each.allowed for each in result.response.actions}
             if result.HasField("response")
             else fault_of(result.error)
-            for result in response.results
+            for result in results
         ]
 
     def explain(
@@ -224,22 +228,20 @@ class Asking:
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
     ) -> list[SourceAnswer]:
-        """Which of up to 1,000 sources an AI response to somebody may be made from, all on one state.
+        """Which sources an AI response to somebody may be made from, on states as those of `batch_check`.
 
         used = [each.resource for each in client.authorize_sources("user:maya", sources) if each]
         """
-        request = authorization_pb2.AuthorizeSourcesRequest(
-            subject=subject_message(as_subject(subject)),
-            sources=[query_of(source, "", "") for source in sources],
+        asker = subject_message(as_subject(subject))
+        results = self._batches(
+            self._authorization.AuthorizeSources,
+            [query_of(source, "", "") for source in sources],
+            lambda part: authorization_pb2.AuthorizeSourcesRequest(subject=asker, sources=part),
+            at_least_as_fresh,
+            fully_consistent,
         )
-        response = self._ask(
-            self._authorization.AuthorizeSources, request, at_least_as_fresh, fully_consistent
-        )
-        if len(response.results) != len(sources):
-            raise CallError(grpc.StatusCode.INTERNAL, "", "the numbers of answers and sources differ")
         return [
-            source_answer_of(result, str(source))
-            for result, source in zip(response.results, sources, strict=True)
+            source_answer_of(result, str(source)) for result, source in zip(results, sources, strict=True)
         ]
 
     def list_resources(
@@ -336,35 +338,3 @@ class Asking:
         ):
             for each in page.subjects:
                 yield permitted_subject_of(each, page.checked_at.token)
-
-    def _pages(
-        self, method: Method[T], request: Any, at_least_as_fresh: str, fully_consistent: bool
-    ) -> Iterator[T]:
-        """Every page of a list, each on a state that is not older than the one before."""
-        while True:
-            page: Any = self._ask(method, request, at_least_as_fresh, fully_consistent)
-            yield page
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
-            at_least_as_fresh, fully_consistent = page.checked_at.token, False
-
-    def _ask(self, method: Method[T], request: Any, at_least_as_fresh: str, fully_consistent: bool) -> T:
-        """Call a method on a state at least as fresh as a token and as the last write of this client, or on
-        the last committed state."""
-        if at_least_as_fresh and fully_consistent:
-            raise ValueError("set at_least_as_fresh or fully_consistent, not both")
-        least = self._calls.last_write.or_later(at_least_as_fresh)
-        asked = copy(request)  # which may be the caller's
-        if fully_consistent:
-            asked.consistency.fully_consistent = True
-        elif least:
-            asked.consistency.at_least_as_fresh.token = least
-        try:
-            return self._calls.call(method, asked)
-        except CallError as error:
-            if error.reason != ErrorReason.MALFORMED_TOKEN or fully_consistent or least == at_least_as_fresh:
-                raise
-        # The server has another database than the one that was written to.
-        self._calls.last_write.forget()
-        return self._ask(method, request, at_least_as_fresh, fully_consistent)
