@@ -7,6 +7,7 @@ import random
 import time
 from functools import partial
 
+import msgspec
 import structlog
 
 from authz.domain.decisions import Decision, Question
@@ -55,6 +56,17 @@ class Shadow:
         if run is not None and random.random() < run.share:  # noqa: S311  no secret
             run.compare(checker, snapshot, question, now, decision)
         return decision
+
+    def list_actions(
+        self, checker: Checker, snapshot: Snapshot, question: Question, now: Instant
+    ) -> dict[str, Decision]:
+        """As `Checker.list_actions`. Each action is a check."""
+        found, run = checker.list_actions(snapshot, question, now), self._run
+        for action, decision in found.items() if run is not None else ():
+            if run is not None and random.random() < run.share:  # noqa: S311  no secret
+                asked = msgspec.structs.replace(question, action=action)
+                run.compare(checker, snapshot, asked, now, decision)
+        return found
 
     async def run(self) -> None:
         """Follow what is started and stopped until cancelled, through every failure."""

@@ -259,8 +259,9 @@ class PolicyServiceServicer:
         """Lets a candidate decide beside the active policy, for a share of the checks that all servers answer, and counts
         what the two decide differently. No answer is affected, whatever the candidate decides.
 
-        Compares `Check`, the items of `BatchCheck`, and the sources of `AuthorizeSources`. Fails with POLICY_INVALID if the
-        candidate has faults, and with PRECONDITION_FAILED while another shadow is running.
+        Compares `Check`, each item of `BatchCheck`, each action of `ListActions` and `BatchListActions`, and what
+        `AuthorizeSession` and `AuthorizeSources` ask. Fails with POLICY_INVALID if the candidate has faults, and with
+        PRECONDITION_FAILED while another shadow is running.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

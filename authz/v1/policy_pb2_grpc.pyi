@@ -100,8 +100,9 @@ class PolicyServiceStub:
     """Lets a candidate decide beside the active policy, for a share of the checks that all servers answer, and counts
     what the two decide differently. No answer is affected, whatever the candidate decides.
 
-    Compares `Check`, the items of `BatchCheck`, and the sources of `AuthorizeSources`. Fails with POLICY_INVALID if the
-    candidate has faults, and with PRECONDITION_FAILED while another shadow is running.
+    Compares `Check`, each item of `BatchCheck`, each action of `ListActions` and `BatchListActions`, and what
+    `AuthorizeSession` and `AuthorizeSources` ask. Fails with POLICY_INVALID if the candidate has faults, and with
+    PRECONDITION_FAILED while another shadow is running.
     """
     ReadPolicyShadow: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyShadowRequest, _policy_pb2.ReadPolicyShadowResponse]
     """Reads the last shadow that was started, and what came of it. Servers add what they count every few seconds."""
@@ -182,8 +183,9 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     """Lets a candidate decide beside the active policy, for a share of the checks that all servers answer, and counts
     what the two decide differently. No answer is affected, whatever the candidate decides.
 
-    Compares `Check`, the items of `BatchCheck`, and the sources of `AuthorizeSources`. Fails with POLICY_INVALID if the
-    candidate has faults, and with PRECONDITION_FAILED while another shadow is running.
+    Compares `Check`, each item of `BatchCheck`, each action of `ListActions` and `BatchListActions`, and what
+    `AuthorizeSession` and `AuthorizeSources` ask. Fails with POLICY_INVALID if the candidate has faults, and with
+    PRECONDITION_FAILED while another shadow is running.
     """
     ReadPolicyShadow: _aio.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyShadowRequest, _policy_pb2.ReadPolicyShadowResponse]  # type: ignore[assignment]
     """Reads the last shadow that was started, and what came of it. Servers add what they count every few seconds."""
@@ -351,8 +353,9 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lets a candidate decide beside the active policy, for a share of the checks that all servers answer, and counts
         what the two decide differently. No answer is affected, whatever the candidate decides.
 
-        Compares `Check`, the items of `BatchCheck`, and the sources of `AuthorizeSources`. Fails with POLICY_INVALID if the
-        candidate has faults, and with PRECONDITION_FAILED while another shadow is running.
+        Compares `Check`, each item of `BatchCheck`, each action of `ListActions` and `BatchListActions`, and what
+        `AuthorizeSession` and `AuthorizeSources` ask. Fails with POLICY_INVALID if the candidate has faults, and with
+        PRECONDITION_FAILED while another shadow is running.
         """
 
     @_abc_1.abstractmethod

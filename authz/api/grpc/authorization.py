@@ -125,7 +125,15 @@ class AuthorizationServicer:
         question = parse_list_actions(request)
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
         now = self._clock.at(snapshot.state.committed_at)
-        return _actions(checker, snapshot, question, now, call)
+        return self._listed(checker, snapshot, question, now, call)
+
+    def _listed(
+        self, checker: Checker, snapshot: Snapshot, question: Question, now: Instant, call: Call
+    ) -> pb.ListActionsResponse:
+        found = self._shadow.list_actions(checker, snapshot, question, now)
+        note_actions(call, question, found)
+        answers = {action: told(decision, call) for action, decision in found.items()}
+        return actions_message(answers, token=snapshot.token, policy_version=checker.version)
 
     async def BatchListActions(
         self, request: pb.BatchListActionsRequest, call: Call
@@ -138,7 +146,7 @@ class AuthorizationServicer:
 
         def result(item: pb.ListActionsRequest) -> pb.BatchListActionsResult:
             try:
-                answer = _actions(checker, snapshot, parse_list_actions(item), now, call)
+                answer = self._listed(checker, snapshot, parse_list_actions(item), now, call)
             except (InvalidArgumentError, UnusablePolicyError) as error:
                 return pb.BatchListActionsResult(error=status_of(error))
             return pb.BatchListActionsResult(response=answer)
@@ -165,15 +173,6 @@ class AuthorizationServicer:
             )
         decision_id = self._answers.decision_id(call, question, explained.decision)
         return explanation_message(explained, checked_at=token, decision_id=decision_id)
-
-
-def _actions(
-    checker: Checker, snapshot: Snapshot, question: Question, now: Instant, call: Call
-) -> pb.ListActionsResponse:
-    found = checker.list_actions(snapshot, question, now)
-    note_actions(call, question, found)
-    answers = {action: told(decision, call) for action, decision in found.items()}
-    return actions_message(answers, token=snapshot.token, policy_version=checker.version)
 
 
 def _parsed(item: pb.CheckRequest) -> Question | InvalidArgumentError:

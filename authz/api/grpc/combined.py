@@ -54,7 +54,7 @@ class Combined:
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
         now = self._clock.at(snapshot.state.committed_at)
         joining = msgspec.structs.replace(question, action=_JOIN)
-        found = checker.list_actions(snapshot, question, now)
+        found = self._shadow.list_actions(checker, snapshot, question, now)
         join = found[_JOIN] if _JOIN in found else checker.check(snapshot, joining, now)
         response = pb.AuthorizeSessionResponse()
         self._answers.fill(response.join, call, joining, join, snapshot.token)
