@@ -32,6 +32,7 @@ _HEADINGS = {
     ExportSection.POLICY_DRAFTS: ("Drafts of the policy", ("what", "says", "since")),
     ExportSection.POLICY_VERSIONS: ("Versions of the policy", ("what", "says", "since")),
     ExportSection.DECISIONS: ("Decisions about you, and those that you asked for", ("id", "what", "when")),
+    ExportSection.POLICY_SHADOW: ("Checks on which a policy was tried", ("what", "says", "when")),
     ExportSection.HOLDS: ("Holds against erasure", ("what", "says", "since")),
 }
 _Heading = ExportRelation | ExportSection

@@ -23,6 +23,7 @@ class ExportSection(StrEnum):
     POLICY_VERSIONS = "POLICY_VERSIONS"
     HOLDS = "HOLDS"
     DECISIONS = "DECISIONS"
+    POLICY_SHADOW = "POLICY_SHADOW"
 
 
 class ExportRelation(StrEnum):
@@ -63,6 +64,11 @@ RETENTION = (
     ExportRetention(ExportSection.HOLDS, "keep what the law demands", "until the hold is released"),
     ExportRetention(
         ExportSection.DECISIONS, "tell who was let in to what, by whom", "as long as the database"
+    ),
+    ExportRetention(
+        ExportSection.POLICY_SHADOW,
+        "show what a policy that is tried on live checks decides differently",
+        "30 days after its end, or until the next one is started",
     ),
 )
 """What docs/privacy.md says, too."""

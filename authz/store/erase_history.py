@@ -17,6 +17,7 @@ from authz.domain.mutations import Mutation
 from authz.store import tables
 from authz.store.engine import read_transaction
 from authz.store.rows import ENTITY_ROWS
+from authz.store.shadows import erase_examples
 
 REVISIONS_AT_ONCE = 100
 _LOST_PUBLICATION = "who scheduled this was erased; schedule it again"
@@ -120,6 +121,7 @@ def erase_rest(connection: Connection, subject: Subject, pseudonym: Subject) -> 
         {
             "idempotency keys deleted": _delete_idempotency_keys(connection, subject),
             "drafts rewritten": _rewrite_drafts(connection, subject, pseudonym),
+            "examples of a shadow deleted": erase_examples(connection, subject),
         }
     )
     for table, names in _TEXTS:

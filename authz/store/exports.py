@@ -26,6 +26,7 @@ from authz.domain.mutations import Mutation
 from authz.store import tables
 from authz.store.log_reader import read_head
 from authz.store.rows import ENTITY_ROWS
+from authz.store.shadows import examples_about
 
 _CHUNK = 500
 _MUTATIONS_AN_ITEM = 200
@@ -54,6 +55,7 @@ class SqlExport:
         yield from self._policy_versions()
         yield from self._holds()
         yield from self._decisions()
+        yield from self._shadow()
 
     def _records(self) -> Iterator[ExportedRecord]:
         """In the order in which they may be written: what others refer to first."""
@@ -203,6 +205,12 @@ class SqlExport:
         wanted = select(tables.holds).where(_of(tables.holds, "subject", self._subject))
         for row in self._connection.execute(wanted):
             yield ExportedEntry(ExportSection.HOLDS, "hold", row.reason, row.since)
+
+    def _shadow(self) -> Iterator[ExportedEntry]:
+        for each in examples_about(self._connection, self._subject):
+            what = str(each.resource) if each.resource.id else f"a {each.resource.type}"
+            text = f"asked about {self._subject}: {each.cell.action} {what} in {each.scope}: {each.cell}"
+            yield ExportedEntry(ExportSection.POLICY_SHADOW, "example of the shadow", text, each.at)
 
     def _decisions(self) -> Iterator[ExportedEntry]:
         table, named = tables.decisions, str(self._subject)

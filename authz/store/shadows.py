@@ -8,9 +8,11 @@ import msgspec
 from sqlalchemy import Connection, Engine, RowMapping, delete, insert, select, update
 
 from authz.domain.errors import ErrorReason, FailedPreconditionError
+from authz.domain.ids import Subject
 from authz.domain.instants import Instant, format_instant
-from authz.domain.shadow import PolicyShadow, ShadowTally
+from authz.domain.shadow import PolicyShadow, ShadowExample, ShadowTally
 from authz.store.engine import read_transaction, write_transaction
+from authz.store.erased import pseudonyms_of
 from authz.store.log_reader import hold_head
 from authz.store.tables import policy_shadows as table
 
@@ -62,7 +64,7 @@ class SqlShadows:
         with write_transaction(self._engine) as connection:
             kept = connection.scalar(select(table.c.tally).where(its_row).with_for_update())
             if kept is not None:
-                after = _encoded(_decoded(kept).plus(tally))
+                after = _encoded(_decoded(kept).plus(_without_erased(connection, tally)))
                 connection.execute(update(table).where(its_row).values(tally=after))
 
     def stop(self, now: Instant) -> None:
@@ -78,6 +80,32 @@ class SqlShadows:
         """See `Shadows.delete`."""
         with write_transaction(self._engine) as connection:
             connection.execute(delete(table).where(table.c.id == shadow_id))
+
+
+def examples_about(connection: Connection, subject: Subject) -> list[ShadowExample]:
+    """The examples that are kept about a subject."""
+    tallies = map(_decoded, connection.scalars(select(table.c.tally)))
+    return [each for tally in tallies for each in tally.examples if each.subject == subject]
+
+
+def erase_examples(connection: Connection, subject: Subject) -> int:
+    """Delete the examples about a subject; return how many."""
+    erased = 0
+    for row in connection.execute(select(table.c.id, table.c.tally).with_for_update()).all():
+        tally = _decoded(row.tally)
+        left = tuple(each for each in tally.examples if each.subject != subject)
+        if len(left) < len(tally.examples):
+            erased += len(tally.examples) - len(left)
+            text = _encoded(msgspec.structs.replace(tally, examples=left))
+            connection.execute(update(table).where(table.c.id == row.id).values(tally=text))
+    return erased
+
+
+def _without_erased(connection: Connection, tally: ShadowTally) -> ShadowTally:
+    """Without the examples about subjects that were erased since they were taken."""
+    erased = pseudonyms_of(connection, [str(each.subject) for each in tally.examples])
+    left = tuple(each for each in tally.examples if str(each.subject) not in erased)
+    return msgspec.structs.replace(tally, examples=left)
 
 
 def _last(connection: Connection) -> PolicyShadow | None:

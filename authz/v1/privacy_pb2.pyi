@@ -44,6 +44,8 @@ class _ExportSectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExportS
     """Holds that keep the subject from being erased."""
     EXPORT_SECTION_DECISIONS: _ExportSection.ValueType  # 7
     """The decision log, as far as it is kept in the database."""
+    EXPORT_SECTION_POLICY_SHADOW: _ExportSection.ValueType  # 8
+    """Examples of checks that the shadow of the policy has decided differently."""
 
 class ExportSection(_ExportSection, metaclass=_ExportSectionEnumTypeWrapper):
     """Where something that is held about a subject comes from."""
@@ -64,6 +66,8 @@ EXPORT_SECTION_HOLDS: ExportSection.ValueType  # 6
 """Holds that keep the subject from being erased."""
 EXPORT_SECTION_DECISIONS: ExportSection.ValueType  # 7
 """The decision log, as far as it is kept in the database."""
+EXPORT_SECTION_POLICY_SHADOW: ExportSection.ValueType  # 8
+"""Examples of checks that the shadow of the policy has decided differently."""
 Global___ExportSection: _TypeAlias = ExportSection  # noqa: Y015
 
 class _ExportRelation:

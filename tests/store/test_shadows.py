@@ -7,9 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 import pytest
 
+from authz.domain.entities import Account
+from authz.domain.erasures import ErasureRequest
 from authz.domain.errors import ErrorReason, FailedPreconditionError
-from authz.domain.shadow import MAX_CELLS, PolicyShadow, ShadowCell, ShadowCount, ShadowTally
+from authz.domain.exports import ExportedEntry
+from authz.domain.ids import ResourceRef, Subject, course_scope
+from authz.domain.shadow import MAX_CELLS, PolicyShadow, ShadowCell, ShadowCount, ShadowExample, ShadowTally
 from authz.store import Store
+from tests.store.directory import touch, user, write
 
 SHADOW = PolicyShadow(
     id="one",
@@ -72,3 +77,34 @@ def test_the_cells_that_are_kept_are_bounded(store: Store) -> None:
     assert found is not None
     counts = dict(found[1].cells)
     assert (found[1].differing, len(counts), counts[cell(MAX_CELLS - 1)]) == (2 * MAX_CELLS, MAX_CELLS, 2)
+
+
+def example(subject: Subject) -> ShadowExample:
+    return ShadowExample(
+        cell=cell(1),
+        subject=subject,
+        resource=ResourceRef("material", "m"),
+        scope=course_scope("a"),
+        purpose="",
+        at=150,
+        facts=(),
+        active=None,
+        candidate=None,
+    )
+
+
+def test_examples_about_a_person_are_exported_and_go_when_the_person_is_erased(store: Store) -> None:
+    maya, omar = user("maya"), user("omar")
+    write(store, *(touch(Account(each)) for each in (maya, omar)))
+    store.shadows.start(SHADOW)
+    store.shadows.add("one", ShadowTally(examples=(example(maya), example(omar))))
+    with store.personal_data.export(maya) as export:
+        told = [each.text for each in export.items() if isinstance(each, ExportedEntry)]
+    assert told == ["asked about user:maya: a1 material:m in course:a: student gains a1 on material"]
+    store.personal_data.begin_erasure(ErasureRequest(subject=maya, reason="asked for"))
+    while store.personal_data.erasure_progress() is not None:
+        store.personal_data.advance_erasure()
+    store.shadows.add("one", ShadowTally(compared=1, examples=(example(maya),)))
+    found = store.shadows.read()
+    assert found is not None
+    assert (found[1].compared, [each.subject for each in found[1].examples]) == (1, [omar])
