@@ -1,6 +1,11 @@
-"""A service of notebooks in FastAPI, which asks before it serves.
+"""A service of materials in FastAPI, which asks before it serves.
 
-AUTHZ_ADDRESS=127.0.0.1:50051 uvicorn fastapi_app:app
+pip install 'qalamchat-authz[web]' uvicorn
+uvicorn --app-dir examples fastapi_app:app
+curl -H 'x-user: maya' http://127.0.0.1:8000/materials/m-1    # {"text":"the proof"}
+curl -H 'x-user: omar' http://127.0.0.1:8000/materials/m-1    # {"detail":"not allowed (decision …)"}
+
+It asks the server at AUTHZ_ADDRESS, or 127.0.0.1:50051, about the materials of examples/materials.csv.
 """
 
 import os
@@ -13,7 +18,7 @@ from fastapi import FastAPI, Header, HTTPException
 from authz.client import AsyncClient
 from authz.client.web import require
 
-NOTEBOOKS = {"nb-7": "the proof"}
+MATERIALS = {"m-1": "the proof", "m-2": "a draft", "m-3": "a sonnet"}
 
 
 @asynccontextmanager
@@ -34,9 +39,9 @@ def who_asks(x_user: Annotated[str | None, Header()] = None) -> str:
 
 
 @app.get(
-    "/notebooks/{notebook_id}",
-    dependencies=[require("read", "notebook:{notebook_id}", subject=who_asks)],
+    "/materials/{material_id}",
+    dependencies=[require("read", "material:{material_id}", subject=who_asks)],
 )
-async def read_notebook(notebook_id: str) -> dict[str, str]:
-    """The text of a notebook."""
-    return {"text": NOTEBOOKS[notebook_id]}
+async def read_material(material_id: str) -> dict[str, str]:
+    """The text of a material."""
+    return {"text": MATERIALS[material_id]}

@@ -11,7 +11,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from authz.client import AsyncClient, check_request
-from authz.client.interceptor import RequireInterceptor
+from authz.client.aio.interceptor import RequireInterceptor
 
 
 def may_read_course(request: health_pb2.HealthCheckRequest, context: Any) -> Any:

@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from string import Formatter
 from typing import Any
 
-import grpc
 import msgspec
 
 from authz.client.aio.client import AsyncClient
-from authz.client.errors import CallError
+from authz.client.aio.decide import decide
 from authz.client.questions import Answer, check_request, query_of
-from authz.domain.errors import InvalidArgumentError
-from authz.v1.authorization_pb2 import CheckRequest
-
-_UNDECIDED = {
-    grpc.StatusCode.ABORTED,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
-    grpc.StatusCode.UNAVAILABLE,
-}
-"""Nobody knows the answer now. Any other error is a mistake in the application, such as an unknown action."""
-
-
-class RefusedError(Exception):
-    """The request is not served. `str(error)` may be shown to its sender.
-
-    `status` is that of HTTP: 403 not allowed, 404 no such id can exist, 503 it cannot be decided now.
-    """
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class Requirement(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,22 +49,6 @@ class Requirement(msgspec.Struct, frozen=True, kw_only=True):
                 purpose=self.purpose,
             ),
         )
-
-
-async def decide(client: AsyncClient, question: Callable[[], CheckRequest]) -> Answer:
-    """Ask, and raise `RefusedError` unless it is allowed. It does not say why: who sent the request may not
-    be one who may know. The decision id leads to it."""
-    try:
-        answer = await client.ask(question())
-    except InvalidArgumentError as error:
-        raise RefusedError(404, "not found") from error  # nothing can have such an id
-    except CallError as error:
-        if error.code in _UNDECIDED:
-            raise RefusedError(503, "access cannot be decided now; try again in a moment") from error
-        raise
-    if not answer:
-        raise RefusedError(403, f"not allowed (decision {answer.decision_id})")
-    return answer
 
 
 class _Placeholders(dict[str, str]):

@@ -17,7 +17,8 @@ from starlette.websockets import WebSocketClose
 
 from authz.client.aio.client import AsyncClient
 from authz.client.questions import Answer
-from authz.client.requirement import RefusedError, Requirement
+from authz.client.refusal import RefusedError
+from authz.client.requirement import Requirement
 
 WhoAsks = Callable[[HTTPConnection], str | Awaitable[str]]
 """Who sent a request, as `user:maya`: from the session or the token that the application has checked."""

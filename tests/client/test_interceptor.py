@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from authz.client import AsyncClient, check_request
-from authz.client.interceptor import RequireInterceptor
+from authz.client import AsyncClient, Client, check_request
+from authz.client.aio.interceptor import RequireInterceptor
+from authz.client.sync.interceptor import RequireInterceptor as BlockingRequireInterceptor
 from authz.domain.mutations import Mutation, Operation
 from tests.client.test_web import CAMPUS
 from tests.service import Service
@@ -67,6 +69,42 @@ async def serving(address: str) -> AsyncIterator[grpc.aio.Channel]:
         await server.stop(0)
 
 
+def blocking_twice(request: bytes, context: Any) -> Iterator[bytes]:
+    return iter((request, request))
+
+
+def blocking_joined(requests: Iterable[bytes], context: Any) -> bytes:
+    return b"".join(requests)
+
+
+@asynccontextmanager
+async def blocking_serving(address: str) -> AsyncIterator[grpc.aio.Channel]:
+    """As `serving`, by a server with threads."""
+
+    def same(given: Any, context: Any) -> Any:
+        return given
+
+    behaviors: tuple[Callable[..., Any], ...] = (same, blocking_twice, blocking_joined, same)
+    handlers: dict[str, Any] = {
+        shape: getattr(grpc, f"{shape}_rpc_method_handler")(behavior)
+        for shape, behavior in zip(SHAPES, behaviors, strict=True)
+    }
+    handlers |= {name: grpc.unary_unary_rpc_method_handler(same) for name in ("open", "forgotten")}
+    with Client(address, timeout_s=2) as client, ThreadPoolExecutor(2) as pool:
+        questions = {f"/t.T/{shape}": question for shape in SHAPES}
+        guard = BlockingRequireInterceptor(client, questions, public=["/t.T/open"])
+        server = grpc.server(pool, interceptors=[guard])
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("t.T", handlers)])
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield channel
+        server.stop(0)
+
+
+SERVERS = [serving, blocking_serving]
+
+
 async def call(channel: grpc.aio.Channel, shape: str, user: str, notebook: str = "nb-7") -> bytes:
     """All that a method of this shape answers, joined."""
     takes, gives = shape.split("_")
@@ -76,11 +114,11 @@ async def call(channel: grpc.aio.Channel, shape: str, user: str, notebook: str =
 
 
 @pytest.fixture
-async def campus(service: Service) -> Service:
+async def campus(sqlite_service: Service) -> Service:
     """A service with two courses."""
-    async with AsyncClient(service.address) as client:
+    async with AsyncClient(sqlite_service.address) as client:
         await client.write([Mutation(Operation.CREATE, entity) for entity in CAMPUS])
-    return service
+    return sqlite_service
 
 
 async def refusal(awaited: Any) -> tuple[grpc.StatusCode, str]:
@@ -89,8 +127,11 @@ async def refusal(awaited: Any) -> tuple[grpc.StatusCode, str]:
     return caught.value.code(), caught.value.details() or ""
 
 
+@pytest.mark.parametrize("serving", SERVERS)
 @pytest.mark.parametrize("shape", SHAPES)
-async def test_a_method_is_served_only_if_the_check_is_allowed(campus: Service, shape: str) -> None:
+async def test_a_method_is_served_only_if_the_check_is_allowed(
+    campus: Service, shape: str, serving: Any
+) -> None:
     async with serving(campus.address) as channel:
         assert (await call(channel, shape, "maya")).startswith(b"nb-7")
         code, details = await refusal(call(channel, shape, "omar"))
@@ -98,7 +139,8 @@ async def test_a_method_is_served_only_if_the_check_is_allowed(campus: Service, 
     assert details.startswith("not allowed (decision ")
 
 
-async def test_what_has_no_question_is_refused_unless_it_is_public(campus: Service) -> None:
+@pytest.mark.parametrize("serving", SERVERS)
+async def test_what_has_no_question_is_refused_unless_it_is_public(campus: Service, serving: Any) -> None:
     async with serving(campus.address) as channel:
         methods: dict[str, Any] = {
             name: channel.unary_unary(f"/t.T/{name}") for name in ("open", "forgotten")
@@ -115,7 +157,8 @@ async def test_what_has_no_question_is_refused_unless_it_is_public(campus: Servi
     )
 
 
-async def test_nothing_is_served_while_nobody_knows_the_answer() -> None:
+@pytest.mark.parametrize("serving", SERVERS)
+async def test_nothing_is_served_while_nobody_knows_the_answer(serving: Any) -> None:
     async with serving("127.0.0.1:1") as channel:
         code, details = await refusal(call(channel, "unary_unary", "maya"))
     assert (code, "cannot be decided now" in details) == (grpc.StatusCode.UNAVAILABLE, True)

@@ -32,6 +32,7 @@ CAMPUS = (
     Course(id="poetry", state=CourseState.ACTIVE),
     Membership(subject=MAYA, scope=ALGEBRA, role="student"),
     Resource(type="notebook", id="nb-7", scope=ALGEBRA, owner=MAYA),
+    Resource(type="material", id="m-1", scope=ALGEBRA, published=True),
 )
 
 
@@ -162,6 +163,6 @@ async def test_the_example_asks_before_it_serves(service: Service, monkeypatch: 
         await example.app.state.authz.write([Mutation(Operation.CREATE, entity) for entity in CAMPUS])
         transport = httpx.ASGITransport(example.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://app") as browser:
-            answers = [await get(browser, "/notebooks/nb-7", user) for user in ("maya", "omar")]
-            unknown = await browser.get("/notebooks/nb-7")
+            answers = [await get(browser, "/materials/m-1", user) for user in ("maya", "omar")]
+            unknown = await browser.get("/materials/m-1")
     assert [answer.status_code for answer in (*answers, unknown)] == [200, 403, 401]

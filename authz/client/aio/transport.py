@@ -17,6 +17,7 @@ T = TypeVar("T")
 Method = Callable[..., Awaitable[T]]
 """A method of a stub that answers once."""
 Channel = grpc.aio.Channel
+ServerInterceptor = grpc.aio.ServerInterceptor
 
 sleep = asyncio.sleep
 

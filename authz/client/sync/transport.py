@@ -17,6 +17,7 @@ T = TypeVar("T")
 Method = Callable[..., T]
 """A method of a stub that answers once."""
 Channel = grpc.Channel
+ServerInterceptor = grpc.ServerInterceptor
 
 sleep = time.sleep
 

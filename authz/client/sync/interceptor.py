@@ -1,18 +1,20 @@
-"""A guard for servers of gRPC on asyncio: a method is served only if the check that it names is allowed."""
+# Generated from authz/client/aio/interceptor.py; see `make client`.
+"""A guard for servers of gRPC: a method is served only if the check that it names is allowed."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import grpc
-import grpc.aio
 
-from authz.client.aio.client import AsyncClient
-from authz.client.requirement import RefusedError, decide
+from authz.client.refusal import RefusedError
+from authz.client.sync.client import Client
+from authz.client.sync.decide import decide
+from authz.client.sync.transport import ServerInterceptor
 from authz.v1 import authorization_pb2
 
-Question = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], authorization_pb2.CheckRequest]
+Question = Callable[[Any, Any], authorization_pb2.CheckRequest]
 """Makes the question of a call (`check_request(…)`) from its request and its context. The request is None for
 a method that takes a stream."""
 
@@ -23,26 +25,26 @@ _CODES = {
 }
 
 
-class RequireInterceptor(grpc.aio.ServerInterceptor):
+class RequireInterceptor(ServerInterceptor):
     """Asks before each method, by its full name: `questions={"/notebooks.v1.Notebooks/Read": …}`.
 
     A method that has no question is refused, unless it is in `public`.
     """
 
     def __init__(
-        self, client: AsyncClient, questions: Mapping[str, Question], *, public: Collection[str] = ()
+        self, client: Client, questions: Mapping[str, Question], *, public: Collection[str] = ()
     ) -> None:
         self._client = client
         self._questions = questions
         self._public = frozenset(public)
 
-    async def intercept_service(
+    def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        continuation: Callable[[grpc.HandlerCallDetails], Any],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         """As gRPC calls it."""
-        handler, method = await continuation(handler_call_details), handler_call_details.method
+        handler, method = continuation(handler_call_details), handler_call_details.method
         if handler is None or method in self._public:
             return handler
         guard = _Guard(self._client, method, self._questions.get(method))
@@ -64,7 +66,7 @@ class RequireInterceptor(grpc.aio.ServerInterceptor):
 class _Guard:
     """Stands before one method."""
 
-    def __init__(self, client: AsyncClient, method: str, question: Question | None) -> None:
+    def __init__(self, client: Client, method: str, question: Question | None) -> None:
         self._client = client
         self._method = method
         self._question = question
@@ -72,35 +74,35 @@ class _Guard:
     def single(self, served: Any, *, takes_stream: bool) -> Any:
         """A handler that answers once."""
 
-        async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            await self._require(None if takes_stream else request, context)
-            return await served(request, context)
+        def handle(request: Any, context: Any) -> Any:
+            self._require(None if takes_stream else request, context)
+            return served(request, context)
 
         return handle
 
     def streaming(self, served: Any, *, takes_stream: bool) -> Any:
         """A handler that answers many times, by yielding or by `context.write`."""
 
-        async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-            await self._require(None if takes_stream else request, context)
+        def handle(request: Any, context: Any) -> Iterator[Any]:
+            self._require(None if takes_stream else request, context)
             answers = served(request, context)
-            if hasattr(answers, "__aiter__"):
-                async for answer in answers:
+            if isinstance(answers, Iterable):
+                for answer in answers:
                     yield answer
             else:
-                await answers
+                _ = answers
 
         return handle
 
-    async def _require(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    def _require(self, request: Any, context: Any) -> None:
         if self._question is None:
-            await context.abort(
+            context.abort(
                 grpc.StatusCode.PERMISSION_DENIED,
                 f"nothing is asked before {self._method}; give it a question, or name it in `public`",
             )
             return
         ask = self._question
         try:
-            await decide(self._client, lambda: ask(request, context))
+            decide(self._client, lambda: ask(request, context))
         except RefusedError as refusal:
-            await context.abort(_CODES[refusal.status], str(refusal))
+            context.abort(_CODES[refusal.status], str(refusal))

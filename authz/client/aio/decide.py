@@ -1,0 +1,38 @@
+"""Asks before something is served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import grpc
+
+from authz.client.aio.client import AsyncClient
+from authz.client.errors import CallError
+from authz.client.questions import Answer
+from authz.client.refusal import RefusedError
+from authz.domain.errors import InvalidArgumentError
+from authz.v1.authorization_pb2 import CheckRequest
+
+_UNDECIDED = {
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.UNAVAILABLE,
+}
+"""Nobody knows the answer now. Any other error is a mistake in the application, such as an unknown action."""
+
+
+async def decide(client: AsyncClient, question: Callable[[], CheckRequest]) -> Answer:
+    """Ask, and raise `RefusedError` unless it is allowed. It does not say why: who sent the request may not
+    be one who may know. The decision id leads to it."""
+    try:
+        answer = await client.ask(question())
+    except InvalidArgumentError as error:
+        raise RefusedError(404, "not found") from error  # nothing can have such an id
+    except CallError as error:
+        if error.code in _UNDECIDED:
+            raise RefusedError(503, "access cannot be decided now; try again in a moment") from error
+        raise
+    if not answer:
+        raise RefusedError(403, f"not allowed (decision {answer.decision_id})")
+    return answer
