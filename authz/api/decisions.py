@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections.abc import Callable
-from typing import Any
+
+import msgspec
 
 from authz.api.call import Call, Decided
 from authz.audit.decision_log import DecisionLog
@@ -30,38 +31,25 @@ class DecisionRecorder:
         self._now = now
         self._id_prefix = secrets.token_hex(6)
         self._numbers = itertools.count(1)
+        self._privileged: dict[str, bool] = {}
 
     def record(self, call: Call, request: object, *, code: str, reason: str, duration_s: float) -> None:
         """Keep what is to be kept of a call that has ended."""
-        is_privileged = call.method.is_privileged
+        method = call.method
+        is_privileged = self._privileged.get(method.name)
+        if is_privileged is None:
+            is_privileged = self._privileged[method.name] = method.is_privileged
         kept = [each for each in call.decided or () if is_privileged or self._keeps(each)]
         is_refused = code in _REFUSED
         if not (kept or is_refused or (is_privileged and not call.decided)):
             return
-        principal = call.principal
-        shared: dict[str, Any] = {
-            "at": self._now(),
-            "method": call.method.short_name,
-            "code": code,
-            "caller": "unauthenticated" if principal.caller is None else str(principal.caller),
-            "person": "" if principal.on_behalf_of is None else str(principal.on_behalf_of),
-            "request_id": call.request_id,
-            "duration_us": round(duration_s * US_PER_S),
-        }
+        at, duration_us = self._now(), round(duration_s * US_PER_S)
         for each in kept:
-            self._log.put(_entry_of(each, each.id or self._new_id(), shared))
+            self._log.put(_decision_entry(call, each, each.id or self._new_id(), at, code, duration_us))
         if not kept:
-            self._log.put(
-                DecisionEntry(
-                    **shared,
-                    decision_id=self._new_id(),
-                    subject=subject_named(request),
-                    action=action_named(request),
-                    resource=resource_named(request),
-                    allowed=not is_refused,
-                    reason=reason,
-                )
-            )
+            entry = _call_entry(call, request, at, code, duration_us)
+            ended = {"decision_id": self._new_id(), "allowed": not is_refused, "reason": reason}
+            self._log.put(msgspec.structs.replace(entry, **ended))
 
     def _keeps(self, decided: Decided) -> bool:
         question = decided.question
@@ -76,23 +64,49 @@ class DecisionRecorder:
         return f"{self._id_prefix}-{next(self._numbers)}"
 
 
-def _entry_of(decided: Decided, decision_id: str, shared: dict[str, Any]) -> DecisionEntry:
+def _decision_entry(  # noqa: PLR0917  called for each decision
+    call: Call, decided: Decided, decision_id: str, at: Instant, code: str, duration_us: int
+) -> DecisionEntry:
     question, decision, verdict = decided.question, decided.decision, decided.decision.verdict
-    ref, rule = question.resource, verdict.rule
+    principal, subject, ref, rule = call.principal, question.subject, question.resource, verdict.rule
     return DecisionEntry(
-        **shared,
         decision_id=decision_id,
-        subject=str(question.subject),
+        at=at,
+        method=call.method.short_name,
+        code=code,
+        caller="unauthenticated" if principal.caller is None else str(principal.caller),
+        person="" if principal.on_behalf_of is None else str(principal.on_behalf_of),
+        request_id=call.request_id,
+        subject=f"{subject.type}:{subject.id}",
         action=question.action,
-        resource=str(ref) if ref.id else ref.type,
+        resource=f"{ref.type}:{ref.id}" if ref.id else ref.type,
         course_id=question.stated_course_id or "",
         session_id=question.stated_session_id or "",
         purpose=question.purpose,
         allowed=verdict.allowed,
-        reason=verdict.reason.value,
+        reason=verdict.reason,
         role="" if rule is None else rule.role,
         rule="" if rule is None else rule.source,
         policy_version=decision.policy_version,
         course_policy_version=decision.course_policy_version,
         revision=decision.revision,
+        duration_us=duration_us,
+    )
+
+
+def _call_entry(call: Call, request: object, at: Instant, code: str, duration_us: int) -> DecisionEntry:
+    principal = call.principal
+    return DecisionEntry(
+        decision_id="",
+        at=at,
+        method=call.method.short_name,
+        code=code,
+        caller="unauthenticated" if principal.caller is None else str(principal.caller),
+        person="" if principal.on_behalf_of is None else str(principal.on_behalf_of),
+        request_id=call.request_id,
+        subject=subject_named(request),
+        action=action_named(request),
+        resource=resource_named(request),
+        allowed=True,
+        duration_us=duration_us,
     )

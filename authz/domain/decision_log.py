@@ -23,8 +23,8 @@ class DecisionEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `allowed` says whether the caller might make it, and `reason` is that of its error.
     """
 
-    decision_id: str
     at: Instant
+    decision_id: str
     method: str
     code: str
     caller: str
