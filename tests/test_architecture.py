@@ -37,7 +37,7 @@ ALLOWED = {
     "importers": {"importers", "domain"},
     "client": {"client", "wire", "domain", "v1"},
     "testing": {"testing", "client", "runtime", "policy", "domain"},
-    "cli": {"cli", "client", "importers", "runtime", "store", "policy", "domain", "__init__"},
+    "cli": {"cli", "client", "importers", "runtime", "audit", "store", "policy", "domain", "__init__"},
     "__init__": set(),
 }
 ONLY_IN = {"casbin": "policy", "sqlalchemy": "store", "alembic": "store", "lmdb": "replica"}

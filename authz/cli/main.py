@@ -13,6 +13,7 @@ from authz.cli import (
     account,
     admin,
     audit,
+    audit_tree,
     backup,
     check,
     course,
@@ -125,6 +126,8 @@ for command in (
 for group in (member, course, session, share, account, token, admin, privacy, audit):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 app.add_typer(imports.app, name="import")
+for part in (audit_tree.keygen, audit_tree.checkpoint, audit_tree.verify):
+    audit.app.command()(part)
 policy.app.command("prove")(policy_prove.prove)
 policy.app.command("diff")(policy_diff.diff)
 policy.app.command("preview")(policy_preview.preview)

@@ -11,6 +11,8 @@ from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.ids import Subject
 from authz.domain.instants import Instant
 
+PSEUDONYM_PREFIX = "erased-"
+"""How the id of every pseudonym begins."""
 _MAC_BYTES = 32
 _USE = b"erased subject"
 """A part of each HMAC, so that it is of no use as the seal of a token.

@@ -46,6 +46,12 @@ class Mutation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         return self.target.key
 
     @property
+    def records(self) -> tuple[Entity | Key, ...]:
+        """What it carries: of a mutation in the change log, the entity as it is and, if it has it, as it was
+        before."""
+        return (self.target,) if self.before is None else (self.target, self.before)
+
+    @property
     def kind(self) -> EntityKind:
         """The kind of the entity."""
         return EntityKind(kind_of(self.target).name)

@@ -60,7 +60,7 @@ def erase_revisions(
     for head in rows:
         wanted = select(_changes).where(_changes.c.revision == head.revision)
         changes = [(row, _decoder.decode(row.mutation)) for row in connection.execute(wanted)]
-        about = [(row, each) for row, each in changes if subject in subjects_in(each.target)]
+        about = [(row, each) for row, each in changes if any(subject in subjects_in(r) for r in each.records)]
         for row, mutation in changes:
             text = _encoder.encode(_renamed(mutation, subject, pseudonym)).decode()
             if text != row.mutation:
@@ -79,15 +79,21 @@ def erase_revisions(
 
 def _renamed(mutation: Mutation, subject: Subject, pseudonym: Subject) -> Mutation:
     """A logged mutation with the pseudonym for the subject, and without what a source called it."""
-    target: Any = mutation.target
-    if isinstance(target, Membership) and target.subject == subject:
-        target = msgspec.structs.replace(target, source_ref="")
-    if isinstance(target, PolicyVersion):
+    target, before = (
+        None if each is None else _without(each, subject, pseudonym)
+        for each in (mutation.target, mutation.before)
+    )
+    return msgspec.structs.replace(mutation, target=target, before=before)
+
+
+def _without(record: Any, subject: Subject, pseudonym: Subject) -> Any:
+    if isinstance(record, Membership) and record.subject == subject:
+        record = msgspec.structs.replace(record, source_ref="")
+    if isinstance(record, PolicyVersion):
         names = ("author", "reason")
-        texts = {name: without_mentions(getattr(target, name), subject, str(pseudonym)) for name in names}
-        target = msgspec.structs.replace(target, **texts)
-    target = with_subjects(target, lambda each: pseudonym if each == subject else each)
-    return Mutation(mutation.operation, target)
+        texts = {name: without_mentions(getattr(record, name), subject, str(pseudonym)) for name in names}
+        record = msgspec.structs.replace(record, **texts)
+    return with_subjects(record, lambda each: pseudonym if each == subject else each)
 
 
 def _texts(

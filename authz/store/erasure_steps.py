@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import Connection, Row, and_, func, insert, select, update
 
 from authz.domain.entities import Erasure, ErasureKey, ErasureStatus
-from authz.domain.erasures import ErasureRequest, erased, subject_mac
+from authz.domain.erasures import PSEUDONYM_PREFIX, ErasureRequest, erased, subject_mac
 from authz.domain.errors import ErrorReason, FailedPreconditionError, malformed
 from authz.domain.ids import Subject, SubjectType
 from authz.domain.mentions import mentions_id
@@ -23,7 +23,6 @@ from authz.store.log_writer import Origin
 from authz.store.rows import ENTITY_ROWS
 from authz.store.write import Transaction
 
-_PSEUDONYM_PREFIX = "erased-"
 _PSEUDONYM_BYTES = 16
 _STEPS = tables.erasure_steps
 _HOLDS = tables.holds
@@ -76,7 +75,7 @@ def begin(transaction: Transaction, request: ErasureRequest) -> Subject:
         if each is not None and unreleased(connection, subject_mac(key, each)):
             raise erased(each)
     transaction.require_administered_without(subject)
-    pseudonym = Subject(subject.type, _PSEUDONYM_PREFIX + secrets.token_hex(_PSEUDONYM_BYTES))
+    pseudonym = Subject(subject.type, PSEUDONYM_PREFIX + secrets.token_hex(_PSEUDONYM_BYTES))
     record = Erasure(
         pseudonym=pseudonym,
         mac=subject_mac(key, subject),

@@ -125,7 +125,8 @@ class SqlExport:
         found: list[Mutation] = []
         for row in rows:
             mutation = _decoder.decode(row.mutation)
-            if mentions(row.actor, self._subject) or self._subject in subjects_in(mutation.target):
+            named = {each for record in mutation.records for each in subjects_in(record)}
+            if mentions(row.actor, self._subject) or self._subject in named:
                 found.append(self._masked(mutation))
             if len(found) == _MUTATIONS_AN_ITEM:
                 yield self._item(row, found)

@@ -17,6 +17,7 @@ from authz.domain.mutations import Change, ChangeScope, LocalCommit, Mutation, O
 from authz.domain.tokens import ConsistencyToken
 from authz.store import tables
 from authz.store.bulk import delete_by_key, insert_rows, upsert_rows
+from authz.store.leaves import append_leaves
 from authz.store.log_reader import hold_head, read_head, read_state
 
 _NONCE_BITS = 63
@@ -82,9 +83,11 @@ class ChangeLog:
         if not self._changes:
             return
         self._connection.execute(_COUNT, {"head": self.head.revision})
-        insert_rows(self._connection, tables.revisions, map(_revision_row, self._changes))
-        rows = chain.from_iterable(map(_change_rows, self._changes))
-        insert_rows(self._connection, tables.changes, rows)
+        heads = [_revision_row(change) for change in self._changes]
+        changes = [[*_change_rows(change)] for change in self._changes]
+        insert_rows(self._connection, tables.revisions, heads)
+        insert_rows(self._connection, tables.changes, chain.from_iterable(changes))
+        append_leaves(self._connection, zip(heads, changes, strict=True))
         self._store_tombstones()
         if self._notifies:
             # Delivered only if this transaction commits.

@@ -163,6 +163,17 @@ changes = Table(
 )
 """`course_id` and `session_id` are the `ChangeScope`; also NULL in rows from before migration 0002."""
 
+leaves = Table(
+    "leaves",
+    metadata,
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("hash", _text(), nullable=False),
+    Column("seals", _text(), nullable=False),
+)
+"""The leaf of each revision in the Merkle tree of the change log, in hexadecimal, and the keyed hashes of the
+texts in it that an erasure may empty. They outlive the revision. None in revisions from before migration
+0022, until the first checkpoint."""
+
 tombstones = Table(
     "tombstones",
     metadata,

@@ -1,0 +1,144 @@
+"""The revisions of the change log as the leaves of a Merkle tree.
+
+A leaf names each subject by a keyed hash, and has a keyed hash, its seal, of each text that an erasure may
+change: so an erasure changes no leaf.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from hashlib import blake2b
+from typing import Any, TypeAlias
+
+import msgspec
+from sqlalchemy import Connection, select
+
+from authz.domain.erasures import PSEUDONYM_PREFIX, subject_mac
+from authz.domain.ids import Subject, SubjectType
+from authz.domain.tree import leaf_hash
+from authz.store import tables
+from authz.store.bulk import insert_rows
+from authz.store.log_reader import read_token_key
+
+Values: TypeAlias = Mapping[str, Any]
+
+_FORMAT = "authz-change-1"
+_SEAL_BYTES = 16
+_SUBJECT = re.compile(r'\{"type":"(user|service)","id":"([^"\\]*)"\}')
+"""A subject in the JSON of a mutation. In a text of a record, the quotes would be escaped."""
+_ACTOR = re.compile(r"(user|service):(.+)")
+_ERASABLE = {
+    "membership": re.compile(r'"(source_ref)":"([^"\\]*(?:\\.[^"\\]*)*)"'),
+    "policy_version": re.compile(r'"(author|reason)":"([^"\\]*(?:\\.[^"\\]*)*)"'),
+}
+"""By kind, the texts of a record that an erasure may change."""
+
+
+class Leaf(msgspec.Struct, frozen=True):
+    """The hash in hexadecimal, the seals, and of how many texts an erasure has taken something since."""
+
+    hash: str
+    seals: tuple[str, ...]
+    erased: int
+
+
+class Attestor:
+    """Makes the leaves of a database. In a leaf, the pseudonym of an erased subject is the subject."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._key = read_token_key(connection)
+        self._sealing = blake2b(digest_size=_SEAL_BYTES, key=self._key, person=b"logged text")
+        self._names: dict[str, str] = {}
+
+    @cached_property
+    def _erased(self) -> dict[str, str]:
+        """By pseudonym, the keyed hash of each erased subject."""
+        table = tables.ENTITY_TABLES["erasure"]
+        return {
+            f"{row.pseudonym_type}:{row.pseudonym_id}": row.mac
+            for row in self._connection.execute(select(table))
+        }
+
+    def leaf(self, head: Values, rows: Sequence[Values], sealed: Sequence[str] = ()) -> Leaf:
+        """The leaf of a revision and its changes. `sealed` are the seals that it was committed with: they
+        stand for texts that an erasure has changed since."""
+        seals = _Seals(self._sealing, head["revision"], sealed, self._names_erased)
+        attested = [
+            _FORMAT,
+            *(head[name] for name in ("revision", "committed_at", "nonce")),
+            self._actor(head["actor"]),
+            *(seals.seal(head[name]) for name in ("reason", "request_id")),
+            [self._change(row, seals) for row in rows],
+        ]
+        return Leaf(leaf_hash(msgspec.json.encode(attested)).hex(), tuple(seals.made), seals.erased)
+
+    def row(self, head: Values, rows: Sequence[Values]) -> dict[str, Any]:
+        """The row of the leaf of a revision that is committed as it is."""
+        leaf = self.leaf(head, rows)
+        return {"revision": head["revision"], "hash": leaf.hash, "seals": " ".join(leaf.seals)}
+
+    def _change(self, row: Values, seals: _Seals) -> list[str | None]:
+        text = _SUBJECT.sub(self._named, row["mutation"])
+        erasable = _ERASABLE.get(row["kind"])
+        if erasable is not None:
+            text = erasable.sub(lambda found: f'"{found[1]}":"{seals.seal(found[2])}"', text)
+        return [*(row[name] for name in ("kind", "operation", "course_id", "session_id")), text]
+
+    def _named(self, found: re.Match[str]) -> str:
+        return f'{{"type":"{found[1]}","id":"{self._name(found[1], found[2])}"}}'
+
+    def _actor(self, actor: str) -> str:
+        """The caller and the person, as far as they are subjects."""
+        parts = []
+        for part in actor.split(" for "):
+            found = _ACTOR.fullmatch(part)
+            parts.append(part if found is None else f"{found[1]}:{self._name(found[1], found[2])}")
+        return " for ".join(parts)
+
+    def _name(self, type_name: str, id_: str) -> str:
+        subject = f"{type_name}:{id_}"
+        name = self._names.get(subject)
+        if name is None:
+            erased = self._erased.get(subject) if id_.startswith(PSEUDONYM_PREFIX) else None
+            name = erased or subject_mac(self._key, Subject(SubjectType(type_name), id_))
+            self._names[subject] = name
+        return name
+
+    def _names_erased(self, text: str) -> bool:
+        return any(pseudonym in text for pseudonym in self._erased)
+
+
+class _Seals:
+    """Makes the seals of one revision, in order. A text that an erasure has changed keeps the seal it had."""
+
+    def __init__(
+        self, sealing: blake2b, revision: int, sealed: Sequence[str], names_erased: Callable[[str], bool]
+    ) -> None:
+        self._sealing = sealing
+        self._revision = revision
+        self._sealed = sealed
+        self._names_erased = names_erased
+        self.made: list[str] = []
+        self.erased = 0
+
+    def seal(self, text: str) -> str:
+        """The seal of the next text; empty for an empty one."""
+        place, seal = len(self.made), ""
+        if text:
+            sealing = self._sealing.copy()
+            sealing.update(f"{self._revision}\0{place}\0{text}".encode())
+            seal = sealing.hexdigest()
+        before = self._sealed[place] if place < len(self._sealed) else ""
+        if before and seal != before and (not text or self._names_erased(text)):
+            seal, self.erased = before, self.erased + 1
+        self.made.append(seal)
+        return seal
+
+
+def append_leaves(connection: Connection, changes: Iterable[tuple[Values, Sequence[Values]]]) -> None:
+    """Store the leaves of revisions, each with its changes, in the transaction that commits them."""
+    attestor = Attestor(connection)
+    insert_rows(connection, tables.leaves, [attestor.row(head, rows) for head, rows in changes])

@@ -1,0 +1,165 @@
+"""Looks at every revision of the change log: is it as it was committed, and what is the tree of all?"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from itertools import groupby
+from typing import Any, TypeAlias
+
+import msgspec
+from sqlalchemy import Connection, Engine, Row, func, select
+
+from authz.domain.tree import MerkleTree
+from authz.store import tables
+from authz.store.bulk import insert_rows
+from authz.store.connections import expecting_long_statements
+from authz.store.engine import open_engine, read_transaction, write_transaction
+from authz.store.leaves import Attestor
+from authz.store.log_reader import read_head
+from authz.store.schema import require_current
+
+_MAX_FAULTS = 20
+_CHUNK = 1000
+_STREAMED = {"yield_per": _CHUNK}
+_Content: TypeAlias = tuple[dict[str, Any], list[dict[str, Any]]]
+"""A revision and its changes."""
+_changes, _revisions, _leaves = tables.changes, tables.revisions, tables.leaves
+
+
+class LogTree(msgspec.Struct, frozen=True, kw_only=True):
+    """The tree of a log. `roots` has those of the wanted sizes, as far as the tree has them.
+
+    `faults` say which revisions are not as they were committed. The content of the first `cut` revisions is
+    no longer kept; `erased` counts the texts of which an erasure has taken something.
+    """
+
+    size: int
+    roots: dict[int, bytes]
+    faults: tuple[str, ...]
+    cut: int
+    erased: int
+
+
+def read_tree(
+    url: str, sizes: Collection[int] = (), *, password_file: str = "", completes: bool = False
+) -> LogTree:
+    """The tree of a database, after a look at every revision; also that of all of it.
+
+    With `completes`, revisions from before there were leaves get theirs first. Raises as `open_store`.
+    """
+    engine = open_engine(url, password_file)
+    try:
+        require_current(engine)
+        if completes:
+            while _complete(engine):
+                pass
+        with read_transaction(engine) as connection, expecting_long_statements(connection):
+            return _read_tree(connection, {*sizes, read_head(connection).revision})
+    finally:
+        engine.dispose()
+
+
+def _complete(engine: Engine) -> bool:
+    """Make leaves of some revisions before the first that has one; False if there are none.
+
+    The newest of them first, so that the first leaf tells what is left.
+    """
+    with write_transaction(engine) as connection:
+        first = connection.execute(select(func.min(_leaves.c.revision))).scalar_one()
+        wanted = select(func.max(_revisions.c.revision))
+        if first is not None:
+            wanted = wanted.where(_revisions.c.revision < first)
+        last = connection.execute(wanted).scalar_one()
+        if last is None:
+            return False
+        span = _revisions.c.revision.between(last - _CHUNK + 1, last)
+        attestor = Attestor(connection)
+        insert_rows(connection, _leaves, [attestor.row(*each) for each in _contents(connection, span)])
+    return True
+
+
+def _read_tree(connection: Connection, sizes: Collection[int]) -> LogTree:
+    look, contents = _Look(Attestor(connection), sizes), _contents(connection)
+    content = next(contents, None)
+    leaves = select(_leaves).order_by(_leaves.c.revision)
+    for leaf in connection.execute(leaves, execution_options=_STREAMED):
+        while content is not None and content[0]["revision"] < leaf.revision:
+            look.at_none(content)
+            content = next(contents, None)
+        if content is not None and content[0]["revision"] == leaf.revision:
+            look.at(leaf, content)
+            content = next(contents, None)
+        else:
+            look.at(leaf, None)
+    while content is not None:
+        look.at_none(content)
+        content = next(contents, None)
+    return look.result(read_head(connection).revision)
+
+
+class _Look:
+    """What was found so far."""
+
+    def __init__(self, attestor: Attestor, sizes: Collection[int]) -> None:
+        self._tree = MerkleTree()
+        self._attestor = attestor
+        self._sizes = sizes
+        self._roots = {0: self._tree.root()}
+        self._faults: list[str] = []
+        self._cut = self._erased = self._more_faults = 0
+
+    def at(self, leaf: Row[Any], content: _Content | None) -> None:
+        """Look at the next leaf, and at its revision; None for one that is gone."""
+        if leaf.revision != self._tree.size + 1:
+            self._fault(f"revision {self._tree.size + 1} has no leaf")
+        self._tree.add(bytes.fromhex(leaf.hash))
+        if self._tree.size in self._sizes:
+            self._roots[self._tree.size] = self._tree.root()
+        if content is None:
+            if self._cut + 1 == self._tree.size:
+                self._cut += 1
+            else:
+                self._fault(f"revision {leaf.revision} is gone")
+            return
+        found = self._attestor.leaf(*content, leaf.seals.split(" "))
+        self._erased += found.erased
+        if found.hash != leaf.hash:
+            self._fault(f"revision {leaf.revision} is not as it was committed")
+
+    def at_none(self, content: _Content) -> None:
+        """Note a revision that has no leaf."""
+        self._fault(f"revision {content[0]['revision']} has no leaf")
+
+    def result(self, head: int) -> LogTree:
+        """All of it, in a database that counts `head` revisions."""
+        if self._tree.size != head:
+            self._fault(f"the database counts {head} revisions, and the tree has {self._tree.size}")
+        more = [f"and {self._more_faults} more"] if self._more_faults else []
+        return LogTree(
+            size=self._tree.size,
+            roots=self._roots,
+            faults=(*self._faults, *more),
+            cut=self._cut,
+            erased=self._erased,
+        )
+
+    def _fault(self, text: str) -> None:
+        if len(self._faults) < _MAX_FAULTS:
+            self._faults.append(text)
+        else:
+            self._more_faults += 1
+
+
+def _contents(connection: Connection, *wanted: Any) -> Iterator[_Content]:
+    """Every revision with its changes, in order."""
+    columns = [column for column in _changes.c if column.name != "revision"]
+    statement = (
+        select(*_revisions.c, *columns)
+        .outerjoin_from(_revisions, _changes, _changes.c.revision == _revisions.c.revision)
+        .where(*wanted)
+        .order_by(_revisions.c.revision, _changes.c.position)
+    )
+    rows = connection.execute(statement, execution_options=_STREAMED).mappings()
+    for _, grouped in groupby(rows, key=lambda row: row["revision"]):
+        found = [dict(row) for row in grouped]
+        yield found[0], [row for row in found if row["position"] is not None]

@@ -1,0 +1,246 @@
+"""Attempts to change history in the database, and what `authz audit verify` says of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, delete, insert, select, update
+
+from authz.domain.entities import Course, Membership
+from authz.domain.ids import course_scope
+from authz.store import tables
+from authz.store.engine import open_engine, read_transaction, write_transaction
+from authz.store.leaves import Attestor
+from tests.cli.commands import run
+from tests.store.directory import create, open_with, remove, student, touch, user, write
+
+NAME = "example.org/authz"
+LAST = 6
+TABLES = (tables.revisions, tables.changes, tables.leaves, tables.counter)
+"""What a history is in; each after those that it refers to."""
+_changes, _revisions, _leaves, _counter = tables.changes, tables.revisions, tables.leaves, tables.counter
+
+
+class History:
+    """A database with a history of six revisions, of which the first five are signed, and who verifies it."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url = url
+        self._folder = folder
+        self.engine = open_engine(url)
+        self._key = run("audit", "keygen", NAME, folder / "key").stdout.strip()
+
+    def sign(self, name: str) -> Any:
+        """Make a checkpoint."""
+        done = run("audit", "checkpoint", "--key", self._folder / "key", "--database", self.url)
+        (self._folder / name).write_text(done.stdout)
+        return done
+
+    def verify(self, *names: str) -> Any:
+        """Verify checkpoints."""
+        files = [self._folder / name for name in names]
+        options = ("--public-key", self._key, "--database", self.url)
+        return run("audit", "verify", *files, *options)
+
+    def content(self) -> list[list[dict[str, Any]]]:
+        """Everything in the tables of the history."""
+        with read_transaction(self.engine) as connection:
+            return [[dict(row) for row in connection.execute(select(table)).mappings()] for table in TABLES]
+
+    def restore(self, content: list[list[dict[str, Any]]]) -> None:
+        """Make the tables what they were."""
+        with write_transaction(self.engine) as connection:
+            for table in reversed(TABLES):
+                connection.execute(delete(table))
+            for table, rows in zip(TABLES, content, strict=True):
+                connection.execute(insert(table), rows)
+
+
+@pytest.fixture(scope="module")
+def history(shared_store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
+    store = open_with(shared_store_url)
+    known = Membership(subject=user("ada"), scope=course_scope("c"), role="teacher", source_ref="sis-7")
+    write(store, create(Course(id="c")), reason="the term begins")
+    write(store, create(student("maya", "c")), create(known))
+    write(store, touch(Course(id="c", ai_enabled=True)), reason="asked for by Ada")
+    write(store, create(student("omar", "c")))
+    write(store, remove(student("maya", "c").key), reason="report 17")
+    found = History(shared_store_url, tmp_path_factory.mktemp("tree"))
+    assert found.sign("five").returncode == 0
+    write(store, create(student("iris", "c")))
+    assert found.sign("six").returncode == 0
+    store.close()
+    yield found
+    found.engine.dispose()
+
+
+@pytest.fixture
+def untouched(history: History) -> Iterator[History]:
+    """Puts everything back."""
+    content = history.content()
+    yield history
+    history.restore(content)
+
+
+def test_a_history_that_nobody_changed_is_as_it_was_signed(history: History) -> None:
+    both = history.verify("five", "six")
+    assert (both.returncode, both.stdout) == (0, "revisions 1 to 6 are as they were signed\n"), both.stderr
+    earlier = history.verify("five")
+    assert earlier.stdout.splitlines() == [
+        "revisions 1 to 5 are as they were signed",
+        "revisions 6 to 6 are as they were committed, as far as the database says: no checkpoint has them",
+    ]
+
+
+def at(revision: int) -> Any:
+    return _revisions.c.revision == revision
+
+
+def mutation(revision: int, before: str, after: str) -> Callable[[Connection], None]:
+    """Replace a part of what a revision has changed."""
+
+    def attempt(connection: Connection) -> None:
+        wanted = select(_changes).where(_changes.c.revision == revision, _changes.c.mutation.contains(before))
+        row = connection.execute(wanted).one()
+        same = (_changes.c.revision == revision, _changes.c.position == row.position)
+        changed = row.mutation.replace(before, after)
+        connection.execute(update(_changes).where(*same).values(mutation=changed))
+
+    return attempt
+
+
+def column(revision: int, **values: Any) -> Callable[[Connection], None]:
+    """Say something else of a revision."""
+
+    def attempt(connection: Connection) -> None:
+        connection.execute(update(_revisions).where(at(revision)).values(**values))
+
+    return attempt
+
+
+def swapped_content(connection: Connection) -> None:
+    rows = {
+        row.revision: row.mutation
+        for row in connection.execute(select(_changes).where(_changes.c.revision.in_((1, 3))))
+    }
+    for one, other in ((1, 3), (3, 1)):
+        values = {"mutation": rows[other]}
+        connection.execute(update(_changes).where(_changes.c.revision == one).values(**values))
+
+
+def removed(revision: int, *more: Any) -> Callable[[Connection], None]:
+    """Delete a revision from some tables."""
+
+    def attempt(connection: Connection) -> None:
+        for table in (_changes, _revisions, *more):
+            connection.execute(delete(table).where(table.c.revision == revision))
+
+    return attempt
+
+
+def one_change_less(connection: Connection) -> None:
+    connection.execute(delete(_changes).where(_changes.c.revision == 2, _changes.c.position == 1))
+
+
+def one_leaf_less(connection: Connection) -> None:
+    connection.execute(delete(_leaves).where(_leaves.c.revision == 4))
+
+
+def cut_off(connection: Connection) -> None:
+    removed(LAST, _leaves)(connection)
+    connection.execute(update(_counter).values(revision=LAST - 1))
+
+
+def forged(connection: Connection) -> None:
+    """What who knows the key of the database can do: a revision that agrees with a leaf of its own."""
+    mutation(3, '"ai_enabled":true', '"ai_enabled":false')(connection)
+    (head,) = map(dict, connection.execute(select(_revisions).where(at(3))).mappings())
+    found = connection.execute(select(_changes).where(_changes.c.revision == 3)).mappings()
+    leaf = Attestor(connection).row(head, [dict(row) for row in found])
+    connection.execute(update(_leaves).where(_leaves.c.revision == 3).values(**leaf))
+
+
+NOT_AS_COMMITTED = "is not as it was committed"
+ATTEMPTS: dict[str, tuple[Callable[[Connection], None], str]] = {
+    "another role": (mutation(2, '"role":"student"', '"role":"teacher"'), f"revision 2 {NOT_AS_COMMITTED}"),
+    "another person": (mutation(4, '"id":"omar"', '"id":"eve"'), f"revision 4 {NOT_AS_COMMITTED}"),
+    "what was there before": (
+        mutation(3, '"before":{"kind":"course","id":"c"', '"before":{"kind":"course","id":"d"'),
+        f"revision 3 {NOT_AS_COMMITTED}",
+    ),
+    "another source": (mutation(2, '"sis-7"', '"sis-8"'), f"revision 2 {NOT_AS_COMMITTED}"),
+    "another caller": (column(4, actor="service:other"), f"revision 4 {NOT_AS_COMMITTED}"),
+    "another reason": (column(5, reason="report 18"), f"revision 5 {NOT_AS_COMMITTED}"),
+    "a reason where there was none": (column(4, reason="he asked"), f"revision 4 {NOT_AS_COMMITTED}"),
+    "another time": (column(3, committed_at=1), f"revision 3 {NOT_AS_COMMITTED}"),
+    "two in another order": (swapped_content, f"revision 1 {NOT_AS_COMMITTED}"),
+    "one change less": (
+        one_change_less,
+        f"revision 2 {NOT_AS_COMMITTED}",
+    ),
+    "a revision less": (removed(3), "revision 3 is gone"),
+    "a revision less, with its leaf": (removed(3, _leaves), "revision 3 has no leaf"),
+    "a leaf less": (
+        one_leaf_less,
+        "revision 4 has no leaf",
+    ),
+    "the last one less": (
+        removed(LAST, _leaves),
+        "the database counts 6 revisions, and the tree has 5",
+    ),
+    "the last one less, and the count": (
+        cut_off,
+        "the end is cut off: 6 revisions were signed, and the tree has 5",
+    ),
+    "a leaf that agrees": (forged, "the first 6 revisions are not those that were signed"),
+}
+
+
+@pytest.mark.parametrize("name", ATTEMPTS)
+def test_an_attempt_to_change_history_is_found_out(untouched: History, name: str) -> None:
+    attempt, told = ATTEMPTS[name]
+    with write_transaction(untouched.engine) as connection:
+        attempt(connection)
+    found = untouched.verify("six")
+    assert found.returncode == 1
+    assert told in (found.stdout + found.stderr).splitlines()
+    assert "as they were signed" not in found.stdout
+
+
+def test_nothing_is_signed_that_is_not_as_it_was_committed(untouched: History) -> None:
+    with write_transaction(untouched.engine) as connection:
+        column(5, reason="report 18")(connection)
+    refused = untouched.sign("seven")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.splitlines()[-1] == f"revision 5 {NOT_AS_COMMITTED}"
+
+
+def test_texts_that_an_erasure_emptied_change_no_leaf_and_are_counted(untouched: History) -> None:
+    with write_transaction(untouched.engine) as connection:
+        column(5, reason="")(connection)
+        mutation(2, '"source_ref":"sis-7"', '"source_ref":""')(connection)
+    found = untouched.verify("six")
+    assert found.returncode == 0
+    assert "of 2 texts something is gone, as after an erasure" in found.stdout
+
+
+def test_of_what_is_no_longer_kept_the_hashes_still_hold(untouched: History) -> None:
+    with write_transaction(untouched.engine) as connection:
+        for revision in (1, 2):
+            removed(revision)(connection)
+    found = untouched.verify("five", "six")
+    assert found.returncode == 0, found.stderr
+    assert "of the first 2 the hashes alone are kept" in found.stdout
+
+
+def test_a_history_from_before_there_were_leaves_gets_them_with_its_first_checkpoint(
+    untouched: History,
+) -> None:
+    with write_transaction(untouched.engine) as connection:
+        connection.execute(delete(_leaves).where(_leaves.c.revision < 4))
+    assert untouched.verify("six").returncode == 1
+    assert untouched.sign("again").returncode == 0
+    assert untouched.verify("five", "six", "again").returncode == 0
