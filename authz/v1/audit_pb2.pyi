@@ -208,6 +208,7 @@ class Record(_message.Message):
     POLICY_VERSION_FIELD_NUMBER: _builtins.int
     POLICY_ACTIVATION_FIELD_NUMBER: _builtins.int
     ACCESS_TOKEN_FIELD_NUMBER: _builtins.int
+    ERASURE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def course(self) -> _common_pb2.Course:
         """A course."""
@@ -244,6 +245,10 @@ class Record(_message.Message):
     def access_token(self) -> _common_pb2.AccessToken:
         """An access token. Its text is kept nowhere."""
 
+    @_builtins.property
+    def erasure(self) -> _common_pb2.Erasure:
+        """The erasure of a subject."""
+
     def __init__(
         self,
         *,
@@ -256,12 +261,13 @@ class Record(_message.Message):
         policy_version: _common_pb2.PolicyVersion | None = ...,
         policy_activation: _common_pb2.PolicyActivation | None = ...,
         access_token: _common_pb2.AccessToken | None = ...,
+        erasure: _common_pb2.Erasure | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "record", b"record", "resource", b"resource", "session", b"session", "share", b"share"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "erasure", b"erasure", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "record", b"record", "resource", b"resource", "session", b"session", "share", b"share"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "record", b"record", "resource", b"resource", "session", b"session", "share", b"share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "erasure", b"erasure", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "record", b"record", "resource", b"resource", "session", b"session", "share", b"share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["course", "session", "membership", "resource", "share", "account", "policy_version", "policy_activation", "access_token"]  # noqa: Y015
+    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["course", "session", "membership", "resource", "share", "account", "policy_version", "policy_activation", "access_token", "erasure"]  # noqa: Y015
     _WhichOneofArgType_record: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_record) -> _WhichOneofReturnType_record | None: ...
 
