@@ -41,7 +41,8 @@ class DecisionRecorder:
             is_privileged = self._privileged[method.name] = method.is_privileged
         kept = [each for each in call.decided or () if is_privileged or self._keeps(each)]
         is_refused = code in _REFUSED
-        if not (kept or is_refused or (is_privileged and not call.decided)):
+        is_asked = call.method.is_decision and self._log.keeps_questions
+        if not (kept or is_refused or ((is_privileged or is_asked) and not call.decided)):
             return
         at, duration_us = self._now(), round(duration_s * US_PER_S)
         for each in kept:

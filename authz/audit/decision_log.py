@@ -40,6 +40,9 @@ class DecisionLog:
     """Writes entries to every sink. `allows` is the share of allowed decisions that are kept for no other
     reason."""
 
+    keeps_questions = False
+    """Whether a question is kept, too, that decided nothing, such as a list that is empty."""
+
     def __init__(self, sinks: Sequence[DecisionSink], *, allows: float) -> None:
         self._deliveries = [_Delivery(sink) for sink in sinks]
         self._allows = allows

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from authz.audit.decision_log import DecisionLog, DecisionSink
 from authz.audit.lines import LinesFile, StandardOutput
 from authz.audit.table import TableSink
-from authz.domain.decision_log import DecisionTable
+from authz.domain.decision_log import DecisionEntry, DecisionTable
 from authz.runtime.settings import DECISIONS_FILE, Settings
+
+
+class ToldDecisionLog(DecisionLog):
+    """Tells every question at once, before it is answered, in the thread that answers."""
+
+    keeps_questions = True
+
+    def __init__(self, tell: Callable[[DecisionEntry], None]) -> None:
+        super().__init__((), allows=1)
+        self._tell = tell
+
+    def put(self, entry: DecisionEntry) -> None:
+        """See above."""
+        self._tell(entry)
 
 
 def open_decision_log(settings: Settings, table: DecisionTable) -> DecisionLog | None:

@@ -79,9 +79,11 @@ class Server:
         face: Face | None = None,
         on_health: Callable[[str], None] = lambda _: None,
         tracing: Tracing | None = None,
+        decisions: DecisionLog | None = None,
     ) -> None:
         """`face` is what clients reach; without one, grpc.aio. `on_health` is called as `Health` does.
-        `tracing` makes the spans; without it, the settings say whether there are any."""
+        `tracing` makes the spans and `decisions` is the decision log; without them, the settings say whether
+        there are any."""
         self._settings = settings
         self._face = face
         self._clock = clock
@@ -92,7 +94,7 @@ class Server:
         """The number of the version that was active at the start; empty if it was not known."""
         self._authentication = Authentication()
         self._tracing = tracing
-        self._decisions: DecisionLog | None = None
+        self._decisions = decisions
         self._servicers: Servicers | None = None
         self._store: Store | None = None
         self._view: ReplicaView | None = None
@@ -218,7 +220,7 @@ class Server:
     async def _serve(self, store: Store, view: ReplicaView, keys: TokenKeys) -> None:
         settings = self._settings
         face = self._face = self._face or GrpcFace(settings)
-        self._decisions = open_decision_log(settings, store.decisions)
+        self._decisions = self._decisions or open_decision_log(settings, store.decisions)
         self._servicers = add_servicers(
             face.server,
             settings,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from authz.client import Answer, Client
+from authz.domain.decision_log import DecisionEntry
 from authz.domain.entities import Entity
 from authz.domain.ids import ResourceRef, Subject
 from authz.domain.instants import from_datetime
@@ -22,6 +23,7 @@ from authz.runtime.compose import system_clock
 from authz.runtime.embedded import embedded
 from authz.runtime.settings import load_settings
 from authz.testing.isolation import LeakSearch
+from authz.testing.recording import Recording
 
 _DATABASE = "authz.db"
 
@@ -36,6 +38,7 @@ class ServiceUnderTest:
     def __init__(self, policy: Path) -> None:
         self._policy = policy
         self._time: int | None = None
+        self._recordings: list[Recording] = []
         self.address = ""
         self.client: Client
 
@@ -123,6 +126,20 @@ class ServiceUnderTest:
             lines = "\n".join(f"  {leak}" for leak in leaks)
             raise AssertionError(f"{course_a} and {course_b} are not isolated:\n{lines}")
 
+    @contextmanager
+    def recording(self) -> Iterator[Recording]:
+        """Record what is asked in this block, by whatever asks this service."""
+        recording = Recording()
+        self._recordings.append(recording)
+        try:
+            yield recording
+        finally:
+            self._recordings.remove(recording)
+
+    def _tell(self, entry: DecisionEntry) -> None:
+        for recording in tuple(self._recordings):
+            recording.note(entry)
+
     def _now(self) -> int:
         return system_clock() if self._time is None else self._time
 
@@ -159,7 +176,7 @@ def _running(folder: Path, policy: Path) -> Iterator[ServiceUnderTest]:
     service = ServiceUnderTest(policy)
     with ExitStack() as stack:
         settings = load_settings(given, environ={})
-        service.address = stack.enter_context(embedded(settings, clock=service._now))
+        service.address = stack.enter_context(embedded(settings, clock=service._now, tell=service._tell))
         service.client = stack.enter_context(Client(service.address))
         yield service
 

@@ -146,3 +146,72 @@ def test_a_session_that_does_not_use_it_does_not_import_the_service(application:
             assert "authz.client" not in sys.modules
     """)
     application.runpytest_subprocess().assert_outcomes(passed=1)
+
+
+def test_a_recording_finds_what_is_served_without_a_right(application: pytest.Pytester) -> None:
+    application.makepyfile("""
+        import asyncio
+        import pytest
+        from authz.client import AsyncClient
+
+        def app_of(client):
+            async def app(scope, receive, send):
+                path, status = scope["path"], 200
+                if path == "/guarded":
+                    answer = await client.check("user:omar", "read", "notebook:nb")
+                    status = 200 if answer else 403
+                elif path == "/heedless":
+                    await client.check("user:omar", "read", "notebook:nb")
+                elif path == "/mistaken":
+                    try:
+                        await client.check("user:omar", "raed", "notebook:nb")
+                    except Exception:
+                        pass
+                elif path == "/list":
+                    assert not [each async for each in client.list_resources("user:omar", "update", "notebook")]
+                elif path == "/elsewhere":
+                    status = 307
+                await send({"type": "http.response.start", "status": status, "headers": []})
+                await send({"type": "http.response.body", "body": b""})
+            return app
+
+        async def visit(address, recording, paths):
+            async with AsyncClient(address) as client:
+                app = recording.app(app_of(client))
+                async def send(message):
+                    pass
+                for path in paths:
+                    await app({"type": "http", "method": "GET", "path": path}, None, send)
+
+        def test_found(authz_service):
+            paths = ["/guarded", "/list", "/elsewhere", "/open", "/heedless", "/mistaken", "/static/x"]
+            with authz_service.recording() as recording:
+                asyncio.run(visit(authz_service.address, recording, paths))
+            authz_service.client.check("user:maya", "read", "notebook:nb")
+            assert [each.action for each in recording.questions] == ["read", "update", "read", "raed"]
+            recording.assert_asked(public=["GET /static/*"])
+
+        def test_nothing_to_judge(authz_service):
+            with authz_service.recording() as recording:
+                authz_service.client.check("user:maya", "read", "notebook:nb")
+            recording.assert_asked()
+
+        def test_other_servers(authz_service):
+            with authz_service.recording() as recording:
+                with recording.request("Notebooks/Read"):
+                    authz_service.client.check("user:maya", "read", "notebook:nb")
+                with pytest.raises(RuntimeError), recording.request("Notebooks/Break"):
+                    raise RuntimeError
+            recording.assert_asked()
+    """)
+    done = application.runpytest_inprocess()
+    done.assert_outcomes(failed=2, passed=1)
+    done.stdout.fnmatch_lines(
+        [
+            "E*served without a right:",
+            "E*  GET /open: nothing was asked",
+            "E*  GET /heedless: user:omar may not read notebook:nb: NOT_A_MEMBER",
+            "E*  GET /mistaken: user:omar may not raed notebook:nb: UNKNOWN_ACTION",
+            "E*no request was recorded*",
+        ]
+    )
