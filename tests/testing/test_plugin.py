@@ -168,7 +168,8 @@ def test_a_recording_finds_what_is_served_without_a_right(application: pytest.Py
                     except Exception:
                         pass
                 elif path == "/list":
-                    assert not [each async for each in client.list_resources("user:omar", "update", "notebook")]
+                    listed = client.list_resources("user:omar", "update", "notebook")
+                    assert not [each async for each in listed]
                 elif path == "/elsewhere":
                     status = 307
                 await send({"type": "http.response.start", "status": status, "headers": []})
