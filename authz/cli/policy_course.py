@@ -46,7 +46,8 @@ def load_in_course(course: str, file: Path | None, version: str, address: str, d
     """
     from authz.cli.policy_versions import ACTIVE, version_files
     from authz.policy.course import load_course_policy
-    from authz.policy.versions import compile_files, compile_invariants
+    from authz.policy.load import compile_files
+    from authz.policy.versions import compile_invariants
 
     if file is not None and version:
         raise ValueError("name a file or `--version`, not both")

@@ -13,7 +13,8 @@ from authz.engine.publish import Publisher
 from authz.policy.compile import CompiledPolicy
 from authz.policy.course import load_course_policy
 from authz.policy.diff import diff
-from authz.policy.versions import compile_files, compile_version
+from authz.policy.load import compile_files
+from authz.policy.versions import compile_version
 
 
 class Comparer:

@@ -26,7 +26,7 @@ from authz.engine.consistency import ConsistencyGate
 from authz.engine.publish import Origin, Published, Publisher
 from authz.policy.course import course_files, load_course_policy
 from authz.policy.edit import Course, edit_files, rebase_files
-from authz.policy.versions import compile_files
+from authz.policy.load import compile_files
 
 _FIRST_ETAG = 1
 

@@ -22,7 +22,7 @@ from authz.engine.consistency import ConsistencyGate
 from authz.engine.policies import ActiveChecker
 from authz.engine.shadow_run import ShadowRun
 from authz.policy.compile import CompiledPolicy
-from authz.policy.versions import compile_files
+from authz.policy.load import compile_files
 
 log = structlog.get_logger()
 

@@ -16,7 +16,7 @@ from authz.engine.clock import DecisionClock
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.drafts import Drafting
 from authz.engine.publish import Publisher
-from authz.policy.versions import compile_files
+from authz.policy.load import compile_files
 
 _ID_BYTES = 8
 _DEFAULT_LENGTH_US = 3_600 * US_PER_S

@@ -15,10 +15,9 @@ from authz.domain.vocabulary import suggest
 from authz.policy.compile import Clause, CompiledPolicy
 from authz.policy.condition import Condition, both, condition_terms, parse_condition
 from authz.policy.course import COURSE_FILE, load_course_policy
-from authz.policy.load import POLICY_FILE
+from authz.policy.load import POLICY_FILE, compile_files
 from authz.policy.rules import ALLOW, ANY
 from authz.policy.situations import together
-from authz.policy.versions import compile_files
 
 _ROW_FILES = (POLICY_FILE, COURSE_FILE)
 _ROLE, _TYPE, _ACTION = 1, 3, 4

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import casbin
@@ -45,17 +46,30 @@ def policy_directory() -> Path:
 
 
 def load_policy(directory: Path) -> CompiledPolicy:
-    """Read, validate and compile `model.conf` and `default.csv`.
+    """Read, validate and compile `model.conf` and `default.csv` of a folder. Raises as `compile_files`."""
+    faults = Faults()
+    model_text, text = (read_text(directory / name, faults) for name in (MODEL_FILE, POLICY_FILE))
+    return _load(model_text, text, [file.name for file in directory.glob("*.[cC][sS][vV]")], faults)
+
+
+def compile_files(files: Mapping[str, str]) -> CompiledPolicy:
+    """Validate and compile `model.conf` and `default.csv` of some files, by name.
 
     Raises `PolicyError` with every fault, also for another CSV file, which nothing would read. The version
     is a digest of both files.
     """
     faults = Faults()
-    model_text = read_text(directory / MODEL_FILE, faults)
-    text = read_text(directory / POLICY_FILE, faults)
-    for file in sorted(directory.glob("*.[cC][sS][vV]")):
-        if file.name != POLICY_FILE:
-            faults.add(file.name, 1, 1, f"is not read; move its lines to {POLICY_FILE} or delete it")
+    for name in (MODEL_FILE, POLICY_FILE):
+        if name not in files:
+            faults.add(name, 1, 1, "is missing; add it to the files of the policy")
+    tables = [name for name in files if "/" not in name and name.lower().endswith(".csv")]
+    return _load(files.get(MODEL_FILE), files.get(POLICY_FILE), tables, faults)
+
+
+def _load(model_text: str | None, text: str | None, tables: Iterable[str], faults: Faults) -> CompiledPolicy:
+    for name in sorted(tables):
+        if name != POLICY_FILE:
+            faults.add(name, 1, 1, f"is not read; move its lines to {POLICY_FILE} or delete it")
     if model_text is not None:
         _check_model(model_text, faults)
     rows = [] if text is None else trim_padding(list(read_rows(POLICY_FILE, text, faults)), faults)

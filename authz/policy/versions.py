@@ -23,7 +23,7 @@ from authz.policy.cases import CaseFile, read_tests
 from authz.policy.certificate import Certificate
 from authz.policy.compile import CompiledPolicy
 from authz.policy.invariants import INVARIANTS_FILE, Invariant, load_invariants
-from authz.policy.load import load_policy
+from authz.policy.load import compile_files, load_policy
 from authz.policy.prove import Breach, Proof, prove
 
 FORMAT = 1
@@ -108,13 +108,6 @@ def _fault_of(breach: Breach) -> PolicyFault:
         " change the row, or run `authz policy prove` for an example"
     )
     return PolicyFault(file, int(line), 1, text)
-
-
-def compile_files(files: Mapping[str, str]) -> CompiledPolicy:
-    """Compile the files of a policy. Raises `PolicyError` with every fault."""
-    # No rule is in a folder, such as that of the tests.
-    with unpacked({name: text for name, text in files.items() if "/" not in name}) as folder:
-        return load_policy(folder)
 
 
 def compile_invariants(files: Mapping[str, str], policy: CompiledPolicy) -> tuple[Invariant, ...]:

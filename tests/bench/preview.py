@@ -10,8 +10,7 @@ from pathlib import Path
 from authz.domain.impact import Impact, PreviewTotals
 from authz.engine.check import Checker
 from authz.engine.preview.computation import Preview
-from authz.policy.load import load_policy, policy_directory
-from authz.policy.versions import compile_files
+from authz.policy.load import compile_files, load_policy, policy_directory
 from authz.replica.view import ReplicaView
 from authz.runtime.compose import system_clock
 from tests.bench.campus import Campus

@@ -27,8 +27,7 @@ from authz.domain.entities import (
 from authz.domain.errors import PolicyError
 from authz.domain.ids import PLATFORM, ResourceRef, ScopeKind, course_scope, session_scope
 from authz.policy.compile import CompiledPolicy
-from authz.policy.load import MODEL_FILE, POLICY_FILE, policy_directory
-from authz.policy.versions import compile_files
+from authz.policy.load import MODEL_FILE, POLICY_FILE, compile_files, policy_directory
 from tests.policies import POLICY
 from tests.store.directory import user
 

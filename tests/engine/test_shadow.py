@@ -18,7 +18,8 @@ from authz.domain.shadow import (
 from authz.engine.check import Checker
 from authz.engine.shadow_run import ShadowRun
 from authz.policy.course import course_files
-from authz.policy.versions import FORMAT, compile_files
+from authz.policy.load import compile_files
+from authz.policy.versions import FORMAT
 from tests.engine.campus import Campus
 from tests.policies import CLOSED, SHIPPED, with_rows
 from tests.store.directory import user

@@ -11,9 +11,8 @@ from authz.domain.errors import FailedPreconditionError, InvalidArgumentError, P
 from authz.policy.condition import parse_condition
 from authz.policy.diff import diff
 from authz.policy.edit import edit_files, rebase_files
-from authz.policy.load import POLICY_FILE
+from authz.policy.load import POLICY_FILE, compile_files
 from authz.policy.situations import together
-from authz.policy.versions import compile_files
 from tests.policies import SHIPPED
 from tests.properties import examples
 
