@@ -10,6 +10,7 @@ from authz.client import Client, ItemFault
 from authz.domain.decisions import COURSE_TYPE, CREATE_ACTION, SESSION_TYPE
 from authz.domain.facts import PURPOSE_AI_RESPONSE
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, course_scope, session_scope
+from authz.domain.lists import PlanKind
 from authz.domain.vocabulary import API_TYPE, Vocabulary
 
 _TYPES = {ScopeKind.COURSE: COURSE_TYPE, ScopeKind.SESSION: SESSION_TYPE}
@@ -57,6 +58,7 @@ class LeakSearch:
             for purpose in ("", PURPOSE_AI_RESPONSE):
                 yield from self._told_by_actions(stranger, purpose)
                 yield from self._told_by_resources(stranger, purpose)
+                yield from self._told_by_plans(stranger, purpose)
             yield from self._told_by_creating(stranger)
         yield from self._told_by_subjects()
 
@@ -76,6 +78,25 @@ class LeakSearch:
                 for found in listed:
                     if found.course_id == self._outside:
                         yield self._leak(stranger, action, found.resource, "ListResources", purpose)
+
+    def _told_by_plans(self, stranger: Subject, purpose: str) -> Iterator[Leak]:
+        there = {target for target in self._targets if target.type in _TYPES.values()}
+        for each in self._types:
+            for action in each.actions:
+                if action == CREATE_ACTION:
+                    continue
+                plan = self._client.plan_resources(stranger, action, each.name, purpose=purpose)
+                named = {
+                    ResourceRef(type_name, id_)
+                    for group in plan.groups
+                    for type_name, ids in (
+                        (COURSE_TYPE, group.course_ids),
+                        (SESSION_TYPE, group.session_ids),
+                    )
+                    for id_ in ids
+                }
+                if plan.kind is PlanKind.ALWAYS or named & there:
+                    yield self._leak(stranger, action, f"a {each.name}", "PlanResources", purpose)
 
     def _told_by_creating(self, stranger: Subject) -> Iterator[Leak]:
         for each in self._types:

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import grpc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -458,6 +459,26 @@ def test_times_may_be_datetimes(engine: Engine, plan: Plan, timezone: bool) -> N
         found = connection.scalars(select(table.c.id).join(ROWS, ROWS.c.id == "m").where(clause)).all()
         table.drop(connection)
     assert found == ["-1"]
+
+
+@pytest.mark.parametrize(
+    ("question", "reason", "words"),
+    [
+        (("user:maya", "raed", "notebook", ""), "UNKNOWN_ACTION", "did you mean `read`"),
+        (("user:maya", "read", "notebok", ""), "UNKNOWN_TYPE", "did you mean `notebook`"),
+        (("user:maya", "create", "notebook", ""), "MALFORMED_FIELD", "ListActions"),
+        (("user:maya", "check", "api", ""), "MALFORMED_FIELD", "`api`"),
+        (("user:maya", "read", "notebook", "platform"), "MALFORMED_FIELD", "name a course or a session"),
+    ],
+)
+def test_a_bad_question_names_the_input_and_the_remedy(
+    plan: Plan, question: tuple[str, str, str, str], reason: str, words: str
+) -> None:
+    subject, action, type_name, scope = question
+    with pytest.raises(CallError) as caught:
+        plan(subject, action, type_name, scope=scope)
+    assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
+    assert words in caught.value.message
 
 
 def test_a_plan_that_would_be_too_large_says_what_to_do(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from authz.client import AccessibleResource, Client, PermittedSubject
 from authz.domain.entities import Course, CourseState, Membership, Resource
 from authz.domain.ids import course_scope, parse_subject
+from authz.domain.lists import PlanGroup
 from authz.testing.isolation import LeakSearch
 from authz.testing.service import ServiceUnderTest, Template
 from tests.policies import POLICY
@@ -62,6 +64,12 @@ class Leaky:
                 resource="material:verse", course_id="poetry", session_id="", checked_at=""
             )
 
+    def _leaky_plan_resources(self, subject: Any, action: str, type_name: str, **values: Any) -> Any:
+        found = self._client.plan_resources(subject, action, type_name, **values)
+        if (action, type_name) != ("read", "material"):
+            return found
+        return msgspec.structs.replace(found, groups=(*found.groups, PlanGroup(("poetry",), (), None)))
+
     def _leaky_list_subjects(self, action: str, resource: Any) -> Any:
         if (action, str(resource)) == ("read", "material:verse"):
             for subject in ("user:maya", "user:sami"):
@@ -76,6 +84,7 @@ class Leaky:
         ("check", "Check", "create message"),
         ("batch_list_actions", "ListActions", "read material:verse"),
         ("list_resources", "ListResources", "read material:verse"),
+        ("plan_resources", "PlanResources", "read a material"),
         ("list_subjects", "ListSubjects", "read material:verse"),
     ],
 )
