@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
+
+from authz.domain.erasures import ERASURE_LIST_FORMAT, ErasureList
+from authz.domain.errors import malformed
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The file of the backup.")]
 Database = Annotated[str | None, typer.Option(help="sqlite:///file or postgresql://….")]
@@ -21,11 +25,36 @@ def backup(file: File, database: Database = None) -> None:
     print(f"{file} holds revision {revision}")
 
 
-def restore(file: File, database: Database = None) -> None:
+def restore(
+    file: File,
+    database: Database = None,
+    erasures: Annotated[
+        Path | None,
+        typer.Option(help="Obey the erasures in this file, of `authz privacy erasures --export`."),
+    ] = None,
+) -> None:
     """Copy a backup into an empty database, of either kind."""
+    from authz.runtime.compose import system_clock
     from authz.runtime.settings import load_settings
     from authz.store.backup import restore as restore_into
 
     settings = load_settings({"database_url": database})
-    revision = restore_into(file, settings.database_url, password_file=settings.database_password_file)
+    revision = restore_into(
+        file,
+        settings.database_url,
+        password_file=settings.database_password_file,
+        erasures=None if erasures is None else _read_erasures(erasures),
+        clock=system_clock,
+    )
     print(f"the database holds revision {revision}; start the servers")
+
+
+def _read_erasures(file: Path) -> ErasureList:
+    remedy = "make one with `authz privacy erasures --export`"
+    try:
+        found = msgspec.json.decode(file.read_bytes(), type=ErasureList)
+    except ValueError as error:
+        raise malformed("--erasures", f"`{file}` is no list of erasures ({error}); {remedy}") from None
+    if found.format != ERASURE_LIST_FORMAT:
+        raise malformed("--erasures", f"`{file}` has the format `{found.format}`; {remedy} of this release")
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -111,8 +112,19 @@ def _confirmed(client: Client, who: Subject, certificate: ErasureCertificate) ->
 
 @app.command("erasures")
 @on_server()
-def erasures(server: Server, subject: OnlySubject = None) -> None:
+def erasures(
+    server: Server,
+    subject: OnlySubject = None,
+    export: Annotated[
+        Path | None, typer.Option(help="Write all of them to this file, for `authz restore --erasures`.")
+    ] = None,
+) -> None:
     """List erasures, what each has removed, and which machines have not confirmed it."""
+    if export is not None:
+        found = server.client.privacy.erasure_list()
+        export.write_bytes(msgspec.json.encode(found))
+        print(f"{export} has {len(found.erasures)} erasures")
+        return
     for certificate in server.client.privacy.erasures(subject or ""):
         _show(certificate, as_json=server.as_json)
 

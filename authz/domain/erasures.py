@@ -35,6 +35,18 @@ class ErasureRequest(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str = ""
 
 
+class ErasureList(msgspec.Struct, frozen=True):
+    """Erasures, to be obeyed by a backup that is restored. Their HMACs are under the key of one database."""
+
+    format: str
+    database_id: str
+    erasures: tuple[Erasure, ...]
+
+
+ERASURE_LIST_FORMAT = "authz-erasures-1"
+"""The value of `ErasureList.format`."""
+
+
 class ReplicaReport(msgspec.Struct, frozen=True):
     """A machine, whether nothing of the subject is left in the files of its replica, and when it last said
     so."""

@@ -13,7 +13,7 @@ from authz.domain.erasures import ErasureCertificate, ErasureRequest
 from authz.domain.errors import AuthzError, ConflictError
 from authz.domain.ids import Subject
 from authz.domain.personal_data import PersonalData
-from authz.domain.ports import Page, View
+from authz.domain.ports import Listing, Page, View
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.background_steps import BackgroundSteps
 from authz.engine.consistency import ConsistencyGate
@@ -65,14 +65,16 @@ class Eraser:
         await self._gate.wait_until_replicated(state)
         return state
 
-    async def certificates(self, subject: Subject | None, page: Page) -> tuple[list[ErasureCertificate], str]:
-        """A page of certificates, and the token of the next one."""
+    async def certificates(
+        self, subject: Subject | None, page: Page
+    ) -> tuple[list[ErasureCertificate], Listing[Erasure]]:
+        """A page of certificates, and the listing that it is of."""
         listing = await self._gate.read(partial(self._data.erasures, subject, page))
         found: list[Erasure] = [each.entity for each in listing.items]
         certificates = [
             await self._gate.run(partial(self._data.certificate, each.pseudonym)) for each in found
         ]
-        return certificates, listing.next_token
+        return certificates, listing
 
 
 class ReplicaReporter:

@@ -10,19 +10,32 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, select
 
+from authz.domain.erasures import ErasureList
 from authz.domain.errors import ErrorReason, FailedPreconditionError, InvalidArgumentError, malformed
-from authz.store.connections import expecting_long_statements
+from authz.domain.instants import Instant
+from authz.domain.tokens import TokenKeys
+from authz.store.connections import OpenConnections, expecting_long_statements
+from authz.store.directory import SqlDirectory
 from authz.store.engine import open_engine, read_transaction, write_transaction
 from authz.store.log_reader import read_head
-from authz.store.schema import current_schema, migrate, newest_schema, require_current
+from authz.store.personal_data import SqlPersonalData
+from authz.store.restored_erasures import begin_missing
+from authz.store.schema import (
+    current_schema,
+    migrate,
+    newest_schema,
+    nothing_is_active,
+    require_current,
+)
 from authz.store.tables import metadata
+from authz.store.write import Transaction
 
 _CHUNK = 1_000
 _MODE = 0o600
@@ -52,11 +65,20 @@ def back_up(url: str, file: Path, *, password_file: str = "") -> int:
     return revision
 
 
-def restore(file: Path, url: str, *, password_file: str = "") -> int:
+def restore(
+    file: Path,
+    url: str,
+    *,
+    password_file: str = "",
+    erasures: ErasureList | None = None,
+    clock: Callable[[], Instant] = lambda: 0,
+) -> int:
     """Copy a backup into an empty database, all of it or nothing; return the revision that it holds.
 
-    A backup of an older release is migrated on the way. Raises `InvalidArgumentError` for a file that is no
-    backup, and `FailedPreconditionError` for one of a newer release and for a database that is not empty.
+    A backup of an older release is migrated on the way. With `erasures`, those that the backup lacks are
+    begun with the copy, and done before this returns. Raises `InvalidArgumentError` for a file that is no
+    backup and for erasures of another database, and `FailedPreconditionError` for a backup of a newer release
+    and for a database that is not empty.
     """
     with _readable(file) as source:
         engine = open_engine(url, password_file)
@@ -69,9 +91,32 @@ def restore(file: Path, url: str, *, password_file: str = "") -> int:
                         "the database is not empty; restore into a new one, and let the servers use that",
                     )
                 _copy(given, taken)
-                return read_head(taken).revision
+                if erasures is not None:
+                    _begin_erasures(taken, erasures, clock)
+                revision = read_head(taken).revision
+            return revision if erasures is None else _finish_erasures(engine, clock)
         finally:
             engine.dispose()
+
+
+def _begin_erasures(connection: Connection, given: ErasureList, clock: Callable[[], Instant]) -> None:
+    database_id = read_head(connection).database_id
+    if given.database_id != database_id:
+        raise malformed(
+            "--erasures",
+            f"is of the database {given.database_id}, and the backup is of {database_id}; name the file that"
+            " `authz privacy erasures --export` wrote for this one",
+        )
+    begin_missing(Transaction(connection, nothing_is_active, clock), given.erasures)
+
+
+def _finish_erasures(engine: Engine, clock: Callable[[], Instant]) -> int:
+    """Take every step that is left; return the last revision."""
+    directory = SqlDirectory(engine, OpenConnections(engine), nothing_is_active, clock, TokenKeys())
+    data = SqlPersonalData(engine, directory, clock, at_once=_CHUNK, grace_us=0)
+    while data.erasure_progress() is not None:
+        data.advance_erasure()
+    return directory.head().revision
 
 
 def _copy_all(engine: Engine, partial: Path) -> int:

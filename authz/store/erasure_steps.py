@@ -85,7 +85,10 @@ def begin(transaction: Transaction, request: ErasureRequest) -> Subject:
     )
     origin = Origin(request.actor, request.reason, request.request_id)
     transaction.append(origin, lambda batch: batch.rewrite([record]))
-    connection.execute(insert(_STEPS), _first_step(pseudonym, request))
+    step = first_step(
+        pseudonym, subject, request.resources_to, actor=request.actor, request_id=request.request_id
+    )
+    connection.execute(insert(_STEPS), step)
     return pseudonym
 
 
@@ -178,19 +181,26 @@ def version_of(connection: Connection, key: ErasureKey) -> int:
     return version
 
 
-def _first_step(pseudonym: Subject, request: ErasureRequest) -> dict[str, Any]:
-    heir = request.resources_to
+def first_step(
+    pseudonym: Subject,
+    subject: Subject | None,
+    heir: Subject | None = None,
+    *,
+    actor: str,
+    request_id: str = "",
+) -> dict[str, Any]:
+    """The row of an erasure that begins."""
     return {
         "pseudonym_type": pseudonym.type.value,
         "pseudonym_id": pseudonym.id,
-        "subject_id": request.subject.id,
+        "subject_id": None if subject is None else subject.id,
         "heir_type": None if heir is None else heir.type.value,
         "heir_id": None if heir is None else heir.id,
         "phase": Phase.RECORDS.value,
         "position": 0,
         "steps": 0,
-        "actor": request.actor,
-        "request_id": request.request_id,
+        "actor": actor,
+        "request_id": request_id,
         "counts": "{}",
         "kept": "[]",
     }

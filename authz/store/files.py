@@ -20,7 +20,8 @@ _LEFT = (
 _WAIT_MS = 100
 _ALWAYS = (
     "log files and decision logs have the subject until they are rotated away",
-    "backups from before this have the subject: delete them, or erase again after a restore",
+    "backups from before this have the subject: delete them; to restore one, first run"
+    " `authz privacy erasures --export FILE`, then `authz restore BACKUP --erasures FILE`",
 )
 
 

@@ -91,11 +91,12 @@ class Person(msgspec.Struct):
         return self.complete()
 
     def complete(self) -> ErasureCertificate:
-        while True:
+        for _ in range(3000):
             (found,) = self.client.privacy.erasures(self.subject)
             if found.is_confirmed:
                 return found
             time.sleep(0.01)
+        raise AssertionError(f"not confirmed: {found}")
 
 
 def person(client: Client) -> Person:

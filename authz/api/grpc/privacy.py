@@ -67,9 +67,11 @@ class PrivacyServicer:
     async def ReadErasures(self, request: pb.ReadErasuresRequest, call: Call) -> pb.ReadErasuresResponse:
         """A page of certificates."""
         await self._require(call)
-        certificates, token = await self._eraser.certificates(*parse_erasures(request))
+        certificates, listing = await self._eraser.certificates(*parse_erasures(request))
         return pb.ReadErasuresResponse(
-            certificates=map(certificate_message, certificates), next_page_token=token
+            certificates=map(certificate_message, certificates),
+            next_page_token=listing.next_token,
+            database_id=listing.read_at.database_id,
         )
 
     async def ReleaseErasedSubject(

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 
 from authz.client.aio.calls import Calls
 from authz.client.questions import as_subject
-from authz.domain.erasures import ErasureCertificate, Hold
+from authz.domain.entities import Erasure
+from authz.domain.erasures import ERASURE_LIST_FORMAT, ErasureCertificate, ErasureList, Hold
 from authz.domain.exports import ExportItem
 from authz.domain.ids import Subject
 from authz.v1 import privacy_pb2, privacy_pb2_grpc
@@ -52,13 +53,25 @@ class AsyncPrivacyClient:
 
     async def erasures(self, subject: str | Subject = "") -> AsyncIterator[ErasureCertificate]:
         """The certificates of all erasures, or of those of a subject. Fetches pages as needed."""
+        async for response in self._erasures(subject):
+            for each in response.certificates:
+                yield parse_certificate(each)
+
+    async def erasure_list(self) -> ErasureList:
+        """All erasures, for a backup that is restored: `authz restore --erasures`."""
+        database_id, found = "", list[Erasure]()
+        async for response in self._erasures(""):
+            database_id = response.database_id
+            found += [parse_certificate(each).erasure for each in response.certificates]
+        return ErasureList(ERASURE_LIST_FORMAT, database_id, tuple(found))
+
+    async def _erasures(self, subject: str | Subject) -> AsyncIterator[privacy_pb2.ReadErasuresResponse]:
         request = privacy_pb2.ReadErasuresRequest()
         if subject:
             request.subject.CopyFrom(subject_message(as_subject(subject)))
         while True:
             response = await self._calls.call(self._stub.ReadErasures, request)
-            for each in response.certificates:
-                yield parse_certificate(each)
+            yield response
             request.page_token = response.next_page_token
             if not request.page_token:
                 return
