@@ -24,6 +24,7 @@ from authz.domain.impact import (
     Impact,
     PreviewProgress,
     PreviewTotals,
+    RecentDecisions,
 )
 from authz.domain.instants import format_instant
 
@@ -106,6 +107,7 @@ def _print(totals: PreviewTotals) -> None:
     against = f"against version {totals.policy_version}, as the directory stands at {now}"
     if not totals.rows:
         print(f"nobody gains or loses anything {against}")
+        _print_recent(totals.recent)
         return
     for total in totals.kinds:
         print(f"{_counted(total.subjects, 'membership')} {total.kind}: {_counted(total.count, 'resource')}")
@@ -121,6 +123,13 @@ def _print(totals: PreviewTotals) -> None:
     left = totals.rows - len(totals.largest)
     if left:
         print(f"and {_counted(left, 'row')} more; --json prints all of them")
+    _print_recent(totals.recent)
+
+
+def _print_recent(recent: RecentDecisions | None) -> None:
+    if recent is not None:
+        logged = f"the last {recent.count:,} logged decisions, since {format_instant(recent.since)}"
+        print(f"of {logged}, {recent.changed:,} would change")
 
 
 def _cells(change: AccessChange) -> tuple[str, ...]:

@@ -89,11 +89,22 @@ class KindTotal(msgspec.Struct, frozen=True):
     count: int
 
 
+class RecentDecisions(msgspec.Struct, frozen=True):
+    """Of the newest `count` decisions that are logged in the database, back to `since`: how many of the
+    questions the policy would answer now otherwise than the active one. A question that described its
+    resource itself counts as unchanged."""
+
+    count: int
+    changed: int
+    since: Instant
+
+
 class PreviewTotals(msgspec.Struct, frozen=True, kw_only=True):
     """The end of a preview: what was read, the counts, and the rows with the most changes, the largest first.
 
     `policy_version` is the active one, which the other policy was held against. `rows` counts pairs of a
-    subject and a scope; `scopes` the courses and sessions that have a row.
+    subject and a scope; `scopes` the courses and sessions that have a row. `recent` is None without a
+    decision log in the database, and for the policy of a course.
     """
 
     policy_version: str
@@ -104,3 +115,4 @@ class PreviewTotals(msgspec.Struct, frozen=True, kw_only=True):
     scopes: int
     kinds: tuple[KindTotal, ...]
     largest: tuple[Impact, ...]
+    recent: RecentDecisions | None = None

@@ -97,6 +97,8 @@ def policy_servicer(  # noqa: PLR0917  parts, each of a type of its own
         active,
         turns,
         clock,
+        decisions=store.decisions,
+        gate=gate,
         created_ahead_us=_created_ahead_us(settings),
         write_timeout_s=settings.watch_write_timeout_s,
     )

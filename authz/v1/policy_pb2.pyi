@@ -945,6 +945,7 @@ class PreviewTotals(_message.Message):
     SCOPES_FIELD_NUMBER: _builtins.int
     KINDS_FIELD_NUMBER: _builtins.int
     LARGEST_FIELD_NUMBER: _builtins.int
+    RECENT_FIELD_NUMBER: _builtins.int
     policy_version: _builtins.str
     """The version that is active, which the policy was held against."""
     members: _builtins.int
@@ -969,6 +970,12 @@ class PreviewTotals(_message.Message):
     def largest(self) -> _containers.RepeatedCompositeFieldContainer[Global___PreviewRows]:
         """The rows with the most changes, a subject each, the largest first."""
 
+    @_builtins.property
+    def recent(self) -> Global___RecentDecisions:
+        """What would change for those who asked of late. Absent without a decision log in the database, and for the
+        policy of a course.
+        """
+
     def __init__(
         self,
         *,
@@ -980,14 +987,49 @@ class PreviewTotals(_message.Message):
         scopes: _builtins.int = ...,
         kinds: _abc.Iterable[Global___AccessTotal] | None = ...,
         largest: _abc.Iterable[Global___PreviewRows] | None = ...,
+        recent: Global___RecentDecisions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["checked_at", b"checked_at", "now", b"now"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checked_at", b"checked_at", "now", b"now", "recent", b"recent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checked_at", b"checked_at", "kinds", b"kinds", "largest", b"largest", "members", b"members", "now", b"now", "policy_version", b"policy_version", "rows", b"rows", "scopes", b"scopes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checked_at", b"checked_at", "kinds", b"kinds", "largest", b"largest", "members", b"members", "now", b"now", "policy_version", b"policy_version", "recent", b"recent", "rows", b"rows", "scopes", b"scopes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PreviewTotals: _TypeAlias = PreviewTotals  # noqa: Y015
+
+@_typing.final
+class RecentDecisions(_message.Message):
+    """The newest decisions that are logged in the database, put to both policies as the directory is now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """How many were asked again, at most 5,000."""
+    changed: _builtins.int
+    """How many of these the policy answers otherwise than the active one: allowed in place of denied, or the
+    reverse.
+    """
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """When the oldest of them was decided."""
+
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        changed: _builtins.int = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "count", b"count", "since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecentDecisions: _TypeAlias = RecentDecisions  # noqa: Y015
 
 @_typing.final
 class ReadPolicyVersionsRequest(_message.Message):

@@ -21,6 +21,7 @@ from authz.domain.impact import (
     KindTotal,
     PreviewProgress,
     PreviewTotals,
+    RecentDecisions,
 )
 from authz.v1 import authorization_pb2
 from authz.v1 import policy_pb2 as pb
@@ -164,6 +165,11 @@ def _totals_message(totals: PreviewTotals) -> pb.PreviewTotals:
         largest=map(_rows_message, totals.largest),
     )
     message.checked_at.token = totals.checked_at
+    if totals.recent is not None:
+        recent = totals.recent
+        message.recent.CopyFrom(
+            pb.RecentDecisions(count=recent.count, changed=recent.changed, since=time_message(recent.since))
+        )
     return message
 
 
@@ -178,4 +184,9 @@ def _parse_totals(message: pb.PreviewTotals) -> PreviewTotals:
         scopes=message.scopes,
         kinds=tuple(KindTotal(_parse_kind(each), each.subjects, each.count) for each in kinds),
         largest=tuple(map(_parse_rows, message.largest)),
+        recent=_parse_recent(message.recent) if message.HasField("recent") else None,
     )
+
+
+def _parse_recent(message: pb.RecentDecisions) -> RecentDecisions:
+    return RecentDecisions(message.count, message.changed, time_of(message.since))

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
+from authz.audit.table import TableSink
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
@@ -16,7 +17,7 @@ from tests.api.test_api import ALGEBRA, COURSE, MAYA, STUDENT, touch, written
 from tests.api.test_course_policies import applied_in, course_files
 from tests.api.test_policies import applied, messages, refused
 from tests.policies import CLOSED, SHIPPED, with_rows
-from tests.service import Service, reason_of
+from tests.service import START, Service, in_process, reason_of, serve
 
 OMAR = pb.Subject(type=pb.SUBJECT_TYPE_USER, id="omar")
 TESS = pb.Subject(type=pb.SUBJECT_TYPE_USER, id="tess")
@@ -254,3 +255,36 @@ async def test_a_removed_role_that_people_hold_and_a_course_that_is_not_there_ar
     assert published.warnings == fine.warnings
     back = await service.policy.RollBackPolicy(ppb.RollBackPolicyRequest(number=2))
     assert (back.changed, [*back.warnings]) == (True, [])
+
+
+@in_process
+async def test_a_preview_says_how_many_of_the_newest_decisions_would_change(store_url: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TableSink, "gather_s", 0.0)
+        async with serve(store_url, decision_log="table") as service:
+            await written(service, *CAMPUS)
+            first = (await previewed(service, CHANGES["own"]))[-1].totals
+            assert not first.HasField("recent")
+            asked = [
+                (MAYA, "course-maya"),
+                (MAYA, "course-omar"),
+                (OMAR, "course-omar"),
+                (TESS, "course-maya"),
+            ]
+            answers = [
+                await service.authorization.Check(
+                    apb.CheckRequest(
+                        subject=subject,
+                        action="read",
+                        resource=apb.ResourceQuery(type="notebook", id=id_),
+                    )
+                )
+                for subject, id_ in asked
+            ]
+            assert [answer.allowed for answer in answers] == [True, True, False, True]
+            while True:
+                totals = (await previewed(service, CHANGES["own"]))[-1].totals
+                if totals.recent.count == len(asked):
+                    break
+    assert totals.recent.changed == 1  # a student no longer reads what is not her own
+    assert totals.recent.since.seconds == START // 1_000_000

@@ -159,7 +159,12 @@ def test_a_preview_tells_who_gains_and_who_loses(tmp_path: Path, empty_sqlite_ur
         1,
     )
     assert (change["before"]["reason"], change["after"]["reason"]) == ("ROLE_GRANT", "EXPLICIT_DENY")
-    assert last["totals"]["rows"] == 1
+    assert (last["totals"]["rows"], last["totals"]["recent"]) == (1, None)
+    question = ("check", "user:maya", "read", "material:book")
+    assert run(*question, *here, AUTHZ_DECISION_LOG="table").returncode == 0
+    told = run("policy", "preview", closed, *here).stdout.splitlines()[-1]
+    assert told.startswith("of the last 1 logged decisions, since 20")
+    assert told.endswith(", 1 would change")
     assert run("policy", "apply", closed, *here).returncode == 0
     same = run("policy", "preview", closed, *here)
     assert (same.returncode, same.stdout.startswith("nobody gains or loses anything")) == (0, True)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from functools import partial
+
+import msgspec
 
 from authz.domain.consistency import Consistency
+from authz.domain.decision_log import DecisionEntry, DecisionTable
 from authz.domain.errors import OverloadedError
 from authz.domain.ids import PLATFORM, Scope
-from authz.domain.impact import PreviewProgress, PreviewTotals
+from authz.domain.impact import PreviewProgress, PreviewTotals, RecentDecisions
 from authz.domain.policy_changes import PolicySource
 from authz.engine.check import Checker
 from authz.engine.clock import DecisionClock
 from authz.engine.compare import Comparer
+from authz.engine.consistency import ConsistencyGate
 from authz.engine.policies import ActiveChecker
 from authz.engine.preview.computation import Preview, PreviewEvent
+from authz.engine.preview.recent import Replay, read_recent, recent_decisions
 from authz.engine.turns import Turns
 from authz.engine.watch import completes_within
 
@@ -31,9 +37,13 @@ class Previewer:
         turns: Turns,
         clock: DecisionClock,
         *,
+        decisions: DecisionTable,
+        gate: ConsistencyGate,
         created_ahead_us: int,
         write_timeout_s: float,
     ) -> None:
+        self._decisions = decisions
+        self._gate = gate
         self._comparer = comparer
         self._active = active
         self._turns = turns
@@ -58,27 +68,37 @@ class Previewer:
         Raises as `Comparer.compiled` and `ActiveChecker.get`, and `OverloadedError` when a write takes longer
         than the timeout: the snapshot, whose pages LMDB cannot use again, is not kept for who does not read.
         """
-        in_course = None
+        in_course, entries = None, await self._recent(scope)
         if scope == PLATFORM:
-            policy = await self._comparer.compiled(source)
-            after = Checker(policy, inline_types=frozenset(), created_ahead_us=self._created_ahead_us)
+            after = await self._checker(source)
             snapshot, before = await self._active.get(consistency, deadline)
         else:
             snapshot, before = await self._active.get(consistency, deadline)
             after = before
             in_course = scope.id, await self._comparer.in_course(before.policy, source, scope)
+        now = self._clock.at(snapshot.state.committed_at)
         preview = Preview(
             snapshot,
             before,
             after,
-            self._clock.at(snapshot.state.committed_at),
+            now,
             created_ahead_us=self._created_ahead_us,
             max_examples=max_examples,
             max_largest=max_largest,
             in_course=in_course,
         )
+        changes = await self._turns.collect(Replay(snapshot, before, after, now).changes(entries))
         nothing = in_course is None and await self._comparer.decides_alike(before.policy, after.policy)
-        await self._write(preview.events() if not nothing else (preview.totals(),), write)
+        events = iter((preview.totals(),)) if nothing else preview.events()
+        await self._write(_with_recent(events, recent_decisions(entries, changes)), write)
+
+    async def _checker(self, source: PolicySource) -> Checker:
+        policy = await self._comparer.compiled(source)
+        return Checker(policy, inline_types=frozenset(), created_ahead_us=self._created_ahead_us)
+
+    async def _recent(self, scope: Scope) -> list[DecisionEntry]:
+        """The decisions that are put to both policies: none for the policy of a course."""
+        return await self._gate.read(partial(read_recent, self._decisions)) if scope == PLATFORM else []
 
     async def _write(
         self,
@@ -103,3 +123,13 @@ class Previewer:
                 f"the client has not read the preview for {self._write_timeout_s:g} s; read it as it comes",
                 retry_after_s=_RETRY_AFTER_S,
             )
+
+
+def _with_recent(
+    events: Iterable[PreviewEvent | None], recent: RecentDecisions | None
+) -> Iterator[PreviewEvent | None]:
+    for event in events:
+        if isinstance(event, PreviewTotals):
+            yield msgspec.structs.replace(event, recent=recent)
+        else:
+            yield event

@@ -1,0 +1,72 @@
+"""Asks recent questions of the decision log again: how many would another policy answer otherwise?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from authz.domain.decision_log import DecisionEntry, DecisionQuery, DecisionTable
+from authz.domain.decisions import Question
+from authz.domain.errors import InvalidArgumentError, UnusablePolicyError
+from authz.domain.ids import ResourceRef, parse_subject
+from authz.domain.impact import RecentDecisions
+from authz.domain.instants import Instant
+from authz.domain.ports import Page, Snapshot
+from authz.engine.check import Checker
+
+MAX_RECENT = 5000
+_PAGE_SIZE = 1000
+_EVERY_ACTION = "*"
+
+
+def read_recent(table: DecisionTable) -> list[DecisionEntry]:
+    """The newest decisions that are logged in the database, at most 5,000. Blocks."""
+    found: list[DecisionEntry] = []
+    token = ""
+    for _ in range(MAX_RECENT // _PAGE_SIZE):
+        page = table.read(DecisionQuery(), Page(_PAGE_SIZE, token))
+        found += [entry for entry in page.entries if entry.policy_version and entry.action != _EVERY_ACTION]
+        token = page.next_token
+        if not token:
+            break
+    return found
+
+
+class Replay:
+    """Questions that were asked, put to two policies on one state at one time."""
+
+    def __init__(self, snapshot: Snapshot, before: Checker, after: Checker, now: Instant) -> None:
+        self._snapshot = snapshot
+        self._checkers = (before, after)
+        self._now = now
+
+    def changes(self, entries: Sequence[DecisionEntry]) -> Iterator[bool]:
+        """For each, whether the two policies differ in what they allow."""
+        for entry in entries:
+            question = _question_of(entry)
+            before, after = (self._allows(checker, question) for checker in self._checkers)
+            yield before != after
+
+    def _allows(self, checker: Checker, question: Question) -> bool:
+        try:
+            return checker.check(self._snapshot, question, self._now).allowed
+        except (InvalidArgumentError, UnusablePolicyError):  # a type or an action that it does not declare
+            return False
+
+
+def recent_decisions(entries: Sequence[DecisionEntry], changes: Sequence[bool]) -> RecentDecisions | None:
+    """What came of a replay; None if nothing is logged."""
+    if not entries:
+        return None
+    return RecentDecisions(len(entries), sum(changes), since=min(entry.at for entry in entries))
+
+
+def _question_of(entry: DecisionEntry) -> Question:
+    type_name, _, id_ = entry.resource.partition(":")
+    return Question(
+        parse_subject(entry.subject),
+        entry.action,
+        ResourceRef(type_name, id_),
+        entry.course_id or None,
+        entry.session_id or None,
+        purpose=entry.purpose,
+    )
