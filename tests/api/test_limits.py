@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -42,6 +43,9 @@ FILE = f"""
 [each.watches]
 in_flight = 1
 [callers."service:trusted".checks]
+[callers."service:polite".reads]
+per_second = 5
+burst = 1
 """
 GONE = delete(membership=STUDENT.membership)
 
@@ -52,7 +56,9 @@ async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[
     file = folder / "limits.toml"
     file.write_text(FILE)
     url = create_sqlite(folder / "authz.db")
-    grant(url, {f"service:{name}": "platform_admin" for name in ("a", "b", "c", "d", "e", "trusted")})
+    grant(
+        url, {f"service:{name}": "platform_admin" for name in ("a", "b", "c", "d", "e", "polite", "trusted")}
+    )
     settings = {"limits_file": str(file), **ISSUER.settings(folder)}
     async with serve(url, now=START, **settings) as service:
         await service.directory.Write(dpb.WriteRequest(mutations=[COURSE, STUDENT]), metadata=by("trusted"))
@@ -150,6 +156,30 @@ async def test_a_caller_has_as_many_watches_as_it_may_have_at_once(door: tuple[S
         else:
             break
     other.cancel()
+
+
+@MODULE
+async def test_a_client_of_grpc_that_retries_by_itself_does_so_when_the_server_says(
+    door: tuple[Service, Path],
+) -> None:
+    service, _ = door
+    retries = {
+        "maxAttempts": 3,
+        "initialBackoff": "0.001s",
+        "maxBackoff": "0.001s",
+        "backoffMultiplier": 1,
+        "retryableStatusCodes": ["RESOURCE_EXHAUSTED"],
+    }
+    policy = {"methodConfig": [{"name": [{"service": "authz.v1.DirectoryService"}], "retryPolicy": retries}]}
+    options = [("grpc.service_config", json.dumps(policy)), ("grpc.use_local_subchannel_pool", 1)]
+    async with grpc.aio.insecure_channel(service.address, options) as channel:
+        directory = Service(channel, service.address).directory
+        read = dpb.ReadSessionsRequest()
+        for _ in range(3):
+            assert not (await directory.ReadSessions(read, metadata=by("polite"), timeout=10)).sessions
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await directory.ReadSessions(read, metadata=by("polite"), timeout=0.1)
+        assert info_of(caught.value).reason == "LIMIT_EXCEEDED"  # not that its time is up
 
 
 @in_process

@@ -7,6 +7,7 @@ each call. See docs/decisions/0017.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
@@ -18,7 +19,7 @@ from google.protobuf.message import Message
 from authz.api.call import Call
 from authz.api.endpoints import Endpoint
 from authz.api.pipeline import Pipeline
-from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError
+from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError, OverloadedError
 from authz.wire.errors import status_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -131,12 +132,25 @@ async def _send(context: Context, message: Message) -> None:
 async def _abort(context: Context, error: AuthzError) -> NoReturn:
     status = status_of(error)
     details: tuple[tuple[str, str | bytes], ...] = (("grpc-status-details-bin", status.SerializeToString()),)
-    if error.reason is ErrorReason.NOT_FRESH_ENOUGH:
-        # The time is up: a client that retries by itself would only hide why.
-        details += (("grpc-retry-pushback-ms", "-1"),)
+    pushback_ms = _pushback_ms(error, context.time_remaining())
+    if pushback_ms is not None:
+        details += (("grpc-retry-pushback-ms", str(pushback_ms)),)
     try:
         await context.abort(_STATUS_CODES[status.code], status.message, details)
     except grpc.aio.InternalError:
         # The client left before it took the status; gRPC would log that as a fault.
         raise asyncio.CancelledError from None
     raise AssertionError("abort returned")
+
+
+def _pushback_ms(error: AuthzError, remaining_s: float | None) -> int | None:
+    """When a client that retries by itself may do so; negative for never, None as it likes.
+
+    When its time is up by then, a retry would only hide why. Source: gRFC A6, "Pushback".
+    """
+    if error.reason is ErrorReason.NOT_FRESH_ENOUGH:
+        return -1
+    if not isinstance(error, OverloadedError):
+        return None
+    is_in_time = remaining_s is None or error.retry_after_s < remaining_s
+    return math.ceil(error.retry_after_s * 1000) if is_in_time else -1
