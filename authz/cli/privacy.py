@@ -22,7 +22,7 @@ from authz.domain.exports import SubjectExport
 from authz.domain.ids import Subject, parse_subject
 from authz.domain.instants import format_instant
 
-app = typer.Typer(help="Export what is held about a subject, or erase it.", no_args_is_help=True)
+app = typer.Typer(help="Export what is held about a subject, rename or erase it.", no_args_is_help=True)
 
 _POLL_S = 0.2
 _WAIT_S = 60.0
@@ -135,6 +135,22 @@ def release(server: Server, who: Who, why: Why) -> None:
     """Let the id of an erased subject be given to somebody new."""
     server.client.privacy.release(who, reason=why)
     print(f"{who} may be written again; nothing of the erased subject is under this id")
+
+
+@app.command("rename")
+@on_server()
+def rename(
+    server: Server,
+    who: Who,
+    to: Annotated[
+        Subject, typer.Argument(metavar="TO", parser=parse_subject, help="Who has the records from now on.")
+    ],
+    why: Annotated[str, typer.Option("--reason", help="Why, for the change log.")],
+) -> None:
+    """Give everything that a subject has to another, as for a new login name or a second account."""
+    counts = server.client.privacy.rename(who, to, reason=why)
+    what = ", ".join(f"{kind} records: {count}" for kind, count in counts.items())
+    print(f"{who} is {to} now; {what}")
 
 
 @app.command("hold")

@@ -35,6 +35,16 @@ class ErasureRequest(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str = ""
 
 
+class RenameRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose records become those of whom, and why."""
+
+    subject: Subject
+    to: Subject
+    reason: str
+    actor: str = ""
+    request_id: str = ""
+
+
 class ErasureList(msgspec.Struct, frozen=True):
     """Erasures, to be obeyed by a backup that is restored. Their HMACs are under the key of one database."""
 

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from authz.domain.entities import Erasure
-from authz.domain.erasures import ErasureCertificate, ErasureRequest, Hold
+from authz.domain.erasures import ErasureCertificate, ErasureRequest, Hold, RenameRequest
 from authz.domain.exports import ExportItem
 from authz.domain.ids import Subject
 from authz.domain.ports import Listing, Page
@@ -58,6 +58,14 @@ class PersonalData(Protocol):
     def release(self, subject: Subject, *, actor: str, reason: str, request_id: str) -> ConsistencyToken:
         """Let writes name an erased subject again. Raises `FailedPreconditionError` if it was not erased, or
         not completely."""
+
+    def rename(self, request: RenameRequest) -> tuple[ConsistencyToken, dict[str, int]]:
+        """Give every record of a subject to another, which may have some of its own, under one revision;
+        return the state after it, and how many of each kind.
+
+        Raises `FailedPreconditionError`, and changes nothing, if both have a record for the same thing and
+        the two differ, if there are too many for one revision or none, or if the other subject was erased.
+        """
 
     def hold(self, subject: Subject, reason: str, actor: str) -> None:
         """Keep a subject from being erased, for a reason that replaces an earlier one."""

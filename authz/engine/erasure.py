@@ -1,4 +1,4 @@
-"""Erases subjects: begins an erasure, goes on with it while its caller waits, and reports it."""
+"""Erases and renames subjects: begins an erasure, goes on with it while its caller waits, and reports it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 import structlog
 
 from authz.domain.entities import Erasure
-from authz.domain.erasures import ErasureCertificate, ErasureRequest
+from authz.domain.erasures import ErasureCertificate, ErasureRequest, RenameRequest
 from authz.domain.errors import AuthzError, ConflictError
 from authz.domain.ids import Subject
 from authz.domain.personal_data import PersonalData
@@ -28,7 +28,7 @@ _REPORT_AGAIN_S = 600.0
 
 
 class Eraser:
-    """Every erasure of a server."""
+    """Every erasure and rename of a server."""
 
     def __init__(
         self, data: PersonalData, gate: ConsistencyGate, committer: GroupCommitter, steps: BackgroundSteps
@@ -64,6 +64,11 @@ class Eraser:
         state = await self._committer.run_batch(partial(self._data.release, subject, **given))
         await self._gate.wait_until_replicated(state)
         return state
+
+    async def rename(self, request: RenameRequest) -> tuple[ConsistencyToken, bool, dict[str, int]]:
+        """As `PersonalData.rename`; also whether every process of this machine answers from the state."""
+        state, counts = await self._committer.run_batch(partial(self._data.rename, request))
+        return state, await self._gate.wait_until_replicated(state), counts
 
     async def certificates(
         self, subject: Subject | None, page: Page

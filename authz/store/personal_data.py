@@ -14,6 +14,7 @@ from authz.domain.erasures import (
     ErasureCertificate,
     ErasureRequest,
     Hold,
+    RenameRequest,
     ReplicaReport,
     subject_mac,
 )
@@ -51,6 +52,7 @@ from authz.store.exports import SqlExport
 from authz.store.files import left_to_operator, rewrite_file, truncate_log
 from authz.store.log_reader import hold_head, read_head, read_token_key
 from authz.store.log_writer import Origin
+from authz.store.renames import MAX_RECORDS, rename
 
 _STEPS, _HOLDS, _REPLICAS = tables.erasure_steps, tables.holds, tables.replicas
 
@@ -228,6 +230,11 @@ class SqlPersonalData:
             records = [msgspec.structs.replace(each, released=True) for each in found]
             origin = Origin(actor, reason, request_id)
             return transaction.append(origin, lambda batch: batch.rewrite(records))
+
+    def rename(self, request: RenameRequest) -> tuple[ConsistencyToken, dict[str, int]]:
+        """See `PersonalData.rename`."""
+        with self._directory.transaction() as transaction:
+            return rename(transaction, request, MAX_RECORDS)
 
     def hold(self, subject: Subject, reason: str, actor: str) -> None:
         """See `PersonalData.hold`."""

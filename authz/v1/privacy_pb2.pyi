@@ -917,3 +917,101 @@ class Hold(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Hold: _TypeAlias = Hold  # noqa: Y015
+
+@_typing.final
+class RenameSubjectRequest(_message.Message):
+    """Whose records become those of whom."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    TO_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, for the change log."""
+    request_id: _builtins.str
+    """The caller's id of this call, for logs."""
+    @_builtins.property
+    def subject(self) -> _common_pb2.Subject:
+        """The subject."""
+
+    @_builtins.property
+    def to(self) -> _common_pb2.Subject:
+        """Another subject of the same type, which may have records of its own."""
+
+    def __init__(
+        self,
+        *,
+        subject: _common_pb2.Subject | None = ...,
+        to: _common_pb2.Subject | None = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject", "to", b"to"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "request_id", b"request_id", "subject", b"subject", "to", b"to"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenameSubjectRequest: _TypeAlias = RenameSubjectRequest  # noqa: Y015
+
+@_typing.final
+class RenameSubjectResponse(_message.Message):
+    """What was renamed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WRITTEN_AT_FIELD_NUMBER: _builtins.int
+    REPLICATED_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    replicated: _builtins.bool
+    """Whether every process of the server's machine answers from it."""
+    @_builtins.property
+    def written_at(self) -> _common_pb2.ConsistencyToken:
+        """The state from which on the records are those of the other subject."""
+
+    @_builtins.property
+    def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___RenamedRecords]:
+        """How many records of each kind."""
+
+    def __init__(
+        self,
+        *,
+        written_at: _common_pb2.ConsistencyToken | None = ...,
+        replicated: _builtins.bool = ...,
+        records: _abc.Iterable[Global___RenamedRecords] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["written_at", b"written_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["records", b"records", "replicated", b"replicated", "written_at", b"written_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenameSubjectResponse: _TypeAlias = RenameSubjectResponse  # noqa: Y015
+
+@_typing.final
+class RenamedRecords(_message.Message):
+    """How many records of one kind were renamed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """The kind, such as `membership`."""
+    count: _builtins.int
+    """How many."""
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "kind", b"kind"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenamedRecords: _TypeAlias = RenamedRecords  # noqa: Y015

@@ -55,6 +55,11 @@ class PrivacyServiceStub:
                 request_serializer=authz_dot_v1_dot_privacy__pb2.ReleaseErasedSubjectRequest.SerializeToString,
                 response_deserializer=authz_dot_v1_dot_privacy__pb2.ReleaseErasedSubjectResponse.FromString,
                 _registered_method=True)
+        self.RenameSubject = channel.unary_unary(
+                '/authz.v1.PrivacyService/RenameSubject',
+                request_serializer=authz_dot_v1_dot_privacy__pb2.RenameSubjectRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_privacy__pb2.RenameSubjectResponse.FromString,
+                _registered_method=True)
         self.HoldSubject = channel.unary_unary(
                 '/authz.v1.PrivacyService/HoldSubject',
                 request_serializer=authz_dot_v1_dot_privacy__pb2.HoldSubjectRequest.SerializeToString,
@@ -114,6 +119,17 @@ class PrivacyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RenameSubject(self, request, context):
+        """Gives every record of a subject to another, as when a person has a new login name or two accounts: all in one
+        revision, so that nobody sees access lost or doubled. The change log keeps what was written under the old id.
+
+        FAILED_PRECONDITION, PRECONDITION_FAILED, and then nothing has changed, if both have a record for the same thing
+        and the two differ, if there is no record, or if there are more than 20,000; SUBJECT_ERASED if the other was erased.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def HoldSubject(self, request, context):
         """Keeps a subject from being erased until the hold is released.
         """
@@ -157,6 +173,11 @@ def add_PrivacyServiceServicer_to_server(servicer, server):
                     servicer.ReleaseErasedSubject,
                     request_deserializer=authz_dot_v1_dot_privacy__pb2.ReleaseErasedSubjectRequest.FromString,
                     response_serializer=authz_dot_v1_dot_privacy__pb2.ReleaseErasedSubjectResponse.SerializeToString,
+            ),
+            'RenameSubject': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenameSubject,
+                    request_deserializer=authz_dot_v1_dot_privacy__pb2.RenameSubjectRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_privacy__pb2.RenameSubjectResponse.SerializeToString,
             ),
             'HoldSubject': grpc.unary_unary_rpc_method_handler(
                     servicer.HoldSubject,
@@ -283,6 +304,33 @@ class PrivacyService:
             '/authz.v1.PrivacyService/ReleaseErasedSubject',
             authz_dot_v1_dot_privacy__pb2.ReleaseErasedSubjectRequest.SerializeToString,
             authz_dot_v1_dot_privacy__pb2.ReleaseErasedSubjectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenameSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.PrivacyService/RenameSubject',
+            authz_dot_v1_dot_privacy__pb2.RenameSubjectRequest.SerializeToString,
+            authz_dot_v1_dot_privacy__pb2.RenameSubjectResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,6 +53,13 @@ class PrivacyServiceStub:
     """Lists erasures with what each has done, and which machines have confirmed it; ordered by pseudonym."""
     ReleaseErasedSubject: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.ReleaseErasedSubjectRequest, _privacy_pb2.ReleaseErasedSubjectResponse]
     """Lets writes name an erased subject again, for somebody new. FAILED_PRECONDITION if it was not erased."""
+    RenameSubject: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.RenameSubjectRequest, _privacy_pb2.RenameSubjectResponse]
+    """Gives every record of a subject to another, as when a person has a new login name or two accounts: all in one
+    revision, so that nobody sees access lost or doubled. The change log keeps what was written under the old id.
+
+    FAILED_PRECONDITION, PRECONDITION_FAILED, and then nothing has changed, if both have a record for the same thing
+    and the two differ, if there is no record, or if there are more than 20,000; SUBJECT_ERASED if the other was erased.
+    """
     HoldSubject: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.HoldSubjectRequest, _privacy_pb2.HoldSubjectResponse]
     """Keeps a subject from being erased until the hold is released."""
     ReleaseHold: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.ReleaseHoldRequest, _privacy_pb2.ReleaseHoldResponse]
@@ -85,6 +92,13 @@ class PrivacyServiceAsyncStub(PrivacyServiceStub):
     """Lists erasures with what each has done, and which machines have confirmed it; ordered by pseudonym."""
     ReleaseErasedSubject: _aio.UnaryUnaryMultiCallable[_privacy_pb2.ReleaseErasedSubjectRequest, _privacy_pb2.ReleaseErasedSubjectResponse]  # type: ignore[assignment]
     """Lets writes name an erased subject again, for somebody new. FAILED_PRECONDITION if it was not erased."""
+    RenameSubject: _aio.UnaryUnaryMultiCallable[_privacy_pb2.RenameSubjectRequest, _privacy_pb2.RenameSubjectResponse]  # type: ignore[assignment]
+    """Gives every record of a subject to another, as when a person has a new login name or two accounts: all in one
+    revision, so that nobody sees access lost or doubled. The change log keeps what was written under the old id.
+
+    FAILED_PRECONDITION, PRECONDITION_FAILED, and then nothing has changed, if both have a record for the same thing
+    and the two differ, if there is no record, or if there are more than 20,000; SUBJECT_ERASED if the other was erased.
+    """
     HoldSubject: _aio.UnaryUnaryMultiCallable[_privacy_pb2.HoldSubjectRequest, _privacy_pb2.HoldSubjectResponse]  # type: ignore[assignment]
     """Keeps a subject from being erased until the hold is released."""
     ReleaseHold: _aio.UnaryUnaryMultiCallable[_privacy_pb2.ReleaseHoldRequest, _privacy_pb2.ReleaseHoldResponse]  # type: ignore[assignment]
@@ -138,6 +152,19 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_privacy_pb2.ReleaseErasedSubjectResponse, _abc.Awaitable[_privacy_pb2.ReleaseErasedSubjectResponse]]:
         """Lets writes name an erased subject again, for somebody new. FAILED_PRECONDITION if it was not erased."""
+
+    @_abc_1.abstractmethod
+    def RenameSubject(
+        self,
+        request: _privacy_pb2.RenameSubjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_privacy_pb2.RenameSubjectResponse, _abc.Awaitable[_privacy_pb2.RenameSubjectResponse]]:
+        """Gives every record of a subject to another, as when a person has a new login name or two accounts: all in one
+        revision, so that nobody sees access lost or doubled. The change log keeps what was written under the old id.
+
+        FAILED_PRECONDITION, PRECONDITION_FAILED, and then nothing has changed, if both have a record for the same thing
+        and the two differ, if there is no record, or if there are more than 20,000; SUBJECT_ERASED if the other was erased.
+        """
 
     @_abc_1.abstractmethod
     def HoldSubject(

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from authz.api.call import Call
+from authz.domain.erasures import RenameRequest
 from authz.domain.ids import Subject
 from authz.domain.personal_data import PersonalData
 from authz.engine.consistency import ConsistencyGate
@@ -87,6 +88,23 @@ class PrivacyServicer:
         )
         token = common_pb2.ConsistencyToken(token=self._gate.token_of(state))
         return pb.ReleaseErasedSubjectResponse(written_at=token)
+
+    async def RenameSubject(self, request: pb.RenameSubjectRequest, call: Call) -> pb.RenameSubjectResponse:
+        """All of it or nothing."""
+        await self._require(call)
+        renaming = RenameRequest(
+            subject=parse_subject(request, "subject", field="subject"),
+            to=parse_subject(request, "to", field="to"),
+            reason=parse_given_reason(request.reason),
+            actor=call.principal.actor,
+            request_id=call.request_id,
+        )
+        state, replicated, counts = await self._eraser.rename(renaming)
+        return pb.RenameSubjectResponse(
+            written_at=common_pb2.ConsistencyToken(token=self._gate.token_of(state)),
+            replicated=replicated,
+            records=(pb.RenamedRecords(kind=kind, count=count) for kind, count in counts.items()),
+        )
 
     async def HoldSubject(self, request: pb.HoldSubjectRequest, call: Call) -> pb.HoldSubjectResponse:
         """No erasure as long as it lasts."""

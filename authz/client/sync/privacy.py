@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
-from authz.client.questions import as_subject
+from authz.client.questions import NOT_REPLICATED, as_subject
 from authz.client.sync.calls import Calls
 from authz.domain.entities import Erasure
 from authz.domain.erasures import ERASURE_LIST_FORMAT, ErasureCertificate, ErasureList, Hold
@@ -15,6 +16,8 @@ from authz.v1 import privacy_pb2, privacy_pb2_grpc
 from authz.wire.erasures import parse_certificate, parse_hold
 from authz.wire.exports import parse_export_item
 from authz.wire.values import subject_message
+
+log = logging.getLogger("authz.client")
 
 
 class PrivacyClient:
@@ -84,6 +87,16 @@ class PrivacyClient:
         )
         response = self._calls.call(self._stub.ReleaseErasedSubject, request)
         return str(response.written_at.token)
+
+    def rename(self, subject: str | Subject, to: str | Subject, *, reason: str) -> dict[str, int]:
+        """Give every record of a subject to another, all at once. Returns how many of each kind."""
+        request = privacy_pb2.RenameSubjectRequest(
+            subject=subject_message(as_subject(subject)), to=subject_message(as_subject(to)), reason=reason
+        )
+        response = self._calls.call(self._stub.RenameSubject, request)
+        if not response.replicated:
+            log.warning(NOT_REPLICATED)
+        return {each.kind: each.count for each in response.records}
 
     def hold(self, subject: str | Subject, *, reason: str) -> None:
         """Keep a subject from being erased."""

@@ -1,0 +1,115 @@
+"""Gives everything that one subject has to another, under one revision."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, and_, select
+
+from authz.domain.entities import Account, AccountKey, Entity, Versioned, kind_of
+from authz.domain.erasures import RenameRequest, erased, subject_mac
+from authz.domain.errors import ErrorReason, FailedPreconditionError, malformed
+from authz.domain.ids import Subject
+from authz.domain.mentions import with_subjects
+from authz.domain.tokens import ConsistencyToken
+from authz.store.batch import Batch
+from authz.store.erasure_steps import unreleased
+from authz.store.log_reader import read_token_key
+from authz.store.log_writer import Origin
+from authz.store.rows import ENTITY_ROWS
+from authz.store.write import Transaction
+
+MAX_RECORDS = 20_000
+"""Of one subject. A revision with as many is written, and applied by a replica, in about a second."""
+_FIELDS = (
+    ("account", "subject"),
+    ("membership", "subject"),
+    ("resource", "owner"),
+    ("share", "subject"),
+    ("access_token", "subject"),
+)
+"""Where records name whom they belong to, in an order in which they may be written."""
+
+
+def rename(
+    transaction: Transaction, request: RenameRequest, max_records: int
+) -> tuple[ConsistencyToken, dict[str, int]]:
+    """Move every record of a subject to another; return the state, and how many of each kind.
+
+    The new records are written before the old ones are deleted, in one revision. Raises
+    `FailedPreconditionError`, and changes nothing, if both subjects have a record for the same thing and the
+    two differ, if there are more than `max_records`, if there is none, or if the other subject was erased.
+    """
+    connection, old, new = transaction.connection, request.subject, request.to
+    if old == new or old.type is not new.type:
+        raise malformed("to", f"is {new}; name another subject of the type `{old.type.value}`")
+    if unreleased(connection, subject_mac(read_token_key(connection), new)):
+        raise erased(new)
+    found = _records_of(connection, old, max_records)
+    if not found:
+        raise _refused(old, f"{old} has no record, so there is nothing to rename")
+    moved: Counter[str] = Counter()
+
+    def plan(batch: Batch) -> None:
+        renamed = [*_renamed(batch, found, old, new)]
+        batch.rewrite(renamed)
+        kept = {each.key for each in renamed}  # of a resource, only the owner changes
+        batch.delete_found([each for each in found if each.entity.key not in kept])
+        moved.update(kind_of(each.entity).name for each in found)
+
+    origin = Origin(request.actor, request.reason, request.request_id)
+    return transaction.append(origin, plan), dict(moved)
+
+
+def _records_of(connection: Connection, subject: Subject, limit: int) -> list[Versioned[Any]]:
+    found: list[Versioned[Any]] = []
+    for name, field in _FIELDS:
+        stored = ENTITY_ROWS[name]
+        columns = stored.table.c
+        wanted = and_(columns[f"{field}_type"] == subject.type.value, columns[f"{field}_id"] == subject.id)
+        rows = connection.execute(select(stored.table).where(wanted).limit(limit + 1 - len(found))).all()
+        found += stored.versioned(rows)
+        if len(found) > limit:
+            raise _refused(
+                subject,
+                f"{subject} has more than {limit} records, too many for one revision; first give what it owns"
+                " to the other subject in writes of up to 1,000",
+            )
+    return found
+
+
+def _renamed(batch: Batch, found: list[Versioned[Any]], old: Subject, new: Subject) -> Iterator[Entity]:
+    """The records as those of the other subject, without those that it has already."""
+    targets = [with_subjects(each.entity, lambda s: new if s == old else s) for each in found]
+    batch.prefetch([*(each.key for each in targets), AccountKey(new)])
+    _require_same_account(batch, found, old, new)
+    moving = {each.entity.key for each in found}
+    for target in targets:
+        there = None if target.key in moving else batch.find(target.key)
+        if there is None:
+            yield target
+        elif there.entity != target:
+            raise _refused(
+                old,
+                f"{there.entity.key} differs from that of {old}, and only one can stay; change or delete one"
+                " of the two first",
+            )
+
+
+def _require_same_account(batch: Batch, found: list[Versioned[Any]], old: Subject, new: Subject) -> None:
+    """A suspension neither ends nor begins by a rename."""
+    there = batch.find(AccountKey(new))
+    if there is None:
+        return
+    account = next((each.entity for each in found if isinstance(each.entity, Account)), Account(old))
+    if msgspec.structs.replace(account, subject=new) != there.entity:
+        raise _refused(
+            old, f"the accounts of {old} and {new} differ; suspend or restore one of the two first"
+        )
+
+
+def _refused(subject: Subject, problem: str) -> FailedPreconditionError:
+    return FailedPreconditionError(ErrorReason.PRECONDITION_FAILED, problem, subject=str(subject))

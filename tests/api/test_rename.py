@@ -1,0 +1,153 @@
+"""A person has a new name, or two accounts become one, in one step for everybody who looks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from authz.client import CallError, Client
+from authz.domain.entities import (
+    Account,
+    AccountStatus,
+    Entity,
+    Membership,
+    MembershipFilter,
+    Share,
+    ShareLevel,
+)
+from authz.domain.errors import ErrorReason
+from authz.domain.ids import ResourceRef, Subject, SubjectType
+from authz.domain.mutations import Mutation, Operation
+from authz.store import personal_data
+from tests.api.test_erasure import ADA, ALGEBRA, COURSE, NOTES, REASON, STU, notebook
+from tests.api.test_exports import served
+from tests.cli.commands import run
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def address(shared_store_url: str) -> Iterator[str]:
+    with served(shared_store_url) as found, Client(found) as client:
+        client.write([Mutation(Operation.TOUCH, each) for each in (*COURSE, notebook(NOTES, STU))])
+        yield found
+
+
+@pytest.fixture
+def client(address: str) -> Iterator[Client]:
+    with Client(address) as found:
+        yield found
+
+
+def names() -> tuple[Subject, Subject]:
+    number = next(_numbers)
+    return Subject(SubjectType.USER, f"old-{number}"), Subject(SubjectType.USER, f"new-{number}")
+
+
+def enrol(client: Client, who: Subject) -> ResourceRef:
+    """A student with a diary and a share; returns the diary."""
+    diary = ResourceRef("notebook", f"diary-{who.id}")
+    records: list[Entity] = [
+        Membership(who, ALGEBRA, "student", source_ref="sis 7"),
+        notebook(diary, who),
+        Share(NOTES, who, ShareLevel.EDITOR),
+    ]
+    client.write([Mutation(Operation.CREATE, each) for each in records])
+    return diary
+
+
+def test_a_renamed_person_has_the_same_access_from_one_revision_on(client: Client) -> None:
+    old, new = names()
+    diary, before = enrol(client, old), client.current_token()
+    counts = client.privacy.rename(old, new, reason=REASON)
+    assert counts == {"membership": 1, "resource": 1, "share": 1}
+    for action, ref in itertools.product(("read", "update"), (diary, NOTES)):
+        assert client.check(new, action, ref).allowed
+        assert not client.check(old, action, ref).allowed
+    (held,) = client.read(MembershipFilter(subject=new))
+    assert held.entity.source_ref == "sis 7"
+    with closing(client.watch(after=before)) as changes:
+        change = next(changes)
+    assert change.is_last
+    assert change.reason == REASON
+    assert [each.operation for each in change.mutations] == [Operation.TOUCH] * 3 + [Operation.DELETE] * 2
+
+
+def test_two_accounts_of_one_person_become_one(client: Client) -> None:
+    old, new = names()
+    diaries = [enrol(client, each) for each in (old, new)]
+    client.privacy.rename(old, new, reason=REASON)
+    assert all(client.check(new, "update", each).allowed for each in diaries)
+    assert len([*client.read(MembershipFilter(subject=new))]) == 1
+    assert [*client.read(MembershipFilter(subject=old))] == []
+
+
+def test_records_that_differ_are_not_merged_and_nothing_changes(client: Client) -> None:
+    old, new = names()
+    diary = enrol(client, old)
+    enrol(client, new)
+    client.write([Mutation(Operation.TOUCH, Share(NOTES, new, ShareLevel.VIEWER))])
+    with pytest.raises(CallError, match="differs from that of user:old") as refused:
+        client.privacy.rename(old, new, reason=REASON)
+    assert refused.value.reason == ErrorReason.PRECONDITION_FAILED
+    assert client.check(old, "update", diary).allowed
+
+
+@pytest.mark.parametrize("suspended", [0, 1])
+def test_a_suspension_neither_ends_nor_begins_by_a_rename(client: Client, suspended: int) -> None:
+    people = names()
+    diary = enrol(client, people[0])
+    other = 1 - suspended
+    accounts = [
+        Account(people[suspended], status=AccountStatus.SUSPENDED),
+        Account(people[other]),
+    ]
+    client.write([Mutation(Operation.CREATE, each) for each in accounts])
+    with pytest.raises(CallError, match="differ; suspend or restore one"):
+        client.privacy.rename(*people, reason=REASON)
+    assert client.check(people[0], "read", diary).allowed is bool(suspended)
+
+
+def test_a_suspended_person_is_suspended_under_the_new_name(client: Client) -> None:
+    old, new = names()
+    diary = enrol(client, old)
+    client.write([Mutation(Operation.CREATE, Account(old, status=AccountStatus.SUSPENDED))])
+    client.privacy.rename(old, new, reason=REASON)
+    assert not client.check(new, "read", diary).allowed
+    assert [each.entity.status for each in client.read_accounts(subject=new)] == [AccountStatus.SUSPENDED]
+
+
+def test_what_cannot_be_renamed_is_refused(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = names()
+    with pytest.raises(CallError, match="has no record"):
+        client.privacy.rename(old, new, reason=REASON)
+    enrol(client, old)
+    for to in (str(old), "service:x"):
+        with pytest.raises(CallError, match="name another subject of the type `user`"):
+            client.privacy.rename(old, to, reason=REASON)
+    with pytest.raises(CallError, match="user:stu has no rename_subject on api"):
+        client.with_options(acting_for=str(STU)).privacy.rename(old, new, reason=REASON)
+    monkeypatch.setattr(personal_data, "MAX_RECORDS", 2)
+    with pytest.raises(CallError, match="more than 2 records, too many for one revision"):
+        client.privacy.rename(old, new, reason=REASON)
+
+
+def test_nobody_gets_the_id_of_an_erased_person_by_a_rename(client: Client) -> None:
+    gone, old = names()
+    enrol(client, gone)
+    enrol(client, old)
+    client.privacy.erase(gone, reason=REASON, resources_to=ADA)
+    with pytest.raises(CallError, match="was erased"):
+        client.privacy.rename(old, gone, reason=REASON)
+
+
+def test_the_command_says_what_was_renamed(client: Client, address: str) -> None:
+    old, new = names()
+    enrol(client, old)
+    done = run("privacy", "rename", str(old), str(new), "--reason", REASON, "--address", address)
+    assert done.returncode == 0, done.stderr
+    kinds = "membership records: 1, resource records: 1, share records: 1"
+    assert done.stdout == f"{old} is {new} now; {kinds}\n"
