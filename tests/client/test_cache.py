@@ -32,8 +32,10 @@ from authz.policy.load import policy_directory
 from authz.policy.versions import read_folder
 from authz.runtime.embedded import embedded
 from authz.runtime.settings import load_settings
+from tests.callers import grant
 from tests.client.conftest import Connect
 from tests.databases import create_sqlite
+from tests.issuer import Issuer
 
 ALGEBRA, MONDAY = course_scope("algebra"), session_scope("monday")
 MAYA, OMAR = parse_subject("user:maya"), parse_subject("user:omar")
@@ -220,6 +222,27 @@ def test_a_client_asks_when_it_hears_nothing_for_longer_than_it_may(tmp_path: Pa
             for _ in range(2000):
                 client.check(*READS)
                 time.sleep(0.005)
+
+
+def test_a_client_that_may_not_watch_asks_each_time_and_says_why(
+    tmp_path: Path, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    url, issuer = create_sqlite(tmp_path / "authz.db"), Issuer()
+    grant(url, {"service:shop": "checker"})
+    given = {"address": "127.0.0.1:0", "database_url": url, "log_level": "warning"}
+    settings = load_settings(given | issuer.settings(tmp_path), environ={})
+    with (
+        embedded(settings) as address,
+        connect(address, token=issuer.jwt("shop"), cache=cache_of()) as client,
+    ):
+        asked = {client.check(*READS).decision_id}
+        end_at = time.monotonic() + TIMEOUT_S
+        while "permission `watch`" not in caplog.text and time.monotonic() < end_at:
+            asked.add(client.check(*READS).decision_id)
+            time.sleep(0.005)
+        answers = [client.check(*READS).decision_id for _ in range(3)]
+    assert "keeps no answers" in caplog.text
+    assert len({*answers}) == 3
 
 
 def test_only_so_many_answers_are_kept(server: str, writer: Client, connect: Connect) -> None:

@@ -314,7 +314,7 @@ def test_plan_list_and_check_are_equal_for_every_subject_action_and_type(engine:
             assert filtered(connection, subject, plans) == expected
 
 
-@examples(50)
+@examples(30)
 @given(st.data())
 def test_each_fact_asks_of_the_columns_what_its_definition_asks_of_the_record(
     engine: Engine, data: st.DataObject
