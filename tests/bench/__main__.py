@@ -15,6 +15,7 @@ from tests.bench import (
     door,
     greedy,
     lists,
+    log_tree,
     past,
     preview,
     replica,
@@ -63,6 +64,7 @@ def main() -> None:
     activation.main()
     course_policies.main()
     writes.main()
+    log_tree.main()
     cascade.main()
     greedy.main(15)
 

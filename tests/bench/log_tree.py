@@ -1,0 +1,90 @@
+"""Print what a verification of the change log costs, and what its tree adds to a write."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlalchemy import insert, update
+
+from authz.domain.entities import Membership
+from authz.domain.ids import Subject, SubjectType, course_scope
+from authz.domain.mutations import Mutation, Operation
+from authz.store import tables
+from authz.store.engine import open_engine, write_transaction
+from authz.store.leaves import Attestor
+from authz.store.log_tree import read_tree
+from tests.bench.measure import cost_us, show
+from tests.databases import create_sqlite
+
+_CHUNK = 5000
+
+
+def revisions(count: int) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Revisions of one enrolment each."""
+    for number in range(1, count + 1):
+        course = course_scope(f"course-{number % 1000}")
+        person = Subject(SubjectType.USER, f"user-{number % 100_000}")
+        enrolled = Membership(person, course, "student", source="sis", source_ref=f"enrolment-{number}")
+        head = {
+            "revision": number,
+            "committed_at": 1_700_000_000_000_000 + number,
+            "nonce": number,
+            "actor": "service:roster-sync",
+            "reason": "nightly import",
+            "request_id": f"import-{number // 250}",
+        }
+        change = {
+            "revision": number,
+            "position": 0,
+            "kind": "membership",
+            "operation": "CREATE",
+            "mutation": msgspec.json.encode(Mutation(Operation.CREATE, enrolled)).decode(),
+            "course_id": course.id,
+            "session_id": None,
+        }
+        yield head, [change]
+
+
+def fill(url: str, count: int) -> None:
+    """Store a log of this many revisions, with its leaves."""
+    engine = open_engine(url)
+    made = revisions(count)
+    while part := list(itertools.islice(made, _CHUNK)):
+        with write_transaction(engine) as connection:
+            attestor = Attestor(connection)
+            connection.execute(insert(tables.revisions), [head for head, _ in part])
+            connection.execute(insert(tables.changes), [row for _, rows in part for row in rows])
+            connection.execute(insert(tables.leaves), [attestor.row(*each) for each in part])
+            connection.execute(update(tables.counter).values(revision=part[-1][0]["revision"]))
+    engine.dispose()
+
+
+def main(count: int = 1_000_000) -> None:
+    """Over one SQLite database."""
+    with tempfile.TemporaryDirectory(prefix="authz-bench-") as folder:
+        url = create_sqlite(Path(folder) / "bench.db")
+        fill(url, count)
+        begun = time.perf_counter()
+        tree = read_tree(url)
+        took_s = time.perf_counter() - begun
+        assert tree.faults == ()
+        assert tree.size == count
+        show(f"verification of {count:,} revisions", f"{took_s:,.1f} s")
+        show("the same, for ten million", f"{took_s * 10_000_000 / count / 60:,.1f} min")
+        engine = open_engine(url)
+        with write_transaction(engine) as connection:
+            attestor = Attestor(connection)
+            least, _ = cost_us(lambda each: attestor.row(*each), [*revisions(20_000)])
+        engine.dispose()
+        show("the leaf of a revision of one change", f"{least:.1f} us")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if sys.argv[1:] else 1_000_000)
