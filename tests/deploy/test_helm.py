@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from authz.access.certificates import parse_callers
+from authz.api.limits import parse_limits
 from authz.runtime.authentication import require_authentication
 from authz.runtime.settings import load_settings
 
@@ -53,6 +54,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "database": {"url": "postgresql://authz@db/authz", "passwordSecret": "db"},
         "replica": {"sizeLimit": "1Gi", "medium": "Memory"},
         "settings": {"AUTHZ_MAX_STALENESS_S": 60},
+        "limits": "[each.checks]\nper_second = 2000\n",
     },
 }
 
@@ -87,6 +89,12 @@ def test_the_callers_of_the_values_are_a_file_that_the_server_reads() -> None:
         "spiffe://qalam/notebooks": "service:notebooks",
         "roster.test": "service:roster",
     }
+
+
+def test_the_limits_of_the_values_are_a_file_that_the_server_reads() -> None:
+    text = rendered(GOOD["all at once"])["ConfigMap"]["data"]["limits.toml"]
+    ((caller, kind),) = parse_limits(text.encode())
+    assert (caller, str(kind)) == (None, "checks")
 
 
 @pytest.mark.parametrize(
