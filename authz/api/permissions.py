@@ -45,6 +45,7 @@ _NAMED = {
     "StartPolicyShadow": "draft_policy",
     "StopPolicyShadow": "draft_policy",
     "ReadErasures": ERASE_SUBJECT,
+    "ForgetReplica": ERASE_SUBJECT,
     "ReleaseErasedSubject": ERASE_SUBJECT,
     "HoldSubject": ERASE_SUBJECT,
     "ReleaseHold": ERASE_SUBJECT,

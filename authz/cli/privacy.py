@@ -129,6 +129,16 @@ def erasures(
         _show(certificate, as_json=server.as_json)
 
 
+@app.command("forget-replica")
+@on_server()
+def forget_replica(
+    server: Server, name: Annotated[str, typer.Argument(help="The name, as certificates have it.")]
+) -> None:
+    """Take a machine that is gone for good, and its disk with it, out of all certificates."""
+    server.client.privacy.forget_replica(name)
+    print(f"{name} is in no certificate any more")
+
+
 @app.command("release")
 @on_server()
 def release(server: Server, who: Who, why: Why) -> None:

@@ -79,3 +79,6 @@ class PersonalData(Protocol):
     def report_replica(self, name: str, cleared: int) -> None:
         """Record that a machine has a replica, in whose files nothing is left of what was erased up to a
         revision."""
+
+    def forget_replica(self, name: str) -> None:
+        """Forget a machine that is gone for good. Raises `FailedPreconditionError` for an unknown name."""

@@ -268,6 +268,16 @@ class SqlPersonalData:
         with write_transaction(self._engine) as connection:
             upsert_rows(connection, _REPLICAS, [(name, cleared, self._clock())])
 
+    def forget_replica(self, name: str) -> None:
+        """See `PersonalData.forget_replica`."""
+        with write_transaction(self._engine) as connection:
+            if not connection.execute(delete(_REPLICAS).where(_REPLICAS.c.name == name)).rowcount:
+                raise FailedPreconditionError(
+                    ErrorReason.PRECONDITION_FAILED,
+                    f"there is no replica `{name}`; `authz privacy erasures` shows their names",
+                    name=name,
+                )
+
 
 def _report(row: Row[Any], erased_at: int | None) -> ReplicaReport:
     return ReplicaReport(row.name, erased_at is not None and row.cleared >= erased_at, row.seen_at)

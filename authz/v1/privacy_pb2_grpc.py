@@ -50,6 +50,11 @@ class PrivacyServiceStub:
                 request_serializer=authz_dot_v1_dot_privacy__pb2.ReadErasuresRequest.SerializeToString,
                 response_deserializer=authz_dot_v1_dot_privacy__pb2.ReadErasuresResponse.FromString,
                 _registered_method=True)
+        self.ForgetReplica = channel.unary_unary(
+                '/authz.v1.PrivacyService/ForgetReplica',
+                request_serializer=authz_dot_v1_dot_privacy__pb2.ForgetReplicaRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_privacy__pb2.ForgetReplicaResponse.FromString,
+                _registered_method=True)
         self.ReleaseErasedSubject = channel.unary_unary(
                 '/authz.v1.PrivacyService/ReleaseErasedSubject',
                 request_serializer=authz_dot_v1_dot_privacy__pb2.ReleaseErasedSubjectRequest.SerializeToString,
@@ -112,6 +117,14 @@ class PrivacyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ForgetReplica(self, request, context):
+        """Takes a machine that is gone for good, and its disk with it, out of all certificates. One that still runs is listed
+        again when it reports next. FAILED_PRECONDITION for a name that no certificate has.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReleaseErasedSubject(self, request, context):
         """Lets writes name an erased subject again, for somebody new. FAILED_PRECONDITION if it was not erased.
         """
@@ -168,6 +181,11 @@ def add_PrivacyServiceServicer_to_server(servicer, server):
                     servicer.ReadErasures,
                     request_deserializer=authz_dot_v1_dot_privacy__pb2.ReadErasuresRequest.FromString,
                     response_serializer=authz_dot_v1_dot_privacy__pb2.ReadErasuresResponse.SerializeToString,
+            ),
+            'ForgetReplica': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetReplica,
+                    request_deserializer=authz_dot_v1_dot_privacy__pb2.ForgetReplicaRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_privacy__pb2.ForgetReplicaResponse.SerializeToString,
             ),
             'ReleaseErasedSubject': grpc.unary_unary_rpc_method_handler(
                     servicer.ReleaseErasedSubject,
@@ -277,6 +295,33 @@ class PrivacyService:
             '/authz.v1.PrivacyService/ReadErasures',
             authz_dot_v1_dot_privacy__pb2.ReadErasuresRequest.SerializeToString,
             authz_dot_v1_dot_privacy__pb2.ReadErasuresResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetReplica(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.PrivacyService/ForgetReplica',
+            authz_dot_v1_dot_privacy__pb2.ForgetReplicaRequest.SerializeToString,
+            authz_dot_v1_dot_privacy__pb2.ForgetReplicaResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,10 @@ class PrivacyServiceStub:
     """
     ReadErasures: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.ReadErasuresRequest, _privacy_pb2.ReadErasuresResponse]
     """Lists erasures with what each has done, and which machines have confirmed it; ordered by pseudonym."""
+    ForgetReplica: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.ForgetReplicaRequest, _privacy_pb2.ForgetReplicaResponse]
+    """Takes a machine that is gone for good, and its disk with it, out of all certificates. One that still runs is listed
+    again when it reports next. FAILED_PRECONDITION for a name that no certificate has.
+    """
     ReleaseErasedSubject: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.ReleaseErasedSubjectRequest, _privacy_pb2.ReleaseErasedSubjectResponse]
     """Lets writes name an erased subject again, for somebody new. FAILED_PRECONDITION if it was not erased."""
     RenameSubject: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.RenameSubjectRequest, _privacy_pb2.RenameSubjectResponse]
@@ -90,6 +94,10 @@ class PrivacyServiceAsyncStub(PrivacyServiceStub):
     """
     ReadErasures: _aio.UnaryUnaryMultiCallable[_privacy_pb2.ReadErasuresRequest, _privacy_pb2.ReadErasuresResponse]  # type: ignore[assignment]
     """Lists erasures with what each has done, and which machines have confirmed it; ordered by pseudonym."""
+    ForgetReplica: _aio.UnaryUnaryMultiCallable[_privacy_pb2.ForgetReplicaRequest, _privacy_pb2.ForgetReplicaResponse]  # type: ignore[assignment]
+    """Takes a machine that is gone for good, and its disk with it, out of all certificates. One that still runs is listed
+    again when it reports next. FAILED_PRECONDITION for a name that no certificate has.
+    """
     ReleaseErasedSubject: _aio.UnaryUnaryMultiCallable[_privacy_pb2.ReleaseErasedSubjectRequest, _privacy_pb2.ReleaseErasedSubjectResponse]  # type: ignore[assignment]
     """Lets writes name an erased subject again, for somebody new. FAILED_PRECONDITION if it was not erased."""
     RenameSubject: _aio.UnaryUnaryMultiCallable[_privacy_pb2.RenameSubjectRequest, _privacy_pb2.RenameSubjectResponse]  # type: ignore[assignment]
@@ -144,6 +152,16 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_privacy_pb2.ReadErasuresResponse, _abc.Awaitable[_privacy_pb2.ReadErasuresResponse]]:
         """Lists erasures with what each has done, and which machines have confirmed it; ordered by pseudonym."""
+
+    @_abc_1.abstractmethod
+    def ForgetReplica(
+        self,
+        request: _privacy_pb2.ForgetReplicaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_privacy_pb2.ForgetReplicaResponse, _abc.Awaitable[_privacy_pb2.ForgetReplicaResponse]]:
+        """Takes a machine that is gone for good, and its disk with it, out of all certificates. One that still runs is listed
+        again when it reports next. FAILED_PRECONDITION for a name that no certificate has.
+        """
 
     @_abc_1.abstractmethod
     def ReleaseErasedSubject(

@@ -245,6 +245,7 @@ def test_whoever_erases_for_a_person_needs_the_role_of_a_privacy_officer(maya: P
         lambda: officer.hold(maya.subject, reason=REASON),
         lambda: officer.release_hold(maya.subject),
         officer.holds,
+        lambda: officer.forget_replica("away"),
     )
     for call in calls:
         with pytest.raises(CallError, match="user:stu has no erase_subject on api"):
@@ -310,6 +311,11 @@ def test_no_file_has_the_id_and_a_machine_that_was_away_is_listed_until_it_confi
             (found,) = client.privacy.erasures(maya.subject)
             confirmed = {each.name: each.is_cleared for each in found.replicas}
         assert found.removed["policy versions renamed in"] == 1
+        client.privacy.forget_replica("away")
+        (found,) = client.privacy.erasures(maya.subject)
+        assert [each.name for each in found.replicas] == ["here"]
+        with pytest.raises(CallError, match="there is no replica `away`"):
+            client.privacy.forget_replica("away")
         assert {Path(each).parent.parent.name for each in files_with(maya, tmp_path)} == {"away"}
     with served(url, **away) as address, Client(address) as client:
         maya = msgspec.structs.replace(maya, client=client)

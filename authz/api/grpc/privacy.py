@@ -7,6 +7,7 @@ from functools import partial
 
 from authz.api.call import Call
 from authz.domain.erasures import RenameRequest
+from authz.domain.errors import malformed
 from authz.domain.ids import Subject
 from authz.domain.personal_data import PersonalData
 from authz.engine.consistency import ConsistencyGate
@@ -24,6 +25,9 @@ from authz.wire.erasures import (
 )
 from authz.wire.exports import export_messages
 from authz.wire.values import parse_subject
+
+_MAX_NAME_LENGTH = 4096
+"""A host name and a path."""
 
 
 class PrivacyServicer:
@@ -74,6 +78,15 @@ class PrivacyServicer:
             next_page_token=listing.next_token,
             database_id=listing.read_at.database_id,
         )
+
+    async def ForgetReplica(self, request: pb.ForgetReplicaRequest, call: Call) -> pb.ForgetReplicaResponse:
+        """The operator's word that its disk is gone."""
+        await self._require(call)
+        name = request.name
+        if not name or len(name) > _MAX_NAME_LENGTH or not name.isprintable():
+            raise malformed("name", "is not the name of a replica; `authz privacy erasures` shows them")
+        await self._gate.run(partial(self._data.forget_replica, name))
+        return pb.ForgetReplicaResponse()
 
     async def ReleaseErasedSubject(
         self, request: pb.ReleaseErasedSubjectRequest, call: Call

@@ -80,6 +80,10 @@ class PrivacyClient:
             if not request.page_token:
                 return
 
+    def forget_replica(self, name: str) -> None:
+        """Take a machine that is gone for good, and its disk with it, out of all certificates."""
+        self._calls.call(self._stub.ForgetReplica, privacy_pb2.ForgetReplicaRequest(name=name))
+
     def release(self, subject: str | Subject, *, reason: str) -> str:
         """Let writes name an erased subject again, for somebody new. Returns the token of the state."""
         request = privacy_pb2.ReleaseErasedSubjectRequest(
