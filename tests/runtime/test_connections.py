@@ -46,6 +46,7 @@ def address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def frames(connection: socket.socket) -> Iterator[tuple[int, bytes]]:
     """The kind and the payload of each frame, until the server closes the connection."""
+    connection.settimeout(60)
     received = b""
     while True:
         while len(received) >= 9:
