@@ -73,8 +73,12 @@ class DecisionPage(msgspec.Struct, frozen=True):
 class DecisionTable(Protocol):
     """The decision log in the database. Every call blocks."""
 
-    def append(self, entries: Sequence[DecisionEntry]) -> None:
-        """Keep entries, in one transaction. To append an entry twice is to append it once."""
+    def append(self, entries: Sequence[DecisionEntry], *, keep_us: int = 0) -> None:
+        """Keep entries, in one transaction. To append an entry twice is to append it once.
+
+        With `keep_us`, it also deletes some of those that are older than the newest of these by more: up to
+        twice as many as it keeps, so that what is over goes in bounded steps.
+        """
 
     def read(self, query: DecisionQuery, page: Page) -> DecisionPage:
         """A page of the entries that match a query, ordered by time in the direction that it asks for.

@@ -63,7 +63,9 @@ RETENTION = (
     ),
     ExportRetention(ExportSection.HOLDS, "keep what the law demands", "until the hold is released"),
     ExportRetention(
-        ExportSection.DECISIONS, "tell who was let in to what, by whom", "as long as the database"
+        ExportSection.DECISIONS,
+        "tell who was let in to what, by whom",
+        "a year, unless the operator has set another period",
     ),
     ExportRetention(
         ExportSection.POLICY_SHADOW,

@@ -194,6 +194,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     decision_log_files: Annotated[
         int, Meta(ge=1, le=1000), "How many files of decisions are kept besides the newest."
     ] = 9
+    decision_log_keep_days: Annotated[
+        int,
+        Meta(ge=0, le=36_500),
+        "How many days the table keeps decisions; 0: as long as the database.",
+    ] = 365
     log_level: Annotated[str, "debug, info, warning or error."] = "info"
 
     @property

@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Engine, Select, or_, select
+from sqlalchemy import ColumnElement, Engine, Select, delete, or_, select, tuple_
 
 from authz.domain.decision_log import DecisionEntry, DecisionPage, DecisionQuery
 from authz.domain.ports import Page
@@ -30,9 +30,13 @@ class SqlDecisions:
         self._engine = engine
         self._keys = keys
 
-    def append(self, entries: Sequence[DecisionEntry]) -> None:
+    def append(self, entries: Sequence[DecisionEntry], *, keep_us: int = 0) -> None:
         """See `DecisionTable.append`."""
         with write_transaction(self._engine) as connection:
+            if keep_us:
+                over = table.c.at < max(entry.at for entry in entries) - keep_us
+                oldest = select(*_ORDER).where(over).order_by(*_ORDER).limit(2 * len(entries))
+                connection.execute(delete(table).where(tuple_(*_ORDER).in_(oldest)))
             named = {name for each in entries for name in (each.subject, each.person, each.caller)}
             if erased := pseudonyms_of(connection, named):
                 entries = [_without(each, erased) for each in entries]

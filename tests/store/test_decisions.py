@@ -73,3 +73,12 @@ def test_a_page_looks_at_a_bounded_number_of_rows(store: Store, monkeypatch: pyt
         if not token:
             break
     assert sizes == [0, 0, 1]
+
+
+def test_entries_beyond_their_period_go_in_steps_as_others_come(store: Store) -> None:
+    store.decisions.append(entries(10))  # two at each of five microseconds
+    later = msgspec.structs.replace(ENTRY, decision_id="later", at=ENTRY.at + 10)
+    for left in (8, 6, 4, 4):  # two in each step, until all are gone that are older by more than 7 us
+        store.decisions.append([later], keep_us=7)
+        kept = store.decisions.read(DecisionQuery(oldest_first=True), Page(100)).entries
+        assert kept == (*entries(10)[10 - left :], later)
