@@ -91,7 +91,9 @@ def _rename_authors(
         }
         for each in found
     ]
-    batch.rewrite([msgspec.structs.replace(each, **text) for each, text in zip(found, texts, strict=True)])
+    renamed = [msgspec.structs.replace(each, **text) for each, text in zip(found, texts, strict=True)]
+    # The texts name the subject, which the log must not do again.
+    batch.rewrite(renamed, logs_before=False)
     return Counter({"policy versions renamed in": len(found)} if found else {})
 
 

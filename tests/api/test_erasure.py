@@ -166,10 +166,14 @@ def test_the_certificate_says_what_was_removed_and_nothing_is_left_to_export(may
 
 
 def test_resources_go_to_a_named_owner(maya: Person) -> None:
-    maya.erased(resources_to=ADA, orphan_resources=False)
+    pseudonym = maya.erased(resources_to=ADA, orphan_resources=False).erasure.pseudonym
     owned = {each.entity.key for each in maya.client.read(ResourceFilter(owner=ADA))}
     assert {maya.diary, maya.essay} <= owned
     assert maya.client.check(ADA, "read", maya.diary).allowed
+    given, *_ = maya.client.audit.changes(resource=maya.diary)
+    assert isinstance(given.before, Resource)
+    assert isinstance(given.after, Resource)
+    assert (given.before.owner, given.after.owner) == (pseudonym, ADA)
 
 
 def test_an_erased_id_is_not_given_to_somebody_new_until_an_operator_says_so(maya: Person) -> None:

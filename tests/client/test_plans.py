@@ -12,8 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import (
-    BigInteger,
-    Boolean,
     Column,
     Connection,
     DateTime,
@@ -22,7 +20,6 @@ from sqlalchemy import (
     String,
     Table,
     and_,
-    delete,
     insert,
     null,
     select,
@@ -38,19 +35,14 @@ from authz.domain.entities import (
     CourseState,
     Entity,
     Membership,
-    MembershipStatus,
     Resource,
     Session,
-    SessionState,
     Share,
-    ShareLevel,
-    Visibility,
 )
 from authz.domain.facts import ALL_FACTS, FACTS, Asker, fact_names, share_facts
 from authz.domain.ids import (
     PLATFORM,
     ResourceRef,
-    ScopeKind,
     Subject,
     course_scope,
     parse_subject,
@@ -69,15 +61,15 @@ from authz.runtime.settings import load_settings
 from authz.store.engine import open_engine
 from authz.v1 import authorization_pb2 as pb
 from authz.wire.plan import group_message, kind_number
+from tests.client.caller_tables import FIELDS, METADATA, ROWS, fields_for, keep, row_of
 from tests.client.conftest import Connect
+from tests.client.random_campus import PEOPLE, crowded
 from tests.engine.campus import Campus
 from tests.engine.test_isolation import (
     COURSES,
     NOW,
-    OWN_ROWS,
     SESSIONS,
     TYPES,
-    own_policy,
     resources,
     subjects,
 )
@@ -85,32 +77,6 @@ from tests.engine.test_lists import exacting_policy, policy_with
 from tests.policies import POLICY
 from tests.properties import examples
 
-METADATA = MetaData()
-ROWS = Table(
-    "caller_rows",
-    METADATA,
-    Column("type", String, primary_key=True),
-    Column("id", String, primary_key=True),
-    Column("course_id", String),
-    Column("session_id", String),
-    Column("owner", String),
-    Column("visibility", String),
-    Column("published", Boolean),
-    Column("available_from", BigInteger),
-    Column("available_until", BigInteger),
-    Column("created_at", BigInteger),
-    Column("locked", Boolean),
-    Column("ai_allowed", Boolean),
-)
-SHARES = Table(
-    "caller_shares",
-    METADATA,
-    Column("type", String, primary_key=True),
-    Column("id", String, primary_key=True),
-    Column("subject", String, primary_key=True),
-    Column("level", String),
-)
-FIELDS: dict[str, Any] = {each.name: each for each in ROWS.c if each.name not in ("type", "id")}
 DENYING = (
     "p, *, *, notebook, read, own, deny",
     "p, *, *, message, read, own & within_edit_window, deny",
@@ -124,44 +90,7 @@ CHECKERS = [
     for policy in (POLICY, exacting_policy(), policy_with(*DENYING))
 ]
 STRUCTURAL = ("course", "session")
-ROLES = POLICY.vocabulary.roles.values()
-PEOPLE = [parse_subject(f"user:{name}") for name in ("a", "b", "c")] + [parse_subject("service:a")]
 ANY_TIME = to_datetime(NOW)
-
-
-def fields_for(subject: Subject) -> dict[str, Any]:
-    """The columns of a plan for a subject; the shares are in a table of their own."""
-    level = select(SHARES.c.level).where(
-        SHARES.c.type == ROWS.c.type, SHARES.c.id == ROWS.c.id, SHARES.c.subject == str(subject)
-    )
-    return {**FIELDS, "share_level": level.scalar_subquery()}
-
-
-def row_of(entity: Course | Session | Resource) -> dict[str, Any]:
-    """What a caller keeps of a record. The session of what is in one decides, whatever the course."""
-    match entity:
-        case Course(id=id_):
-            return {"type": "course", "id": id_, "course_id": id_}
-        case Session(id=id_, course_id=course_id):
-            return {"type": "session", "id": id_, "course_id": course_id, "session_id": id_}
-    in_session = entity.scope.kind is ScopeKind.SESSION
-    plain = (
-        "visibility",
-        "published",
-        "available_from",
-        "available_until",
-        "created_at",
-        "locked",
-        "ai_allowed",
-    )
-    return {
-        "type": entity.type,
-        "id": entity.id,
-        "course_id": COURSES[0] if in_session else entity.scope.id,
-        "session_id": entity.scope.id if in_session else None,
-        "owner": None if entity.owner is None else str(entity.owner),
-        **{name: getattr(entity, name) for name in plain},
-    }
 
 
 @pytest.fixture(scope="module")
@@ -171,25 +100,6 @@ def engine(shared_store_url: str) -> Iterator[Engine]:
     METADATA.create_all(engine)
     yield engine
     engine.dispose()
-
-
-def keep(connection: Connection, entities: list[Entity]) -> None:
-    """Let the tables of the caller have these records, and no other."""
-    by_key = {entity.key: entity for entity in entities}
-    connection.execute(delete(ROWS))
-    connection.execute(delete(SHARES))
-    for entity in by_key.values():
-        if isinstance(entity, Course | Session | Resource):
-            connection.execute(insert(ROWS), row_of(entity))
-        elif isinstance(entity, Share):
-            ref = entity.resource
-            row = {
-                "type": ref.type,
-                "id": ref.id,
-                "subject": str(entity.subject),
-                "level": entity.level.value,
-            }
-            connection.execute(insert(SHARES), row)
 
 
 def planned(checker: Checker, snapshot: Snapshot, query: ResourceQuery) -> ResourcePlan:
@@ -213,68 +123,6 @@ def filtered(connection: Connection, subject: Subject, plans: dict[Any, Resource
             if held:
                 found[name].add(f"{type_name}:{id_}")
     return found
-
-
-def crowded(chance: random.Random) -> list[Entity]:
-    """A campus in which many may do much, and where each field and state makes a difference to somebody."""
-
-    def time() -> int | None:
-        return chance.choice([None, NOW + chance.randint(-5, 5)])
-
-    made: list[Entity] = [
-        Course(
-            id=name,
-            state=chance.choice([*4 * [CourseState.ACTIVE], *CourseState]),
-            ai_enabled=chance.random() < 0.7,
-            edit_window_us=chance.randint(0, 5),
-        )
-        for name in COURSES
-    ]
-    homes = {name: chance.choice([*COURSES, None]) for name in SESSIONS}
-    made += [
-        Session(
-            id=name,
-            course_id=home,
-            state=chance.choice(list(SessionState)),
-            open_to_course=chance.random() < 0.5,
-        )
-        for name, home in homes.items()
-    ]
-    scopes = [*map(course_scope, COURSES), *map(session_scope, SESSIONS)]
-    made += [
-        Membership(
-            subject=subject,
-            scope=scope,
-            role=chance.choice([r.name for r in ROLES if r.scope_kind is scope.kind]),
-            status=chance.choice([*6 * [MembershipStatus.ACTIVE], *MembershipStatus]),
-            ends_at=chance.choice([None, None, NOW + chance.randint(-1, 2)]),
-        )
-        for subject in PEOPLE
-        for scope in chance.sample([*scopes, PLATFORM], 4)
-    ]
-    found = [
-        Resource(
-            type=type_name,
-            id=f"r{number}",
-            scope=chance.choice(scopes),
-            owner=chance.choice([*PEOPLE, None]),
-            visibility=chance.choice(list(Visibility)),
-            published=chance.random() < 0.6,
-            available_from=time(),
-            available_until=time(),
-            created_at=time(),
-            locked=chance.random() < 0.3,
-            ai_allowed=chance.random() < 0.7,
-        )
-        for type_name in TYPES
-        for number in range(6)
-    ]
-    shares = [
-        Share(resource=each.key, subject=chance.choice(PEOPLE), level=chance.choice(list(ShareLevel)))
-        for each in chance.sample(found, 10)
-    ]
-    own = own_policy(COURSES[0], *chance.sample(OWN_ROWS, 2)) if chance.random() < 0.5 else []
-    return [*made, *found, *shares, *own]
 
 
 @examples(20)

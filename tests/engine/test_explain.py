@@ -206,7 +206,7 @@ def asked(draw: st.DrawFn) -> tuple[list[Entity], Question]:
     return entities, question
 
 
-@examples(150)
+@examples(300)
 @given(asked(), st.sampled_from(range(len(EVERY))))
 def test_the_nearest_grants_of_a_denial_allow_and_less_does_not(
     given_: tuple[list[Entity], Question], number: int

@@ -183,7 +183,7 @@ def own_policy(rows: Iterable[str], *platforms: CompiledPolicy) -> list[Entity]:
     return [version, PolicyActivation(scope=SCOPES[0], number=7, digest=version.digest)]
 
 
-@examples(20)
+@examples(40)
 @given(campuses(), pairs, st.data())
 def test_a_preview_is_exact(entities: list[Entity], about: Pairs, data: st.DataObject) -> None:
     old, new = data.draw(edits(about)), data.draw(edits(about))

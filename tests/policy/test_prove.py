@@ -159,7 +159,7 @@ class Brute:
         return any(clause.rule.role != "*" for clause in denies)
 
 
-@examples(15)
+@examples(30)
 @given(text=policies(), invariant=invariants())
 def test_the_prover_decides_as_brute_force_through_casbin(
     tmp_path_factory: pytest.TempPathFactory, text: str, invariant: Invariant

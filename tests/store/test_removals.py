@@ -251,7 +251,7 @@ def visible(held: dict[Key, Entity]) -> set[Entity]:
     return {entity for entity in held.values() if is_there(entity)}
 
 
-@examples(12)
+@examples(25)
 @given(st.lists(st.tuples(BATCHES, st.booleans()), max_size=12), st.integers(0, 2))
 def test_nobody_can_tell_a_large_deletion_from_one_that_is_complete_at_once(
     history: list[tuple[list[Mutation], bool]], at_once: int
