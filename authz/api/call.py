@@ -49,19 +49,19 @@ class Method(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def short_name(self) -> str:
-        """The name without that of the service."""
+        """The name of the method, without the service."""
         return self.name.rpartition("/")[2]
 
     @property
     def is_privileged(self) -> bool:
-        """Whether it shows what no check does, such as records, reasons, or who may do something."""
+        """Whether it returns what a check does not, such as records, reasons, or who may do something."""
         if self.short_name in _OF_CONDITIONS:
             return True
         return self.kind not in _OF_WRITERS and self.permission not in _OF_QUESTIONS
 
 
 class Decided(msgspec.Struct, frozen=True, gc=False):
-    """A question that a call has answered. The `id` is that in the answer; empty if the answer has none."""
+    """A question that a call has answered. `id` is the decision id in the answer, empty if it has none."""
 
     question: Question
     decision: Decision

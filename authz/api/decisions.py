@@ -1,4 +1,4 @@
-"""What is kept of a call in the decision log."""
+"""Makes the entries of the decision log from calls."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _AI_PROCESS = "ai_process"
 class DecisionRecorder:
     """Makes the entries of calls.
 
-    Kept are all denials, all that is asked about processing by an AI provider, every call that shows what no
-    check does, and every call that was refused for its caller; of other allowed decisions a sample.
+    Logs all denials, all questions about processing by an AI provider, all privileged calls (which return
+    what a check does not), and all calls refused because of the caller. Samples the other allowed decisions.
     """
 
     def __init__(self, log: DecisionLog, now: Callable[[], Instant]) -> None:
@@ -34,7 +34,7 @@ class DecisionRecorder:
         self._privileged: dict[str, bool] = {}
 
     def record(self, call: Call, request: object, *, code: str, reason: str, duration_s: float) -> None:
-        """Keep what is to be kept of a call that has ended."""
+        """Log the decisions of a call that has ended, or the call itself."""
         method = call.method
         is_privileged = self._privileged.get(method.name)
         if is_privileged is None:

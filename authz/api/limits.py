@@ -1,4 +1,4 @@
-"""Holds each caller to the rates and to the number of calls in flight that the operator allows it."""
+"""Limits the rate and the calls in flight of each caller, as the operator configured them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from authz.telemetry.metrics import count_shed
 _MAX_KEPT = 4096
 _RETRY_IN_FLIGHT_S = 0.1
 _SLACK = 0.001
-"""By which part of the time between two calls one may come early: sums of floats are not exact."""
+"""Tolerated fraction of the interval by which a call may come early, because float sums are inexact."""
 _KINDS = {str(kind): kind for kind in CallKind}
 _RATE, _IN_FLIGHT = "rate", "in_flight"
 _Holder: TypeAlias = Subject | str
-"""A caller, or without one the address of the connection."""
+"""A caller, or the address of the connection if the caller is unknown."""
 
 
 class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,14 +41,14 @@ class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _NamedLimit(msgspec.Struct, frozen=True):
-    """A limit, with its place in the file."""
+    """A limit, with its key in the file."""
 
     name: str
     limit: Limit
 
 
 Limits: TypeAlias = Mapping[tuple[Subject | None, CallKind], _NamedLimit]
-"""The limits of each caller that has some of its own, and those of every other one under None."""
+"""The limits of each caller with its own limits; the limits of all other callers under None."""
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,8 +98,8 @@ def _by_kind(table: str, given: Mapping[str, Any]) -> Mapping[CallKind, _NamedLi
 class Limiter:
     """Counts the calls of each caller in this process. For the event loop.
 
-    Rates are kept by the generic cell rate algorithm: for each caller and kind, the time at which its calls
-    so far would have been due at the rate. Source: ITU-T I.371, https://brandur.org/rate-limiting
+    Uses the generic cell rate algorithm: stores, for each caller and kind, the time at which its calls so far
+    would have been due at the rate. Source: ITU-T I.371, https://brandur.org/rate-limiting
     """
 
     def __init__(self, file: WatchedFile[Limits], clock: Callable[[], float] = time.monotonic) -> None:
@@ -116,11 +116,11 @@ class Limiter:
     def admit(self, call: Call) -> None:
         """Count a call, which is in flight until its transport has sent the answer.
 
-        Raises `OverloadedError` (LIMIT_EXCEEDED), which names the limit; then nothing is counted.
+        Raises `OverloadedError` (LIMIT_EXCEEDED), which names the limit, and does not count the refused call.
         """
         limits, caller, kind = self._file.value(), call.principal.caller, call.method.kind
         if limits is not self._limits:
-            # Calls of the past are not held to a rate of today.
+            # The new rate does not apply to earlier calls.
             self._limits, self._due = limits, {}
         named = limits.get((caller, kind)) or limits.get((None, kind))
         if named is None:
@@ -152,7 +152,7 @@ class Limiter:
 
 
 def _address(transport: Transport) -> str:
-    """The address that the connection comes from, without its port: a new connection is not a new client."""
+    """The address of the client without its port, because a new connection is not a new client."""
     return transport.connection().rpartition(":")[0]
 
 

@@ -1,1 +1,1 @@
-"""The decision log: who asked for whom, what, and what was answered."""
+"""The decision log (caller, subject, question, answer), and signed checkpoints of the change log."""

@@ -1,4 +1,4 @@
-"""Hands the entries of the decision log to its sinks, so that none of them holds up an answer."""
+"""Passes the entries of the decision log to its sinks without delaying answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from authz.telemetry.background import BackgroundWriter
 from authz.telemetry.metrics import count_logged
 
 MAX_WAITING = 100_000
-"""Entries that wait for one sink: about 60 MB. Those beyond are lost, and counted."""
+"""Maximum entries that wait for one sink, about 60 MB. Further entries are lost and counted."""
 _RETRY_S = 1.0
 _FLUSH_TIMEOUT_S = 2.0
 _ABORT_TIMEOUT_S = 0.5
@@ -23,41 +23,41 @@ log = structlog.get_logger()
 
 
 class DecisionSink(Protocol):
-    """Where entries go."""
+    """A destination of entries."""
 
     name: str
     """For logs and metrics."""
     gather_s: float
-    """How long entries are gathered before they are written together."""
+    """How long to gather entries for one write."""
 
     def write(self, entries: Sequence[DecisionEntry]) -> None:
-        """Write all of them. Raises if it could not; the same entries are then tried again.
+        """Write all entries. Raises if that fails; the log then retries the same entries.
 
         May wait. Called from one thread."""
 
 
 class DecisionLog:
-    """Writes entries to every sink. `allows` is the share of allowed decisions that are kept for no other
-    reason."""
+    """Writes entries to every sink. `allows` is the sampling rate of allowed decisions that need not be
+    logged."""
 
     keeps_questions = False
-    """Whether a question is kept, too, that decided nothing, such as a list that is empty."""
+    """Whether to log questions without a decision, too, such as an empty list."""
 
     def __init__(self, sinks: Sequence[DecisionSink], *, allows: float) -> None:
         self._deliveries = [_Delivery(sink) for sink in sinks]
         self._allows = allows
 
     def samples(self) -> bool:
-        """Whether to keep this one of the allowed decisions that need not be kept."""
+        """Whether the sample includes this allowed decision."""
         return self._allows >= 1 or random.random() < self._allows  # noqa: S311  a sample, not a secret
 
     def put(self, entry: DecisionEntry) -> None:
-        """Have an entry written to every sink. Neither waits nor raises."""
+        """Queue an entry for every sink. Neither waits nor raises."""
         for delivery in self._deliveries:
             delivery.writer.put(entry)
 
     def close(self) -> None:
-        """Write what waits, for two seconds at most for each sink; what is left is lost, and counted."""
+        """Write the waiting entries, at most two seconds for each sink; the rest is lost and counted."""
         for delivery in self._deliveries:
             delivery.close()
 
@@ -80,7 +80,7 @@ class _Delivery:
         count_logged(sink.name)
 
     def close(self) -> None:
-        """Write what waits, or give it up."""
+        """Write the waiting entries, or discard them after a timeout."""
         if not self.writer.flush(_FLUSH_TIMEOUT_S):
             self._closing.set()
             if not self.writer.flush(_ABORT_TIMEOUT_S):

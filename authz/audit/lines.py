@@ -24,8 +24,8 @@ _encoder = msgspec.json.Encoder()
 class LinesFile:
     """A file that any number of processes append to, each batch as a whole.
 
-    Before it would grow beyond `max_bytes` it becomes `<path>.1`, that `<path>.2`, and so on; `kept` of those
-    are kept. Each batch goes to the file that is at the path, so another program may rotate it, too.
+    Before it exceeds `max_bytes`, it is rotated to `<path>.1`, that to `<path>.2`, and so on, up to `kept`
+    rotated files. Each batch goes to the current file at the path, so another program may rotate it, too.
     """
 
     name = "file"
@@ -50,7 +50,7 @@ class LinesFile:
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
-        """The file that is at the path, which no other process writes to or rotates meanwhile."""
+        """The file at the path, locked so that no other process writes to it or rotates it."""
         while True:
             if self._descriptor is None:
                 flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
@@ -77,7 +77,7 @@ class LinesFile:
 
 
 class StandardOutput:
-    """Standard output. Pieces are short enough that those of several processes do not mix in a pipe."""
+    """Standard output. Writes are short enough not to interleave with other processes in a pipe."""
 
     name = "stdout"
     gather_s = _GATHER_S
@@ -106,7 +106,7 @@ def _lines(entries: Iterable[DecisionEntry]) -> Iterator[bytes]:
 
 @lru_cache(maxsize=16)
 def _second(seconds: int) -> bytes:
-    """A time without its fraction and zone; entries that are near each other share it."""
+    """A time without its fraction and zone, cached because adjacent entries share it."""
     return format_instant(seconds * US_PER_S).removesuffix("Z").encode()
 
 

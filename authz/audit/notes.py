@@ -67,11 +67,11 @@ class NoteSigner:
         return self._name
 
     def secret_key(self) -> str:
-        """The key as text that only its owner may read."""
+        """The secret key as text."""
         return f"{_SECRET}{self._name}+{self._hash().hex()}+{_encoded(_ED25519 + self._secret)}"
 
     def public_key(self) -> str:
-        """What verifies the signatures, as text: a `vkey`."""
+        """The public key as text, a `vkey`."""
         return f"{self._name}+{self._hash().hex()}+{_encoded(_ED25519 + self._public())}"
 
     def sign(self, checkpoint: Checkpoint) -> str:
@@ -88,7 +88,7 @@ class NoteSigner:
 
 
 class NoteVerifier:
-    """Verifies what one key has signed."""
+    """Verifies the signatures of one key."""
 
     def __init__(self, public_key: str) -> None:
         """Raises `InvalidArgumentError` for a text that is no `vkey`."""

@@ -1,4 +1,4 @@
-"""The sink of the decision log that keeps entries in the database."""
+"""The sink of the decision log that stores entries in the database."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class TableSink:
 
     name = "table"
     gather_s = 0.5
-    """Each batch is a transaction, which waits for the disk and, on SQLite, holds up other writes."""
+    """Each batch is a transaction, which waits for the disk and, on SQLite, blocks other writes."""
 
     def __init__(self, table: DecisionTable, *, keep_us: int = 0) -> None:
         self._table = table

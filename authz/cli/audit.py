@@ -1,4 +1,4 @@
-"""`authz audit`: what was done."""
+"""`authz audit`: searches the change log and the decision log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from authz.domain.entities import Entity, EntityKind
 from authz.domain.ids import ResourceRef, parse_resource_ref
 from authz.domain.instants import Instant, format_instant, parse_instant
 
-app = typer.Typer(no_args_is_help=True, help="Read what was done.")
+app = typer.Typer(
+    no_args_is_help=True, help="Search the change log and the decision log; sign and verify checkpoints."
+)
 
 _NOT_LOGGED = "this server logs no decisions in the database; set AUTHZ_DECISION_LOG=table on it"
 _COLUMNS_OF_DECISIONS = ("time", "who", "asked", "subject", "action", "resource", "answer", "reason")
@@ -27,10 +29,10 @@ OnlyResource = Annotated[
     ResourceRef | None,
     typer.Option("--resource", metavar="RESOURCE", parser=parse_resource_ref, help="Only of <type>:<id>."),
 ]
-Since = Annotated[str, typer.Option(help="Only from this time on, like 2026-09-01T08:00:00Z.")]
+Since = Annotated[str, typer.Option(help="Only at or after this time, such as 2026-09-01T08:00:00Z.")]
 Until = Annotated[str, typer.Option(help="Only before this time.")]
-OldestFirst = Annotated[bool, typer.Option("--oldest-first", help="The oldest first, not the newest.")]
-Limit = Annotated[int, typer.Option(min=0, help="How many at most. 0: all.")]
+OldestFirst = Annotated[bool, typer.Option("--oldest-first", help="Print the oldest first.")]
+Limit = Annotated[int, typer.Option(min=0, help="Maximum number to print. 0: all.")]
 
 
 @app.command("changes")
@@ -42,7 +44,7 @@ def changes(
     scope: OnlyScope = None,
     kind: Annotated[list[EntityKind] | None, typer.Option(help="Only records of this kind.")] = None,
     by: Annotated[
-        str, typer.Option(help="Only by this caller, or for this person: service:<id> or user:<id>.")
+        str, typer.Option(help="Only by this caller, or on behalf of this person: service:<id> or user:<id>.")
     ] = "",
     since: Since = "",
     until: Until = "",
@@ -51,7 +53,7 @@ def changes(
 ) -> None:
     """Print who changed what, when and why, the newest change first.
 
-    With --json, prints a change a line, with the whole record before and after.
+    With --json, prints one change per line, with the whole record before and after.
     """
     found = server.client.audit.changes(
         kinds=kind or (),
@@ -78,21 +80,21 @@ def decisions(
     subject: OnlySubject = None,
     resource: OnlyResource = None,
     by: Annotated[
-        str, typer.Option(help="Only asked by this caller, or for this person: service:<id> or user:<id>.")
+        str, typer.Option(help="Only by this caller, or on behalf of this person: service:<id> or user:<id>.")
     ] = "",
     action: Annotated[str, typer.Option(help="Only about this action.")] = "",
     allowed: Annotated[
         bool | None,
-        typer.Option("--allowed/--denied", help="Only what was allowed, or what was denied."),
+        typer.Option("--allowed/--denied", help="Only allowed decisions, or only denials."),
     ] = None,
     since: Since = "",
     until: Until = "",
     oldest_first: OldestFirst = False,
     limit: Limit = 100,
 ) -> None:
-    """Print who was let in to what, and who asked, from the decision log in the database, the newest first.
+    """Print who was let in to what, and which caller asked, from the decision log in the database.
 
-    With --json, prints an entry a line, with all its fields.
+    The newest entry comes first. With --json, prints one entry per line, with all its fields.
     """
     found = server.client.audit.decisions(
         subject=subject,

@@ -1,4 +1,4 @@
-"""`authz audit keygen`, `checkpoint` and `verify`: whether the change log is as it was signed."""
+"""`authz audit keygen`, `checkpoint` and `verify`: tamper evidence for the change log."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ Database = Annotated[str | None, typer.Option(help="sqlite:///file or postgresql
 
 
 def keygen(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the log, like example.org/authz.")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file, which only you may read.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the log, such as example.org/authz.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="New file for the secret key, with mode 0600.")
+    ],
 ) -> None:
-    """Make a key that signs checkpoints, and print what verifies them."""
+    """Create a key that signs checkpoints, and print the public key that verifies them."""
     from authz.audit.notes import NoteSigner
 
     signer = NoteSigner.generate(name)
@@ -41,9 +43,10 @@ def checkpoint(
     key: Annotated[Path, typer.Option(help="File with the secret key.", exists=True, dir_okay=False)],
     database: Database = None,
 ) -> None:
-    """Sign the change log as it is, after a look at every revision, and print the checkpoint.
+    """Verify every revision of the change log, sign its Merkle root, and print the signed checkpoint.
 
-    Keep checkpoints where who can write the database cannot. Exit code: 0 signed, 1 not as it was committed.
+    Store checkpoints where nobody with write access to the database can change them. Exit code: 0 signed,
+    1 tampering detected, and nothing is signed.
     """
     from authz.audit.notes import Checkpoint, NoteSigner
 
@@ -57,14 +60,14 @@ def checkpoint(
 
 def verify(
     checkpoints: Annotated[
-        list[Path], typer.Argument(metavar="CHECKPOINT", help="Files of checkpoints.", exists=True)
+        list[Path], typer.Argument(metavar="CHECKPOINT", help="Checkpoint files.", exists=True)
     ],
-    public_key: Annotated[str, typer.Option(help="What `authz audit keygen` has printed.")],
+    public_key: Annotated[str, typer.Option(help="Public key that `authz audit keygen` printed.")],
     database: Database = None,
 ) -> None:
-    """Compare the change log of a database with signed checkpoints; no server is needed.
+    """Compare the change log of a database with signed checkpoints, without a server.
 
-    Exit code: 0 as it was signed, 1 it is not.
+    Exit code: 0 unchanged, 1 tampering detected.
     """
     from authz.audit.notes import NoteVerifier
 

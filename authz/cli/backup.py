@@ -30,7 +30,7 @@ def restore(
     database: Database = None,
     erasures: Annotated[
         Path | None,
-        typer.Option(help="Obey the erasures in this file, of `authz privacy erasures --export`."),
+        typer.Option(help="Repeat the erasures in this file, from `authz privacy erasures --export`."),
     ] = None,
 ) -> None:
     """Copy a backup into an empty database, of either kind."""

@@ -14,7 +14,7 @@ from authz.cli.output import print_json, print_rows
 from authz.domain.ids import course_scope, session_scope
 
 _SHOWN = 5
-"""Courses and sessions of a group that are printed."""
+"""How many courses and sessions of a group are printed."""
 
 OneScope = Annotated[
     str, typer.Option("--scope", help="Only in course:<id> with its sessions, or session:<id>.")
@@ -46,7 +46,7 @@ def plan(
     scope: OneScope = "",
     purpose: Purpose = "",
 ) -> None:
-    """Print what `list-resources` finds as a condition on the fields of resources."""
+    """Print the result of `list-resources` as a condition on the fields of resources."""
     found = server.client.plan_resources(subject, action, type_name, scope=scope, purpose=purpose)
     if server.as_json:
         print_json(found)

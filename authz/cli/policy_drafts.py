@@ -21,7 +21,7 @@ from authz.domain.policy_changes import PolicyDiff
 
 app = typer.Typer(help="Make, list and delete drafts of policies.", no_args_is_help=True)
 
-OfCourse = Annotated[str, typer.Option("--course", help="The course whose policy it is a draft of.")]
+OfCourse = Annotated[str, typer.Option("--course", help="The course, for a draft of its own policy.")]
 
 Etag = Annotated[str, typer.Option(help="Refuse unless the draft has this etag.")]
 Name = Annotated[str, typer.Argument(metavar="DRAFT", help="The name of the draft.")]
@@ -50,7 +50,7 @@ def list_drafts(
     database: Database = "",
     as_json: Json = False,
 ) -> None:
-    """List the drafts of the platform's policy, or of that of a course."""
+    """List the drafts of the platform's policy, or of the policy of a course."""
     with connect(address, database) as client:
         drafts = client.policies.drafts.list(course_id=course)
     if as_json:

@@ -1,4 +1,4 @@
-"""`authz policy shadow`: try a policy on live checks, beside the active one, before it is published."""
+"""`authz policy shadow`: evaluates a candidate policy on live checks, alongside the active policy."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from authz.domain.decisions import Verdict
 from authz.domain.instants import format_instant, parse_instant
 from authz.domain.shadow import PolicyShadow, ShadowCell, ShadowExample, ShadowState
 
-app = typer.Typer(help="Try a policy on live checks, beside the active one.", no_args_is_help=True)
+app = typer.Typer(help="Try a policy on live checks, without affecting any answer.", no_args_is_help=True)
 
 
 @app.command("start")
 def start(
-    version: Annotated[str, typer.Argument(help="What to try: `draft:NAME`, or the number of a version.")],
-    percent: Annotated[float, typer.Option(help="Of the checks, how many are compared.")] = 1.0,
+    version: Annotated[str, typer.Argument(help="The candidate: `draft:NAME`, or the number of a version.")],
+    percent: Annotated[float, typer.Option(help="Percentage of checks to compare.")] = 1.0,
     budget_us: Annotated[
-        int, typer.Option(help="Microseconds of each second that each serving process spends at most.")
+        int, typer.Option(help="Maximum microseconds per second that each serving process spends on it.")
     ] = 10_000,
     until: Annotated[
-        str, typer.Option(help="When it ends by itself, such as 2026-12-01T06:00:00Z. Default: in an hour.")
+        str, typer.Option(help="When the shadow ends, such as 2026-12-01T06:00:00Z. Default: in an hour.")
     ] = "",
     author: Author = "",
     address: Address = DEFAULT_ADDRESS,
     database: Database = "",
     as_json: Json = False,
 ) -> None:
-    """Let a policy decide a share of the checks, too. No answer is affected."""
+    """Evaluate a candidate policy for a sample of the checks, too. No answer is affected."""
     ends_at = parse_instant(until, field="--until") if until else None
     candidate = version.removeprefix(DRAFT) if version.startswith(DRAFT) else version_number(version)
     with connect(address, database) as client:
@@ -50,7 +50,7 @@ def start(
 
 @app.command("show")
 def show(address: Address = DEFAULT_ADDRESS, database: Database = "", as_json: Json = False) -> None:
-    """Show what the last one decided differently. Exit code: 0 nothing, 1 something, 2 there is none."""
+    """Show the differences that the last shadow found. Exit code: 0 none, 1 some, 2 there is no shadow."""
     with connect(address, database) as client:
         report = client.policies.shadow.read()
     if report is None:
@@ -60,7 +60,7 @@ def show(address: Address = DEFAULT_ADDRESS, database: Database = "", as_json: J
 
 @app.command("stop")
 def stop(address: Address = DEFAULT_ADDRESS, database: Database = "", as_json: Json = False) -> None:
-    """End it on all servers. `show` has its last counts some seconds later."""
+    """End the shadow on all servers. `show` has the final counts some seconds later."""
     with connect(address, database) as client:
         report = client.policies.shadow.stop()
     if as_json:

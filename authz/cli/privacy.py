@@ -1,4 +1,4 @@
-"""`authz privacy …`: what is held about a subject, and its erasure."""
+"""`authz privacy …`: exports, renames, erases and holds a subject."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from authz.domain.exports import SubjectExport
 from authz.domain.ids import Subject, parse_subject
 from authz.domain.instants import format_instant
 
-app = typer.Typer(help="Export what is held about a subject, rename or erase it.", no_args_is_help=True)
+app = typer.Typer(help="Export the data about a subject; rename or erase a subject.", no_args_is_help=True)
 
 _POLL_S = 0.2
 _WAIT_S = 60.0
 _NOT_CONFIRMED = 1
-Why = Annotated[str, typer.Option("--reason", help="Why. It must not name the subject.")]
+Why = Annotated[str, typer.Option("--reason", help="Why. The reason must not name the subject.")]
 Wait = Annotated[
     bool,
     typer.Option(
-        "--wait/--no-wait", help="Whether to wait, up to a minute, until every machine has confirmed."
+        "--wait/--no-wait", help="Whether to wait until every machine has confirmed, at most a minute."
     ),
 ]
 
@@ -74,15 +74,15 @@ def erase(
     why: Why,
     resources_to: Annotated[
         Subject | None,
-        typer.Option(metavar="SUBJECT", parser=parse_subject, help="Who gets what the subject owns."),
+        typer.Option(metavar="SUBJECT", parser=parse_subject, help="New owner of the subject's resources."),
     ] = None,
     orphan_resources: Annotated[
-        bool, typer.Option("--orphan-resources", help="Leave what it owns without an owner.")
+        bool, typer.Option("--orphan-resources", help="Leave its resources without an owner.")
     ] = False,
     wait: Wait = True,
     yes: Yes = False,
 ) -> None:
-    """Erase a subject for good: its records, its name in the history, and both in files."""
+    """Erase a subject for good: from records, from the change log, and from database and replica files."""
     if (resources_to is None) is not orphan_resources:
         raise malformed(
             "what becomes of resources", "is not clear; give --resources-to or --orphan-resources"
@@ -116,10 +116,10 @@ def erasures(
     server: Server,
     subject: OnlySubject = None,
     export: Annotated[
-        Path | None, typer.Option(help="Write all of them to this file, for `authz restore --erasures`.")
+        Path | None, typer.Option(help="Write all erasures to this file, for `authz restore --erasures`.")
     ] = None,
 ) -> None:
-    """List erasures, what each has removed, and which machines have not confirmed it."""
+    """Print the certificates of erasures: removed data, and machines that have not confirmed."""
     if export is not None:
         found = server.client.privacy.erasure_list()
         export.write_bytes(msgspec.json.encode(found))
@@ -132,9 +132,9 @@ def erasures(
 @app.command("forget-replica")
 @on_server()
 def forget_replica(
-    server: Server, name: Annotated[str, typer.Argument(help="The name, as certificates have it.")]
+    server: Server, name: Annotated[str, typer.Argument(help="Name of the machine in certificates.")]
 ) -> None:
-    """Take a machine that is gone for good, and its disk with it, out of all certificates."""
+    """Remove a decommissioned machine, whose disk is destroyed, from all certificates."""
     server.client.privacy.forget_replica(name)
     print(f"{name} is in no certificate any more")
 
@@ -142,7 +142,7 @@ def forget_replica(
 @app.command("release")
 @on_server()
 def release(server: Server, who: Who, why: Why) -> None:
-    """Let the id of an erased subject be given to somebody new."""
+    """Allow writes to name an erased id again, for somebody new."""
     server.client.privacy.release(who, reason=why)
     print(f"{who} may be written again; nothing of the erased subject is under this id")
 
@@ -153,11 +153,11 @@ def rename(
     server: Server,
     who: Who,
     to: Annotated[
-        Subject, typer.Argument(metavar="TO", parser=parse_subject, help="Who has the records from now on.")
+        Subject, typer.Argument(metavar="TO", parser=parse_subject, help="The id that gets the records.")
     ],
     why: Annotated[str, typer.Option("--reason", help="Why, for the change log.")],
 ) -> None:
-    """Give everything that a subject has to another, as for a new login name or a second account."""
+    """Move all records of a subject to another id, for a new login name or to merge two accounts."""
     counts = server.client.privacy.rename(who, to, reason=why)
     what = ", ".join(f"{kind} records: {count}" for kind, count in counts.items())
     print(f"{who} is {to} now; {what}")
@@ -166,7 +166,7 @@ def rename(
 @app.command("hold")
 @on_server()
 def hold(server: Server, who: Who, why: Why) -> None:
-    """Keep a subject from being erased, as for a claim or by order of a court."""
+    """Block the erasure of a subject, for a legal claim or a court order."""
     server.client.privacy.hold(who, reason=why)
     print(f"{who} is held: {why}")
 
@@ -174,7 +174,7 @@ def hold(server: Server, who: Who, why: Why) -> None:
 @app.command("release-hold")
 @on_server()
 def release_hold(server: Server, who: Who) -> None:
-    """Let a subject that was held be erased."""
+    """End the hold on a subject, so that it can be erased."""
     server.client.privacy.release_hold(who)
     print(f"{who} is held no more")
 
@@ -182,7 +182,7 @@ def release_hold(server: Server, who: Who) -> None:
 @app.command("holds")
 @on_server()
 def holds(server: Server) -> None:
-    """List who is held, and why."""
+    """List all holds, with their reasons."""
     found = server.client.privacy.holds()
     if server.as_json:
         for each in found:

@@ -66,7 +66,7 @@ def setting_options(*names: str) -> Callable[[Command], Command]:
 
 
 def flag_of(name: str) -> str:
-    """The flag of a setting that is no yes or no."""
+    """The flag of a setting that takes a value."""
     return (
         "--database" if name == "database_url" else f"--{name.replace('_', '-')}"
     )  # as every command has it

@@ -1,4 +1,4 @@
-"""Answers that a client keeps for as long as they hold."""
+"""The client's cache of answers."""
 
 from __future__ import annotations
 
@@ -24,22 +24,21 @@ _MIN_STALENESS_S = 0.5
 class _Entry(msgspec.Struct, frozen=True, gc=False):
     answer: Answer
     asked_at: int
-    """What was the number of changes when the question was asked."""
+    """The number of reported changes when the question was sent."""
     names: tuple[str, ...]
-    """Whose changes may change the answer, besides those that may change every answer."""
+    """The keys whose changes may affect the answer, besides changes that may affect every answer."""
     valid_until: Instant | None
 
 
 class DecisionCache:
-    """Keeps answers of `check` and `ask`, allowed and denied: `Client("…", cache=DecisionCache())`.
+    """Caches answers of `check` and `ask`, allowed and denied: `Client("…", cache=DecisionCache())`.
 
-    An answer is given again until its `valid_until`, by the clock of this machine, and until the server
-    reports a change that may concern it: of the subject's memberships or account, of the resource or its
-    shares, or of a course, a session or a policy. The client watches for changes; what the watch has reported
-    is in every answer that is kept. If the server has not said for `max_staleness_s` that there was no other
-    change, the client asks it every time. So a revocation takes effect within that time and the time that the
-    network takes, and normally at once. At most `max_entries` answers are kept, those that were used last.
-    One cache is for one client.
+    The client reuses an answer until its `valid_until`, by the clock of this machine, or until the server
+    reports a change that may affect it: of the subject's memberships or account, of the resource or its
+    shares, or of a course, a session or a policy. The client watches for changes, and a cached answer
+    includes every reported change. If the watch has been silent for `max_staleness_s`, the client asks the
+    server every time. So a revocation takes effect within that time plus the network delay, and normally at
+    once. The cache holds at most `max_entries` answers (LRU). Use one cache per client.
     """
 
     def __init__(self, *, max_entries: int = 10_000, max_staleness_s: float = 5.0) -> None:
@@ -53,9 +52,9 @@ class DecisionCache:
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
         self._changes = 0
         self._changed: OrderedDict[str, int] = OrderedDict()
-        """By name, the number of its last change: for those that changed last."""
+        """By name, the number of its last change, for the most recently changed names."""
         self._floor = 0
-        """Whatever was asked before this change is not given again."""
+        """Answers to questions from before this change are invalid."""
         self._token = ""
         self._checkpoint_at: float | None = None
         self._confirmed_at: float | None = None
@@ -69,7 +68,7 @@ class DecisionCache:
             self._is_used = True
 
     def find(self, question: bytes) -> Answer | None:
-        """The answer to an encoded question, if one is kept that holds."""
+        """The cached answer to an encoded question, if it is still valid."""
         with self._lock:
             entry = self._entries.get(question)
             if entry is None or not self._is_live():
@@ -82,12 +81,12 @@ class DecisionCache:
             return entry.answer
 
     def asking(self) -> tuple[int, str] | None:
-        """What to pass to `keep`, and the state that an answer to be kept must see; None to keep none."""
+        """The argument of `keep`, and the state that a cacheable answer must see; None to cache nothing."""
         with self._lock:
             return (self._changes, self._token) if self._is_live() else None
 
     def keep(self, encoded: bytes, question: pb.CheckRequest, answer: Answer, asked_at: int) -> None:
-        """Keep an answer. What has changed since `asked_at` counts against it."""
+        """Cache an answer, unless a change since `asked_at` may affect it."""
         ref, subject = question.resource, parse_subject(question, "subject", field="subject")
         until = parse_instant(answer.valid_until, field="valid_until") if answer.valid_until else None
         entry = _Entry(answer, asked_at, (str(subject), f"{ref.type}:{ref.id}"), until)
@@ -104,7 +103,7 @@ class DecisionCache:
             self._token = latest(self._token, token)
 
     def change(self, key: Key, token: str) -> None:
-        """The record with a key has changed, as this state has it."""
+        """The record with a key has changed, at this state."""
         name = _name_of(key)
         with self._lock:
             self._changes += 1
@@ -119,14 +118,14 @@ class DecisionCache:
                 self._floor = max(self._floor, forgotten)
 
     def clear(self) -> None:
-        """Give no answer again that was asked for before."""
+        """Invalidate all answers."""
         with self._lock:
             self._entries.clear()
             self._changes += 1
             self._floor = self._changes
 
     def interrupt(self) -> None:
-        """The watch has a gap: clear, and keep nothing before the next two checkpoints."""
+        """The watch has a gap: clear the cache, and cache nothing before the next two checkpoints."""
         self.clear()
         with self._lock:
             self._token, self._checkpoint_at, self._confirmed_at = "", None, None
@@ -141,7 +140,7 @@ def _is_over(valid_until: Instant | None) -> bool:
 
 
 def _name_of(key: Key) -> str | None:
-    """Whose answers a change of a record may change: of a subject or of a resource; None for everybody's."""
+    """The subject or resource whose answers a change of a record may affect; None for all answers."""
     match key:
         case MembershipKey(subject=subject) | AccountKey(subject=subject):
             # What the caller may ask and learn depends on the roles of a service.

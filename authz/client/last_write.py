@@ -1,4 +1,4 @@
-"""The state of the last write of a client, which its questions must see."""
+"""The state of the last write of a client, so that its questions see its own writes."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ once a database is restored, the state of a write may never come."""
 
 
 class LastWrite:
-    """The token of the last write, for as long as a server may not have it. For any thread."""
+    """The token of the last write, for as long as a server may lack that write. Thread-safe."""
 
     def __init__(self, when_written: Callable[[], None] = lambda: None) -> None:
-        """`when_written` is called after each write, before anybody can ask."""
+        """`when_written` is called after each write, before the next question."""
         self._when_written = when_written
         self._lock = threading.Lock()
         self._token = ""
         self._kept_until = 0.0
 
     def note(self, token: str) -> None:
-        """Remember the state after a write. Of writes that were made together, the latest state counts."""
+        """Remember the state after a write. After concurrent writes, the latest state counts."""
         with self._lock:
             self._token = latest(self._token, token)
             self._kept_until = time.monotonic() + _KEPT_FOR_S
         self._when_written()
 
     def forget(self) -> None:
-        """Ask for no state any more: the database is another one."""
+        """Forget the state, because the database was replaced."""
         with self._lock:
             self._token = ""
 
     def or_later(self, token: str) -> str:
-        """The later of a state and that of the last write; empty for none."""
+        """The later of a given state and the state of the last write; empty if there is none."""
         with self._lock:
             kept = self._token if time.monotonic() < self._kept_until else ""
         return latest(kept, token) if kept and token else kept or token

@@ -1,4 +1,4 @@
-"""Plans as a client has them: what a subject may act upon, as a condition."""
+"""Plans on the client: a condition that selects what a subject may act upon."""
 
 from __future__ import annotations
 

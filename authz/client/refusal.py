@@ -1,12 +1,12 @@
-"""Why a request is not served."""
+"""The refusal of a request."""
 
 from __future__ import annotations
 
 
 class RefusedError(Exception):
-    """The request is not served. `str(error)` may be shown to its sender.
+    """The application must not serve the request. `str(error)` is safe to show to the sender.
 
-    `status` is that of HTTP: 403 not allowed, 404 no such id can exist, 503 it cannot be decided now.
+    `status` is an HTTP status: 403 not allowed, 404 no such id can exist, 503 no decision is possible now.
     """
 
     def __init__(self, status: int, message: str) -> None:

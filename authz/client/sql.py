@@ -22,7 +22,7 @@ _NEVER_ABSENT = (
     ResourceField.LOCKED,
     ResourceField.AI_ALLOWED,
 )
-"""A row that has null there is not allowed, whatever the plan says of it."""
+"""A row with null in such a field is denied, whatever the plan says."""
 
 
 def where(plan: ResourcePlan, *, now: dt.datetime | None = None, **columns: Column) -> ColumnElement[bool]:
@@ -53,7 +53,7 @@ def where(plan: ResourcePlan, *, now: dt.datetime | None = None, **columns: Colu
 
 
 class _Clauses:
-    """Makes clauses of what a plan says."""
+    """Converts predicates of a plan into clauses."""
 
     def __init__(self, type_name: str, now: dt.datetime, columns: dict[str, Column]) -> None:
         self._type = type_name
@@ -61,7 +61,7 @@ class _Clauses:
         self._columns = columns
 
     def of_group(self, group: PlanGroup) -> ColumnElement[bool]:
-        """What is in a group."""
+        """The clause of a group."""
         places = []
         if group.course_ids:
             in_course = self._column("course_id").in_(group.course_ids)

@@ -1,4 +1,4 @@
-"""The change log as an audit trail: which changes to list, and what each of them tells."""
+"""The change log as an audit trail: queries and their results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FOR = " for "
 
 
 class LoggedChange(msgspec.Struct, frozen=True, kw_only=True):
-    """The change of one record, as the log has it."""
+    """The change of one record in the change log."""
 
     revision: int
     committed_at: Instant
@@ -83,7 +83,7 @@ class ChangePage(msgspec.Struct, frozen=True):
 
 
 class AuditTrail(Protocol):
-    """What was done, as the database keeps it. Every call blocks."""
+    """The audit trail in the database. Every call blocks."""
 
     def read_changes(self, query: ChangeQuery, page: Page) -> ChangePage:
         """A page of the changes that match a query, in the order that it asks for.

@@ -1,4 +1,4 @@
-"""The decision log: what is kept of a decision, and what of that to list."""
+"""The decision log: entries and queries."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from authz.domain.ports import Page
 
 
 class DecisionEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A decision, or a call that shows what others may not see or that was refused.
+    """A decision, a privileged call, or a refused call.
 
     `caller` made the call, for `person` if it named one, and asked about `subject`, written `user:<id>`.
     `resource` is `<type>:<id>`, or the type alone for `create`. `role` and `rule` (`file:line`) are those of
     the row that decided. `code` is the status of the call.
 
-    If nothing was decided, `subject`, `resource` and `action` are what the call asked for, as far as it did,
-    `allowed` says whether the caller might make it, and `reason` is that of its error.
+    In an entry without a decision, `subject`, `resource` and `action` are those that the call requested, if
+    any; `allowed` says whether the caller was permitted to call, and `reason` is the reason of the error.
     """
 
     at: Instant
@@ -49,8 +49,8 @@ class DecisionEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class DecisionQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which entries to list; an empty field filters nothing. From `since` on, before `until`.
 
-    `principal` is the caller or the person that it called for. With `allowed` True there are decisions alone:
-    a call that decides nothing lets nobody in.
+    `principal` is the caller, or the person on whose behalf it called. `allowed` True matches only decisions,
+    because a call without a decision lets nobody in.
     """
 
     subject: Subject | None = None
@@ -74,10 +74,10 @@ class DecisionTable(Protocol):
     """The decision log in the database. Every call blocks."""
 
     def append(self, entries: Sequence[DecisionEntry], *, keep_us: int = 0) -> None:
-        """Keep entries, in one transaction. To append an entry twice is to append it once.
+        """Store entries in one transaction. Idempotent: appending an entry twice stores it once.
 
-        With `keep_us`, it also deletes some of those that are older than the newest of these by more: up to
-        twice as many as it keeps, so that what is over goes in bounded steps.
+        With `keep_us`, it also deletes entries that are older than the newest entry by more than that: at
+        most twice as many as it stores, so that each step is bounded.
         """
 
     def read(self, query: DecisionQuery, page: Page) -> DecisionPage:

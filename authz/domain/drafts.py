@@ -1,4 +1,4 @@
-"""Drafts of policies: editable copies of a version of the platform's or of a course's, and their edits."""
+"""Drafts of policies: editable copies of a version of the platform's or a course's policy, and edits."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from authz.domain.ids import PLATFORM, Scope, Subject
 from authz.domain.instants import Instant
 
 MAX_DRAFTS = 100
-"""How many of the platform are kept. Each is as large as a version at most."""
+"""Maximum drafts of the platform's policy. Each is at most as large as a version."""
 MAX_DRAFTS_OF_COURSE = 10
-"""How many are kept of each course."""
+"""Maximum drafts of each course."""
 MAX_EDITS = 1000
 """In one call."""
 MAX_CONDITIONS = 100
@@ -131,7 +131,7 @@ class Drafts(Protocol):
         (TOO_MANY_DRAFTS) if as many are kept as may be."""
 
     def list(self, scope: Scope) -> tuple[PolicyDraft, ...]:
-        """All of the platform or of a course, ordered by id, without files."""
+        """All drafts of the platform or of a course, ordered by id, without files."""
 
     def read(self, key: DraftKey) -> PolicyDraft:
         """Raises `NotFoundError` (DRAFT_NOT_FOUND)."""

@@ -1,4 +1,4 @@
-"""The erasure of a subject: what is asked for, and the certificate of what was done."""
+"""The erasure of a subject: request, progress and certificate."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def subject_mac(key: bytes, subject: Subject) -> str:
 
 
 class ErasureRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Whom to erase, and why. What it owns goes to `resources_to`, or with `orphans` to nobody."""
+    """Whom to erase, and why. Resources go to `resources_to`, or with `orphans` to nobody."""
 
     subject: Subject
     reason: str
@@ -36,7 +36,7 @@ class ErasureRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RenameRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose records become those of whom, and why."""
+    """A rename: source, target and reason."""
 
     subject: Subject
     to: Subject
@@ -46,7 +46,7 @@ class RenameRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ErasureList(msgspec.Struct, frozen=True):
-    """Erasures, to be obeyed by a backup that is restored. Their HMACs are under the key of one database."""
+    """Erasures to repeat in a restored backup. Their HMACs are under the key of one database."""
 
     format: str
     database_id: str
@@ -67,10 +67,10 @@ class ReplicaReport(msgspec.Struct, frozen=True):
 
 
 class ErasureCertificate(msgspec.Struct, frozen=True, kw_only=True):
-    """What was removed, and what was kept and why. `finished_at` is None as long as it goes on.
+    """What an erasure removed, and what it kept and why. `finished_at` is None while it runs.
 
-    `removed` counts what was deleted or rewritten, by where it was. `left_to_operator` are the steps that the
-    service cannot take.
+    `removed` counts deleted and rewritten items by place. `left_to_operator` lists the steps that the service
+    cannot take.
     """
 
     erasure: Erasure
@@ -83,7 +83,7 @@ class ErasureCertificate(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether it is complete, and every machine with a replica has confirmed it."""
+        """Whether the erasure is complete, and every machine with a replica has confirmed it."""
         return self.finished_at is not None and all(each.is_cleared for each in self.replicas)
 
 

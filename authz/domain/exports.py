@@ -1,4 +1,4 @@
-"""What is held about a subject: the items of an export, in the order in which they are streamed."""
+"""The export of a subject: its items, in the order in which they are streamed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from authz.domain.mutations import Mutation
 
 
 class ExportSection(StrEnum):
-    """Where something that is held about a subject comes from."""
+    """The part of the database that an exported item comes from."""
 
     RECORDS = "RECORDS"
     CHANGES = "CHANGES"
@@ -34,7 +34,7 @@ class ExportRelation(StrEnum):
 
 
 class ExportRetention(msgspec.Struct, frozen=True):
-    """For what, and how long, one section is kept."""
+    """The purpose and retention of one section."""
 
     section: ExportSection
     purpose: str
@@ -73,11 +73,11 @@ RETENTION = (
         "30 days after its end, or until the next one is started",
     ),
 )
-"""What docs/privacy.md says, too."""
+"""Also documented in docs/privacy.md."""
 
 
 class ExportBegin(msgspec.Struct, frozen=True):
-    """What is exported, at which state, and how long each section is kept. `token` is that of the state."""
+    """The header of an export. `token` names the state that was read."""
 
     subject: Subject
     token: str
@@ -104,7 +104,7 @@ class ExportedChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ExportedEntry(msgspec.Struct, frozen=True):
-    """Something else that names the subject: which, and what it says."""
+    """Any other data that names the subject, with its content."""
 
     section: ExportSection
     name: str
@@ -113,7 +113,7 @@ class ExportedEntry(msgspec.Struct, frozen=True):
 
 
 class ExportEnd(msgspec.Struct, frozen=True):
-    """That the export is complete, with how many items each section had."""
+    """The trailer of a complete export, with the number of items per section."""
 
     counts: dict[ExportSection, int]
 
@@ -141,5 +141,5 @@ _OTHERS = {each: Subject(each, "other") for each in SubjectType}
 
 
 def masked(other: Subject, subject: Subject) -> Subject:
-    """A subject as the export of another names it."""
+    """A subject as it appears in the export of another."""
     return other if other == subject else _OTHERS[other.type]

@@ -44,7 +44,7 @@ Window: TypeAlias = tuple[Instant | None, Instant | None]
 
 
 class Asker(msgspec.Struct, frozen=True):
-    """What the fields of a resource are compared with: who asks, and the edit window of the course."""
+    """The values to compare fields with: the asking subject, and the edit window of the course."""
 
     subject: Subject
     edit_window_us: int

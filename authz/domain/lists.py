@@ -1,4 +1,4 @@
-"""The questions what a subject may act upon and who may act, and their answers."""
+"""Queries for what a subject may act upon and for who may act, and their answers."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from authz.domain.tokens import ConsistencyToken
 
 
 class Export(Protocol):
-    """Everything that is held about one subject at one state, in bounded memory."""
+    """Everything that the store holds about one subject at one state, in bounded memory."""
 
     state: ConsistencyToken
     """The state that is read."""
@@ -26,59 +26,59 @@ class Export(Protocol):
 
 
 class PersonalData(Protocol):
-    """What is held about subjects. Every call blocks and is safe to make from many threads."""
+    """Personal data in the store. Every call blocks and is thread-safe."""
 
     def export(self, subject: Subject) -> AbstractContextManager[Export]:
-        """Open an export, which lasts as long as the block."""
+        """Open an export for the duration of the block."""
 
     def begin_erasure(self, request: ErasureRequest) -> Subject:
-        """Refuse writes that name the subject from now on, and return its pseudonym. The rest is done by
-        `advance_erasure`, also after a crash.
+        """Refuse writes that name the subject from now on, and return its pseudonym. `advance_erasure` does
+        the rest, also after a crash.
 
         Raises `FailedPreconditionError` for a subject that is held (SUBJECT_HELD), was erased
-        (SUBJECT_ERASED), is the last to administer the platform (LAST_ADMINISTRATOR), or owns resources that
-        the request gives to nobody; `InvalidArgumentError` for a request that contradicts itself. Then
-        nothing has changed.
+        (SUBJECT_ERASED), is the last administrator of the platform (LAST_ADMINISTRATOR), or owns resources
+        for which the request names no owner; `InvalidArgumentError` for a request that contradicts itself. If
+        it raises, nothing has changed.
         """
 
     def erasure_progress(self) -> object | None:
-        """How far the first erasure has come that is not complete: another value after each step. None if
-        nothing is left to erase. Takes no lock."""
+        """The progress of the first incomplete erasure, a different value after each step. None if nothing is
+        left to erase. Takes no lock."""
 
     def advance_erasure(self) -> ConsistencyToken:
-        """Do one bounded step of that erasure; return the state after it. Several processes may try: a step
-        is done once. Raises `ConflictError` while a reader keeps the database's log from being emptied."""
+        """Do one bounded step of that erasure; return the state after it. If several processes try, one does
+        the step. Raises `ConflictError` while a reader blocks the truncation of the database's log."""
 
     def certificate(self, pseudonym: Subject) -> ErasureCertificate:
-        """What an erasure has done so far, and which machines have confirmed it."""
+        """The certificate of an erasure so far, with the machines that have confirmed it."""
 
     def erasures(self, subject: Subject | None, page: Page) -> Listing[Erasure]:
         """A page of all erasures, or of those of a subject, ordered by pseudonym."""
 
     def release(self, subject: Subject, *, actor: str, reason: str, request_id: str) -> ConsistencyToken:
-        """Let writes name an erased subject again. Raises `FailedPreconditionError` if it was not erased, or
+        """Allow writes to name an erased id again. Raises `FailedPreconditionError` if it was not erased, or
         not completely."""
 
     def rename(self, request: RenameRequest) -> tuple[ConsistencyToken, dict[str, int]]:
-        """Give every record of a subject to another, which may have some of its own, under one revision;
-        return the state after it, and how many of each kind.
+        """Move every record of a subject to another, which may already have records, in one revision; return
+        the state after it, and the number of records of each kind.
 
-        Raises `FailedPreconditionError`, and changes nothing, if both have a record for the same thing and
-        the two differ, if there are too many for one revision or none, or if the other subject was erased.
+        Raises `FailedPreconditionError`, and changes nothing, if both have differing records for the same
+        thing, if there are no records or too many for one revision, or if the other subject was erased.
         """
 
     def hold(self, subject: Subject, reason: str, actor: str) -> None:
-        """Keep a subject from being erased, for a reason that replaces an earlier one."""
+        """Block the erasure of a subject. The reason replaces an earlier one."""
 
     def release_hold(self, subject: Subject) -> None:
-        """Let it be erased again. Raises `FailedPreconditionError` if it is not held."""
+        """End the hold on a subject. Raises `FailedPreconditionError` if it is not held."""
 
     def holds(self) -> tuple[Hold, ...]:
         """All holds, ordered by subject."""
 
     def report_replica(self, name: str, cleared: int) -> None:
-        """Record that a machine has a replica, in whose files nothing is left of what was erased up to a
+        """Record that a machine has a replica, whose files are free of everything that was erased up to a
         revision."""
 
     def forget_replica(self, name: str) -> None:
-        """Forget a machine that is gone for good. Raises `FailedPreconditionError` for an unknown name."""
+        """Forget a decommissioned machine. Raises `FailedPreconditionError` for an unknown name."""

@@ -1,4 +1,4 @@
-"""Conditions on the fields of a resource, as data: what a plan says in place of a list of ids.
+"""Conditions on the fields of a resource, as data: a plan uses them in place of a list of ids.
 
 They are in negation normal form: only a comparison is negated. A comparison with a value that is absent does
 not hold, so its negation does.
@@ -60,7 +60,7 @@ class Comparison(msgspec.Struct, frozen=True, tag="comparison"):
 
 
 class AllOf(msgspec.Struct, frozen=True, tag="all_of"):
-    """Holds when every part does."""
+    """True if every part is true."""
 
     parts: tuple[Predicate, ...]
 
@@ -69,7 +69,7 @@ class AllOf(msgspec.Struct, frozen=True, tag="all_of"):
 
 
 class AnyOf(msgspec.Struct, frozen=True, tag="any_of"):
-    """Holds when any part does."""
+    """True if any part is true."""
 
     parts: tuple[Predicate, ...]
 
@@ -95,7 +95,7 @@ def any_of(parts: Iterable[Predicate]) -> Predicate:
 
 
 def negation(predicate: Predicate) -> Predicate:
-    """Holds exactly when the predicate does not."""
+    """The negation of a predicate."""
     if isinstance(predicate, Comparison):
         return msgspec.structs.replace(predicate, negated=not predicate.negated)
     return (any_of if isinstance(predicate, AllOf) else all_of)(map(negation, predicate.parts))

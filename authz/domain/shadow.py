@@ -1,4 +1,4 @@
-"""A candidate that decides beside the active policy on live checks, and what the two decide differently."""
+"""A shadow: a candidate evaluated alongside the active policy on live checks, and the differences."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.instants import US_PER_S, Instant
 
 MAX_CELLS = 500
-"""Cells whose differences are counted apart; those of others are only in the sum."""
+"""Maximum cells with their own count; differences in other cells are only in the total."""
 MAX_EXAMPLES = 50
 MAX_EXAMPLES_PER_CELL = 3
 _DAY_US = 86_400 * US_PER_S
 MAX_LENGTH_US = 30 * _DAY_US
-"""For how long a candidate may decide beside the active policy."""
+"""Maximum duration of a shadow."""
 KEPT_US = 30 * _DAY_US
-"""For how long the counts and examples of a shadow that has ended are kept."""
+"""Retention of the counts and examples of an ended shadow."""
 
 
 class PolicyShadow(msgspec.Struct, frozen=True, kw_only=True):
-    """A candidate, a version or a draft as it was at the start, and how it is to be tried.
+    """A candidate (a version, or a draft as of the start) and the parameters of the shadow.
 
-    It decides for `share` of the checks, while version `against_number` is active, until `ends_at`. Each
-    serving process spends at most `budget_us` of each second on it. `id` tells two shadows apart.
+    Servers evaluate it for `share` of the checks, while version `against_number` is active, until `ends_at`.
+    Each serving process spends at most `budget_us` per second on it. `id` identifies the shadow.
     """
 
     id: str = ""
@@ -56,7 +56,7 @@ class ShadowCell(NamedTuple):
 
 
 class ShadowCount(NamedTuple):
-    """In how many checks of a cell the two decided differently."""
+    """The number of differing checks of a cell."""
 
     cell: ShadowCell
     checks: int
@@ -80,11 +80,11 @@ class ShadowExample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShadowTally(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of the checks.
+    """The results of a shadow.
 
-    `compared` were decided by both, `differing` of them differently; `skipped` were not compared, because the
-    budget was spent; `failed` could not be decided by the candidate, the last of them for `last_failure`.
-    `elapsed_us` is the time that all of it took. The cells come in no order.
+    Both policies decided `compared` checks, and `differing` of them differently. `skipped` checks were not
+    compared, because the budget was spent. The candidate could not decide `failed` checks; `last_failure`
+    says why for the last of them. `elapsed_us` is the total time spent. The cells are unordered.
     """
 
     compared: int = 0
@@ -117,7 +117,7 @@ class ShadowTally(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShadowState(StrEnum):
-    """Whether a shadow compares checks. SUPERSEDED: another version is active than it is compared with."""
+    """Whether a shadow compares checks. SUPERSEDED: another version has become active since its start."""
 
     RUNNING = "RUNNING"
     ENDED = "ENDED"
@@ -125,7 +125,7 @@ class ShadowState(StrEnum):
 
 
 class ShadowReport(msgspec.Struct, frozen=True):
-    """A shadow, without its files, and what came of it so far."""
+    """A shadow without its files, and its results so far."""
 
     shadow: PolicyShadow
     state: ShadowState
@@ -133,26 +133,26 @@ class ShadowReport(msgspec.Struct, frozen=True):
 
 
 class Shadows(Protocol):
-    """Keeps the last shadow that was started, and its tally. Every call blocks."""
+    """Stores the last shadow and its tally. Every call blocks."""
 
     def start(self, shadow: PolicyShadow) -> None:
-        """Keep a shadow in place of one that has ended when it starts. Raises `FailedPreconditionError` if
-        one has not."""
+        """Store a shadow in place of the last one. Raises `FailedPreconditionError` if the last one has not
+        ended when the new one starts."""
 
     def current(self) -> PolicyShadow | None:
-        """The last one, without its files."""
+        """The last shadow, without its files."""
 
     def files(self, shadow_id: str) -> str | None:
         """The files of the candidate; None if this is not the last shadow."""
 
     def read(self) -> tuple[PolicyShadow, ShadowTally] | None:
-        """The last one, without its files, and what came of it."""
+        """The last shadow, without its files, and its results."""
 
     def add(self, shadow_id: str, tally: ShadowTally) -> None:
         """Add to the tally, unless this is not the last shadow."""
 
     def stop(self, now: Instant) -> None:
-        """End the last one. Raises `FailedPreconditionError` if none is running."""
+        """End the last shadow. Raises `FailedPreconditionError` if none is running."""
 
     def delete(self, shadow_id: str) -> None:
         """Delete a shadow and its tally, if it is there."""

@@ -1,4 +1,4 @@
-"""A Merkle tree over leaves that are added one after another.
+"""A Merkle tree over an append-only list of leaves.
 
 Source: https://www.rfc-editor.org/rfc/rfc9162#section-2.1
 """

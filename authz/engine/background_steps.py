@@ -1,4 +1,4 @@
-"""Goes on in the background with what writes have begun: the rest of large deletions, and erasures."""
+"""Continues the work that writes have begun in the background: large deletions and erasures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from authz.engine.group_commit import GroupCommitter
 log = structlog.get_logger()
 
 _INTERVAL_S = 1.0
-"""How often a process looks whether something is left, and whether another process goes on with it."""
+"""How often a process polls for remaining work that no other process continues."""
 _WAIT_S = 0.1
 """After a step that had to wait for something."""
 

@@ -1,4 +1,4 @@
-"""Erases and renames subjects: begins an erasure, goes on with it while its caller waits, and reports it."""
+"""Erases and renames subjects: begins an erasure, continues it while the caller waits, and reports it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from authz.engine.group_commit import GroupCommitter
 log = structlog.get_logger()
 
 _WAIT_S = 4.0
-"""How long a caller waits at most; the erasure goes on without it."""
+"""Maximum wait of a caller; the erasure continues without it."""
 _REPORT_INTERVAL_S = 0.5
 _REPORT_AGAIN_S = 600.0
 
@@ -83,7 +83,7 @@ class Eraser:
 
 
 class ReplicaReporter:
-    """Tells the database that this machine has a replica, and what its files have nothing left of."""
+    """Reports to the database that this machine has a replica, and up to where its files are cleared."""
 
     def __init__(self, data: PersonalData, gate: ConsistencyGate, view: View, name: str) -> None:
         self._data = data

@@ -1,4 +1,4 @@
-"""Streams what is held about a subject, while the database is read in a thread."""
+"""Streams the export of a subject, while a thread reads the database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Says what a subject may act upon as a condition on fields, by the rules and facts that Check decides by.
+"""Plans what a subject may act upon as a condition on fields, from the rules and facts of Check.
 
 In a course or session all that the scope decides is known: the roles, and the facts that do not depend on the
 resource. What is left of the rules is the same in many scopes, which make a group.
@@ -22,7 +22,7 @@ from authz.policy.compile import CompiledRules
 from authz.policy.residual import Residual, residual_of
 
 MAX_SCOPES = 10_000
-"""Courses and sessions that a plan looks at."""
+"""Maximum courses and sessions of a plan."""
 
 
 class Planner:

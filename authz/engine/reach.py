@@ -1,4 +1,4 @@
-"""Where a subject may act upon something of some types, and what decides there: for lists and plans."""
+"""The courses and sessions that a subject reaches, and the rules there, for lists and plans."""
 
 from __future__ import annotations
 

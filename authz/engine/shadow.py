@@ -1,4 +1,4 @@
-"""Lets a candidate decide beside the active policy on live checks, in every serving process."""
+"""Evaluates a candidate alongside the active policy on live checks, in every serving process."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from authz.policy.load import compile_files
 log = structlog.get_logger()
 
 _INTERVAL_S = 1.0
-"""How often a process looks whether a shadow was started or stopped."""
+"""How often a process polls for a started or stopped shadow."""
 _SAVE_AFTER_S = 5.0
-"""How often it adds what it has counted to what all processes have."""
+"""How often a process adds its counts to the shared tally."""
 
 
 class Shadow:
-    """Decides checks, and compares a share of them with what the candidate decides. For the event loop.
+    """Decides checks, and compares a sample of them with the candidate's decisions. For the event loop.
 
-    The answer is that of the active policy, whatever the candidate does. Every process finds the shadow in
-    the database, so one that starts later takes part, too; without the database it goes on until its end.
+    The answer always comes from the active policy. Every process reads the shadow from the database, so a
+    process that starts later takes part, too. Without the database, a process continues until the end time.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class Shadow:
         return ShadowRun(shadow, self._active.checker(policy))
 
     async def _save(self, run: ShadowRun) -> None:
-        """Add what was counted to what all processes have. What is not added is kept for the next time."""
+        """Add the counts to the shared tally. If that fails, keep them for the next time."""
         tally = run.take()
         if tally is None:
             return

@@ -37,7 +37,7 @@ class ShadowRun:
     """One shadow in one process: what it compares, and what it has counted since `take` was last called."""
 
     def __init__(self, shadow: PolicyShadow, candidate: Checker | None) -> None:
-        """Without a checker of the candidate, which this process cannot read, nothing is compared."""
+        """Compares nothing without `candidate`, if this process cannot read the candidate's policy."""
         self.shadow = shadow
         self.share = 0.0 if candidate is None else shadow.share
         self._candidate = candidate
@@ -52,7 +52,7 @@ class ShadowRun:
     def compare(
         self, checker: Checker, snapshot: Snapshot, question: Question, now: Instant, decision: Decision
     ) -> None:
-        """Let the candidate decide what the active policy has decided, unless the budget is spent."""
+        """Evaluate the candidate on a check that the active policy decided, unless the budget is spent."""
         if decision.policy_version != self._against or now >= self.shadow.ends_at:
             return
         begun_ns = time.perf_counter_ns()
@@ -70,7 +70,7 @@ class ShadowRun:
         self._elapsed_ns += took_ns
 
     def take(self) -> ShadowTally | None:
-        """What was counted since the last time; None if nothing was."""
+        """The counts since the last call; None if there are none."""
         taken = self._kept.plus(
             ShadowTally(
                 compared=self._compared,
@@ -88,7 +88,7 @@ class ShadowRun:
         return None if taken == self._kept else taken
 
     def put_back(self, tally: ShadowTally) -> None:
-        """Count what was taken again: it was not saved."""
+        """Restore counts that were taken but not saved."""
         self._kept = tally.plus(self._kept)
 
     def _clear(self) -> None:

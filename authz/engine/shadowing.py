@@ -1,4 +1,4 @@
-"""Starts, reads and stops the shadow of the policy."""
+"""Starts, reads and stops policy shadows."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ShadowRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Shadowing:
-    """The calls about the shadow. Servers find it in the database, and add what they count there."""
+    """The calls about shadows. Servers find a shadow in the database, and add their counts there."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Shadowing:
         self._clock = clock
 
     async def start(self, request: ShadowRequest) -> ShadowReport:
-        """Let a candidate decide beside the version that is active now.
+        """Start to evaluate a candidate alongside the version that is active now.
 
         Raises `InvalidArgumentError` for an end in the past or too late, `NotFoundError` for a candidate that
         is not there, `PolicyError` for one with faults, and `FailedPreconditionError` if a shadow is running.
@@ -78,7 +78,7 @@ class Shadowing:
         return ShadowReport(shadow, ShadowState.RUNNING, ShadowTally())
 
     async def read(self) -> ShadowReport | None:
-        """The last shadow, and what came of it so far; None if there is none."""
+        """The last shadow with its results so far; None if there is none."""
         found = await self._gate.run(self._shadows.read)
         if found is None:
             return None

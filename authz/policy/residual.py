@@ -1,4 +1,4 @@
-"""What is left of rules where some facts are known: the part of a decision that a plan hands on."""
+"""Partial evaluation: the residual of rules once some facts are known, for plans."""
 
 from __future__ import annotations
 

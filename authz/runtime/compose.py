@@ -279,7 +279,7 @@ def _pipeline(
 
 
 def open_limiter(settings: Settings) -> Limiter | None:
-    """What holds callers to the limits of AUTHZ_LIMITS_FILE, if it is set.
+    """The limiter for AUTHZ_LIMITS_FILE, if it is set.
 
     Raises `InvalidArgumentError` for a file that cannot be used.
     """

@@ -16,7 +16,7 @@ _DAY_US = 86_400 * US_PER_S
 
 
 class ToldDecisionLog(DecisionLog):
-    """Tells every question at once, before it is answered, in the thread that answers."""
+    """Reports every question synchronously, before its answer is sent."""
 
     keeps_questions = True
 
@@ -30,7 +30,7 @@ class ToldDecisionLog(DecisionLog):
 
 
 def open_decision_log(settings: Settings, table: DecisionTable) -> DecisionLog | None:
-    """The decision log with a sink for each that is named; None without any."""
+    """The decision log with the configured sinks; None without sinks."""
     sinks = [_sink(settings, table, name) for name in settings.decision_sinks]
     return DecisionLog(sinks, allows=settings.decision_log_allows) if sinks else None
 

@@ -1,4 +1,4 @@
-"""Builds the parts of the service that are about policies: deciding by them, publishing and trying them."""
+"""Builds the parts of the service for policies: deciding, publishing and shadows."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 def open_checker(
     settings: Settings, gate: ConsistencyGate, policies: CompiledPolicies, tracing: Tracing | None
 ) -> ActiveChecker:
-    """What decides by the active version."""
+    """The checker of the active version."""
     checker = ActiveChecker if tracing is None else tracing.checker
     return checker(
         gate,
@@ -53,7 +53,7 @@ def open_past(
     policies: CompiledPolicies,
     keys: TokenKeys,
 ) -> Past:
-    """What answers questions about the past."""
+    """The component that answers questions about the past."""
     return Past(
         directory,
         gate,
@@ -113,7 +113,7 @@ def scheduled_publisher(  # noqa: PLR0917  parts, each of a type of its own
     clock: DecisionClock,
     authenticators: Sequence[Authenticator],
 ) -> ScheduledPublisher:
-    """What publishes drafts that are due."""
+    """The publisher of scheduled drafts."""
     requires_caller = bool(authenticators)
     return ScheduledPublisher(
         store.drafts, drafting, rights, gate, clock, permission=APPLY_POLICY, requires_caller=requires_caller

@@ -54,7 +54,7 @@ log = structlog.get_logger()
 _DATABASE_GRACE_S = 2.0
 """How long a stop waits for the database after the last call has ended."""
 _TRACES_GRACE_S = 2.0
-"""How long a stop waits for the collector to take the last spans."""
+"""How long a stop waits for the collector to accept the last spans."""
 _DRAIN_POLL_S = 0.01
 _SEND_GRACE_S = 0.1
 """How long a stop waits after the last answer: gRPC sends it in threads of its own."""

@@ -36,7 +36,7 @@ _ENDED = {
 
 DECISION_SINKS = ("stdout", "table")
 DECISIONS_FILE = "file:"
-"""What stands before the path of a file of decisions."""
+"""The prefix of a sink that is a file."""
 
 _OF_CLIENTS = ("token_file",)
 """Variables of commands that call a server."""
@@ -70,8 +70,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = ""
     replica_name: Annotated[
         str,
-        "Name of this machine's replica in certificates of erasures. Empty: host name and folder."
-        " `-`: none, for a replica that is deleted with its server.",
+        "Name of this machine's replica in erasure certificates. Empty: host name and folder."
+        " `-`: not listed, for a replica that is deleted together with its server.",
     ] = ""
     replica_max_bytes: Annotated[
         int, Meta(ge=1 << 20), "Maximum size of the replica. It takes address space only, until it is filled."
@@ -96,8 +96,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     erasure_grace_s: Annotated[
         float,
         Meta(ge=0, le=86_400),
-        "Seconds that replicas and watches have to read what an erasure deleted, before it leaves the change"
-        " log; who is later reads everything anew.",
+        "Seconds that replicas and watches have to read the deletions of an erasure before it rewrites the"
+        " change log. Later readers must read everything again.",
     ] = 2.0
     metrics_address: Annotated[
         str, "host:port of plain HTTP with /livez, /readyz and /metrics. Empty: none."
@@ -145,7 +145,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 32
     limits_file: Annotated[
         str,
-        "TOML file of how many calls of each kind a caller may make, read again as it changes. Empty: none.",
+        "TOML file with the rate limits of callers, reloaded when it changes. Empty: no rate limits.",
     ] = ""
     import_silence_s: Annotated[Seconds, "Seconds that an import waits for its client's next message."] = 30.0
     max_import_s: Annotated[Seconds, "Seconds after which an import is ended."] = 3600.0
@@ -157,17 +157,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Seconds, "Seconds between keepalive pings of a client; more frequent pings end its connection."
     ] = 4.0
     keepalive_interval_s: Annotated[
-        Seconds, "Seconds of silence after which the server asks whether a client is still there."
+        Seconds, "Seconds of silence after which the server sends a keepalive ping."
     ] = 30.0
-    keepalive_timeout_s: Annotated[Seconds, "Seconds that a client has to answer that."] = 10.0
+    keepalive_timeout_s: Annotated[Seconds, "Seconds that a client has to answer a keepalive ping."] = 10.0
     max_connections: Annotated[
-        Bound, "Connections of a process, if it may open as many files, before it accepts no more."
+        Bound, "Maximum connections of a process; fewer if its limit on open files is lower."
     ] = 10_000
     max_connection_age_s: Annotated[
         Seconds,
-        "Seconds after which a client must connect again, and so meets new servers. Calls in flight go on.",
+        "Seconds after which a client must reconnect, and so finds new servers. Calls in flight continue.",
     ] = 3600.0
-    max_streams: Annotated[Bound, "Calls in flight on one connection; a client waits with more."] = 1024
+    max_streams: Annotated[Bound, "Maximum calls in flight on one connection; the client queues more."] = 1024
     max_header_bytes: Annotated[int, Meta(ge=1024, le=8 << 20), "Maximum size of the metadata of a call."] = (
         16 * 1024
     )
@@ -178,7 +178,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 10.0
     traces: Annotated[
         bool,
-        "Whether to send traces by OpenTelemetry, as the OTEL_ variables say; needs `qalamchat-authz[otel]`.",
+        "Whether to export OpenTelemetry traces (see the OTEL_ variables). Needs `qalamchat-authz[otel]`.",
     ] = False
     decision_log: Annotated[
         str, "Where to log decisions, separated by commas: `stdout`, `file:<path>`, `table`. Empty: nowhere."
@@ -186,18 +186,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     decision_log_allows: Annotated[
         float,
         Meta(ge=0, le=1),
-        "The share of allowed decisions to log. Denials, what concerns AI, and privileged calls always are.",
+        "Sampling rate of allowed decisions. Denials, AI decisions, privileged and refused calls are always"
+        " logged.",
     ] = 1.0
     decision_log_max_bytes: Annotated[
         int, Meta(ge=1 << 16), "Size at which the file of decisions is rotated."
     ] = 100 << 20
     decision_log_files: Annotated[
-        int, Meta(ge=1, le=1000), "How many files of decisions are kept besides the newest."
+        int, Meta(ge=1, le=1000), "How many rotated files of decisions to keep."
     ] = 9
     decision_log_keep_days: Annotated[
         int,
         Meta(ge=0, le=36_500),
-        "How many days the table keeps decisions; 0: as long as the database.",
+        "Days that the table keeps decisions. 0: as long as the database.",
     ] = 365
     log_level: Annotated[str, "debug, info, warning or error."] = "info"
 

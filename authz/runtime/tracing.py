@@ -1,4 +1,4 @@
-"""Traces by OpenTelemetry: a span for each call, with the steps that took its time.
+"""OpenTelemetry traces: a span for each call, with a child span for each step.
 
 Imported only where they are on. Sampling, resource and exporter are as the OTEL_ variables say.
 Source: https://opentelemetry.io/docs/specs/semconv/rpc/rpc-spans/,
@@ -44,7 +44,7 @@ _EXPORTERS = "OTEL_TRACES_EXPORTER"
 _GROUP = "opentelemetry_traces_exporter"
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _FAULTS = ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
-"""Codes that are an error of the server, not of its caller."""
+"""Status codes that mean a server error, not a client error."""
 _VERSION = version("qalamchat-authz")
 _WAIT, _READ, _DECIDE = "wait", "read", "decide"
 
@@ -201,7 +201,7 @@ class Tracing:
         )
 
     def close(self) -> None:
-        """Send what has not been sent. May wait for the collector."""
+        """Flush the remaining spans. May wait for the collector."""
         self._provider.shutdown()
 
 

@@ -1,4 +1,4 @@
-"""Erases a subject from the history: a pseudonym takes its place, so that what is known of others stays."""
+"""Erases a subject from the history: a pseudonym replaces it, so that data about others is unchanged."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TEXTS = (
     (tables.holds, ("reason", "actor")),
     (tables.policy_shadows, ("author", "files")),
 )
-"""Columns that may name a subject as `user:<id>`, in tables of few rows."""
+"""Columns of small tables that may name a subject as `user:<id>`."""
 
 
 def revisions_that_name(engine: Engine, subject: Subject, after: int) -> list[int]:

@@ -45,9 +45,9 @@ def erase_records(transaction: Transaction, step: Step, at_once: int) -> None:
 
 
 def begin_history(transaction: Transaction, step: Step, grace_us: int) -> None:
-    """Go on with the history, unless readers of the log still have time to read what was deleted.
+    """Start the rewrite of the history, unless the grace period of log readers has not ended.
 
-    From then on nobody continues from before: in what they would read, the subject has another name.
+    From then on no reader may continue from an earlier revision, because the log has the pseudonym there.
     """
     connection, last = transaction.connection, step.position
     state = read_state(connection, transaction.database_id, last)

@@ -1,4 +1,4 @@
-"""Which subjects were erased: writes do not name them again."""
+"""The index of erased subjects, which writes may not name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far each erasure has come, and the step that begins one."""
+"""The progress of erasures, and the step that begins one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leaves nothing of deleted rows in the files of a database."""
+"""Removes the remains of deleted rows from database files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ALWAYS = (
 
 
 def rewrite_file(engine: Engine) -> None:
-    """Write a SQLite file anew, without free pages. Writers wait meanwhile. On PostgreSQL, does nothing."""
+    """Rewrite a SQLite file without free pages. Writers wait meanwhile. On PostgreSQL, does nothing."""
     if engine.dialect.name == "sqlite":
         with _cursor(engine) as cursor:
             cursor.execute("VACUUM")

@@ -1,4 +1,4 @@
-"""Looks at every revision of the change log: is it as it was committed, and what is the tree of all?"""
+"""Verifies every revision of the change log against its leaf, and computes the Merkle tree."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _changes, _revisions, _leaves = tables.changes, tables.revisions, tables.leaves
 
 
 class LogTree(msgspec.Struct, frozen=True, kw_only=True):
-    """The tree of a log. `roots` has those of the wanted sizes, as far as the tree has them.
+    """The tree of a log. `roots` has the roots of the requested sizes, as far as the tree has them.
 
-    `faults` say which revisions are not as they were committed. The content of the first `cut` revisions is
-    no longer kept; `erased` counts the texts of which an erasure has taken something.
+    `faults` lists the revisions that differ from their leaves. The content of the first `cut` revisions is
+    gone. `erased` counts the texts that an erasure has emptied or changed.
     """
 
     size: int
@@ -43,9 +43,9 @@ class LogTree(msgspec.Struct, frozen=True, kw_only=True):
 def read_tree(
     url: str, sizes: Collection[int] = (), *, password_file: str = "", completes: bool = False
 ) -> LogTree:
-    """The tree of a database, after a look at every revision; also that of all of it.
+    """Verify every revision of a database; return its tree, with the root of its full size, too.
 
-    With `completes`, revisions from before there were leaves get theirs first. Raises as `open_store`.
+    With `completes`, first stores leaves for revisions that an older release wrote. Raises as `open_store`.
     """
     engine = open_engine(url, password_file)
     try:
@@ -60,9 +60,9 @@ def read_tree(
 
 
 def _complete(engine: Engine) -> bool:
-    """Make leaves of some revisions before the first that has one; False if there are none.
+    """Store leaves for some revisions before the first that has one; False if there are none.
 
-    The newest of them first, so that the first leaf tells what is left.
+    Goes from newest to oldest, so that the first leaf shows how many revisions remain.
     """
     with write_transaction(engine) as connection:
         first = connection.execute(select(func.min(_leaves.c.revision))).scalar_one()

@@ -1,4 +1,4 @@
-"""What the database holds about a subject, and its erasure."""
+"""Personal data in the database: export, rename, holds and erasure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gives everything that one subject has to another, under one revision."""
+"""Moves all records of one subject to another id, in one revision."""
 
 from __future__ import annotations
 

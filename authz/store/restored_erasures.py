@@ -1,4 +1,4 @@
-"""Lets a restored database obey the erasures that were made after its backup."""
+"""Repeats the erasures that were made after a backup in the restored database."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _TEXTS: tuple[tuple[Any, tuple[str, ...]], ...] = (
 
 
 def begin_missing(transaction: Transaction, erasures: Iterable[Erasure]) -> None:
-    """Begin every erasure that the database does not have; only record one whose subject it does not name.
+    """Begin every erasure that the database lacks. If it does not name the subject, only record the erasure.
 
-    What a subject owns is left without an owner.
+    Leaves the resources of the subject without an owner.
     """
     connection = transaction.connection
     known = {(row.pseudonym_type, row.pseudonym_id) for row in connection.execute(select(ERASURES))}

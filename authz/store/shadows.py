@@ -1,4 +1,4 @@
-"""Keeps the last shadow of the policy, and what came of it, in one row."""
+"""Stores the last policy shadow and its results in one row."""
 
 from __future__ import annotations
 

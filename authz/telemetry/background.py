@@ -1,4 +1,4 @@
-"""Writes what must hold nobody up: in a thread of its own, from a queue of bounded length."""
+"""Writes in a background thread, from a bounded queue, so that callers never wait."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class BackgroundWriter(Generic[T]):
         self._lost = 0
 
     def put(self, item: T) -> None:
-        """Have an item written soon; lose it if too many wait."""
+        """Queue an item; drop it if too many wait."""
         if self._queue.qsize() >= self._max_items:
             self._lose(1)
             return
@@ -59,7 +59,7 @@ class BackgroundWriter(Generic[T]):
 
     @property
     def waiting(self) -> int:
-        """How many items wait, about."""
+        """The approximate number of waiting items."""
         return self._queue.qsize()
 
     def flush(self, timeout_s: float) -> bool:

@@ -1,4 +1,4 @@
-"""Records what an application asked while it served, and finds what it served without asking."""
+"""Records the checks of an application, and finds requests that it served without a check."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ServedRequest(msgspec.Struct):
 
     @property
     def fault(self) -> str:
-        """Why it should not have been served; empty if it was refused, or asked for and allowed."""
+        """Why it should not have been served; empty if it was refused, or checked and allowed."""
         if not self.is_served:
             return ""
         if not self.questions:

@@ -128,7 +128,7 @@ class ServiceUnderTest:
 
     @contextmanager
     def recording(self) -> Iterator[Recording]:
-        """Record what is asked in this block, by whatever asks this service."""
+        """Record the questions of all clients of this service within the block."""
         recording = Recording()
         self._recordings.append(recording)
         try:

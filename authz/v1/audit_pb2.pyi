@@ -25,7 +25,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class ReadChangesRequest(_message.Message):
-    """Which changes to list. A change must match all that is set."""
+    """Selects the changes that match all fields that are set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -45,11 +45,11 @@ class ReadChangesRequest(_message.Message):
     resource_id: _builtins.str
     """Only of the resource with this id, and of its shares. Requires `resource_type`."""
     principal: _builtins.str
-    """Only by this caller, such as `service:console`, for this person, such as `user:ada`, or by
-    `unauthenticated`. `authz` is what the service wrote by itself.
+    """Only by this caller, such as `service:console`, on behalf of this person, such as `user:ada`, or by
+    `unauthenticated`. `authz` selects the writes of the service itself.
     """
     oldest_first: _builtins.bool
-    """Whether the oldest change comes first. If not, the newest does."""
+    """Whether the oldest change comes first. By default, the newest does."""
     page_size: _builtins.int
     """1 to 1,000; 0 means 100. A page may have fewer changes, or none, and not be the last."""
     page_token: _builtins.str
@@ -60,23 +60,23 @@ class ReadChangesRequest(_message.Message):
 
     @_builtins.property
     def subject(self) -> _common_pb2.Subject:
-        """Only of records that name this subject, before or after the change: its memberships, its account, what is
-        shared with it, what it owns, and its access tokens.
+        """Only of records that name this subject, before or after the change: its memberships, account, shares and
+        access tokens, and the resources that it owns.
         """
 
     @_builtins.property
     def scope(self) -> _common_pb2.Scope:
-        """Only in this scope: a course with its sessions and what is in them, a session, or what belongs to no course
-        and no session. Changes from before the log stored scopes match the platform only.
+        """Only in this scope: a course with its sessions and their contents, a session, or `platform` for records in no
+        course and no session. Changes from before the log stored scopes match the platform only.
         """
 
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
-        """Only from this time on."""
+        """Only changes committed at or after this time."""
 
     @_builtins.property
     def until(self) -> _timestamp_pb2.Timestamp:
-        """Only before this time."""
+        """Only changes committed before this time."""
 
     def __init__(
         self,
@@ -150,13 +150,13 @@ class LoggedChange(_message.Message):
     BEFORE_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision of the write. It is the `version` of the records that the write left."""
+    """The revision of the write. The records that the write stored have it as their `version`."""
     actor: _builtins.str
     """Who made it, as in `WatchChange`."""
     reason: _builtins.str
     """The reason that the writer gave."""
     request_id: _builtins.str
-    """The id of the call, as the logs of the server have it. Empty if the service made the change by itself."""
+    """The id of the call, as in the logs of the server. Empty if the service itself made the change."""
     operation: _directory_pb2.Operation.ValueType
     """CREATE, TOUCH or DELETE. An update is a TOUCH."""
     @_builtins.property
@@ -165,8 +165,8 @@ class LoggedChange(_message.Message):
 
     @_builtins.property
     def before(self) -> Global___Record:
-        """The record before the change, without its version. Absent if there was none; of a TOUCH also if it was
-        logged by a release that did not keep it.
+        """The record before the change, without its version. Absent if the change created the record, and in a TOUCH
+        that an older release logged.
         """
 
     @_builtins.property
@@ -243,7 +243,7 @@ class Record(_message.Message):
 
     @_builtins.property
     def access_token(self) -> _common_pb2.AccessToken:
-        """An access token. Its text is kept nowhere."""
+        """An access token. The service does not store its text."""
 
     @_builtins.property
     def erasure(self) -> _common_pb2.Erasure:
@@ -275,7 +275,7 @@ Global___Record: _TypeAlias = Record  # noqa: Y015
 
 @_typing.final
 class ReadDecisionsRequest(_message.Message):
-    """Which entries to list. An entry must match all that is set."""
+    """Selects the entries that match all fields that are set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -295,13 +295,13 @@ class ReadDecisionsRequest(_message.Message):
     resource_id: _builtins.str
     """Only about the resource with this id. Requires `resource_type`."""
     principal: _builtins.str
-    """Only of calls by this caller, such as `service:notebooks`, or for this person, such as `user:ada`."""
+    """Only of calls by this caller, such as `service:notebooks`, or on behalf of this person, such as `user:ada`."""
     action: _builtins.str
     """Only about this action."""
     allowed: _builtins.bool
-    """Only decisions that allowed, or only denials and refused calls, if set."""
+    """True: only decisions that allowed. False: only denials and refused calls. Absent: all."""
     oldest_first: _builtins.bool
-    """Whether the oldest entry comes first. If not, the newest does."""
+    """Whether the oldest entry comes first. By default, the newest does."""
     page_size: _builtins.int
     """1 to 1,000; 0 means 100. A page may have fewer entries, or none, and not be the last."""
     page_token: _builtins.str
@@ -312,11 +312,11 @@ class ReadDecisionsRequest(_message.Message):
 
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
-        """Only from this time on."""
+        """Only entries logged at or after this time."""
 
     @_builtins.property
     def until(self) -> _timestamp_pb2.Timestamp:
-        """Only before this time."""
+        """Only entries logged before this time."""
 
     def __init__(
         self,
@@ -355,8 +355,8 @@ class ReadDecisionsResponse(_message.Message):
     next_page_token: _builtins.str
     """Empty exactly on the last page."""
     logs_to_database: _builtins.bool
-    """Whether this server logs its decisions in the database. If not, the log has those of other servers, or of
-    earlier, or nothing.
+    """Whether this server logs its decisions in the database. If not, the table may have older entries and those of
+    other servers.
     """
     @_builtins.property
     def decisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoggedDecision]:
@@ -379,7 +379,7 @@ Global___ReadDecisionsResponse: _TypeAlias = ReadDecisionsResponse  # noqa: Y015
 
 @_typing.final
 class LoggedDecision(_message.Message):
-    """A decision, or a call that shows what no check shows or that was refused."""
+    """A decision, a privileged call (one that returns what a check does not), or a refused call."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -406,54 +406,54 @@ class LoggedDecision(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
-    """The id in the answer. Of what has no id in the answer, an id of its own."""
+    """The decision id in the answer; if the answer has none, an id of this entry alone."""
     method: _builtins.str
     """The method that was called, without the name of the service."""
     code: _builtins.str
     """The status of the call, such as `OK`."""
     caller: _builtins.str
-    """Who called, as its credential proves it; else `unauthenticated`."""
+    """The caller that the credential proves; without a credential, `unauthenticated`."""
     request_id: _builtins.str
     """The id of the call."""
     action: _builtins.str
-    """What was asked. `*` for all actions that `ListActions` looked at and none of which is allowed."""
+    """The action of the question. `*` if `ListActions` found no allowed action."""
     resource_type: _builtins.str
-    """The type of the resource that was asked about."""
+    """The type of the resource of the question."""
     resource_id: _builtins.str
-    """Its id. Empty for `create`."""
+    """The id of the resource. Empty for `create`."""
     course_id: _builtins.str
-    """The course that the question stated; of a listed resource, its course."""
+    """The course that the question stated; for a listed resource, its course."""
     session_id: _builtins.str
-    """The session that the question stated; of a listed resource, its session."""
+    """The session that the question stated; for a listed resource, its session."""
     purpose: _builtins.str
     """The purpose of the question."""
     allowed: _builtins.bool
-    """Whether it was allowed. Without a decision, whether the caller might make the call."""
+    """Whether the decision allowed. In an entry without a decision, whether the caller was permitted to make the call."""
     reason: _builtins.str
-    """The name of the true reason, such as `NOT_A_MEMBER`, whatever the caller was told. Without a decision, that
-    of the error, if any.
+    """The name of the true reason, such as `NOT_A_MEMBER`, even if the caller was told another. In an entry without a
+    decision, the reason of the error, if any.
     """
     role: _builtins.str
-    """The role of the rule that decided, if one did."""
+    """The role of the rule that decided, if a rule did."""
     rule: _builtins.str
-    """That rule, as `file:line` of the version of the policy."""
+    """The rule that decided, as `file:line` of the version of the policy."""
     policy_version: _builtins.str
     """The version of the platform's policy."""
     course_policy_version: _builtins.str
-    """The version of the policy of the course, if it has one."""
+    """The version of the policy of the course, if the course has one."""
     revision: _builtins.int
-    """The revision of the state that was decided on."""
+    """The revision of the state on which the decision was made."""
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp:
         """When it was logged, by the clock of the server, at the end of the call."""
 
     @_builtins.property
     def person(self) -> _common_pb2.Subject:
-        """The person that the call was made for. Absent if it named none."""
+        """The person on whose behalf the caller called. Absent if the call named none."""
 
     @_builtins.property
     def subject(self) -> _common_pb2.Subject:
-        """Whom it was about. Absent if it was about nobody."""
+        """The subject of the question. Absent if the call had none."""
 
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:

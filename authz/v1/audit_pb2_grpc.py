@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AuditServiceStub:
-    """Tells what was done.
+    """Reads the audit trail: the change log and the decision log.
     """
 
     def __init__(self, channel):
@@ -48,19 +48,19 @@ class AuditServiceStub:
 
 
 class AuditServiceServicer:
-    """Tells what was done.
+    """Reads the audit trail: the change log and the decision log.
     """
 
     def ReadChanges(self, request, context):
-        """Lists changes of the change log: who changed what, when and why, with each record before and after.
+        """Lists changes in the change log: who changed what, when and why, with each record before and after.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReadDecisions(self, request, context):
-        """Lists entries of the decision log that is kept in the database: who was let in to what, what somebody was
-        asked about and by whom. This call is itself in the log.
+        """Lists entries of the decision log, if the database stores it: who was let in to what, and who asked. The
+        decision log also records this call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,7 +88,7 @@ def add_AuditServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AuditService:
-    """Tells what was done.
+    """Reads the audit trail: the change log and the decision log.
     """
 
     @staticmethod

@@ -27,33 +27,33 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AuditServiceStub:
-    """Tells what was done."""
+    """Reads the audit trail: the change log and the decision log."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AuditServiceAsyncStub: ...
     ReadChanges: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ReadChangesRequest, _audit_pb2.ReadChangesResponse]
-    """Lists changes of the change log: who changed what, when and why, with each record before and after."""
+    """Lists changes in the change log: who changed what, when and why, with each record before and after."""
     ReadDecisions: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ReadDecisionsRequest, _audit_pb2.ReadDecisionsResponse]
-    """Lists entries of the decision log that is kept in the database: who was let in to what, what somebody was
-    asked about and by whom. This call is itself in the log.
+    """Lists entries of the decision log, if the database stores it: who was let in to what, and who asked. The
+    decision log also records this call.
     """
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
-    """Tells what was done."""
+    """Reads the audit trail: the change log and the decision log."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ReadChanges: _aio.UnaryUnaryMultiCallable[_audit_pb2.ReadChangesRequest, _audit_pb2.ReadChangesResponse]  # type: ignore[assignment]
-    """Lists changes of the change log: who changed what, when and why, with each record before and after."""
+    """Lists changes in the change log: who changed what, when and why, with each record before and after."""
     ReadDecisions: _aio.UnaryUnaryMultiCallable[_audit_pb2.ReadDecisionsRequest, _audit_pb2.ReadDecisionsResponse]  # type: ignore[assignment]
-    """Lists entries of the decision log that is kept in the database: who was let in to what, what somebody was
-    asked about and by whom. This call is itself in the log.
+    """Lists entries of the decision log, if the database stores it: who was let in to what, and who asked. The
+    decision log also records this call.
     """
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Tells what was done."""
+    """Reads the audit trail: the change log and the decision log."""
 
     @_abc_1.abstractmethod
     def ReadChanges(
@@ -61,7 +61,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.ReadChangesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.ReadChangesResponse, _abc.Awaitable[_audit_pb2.ReadChangesResponse]]:
-        """Lists changes of the change log: who changed what, when and why, with each record before and after."""
+        """Lists changes in the change log: who changed what, when and why, with each record before and after."""
 
     @_abc_1.abstractmethod
     def ReadDecisions(
@@ -69,8 +69,8 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.ReadDecisionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.ReadDecisionsResponse, _abc.Awaitable[_audit_pb2.ReadDecisionsResponse]]:
-        """Lists entries of the decision log that is kept in the database: who was let in to what, what somebody was
-        asked about and by whom. This call is itself in the log.
+        """Lists entries of the decision log, if the database stores it: who was let in to what, and who asked. The
+        decision log also records this call.
         """
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

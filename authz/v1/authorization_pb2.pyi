@@ -122,21 +122,21 @@ class _PlanKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PlanKind.Val
     PLAN_KIND_ALWAYS: _PlanKind.ValueType  # 1
     """The subject may act upon every resource of the type."""
     PLAN_KIND_NEVER: _PlanKind.ValueType  # 2
-    """The subject may act upon none."""
+    """The subject may act upon no resource of the type."""
     PLAN_KIND_CONDITIONAL: _PlanKind.ValueType  # 3
-    """The subject may act upon those of `groups`, and no other."""
+    """The subject may act upon the resources of `groups`, and no others."""
 
 class PlanKind(_PlanKind, metaclass=_PlanKindEnumTypeWrapper):
-    """What a plan says as a whole."""
+    """The result of a plan as a whole."""
 
 PLAN_KIND_UNSPECIFIED: PlanKind.ValueType  # 0
 """Never sent."""
 PLAN_KIND_ALWAYS: PlanKind.ValueType  # 1
 """The subject may act upon every resource of the type."""
 PLAN_KIND_NEVER: PlanKind.ValueType  # 2
-"""The subject may act upon none."""
+"""The subject may act upon no resource of the type."""
 PLAN_KIND_CONDITIONAL: PlanKind.ValueType  # 3
-"""The subject may act upon those of `groups`, and no other."""
+"""The subject may act upon the resources of `groups`, and no others."""
 Global___PlanKind: _TypeAlias = PlanKind  # noqa: Y015
 
 class _ComparisonOperator:
@@ -152,9 +152,9 @@ class _ComparisonOperatorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Co
     COMPARISON_OPERATOR_ABSENT: _ComparisonOperator.ValueType  # 2
     """The field has no value."""
     COMPARISON_OPERATOR_AT_MOST: _ComparisonOperator.ValueType  # 3
-    """The time is at or before the time that is `from_now`."""
+    """The time in the field is at or before now plus `from_now`."""
     COMPARISON_OPERATOR_MORE_THAN: _ComparisonOperator.ValueType  # 4
-    """The time is after the time that is `from_now`."""
+    """The time in the field is after now plus `from_now`."""
 
 class ComparisonOperator(_ComparisonOperator, metaclass=_ComparisonOperatorEnumTypeWrapper):
     """How a field is compared."""
@@ -166,9 +166,9 @@ COMPARISON_OPERATOR_EQUALS: ComparisonOperator.ValueType  # 1
 COMPARISON_OPERATOR_ABSENT: ComparisonOperator.ValueType  # 2
 """The field has no value."""
 COMPARISON_OPERATOR_AT_MOST: ComparisonOperator.ValueType  # 3
-"""The time is at or before the time that is `from_now`."""
+"""The time in the field is at or before now plus `from_now`."""
 COMPARISON_OPERATOR_MORE_THAN: ComparisonOperator.ValueType  # 4
-"""The time is after the time that is `from_now`."""
+"""The time in the field is after now plus `from_now`."""
 Global___ComparisonOperator: _TypeAlias = ComparisonOperator  # noqa: Y015
 
 class _ChangeKind:
@@ -1168,7 +1168,7 @@ class PlanResourcesRequest(_message.Message):
     CONSISTENCY_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     action: _builtins.str
-    """The action, which the type knows. Not `create`, which is about no resource."""
+    """An action of the type. Not `create`, which has no resource."""
     type: _builtins.str
     """The type of the resources."""
     purpose: _builtins.str
@@ -1208,8 +1208,8 @@ Global___PlanResourcesRequest: _TypeAlias = PlanResourcesRequest  # noqa: Y015
 
 @_typing.final
 class PlanResourcesResponse(_message.Message):
-    """The resources that the subject may act upon, exact for the state `checked_at` until `valid_until`. The times of
-    a resource are compared with the time at which the plan is used, so a resource that is published meanwhile is in.
+    """The resources that the subject may act upon, exact for the state `checked_at` until `valid_until`. The plan compares
+    the times of a resource with the time at which it is used, so it includes resources that are published meanwhile.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1220,12 +1220,14 @@ class PlanResourcesResponse(_message.Message):
     POLICY_VERSION_FIELD_NUMBER: _builtins.int
     VALID_UNTIL_FIELD_NUMBER: _builtins.int
     kind: Global___PlanKind.ValueType
-    """What the plan says as a whole."""
+    """The result as a whole."""
     policy_version: _builtins.str
     """The version of the policy that decided."""
     @_builtins.property
     def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlanGroup]:
-        """Of a conditional plan: a resource is in it if it is in one of these. No course or session is in two."""
+        """For a conditional plan: the plan selects a resource if one of these groups does. No course or session is in two
+        groups.
+        """
 
     @_builtins.property
     def checked_at(self) -> _common_pb2.ConsistencyToken:
@@ -1254,7 +1256,7 @@ Global___PlanResourcesResponse: _TypeAlias = PlanResourcesResponse  # noqa: Y015
 
 @_typing.final
 class PlanGroup(_message.Message):
-    """Resources in some courses and sessions for which the same condition decides."""
+    """Resources in some courses and sessions that have the same condition."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1263,15 +1265,15 @@ class PlanGroup(_message.Message):
     PREDICATE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def course_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Those in these courses, but not in a session of them. Of the type `course`: these courses."""
+        """Selects the resources in these courses, but not in their sessions. For the type `course`: these courses."""
 
     @_builtins.property
     def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Those in these sessions. Of the type `session`: these sessions."""
+        """Selects the resources in these sessions. For the type `session`: these sessions."""
 
     @_builtins.property
     def predicate(self) -> Global___Predicate:
-        """For which this holds. Absent for all of them."""
+        """The condition on these resources. Absent: the group selects all of them."""
 
     def __init__(
         self,
@@ -1299,15 +1301,15 @@ class Predicate(_message.Message):
     COMPARISON_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def all_of(self) -> Global___Predicates:
-        """Holds when every part does."""
+        """True if every part is true."""
 
     @_builtins.property
     def any_of(self) -> Global___Predicates:
-        """Holds when any part does."""
+        """True if any part is true."""
 
     @_builtins.property
     def comparison(self) -> Global___Comparison:
-        """Holds as it says."""
+        """Compares one field."""
 
     def __init__(
         self,
@@ -1352,7 +1354,7 @@ Global___Predicates: _TypeAlias = Predicates  # noqa: Y015
 
 @_typing.final
 class Comparison(_message.Message):
-    """Compares one field of a resource. Without a value in the field only ABSENT holds."""
+    """Compares one field of a resource. If the field has no value, only ABSENT is true."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1367,16 +1369,16 @@ class Comparison(_message.Message):
     `created_at`, `locked` or `ai_allowed`; or `share_level`, that of a share of the resource with the subject.
     """
     operator: Global___ComparisonOperator.ValueType
-    """How it is compared."""
+    """How the field is compared."""
     text: _builtins.str
     """A subject, or the name of a visibility (`COURSE`) or of a level (`EDITOR`)."""
     flag: _builtins.bool
     """Whether the field is set."""
     negated: _builtins.bool
-    """Whether the comparison must not hold, as for a field without a value."""
+    """Whether the result is negated. Without a value, comparisons other than ABSENT are false, and their negations true."""
     @_builtins.property
     def from_now(self) -> _duration_pb2.Duration:
-        """The time at which the plan is used, plus this."""
+        """An offset to the time at which the plan is used."""
 
     def __init__(
         self,

@@ -148,8 +148,8 @@ class AuthorizationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PlanResources(self, request, context):
-        """Tells which resources of a type a subject may act upon as a condition on their fields, for a service that
-        filters its own tables: the same resources that Check allows.
+        """Returns a condition on the fields of resources that selects the resources of a type that a subject may act upon,
+        for services that filter their own tables. The condition selects exactly the resources that Check allows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

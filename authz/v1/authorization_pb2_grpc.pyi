@@ -50,8 +50,8 @@ class AuthorizationServiceStub:
     ListResources: _grpc.UnaryUnaryMultiCallable[_authorization_pb2.ListResourcesRequest, _authorization_pb2.ListResourcesResponse]
     """Lists the resources that a subject may act upon: exactly those that Check allows, page by page."""
     PlanResources: _grpc.UnaryUnaryMultiCallable[_authorization_pb2.PlanResourcesRequest, _authorization_pb2.PlanResourcesResponse]
-    """Tells which resources of a type a subject may act upon as a condition on their fields, for a service that
-    filters its own tables: the same resources that Check allows.
+    """Returns a condition on the fields of resources that selects the resources of a type that a subject may act upon,
+    for services that filter their own tables. The condition selects exactly the resources that Check allows.
     """
     ListSubjects: _grpc.UnaryUnaryMultiCallable[_authorization_pb2.ListSubjectsRequest, _authorization_pb2.ListSubjectsResponse]
     """Lists the subjects that may act upon a resource: exactly those that Check allows, page by page."""
@@ -78,8 +78,8 @@ class AuthorizationServiceAsyncStub(AuthorizationServiceStub):
     ListResources: _aio.UnaryUnaryMultiCallable[_authorization_pb2.ListResourcesRequest, _authorization_pb2.ListResourcesResponse]  # type: ignore[assignment]
     """Lists the resources that a subject may act upon: exactly those that Check allows, page by page."""
     PlanResources: _aio.UnaryUnaryMultiCallable[_authorization_pb2.PlanResourcesRequest, _authorization_pb2.PlanResourcesResponse]  # type: ignore[assignment]
-    """Tells which resources of a type a subject may act upon as a condition on their fields, for a service that
-    filters its own tables: the same resources that Check allows.
+    """Returns a condition on the fields of resources that selects the resources of a type that a subject may act upon,
+    for services that filter their own tables. The condition selects exactly the resources that Check allows.
     """
     ListSubjects: _aio.UnaryUnaryMultiCallable[_authorization_pb2.ListSubjectsRequest, _authorization_pb2.ListSubjectsResponse]  # type: ignore[assignment]
     """Lists the subjects that may act upon a resource: exactly those that Check allows, page by page."""
@@ -157,8 +157,8 @@ class AuthorizationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _authorization_pb2.PlanResourcesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_authorization_pb2.PlanResourcesResponse, _abc.Awaitable[_authorization_pb2.PlanResourcesResponse]]:
-        """Tells which resources of a type a subject may act upon as a condition on their fields, for a service that
-        filters its own tables: the same resources that Check allows.
+        """Returns a condition on the fields of resources that selects the resources of a type that a subject may act upon,
+        for services that filter their own tables. The condition selects exactly the resources that Check allows.
         """
 
     @_abc_1.abstractmethod

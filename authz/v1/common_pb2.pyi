@@ -226,11 +226,11 @@ class _ErasureStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Erasure
     ERASURE_STATUS_UNSPECIFIED: _ErasureStatus.ValueType  # 0
     """Not set; never sent."""
     ERASURE_STATUS_ERASING: _ErasureStatus.ValueType  # 1
-    """Writes that name the subject are refused; its records, and its name in the history, are being removed."""
+    """The server refuses writes that name the subject, and removes its records and its id in the history."""
     ERASURE_STATUS_ERASED: _ErasureStatus.ValueType  # 2
-    """Neither records nor history name the subject. Every machine clears its files."""
+    """Neither records nor history name the subject. Every machine rewrites its files."""
     ERASURE_STATUS_COMPLETE: _ErasureStatus.ValueType  # 3
-    """The files of the database are cleared, too."""
+    """The database files are rewritten, too."""
 
 class ErasureStatus(_ErasureStatus, metaclass=_ErasureStatusEnumTypeWrapper):
     """How far the erasure of a subject has come."""
@@ -238,11 +238,11 @@ class ErasureStatus(_ErasureStatus, metaclass=_ErasureStatusEnumTypeWrapper):
 ERASURE_STATUS_UNSPECIFIED: ErasureStatus.ValueType  # 0
 """Not set; never sent."""
 ERASURE_STATUS_ERASING: ErasureStatus.ValueType  # 1
-"""Writes that name the subject are refused; its records, and its name in the history, are being removed."""
+"""The server refuses writes that name the subject, and removes its records and its id in the history."""
 ERASURE_STATUS_ERASED: ErasureStatus.ValueType  # 2
-"""Neither records nor history name the subject. Every machine clears its files."""
+"""Neither records nor history name the subject. Every machine rewrites its files."""
 ERASURE_STATUS_COMPLETE: ErasureStatus.ValueType  # 3
-"""The files of the database are cleared, too."""
+"""The database files are rewritten, too."""
 Global___ErasureStatus: _TypeAlias = ErasureStatus  # noqa: Y015
 
 @_typing.final
@@ -695,8 +695,8 @@ Global___AccessToken: _TypeAlias = AccessToken  # noqa: Y015
 class Erasure(_message.Message):
     """The erasure of a subject. The pseudonym identifies it. Written by `PrivacyService` only.
 
-    When it becomes ERASED, delete what you keep of the subject: a watch has sent you the deletion of its records
-    before, or refuses your token because they are no longer in the log under its id.
+    When the status becomes ERASED, delete your own copies of the subject's data. Before that, your watch has received
+    the deletion of the subject's records; if it has not, it fails with TOKEN_EXPIRED.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -709,22 +709,22 @@ class Erasure(_message.Message):
     RELEASED_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     mac: _builtins.str
-    """The HMAC of the subject under the key of the database, in hexadecimal. It tells nobody who it was."""
+    """The HMAC of the subject under the key of the database, in hexadecimal. Nobody can recover the subject from it."""
     status: Global___ErasureStatus.ValueType
-    """How far it has come."""
+    """The progress of the erasure."""
     reason: _builtins.str
     """Why."""
     released: _builtins.bool
-    """Whether writes may name the subject again, because an operator said so."""
+    """Whether an operator has released the id, so that writes may name it again."""
     version: _builtins.int
     """Output only. The revision of the write that last changed it."""
     @_builtins.property
     def pseudonym(self) -> Global___Subject:
-        """What stands for the subject from now on."""
+        """The pseudonym that replaces the subject."""
 
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was begun."""
+        """When the erasure began."""
 
     def __init__(
         self,

@@ -199,8 +199,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     {"reason":"CREDENTIALS_UNVERIFIABLE","metadata":{}}
     """
     ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 43
-    """RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo`. The caller makes more calls of this kind than the operator
-    allows it. `limit` is the place in the file of limits.
+    """RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo`. The caller exceeds its rate limit for this kind of call. `limit`
+    is the key in the limits file.
     {"reason":"LIMIT_EXCEEDED","metadata":{"limit":"each.checks.per_second"}}
     """
     ERROR_REASON_SUBJECT_ERASED: _ErrorReason.ValueType  # 44
@@ -208,7 +208,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     {"reason":"SUBJECT_ERASED","metadata":{"subject":"user:maya"}}
     """
     ERROR_REASON_SUBJECT_HELD: _ErrorReason.ValueType  # 45
-    """FAILED_PRECONDITION. A hold keeps the subject from being erased; the message has its reason.
+    """FAILED_PRECONDITION. A hold blocks the erasure of the subject; the message has the reason of the hold.
     {"reason":"SUBJECT_HELD","metadata":{"subject":"user:maya"}}
     """
 
@@ -394,8 +394,8 @@ Try another server.
 {"reason":"CREDENTIALS_UNVERIFIABLE","metadata":{}}
 """
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 43
-"""RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo`. The caller makes more calls of this kind than the operator
-allows it. `limit` is the place in the file of limits.
+"""RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo`. The caller exceeds its rate limit for this kind of call. `limit`
+is the key in the limits file.
 {"reason":"LIMIT_EXCEEDED","metadata":{"limit":"each.checks.per_second"}}
 """
 ERROR_REASON_SUBJECT_ERASED: ErrorReason.ValueType  # 44
@@ -403,7 +403,7 @@ ERROR_REASON_SUBJECT_ERASED: ErrorReason.ValueType  # 44
 {"reason":"SUBJECT_ERASED","metadata":{"subject":"user:maya"}}
 """
 ERROR_REASON_SUBJECT_HELD: ErrorReason.ValueType  # 45
-"""FAILED_PRECONDITION. A hold keeps the subject from being erased; the message has its reason.
+"""FAILED_PRECONDITION. A hold blocks the erasure of the subject; the message has the reason of the hold.
 {"reason":"SUBJECT_HELD","metadata":{"subject":"user:maya"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

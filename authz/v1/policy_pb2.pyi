@@ -31,11 +31,11 @@ class _PolicyShadowStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pol
     POLICY_SHADOW_STATE_UNSPECIFIED: _PolicyShadowState.ValueType  # 0
     """Never sent."""
     POLICY_SHADOW_STATE_RUNNING: _PolicyShadowState.ValueType  # 1
-    """It does."""
+    """The shadow compares checks."""
     POLICY_SHADOW_STATE_ENDED: _PolicyShadowState.ValueType  # 2
-    """It was stopped, or its time is over."""
+    """The shadow was stopped, or has reached its end time."""
     POLICY_SHADOW_STATE_SUPERSEDED: _PolicyShadowState.ValueType  # 3
-    """Another version is active than the one that it was started against. It compares nothing until its end."""
+    """Another version has been activated since the start. The shadow compares nothing until it ends."""
 
 class PolicyShadowState(_PolicyShadowState, metaclass=_PolicyShadowStateEnumTypeWrapper):
     """Whether a shadow compares checks."""
@@ -43,11 +43,11 @@ class PolicyShadowState(_PolicyShadowState, metaclass=_PolicyShadowStateEnumType
 POLICY_SHADOW_STATE_UNSPECIFIED: PolicyShadowState.ValueType  # 0
 """Never sent."""
 POLICY_SHADOW_STATE_RUNNING: PolicyShadowState.ValueType  # 1
-"""It does."""
+"""The shadow compares checks."""
 POLICY_SHADOW_STATE_ENDED: PolicyShadowState.ValueType  # 2
-"""It was stopped, or its time is over."""
+"""The shadow was stopped, or has reached its end time."""
 POLICY_SHADOW_STATE_SUPERSEDED: PolicyShadowState.ValueType  # 3
-"""Another version is active than the one that it was started against. It compares nothing until its end."""
+"""Another version has been activated since the start. The shadow compares nothing until it ends."""
 Global___PolicyShadowState: _TypeAlias = PolicyShadowState  # noqa: Y015
 
 @_typing.final
@@ -868,7 +868,7 @@ class AccessVerdict(_message.Message):
 
     @_builtins.property
     def unmet_facts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The facts that the rule misses, if it comes nearest to allowing."""
+        """The facts that the rule lacks, if it did not allow but came nearest to allowing."""
 
     def __init__(
         self,
@@ -972,8 +972,8 @@ class PreviewTotals(_message.Message):
 
     @_builtins.property
     def recent(self) -> Global___RecentDecisions:
-        """What would change for those who asked of late. Absent without a decision log in the database, and for the
-        policy of a course.
+        """What would change for recent decisions. Absent without a decision log in the database, and for the policy of a
+        course.
         """
 
     def __init__(
@@ -999,7 +999,7 @@ Global___PreviewTotals: _TypeAlias = PreviewTotals  # noqa: Y015
 
 @_typing.final
 class RecentDecisions(_message.Message):
-    """The newest decisions that are logged in the database, put to both policies as the directory is now."""
+    """The newest decisions in the decision log, evaluated again by both policies on the current directory."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1007,14 +1007,12 @@ class RecentDecisions(_message.Message):
     CHANGED_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
     count: _builtins.int
-    """How many were asked again, at most 5,000."""
+    """The number of decisions that were evaluated, at most 5,000."""
     changed: _builtins.int
-    """How many of these the policy answers otherwise than the active one: allowed in place of denied, or the
-    reverse.
-    """
+    """The number of these that the two policies decide differently: allowed instead of denied, or the reverse."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
-        """When the oldest of them was decided."""
+        """When the oldest of these decisions was made."""
 
     def __init__(
         self,
@@ -1235,7 +1233,7 @@ class PolicyDraft(_message.Message):
     etag: _builtins.str
     """Changes with each edit. Send it back with the next one."""
     base_number: _builtins.int
-    """The number of the version that it was made from, or last rebased onto; 0 if the course had none."""
+    """The number of the version that the draft was made from, or last rebased onto; 0 if the course had none."""
     author: _builtins.str
     """Who made it."""
     course_id: _builtins.str
@@ -1325,7 +1323,7 @@ class CreatePolicyDraftRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     COURSE_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Its name, which no other draft of the same policy has."""
+    """The name of the draft, unique among the drafts of the same policy."""
     base_number: _builtins.int
     """The number of the version to copy; 0 for the active one."""
     author: _builtins.str
@@ -1473,11 +1471,11 @@ Global___ReadPolicyDraftResponse: _TypeAlias = ReadPolicyDraftResponse  # noqa: 
 
 @_typing.final
 class PolicyCellEdit(_message.Message):
-    """Says when a role may perform an action on a type: in all courses, or in the course whose draft it is. The edit changes the rows of this cell alone,
-    and keeps comments, other rows and their order.
+    """Sets when a role may perform an action on a type: in all courses, or in the course of the draft. The edit changes
+    only the rows of this cell, and keeps comments, other rows and their order.
 
-    What comes from other rows stays: gates (`deny` rows of `*`) still deny, and a cell that gets more from a row
-    that is inherited or has `*` than it is to have is refused, with that row.
+    Other rows still apply: gates (`deny` rows of `*`) still deny. The edit is refused if an inherited row or a row with
+    `*` allows more than the cell should; the error names that row.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1575,8 +1573,8 @@ class EditPolicyDraftRequest(_message.Message):
     etag: _builtins.str
     """Its etag, as last read."""
     rebase: _builtins.bool
-    """Whether to move the draft onto the active version first: its changes are made to that. Fails with
-    PRECONDITION_FAILED if both have changed the same file, other than the file of rows, which is merged by row.
+    """Whether to rebase the draft onto the active version first. Fails with PRECONDITION_FAILED if both have changed the
+    same file, except the file of rows, which is merged by row.
     """
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
@@ -1863,7 +1861,7 @@ Global___DeletePolicyDraftResponse: _TypeAlias = DeletePolicyDraftResponse  # no
 
 @_typing.final
 class StartPolicyShadowRequest(_message.Message):
-    """A candidate to try."""
+    """Starts a shadow."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1877,20 +1875,20 @@ class StartPolicyShadowRequest(_message.Message):
     number: _builtins.int
     """The number of a version."""
     draft_id: _builtins.str
-    """The id of a draft, which is tried as it is now."""
+    """The id of a draft. Later edits of the draft do not affect the shadow."""
     share: _builtins.float
-    """The share of the checks that are compared: more than 0, at most 1. 0 means 0.01."""
+    """The sampling rate of the compared checks: more than 0, at most 1. 0 means 0.01."""
     budget_us: _builtins.int
-    """How many microseconds of each second each serving process spends on it at most: 1 to 1,000,000. 0 means 10,000.
-    Checks beyond that are answered and not compared.
+    """Maximum microseconds per second that each serving process spends on the shadow: 1 to 1,000,000. 0 means 10,000.
+    Checks beyond the budget are answered without a comparison.
     """
     author: _builtins.str
-    """Who tries it. At most 256 characters. The caller, when empty."""
+    """Who starts the shadow. At most 256 characters. The caller, when empty."""
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
     @_builtins.property
     def ends_at(self) -> _timestamp_pb2.Timestamp:
-        """When it ends by itself: a time within the next 30 days. Absent: in an hour."""
+        """When the shadow ends by itself: a time within the next 30 days. Absent: in an hour."""
 
     def __init__(
         self,
@@ -1963,7 +1961,7 @@ class ReadPolicyShadowResponse(_message.Message):
     SHADOW_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def shadow(self) -> Global___PolicyShadow:
-        """Absent if none was started, or the last one ended more than 30 days ago."""
+        """Absent if no shadow was started, or if the last one ended more than 30 days ago."""
 
     def __init__(
         self,
@@ -2026,7 +2024,7 @@ Global___StopPolicyShadowResponse: _TypeAlias = StopPolicyShadowResponse  # noqa
 
 @_typing.final
 class PolicyShadow(_message.Message):
-    """A candidate that decides, or decided, beside the active policy."""
+    """A candidate that is, or was, evaluated alongside the active policy."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2052,42 +2050,42 @@ class PolicyShadow(_message.Message):
     draft_id: _builtins.str
     """The id of a draft, as it was at the start."""
     against_number: _builtins.int
-    """The number of the version that it is compared with: the one that was active at the start."""
+    """The number of the version that the candidate is compared with: the active version at the start."""
     share: _builtins.float
     """As in `StartPolicyShadowRequest`."""
     budget_us: _builtins.int
     """As in `StartPolicyShadowRequest`."""
     author: _builtins.str
-    """Who started it."""
+    """Who started the shadow."""
     state: Global___PolicyShadowState.ValueType
-    """Whether it compares checks."""
+    """Whether the shadow compares checks."""
     compared: _builtins.int
-    """How many checks both have decided."""
+    """The number of checks that both policies decided."""
     differing: _builtins.int
-    """How many of them they decided differently."""
+    """The number of compared checks with different decisions."""
     skipped: _builtins.int
-    """How many were not compared, because the budget was spent."""
+    """The number of checks that were not compared, because the budget was spent."""
     failed: _builtins.int
-    """How many the candidate could not decide."""
+    """The number of checks that the candidate could not decide."""
     last_failure: _builtins.str
-    """Why it could not decide one of the last of them."""
+    """Why the candidate could not decide one of the last failed checks."""
     elapsed_us: _builtins.int
-    """How many microseconds all of it took, in all processes."""
+    """Total microseconds spent on the shadow, in all processes."""
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was started."""
+        """When the shadow was started."""
 
     @_builtins.property
     def ends_at(self) -> _timestamp_pb2.Timestamp:
-        """When it ends or ended."""
+        """When the shadow ends or ended."""
 
     @_builtins.property
     def cells(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyShadowCell]:
-        """What they decide differently, the most frequent first: 500 cells at most. `differing` counts others, too."""
+        """The differences, the most frequent first: at most 500 cells. `differing` also counts differences in other cells."""
 
     @_builtins.property
     def examples(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyShadowExample]:
-        """Some of the checks: at most 50, three for a cell."""
+        """Examples of differing checks: at most 50, at most three for each cell."""
 
     def __init__(
         self,
@@ -2122,7 +2120,7 @@ Global___PolicyShadow: _TypeAlias = PolicyShadow  # noqa: Y015
 
 @_typing.final
 class PolicyShadowCell(_message.Message):
-    """In how many checks somebody with these roles would have gained or lost an action on a type."""
+    """Counts the checks in which subjects with these roles would have gained or lost an action on a type."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2136,12 +2134,12 @@ class PolicyShadowCell(_message.Message):
     action: _builtins.str
     """The action."""
     gains: _builtins.bool
-    """Whether it is gained; else it is lost."""
+    """True if the action is gained, false if it is lost."""
     checks: _builtins.int
-    """How many checks."""
+    """The number of checks."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The roles that count under either policy, all of them."""
+        """All roles that are effective under either policy."""
 
     def __init__(
         self,
@@ -2178,19 +2176,19 @@ class PolicyShadowExample(_message.Message):
     """The purpose of the request."""
     @_builtins.property
     def cell(self) -> Global___PolicyShadowCell:
-        """Its cell, without a count."""
+        """The cell of the check, without a count."""
 
     @_builtins.property
     def subject(self) -> _common_pb2.Subject:
-        """Who was asked about."""
+        """The subject of the check."""
 
     @_builtins.property
     def resource(self) -> Global___AccessExample:
-        """The resource, and the course or session that it is in."""
+        """The resource, with its course or session."""
 
     @_builtins.property
     def checked_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was asked."""
+        """When the check was made."""
 
     @_builtins.property
     def facts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -200,8 +200,8 @@ class PolicyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreatePolicyDraft(self, request, context):
-        """Makes a draft: a copy of a version's files, to be edited; without rules for a course that has none. Nothing decides
-        by a draft. At most 100 are kept of the platform's policy, and 10 of a course's, which go with the course.
+        """Makes a draft: an editable copy of a version's files, or an empty draft for a course without a policy. A draft
+        decides nothing. At most 100 drafts of the platform's policy, and 10 for each course, which are deleted with it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -238,11 +238,11 @@ class PolicyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SchedulePolicyDraft(self, request, context):
-        """Has a draft published at a time, as `PublishPolicyDraft` does then, or cancels that. It must be possible now, and is
-        proved and tested again at that time. It stays a draft until then, which cannot be edited.
+        """Schedules the publication of a draft, or cancels it. The draft must be publishable now; the servers prove and test
+        it again at the scheduled time. Until then nobody can edit it.
 
-        Servers do it within a few seconds, once, also after a restart. The person and the caller that ask for it must still
-        have the right then. If it fails, `publication.error` of the draft says why.
+        The servers publish the draft once, within a few seconds of that time, also after a restart. The caller and the
+        person must still have the permission then. If the publication fails, `publication.error` of the draft says why.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -256,27 +256,27 @@ class PolicyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StartPolicyShadow(self, request, context):
-        """Lets a candidate decide beside the active policy, for a share of the checks that all servers answer, and counts
-        what the two decide differently. No answer is affected, whatever the candidate decides.
+        """Starts a shadow: all servers evaluate a candidate policy alongside the active policy, for a sample of the checks
+        that they answer, and count the differences. No answer is affected.
 
-        Compares `Check`, each item of `BatchCheck`, each action of `ListActions` and `BatchListActions`, and what
-        `AuthorizeSession` and `AuthorizeSources` ask. Fails with POLICY_INVALID if the candidate has faults, and with
-        PRECONDITION_FAILED while another shadow is running.
+        Compares the decisions of `Check`, `BatchCheck`, `ListActions`, `BatchListActions`, `AuthorizeSession` and
+        `AuthorizeSources`. Fails with POLICY_INVALID if the candidate has faults, and with PRECONDITION_FAILED while
+        another shadow is running.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReadPolicyShadow(self, request, context):
-        """Reads the last shadow that was started, and what came of it. Servers add what they count every few seconds.
+        """Reads the last shadow and its results. Servers add their counts every few seconds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StopPolicyShadow(self, request, context):
-        """Ends the shadow on all servers, within seconds. What came of it can be read for 30 days, until another is started.
-        Fails with PRECONDITION_FAILED if none is running.
+        """Ends the shadow on all servers, within seconds. Its results stay readable for 30 days, or until the next shadow
+        starts. Fails with PRECONDITION_FAILED if no shadow is running.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

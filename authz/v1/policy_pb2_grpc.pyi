@@ -72,8 +72,8 @@ class PolicyServiceStub:
     ReadPolicyVersion: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyVersionRequest, _policy_pb2.ReadPolicyVersionResponse]
     """Reads one version with its files, and with the proof of its invariants."""
     CreatePolicyDraft: _grpc.UnaryUnaryMultiCallable[_policy_pb2.CreatePolicyDraftRequest, _policy_pb2.CreatePolicyDraftResponse]
-    """Makes a draft: a copy of a version's files, to be edited; without rules for a course that has none. Nothing decides
-    by a draft. At most 100 are kept of the platform's policy, and 10 of a course's, which go with the course.
+    """Makes a draft: an editable copy of a version's files, or an empty draft for a course without a policy. A draft
+    decides nothing. At most 100 drafts of the platform's policy, and 10 for each course, which are deleted with it.
     """
     ReadPolicyDrafts: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyDraftsRequest, _policy_pb2.ReadPolicyDraftsResponse]
     """Lists the drafts of the platform's policy or of a course's, ordered by id, without their files."""
@@ -88,27 +88,27 @@ class PolicyServiceStub:
     PRECONDITION_FAILED if another version is active than the one that the draft was made from: rebase it first.
     """
     SchedulePolicyDraft: _grpc.UnaryUnaryMultiCallable[_policy_pb2.SchedulePolicyDraftRequest, _policy_pb2.SchedulePolicyDraftResponse]
-    """Has a draft published at a time, as `PublishPolicyDraft` does then, or cancels that. It must be possible now, and is
-    proved and tested again at that time. It stays a draft until then, which cannot be edited.
+    """Schedules the publication of a draft, or cancels it. The draft must be publishable now; the servers prove and test
+    it again at the scheduled time. Until then nobody can edit it.
 
-    Servers do it within a few seconds, once, also after a restart. The person and the caller that ask for it must still
-    have the right then. If it fails, `publication.error` of the draft says why.
+    The servers publish the draft once, within a few seconds of that time, also after a restart. The caller and the
+    person must still have the permission then. If the publication fails, `publication.error` of the draft says why.
     """
     DeletePolicyDraft: _grpc.UnaryUnaryMultiCallable[_policy_pb2.DeletePolicyDraftRequest, _policy_pb2.DeletePolicyDraftResponse]
     """Deletes a draft."""
     StartPolicyShadow: _grpc.UnaryUnaryMultiCallable[_policy_pb2.StartPolicyShadowRequest, _policy_pb2.StartPolicyShadowResponse]
-    """Lets a candidate decide beside the active policy, for a share of the checks that all servers answer, and counts
-    what the two decide differently. No answer is affected, whatever the candidate decides.
+    """Starts a shadow: all servers evaluate a candidate policy alongside the active policy, for a sample of the checks
+    that they answer, and count the differences. No answer is affected.
 
-    Compares `Check`, each item of `BatchCheck`, each action of `ListActions` and `BatchListActions`, and what
-    `AuthorizeSession` and `AuthorizeSources` ask. Fails with POLICY_INVALID if the candidate has faults, and with
-    PRECONDITION_FAILED while another shadow is running.
+    Compares the decisions of `Check`, `BatchCheck`, `ListActions`, `BatchListActions`, `AuthorizeSession` and
+    `AuthorizeSources`. Fails with POLICY_INVALID if the candidate has faults, and with PRECONDITION_FAILED while
+    another shadow is running.
     """
     ReadPolicyShadow: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyShadowRequest, _policy_pb2.ReadPolicyShadowResponse]
-    """Reads the last shadow that was started, and what came of it. Servers add what they count every few seconds."""
+    """Reads the last shadow and its results. Servers add their counts every few seconds."""
     StopPolicyShadow: _grpc.UnaryUnaryMultiCallable[_policy_pb2.StopPolicyShadowRequest, _policy_pb2.StopPolicyShadowResponse]
-    """Ends the shadow on all servers, within seconds. What came of it can be read for 30 days, until another is started.
-    Fails with PRECONDITION_FAILED if none is running.
+    """Ends the shadow on all servers, within seconds. Its results stay readable for 30 days, or until the next shadow
+    starts. Fails with PRECONDITION_FAILED if no shadow is running.
     """
 
 @_typing.type_check_only
@@ -155,8 +155,8 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     ReadPolicyVersion: _aio.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyVersionRequest, _policy_pb2.ReadPolicyVersionResponse]  # type: ignore[assignment]
     """Reads one version with its files, and with the proof of its invariants."""
     CreatePolicyDraft: _aio.UnaryUnaryMultiCallable[_policy_pb2.CreatePolicyDraftRequest, _policy_pb2.CreatePolicyDraftResponse]  # type: ignore[assignment]
-    """Makes a draft: a copy of a version's files, to be edited; without rules for a course that has none. Nothing decides
-    by a draft. At most 100 are kept of the platform's policy, and 10 of a course's, which go with the course.
+    """Makes a draft: an editable copy of a version's files, or an empty draft for a course without a policy. A draft
+    decides nothing. At most 100 drafts of the platform's policy, and 10 for each course, which are deleted with it.
     """
     ReadPolicyDrafts: _aio.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyDraftsRequest, _policy_pb2.ReadPolicyDraftsResponse]  # type: ignore[assignment]
     """Lists the drafts of the platform's policy or of a course's, ordered by id, without their files."""
@@ -171,27 +171,27 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     PRECONDITION_FAILED if another version is active than the one that the draft was made from: rebase it first.
     """
     SchedulePolicyDraft: _aio.UnaryUnaryMultiCallable[_policy_pb2.SchedulePolicyDraftRequest, _policy_pb2.SchedulePolicyDraftResponse]  # type: ignore[assignment]
-    """Has a draft published at a time, as `PublishPolicyDraft` does then, or cancels that. It must be possible now, and is
-    proved and tested again at that time. It stays a draft until then, which cannot be edited.
+    """Schedules the publication of a draft, or cancels it. The draft must be publishable now; the servers prove and test
+    it again at the scheduled time. Until then nobody can edit it.
 
-    Servers do it within a few seconds, once, also after a restart. The person and the caller that ask for it must still
-    have the right then. If it fails, `publication.error` of the draft says why.
+    The servers publish the draft once, within a few seconds of that time, also after a restart. The caller and the
+    person must still have the permission then. If the publication fails, `publication.error` of the draft says why.
     """
     DeletePolicyDraft: _aio.UnaryUnaryMultiCallable[_policy_pb2.DeletePolicyDraftRequest, _policy_pb2.DeletePolicyDraftResponse]  # type: ignore[assignment]
     """Deletes a draft."""
     StartPolicyShadow: _aio.UnaryUnaryMultiCallable[_policy_pb2.StartPolicyShadowRequest, _policy_pb2.StartPolicyShadowResponse]  # type: ignore[assignment]
-    """Lets a candidate decide beside the active policy, for a share of the checks that all servers answer, and counts
-    what the two decide differently. No answer is affected, whatever the candidate decides.
+    """Starts a shadow: all servers evaluate a candidate policy alongside the active policy, for a sample of the checks
+    that they answer, and count the differences. No answer is affected.
 
-    Compares `Check`, each item of `BatchCheck`, each action of `ListActions` and `BatchListActions`, and what
-    `AuthorizeSession` and `AuthorizeSources` ask. Fails with POLICY_INVALID if the candidate has faults, and with
-    PRECONDITION_FAILED while another shadow is running.
+    Compares the decisions of `Check`, `BatchCheck`, `ListActions`, `BatchListActions`, `AuthorizeSession` and
+    `AuthorizeSources`. Fails with POLICY_INVALID if the candidate has faults, and with PRECONDITION_FAILED while
+    another shadow is running.
     """
     ReadPolicyShadow: _aio.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyShadowRequest, _policy_pb2.ReadPolicyShadowResponse]  # type: ignore[assignment]
-    """Reads the last shadow that was started, and what came of it. Servers add what they count every few seconds."""
+    """Reads the last shadow and its results. Servers add their counts every few seconds."""
     StopPolicyShadow: _aio.UnaryUnaryMultiCallable[_policy_pb2.StopPolicyShadowRequest, _policy_pb2.StopPolicyShadowResponse]  # type: ignore[assignment]
-    """Ends the shadow on all servers, within seconds. What came of it can be read for 30 days, until another is started.
-    Fails with PRECONDITION_FAILED if none is running.
+    """Ends the shadow on all servers, within seconds. Its results stay readable for 30 days, or until the next shadow
+    starts. Fails with PRECONDITION_FAILED if no shadow is running.
     """
 
 class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -283,8 +283,8 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.CreatePolicyDraftRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.CreatePolicyDraftResponse, _abc.Awaitable[_policy_pb2.CreatePolicyDraftResponse]]:
-        """Makes a draft: a copy of a version's files, to be edited; without rules for a course that has none. Nothing decides
-        by a draft. At most 100 are kept of the platform's policy, and 10 of a course's, which go with the course.
+        """Makes a draft: an editable copy of a version's files, or an empty draft for a course without a policy. A draft
+        decides nothing. At most 100 drafts of the platform's policy, and 10 for each course, which are deleted with it.
         """
 
     @_abc_1.abstractmethod
@@ -329,11 +329,11 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.SchedulePolicyDraftRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.SchedulePolicyDraftResponse, _abc.Awaitable[_policy_pb2.SchedulePolicyDraftResponse]]:
-        """Has a draft published at a time, as `PublishPolicyDraft` does then, or cancels that. It must be possible now, and is
-        proved and tested again at that time. It stays a draft until then, which cannot be edited.
+        """Schedules the publication of a draft, or cancels it. The draft must be publishable now; the servers prove and test
+        it again at the scheduled time. Until then nobody can edit it.
 
-        Servers do it within a few seconds, once, also after a restart. The person and the caller that ask for it must still
-        have the right then. If it fails, `publication.error` of the draft says why.
+        The servers publish the draft once, within a few seconds of that time, also after a restart. The caller and the
+        person must still have the permission then. If the publication fails, `publication.error` of the draft says why.
         """
 
     @_abc_1.abstractmethod
@@ -350,12 +350,12 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.StartPolicyShadowRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.StartPolicyShadowResponse, _abc.Awaitable[_policy_pb2.StartPolicyShadowResponse]]:
-        """Lets a candidate decide beside the active policy, for a share of the checks that all servers answer, and counts
-        what the two decide differently. No answer is affected, whatever the candidate decides.
+        """Starts a shadow: all servers evaluate a candidate policy alongside the active policy, for a sample of the checks
+        that they answer, and count the differences. No answer is affected.
 
-        Compares `Check`, each item of `BatchCheck`, each action of `ListActions` and `BatchListActions`, and what
-        `AuthorizeSession` and `AuthorizeSources` ask. Fails with POLICY_INVALID if the candidate has faults, and with
-        PRECONDITION_FAILED while another shadow is running.
+        Compares the decisions of `Check`, `BatchCheck`, `ListActions`, `BatchListActions`, `AuthorizeSession` and
+        `AuthorizeSources`. Fails with POLICY_INVALID if the candidate has faults, and with PRECONDITION_FAILED while
+        another shadow is running.
         """
 
     @_abc_1.abstractmethod
@@ -364,7 +364,7 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.ReadPolicyShadowRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.ReadPolicyShadowResponse, _abc.Awaitable[_policy_pb2.ReadPolicyShadowResponse]]:
-        """Reads the last shadow that was started, and what came of it. Servers add what they count every few seconds."""
+        """Reads the last shadow and its results. Servers add their counts every few seconds."""
 
     @_abc_1.abstractmethod
     def StopPolicyShadow(
@@ -372,8 +372,8 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.StopPolicyShadowRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.StopPolicyShadowResponse, _abc.Awaitable[_policy_pb2.StopPolicyShadowResponse]]:
-        """Ends the shadow on all servers, within seconds. What came of it can be read for 30 days, until another is started.
-        Fails with PRECONDITION_FAILED if none is running.
+        """Ends the shadow on all servers, within seconds. Its results stay readable for 30 days, or until the next shadow
+        starts. Fails with PRECONDITION_FAILED if no shadow is running.
         """
 
 def add_PolicyServiceServicer_to_server(servicer: PolicyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

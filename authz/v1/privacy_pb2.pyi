@@ -43,12 +43,12 @@ class _ExportSectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExportS
     EXPORT_SECTION_HOLDS: _ExportSection.ValueType  # 6
     """Holds that keep the subject from being erased."""
     EXPORT_SECTION_DECISIONS: _ExportSection.ValueType  # 7
-    """The decision log, as far as it is kept in the database."""
+    """The decision log in the database."""
     EXPORT_SECTION_POLICY_SHADOW: _ExportSection.ValueType  # 8
-    """Examples of checks that the shadow of the policy has decided differently."""
+    """Examples of checks that a policy shadow decided differently."""
 
 class ExportSection(_ExportSection, metaclass=_ExportSectionEnumTypeWrapper):
-    """Where something that is held about a subject comes from."""
+    """The part of the database that an exported item comes from."""
 
 EXPORT_SECTION_UNSPECIFIED: ExportSection.ValueType  # 0
 """Not set; never sent."""
@@ -65,9 +65,9 @@ EXPORT_SECTION_POLICY_VERSIONS: ExportSection.ValueType  # 5
 EXPORT_SECTION_HOLDS: ExportSection.ValueType  # 6
 """Holds that keep the subject from being erased."""
 EXPORT_SECTION_DECISIONS: ExportSection.ValueType  # 7
-"""The decision log, as far as it is kept in the database."""
+"""The decision log in the database."""
 EXPORT_SECTION_POLICY_SHADOW: ExportSection.ValueType  # 8
-"""Examples of checks that the shadow of the policy has decided differently."""
+"""Examples of checks that a policy shadow decided differently."""
 Global___ExportSection: _TypeAlias = ExportSection  # noqa: Y015
 
 class _ExportRelation:
@@ -79,10 +79,10 @@ class _ExportRelationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Export
     EXPORT_RELATION_UNSPECIFIED: _ExportRelation.ValueType  # 0
     """Not set; never sent."""
     EXPORT_RELATION_ABOUT: _ExportRelation.ValueType  # 1
-    """It is about the subject."""
+    """The record is about the subject."""
     EXPORT_RELATION_CONTEXT: _ExportRelation.ValueType  # 2
-    """A record about the subject refers to it: a course, a session, or a resource that is shared with the subject.
-    Its owner is left out.
+    """A record about the subject refers to this record: a course, a session, or a resource that is shared with the
+    subject. It comes without its owner.
     """
 
 class ExportRelation(_ExportRelation, metaclass=_ExportRelationEnumTypeWrapper):
@@ -91,16 +91,16 @@ class ExportRelation(_ExportRelation, metaclass=_ExportRelationEnumTypeWrapper):
 EXPORT_RELATION_UNSPECIFIED: ExportRelation.ValueType  # 0
 """Not set; never sent."""
 EXPORT_RELATION_ABOUT: ExportRelation.ValueType  # 1
-"""It is about the subject."""
+"""The record is about the subject."""
 EXPORT_RELATION_CONTEXT: ExportRelation.ValueType  # 2
-"""A record about the subject refers to it: a course, a session, or a resource that is shared with the subject.
-Its owner is left out.
+"""A record about the subject refers to this record: a course, a session, or a resource that is shared with the
+subject. It comes without its owner.
 """
 Global___ExportRelation: _TypeAlias = ExportRelation  # noqa: Y015
 
 @_typing.final
 class ExportSubjectRequest(_message.Message):
-    """Whom to export."""
+    """Selects the subject to export."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -175,7 +175,7 @@ class ExportItem(_message.Message):
 
     @_builtins.property
     def entry(self) -> Global___ExportedEntry:
-        """Anything else."""
+        """Any other data that names the subject."""
 
     @_builtins.property
     def end(self) -> Global___ExportEnd:
@@ -202,7 +202,7 @@ Global___ExportItem: _TypeAlias = ExportItem  # noqa: Y015
 
 @_typing.final
 class ExportBegin(_message.Message):
-    """What is exported."""
+    """The header of an export."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -224,7 +224,7 @@ class ExportBegin(_message.Message):
 
     @_builtins.property
     def retention(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportRetention]:
-        """How long each section is kept."""
+        """The retention of each section."""
 
     def __init__(
         self,
@@ -244,7 +244,7 @@ Global___ExportBegin: _TypeAlias = ExportBegin  # noqa: Y015
 
 @_typing.final
 class ExportRetention(_message.Message):
-    """How long one section is kept."""
+    """The retention of one section."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -254,9 +254,9 @@ class ExportRetention(_message.Message):
     section: Global___ExportSection.ValueType
     """The section."""
     purpose: _builtins.str
-    """What it is for."""
+    """The purpose of the data."""
     kept: _builtins.str
-    """For how long, in words."""
+    """The retention period, in words."""
     def __init__(
         self,
         *,
@@ -274,8 +274,8 @@ Global___ExportRetention: _TypeAlias = ExportRetention  # noqa: Y015
 
 @_typing.final
 class ExportedRecord(_message.Message):
-    """A record of the directory. Written in the order of the export into an empty service, the records give the same
-    answers about the subject.
+    """A record of the directory. If you write the records into an empty service in the order of the export, that service
+    gives the same answers about the subject.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -283,10 +283,10 @@ class ExportedRecord(_message.Message):
     RECORD_FIELD_NUMBER: _builtins.int
     RELATION_FIELD_NUMBER: _builtins.int
     relation: Global___ExportRelation.ValueType
-    """Why it is here."""
+    """Why the export includes the record."""
     @_builtins.property
     def record(self) -> _directory_pb2.Mutation:
-        """The whole record with its version, as a TOUCH. Of an access token, the digest is left out."""
+        """The whole record with its version, as a TOUCH. An access token comes without its digest."""
 
     def __init__(
         self,
@@ -314,19 +314,19 @@ class ExportedChange(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     MUTATIONS_FIELD_NUMBER: _builtins.int
     actor: _builtins.str
-    """Who made it, as in `WatchChange.actor`."""
+    """Who made the change, as in `WatchChange.actor`."""
     reason: _builtins.str
-    """Why, as the writer gave it."""
+    """The reason that the writer gave."""
     request_id: _builtins.str
     """The id of the call."""
     @_builtins.property
     def committed_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was committed."""
+        """When the change was committed."""
 
     @_builtins.property
     def mutations(self) -> _containers.RepeatedCompositeFieldContainer[_directory_pb2.Mutation]:
-        """All mutations if the subject made the change, else those that name the subject. Of the versions of a policy,
-        the files are left out. A large change comes in several items.
+        """All mutations if the subject made the change, otherwise those that name the subject. Policy versions come without
+        their files. A large change is split over several items.
         """
 
     def __init__(
@@ -348,7 +348,7 @@ Global___ExportedChange: _TypeAlias = ExportedChange  # noqa: Y015
 
 @_typing.final
 class ExportedEntry(_message.Message):
-    """Something else that names the subject."""
+    """Any other data that names the subject."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -357,14 +357,14 @@ class ExportedEntry(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     AT_FIELD_NUMBER: _builtins.int
     section: Global___ExportSection.ValueType
-    """Where it is."""
+    """The section of the data."""
     name: _builtins.str
-    """Which: the key, the id of the draft, or the file and the line."""
+    """The name of the entry: the key, the id of the draft, or the file and the line."""
     text: _builtins.str
-    """What it says."""
+    """The content of the entry."""
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp:
-        """Since when it is there, if that is known."""
+        """When the entry was stored, if that is known."""
 
     def __init__(
         self,
@@ -384,14 +384,14 @@ Global___ExportedEntry: _TypeAlias = ExportedEntry  # noqa: Y015
 
 @_typing.final
 class ExportEnd(_message.Message):
-    """That the export is complete."""
+    """The trailer of an export. Its presence means that the export is complete."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COUNTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportCount]:
-        """How many items of each section there were."""
+        """The number of items of each section."""
 
     def __init__(
         self,
@@ -408,7 +408,7 @@ Global___ExportEnd: _TypeAlias = ExportEnd  # noqa: Y015
 
 @_typing.final
 class ExportCount(_message.Message):
-    """How many items there were of one section."""
+    """The number of items of one section."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -417,7 +417,7 @@ class ExportCount(_message.Message):
     section: Global___ExportSection.ValueType
     """The section."""
     count: _builtins.int
-    """How many."""
+    """The number of items."""
     def __init__(
         self,
         *,
@@ -434,7 +434,7 @@ Global___ExportCount: _TypeAlias = ExportCount  # noqa: Y015
 
 @_typing.final
 class EraseSubjectRequest(_message.Message):
-    """Whom to erase."""
+    """Asks to erase a subject."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -444,9 +444,11 @@ class EraseSubjectRequest(_message.Message):
     ORPHAN_RESOURCES_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """Why. It outlives the erasure, so it must not name the subject. At most 1,024 characters."""
+    """Why. The reason outlives the erasure, so it must not name the subject. At most 1,024 characters."""
     orphan_resources: _builtins.bool
-    """They stay, owned by the pseudonym, which nobody is: who reads them now still does, and nobody new."""
+    """The pseudonym, which nobody can use, becomes their owner. Everybody who can read them still can, and nobody
+    new can.
+    """
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
     @_builtins.property
@@ -455,7 +457,7 @@ class EraseSubjectRequest(_message.Message):
 
     @_builtins.property
     def resources_to(self) -> _common_pb2.Subject:
-        """They become those of another subject."""
+        """This subject becomes their owner."""
 
     def __init__(
         self,
@@ -478,14 +480,14 @@ Global___EraseSubjectRequest: _TypeAlias = EraseSubjectRequest  # noqa: Y015
 
 @_typing.final
 class EraseSubjectResponse(_message.Message):
-    """How far the erasure has come."""
+    """The progress of the erasure."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CERTIFICATE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def certificate(self) -> Global___ErasureCertificate:
-        """What is done of it."""
+        """What the erasure has done so far."""
 
     def __init__(
         self,
@@ -502,7 +504,7 @@ Global___EraseSubjectResponse: _TypeAlias = EraseSubjectResponse  # noqa: Y015
 
 @_typing.final
 class ErasureCertificate(_message.Message):
-    """What an erasure has done."""
+    """States what an erasure has done."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -514,26 +516,26 @@ class ErasureCertificate(_message.Message):
     LEFT_TO_OPERATOR_FIELD_NUMBER: _builtins.int
     REPLICAS_FIELD_NUMBER: _builtins.int
     actor: _builtins.str
-    """Who asked for it, as in `WatchChange.actor`."""
+    """Who requested the erasure, as in `WatchChange.actor`."""
     @_builtins.property
     def erasure(self) -> _common_pb2.Erasure:
         """The record of the erasure."""
 
     @_builtins.property
     def finished_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was complete in the database; absent until then."""
+        """When the erasure was complete in the database; absent until then."""
 
     @_builtins.property
     def removed(self) -> _containers.RepeatedCompositeFieldContainer[Global___ErasureCount]:
-        """What was removed, and how much."""
+        """What the erasure removed, with counts."""
 
     @_builtins.property
     def kept(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What still names the subject, and why."""
+        """Data that still names the subject, and why."""
 
     @_builtins.property
     def left_to_operator(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What the service cannot remove, as instructions to the operator."""
+        """Instructions to the operator for copies that the service cannot erase."""
 
     @_builtins.property
     def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___ErasureReplica]:
@@ -560,16 +562,16 @@ Global___ErasureCertificate: _TypeAlias = ErasureCertificate  # noqa: Y015
 
 @_typing.final
 class ErasureCount(_message.Message):
-    """How much was removed of one sort."""
+    """How much of one kind of data was removed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     WHAT_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     what: _builtins.str
-    """What."""
+    """The kind of data, such as `membership records deleted`."""
     count: _builtins.int
-    """How many."""
+    """The number of items."""
     def __init__(
         self,
         *,
@@ -594,12 +596,12 @@ class ErasureReplica(_message.Message):
     CONFIRMED_FIELD_NUMBER: _builtins.int
     SEEN_AT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name: the setting AUTHZ_REPLICA_NAME, or its host name and the folder of its replica."""
+    """The name of the machine: the setting AUTHZ_REPLICA_NAME, or host name and replica folder."""
     confirmed: _builtins.bool
-    """Whether it has confirmed that nothing of the subject is left in the files of its replica."""
+    """Whether the machine has confirmed that its replica files contain nothing of the subject."""
     @_builtins.property
     def seen_at(self) -> _timestamp_pb2.Timestamp:
-        """When it last reported."""
+        """When the machine last reported."""
 
     def __init__(
         self,
@@ -618,7 +620,7 @@ Global___ErasureReplica: _TypeAlias = ErasureReplica  # noqa: Y015
 
 @_typing.final
 class ReadErasuresRequest(_message.Message):
-    """Which erasures to list."""
+    """Selects erasures."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -627,14 +629,14 @@ class ReadErasuresRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """At most so many. 100 when 0, 1,000 at most."""
+    """1 to 1,000; 0 means 100."""
     page_token: _builtins.str
     """The `next_page_token` of the previous page."""
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
     @_builtins.property
     def subject(self) -> _common_pb2.Subject:
-        """Only those of this subject, if set."""
+        """Only erasures of this subject, if set."""
 
     def __init__(
         self,
@@ -664,10 +666,10 @@ class ReadErasuresResponse(_message.Message):
     next_page_token: _builtins.str
     """Empty on the last page."""
     database_id: _builtins.str
-    """The database under whose key the HMACs are."""
+    """The id of the database whose key made the HMACs."""
     @_builtins.property
     def certificates(self) -> _containers.RepeatedCompositeFieldContainer[Global___ErasureCertificate]:
-        """Their certificates."""
+        """The certificates of the erasures."""
 
     def __init__(
         self,
@@ -686,7 +688,7 @@ Global___ReadErasuresResponse: _TypeAlias = ReadErasuresResponse  # noqa: Y015
 
 @_typing.final
 class ReleaseErasedSubjectRequest(_message.Message):
-    """Whose id may be used again."""
+    """Asks to release the id of an erased subject."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -725,7 +727,7 @@ class ReleaseErasedSubjectResponse(_message.Message):
     WRITTEN_AT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def written_at(self) -> _common_pb2.ConsistencyToken:
-        """The state from which on writes may name it."""
+        """Token of the state from which on writes may name the id."""
 
     def __init__(
         self,
@@ -742,7 +744,7 @@ Global___ReleaseErasedSubjectResponse: _TypeAlias = ReleaseErasedSubjectResponse
 
 @_typing.final
 class HoldSubjectRequest(_message.Message):
-    """Whom not to erase."""
+    """Asks to hold a subject."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -750,7 +752,7 @@ class HoldSubjectRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """Why: what a refused erasure says. At most 1,024 characters."""
+    """Why. A refused erasure returns this reason. At most 1,024 characters."""
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
     @_builtins.property
@@ -791,7 +793,7 @@ Global___HoldSubjectResponse: _TypeAlias = HoldSubjectResponse  # noqa: Y015
 
 @_typing.final
 class ReleaseHoldRequest(_message.Message):
-    """Whose hold to end."""
+    """Asks to end a hold."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -819,7 +821,7 @@ Global___ReleaseHoldRequest: _TypeAlias = ReleaseHoldRequest  # noqa: Y015
 
 @_typing.final
 class ReleaseHoldResponse(_message.Message):
-    """The subject is held no more."""
+    """The hold has ended."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -893,14 +895,14 @@ class Hold(_message.Message):
     reason: _builtins.str
     """Why."""
     actor: _builtins.str
-    """Who said so, as in `WatchChange.actor`."""
+    """Who placed the hold, as in `WatchChange.actor`."""
     @_builtins.property
     def subject(self) -> _common_pb2.Subject:
         """The subject."""
 
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
-        """Since when."""
+        """When the hold was placed."""
 
     def __init__(
         self,
@@ -920,7 +922,7 @@ Global___Hold: _TypeAlias = Hold  # noqa: Y015
 
 @_typing.final
 class RenameSubjectRequest(_message.Message):
-    """Whose records become those of whom."""
+    """Asks to rename a subject."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -938,7 +940,7 @@ class RenameSubjectRequest(_message.Message):
 
     @_builtins.property
     def to(self) -> _common_pb2.Subject:
-        """Another subject of the same type, which may have records of its own."""
+        """The target: another subject of the same type. It may already have records."""
 
     def __init__(
         self,
@@ -966,14 +968,14 @@ class RenameSubjectResponse(_message.Message):
     REPLICATED_FIELD_NUMBER: _builtins.int
     RECORDS_FIELD_NUMBER: _builtins.int
     replicated: _builtins.bool
-    """Whether every process of the server's machine answers from it."""
+    """Whether every process of the server's machine answers from that state."""
     @_builtins.property
     def written_at(self) -> _common_pb2.ConsistencyToken:
-        """The state from which on the records are those of the other subject."""
+        """Token of the state from which on the target has the records."""
 
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___RenamedRecords]:
-        """How many records of each kind."""
+        """The number of renamed records of each kind."""
 
     def __init__(
         self,
@@ -1001,7 +1003,7 @@ class RenamedRecords(_message.Message):
     kind: _builtins.str
     """The kind, such as `membership`."""
     count: _builtins.int
-    """How many."""
+    """The number of records."""
     def __init__(
         self,
         *,
@@ -1018,14 +1020,14 @@ Global___RenamedRecords: _TypeAlias = RenamedRecords  # noqa: Y015
 
 @_typing.final
 class ForgetReplicaRequest(_message.Message):
-    """Which machine is gone for good."""
+    """Names a decommissioned machine."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name, as certificates have it."""
+    """The name of the machine, as in certificates."""
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
     def __init__(

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class PrivacyServiceStub:
-    """Keeps the promises about personal data: what is held about a subject, and its end.
+    """Exports, renames and erases the data that the service holds about a subject.
     """
 
     def __init__(self, channel):
@@ -83,25 +83,26 @@ class PrivacyServiceStub:
 
 
 class PrivacyServiceServicer:
-    """Keeps the promises about personal data: what is held about a subject, and its end.
+    """Exports, renames and erases the data that the service holds about a subject.
     """
 
     def ExportSubject(self, request, context):
-        """Streams everything that the database holds about a subject, as it was at one state. The first item is
-        `begin`, the last is `end`: without that the export is incomplete. Other people are named only in shares;
-        elsewhere they are `user:other` or `service:other`.
+        """Streams everything that the database holds about a subject, from one consistent state. The first item is
+        `begin`, the last is `end`: without `end` the export is incomplete. The export names other people only in
+        shares; elsewhere they are `user:other` or `service:other`.
 
-        A call for a person (`authz-acting-for`) needs the permission of this person, too, except when people ask
-        about themselves.
+        If the call is made on behalf of a person (`authz-acting-for`), the person also needs the permission, except to
+        export the person's own data.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EraseSubject(self, request, context):
-        """Erases a subject: its records, its name in the history, and what is left of both in files. From the first
-        moment on, writes that name it are refused (FAILED_PRECONDITION, SUBJECT_ERASED). Answers when it is complete, or
-        after 4 s with how far it has come; it goes on by itself, whatever happens to this call or to the server.
+        """Erases a subject: its records, its id in the history, and the remains of both in files. From the start of the
+        erasure, writes that name the subject fail with FAILED_PRECONDITION, SUBJECT_ERASED. The call returns when the
+        erasure is complete, or after 4 s with its progress. The erasure continues in the background, even if the call is
+        cancelled or the server restarts.
 
         FAILED_PRECONDITION, and then nothing has changed: SUBJECT_HELD; SUBJECT_ERASED; LAST_ADMINISTRATOR; or
         PRECONDITION_FAILED for a subject that owns resources when `resources` does not say what becomes of them.
@@ -111,33 +112,33 @@ class PrivacyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReadErasures(self, request, context):
-        """Lists erasures with what each has done, and which machines have confirmed it; ordered by pseudonym.
+        """Lists the certificates of erasures, with the machines that have confirmed each; ordered by pseudonym.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ForgetReplica(self, request, context):
-        """Takes a machine that is gone for good, and its disk with it, out of all certificates. One that still runs is listed
-        again when it reports next. FAILED_PRECONDITION for a name that no certificate has.
+        """Removes a decommissioned machine, whose disk is destroyed, from all certificates. A machine that still runs is
+        listed again when it next reports. FAILED_PRECONDITION for a name that is in no certificate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseErasedSubject(self, request, context):
-        """Lets writes name an erased subject again, for somebody new. FAILED_PRECONDITION if it was not erased.
+        """Allows writes to name an erased id again, for somebody new. FAILED_PRECONDITION if the id was not erased.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RenameSubject(self, request, context):
-        """Gives every record of a subject to another, as when a person has a new login name or two accounts: all in one
-        revision, so that nobody sees access lost or doubled. The change log keeps what was written under the old id.
+        """Moves every record of a subject to another id, for a new login name or to merge two accounts. All records move in
+        one revision, so no check sees missing or duplicate access. The change log keeps the old id.
 
-        FAILED_PRECONDITION, PRECONDITION_FAILED, and then nothing has changed, if both have a record for the same thing
-        and the two differ, if there is no record, or if there are more than 20,000; SUBJECT_ERASED if the other was erased.
+        FAILED_PRECONDITION, without any change: PRECONDITION_FAILED if both subjects have differing records for the same
+        thing, if there is no record, or if there are more than 20,000; SUBJECT_ERASED if the target was erased.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -221,7 +222,7 @@ def add_PrivacyServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PrivacyService:
-    """Keeps the promises about personal data: what is held about a subject, and its end.
+    """Exports, renames and erases the data that the service holds about a subject.
     """
 
     @staticmethod

@@ -27,42 +27,43 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class PrivacyServiceStub:
-    """Keeps the promises about personal data: what is held about a subject, and its end."""
+    """Exports, renames and erases the data that the service holds about a subject."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PrivacyServiceAsyncStub: ...
     ExportSubject: _grpc.UnaryStreamMultiCallable[_privacy_pb2.ExportSubjectRequest, _privacy_pb2.ExportSubjectResponse]
-    """Streams everything that the database holds about a subject, as it was at one state. The first item is
-    `begin`, the last is `end`: without that the export is incomplete. Other people are named only in shares;
-    elsewhere they are `user:other` or `service:other`.
+    """Streams everything that the database holds about a subject, from one consistent state. The first item is
+    `begin`, the last is `end`: without `end` the export is incomplete. The export names other people only in
+    shares; elsewhere they are `user:other` or `service:other`.
 
-    A call for a person (`authz-acting-for`) needs the permission of this person, too, except when people ask
-    about themselves.
+    If the call is made on behalf of a person (`authz-acting-for`), the person also needs the permission, except to
+    export the person's own data.
     """
     EraseSubject: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.EraseSubjectRequest, _privacy_pb2.EraseSubjectResponse]
-    """Erases a subject: its records, its name in the history, and what is left of both in files. From the first
-    moment on, writes that name it are refused (FAILED_PRECONDITION, SUBJECT_ERASED). Answers when it is complete, or
-    after 4 s with how far it has come; it goes on by itself, whatever happens to this call or to the server.
+    """Erases a subject: its records, its id in the history, and the remains of both in files. From the start of the
+    erasure, writes that name the subject fail with FAILED_PRECONDITION, SUBJECT_ERASED. The call returns when the
+    erasure is complete, or after 4 s with its progress. The erasure continues in the background, even if the call is
+    cancelled or the server restarts.
 
     FAILED_PRECONDITION, and then nothing has changed: SUBJECT_HELD; SUBJECT_ERASED; LAST_ADMINISTRATOR; or
     PRECONDITION_FAILED for a subject that owns resources when `resources` does not say what becomes of them.
     """
     ReadErasures: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.ReadErasuresRequest, _privacy_pb2.ReadErasuresResponse]
-    """Lists erasures with what each has done, and which machines have confirmed it; ordered by pseudonym."""
+    """Lists the certificates of erasures, with the machines that have confirmed each; ordered by pseudonym."""
     ForgetReplica: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.ForgetReplicaRequest, _privacy_pb2.ForgetReplicaResponse]
-    """Takes a machine that is gone for good, and its disk with it, out of all certificates. One that still runs is listed
-    again when it reports next. FAILED_PRECONDITION for a name that no certificate has.
+    """Removes a decommissioned machine, whose disk is destroyed, from all certificates. A machine that still runs is
+    listed again when it next reports. FAILED_PRECONDITION for a name that is in no certificate.
     """
     ReleaseErasedSubject: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.ReleaseErasedSubjectRequest, _privacy_pb2.ReleaseErasedSubjectResponse]
-    """Lets writes name an erased subject again, for somebody new. FAILED_PRECONDITION if it was not erased."""
+    """Allows writes to name an erased id again, for somebody new. FAILED_PRECONDITION if the id was not erased."""
     RenameSubject: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.RenameSubjectRequest, _privacy_pb2.RenameSubjectResponse]
-    """Gives every record of a subject to another, as when a person has a new login name or two accounts: all in one
-    revision, so that nobody sees access lost or doubled. The change log keeps what was written under the old id.
+    """Moves every record of a subject to another id, for a new login name or to merge two accounts. All records move in
+    one revision, so no check sees missing or duplicate access. The change log keeps the old id.
 
-    FAILED_PRECONDITION, PRECONDITION_FAILED, and then nothing has changed, if both have a record for the same thing
-    and the two differ, if there is no record, or if there are more than 20,000; SUBJECT_ERASED if the other was erased.
+    FAILED_PRECONDITION, without any change: PRECONDITION_FAILED if both subjects have differing records for the same
+    thing, if there is no record, or if there are more than 20,000; SUBJECT_ERASED if the target was erased.
     """
     HoldSubject: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.HoldSubjectRequest, _privacy_pb2.HoldSubjectResponse]
     """Keeps a subject from being erased until the hold is released."""
@@ -73,39 +74,40 @@ class PrivacyServiceStub:
 
 @_typing.type_check_only
 class PrivacyServiceAsyncStub(PrivacyServiceStub):
-    """Keeps the promises about personal data: what is held about a subject, and its end."""
+    """Exports, renames and erases the data that the service holds about a subject."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ExportSubject: _aio.UnaryStreamMultiCallable[_privacy_pb2.ExportSubjectRequest, _privacy_pb2.ExportSubjectResponse]  # type: ignore[assignment]
-    """Streams everything that the database holds about a subject, as it was at one state. The first item is
-    `begin`, the last is `end`: without that the export is incomplete. Other people are named only in shares;
-    elsewhere they are `user:other` or `service:other`.
+    """Streams everything that the database holds about a subject, from one consistent state. The first item is
+    `begin`, the last is `end`: without `end` the export is incomplete. The export names other people only in
+    shares; elsewhere they are `user:other` or `service:other`.
 
-    A call for a person (`authz-acting-for`) needs the permission of this person, too, except when people ask
-    about themselves.
+    If the call is made on behalf of a person (`authz-acting-for`), the person also needs the permission, except to
+    export the person's own data.
     """
     EraseSubject: _aio.UnaryUnaryMultiCallable[_privacy_pb2.EraseSubjectRequest, _privacy_pb2.EraseSubjectResponse]  # type: ignore[assignment]
-    """Erases a subject: its records, its name in the history, and what is left of both in files. From the first
-    moment on, writes that name it are refused (FAILED_PRECONDITION, SUBJECT_ERASED). Answers when it is complete, or
-    after 4 s with how far it has come; it goes on by itself, whatever happens to this call or to the server.
+    """Erases a subject: its records, its id in the history, and the remains of both in files. From the start of the
+    erasure, writes that name the subject fail with FAILED_PRECONDITION, SUBJECT_ERASED. The call returns when the
+    erasure is complete, or after 4 s with its progress. The erasure continues in the background, even if the call is
+    cancelled or the server restarts.
 
     FAILED_PRECONDITION, and then nothing has changed: SUBJECT_HELD; SUBJECT_ERASED; LAST_ADMINISTRATOR; or
     PRECONDITION_FAILED for a subject that owns resources when `resources` does not say what becomes of them.
     """
     ReadErasures: _aio.UnaryUnaryMultiCallable[_privacy_pb2.ReadErasuresRequest, _privacy_pb2.ReadErasuresResponse]  # type: ignore[assignment]
-    """Lists erasures with what each has done, and which machines have confirmed it; ordered by pseudonym."""
+    """Lists the certificates of erasures, with the machines that have confirmed each; ordered by pseudonym."""
     ForgetReplica: _aio.UnaryUnaryMultiCallable[_privacy_pb2.ForgetReplicaRequest, _privacy_pb2.ForgetReplicaResponse]  # type: ignore[assignment]
-    """Takes a machine that is gone for good, and its disk with it, out of all certificates. One that still runs is listed
-    again when it reports next. FAILED_PRECONDITION for a name that no certificate has.
+    """Removes a decommissioned machine, whose disk is destroyed, from all certificates. A machine that still runs is
+    listed again when it next reports. FAILED_PRECONDITION for a name that is in no certificate.
     """
     ReleaseErasedSubject: _aio.UnaryUnaryMultiCallable[_privacy_pb2.ReleaseErasedSubjectRequest, _privacy_pb2.ReleaseErasedSubjectResponse]  # type: ignore[assignment]
-    """Lets writes name an erased subject again, for somebody new. FAILED_PRECONDITION if it was not erased."""
+    """Allows writes to name an erased id again, for somebody new. FAILED_PRECONDITION if the id was not erased."""
     RenameSubject: _aio.UnaryUnaryMultiCallable[_privacy_pb2.RenameSubjectRequest, _privacy_pb2.RenameSubjectResponse]  # type: ignore[assignment]
-    """Gives every record of a subject to another, as when a person has a new login name or two accounts: all in one
-    revision, so that nobody sees access lost or doubled. The change log keeps what was written under the old id.
+    """Moves every record of a subject to another id, for a new login name or to merge two accounts. All records move in
+    one revision, so no check sees missing or duplicate access. The change log keeps the old id.
 
-    FAILED_PRECONDITION, PRECONDITION_FAILED, and then nothing has changed, if both have a record for the same thing
-    and the two differ, if there is no record, or if there are more than 20,000; SUBJECT_ERASED if the other was erased.
+    FAILED_PRECONDITION, without any change: PRECONDITION_FAILED if both subjects have differing records for the same
+    thing, if there is no record, or if there are more than 20,000; SUBJECT_ERASED if the target was erased.
     """
     HoldSubject: _aio.UnaryUnaryMultiCallable[_privacy_pb2.HoldSubjectRequest, _privacy_pb2.HoldSubjectResponse]  # type: ignore[assignment]
     """Keeps a subject from being erased until the hold is released."""
@@ -115,7 +117,7 @@ class PrivacyServiceAsyncStub(PrivacyServiceStub):
     """Lists all holds, ordered by subject."""
 
 class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Keeps the promises about personal data: what is held about a subject, and its end."""
+    """Exports, renames and erases the data that the service holds about a subject."""
 
     @_abc_1.abstractmethod
     def ExportSubject(
@@ -123,12 +125,12 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _privacy_pb2.ExportSubjectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_privacy_pb2.ExportSubjectResponse], _abc.AsyncIterator[_privacy_pb2.ExportSubjectResponse]]:
-        """Streams everything that the database holds about a subject, as it was at one state. The first item is
-        `begin`, the last is `end`: without that the export is incomplete. Other people are named only in shares;
-        elsewhere they are `user:other` or `service:other`.
+        """Streams everything that the database holds about a subject, from one consistent state. The first item is
+        `begin`, the last is `end`: without `end` the export is incomplete. The export names other people only in
+        shares; elsewhere they are `user:other` or `service:other`.
 
-        A call for a person (`authz-acting-for`) needs the permission of this person, too, except when people ask
-        about themselves.
+        If the call is made on behalf of a person (`authz-acting-for`), the person also needs the permission, except to
+        export the person's own data.
         """
 
     @_abc_1.abstractmethod
@@ -137,9 +139,10 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _privacy_pb2.EraseSubjectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_privacy_pb2.EraseSubjectResponse, _abc.Awaitable[_privacy_pb2.EraseSubjectResponse]]:
-        """Erases a subject: its records, its name in the history, and what is left of both in files. From the first
-        moment on, writes that name it are refused (FAILED_PRECONDITION, SUBJECT_ERASED). Answers when it is complete, or
-        after 4 s with how far it has come; it goes on by itself, whatever happens to this call or to the server.
+        """Erases a subject: its records, its id in the history, and the remains of both in files. From the start of the
+        erasure, writes that name the subject fail with FAILED_PRECONDITION, SUBJECT_ERASED. The call returns when the
+        erasure is complete, or after 4 s with its progress. The erasure continues in the background, even if the call is
+        cancelled or the server restarts.
 
         FAILED_PRECONDITION, and then nothing has changed: SUBJECT_HELD; SUBJECT_ERASED; LAST_ADMINISTRATOR; or
         PRECONDITION_FAILED for a subject that owns resources when `resources` does not say what becomes of them.
@@ -151,7 +154,7 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _privacy_pb2.ReadErasuresRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_privacy_pb2.ReadErasuresResponse, _abc.Awaitable[_privacy_pb2.ReadErasuresResponse]]:
-        """Lists erasures with what each has done, and which machines have confirmed it; ordered by pseudonym."""
+        """Lists the certificates of erasures, with the machines that have confirmed each; ordered by pseudonym."""
 
     @_abc_1.abstractmethod
     def ForgetReplica(
@@ -159,8 +162,8 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _privacy_pb2.ForgetReplicaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_privacy_pb2.ForgetReplicaResponse, _abc.Awaitable[_privacy_pb2.ForgetReplicaResponse]]:
-        """Takes a machine that is gone for good, and its disk with it, out of all certificates. One that still runs is listed
-        again when it reports next. FAILED_PRECONDITION for a name that no certificate has.
+        """Removes a decommissioned machine, whose disk is destroyed, from all certificates. A machine that still runs is
+        listed again when it next reports. FAILED_PRECONDITION for a name that is in no certificate.
         """
 
     @_abc_1.abstractmethod
@@ -169,7 +172,7 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _privacy_pb2.ReleaseErasedSubjectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_privacy_pb2.ReleaseErasedSubjectResponse, _abc.Awaitable[_privacy_pb2.ReleaseErasedSubjectResponse]]:
-        """Lets writes name an erased subject again, for somebody new. FAILED_PRECONDITION if it was not erased."""
+        """Allows writes to name an erased id again, for somebody new. FAILED_PRECONDITION if the id was not erased."""
 
     @_abc_1.abstractmethod
     def RenameSubject(
@@ -177,11 +180,11 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _privacy_pb2.RenameSubjectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_privacy_pb2.RenameSubjectResponse, _abc.Awaitable[_privacy_pb2.RenameSubjectResponse]]:
-        """Gives every record of a subject to another, as when a person has a new login name or two accounts: all in one
-        revision, so that nobody sees access lost or doubled. The change log keeps what was written under the old id.
+        """Moves every record of a subject to another id, for a new login name or to merge two accounts. All records move in
+        one revision, so no check sees missing or duplicate access. The change log keeps the old id.
 
-        FAILED_PRECONDITION, PRECONDITION_FAILED, and then nothing has changed, if both have a record for the same thing
-        and the two differ, if there is no record, or if there are more than 20,000; SUBJECT_ERASED if the other was erased.
+        FAILED_PRECONDITION, without any change: PRECONDITION_FAILED if both subjects have differing records for the same
+        thing, if there is no record, or if there are more than 20,000; SUBJECT_ERASED if the target was erased.
         """
 
     @_abc_1.abstractmethod

@@ -52,7 +52,7 @@ class _EntityKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntityKind
     ENTITY_KIND_ACCESS_TOKEN: _EntityKind.ValueType  # 9
     """Access tokens."""
     ENTITY_KIND_ERASURE: _EntityKind.ValueType  # 10
-    """Erasures of subjects. From ERASED on, the subject is named in no message of this service."""
+    """Erasures of subjects. Once the status is ERASED, no message of this service names the subject."""
 
 class EntityKind(_EntityKind, metaclass=_EntityKindEnumTypeWrapper):
     """The kinds of entities in the directory."""
@@ -80,7 +80,7 @@ cache of answers.
 ENTITY_KIND_ACCESS_TOKEN: EntityKind.ValueType  # 9
 """Access tokens."""
 ENTITY_KIND_ERASURE: EntityKind.ValueType  # 10
-"""Erasures of subjects. From ERASED on, the subject is named in no message of this service."""
+"""Erasures of subjects. Once the status is ERASED, no message of this service names the subject."""
 Global___EntityKind: _TypeAlias = EntityKind  # noqa: Y015
 
 @_typing.final

@@ -40,7 +40,7 @@ class WatchServiceStub:
     have processed, and watch again from it when the stream ends:
       UNAVAILABLE   the database is down or the server is stopping; watch again from your token
       ABORTED       WATCH_FELL_BEHIND: you did not read for too long; watch again from your token
-      OUT_OF_RANGE  TOKEN_EXPIRED: the log lacks the changes after your token, or a subject was erased from
+      OUT_OF_RANGE  TOKEN_EXPIRED: the log no longer has the changes after your token, or an erasure has rewritten
                     them; read the directory again
       RESOURCE_EXHAUSTED  OVERLOADED: too many watches; try again after `RetryInfo`
     """
@@ -57,7 +57,7 @@ class WatchServiceAsyncStub(WatchServiceStub):
     have processed, and watch again from it when the stream ends:
       UNAVAILABLE   the database is down or the server is stopping; watch again from your token
       ABORTED       WATCH_FELL_BEHIND: you did not read for too long; watch again from your token
-      OUT_OF_RANGE  TOKEN_EXPIRED: the log lacks the changes after your token, or a subject was erased from
+      OUT_OF_RANGE  TOKEN_EXPIRED: the log no longer has the changes after your token, or an erasure has rewritten
                     them; read the directory again
       RESOURCE_EXHAUSTED  OVERLOADED: too many watches; try again after `RetryInfo`
     """
@@ -77,7 +77,7 @@ class WatchServiceServicer(metaclass=_abc_1.ABCMeta):
         have processed, and watch again from it when the stream ends:
           UNAVAILABLE   the database is down or the server is stopping; watch again from your token
           ABORTED       WATCH_FELL_BEHIND: you did not read for too long; watch again from your token
-          OUT_OF_RANGE  TOKEN_EXPIRED: the log lacks the changes after your token, or a subject was erased from
+          OUT_OF_RANGE  TOKEN_EXPIRED: the log no longer has the changes after your token, or an erasure has rewritten
                         them; read the directory again
           RESOURCE_EXHAUSTED  OVERLOADED: too many watches; try again after `RetryInfo`
         """

@@ -1,4 +1,4 @@
-"""What was done, between protobuf and the domain."""
+"""Audit queries and results, between protobuf and the domain."""
 
 from __future__ import annotations
 

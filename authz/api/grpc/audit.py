@@ -1,4 +1,4 @@
-"""AuditService: what was done."""
+"""AuditService: reads the change log and the decision log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from authz.wire.audit import change_message, decision_message, parse_read_change
 
 
 class AuditServicer:
-    """Reads what the database keeps of what was done."""
+    """Reads the change log and the decision log in the database."""
 
     service = pb.DESCRIPTOR.services_by_name["AuditService"]
 
@@ -45,7 +45,7 @@ class AuditServicer:
         )
 
     async def ReadDecisions(self, request: pb.ReadDecisionsRequest, _call: Call) -> pb.ReadDecisionsResponse:
-        """A page of the decision log that is in the database."""
+        """A page of the decision log in the database."""
         query, asked = parse_read_decisions(request)
         page = await self._gate.read(partial(self._decisions.read, query, asked))
         return pb.ReadDecisionsResponse(

@@ -105,7 +105,7 @@ class Combined:
     def _of_source(
         self, checker: Checker, snapshot: Snapshot, source: Question | InvalidArgumentError, now: Instant
     ) -> tuple[Question, Decision]:
-        """The first question that is denied, else the last, with its answer, which holds while all do."""
+        """The first denied question, else the last, with its answer, which is valid while all are."""
         if isinstance(source, InvalidArgumentError):
             raise source
         earliest: list[Instant | None] = []

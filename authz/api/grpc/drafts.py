@@ -32,7 +32,7 @@ class DraftCalls:
     async def ReadPolicyDrafts(
         self, request: pb.ReadPolicyDraftsRequest, _call: Call
     ) -> pb.ReadPolicyDraftsResponse:
-        """All of the platform, or of a course."""
+        """All drafts of the platform's policy, or of a course's."""
         found = await self._drafting.list(parse_policy_scope(request.course_id))
         return pb.ReadPolicyDraftsResponse(drafts=map(draft_message, found))
 

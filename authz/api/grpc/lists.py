@@ -126,7 +126,7 @@ class Lists:
 
 
 def _note(call: Call, query: ResourceQuery, found: Sequence[ListedResource], decision: Decision) -> None:
-    """Note every resource of a list: whoever shows the list has let the subject in."""
+    """Note every resource of a list, because a program that shows the list has given access."""
     if call.decided is None:
         return
     for each in found:

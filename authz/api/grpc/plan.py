@@ -1,4 +1,4 @@
-"""PlanResources: what a subject may act upon as a condition, on one snapshot."""
+"""PlanResources: a condition that selects what a subject may act upon, on one snapshot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PrivacyService: what is held about a subject, and its erasure."""
+"""PrivacyService: exports, renames, holds and erases a subject."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MAX_NAME_LENGTH = 4096
 
 
 class PrivacyServicer:
-    """Each call needs its permission of the caller, and of the person that it is made for."""
+    """Each call needs its permission for the caller, and for the person on whose behalf it is made."""
 
     service = pb.DESCRIPTOR.services_by_name["PrivacyService"]
 
@@ -56,14 +56,14 @@ class PrivacyServicer:
         call: Call,
         send: Callable[[pb.ExportSubjectResponse], Awaitable[None]],
     ) -> None:
-        """Everything that is held about the subject. People may ask about themselves."""
+        """Everything that the database holds about the subject. People may export their own data."""
         subject = parse_subject(request, "subject", field="subject")
         if call.principal.on_behalf_of != subject:
             await self._require(call)
         await self._exporter.export(subject, export_messages, send)
 
     async def EraseSubject(self, request: pb.EraseSubjectRequest, call: Call) -> pb.EraseSubjectResponse:
-        """Begun by this call, and done by whichever server is there."""
+        """This call begins the erasure; any running server continues it."""
         await self._require(call)
         erasure = parse_erasure(request, actor=call.principal.actor, request_id=call.request_id)
         certificate = await self._eraser.erase(erasure, call.deadline)
@@ -80,7 +80,7 @@ class PrivacyServicer:
         )
 
     async def ForgetReplica(self, request: pb.ForgetReplicaRequest, call: Call) -> pb.ForgetReplicaResponse:
-        """The operator's word that its disk is gone."""
+        """The operator confirms that the disk of the machine is destroyed."""
         await self._require(call)
         name = request.name
         if not name or len(name) > _MAX_NAME_LENGTH or not name.isprintable():
@@ -91,7 +91,7 @@ class PrivacyServicer:
     async def ReleaseErasedSubject(
         self, request: pb.ReleaseErasedSubjectRequest, call: Call
     ) -> pb.ReleaseErasedSubjectResponse:
-        """The operator's word that the id is for somebody new."""
+        """The operator allows the id for somebody new."""
         await self._require(call)
         state = await self._eraser.release(
             parse_subject(request, "subject", field="subject"),
@@ -103,7 +103,7 @@ class PrivacyServicer:
         return pb.ReleaseErasedSubjectResponse(written_at=token)
 
     async def RenameSubject(self, request: pb.RenameSubjectRequest, call: Call) -> pb.RenameSubjectResponse:
-        """All of it or nothing."""
+        """Moves all records, or none."""
         await self._require(call)
         renaming = RenameRequest(
             subject=parse_subject(request, "subject", field="subject"),
@@ -120,7 +120,7 @@ class PrivacyServicer:
         )
 
     async def HoldSubject(self, request: pb.HoldSubjectRequest, call: Call) -> pb.HoldSubjectResponse:
-        """No erasure as long as it lasts."""
+        """Blocks the erasure of the subject until the hold is released."""
         await self._require(call)
         subject = parse_subject(request, "subject", field="subject")
         reason = parse_given_reason(request.reason)
@@ -128,7 +128,7 @@ class PrivacyServicer:
         return pb.HoldSubjectResponse()
 
     async def ReleaseHold(self, request: pb.ReleaseHoldRequest, call: Call) -> pb.ReleaseHoldResponse:
-        """Erasures are possible again."""
+        """Ends the hold, so that the subject can be erased."""
         await self._require(call)
         subject = parse_subject(request, "subject", field="subject")
         await self._gate.run(partial(self._data.release_hold, subject))

@@ -21,7 +21,7 @@ class ShadowCalls:
     async def StartPolicyShadow(
         self, request: pb.StartPolicyShadowRequest, call: Call
     ) -> pb.StartPolicyShadowResponse:
-        """A candidate beside the active policy."""
+        """Starts to evaluate a candidate alongside the active policy."""
         share, budget_us = parse_trial(request)
         is_draft = request.WhichOneof("candidate") == "draft_id"
         wanted = ShadowRequest(
@@ -38,13 +38,13 @@ class ShadowCalls:
     async def ReadPolicyShadow(
         self, _request: pb.ReadPolicyShadowRequest, _call: Call
     ) -> pb.ReadPolicyShadowResponse:
-        """What came of the last one."""
+        """The last shadow, with its results."""
         found = await self._shadowing.read()
         return pb.ReadPolicyShadowResponse(shadow=None if found is None else shadow_message(found))
 
     async def StopPolicyShadow(
         self, _request: pb.StopPolicyShadowRequest, call: Call
     ) -> pb.StopPolicyShadowResponse:
-        """Ended on all servers."""
+        """Ends the shadow on all servers."""
         await self._rights.require_policy_edit(call.principal.on_behalf_of)
         return pb.StopPolicyShadowResponse(shadow=shadow_message(await self._shadowing.stop()))

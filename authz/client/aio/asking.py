@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 _PAGE_SIZE = 1000
 _STATE_MISSING = (ErrorReason.NOT_FRESH_ENOUGH, ErrorReason.MALFORMED_TOKEN)
-"""Why a server has not the state that the watch of another one has reported."""
+"""Why a server lacks the state that the watch of another server has reported."""
 
 
 class AsyncAsking(FreshCalls):
@@ -83,7 +83,7 @@ class AsyncAsking(FreshCalls):
         )
 
     async def _ask_or_remember(self, feed: CacheFeed, question: authorization_pb2.CheckRequest) -> Answer:
-        """The answer of the cache, else that of the server, which the cache then keeps."""
+        """The answer from the cache, or from the server, which the cache then stores."""
         feed.start()
         cache, encoded = feed.cache, question.SerializeToString(deterministic=True)
         found = cache.find(encoded)

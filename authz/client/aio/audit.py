@@ -1,4 +1,4 @@
-"""What was done, seen from a client."""
+"""The client of AuditService: the change log and the decision log."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PAGE_SIZE = 1000
 
 
 class AsyncAuditClient:
-    """`Client.audit`: reads what was done. Every call raises `CallError`."""
+    """`Client.audit`: reads the change log and the decision log. Every call raises `CallError`."""
 
     def __init__(self, stub: audit_pb2_grpc.AuditServiceAsyncStub, calls: Calls) -> None:
         self._stub = stub

@@ -1,4 +1,4 @@
-"""Asks before something is served."""
+"""Checks access before an application serves a request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UNDECIDED = {
     grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.UNAVAILABLE,
 }
-"""Nobody knows the answer now. Any other error is a mistake in the application, such as an unknown action."""
+"""No server can answer now. Any other error is a mistake in the application, such as an unknown action."""
 
 
 async def decide(client: AsyncClient, question: Callable[[], CheckRequest]) -> Answer:

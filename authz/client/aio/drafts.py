@@ -1,4 +1,4 @@
-"""The drafts of policies, seen from a client."""
+"""The client of policy drafts."""
 
 from __future__ import annotations
 

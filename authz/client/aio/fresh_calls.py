@@ -1,4 +1,4 @@
-"""Asks on a state as fresh as demanded, in one call or in several of which none goes back in time."""
+"""Asks on a state as fresh as required, in one call or in several on monotonic states."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class FreshCalls:
-    """Makes the calls of questions. Each sees the last write of the client."""
+    """Sends questions. Each sees the last write of the client."""
 
     _calls: Calls
 
@@ -42,7 +42,7 @@ class FreshCalls:
         at_least_as_fresh: str,
         fully_consistent: bool,
     ) -> list[Any]:
-        """The results for all items, in order, by as many calls as that takes."""
+        """The results for all items, in order, split over as many calls as necessary."""
         results: list[Any] = []
         for start in range(0, len(items), MAX_BATCH_ITEMS):
             part = items[start : start + MAX_BATCH_ITEMS]

@@ -1,4 +1,4 @@
-"""A guard for servers of gRPC: a method is served only if the check that it names is allowed."""
+"""A guard for gRPC servers: serves a method only if its check is allowed."""
 
 from __future__ import annotations
 

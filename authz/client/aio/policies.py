@@ -39,7 +39,7 @@ class AsyncPolicyClient:
         self.drafts = AsyncDraftClient(stub, calls)
         """Makes and edits drafts."""
         self.shadow = AsyncShadowClient(stub, calls)
-        """Tries a candidate beside the active policy."""
+        """Evaluates a candidate policy on live checks, alongside the active policy."""
 
     async def apply(
         self,

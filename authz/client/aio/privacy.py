@@ -1,4 +1,4 @@
-"""What is held about a subject, and its erasure, seen from a client."""
+"""The client of PrivacyService."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class AsyncPrivacyClient:
         self._calls = calls
 
     async def export(self, subject: str | Subject) -> AsyncIterator[ExportItem]:
-        """Everything that is held about a subject: an `ExportBegin`, records in an order in which they can be
-        imported, changes, everything else, and an `ExportEnd`. Has no time limit."""
+        """Everything that the service holds about a subject: an `ExportBegin`, records in an importable
+        order, changes, other entries, and an `ExportEnd`. Has no timeout."""
         request = privacy_pb2.ExportSubjectRequest(subject=subject_message(as_subject(subject)))
         async for message in self._calls.stream(self._stub.ExportSubject, request):
             for item in message.items:
@@ -42,9 +42,9 @@ class AsyncPrivacyClient:
         resources_to: str | Subject = "",
         orphan_resources: bool = False,
     ) -> ErasureCertificate:
-        """Erase a subject. What it owns goes to another subject, or with `orphan_resources` to nobody.
+        """Erase a subject. Its resources go to another subject, or with `orphan_resources` to nobody.
 
-        Returns when it is complete, or after 4 s with how far it has come; `erasures` tells the rest.
+        Returns when the erasure is complete, or after 4 s with its progress; `erasures` reads it again.
         """
         request = privacy_pb2.EraseSubjectRequest(subject=subject_message(as_subject(subject)), reason=reason)
         if resources_to:
@@ -61,7 +61,7 @@ class AsyncPrivacyClient:
                 yield parse_certificate(each)
 
     async def erasure_list(self) -> ErasureList:
-        """All erasures, for a backup that is restored: `authz restore --erasures`."""
+        """All erasures, for the restore of a backup: `authz restore --erasures`."""
         database_id, found = "", list[Erasure]()
         async for response in self._erasures(""):
             database_id = response.database_id
@@ -80,11 +80,11 @@ class AsyncPrivacyClient:
                 return
 
     async def forget_replica(self, name: str) -> None:
-        """Take a machine that is gone for good, and its disk with it, out of all certificates."""
+        """Remove a decommissioned machine, whose disk is destroyed, from all certificates."""
         await self._calls.call(self._stub.ForgetReplica, privacy_pb2.ForgetReplicaRequest(name=name))
 
     async def release(self, subject: str | Subject, *, reason: str) -> str:
-        """Let writes name an erased subject again, for somebody new. Returns the token of the state."""
+        """Allow writes to name an erased id again, for somebody new. Returns the token of the state."""
         request = privacy_pb2.ReleaseErasedSubjectRequest(
             subject=subject_message(as_subject(subject)), reason=reason
         )
@@ -92,7 +92,7 @@ class AsyncPrivacyClient:
         return str(response.written_at.token)
 
     async def rename(self, subject: str | Subject, to: str | Subject, *, reason: str) -> dict[str, int]:
-        """Give every record of a subject to another, all at once. Returns how many of each kind."""
+        """Move every record of a subject to another id, all at once. Returns the count of each kind."""
         request = privacy_pb2.RenameSubjectRequest(
             subject=subject_message(as_subject(subject)), to=subject_message(as_subject(to)), reason=reason
         )
@@ -102,16 +102,16 @@ class AsyncPrivacyClient:
         return {each.kind: each.count for each in response.records}
 
     async def hold(self, subject: str | Subject, *, reason: str) -> None:
-        """Keep a subject from being erased."""
+        """Block the erasure of a subject."""
         request = privacy_pb2.HoldSubjectRequest(subject=subject_message(as_subject(subject)), reason=reason)
         await self._calls.call(self._stub.HoldSubject, request)
 
     async def release_hold(self, subject: str | Subject) -> None:
-        """Let it be erased again."""
+        """End the hold on a subject."""
         request = privacy_pb2.ReleaseHoldRequest(subject=subject_message(as_subject(subject)))
         await self._calls.call(self._stub.ReleaseHold, request)
 
     async def holds(self) -> list[Hold]:
-        """Who is held, ordered by subject."""
+        """All holds, ordered by subject."""
         response = await self._calls.call(self._stub.ReadHolds, privacy_pb2.ReadHoldsRequest())
         return [parse_hold(each) for each in response.holds]

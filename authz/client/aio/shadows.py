@@ -1,4 +1,4 @@
-"""The shadow of the policy, seen from a client."""
+"""The client of policy shadows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from authz.wire.values import set_time
 
 
 class AsyncShadowClient:
-    """`Client.policies.shadow`: tries a candidate beside the active policy. Every call raises `CallError`."""
+    """`Client.policies.shadow`: evaluates a candidate on live checks. Every call raises `CallError`."""
 
     def __init__(self, stub: policy_pb2_grpc.PolicyServiceAsyncStub, calls: Calls) -> None:
         self._stub = stub
@@ -26,10 +26,10 @@ class AsyncShadowClient:
         ends_at: Instant | None = None,
         author: str = "",
     ) -> ShadowReport:
-        """Let a version, by its number, or a draft, by its id, decide a share of the checks, too, and count
-        what it decides differently; until `ends_at`, or for an hour. A later edit of the draft plays no part.
+        """Evaluate a version (by number) or a draft (by id) on a sample of the checks, and count differences.
 
-        `budget_us` is how many microseconds of each second each serving process spends on that at most.
+        Ends at `ends_at`, or after an hour. Later edits of the draft have no effect. `budget_us` is the
+        maximum of microseconds per second that each serving process spends on it.
         """
         request = policy_pb2.StartPolicyShadowRequest(share=share, budget_us=budget_us, author=author)
         if isinstance(candidate, int):
@@ -40,12 +40,12 @@ class AsyncShadowClient:
         return parse_shadow((await self._calls.call(self._stub.StartPolicyShadow, request)).shadow)
 
     async def read(self) -> ShadowReport | None:
-        """The last one that was started, and what came of it so far; None if there is none."""
+        """The last shadow, with its results so far; None if there is none."""
         request = policy_pb2.ReadPolicyShadowRequest()
         response = await self._calls.call(self._stub.ReadPolicyShadow, request)
         return parse_shadow(response.shadow) if response.HasField("shadow") else None
 
     async def stop(self) -> ShadowReport:
-        """End it on all servers, within seconds."""
+        """End the shadow on all servers, within seconds."""
         request = policy_pb2.StopPolicyShadowRequest()
         return parse_shadow((await self._calls.call(self._stub.StopPolicyShadow, request)).shadow)

@@ -38,14 +38,14 @@ def open_channel(connection: Connection) -> Channel:
 
 
 class Background:
-    """A coroutine that runs beside the calls of a client."""
+    """A background coroutine of a client."""
 
     def __init__(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._run = run
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Run it, if it does not run yet."""
+        """Start the coroutine, unless it runs already."""
         if self._task is None:
             self._task = asyncio.create_task(self._run())
 

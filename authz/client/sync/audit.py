@@ -1,5 +1,5 @@
 # Generated from authz/client/aio/audit.py; see `make client`.
-"""What was done, seen from a client."""
+"""The client of AuditService: the change log and the decision log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PAGE_SIZE = 1000
 
 
 class AuditClient:
-    """`Client.audit`: reads what was done. Every call raises `CallError`."""
+    """`Client.audit`: reads the change log and the decision log. Every call raises `CallError`."""
 
     def __init__(self, stub: audit_pb2_grpc.AuditServiceStub, calls: Calls) -> None:
         self._stub = stub

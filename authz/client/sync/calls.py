@@ -23,7 +23,7 @@ _MADE_AGAIN = (ErrorReason.BEING_REMOVED, ErrorReason.LIMIT_EXCEEDED)
 
 
 class Calls:
-    """How long a call may take, as whom it is made, and what was written before."""
+    """The timeout of a call, on whose behalf it is made, and the last write of the client."""
 
     def __init__(self, timeout_s: float, identity: Identity, last_write: LastWrite) -> None:
         self.timeout_s = timeout_s

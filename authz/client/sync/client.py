@@ -93,7 +93,7 @@ class Client(Asking):
             if client.check("user:maya", "read", "material:m-1"):
                 ...
 
-    A question sees every write that this client made before.
+    The client reads its own writes.
 
     Every call raises `CallError` if it fails or is not answered within `timeout_s`; `import_mutations`
     and `watch` have no time limit. `acting_for`, such as `user:ada`, is the person that calls are made
@@ -162,9 +162,9 @@ class Client(Asking):
         self.policies = PolicyClient(policy_pb2_grpc.PolicyServiceStub(channel), calls)
         """Publishes and reads the versions of the policy."""
         self.privacy = PrivacyClient(privacy_pb2_grpc.PrivacyServiceStub(channel), calls)
-        """What is held about a subject."""
+        """Exports, renames, holds and erases subjects."""
         self.audit = AuditClient(audit_pb2_grpc.AuditServiceStub(channel), calls)
-        """Reads what was done."""
+        """Reads the change log and the decision log."""
 
     def __enter__(self) -> Self:
         """Return the client, which connects at the first call."""

@@ -1,5 +1,5 @@
 # Generated from authz/client/aio/decide.py; see `make client`.
-"""Asks before something is served."""
+"""Checks access before an application serves a request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _UNDECIDED = {
     grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.UNAVAILABLE,
 }
-"""Nobody knows the answer now. Any other error is a mistake in the application, such as an unknown action."""
+"""No server can answer now. Any other error is a mistake in the application, such as an unknown action."""
 
 
 def decide(client: Client, question: Callable[[], CheckRequest]) -> Answer:

@@ -1,5 +1,5 @@
 # Generated from authz/client/aio/drafts.py; see `make client`.
-"""The drafts of policies, seen from a client."""
+"""The client of policy drafts."""
 
 from __future__ import annotations
 

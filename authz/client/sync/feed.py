@@ -1,5 +1,5 @@
 # Generated from authz/client/aio/feed.py; see `make client`.
-"""Tells the cache of a client what changes, for as long as the client lives."""
+"""Reports changes to the cache of a client, for as long as the client lives."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MAX_BACKOFF_S = 30.0
 
 
 class CacheFeed:
-    """Watches from the first question on. While the watch does not work, the cache gives no answers."""
+    """Watches from the first question on. While the watch is down, the cache returns no answers."""
 
     def __init__(self, cache: DecisionCache, open_stream: Callable[[watch_pb2.WatchRequest], Any]) -> None:
         self.cache = cache
@@ -34,11 +34,11 @@ class CacheFeed:
         self._is_closed = False
 
     def start(self) -> None:
-        """Watch, if it does not yet."""
+        """Start the watch, unless it runs already."""
         self._background.start()
 
     def end(self) -> None:
-        """Begin no other watch: the channel closes."""
+        """Start no further watch, because the channel closes."""
         self._is_closed = True
 
     def stop(self) -> None:

@@ -1,5 +1,5 @@
 # Generated from authz/client/aio/interceptor.py; see `make client`.
-"""A guard for servers of gRPC: a method is served only if the check that it names is allowed."""
+"""A guard for gRPC servers: serves a method only if its check is allowed."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class PolicyClient:
         self.drafts = DraftClient(stub, calls)
         """Makes and edits drafts."""
         self.shadow = ShadowClient(stub, calls)
-        """Tries a candidate beside the active policy."""
+        """Evaluates a candidate policy on live checks, alongside the active policy."""
 
     def apply(
         self,

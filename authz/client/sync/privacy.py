@@ -1,5 +1,5 @@
 # Generated from authz/client/aio/privacy.py; see `make client`.
-"""What is held about a subject, and its erasure, seen from a client."""
+"""The client of PrivacyService."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class PrivacyClient:
         self._calls = calls
 
     def export(self, subject: str | Subject) -> Iterator[ExportItem]:
-        """Everything that is held about a subject: an `ExportBegin`, records in an order in which they can be
-        imported, changes, everything else, and an `ExportEnd`. Has no time limit."""
+        """Everything that the service holds about a subject: an `ExportBegin`, records in an importable
+        order, changes, other entries, and an `ExportEnd`. Has no timeout."""
         request = privacy_pb2.ExportSubjectRequest(subject=subject_message(as_subject(subject)))
         for message in self._calls.stream(self._stub.ExportSubject, request):
             for item in message.items:
@@ -43,9 +43,9 @@ class PrivacyClient:
         resources_to: str | Subject = "",
         orphan_resources: bool = False,
     ) -> ErasureCertificate:
-        """Erase a subject. What it owns goes to another subject, or with `orphan_resources` to nobody.
+        """Erase a subject. Its resources go to another subject, or with `orphan_resources` to nobody.
 
-        Returns when it is complete, or after 4 s with how far it has come; `erasures` tells the rest.
+        Returns when the erasure is complete, or after 4 s with its progress; `erasures` reads it again.
         """
         request = privacy_pb2.EraseSubjectRequest(subject=subject_message(as_subject(subject)), reason=reason)
         if resources_to:
@@ -62,7 +62,7 @@ class PrivacyClient:
                 yield parse_certificate(each)
 
     def erasure_list(self) -> ErasureList:
-        """All erasures, for a backup that is restored: `authz restore --erasures`."""
+        """All erasures, for the restore of a backup: `authz restore --erasures`."""
         database_id, found = "", list[Erasure]()
         for response in self._erasures(""):
             database_id = response.database_id
@@ -81,11 +81,11 @@ class PrivacyClient:
                 return
 
     def forget_replica(self, name: str) -> None:
-        """Take a machine that is gone for good, and its disk with it, out of all certificates."""
+        """Remove a decommissioned machine, whose disk is destroyed, from all certificates."""
         self._calls.call(self._stub.ForgetReplica, privacy_pb2.ForgetReplicaRequest(name=name))
 
     def release(self, subject: str | Subject, *, reason: str) -> str:
-        """Let writes name an erased subject again, for somebody new. Returns the token of the state."""
+        """Allow writes to name an erased id again, for somebody new. Returns the token of the state."""
         request = privacy_pb2.ReleaseErasedSubjectRequest(
             subject=subject_message(as_subject(subject)), reason=reason
         )
@@ -93,7 +93,7 @@ class PrivacyClient:
         return str(response.written_at.token)
 
     def rename(self, subject: str | Subject, to: str | Subject, *, reason: str) -> dict[str, int]:
-        """Give every record of a subject to another, all at once. Returns how many of each kind."""
+        """Move every record of a subject to another id, all at once. Returns the count of each kind."""
         request = privacy_pb2.RenameSubjectRequest(
             subject=subject_message(as_subject(subject)), to=subject_message(as_subject(to)), reason=reason
         )
@@ -103,16 +103,16 @@ class PrivacyClient:
         return {each.kind: each.count for each in response.records}
 
     def hold(self, subject: str | Subject, *, reason: str) -> None:
-        """Keep a subject from being erased."""
+        """Block the erasure of a subject."""
         request = privacy_pb2.HoldSubjectRequest(subject=subject_message(as_subject(subject)), reason=reason)
         self._calls.call(self._stub.HoldSubject, request)
 
     def release_hold(self, subject: str | Subject) -> None:
-        """Let it be erased again."""
+        """End the hold on a subject."""
         request = privacy_pb2.ReleaseHoldRequest(subject=subject_message(as_subject(subject)))
         self._calls.call(self._stub.ReleaseHold, request)
 
     def holds(self) -> list[Hold]:
-        """Who is held, ordered by subject."""
+        """All holds, ordered by subject."""
         response = self._calls.call(self._stub.ReadHolds, privacy_pb2.ReadHoldsRequest())
         return [parse_hold(each) for each in response.holds]

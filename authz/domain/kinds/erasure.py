@@ -22,11 +22,11 @@ class ErasureStatus(StrEnum):
     """How far an erasure has come."""
 
     ERASING = "ERASING"
-    """The subject is refused in writes; its records and its name in the history go."""
+    """Writes that name the subject fail; its records and its id in the history are being removed."""
     ERASED = "ERASED"
-    """Records and history no longer name the subject. Every machine clears its files."""
+    """Records and history no longer name the subject. Every machine rewrites its files."""
     COMPLETE = "COMPLETE"
-    """The files of the database are cleared, too."""
+    """The database files are rewritten, too."""
 
 
 class ErasureKey(RecordKey, frozen=True, gc=False, tag="erasure_key"):

@@ -1,4 +1,4 @@
-"""Asks recent questions of the decision log again: how many would another policy answer otherwise?"""
+"""Replays recent questions from the decision log, and counts those that another policy would change."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _EVERY_ACTION = "*"
 
 
 def read_recent(table: DecisionTable) -> list[DecisionEntry]:
-    """The newest decisions that are logged in the database, at most 5,000. Blocks."""
+    """The newest decisions of the decision log in the database, at most 5,000. Blocks."""
     found: list[DecisionEntry] = []
     token = ""
     for _ in range(MAX_RECENT // _PAGE_SIZE):
@@ -54,7 +54,7 @@ class Replay:
 
 
 def recent_decisions(entries: Sequence[DecisionEntry], changes: Sequence[bool]) -> RecentDecisions | None:
-    """What came of a replay; None if nothing is logged."""
+    """The result of a replay; None if the log is empty."""
     if not entries:
         return None
     return RecentDecisions(len(entries), sum(changes), since=min(entry.at for entry in entries))
