@@ -25,6 +25,7 @@ CHECK = "check"
 ERASE_SUBJECT = "erase_subject"
 CHECK_AI_PROCESS = "check_ai_process"
 LEARN_REASONS = "learn_reasons"
+READ_CHANGES = "read_changes"
 APPLY_POLICY = "apply_policy"
 
 _MAX_KEPT = 1024
@@ -44,6 +45,8 @@ _NAMED = {
     "DeletePolicyDraft": "draft_policy",
     "StartPolicyShadow": "draft_policy",
     "StopPolicyShadow": "draft_policy",
+    "ReadInclusionProof": READ_CHANGES,
+    "ReadConsistencyProof": READ_CHANGES,
     "ReadErasures": ERASE_SUBJECT,
     "ForgetReplica": ERASE_SUBJECT,
     "ReleaseErasedSubject": ERASE_SUBJECT,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FAULT_EXIT_CODE = 1
 _MODE = 0o600
+PublicKey = Annotated[str, typer.Option(help="Public key that `authz audit keygen` printed.")]
 Database = Annotated[str | None, typer.Option(help="sqlite:///file or postgresql://….")]
 
 
@@ -62,7 +63,7 @@ def verify(
     checkpoints: Annotated[
         list[Path], typer.Argument(metavar="CHECKPOINT", help="Checkpoint files.", exists=True)
     ],
-    public_key: Annotated[str, typer.Option(help="Public key that `authz audit keygen` printed.")],
+    public_key: PublicKey,
     database: Database = None,
 ) -> None:
     """Compare the change log of a database with signed checkpoints, without a server.

@@ -13,6 +13,7 @@ from authz.cli import (
     account,
     admin,
     audit,
+    audit_proofs,
     audit_tree,
     backup,
     check,
@@ -126,7 +127,10 @@ for command in (
 for group in (member, course, session, share, account, token, admin, privacy, audit):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 app.add_typer(imports.app, name="import")
-for part in (audit_tree.keygen, audit_tree.checkpoint, audit_tree.verify):
+for part in (
+    *(audit_tree.keygen, audit_tree.checkpoint, audit_tree.verify),
+    *(audit_proofs.prove_inclusion, audit_proofs.prove_consistency),
+):
     audit.app.command()(part)
 policy.app.command("prove")(policy_prove.prove)
 policy.app.command("diff")(policy_diff.diff)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
+from sqlalchemy import Engine
 
 from authz.domain.instants import US_PER_S, Instant
 from authz.domain.ports import Vocabularies
@@ -16,6 +17,7 @@ from authz.store.directory import SqlDirectory
 from authz.store.drafts import SqlDrafts
 from authz.store.engine import companion_path, database_name, open_engine, sqlite_file
 from authz.store.personal_data import SqlPersonalData
+from authz.store.proofs import SqlProofs
 from authz.store.schema import FirstWrite, require_current
 from authz.store.schema import migrate as migrate_database
 from authz.store.shadows import SqlShadows
@@ -42,6 +44,7 @@ class Store(msgspec.Struct, frozen=True):
     audit: SqlAuditTrail
     decisions: SqlDecisions
     shadows: SqlShadows
+    proofs: SqlProofs
 
     def close(self) -> None:
         """Release every connection."""
@@ -80,6 +83,10 @@ def open_store(
     personal_data = SqlPersonalData(
         engine, directory, clock, at_once=contents_at_once, grace_us=round(erasure_grace_s * US_PER_S)
     )
+    return _store(engine, keys, directory, personal_data)
+
+
+def _store(engine: Engine, keys: TokenKeys, directory: SqlDirectory, personal_data: SqlPersonalData) -> Store:
     return Store(
         directory,
         SqlDrafts(engine),
@@ -87,6 +94,7 @@ def open_store(
         SqlAuditTrail(engine, keys),
         SqlDecisions(engine, keys),
         SqlShadows(engine),
+        SqlProofs(engine),
     )
 
 

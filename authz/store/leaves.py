@@ -7,7 +7,7 @@ change: so an erasure changes no leaf.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any, TypeAlias
@@ -17,10 +17,11 @@ from sqlalchemy import Connection, select
 
 from authz.domain.erasures import PSEUDONYM_PREFIX, subject_mac
 from authz.domain.ids import Subject, SubjectType
-from authz.domain.tree import leaf_hash
+from authz.domain.tree import MerkleTree, leaf_hash
 from authz.store import tables
 from authz.store.bulk import insert_rows
 from authz.store.log_reader import read_token_key
+from authz.store.stored_tree import CHANGES, resume
 
 Values: TypeAlias = Mapping[str, Any]
 
@@ -37,8 +38,10 @@ _ERASABLE = {
 
 
 class Leaf(msgspec.Struct, frozen=True):
-    """The hash in hexadecimal, the seals, and of how many texts an erasure has taken something since."""
+    """What is hashed, the hash in hexadecimal, the seals, and the number of texts of which an erasure has
+    taken something since."""
 
+    content: bytes
     hash: str
     seals: tuple[str, ...]
     erased: int
@@ -73,12 +76,20 @@ class Attestor:
             *(seals.seal(head[name]) for name in ("reason", "request_id")),
             [self._change(row, seals) for row in rows],
         ]
-        return Leaf(leaf_hash(msgspec.json.encode(attested)).hex(), tuple(seals.made), seals.erased)
+        content = msgspec.json.encode(attested)
+        return Leaf(content, leaf_hash(content).hex(), tuple(seals.made), seals.erased)
 
-    def row(self, head: Values, rows: Sequence[Values]) -> dict[str, Any]:
-        """The row of the leaf of a revision that is committed as it is."""
+    def row(self, head: Values, rows: Sequence[Values], tree: MerkleTree | None = None) -> dict[str, Any]:
+        """The row of the leaf of a revision that is committed as it is. Adds the leaf to `tree`, which has
+        those before it; without one, the row has no part."""
         leaf = self.leaf(head, rows)
-        return {"revision": head["revision"], "hash": leaf.hash, "seals": " ".join(leaf.seals)}
+        part = None if tree is None else tree.add(bytes.fromhex(leaf.hash)).hex()
+        return {
+            "revision": head["revision"],
+            "hash": leaf.hash,
+            "seals": " ".join(leaf.seals),
+            "part": None if part == leaf.hash else part,
+        }
 
     def _change(self, row: Values, seals: _Seals) -> list[str | None]:
         text = _SUBJECT.sub(self._named, row["mutation"])
@@ -138,7 +149,8 @@ class _Seals:
         return seal
 
 
-def append_leaves(connection: Connection, changes: Iterable[tuple[Values, Sequence[Values]]]) -> None:
+def append_leaves(connection: Connection, changes: Sequence[tuple[Values, Sequence[Values]]]) -> None:
     """Store the leaves of revisions, each with its changes, in the transaction that commits them."""
     attestor = Attestor(connection)
-    insert_rows(connection, tables.leaves, [attestor.row(head, rows) for head, rows in changes])
+    tree = resume(connection, CHANGES, changes[0][0]["revision"] - 1)
+    insert_rows(connection, tables.leaves, [attestor.row(head, rows, tree) for head, rows in changes])

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any, TypeAlias
 
 import msgspec
-from sqlalchemy import Connection, Engine, Row, func, select
+from sqlalchemy import Connection, Engine, Row, func, select, update
 
 from authz.domain.tree import MerkleTree
 from authz.store import tables
@@ -15,8 +15,9 @@ from authz.store.bulk import insert_rows
 from authz.store.connections import expecting_long_statements
 from authz.store.engine import open_engine, read_transaction, write_transaction
 from authz.store.leaves import Attestor
-from authz.store.log_reader import read_head
+from authz.store.log_reader import hold_head, read_head
 from authz.store.schema import require_current
+from authz.store.stored_tree import CHANGES, resume
 
 _MAX_FAULTS = 20
 _CHUNK = 1000
@@ -53,6 +54,9 @@ def read_tree(
         if completes:
             while _complete(engine):
                 pass
+            after: int | None = 0
+            while after is not None:
+                after = _complete_parts(engine, after)
         with read_transaction(engine) as connection, expecting_long_statements(connection):
             return _read_tree(connection, {*sizes, read_head(connection).revision})
     finally:
@@ -74,26 +78,46 @@ def _complete(engine: Engine) -> bool:
             return False
         span = _revisions.c.revision.between(last - _CHUNK + 1, last)
         attestor = Attestor(connection)
-        insert_rows(connection, _leaves, [attestor.row(*each) for each in _contents(connection, span)])
+        insert_rows(connection, _leaves, [attestor.row(*each) for each in contents(connection, span)])
     return True
 
 
+def _complete_parts(engine: Engine, after: int) -> int | None:
+    """Store the parts that are missing in some leaves beyond a revision; return the last of these. None if
+    there are none."""
+    number = _leaves.c.revision
+    with write_transaction(engine) as connection:
+        if connection.dialect.name == "postgresql":
+            hold_head(connection)  # a write meanwhile would store its leaf without a part
+        missing = select(func.min(number)).where(number > after, number % 2 == 0, _leaves.c.part.is_(None))
+        first: int | None = connection.execute(missing).scalar_one()
+        tree = None if first is None else resume(connection, CHANGES, first - 1)
+        if first is None or tree is None:
+            return None
+        wanted = select(number, _leaves.c.hash).where(number >= first).order_by(number).limit(_CHUNK)
+        for revision, text in connection.execute(wanted).all():
+            part = tree.add(bytes.fromhex(text)).hex()
+            values = {"part": None if part == text else part}
+            connection.execute(update(_leaves).where(number == revision).values(**values))
+    return first - 1 + _CHUNK
+
+
 def _read_tree(connection: Connection, sizes: Collection[int]) -> LogTree:
-    look, contents = _Look(Attestor(connection), sizes), _contents(connection)
-    content = next(contents, None)
+    look, found = _Look(Attestor(connection), sizes), contents(connection)
+    content = next(found, None)
     leaves = select(_leaves).order_by(_leaves.c.revision)
     for leaf in connection.execute(leaves, execution_options=_STREAMED):
         while content is not None and content[0]["revision"] < leaf.revision:
             look.at_none(content)
-            content = next(contents, None)
+            content = next(found, None)
         if content is not None and content[0]["revision"] == leaf.revision:
             look.at(leaf, content)
-            content = next(contents, None)
+            content = next(found, None)
         else:
             look.at(leaf, None)
     while content is not None:
         look.at_none(content)
-        content = next(contents, None)
+        content = next(found, None)
     return look.result(read_head(connection).revision)
 
 
@@ -112,7 +136,9 @@ class _Look:
         """Look at the next leaf, and at its revision; None for one that is gone."""
         if leaf.revision != self._tree.size + 1:
             self._fault(f"revision {self._tree.size + 1} has no leaf")
-        self._tree.add(bytes.fromhex(leaf.hash))
+        part = self._tree.add(bytes.fromhex(leaf.hash)).hex()
+        if leaf.part not in (None, part):
+            self._fault(f"the hash of the tree at revision {leaf.revision} is not that of its leaves")
         if self._tree.size in self._sizes:
             self._roots[self._tree.size] = self._tree.root()
         if content is None:
@@ -150,7 +176,7 @@ class _Look:
             self._more_faults += 1
 
 
-def _contents(connection: Connection, *wanted: Any) -> Iterator[_Content]:
+def contents(connection: Connection, *wanted: Any) -> Iterator[_Content]:
     """Every revision with its changes, in order."""
     columns = [column for column in _changes.c if column.name != "revision"]
     statement = (

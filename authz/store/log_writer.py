@@ -87,7 +87,7 @@ class ChangeLog:
         changes = [[*_change_rows(change)] for change in self._changes]
         insert_rows(self._connection, tables.revisions, heads)
         insert_rows(self._connection, tables.changes, chain.from_iterable(changes))
-        append_leaves(self._connection, zip(heads, changes, strict=True))
+        append_leaves(self._connection, [*zip(heads, changes, strict=True)])
         self._store_tombstones()
         if self._notifies:
             # Delivered only if this transaction commits.

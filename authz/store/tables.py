@@ -169,10 +169,14 @@ leaves = Table(
     Column("revision", BigInteger, primary_key=True, autoincrement=False),
     Column("hash", _text(), nullable=False),
     Column("seals", _text(), nullable=False),
+    Column("part", _text()),
 )
 """The leaf of each revision in the Merkle tree of the change log, in hexadecimal, and the keyed hashes of the
 texts in it that an erasure may empty. They outlive the revision. None in revisions from before migration
-0022, until the first checkpoint."""
+0022, until the first checkpoint.
+
+`part` is the hash of the largest complete part of the tree that ends with the leaf; NULL if that is the leaf
+alone. From before migration 0023 it is NULL in all, until the first checkpoint."""
 
 tombstones = Table(
     "tombstones",

@@ -492,3 +492,113 @@ class LoggedDecision(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LoggedDecision: _TypeAlias = LoggedDecision  # noqa: Y015
+
+@_typing.final
+class ReadInclusionProofRequest(_message.Message):
+    """Names a revision and a tree."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    TREE_SIZE_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The revision, from 1 to `tree_size`. It is leaf `revision` - 1 in the terms of RFC 9162."""
+    tree_size: _builtins.int
+    """The size of the tree, as in the checkpoint."""
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        tree_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "tree_size", b"tree_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadInclusionProofRequest: _TypeAlias = ReadInclusionProofRequest  # noqa: Y015
+
+@_typing.final
+class ReadInclusionProofResponse(_message.Message):
+    """A proof by RFC 9162, section 2.1.3, with SHA-256."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEAF_HASH_FIELD_NUMBER: _builtins.int
+    HASHES_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    leaf_hash: _builtins.bytes
+    """The hash of the leaf."""
+    content: _builtins.bytes
+    """The content of the leaf: the revision as JSON, with keyed hashes in place of subjects and free texts. The leaf is
+    SHA-256 of a zero byte and the content. Empty if the log no longer has the revision, or if it is over 1 MiB.
+    """
+    @_builtins.property
+    def hashes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The hashes of the proof, in the order of the RFC."""
+
+    def __init__(
+        self,
+        *,
+        leaf_hash: _builtins.bytes = ...,
+        hashes: _abc.Iterable[_builtins.bytes] | None = ...,
+        content: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "hashes", b"hashes", "leaf_hash", b"leaf_hash"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadInclusionProofResponse: _TypeAlias = ReadInclusionProofResponse  # noqa: Y015
+
+@_typing.final
+class ReadConsistencyProofRequest(_message.Message):
+    """Names two trees."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_SIZE_FIELD_NUMBER: _builtins.int
+    SECOND_SIZE_FIELD_NUMBER: _builtins.int
+    first_size: _builtins.int
+    """The size of the earlier tree, from 1 to `second_size`."""
+    second_size: _builtins.int
+    """The size of the later tree."""
+    def __init__(
+        self,
+        *,
+        first_size: _builtins.int = ...,
+        second_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_size", b"first_size", "second_size", b"second_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadConsistencyProofRequest: _TypeAlias = ReadConsistencyProofRequest  # noqa: Y015
+
+@_typing.final
+class ReadConsistencyProofResponse(_message.Message):
+    """A proof by RFC 9162, section 2.1.4, with SHA-256."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HASHES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def hashes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The hashes of the proof, in the order of the RFC. Empty if the sizes are equal."""
+
+    def __init__(
+        self,
+        *,
+        hashes: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hashes", b"hashes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadConsistencyProofResponse: _TypeAlias = ReadConsistencyProofResponse  # noqa: Y015

@@ -45,6 +45,16 @@ class AuditServiceStub:
                 request_serializer=authz_dot_v1_dot_audit__pb2.ReadDecisionsRequest.SerializeToString,
                 response_deserializer=authz_dot_v1_dot_audit__pb2.ReadDecisionsResponse.FromString,
                 _registered_method=True)
+        self.ReadInclusionProof = channel.unary_unary(
+                '/authz.v1.AuditService/ReadInclusionProof',
+                request_serializer=authz_dot_v1_dot_audit__pb2.ReadInclusionProofRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_audit__pb2.ReadInclusionProofResponse.FromString,
+                _registered_method=True)
+        self.ReadConsistencyProof = channel.unary_unary(
+                '/authz.v1.AuditService/ReadConsistencyProof',
+                request_serializer=authz_dot_v1_dot_audit__pb2.ReadConsistencyProofRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_audit__pb2.ReadConsistencyProofResponse.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer:
@@ -66,6 +76,22 @@ class AuditServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadInclusionProof(self, request, context):
+        """Proves that the tree of which a checkpoint was signed has a revision of the change log. INVALID_ARGUMENT for a
+        revision or a size that the tree does not have.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadConsistencyProof(self, request, context):
+        """Proves that the tree of one checkpoint begins that of a later one: nothing was changed between them.
+        INVALID_ARGUMENT for a size that the tree does not have.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -78,6 +104,16 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.ReadDecisions,
                     request_deserializer=authz_dot_v1_dot_audit__pb2.ReadDecisionsRequest.FromString,
                     response_serializer=authz_dot_v1_dot_audit__pb2.ReadDecisionsResponse.SerializeToString,
+            ),
+            'ReadInclusionProof': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadInclusionProof,
+                    request_deserializer=authz_dot_v1_dot_audit__pb2.ReadInclusionProofRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_audit__pb2.ReadInclusionProofResponse.SerializeToString,
+            ),
+            'ReadConsistencyProof': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadConsistencyProof,
+                    request_deserializer=authz_dot_v1_dot_audit__pb2.ReadConsistencyProofRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_audit__pb2.ReadConsistencyProofResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -135,6 +171,60 @@ class AuditService:
             '/authz.v1.AuditService/ReadDecisions',
             authz_dot_v1_dot_audit__pb2.ReadDecisionsRequest.SerializeToString,
             authz_dot_v1_dot_audit__pb2.ReadDecisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadInclusionProof(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.AuditService/ReadInclusionProof',
+            authz_dot_v1_dot_audit__pb2.ReadInclusionProofRequest.SerializeToString,
+            authz_dot_v1_dot_audit__pb2.ReadInclusionProofResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadConsistencyProof(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.AuditService/ReadConsistencyProof',
+            authz_dot_v1_dot_audit__pb2.ReadConsistencyProofRequest.SerializeToString,
+            authz_dot_v1_dot_audit__pb2.ReadConsistencyProofResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,14 @@ class AuditServiceStub:
     """Lists entries of the decision log, if the database stores it: who was let in to what, and who asked. The
     decision log also records this call.
     """
+    ReadInclusionProof: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ReadInclusionProofRequest, _audit_pb2.ReadInclusionProofResponse]
+    """Proves that the tree of which a checkpoint was signed has a revision of the change log. INVALID_ARGUMENT for a
+    revision or a size that the tree does not have.
+    """
+    ReadConsistencyProof: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ReadConsistencyProofRequest, _audit_pb2.ReadConsistencyProofResponse]
+    """Proves that the tree of one checkpoint begins that of a later one: nothing was changed between them.
+    INVALID_ARGUMENT for a size that the tree does not have.
+    """
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -50,6 +58,14 @@ class AuditServiceAsyncStub(AuditServiceStub):
     ReadDecisions: _aio.UnaryUnaryMultiCallable[_audit_pb2.ReadDecisionsRequest, _audit_pb2.ReadDecisionsResponse]  # type: ignore[assignment]
     """Lists entries of the decision log, if the database stores it: who was let in to what, and who asked. The
     decision log also records this call.
+    """
+    ReadInclusionProof: _aio.UnaryUnaryMultiCallable[_audit_pb2.ReadInclusionProofRequest, _audit_pb2.ReadInclusionProofResponse]  # type: ignore[assignment]
+    """Proves that the tree of which a checkpoint was signed has a revision of the change log. INVALID_ARGUMENT for a
+    revision or a size that the tree does not have.
+    """
+    ReadConsistencyProof: _aio.UnaryUnaryMultiCallable[_audit_pb2.ReadConsistencyProofRequest, _audit_pb2.ReadConsistencyProofResponse]  # type: ignore[assignment]
+    """Proves that the tree of one checkpoint begins that of a later one: nothing was changed between them.
+    INVALID_ARGUMENT for a size that the tree does not have.
     """
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -71,6 +87,26 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_audit_pb2.ReadDecisionsResponse, _abc.Awaitable[_audit_pb2.ReadDecisionsResponse]]:
         """Lists entries of the decision log, if the database stores it: who was let in to what, and who asked. The
         decision log also records this call.
+        """
+
+    @_abc_1.abstractmethod
+    def ReadInclusionProof(
+        self,
+        request: _audit_pb2.ReadInclusionProofRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.ReadInclusionProofResponse, _abc.Awaitable[_audit_pb2.ReadInclusionProofResponse]]:
+        """Proves that the tree of which a checkpoint was signed has a revision of the change log. INVALID_ARGUMENT for a
+        revision or a size that the tree does not have.
+        """
+
+    @_abc_1.abstractmethod
+    def ReadConsistencyProof(
+        self,
+        request: _audit_pb2.ReadConsistencyProofRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.ReadConsistencyProofResponse, _abc.Awaitable[_audit_pb2.ReadConsistencyProofResponse]]:
+        """Proves that the tree of one checkpoint begins that of a later one: nothing was changed between them.
+        INVALID_ARGUMENT for a size that the tree does not have.
         """
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -16,6 +16,7 @@ from sqlalchemy import insert, update
 from authz.domain.entities import Membership
 from authz.domain.ids import Subject, SubjectType, course_scope
 from authz.domain.mutations import Mutation, Operation
+from authz.domain.tree import MerkleTree
 from authz.store import tables
 from authz.store.engine import open_engine, write_transaction
 from authz.store.leaves import Attestor
@@ -55,13 +56,13 @@ def revisions(count: int) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]
 def fill(url: str, count: int) -> None:
     """Store a log of this many revisions, with its leaves."""
     engine = open_engine(url)
-    made = revisions(count)
+    made, tree = revisions(count), MerkleTree()
     while part := list(itertools.islice(made, _CHUNK)):
         with write_transaction(engine) as connection:
             attestor = Attestor(connection)
             connection.execute(insert(tables.revisions), [head for head, _ in part])
             connection.execute(insert(tables.changes), [row for _, rows in part for row in rows])
-            connection.execute(insert(tables.leaves), [attestor.row(*each) for each in part])
+            connection.execute(insert(tables.leaves), [attestor.row(*each, tree) for each in part])
             connection.execute(update(tables.counter).values(revision=part[-1][0]["revision"]))
     engine.dispose()
 
@@ -80,8 +81,8 @@ def main(count: int = 1_000_000) -> None:
         show("the same, for ten million", f"{took_s * 10_000_000 / count / 60:,.1f} min")
         engine = open_engine(url)
         with write_transaction(engine) as connection:
-            attestor = Attestor(connection)
-            least, _ = cost_us(lambda each: attestor.row(*each), [*revisions(20_000)])
+            attestor, grown = Attestor(connection), MerkleTree()
+            least, _ = cost_us(lambda each: attestor.row(*each, grown), [*revisions(20_000)])
         engine.dispose()
         show("the leaf of a revision of one change", f"{least:.1f} us")
 

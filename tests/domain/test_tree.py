@@ -7,7 +7,19 @@ import scitt_cose
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from authz.domain.tree import EMPTY_ROOT, MerkleTree, leaf_hash
+from authz.domain.proofs import ConsistencyProof, InclusionProof
+from authz.domain.tree import (
+    EMPTY_ROOT,
+    MerkleTree,
+    Range,
+    StoredLeaf,
+    consistency_ranges,
+    inclusion_ranges,
+    leaf_hash,
+    leaves_for,
+    parts_of,
+    range_hash,
+)
 
 LEAVES = ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"]
 ROOTS = [
@@ -61,3 +73,77 @@ def test_another_entry_gives_another_root(size: int) -> None:
     entries = [bytes([number]) for number in range(size)]
     changed = [*entries[:-1], b"other"]
     assert roots_of(entries)[-1] != roots_of(changed)[-1]
+
+
+class Stored:
+    """A tree as it is stored: with each leaf the largest part that ends with it."""
+
+    def __init__(self, size: int) -> None:
+        self.entries = [bytes([number]) for number in range(size)]
+        self.texts = [entry.hex() for entry in self.entries]
+        tree, hashes = MerkleTree(), [leaf_hash(entry) for entry in self.entries]
+        self.leaves = {
+            number: StoredLeaf(leaf, tree.add(leaf)) for number, leaf in enumerate(hashes, start=1)
+        }
+
+    def hash(self, leaves: Range) -> bytes:
+        """From no more than the leaves that are named."""
+        return range_hash(leaves, {number: self.leaves[number] for number in leaves_for(leaves)})
+
+    def inclusion(self, number: int, size: int) -> InclusionProof:
+        hashes = tuple(map(self.hash, inclusion_ranges(number, size)))
+        return InclusionProof(number, size, self.leaves[number].leaf, hashes, self.entries[number - 1])
+
+    def consistency(self, first: int, second: int) -> ConsistencyProof:
+        return ConsistencyProof(first, second, tuple(map(self.hash, consistency_ranges(first, second))))
+
+
+SIZES = [1, 2, 3, 7, 8, 11, 16, 21]
+STORED = Stored(max(SIZES))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_proof_is_the_one_that_an_independent_prover_makes(size: int) -> None:
+    texts = STORED.texts[:size]
+    assert STORED.hash((0, size)).hex() == scitt_cose.merkle_root(texts)
+    for number in range(1, size + 1):
+        found = [each.hex() for each in STORED.inclusion(number, size).hashes]
+        assert found == scitt_cose.inclusion_proof(texts, number - 1)
+        found = [each.hex() for each in STORED.consistency(number, size).hashes]
+        assert found == scitt_cose.consistency_proof(texts, number, size)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_proof_holds_for_the_roots_that_it_is_of_and_for_no_others(size: int) -> None:
+    root, other = STORED.hash((0, size)), leaf_hash(b"other")
+    for number in range(1, size + 1):
+        proof, root_before = STORED.inclusion(number, size), STORED.hash((0, number))
+        assert proof.holds_for(root)
+        assert not proof.holds_for(other)
+        assert not InclusionProof(number, size, other, proof.hashes).holds_for(root)
+        assert not InclusionProof(number, size, proof.leaf, proof.hashes, b"other").holds_for(root)
+        assert not InclusionProof(number, size, proof.leaf, (*proof.hashes, other)).holds_for(root)
+        assert not InclusionProof(size + 1, size, proof.leaf, proof.hashes).holds_for(root)
+        grown = STORED.consistency(number, size)
+        assert grown.holds_for(root_before, root)
+        assert not grown.holds_for(other, root)
+        assert not grown.holds_for(root_before, other)
+        assert not ConsistencyProof(number, size, (*grown.hashes, other)).holds_for(root_before, root)
+        assert not ConsistencyProof(number, size, grown.hashes[:-1]).holds_for(root_before, root) or (
+            number == size
+        )
+
+
+def test_a_tree_that_goes_on_from_its_parts_is_the_same() -> None:
+    for size in range(len(STORED.entries)):
+        parts = [STORED.leaves[part.end].part for part in parts_of((0, size))]
+        tree = MerkleTree(size, parts)
+        assert tree.add(STORED.leaves[size + 1].leaf) == STORED.leaves[size + 1].part
+        assert tree.root() == STORED.hash((0, size + 1))
+
+
+def test_a_proof_reads_few_of_ten_million_leaves() -> None:
+    size = 10_000_000
+    for number in (1, 2**23, 7_654_321, size):
+        for ranges in (inclusion_ranges(number, size), consistency_ranges(number, size)):
+            assert len({each for leaves in ranges for each in leaves_for(leaves)}) < 300

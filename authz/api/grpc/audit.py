@@ -1,4 +1,4 @@
-"""AuditService: reads the change log and the decision log."""
+"""AuditService: reads the change log and the decision log, and proves what the change log had."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import partial
 from authz.api.call import Call
 from authz.domain.audit import AuditTrail
 from authz.domain.decision_log import DecisionTable
+from authz.domain.proofs import Proofs
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.turns import Turns
 from authz.v1 import audit_pb2 as pb
@@ -15,7 +16,7 @@ from authz.wire.audit import change_message, decision_message, parse_read_change
 
 
 class AuditServicer:
-    """Reads the change log and the decision log in the database."""
+    """Reads the change log, its tree, and the decision log in the database."""
 
     service = pb.DESCRIPTOR.services_by_name["AuditService"]
 
@@ -23,6 +24,7 @@ class AuditServicer:
         self,
         trail: AuditTrail,
         decisions: DecisionTable,
+        proofs: Proofs,
         gate: ConsistencyGate,
         turns: Turns,
         *,
@@ -30,6 +32,7 @@ class AuditServicer:
     ) -> None:
         self._trail = trail
         self._decisions = decisions
+        self._proofs = proofs
         self._logs_to_database = logs_to_database
         self._gate = gate
         self._turns = turns
@@ -53,3 +56,18 @@ class AuditServicer:
             next_page_token=page.next_token,
             logs_to_database=self._logs_to_database,
         )
+
+    async def ReadInclusionProof(
+        self, request: pb.ReadInclusionProofRequest, _call: Call
+    ) -> pb.ReadInclusionProofResponse:
+        """That a signed tree has a revision."""
+        proof = await self._gate.run(partial(self._proofs.inclusion, request.revision, request.tree_size))
+        return pb.ReadInclusionProofResponse(leaf_hash=proof.leaf, hashes=proof.hashes, content=proof.content)
+
+    async def ReadConsistencyProof(
+        self, request: pb.ReadConsistencyProofRequest, _call: Call
+    ) -> pb.ReadConsistencyProofResponse:
+        """That a signed tree begins another."""
+        sizes = (request.first_size, request.second_size)
+        proof = await self._gate.run(partial(self._proofs.consistency, *sizes))
+        return pb.ReadConsistencyProofResponse(hashes=proof.hashes)

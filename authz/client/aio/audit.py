@@ -1,4 +1,4 @@
-"""The client of AuditService: the change log and the decision log."""
+"""The client of AuditService: the change log and its tree, and the decision log."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from authz.domain.entities import EntityKind
 from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.instants import Instant
 from authz.domain.ports import Page
+from authz.domain.proofs import ConsistencyProof, InclusionProof
+from authz.v1 import audit_pb2 as pb
 from authz.v1 import audit_pb2_grpc
 from authz.wire.audit import parse_change, parse_decision, read_changes_request, read_decisions_request
 
@@ -19,7 +21,7 @@ _PAGE_SIZE = 1000
 
 
 class AsyncAuditClient:
-    """`Client.audit`: reads the change log and the decision log. Every call raises `CallError`."""
+    """`Client.audit`: reads the change log, its tree and the decision log. Every call raises `CallError`."""
 
     def __init__(self, stub: audit_pb2_grpc.AuditServiceAsyncStub, calls: Calls) -> None:
         self._stub = stub
@@ -102,3 +104,19 @@ class AsyncAuditClient:
         request = read_decisions_request(DecisionQuery(), Page(1))
         response = await self._calls.call(self._stub.ReadDecisions, request)
         return bool(response.logs_to_database)
+
+    async def inclusion_proof(self, revision: int, tree_size: int) -> InclusionProof:
+        """A proof that the tree of a checkpoint has a revision of the change log.
+
+        client.audit.inclusion_proof(17, checkpoint.size).holds_for(checkpoint.root)
+        """
+        request = pb.ReadInclusionProofRequest(revision=revision, tree_size=tree_size)
+        response = await self._calls.call(self._stub.ReadInclusionProof, request)
+        hashes = tuple(response.hashes)
+        return InclusionProof(revision, tree_size, response.leaf_hash, hashes, response.content)
+
+    async def consistency_proof(self, first_size: int, second_size: int) -> ConsistencyProof:
+        """A proof that the tree of one checkpoint begins that of another."""
+        request = pb.ReadConsistencyProofRequest(first_size=first_size, second_size=second_size)
+        response = await self._calls.call(self._stub.ReadConsistencyProof, request)
+        return ConsistencyProof(first_size, second_size, tuple(response.hashes))

@@ -1,0 +1,63 @@
+"""Proofs about the tree of a log, which anybody can verify who has a signed checkpoint of it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from authz.domain.tree import leaf_hash, root_of_inclusion, roots_of_consistency
+
+
+class InclusionProof(msgspec.Struct, frozen=True):
+    """That the tree of the first `size` leaves has the leaf `number`, counted from 1.
+
+    `content` is what is hashed: a revision, with keyed hashes for subjects and texts. It is empty if it is
+    not kept any more, or too large for an answer.
+    """
+
+    number: int
+    size: int
+    leaf: bytes
+    hashes: tuple[bytes, ...]
+    content: bytes = b""
+
+    def holds_for(self, root: bytes) -> bool:
+        """Whether a tree of this size with this root has the leaf, and the content, if there is any."""
+        if self.content and leaf_hash(self.content) != self.leaf:
+            return False
+        return root_of_inclusion(self.leaf, self.number, self.size, self.hashes) == root
+
+
+class ConsistencyProof(msgspec.Struct, frozen=True):
+    """That the first `first` leaves of a tree of `second` leaves are those of an earlier tree."""
+
+    first: int
+    second: int
+    hashes: tuple[bytes, ...]
+
+    def holds_for(self, first_root: bytes, second_root: bytes) -> bool:
+        """Whether a tree with the first root begins the one with the second."""
+        found = roots_of_consistency(self.first, first_root, self.second, self.hashes)
+        return found == (first_root, second_root)
+
+
+class Proofs(Protocol):
+    """Proofs about the change log in the database. Every call blocks, and reads as many rows as the logarithm
+    of the size.
+
+    Raises `InvalidArgumentError` for sizes that the tree does not have, and `FailedPreconditionError` if an
+    earlier release wrote a part of the log and its tree is not complete.
+    """
+
+    def size(self) -> int:
+        """The size of the tree now."""
+
+    def root(self, size: int) -> bytes:
+        """The root of the tree of the first `size` leaves."""
+
+    def inclusion(self, number: int, size: int) -> InclusionProof:
+        """That the tree of the first `size` leaves has a leaf. 1 ≤ number ≤ size."""
+
+    def consistency(self, first: int, second: int) -> ConsistencyProof:
+        """That a tree begins another. 1 ≤ first ≤ second."""

@@ -1,0 +1,58 @@
+"""Reads the stored tree of a log: few rows for a root, some hundred for a proof, however large the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from sqlalchemy import Column, Connection, Table
+
+from authz.domain.errors import ErrorReason, FailedPreconditionError
+from authz.domain.tree import MerkleTree, Range, StoredLeaf, leaves_for, parts_of, range_hash
+from authz.store import tables
+from authz.store.bulk import select_by
+
+
+class StoredTree(msgspec.Struct, frozen=True):
+    """The table that has a leaf in each row, with its number, and `hash` and `part` as in `tables.leaves`."""
+
+    table: Table
+    number: Column[Any]
+
+
+CHANGES = StoredTree(tables.leaves, tables.leaves.c.revision)
+
+
+def resume(connection: Connection, stored: StoredTree, size: int) -> MerkleTree | None:
+    """The tree of the first leaves, to which more can be added. None if the rows of a release without parts
+    are among them."""
+    parts = parts_of((0, size))
+    found = _read(connection, stored, [part.end for part in parts])
+    if len(found) < len(parts):
+        return None
+    return MerkleTree(size, [found[part.end].part for part in parts])
+
+
+def range_hashes(connection: Connection, stored: StoredTree, ranges: Iterable[Range]) -> list[bytes]:
+    """The hashes of some ranges. Raises `FailedPreconditionError` if the tree has not all of them."""
+    wanted = [*ranges]
+    numbers = {number for each in wanted for number in leaves_for(each)}
+    found = _read(connection, stored, numbers)
+    if len(found) < len(numbers):
+        raise FailedPreconditionError(
+            ErrorReason.PRECONDITION_FAILED,
+            "the tree of the log is not complete: an earlier release wrote a part of the log;"
+            " complete it once with `authz audit checkpoint`",
+        )
+    return [range_hash(each, found) for each in wanted]
+
+
+def _read(connection: Connection, stored: StoredTree, numbers: Iterable[int]) -> dict[int, StoredLeaf]:
+    """By number, the leaves that have what a proof needs of them."""
+    name, found = stored.number.name, dict[int, StoredLeaf]()
+    for row in select_by(connection, stored.table, (name,), [[number] for number in numbers]):
+        number: int = getattr(row, name)
+        if row.part is not None or number & 1:
+            found[number] = StoredLeaf(bytes.fromhex(row.hash), bytes.fromhex(row.part or row.hash))
+    return found
