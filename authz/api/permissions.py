@@ -45,6 +45,7 @@ _NAMED = {
     "DeletePolicyDraft": "draft_policy",
     "StartPolicyShadow": "draft_policy",
     "StopPolicyShadow": "draft_policy",
+    "ReadCheckpoint": READ_CHANGES,
     "ReadInclusionProof": READ_CHANGES,
     "ReadConsistencyProof": READ_CHANGES,
     "ReadErasures": ERASE_SUBJECT,

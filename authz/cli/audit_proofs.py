@@ -1,4 +1,4 @@
-"""`authz audit prove-inclusion` and `prove-consistency`: what a server proves of its log, verified here."""
+"""`authz audit newest-checkpoint` and `prove-…`: what a server signed and proves, verified here."""
 
 from __future__ import annotations
 
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 CheckpointFile = Annotated[
     Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint file.", exists=True, dir_okay=False)
 ]
+
+
+@on_server()
+def newest_checkpoint(server: Server) -> None:
+    """Print the newest checkpoint that a server has signed, for `authz audit verify`."""
+    print(server.client.audit.checkpoint(), end="")
 
 
 @on_server()

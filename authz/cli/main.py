@@ -129,7 +129,7 @@ for group in (member, course, session, share, account, token, admin, privacy, au
 app.add_typer(imports.app, name="import")
 for part in (
     *(audit_tree.keygen, audit_tree.checkpoint, audit_tree.verify),
-    *(audit_proofs.prove_inclusion, audit_proofs.prove_consistency),
+    *(audit_proofs.newest_checkpoint, audit_proofs.prove_inclusion, audit_proofs.prove_consistency),
 ):
     audit.app.command()(part)
 policy.app.command("prove")(policy_prove.prove)

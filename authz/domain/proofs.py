@@ -56,6 +56,9 @@ class Proofs(Protocol):
     def root(self, size: int) -> bytes:
         """The root of the tree of the first `size` leaves."""
 
+    def complete(self) -> None:
+        """Complete the tree of a log of which an earlier release wrote a part, in bounded steps."""
+
     def inclusion(self, number: int, size: int) -> InclusionProof:
         """That the tree of the first `size` leaves has a leaf. 1 ≤ number ≤ size."""
 

@@ -332,7 +332,15 @@ def add_servicers(
 
 def _audit_servicer(settings: Settings, store: Store, gate: ConsistencyGate, turns: Turns) -> AuditServicer:
     logs = TableSink.name in settings.decision_sinks
-    return AuditServicer(store.audit, store.decisions, store.proofs, gate, turns, logs_to_database=logs)
+    return AuditServicer(
+        store.audit,
+        store.decisions,
+        gate,
+        turns,
+        proofs=store.proofs,
+        checkpoints=store.checkpoints,
+        logs_to_database=logs,
+    )
 
 
 def _writer(

@@ -25,6 +25,7 @@ from authz.runtime.authentication import (
     open_authentication,
     warn_of_strangers,
 )
+from authz.runtime.checkpoints import open_checkpoints
 from authz.runtime.compose import (
     CHECKS,
     OF_THE_DATABASE,
@@ -221,6 +222,7 @@ class Server:
         settings = self._settings
         face = self._face = self._face or GrpcFace(settings)
         self._decisions = self._decisions or open_decision_log(settings, store.decisions)
+        checkpoints = open_checkpoints(settings, store, self._clock)
         self._servicers = add_servicers(
             face.server,
             settings,
@@ -238,7 +240,8 @@ class Server:
         await self.health.add_to(face.server)
         self.address = await face.start()
         warn_of_strangers(settings)
-        self._background = [asyncio.create_task(run()) for run in self._servicers.background]
+        background = (*self._servicers.background, *checkpoints)
+        self._background = [asyncio.create_task(run()) for run in background]
         await self.health.watch(
             self._servicers.active, view, store.directory, max_staleness_s=settings.max_staleness_s
         )

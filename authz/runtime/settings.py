@@ -38,6 +38,9 @@ DECISION_SINKS = ("stdout", "table")
 DECISIONS_FILE = "file:"
 """The prefix of a sink that is a file."""
 
+PUBLISH_STDOUT, PUBLISH_FILE, PUBLISH_ADDRESS = "stdout", "file:", "https://"
+"""How the places of checkpoints begin."""
+
 _OF_CLIENTS = ("token_file",)
 """Variables of commands that call a server."""
 
@@ -200,6 +203,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Meta(ge=0, le=36_500),
         "Days that the table keeps decisions. 0: as long as the database.",
     ] = 365
+    checkpoint_key_file: Annotated[
+        str,
+        "File with the key of `authz audit keygen` that signs checkpoints of the change log. Empty: none.",
+    ] = ""
+    checkpoint_publish: Annotated[
+        str,
+        "Where to publish signed checkpoints, separated by commas: `stdout`, `file:<path>`, an https address."
+        " Empty: AuditService.ReadCheckpoint alone has the newest.",
+    ] = ""
+    checkpoint_interval_s: Annotated[
+        Seconds, "Seconds between two checkpoints, if there are changes to sign."
+    ] = 60.0
     log_level: Annotated[str, "debug, info, warning or error."] = "info"
 
     @property
@@ -211,6 +226,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def decision_sinks(self) -> tuple[str, ...]:
         """`decision_log` as names."""
         return _listed(self.decision_log)
+
+    @property
+    def checkpoint_places(self) -> tuple[str, ...]:
+        """`checkpoint_publish` as names."""
+        return _listed(self.checkpoint_publish)
 
 
 def _listed(text: str) -> tuple[str, ...]:
@@ -286,11 +306,13 @@ def _validate(settings: Settings) -> None:
         "callers_file",
         "jwt_keys_file",
         "limits_file",
+        "checkpoint_key_file",
     ):
         path = getattr(settings, name)
         if path and not Path(path).is_file():
             raise invalid_setting(PREFIX + name.upper(), f"{PREFIX}{name.upper()}: there is no file `{path}`")
     _validate_decision_log(settings)
+    _validate_checkpoints(settings)
     if settings.log_level not in ("debug", "info", "warning", "error"):
         raise invalid_setting(
             "AUTHZ_LOG_LEVEL",
@@ -313,6 +335,25 @@ def _validate_decision_log(settings: Settings) -> None:
         else:
             continue
         raise invalid_setting("AUTHZ_DECISION_LOG", f"AUTHZ_DECISION_LOG {problem}")
+
+
+def _validate_checkpoints(settings: Settings) -> None:
+    if settings.checkpoint_places and not settings.checkpoint_key_file:
+        raise invalid_setting(
+            "AUTHZ_CHECKPOINT_PUBLISH",
+            "AUTHZ_CHECKPOINT_PUBLISH needs AUTHZ_CHECKPOINT_KEY_FILE; make a key with `authz audit keygen`",
+        )
+    for name in settings.checkpoint_places:
+        path = Path(name.removeprefix(PUBLISH_FILE))
+        if name == PUBLISH_STDOUT or name.startswith(PUBLISH_ADDRESS):
+            continue
+        if not name.startswith(PUBLISH_FILE):
+            problem = f"names `{name}`; known are `stdout`, `file:<path>` and https addresses"
+        elif not path.name or path.is_dir() or not path.absolute().parent.is_dir():
+            problem = f"names the file `{path}`; name a file in a folder that exists"
+        else:
+            continue
+        raise invalid_setting("AUTHZ_CHECKPOINT_PUBLISH", f"AUTHZ_CHECKPOINT_PUBLISH {problem}")
 
 
 def _require_address(name: str, text: str) -> None:

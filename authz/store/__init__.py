@@ -11,6 +11,7 @@ from authz.domain.instants import US_PER_S, Instant
 from authz.domain.ports import Vocabularies
 from authz.domain.tokens import TokenKeys
 from authz.store.audit import SqlAuditTrail
+from authz.store.checkpoints import SqlCheckpoints
 from authz.store.connections import OpenConnections
 from authz.store.decisions import SqlDecisions
 from authz.store.directory import SqlDirectory
@@ -45,6 +46,7 @@ class Store(msgspec.Struct, frozen=True):
     decisions: SqlDecisions
     shadows: SqlShadows
     proofs: SqlProofs
+    checkpoints: SqlCheckpoints
 
     def close(self) -> None:
         """Release every connection."""
@@ -95,6 +97,7 @@ def _store(engine: Engine, keys: TokenKeys, directory: SqlDirectory, personal_da
         SqlDecisions(engine, keys),
         SqlShadows(engine),
         SqlProofs(engine),
+        SqlCheckpoints(engine),
     )
 
 

@@ -52,15 +52,20 @@ def read_tree(
     try:
         require_current(engine)
         if completes:
-            while _complete(engine):
-                pass
-            after: int | None = 0
-            while after is not None:
-                after = _complete_parts(engine, after)
+            complete_tree(engine)
         with read_transaction(engine) as connection, expecting_long_statements(connection):
             return _read_tree(connection, {*sizes, read_head(connection).revision})
     finally:
         engine.dispose()
+
+
+def complete_tree(engine: Engine) -> None:
+    """Store the leaves, and the parts in them, that an earlier release has not stored, in bounded steps."""
+    while _complete(engine):
+        pass
+    after: int | None = 0
+    while after is not None:
+        after = _complete_parts(engine, after)
 
 
 def _complete(engine: Engine) -> bool:

@@ -11,7 +11,7 @@ from authz.store import tables
 from authz.store.engine import bounded_read_transaction, read_transaction
 from authz.store.leaves import Attestor
 from authz.store.log_reader import read_head
-from authz.store.log_tree import contents
+from authz.store.log_tree import complete_tree, contents
 from authz.store.stored_tree import CHANGES, range_hashes
 
 _MAX_CONTENT_BYTES = 1 << 20
@@ -34,6 +34,10 @@ class SqlProofs:
         with read_transaction(self._engine) as connection:
             _require("size", size, least=0, most=read_head(connection).revision)
             return range_hashes(connection, CHANGES, [(0, size)])[0] if size else EMPTY_ROOT
+
+    def complete(self) -> None:
+        """See `Proofs.complete`."""
+        complete_tree(self._engine)
 
     def inclusion(self, number: int, size: int) -> InclusionProof:
         """See `Proofs.inclusion`."""

@@ -178,6 +178,17 @@ texts in it that an erasure may empty. They outlive the revision. None in revisi
 `part` is the hash of the largest complete part of the tree that ends with the leaf; NULL if that is the leaf
 alone. From before migration 0023 it is NULL in all, until the first checkpoint."""
 
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("only", Integer, primary_key=True, autoincrement=False),
+    Column("note", _text(), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("is_published", Boolean, nullable=False),
+    Column("next_at", BigInteger, nullable=False),
+)
+"""One row, `only` = 1: the fields of `SignedCheckpoint`."""
+
 tombstones = Table(
     "tombstones",
     metadata,

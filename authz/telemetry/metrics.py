@@ -7,6 +7,8 @@ https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/.
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 REGISTRY = CollectorRegistry()
@@ -41,6 +43,13 @@ _LOGGED = Counter(
     "authz_decision_log_entries",
     "Entries of the decision log that were written to a sink, or lost because it failed or was too slow.",
     ("sink", "outcome"),
+    registry=REGISTRY,
+)
+_CHECKPOINTS = Counter(
+    "authz_checkpoints",
+    "Signed checkpoints that were published everywhere, that failed somewhere, and that were refused because"
+    " the change log does not continue the one before.",
+    ("outcome",),
     registry=REGISTRY,
 )
 _GROUPS = Histogram(
@@ -98,6 +107,19 @@ def count_logged(sink: str, *, written: int = 0, lost: int = 0) -> None:
     """Count entries of the decision log; with 0, let the count begin at 0."""
     _LOGGED.labels(sink, "written").inc(written)
     _LOGGED.labels(sink, "lost").inc(lost)
+
+
+class CheckpointOutcome(StrEnum):
+    """What became of a checkpoint."""
+
+    PUBLISHED = "published"
+    FAILED = "failed"
+    REFUSED = "refused"
+
+
+def count_checkpoint(outcome: CheckpointOutcome, checkpoints: int = 1) -> None:
+    """Count checkpoints; with 0, let the count begin at 0."""
+    _CHECKPOINTS.labels(outcome.value).inc(checkpoints)
 
 
 def count_group_commit(writes: int) -> None:

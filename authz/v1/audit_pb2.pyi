@@ -494,6 +494,53 @@ class LoggedDecision(_message.Message):
 Global___LoggedDecision: _TypeAlias = LoggedDecision  # noqa: Y015
 
 @_typing.final
+class ReadCheckpointRequest(_message.Message):
+    """Asks for the newest checkpoint."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadCheckpointRequest: _TypeAlias = ReadCheckpointRequest  # noqa: Y015
+
+@_typing.final
+class ReadCheckpointResponse(_message.Message):
+    """The newest checkpoint."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NOTE_FIELD_NUMBER: _builtins.int
+    SIGNED_SIZE_FIELD_NUMBER: _builtins.int
+    TREE_SIZE_FIELD_NUMBER: _builtins.int
+    note: _builtins.str
+    """The signed note, in the format of https://c2sp.org/tlog-checkpoint."""
+    signed_size: _builtins.int
+    """The size of the tree that the note signs."""
+    tree_size: _builtins.int
+    """The size of the tree now."""
+    def __init__(
+        self,
+        *,
+        note: _builtins.str = ...,
+        signed_size: _builtins.int = ...,
+        tree_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["note", b"note", "signed_size", b"signed_size", "tree_size", b"tree_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadCheckpointResponse: _TypeAlias = ReadCheckpointResponse  # noqa: Y015
+
+@_typing.final
 class ReadInclusionProofRequest(_message.Message):
     """Names a revision and a tree."""
 

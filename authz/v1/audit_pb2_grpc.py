@@ -45,6 +45,11 @@ class AuditServiceStub:
                 request_serializer=authz_dot_v1_dot_audit__pb2.ReadDecisionsRequest.SerializeToString,
                 response_deserializer=authz_dot_v1_dot_audit__pb2.ReadDecisionsResponse.FromString,
                 _registered_method=True)
+        self.ReadCheckpoint = channel.unary_unary(
+                '/authz.v1.AuditService/ReadCheckpoint',
+                request_serializer=authz_dot_v1_dot_audit__pb2.ReadCheckpointRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_audit__pb2.ReadCheckpointResponse.FromString,
+                _registered_method=True)
         self.ReadInclusionProof = channel.unary_unary(
                 '/authz.v1.AuditService/ReadInclusionProof',
                 request_serializer=authz_dot_v1_dot_audit__pb2.ReadInclusionProofRequest.SerializeToString,
@@ -71,6 +76,14 @@ class AuditServiceServicer:
     def ReadDecisions(self, request, context):
         """Lists entries of the decision log, if the database stores it: who was let in to what, and who asked. The
         decision log also records this call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadCheckpoint(self, request, context):
+        """Returns the newest signed checkpoint of the change log, and the size of its tree now.
+        FAILED_PRECONDITION if no server has signed one: a server signs if AUTHZ_CHECKPOINT_KEY_FILE is set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,6 +117,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.ReadDecisions,
                     request_deserializer=authz_dot_v1_dot_audit__pb2.ReadDecisionsRequest.FromString,
                     response_serializer=authz_dot_v1_dot_audit__pb2.ReadDecisionsResponse.SerializeToString,
+            ),
+            'ReadCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadCheckpoint,
+                    request_deserializer=authz_dot_v1_dot_audit__pb2.ReadCheckpointRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_audit__pb2.ReadCheckpointResponse.SerializeToString,
             ),
             'ReadInclusionProof': grpc.unary_unary_rpc_method_handler(
                     servicer.ReadInclusionProof,
@@ -171,6 +189,33 @@ class AuditService:
             '/authz.v1.AuditService/ReadDecisions',
             authz_dot_v1_dot_audit__pb2.ReadDecisionsRequest.SerializeToString,
             authz_dot_v1_dot_audit__pb2.ReadDecisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.AuditService/ReadCheckpoint',
+            authz_dot_v1_dot_audit__pb2.ReadCheckpointRequest.SerializeToString,
+            authz_dot_v1_dot_audit__pb2.ReadCheckpointResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,10 @@ class AuditServiceStub:
     """Lists entries of the decision log, if the database stores it: who was let in to what, and who asked. The
     decision log also records this call.
     """
+    ReadCheckpoint: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ReadCheckpointRequest, _audit_pb2.ReadCheckpointResponse]
+    """Returns the newest signed checkpoint of the change log, and the size of its tree now.
+    FAILED_PRECONDITION if no server has signed one: a server signs if AUTHZ_CHECKPOINT_KEY_FILE is set.
+    """
     ReadInclusionProof: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ReadInclusionProofRequest, _audit_pb2.ReadInclusionProofResponse]
     """Proves that the tree of which a checkpoint was signed has a revision of the change log. INVALID_ARGUMENT for a
     revision or a size that the tree does not have.
@@ -58,6 +62,10 @@ class AuditServiceAsyncStub(AuditServiceStub):
     ReadDecisions: _aio.UnaryUnaryMultiCallable[_audit_pb2.ReadDecisionsRequest, _audit_pb2.ReadDecisionsResponse]  # type: ignore[assignment]
     """Lists entries of the decision log, if the database stores it: who was let in to what, and who asked. The
     decision log also records this call.
+    """
+    ReadCheckpoint: _aio.UnaryUnaryMultiCallable[_audit_pb2.ReadCheckpointRequest, _audit_pb2.ReadCheckpointResponse]  # type: ignore[assignment]
+    """Returns the newest signed checkpoint of the change log, and the size of its tree now.
+    FAILED_PRECONDITION if no server has signed one: a server signs if AUTHZ_CHECKPOINT_KEY_FILE is set.
     """
     ReadInclusionProof: _aio.UnaryUnaryMultiCallable[_audit_pb2.ReadInclusionProofRequest, _audit_pb2.ReadInclusionProofResponse]  # type: ignore[assignment]
     """Proves that the tree of which a checkpoint was signed has a revision of the change log. INVALID_ARGUMENT for a
@@ -87,6 +95,16 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_audit_pb2.ReadDecisionsResponse, _abc.Awaitable[_audit_pb2.ReadDecisionsResponse]]:
         """Lists entries of the decision log, if the database stores it: who was let in to what, and who asked. The
         decision log also records this call.
+        """
+
+    @_abc_1.abstractmethod
+    def ReadCheckpoint(
+        self,
+        request: _audit_pb2.ReadCheckpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.ReadCheckpointResponse, _abc.Awaitable[_audit_pb2.ReadCheckpointResponse]]:
+        """Returns the newest signed checkpoint of the change log, and the size of its tree now.
+        FAILED_PRECONDITION if no server has signed one: a server signs if AUTHZ_CHECKPOINT_KEY_FILE is set.
         """
 
     @_abc_1.abstractmethod

@@ -6,7 +6,9 @@ from functools import partial
 
 from authz.api.call import Call
 from authz.domain.audit import AuditTrail
+from authz.domain.checkpoints import Checkpoints
 from authz.domain.decision_log import DecisionTable
+from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.proofs import Proofs
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.turns import Turns
@@ -24,15 +26,17 @@ class AuditServicer:
         self,
         trail: AuditTrail,
         decisions: DecisionTable,
-        proofs: Proofs,
         gate: ConsistencyGate,
         turns: Turns,
         *,
+        proofs: Proofs,
+        checkpoints: Checkpoints,
         logs_to_database: bool,
     ) -> None:
         self._trail = trail
         self._decisions = decisions
         self._proofs = proofs
+        self._checkpoints = checkpoints
         self._logs_to_database = logs_to_database
         self._gate = gate
         self._turns = turns
@@ -56,6 +60,19 @@ class AuditServicer:
             next_page_token=page.next_token,
             logs_to_database=self._logs_to_database,
         )
+
+    async def ReadCheckpoint(
+        self, _request: pb.ReadCheckpointRequest, _call: Call
+    ) -> pb.ReadCheckpointResponse:
+        """The newest that a server has signed."""
+        newest = await self._gate.run(self._checkpoints.newest)
+        if not newest.note:
+            raise FailedPreconditionError(
+                ErrorReason.PRECONDITION_FAILED,
+                "no server has signed a checkpoint; set AUTHZ_CHECKPOINT_KEY_FILE on the servers",
+            )
+        size = await self._gate.run(self._proofs.size)
+        return pb.ReadCheckpointResponse(note=newest.note, signed_size=newest.size, tree_size=size)
 
     async def ReadInclusionProof(
         self, request: pb.ReadInclusionProofRequest, _call: Call

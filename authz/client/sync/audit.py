@@ -106,6 +106,11 @@ class AuditClient:
         response = self._calls.call(self._stub.ReadDecisions, request)
         return bool(response.logs_to_database)
 
+    def checkpoint(self) -> str:
+        """The newest checkpoint that a server has signed: a C2SP note, for `authz audit verify`."""
+        response = self._calls.call(self._stub.ReadCheckpoint, pb.ReadCheckpointRequest())
+        return str(response.note)
+
     def inclusion_proof(self, revision: int, tree_size: int) -> InclusionProof:
         """A proof that the tree of a checkpoint has a revision of the change log.
 

@@ -1,0 +1,116 @@
+"""Signs checkpoints of the change log, and publishes them where the operator says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+import structlog
+
+from authz.audit.notes import Checkpoint, NoteSigner, NoteVerifier
+from authz.audit.places import Place
+from authz.domain.checkpoints import Checkpoints, SignedCheckpoint
+from authz.domain.errors import AuthzError, FailedPreconditionError
+from authz.domain.instants import US_PER_S, Instant
+from authz.domain.proofs import Proofs
+from authz.telemetry.metrics import CheckpointOutcome, count_checkpoint
+
+log = structlog.get_logger()
+
+_CLAIM_US = 60 * US_PER_S
+"""How long the others wait for the server that signs, which may have been killed."""
+_RETRY_US = 10 * US_PER_S
+
+
+class CheckpointPublisher:
+    """Of all servers of a database, one at a time signs its tree, once in each interval in which it has
+    grown.
+
+    Before it signs, it compares the tree with the newest checkpoint, and refuses to sign a history that does
+    not continue that one. What cannot be published is tried again, with a newer checkpoint if there is one.
+    """
+
+    def __init__(
+        self,
+        signer: NoteSigner,
+        proofs: Proofs,
+        checkpoints: Checkpoints,
+        places: Sequence[Place],
+        *,
+        clock: Callable[[], Instant],
+        interval_us: int,
+    ) -> None:
+        self._signer = signer
+        self._verifier = NoteVerifier(signer.public_key())
+        self._proofs = proofs
+        self._checkpoints = checkpoints
+        self._places = places
+        self._clock = clock
+        self._interval_us = interval_us
+        self._failing: frozenset[str] = frozenset()
+        for outcome in CheckpointOutcome:
+            count_checkpoint(outcome, 0)
+
+    def publish_due(self) -> None:
+        """Sign and publish a checkpoint if one is due and no other server does. Blocks for as long as the
+        slowest place. Raises `AuthzError` while the database does not answer."""
+        seen, now = self._checkpoints.newest(), self._clock()
+        # A time beyond the longest wait is of a clock that was ahead.
+        is_early = now < seen.next_at <= now + max(self._interval_us, _CLAIM_US)
+        if is_early or (seen.is_published and seen.size == self._proofs.size()):
+            return
+        claimed = msgspec.structs.replace(seen, next_at=now + _CLAIM_US)
+        if not self._checkpoints.replace(seen, claimed):
+            return
+        made = self._made(claimed, now)
+        if made is None or not self._checkpoints.replace(claimed, made):
+            return
+        is_published = self._publish(made.note)
+        delay_us = self._interval_us if is_published else min(_RETRY_US, self._interval_us)
+        done = msgspec.structs.replace(made, is_published=is_published, next_at=now + delay_us)
+        self._checkpoints.replace(made, done)
+
+    def _made(self, claimed: SignedCheckpoint, now: Instant) -> SignedCheckpoint | None:
+        """A checkpoint of the tree now; None if it must not be signed."""
+        try:
+            if not self._continues(claimed):
+                count_checkpoint(CheckpointOutcome.REFUSED)
+                log.error(
+                    "checkpoint refused: the change log is not the one that was signed before;"
+                    " compare it with `authz audit verify`",
+                    signed_size=claimed.size,
+                )
+                return None
+            size = self._proofs.size()
+            note = self._signer.sign(Checkpoint(self._signer.name, size, self._proofs.root(size)))
+        except FailedPreconditionError:
+            self._proofs.complete()
+            return None
+        return SignedCheckpoint(note, size, is_published=False, next_at=now + _CLAIM_US)
+
+    def _continues(self, before: SignedCheckpoint) -> bool:
+        """Whether the tree continues the newest checkpoint, if this key has signed that."""
+        if not before.note:
+            return True
+        try:
+            signed = self._verifier.open(before.note, field="checkpoint")
+        except AuthzError:
+            log.warning("the newest checkpoint is not of this key; it is not compared with the change log")
+            return True
+        return signed.size <= self._proofs.size() and signed.root == self._proofs.root(signed.size)
+
+    def _publish(self, note: str) -> bool:
+        """Whether the note is everywhere."""
+        failing = set()
+        for place in self._places:
+            try:
+                place.publish(note)
+            except (OSError, ValueError) as error:
+                failing.add(place.name)
+                if place.name not in self._failing:
+                    log.warning("checkpoint not published; tried again", place=place.name, error=str(error))
+        for name in sorted(self._failing - failing):
+            log.info("checkpoints are published again", place=name)
+        self._failing = frozenset(failing)
+        count_checkpoint(CheckpointOutcome.FAILED if failing else CheckpointOutcome.PUBLISHED)
+        return not failing

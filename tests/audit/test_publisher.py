@@ -1,0 +1,215 @@
+"""Checkpoints that servers sign in turns, and publish to a file and to an https address."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import msgspec
+import pytest
+from sqlalchemy import update
+from structlog.testing import capture_logs
+
+from authz.audit.notes import Checkpoint, NoteSigner, NoteVerifier
+from authz.audit.places import CheckpointAddress, CheckpointFile, Place
+from authz.audit.publisher import CheckpointPublisher
+from authz.domain.entities import Course
+from authz.domain.instants import US_PER_S
+from authz.store import Store, tables
+from authz.store.engine import open_engine, write_transaction
+from authz.store.log_tree import read_tree
+from authz.telemetry.metrics import REGISTRY
+from tests.access.certificates import server_certificate
+from tests.store.directory import create, open_with, write
+
+MINUTE = 60 * US_PER_S
+SIGNER = NoteSigner.generate("example.org/authz")
+
+
+class Servers:
+    """Publishers over one database, with a clock and a log that grows."""
+
+    def __init__(self, url: str, store: Store, folder: Path) -> None:
+        self.url, self.store, self.now = url, store, 1_700_000_000_000_000
+        self.file = folder / "checkpoint"
+        self._courses = 0
+
+    def publisher(self, *places: Place, signer: NoteSigner = SIGNER) -> CheckpointPublisher:
+        return CheckpointPublisher(
+            signer,
+            self.store.proofs,
+            self.store.checkpoints,
+            [CheckpointFile(self.file), *places],
+            clock=lambda: self.now,
+            interval_us=MINUTE,
+        )
+
+    def write(self) -> None:
+        self._courses += 1
+        write(self.store, create(Course(id=f"c{self._courses}")))
+
+    def published(self) -> Checkpoint:
+        return NoteVerifier(SIGNER.public_key()).open(self.file.read_text(), field="file")
+
+    def change_a_leaf(self) -> None:
+        engine = open_engine(self.url)
+        with write_transaction(engine) as connection:
+            first = tables.leaves.c.revision == 1
+            connection.execute(update(tables.leaves).where(first).values(hash="0" * 64))
+        engine.dispose()
+
+
+@pytest.fixture
+def servers(store_url: str, tmp_path: Path) -> Iterator[Servers]:
+    store = open_with(store_url)
+    yield Servers(store_url, store, tmp_path)
+    store.close()
+
+
+class Address:
+    """An https address that keeps what is posted to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.status, self.posted = 200, list[str]()
+        address = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                if address.status == 200:
+                    address.posted.append(body.decode())
+                self.send_response(address.status)
+                self.send_header("location", "https://localhost/elsewhere")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Print nothing."""
+
+        self._server = HTTPServer(("127.0.0.1", 0), Handler)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(server_certificate(folder))
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"https://localhost:{self._server.server_port}/checkpoints"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Address]:
+    made = Address(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(server_certificate(tmp_path)))
+    yield made
+    made.close()
+
+
+def counted(outcome: str) -> float:
+    return REGISTRY.get_sample_value("authz_checkpoints_total", {"outcome": outcome}) or 0.0
+
+
+def test_one_server_signs_in_each_interval_in_which_the_log_has_grown(servers: Servers) -> None:
+    one, other = servers.publisher(), servers.publisher()
+    servers.write()
+    one.publish_due()
+    first = servers.published()
+    assert (first.size, first.root) == (1, read_tree(servers.url).roots[1])
+    servers.write()
+    other.publish_due()
+    assert servers.published() == first
+    servers.now += MINUTE
+    other.publish_due()
+    assert servers.published().size == 2
+    servers.file.unlink()
+    servers.now += MINUTE
+    one.publish_due()
+    assert not servers.file.exists()
+
+
+def test_a_server_that_was_killed_while_it_signed_is_followed_by_another(servers: Servers) -> None:
+    servers.write()
+    seen = servers.store.checkpoints.newest()
+    claimed = msgspec.structs.replace(seen, next_at=servers.now + MINUTE)
+    assert servers.store.checkpoints.replace(seen, claimed)
+    assert not servers.store.checkpoints.replace(seen, claimed)
+    servers.publisher().publish_due()
+    assert not servers.file.exists()
+    servers.now += MINUTE
+    servers.publisher().publish_due()
+    assert servers.published().size == 1
+
+
+def test_a_clock_that_was_ahead_does_not_hold_up_the_others(servers: Servers) -> None:
+    servers.write()
+    servers.now += 1000 * MINUTE
+    servers.publisher().publish_due()
+    servers.now -= 1000 * MINUTE
+    servers.write()
+    servers.publisher().publish_due()
+    assert servers.published().size == 2
+
+
+@pytest.mark.parametrize("status", [500, 302])
+def test_what_an_address_refuses_is_posted_again_and_other_places_have_it_at_once(
+    servers: Servers, address: Address, status: int
+) -> None:
+    publisher, failures = servers.publisher(CheckpointAddress(address.url)), counted("failed")
+    servers.write()
+    address.status = status
+    with capture_logs() as lines:
+        publisher.publish_due()
+    assert servers.published().size == 1
+    assert address.posted == []
+    assert counted("failed") == failures + 1
+    assert [line["place"] for line in lines] == [address.url]
+    servers.write()  # which nothing holds up
+    address.status = 200
+    servers.now += 10 * US_PER_S
+    publisher.publish_due()
+    assert address.posted == [servers.file.read_text()]
+    assert servers.published().size == 2
+
+
+@pytest.mark.parametrize("forge", [True, False])
+def test_a_history_that_does_not_continue_the_checkpoint_is_not_signed(servers: Servers, forge: bool) -> None:
+    servers.write()
+    servers.publisher().publish_due()
+    signed, refusals = servers.published(), counted("refused")
+    if forge:
+        servers.change_a_leaf()
+    servers.write()
+    servers.now += MINUTE
+    with capture_logs() as lines:
+        servers.publisher().publish_due()
+    assert counted("refused") == refusals + forge
+    assert servers.published().size == (1 if forge else 2)
+    assert any("authz audit verify" in line["event"] for line in lines) is forge
+    assert signed.size == 1
+
+
+def test_a_new_key_signs_what_it_finds(servers: Servers) -> None:
+    servers.write()
+    servers.publisher().publish_due()
+    servers.write()
+    servers.now += MINUTE
+    other = NoteSigner.generate("example.org/new")
+    servers.publisher(signer=other).publish_due()
+    found = NoteVerifier(other.public_key()).open(servers.file.read_text(), field="file")
+    assert found.size == 2
+
+
+def test_a_log_of_an_earlier_release_is_completed_first(servers: Servers) -> None:
+    servers.write()
+    servers.write()
+    engine = open_engine(servers.url)
+    with write_transaction(engine) as connection:
+        connection.execute(update(tables.leaves).values(part=None))
+    engine.dispose()
+    servers.publisher().publish_due()
+    servers.now += MINUTE
+    servers.publisher().publish_due()
+    assert servers.published().root == read_tree(servers.url).roots[2]

@@ -1,0 +1,90 @@
+"""A server that publishes checkpoints of what is written to it, on both databases."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from authz.client import CallError, Client
+from authz.domain.entities import Course
+from authz.domain.errors import InvalidArgumentError
+from authz.domain.mutations import Mutation, Operation
+from authz.runtime.settings import load_settings
+from authz.store import tables
+from authz.store.engine import open_engine, write_transaction
+from tests.api.test_exports import served
+from tests.cli.commands import run
+
+
+def test_what_is_written_is_in_a_published_checkpoint_that_finds_out_who_changes_it(
+    store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("authz.runtime.checkpoints._POLL_S", 0.05)
+    public = run("audit", "keygen", "example.org/authz", tmp_path / "key").stdout.strip()
+    file = tmp_path / "checkpoint"
+    settings = {
+        "checkpoint_key_file": str(tmp_path / "key"),
+        "checkpoint_publish": f"file:{file}",
+        "checkpoint_interval_s": "0.05",
+    }
+    with served(store_url, **settings) as address, Client(address) as client:
+        client.write([Mutation(Operation.CREATE, Course("c"))], reason="the term begins")
+        head = max(each.revision for each in client.audit.changes())
+        while not file.exists() or int(file.read_text().splitlines()[1]) < head:
+            time.sleep(0.01)
+        assert client.audit.checkpoint() == file.read_text()
+        printed = run("audit", "newest-checkpoint", "--address", address)
+        assert printed.stdout == file.read_text()
+    verify = ("audit", "verify", file, "--public-key", public, "--database", store_url)
+    kept = run(*verify)
+    assert (kept.returncode, kept.stdout) == (0, f"revisions 1 to {head} are as they were signed\n")
+    engine = open_engine(store_url)
+    with write_transaction(engine) as connection:
+        last = tables.revisions.c.revision == head
+        connection.execute(update(tables.revisions).where(last).values(reason="the term ends"))
+    engine.dispose()
+    changed = run(*verify)
+    assert changed.returncode == 1
+    assert f"revision {head} is not as it was committed" in changed.stderr
+
+
+def test_a_server_that_signs_nothing_says_what_to_set(sqlite_url: str) -> None:
+    with (
+        served(sqlite_url) as address,
+        Client(address) as client,
+        pytest.raises(CallError, match="AUTHZ_CHECKPOINT_KEY_FILE"),
+    ):
+        client.audit.checkpoint()
+
+
+def test_a_start_without_a_key_that_signs_is_refused_by_name(sqlite_url: str, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("no key")
+    given = {"checkpoint_key_file": str(tmp_path / "key")}
+    with (
+        pytest.raises(InvalidArgumentError, match="make one with `authz audit keygen`"),
+        served(sqlite_url, **given),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"checkpoint_publish": "stdout"}, "AUTHZ_CHECKPOINT_KEY_FILE"),
+        ({"checkpoint_key_file": "/none"}, "/none"),
+        ({"checkpoint_publish": "http://log.test/"}, "`http://log.test/`"),
+        ({"checkpoint_publish": "stdout, syslog"}, "`syslog`"),
+        ({"checkpoint_publish": "file:/none/here"}, "/none/here"),
+        ({"checkpoint_interval_s": "0"}, "AUTHZ_CHECKPOINT_INTERVAL_S"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_by_name(
+    tmp_path: Path, given: dict[str, str], named: str
+) -> None:
+    (tmp_path / "key").write_text("a key")
+    key = {} if named.startswith("AUTHZ_CHECKPOINT_KEY") else {"checkpoint_key_file": str(tmp_path / "key")}
+    with pytest.raises(InvalidArgumentError, match=named):
+        load_settings(key | given, environ={})
