@@ -15,25 +15,34 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from authz.domain.errors import malformed
+from authz.domain.tree import EMPTY_ROOT
 
 _ED25519 = b"\x01"
 _HASH_BYTES, _KEY_BYTES, _ROOT_BYTES = 4, 32, 32
 _SECRET = "PRIVATE+KEY+"  # noqa: S105  how a secret key begins
 _NAME = re.compile(r"[^\s+\u2014]{1,128}")
 _SECRET_KEY = re.compile(r"PRIVATE\+KEY\+([^+\s]+)\+[0-9a-f]{8}\+(\S+)")
+_DECISIONS = "decisions"
+_CHECKPOINT = re.compile(rf"(\S+)\n([0-9]+)\n(\S+)\n(?:{_DECISIONS} ([0-9]+) (\S+)\n)?")
 _SIGNATURE = re.compile(r"\u2014 (\S+) (\S+)")
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """The log `origin` had a tree of `size` leaves with a `root`."""
+    """The log `origin` had a tree of `size` leaves with a `root`, and the log of its decisions another, if it
+    had any."""
 
     origin: str
     size: int
     root: bytes
+    decisions_size: int = 0
+    decisions_root: bytes = EMPTY_ROOT
 
     def text(self) -> str:
-        """The text that is signed."""
-        return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
+        """The text that is signed. The decisions are an extension line."""
+        lines = [self.origin, str(self.size), _encoded(self.root)]
+        if self.decisions_size:
+            lines.append(f"{_DECISIONS} {self.decisions_size} {_encoded(self.decisions_root)}")
+        return "".join(f"{line}\n" for line in lines)
 
 
 class NoteSigner:
@@ -108,11 +117,11 @@ class NoteVerifier:
         text += "\n"
         if not any(self._has_signed(text, line) for line in signatures.splitlines()):
             raise malformed(field, f"is not signed by `{self._name}`, or it was changed since")
-        lines = text.splitlines()
-        root = _decoded(lines[2]) if len(lines) > 2 else b""  # noqa: PLR2004  origin, size, root
-        if len(root) != _ROOT_BYTES or lines[0] != self._name or not lines[1].isdecimal():
+        found = _CHECKPOINT.match(text)
+        roots = [] if found is None else [_decoded(each) for each in found.group(3, 5) if each]
+        if found is None or found[1] != self._name or {len(root) for root in roots} != {_ROOT_BYTES}:
             raise malformed(field, f"is no checkpoint of `{self._name}`")
-        return Checkpoint(lines[0], int(lines[1]), root)
+        return Checkpoint(self._name, int(found[2]), roots[0], int(found[4] or 0), (*roots, EMPTY_ROOT)[1])
 
     def _has_signed(self, text: str, line: str) -> bool:
         found = _SIGNATURE.fullmatch(line)

@@ -1,4 +1,4 @@
-"""Signs checkpoints of the change log, and publishes them where the operator says."""
+"""Signs checkpoints of the logs, and publishes them where the operator says."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from authz.audit.places import Place
 from authz.domain.checkpoints import Checkpoints, SignedCheckpoint
 from authz.domain.errors import AuthzError, FailedPreconditionError
 from authz.domain.instants import US_PER_S, Instant
-from authz.domain.proofs import Proofs
+from authz.domain.proofs import AuditLog, Proofs
 from authz.telemetry.metrics import CheckpointOutcome, count_checkpoint
 
 log = structlog.get_logger()
@@ -23,10 +23,10 @@ _RETRY_US = 10 * US_PER_S
 
 
 class CheckpointPublisher:
-    """Of all servers of a database, one at a time signs its tree, once in each interval in which it has
-    grown.
+    """Of all servers of a database, one at a time signs its trees, once in each interval in which they
+    have grown.
 
-    Before it signs, it compares the tree with the newest checkpoint, and refuses to sign a history that does
+    Before it signs, it compares the trees with the newest checkpoint, and refuses to sign a history that does
     not continue that one. What cannot be published is tried again, with a newer checkpoint if there is one.
     """
 
@@ -57,7 +57,7 @@ class CheckpointPublisher:
         seen, now = self._checkpoints.newest(), self._clock()
         # A time beyond the longest wait is of a clock that was ahead.
         is_early = now < seen.next_at <= now + max(self._interval_us, _CLAIM_US)
-        if is_early or (seen.is_published and seen.size == self._proofs.size()):
+        if is_early or (seen.is_published and (seen.size, seen.decisions_size) == self._sizes()):
             return
         claimed = msgspec.structs.replace(seen, next_at=now + _CLAIM_US)
         if not self._checkpoints.replace(seen, claimed):
@@ -76,28 +76,39 @@ class CheckpointPublisher:
             if not self._continues(claimed):
                 count_checkpoint(CheckpointOutcome.REFUSED)
                 log.error(
-                    "checkpoint refused: the change log is not the one that was signed before;"
-                    " compare it with `authz audit verify`",
+                    "checkpoint refused: the logs are not those that were signed before;"
+                    " compare them with `authz audit verify`",
                     signed_size=claimed.size,
                 )
                 return None
-            size = self._proofs.size()
-            note = self._signer.sign(Checkpoint(self._signer.name, size, self._proofs.root(size)))
+            sizes = self._sizes()
+            roots = map(self._proofs.root, AuditLog, sizes)
+            (size, root), (decisions_size, decisions_root) = zip(sizes, roots, strict=True)
         except FailedPreconditionError:
             self._proofs.complete()
             return None
-        return SignedCheckpoint(note, size, is_published=False, next_at=now + _CLAIM_US)
+        checkpoint = Checkpoint(self._signer.name, size, root, decisions_size, decisions_root)
+        note = self._signer.sign(checkpoint)
+        return SignedCheckpoint(note, size, decisions_size, is_published=False, next_at=now + _CLAIM_US)
+
+    def _sizes(self) -> tuple[int, int]:
+        """Of the change log and of the decisions, in the order of `AuditLog`."""
+        changes, decisions = map(self._proofs.size, AuditLog)
+        return changes, decisions
 
     def _continues(self, before: SignedCheckpoint) -> bool:
-        """Whether the tree continues the newest checkpoint, if this key has signed that."""
+        """Whether the trees continue the newest checkpoint, if this key has signed that."""
         if not before.note:
             return True
         try:
             signed = self._verifier.open(before.note, field="checkpoint")
         except AuthzError:
-            log.warning("the newest checkpoint is not of this key; it is not compared with the change log")
+            log.warning("the newest checkpoint is not of this key; it is not compared with the logs")
             return True
-        return signed.size <= self._proofs.size() and signed.root == self._proofs.root(signed.size)
+        sizes, roots = (signed.size, signed.decisions_size), (signed.root, signed.decisions_root)
+        if any(size > grown for size, grown in zip(sizes, self._sizes(), strict=True)):
+            return False
+        return roots == tuple(map(self._proofs.root, AuditLog, sizes))
 
     def _publish(self, note: str) -> bool:
         """Whether the note is everywhere."""

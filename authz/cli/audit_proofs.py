@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 import typer
@@ -11,13 +11,20 @@ import typer
 from authz.cli.audit_tree import FAULT_EXIT_CODE, PublicKey
 from authz.cli.command import Server, on_server
 from authz.cli.output import print_json
+from authz.domain.proofs import AuditLog, ConsistencyProof, InclusionProof
 
-if TYPE_CHECKING:
-    from authz.audit.notes import Checkpoint
-    from authz.domain.proofs import ConsistencyProof, InclusionProof
+_LOGS = {
+    False: (AuditLog.CHANGES, "revision", "revisions"),
+    True: (AuditLog.DECISIONS, "batch", "batches of decisions"),
+}
+"""By whether it is about decisions: the log, and what its leaves are called."""
 
 CheckpointFile = Annotated[
     Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint file.", exists=True, dir_okay=False)
+]
+
+OfDecisions = Annotated[
+    bool, typer.Option("--decisions", help="About the logged decisions, in place of the change log.")
 ]
 
 
@@ -30,22 +37,26 @@ def newest_checkpoint(server: Server) -> None:
 @on_server()
 def prove_inclusion(
     server: Server,
-    revision: Annotated[int, typer.Argument(min=1, help="Revision of the change log.")],
+    number: Annotated[
+        int, typer.Argument(min=1, help="Revision of the change log, or `leaf` of a logged decision.")
+    ],
     checkpoint: CheckpointFile,
     public_key: PublicKey,
+    of_decisions: OfDecisions = False,
 ) -> None:
     """Prove to you that the history that a checkpoint signed has a revision, without the database.
 
     Prints the revision, with keyed hashes in place of subjects and texts. Exit code: 0 proved, 1 tampering
     detected.
     """
-    signed = _open(checkpoint, public_key)
-    proof = server.client.audit.inclusion_proof(revision, signed.size)
-    proved = f"revision {revision} is in the {signed.size} revisions that were signed"
-    refuted = f"revision {revision} is not in the {signed.size} revisions that were signed"
-    _conclude(server, proof, proof.holds_for(signed.root), proved, refuted)
+    log, leaf, leaves = _LOGS[of_decisions]
+    head = _head(checkpoint, public_key, log)
+    proof = server.client.audit.inclusion_proof(number, head.size, log=log)
+    holds = proof.holds_for(head.root)
+    told = f"{leaf} {number} is {'' if holds else 'not '}in the {head.size} {leaves} that were signed"
+    _conclude(server, proof, holds, told)
     if not server.as_json:
-        print(proof.content.decode() or "of the revision the hash alone is kept")
+        print(proof.content.decode() or "the hash alone is kept")
 
 
 @on_server()
@@ -56,30 +67,41 @@ def prove_consistency(
         Path, typer.Argument(metavar="LATER", help="Later checkpoint file.", exists=True, dir_okay=False)
     ],
     public_key: PublicKey,
+    of_decisions: OfDecisions = False,
 ) -> None:
     """Prove to you that a checkpoint signed the beginning of what a later one signed, without the database.
 
     Exit code: 0 proved, 1 tampering detected.
     """
-    one, other = sorted((_open(each, public_key) for each in (first, second)), key=lambda each: each.size)
-    proof = server.client.audit.consistency_proof(one.size, other.size)
-    proved = f"the {one.size} revisions that were signed first begin the {other.size}"
-    refuted = f"the {one.size} revisions that were signed first do not begin the {other.size}"
-    _conclude(server, proof, proof.holds_for(one.root, other.root), proved, refuted)
+    log, _, leaves = _LOGS[of_decisions]
+    one, other = sorted(_head(each, public_key, log) for each in (first, second))
+    proof = server.client.audit.consistency_proof(one.size, other.size, log=log)
+    holds = proof.holds_for(one.root, other.root)
+    begin = "begin" if holds else "do not begin"
+    told = f"the {one.size} {leaves} that were signed first {begin} the {other.size}"
+    _conclude(server, proof, holds, told)
 
 
-def _open(file: Path, public_key: str) -> Checkpoint:
+class _Head(NamedTuple):
+    """The size and the root of a tree that was signed."""
+
+    size: int
+    root: bytes
+
+
+def _head(file: Path, public_key: str, log: AuditLog) -> _Head:
     from authz.audit.notes import NoteVerifier
 
-    return NoteVerifier(public_key).open(file.read_text(), field=str(file))
+    signed = NoteVerifier(public_key).open(file.read_text(), field=str(file))
+    if log is AuditLog.CHANGES:
+        return _Head(signed.size, signed.root)
+    return _Head(signed.decisions_size, signed.decisions_root)
 
 
-def _conclude(
-    server: Server, proof: InclusionProof | ConsistencyProof, holds: bool, proved: str, refuted: str
-) -> None:
+def _conclude(server: Server, proof: InclusionProof | ConsistencyProof, holds: bool, told: str) -> None:
     if server.as_json:
         print_json(msgspec.structs.asdict(proof) | {"holds": holds})
     else:
-        print(proved if holds else refuted)
+        print(told)
     if not holds:
         raise typer.Exit(FAULT_EXIT_CODE)

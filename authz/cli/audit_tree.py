@@ -1,18 +1,21 @@
-"""`authz audit keygen`, `checkpoint` and `verify`: tamper evidence for the change log."""
+"""`authz audit keygen`, `checkpoint` and `verify`: tamper evidence for the change log and the decisions."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from authz.domain.errors import malformed
+from authz.domain.instants import format_instant
 
 if TYPE_CHECKING:
     from authz.audit.notes import Checkpoint
+    from authz.store.decision_tree import DecisionTree
     from authz.store.log_tree import LogTree
 
 FAULT_EXIT_CODE = 1
@@ -44,7 +47,7 @@ def checkpoint(
     key: Annotated[Path, typer.Option(help="File with the secret key.", exists=True, dir_okay=False)],
     database: Database = None,
 ) -> None:
-    """Verify every revision of the change log, sign its Merkle root, and print the signed checkpoint.
+    """Verify every revision and every logged decision, sign the Merkle roots, and print the checkpoint.
 
     Store checkpoints where nobody with write access to the database can change them. Exit code: 0 signed,
     1 tampering detected, and nothing is signed.
@@ -52,11 +55,13 @@ def checkpoint(
     from authz.audit.notes import Checkpoint, NoteSigner
 
     signer = NoteSigner.parse(key.read_text(), field=str(key))
-    tree = _tree(database, (), completes=True)
-    if tree.faults:
-        _print_faults(tree)
+    tree, decisions = _trees(database, [], completes=True)
+    faults = (*tree.faults, *decisions.faults)
+    if faults:
+        _print_faults(faults)
         raise typer.Exit(FAULT_EXIT_CODE)
-    print(signer.sign(Checkpoint(signer.name, tree.size, tree.roots[tree.size])), end="")
+    roots = (tree.roots[tree.size], decisions.roots[decisions.size])
+    print(signer.sign(Checkpoint(signer.name, tree.size, roots[0], decisions.size, roots[1])), end="")
 
 
 def verify(
@@ -66,7 +71,7 @@ def verify(
     public_key: PublicKey,
     database: Database = None,
 ) -> None:
-    """Compare the change log of a database with signed checkpoints, without a server.
+    """Compare the change log and the decisions of a database with signed checkpoints, without a server.
 
     Exit code: 0 unchanged, 1 tampering detected.
     """
@@ -74,36 +79,48 @@ def verify(
 
     verifier = NoteVerifier(public_key)
     signed = [verifier.open(each.read_text(), field=str(each)) for each in checkpoints]
-    tree = _tree(database, [each.size for each in signed], completes=False)
-    different = [text for each in signed if (text := _difference(each, tree))]
+    tree, decisions = _trees(database, signed, completes=False)
+    different = [text for each in signed for text in _differences(each, tree, decisions)]
     for text in different:
         print(text)
-    _print_faults(tree)
-    if different or tree.faults:
+    faults = (*tree.faults, *decisions.faults)
+    _print_faults(faults)
+    if different or faults:
         raise typer.Exit(FAULT_EXIT_CODE)
     _print_kept(max(each.size for each in signed), tree)
+    _print_kept_decisions(max(each.decisions_size for each in signed), decisions)
 
 
-def _tree(database: str | None, sizes: list[int] | tuple[int, ...], *, completes: bool) -> LogTree:
+def _trees(
+    database: str | None, signed: Sequence[Checkpoint], *, completes: bool
+) -> tuple[LogTree, DecisionTree]:
     from authz.runtime.settings import load_settings
-    from authz.store.log_tree import read_tree
+    from authz.store.log_tree import read_trees
 
     settings = load_settings({"database_url": database})
-    password_file = settings.database_password_file
-    return read_tree(settings.database_url, sizes, password_file=password_file, completes=completes)
+    return read_trees(
+        settings.database_url,
+        [each.size for each in signed],
+        [each.decisions_size for each in signed],
+        password_file=settings.database_password_file,
+        completes=completes,
+    )
 
 
-def _difference(signed: Checkpoint, tree: LogTree) -> str:
-    """How the log differs from a checkpoint; empty if it does not."""
-    if signed.size > tree.size:
-        return f"the end is cut off: {signed.size} revisions were signed, and the tree has {tree.size}"
-    if signed.root != tree.roots[signed.size]:
-        return f"the first {signed.size} revisions are not those that were signed"
-    return ""
+def _differences(signed: Checkpoint, tree: LogTree, decisions: DecisionTree) -> Iterator[str]:
+    """How the logs differ from a checkpoint."""
+    for what, size, root, found in (
+        ("revisions", signed.size, signed.root, tree),
+        ("batches of decisions", signed.decisions_size, signed.decisions_root, decisions),
+    ):
+        if size > found.size:
+            yield f"the end is cut off: {size} {what} were signed, and the tree has {found.size}"
+        elif root != found.roots[size]:
+            yield f"the first {size} {what} are not those that were signed"
 
 
-def _print_faults(tree: LogTree) -> None:
-    for fault in tree.faults:
+def _print_faults(faults: Iterable[str]) -> None:
+    for fault in faults:
         print(fault, file=sys.stderr)
 
 
@@ -116,3 +133,16 @@ def _print_kept(anchored: int, tree: LogTree) -> None:
         print(f"of the first {tree.cut} the hashes alone are kept")
     if tree.erased:
         print(f"of {tree.erased} texts something is gone, as after an erasure")
+
+
+def _print_kept_decisions(anchored: int, tree: DecisionTree) -> None:
+    if tree.size:
+        print(f"batches 1 to {anchored} of the logged decisions are as they were signed")
+    if tree.size > anchored:
+        rest = f"batches {anchored + 1} to {tree.size}"
+        print(f"{rest} are as they were logged, as far as the database says: no checkpoint has them")
+    if tree.purged:
+        until = format_instant(tree.purged_until)
+        print(f"the first {tree.purged} batches, up to {until}, are purged: their hashes alone are kept")
+    if tree.unsigned:
+        print(f"{tree.unsigned} decisions are from before there was a tree of them, and not verified")

@@ -10,13 +10,14 @@ from authz.domain.instants import Instant
 
 
 class SignedCheckpoint(msgspec.Struct, frozen=True):
-    """A signed note, the size of the tree that it signs, and whether it was published everywhere.
+    """A signed note, the sizes of the trees that it signs, and whether it was published everywhere.
 
     Nobody makes another before `next_at`: the interval has not passed, or a server is about to.
     """
 
     note: str = ""
     size: int = 0
+    decisions_size: int = 0
     is_published: bool = True
     next_at: Instant = 0
 

@@ -46,6 +46,12 @@ class DecisionEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     duration_us: int
 
 
+class StoredDecision(DecisionEntry, frozen=True, kw_only=True, gc=False):
+    """An entry in the database, and the number of the leaf that it is in; 0 if it is in none."""
+
+    leaf: int = 0
+
+
 class DecisionQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which entries to list; an empty field filters nothing. From `since` on, before `until`.
 
@@ -66,7 +72,7 @@ class DecisionQuery(msgspec.Struct, frozen=True, kw_only=True):
 class DecisionPage(msgspec.Struct, frozen=True):
     """A page of entries. `next_token` is empty exactly on the last page."""
 
-    entries: tuple[DecisionEntry, ...]
+    entries: tuple[StoredDecision, ...]
     next_token: str
 
 
@@ -74,10 +80,12 @@ class DecisionTable(Protocol):
     """The decision log in the database. Every call blocks."""
 
     def append(self, entries: Sequence[DecisionEntry], *, keep_us: int = 0) -> None:
-        """Store entries in one transaction. Idempotent: appending an entry twice stores it once.
+        """Store entries in one transaction, as the next leaf of the tree of the decisions. Idempotent:
+        appending the same entries twice stores them once.
 
-        With `keep_us`, it also deletes entries that are older than the newest entry by more than that: at
-        most twice as many as it stores, so that each step is bounded.
+        With `keep_us`, it also deletes the leaves of which all entries are older than the newest entry by
+        more than that: one at least, and others while they have at most twice as many entries as it stores,
+        so that each step is bounded.
         """
 
     def read(self, query: DecisionQuery, page: Page) -> DecisionPage:

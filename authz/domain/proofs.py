@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Protocol
 
 import msgspec
@@ -9,11 +10,18 @@ import msgspec
 from authz.domain.tree import leaf_hash, root_of_inclusion, roots_of_consistency
 
 
+class AuditLog(StrEnum):
+    """A log with a tree of its own: a leaf is a revision, or a batch of logged decisions."""
+
+    CHANGES = "CHANGES"
+    DECISIONS = "DECISIONS"
+
+
 class InclusionProof(msgspec.Struct, frozen=True):
     """That the tree of the first `size` leaves has the leaf `number`, counted from 1.
 
-    `content` is what is hashed: a revision, with keyed hashes for subjects and texts. It is empty if it is
-    not kept any more, or too large for an answer.
+    `content` is what is hashed: a revision, or a batch of decisions, with keyed hashes for subjects and
+    texts. It is empty if it is not kept any more, or too large for an answer.
     """
 
     number: int
@@ -43,24 +51,23 @@ class ConsistencyProof(msgspec.Struct, frozen=True):
 
 
 class Proofs(Protocol):
-    """Proofs about the change log in the database. Every call blocks, and reads as many rows as the logarithm
-    of the size.
+    """Proofs about the logs in the database. Every call blocks, and reads some hundred rows at most.
 
     Raises `InvalidArgumentError` for sizes that the tree does not have, and `FailedPreconditionError` if an
     earlier release wrote a part of the log and its tree is not complete.
     """
 
-    def size(self) -> int:
+    def size(self, log: AuditLog) -> int:
         """The size of the tree now."""
 
-    def root(self, size: int) -> bytes:
+    def root(self, log: AuditLog, size: int) -> bytes:
         """The root of the tree of the first `size` leaves."""
 
     def complete(self) -> None:
-        """Complete the tree of a log of which an earlier release wrote a part, in bounded steps."""
+        """Complete the tree of a change log of which an earlier release wrote a part, in bounded steps."""
 
-    def inclusion(self, number: int, size: int) -> InclusionProof:
+    def inclusion(self, log: AuditLog, number: int, size: int) -> InclusionProof:
         """That the tree of the first `size` leaves has a leaf. 1 ≤ number ≤ size."""
 
-    def consistency(self, first: int, second: int) -> ConsistencyProof:
+    def consistency(self, log: AuditLog, first: int, second: int) -> ConsistencyProof:
         """That a tree begins another. 1 ≤ first ≤ second."""

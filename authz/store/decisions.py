@@ -8,18 +8,21 @@ from operator import attrgetter
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Engine, Select, delete, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, delete, or_, select, tuple_
 
-from authz.domain.decision_log import DecisionEntry, DecisionPage, DecisionQuery
+from authz.domain.decision_log import DecisionEntry, DecisionPage, DecisionQuery, StoredDecision
+from authz.domain.instants import Instant
 from authz.domain.ports import Page
 from authz.domain.tokens import TokenKeys
-from authz.store.bulk import upsert_rows
+from authz.store.bulk import select_by_key, upsert_rows
+from authz.store.decision_leaves import append_leaf, purge_leaves
 from authz.store.engine import bounded_read_transaction, write_transaction
 from authz.store.erased import pseudonyms_of
 from authz.store.tables import decisions as table
 from authz.store.windows import Window, read_window
 
-_values = attrgetter(*table.columns.keys())
+_FIELDS = tuple(name for name in table.columns.keys() if name != "leaf")  # noqa: SIM118  not a mapping
+_values = attrgetter(*_FIELDS)
 _ORDER = (table.c.at, table.c.decision_id)
 
 
@@ -34,13 +37,14 @@ class SqlDecisions:
         """See `DecisionTable.append`."""
         with write_transaction(self._engine) as connection:
             if keep_us:
-                over = table.c.at < max(entry.at for entry in entries) - keep_us
-                oldest = select(*_ORDER).where(over).order_by(*_ORDER).limit(2 * len(entries))
-                connection.execute(delete(table).where(tuple_(*_ORDER).in_(oldest)))
+                _purge(connection, max(entry.at for entry in entries) - keep_us, 2 * len(entries))
+            if select_by_key(connection, table, [(entries[0].at, entries[0].decision_id)]):
+                return
             named = {name for each in entries for name in (each.subject, each.person, each.caller)}
             if erased := pseudonyms_of(connection, named):
                 entries = [_without(each, erased) for each in entries]
-            upsert_rows(connection, table, [_values(entry) for entry in entries])
+            leaf = append_leaf(connection, entries)
+            upsert_rows(connection, table, [(*_values(entry), leaf) for entry in entries])
 
     def read(self, query: DecisionQuery, page: Page) -> DecisionPage:
         """See `DecisionTable.read`."""
@@ -52,13 +56,27 @@ class SqlDecisions:
         )
         with bounded_read_transaction(self._engine) as connection:
             rows, token = read_window(connection, window, page, self._keys, query)
-        return DecisionPage(tuple(DecisionEntry(**row._mapping) for row in rows), token)
+        return DecisionPage(tuple(_stored(row) for row in rows), token)
+
+
+def _purge(connection: Connection, before: Instant, at_most: int) -> None:
+    purge_leaves(connection, before, at_most)
+    in_no_leaf = select(*_ORDER).where(table.c.at < before, table.c.leaf.is_(None))
+    oldest = in_no_leaf.order_by(*_ORDER).limit(at_most)
+    connection.execute(delete(table).where(tuple_(*_ORDER).in_(oldest)))
+
+
+def _stored(row: Row[Any]) -> StoredDecision:
+    values = dict(row._mapping)
+    return StoredDecision(**values | {"leaf": values["leaf"] or 0})
 
 
 def _without(entry: DecisionEntry, erased: Mapping[str, str]) -> DecisionEntry:
-    """An entry with the pseudonyms of those who were erased."""
+    """An entry with the pseudonyms of those who were erased, and then without its request id, as
+    `erase_decisions` leaves it."""
     given = {name: getattr(entry, name) for name in ("subject", "person", "caller")}
-    return msgspec.structs.replace(entry, **{name: erased.get(text, text) for name, text in given.items()})
+    values = {name: erased[text] for name, text in given.items() if text in erased}
+    return msgspec.structs.replace(entry, request_id="", **values) if values else entry
 
 
 def _rows(query: DecisionQuery) -> Select[Any]:

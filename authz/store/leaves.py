@@ -55,6 +55,7 @@ class Attestor:
         self._key = read_token_key(connection)
         self._sealing = blake2b(digest_size=_SEAL_BYTES, key=self._key, person=b"logged text")
         self._names: dict[str, str] = {}
+        self._actors: dict[str, str] = {}
 
     @cached_property
     def _erased(self) -> dict[str, str]:
@@ -72,7 +73,7 @@ class Attestor:
         attested = [
             _FORMAT,
             *(head[name] for name in ("revision", "committed_at", "nonce")),
-            self._actor(head["actor"]),
+            self.named(head["actor"]),
             *(seals.seal(head[name]) for name in ("reason", "request_id")),
             [self._change(row, seals) for row in rows],
         ]
@@ -92,22 +93,25 @@ class Attestor:
         }
 
     def _change(self, row: Values, seals: _Seals) -> list[str | None]:
-        text = _SUBJECT.sub(self._named, row["mutation"])
+        text = _SUBJECT.sub(self._named_in, row["mutation"])
         erasable = _ERASABLE.get(row["kind"])
         if erasable is not None:
             text = erasable.sub(lambda found: f'"{found[1]}":"{seals.seal(found[2])}"', text)
         return [*(row[name] for name in ("kind", "operation", "course_id", "session_id")), text]
 
-    def _named(self, found: re.Match[str]) -> str:
+    def _named_in(self, found: re.Match[str]) -> str:
         return f'{{"type":"{found[1]}","id":"{self._name(found[1], found[2])}"}}'
 
-    def _actor(self, actor: str) -> str:
-        """The caller and the person, as far as they are subjects."""
-        parts = []
-        for part in actor.split(" for "):
-            found = _ACTOR.fullmatch(part)
-            parts.append(part if found is None else f"{found[1]}:{self._name(found[1], found[2])}")
-        return " for ".join(parts)
+    def named(self, actor: str) -> str:
+        """A subject, or a caller and a person, as far as they are subjects."""
+        name = self._actors.get(actor)
+        if name is None:
+            name = self._actors[actor] = " for ".join(map(self._named_alone, actor.split(" for ")))
+        return name
+
+    def _named_alone(self, text: str) -> str:
+        found = _ACTOR.fullmatch(text)
+        return text if found is None else f"{found[1]}:{self._name(found[1], found[2])}"
 
     def _name(self, type_name: str, id_: str) -> str:
         subject = f"{type_name}:{id_}"

@@ -13,6 +13,7 @@ from authz.domain.tree import MerkleTree
 from authz.store import tables
 from authz.store.bulk import insert_rows
 from authz.store.connections import expecting_long_statements
+from authz.store.decision_tree import DecisionTree, read_decision_tree
 from authz.store.engine import open_engine, read_transaction, write_transaction
 from authz.store.leaves import Attestor
 from authz.store.log_reader import hold_head, read_head
@@ -41,10 +42,16 @@ class LogTree(msgspec.Struct, frozen=True, kw_only=True):
     erased: int
 
 
-def read_tree(
-    url: str, sizes: Collection[int] = (), *, password_file: str = "", completes: bool = False
-) -> LogTree:
-    """Verify every revision of a database; return its tree, with the root of its full size, too.
+def read_trees(
+    url: str,
+    sizes: Collection[int] = (),
+    decision_sizes: Collection[int] = (),
+    *,
+    password_file: str = "",
+    completes: bool = False,
+) -> tuple[LogTree, DecisionTree]:
+    """Verify every revision and every logged decision of a database; return its trees, with the roots of
+    their full sizes, too.
 
     With `completes`, first stores leaves for revisions that an older release wrote. Raises as `open_store`.
     """
@@ -54,9 +61,15 @@ def read_tree(
         if completes:
             complete_tree(engine)
         with read_transaction(engine) as connection, expecting_long_statements(connection):
-            return _read_tree(connection, {*sizes, read_head(connection).revision})
+            tree = _read_tree(connection, {*sizes, read_head(connection).revision})
+            return tree, read_decision_tree(connection, decision_sizes)
     finally:
         engine.dispose()
+
+
+def read_tree(url: str, sizes: Collection[int] = ()) -> LogTree:
+    """As `read_trees`, that of the change log."""
+    return read_trees(url, sizes)[0]
 
 
 def complete_tree(engine: Engine) -> None:

@@ -1,21 +1,22 @@
-"""Proofs about the tree of the change log, from what is stored of it."""
+"""Proofs about the trees of the change log and of the decisions, from what is stored of them."""
 
 from __future__ import annotations
 
 from sqlalchemy import Connection, Engine, select
 
 from authz.domain.errors import malformed
-from authz.domain.proofs import ConsistencyProof, InclusionProof
+from authz.domain.proofs import AuditLog, ConsistencyProof, InclusionProof
 from authz.domain.tree import EMPTY_ROOT, consistency_ranges, inclusion_ranges
 from authz.store import tables
+from authz.store.decision_leaves import entries_of, leaf_content
 from authz.store.engine import bounded_read_transaction, read_transaction
 from authz.store.leaves import Attestor
 from authz.store.log_reader import read_head
 from authz.store.log_tree import complete_tree, contents
-from authz.store.stored_tree import CHANGES, range_hashes
+from authz.store.stored_tree import CHANGES, DECISIONS, range_hashes
 
 _MAX_CONTENT_BYTES = 1 << 20
-_leaves = tables.leaves
+_STORED = {AuditLog.CHANGES: CHANGES, AuditLog.DECISIONS: DECISIONS}
 
 
 class SqlProofs:
@@ -24,49 +25,69 @@ class SqlProofs:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def size(self) -> int:
+    def size(self, log: AuditLog) -> int:
         """See `Proofs.size`."""
         with read_transaction(self._engine) as connection:
-            return read_head(connection).revision
+            return _size(connection, log)
 
-    def root(self, size: int) -> bytes:
+    def root(self, log: AuditLog, size: int) -> bytes:
         """See `Proofs.root`."""
         with read_transaction(self._engine) as connection:
-            _require("size", size, least=0, most=read_head(connection).revision)
-            return range_hashes(connection, CHANGES, [(0, size)])[0] if size else EMPTY_ROOT
+            _require("size", size, least=0, most=_size(connection, log))
+            return range_hashes(connection, _STORED[log], [(0, size)])[0] if size else EMPTY_ROOT
 
     def complete(self) -> None:
         """See `Proofs.complete`."""
         complete_tree(self._engine)
 
-    def inclusion(self, number: int, size: int) -> InclusionProof:
+    def inclusion(self, log: AuditLog, number: int, size: int) -> InclusionProof:
         """See `Proofs.inclusion`."""
         with bounded_read_transaction(self._engine) as connection:
-            _require("tree_size", size, least=1, most=read_head(connection).revision)
-            _require("revision", number, least=1, most=size)
-            leaf = range_hashes(connection, CHANGES, [(number - 1, number)])[0]
-            hashes = range_hashes(connection, CHANGES, inclusion_ranges(number, size))
-            content = _content(connection, number)
-        return InclusionProof(number, size, leaf, tuple(hashes), content)
+            _require("tree_size", size, least=1, most=_size(connection, log))
+            _require("number", number, least=1, most=size)
+            ranges = [(number - 1, number), *inclusion_ranges(number, size)]
+            leaf, *hashes = range_hashes(connection, _STORED[log], ranges)
+            content = _CONTENT[log](connection, number)
+        kept = content if len(content) <= _MAX_CONTENT_BYTES else b""
+        return InclusionProof(number, size, leaf, tuple(hashes), kept)
 
-    def consistency(self, first: int, second: int) -> ConsistencyProof:
+    def consistency(self, log: AuditLog, first: int, second: int) -> ConsistencyProof:
         """See `Proofs.consistency`."""
         with bounded_read_transaction(self._engine) as connection:
-            _require("second_size", second, least=1, most=read_head(connection).revision)
+            _require("second_size", second, least=1, most=_size(connection, log))
             _require("first_size", first, least=1, most=second)
-            hashes = range_hashes(connection, CHANGES, consistency_ranges(first, second))
+            hashes = range_hashes(connection, _STORED[log], consistency_ranges(first, second))
         return ConsistencyProof(first, second, tuple(hashes))
 
 
-def _content(connection: Connection, revision: int) -> bytes:
-    """What is hashed of a revision; empty if it is gone, or too large for an answer."""
-    for head, rows in contents(connection, tables.revisions.c.revision == revision):
-        seals = connection.execute(select(_leaves.c.seals).where(_leaves.c.revision == revision)).scalar_one()
-        content = Attestor(connection).leaf(head, rows, seals.split(" ")).content
-        return content if len(content) <= _MAX_CONTENT_BYTES else b""
+def _size(connection: Connection, log: AuditLog) -> int:
+    if log is AuditLog.CHANGES:
+        return read_head(connection).revision
+    size: int = connection.execute(select(tables.decision_tree.c.size)).scalar_one()
+    return size
+
+
+def _revision(connection: Connection, number: int) -> bytes:
+    """What is hashed of a revision; empty if it is gone."""
+    leaves = tables.leaves.c
+    for head, rows in contents(connection, tables.revisions.c.revision == number):
+        seals = connection.execute(select(leaves.seals).where(leaves.revision == number)).scalar_one()
+        return Attestor(connection).leaf(head, rows, seals.split(" ")).content
     return b""
+
+
+def _batch(connection: Connection, number: int) -> bytes:
+    """What is hashed of a batch of decisions; empty if it was purged."""
+    table = tables.decision_leaves
+    leaf = connection.execute(select(table).where(table.c.number == number)).one()
+    entries = entries_of(connection, leaf)
+    return leaf_content(Attestor(connection), number, entries) if entries else b""
+
+
+_CONTENT = {AuditLog.CHANGES: _revision, AuditLog.DECISIONS: _batch}
 
 
 def _require(field: str, value: int, *, least: int, most: int) -> None:
     if not least <= value <= most:
-        raise malformed(field, f"is {value}; name one from {least} to {most}")
+        known = f"name one from {least} to {most}" if most >= least else "the log is empty"
+        raise malformed(field, f"is {value}; {known}")

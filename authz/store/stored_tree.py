@@ -22,6 +22,7 @@ class StoredTree(msgspec.Struct, frozen=True):
 
 
 CHANGES = StoredTree(tables.leaves, tables.leaves.c.revision)
+DECISIONS = StoredTree(tables.decision_leaves, tables.decision_leaves.c.number)
 
 
 def resume(connection: Connection, stored: StoredTree, size: int) -> MerkleTree | None:

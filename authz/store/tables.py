@@ -186,6 +186,7 @@ checkpoints = Table(
     Column("size", BigInteger, nullable=False),
     Column("is_published", Boolean, nullable=False),
     Column("next_at", BigInteger, nullable=False),
+    Column("decisions_size", BigInteger, nullable=False, server_default="0"),
 )
 """One row, `only` = 1: the fields of `SignedCheckpoint`."""
 
@@ -263,10 +264,35 @@ decisions = Table(
     Column("allowed", Boolean, nullable=False),
     Column("revision", BigInteger, nullable=False),
     Column("duration_us", BigInteger, nullable=False),
+    Column("leaf", BigInteger),
     Index("decisions_by_subject", "subject", "at", "decision_id"),
     Index("decisions_by_resource", "resource", "at", "decision_id"),
 )
-"""The fields of `DecisionEntry`, for a decision log that is kept in the database."""
+"""The fields of `DecisionEntry`, for a decision log that is kept in the database, and the number of the leaf
+that the entry is in; NULL in entries from before migration 0025."""
+
+decision_leaves = Table(
+    "decision_leaves",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("hash", _text(), nullable=False),
+    Column("part", _text()),
+    Column("entries", Integer, nullable=False),
+    Column("first_at", BigInteger, nullable=False),
+    Column("last_at", BigInteger, nullable=False),
+)
+"""The leaves of the Merkle tree of the decisions, as in `leaves`: each has the entries of one batch, whose
+number and times stay when they are purged."""
+
+decision_tree = Table(
+    "decision_tree",
+    metadata,
+    Column("only", Integer, primary_key=True, autoincrement=False),
+    Column("size", BigInteger, nullable=False),
+    Column("purged", BigInteger, nullable=False),
+)
+"""One row, `only` = 1: the number of leaves, and of those whose entries were purged, the first ones. The
+transaction that holds its lock is the only one that logs decisions."""
 
 erasure_steps = Table(
     "erasure_steps",

@@ -12,6 +12,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -22,6 +23,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _AuditLog:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AuditLogEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditLog.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    AUDIT_LOG_UNSPECIFIED: _AuditLog.ValueType  # 0
+    """The change log."""
+    AUDIT_LOG_CHANGES: _AuditLog.ValueType  # 1
+    """The change log: a leaf is a revision."""
+    AUDIT_LOG_DECISIONS: _AuditLog.ValueType  # 2
+    """The decision log in the database: a leaf is a batch of decisions that were stored together."""
+
+class AuditLog(_AuditLog, metaclass=_AuditLogEnumTypeWrapper):
+    """A log with a tree of its own."""
+
+AUDIT_LOG_UNSPECIFIED: AuditLog.ValueType  # 0
+"""The change log."""
+AUDIT_LOG_CHANGES: AuditLog.ValueType  # 1
+"""The change log: a leaf is a revision."""
+AUDIT_LOG_DECISIONS: AuditLog.ValueType  # 2
+"""The decision log in the database: a leaf is a batch of decisions that were stored together."""
+Global___AuditLog: _TypeAlias = AuditLog  # noqa: Y015
 
 @_typing.final
 class ReadChangesRequest(_message.Message):
@@ -405,6 +430,7 @@ class LoggedDecision(_message.Message):
     COURSE_POLICY_VERSION_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
+    LEAF_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     """The decision id in the answer; if the answer has none, an id of this entry alone."""
     method: _builtins.str
@@ -443,6 +469,10 @@ class LoggedDecision(_message.Message):
     """The version of the policy of the course, if the course has one."""
     revision: _builtins.int
     """The revision of the state on which the decision was made."""
+    leaf: _builtins.int
+    """The number of the leaf of the tree of the decisions that has the entry, for `ReadInclusionProof`. 0 for an entry
+    from before there was a tree.
+    """
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp:
         """When it was logged, by the clock of the server, at the end of the call."""
@@ -484,10 +514,11 @@ class LoggedDecision(_message.Message):
         course_policy_version: _builtins.str = ...,
         revision: _builtins.int = ...,
         duration: _duration_pb2.Duration | None = ...,
+        leaf: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "duration", b"duration", "person", b"person", "subject", b"subject"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "allowed", b"allowed", "at", b"at", "caller", b"caller", "code", b"code", "course_id", b"course_id", "course_policy_version", b"course_policy_version", "decision_id", b"decision_id", "duration", b"duration", "method", b"method", "person", b"person", "policy_version", b"policy_version", "purpose", b"purpose", "reason", b"reason", "request_id", b"request_id", "resource_id", b"resource_id", "resource_type", b"resource_type", "revision", b"revision", "role", b"role", "rule", b"rule", "session_id", b"session_id", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "allowed", b"allowed", "at", b"at", "caller", b"caller", "code", b"code", "course_id", b"course_id", "course_policy_version", b"course_policy_version", "decision_id", b"decision_id", "duration", b"duration", "leaf", b"leaf", "method", b"method", "person", b"person", "policy_version", b"policy_version", "purpose", b"purpose", "reason", b"reason", "request_id", b"request_id", "resource_id", b"resource_id", "resource_type", b"resource_type", "revision", b"revision", "role", b"role", "rule", b"rule", "session_id", b"session_id", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -520,11 +551,13 @@ class ReadCheckpointResponse(_message.Message):
     SIGNED_SIZE_FIELD_NUMBER: _builtins.int
     TREE_SIZE_FIELD_NUMBER: _builtins.int
     note: _builtins.str
-    """The signed note, in the format of https://c2sp.org/tlog-checkpoint."""
+    """The signed note, in the format of https://c2sp.org/tlog-checkpoint. If the database has logged decisions, the
+    line after the root is `decisions`, the size and the root of their tree.
+    """
     signed_size: _builtins.int
-    """The size of the tree that the note signs."""
+    """The size of the tree of the change log that the note signs."""
     tree_size: _builtins.int
-    """The size of the tree now."""
+    """The size of that tree now."""
     def __init__(
         self,
         *,
@@ -542,25 +575,31 @@ Global___ReadCheckpointResponse: _TypeAlias = ReadCheckpointResponse  # noqa: Y0
 
 @_typing.final
 class ReadInclusionProofRequest(_message.Message):
-    """Names a revision and a tree."""
+    """Names a leaf and a tree."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    REVISION_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
     TREE_SIZE_FIELD_NUMBER: _builtins.int
-    revision: _builtins.int
-    """The revision, from 1 to `tree_size`. It is leaf `revision` - 1 in the terms of RFC 9162."""
+    LOG_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """The number of the leaf, from 1 to `tree_size`: the revision, or `LoggedDecision.leaf`. It is leaf `number` - 1 in
+    the terms of RFC 9162.
+    """
     tree_size: _builtins.int
     """The size of the tree, as in the checkpoint."""
+    log: Global___AuditLog.ValueType
+    """The log."""
     def __init__(
         self,
         *,
-        revision: _builtins.int = ...,
+        number: _builtins.int = ...,
         tree_size: _builtins.int = ...,
+        log: Global___AuditLog.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "tree_size", b"tree_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["log", b"log", "number", b"number", "tree_size", b"tree_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -578,8 +617,9 @@ class ReadInclusionProofResponse(_message.Message):
     leaf_hash: _builtins.bytes
     """The hash of the leaf."""
     content: _builtins.bytes
-    """The content of the leaf: the revision as JSON, with keyed hashes in place of subjects and free texts. The leaf is
-    SHA-256 of a zero byte and the content. Empty if the log no longer has the revision, or if it is over 1 MiB.
+    """The content of the leaf: the revision or the decisions as JSON, with keyed hashes in place of subjects and free
+    texts. The leaf is SHA-256 of a zero byte and the content. Empty if the log no longer has it, or if it is over 1
+    MiB.
     """
     @_builtins.property
     def hashes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
@@ -608,19 +648,23 @@ class ReadConsistencyProofRequest(_message.Message):
 
     FIRST_SIZE_FIELD_NUMBER: _builtins.int
     SECOND_SIZE_FIELD_NUMBER: _builtins.int
+    LOG_FIELD_NUMBER: _builtins.int
     first_size: _builtins.int
     """The size of the earlier tree, from 1 to `second_size`."""
     second_size: _builtins.int
     """The size of the later tree."""
+    log: Global___AuditLog.ValueType
+    """The log."""
     def __init__(
         self,
         *,
         first_size: _builtins.int = ...,
         second_size: _builtins.int = ...,
+        log: Global___AuditLog.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_size", b"first_size", "second_size", b"second_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_size", b"first_size", "log", b"log", "second_size", b"second_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -90,8 +90,8 @@ class AuditServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReadInclusionProof(self, request, context):
-        """Proves that the tree of which a checkpoint was signed has a revision of the change log. INVALID_ARGUMENT for a
-        revision or a size that the tree does not have.
+        """Proves that the tree of which a checkpoint was signed has a revision of the change log, or a batch of decisions.
+        INVALID_ARGUMENT for a number or a size that the tree does not have.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,8 +44,8 @@ class AuditServiceStub:
     FAILED_PRECONDITION if no server has signed one: a server signs if AUTHZ_CHECKPOINT_KEY_FILE is set.
     """
     ReadInclusionProof: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ReadInclusionProofRequest, _audit_pb2.ReadInclusionProofResponse]
-    """Proves that the tree of which a checkpoint was signed has a revision of the change log. INVALID_ARGUMENT for a
-    revision or a size that the tree does not have.
+    """Proves that the tree of which a checkpoint was signed has a revision of the change log, or a batch of decisions.
+    INVALID_ARGUMENT for a number or a size that the tree does not have.
     """
     ReadConsistencyProof: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ReadConsistencyProofRequest, _audit_pb2.ReadConsistencyProofResponse]
     """Proves that the tree of one checkpoint begins that of a later one: nothing was changed between them.
@@ -68,8 +68,8 @@ class AuditServiceAsyncStub(AuditServiceStub):
     FAILED_PRECONDITION if no server has signed one: a server signs if AUTHZ_CHECKPOINT_KEY_FILE is set.
     """
     ReadInclusionProof: _aio.UnaryUnaryMultiCallable[_audit_pb2.ReadInclusionProofRequest, _audit_pb2.ReadInclusionProofResponse]  # type: ignore[assignment]
-    """Proves that the tree of which a checkpoint was signed has a revision of the change log. INVALID_ARGUMENT for a
-    revision or a size that the tree does not have.
+    """Proves that the tree of which a checkpoint was signed has a revision of the change log, or a batch of decisions.
+    INVALID_ARGUMENT for a number or a size that the tree does not have.
     """
     ReadConsistencyProof: _aio.UnaryUnaryMultiCallable[_audit_pb2.ReadConsistencyProofRequest, _audit_pb2.ReadConsistencyProofResponse]  # type: ignore[assignment]
     """Proves that the tree of one checkpoint begins that of a later one: nothing was changed between them.
@@ -113,8 +113,8 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.ReadInclusionProofRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.ReadInclusionProofResponse, _abc.Awaitable[_audit_pb2.ReadInclusionProofResponse]]:
-        """Proves that the tree of which a checkpoint was signed has a revision of the change log. INVALID_ARGUMENT for a
-        revision or a size that the tree does not have.
+        """Proves that the tree of which a checkpoint was signed has a revision of the change log, or a batch of decisions.
+        INVALID_ARGUMENT for a number or a size that the tree does not have.
         """
 
     @_abc_1.abstractmethod

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from authz.domain.audit import ChangeQuery, LoggedChange
-from authz.domain.decision_log import DecisionEntry, DecisionQuery
+from authz.domain.decision_log import DecisionQuery, StoredDecision
 from authz.domain.entities import Entity, Versioned, kind_of
 from authz.domain.errors import malformed
 from authz.domain.ids import ResourceRef, parse_id
 from authz.domain.ids import parse_subject as parse_subject_text
 from authz.domain.mutations import Mutation, Operation
 from authz.domain.ports import Page
+from authz.domain.proofs import AuditLog
 from authz.v1 import audit_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.wire.changes import kind_number, parse_kinds
@@ -21,6 +22,7 @@ from authz.wire.fields import parse_type
 from authz.wire.filters import DEFAULT_PAGE_SIZE
 from authz.wire.values import (
     duration_message,
+    enum_names,
     missing,
     parse_duration_us,
     parse_enum,
@@ -35,6 +37,7 @@ from authz.wire.values import (
 )
 
 _MAX_PRINCIPAL_LENGTH = 256
+_LOGS = enum_names(pb.AuditLog.items(), "AUDIT_LOG_")
 
 
 def parse_read_changes(request: pb.ReadChangesRequest) -> tuple[ChangeQuery, Page]:
@@ -55,6 +58,16 @@ def parse_read_decisions(request: pb.ReadDecisionsRequest) -> tuple[DecisionQuer
         **_parse_common(request),
     )
     return query, Page(request.page_size or DEFAULT_PAGE_SIZE, request.page_token)
+
+
+def parse_audit_log(number: int) -> AuditLog:
+    """The log that a request names; the change log if it names none. Raises `InvalidArgumentError`."""
+    return parse_enum(AuditLog, _LOGS, number, field="log", default=AuditLog.CHANGES)
+
+
+def audit_log_number(log: AuditLog) -> Any:
+    """A log in a request."""
+    return pb.AuditLog.Value(f"AUDIT_LOG_{log}")
 
 
 def _parse_common(request: pb.ReadChangesRequest | pb.ReadDecisionsRequest) -> dict[str, Any]:
@@ -175,11 +188,12 @@ _TEXTS = (
         "purpose",
     ),
     *("allowed", "reason", "role", "rule", "policy_version", "course_policy_version", "revision"),
+    "leaf",
 )
 """The fields of an entry that are the same in its message."""
 
 
-def decision_message(entry: DecisionEntry) -> pb.LoggedDecision:
+def decision_message(entry: StoredDecision) -> pb.LoggedDecision:
     """An entry of the decision log as a message."""
     type_name, _, id_ = entry.resource.partition(":")
     message = pb.LoggedDecision(
@@ -194,10 +208,10 @@ def decision_message(entry: DecisionEntry) -> pb.LoggedDecision:
     return message
 
 
-def parse_decision(message: pb.LoggedDecision) -> DecisionEntry:
+def parse_decision(message: pb.LoggedDecision) -> StoredDecision:
     """The entry of a message that this service sent."""
     type_name, id_ = message.resource_type, message.resource_id
-    return DecisionEntry(
+    return StoredDecision(
         **{name: getattr(message, name) for name in _TEXTS},
         at=time_of(message.at),
         subject=_subject_text(message, "subject"),

@@ -90,8 +90,8 @@ def test_a_proof_shows_the_revision_and_names_nobody(served_log: Log) -> None:
 def test_what_the_tree_does_not_have_is_refused_by_name(served_log: Log) -> None:
     size, audit = read_tree(served_log.url).size, served_log.client.audit
     for call, told in (
-        (lambda: audit.inclusion_proof(0, size), f"revision is 0; name one from 1 to {size}"),
-        (lambda: audit.inclusion_proof(size, size - 1), f"revision is {size}; name one from 1 to {size - 1}"),
+        (lambda: audit.inclusion_proof(0, size), f"number is 0; name one from 1 to {size}"),
+        (lambda: audit.inclusion_proof(size, size - 1), f"number is {size}; name one from 1 to {size - 1}"),
         (lambda: audit.inclusion_proof(1, size + 1), f"tree_size is {size + 1}; name one from 1 to {size}"),
         (lambda: audit.consistency_proof(0, size), f"first_size is 0; name one from 1 to {size}"),
         (lambda: audit.consistency_proof(1, -1), f"second_size is -1; name one from 1 to {size}"),

@@ -46,6 +46,13 @@ def test_a_checkpoint_with_signatures_of_witnesses_is_verified() -> None:
     assert NoteVerifier(PUBLIC).open(f"{head}\n\n{witness}{own}", field="note") == CHECKPOINT
 
 
+def test_decisions_are_a_line_of_the_checkpoint() -> None:
+    checkpoint = Checkpoint("PeterNeumann", 12, bytes(range(32)), 3, bytes(range(1, 33)))
+    note = NoteSigner.parse(SECRET, field="key").sign(checkpoint)
+    assert note.splitlines()[3] == f"decisions 3 {base64.b64encode(checkpoint.decisions_root).decode()}"
+    assert NoteVerifier(PUBLIC).open(note, field="note") == checkpoint
+
+
 SIGNED = NoteSigner.parse(SECRET, field="key").sign(CHECKPOINT)
 REFUSED = {
     "another size": (SIGNED.replace("\n12\n", "\n13\n"), "is not signed"),

@@ -20,10 +20,11 @@ from authz.domain.entities import Course
 from authz.domain.instants import US_PER_S
 from authz.store import Store, tables
 from authz.store.engine import open_engine, write_transaction
-from authz.store.log_tree import read_tree
+from authz.store.log_tree import read_tree, read_trees
 from authz.telemetry.metrics import REGISTRY
 from tests.access.certificates import server_certificate
 from tests.store.directory import create, open_with, write
+from tests.store.test_decisions import ENTRY
 
 MINUTE = 60 * US_PER_S
 SIGNER = NoteSigner.generate("example.org/authz")
@@ -213,3 +214,21 @@ def test_a_log_of_an_earlier_release_is_completed_first(servers: Servers) -> Non
     servers.now += MINUTE
     servers.publisher().publish_due()
     assert servers.published().root == read_tree(servers.url).roots[2]
+
+
+def test_logged_decisions_are_signed_too_and_held_to_the_checkpoint(servers: Servers) -> None:
+    servers.store.decisions.append([ENTRY])
+    servers.publisher().publish_due()
+    signed = servers.published()
+    assert (signed.size, signed.decisions_size) == (0, 1)
+    assert signed.decisions_root == read_trees(servers.url)[1].roots[1]
+    engine = open_engine(servers.url)
+    with write_transaction(engine) as connection:
+        connection.execute(update(tables.decision_leaves).values(hash="0" * 64))
+    engine.dispose()
+    servers.now += MINUTE
+    servers.write()
+    refusals = counted("refused")
+    servers.publisher().publish_due()
+    assert counted("refused") == refusals + 1
+    assert servers.published() == signed

@@ -9,12 +9,18 @@ from authz.domain.audit import AuditTrail
 from authz.domain.checkpoints import Checkpoints
 from authz.domain.decision_log import DecisionTable
 from authz.domain.errors import ErrorReason, FailedPreconditionError
-from authz.domain.proofs import Proofs
+from authz.domain.proofs import AuditLog, Proofs
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.turns import Turns
 from authz.v1 import audit_pb2 as pb
 from authz.v1 import common_pb2
-from authz.wire.audit import change_message, decision_message, parse_read_changes, parse_read_decisions
+from authz.wire.audit import (
+    change_message,
+    decision_message,
+    parse_audit_log,
+    parse_read_changes,
+    parse_read_decisions,
+)
 
 
 class AuditServicer:
@@ -71,20 +77,23 @@ class AuditServicer:
                 ErrorReason.PRECONDITION_FAILED,
                 "no server has signed a checkpoint; set AUTHZ_CHECKPOINT_KEY_FILE on the servers",
             )
-        size = await self._gate.run(self._proofs.size)
+        size = await self._gate.run(partial(self._proofs.size, AuditLog.CHANGES))
         return pb.ReadCheckpointResponse(note=newest.note, signed_size=newest.size, tree_size=size)
 
     async def ReadInclusionProof(
         self, request: pb.ReadInclusionProofRequest, _call: Call
     ) -> pb.ReadInclusionProofResponse:
-        """That a signed tree has a revision."""
-        proof = await self._gate.run(partial(self._proofs.inclusion, request.revision, request.tree_size))
+        """That a signed tree has a leaf."""
+        log = parse_audit_log(request.log)
+        wanted = partial(self._proofs.inclusion, log, request.number, request.tree_size)
+        proof = await self._gate.run(wanted)
         return pb.ReadInclusionProofResponse(leaf_hash=proof.leaf, hashes=proof.hashes, content=proof.content)
 
     async def ReadConsistencyProof(
         self, request: pb.ReadConsistencyProofRequest, _call: Call
     ) -> pb.ReadConsistencyProofResponse:
         """That a signed tree begins another."""
-        sizes = (request.first_size, request.second_size)
-        proof = await self._gate.run(partial(self._proofs.consistency, *sizes))
+        log = parse_audit_log(request.log)
+        wanted = partial(self._proofs.consistency, log, request.first_size, request.second_size)
+        proof = await self._gate.run(wanted)
         return pb.ReadConsistencyProofResponse(hashes=proof.hashes)

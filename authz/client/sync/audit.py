@@ -8,15 +8,21 @@ from collections.abc import Iterable, Iterator
 from authz.client.questions import as_resource, as_scope, as_subject
 from authz.client.sync.calls import Calls
 from authz.domain.audit import ChangeQuery, LoggedChange
-from authz.domain.decision_log import DecisionEntry, DecisionQuery
+from authz.domain.decision_log import DecisionQuery, StoredDecision
 from authz.domain.entities import EntityKind
 from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.instants import Instant
 from authz.domain.ports import Page
-from authz.domain.proofs import ConsistencyProof, InclusionProof
+from authz.domain.proofs import AuditLog, ConsistencyProof, InclusionProof
 from authz.v1 import audit_pb2 as pb
 from authz.v1 import audit_pb2_grpc
-from authz.wire.audit import parse_change, parse_decision, read_changes_request, read_decisions_request
+from authz.wire.audit import (
+    audit_log_number,
+    parse_change,
+    parse_decision,
+    read_changes_request,
+    read_decisions_request,
+)
 
 _PAGE_SIZE = 1000
 
@@ -75,7 +81,7 @@ class AuditClient:
         since: Instant | None = None,
         until: Instant | None = None,
         oldest_first: bool = False,
-    ) -> Iterator[DecisionEntry]:
+    ) -> Iterator[StoredDecision]:
         """The entries of the decision log in the database that match all that is given, the newest first.
 
         for entry in client.audit.decisions(resource="notebook:nb-7", allowed=True)
@@ -111,18 +117,23 @@ class AuditClient:
         response = self._calls.call(self._stub.ReadCheckpoint, pb.ReadCheckpointRequest())
         return str(response.note)
 
-    def inclusion_proof(self, revision: int, tree_size: int) -> InclusionProof:
-        """A proof that the tree of a checkpoint has a revision of the change log.
+    def inclusion_proof(
+        self, number: int, tree_size: int, *, log: AuditLog = AuditLog.CHANGES
+    ) -> InclusionProof:
+        """A proof that the tree of a checkpoint has a revision of the change log, or a leaf of decisions.
 
         client.audit.inclusion_proof(17, checkpoint.size).holds_for(checkpoint.root)
         """
-        request = pb.ReadInclusionProofRequest(revision=revision, tree_size=tree_size)
+        request = pb.ReadInclusionProofRequest(number=number, tree_size=tree_size, log=audit_log_number(log))
         response = self._calls.call(self._stub.ReadInclusionProof, request)
         hashes = tuple(response.hashes)
-        return InclusionProof(revision, tree_size, response.leaf_hash, hashes, response.content)
+        return InclusionProof(number, tree_size, response.leaf_hash, hashes, response.content)
 
-    def consistency_proof(self, first_size: int, second_size: int) -> ConsistencyProof:
+    def consistency_proof(
+        self, first_size: int, second_size: int, *, log: AuditLog = AuditLog.CHANGES
+    ) -> ConsistencyProof:
         """A proof that the tree of one checkpoint begins that of another."""
-        request = pb.ReadConsistencyProofRequest(first_size=first_size, second_size=second_size)
+        sizes = {"first_size": first_size, "second_size": second_size}
+        request = pb.ReadConsistencyProofRequest(**sizes, log=audit_log_number(log))
         response = self._calls.call(self._stub.ReadConsistencyProof, request)
         return ConsistencyProof(first_size, second_size, tuple(response.hashes))

@@ -1,0 +1,84 @@
+"""Verifies every logged decision against its leaf, and computes the Merkle tree of the decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import msgspec
+from sqlalchemy import Connection, func, select
+
+from authz.domain.instants import format_instant
+from authz.domain.tree import MerkleTree, leaf_hash
+from authz.store import tables
+from authz.store.decision_leaves import entries_of, leaf_content
+from authz.store.leaves import Attestor
+
+_CHUNK = 1000
+_leaves, _decisions = tables.decision_leaves, tables.decisions
+
+
+class DecisionTree(msgspec.Struct, frozen=True, kw_only=True):
+    """The tree of the logged decisions. `roots` has the roots of the requested sizes, as far as the tree has
+    them.
+
+    `faults` says what differs from its leaf. The entries of the first `purged` leaves are gone, the newest of
+    which was of `purged_until`. `unsigned` counts the entries from before there was a tree.
+    """
+
+    size: int
+    roots: dict[int, bytes]
+    faults: tuple[str, ...]
+    purged: int
+    purged_until: int
+    unsigned: int
+
+
+def read_decision_tree(connection: Connection, sizes: Collection[int]) -> DecisionTree:
+    """Verify every logged decision; return the tree, with the root of its full size, too."""
+    state = connection.execute(select(tables.decision_tree)).one()
+    tree, attestor, faults = MerkleTree(), Attestor(connection), list[str]()
+    roots, wanted = {0: tree.root()}, {*sizes, state.size}
+    entries = purged_until = 0
+    order = select(_leaves).order_by(_leaves.c.number)
+    for leaf in connection.execute(order, execution_options={"yield_per": _CHUNK}):
+        if leaf.number != tree.size + 1:
+            faults.append(f"batch {tree.size + 1} of the decisions has no leaf")
+        part = tree.add(bytes.fromhex(leaf.hash))
+        if tree.size in wanted:
+            roots[tree.size] = tree.root()
+        if leaf.part not in (None, part.hex()):
+            faults.append(f"the hash of the tree at batch {leaf.number} is not that of its leaves")
+        if leaf.number <= state.purged:
+            purged_until = max(purged_until, leaf.last_at)
+            continue
+        entries += leaf.entries
+        content = leaf_content(attestor, leaf.number, entries_of(connection, leaf))
+        if leaf_hash(content).hex() != leaf.hash:
+            when = format_instant(leaf.first_at)
+            faults.append(f"batch {leaf.number} of the decisions, of {when}, is not as it was logged")
+    if tree.size != state.size:
+        faults.append(f"the database counts {state.size} batches of decisions, and the tree has {tree.size}")
+    unsigned, others = _in_no_leaf(connection, entries)
+    if others:
+        faults.append(f"{others} decisions are in no leaf")
+    return DecisionTree(
+        size=tree.size,
+        roots=roots,
+        faults=tuple(faults),
+        purged=state.purged,
+        purged_until=purged_until,
+        unsigned=unsigned,
+    )
+
+
+def _in_no_leaf(connection: Connection, entries: int) -> tuple[int, int]:
+    """How many decisions are from before there was a tree, and how many others are in no leaf, while the
+    leaves have this many."""
+    first = connection.execute(select(func.min(_leaves.c.first_at))).scalar_one()
+    rows = select(func.count()).select_from(_decisions)
+    everything: int = connection.execute(rows).scalar_one()
+    earlier = rows.where(_decisions.c.leaf.is_(None))
+    if first is not None:
+        earlier = earlier.where(_decisions.c.at < first)
+    unsigned: int = connection.execute(earlier).scalar_one()
+    return unsigned, everything - unsigned - entries
