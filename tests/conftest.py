@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from authz.runtime.logs import WRITER, configure_logging
+from tests import forkserver
 from tests.databases import PostgresqlServer, create_sqlite, running_postgresql, sqlite_url_of
 from tests.properties import MEMORY
 from tests.service import Service, serve
@@ -148,6 +149,16 @@ def shared_store_url(
     name = f"authz_{next(_numbers)}"
     yield server.create(name)
     server.drop(name)
+
+
+@pytest.fixture(params=["grpc", "envoy"])
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each transport in turn: see `both_transports`."""
+    name: str = request.param
+    if name == "envoy":
+        pytest.importorskip("pyvoy", reason="Envoy has no wheel for this platform")
+    monkeypatch.setattr(forkserver, "TRANSPORT", name)
+    return name
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO
 
 TRANSPORT = os.environ.get("TRANSPORT", "grpc")
-"""What every server of the tests is served by, unless a test says otherwise: `TRANSPORT=envoy make test`."""
+"""What every server of the tests is served by, unless a test says otherwise: see `make test-envoy`."""
 _ROOT = Path(__file__).parent.parent
 _MAX_REQUEST_BYTES = 1 << 17
 _CODE_BYTES = 4

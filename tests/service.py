@@ -33,6 +33,7 @@ from authz.v1 import (
 )
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
+from tests import forkserver
 from tests.enveloped import VARIABLE, SharedClock
 from tests.forkserver import TRANSPORT, Process
 from tests.serving import replica_folder
@@ -118,7 +119,7 @@ async def serve(url: str, *, now: int = START, **settings: str) -> AsyncIterator
 
 @asynccontextmanager
 async def _serve(given: dict[str, str], now: int) -> AsyncIterator[Service]:
-    if TRANSPORT == "envoy":
+    if forkserver.TRANSPORT == "envoy":
         async with _serve_in_envoy(given, now) as each:
             yield each
         return

@@ -5,15 +5,26 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import msgspec
+import pytest
+
+from authz.runtime.embedded import embedded
+from authz.runtime.settings import Settings
+from tests import forkserver
 from tests.forkserver import Process
+
+both_transports = pytest.mark.usefixtures("transport")
+"""Runs a test over each transport. Only the servers that it starts for itself are of that transport."""
 
 AUTHZ = Path(sys.executable).parent / "authz"
 _ports = itertools.count(10_000 + os.getpid() % 200 * 100)
@@ -67,6 +78,29 @@ def _serving(url: str, variables: dict[str, str]) -> Iterator[tuple[Process, str
         process.wait()
         if process.stderr is not None:
             process.stderr.close()
+
+
+@contextmanager
+def server_of(settings: Settings) -> Iterator[str]:
+    """The address of a server: in a thread of this process with grpc.aio, else in a process of its own."""
+    if forkserver.TRANSPORT == "grpc":
+        with embedded(settings) as address:
+            yield address
+        return
+    given = {f"AUTHZ_{name.upper()}": str(value) for name, value in msgspec.structs.asdict(settings).items()}
+    # The line with the address is of the level `info`. A server in this process gives no call a grace.
+    given |= {"AUTHZ_TRANSPORT": forkserver.TRANSPORT, "AUTHZ_LOG_LEVEL": "info", "AUTHZ_STOP_GRACE_S": "0"}
+    with serving(settings.database_url, **given) as (process, address):
+        drain(process)
+        yield address
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+def drain(process: Process) -> None:
+    """Read the log of a server to its end, so that the server never waits for a reader."""
+    assert process.stderr is not None
+    threading.Thread(target=process.stderr.read, daemon=True).start()
 
 
 def run(command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:

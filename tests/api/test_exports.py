@@ -35,11 +35,10 @@ from authz.domain.errors import ErrorReason
 from authz.domain.exports import ExportedChange, ExportItem, ExportRelation, ExportSection, SubjectExport
 from authz.domain.ids import PLATFORM, ResourceRef, course_scope, parse_subject, session_scope
 from authz.domain.mutations import Mutation, Operation
-from authz.runtime.embedded import embedded
 from authz.runtime.settings import load_settings
 from tests.cli.commands import run
 from tests.databases import create_sqlite
-from tests.serving import replica_folder
+from tests.serving import replica_folder, server_of
 
 MAYA, MAYA_2, ADA, STU = (parse_subject(f"user:{name}") for name in ("maya", "maya.2", "ada", "stu"))
 ALGEBRA, SEMINAR = course_scope("algebra"), session_scope("seminar")
@@ -75,7 +74,7 @@ def served(url: str, **settings: str) -> Iterator[str]:
     with replica_folder(url) as folder:
         given = {"address": "127.0.0.1:0", "database_url": url, "replica_dir": folder, "log_level": "error"}
         settings = {"erasure_grace_s": "0"} | settings
-        with embedded(load_settings(given | settings, environ={})) as address:
+        with server_of(load_settings(given | settings, environ={})) as address:
             yield address
 
 

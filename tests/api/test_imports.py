@@ -14,6 +14,7 @@ from authz.v1 import directory_pb2 as dpb
 from authz.v1 import directory_pb2_grpc
 from tests.api.test_api import COURSE, MATERIAL, STUDENT, question, touch, written
 from tests.service import Service, info_of, reason_of, serve
+from tests.serving import both_transports
 
 
 def message(*mutations: dpb.Mutation) -> dpb.ImportRequest:
@@ -54,6 +55,7 @@ async def test_the_same_import_again_changes_nothing(service: Service) -> None:
     assert again.written_at == first.written_at
 
 
+@both_transports
 async def test_positions_count_over_faults_of_every_kind(sqlite_service: Service) -> None:
     unreadable = touch(course=pb.Course(id="a b"))
     there = dpb.Mutation(operation=dpb.OPERATION_CREATE, course=pb.Course(id="algebra"))

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from tests.bench.campus import Campus
 from tests.faults.greedy import KINDS, kind_name
-from tests.faults.honest import calm_and_greedy, drain, show_figures
-from tests.serving import serving
+from tests.faults.honest import calm_and_greedy, show_figures
+from tests.serving import drain, serving
 
 SIZE = 200_000
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from authz.audit.table import TableSink
-from authz.runtime.embedded import embedded
 from authz.runtime.settings import load_settings
 from tests.cli.commands import run
+from tests.serving import server_of
 
 HISTORY = (
     "course create alg --state active",
@@ -29,7 +29,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     given = {"address": "127.0.0.1:0", "database_url": url, "log_level": "error", "decision_log": "table"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TableSink, "gather_s", 0.0)
-        with embedded(load_settings(given, environ={})) as found:
+        with server_of(load_settings(given, environ={})) as found:
             for number, command in enumerate(HISTORY):
                 done = run(*command.split(), "--address", found)
                 assert done.returncode == 0, done.stderr

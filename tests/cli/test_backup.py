@@ -14,12 +14,11 @@ from authz.client import Client
 from authz.domain.entities import Course, CourseState, Membership
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
-from authz.runtime.embedded import embedded
 from authz.runtime.settings import load_settings
 from authz.store.engine import open_engine, write_transaction
 from tests.callers import directory_of
 from tests.cli.commands import run
-from tests.serving import replica_folder
+from tests.serving import replica_folder, server_of
 from tests.store.test_schema import migrate_to
 
 MAYA = parse_subject("user:maya")
@@ -36,7 +35,7 @@ def term(number: int) -> list[Mutation]:
 def served(url: str) -> Iterator[Client]:
     with replica_folder(url) as folder:
         given = {"address": "127.0.0.1:0", "database_url": url, "replica_dir": folder, "log_level": "error"}
-        with embedded(load_settings(given, environ={})) as address, Client(address) as client:
+        with server_of(load_settings(given, environ={})) as address, Client(address) as client:
             yield client
 
 

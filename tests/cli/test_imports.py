@@ -19,9 +19,9 @@ from authz.domain.entities import (
 )
 from authz.domain.mutations import Mutation, Operation
 from authz.policy.load import policy_directory
-from authz.runtime.embedded import embedded
 from authz.runtime.settings import load_settings
 from tests.cli.commands import run
+from tests.serving import server_of
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def test_an_import_says_when_the_replica_has_not_followed(tmp_path: Path, sqlite
     rows = tmp_path / "rows.jsonl"
     rows.write_text("")
     for follows in (False, True):
-        with embedded(load_settings({**given, "follow": follows}, environ={})) as address:
+        with server_of(load_settings({**given, "follow": follows}, environ={})) as address:
             done = run("import", "resources", rows, "--address", address)
         assert done.stdout == "written 0, unchanged 0, failed 0\n"
         assert ("warning: the write is committed, but the replica" in done.stderr) is not follows

@@ -12,9 +12,9 @@ from authz.client import Client
 from authz.domain.entities import MembershipFilter, MembershipKey, MembershipStatus, Resource
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation, update
-from authz.runtime.embedded import embedded
 from authz.runtime.settings import load_settings
 from tests.cli.commands import run, run_process
+from tests.serving import both_transports, server_of
 
 MAYA = MembershipKey(parse_subject("user:maya"), course_scope("alg"), "student")
 
@@ -25,7 +25,7 @@ def course(sqlite_url: str) -> Iterator[str]:
     settings = load_settings(
         {"address": "127.0.0.1:0", "database_url": sqlite_url, "log_level": "error"}, environ={}
     )
-    with embedded(settings) as address:
+    with server_of(settings) as address:
         did(address, "course create alg --state active")
         did(address, "member add user:maya course:alg student --until 2096-07-31")
         with Client(address) as client:
@@ -65,6 +65,7 @@ def test_an_update_changes_what_its_options_name(course: str) -> None:
     assert "course:alg exists" in refused(course, "course create alg")
 
 
+@both_transports
 def test_a_session_is_created_changed_and_deleted(course: str) -> None:
     made = did(
         course, "session create s --course alg --from 2026-12-01T08:00:00Z --until 2026-12-01T09:00:00Z"

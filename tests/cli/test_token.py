@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 from authz.domain.kinds.access_token import token_id
-from authz.runtime.embedded import embedded
 from authz.runtime.settings import load_settings
 from tests.callers import grant
 from tests.cli.commands import run
+from tests.serving import server_of
 
 
 def test_a_token_is_created_used_listed_and_revoked(sqlite_url: str, tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_a_token_is_created_used_listed_and_revoked(sqlite_url: str, tmp_path: P
         {"address": "127.0.0.1:0", "database_url": sqlite_url, "access_tokens": True, "log_level": "error"},
         environ={},
     )
-    with embedded(settings) as address:
+    with server_of(settings) as address:
         there = ("--token-file", file, "courses", "--address", address)
         assert run(*there).returncode == 0
         assert "carries no credential" in run("courses", "--address", address).stderr

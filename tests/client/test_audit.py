@@ -13,9 +13,9 @@ from authz.client import CallError, Client
 from authz.domain.entities import Account, Course, CourseKey, CourseState, EntityKind, Membership
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
-from authz.runtime.embedded import embedded
 from authz.runtime.settings import load_settings
 from tests.client.conftest import Connect
+from tests.serving import server_of
 
 ALGEBRA = course_scope("alg")
 MAYA = Membership(subject=parse_subject("user:maya"), scope=ALGEBRA, role="student")
@@ -33,7 +33,7 @@ def client(sqlite_url: str, connect: Connect, monkeypatch: pytest.MonkeyPatch) -
         "decision_log": "table",
     }
     monkeypatch.setattr(TableSink, "gather_s", 0.0)
-    with embedded(load_settings(given, environ={})) as address, connect(address) as client:
+    with server_of(load_settings(given, environ={})) as address, connect(address) as client:
         client.write([Mutation(Operation.CREATE, each) for each in (Course(id="alg"), MAYA)])
         yield client
 

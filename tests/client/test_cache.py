@@ -30,12 +30,12 @@ from authz.domain.mutations import Mutation, Operation
 from authz.domain.tokens import ConsistencyToken, TokenKeys, latest
 from authz.policy.load import policy_directory
 from authz.policy.versions import read_folder
-from authz.runtime.embedded import embedded
 from authz.runtime.settings import load_settings
 from tests.callers import grant
 from tests.client.conftest import Connect
 from tests.databases import create_sqlite
 from tests.issuer import Issuer
+from tests.serving import server_of
 
 ALGEBRA, MONDAY = course_scope("algebra"), session_scope("monday")
 MAYA, OMAR = parse_subject("user:maya"), parse_subject("user:omar")
@@ -60,7 +60,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a service for all tests, each of which puts the campus back."""
     url = create_sqlite(tmp_path_factory.mktemp("cache") / "authz.db")
     given = {"address": "127.0.0.1:0", "database_url": url, "log_level": "error"}
-    with embedded(load_settings(given, environ={})) as address:
+    with server_of(load_settings(given, environ={})) as address:
         yield address
 
 
@@ -214,7 +214,7 @@ def test_a_client_asks_when_it_hears_nothing_for_longer_than_it_may(tmp_path: Pa
     given = {"address": "127.0.0.1:0", "database_url": create_sqlite(tmp_path / "authz.db")}
     with ExitStack() as down:
         server = ExitStack()
-        address = server.enter_context(embedded(load_settings({**given, "log_level": "error"}, environ={})))
+        address = server.enter_context(server_of(load_settings({**given, "log_level": "error"}, environ={})))
         client = down.enter_context(connect(address, cache=cache_of(max_staleness_s=0.5), timeout_s=0.3))
         kept(client)
         server.close()
@@ -232,7 +232,7 @@ def test_a_client_that_may_not_watch_asks_each_time_and_says_why(
     given = {"address": "127.0.0.1:0", "database_url": url, "log_level": "warning"}
     settings = load_settings(given | issuer.settings(tmp_path), environ={})
     with (
-        embedded(settings) as address,
+        server_of(settings) as address,
         connect(address, token=issuer.jwt("shop"), cache=cache_of()) as client,
     ):
         asked = {client.check(*READS).decision_id}

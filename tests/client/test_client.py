@@ -41,9 +41,9 @@ from authz.domain.entities import (
 from authz.domain.errors import InvalidArgumentError
 from authz.domain.ids import ResourceRef, course_scope, parse_subject
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition
-from authz.runtime.embedded import embedded
 from authz.runtime.settings import load_settings
 from tests.client.conftest import Connect
+from tests.serving import server_of
 from tests.tokens import moved, state_of
 
 ALGEBRA = course_scope("alg")
@@ -80,7 +80,7 @@ def client(sqlite_url: str, connect: Connect) -> Iterator[Client]:
     settings = load_settings(
         {"address": "127.0.0.1:0", "database_url": sqlite_url, "log_level": "error"}, environ={}
     )
-    with embedded(settings) as address, connect(address) as client:
+    with server_of(settings) as address, connect(address) as client:
         client.write([Mutation(Operation.CREATE, entity) for entity in (*CAMPUS, *ACCOUNTS, *TOKENS)])
         yield client
 
@@ -218,7 +218,7 @@ def test_an_import_reports_faults_by_their_place_and_takes_the_rest(client: Clie
 
 def test_a_state_that_does_not_come_in_time_is_told_as_such(sqlite_url: str, connect: Connect) -> None:
     given = {"address": "127.0.0.1:0", "database_url": sqlite_url, "freshness_wait_s": "0.05"}
-    with embedded(load_settings(given, environ={})) as address, connect(address, timeout_s=30) as client:
+    with server_of(load_settings(given, environ={})) as address, connect(address, timeout_s=30) as client:
         ahead = moved(sqlite_url, client.current_token(), 1)
         with pytest.raises(CallError) as caught:
             client.check("user:maya", "read", "notebook:nb-7", at_least_as_fresh=ahead)
@@ -304,7 +304,7 @@ def test_it_warns_of_a_write_that_the_replica_has_not_followed(
     given = {"address": "127.0.0.1:0", "database_url": sqlite_url, "replication_wait_s": "0.1"}
     # Nobody follows.
     settings = load_settings({**given, "follow": False, "log_level": "warning"}, environ={})
-    with embedded(settings) as address, connect(address) as client:
+    with server_of(settings) as address, connect(address) as client:
         token = client.write([Mutation(Operation.CREATE, Course(id="c"))])
         assert state_of(token).revision == 1
         told = [record.levelname for record in caplog.records if record.name == "authz.client"]

@@ -18,14 +18,13 @@ from authz.domain.entities import Course, CourseKey, EntityKind
 from authz.domain.ids import course_scope
 from authz.domain.mutations import Mutation, Operation
 from authz.engine import watch
-from authz.runtime.embedded import embedded
 from authz.runtime.settings import Settings, load_settings
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import watch_pb2 as wpb
 from tests.client.conftest import Connect
 from tests.client.test_client import ALGEBRA, CAMPUS
-from tests.serving import serving
+from tests.serving import both_transports, server_of, serving
 
 
 def settings_of(url: str, address: str = "127.0.0.1:0") -> Settings:
@@ -36,10 +35,11 @@ def settings_of(url: str, address: str = "127.0.0.1:0") -> Settings:
 @pytest.fixture
 def client(sqlite_url: str, connect: Connect) -> Iterator[Client]:
     """A client of a service of nobody else."""
-    with embedded(settings_of(sqlite_url)) as address, connect(address) as client:
+    with server_of(settings_of(sqlite_url)) as address, connect(address) as client:
         yield client
 
 
+@both_transports
 def test_what_is_written_and_deleted_is_told_as_it_was(client: Client) -> None:
     after = client.write([Mutation(Operation.TOUCH, Course(id="first"))])
     client.write([Mutation(Operation.CREATE, entity) for entity in CAMPUS], reason="term start")
@@ -257,7 +257,7 @@ def test_a_large_change_is_given_whole_in_pieces(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch, connect: Connect
 ) -> None:
     monkeypatch.setattr(watch, "MUTATIONS_A_READ", 2)
-    with embedded(settings_of(sqlite_url)) as address, connect(address) as client:
+    with server_of(settings_of(sqlite_url)) as address, connect(address) as client:
         token = client.write([Mutation(Operation.CREATE, Course(id="a"))])
         client.write([Mutation(Operation.CREATE, entity) for entity in CAMPUS])
         given: list[WatchedChange] = []

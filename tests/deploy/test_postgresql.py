@@ -18,10 +18,9 @@ from authz.domain.entities import Course
 from authz.domain.mutations import Mutation, Operation
 from authz.runtime.authentication import require_authentication
 from authz.runtime.settings import load_settings
-from tests.faults.honest import drain
 from tests.faults.postgresql import Cluster, Clusters, cluster_template, clusters, programs
 from tests.faults.processes import until
-from tests.serving import serving
+from tests.serving import drain, serving
 
 __all__ = ["cluster_template", "clusters"]
 

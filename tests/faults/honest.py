@@ -38,7 +38,6 @@ from tests.faults.greedy import (
     question,
     touch,
 )
-from tests.forkserver import Process
 
 _CALM_SHARE = 1 / 3
 _INTERVAL_S = 0.02
@@ -166,12 +165,6 @@ def _sizes(server: psutil.Process) -> Iterator[list[int]]:
         finally:
             ended.set()
             sampling.result()
-
-
-def drain(process: Process) -> None:
-    """Read the log of a server to its end, so that the server never waits for a reader."""
-    assert process.stderr is not None
-    threading.Thread(target=process.stderr.read, daemon=True).start()
 
 
 def p99(took_ms: list[float]) -> float:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 CHECK = b"/authz.v1.AuthorizationService/Check"
 READ = b"/authz.v1.DirectoryService/ReadCourses"
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, CONTINUATION = 0, 1, 3, 4, 6, 9
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 END_STREAM, END_HEADERS = 1, 4
 _INITIAL_WINDOW_SIZE = 4
 _CANCEL = struct.pack(">I", 8)

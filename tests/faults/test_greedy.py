@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.honest import calm_and_greedy, drain, show_figures
+from tests.faults.honest import calm_and_greedy, show_figures
 from tests.properties import LONG
-from tests.serving import serving
+from tests.serving import drain, serving
 
 SECONDS = 20 if LONG else 4
 MAX_GROWTH_BYTES = 300 << 20

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 
 import psutil
@@ -11,7 +10,7 @@ import pytest
 from authz.client import Client
 from tests.databases import create_sqlite
 from tests.faults import http2
-from tests.serving import serving
+from tests.serving import drain, serving
 
 GROWTH_BYTES = 96 << 20
 IDLE = 300
@@ -23,8 +22,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, psut
     pytest.importorskip("pyvoy", reason="Envoy has no wheel for this platform")
     url = create_sqlite(tmp_path_factory.mktemp("http2") / "authz.db")
     with serving(url, AUTHZ_TRANSPORT="envoy") as (process, address):
-        assert process.stderr is not None
-        threading.Thread(target=process.stderr.read, daemon=True).start()
+        drain(process)
         ask(address, 200)
         yield address, psutil.Process(process.pid)
 

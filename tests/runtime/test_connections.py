@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from typing import Any
@@ -17,7 +16,7 @@ from authz.client import CallError, Client, check_request
 from authz.v1 import authorization_pb2_grpc
 from tests.databases import create_sqlite
 from tests.faults.http2 import SETTINGS, connect, preface
-from tests.serving import run, serving
+from tests.serving import drain, run, serving
 
 GOAWAY = 7
 MAX_CONCURRENT_STREAMS = 3
@@ -39,8 +38,7 @@ def address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     limits.write_text("[each.reads]\nper_second = 0.01\n")
     given = {"AUTHZ_TRANSPORT": request.param, "AUTHZ_LIMITS_FILE": str(limits), **BOUNDS}
     with serving(create_sqlite(folder / "authz.db"), **given) as (process, found):
-        assert process.stderr is not None
-        threading.Thread(target=process.stderr.read, daemon=True).start()
+        drain(process)
         yield found
 
 

@@ -28,7 +28,7 @@ from tests.callers import grant
 from tests.databases import create_sqlite
 from tests.forkserver import Process
 from tests.runtime.test_mutual_tls import certify
-from tests.serving import AUTHZ, run, serving
+from tests.serving import AUTHZ, drain, run, serving
 
 pytest.importorskip("pyvoy", reason="Envoy has no wheel for this platform")
 QUESTION = check_request("user:maya", "read", "course:algebra")
@@ -42,13 +42,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """One server for this file."""
     url = create_sqlite(tmp_path_factory.mktemp("envoy") / "authz.db")
     with serving(url, **ENVOY) as (process, found):
-        _drain(process)
+        drain(process)
         yield found
-
-
-def _drain(process: Process) -> None:
-    assert process.stderr is not None
-    threading.Thread(target=process.stderr.read, daemon=True).start()
 
 
 def refusal(address: str, method: str, body: bytes) -> CallError:
@@ -153,7 +148,7 @@ def test_callers_at_a_stop_are_told_to_try_elsewhere(sqlite_url: str, workers: s
                 codes.add(error.code())
 
     with serving(sqlite_url, AUTHZ_WORKERS=workers, **ENVOY) as (process, found):
-        _drain(process)
+        drain(process)
         callers = [threading.Thread(target=ask_until_refused) for _ in range(6)]
         for caller in callers:
             caller.start()
@@ -167,7 +162,7 @@ def test_callers_at_a_stop_are_told_to_try_elsewhere(sqlite_url: str, workers: s
 
 def test_a_worker_that_is_killed_is_replaced_and_ends_with_its_supervisor(sqlite_url: str) -> None:
     with serving(sqlite_url, AUTHZ_WORKERS="2", **ENVOY) as (process, found):
-        _drain(process)
+        drain(process)
         workers = [
             each
             for each in psutil.Process(process.pid).children(recursive=True)

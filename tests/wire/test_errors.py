@@ -20,7 +20,7 @@ from authz.v1 import directory_pb2 as dpb
 from authz.v1 import error_reason_pb2
 from authz.wire.errors import STATUS_CODES, code_name
 from tests.api.test_api import COURSE, MATERIAL, STUDENT, question, written
-from tests.service import Service, reason_of, serve
+from tests.service import Service, in_process, reason_of, serve
 
 PROTO = Path(__file__).parents[2] / "protos/authz/v1/error_reason.proto"
 
@@ -56,6 +56,7 @@ def test_a_reason_is_documented_with_its_status_and_an_example(reason: ErrorReas
     assert isinstance(example["metadata"], dict)
 
 
+@in_process
 async def test_a_fault_while_deciding_is_an_error_that_hides_its_cause(
     sqlite_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
