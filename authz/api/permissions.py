@@ -50,6 +50,7 @@ _NAMED = {
     "ReadConsistencyProof": READ_CHANGES,
     "ReadErasures": ERASE_SUBJECT,
     "ForgetReplica": ERASE_SUBJECT,
+    "ForgetWatcher": ERASE_SUBJECT,
     "ReleaseErasedSubject": ERASE_SUBJECT,
     "HoldSubject": ERASE_SUBJECT,
     "ReleaseHold": ERASE_SUBJECT,

@@ -21,6 +21,7 @@ from authz.domain.errors import malformed
 from authz.domain.exports import SubjectExport
 from authz.domain.ids import Subject, parse_subject
 from authz.domain.instants import format_instant
+from authz.domain.recipients import WatcherReport
 
 app = typer.Typer(help="Export the data about a subject; rename or erase a subject.", no_args_is_help=True)
 
@@ -139,6 +140,16 @@ def forget_replica(
     print(f"{name} is in no certificate any more")
 
 
+@app.command("forget-watcher")
+@on_server()
+def forget_watcher(
+    server: Server, caller: Annotated[str, typer.Argument(help="The watcher in certificates.")]
+) -> None:
+    """Remove a watcher that is gone for good, and keeps no data, from all certificates."""
+    server.client.privacy.forget_watcher(caller)
+    print(f"{caller} is in no certificate any more, unless it watches again")
+
+
 @app.command("release")
 @on_server()
 def release(server: Server, who: Who, why: Why) -> None:
@@ -205,6 +216,18 @@ def _show(certificate: ErasureCertificate, *, as_json: bool) -> None:
     for replica in certificate.replicas:
         said = "nothing left" if replica.is_cleared else "NOT CONFIRMED"
         print(f"  replica {replica.name}: {said}, last seen {format_instant(replica.seen_at)}")
+    for asker in certificate.askers:
+        until = format_instant(asker.last_at)
+        print(f"  recipient {asker.caller}: asked {asker.asked} times, last {until}")
+    for watcher in certificate.watchers:
+        seen = format_instant(watcher.seen_at)
+        print(f"  watcher {watcher.caller}: {_said(watcher)}, last seen {seen}")
     for label, texts in (("kept", certificate.kept), ("to do", certificate.left_to_operator)):
         for text in texts:
             print(f"  {label}: {text}")
+
+
+def _said(watcher: WatcherReport) -> str:
+    if watcher.has_acknowledged:
+        return "acknowledged"
+    return "sent, NOT ACKNOWLEDGED" if watcher.was_sent else "NOT ACKNOWLEDGED"

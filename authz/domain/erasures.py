@@ -10,6 +10,7 @@ from authz.domain.entities import Erasure
 from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.ids import Subject
 from authz.domain.instants import Instant
+from authz.domain.recipients import Asker, WatcherReport
 
 PSEUDONYM_PREFIX = "erased-"
 """How the id of every pseudonym begins."""
@@ -70,7 +71,7 @@ class ErasureCertificate(msgspec.Struct, frozen=True, kw_only=True):
     """What an erasure removed, and what it kept and why. `finished_at` is None while it runs.
 
     `removed` counts deleted and rewritten items by place. `left_to_operator` lists the steps that the service
-    cannot take.
+    cannot take. `askers` and `watchers` are who received data about the subject, as far as that is kept.
     """
 
     erasure: Erasure
@@ -80,6 +81,8 @@ class ErasureCertificate(msgspec.Struct, frozen=True, kw_only=True):
     kept: tuple[str, ...]
     left_to_operator: tuple[str, ...]
     replicas: tuple[ReplicaReport, ...]
+    askers: tuple[Asker, ...]
+    watchers: tuple[WatcherReport, ...]
 
     @property
     def is_confirmed(self) -> bool:

@@ -24,6 +24,7 @@ class ExportSection(StrEnum):
     HOLDS = "HOLDS"
     DECISIONS = "DECISIONS"
     POLICY_SHADOW = "POLICY_SHADOW"
+    RECIPIENTS = "RECIPIENTS"
 
 
 class ExportRelation(StrEnum):
@@ -71,6 +72,11 @@ RETENTION = (
         ExportSection.POLICY_SHADOW,
         "show what a policy that is tried on live checks decides differently",
         "30 days after its end, or until the next one is started",
+    ),
+    ExportRetention(
+        ExportSection.RECIPIENTS,
+        "tell who received data about the subject",
+        "callers that asked: as long as the decisions; watchers: until an operator removes them",
     ),
 )
 """Also documented in docs/privacy.md."""

@@ -7,13 +7,25 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from typing import Generic, NoReturn, Protocol, TypeVar
 
+import structlog
+
 from authz.domain.change_filter import ChangeFilter
-from authz.domain.errors import ErrorReason, OutOfRangeError, SlowConsumerError, UnavailableError
+from authz.domain.entities import Erasure, ErasureStatus
+from authz.domain.errors import (
+    AuthzError,
+    ErrorReason,
+    OutOfRangeError,
+    SlowConsumerError,
+    UnavailableError,
+)
 from authz.domain.mutations import Change, ChangePart, LogChunk, Mutation
 from authz.domain.ports import Directory
+from authz.domain.recipients import Recipients
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.turns import Turns
+
+log = structlog.get_logger()
 
 MUTATIONS_A_READ = 500
 """Bounds what a watch holds in memory, whatever the size of a revision."""
@@ -47,11 +59,13 @@ class Watches(Generic[M]):
         messages: WatchMessages[M],
         turns: Turns,
         *,
+        recipients: Recipients,
         write_timeout_s: float,
         max_watch_s: float,
     ) -> None:
         self._max_watch_s = max_watch_s
         self._directory = directory
+        self._recipients = recipients
         self.gate = gate
         self.messages = messages
         self.turns = turns
@@ -66,11 +80,13 @@ class Watches(Generic[M]):
         self,
         wanted: ChangeFilter,
         *,
+        caller: str,
         after: str | None,
         checkpoint_interval_s: float,
         write: Callable[[M], Awaitable[None]],
     ) -> NoReturn:
-        """Write what follows the encoded token `after`, or now, until the watch fails or is cancelled.
+        """Write what follows the encoded token `after`, or now, until the watch fails or is cancelled. By the
+        token, the caller acknowledges everything before it.
 
         Raises `OutOfRangeError` as `Directory.read_log`, `SlowConsumerError` when a write takes longer than
         the timeout, and `UnavailableError`.
@@ -79,8 +95,9 @@ class Watches(Generic[M]):
             position = self.gate.state_of(after, field="after")
         else:
             position = await self.gate.run(self._directory.head)
-        watch = _Watch(self, position, write)
-        running = asyncio.ensure_future(watch.run(wanted, checkpoint_interval_s))
+        watch = _Watch(self, position, write, caller)
+        acknowledged = 0 if after is None else position.revision
+        running = asyncio.ensure_future(watch.run(wanted, checkpoint_interval_s, acknowledged))
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
             await asyncio.wait(
@@ -97,6 +114,15 @@ class Watches(Generic[M]):
             stopping.cancel()
             await asyncio.gather(running, stopping, return_exceptions=True)
 
+    async def record(self, caller: str, *, sent: int = 0, acknowledged: int = 0) -> None:
+        """As `Recipients.record`. A failure is logged, and the watch goes on: certificates then say less than
+        is true."""
+        try:
+            told = partial(self._recipients.record, caller, sent=sent, acknowledged=acknowledged)
+            await self.gate.run(told)
+        except AuthzError as error:
+            log.warning("watcher not recorded", caller=caller, cause=error.message)
+
     async def read(self, after: ConsistencyToken, skip: int) -> LogChunk:
         """As `Directory.read_log`, without blocking."""
         return await self.gate.read(partial(self._directory.read_log, after, skip, MUTATIONS_A_READ))
@@ -106,9 +132,14 @@ class _Watch(Generic[M]):
     """One watch. Everything up to `_position` has been handed over to be sent."""
 
     def __init__(
-        self, watches: Watches[M], after: ConsistencyToken, write: Callable[[M], Awaitable[None]]
+        self,
+        watches: Watches[M],
+        after: ConsistencyToken,
+        write: Callable[[M], Awaitable[None]],
+        caller: str,
     ) -> None:
         self._watches = watches
+        self._caller = caller
         self._write = write
         self._position = after
         self._skip = 0
@@ -118,11 +149,13 @@ class _Watch(Generic[M]):
         self._held: M | None = None
         """The last message of that revision so far. Only the next message shows that it does not end it."""
 
-    async def run(self, wanted: ChangeFilter, interval_s: float) -> NoReturn:
-        """Send what follows and is wanted; a checkpoint first, then one in each interval."""
+    async def run(self, wanted: ChangeFilter, interval_s: float, acknowledged: int) -> NoReturn:
+        """Send what follows and is wanted; a checkpoint first, then one in each interval. Record what was
+        acknowledged, if the token has not expired."""
         clock = asyncio.get_running_loop().time
         # Read before the first checkpoint: a token that has expired gets an error and nothing else.
         chunk = await self._watches.read(self._position, 0)
+        await self._watches.record(self._caller, acknowledged=acknowledged)
         checkpoint_at = clock()
         while True:
             # Within a revision, too: a large one of which little is wanted would otherwise pass in silence.
@@ -165,6 +198,8 @@ class _Watch(Generic[M]):
         if final is not None:
             self._watches.messages.mark_last(final)
             await self._send(final)
+        if any(_says_erased(each) for each in mutations):
+            await self._watches.record(self._caller, sent=state.revision)
 
     async def _send(self, message: M) -> None:
         if not await completes_within(self._watches.write_timeout_s, self._write(message)):
@@ -173,6 +208,11 @@ class _Watch(Generic[M]):
                 "the client has not read for too long; watch again from `resume_after`",
                 resume_after=self._watches.gate.token_of(self._position),
             )
+
+
+def _says_erased(mutation: Mutation) -> bool:
+    target = mutation.target
+    return isinstance(target, Erasure) and target.status is ErasureStatus.ERASED
 
 
 async def completes_within(timeout_s: float, write: Awaitable[None]) -> bool:

@@ -312,7 +312,7 @@ def add_servicers(
     publisher = open_publisher(directory, gate, writer, policies, clock, PolicyWarnings(gate, active, turns))
     past = open_past(settings, directory, gate, policies, keys)
     rights = Rights(active, publisher, gate, clock, turns)
-    watches = _watches(settings, directory, gate, turns)
+    watches = _watches(settings, store, gate, turns)
     drafting = Drafting(store.drafts, publisher, gate, clock)
     shadow = Shadow(store.shadows, gate, active, clock)
     erasing, upkeep = open_upkeep(settings, store, gate, writing, view, replica_folder(settings))
@@ -321,7 +321,7 @@ def add_servicers(
         DirectoryServicer(directory, gate, turns, writer, rights=rights),
         policy_servicer(settings, store, publisher, drafting, gate, active, turns, clock, rights),
         WatchServicer(watches),
-        privacy_servicer(settings, store.personal_data, gate, writing, erasing, rights),
+        privacy_servicer(settings, store, gate, writing, erasing, rights),
         _audit_servicer(settings, store, gate, turns),
     )
     add_endpoints(server, pipeline, tuple(chain.from_iterable(map(endpoints_of, servicers))))
@@ -352,13 +352,14 @@ def _writer(
 
 
 def _watches(
-    settings: Settings, directory: Directory, gate: ConsistencyGate, turns: Turns
+    settings: Settings, store: Store, gate: ConsistencyGate, turns: Turns
 ) -> Watches[watch_pb2.WatchResponse]:
     return Watches(
-        directory,
+        store.directory,
         gate,
         WatchMessages(max_message_bytes=settings.max_message_bytes),
         turns,
+        recipients=store.recipients,
         write_timeout_s=settings.watch_write_timeout_s,
         max_watch_s=settings.max_watch_s,
     )

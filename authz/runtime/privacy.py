@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from authz.api.grpc.privacy import PrivacyServicer
-from authz.domain.personal_data import PersonalData
 from authz.domain.ports import View
 from authz.engine.background_steps import BackgroundSteps
 from authz.engine.consistency import ConsistencyGate
@@ -24,16 +23,17 @@ _UNNAMED = "-"
 
 def privacy_servicer(  # noqa: PLR0917  parts, each of a type of its own
     settings: Settings,
-    data: PersonalData,
+    store: Store,
     gate: ConsistencyGate,
     committer: GroupCommitter,
     erasing: BackgroundSteps,
     rights: Rights,
 ) -> PrivacyServicer:
     """What answers the calls."""
+    data = store.personal_data
     exporter = Exporter(data, gate, write_timeout_s=settings.watch_write_timeout_s)
     eraser = Eraser(data, gate, committer, erasing)
-    return PrivacyServicer(data, exporter, eraser, gate, rights=rights)
+    return PrivacyServicer(data, exporter, eraser, gate, recipients=store.recipients, rights=rights)
 
 
 def open_upkeep(  # noqa: PLR0917  parts, each of a type of its own

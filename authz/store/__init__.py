@@ -19,6 +19,7 @@ from authz.store.drafts import SqlDrafts
 from authz.store.engine import companion_path, database_name, open_engine, sqlite_file
 from authz.store.personal_data import SqlPersonalData
 from authz.store.proofs import SqlProofs
+from authz.store.recipients import SqlRecipients
 from authz.store.schema import FirstWrite, require_current
 from authz.store.schema import migrate as migrate_database
 from authz.store.shadows import SqlShadows
@@ -47,6 +48,7 @@ class Store(msgspec.Struct, frozen=True):
     shadows: SqlShadows
     proofs: SqlProofs
     checkpoints: SqlCheckpoints
+    recipients: SqlRecipients
 
     def close(self) -> None:
         """Release every connection."""
@@ -85,10 +87,16 @@ def open_store(
     personal_data = SqlPersonalData(
         engine, directory, clock, at_once=contents_at_once, grace_us=round(erasure_grace_s * US_PER_S)
     )
-    return _store(engine, keys, directory, personal_data)
+    return _store(engine, keys, clock, directory, personal_data)
 
 
-def _store(engine: Engine, keys: TokenKeys, directory: SqlDirectory, personal_data: SqlPersonalData) -> Store:
+def _store(
+    engine: Engine,
+    keys: TokenKeys,
+    clock: Callable[[], Instant],
+    directory: SqlDirectory,
+    personal_data: SqlPersonalData,
+) -> Store:
     return Store(
         directory,
         SqlDrafts(engine),
@@ -98,6 +106,7 @@ def _store(engine: Engine, keys: TokenKeys, directory: SqlDirectory, personal_da
         SqlShadows(engine),
         SqlProofs(engine),
         SqlCheckpoints(engine),
+        SqlRecipients(engine, clock),
     )
 
 

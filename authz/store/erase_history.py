@@ -28,6 +28,7 @@ _TEXTS = (
     (tables.removals, ("actor", "reason", "request_id")),
     (tables.erasure_steps, ("actor", "request_id")),
     (tables.holds, ("reason", "actor")),
+    (tables.watchers, ("caller",)),
     (tables.policy_shadows, ("author", "files")),
 )
 """Columns of small tables that may name a subject as `user:<id>`."""

@@ -21,10 +21,12 @@ from authz.domain.exports import (
 )
 from authz.domain.files import files_text, read_files
 from authz.domain.ids import ScopeKind, Subject
+from authz.domain.instants import format_instant
 from authz.domain.mentions import mentions, subjects_in, with_subjects
 from authz.domain.mutations import Mutation
 from authz.store import tables
 from authz.store.log_reader import read_head
+from authz.store.recipients import askers, watchers
 from authz.store.rows import ENTITY_ROWS
 from authz.store.shadows import examples_about
 
@@ -48,14 +50,18 @@ class SqlExport:
 
     def items(self) -> Iterator[ExportItem]:
         """See `Export.items`."""
-        yield from self._records()
-        yield from self._changes()
+        is_known = False
+        for items in (self._records(), self._changes()):
+            for item in items:
+                is_known = True
+                yield item
         yield from self._idempotency_keys()
         yield from self._drafts()
         yield from self._policy_versions()
         yield from self._holds()
         yield from self._decisions()
         yield from self._shadow()
+        yield from self._recipients(is_known=is_known)
 
     def _records(self) -> Iterator[ExportedRecord]:
         """In the order in which they may be written: what others refer to first."""
@@ -223,6 +229,17 @@ class SqlExport:
                 answer = "allowed" if row.allowed else "denied"
                 text = f"{by} asked about {about}: {row.action} {row.resource}: {answer} {row.reason}"
                 yield ExportedEntry(ExportSection.DECISIONS, row.decision_id, text, row.at)
+
+    def _recipients(self, *, is_known: bool) -> Iterator[ExportedEntry]:
+        """Who asked about the subject, and, if anything `is_known` of it, who watches changes."""
+        section = ExportSection.RECIPIENTS
+        for asker in askers(self._connection, self._subject):
+            since = format_instant(asker.first_at)
+            text = f"asked {asker.asked} times about {self._subject} since {since}"
+            yield ExportedEntry(section, asker.caller, text, asker.last_at)
+        for watcher in watchers(self._connection) if is_known else ():
+            text = f"watches changes of the directory, also those about {self._subject} in what it watches"
+            yield ExportedEntry(section, watcher.caller, text, watcher.seen_at)
 
     def _lines(self, section: ExportSection, name: str, files: str) -> Iterator[ExportedEntry]:
         """The lines of files that name the subject."""

@@ -22,6 +22,7 @@ from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.ids import Subject, SubjectType
 from authz.domain.instants import Instant
 from authz.domain.ports import Listing, Page
+from authz.domain.recipients import Watcher, WatcherReport
 from authz.domain.tokens import ConsistencyToken
 from authz.store import tables
 from authz.store.bulk import upsert_rows
@@ -52,6 +53,7 @@ from authz.store.exports import SqlExport
 from authz.store.files import left_to_operator, rewrite_file, truncate_log
 from authz.store.log_reader import hold_head, read_head, read_token_key
 from authz.store.log_writer import Origin
+from authz.store.recipients import askers, watchers
 from authz.store.renames import MAX_RECORDS, rename
 
 _STEPS, _HOLDS, _REPLICAS = tables.erasure_steps, tables.holds, tables.replicas
@@ -213,6 +215,8 @@ class SqlPersonalData:
             kept=tuple(msgspec.json.decode(row.kept, type=list[str])),
             left_to_operator=left_to_operator(self._engine),
             replicas=tuple(_report(each, row.erased_at) for each in replicas),
+            askers=tuple(askers(connection, pseudonym)),
+            watchers=tuple(_report_of_watcher(each, row.erased_at) for each in watchers(connection)),
         )
 
     def release(self, subject: Subject, *, actor: str, reason: str, request_id: str) -> ConsistencyToken:
@@ -281,3 +285,10 @@ class SqlPersonalData:
 
 def _report(row: Row[Any], erased_at: int | None) -> ReplicaReport:
     return ReplicaReport(row.name, erased_at is not None and row.cleared >= erased_at, row.seen_at)
+
+
+def _report_of_watcher(watcher: Watcher, erased_at: int | None) -> WatcherReport:
+    was_sent, has_acknowledged = (
+        erased_at is not None and revision >= erased_at for revision in (watcher.sent, watcher.acknowledged)
+    )
+    return WatcherReport(watcher.caller, was_sent or has_acknowledged, has_acknowledged, watcher.seen_at)

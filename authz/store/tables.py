@@ -337,3 +337,13 @@ replicas = Table(
 )
 """The machines that have a replica. In the files of one, nothing is left of what was erased up to the
 revision `cleared`."""
+
+watchers = Table(
+    "watchers",
+    metadata,
+    _key("caller"),
+    Column("sent", BigInteger, nullable=False),
+    Column("acknowledged", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+)
+"""The fields of `Watcher`."""

@@ -46,6 +46,8 @@ class _ExportSectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExportS
     """The decision log in the database."""
     EXPORT_SECTION_POLICY_SHADOW: _ExportSection.ValueType  # 8
     """Examples of checks that a policy shadow decided differently."""
+    EXPORT_SECTION_RECIPIENTS: _ExportSection.ValueType  # 9
+    """Callers that asked about the subject, by the kept decisions, and callers that watch changes."""
 
 class ExportSection(_ExportSection, metaclass=_ExportSectionEnumTypeWrapper):
     """The part of the database that an exported item comes from."""
@@ -68,6 +70,8 @@ EXPORT_SECTION_DECISIONS: ExportSection.ValueType  # 7
 """The decision log in the database."""
 EXPORT_SECTION_POLICY_SHADOW: ExportSection.ValueType  # 8
 """Examples of checks that a policy shadow decided differently."""
+EXPORT_SECTION_RECIPIENTS: ExportSection.ValueType  # 9
+"""Callers that asked about the subject, by the kept decisions, and callers that watch changes."""
 Global___ExportSection: _TypeAlias = ExportSection  # noqa: Y015
 
 class _ExportRelation:
@@ -515,6 +519,8 @@ class ErasureCertificate(_message.Message):
     KEPT_FIELD_NUMBER: _builtins.int
     LEFT_TO_OPERATOR_FIELD_NUMBER: _builtins.int
     REPLICAS_FIELD_NUMBER: _builtins.int
+    ASKERS_FIELD_NUMBER: _builtins.int
+    WATCHERS_FIELD_NUMBER: _builtins.int
     actor: _builtins.str
     """Who requested the erasure, as in `WatchChange.actor`."""
     @_builtins.property
@@ -541,6 +547,14 @@ class ErasureCertificate(_message.Message):
     def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___ErasureReplica]:
         """Every machine with a replica."""
 
+    @_builtins.property
+    def askers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ErasureAsker]:
+        """The callers that asked about the subject, by the decisions that the database keeps; ordered by caller."""
+
+    @_builtins.property
+    def watchers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ErasureWatcher]:
+        """Every caller that watches changes; ordered by caller."""
+
     def __init__(
         self,
         *,
@@ -551,14 +565,92 @@ class ErasureCertificate(_message.Message):
         kept: _abc.Iterable[_builtins.str] | None = ...,
         left_to_operator: _abc.Iterable[_builtins.str] | None = ...,
         replicas: _abc.Iterable[Global___ErasureReplica] | None = ...,
+        askers: _abc.Iterable[Global___ErasureAsker] | None = ...,
+        watchers: _abc.Iterable[Global___ErasureWatcher] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["erasure", b"erasure", "finished_at", b"finished_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "erasure", b"erasure", "finished_at", b"finished_at", "kept", b"kept", "left_to_operator", b"left_to_operator", "removed", b"removed", "replicas", b"replicas"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "askers", b"askers", "erasure", b"erasure", "finished_at", b"finished_at", "kept", b"kept", "left_to_operator", b"left_to_operator", "removed", b"removed", "replicas", b"replicas", "watchers", b"watchers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ErasureCertificate: _TypeAlias = ErasureCertificate  # noqa: Y015
+
+@_typing.final
+class ErasureAsker(_message.Message):
+    """A caller that asked about the subject."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLER_FIELD_NUMBER: _builtins.int
+    ASKED_FIELD_NUMBER: _builtins.int
+    FIRST_AT_FIELD_NUMBER: _builtins.int
+    LAST_AT_FIELD_NUMBER: _builtins.int
+    caller: _builtins.str
+    """The caller, such as `service:notebooks`, or `unauthenticated`."""
+    asked: _builtins.int
+    """How often the caller asked."""
+    @_builtins.property
+    def first_at(self) -> _timestamp_pb2.Timestamp:
+        """When the caller asked first."""
+
+    @_builtins.property
+    def last_at(self) -> _timestamp_pb2.Timestamp:
+        """When the caller asked last."""
+
+    def __init__(
+        self,
+        *,
+        caller: _builtins.str = ...,
+        asked: _builtins.int = ...,
+        first_at: _timestamp_pb2.Timestamp | None = ...,
+        last_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_at", b"first_at", "last_at", b"last_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "caller", b"caller", "first_at", b"first_at", "last_at", b"last_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ErasureAsker: _TypeAlias = ErasureAsker  # noqa: Y015
+
+@_typing.final
+class ErasureWatcher(_message.Message):
+    """A caller that watches changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLER_FIELD_NUMBER: _builtins.int
+    SENT_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
+    SEEN_AT_FIELD_NUMBER: _builtins.int
+    caller: _builtins.str
+    """The caller, such as `service:search`, or `unauthenticated`."""
+    sent: _builtins.bool
+    """Whether a watch of the caller was sent the erasure, or has resumed from a later token."""
+    acknowledged: _builtins.bool
+    """Whether a watch of the caller has resumed from the token of the erasure or a later one. The caller thereby says
+    that it has processed everything before.
+    """
+    @_builtins.property
+    def seen_at(self) -> _timestamp_pb2.Timestamp:
+        """When a watch of the caller last began or was sent an erasure."""
+
+    def __init__(
+        self,
+        *,
+        caller: _builtins.str = ...,
+        sent: _builtins.bool = ...,
+        acknowledged: _builtins.bool = ...,
+        seen_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["seen_at", b"seen_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "caller", b"caller", "seen_at", b"seen_at", "sent", b"sent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ErasureWatcher: _TypeAlias = ErasureWatcher  # noqa: Y015
 
 @_typing.final
 class ErasureCount(_message.Message):
@@ -1060,3 +1152,46 @@ class ForgetReplicaResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ForgetReplicaResponse: _TypeAlias = ForgetReplicaResponse  # noqa: Y015
+
+@_typing.final
+class ForgetWatcherRequest(_message.Message):
+    """Names a watcher that is gone for good."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLER_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    caller: _builtins.str
+    """The caller, as in certificates."""
+    request_id: _builtins.str
+    """The caller's id of this call, for logs."""
+    def __init__(
+        self,
+        *,
+        caller: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetWatcherRequest: _TypeAlias = ForgetWatcherRequest  # noqa: Y015
+
+@_typing.final
+class ForgetWatcherResponse(_message.Message):
+    """The watcher is forgotten."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetWatcherResponse: _TypeAlias = ForgetWatcherResponse  # noqa: Y015

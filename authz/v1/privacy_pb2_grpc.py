@@ -55,6 +55,11 @@ class PrivacyServiceStub:
                 request_serializer=authz_dot_v1_dot_privacy__pb2.ForgetReplicaRequest.SerializeToString,
                 response_deserializer=authz_dot_v1_dot_privacy__pb2.ForgetReplicaResponse.FromString,
                 _registered_method=True)
+        self.ForgetWatcher = channel.unary_unary(
+                '/authz.v1.PrivacyService/ForgetWatcher',
+                request_serializer=authz_dot_v1_dot_privacy__pb2.ForgetWatcherRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_privacy__pb2.ForgetWatcherResponse.FromString,
+                _registered_method=True)
         self.ReleaseErasedSubject = channel.unary_unary(
                 '/authz.v1.PrivacyService/ReleaseErasedSubject',
                 request_serializer=authz_dot_v1_dot_privacy__pb2.ReleaseErasedSubjectRequest.SerializeToString,
@@ -126,6 +131,14 @@ class PrivacyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ForgetWatcher(self, request, context):
+        """Removes a watcher that is gone for good from all certificates. A caller that watches again is listed again.
+        FAILED_PRECONDITION for a caller that is in no certificate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReleaseErasedSubject(self, request, context):
         """Allows writes to name an erased id again, for somebody new. FAILED_PRECONDITION if the id was not erased.
         """
@@ -187,6 +200,11 @@ def add_PrivacyServiceServicer_to_server(servicer, server):
                     servicer.ForgetReplica,
                     request_deserializer=authz_dot_v1_dot_privacy__pb2.ForgetReplicaRequest.FromString,
                     response_serializer=authz_dot_v1_dot_privacy__pb2.ForgetReplicaResponse.SerializeToString,
+            ),
+            'ForgetWatcher': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetWatcher,
+                    request_deserializer=authz_dot_v1_dot_privacy__pb2.ForgetWatcherRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_privacy__pb2.ForgetWatcherResponse.SerializeToString,
             ),
             'ReleaseErasedSubject': grpc.unary_unary_rpc_method_handler(
                     servicer.ReleaseErasedSubject,
@@ -323,6 +341,33 @@ class PrivacyService:
             '/authz.v1.PrivacyService/ForgetReplica',
             authz_dot_v1_dot_privacy__pb2.ForgetReplicaRequest.SerializeToString,
             authz_dot_v1_dot_privacy__pb2.ForgetReplicaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetWatcher(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.PrivacyService/ForgetWatcher',
+            authz_dot_v1_dot_privacy__pb2.ForgetWatcherRequest.SerializeToString,
+            authz_dot_v1_dot_privacy__pb2.ForgetWatcherResponse.FromString,
             options,
             channel_credentials,
             insecure,

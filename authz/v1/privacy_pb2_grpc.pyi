@@ -56,6 +56,10 @@ class PrivacyServiceStub:
     """Removes a decommissioned machine, whose disk is destroyed, from all certificates. A machine that still runs is
     listed again when it next reports. FAILED_PRECONDITION for a name that is in no certificate.
     """
+    ForgetWatcher: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.ForgetWatcherRequest, _privacy_pb2.ForgetWatcherResponse]
+    """Removes a watcher that is gone for good from all certificates. A caller that watches again is listed again.
+    FAILED_PRECONDITION for a caller that is in no certificate.
+    """
     ReleaseErasedSubject: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.ReleaseErasedSubjectRequest, _privacy_pb2.ReleaseErasedSubjectResponse]
     """Allows writes to name an erased id again, for somebody new. FAILED_PRECONDITION if the id was not erased."""
     RenameSubject: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.RenameSubjectRequest, _privacy_pb2.RenameSubjectResponse]
@@ -99,6 +103,10 @@ class PrivacyServiceAsyncStub(PrivacyServiceStub):
     ForgetReplica: _aio.UnaryUnaryMultiCallable[_privacy_pb2.ForgetReplicaRequest, _privacy_pb2.ForgetReplicaResponse]  # type: ignore[assignment]
     """Removes a decommissioned machine, whose disk is destroyed, from all certificates. A machine that still runs is
     listed again when it next reports. FAILED_PRECONDITION for a name that is in no certificate.
+    """
+    ForgetWatcher: _aio.UnaryUnaryMultiCallable[_privacy_pb2.ForgetWatcherRequest, _privacy_pb2.ForgetWatcherResponse]  # type: ignore[assignment]
+    """Removes a watcher that is gone for good from all certificates. A caller that watches again is listed again.
+    FAILED_PRECONDITION for a caller that is in no certificate.
     """
     ReleaseErasedSubject: _aio.UnaryUnaryMultiCallable[_privacy_pb2.ReleaseErasedSubjectRequest, _privacy_pb2.ReleaseErasedSubjectResponse]  # type: ignore[assignment]
     """Allows writes to name an erased id again, for somebody new. FAILED_PRECONDITION if the id was not erased."""
@@ -164,6 +172,16 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_privacy_pb2.ForgetReplicaResponse, _abc.Awaitable[_privacy_pb2.ForgetReplicaResponse]]:
         """Removes a decommissioned machine, whose disk is destroyed, from all certificates. A machine that still runs is
         listed again when it next reports. FAILED_PRECONDITION for a name that is in no certificate.
+        """
+
+    @_abc_1.abstractmethod
+    def ForgetWatcher(
+        self,
+        request: _privacy_pb2.ForgetWatcherRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_privacy_pb2.ForgetWatcherResponse, _abc.Awaitable[_privacy_pb2.ForgetWatcherResponse]]:
+        """Removes a watcher that is gone for good from all certificates. A caller that watches again is listed again.
+        FAILED_PRECONDITION for a caller that is in no certificate.
         """
 
     @_abc_1.abstractmethod

@@ -99,7 +99,8 @@ class WatchRequest(_message.Message):
     @_builtins.property
     def after(self) -> _common_pb2.ConsistencyToken:
         """Stream the changes after this state: a token of an earlier watch, a write or a read. When absent, the
-        stream starts now.
+        stream starts now. By the token, the caller says that it has processed everything before: certificates of erasures
+        list it as an acknowledgement.
         """
 
     @_builtins.property

@@ -6,6 +6,7 @@ from authz.domain.entities import Erasure, Versioned
 from authz.domain.erasures import ErasureCertificate, ErasureRequest, Hold, ReplicaReport
 from authz.domain.ids import Subject
 from authz.domain.ports import Page
+from authz.domain.recipients import Asker, WatcherReport
 from authz.v1 import privacy_pb2 as pb
 from authz.wire.entities import entity_message, parse_versioned
 from authz.wire.filters import DEFAULT_PAGE_SIZE
@@ -50,6 +51,8 @@ def certificate_message(certificate: ErasureCertificate) -> pb.ErasureCertificat
         kept=certificate.kept,
         left_to_operator=certificate.left_to_operator,
         replicas=map(_replica_message, certificate.replicas),
+        askers=map(_asker_message, certificate.askers),
+        watchers=map(_watcher_message, certificate.watchers),
     )
     set_time(message.finished_at, certificate.finished_at)
     return message
@@ -58,6 +61,21 @@ def certificate_message(certificate: ErasureCertificate) -> pb.ErasureCertificat
 def _replica_message(replica: ReplicaReport) -> pb.ErasureReplica:
     message = pb.ErasureReplica(name=replica.name, confirmed=replica.is_cleared)
     set_time(message.seen_at, replica.seen_at)
+    return message
+
+
+def _asker_message(asker: Asker) -> pb.ErasureAsker:
+    message = pb.ErasureAsker(caller=asker.caller, asked=asker.asked)
+    set_time(message.first_at, asker.first_at)
+    set_time(message.last_at, asker.last_at)
+    return message
+
+
+def _watcher_message(watcher: WatcherReport) -> pb.ErasureWatcher:
+    message = pb.ErasureWatcher(
+        caller=watcher.caller, sent=watcher.was_sent, acknowledged=watcher.has_acknowledged
+    )
+    set_time(message.seen_at, watcher.seen_at)
     return message
 
 
@@ -73,6 +91,14 @@ def parse_certificate(message: pb.ErasureCertificate) -> ErasureCertificate:
         left_to_operator=tuple(message.left_to_operator),
         replicas=tuple(
             ReplicaReport(each.name, each.confirmed, time_of(each.seen_at)) for each in message.replicas
+        ),
+        askers=tuple(
+            Asker(each.caller, each.asked, time_of(each.first_at), time_of(each.last_at))
+            for each in message.askers
+        ),
+        watchers=tuple(
+            WatcherReport(each.caller, each.sent, each.acknowledged, time_of(each.seen_at))
+            for each in message.watchers
         ),
     )
 

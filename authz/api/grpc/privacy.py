@@ -10,6 +10,7 @@ from authz.domain.erasures import RenameRequest
 from authz.domain.errors import malformed
 from authz.domain.ids import Subject
 from authz.domain.personal_data import PersonalData
+from authz.domain.recipients import Recipients
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.erasure import Eraser
 from authz.engine.exports import Exporter
@@ -42,12 +43,14 @@ class PrivacyServicer:
         eraser: Eraser,
         gate: ConsistencyGate,
         *,
+        recipients: Recipients,
         rights: Rights,
     ) -> None:
         self._data = data
         self._exporter = exporter
         self._eraser = eraser
         self._gate = gate
+        self._recipients = recipients
         self._rights = rights
 
     async def ExportSubject(
@@ -87,6 +90,12 @@ class PrivacyServicer:
             raise malformed("name", "is not the name of a replica; `authz privacy erasures` shows them")
         await self._gate.run(partial(self._data.forget_replica, name))
         return pb.ForgetReplicaResponse()
+
+    async def ForgetWatcher(self, request: pb.ForgetWatcherRequest, call: Call) -> pb.ForgetWatcherResponse:
+        """The operator confirms that the watcher keeps nothing."""
+        await self._require(call)
+        await self._gate.run(partial(self._recipients.forget, request.caller))
+        return pb.ForgetWatcherResponse()
 
     async def ReleaseErasedSubject(
         self, request: pb.ReleaseErasedSubjectRequest, call: Call

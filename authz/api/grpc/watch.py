@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from authz.access.principal import Principal
 from authz.api.call import Call
 from authz.engine.watch import Watches
 from authz.v1 import watch_pb2 as pb
@@ -21,12 +22,13 @@ class WatchServicer:
     async def Watch(
         self,
         request: pb.WatchRequest,
-        _call: Call,
+        call: Call,
         send: Callable[[pb.WatchResponse], Awaitable[None]],
     ) -> None:
         """From the token, or from now."""
         await self._watches.watch(
             change_filter(request),
+            caller=Principal(call.principal.caller).actor,
             after=request.after.token if request.HasField("after") else None,
             checkpoint_interval_s=checkpoint_interval_s(request),
             write=send,

@@ -79,6 +79,10 @@ class AsyncPrivacyClient:
             if not request.page_token:
                 return
 
+    async def forget_watcher(self, caller: str) -> None:
+        """Remove a watcher that is gone for good from all certificates."""
+        await self._calls.call(self._stub.ForgetWatcher, privacy_pb2.ForgetWatcherRequest(caller=caller))
+
     async def forget_replica(self, name: str) -> None:
         """Remove a decommissioned machine, whose disk is destroyed, from all certificates."""
         await self._calls.call(self._stub.ForgetReplica, privacy_pb2.ForgetReplicaRequest(name=name))

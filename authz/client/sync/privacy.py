@@ -80,6 +80,10 @@ class PrivacyClient:
             if not request.page_token:
                 return
 
+    def forget_watcher(self, caller: str) -> None:
+        """Remove a watcher that is gone for good from all certificates."""
+        self._calls.call(self._stub.ForgetWatcher, privacy_pb2.ForgetWatcherRequest(caller=caller))
+
     def forget_replica(self, name: str) -> None:
         """Remove a decommissioned machine, whose disk is destroyed, from all certificates."""
         self._calls.call(self._stub.ForgetReplica, privacy_pb2.ForgetReplicaRequest(name=name))

@@ -1,0 +1,52 @@
+"""Who received data about subjects: callers that asked, and callers that watch changes."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from authz.domain.instants import Instant
+
+
+class Asker(msgspec.Struct, frozen=True):
+    """A caller that asked about a subject, how often, and when first and last, by the decisions that are
+    kept."""
+
+    caller: str
+    asked: int
+    first_at: Instant
+    last_at: Instant
+
+
+class Watcher(msgspec.Struct, frozen=True):
+    """A caller that watches changes, and when its last watch began or was sent an erasure.
+
+    `sent` is the revision of the last erasure that it was sent. By resuming from a revision,
+    `acknowledged`, it says that it has processed everything before.
+    """
+
+    caller: str
+    sent: int
+    acknowledged: int
+    seen_at: Instant
+
+
+class WatcherReport(msgspec.Struct, frozen=True):
+    """Of one erasure, whether a watcher was sent it, and whether it has acknowledged it since."""
+
+    caller: str
+    was_sent: bool
+    has_acknowledged: bool
+    seen_at: Instant
+
+
+class Recipients(Protocol):
+    """The watchers that the database knows. Every call blocks."""
+
+    def record(self, caller: str, *, sent: int = 0, acknowledged: int = 0) -> None:
+        """Record that a caller watches, was sent an erasure, or resumed from a revision. What was known of it
+        before stays."""
+
+    def forget(self, caller: str) -> None:
+        """Forget a watcher that is gone for good. Raises `FailedPreconditionError` for an unknown one."""
