@@ -99,6 +99,11 @@ def unpack_id(raw: bytes, start: int) -> tuple[str, int]:
     return raw[start:end].decode(), end + 1
 
 
+def whole_id(raw: bytes) -> str:
+    """The id that all of these bytes are."""
+    return raw[:-1].decode() if raw[0] != _UUID[0] else _uuid_text(raw[1:])
+
+
 def subject_key(subject: Subject) -> bytes:
     """A subject."""
     return _SUBJECTS[subject.type] + pack_id(subject.id)
@@ -108,6 +113,11 @@ def read_subject(raw: bytes, start: int) -> tuple[Subject, int]:
     """The subject that begins at `start`, and where it ends."""
     text, end = unpack_id(raw, start + 1)
     return Subject(_SUBJECT_TYPES[raw[start]], text), end
+
+
+def whole_subject(raw: bytes) -> Subject:
+    """The subject that all of these bytes are."""
+    return Subject(_SUBJECT_TYPES[raw[0]], whole_id(raw[1:]))
 
 
 def scope_key(scope: Scope) -> bytes:

@@ -37,11 +37,11 @@ from authz.replica.layout import (
     pack_id,
     read_context,
     read_resource,
-    read_subject,
     ref_key,
     scope_key,
     subject_key,
-    unpack_id,
+    whole_id,
+    whole_subject,
 )
 from authz.replica.scans import in_any, tails, tails_in_both
 
@@ -137,7 +137,7 @@ class ReplicaSnapshot:
         """See `Snapshot.owner`."""
         raw = self._record_of(ref_key(ref))
         owner = b"" if raw is None else read_context(raw)[1]
-        return read_subject(owner, 0)[0] if owner else None
+        return whole_subject(owner) if owner else None
 
     def grants(self, subject: Subject, scope: ScopeContext) -> tuple[Grant, ...]:
         """See `Snapshot.grants`. One read for each scope."""
@@ -222,8 +222,7 @@ class ReplicaSnapshot:
                 facts = facts & possible | everywhere
                 if owner == own_key:
                     facts |= OWN
-                ref = ResourceRef(type_name, unpack_id(id_, 0)[0])
-                yield ref, ResourceContext(scope, facts, times, shared)
+                yield ResourceRef(type_name, whole_id(id_)), ResourceContext(scope, facts, times, shared)
 
     def scan_members(
         self, scope: ScopeContext, *, platform: bool, after: Subject | None = None
@@ -248,9 +247,11 @@ class ReplicaSnapshot:
 
     def scan_grants(self, scope: ScopeContext) -> Iterator[tuple[Subject, tuple[Grant, ...]]]:
         """See `Snapshot.scan_grants`."""
-        head = _own_key(scope)
-        for subject in self._subjects(tails(self._transaction, self._environment.members_in, head)):
-            yield subject, self._grants_in(self._key_of(subject), head)
+        head, grants_in = _own_key(scope), self._grants_in
+        for key in tails(self._transaction, self._environment.members_in, head):
+            self._subject_key = key
+            self._subject = subject = whole_subject(key)
+            yield subject, grants_in(key, head)
 
     def scan_owned(
         self, scope: ScopeContext, type_name: str
@@ -263,14 +264,14 @@ class ReplicaSnapshot:
             if raw is not None:
                 _, owner, facts, times, shared = read_context(raw)
                 context = ResourceContext(scope, facts & possible | everywhere, times, shared)
-                ref = ResourceRef(type_name, unpack_id(key, 0)[0])
-                yield ref, read_subject(owner, 0)[0] if owner else None, context
+                ref = ResourceRef(type_name, whole_id(key))
+                yield ref, whole_subject(owner) if owner else None, context
 
     def scan_shares(self, ref: ResourceRef) -> Iterator[tuple[Subject, ShareLevel]]:
         """See `Snapshot.scan_shares`."""
         head, shares = ref_key(ref), self._environment.shares
         for key in tails(self._transaction, shares, head):
-            yield read_subject(key, 0)[0], _read_share(self._get(head + key, None, shares))[0]
+            yield whole_subject(key), _read_share(self._get(head + key, None, shares))[0]
 
     def count_members(self) -> int:
         """See `Snapshot.count_members`."""
@@ -279,7 +280,7 @@ class ReplicaSnapshot:
     def _subjects(self, keys: Iterable[bytes]) -> Iterator[Subject]:
         for key in keys:
             self._subject_key = key
-            self._subject = subject = read_subject(key, 0)[0]
+            self._subject = subject = whole_subject(key)
             yield subject
 
     def _courses(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import reduce
+from itertools import chain
 from operator import or_
 
 from authz.domain.effective_roles import EffectiveRoles
@@ -74,14 +75,28 @@ class CellComparison:
         )
         self._pairs = list(dict.fromkeys(pairs))
         self._kept: dict[object, tuple[DifferingCell, ...]] = {}
+        self._named: dict[str, int] = {}
+
+    def facts_named(self, type_name: str, course_id: str | None) -> int:
+        """The facts that may decide about a type under either policy: no rule about it names another."""
+        if self._is_overridden(course_id):
+            return ALL_FACTS
+        found = self._named.get(type_name)
+        if found is None:
+            books = (self._before.platform, self._after.platform)
+            indexes = (index for book in books for index in (book.denies, book.allows))
+            clauses = chain.from_iterable(
+                some for index in indexes for (_, name, _), some in index.items() if name == type_name
+            )
+            found = self._named[type_name] = reduce(or_, (each.condition.named for each in clauses), 0)
+        return found
 
     def cells(
         self, before: EffectiveRoles, after: EffectiveRoles, course_id: str | None
     ) -> tuple[DifferingCell, ...]:
         """Every cell of which some facts are decided differently, for who holds these roles under either
         policy. None is missing; of some no resource has such facts."""
-        is_overridden = course_id in self._before.overrides or course_id in self._after.overrides
-        key = (_opening(before), _opening(after), course_id if is_overridden else None)
+        key = (_opening(before), _opening(after), course_id if self._is_overridden(course_id) else None)
         found = self._kept.get(key)
         if found is None:
             if len(self._kept) >= _MAX_KEPT:
@@ -89,6 +104,9 @@ class CellComparison:
             compared = (self._compared(pair, before, after, course_id) for pair in self._pairs)
             found = self._kept[key] = tuple(cell for cell in compared if cell is not None)
         return found
+
+    def _is_overridden(self, course_id: str | None) -> bool:
+        return course_id in self._before.overrides or course_id in self._after.overrides
 
     def _compared(
         self, pair: tuple[str, str], before: EffectiveRoles, after: EffectiveRoles, course_id: str | None

@@ -122,8 +122,15 @@ class Preview:
             self._platform_members.setdefault(grants, []).append(subject)
 
     def _tree(self, contexts: list[ScopeContext]) -> Iterator[PreviewEvent | None]:
-        make = partial(self._group_of, self._comparison_in(contexts[0]))
-        tree = ScopeTree(self._snapshot, contexts, make, self._now, created_ahead_us=self._created_ahead_us)
+        comparison = self._comparison_in(contexts[0])
+        tree = ScopeTree(
+            self._snapshot,
+            contexts,
+            partial(self._group_of, comparison),
+            comparison.facts_named,
+            self._now,
+            created_ahead_us=self._created_ahead_us,
+        )
         rows = RowBatches(tree.scope, self._tally)
         impacts: dict[object, GroupImpact] = {}
         for found in self._everybody(tree):
@@ -134,7 +141,7 @@ class Preview:
             in_sessions: tuple[tuple[int, MemberGroup], ...] = ()
             if inside:
                 in_sessions = tuple((index, tree.group(group.grants + grants)) for index, grants in inside)
-            changes_somewhere = group.cells or any(each.cells for _, each in in_sessions)
+            changes_somewhere = group.cells or (in_sessions and any(each.cells for _, each in in_sessions))
             if not changes_somewhere or self._is_shut_out(subject):
                 continue
             impact = impacts.get((group, in_sessions))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import islice
 from typing import NamedTuple, TypeAlias
 
 from authz.domain.context import ScopeContext
 from authz.domain.decisions import Verdict
 from authz.domain.facts import FOR_AI_RESPONSE, PURPOSE_AI_RESPONSE
-from authz.domain.ids import ResourceRef, Subject
+from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.impact import AccessChange, AccessKind, Example
 from authz.engine.preview.cells import DifferingCell
 from authz.engine.preview.scope_tree import MemberGroup, Relation, ScopeTree, types_read
@@ -41,6 +41,12 @@ class Correction:
         self.changes = bool(removed or added)
 
 
+_OwnExamples: TypeAlias = tuple[tuple[Scope, int], ...]
+"""The scopes of a subject's own examples, and their places among the resources that were corrected."""
+_Forms: TypeAlias = tuple[tuple[AccessChange, ...], tuple[tuple[AccessChange, _OwnExamples], ...]]
+"""The changes with common examples only; and, if there are any examples of the subject's own, each with those
+that go behind."""
+
 WithoutRules: TypeAlias = Callable[[Match, ScopeContext], tuple[Verdict | None, Verdict | None]]
 """The verdicts under either policy where it consults no rule."""
 
@@ -66,7 +72,7 @@ class GroupImpact:
         self._counts: dict[AccessKind, int] = {}
         self._types: list[str] = []
         self._corrections: dict[Relation, Correction] = {}
-        self._known: dict[object, tuple[AccessChange, ...]] = {}
+        self._known: dict[tuple[Correction, ...], _Forms] = {}
         self._shown: set[ResourceRef] = set()
         self._common: tuple[AccessChange, ...] = ()
 
@@ -88,27 +94,30 @@ class GroupImpact:
             kind: sum(len(match.refs) for match in matches) for kind, matches in self._matches.items()
         }
         self._types = list(dict.fromkeys(name for group in found for name in group.cells_of_subject))
-        self._common = self._changes(())
+        self._common, _ = self._forms((), ())
         self._shown = {example.resource for change in self._common for example in change.examples}
 
     def changes_for(self, subject: Subject) -> tuple[AccessChange, ...]:
         """Every change of the subject's access in the tree. Mostly one object for all to whom it applies."""
-        corrections = [
-            (correction, ref)
-            for type_name in self._types
-            for relation, ref in self._tree.personal(type_name, subject)
-            if (correction := self._corrections.get(relation) or self._correct(relation)).changes
-        ]
+        known, correct = self._corrections, self._correct
+        corrections: list[Correction] = []
+        refs: list[ResourceRef] = []
+        for type_name in self._types:
+            for relation, ref in self._tree.personal(type_name, subject):
+                correction = known.get(relation) or correct(relation)
+                if correction.changes:
+                    corrections.append(correction)
+                    refs.append(ref)
         if not corrections:
             return self._common
-        if any(correction.added or ref in self._shown for correction, ref in corrections):
-            return self._changes(corrections)
-        # The examples stay, so the result is that of everybody with as many resources of these kinds.
-        key = tuple(correction for correction, _ in corrections)
-        known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = self._changes(corrections)
-        return known
+        if not self._shown.isdisjoint(refs):
+            return _filled(self._forms(corrections, refs), refs)
+        # The common examples stay, so all with as many resources of these kinds differ in their own alone.
+        key = tuple(corrections)
+        forms = self._known.get(key)
+        if forms is None:
+            forms = self._known[key] = self._forms(corrections, refs)
+        return _filled(forms, refs)
 
     def _find(self, group: MemberGroup, indexes: Iterable[int]) -> Iterator[None]:
         for index in indexes:
@@ -136,28 +145,34 @@ class GroupImpact:
         found = self._corrections[relation] = Correction(removed, added)
         return found
 
-    def _changes(self, corrections: Sequence[tuple[Correction, ResourceRef]]) -> tuple[AccessChange, ...]:
+    def _forms(self, corrections: Sequence[Correction], refs: Sequence[ResourceRef]) -> _Forms:
+        """The changes for a subject with corrections, each for one of some resources."""
         gone: dict[AccessKind, set[ResourceRef]] = {}
-        new: dict[AccessKind, list[Match]] = {}
-        for correction, ref in corrections:
+        new: dict[AccessKind, list[tuple[Match, int]]] = {}
+        for place, (correction, ref) in enumerate(zip(corrections, refs, strict=True)):
             for kind in correction.removed:
                 gone.setdefault(kind, set()).add(ref)
             for kind, match in correction.added:
-                new.setdefault(kind, []).append(match._replace(refs=(ref,)))
-        changes = []
+                new.setdefault(kind, []).append((match, place))
+        found = []
         for kind in dict.fromkeys([*self._matches, *new]):
-            without, own = gone.get(kind, ()), new.get(kind, ())
+            without, own = gone.get(kind, ()), new.get(kind, [])
             count = self._counts.get(kind, 0) - len(without) + len(own)
             if count:
-                matches = chain(self._matches.get(kind, ()), own)
-                shown = ((match, ref) for match in matches for ref in match.refs if ref not in without)
-                changes.append(self._change(kind, count, list(islice(shown, self._max_examples))))
-        return tuple(changes)
+                matches = self._matches.get(kind, ())
+                others = ((match, ref) for match in matches for ref in match.refs if ref not in without)
+                shown = list(islice(others, self._max_examples))
+                own = own[: self._max_examples - len(shown)]
+                first = shown[0][0] if shown else own[0][0]
+                scopes = self._tree.scopes
+                change = self._change(kind, count, first, [Example(ref, scopes[m.at]) for m, ref in shown])
+                found.append((change, tuple((scopes[match.at], place) for match, place in own)))
+        changes = tuple(change for change, _ in found)
+        return changes, tuple(found) if any(own for _, own in found) else ()
 
     def _change(
-        self, kind: AccessKind, count: int, shown: Sequence[tuple[Match, ResourceRef]]
+        self, kind: AccessKind, count: int, first: Match, examples: Sequence[Example]
     ) -> AccessChange:
-        first = shown[0][0]
         extra = FOR_AI_RESPONSE if kind.purposes == (PURPOSE_AI_RESPONSE,) else 0
         cell = first.cell
         before, after = (
@@ -168,7 +183,28 @@ class GroupImpact:
         return AccessChange(
             kind=kind,
             count=count,
-            examples=tuple(Example(ref, self._tree.scopes[match.at]) for match, ref in shown),
+            examples=tuple(examples),
             before=before if cell.before is None else cell.before.verdict(first.before_facts | extra),
             after=after if cell.after is None else cell.after.verdict(first.after_facts | extra),
         )
+
+
+def _filled(forms: _Forms, refs: Sequence[ResourceRef]) -> tuple[AccessChange, ...]:
+    """The changes with the subject's own examples."""
+    changes, with_own = forms
+    if not with_own:
+        return changes
+    return tuple(
+        [
+            AccessChange(
+                kind=change.kind,
+                count=change.count,
+                examples=(*change.examples, *[Example(refs[place], scope) for scope, place in own]),
+                before=change.before,
+                after=change.after,
+            )
+            if own
+            else change
+            for change, own in with_own
+        ]
+    )

@@ -9,7 +9,7 @@ from functools import cached_property
 from authz.domain.context import ResourceContext, ScopeContext, facts_at
 from authz.domain.decisions import CREATE_ACTION, STRUCTURAL_TYPES
 from authz.domain.effective_roles import EffectiveRoles, Grant
-from authz.domain.facts import ATTENDING, OWN, TIMED, share_facts
+from authz.domain.facts import ALL_FACTS, ATTENDING, OWN, TIMED, share_facts
 from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
@@ -77,15 +77,18 @@ class ScopeTree:
         snapshot: Snapshot,
         contexts: list[ScopeContext],
         make: Callable[[ScopeContext, tuple[Grant, ...]], MemberGroup],
+        facts_named: Callable[[str, str | None], int],
         now: Instant,
         *,
         created_ahead_us: int,
     ) -> None:
-        """`make` makes the group of given memberships; it is called once for each."""
+        """`make` makes the group of given memberships; it is called once for each. `facts_named` tells which
+        facts decide about a type in a course."""
         self.contexts = contexts
         self.scopes = [context.scopes[-1] for context in contexts]
         self._snapshot = snapshot
         self._make = make
+        self._facts_named = facts_named
         self._now = now
         self._created_ahead_us = created_ahead_us
         self._groups: dict[tuple[Grant, ...], MemberGroup] = {}
@@ -118,16 +121,21 @@ class ScopeTree:
         personal: dict[Subject, list[tuple[Relation, ResourceRef]]] = defaultdict(list)
         found: list[dict[int, list[ResourceRef]]] = []
         self._by_facts[type_name], self._personal[type_name] = found, personal
+        named = self._facts_named(type_name, self.contexts[0].course_id)
         for index, context in enumerate(self.contexts):
             by_facts: dict[int, list[ResourceRef]] = defaultdict(list)
             found.append(by_facts)
+            owned: dict[int, Relation] = {}
             for ref, owner, resource in self._snapshot.scan_owned(context, type_name):
                 yield None
-                facts = self._facts(resource)
+                facts = self._facts(resource, named)
                 by_facts[facts].append(ref)
                 if not resource.is_shared:
                     if owner is not None:
-                        personal[owner].append((self._relation(type_name, index, facts, OWN), ref))
+                        relation = owned.get(facts)
+                        if relation is None:
+                            relation = owned[facts] = self._relation(type_name, index, facts, OWN)
+                        personal[owner].append((relation, ref))
                     continue
                 extras = {} if owner is None else {owner: OWN}
                 for subject, level in self._snapshot.scan_shares(ref):
@@ -160,11 +168,13 @@ class ScopeTree:
         is_new = cell.action == CREATE_ACTION
         id_ = "" if is_new else API_TYPE if cell.type_name == API_TYPE else self.scopes[index].id
         ref = ResourceRef(cell.type_name, id_)
-        return [(self._facts(ResourceContext(context, context.state.facts)), [ref])]
+        return [(self._facts(ResourceContext(context, context.state.facts), ALL_FACTS), [ref])]
 
-    def _facts(self, resource: ResourceContext) -> int:
-        """Those that do not depend on the subject."""
-        return facts_at(self._now, resource, TIMED, created_ahead_us=self._created_ahead_us)[0]
+    def _facts(self, resource: ResourceContext, named: int) -> int:
+        """Of the facts named, those that do not depend on the subject."""
+        if not named & TIMED:
+            return resource.facts & named
+        return facts_at(self._now, resource, named, created_ahead_us=self._created_ahead_us)[0] & named
 
 
 def types_read(group: MemberGroup) -> list[str]:

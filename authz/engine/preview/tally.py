@@ -26,12 +26,13 @@ class Tally:
 
     def add(self, impact: Impact) -> None:
         """Count rows."""
-        self.rows += len(impact.subjects)
+        more, size, kinds = len(impact.subjects), 0, self._kinds
+        self.rows += more
         for change in impact.changes:
-            subjects, resources = self._kinds.get(change.kind, (0, 0))
-            more = len(impact.subjects)
-            self._kinds[change.kind] = (subjects + more, resources + more * change.count)
-        size = impact.size
+            kind, count = change.kind, change.count
+            size += count
+            subjects, resources = kinds.get(kind, (0, 0))
+            kinds[kind] = (subjects + more, resources + more * count)
         for subject in impact.subjects:
             if len(self._largest) >= self._max_largest and size <= self._largest[0][0]:
                 return
