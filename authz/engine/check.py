@@ -231,16 +231,29 @@ class Checker:
         trace: Trace | None = None,
     ) -> Access:
         """What decides at `now` on everything of a type in a scope, for one subject and action."""
-        grants = snapshot.grants(subject, scope)
-        suspension = snapshot.suspension(subject)
-        held = effective_roles_of(grants, scope.state.course_state, self.policy.role_table, now, suspension)
-        structural = type_name in STRUCTURAL_TYPES
+        grants, suspension = snapshot.grants(subject, scope), snapshot.suspension(subject)
         if trace is not None:
+            structural = type_name in STRUCTURAL_TYPES
             self._trace_memberships(trace, scope, grants, suspension, now, structural=structural)
+        return self.access_by(grants, suspension, snapshot, scope, type_name, action, now)
+
+    def access_by(  # noqa: PLR0917  positional, because every check goes through here
+        self,
+        grants: tuple[Grant, ...],
+        suspension: Suspension | None,
+        snapshot: Snapshot,
+        scope: ScopeContext,
+        type_name: str,
+        action: str,
+        now: Instant,
+    ) -> Access:
+        """As `access`, for everybody with these memberships and this suspension."""
+        held = effective_roles_of(grants, scope.state.course_state, self.policy.role_table, now, suspension)
         if opens(held, type_name):
             policy = self.policy_in(snapshot, scope)
             rules = policy.rules_for(held.roles, scope.course_id, type_name, action)
             return Access(grants, held, rules, held.next_change_at)
+        structural = type_name in STRUCTURAL_TYPES
         refusal, changes_at = self.without_roles(held, grants, scope, suspension, now, structural=structural)
         return Access(grants, held, NO_RULES, changes_at, refusal)
 

@@ -8,8 +8,8 @@ cost, not what the database does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Generic, TypeVar
+from collections.abc import Generator, Iterator
+from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
 
@@ -20,11 +20,13 @@ from authz.domain.decisions import (
     STRUCTURAL_TYPES,
     Question,
     Reason,
+    Rule,
     Verdict,
 )
+from authz.domain.effective_roles import Grant, Suspension
 from authz.domain.errors import ErrorReason, InvalidArgumentError, malformed
 from authz.domain.facts import ATTENDING, FOR_AI_RESPONSE, OWN, SHARED, TIMED
-from authz.domain.ids import ResourceRef, ScopeKind, Subject, SubjectType
+from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.domain.instants import Instant
 from authz.domain.lists import ListedResource, ListedSubject, Position, ResourceQuery
 from authz.domain.ports import Snapshot
@@ -35,6 +37,8 @@ from authz.policy.rules import ANY
 
 ItemT = TypeVar("ItemT")
 
+_By: TypeAlias = tuple[str, Scope, str, Rule]
+"""The fields of a `ListedSubject` without the subject."""
 _OWN = OWN | SHARED
 _NOBODY = Subject(SubjectType.SERVICE, "")
 MAX_LOOKED_AT = 10_000
@@ -124,34 +128,49 @@ class ResourcePage(ListPage[ListedResource]):
                 if resumes and type_name < first_type:
                     continue
                 after = last_id if resumes and type_name == first_type else ""
-                for id_, found in self._listed(context, type_name, after):
-                    yield found
-                    if self._ends(found=found is not None):
-                        self.position = (*place, type_name, id_)
-                        return
+                ended_at = yield from self._listed(context, type_name, after)
+                if ended_at is not None:
+                    self.position = (*place, type_name, ended_at)
+                    return
 
     def _listed(
         self, context: ScopeContext, type_name: str, after: str
-    ) -> Iterator[tuple[str, ListedResource | None]]:
-        """The id of each candidate of a type in a context, and what is listed of it."""
+    ) -> Generator[ListedResource | None, None, str | None]:
+        """What is listed of each candidate of a type in a context. Returns the last id, if the page ends."""
         access = self._reach.access(context, type_name)
         rules, (certain, possible) = access.rules, self._reach.facts_in(context, access, type_name)
         if access.refusal is not None or not rules.may_allow(certain, possible):
-            yield after, None
-            return
+            yield None
+            return after if self._ends(found=False) else None
         only_own = not rules.may_allow(certain, possible & ~_OWN)
-        verdict, note = self._checker.verdict, self._validity.note
-        snapshot, subject, purpose, now = self._snapshot, self._query.subject, self._query.purpose, self._now
-        course_id, session_id = context.course_id, context.session_id
+        is_timed, course_id, session_id = rules.required_facts & TIMED, context.course_id, context.session_id
+        known: dict[int, bool] = {}
         for ref, resource in (
             _scope_itself(context, type_name, after)
             if type_name in STRUCTURAL_TYPES
-            else snapshot.scan_content(context, type_name, subject, after=after, only_own=only_own)
+            else self._snapshot.scan_content(
+                context, type_name, self._query.subject, after=after, only_own=only_own
+            )
         ):
-            found, changes_at = verdict(snapshot, subject, ref, resource, access, purpose, now)
-            note(changes_at)
-            allowed = ListedResource(ref, course_id, session_id) if found.allowed else None
-            yield ref.id, allowed
+            if is_timed or resource.is_shared:
+                allowed = self._allows(ref, resource, access)
+            elif resource.facts in known:
+                allowed = known[resource.facts]
+            else:
+                # What is not shared is decided by its facts alone, if none of them is timed.
+                allowed = known[resource.facts] = self._allows(ref, resource, access)
+            yield ListedResource(ref, course_id, session_id) if allowed else None
+            if self._ends(found=allowed):
+                return ref.id
+        return None
+
+    def _allows(self, ref: ResourceRef, resource: ResourceContext, access: Access) -> bool:
+        query = self._query
+        found, changes_at = self._checker.verdict(
+            self._snapshot, query.subject, ref, resource, access, query.purpose, self._now
+        )
+        self._validity.note(changes_at)
+        return found.allowed
 
 
 class SubjectPage(ListPage[ListedSubject]):
@@ -179,6 +198,7 @@ class SubjectPage(ListPage[ListedSubject]):
         scope = None if isinstance(found, Reason) else found.scope
         self._scopes = {} if scope is None else {kind: scope.scope_of_kind(kind) for kind in ScopeKind}
         self._owner, self._owned = self._owner_of(question)
+        self._known: dict[tuple[Grant, ...], _By | None] = {}
 
     def _owner_of(self, question: Question) -> tuple[Subject | None, ResourceContext | Reason]:
         """The owner of what the question names, and that as the owner finds it."""
@@ -231,32 +251,52 @@ class SubjectPage(ListPage[ListedSubject]):
         )
 
     def _listed(self, subject: Subject) -> ListedSubject | None:
-        checker, snapshot, question = self._checker, self._snapshot, self._question
-        resource = self._owned if subject == self._owner else self._resource
+        is_owner = subject == self._owner
+        resource = self._owned if is_owner else self._resource
         assert isinstance(resource, ResourceContext)  # noqa: S101  nothing is unlisted; narrows the type
+        grants = self._snapshot.grants(subject, resource.scope)
+        suspension = self._snapshot.suspension(subject)
+        if is_owner or resource.is_shared or suspension is not None:
+            grant = self._granted(subject, resource, grants, suspension)
+        elif grants in self._known:
+            grant = self._known[grants]
+        else:
+            # To all who neither own it nor have a share, the same memberships give the same.
+            grant = self._known[grants] = self._granted(subject, resource, grants, suspension)
+        return None if grant is None else ListedSubject(subject, *grant)
+
+    def _granted(
+        self,
+        subject: Subject,
+        resource: ResourceContext,
+        grants: tuple[Grant, ...],
+        suspension: Suspension | None,
+    ) -> _By | None:
+        """By what a subject with these memberships is allowed; None if it is not."""
+        checker, question, scope, now = self._checker, self._question, resource.scope, self._now
         ref = question.resource
-        access = checker.access(snapshot, subject, resource.scope, ref.type, question.action, self._now)
+        access = checker.access_by(grants, suspension, self._snapshot, scope, ref.type, question.action, now)
         if access.refusal is not None:
             self._validity.note(access.next_change_at)
             return None
         found, changes_at = checker.verdict(
-            snapshot, subject, ref, resource, access, question.purpose, self._now
+            self._snapshot, subject, ref, resource, access, question.purpose, now
         )
         self._validity.note(changes_at)
-        return self._by(subject, resource.scope, access, found) if found.allowed else None
+        return self._by(scope, access, found) if found.allowed else None
 
-    def _by(self, subject: Subject, scope: ScopeContext, access: Access, verdict: Verdict) -> ListedSubject:
-        """The subject with the membership that the rule speaks to."""
+    def _by(self, scope: ScopeContext, access: Access, verdict: Verdict) -> _By:
+        """The membership that the rule speaks to."""
         rule, policy, scopes = verdict.rule, self._checker.policy, self._scopes
         assert rule is not None  # noqa: S101  every allow has one; narrows the type
         grants = access.grants
         if len(grants) == 1:
             (role,) = access.held.roles
-            return ListedSubject(subject, role, scopes[grants[0].kind], grants[0].role, rule)
+            return role, scopes[grants[0].kind], grants[0].role, rule
         for grant, roles in self._checker.given_by(access, scope, self._now):
             for role in roles:
                 if rule.role == ANY or rule.role in policy.inherited[role]:
-                    return ListedSubject(subject, role, scopes[grant.kind], grant.role, rule)
+                    return role, scopes[grant.kind], grant.role, rule
         raise AssertionError("a rule allows by a role that no membership gives")
 
 

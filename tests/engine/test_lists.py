@@ -279,6 +279,29 @@ def test_a_role_on_the_platform_finds_the_courses_that_it_opens_and_no_content()
     assert {e.ref.type for e in resources(CHECKER, campus, everything)} == {"course"}
 
 
+def test_what_differs_in_its_share_or_its_owner_alone_is_not_listed_with_its_like() -> None:
+    owned = [Resource(type="notebook", id=f"n{n}", scope=HERE, owner=user("nora")) for n in range(3)]
+    campus = Campus(
+        [
+            Course(id="algebra", state=CourseState.ACTIVE),
+            *(Membership(subject=user(name), scope=HERE, role="student") for name in ("ada", "maya", "nora")),
+            *owned,
+            Resource(type="notebook", id="n3", scope=HERE, owner=MAYA),
+            Share(resource=owned[1].key, subject=MAYA, level=ShareLevel.VIEWER),
+        ]
+    )
+    listed = resources(CHECKER, campus, ResourceQuery(MAYA, "read", ("notebook",)))
+    assert [each.ref.id for each in listed] == ["n1", "n3"]
+    who = [
+        [
+            each.subject.id
+            for each in subjects_of(CHECKER, campus, Question(MAYA, "read", ResourceRef("notebook", id_)))
+        ]
+        for id_ in ("n0", "n1", "n3")
+    ]
+    assert who == [["nora"], ["maya", "nora"], ["maya"]]
+
+
 def test_who_may_read_says_by_which_membership_and_rule() -> None:
     owner = Membership(subject=MAYA, scope=HERE, role="owner")
     alumna = Membership(subject=user("nora"), scope=HERE, role="student", status=MembershipStatus.COMPLETED)
