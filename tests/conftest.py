@@ -17,9 +17,12 @@ from tests.databases import PostgresqlServer, create_sqlite, running_postgresql,
 from tests.properties import MEMORY
 from tests.service import Service, serve
 from tests.serving import find_free_port
+from tests.statements import compile_once
 
 # Where it is set, each of the many processes that tests start would compile the package again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+compile_once()
 
 _SPACE_BYTES = 4 << 30
 if MEMORY is not None and shutil.disk_usage(MEMORY).free > _SPACE_BYTES:

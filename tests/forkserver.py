@@ -35,9 +35,16 @@ class Process:
     """A running program: what tests use of a `subprocess.Popen`."""
 
     def __init__(
-        self, *arguments: str, environ: Mapping[str, str], stderr: int, module: str = "authz.cli.__main__"
+        self,
+        *arguments: str,
+        environ: Mapping[str, str],
+        stderr: int,
+        stdout: int | None = None,
+        folder: Path | None = None,
+        module: str = "authz.cli.__main__",
     ) -> None:
-        """Run the `main` of a module. `stderr` is a file descriptor, or `subprocess.PIPE`."""
+        """Run the `main` of a module. `stderr` is a file descriptor, or `subprocess.PIPE`; what goes to the
+        standard output is lost unless `stdout` is a file descriptor."""
         if "serve" in arguments:
             environ = {"AUTHZ_TRANSPORT": TRANSPORT, **environ}
         self.returncode: int | None = None
@@ -51,10 +58,11 @@ class Process:
             "module": module,
             "arguments": arguments,
             "environ": dict(environ),
-            "folder": str(Path.cwd()),
+            "folder": str(folder or Path.cwd()),
         }
+        fds = [status, stderr] if stdout is None else [status, stderr, stdout]
         try:
-            socket.send_fds(_server()[0], [json.dumps(request).encode()], [stderr, status])
+            socket.send_fds(_server()[0], [json.dumps(request).encode()], fds)
         finally:
             os.close(status)
             if read_fd >= 0:
@@ -126,17 +134,19 @@ def _serve(control: socket.socket) -> Callable[[], None] | None:
                     _tell(status, os.waitpid(pid, 0)[1])
                     os.close(status)
                     continue
-                message, fds, _, _ = socket.recv_fds(control, _MAX_REQUEST_BYTES, 2)
+                message, fds, _, _ = socket.recv_fds(control, _MAX_REQUEST_BYTES, 3)
                 if not message:
                     return None
-                stderr, status = fds
+                status, *outputs = fds
                 pid = os.fork()
                 if pid == 0:
-                    os.dup2(stderr, sys.stderr.fileno())
+                    for fd, number in zip(outputs, (2, 1), strict=False):
+                        os.dup2(fd, number)
                     for fd in (*fds, *running, *(status for _, status in running.values())):
                         os.close(fd)
                     return lambda: _run(**json.loads(message))
-                os.close(stderr)
+                for fd in outputs:
+                    os.close(fd)
                 _tell(status, pid)
                 end = os.pidfd_open(pid)
                 running[end] = pid, status
@@ -170,10 +180,10 @@ if __name__ == "__main__":
     os.environ["GRPC_VERBOSITY"] = "NONE"
     import authz.runtime.serve
     import authz.runtime.supervise  # noqa: F401
-    from authz.cli.main import app
+    from authz.cli.main import whole_command
 
     # The first command line that is parsed imports more.
-    app(["--version"], standalone_mode=False)
+    whole_command()(["--version"], standalone_mode=False)
     with socket.socket(fileno=int(sys.argv[1])) as taken:
         run = _serve(taken)
     if run is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import msgspec
 
@@ -19,6 +21,7 @@ from authz.domain.entities import Membership
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
 from authz.runtime.settings import PREFIX, Settings
+from tests.forkserver import Process
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -26,6 +29,7 @@ STATED_ADDRESS = "127.0.0.1:50051"
 STATED_METRICS_ADDRESS = "127.0.0.1:9464"
 TIMEOUT_S = 120
 COUNT = re.compile(r"\d+ (?=obligations|of \d|rules|cells)|(?<=default\.csv:)\d+")
+SHELL = re.compile(r"[|&;<>()$`*~]")
 BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
@@ -36,6 +40,7 @@ class Reader:
         self._address = address
         self._clone = clone
         self._exports: list[str] = []
+        self._exported: dict[str, str] = {}
         kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         self._environ = kept | {"AUTHZ_ADDRESS": address}
         for name in ("examples", "policies"):
@@ -58,19 +63,20 @@ class Reader:
             command = recipe_of(command.removeprefix("make "))
         if command.startswith("export "):
             self._exports.append(command)
+            name, _, value = shlex.split(command)[1].partition("=")
+            self._exported[name] = value
         elif "authz serve" in command:
             server.close()
             server.enter_context(self._serving(command))
         elif command.startswith("authz watch"):
             self._watch(command)
         elif "pytest" not in command:  # that is this run
-            done = self._start(command)
-            output, errors = done.communicate(timeout=TIMEOUT_S)
+            code, output, errors = self._run(command)
             found = shown.startswith(("denied", "failed")) or (
                 command.startswith("authz policy diff") and not shown.startswith("nothing changes")
             )
             notes = [line for line in errors.splitlines() if not line.startswith("the policy in")]
-            assert (done.returncode, notes) == (0 if "|" in command else int(found), []), command
+            assert (code, notes) == (0 if "|" in command else int(found), []), command
             assert without_counts(output) == without_counts(shown) or not shown, command
 
     def _paste_python(self, block: str) -> None:
@@ -105,6 +111,26 @@ class Reader:
         output, errors = watch.communicate()
         assert (watch.returncode, errors) == (0, "")
         assert str(nora.key) in output
+
+    def _run(self, command: str) -> tuple[int, str, str]:
+        """The exit code and both outputs. A shell runs what needs one; a plain `authz` starts sooner."""
+        words = shlex.split(command)
+        if words[0] != "authz" or SHELL.search(command):
+            done = self._start(command)
+            output, errors = done.communicate(timeout=TIMEOUT_S)
+            return done.returncode, output, errors
+        with TemporaryFile("w+") as output_file, TemporaryFile("w+") as error_file:
+            process = Process(
+                *words[1:],
+                environ=self._environ | self._exported,
+                stderr=error_file.fileno(),
+                stdout=output_file.fileno(),
+                folder=self._clone,
+            )
+            code = process.wait(TIMEOUT_S)
+            for each in (output_file, error_file):
+                each.seek(0)
+            return code, output_file.read(), error_file.read()
 
     def _start(self, command: str) -> subprocess.Popen[str]:
         script = "\n".join((*self._exports, command.replace(STATED_METRICS_ADDRESS, "127.0.0.1:0")))

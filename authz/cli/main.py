@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_group
 
 import authz
 from authz.cli import (
@@ -145,10 +148,16 @@ policy.app.add_typer(policy_shadow.app, name="shadow")
 app.add_typer(policy.app, name="policy")
 
 
+@cache
+def whole_command() -> TyperGroup:
+    """The command line with all its commands. Making it takes longer than most commands do."""
+    return get_group(app)
+
+
 def main() -> None:
     """Run a command. An error is one message on standard error and exit code 2."""
     try:
-        app()
+        whole_command()()
     except EXPECTED as error:
         print(f"error: {message_of(error)}", file=sys.stderr)
         sys.exit(ERROR_EXIT_CODE)

@@ -15,6 +15,7 @@ MAX_FILES_BYTES = 1 << 20
 """Of the text of all files together, so that a version fits into one message of the API."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}){0,3}")
+_NOT_TEXT = re.compile("[\0\ud800-\udfff]")
 _decoder = msgspec.json.Decoder(dict[str, str])
 
 
@@ -57,7 +58,7 @@ def require_files(files: Mapping[str, str], *, field: str) -> None:
                 f"has a file named `{ascii(name[:64])[1:-1]}`; use letters, digits, `.`, `_` and `-`, and `/`"
                 " for a folder",
             )
-        if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        if _NOT_TEXT.search(text):
             raise malformed(field, f"has the file `{name}`, which is not text; leave it out")
         if any(folder in files for folder in _folders_of(name)):
             raise malformed(field, f"has `{name}` and a file with the name of its folder; rename one")

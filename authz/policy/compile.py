@@ -203,14 +203,12 @@ class CompiledPolicy:
         self, course_id: str | None, role: str, type_name: str, action: str
     ) -> tuple[tuple[Clause, ...], tuple[Clause, ...]]:
         """(denies, allows) of one role in a course, or without a course, or in one without overrides."""
-        override = None if course_id is None else self.overrides.get(course_id)
-        books = (self.platform,) if override is None else (self.platform, override)
         key = (role, type_name, action)
-        denies, allows = (
-            tuple(clause for index in indexes for clause in index.get(key, ()))
-            for indexes in ([book.denies for book in books], [book.allows for book in books])
-        )
-        return denies, allows
+        denies, allows = self.platform.denies.get(key, ()), self.platform.allows.get(key, ())
+        override = None if course_id is None else self.overrides.get(course_id)
+        if override is None:
+            return denies, allows
+        return (*denies, *override.denies.get(key, ())), (*allows, *override.allows.get(key, ()))
 
     def _compile(self, key: tuple[frozenset[str], str, str], override: Rulebook | None) -> CompiledRules:
         roles, type_name, action = key

@@ -245,7 +245,7 @@ def load_settings(
     Raises `InvalidArgumentError` that names the variable, also for an `AUTHZ_` variable that is no setting: a
     misspelt name must not silently mean the default.
     """
-    known = {field.name for field in msgspec.structs.fields(Settings)}
+    known = set(Settings.__struct_fields__)
     given: dict[str, str | bool] = {}
     for variable, value in environ.items():
         if not variable.startswith(PREFIX):

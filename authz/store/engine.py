@@ -51,21 +51,14 @@ def open_engine(url: str, password_file: str = "") -> Engine:
     `InvalidArgumentError` (MALFORMED_FIELD) for another URL. The message does not repeat the URL, which may
     hold a password.
     """
-    try:
-        parsed = make_url(url)
-        if parsed.get_backend_name() == "sqlite":
-            return _open_sqlite(parsed)
-        if parsed.get_backend_name() == "postgresql":
-            return _open_postgresql(parsed, password_file)
-    except (ArgumentError, NoSuchModuleError):
-        pass
-    raise malformed_url("is neither `sqlite:///<file>` nor `postgresql://<user>@<host>/<database>`")
+    parsed = _parse(url)
+    return _open_postgresql(parsed, password_file) if _is_postgresql(parsed) else _open_sqlite(parsed)
 
 
 def sqlite_file(url: str) -> Path | None:
     """The file of a SQLite database, which need not exist; None for PostgreSQL. Raises as `open_engine`."""
-    parsed = _url_of(url)
-    return Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
+    parsed = _parse(url)
+    return None if _is_postgresql(parsed) else Path(parsed.database or "")
 
 
 def database_name(url: str) -> str:
@@ -73,8 +66,8 @@ def database_name(url: str) -> str:
 
     Raises as `open_engine`.
     """
-    parsed = _url_of(url)
-    if parsed.get_backend_name() == "sqlite":
+    parsed = _parse(url)
+    if not _is_postgresql(parsed):
         return f"sqlite {Path(parsed.database or '').absolute()}"
     elsewhere = [parsed.query.get(name) for name in ("host", "port", "dbname", "user", "service")]
     return " ".join(
@@ -88,35 +81,50 @@ def companion_path(url: str, suffix: str) -> Path:
 
     Raises as `open_engine`.
     """
-    parsed = _url_of(url)
+    parsed = _parse(url)
     database = parsed.database or ""
-    if parsed.get_backend_name() == "sqlite":
+    if not _is_postgresql(parsed):
         return Path(database + suffix)
     place = repr((parsed.host, parsed.port, parsed.query.get("host"), database))
     digest = hashlib.blake2b(place.encode(), digest_size=4).hexdigest()
     return Path(f"authz-{database or 'postgresql'}-{digest}{suffix}")
 
 
-def _url_of(url: str) -> URL:
-    engine = open_engine(url)
-    engine.dispose()
-    return engine.url
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+    except (ArgumentError, NoSuchModuleError):
+        backend = ""
+    if backend == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if backend == "sqlite":
+        _require_file(parsed.database)
+        return parsed.set(drivername="sqlite+pysqlite")
+    raise malformed_url("is neither `sqlite:///<file>` nor `postgresql://<user>@<host>/<database>`")
+
+
+def _is_postgresql(url: URL) -> bool:
+    return url.get_backend_name() == "postgresql"
+
+
+def _require_file(database: str | None) -> None:
+    if not database or database == ":memory:":
+        raise malformed_url("names no file, and a database in memory would lose every write")
+    if not Path(database).absolute().parent.is_dir():
+        raise malformed_url(f"names a file in `{Path(database).parent}`, where there is no such folder")
 
 
 def _open_sqlite(url: URL) -> Engine:
-    if not url.database or url.database == ":memory:":
-        raise malformed_url("names no file, and a database in memory would lose every write")
-    if not Path(url.database).absolute().parent.is_dir():
-        raise malformed_url(f"names a file in `{Path(url.database).parent}`, where there is no such folder")
     engine = sa.create_engine(
-        url.set(drivername="sqlite+pysqlite"),
+        url,
         connect_args={"check_same_thread": False} | _without_url_options(url, {"timeout": _LOCK_TIMEOUT_S}),
         poolclass=sa.QueuePool,
         pool_size=_POOL_SIZE,
         max_overflow=_POOL_OVERFLOW,
         pool_timeout=_POOL_TIMEOUT_S,
     )
-    file = DatabaseFile(Path(url.database))
+    file = DatabaseFile(Path(url.database or ""))
     engine.update_execution_options(**{_FILE: file})
     event.listen(engine, "do_connect", lambda *_: file.create())
     event.listen(engine, "connect", _prepare_sqlite)
@@ -160,7 +168,7 @@ def _open_postgresql(url: URL, password_file: str) -> Engine:
     if password_file and url.password is not None:
         raise malformed_url("has a password, and AUTHZ_DATABASE_PASSWORD_FILE is set; leave out one of them")
     engine = sa.create_engine(
-        url.set(drivername="postgresql+psycopg"),
+        url,
         connect_args=_without_url_options(url, _POSTGRESQL_DEFAULTS),
         pool_size=_POOL_SIZE,
         max_overflow=_POOL_OVERFLOW,

@@ -54,16 +54,21 @@ def migrate(engine: Engine, first: FirstWrite | None = None) -> None:
     _require_known(current)
     if current == newest_schema() and (first is None or _has_policy(engine)):
         return
-    from alembic import command
-
     with write_transaction(engine) as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(select(func.pg_advisory_xact_lock(_LOCK_KEY)))
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        if current != newest_schema():
+            _upgrade(connection)
         if first is not None and not _has_policy_in(connection):
             _write_first(connection, first)
+
+
+def _upgrade(connection: Connection) -> None:
+    from alembic import command
+
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
 
 
 def nothing_is_active(*_: object) -> NoReturn:

@@ -26,6 +26,8 @@ from authz.testing.isolation import LeakSearch
 from authz.testing.recording import Recording
 
 _DATABASE = "authz.db"
+_TIMEOUT_S = 30.0
+"""Machines that run tests may be slow, and no user waits."""
 
 
 class ServiceUnderTest:
@@ -177,7 +179,7 @@ def _running(folder: Path, policy: Path) -> Iterator[ServiceUnderTest]:
     with ExitStack() as stack:
         settings = load_settings(given, environ={})
         service.address = stack.enter_context(embedded(settings, clock=service._now, tell=service._tell))
-        service.client = stack.enter_context(Client(service.address))
+        service.client = stack.enter_context(Client(service.address, timeout_s=_TIMEOUT_S))
         yield service
 
 

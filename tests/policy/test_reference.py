@@ -47,6 +47,22 @@ def shipped_enforcer() -> Any:
     return reference_enforcer(policy_directory())
 
 
+@cache
+def enforcer_about(type_name: str, action: str) -> Any:
+    """Casbin with the shipped policy, without the rows about other types and actions: they match nothing
+    here, and it would try them one by one."""
+    enforcer = reference_enforcer(policy_directory())
+    enforcer.enable_auto_save(False)
+    others = [row for row in enforcer.get_policy() if not speaks_of(row, type_name, action)]
+    assert enforcer.remove_policies(others)
+    return enforcer
+
+
+def speaks_of(row: list[str], type_name: str, action: str) -> bool:
+    _role, _scope, row_type, row_action, *_ = row
+    return row_type in ("*", type_name) and row_action in ("*", action)
+
+
 def is_named(role: str, type_name: str, action: str) -> bool:
     """Whether a row about the action names the role, or one that it inherits from."""
     return any(
@@ -60,7 +76,7 @@ def is_named(role: str, type_name: str, action: str) -> bool:
 
 @pytest.mark.parametrize(("type_name", "action"), PAIRS)
 def test_the_default_policy_answers_as_casbin_for_every_role_and_edge(type_name: str, action: str) -> None:
-    enforcer = shipped_enforcer()
+    enforcer = enforcer_about(type_name, action)
     masks, unnamed = masks_that_matter(type_name, action), 0
     for role in POLICY.vocabulary.roles:
         unnamed += not is_named(role, type_name, action)
