@@ -10,12 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from authz.domain.context import (
-    ResourceContext,
-    ScopeContext,
-    earliest_after,
-    facts_at,
-)
+from authz.domain.context import ResourceContext, ScopeContext, earliest_after, facts_at
 from authz.domain.decisions import (
     COURSE_TYPE,
     CREATE_ACTION,
@@ -395,13 +390,7 @@ def opens(held: EffectiveRoles, type_name: str) -> bool:
 def _misplaced_id(question: Question) -> InvalidArgumentError:
     ref = question.resource
     if ref.id:
-        return InvalidArgumentError(
-            ErrorReason.MALFORMED_FIELD,
-            f"`create` takes no resource.id (got `{ref.id}`); name only the type, and where to create it",
-            field="resource.id",
-        )
-    return InvalidArgumentError(
-        ErrorReason.MISSING_FIELD,
-        f"`{question.action}` needs resource.id; only `create` goes without",
-        field="resource.id",
-    )
+        problem = f"`create` takes no resource.id (got `{ref.id}`); name only the type, and where to create it"
+        return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, problem, field="resource.id")
+    problem = f"`{question.action}` needs resource.id; only `create` goes without"
+    return InvalidArgumentError(ErrorReason.MISSING_FIELD, problem, field="resource.id")
