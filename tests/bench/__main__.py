@@ -18,6 +18,7 @@ from tests.bench import (
     log_tree,
     past,
     preview,
+    privacy,
     replica,
     serving,
     shadow,
@@ -65,6 +66,7 @@ def main() -> None:
     course_policies.main()
     writes.main()
     log_tree.main()
+    privacy.main()
     cascade.main()
     greedy.main(15)
 

@@ -17,9 +17,11 @@ from authz.audit.lines import LinesFile
 from authz.client import check_request
 from authz.domain.decision_log import DecisionEntry
 from tests.bench.campus import Campus
-from tests.bench.measure import show
+from tests.bench.measure import cost_us, show
 from tests.bench.serving import ROUNDS, drive, running
+from tests.databases import create_sqlite
 from tests.serving import AUTHZ
+from tests.store.directory import open_with
 
 ENTRY = DecisionEntry(
     decision_id="5f0c3a9be1d2-1",
@@ -38,7 +40,7 @@ ENTRY = DecisionEntry(
     revision=812,
     duration_us=141,
 )
-RATE, SECONDS = 50_000, 4
+RATE, SECONDS, BATCH = 50_000, 4, 250
 
 
 def bench_check(folder: Path, size: int) -> None:
@@ -48,20 +50,27 @@ def bench_check(folder: Path, size: int) -> None:
     checks = [check_request(*ids).SerializeToString() for ids in campus.questions(10_000)]
     check = itertools.cycle(checks).__next__
     command, rows = [str(AUTHZ), "serve"], []
-    logs = {"AUTHZ_FOLLOW": "false", "AUTHZ_DECISION_LOG": f"file:{folder / 'decisions.jsonl'}"}
+    file, table = (
+        {"AUTHZ_FOLLOW": "false", "AUTHZ_DECISION_LOG": name}
+        for name in (f"file:{folder / 'decisions.jsonl'}", "table")
+    )
     with (
         running(command, AUTHZ_DATABASE_URL=url) as (off_pid, off_address, _),
-        running(command, AUTHZ_DATABASE_URL=url, **logs) as (pid, address, _),
+        running(command, AUTHZ_DATABASE_URL=url, **file) as (pid, address, _),
+        running(command, AUTHZ_DATABASE_URL=url, **table) as (table_pid, table_address, _),
     ):
         for _ in range(ROUNDS):
             off = asyncio.run(drive(off_address, off_pid, "Check", check))
             on = asyncio.run(drive(address, pid, "Check", check))
-            rows.append((off, on))
-    show("Check without a decision log", f"{statistics.median(off[1] for off, _ in rows):,.0f} us")
-    ratio = statistics.median(on[1] / off[1] for off, on in rows)
-    by_rate = statistics.median(off[0] / on[0] for off, on in rows)
+            in_table = asyncio.run(drive(table_address, table_pid, "Check", check))
+            rows.append((off, on, in_table))
+    show("Check without a decision log", f"{statistics.median(off[1] for off, *_ in rows):,.0f} us")
+    ratio = statistics.median(on[1] / off[1] for off, on, _ in rows)
+    by_rate = statistics.median(off[0] / on[0] for off, on, _ in rows)
     show("Check that is logged in a file, against without", f"{ratio:.3f}x", "goal 1.05x")
     show("the same, by rate", f"{by_rate:.3f}x", "goal 1.05x")
+    ratio = statistics.median(in_table[1] / off[1] for off, _, in_table in rows)
+    show("Check that is logged in the table of SQLite, against without", f"{ratio:.3f}x")
 
 
 def bench_lines(folder: Path) -> None:
@@ -84,10 +93,27 @@ def bench_lines(folder: Path) -> None:
     show("how far the maker is behind at the end", f"{lag_s * 1000:,.1f} ms")
 
 
+def bench_table(folder: Path) -> None:
+    """What the thread of the table does for an entry, with the leaf that the entry is in."""
+    store = open_with(create_sqlite(folder / "table.db"))
+    batches = [
+        [
+            msgspec.structs.replace(ENTRY, decision_id=f"d-{n}", at=ENTRY.at + n, subject=f"user:{n % 977}")
+            for n in range(first, first + BATCH)
+        ]
+        for first in range(0, 100 * BATCH, BATCH)
+    ]
+    least, median = cost_us(store.decisions.append, batches, a_round=5)
+    show("an entry in the table of SQLite, in batches of 250: least", f"{least / BATCH:,.1f} us")
+    show("the same, median", f"{median / BATCH:,.1f} us")
+    store.close()
+
+
 def main(size: int = 10_000) -> None:
     """Over one SQLite database of a campus."""
     with tempfile.TemporaryDirectory(prefix="authz-bench-") as folder:
         bench_lines(Path(folder))
+        bench_table(Path(folder))
         bench_check(Path(folder), size)
 
 

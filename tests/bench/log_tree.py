@@ -1,4 +1,4 @@
-"""Print what a verification of the change log costs, and what its tree adds to a write."""
+"""Print what a verification of the change log, a proof and a root cost, and what the tree adds to a write."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from sqlalchemy import insert, update
 from authz.domain.entities import Membership
 from authz.domain.ids import Subject, SubjectType, course_scope
 from authz.domain.mutations import Mutation, Operation
+from authz.domain.proofs import AuditLog
 from authz.domain.tree import MerkleTree
 from authz.store import tables
 from authz.store.engine import open_engine, write_transaction
@@ -23,6 +24,7 @@ from authz.store.leaves import Attestor
 from authz.store.log_tree import read_tree
 from tests.bench.measure import cost_us, show
 from tests.databases import create_sqlite
+from tests.store.directory import open_with
 
 _CHUNK = 5000
 
@@ -67,6 +69,19 @@ def fill(url: str, count: int) -> None:
     engine.dispose()
 
 
+def bench_proofs(url: str, count: int) -> None:
+    """From what is stored with the leaves."""
+    store, numbers = open_with(url), [*range(1, count, max(1, count // 500))]
+    log = AuditLog.CHANGES
+    _, median = cost_us(lambda each: store.proofs.inclusion(log, each, count), numbers, a_round=50)
+    show("proof that the tree has a revision", f"{median / 1000:,.2f} ms")
+    _, median = cost_us(lambda each: store.proofs.consistency(log, each, count), numbers, a_round=50)
+    show("proof that a tree begins it", f"{median / 1000:,.2f} ms")
+    _, median = cost_us(lambda _: store.proofs.root(log, count), numbers, a_round=50)
+    show("its root, as a checkpoint signs it", f"{median / 1000:,.2f} ms")
+    store.close()
+
+
 def main(count: int = 1_000_000) -> None:
     """Over one SQLite database."""
     with tempfile.TemporaryDirectory(prefix="authz-bench-") as folder:
@@ -78,7 +93,9 @@ def main(count: int = 1_000_000) -> None:
         assert tree.faults == ()
         assert tree.size == count
         show(f"verification of {count:,} revisions", f"{took_s:,.1f} s")
+        show("the same, of a leaf", f"{took_s / count * 1e6:,.1f} us")
         show("the same, for ten million", f"{took_s * 10_000_000 / count / 60:,.1f} min")
+        bench_proofs(url, count)
         engine = open_engine(url)
         with write_transaction(engine) as connection:
             attestor, grown = Attestor(connection), MerkleTree()
