@@ -390,7 +390,9 @@ def opens(held: EffectiveRoles, type_name: str) -> bool:
 def _misplaced_id(question: Question) -> InvalidArgumentError:
     ref = question.resource
     if ref.id:
-        problem = f"`create` takes no resource.id (got `{ref.id}`); name only the type, and where to create it"
+        problem = (
+            f"`create` takes no resource.id (got `{ref.id}`); name only the type, and where to create it"
+        )
         return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, problem, field="resource.id")
     problem = f"`{question.action}` needs resource.id; only `create` goes without"
     return InvalidArgumentError(ErrorReason.MISSING_FIELD, problem, field="resource.id")
