@@ -9,6 +9,7 @@ from authz.domain.ids import course_scope
 from authz.policy.load import load_policy, policy_directory
 from tests.bench import (
     activation,
+    attacks,
     cascade,
     course_policies,
     decision_log,
@@ -22,6 +23,7 @@ from tests.bench import (
     replica,
     serving,
     shadow,
+    transports,
     writes,
 )
 from tests.bench import policy as policies
@@ -59,6 +61,8 @@ def main() -> None:
     past.main()
     serving.main(1_000_000)
     door.main()
+    transports.main()
+    attacks.main(2)
     shadow.main()
     decision_log.main()
     preview.main(1_000_000)

@@ -29,7 +29,7 @@ from tests.callers import grant
 from tests.runtime.test_mutual_tls import certify
 from tests.serving import AUTHZ
 
-ROUNDS = int(os.environ.get("R", "5"))
+ROUNDS = 5
 ROUND_S = 2.0
 BATCH = 100
 CALLER = "service:bench"

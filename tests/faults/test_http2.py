@@ -13,7 +13,7 @@ from tests.faults import http2
 from tests.serving import drain, serving
 
 GROWTH_BYTES = 96 << 20
-IDLE = 300
+IDLE = 1000
 
 
 @pytest.fixture(scope="module")

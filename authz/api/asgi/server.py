@@ -247,6 +247,8 @@ class AsgiServer:
     async def _answer_once(self, handler: Any, context: AsgiContext) -> None:
         context.serialize = handler.response_serializer
         if handler.request_streaming:
+            # Before the first message, since a stream beyond the limits is refused without reading any.
+            await self._turns.wait(context.peer())
             answer = await handler.stream_unary(self._requests(handler, context), context)
         else:
             answer = await handler.unary_unary(await self._request(handler, context), context)
