@@ -18,6 +18,7 @@ from tests.bench import (
     lists,
     log_tree,
     past,
+    plans,
     preview,
     privacy,
     replica,
@@ -58,6 +59,7 @@ def main() -> None:
     policies.main()
     replica.main((10_000, 1_000_000))
     lists.main((10_000, 100_000, 1_000_000))
+    plans.main()
     past.main()
     serving.main(1_000_000)
     door.main()

@@ -9,18 +9,31 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from authz.client import Client, ShadowReport, check_request
+from authz.domain.decisions import Question
 from authz.domain.drafts import SetCell
-from tests.bench.campus import Campus
-from tests.bench.measure import show
+from authz.domain.entities import PolicyVersion
+from authz.domain.ids import PLATFORM
+from authz.domain.shadow import PolicyShadow
+from authz.engine.check import Checker
+from authz.engine.shadow import Shadow
+from authz.engine.shadow_run import ShadowRun
+from authz.policy.load import compile_files
+from authz.runtime.compose import system_clock
+from tests.bench.campus import Campus, ask
+from tests.bench.measure import cpu_ratios, show
+from tests.bench.replica import built
 from tests.bench.serving import drive, running
+from tests.policies import SHIPPED, with_rows
 from tests.serving import AUTHZ
 
 SHARES = (0.0, 1e-12, 0.01, 1.0)
 """Without a shadow; with one that compares nothing; with that of the goal; with all that the budget lets."""
 ROUNDS = 8
+QUESTIONS = 60_000
 _NOTICED_S = 2.0
 """After which the server has found what was started or stopped."""
 
@@ -55,6 +68,40 @@ def bench(folder: Path, size: int) -> None:
     _show(rounds, reports)
 
 
+def bench_in_process(folder: Path, size: int) -> None:
+    """A check as a server makes it: without a shadow, with one of the goal's share, and again without, which
+    shows how exact the ratio is."""
+    campus = Campus(size)
+    candidate = with_rows("p, student, *, notebook, update, shared_edit, deny")
+    active, after = (
+        Checker(compile_files(files), inline_types=frozenset(), version=_version(number))
+        for number, files in ((1, SHIPPED), (0, candidate))
+    )
+    view = built(campus, folder)
+    now = system_clock()
+    trial = PolicyShadow(
+        against_number=1, share=SHARES[2], budget_us=1_000_000, author="", started_at=now, ends_at=1 << 62
+    )
+
+    def checking(run: ShadowRun | None) -> Callable[[Question], object]:
+        shadow = Shadow(*[None] * 4)  # type: ignore[arg-type]  # what starts and saves one, which nobody asks
+        shadow._run = run
+        return lambda question: shadow.check(active, view.snapshot(), question, system_clock())
+
+    questions = [ask(*ids) for ids in campus.questions(QUESTIONS)]
+    calls = [checking(None), checking(ShadowRun(trial, after)), checking(None)]
+    for question in questions:
+        calls[0](question)  # what is asked about is in memory from here on
+    _, shadowed, again = cpu_ratios([(call, questions) for call in calls])
+    view.close()
+    show("a check in process with a shadow of 1% of the checks, against without", f"{shadowed:.3f}x", "1.05x")
+    show("  the same without a shadow, against itself", f"{again:.3f}x")
+
+
+def _version(number: int) -> PolicyVersion | None:
+    return PolicyVersion(scope=PLATFORM, number=number, digest="", files="", format=1) if number else None
+
+
 def _show(rounds: list[dict[float, float]], reports: dict[float, ShadowReport | None]) -> None:
     """The median over the rounds of each cost against that without a shadow in the same round."""
     for share in SHARES[1:]:
@@ -74,6 +121,7 @@ def _show(rounds: list[dict[float, float]], reports: dict[float, ShadowReport | 
 def main(size: int = 10_000) -> None:
     """Over a SQLite database of a campus."""
     with tempfile.TemporaryDirectory(prefix="authz-bench-") as folder:
+        bench_in_process(Path(folder) / "replica", size)
         bench(Path(folder), size)
 
 
