@@ -14,7 +14,7 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from authz.domain.errors import malformed
+from authz.domain.errors import InvalidArgumentError, malformed
 from authz.domain.tree import EMPTY_ROOT
 
 _ED25519 = b"\x01"
@@ -22,6 +22,8 @@ _HASH_BYTES, _KEY_BYTES, _ROOT_BYTES = 4, 32, 32
 _SECRET = "PRIVATE+KEY+"  # noqa: S105  how a secret key begins
 _NAME = re.compile(r"[^\s+\u2014]{1,128}")
 _SECRET_KEY = re.compile(r"PRIVATE\+KEY\+([^+\s]+)\+[0-9a-f]{8}\+(\S+)")
+_NOTE = re.compile(r"(?:(?!\u2014 )[^\n]+\n)+\n(?:\u2014 [^\n]+\n)+")
+_NOTES = re.compile(rf"\n*(?:{_NOTE.pattern}\n*)+")
 _DECISIONS = "decisions"
 _CHECKPOINT = re.compile(rf"(\S+)\n([0-9]+)\n(\S+)\n(?:{_DECISIONS} ([0-9]+) (\S+)\n)?")
 _SIGNATURE = re.compile(r"\u2014 (\S+) (\S+)")
@@ -116,12 +118,22 @@ class NoteVerifier:
         text, _, signatures = note.partition("\n\n")
         text += "\n"
         if not any(self._has_signed(text, line) for line in signatures.splitlines()):
-            raise malformed(field, f"is not signed by `{self._name}`, or it was changed since")
+            raise self._unsigned(field)
         found = _CHECKPOINT.match(text)
         roots = [] if found is None else [_decoded(each) for each in found.group(3, 5) if each]
         if found is None or found[1] != self._name or {len(root) for root in roots} != {_ROOT_BYTES}:
             raise malformed(field, f"is no checkpoint of `{self._name}`")
         return Checkpoint(self._name, int(found[2]), roots[0], int(found[4] or 0), (*roots, EMPTY_ROOT)[1])
+
+    def open_all(self, notes: str, *, field: str) -> list[Checkpoint]:
+        """The checkpoints of one note, or of several one after the other, each of which the key has signed.
+        Raises as `open`."""
+        if not _NOTES.fullmatch(notes):
+            raise self._unsigned(field)
+        return [self.open(each[0], field=field) for each in _NOTE.finditer(notes)]
+
+    def _unsigned(self, field: str) -> InvalidArgumentError:
+        return malformed(field, f"is not signed by `{self._name}`, or it was changed since")
 
     def _has_signed(self, text: str, line: str) -> bool:
         found = _SIGNATURE.fullmatch(line)

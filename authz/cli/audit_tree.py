@@ -66,7 +66,8 @@ def checkpoint(
 
 def verify(
     checkpoints: Annotated[
-        list[Path], typer.Argument(metavar="CHECKPOINT", help="Checkpoint files.", exists=True)
+        list[Path],
+        typer.Argument(metavar="CHECKPOINT", help="Files of checkpoints.", exists=True),
     ],
     public_key: PublicKey,
     database: Database = None,
@@ -78,7 +79,9 @@ def verify(
     from authz.audit.notes import NoteVerifier
 
     verifier = NoteVerifier(public_key)
-    signed = [verifier.open(each.read_text(), field=str(each)) for each in checkpoints]
+    signed = [
+        opened for each in checkpoints for opened in verifier.open_all(each.read_text(), field=str(each))
+    ]
     tree, decisions = _trees(database, signed, completes=False)
     different = [text for each in signed for text in _differences(each, tree, decisions)]
     for text in different:

@@ -33,7 +33,8 @@ class SqlProofs:
     def root(self, log: AuditLog, size: int) -> bytes:
         """See `Proofs.root`."""
         with read_transaction(self._engine) as connection:
-            _require("size", size, least=0, most=_size(connection, log))
+            if size > (most := _size(connection, log)):
+                raise malformed("size", f"is {size}, and the tree has {most}")
             return range_hashes(connection, _STORED[log], [(0, size)])[0] if size else EMPTY_ROOT
 
     def complete(self) -> None:
@@ -43,7 +44,7 @@ class SqlProofs:
     def inclusion(self, log: AuditLog, number: int, size: int) -> InclusionProof:
         """See `Proofs.inclusion`."""
         with bounded_read_transaction(self._engine) as connection:
-            _require("tree_size", size, least=1, most=_size(connection, log))
+            _require_size("tree_size", size, _size(connection, log))
             _require("number", number, least=1, most=size)
             ranges = [(number - 1, number), *inclusion_ranges(number, size)]
             leaf, *hashes = range_hashes(connection, _STORED[log], ranges)
@@ -54,7 +55,7 @@ class SqlProofs:
     def consistency(self, log: AuditLog, first: int, second: int) -> ConsistencyProof:
         """See `Proofs.consistency`."""
         with bounded_read_transaction(self._engine) as connection:
-            _require("second_size", second, least=1, most=_size(connection, log))
+            _require_size("second_size", second, _size(connection, log))
             _require("first_size", first, least=1, most=second)
             hashes = range_hashes(connection, _STORED[log], consistency_ranges(first, second))
         return ConsistencyProof(first, second, tuple(hashes))
@@ -87,7 +88,13 @@ def _batch(connection: Connection, number: int) -> bytes:
 _CONTENT = {AuditLog.CHANGES: _revision, AuditLog.DECISIONS: _batch}
 
 
+def _require_size(field: str, size: int, most: int) -> None:
+    if size > most:
+        problem = "if it is that of a checkpoint, the end of the log was cut off"
+        raise malformed(field, f"is {size}, and the tree has {most}; {problem}")
+    _require(field, size, least=1, most=most)
+
+
 def _require(field: str, value: int, *, least: int, most: int) -> None:
     if not least <= value <= most:
-        known = f"name one from {least} to {most}" if most >= least else "the log is empty"
-        raise malformed(field, f"is {value}; {known}")
+        raise malformed(field, f"is {value}; name one from {least} to {most}")

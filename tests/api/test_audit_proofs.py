@@ -92,7 +92,7 @@ def test_what_the_tree_does_not_have_is_refused_by_name(served_log: Log) -> None
     for call, told in (
         (lambda: audit.inclusion_proof(0, size), f"number is 0; name one from 1 to {size}"),
         (lambda: audit.inclusion_proof(size, size - 1), f"number is {size}; name one from 1 to {size - 1}"),
-        (lambda: audit.inclusion_proof(1, size + 1), f"tree_size is {size + 1}; name one from 1 to {size}"),
+        (lambda: audit.inclusion_proof(1, size + 1), f"tree_size is {size + 1}, and the tree has {size}; if"),
         (lambda: audit.consistency_proof(0, size), f"first_size is 0; name one from 1 to {size}"),
         (lambda: audit.consistency_proof(1, -1), f"second_size is -1; name one from 1 to {size}"),
     ):

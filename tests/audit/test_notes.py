@@ -53,6 +53,19 @@ def test_decisions_are_a_line_of_the_checkpoint() -> None:
     assert NoteVerifier(PUBLIC).open(note, field="note") == checkpoint
 
 
+@pytest.mark.parametrize("between", ["", "\n", "\n\n"])
+def test_a_file_may_have_several_checkpoints(between: str) -> None:
+    signer = NoteSigner.parse(SECRET, field="key")
+    later = Checkpoint("PeterNeumann", 13, bytes(32), 1, bytes(32))
+    notes = between.join(signer.sign(each) for each in (CHECKPOINT, later, CHECKPOINT))
+    verifier = NoteVerifier(PUBLIC)
+    assert verifier.open_all(notes + between, field="note") == [CHECKPOINT, later, CHECKPOINT]
+    assert verifier.open_all(signer.sign(later), field="note") == [later]
+    for forged in (notes.replace("\n13\n", "\n14\n"), f"text\n{notes}", f"{notes}text\n", notes[:-30]):
+        with pytest.raises(InvalidArgumentError):
+            verifier.open_all(forged, field="note")
+
+
 SIGNED = NoteSigner.parse(SECRET, field="key").sign(CHECKPOINT)
 REFUSED = {
     "another size": (SIGNED.replace("\n12\n", "\n13\n"), "is not signed"),
