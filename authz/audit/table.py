@@ -14,10 +14,9 @@ class TableSink:
     gather_s = 0.5
     """Each batch is a transaction, which waits for the disk and, on SQLite, blocks other writes."""
 
-    def __init__(self, table: DecisionTable, *, keep_us: int = 0) -> None:
+    def __init__(self, table: DecisionTable) -> None:
         self._table = table
-        self._keep_us = keep_us
 
     def write(self, entries: Sequence[DecisionEntry]) -> None:
         """See `DecisionSink.write`."""
-        self._table.append(entries, keep_us=self._keep_us)
+        self._table.append(entries)

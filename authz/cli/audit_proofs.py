@@ -57,6 +57,8 @@ def prove_inclusion(
     _conclude(server, proof, holds, told)
     if not server.as_json:
         print(proof.content.decode() or "the hash alone is kept")
+        for change in proof.changes:
+            print(change.decode())
 
 
 @on_server()

@@ -132,8 +132,11 @@ def _print_kept(anchored: int, tree: LogTree) -> None:
     if tree.size > anchored:
         rest = f"revisions {anchored + 1} to {tree.size}"
         print(f"{rest} are as they were committed, as far as the database says: no checkpoint has them")
-    if tree.cut:
-        print(f"of the first {tree.cut} the hashes alone are kept")
+    if tree.through:
+        print(
+            f"retention has purged {tree.purged} changes of revisions 1 to {tree.through}: their hashes are"
+            " kept, and the last change of each record is there"
+        )
     if tree.erased:
         print(f"of {tree.erased} texts something is gone, as after an erasure")
 
@@ -146,6 +149,6 @@ def _print_kept_decisions(anchored: int, tree: DecisionTree) -> None:
         print(f"{rest} are as they were logged, as far as the database says: no checkpoint has them")
     if tree.purged:
         until = format_instant(tree.purged_until)
-        print(f"the first {tree.purged} batches, up to {until}, are purged: their hashes alone are kept")
+        print(f"retention has purged {tree.purged} batches, up to {until}: their hashes are kept")
     if tree.unsigned:
         print(f"{tree.unsigned} decisions are from before there was a tree of them, and not verified")

@@ -11,6 +11,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from authz.cli import retention
 from authz.cli.command import Server, on_server
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
 from authz.cli.options import OnlySubject, Who, Yes
@@ -23,7 +24,12 @@ from authz.domain.ids import Subject, parse_subject
 from authz.domain.instants import format_instant
 from authz.domain.recipients import WatcherReport
 
-app = typer.Typer(help="Export the data about a subject; rename or erase a subject.", no_args_is_help=True)
+app = typer.Typer(
+    help="Export the data about a subject; rename or erase a subject; set how long data is kept.",
+    no_args_is_help=True,
+)
+
+app.add_typer(retention.app, name="retention")
 
 _POLL_S = 0.2
 _WAIT_S = 60.0

@@ -79,14 +79,9 @@ class DecisionPage(msgspec.Struct, frozen=True):
 class DecisionTable(Protocol):
     """The decision log in the database. Every call blocks."""
 
-    def append(self, entries: Sequence[DecisionEntry], *, keep_us: int = 0) -> None:
+    def append(self, entries: Sequence[DecisionEntry]) -> None:
         """Store entries in one transaction, as the next leaf of the tree of the decisions. Idempotent:
-        appending the same entries twice stores them once.
-
-        With `keep_us`, it also deletes the leaves of which all entries are older than the newest entry by
-        more than that: one at least, and others while they have at most twice as many entries as it stores,
-        so that each step is bounded.
-        """
+        appending the same entries twice stores them once."""
 
     def read(self, query: DecisionQuery, page: Page) -> DecisionPage:
         """A page of the entries that match a query, ordered by time in the direction that it asks for.

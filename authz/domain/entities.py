@@ -49,6 +49,13 @@ from authz.domain.kinds.policy import (
     PolicyVersionKey,
 )
 from authz.domain.kinds.resource import RESOURCE, Resource, ResourceFilter, Visibility
+from authz.domain.kinds.retention_rule import (
+    RETENTION_RULE,
+    RetainedData,
+    RetentionRule,
+    RetentionRuleFilter,
+    RetentionRuleKey,
+)
 from authz.domain.kinds.session import SESSION, Session, SessionFilter, SessionKey, SessionState
 from authz.domain.kinds.share import SHARE, Share, ShareFilter, ShareKey, ShareLevel
 
@@ -90,6 +97,10 @@ __all__ = [
     "PolicyVersionKey",
     "Resource",
     "ResourceFilter",
+    "RetainedData",
+    "RetentionRule",
+    "RetentionRuleFilter",
+    "RetentionRuleKey",
     "Session",
     "SessionFilter",
     "SessionKey",
@@ -118,6 +129,7 @@ class EntityKind(StrEnum):
     POLICY_VERSION = "policy_version"
     POLICY_ACTIVATION = "policy_activation"
     ERASURE = "erasure"
+    RETENTION_RULE = "retention_rule"
 
 
 KINDS = {
@@ -133,6 +145,7 @@ KINDS = {
         POLICY_VERSION,
         POLICY_ACTIVATION,
         ERASURE,
+        RETENTION_RULE,
     )
 }
 """By name, a container before what it contains: in this order records may be written."""
@@ -148,6 +161,7 @@ Entity: TypeAlias = (
     | PolicyVersion
     | PolicyActivation
     | Erasure
+    | RetentionRule
 )
 Key: TypeAlias = (
     CourseKey
@@ -160,6 +174,7 @@ Key: TypeAlias = (
     | PolicyVersionKey
     | PolicyActivationKey
     | ErasureKey
+    | RetentionRuleKey
 )
 
 EntityT_co = TypeVar("EntityT_co", bound=Entity, covariant=True)

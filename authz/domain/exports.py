@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import TypeAlias
 
 import msgspec
 
-from authz.domain.entities import Entity
+from authz.domain.entities import Entity, RetainedData, RetentionRule
 from authz.domain.ids import Subject, SubjectType
 from authz.domain.instants import Instant
 from authz.domain.mutations import Mutation
@@ -42,44 +43,44 @@ class ExportRetention(msgspec.Struct, frozen=True):
     kept: str
 
 
-RETENTION = (
-    ExportRetention(
-        ExportSection.RECORDS,
-        "decide who may do what",
-        "until the record is deleted; all of them until the subject is erased",
-    ),
-    ExportRetention(
-        ExportSection.CHANGES,
+_RULES = {
+    ExportSection.CHANGES: RetainedData.CHANGES,
+    ExportSection.IDEMPOTENCY_KEYS: RetainedData.IDEMPOTENCY_KEYS,
+    ExportSection.DECISIONS: RetainedData.DECISIONS,
+}
+_RECORDS = "until the record is deleted; all of them until the subject is erased; ended memberships "
+_KEPT = {
+    ExportSection.RECORDS: ("decide who may do what", ""),
+    ExportSection.CHANGES: (
         "audit trail of changes, replication, and questions about the past",
-        "as long as the database; the subject is named in it until it is erased",
+        "; the last change of each record as long as the record; the subject is named until it is erased",
     ),
-    ExportRetention(
-        ExportSection.IDEMPOTENCY_KEYS, "give a write that is repeated the answer of the first", "7 days"
-    ),
-    ExportRetention(
-        ExportSection.POLICY_DRAFTS, "edit the policy", "until the draft is published or deleted"
-    ),
-    ExportRetention(
-        ExportSection.POLICY_VERSIONS, "prove which policy decided when", "as long as the database"
-    ),
-    ExportRetention(ExportSection.HOLDS, "keep what the law demands", "until the hold is released"),
-    ExportRetention(
-        ExportSection.DECISIONS,
-        "tell who was let in to what, by whom",
-        "a year, unless the operator has set another period",
-    ),
-    ExportRetention(
-        ExportSection.POLICY_SHADOW,
+    ExportSection.IDEMPOTENCY_KEYS: ("give a write that is repeated the answer of the first", ""),
+    ExportSection.POLICY_DRAFTS: ("edit the policy", "until the draft is published or deleted"),
+    ExportSection.POLICY_VERSIONS: ("prove which policy decided when", "as long as the database"),
+    ExportSection.HOLDS: ("keep what the law demands", "until the hold is released"),
+    ExportSection.DECISIONS: ("tell who was let in to what, by whom", ""),
+    ExportSection.POLICY_SHADOW: (
         "show what a policy that is tried on live checks decides differently",
         "30 days after its end, or until the next one is started",
     ),
-    ExportRetention(
-        ExportSection.RECIPIENTS,
+    ExportSection.RECIPIENTS: (
         "tell who received data about the subject",
         "callers that asked: as long as the decisions; watchers: until an operator removes them",
     ),
-)
-"""Also documented in docs/privacy.md."""
+}
+"""Also documented in docs/privacy.md. The period of a retention rule comes before the text."""
+
+
+def retention_of(rules: Iterable[RetentionRule]) -> tuple[ExportRetention, ...]:
+    """The purpose and retention of every section, by the rules as they are."""
+    periods = {rule.data: "for ever" if rule.days is None else f"{rule.days} days" for rule in rules}
+    kept = {section: periods[data] + _KEPT[section][1] for section, data in _RULES.items()}
+    kept[ExportSection.RECORDS] = _RECORDS + periods[RetainedData.MEMBERSHIPS]
+    return tuple(
+        ExportRetention(section, purpose, kept.get(section, text))
+        for section, (purpose, text) in _KEPT.items()
+    )
 
 
 class ExportBegin(msgspec.Struct, frozen=True):
@@ -88,7 +89,7 @@ class ExportBegin(msgspec.Struct, frozen=True):
     subject: Subject
     token: str
     committed_at: Instant
-    retention: tuple[ExportRetention, ...] = RETENTION
+    retention: tuple[ExportRetention, ...]
 
 
 class ExportedRecord(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from authz.domain.entities import Erasure
+from authz.domain.entities import Erasure, RetentionRule
 from authz.domain.erasures import ErasureCertificate, ErasureRequest, Hold, RenameRequest
 from authz.domain.exports import ExportItem
 from authz.domain.ids import Subject
@@ -19,6 +19,8 @@ class Export(Protocol):
 
     state: ConsistencyToken
     """The state that is read."""
+    rules: tuple[RetentionRule, ...]
+    """How long data is kept."""
 
     def items(self) -> Iterator[ExportItem]:
         """Records in an order in which they may be written, then changes in the order of the log, then

@@ -230,8 +230,8 @@ class Dump(Protocol):
         """All entities of a kind, ordered by key as in listings. With `by`, a lookup field of the kind:
         ordered by that field, then by key, without entities in which the field is None."""
 
-    def tombstones(self) -> Iterator[ResourceRef]:
-        """The resources that were registered and are not any more, ordered by type and id."""
+    def tombstones(self) -> Iterator[tuple[ResourceRef, Instant]]:
+        """The resources that were registered and are not any more, and since when, ordered by type and id."""
 
     def values(self, kind: Kind, fields: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         """The values of some fields of all entities of a kind, ordered by these values, without tuples whose

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from hashlib import sha256
 from typing import Protocol
 
 import msgspec
@@ -20,8 +21,9 @@ class AuditLog(StrEnum):
 class InclusionProof(msgspec.Struct, frozen=True):
     """That the tree of the first `size` leaves has the leaf `number`, counted from 1.
 
-    `content` is what is hashed: a revision, or a batch of decisions, with keyed hashes for subjects and
-    texts. It is empty if it is not kept any more, or too large for an answer.
+    `content` is what is hashed: a batch of decisions, or a revision with the hashes of its `changes`, with
+    keyed hashes for subjects and texts. Either is empty if it is not kept any more, or too large for an
+    answer.
     """
 
     number: int
@@ -29,10 +31,13 @@ class InclusionProof(msgspec.Struct, frozen=True):
     leaf: bytes
     hashes: tuple[bytes, ...]
     content: bytes = b""
+    changes: tuple[bytes, ...] = ()
 
     def holds_for(self, root: bytes) -> bool:
         """Whether a tree of this size with this root has the leaf, and the content, if there is any."""
         if self.content and leaf_hash(self.content) != self.leaf:
+            return False
+        if not all(sha256(each).hexdigest().encode() in self.content for each in self.changes):
             return False
         return root_of_inclusion(self.leaf, self.number, self.size, self.hashes) == root
 

@@ -1,4 +1,4 @@
-"""Continues the work that writes have begun in the background: large deletions and erasures."""
+"""Continues work in the background: large deletions, erasures, purges."""
 
 from __future__ import annotations
 
@@ -39,12 +39,15 @@ class BackgroundSteps:
         advance: Callable[[], ConsistencyToken],
         gate: ConsistencyGate,
         committer: GroupCommitter,
+        *,
+        interval_s: float = _INTERVAL_S,
     ) -> None:
         self._name = name
         self._progress = progress
         self._advance = advance
         self._gate = gate
         self._committer = committer
+        self._interval_s = interval_s
         self._seen: object | None = None
 
     async def run(self) -> None:
@@ -62,7 +65,7 @@ class BackgroundSteps:
                 # Nobody else would go on with it.
                 log.exception(f"{self._name} failed")
             # Processes that look at the same time would take turns with each other.
-            await asyncio.sleep(_INTERVAL_S * random.uniform(0.5, 1.5))  # noqa: S311  no secret
+            await asyncio.sleep(self._interval_s * random.uniform(0.5, 1.5))  # noqa: S311  no secret
 
     async def advance(self) -> bool:
         """Take one step, wait until this machine's replica has followed, and pause for as long as it took.

@@ -15,6 +15,7 @@ from authz.domain.exports import (
     ExportEnd,
     ExportItem,
     ExportSection,
+    retention_of,
 )
 from authz.domain.ids import Subject
 from authz.domain.personal_data import Export, PersonalData
@@ -59,7 +60,8 @@ class Exporter:
     def _items(self, export: Export, subject: Subject) -> Iterator[ExportItem]:
         counts = Counter(dict.fromkeys(ExportSection, 0))
         state = export.state
-        yield ExportBegin(subject, self._gate.token_of(state), state.committed_at)
+        token, retention = self._gate.token_of(state), retention_of(export.rules)
+        yield ExportBegin(subject, token, state.committed_at, retention)
         for item in export.items():
             counts[_section_of(item)] += 1
             yield item

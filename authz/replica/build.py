@@ -12,7 +12,7 @@ from authz.domain.ports import Dump
 from authz.replica.codec import Pair
 from authz.replica.environment import Environment, UnusableError, Versions, not_ready
 from authz.replica.kinds import CODECS, TOMBSTONES
-from authz.replica.layout import ref_key
+from authz.replica.layout import ref_key, tombstone_record
 
 _PAGE = 1_000
 """Rows between two looks at whether to stop."""
@@ -60,7 +60,7 @@ def _until(stopped: Callable[[], bool], pairs: Iterable[Pair]) -> Iterator[Pair]
 
 
 def _parts(dump: Dump) -> Iterator[tuple[str, Iterable[Pair]]]:
-    yield TOMBSTONES, ((ref_key(ref), b"") for ref in dump.tombstones())
+    yield TOMBSTONES, ((ref_key(ref), tombstone_record(at)) for ref, at in dump.tombstones())
     for codec in CODECS.values():
         yield codec.database, codec.pairs(dump)
         for index in codec.indexes:

@@ -11,6 +11,7 @@ import lmdb
 import msgspec
 
 from authz.domain.entities import Kind
+from authz.domain.instants import Instant
 from authz.domain.kinds.fields import FieldType
 from authz.domain.ports import Dump
 from authz.replica.layout import (
@@ -50,6 +51,8 @@ class Databases:
     def __init__(self, transaction: lmdb.Transaction, by_name: Mapping[str, lmdb._Database]) -> None:
         self._transaction = transaction
         self._by_name = by_name
+        self.committed_at: Instant = 0
+        """When the change was committed that is being applied."""
 
     def get(self, name: str, key: bytes) -> bytes:
         """What is stored under a key, empty for nothing."""
@@ -62,6 +65,16 @@ class Databases:
     def delete(self, name: str, key: bytes) -> None:
         """Delete what is under a key, if anything is."""
         self._transaction.delete(key, db=self._by_name[name])
+
+    def delete_where(self, name: str, condition: Callable[[bytes], bool]) -> None:
+        """Delete what has a value for which a condition is true. Reads the whole database."""
+        with self._transaction.cursor(self._by_name[name]) as cursor:
+            cursor.first()
+            while cursor.key():
+                if condition(bytes(cursor.value())):
+                    cursor.delete()  # moves to the next
+                else:
+                    cursor.next()
 
     def has_prefix(self, name: str, prefix: bytes) -> bool:
         """Whether any key begins with these bytes."""

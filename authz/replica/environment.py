@@ -56,8 +56,8 @@ class Environment:
     `members` subject, scope to grants · `courses` id to course · `sessions` id to session · `resources` type,
     id to resource · `shares` resource, subject to level · `members_in` scope, subject · `resources_in` scope,
     resource · `sessions_in` course, session · `resources_of` owner, resource · `shares_with` subject,
-    resource · `tombstones` type, id of a resource that was deleted. The last six have empty values; all but
-    `tombstones` are indexes in the other direction.
+    resource · `tombstones` type, id of a resource that was deleted to when. The five before have empty
+    values, and are indexes in the other direction.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int) -> None:

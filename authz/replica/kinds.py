@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from operator import itemgetter
 
-from authz.domain.entities import KINDS, Membership, Resource, Share
+from authz.domain.entities import KINDS, Membership, Resource, RetainedData, RetentionRule, Share
 from authz.domain.ports import Dump
 from authz.replica.codec import Codec, Databases, Pair
 from authz.replica.layout import (
@@ -15,14 +15,16 @@ from authz.replica.layout import (
     join_grants,
     read_ref,
     read_resource,
+    read_tombstone,
     ref_key,
     resource_record,
     split_grants,
+    tombstone_record,
     with_shared,
 )
 
 TOMBSTONES = "tombstones"
-"""The database whose keys are those of the resources that were deleted. Its values are empty."""
+"""The database whose keys are those of the resources that were deleted, with the time of the deletion."""
 _MEMBERSHIP, _RESOURCE, _SHARE = (KINDS[name] for name in ("membership", "resource", "share"))
 
 
@@ -52,7 +54,7 @@ class _ResourceCodec(Codec):
 
     def remove(self, databases: Databases, entity: Resource) -> None:
         super().remove(databases, entity)
-        databases.put(TOMBSTONES, self.key_of(entity))
+        databases.put(TOMBSTONES, self.key_of(entity), tombstone_record(databases.committed_at))
 
     def record_of(self, entity: Resource, before: bytes) -> bytes:
         return resource_record(entity, shared=is_shared(before))
@@ -90,10 +92,21 @@ class _ShareCodec(Codec):
             databases.put("resources", ref, with_shared(record, shared))
 
 
+class _RetentionRuleCodec(Codec):
+    """A purge of tombstones is logged once, at its end, and removes them from the replica, too."""
+
+    def put(self, databases: Databases, entity: RetentionRule) -> None:
+        super().put(databases, entity)
+        since = entity.complete_since
+        if entity.data is RetainedData.TOMBSTONES and since is not None:
+            databases.delete_where(TOMBSTONES, lambda record: read_tombstone(record) < since)
+
+
 CODECS = {kind.name: Codec(kind) for kind in KINDS.values()} | {
     "membership": _GrantCodec(_MEMBERSHIP, key=("subject", "scope"), lookups=("scope",)),
     "resource": _ResourceCodec(_RESOURCE),
     "share": _ShareCodec(_SHARE),
+    "retention_rule": _RetentionRuleCodec(KINDS["retention_rule"]),
 }
 """By kind."""
 

@@ -19,7 +19,7 @@ from authz.domain.facts import Times, resource_facts
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.domain.instants import Instant
 
-FORMAT = 13
+FORMAT = 14
 """Increase it with each change of the encoding. A replica of another format is rebuilt."""
 
 END = b"\0"
@@ -293,3 +293,14 @@ def _read_times(raw: bytes, flags: int, place: int) -> Times:
         else:
             found.append(None)
     return Times(*found)
+
+
+def tombstone_record(deleted_at: Instant) -> bytes:
+    """The record of a resource that was deleted."""
+    return _instant.pack(deleted_at)
+
+
+def read_tombstone(record: bytes) -> Instant:
+    """When it was deleted."""
+    found: Instant = _instant.unpack(record)[0]
+    return found

@@ -16,6 +16,7 @@ from authz.domain.entities import (
     kind_of,
 )
 from authz.domain.ids import PLATFORM
+from authz.domain.instants import Instant
 from authz.domain.mutations import Change, LogTail, Mutation, Operation
 from authz.domain.tokens import ConsistencyToken
 from authz.replica.codec import Databases
@@ -55,7 +56,7 @@ def apply_changes(environment: Environment, changes: Sequence[Change]) -> int:
                 raise GapError(f"revision {revision} is followed by {change.revision}")
             revision = change.revision
             for mutation in change.mutations:
-                writer.apply(mutation)
+                writer.apply(mutation, change.committed_at)
                 key = mutation.key
                 if kind_of(key).scope is not None:
                     scopes = revision
@@ -82,8 +83,9 @@ class Writer:
     def __init__(self, environment: Environment, transaction: lmdb.Transaction) -> None:
         self._databases = Databases(transaction, environment.databases)
 
-    def apply(self, mutation: Mutation) -> None:
+    def apply(self, mutation: Mutation, committed_at: Instant) -> None:
         """Apply one effect of the change log."""
+        self._databases.committed_at = committed_at
         entity = mutation.target
         assert isinstance(entity, Entity)  # noqa: S101  the log holds whole entities, also of deletions
         if mutation.operation is Operation.DELETE:

@@ -315,13 +315,13 @@ def add_servicers(
     watches = _watches(settings, store, gate, turns)
     drafting = Drafting(store.drafts, publisher, gate, clock)
     shadow = Shadow(store.shadows, gate, active, clock)
-    erasing, upkeep = open_upkeep(settings, store, gate, writing, view, replica_folder(settings))
+    erasing, purger, upkeep = open_upkeep(settings, store, gate, writing, view, replica_folder(settings))
     servicers: tuple[Servicer, ...] = (
         AuthorizationServicer(active, past, turns, clock, keys, shadow=shadow),
         DirectoryServicer(directory, gate, turns, writer, rights=rights),
         policy_servicer(settings, store, publisher, drafting, gate, active, turns, clock, rights),
         WatchServicer(watches),
-        privacy_servicer(settings, store, gate, writing, erasing, rights),
+        privacy_servicer(settings, store, gate, writing, erasing, purger, rights),
         _audit_servicer(settings, store, gate, turns),
     )
     add_endpoints(server, pipeline, tuple(chain.from_iterable(map(endpoints_of, servicers))))

@@ -9,10 +9,7 @@ from authz.audit.decision_log import DecisionLog, DecisionSink
 from authz.audit.lines import LinesFile, StandardOutput
 from authz.audit.table import TableSink
 from authz.domain.decision_log import DecisionEntry, DecisionTable
-from authz.domain.instants import US_PER_S
 from authz.runtime.settings import DECISIONS_FILE, Settings
-
-_DAY_US = 86_400 * US_PER_S
 
 
 class ToldDecisionLog(DecisionLog):
@@ -39,6 +36,6 @@ def _sink(settings: Settings, table: DecisionTable, name: str) -> DecisionSink:
     if name == StandardOutput.name:
         return StandardOutput()
     if name == TableSink.name:
-        return TableSink(table, keep_us=settings.decision_log_keep_days * _DAY_US)
+        return TableSink(table)
     path = Path(name.removeprefix(DECISIONS_FILE))
     return LinesFile(path, max_bytes=settings.decision_log_max_bytes, kept=settings.decision_log_files)

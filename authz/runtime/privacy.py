@@ -14,6 +14,7 @@ from authz.engine.consistency import ConsistencyGate
 from authz.engine.erasure import Eraser, ReplicaReporter
 from authz.engine.exports import Exporter
 from authz.engine.group_commit import GroupCommitter
+from authz.engine.retention import Purger
 from authz.engine.rights import Rights
 from authz.runtime.settings import Settings
 from authz.store import Store
@@ -27,13 +28,14 @@ def privacy_servicer(  # noqa: PLR0917  parts, each of a type of its own
     gate: ConsistencyGate,
     committer: GroupCommitter,
     erasing: BackgroundSteps,
+    purger: Purger,
     rights: Rights,
 ) -> PrivacyServicer:
     """What answers the calls."""
     data = store.personal_data
     exporter = Exporter(data, gate, write_timeout_s=settings.watch_write_timeout_s)
     eraser = Eraser(data, gate, committer, erasing)
-    return PrivacyServicer(data, exporter, eraser, gate, recipients=store.recipients, rights=rights)
+    return PrivacyServicer(data, exporter, eraser, purger, gate, recipients=store.recipients, rights=rights)
 
 
 def open_upkeep(  # noqa: PLR0917  parts, each of a type of its own
@@ -43,15 +45,17 @@ def open_upkeep(  # noqa: PLR0917  parts, each of a type of its own
     committer: GroupCommitter,
     view: View,
     folder: Path,
-) -> tuple[BackgroundSteps, tuple[Callable[[], Coroutine[Any, Any, None]], ...]]:
-    """What erases, and all that is run in the background for it: removals and erasures go on, and the replica
-    in a folder is reported, unless nobody is to hear of it."""
+) -> tuple[BackgroundSteps, Purger, tuple[Callable[[], Coroutine[Any, Any, None]], ...]]:
+    """What erases, what purges, and all that runs in the background: removals, erasures and purges go on, and
+    the replica in a folder is reported, unless nobody is to hear of it."""
     directory, data = store.directory, store.personal_data
     removing = BackgroundSteps(
         "removal", directory.removal_progress, directory.remove_contents, gate, committer
     )
     erasing = BackgroundSteps("erasure", data.erasure_progress, data.advance_erasure, gate, committer)
+    purger = Purger(store.retention, gate, committer)
+    steps = (removing.run, erasing.run, purger.run)
     if settings.replica_name == _UNNAMED:
-        return erasing, (removing.run, erasing.run)
+        return erasing, purger, steps
     name = settings.replica_name or f"{socket.gethostname()}:{folder.absolute()}"
-    return erasing, (removing.run, erasing.run, ReplicaReporter(data, gate, view, name).run)
+    return erasing, purger, (*steps, ReplicaReporter(data, gate, view, name).run)

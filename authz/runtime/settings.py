@@ -198,11 +198,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     decision_log_files: Annotated[
         int, Meta(ge=1, le=1000), "How many rotated files of decisions to keep."
     ] = 9
-    decision_log_keep_days: Annotated[
-        int,
-        Meta(ge=0, le=36_500),
-        "Days that the table keeps decisions. 0: as long as the database.",
-    ] = 365
     checkpoint_key_file: Annotated[
         str,
         "File with the key of `authz audit keygen` that signs checkpoints of the change log. Empty: none.",

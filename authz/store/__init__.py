@@ -20,6 +20,7 @@ from authz.store.engine import companion_path, database_name, open_engine, sqlit
 from authz.store.personal_data import SqlPersonalData
 from authz.store.proofs import SqlProofs
 from authz.store.recipients import SqlRecipients
+from authz.store.retention import SqlRetention
 from authz.store.schema import FirstWrite, require_current
 from authz.store.schema import migrate as migrate_database
 from authz.store.shadows import SqlShadows
@@ -49,6 +50,7 @@ class Store(msgspec.Struct, frozen=True):
     proofs: SqlProofs
     checkpoints: SqlCheckpoints
     recipients: SqlRecipients
+    retention: SqlRetention
 
     def close(self) -> None:
         """Release every connection."""
@@ -84,10 +86,8 @@ def open_store(
     directory = SqlDirectory(
         engine, connections, vocabularies, clock, keys, contents_at_once=contents_at_once
     )
-    personal_data = SqlPersonalData(
-        engine, directory, clock, at_once=contents_at_once, grace_us=round(erasure_grace_s * US_PER_S)
-    )
-    return _store(engine, keys, clock, directory, personal_data)
+    grace_us = round(erasure_grace_s * US_PER_S)
+    return _store(engine, keys, clock, directory, at_once=contents_at_once, grace_us=grace_us)
 
 
 def _store(
@@ -95,18 +95,21 @@ def _store(
     keys: TokenKeys,
     clock: Callable[[], Instant],
     directory: SqlDirectory,
-    personal_data: SqlPersonalData,
+    *,
+    at_once: int,
+    grace_us: int,
 ) -> Store:
     return Store(
         directory,
         SqlDrafts(engine),
-        personal_data,
+        SqlPersonalData(engine, directory, clock, at_once=at_once, grace_us=grace_us),
         SqlAuditTrail(engine, keys),
         SqlDecisions(engine, keys),
         SqlShadows(engine),
         SqlProofs(engine),
         SqlCheckpoints(engine),
         SqlRecipients(engine, clock),
+        SqlRetention(engine, directory, clock, at_once=at_once),
     )
 
 

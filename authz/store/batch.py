@@ -33,7 +33,7 @@ from authz.store.bulk import delete_by_key, select_by_key, upsert_rows
 from authz.store.contents import CONTAINERS, read_contents, require_same_container
 from authz.store.erased import ErasedSubjects
 from authz.store.locator import Locator
-from authz.store.log_writer import Origin
+from authz.store.log_writer import Effect, Origin
 from authz.store.removals import Removal, Root, pending_roots, removal_progress, store_removals
 from authz.store.rows import ENTITY_ROWS
 from authz.store.sharing import (
@@ -81,7 +81,7 @@ class Batch:
         """With whom this transaction shares."""
         self._planned_left: dict[MembershipKey, None] = {}
         """The memberships that the write that is being planned deletes."""
-        self._effects: list[tuple[Mutation, ChangeScope]] = []
+        self._effects: list[Effect] = []
 
     def prefetch(self, keys: Iterable[Key]) -> None:
         """Read the rows of these keys in bulk, and the rows of their containers.
@@ -120,12 +120,10 @@ class Batch:
         return None if kind_of(container).container is None else container
 
     @contextmanager
-    def attempt(
-        self, revision: int, origin: Origin, *, flushes: bool = False
-    ) -> Iterator[list[tuple[Mutation, ChangeScope]]]:
+    def attempt(self, revision: int, origin: Origin, *, flushes: bool = False) -> Iterator[list[Effect]]:
         """Plan one write: the mutations applied in the block are kept, or dropped if the block raises.
 
-        Yields the list of effects, in order, each with its scope; a deletion has the entity as it last was.
+        Yields the list of effects, in order; a deletion has the entity as it last was.
         Set `flushes` if the block may raise after applying a mutation that `cascades`: such a mutation stores
         what was planned before it, so a savepoint is needed to undo it.
         """
@@ -235,7 +233,8 @@ class Batch:
             upsert_rows(self._connection, stored.table, rows)
 
     def _put(self, mutation: Mutation, place: ChangeScope, versioned: Versioned[Entity] | None) -> None:
-        self._effects.append((mutation, place))
+        before = self._row(mutation.key)
+        self._effects.append((mutation, place, 0 if before is None else before.version))
         self._planned[mutation.key] = versioned
         self._planned_dirty[mutation.key] = None
 
@@ -268,10 +267,7 @@ class Batch:
             found = [*ENTITY_ROWS[name].versioned(rows)]
             ended = found[: self._room]
             self._room -= len(ended)
-            self.delete_found(ended)
-            self._planned_left |= {
-                each.entity.key: None for each in ended if isinstance(each.entity, Membership)
-            }
+            self.delete_members(ended)
             if len(ended) < len(found):
                 return False
         return True
@@ -298,6 +294,11 @@ class Batch:
             found = self.find(entity.key) if logs_before else None
             touch = Mutation(Operation.TOUCH, entity, before=None if found is None else found.entity)
             self._put(touch, self._locator.place(entity), Versioned(entity, self._revision))
+
+    def delete_members(self, found: Sequence[Versioned[Entity]]) -> None:
+        """Likewise, of memberships with what is shared with those who have lost their last one there."""
+        self.delete_found(found)
+        self._planned_left |= {each.entity.key: None for each in found if isinstance(each.entity, Membership)}
 
     def delete_found(self, found: Sequence[Versioned[Entity]]) -> None:
         """Delete records that were just read, and nothing with them."""

@@ -6,7 +6,8 @@ erasure changes no leaf.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from enum import StrEnum
 from operator import attrgetter
 from typing import Any
 
@@ -26,7 +27,16 @@ _OTHERS = tuple(name for name in DecisionEntry.__struct_fields__ if name not in 
 _subjects, _others = attrgetter(*_SUBJECTS), attrgetter(*_OTHERS)
 _place = attrgetter("at", "decision_id")
 _leaves, _decisions, _tree = tables.decision_leaves, tables.decisions, tables.decision_tree
-_MAX_LEAVES_A_PURGE = 10
+_MAX_BATCHES_A_PURGE = 50
+
+
+class BatchState(StrEnum):
+    """What has become of the entries of a batch."""
+
+    KEPT = "KEPT"
+    HELD = "HELD"
+    """They would be purged but for a hold of somebody."""
+    PURGED = "PURGED"
 
 
 def leaf_content(attestor: Attestor, number: int, entries: Sequence[DecisionEntry | Row[Any]]) -> bytes:
@@ -55,28 +65,52 @@ def append_leaf(connection: Connection, entries: Sequence[DecisionEntry]) -> int
         "entries": len(entries),
         "first_at": min(entry.at for entry in entries),
         "last_at": max(entry.at for entry in entries),
+        "state": BatchState.KEPT.value,
     }
     connection.execute(insert(_leaves).values(**values))
     connection.execute(update(_tree).values(size=number))
     return number
 
 
-def purge_leaves(connection: Connection, before: Instant, at_most: int) -> None:
-    """Delete the entries of the oldest leaves, of which each entry is from before a time: of one leaf at
-    least, and of others while they have `at_most` entries together. The hashes stay."""
-    purged = _hold(connection).purged
-    following = select(_leaves).where(_leaves.c.number > purged).order_by(_leaves.c.number)
+def oldest_batch(connection: Connection) -> Instant | None:
+    """When the newest entry was logged of the first batch that may be purged; None if there is none."""
+    kept = select(_leaves.c.last_at).where(_leaves.c.state == BatchState.KEPT.value)
+    found: Instant | None = connection.execute(kept.order_by(_leaves.c.number).limit(1)).scalar()
+    return found
+
+
+def purge_batches(connection: Connection, before: Instant, at_most: int, held: Set[str]) -> tuple[int, bool]:
+    """Delete the entries of the first batches of which each entry is from before a time: of one batch at
+    least, and of others while they have `at_most` entries together. Return how many, and whether that is all.
+
+    The leaves stay. A batch with an entry by or about somebody in `held` stays until `release_batches`.
+    """
+    _hold(connection)
+    kept = select(_leaves).where(_leaves.c.state == BatchState.KEPT.value).order_by(_leaves.c.number)
     deleted = 0
-    for leaf in connection.execute(following.limit(_MAX_LEAVES_A_PURGE)).all():
-        deleted += leaf.entries
-        if leaf.last_at >= before or (deleted > at_most and leaf.number > purged + 1):
-            break
-        connection.execute(delete(_decisions).where(_is_of(leaf)))
-        connection.execute(update(_tree).values(purged=leaf.number))
+    batches = connection.execute(kept.limit(_MAX_BATCHES_A_PURGE)).all()
+    for leaf in batches:
+        if leaf.last_at >= before:
+            return deleted, True
+        if deleted and deleted + leaf.entries > at_most:
+            return deleted, False
+        state = BatchState.PURGED
+        if held and any(not held.isdisjoint(_subjects(row)) for row in entries_of(connection, leaf)):
+            state = BatchState.HELD
+        else:
+            deleted += connection.execute(delete(_decisions).where(_is_of(leaf))).rowcount
+        connection.execute(update(_leaves).where(_leaves.c.number == leaf.number).values(state=state.value))
+    return deleted, len(batches) < _MAX_BATCHES_A_PURGE
+
+
+def release_batches(connection: Connection) -> None:
+    """Let the next step of a purge look again at what it kept for a hold."""
+    held = update(_leaves).where(_leaves.c.state == BatchState.HELD.value)
+    connection.execute(held.values(state=BatchState.KEPT.value))
 
 
 def _hold(connection: Connection) -> Row[Any]:
-    """The size of the tree, and how many leaves were purged. No other transaction appends meanwhile."""
+    """The size of the tree. No other transaction appends meanwhile."""
     return connection.execute(select(_tree).with_for_update()).one()
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, select
 from authz.domain.instants import format_instant
 from authz.domain.tree import MerkleTree, leaf_hash
 from authz.store import tables
-from authz.store.decision_leaves import entries_of, leaf_content
+from authz.store.decision_leaves import BatchState, entries_of, leaf_content
 from authz.store.leaves import Attestor
 
 _CHUNK = 1000
@@ -21,8 +21,8 @@ class DecisionTree(msgspec.Struct, frozen=True, kw_only=True):
     """The tree of the logged decisions. `roots` has the roots of the requested sizes, as far as the tree has
     them.
 
-    `faults` says what differs from its leaf. The entries of the first `purged` leaves are gone, the newest of
-    which was of `purged_until`. `unsigned` counts the entries from before there was a tree.
+    `faults` says what differs from its leaf. The entries of `purged` leaves are gone, the newest of which was
+    of `purged_until`. `unsigned` counts the entries from before there was a tree.
     """
 
     size: int
@@ -38,7 +38,7 @@ def read_decision_tree(connection: Connection, sizes: Collection[int]) -> Decisi
     state = connection.execute(select(tables.decision_tree)).one()
     tree, attestor, faults = MerkleTree(), Attestor(connection), list[str]()
     roots, wanted = {0: tree.root()}, {*sizes, state.size}
-    entries = purged_until = 0
+    entries = purged = purged_until = 0
     order = select(_leaves).order_by(_leaves.c.number)
     for leaf in connection.execute(order, execution_options={"yield_per": _CHUNK}):
         if leaf.number != tree.size + 1:
@@ -48,7 +48,8 @@ def read_decision_tree(connection: Connection, sizes: Collection[int]) -> Decisi
             roots[tree.size] = tree.root()
         if leaf.part not in (None, part.hex()):
             faults.append(f"the hash of the tree at batch {leaf.number} is not that of its leaves")
-        if leaf.number <= state.purged:
+        if leaf.state == BatchState.PURGED.value:
+            purged += 1
             purged_until = max(purged_until, leaf.last_at)
             continue
         entries += leaf.entries
@@ -65,7 +66,7 @@ def read_decision_tree(connection: Connection, sizes: Collection[int]) -> Decisi
         size=tree.size,
         roots=roots,
         faults=tuple(faults),
-        purged=state.purged,
+        purged=purged,
         purged_until=purged_until,
         unsigned=unsigned,
     )

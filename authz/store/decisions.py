@@ -8,14 +8,13 @@ from operator import attrgetter
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, delete, or_, select, tuple_
+from sqlalchemy import ColumnElement, Engine, Row, Select, or_, select
 
 from authz.domain.decision_log import DecisionEntry, DecisionPage, DecisionQuery, StoredDecision
-from authz.domain.instants import Instant
 from authz.domain.ports import Page
 from authz.domain.tokens import TokenKeys
 from authz.store.bulk import select_by_key, upsert_rows
-from authz.store.decision_leaves import append_leaf, purge_leaves
+from authz.store.decision_leaves import append_leaf
 from authz.store.engine import bounded_read_transaction, write_transaction
 from authz.store.erased import pseudonyms_of
 from authz.store.tables import decisions as table
@@ -33,11 +32,9 @@ class SqlDecisions:
         self._engine = engine
         self._keys = keys
 
-    def append(self, entries: Sequence[DecisionEntry], *, keep_us: int = 0) -> None:
+    def append(self, entries: Sequence[DecisionEntry]) -> None:
         """See `DecisionTable.append`."""
         with write_transaction(self._engine) as connection:
-            if keep_us:
-                _purge(connection, max(entry.at for entry in entries) - keep_us, 2 * len(entries))
             if select_by_key(connection, table, [(entries[0].at, entries[0].decision_id)]):
                 return
             named = {name for each in entries for name in (each.subject, each.person, each.caller)}
@@ -57,13 +54,6 @@ class SqlDecisions:
         with bounded_read_transaction(self._engine) as connection:
             rows, token = read_window(connection, window, page, self._keys, query)
         return DecisionPage(tuple(_stored(row) for row in rows), token)
-
-
-def _purge(connection: Connection, before: Instant, at_most: int) -> None:
-    purge_leaves(connection, before, at_most)
-    in_no_leaf = select(*_ORDER).where(table.c.at < before, table.c.leaf.is_(None))
-    oldest = in_no_leaf.order_by(*_ORDER).limit(at_most)
-    connection.execute(delete(table).where(tuple_(*_ORDER).in_(oldest)))
 
 
 def _stored(row: Row[Any]) -> StoredDecision:

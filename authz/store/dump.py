@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, Row, Table, select
 
 from authz.domain.entities import Kind
 from authz.domain.ids import ResourceRef
+from authz.domain.instants import Instant
 from authz.store.connections import expecting_long_statements
 from authz.store.engine import read_transaction
 from authz.store.log_reader import read_head, read_token_key
@@ -43,10 +44,10 @@ class SqlDump:
         chunks = self._chunks(ENTITY_ROWS[kind.name].table, columns, columns)
         return chain.from_iterable(read_values(wanted, chunk) for chunk in chunks)
 
-    def tombstones(self) -> Iterator[ResourceRef]:
+    def tombstones(self) -> Iterator[tuple[ResourceRef, Instant]]:
         """See `Dump.tombstones`."""
-        chunks = self._chunks(tombstones, ("type", "id"), ("type", "id"))
-        return (ResourceRef(row.type, row.id) for chunk in chunks for row in chunk)
+        chunks = self._chunks(tombstones, ("type", "id", "deleted_at"), ("type", "id"))
+        return ((ResourceRef(row.type, row.id), row.deleted_at) for chunk in chunks for row in chunk)
 
     def _chunks(
         self, table: Table, columns: Sequence[str], order: Sequence[str]

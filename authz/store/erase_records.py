@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, and_, or_, select, update
+from sqlalchemy import Connection, and_, or_, select
 
 from authz.domain.entities import Versioned
 from authz.domain.ids import Subject
@@ -14,7 +14,7 @@ from authz.domain.mentions import mentions, without_mentions
 from authz.store import tables
 from authz.store.batch import Batch
 from authz.store.erasure_steps import Phase, Step, advance_step, record_of
-from authz.store.log_reader import read_state
+from authz.store.log_reader import raise_resumable_from, read_state
 from authz.store.log_writer import Origin
 from authz.store.rows import ENTITY_ROWS
 from authz.store.write import Transaction
@@ -52,7 +52,7 @@ def begin_history(transaction: Transaction, step: Step, grace_us: int) -> None:
     connection, last = transaction.connection, step.position
     state = read_state(connection, transaction.database_id, last)
     if state is None or transaction.now - state.committed_at >= grace_us:
-        connection.execute(update(tables.counter).values(resumable_from=last))
+        raise_resumable_from(connection, last)
         advance_step(connection, step, phase=Phase.HISTORY, position=0)
 
 

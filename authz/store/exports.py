@@ -27,6 +27,7 @@ from authz.domain.mutations import Mutation
 from authz.store import tables
 from authz.store.log_reader import read_head
 from authz.store.recipients import askers, watchers
+from authz.store.retention_rules import read_rules
 from authz.store.rows import ENTITY_ROWS
 from authz.store.shadows import examples_about
 
@@ -47,6 +48,7 @@ class SqlExport:
         self._connection = connection
         self._subject = subject
         self.state = read_head(connection)
+        self.rules = tuple(each.entity for each in read_rules(connection).values())
 
     def items(self) -> Iterator[ExportItem]:
         """See `Export.items`."""

@@ -7,49 +7,27 @@ from collections.abc import Collection
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, delete, literal_column
+from sqlalchemy import Connection
 
 from authz.domain.errors import ErrorReason, FailedPreconditionError
-from authz.domain.instants import US_PER_S, Instant
+from authz.domain.instants import Instant
 from authz.domain.mutations import WriteRequest
 from authz.store import tables
 from authz.store.bulk import insert_rows, select_by_key
 
-IDEMPOTENCY_RETENTION_US = 7 * 24 * 3600 * US_PER_S
-
 _encoder = msgspec.json.Encoder()
 _KNOWN = tables.idempotency_keys
-_NOW_US = {
-    "postgresql": "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)",
-    "sqlite": "CAST(strftime('%s', 'now') AS integer) * 1000000",
-}
-"""The time by the clock of the database."""
-_FORGET = {
-    dialect: delete(_KNOWN).where(
-        _KNOWN.c.created_at < bindparam("before"),
-        _KNOWN.c.created_at < literal_column(now_us) - IDEMPOTENCY_RETENTION_US,
-    )
-    for dialect, now_us in _NOW_US.items()
-}
 
 
 class IdempotencyKeys:
-    """The stored answers of some keys, each with its caller, and of the writes so far in this transaction.
+    """The stored answers of some keys, each with its caller, and of the writes so far in this transaction."""
 
-    Forgets keys that are older than the retention both at the last commit before this transaction and by the
-    clock of the database, so that no writer whose clock is ahead makes them forgotten.
-    """
-
-    def __init__(
-        self, connection: Connection, keys: Collection[tuple[str, str]], *, now: Instant, last_commit: Instant
-    ) -> None:
+    def __init__(self, connection: Connection, keys: Collection[tuple[str, str]], *, now: Instant) -> None:
         self._connection = connection
         self._now = now
         self._known: dict[tuple[str, str], tuple[str, int]] = {}
         self._new: list[dict[str, Any]] = []
         if keys:
-            before = last_commit - IDEMPOTENCY_RETENTION_US
-            connection.execute(_FORGET[connection.dialect.name], {"before": before})
             for row in select_by_key(connection, _KNOWN, list(keys)):
                 self._known[row.actor, row.key] = (row.digest, row.revision)
 

@@ -1,15 +1,16 @@
 """The revisions of the change log as the leaves of a Merkle tree.
 
 A leaf names each subject by a keyed hash, and has a keyed hash, its seal, of each text that an erasure may
-change: so an erasure changes no leaf.
+change: so an erasure changes no leaf. It has each change as a hash, which stays when retention purges the
+change: so neither does a purge.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from typing import Any, TypeAlias
 
 import msgspec
@@ -37,11 +38,32 @@ _ERASABLE = {
 """By kind, the texts of a record that an erasure may change."""
 
 
+class ChangeHash(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+    """What a leaf has of one change: its position in the revision, its hash, and how many seals it has.
+
+    `content` is what is hashed; empty for a change that is purged.
+    """
+
+    position: int
+    hash: str
+    seals: int
+    content: bytes = b""
+
+
+_purged_decoder = msgspec.json.Decoder(tuple[ChangeHash, ...])
+
+
+def purged_hashes(text: str) -> tuple[ChangeHash, ...]:
+    """The changes of a revision that retention has purged, from the row of its leaf."""
+    return _purged_decoder.decode(text) if text else ()
+
+
 class Leaf(msgspec.Struct, frozen=True):
-    """What is hashed, the hash in hexadecimal, the seals, and the number of texts of which an erasure has
-    taken something since."""
+    """What is hashed, of the revision and of the changes that are there; the hash in hexadecimal, the seals,
+    and the number of texts of which an erasure has taken something since."""
 
     content: bytes
+    changes: tuple[bytes, ...]
     hash: str
     seals: tuple[str, ...]
     erased: int
@@ -66,19 +88,29 @@ class Attestor:
             for row in self._connection.execute(select(table))
         }
 
-    def leaf(self, head: Values, rows: Sequence[Values], sealed: Sequence[str] = ()) -> Leaf:
+    def leaf(
+        self,
+        head: Values,
+        rows: Sequence[Values],
+        sealed: Sequence[str] = (),
+        purged: Sequence[ChangeHash] = (),
+    ) -> Leaf:
         """The leaf of a revision and its changes. `sealed` are the seals that it was committed with: they
-        stand for texts that an erasure has changed since."""
+        stand for texts that an erasure has changed since. `purged` are the changes that are gone."""
         seals = _Seals(self._sealing, head["revision"], sealed, self._names_erased)
+        reason, request_id = (seals.seal(head[name]) for name in ("reason", "request_id"))
+        changes = [*self._hashes(rows, purged, seals)]
         attested = [
             _FORMAT,
             *(head[name] for name in ("revision", "committed_at", "nonce")),
             self.named(head["actor"]),
-            *(seals.seal(head[name]) for name in ("reason", "request_id")),
-            [self._change(row, seals) for row in rows],
+            reason,
+            request_id,
+            [each.hash for each in changes],
         ]
         content = msgspec.json.encode(attested)
-        return Leaf(content, leaf_hash(content).hex(), tuple(seals.made), seals.erased)
+        contents = tuple(each.content for each in changes if each.content)
+        return Leaf(content, contents, leaf_hash(content).hex(), tuple(seals.made), seals.erased)
 
     def row(self, head: Values, rows: Sequence[Values], tree: MerkleTree | None = None) -> dict[str, Any]:
         """The row of the leaf of a revision that is committed as it is. Adds the leaf to `tree`, which has
@@ -89,15 +121,41 @@ class Attestor:
             "revision": head["revision"],
             "hash": leaf.hash,
             "seals": " ".join(leaf.seals),
+            "purged": "",
             "part": None if part == leaf.hash else part,
         }
 
-    def _change(self, row: Values, seals: _Seals) -> list[str | None]:
+    def hashes(
+        self, head: Values, rows: Sequence[Values], sealed: Sequence[str], purged: Sequence[ChangeHash]
+    ) -> list[ChangeHash]:
+        """Those of all changes of a revision, in order, also of the purged ones."""
+        seals = _Seals(self._sealing, head["revision"], sealed, self._names_erased)
+        for name in ("reason", "request_id"):
+            seals.seal(head[name])
+        return [*self._hashes(rows, purged, seals)]
+
+    def _hashes(
+        self, rows: Sequence[Values], purged: Sequence[ChangeHash], seals: _Seals
+    ) -> Iterator[ChangeHash]:
+        changes: dict[int, ChangeHash | Values] = {each.position: each for each in purged}
+        changes |= {row["position"]: row for row in rows}
+        for position in sorted(changes):
+            change = changes[position]
+            if isinstance(change, ChangeHash):
+                seals.skip(change.seals)
+                yield change
+            else:
+                before = len(seals.made)
+                content = msgspec.json.encode(self._change(change, seals))
+                hashed = sha256(content).hexdigest()
+                yield ChangeHash(position, hashed, len(seals.made) - before, content)
+
+    def _change(self, row: Values, seals: _Seals) -> list[str | int | None]:
         text = _SUBJECT.sub(self._named_in, row["mutation"])
         erasable = _ERASABLE.get(row["kind"])
         if erasable is not None:
             text = erasable.sub(lambda found: f'"{found[1]}":"{seals.seal(found[2])}"', text)
-        return [*(row[name] for name in ("kind", "operation", "course_id", "session_id")), text]
+        return [*(row[name] for name in ("kind", "operation", "course_id", "session_id", "previous")), text]
 
     def _named_in(self, found: re.Match[str]) -> str:
         return f'{{"type":"{found[1]}","id":"{self._name(found[1], found[2])}"}}'
@@ -138,6 +196,10 @@ class _Seals:
         self._names_erased = names_erased
         self.made: list[str] = []
         self.erased = 0
+
+    def skip(self, count: int) -> None:
+        """Leave the seals of a purged change as they are."""
+        self.made += self._sealed[len(self.made) : len(self.made) + count]
 
     def seal(self, text: str) -> str:
         """The seal of the next text; empty for an empty one."""

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, Row, bindparam, literal, select, tuple_
+from sqlalchemy import Connection, Engine, Row, bindparam, literal, select, tuple_, update
 
 from authz.domain.errors import ErrorReason, OutOfRangeError
 from authz.domain.mutations import Change, ChangePart, ChangeScope, LogChunk, LogTail, Mutation
@@ -75,6 +75,14 @@ def is_resumable(connection: Connection, revision: int) -> bool:
     return revision >= first
 
 
+def raise_resumable_from(connection: Connection, revision: int) -> None:
+    """Let nobody continue from before a revision."""
+    counter = tables.counter
+    connection.execute(
+        update(counter).where(counter.c.resumable_from < revision).values(resumable_from=revision)
+    )
+
+
 def read_tail(engine: Engine, after: int, limit: int) -> LogTail:
     """See `Directory.follow`."""
     with read_transaction(engine) as connection:
@@ -127,7 +135,9 @@ def read_chunk(engine: Engine, token: ConsistencyToken, skip: int, limit: int) -
         if known is not None and not _may_be(token, known):
             raise _expired("the token is of a history that this database has left, as after a restore")
         if after < head and not is_resumable(connection, after):
-            raise _expired("a subject was erased from the changes that follow the token")
+            raise _expired(
+                "a subject was erased from the changes that follow the token, or retention has purged some"
+            )
         rows = connection.execute(
             select(changes, *(column for column in revisions.c if column.name != "revision"))
             .join(revisions, revisions.c.revision == changes.c.revision)

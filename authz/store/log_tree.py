@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import groupby
 from typing import Any, TypeAlias
 
 import msgspec
 from sqlalchemy import Connection, Engine, Row, func, select, update
 
+from authz.domain.entities import RetentionRule
 from authz.domain.tree import MerkleTree
 from authz.store import tables
 from authz.store.bulk import insert_rows
 from authz.store.connections import expecting_long_statements
 from authz.store.decision_tree import DecisionTree, read_decision_tree
 from authz.store.engine import open_engine, read_transaction, write_transaction
-from authz.store.leaves import Attestor
+from authz.store.kept_changes import last_purge, missing_changes
+from authz.store.leaves import Attestor, purged_hashes
 from authz.store.log_reader import hold_head, read_head
 from authz.store.schema import require_current
 from authz.store.stored_tree import CHANGES, resume
@@ -31,14 +33,15 @@ _changes, _revisions, _leaves = tables.changes, tables.revisions, tables.leaves
 class LogTree(msgspec.Struct, frozen=True, kw_only=True):
     """The tree of a log. `roots` has the roots of the requested sizes, as far as the tree has them.
 
-    `faults` lists the revisions that differ from their leaves. The content of the first `cut` revisions is
-    gone. `erased` counts the texts that an erasure has emptied or changed.
+    `faults` lists the revisions that differ from their leaves. Retention has purged `purged` changes of the
+    first `through` revisions. `erased` counts the texts that an erasure has emptied or changed.
     """
 
     size: int
     roots: dict[int, bytes]
     faults: tuple[str, ...]
-    cut: int
+    purged: int
+    through: int
     erased: int
 
 
@@ -82,22 +85,37 @@ def complete_tree(engine: Engine) -> None:
 
 
 def _complete(engine: Engine) -> bool:
+    with write_transaction(engine) as connection:
+        return complete_some(connection)
+
+
+def complete_some(connection: Connection) -> bool:
     """Store leaves for some revisions before the first that has one; False if there are none.
 
     Goes from newest to oldest, so that the first leaf shows how many revisions remain.
     """
-    with write_transaction(engine) as connection:
-        first = connection.execute(select(func.min(_leaves.c.revision))).scalar_one()
-        wanted = select(func.max(_revisions.c.revision))
-        if first is not None:
-            wanted = wanted.where(_revisions.c.revision < first)
-        last = connection.execute(wanted).scalar_one()
-        if last is None:
-            return False
-        span = _revisions.c.revision.between(last - _CHUNK + 1, last)
-        attestor = Attestor(connection)
-        insert_rows(connection, _leaves, [attestor.row(*each) for each in contents(connection, span)])
+    last = _last_without_leaf(connection)
+    if last is None:
+        return False
+    span = _revisions.c.revision.between(last - _CHUNK + 1, last)
+    attestor = Attestor(connection)
+    insert_rows(connection, _leaves, [attestor.row(*each) for each in contents(connection, span)])
     return True
+
+
+def is_complete(connection: Connection) -> bool:
+    """Whether every revision has a leaf."""
+    return _last_without_leaf(connection) is None
+
+
+def _last_without_leaf(connection: Connection) -> int | None:
+    """The last revision before the first leaf."""
+    first = connection.execute(select(func.min(_leaves.c.revision))).scalar_one()
+    wanted = select(func.max(_revisions.c.revision))
+    if first is not None:
+        wanted = wanted.where(_revisions.c.revision < first)
+    last: int | None = connection.execute(wanted).scalar_one()
+    return last
 
 
 def _complete_parts(engine: Engine, after: int) -> int | None:
@@ -121,7 +139,8 @@ def _complete_parts(engine: Engine, after: int) -> int | None:
 
 
 def _read_tree(connection: Connection, sizes: Collection[int]) -> LogTree:
-    look, found = _Look(Attestor(connection), sizes), contents(connection)
+    purge = last_purge(connection)
+    look, found = _Look(Attestor(connection), sizes, purge.through or 0), contents(connection)
     content = next(found, None)
     leaves = select(_leaves).order_by(_leaves.c.revision)
     for leaf in connection.execute(leaves, execution_options=_STREAMED):
@@ -136,19 +155,21 @@ def _read_tree(connection: Connection, sizes: Collection[int]) -> LogTree:
     while content is not None:
         look.at_none(content)
         content = next(found, None)
-    return look.result(read_head(connection).revision)
+    look.note(missing_changes(connection, purge))
+    return look.result(read_head(connection).revision, purge)
 
 
 class _Look:
     """What was found so far."""
 
-    def __init__(self, attestor: Attestor, sizes: Collection[int]) -> None:
+    def __init__(self, attestor: Attestor, sizes: Collection[int], through: int) -> None:
         self._tree = MerkleTree()
         self._attestor = attestor
         self._sizes = sizes
         self._roots = {0: self._tree.root()}
         self._faults: list[str] = []
-        self._cut = self._erased = self._more_faults = 0
+        self._through = through
+        self._erased = self._more_faults = 0
 
     def at(self, leaf: Row[Any], content: _Content | None) -> None:
         """Look at the next leaf, and at its revision; None for one that is gone."""
@@ -159,22 +180,26 @@ class _Look:
             self._fault(f"the hash of the tree at revision {leaf.revision} is not that of its leaves")
         if self._tree.size in self._sizes:
             self._roots[self._tree.size] = self._tree.root()
+        is_purgeable = leaf.revision <= self._through
         if content is None:
-            if self._cut + 1 == self._tree.size:
-                self._cut += 1
-            else:
+            if not is_purgeable:
                 self._fault(f"revision {leaf.revision} is gone")
             return
-        found = self._attestor.leaf(*content, leaf.seals.split(" "))
+        found = self._attestor.leaf(*content, leaf.seals.split(" "), purged_hashes(leaf.purged))
         self._erased += found.erased
-        if found.hash != leaf.hash:
+        if found.hash != leaf.hash or (leaf.purged and not is_purgeable):
             self._fault(f"revision {leaf.revision} is not as it was committed")
+
+    def note(self, faults: Iterable[str]) -> None:
+        """Note what was found elsewhere."""
+        for fault in faults:
+            self._fault(fault)
 
     def at_none(self, content: _Content) -> None:
         """Note a revision that has no leaf."""
         self._fault(f"revision {content[0]['revision']} has no leaf")
 
-    def result(self, head: int) -> LogTree:
+    def result(self, head: int, purge: RetentionRule) -> LogTree:
         """All of it, in a database that counts `head` revisions."""
         if self._tree.size != head:
             self._fault(f"the database counts {head} revisions, and the tree has {self._tree.size}")
@@ -183,7 +208,8 @@ class _Look:
             size=self._tree.size,
             roots=self._roots,
             faults=(*self._faults, *more),
-            cut=self._cut,
+            purged=purge.removed or 0,
+            through=purge.through or 0,
             erased=self._erased,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 from sqlalchemy import Connection, bindparam, func, select, update
@@ -24,6 +24,10 @@ _NONCE_BITS = 63
 _encoder = msgspec.json.Encoder()
 _COUNT = update(tables.counter).values(revision=bindparam("head"))
 _NOTIFY = select(func.pg_notify(tables.REVISIONS_CHANNEL, bindparam("head")))
+
+
+Effect: TypeAlias = tuple[Mutation, ChangeScope, int]
+"""What was done to a record, where, and the revision that changed the record before; 0 for a new record."""
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -49,8 +53,9 @@ class ChangeLog:
         # Commit times alone would not tell two histories apart while a clock is behind them.
         self._nonce = secrets.randbits(_NONCE_BITS)
         self._changes: list[Change] = []
+        self._previous: list[tuple[int, ...]] = []
 
-    def append(self, effects: Sequence[tuple[Mutation, ChangeScope]], origin: Origin) -> ConsistencyToken:
+    def append(self, effects: Sequence[Effect], origin: Origin) -> ConsistencyToken:
         """Take the next revision for these effects and return the state after them; without effects, return
         the head."""
         if not effects:
@@ -62,10 +67,11 @@ class ChangeLog:
             actor=origin.actor,
             reason=origin.reason,
             request_id=origin.request_id,
-            mutations=tuple(mutation for mutation, _ in effects),
-            places=tuple(place for _, place in effects),
+            mutations=tuple(mutation for mutation, _, _ in effects),
+            places=tuple(place for _, place, _ in effects),
         )
         self._changes.append(change)
+        self._previous.append(tuple(previous for _, _, previous in effects))
         self.head = change.state(self._held.database_id)
         return self.head
 
@@ -84,7 +90,7 @@ class ChangeLog:
             return
         self._connection.execute(_COUNT, {"head": self.head.revision})
         heads = [_revision_row(change) for change in self._changes]
-        changes = [[*_change_rows(change)] for change in self._changes]
+        changes = [[*_change_rows(*each)] for each in zip(self._changes, self._previous, strict=True)]
         insert_rows(self._connection, tables.revisions, heads)
         insert_rows(self._connection, tables.changes, chain.from_iterable(changes))
         append_leaves(self._connection, [*zip(heads, changes, strict=True)])
@@ -125,8 +131,9 @@ def _revision_row(change: Change) -> dict[str, Any]:
     }
 
 
-def _change_rows(change: Change) -> Iterator[dict[str, Any]]:
-    for position, (mutation, place) in enumerate(zip(change.mutations, change.places, strict=True)):
+def _change_rows(change: Change, previous: Sequence[int]) -> Iterator[dict[str, Any]]:
+    effects = zip(change.mutations, change.places, previous, strict=True)
+    for position, (mutation, place, before) in enumerate(effects):
         yield {
             "revision": change.revision,
             "position": position,
@@ -135,4 +142,5 @@ def _change_rows(change: Change) -> Iterator[dict[str, Any]]:
             "mutation": _encoder.encode(mutation).decode(),
             "course_id": place.course_id,
             "session_id": place.session_id,
+            "previous": before,
         }

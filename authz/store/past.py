@@ -10,11 +10,12 @@ from sqlalchemy import Connection, and_, func, or_, select
 from authz.domain.entities import CourseKey, Entity, Key, SessionKey, kind_of
 from authz.domain.errors import ErrorReason, OutOfRangeError
 from authz.domain.ids import ResourceRef
-from authz.domain.instants import Instant
+from authz.domain.instants import Instant, format_instant
 from authz.domain.mutations import ChangeScope, Mutation, Operation
 from authz.domain.ports import PastRecords
 from authz.domain.tokens import ConsistencyToken
 from authz.store import log_reader, tables
+from authz.store.retention_rules import log_rule
 
 _ROWS_A_FETCH = 1000
 _decoder = msgspec.json.Decoder(Mutation)
@@ -30,12 +31,7 @@ def read_past(
 ) -> PastRecords:
     """See `Directory.records_at`."""
     head = log_reader.read_head(connection)
-    first = connection.execute(select(func.min(_revisions.c.revision))).scalar_one()
-    if head.revision and first != 1:
-        raise OutOfRangeError(
-            ErrorReason.TOKEN_EXPIRED,
-            "the change log no longer reaches back to its beginning; leave as_of out",
-        )
+    _require_known(connection, time, head)
     row = connection.execute(
         select(_revisions)
         .where(_revisions.c.committed_at <= time)
@@ -51,6 +47,26 @@ def read_past(
         if place != likely:
             records = _replayed(connection, place, row.revision, wanted)
     return PastRecords(state, tuple(records.values()))
+
+
+def _require_known(connection: Connection, time: Instant, head: ConsistencyToken) -> None:
+    """Raise `OutOfRangeError` (TOKEN_EXPIRED) if the log cannot tell what there was at a time."""
+    since = log_rule(connection).complete_since
+    if since is not None:
+        if time < since:
+            raise OutOfRangeError(
+                ErrorReason.TOKEN_EXPIRED,
+                f"retention has purged what was before {format_instant(since)}; ask about a later"
+                " time, or leave as_of out",
+                field="as_of",
+            )
+        return
+    first = connection.execute(select(func.min(_revisions.c.revision))).scalar_one()
+    if head.revision and first != 1:
+        raise OutOfRangeError(
+            ErrorReason.TOKEN_EXPIRED,
+            "the change log no longer reaches back to its beginning; leave as_of out",
+        )
 
 
 def _place_of(connection: Connection, key: Key, up_to: int) -> ChangeScope:

@@ -26,7 +26,9 @@ from authz.domain.recipients import Watcher, WatcherReport
 from authz.domain.tokens import ConsistencyToken
 from authz.store import tables
 from authz.store.bulk import upsert_rows
+from authz.store.compaction import release_held
 from authz.store.connections import expecting_long_statements
+from authz.store.decision_leaves import release_batches
 from authz.store.directory import SqlDirectory
 from authz.store.engine import read_transaction, write_transaction
 from authz.store.erase_history import (
@@ -250,6 +252,8 @@ class SqlPersonalData:
         """See `PersonalData.release_hold`."""
         same = and_(_HOLDS.c.subject_type == subject.type.value, _HOLDS.c.subject_id == subject.id)
         with write_transaction(self._engine) as connection:
+            release_held(connection, subject)
+            release_batches(connection)
             if not connection.execute(delete(_HOLDS).where(same)).rowcount:
                 raise FailedPreconditionError(
                     ErrorReason.PRECONDITION_FAILED,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from sqlalchemy import Connection, Engine, select
 
 from authz.domain.errors import malformed
@@ -10,10 +12,12 @@ from authz.domain.tree import EMPTY_ROOT, consistency_ranges, inclusion_ranges
 from authz.store import tables
 from authz.store.decision_leaves import entries_of, leaf_content
 from authz.store.engine import bounded_read_transaction, read_transaction
-from authz.store.leaves import Attestor
+from authz.store.leaves import Attestor, purged_hashes
 from authz.store.log_reader import read_head
 from authz.store.log_tree import complete_tree, contents
 from authz.store.stored_tree import CHANGES, DECISIONS, range_hashes
+
+T = TypeVar("T", bytes, tuple[bytes, ...])
 
 _MAX_CONTENT_BYTES = 1 << 20
 _STORED = {AuditLog.CHANGES: CHANGES, AuditLog.DECISIONS: DECISIONS}
@@ -48,9 +52,8 @@ class SqlProofs:
             _require("number", number, least=1, most=size)
             ranges = [(number - 1, number), *inclusion_ranges(number, size)]
             leaf, *hashes = range_hashes(connection, _STORED[log], ranges)
-            content = _CONTENT[log](connection, number)
-        kept = content if len(content) <= _MAX_CONTENT_BYTES else b""
-        return InclusionProof(number, size, leaf, tuple(hashes), kept)
+            content, changes = _CONTENT[log](connection, number)
+        return InclusionProof(number, size, leaf, tuple(hashes), _bounded(content), _bounded(changes))
 
     def consistency(self, log: AuditLog, first: int, second: int) -> ConsistencyProof:
         """See `Proofs.consistency`."""
@@ -68,21 +71,22 @@ def _size(connection: Connection, log: AuditLog) -> int:
     return size
 
 
-def _revision(connection: Connection, number: int) -> bytes:
-    """What is hashed of a revision; empty if it is gone."""
-    leaves = tables.leaves.c
+def _revision(connection: Connection, number: int) -> tuple[bytes, tuple[bytes, ...]]:
+    """What is hashed of a revision and of its changes; empty if it is gone."""
+    table = tables.leaves
     for head, rows in contents(connection, tables.revisions.c.revision == number):
-        seals = connection.execute(select(leaves.seals).where(leaves.revision == number)).scalar_one()
-        return Attestor(connection).leaf(head, rows, seals.split(" ")).content
-    return b""
+        stored = connection.execute(select(table).where(table.c.revision == number)).one()
+        leaf = Attestor(connection).leaf(head, rows, stored.seals.split(" "), purged_hashes(stored.purged))
+        return leaf.content, leaf.changes
+    return b"", ()
 
 
-def _batch(connection: Connection, number: int) -> bytes:
+def _batch(connection: Connection, number: int) -> tuple[bytes, tuple[bytes, ...]]:
     """What is hashed of a batch of decisions; empty if it was purged."""
     table = tables.decision_leaves
     leaf = connection.execute(select(table).where(table.c.number == number)).one()
     entries = entries_of(connection, leaf)
-    return leaf_content(Attestor(connection), number, entries) if entries else b""
+    return leaf_content(Attestor(connection), number, entries) if entries else b"", ()
 
 
 _CONTENT = {AuditLog.CHANGES: _revision, AuditLog.DECISIONS: _batch}
@@ -93,6 +97,12 @@ def _require_size(field: str, size: int, most: int) -> None:
         problem = "if it is that of a checkpoint, the end of the log was cut off"
         raise malformed(field, f"is {size}, and the tree has {most}; {problem}")
     _require(field, size, least=1, most=most)
+
+
+def _bounded(content: T) -> T:
+    """The content, or all contents together, unless that is too large for an answer."""
+    size_bytes = len(content) if isinstance(content, bytes) else sum(map(len, content))
+    return content if size_bytes <= _MAX_CONTENT_BYTES else type(content)()
 
 
 def _require(field: str, value: int, *, least: int, most: int) -> None:

@@ -20,6 +20,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    text,
 )
 from sqlalchemy.types import TypeEngine
 
@@ -90,6 +91,10 @@ def _entity_table(kind: Kind) -> Table:
 
 
 def _indexes(kind: Kind) -> Iterator[Index]:
+    if kind is KINDS["membership"]:
+        # For retention. A membership without an end is not in it.
+        has_end = text("ends_at IS NOT NULL")
+        yield Index("memberships_by_end", "ends_at", sqlite_where=has_end, postgresql_where=has_end)
     for name in kind.lookups:
         yield Index(f"{kind.plural}_by_{name.removesuffix('_id')}", *columns_of(kind.order_by(name)))
 
@@ -128,7 +133,7 @@ counter = Table(
 )
 """One row, `only` = 1. The transaction that holds its lock is the only writer. `token_key`, in hexadecimal,
 is the secret with which the service seals its tokens; the migration that adds the column sets it. Nobody
-continues from a revision before `resumable_from`: changes up to there were rewritten since."""
+continues from a revision before `resumable_from`: changes up to there were rewritten or purged since."""
 
 revisions = Table(
     "revisions",
@@ -159,9 +164,22 @@ changes = Table(
     Column("mutation", _text(), nullable=False),
     Column("course_id", _text()),
     Column("session_id", _text()),
+    Column("previous", BigInteger),
     Index("changes_by_scope", "course_id", "session_id"),
 )
-"""`course_id` and `session_id` are the `ChangeScope`; also NULL in rows from before migration 0002."""
+"""`course_id` and `session_id` are the `ChangeScope`; also NULL in rows from before migration
+0002. `previous` is the revision that changed the record before, 0 for a new record."""
+
+held_changes = Table(
+    "held_changes",
+    metadata,
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("subject_type", _text()),
+    Column("subject_id", _text()),
+    Index("held_changes_by_subject", "subject_id", "subject_type"),
+)
+"""Changes that retention would have purged but for the hold of a subject. Without one, the hold is over."""
 
 leaves = Table(
     "leaves",
@@ -170,13 +188,17 @@ leaves = Table(
     Column("hash", _text(), nullable=False),
     Column("seals", _text(), nullable=False),
     Column("part", _text()),
+    Column("purged", _text(), nullable=False, server_default=""),
 )
 """The leaf of each revision in the Merkle tree of the change log, in hexadecimal, and the keyed hashes of the
-texts in it that an erasure may empty. They outlive the revision. None in revisions from before migration
-0022, until the first checkpoint.
+texts in it that an erasure may empty. The leaf outlives the revision. None in revisions from before migration
+0027, until the first checkpoint.
 
 `part` is the hash of the largest complete part of the tree that ends with the leaf; NULL if that is the leaf
-alone. From before migration 0023 it is NULL in all, until the first checkpoint."""
+alone. From before migration 0027 it is NULL in all, until the first checkpoint.
+
+`purged` is JSON: the hashes of those changes of a revision that retention has purged, as long as others of it
+are there."""
 
 checkpoints = Table(
     "checkpoints",
@@ -196,8 +218,9 @@ tombstones = Table(
     _key("type"),
     _key("id"),
     Column("deleted_at", BigInteger, nullable=False),
+    Index("tombstones_by_age", "deleted_at"),
 )
-"""The resources that were registered and are not any more, until something purges them by age."""
+"""The resources that were registered and are not any more, until retention purges them."""
 
 idempotency_keys = Table(
     "idempotency_keys",
@@ -280,19 +303,20 @@ decision_leaves = Table(
     Column("entries", Integer, nullable=False),
     Column("first_at", BigInteger, nullable=False),
     Column("last_at", BigInteger, nullable=False),
+    Column("state", _text(), nullable=False, server_default="KEPT"),
+    Index("decision_leaves_by_state", "state", "number"),
 )
 """The leaves of the Merkle tree of the decisions, as in `leaves`: each has the entries of one batch, whose
-number and times stay when they are purged."""
+number and times stay when they are purged. `state` is a `BatchState`."""
 
 decision_tree = Table(
     "decision_tree",
     metadata,
     Column("only", Integer, primary_key=True, autoincrement=False),
     Column("size", BigInteger, nullable=False),
-    Column("purged", BigInteger, nullable=False),
 )
-"""One row, `only` = 1: the number of leaves, and of those whose entries were purged, the first ones. The
-transaction that holds its lock is the only one that logs decisions."""
+"""One row, `only` = 1: the number of leaves. The transaction that holds its lock is the only one that logs
+decisions."""
 
 erasure_steps = Table(
     "erasure_steps",

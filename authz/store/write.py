@@ -78,8 +78,7 @@ class Transaction:
     def write(self, requests: Sequence[WriteRequest]) -> list[ConsistencyToken | AuthzError]:
         """Store the writes in order. Returns the state of each, or its error if nothing of it was stored."""
         keys = {(each.actor, each.idempotency_key) for each in requests if each.idempotency_key}
-        last_commit = self._log.head.committed_at
-        known = IdempotencyKeys(self._connection, keys, now=self._log.now, last_commit=last_commit)
+        known = IdempotencyKeys(self._connection, keys, now=self._log.now)
         self._batch.prefetch(_well_formed(key for request in requests for key in _looked_at(request)))
         self._batch.learn_erased(mutation for request in requests for mutation in request.mutations)
         outcomes: list[ConsistencyToken | AuthzError] = []

@@ -71,6 +71,13 @@ _RELOAD_FAULTS = Counter(
     registry=REGISTRY,
 )
 
+_PURGED = Counter(
+    "authz_retention_purged",
+    "Items that were purged because their retention period was over.",
+    ("data",),
+    registry=REGISTRY,
+)
+
 for what in ("callers", "certificate", "keys", "limits"):
     _RELOAD_FAULTS.labels(what)  # from 0 on, so that the first fault is an increase
 
@@ -130,6 +137,11 @@ def count_group_commit(writes: int) -> None:
 def count_effect(delay_s: float) -> None:
     """Count a change that the replica holds now. Clocks of machines differ: less than nothing is nothing."""
     _TO_EFFECT.observe(max(delay_s, 0.0))
+
+
+def count_purged(data: str, items: int) -> None:
+    """Count items that were purged; with 0, let the count begin at 0."""
+    _PURGED.labels(data).inc(items)
 
 
 def count_reload_fault(what: str) -> None:

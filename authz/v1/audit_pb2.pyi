@@ -234,6 +234,7 @@ class Record(_message.Message):
     POLICY_ACTIVATION_FIELD_NUMBER: _builtins.int
     ACCESS_TOKEN_FIELD_NUMBER: _builtins.int
     ERASURE_FIELD_NUMBER: _builtins.int
+    RETENTION_RULE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def course(self) -> _common_pb2.Course:
         """A course."""
@@ -274,6 +275,10 @@ class Record(_message.Message):
     def erasure(self) -> _common_pb2.Erasure:
         """The erasure of a subject."""
 
+    @_builtins.property
+    def retention_rule(self) -> _common_pb2.RetentionRule:
+        """A retention rule."""
+
     def __init__(
         self,
         *,
@@ -287,12 +292,13 @@ class Record(_message.Message):
         policy_activation: _common_pb2.PolicyActivation | None = ...,
         access_token: _common_pb2.AccessToken | None = ...,
         erasure: _common_pb2.Erasure | None = ...,
+        retention_rule: _common_pb2.RetentionRule | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "erasure", b"erasure", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "record", b"record", "resource", b"resource", "session", b"session", "share", b"share"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "erasure", b"erasure", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "record", b"record", "resource", b"resource", "retention_rule", b"retention_rule", "session", b"session", "share", b"share"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "erasure", b"erasure", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "record", b"record", "resource", b"resource", "session", b"session", "share", b"share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "account", b"account", "course", b"course", "erasure", b"erasure", "membership", b"membership", "policy_activation", b"policy_activation", "policy_version", b"policy_version", "record", b"record", "resource", b"resource", "retention_rule", b"retention_rule", "session", b"session", "share", b"share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["course", "session", "membership", "resource", "share", "account", "policy_version", "policy_activation", "access_token", "erasure"]  # noqa: Y015
+    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["course", "session", "membership", "resource", "share", "account", "policy_version", "policy_activation", "access_token", "erasure", "retention_rule"]  # noqa: Y015
     _WhichOneofArgType_record: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_record) -> _WhichOneofReturnType_record | None: ...
 
@@ -614,16 +620,23 @@ class ReadInclusionProofResponse(_message.Message):
     LEAF_HASH_FIELD_NUMBER: _builtins.int
     HASHES_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
     leaf_hash: _builtins.bytes
     """The hash of the leaf."""
     content: _builtins.bytes
     """The content of the leaf: the revision or the decisions as JSON, with keyed hashes in place of subjects and free
-    texts. The leaf is SHA-256 of a zero byte and the content. Empty if the log no longer has it, or if it is over 1
-    MiB.
+    texts, and in a revision SHA-256 in hexadecimal in place of each change. The leaf is SHA-256 of a zero byte and the
+    content. Empty if the log no longer has it, or if it is over 1 MiB.
     """
     @_builtins.property
     def hashes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """The hashes of the proof, in the order of the RFC."""
+
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The changes that are hashed in the content, as JSON, except those that retention has purged. Empty if together
+        they are over 1 MiB.
+        """
 
     def __init__(
         self,
@@ -631,10 +644,11 @@ class ReadInclusionProofResponse(_message.Message):
         leaf_hash: _builtins.bytes = ...,
         hashes: _abc.Iterable[_builtins.bytes] | None = ...,
         content: _builtins.bytes = ...,
+        changes: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "hashes", b"hashes", "leaf_hash", b"leaf_hash"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "content", b"content", "hashes", b"hashes", "leaf_hash", b"leaf_hash"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -245,6 +245,42 @@ ERASURE_STATUS_COMPLETE: ErasureStatus.ValueType  # 3
 """The database files are rewritten, too."""
 Global___ErasureStatus: _TypeAlias = ErasureStatus  # noqa: Y015
 
+class _RetainedData:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RetainedDataEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RetainedData.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RETAINED_DATA_UNSPECIFIED: _RetainedData.ValueType  # 0
+    """Not set; never sent."""
+    RETAINED_DATA_CHANGES: _RetainedData.ValueType  # 1
+    """Entries of the change log, except the last change of each record that exists."""
+    RETAINED_DATA_MEMBERSHIPS: _RetainedData.ValueType  # 2
+    """Memberships after their end. A completed membership has not ended."""
+    RETAINED_DATA_DECISIONS: _RetainedData.ValueType  # 3
+    """The decision log in the database."""
+    RETAINED_DATA_IDEMPOTENCY_KEYS: _RetainedData.ValueType  # 4
+    """Idempotency keys of writes."""
+    RETAINED_DATA_TOMBSTONES: _RetainedData.ValueType  # 5
+    """The ids of deleted resources, which no request may describe inline."""
+
+class RetainedData(_RetainedData, metaclass=_RetainedDataEnumTypeWrapper):
+    """Data with a retention period of its own."""
+
+RETAINED_DATA_UNSPECIFIED: RetainedData.ValueType  # 0
+"""Not set; never sent."""
+RETAINED_DATA_CHANGES: RetainedData.ValueType  # 1
+"""Entries of the change log, except the last change of each record that exists."""
+RETAINED_DATA_MEMBERSHIPS: RetainedData.ValueType  # 2
+"""Memberships after their end. A completed membership has not ended."""
+RETAINED_DATA_DECISIONS: RetainedData.ValueType  # 3
+"""The decision log in the database."""
+RETAINED_DATA_IDEMPOTENCY_KEYS: RetainedData.ValueType  # 4
+"""Idempotency keys of writes."""
+RETAINED_DATA_TOMBSTONES: RetainedData.ValueType  # 5
+"""The ids of deleted resources, which no request may describe inline."""
+Global___RetainedData: _TypeAlias = RetainedData  # noqa: Y015
+
 @_typing.final
 class Subject(_message.Message):
     """A person or a program. Always typed, so that a user named `teacher` is not the role `teacher`."""
@@ -744,6 +780,50 @@ class Erasure(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Erasure: _TypeAlias = Erasure  # noqa: Y015
+
+@_typing.final
+class RetentionRule(_message.Message):
+    """How long the service keeps some data, and what it has purged so far. Written by `PrivacyService` only."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    DAYS_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    COMPLETE_SINCE_FIELD_NUMBER: _builtins.int
+    THROUGH_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    data: Global___RetainedData.ValueType
+    """The data."""
+    days: _builtins.int
+    """The retention period in days; 0 means that the data is kept for ever."""
+    removed: _builtins.int
+    """The number of items purged so far."""
+    through: _builtins.int
+    """Only for the change log: the revision up to which it has been purged."""
+    version: _builtins.int
+    """Output only. The revision of the write that last changed the rule."""
+    @_builtins.property
+    def complete_since(self) -> _timestamp_pb2.Timestamp:
+        """From this time on, nothing has been purged. Absent if nothing has been purged."""
+
+    def __init__(
+        self,
+        *,
+        data: Global___RetainedData.ValueType = ...,
+        days: _builtins.int = ...,
+        removed: _builtins.int = ...,
+        complete_since: _timestamp_pb2.Timestamp | None = ...,
+        through: _builtins.int = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["complete_since", b"complete_since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete_since", b"complete_since", "data", b"data", "days", b"days", "removed", b"removed", "through", b"through", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetentionRule: _TypeAlias = RetentionRule  # noqa: Y015
 
 @_typing.final
 class PolicyFile(_message.Message):

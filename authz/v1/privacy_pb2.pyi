@@ -1195,3 +1195,164 @@ class ForgetWatcherResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ForgetWatcherResponse: _TypeAlias = ForgetWatcherResponse  # noqa: Y015
+
+@_typing.final
+class ReadRetentionRequest(_message.Message):
+    """Asks for the retention rules."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The caller's id of this call, for logs."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadRetentionRequest: _TypeAlias = ReadRetentionRequest  # noqa: Y015
+
+@_typing.final
+class ReadRetentionResponse(_message.Message):
+    """All retention rules."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PERIODS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def periods(self) -> _containers.RepeatedCompositeFieldContainer[Global___RetentionPeriod]:
+        """One for each kind of data."""
+
+    def __init__(
+        self,
+        *,
+        periods: _abc.Iterable[Global___RetentionPeriod] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["periods", b"periods"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadRetentionResponse: _TypeAlias = ReadRetentionResponse  # noqa: Y015
+
+@_typing.final
+class RetentionPeriod(_message.Message):
+    """A retention rule with its limits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    MIN_DAYS_FIELD_NUMBER: _builtins.int
+    MAY_BE_KEPT_FOR_EVER_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    min_days: _builtins.int
+    """The shortest period, in days."""
+    may_be_kept_for_ever: _builtins.bool
+    """Whether the data may be kept for ever."""
+    why: _builtins.str
+    """Why the shortest period is what it is."""
+    @_builtins.property
+    def rule(self) -> _common_pb2.RetentionRule:
+        """The rule. A rule that nobody has set has the default period, and version 0."""
+
+    def __init__(
+        self,
+        *,
+        rule: _common_pb2.RetentionRule | None = ...,
+        min_days: _builtins.int = ...,
+        may_be_kept_for_ever: _builtins.bool = ...,
+        why: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["may_be_kept_for_ever", b"may_be_kept_for_ever", "min_days", b"min_days", "rule", b"rule", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetentionPeriod: _TypeAlias = RetentionPeriod  # noqa: Y015
+
+@_typing.final
+class SetRetentionRequest(_message.Message):
+    """Asks to set a retention period."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    DAYS_FIELD_NUMBER: _builtins.int
+    FOR_EVER_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    data: _common_pb2.RetainedData.ValueType
+    """The data."""
+    days: _builtins.int
+    """In days."""
+    for_ever: _builtins.bool
+    """Keep the data as long as the database."""
+    reason: _builtins.str
+    """Why, for the change log. At most 1,024 characters."""
+    version: _builtins.int
+    """The version of the rule that you read, if the call should fail when the rule has changed since."""
+    request_id: _builtins.str
+    """The caller's id of this call, for logs."""
+    def __init__(
+        self,
+        *,
+        data: _common_pb2.RetainedData.ValueType = ...,
+        days: _builtins.int = ...,
+        for_ever: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        version: _builtins.int | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "days", b"days", "for_ever", b"for_ever", "period", b"period", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "data", b"data", "days", b"days", "for_ever", b"for_ever", "period", b"period", "reason", b"reason", "request_id", b"request_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
+    _WhichOneofArgType__version: _TypeAlias = _typing.Literal["_version", b"_version"]  # noqa: Y015
+    _WhichOneofReturnType_period: _TypeAlias = _typing.Literal["days", "for_ever"]  # noqa: Y015
+    _WhichOneofArgType_period: _TypeAlias = _typing.Literal["period", b"period"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__version) -> _WhichOneofReturnType__version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_period) -> _WhichOneofReturnType_period | None: ...
+
+Global___SetRetentionRequest: _TypeAlias = SetRetentionRequest  # noqa: Y015
+
+@_typing.final
+class SetRetentionResponse(_message.Message):
+    """The period is set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PERIOD_FIELD_NUMBER: _builtins.int
+    WRITTEN_AT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def period(self) -> Global___RetentionPeriod:
+        """The rule."""
+
+    @_builtins.property
+    def written_at(self) -> _common_pb2.ConsistencyToken:
+        """Token of the state from which on the rule applies."""
+
+    def __init__(
+        self,
+        *,
+        period: Global___RetentionPeriod | None = ...,
+        written_at: _common_pb2.ConsistencyToken | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["period", b"period", "written_at", b"written_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["period", b"period", "written_at", b"written_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetRetentionResponse: _TypeAlias = SetRetentionResponse  # noqa: Y015

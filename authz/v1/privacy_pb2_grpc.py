@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class PrivacyServiceStub:
-    """Exports, renames and erases the data that the service holds about a subject.
+    """Exports, renames and erases the data that the service holds about a subject, and sets how long data is kept.
     """
 
     def __init__(self, channel):
@@ -85,10 +85,20 @@ class PrivacyServiceStub:
                 request_serializer=authz_dot_v1_dot_privacy__pb2.ReadHoldsRequest.SerializeToString,
                 response_deserializer=authz_dot_v1_dot_privacy__pb2.ReadHoldsResponse.FromString,
                 _registered_method=True)
+        self.ReadRetention = channel.unary_unary(
+                '/authz.v1.PrivacyService/ReadRetention',
+                request_serializer=authz_dot_v1_dot_privacy__pb2.ReadRetentionRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_privacy__pb2.ReadRetentionResponse.FromString,
+                _registered_method=True)
+        self.SetRetention = channel.unary_unary(
+                '/authz.v1.PrivacyService/SetRetention',
+                request_serializer=authz_dot_v1_dot_privacy__pb2.SetRetentionRequest.SerializeToString,
+                response_deserializer=authz_dot_v1_dot_privacy__pb2.SetRetentionResponse.FromString,
+                _registered_method=True)
 
 
 class PrivacyServiceServicer:
-    """Exports, renames and erases the data that the service holds about a subject.
+    """Exports, renames and erases the data that the service holds about a subject, and sets how long data is kept.
     """
 
     def ExportSubject(self, request, context):
@@ -178,6 +188,24 @@ class PrivacyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadRetention(self, request, context):
+        """Lists the retention rules of all data, with their limits and what has been purged.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetRetention(self, request, context):
+        """Sets a retention period, for all servers of the database. The change log keeps the change with its reason. A
+        server purges data within a day after its period ends; purged data cannot be restored.
+
+        INVALID_ARGUMENT for a period outside the limits. FAILED_PRECONDITION, PRECONDITION_FAILED, if the rule has
+        changed since `version`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PrivacyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -231,6 +259,16 @@ def add_PrivacyServiceServicer_to_server(servicer, server):
                     request_deserializer=authz_dot_v1_dot_privacy__pb2.ReadHoldsRequest.FromString,
                     response_serializer=authz_dot_v1_dot_privacy__pb2.ReadHoldsResponse.SerializeToString,
             ),
+            'ReadRetention': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadRetention,
+                    request_deserializer=authz_dot_v1_dot_privacy__pb2.ReadRetentionRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_privacy__pb2.ReadRetentionResponse.SerializeToString,
+            ),
+            'SetRetention': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetRetention,
+                    request_deserializer=authz_dot_v1_dot_privacy__pb2.SetRetentionRequest.FromString,
+                    response_serializer=authz_dot_v1_dot_privacy__pb2.SetRetentionResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'authz.v1.PrivacyService', rpc_method_handlers)
@@ -240,7 +278,7 @@ def add_PrivacyServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PrivacyService:
-    """Exports, renames and erases the data that the service holds about a subject.
+    """Exports, renames and erases the data that the service holds about a subject, and sets how long data is kept.
     """
 
     @staticmethod
@@ -503,6 +541,60 @@ class PrivacyService:
             '/authz.v1.PrivacyService/ReadHolds',
             authz_dot_v1_dot_privacy__pb2.ReadHoldsRequest.SerializeToString,
             authz_dot_v1_dot_privacy__pb2.ReadHoldsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadRetention(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.PrivacyService/ReadRetention',
+            authz_dot_v1_dot_privacy__pb2.ReadRetentionRequest.SerializeToString,
+            authz_dot_v1_dot_privacy__pb2.ReadRetentionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetRetention(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authz.v1.PrivacyService/SetRetention',
+            authz_dot_v1_dot_privacy__pb2.SetRetentionRequest.SerializeToString,
+            authz_dot_v1_dot_privacy__pb2.SetRetentionResponse.FromString,
             options,
             channel_credentials,
             insecure,

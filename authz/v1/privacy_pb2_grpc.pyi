@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class PrivacyServiceStub:
-    """Exports, renames and erases the data that the service holds about a subject."""
+    """Exports, renames and erases the data that the service holds about a subject, and sets how long data is kept."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -75,10 +75,19 @@ class PrivacyServiceStub:
     """Ends a hold. FAILED_PRECONDITION if there is none."""
     ReadHolds: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.ReadHoldsRequest, _privacy_pb2.ReadHoldsResponse]
     """Lists all holds, ordered by subject."""
+    ReadRetention: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.ReadRetentionRequest, _privacy_pb2.ReadRetentionResponse]
+    """Lists the retention rules of all data, with their limits and what has been purged."""
+    SetRetention: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.SetRetentionRequest, _privacy_pb2.SetRetentionResponse]
+    """Sets a retention period, for all servers of the database. The change log keeps the change with its reason. A
+    server purges data within a day after its period ends; purged data cannot be restored.
+
+    INVALID_ARGUMENT for a period outside the limits. FAILED_PRECONDITION, PRECONDITION_FAILED, if the rule has
+    changed since `version`.
+    """
 
 @_typing.type_check_only
 class PrivacyServiceAsyncStub(PrivacyServiceStub):
-    """Exports, renames and erases the data that the service holds about a subject."""
+    """Exports, renames and erases the data that the service holds about a subject, and sets how long data is kept."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ExportSubject: _aio.UnaryStreamMultiCallable[_privacy_pb2.ExportSubjectRequest, _privacy_pb2.ExportSubjectResponse]  # type: ignore[assignment]
@@ -123,9 +132,18 @@ class PrivacyServiceAsyncStub(PrivacyServiceStub):
     """Ends a hold. FAILED_PRECONDITION if there is none."""
     ReadHolds: _aio.UnaryUnaryMultiCallable[_privacy_pb2.ReadHoldsRequest, _privacy_pb2.ReadHoldsResponse]  # type: ignore[assignment]
     """Lists all holds, ordered by subject."""
+    ReadRetention: _aio.UnaryUnaryMultiCallable[_privacy_pb2.ReadRetentionRequest, _privacy_pb2.ReadRetentionResponse]  # type: ignore[assignment]
+    """Lists the retention rules of all data, with their limits and what has been purged."""
+    SetRetention: _aio.UnaryUnaryMultiCallable[_privacy_pb2.SetRetentionRequest, _privacy_pb2.SetRetentionResponse]  # type: ignore[assignment]
+    """Sets a retention period, for all servers of the database. The change log keeps the change with its reason. A
+    server purges data within a day after its period ends; purged data cannot be restored.
+
+    INVALID_ARGUMENT for a period outside the limits. FAILED_PRECONDITION, PRECONDITION_FAILED, if the rule has
+    changed since `version`.
+    """
 
 class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Exports, renames and erases the data that the service holds about a subject."""
+    """Exports, renames and erases the data that the service holds about a subject, and sets how long data is kept."""
 
     @_abc_1.abstractmethod
     def ExportSubject(
@@ -228,5 +246,26 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_privacy_pb2.ReadHoldsResponse, _abc.Awaitable[_privacy_pb2.ReadHoldsResponse]]:
         """Lists all holds, ordered by subject."""
+
+    @_abc_1.abstractmethod
+    def ReadRetention(
+        self,
+        request: _privacy_pb2.ReadRetentionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_privacy_pb2.ReadRetentionResponse, _abc.Awaitable[_privacy_pb2.ReadRetentionResponse]]:
+        """Lists the retention rules of all data, with their limits and what has been purged."""
+
+    @_abc_1.abstractmethod
+    def SetRetention(
+        self,
+        request: _privacy_pb2.SetRetentionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_privacy_pb2.SetRetentionResponse, _abc.Awaitable[_privacy_pb2.SetRetentionResponse]]:
+        """Sets a retention period, for all servers of the database. The change log keeps the change with its reason. A
+        server purges data within a day after its period ends; purged data cannot be restored.
+
+        INVALID_ARGUMENT for a period outside the limits. FAILED_PRECONDITION, PRECONDITION_FAILED, if the rule has
+        changed since `version`.
+        """
 
 def add_PrivacyServiceServicer_to_server(servicer: PrivacyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

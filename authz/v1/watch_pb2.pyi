@@ -53,6 +53,8 @@ class _EntityKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntityKind
     """Access tokens."""
     ENTITY_KIND_ERASURE: _EntityKind.ValueType  # 10
     """Erasures of subjects. Once the status is ERASED, no message of this service names the subject."""
+    ENTITY_KIND_RETENTION_RULE: _EntityKind.ValueType  # 11
+    """Retention rules, and what was purged by each."""
 
 class EntityKind(_EntityKind, metaclass=_EntityKindEnumTypeWrapper):
     """The kinds of entities in the directory."""
@@ -81,6 +83,8 @@ ENTITY_KIND_ACCESS_TOKEN: EntityKind.ValueType  # 9
 """Access tokens."""
 ENTITY_KIND_ERASURE: EntityKind.ValueType  # 10
 """Erasures of subjects. Once the status is ERASED, no message of this service names the subject."""
+ENTITY_KIND_RETENTION_RULE: EntityKind.ValueType  # 11
+"""Retention rules, and what was purged by each."""
 Global___EntityKind: _TypeAlias = EntityKind  # noqa: Y015
 
 @_typing.final

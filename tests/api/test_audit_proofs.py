@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
+import msgspec
 import pytest
 import scitt_cose
 from sqlalchemy import update
@@ -81,10 +82,14 @@ def test_a_proof_shows_the_revision_and_names_nobody(served_log: Log) -> None:
     revision = next(
         each.revision for each in served_log.client.audit.changes(subject=MAYA, oldest_first=True)
     )
-    content = served_log.client.audit.inclusion_proof(revision, tree.size).content.decode()
-    assert '"membership","TOUCH","c"' in content
-    assert "maya" not in content
-    assert "sis-7" not in content
+    proof = served_log.client.audit.inclusion_proof(revision, tree.size)
+    (change,) = proof.changes
+    assert b'"membership","TOUCH","c"' in change
+    for named in (b"maya", b"sis-7"):
+        assert named not in proof.content + change
+    another = msgspec.structs.replace(proof, changes=(change.replace(b"TOUCH", b"CREATE"),))
+    assert proof.holds_for(tree.roots[tree.size])
+    assert not another.holds_for(tree.roots[tree.size])
 
 
 def test_what_the_tree_does_not_have_is_refused_by_name(served_log: Log) -> None:

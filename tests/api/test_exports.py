@@ -25,6 +25,7 @@ from authz.domain.entities import (
     Membership,
     MembershipKey,
     Resource,
+    RetainedData,
     Session,
     SessionState,
     Share,
@@ -197,6 +198,11 @@ def test_the_export_says_how_long_each_section_is_kept_and_how_much_it_had(clien
     export = exported(client.privacy.export("user:nobody"))
     assert [each.section for each in export.retention] == [*ExportSection]
     assert export.counts == dict.fromkeys(ExportSection, 0)
+    kept = {each.section: each.kept for each in export.retention}
+    assert kept[ExportSection.DECISIONS] == "365 days"
+    client.privacy.set_retention(RetainedData.DECISIONS, None, reason="disclosures of a school")
+    after = exported(client.privacy.export("user:nobody"))
+    assert {each.section: each.kept for each in after.retention}[ExportSection.DECISIONS] == "for ever"
 
 
 def test_whoever_asks_for_a_person_needs_the_role_of_a_privacy_officer(client: Client) -> None:

@@ -48,7 +48,7 @@ class Campus:
             return (Course(id=f"c{n:07d}", state=CourseState.ACTIVE) for n in range(self.courses))
         return self._made(kind, range(self.size))
 
-    def tombstones(self) -> Iterator[ResourceRef]:
+    def tombstones(self) -> Iterator[tuple[ResourceRef, int]]:
         """See `Dump.tombstones`. Nothing was deleted."""
         return iter(())
 

@@ -51,6 +51,7 @@ def revisions(count: int) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]
             "mutation": msgspec.json.encode(Mutation(Operation.CREATE, enrolled)).decode(),
             "course_id": course.id,
             "session_id": None,
+            "previous": 0,
         }
         yield head, [change]
 

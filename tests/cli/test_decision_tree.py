@@ -16,7 +16,7 @@ from authz.domain.erasures import ErasureRequest
 from authz.domain.proofs import AuditLog
 from authz.domain.tree import leaf_hash
 from authz.store import Store, tables
-from authz.store.decision_leaves import entries_of, leaf_content
+from authz.store.decision_leaves import entries_of, leaf_content, purge_batches
 from authz.store.engine import open_engine, read_transaction, write_transaction
 from authz.store.leaves import Attestor
 from authz.store.log_tree import read_trees
@@ -204,14 +204,12 @@ def test_decisions_that_are_not_as_they_were_logged_are_not_signed(untouched: De
 
 
 def test_what_was_purged_leaves_its_hashes(untouched: Decisions) -> None:
-    store = open_with(untouched.url)
-    later = msgspec.structs.replace(ENTRY, decision_id="later", at=ENTRY.at + 1000)
-    store.decisions.append([later], keep_us=1000 - 25)  # of batches 1 and 2, the second is young in part
-    store.close()
+    with write_transaction(untouched.engine) as connection:
+        purge_batches(connection, ENTRY.at + 22, 100, frozenset())  # the second is young in part
     found = untouched.verify()
     assert found.returncode == 0, found.stderr
     until = "2023-11-14T22:13:20.000012Z"
-    assert f"the first 1 batches, up to {until}, are purged: their hashes alone are kept" in found.stdout
+    assert f"retention has purged 1 batches, up to {until}: their hashes are kept" in found.stdout
 
 
 def test_decisions_from_before_there_was_a_tree_are_counted(untouched: Decisions) -> None:

@@ -16,7 +16,7 @@ from authz.replica.build import build_replica
 from authz.replica.codec import Codec
 from authz.replica.environment import acquire_environment, release_environment
 from authz.replica.kinds import CODECS, TOMBSTONES
-from authz.replica.layout import ref_key
+from authz.replica.layout import ref_key, tombstone_record
 from authz.replica.writer import apply_changes
 from authz.store import Store
 from tests.databases import create_sqlite
@@ -59,7 +59,8 @@ def test_a_record_is_there_built_or_followed_and_goes_when_it_is_deleted(
             assert not any(nothing.values())
             left = followed(store, folder / "followed", after=head - 1)
             assert left == built(store, folder / "deleted")
-            gone = [(ref_key(each.key), b"") for each in chain if isinstance(each, Resource)]
+            at = tombstone_record(store.directory.head().committed_at)
+            gone = [(ref_key(each.key), at) for each in chain if isinstance(each, Resource)]
             assert left == nothing | {TOMBSTONES: gone}
         finally:
             store.close()

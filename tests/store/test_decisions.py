@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import msgspec
 import pytest
-from sqlalchemy import delete, update
 
 from authz.domain.decision_log import DecisionEntry, DecisionQuery, StoredDecision
 from authz.domain.ports import Page
-from authz.store import Store, tables, windows
-from authz.store.engine import open_engine, write_transaction
+from authz.store import Store, windows
 
 ENTRY = DecisionEntry(
     decision_id="d-0",
@@ -83,40 +81,3 @@ def test_a_page_looks_at_a_bounded_number_of_rows(store: Store, monkeypatch: pyt
         if not token:
             break
     assert sizes == [0, 0, 1]
-
-
-def test_entries_beyond_their_period_go_in_steps_as_others_come(store: Store) -> None:
-    for pair in batched(entries(10)):  # two at each of five microseconds
-        store.decisions.append(pair)
-    later = msgspec.structs.replace(ENTRY, decision_id="later", at=ENTRY.at + 10)
-    for left in (8, 6, 4, 4):  # two in each step, until all are gone that are older by more than 7 us
-        store.decisions.append([later], keep_us=7)
-        kept = store.decisions.read(DecisionQuery(oldest_first=True), Page(100)).entries
-        assert plain(kept) == [*entries(10)[10 - left :], later]
-
-
-def test_entries_that_were_stored_together_go_together(store: Store) -> None:
-    store.decisions.append(entries(4))  # the last one is a microsecond younger than the first
-    for age, left in ((2, 5), (3, 2)):  # with those that come
-        later = msgspec.structs.replace(ENTRY, decision_id=f"later-{age}", at=ENTRY.at + age)
-        store.decisions.append([later], keep_us=1)
-        assert len(store.decisions.read(DecisionQuery(), Page(100)).entries) == left
-
-
-def test_entries_from_before_there_was_a_tree_go_in_steps_too(store: Store, store_url: str) -> None:
-    store.decisions.append(entries(6))
-    engine = open_engine(store_url)
-    with write_transaction(engine) as connection:
-        connection.execute(update(tables.decisions).values(leaf=None))
-        connection.execute(delete(tables.decision_leaves))
-        connection.execute(update(tables.decision_tree).values(size=0))
-    engine.dispose()
-    for number, left in enumerate((4, 2, 0)):
-        later = msgspec.structs.replace(ENTRY, decision_id=f"later-{number}", at=ENTRY.at + 10)
-        store.decisions.append([later], keep_us=5)
-        assert len(store.decisions.read(DecisionQuery(), Page(100)).entries) == left + number + 1
-
-
-def batched(given: list[DecisionEntry]) -> Iterator[list[DecisionEntry]]:
-    """In pairs."""
-    return (given[place : place + 2] for place in range(0, len(given), 2))

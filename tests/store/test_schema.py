@@ -100,7 +100,7 @@ def test_idempotency_keys_and_deletions_of_an_earlier_version_are_still_known(em
     store = open_with(empty_url)
     assert store.directory.write(request).revision == 1
     with store.directory.dump() as dump:
-        assert list(dump.tombstones()) == [ResourceRef("notebook", "n")]
+        assert [ref for ref, _ in dump.tombstones()] == [ResourceRef("notebook", "n")]
     store.close()
 
 

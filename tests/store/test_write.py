@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -31,7 +30,6 @@ from tests.store.directory import (
     dumped,
     lesson,
     notebook,
-    open_with,
     remove,
     replay,
     share,
@@ -148,27 +146,6 @@ def test_a_repeated_idempotency_key_gives_the_first_revision(store: Store) -> No
     with pytest.raises(FailedPreconditionError) as caught:
         write(store, create(Course(id="e")), idempotency_key="k")
     assert caught.value.reason is ErrorReason.IDEMPOTENCY_KEY_REUSED
-
-
-def test_an_idempotency_key_is_forgotten_after_seven_days(store: Store, clock: Clock) -> None:
-    write(store, create(Course(id="c")), idempotency_key="k")
-    clock.now += 7 * 86_400 * US_PER_S + 1
-    write(store, create(Course(id="d")))
-    assert write(store, create(Course(id="e")), idempotency_key="k") == 3
-
-
-def test_a_writer_whose_clock_is_days_ahead_forgets_no_idempotency_key(store_url: str) -> None:
-    right, ahead = Clock(), Clock()
-    right.now = time.time_ns() // 1000
-    ahead.now = right.now + 30 * 86_400 * US_PER_S
-    one, other = open_with(store_url, right), open_with(store_url, ahead)
-    first = write(one, create(Course(id="c")), idempotency_key="k")
-    for number in range(3):
-        write(other, create(Course(id=f"ahead-{number}")), idempotency_key=f"k{number}")
-    write(one, create(Course(id="d")), idempotency_key="l")
-    assert write(one, create(Course(id="c")), idempotency_key="k") == first
-    one.close()
-    other.close()
 
 
 def test_an_idempotency_key_belongs_to_the_caller_that_sent_it(store: Store) -> None:

@@ -87,7 +87,9 @@ class AuditServicer:
         log = parse_audit_log(request.log)
         wanted = partial(self._proofs.inclusion, log, request.number, request.tree_size)
         proof = await self._gate.run(wanted)
-        return pb.ReadInclusionProofResponse(leaf_hash=proof.leaf, hashes=proof.hashes, content=proof.content)
+        return pb.ReadInclusionProofResponse(
+            leaf_hash=proof.leaf, hashes=proof.hashes, content=proof.content, changes=proof.changes
+        )
 
     async def ReadConsistencyProof(
         self, request: pb.ReadConsistencyProofRequest, _call: Call

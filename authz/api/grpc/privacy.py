@@ -1,4 +1,4 @@
-"""PrivacyService: exports, renames, holds and erases a subject."""
+"""PrivacyService: exports, renames, holds and erases a subject, and sets retention periods."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from authz.domain.recipients import Recipients
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.erasure import Eraser
 from authz.engine.exports import Exporter
+from authz.engine.retention import Purger
 from authz.engine.rights import Rights
 from authz.v1 import common_pb2
 from authz.v1 import privacy_pb2 as pb
@@ -25,6 +26,7 @@ from authz.wire.erasures import (
     parse_given_reason,
 )
 from authz.wire.exports import export_messages
+from authz.wire.retention import parse_period_request, period_message
 from authz.wire.values import parse_subject
 
 _MAX_NAME_LENGTH = 4096
@@ -41,6 +43,7 @@ class PrivacyServicer:
         data: PersonalData,
         exporter: Exporter,
         eraser: Eraser,
+        purger: Purger,
         gate: ConsistencyGate,
         *,
         recipients: Recipients,
@@ -49,6 +52,7 @@ class PrivacyServicer:
         self._data = data
         self._exporter = exporter
         self._eraser = eraser
+        self._purger = purger
         self._gate = gate
         self._recipients = recipients
         self._rights = rights
@@ -147,6 +151,19 @@ class PrivacyServicer:
         """All of them."""
         await self._require(call)
         return pb.ReadHoldsResponse(holds=map(hold_message, await self._gate.run(self._data.holds)))
+
+    async def ReadRetention(self, _request: pb.ReadRetentionRequest, call: Call) -> pb.ReadRetentionResponse:
+        """The rules of all data."""
+        await self._require(call)
+        return pb.ReadRetentionResponse(periods=map(period_message, await self._purger.rules()))
+
+    async def SetRetention(self, request: pb.SetRetentionRequest, call: Call) -> pb.SetRetentionResponse:
+        """Sets the period of one kind of data on all servers."""
+        await self._require(call)
+        wanted = parse_period_request(request, actor=call.principal.actor, request_id=call.request_id)
+        rule, state = await self._purger.set_period(wanted)
+        token = common_pb2.ConsistencyToken(token=self._gate.token_of(state))
+        return pb.SetRetentionResponse(period=period_message(rule), written_at=token)
 
     async def _require(self, call: Call) -> None:
         person: Subject | None = call.principal.on_behalf_of

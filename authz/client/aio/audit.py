@@ -125,8 +125,8 @@ class AsyncAuditClient:
         """
         request = pb.ReadInclusionProofRequest(number=number, tree_size=tree_size, log=audit_log_number(log))
         response = await self._calls.call(self._stub.ReadInclusionProof, request)
-        hashes = tuple(response.hashes)
-        return InclusionProof(number, tree_size, response.leaf_hash, hashes, response.content)
+        hashes, changes = tuple(response.hashes), tuple(response.changes)
+        return InclusionProof(number, tree_size, response.leaf_hash, hashes, response.content, changes)
 
     async def consistency_proof(
         self, first_size: int, second_size: int, *, log: AuditLog = AuditLog.CHANGES

@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator
 
 from authz.client.aio.calls import Calls
 from authz.client.questions import NOT_REPLICATED, as_subject
-from authz.domain.entities import Erasure
+from authz.domain.entities import Erasure, RetainedData, RetentionRule, Versioned
 from authz.domain.erasures import ERASURE_LIST_FORMAT, ErasureCertificate, ErasureList, Hold
 from authz.domain.exports import ExportItem
 from authz.domain.ids import Subject
 from authz.v1 import privacy_pb2, privacy_pb2_grpc
 from authz.wire.erasures import parse_certificate, parse_hold
 from authz.wire.exports import parse_export_item
+from authz.wire.retention import parse_period, period_request_message
 from authz.wire.values import subject_message
 
 log = logging.getLogger("authz.client")
@@ -119,3 +120,18 @@ class AsyncPrivacyClient:
         """All holds, ordered by subject."""
         response = await self._calls.call(self._stub.ReadHolds, privacy_pb2.ReadHoldsRequest())
         return [parse_hold(each) for each in response.holds]
+
+    async def retention(self) -> list[Versioned[RetentionRule]]:
+        """The retention rules of all data. `days` is None for data that is kept for ever."""
+        response = await self._calls.call(self._stub.ReadRetention, privacy_pb2.ReadRetentionRequest())
+        return [parse_period(each) for each in response.periods]
+
+    async def set_retention(
+        self, data: RetainedData, days: int | None, *, reason: str, version: int | None = None
+    ) -> Versioned[RetentionRule]:
+        """Keep some data for a number of days, or with None for ever, on all servers.
+
+        With `version`, that of the rule that you read, the call fails if the rule has changed since.
+        """
+        request = period_request_message(data, days, reason=reason, version=version)
+        return parse_period((await self._calls.call(self._stub.SetRetention, request)).period)

@@ -126,8 +126,8 @@ class AuditClient:
         """
         request = pb.ReadInclusionProofRequest(number=number, tree_size=tree_size, log=audit_log_number(log))
         response = self._calls.call(self._stub.ReadInclusionProof, request)
-        hashes = tuple(response.hashes)
-        return InclusionProof(number, tree_size, response.leaf_hash, hashes, response.content)
+        hashes, changes = tuple(response.hashes), tuple(response.changes)
+        return InclusionProof(number, tree_size, response.leaf_hash, hashes, response.content, changes)
 
     def consistency_proof(
         self, first_size: int, second_size: int, *, log: AuditLog = AuditLog.CHANGES

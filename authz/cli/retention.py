@@ -1,0 +1,72 @@
+"""`authz privacy retention …`: shows and sets how long data is kept."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from authz.cli.command import Server, on_server
+from authz.cli.output import print_json, print_rows
+from authz.domain.entities import RetainedData, RetentionRule
+from authz.domain.errors import malformed
+from authz.domain.instants import format_instant
+from authz.domain.retention import LIMITS
+from authz.domain.vocabulary import suggest
+
+app = typer.Typer(help="Show and set how long data is kept.", no_args_is_help=True)
+
+_FOR_EVER = "forever"
+_NAMES = {data.lower().replace("_", "-"): data for data in RetainedData}
+
+
+def _parse_data(text: str) -> RetainedData:
+    if text not in _NAMES:
+        raise malformed("DATA", f"is `{text}`; {suggest(text, _NAMES)}")
+    return _NAMES[text]
+
+
+def _parse_days(text: str) -> int | None:
+    if text == _FOR_EVER:
+        return None
+    if not (text.isascii() and text.isdecimal()):
+        raise malformed("DAYS", f"is `{text}`; name a number of days, or `{_FOR_EVER}`")
+    return int(text)
+
+
+@app.command("show")
+@on_server()
+def show(server: Server) -> None:
+    """Print every retention period, its minimum, and what has been purged."""
+    rules = [each.entity for each in server.client.privacy.retention()]
+    if server.as_json:
+        for rule in rules:
+            print_json(rule)
+        return
+    print_rows(("data", "kept", "at least", "purged so far", "complete since"), map(_row, rules))
+
+
+@app.command("set")
+@on_server()
+def set_period(
+    server: Server,
+    data: Annotated[str, typer.Argument(metavar="DATA", help=f"{', '.join(_NAMES)}.")],
+    days: Annotated[str, typer.Argument(metavar="DAYS", help="A number of days, or forever.")],
+    why: Annotated[str, typer.Option("--reason", help="Why, for the change log.")],
+) -> None:
+    """Set a retention period for all servers. Purged data cannot be restored."""
+    rule = server.client.privacy.set_retention(_parse_data(data), _parse_days(days), reason=why).entity
+    print(f"{data} are kept {_kept(rule)}")
+
+
+def _kept(rule: RetentionRule) -> str:
+    return "for ever" if rule.days is None else f"{rule.days} days"
+
+
+def _row(rule: RetentionRule) -> tuple[str, ...]:
+    purged = str(rule.removed or 0)
+    if rule.through is not None:
+        purged += f", of revisions 1 to {rule.through}"
+    since = "-" if rule.complete_since is None else format_instant(rule.complete_since)
+    name = rule.data.lower().replace("_", "-")
+    return name, _kept(rule), f"{LIMITS[rule.data].min_days} days", purged, since

@@ -1,0 +1,114 @@
+"""Retention periods: their defaults and limits, and what the service requires of a store that keeps them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from authz.domain.entities import RetainedData, RetentionRule, Versioned
+from authz.domain.errors import malformed
+from authz.domain.instants import US_PER_S, Instant
+from authz.domain.tokens import ConsistencyToken
+
+DAY_US = 86_400 * US_PER_S
+MAX_DAYS = 36_500
+PURGE_INTERVAL_US = DAY_US
+"""How late a purge may be, so that a database with steady changes is not purged row by row."""
+
+
+class RetentionLimits(msgspec.Struct, frozen=True):
+    """What periods some data may have, and the one that it has until somebody sets one; None for ever."""
+
+    default_days: int | None
+    min_days: int
+    may_be_kept_for_ever: bool
+    why: str
+
+
+LIMITS = {
+    RetainedData.CHANGES: RetentionLimits(
+        1_095, 90, True, "an audit of a term needs the log of the whole term"
+    ),
+    RetainedData.MEMBERSHIPS: RetentionLimits(
+        1_095, 30, True, "a person may dispute an end, and get the membership back as it was"
+    ),
+    RetainedData.DECISIONS: RetentionLimits(
+        365, 30, True, "a breach must be reported with whose data was read; schools keep disclosures longer"
+    ),
+    RetainedData.IDEMPOTENCY_KEYS: RetentionLimits(
+        7, 1, False, "a client may repeat a write for a day after its answer was lost"
+    ),
+    RetainedData.TOMBSTONES: RetentionLimits(
+        1_095, 90, True, "a service that restores an old backup may still describe resources deleted since"
+    ),
+}
+"""Also documented in docs/privacy.md."""
+
+
+class PeriodRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """The period to set: `days`, None for ever. With `version`, only if the rule is at that version."""
+
+    data: RetainedData
+    days: int | None
+    reason: str
+    version: int | None = None
+    actor: str = ""
+    request_id: str = ""
+
+
+class Purged(msgspec.Struct, frozen=True):
+    """What one step of a purge removed, and the state after it. Without `data`, nothing was due."""
+
+    data: RetainedData | None
+    removed: int
+    state: ConsistencyToken
+
+
+def require_allowed(data: RetainedData, days: int | None) -> None:
+    """Raise `InvalidArgumentError` for a period outside the limits of the data."""
+    limits, name = LIMITS[data], data.lower()
+    if days is None:
+        if not limits.may_be_kept_for_ever:
+            raise malformed(
+                "for_ever", f"is not possible for {name}, which name callers; set a period in days"
+            )
+        return
+    if days < limits.min_days:
+        raise malformed(
+            "days", f"is {days}; keep {name} for at least {limits.min_days} days, because {limits.why}"
+        )
+    if days > MAX_DAYS:
+        raise malformed("days", f"is {days}; set at most {MAX_DAYS}, or keep {name} for ever")
+
+
+def default_rule(data: RetainedData) -> RetentionRule:
+    """The rule of data for which nobody has set one."""
+    return RetentionRule(data, LIMITS[data].default_days)
+
+
+def kept_since(rule: RetentionRule, now: Instant) -> Instant | None:
+    """From when on data is kept at a time; None for data that is kept for ever."""
+    return None if rule.days is None else now - max(rule.days, LIMITS[rule.data].min_days) * DAY_US
+
+
+class Retention(Protocol):
+    """The retention rules in the store. Every call blocks and is thread-safe."""
+
+    def rules(self) -> tuple[Versioned[RetentionRule], ...]:
+        """Those of all data. A rule that nobody has set has its default and version 0."""
+
+    def set_period(self, request: PeriodRequest) -> tuple[Versioned[RetentionRule], ConsistencyToken]:
+        """Set a period; return the rule and the state from which on it applies.
+
+        Raises `InvalidArgumentError` for a period outside the limits, `FailedPreconditionError` if the rule
+        is at another version than the request names.
+        """
+
+    def purge_progress(self) -> object | None:
+        """What is to be purged next, a different value after each step. None if nothing is due, which is
+        once something is a day older than its period allows. Takes no lock."""
+
+    def advance_purge(self) -> Purged:
+        """Purge a bounded part of what is due, in one transaction that also logs it. If several processes
+        try, each part is purged once."""

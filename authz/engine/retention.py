@@ -1,0 +1,51 @@
+"""Reads and sets retention periods, and purges what is older than they allow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+from authz.domain.entities import RetainedData, RetentionRule, Versioned
+from authz.domain.retention import PeriodRequest, Retention
+from authz.domain.tokens import ConsistencyToken
+from authz.engine.background_steps import BackgroundSteps
+from authz.engine.consistency import ConsistencyGate
+from authz.engine.group_commit import GroupCommitter
+from authz.telemetry.metrics import count_purged
+
+_INTERVAL_S = 60.0
+"""A purge may be a day late, so it need not be looked for more often."""
+
+
+class Purger:
+    """The retention rules of a server, and the purge that one server at a time runs."""
+
+    def __init__(self, retention: Retention, gate: ConsistencyGate, committer: GroupCommitter) -> None:
+        self._retention = retention
+        self._gate = gate
+        self._committer = committer
+        self._steps = BackgroundSteps(
+            "purge", retention.purge_progress, self._advance, gate, committer, interval_s=_INTERVAL_S
+        )
+        for data in RetainedData:
+            count_purged(data.lower(), 0)
+
+    @property
+    def run(self) -> Callable[[], Coroutine[Any, Any, None]]:
+        """Purges until cancelled."""
+        return self._steps.run
+
+    async def rules(self) -> tuple[Versioned[RetentionRule], ...]:
+        """As `Retention.rules`."""
+        return await self._gate.run(self._retention.rules)
+
+    async def set_period(self, request: PeriodRequest) -> tuple[Versioned[RetentionRule], ConsistencyToken]:
+        """As `Retention.set_period`."""
+        return await self._committer.run_batch(partial(self._retention.set_period, request))
+
+    def _advance(self) -> ConsistencyToken:
+        purged = self._retention.advance_purge()
+        if purged.data is not None:
+            count_purged(purged.data.lower(), purged.removed)
+        return purged.state

@@ -1,0 +1,271 @@
+"""Compacts the change log: of what is older than a cut, each record's last change stays.
+
+So the log can be replayed exactly for every time after the cut, and needs no base besides itself.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+from sqlalchemy import Connection, Row, func, select, update
+
+from authz.domain.entities import Key, RetentionRule
+from authz.domain.ids import Subject, SubjectType
+from authz.domain.instants import Instant
+from authz.domain.mentions import mentions, subjects_in
+from authz.domain.mutations import Mutation, Operation
+from authz.store import tables
+from authz.store.bulk import delete_by_key, select_by, upsert_rows
+from authz.store.erasure_steps import Phase
+from authz.store.leaves import Attestor, purged_hashes
+from authz.store.log_reader import raise_resumable_from
+from authz.store.log_tree import complete_some, is_complete
+from authz.store.log_writer import Origin
+from authz.store.write import Transaction
+
+_MAX_ROWS = 10_000
+"""How many rows of earlier revisions a step may read."""
+_REWRITES_HISTORY = (Phase.RECORDS.value, Phase.WAIT.value, Phase.HISTORY.value)
+_changes, _revisions, _leaves, _held = tables.changes, tables.revisions, tables.leaves, tables.held_changes
+_steps = tables.erasure_steps.c.phase
+_LEAF_COLUMNS = [column.name for column in _leaves.columns]
+_decoder = msgspec.json.Decoder(Mutation)
+_encoder = msgspec.json.Encoder()
+
+_Place: TypeAlias = tuple[int, int]
+"""A revision and a position in it."""
+_Effect: TypeAlias = tuple[int, Key]
+"""What a revision did to one record."""
+
+
+class _Change(msgspec.Struct, frozen=True):
+    """A row of the log."""
+
+    row: Row[Any]
+    mutation: Mutation
+
+    @property
+    def place(self) -> _Place:
+        return self.row.revision, self.row.position
+
+    @property
+    def effect(self) -> _Effect:
+        return self.row.revision, self.mutation.key
+
+
+def oldest(connection: Connection, rule: RetentionRule) -> Instant | None:
+    """When the first revision was committed that is not compacted yet; 0 if a hold is over that kept some
+    changes. None while an erasure rewrites the log: a record has two names in it then."""
+    if connection.execute(select(_steps).where(_steps.in_(_REWRITES_HISTORY)).limit(1)).first():
+        return None
+    if connection.execute(select(_held.c.revision).where(_held.c.subject_id.is_(None)).limit(1)).first():
+        return 0
+    following = select(_revisions.c.committed_at).where(_revisions.c.revision > (rule.through or 0))
+    found: Instant | None = connection.execute(following.order_by(_revisions.c.revision).limit(1)).scalar()
+    return found
+
+
+def compact(
+    transaction: Transaction, origin: Origin, rule: RetentionRule, before: Instant, limit: int
+) -> int:
+    """Move the cut by a bounded number of changes, and log that; return how many were removed.
+
+    Not beyond what was committed before a time. Changes that a hold concerns stay, and so do the later ones
+    of the same record.
+    """
+    connection = transaction.connection
+    if not is_complete(connection):
+        complete_some(connection)
+        return 0
+    superseded, window = _released(connection, limit), list[_Change]()
+    if not superseded:
+        window = _window(connection, rule.through or 0, before, limit)
+        superseded = _superseded(connection, window)
+    removed = _withhold(connection, superseded)
+    through, since = rule.through or 0, rule.complete_since
+    if window:
+        last = window[-1].row.revision
+        since = connection.execute(
+            select(_revisions.c.committed_at).where(_revisions.c.revision == last)
+        ).scalar_one()
+        _remove(connection, removed, {through}, keeps=last)
+        through = last
+        raise_resumable_from(connection, through)
+    else:
+        _remove(connection, removed, set(), keeps=through)
+    rule = msgspec.structs.replace(
+        rule,
+        removed=(rule.removed or 0) + len(removed) or None,
+        complete_since=since,
+        through=through or None,
+    )
+    transaction.append(origin, lambda batch: batch.rewrite([rule]))
+    return len(removed)
+
+
+def release_held(connection: Connection, subject: Subject) -> None:
+    """Let go of what was kept for the hold of a subject: the next step of a purge removes it."""
+    same = (_held.c.subject_type == subject.type.value, _held.c.subject_id == subject.id)
+    connection.execute(update(_held).where(*same).values(subject_type=None, subject_id=None))
+
+
+def _window(connection: Connection, after: int, before: Instant, limit: int) -> list[_Change]:
+    """The changes of the next revisions, whole ones: as many as have `limit` changes, at least one."""
+    counted = (
+        select(_revisions.c.revision, func.count(_changes.c.position).label("changes"))
+        .outerjoin_from(_revisions, _changes, _changes.c.revision == _revisions.c.revision)
+        .where(_revisions.c.revision > after, _revisions.c.committed_at < before)
+        .group_by(_revisions.c.revision)
+        .order_by(_revisions.c.revision)
+        .limit(limit)
+    )
+    taken: list[int] = []
+    total = 0
+    for revision, changes in connection.execute(counted):
+        total += changes
+        if taken and total > limit:
+            break
+        taken.append(revision)
+    while True:
+        window = _read(connection, taken)
+        if len(taken) <= 1 or _count(connection, {each.row.previous for each in window}) <= _MAX_ROWS:
+            return window
+        taken = taken[: len(taken) // 2]
+
+
+def _count(connection: Connection, revisions: Iterable[int | None]) -> int:
+    """How many changes some revisions have; 0 and None are no revisions."""
+    wanted = [revision for revision in revisions if revision]
+    return sum(
+        connection.execute(
+            select(func.count()).select_from(_changes).where(_changes.c.revision.in_(part))
+        ).scalar_one()
+        for part in (wanted[start : start + 1000] for start in range(0, len(wanted), 1000))
+    )
+
+
+def _read(connection: Connection, revisions: Iterable[int]) -> list[_Change]:
+    """The changes of some revisions, in order."""
+    rows = select_by(connection, _changes, ("revision",), [[each] for each in revisions])
+    found = [_Change(row, _decoder.decode(row.mutation)) for row in rows]
+    return sorted(found, key=lambda each: each.place)
+
+
+def _superseded(connection: Connection, window: Sequence[_Change]) -> dict[_Place, _Change]:
+    """What the changes of a window make superfluous: those before them of the same records, and deletions."""
+    earlier: dict[_Effect, list[_Change]] = defaultdict(list)
+    for change in _read(connection, {each.row.previous for each in window if each.row.previous}):
+        earlier[change.effect].append(change)
+    found: dict[_Place, _Change] = {}
+    for change in window:
+        previous = change.row.previous
+        before = earlier.get((previous, change.mutation.key), []) if previous else []
+        found |= {each.place: each for each in before if each.place < change.place}
+        if change.mutation.operation is Operation.DELETE:
+            found[change.place] = change
+    return found
+
+
+def _released(connection: Connection, limit: int) -> dict[_Place, _Change]:
+    """The first changes whose hold is over."""
+    wanted = select(_held.c.revision, _held.c.position).where(_held.c.subject_id.is_(None))
+    rows = connection.execute(wanted.order_by(_held.c.revision, _held.c.position).limit(limit)).all()
+    places = {(row.revision, row.position) for row in rows}
+    found = _read(connection, {revision for revision, _ in places})
+    delete_by_key(connection, _held, sorted(places))
+    return {each.place: each for each in found if each.place in places}
+
+
+def _withhold(connection: Connection, superseded: dict[_Place, _Change]) -> list[_Change]:
+    """Keep what a hold concerns; return the rest.
+
+    What follows a change that is kept is kept, too: without a deletion, say, the record would come back.
+    """
+    in_order = [superseded[place] for place in sorted(superseded)]
+    holds = [
+        Subject(SubjectType(row.subject_type), row.subject_id)
+        for row in connection.execute(select(tables.holds))
+    ]
+    kept = _kept_before(connection, in_order)
+    if not (holds or kept):
+        return in_order
+    actors = _actors(connection, in_order)
+    removed, withheld = [], []
+    for change in in_order:
+        holder = next(
+            (each for each in holds if _concerns(change, actors[change.row.revision], each)),
+            kept.get((change.row.previous, change.mutation.key)),
+        )
+        if holder is None:
+            removed.append(change)
+        else:
+            kept[change.effect] = holder
+            withheld.append((*change.place, holder.type.value, holder.id))
+    upsert_rows(connection, _held, withheld)
+    return removed
+
+
+def _kept_before(connection: Connection, changes: Sequence[_Change]) -> dict[_Effect, Subject]:
+    """Those of the direct predecessors that are kept for a hold, and for whose."""
+    wanted = {each.row.previous for each in changes if each.row.previous}
+    rows = select_by(connection, _held, ("revision",), [[each] for each in wanted])
+    held = {(row.revision, row.position): row for row in rows if row.subject_id is not None}
+    found = _read(connection, {revision for revision, _ in held})
+    return {
+        each.effect: Subject(SubjectType(held[each.place].subject_type), held[each.place].subject_id)
+        for each in found
+        if each.place in held
+    }
+
+
+def _actors(connection: Connection, changes: Iterable[_Change]) -> dict[int, str]:
+    revisions = {each.row.revision for each in changes}
+    rows = select_by(connection, _revisions, ("revision",), [[each] for each in revisions])
+    return {row.revision: row.actor for row in rows}
+
+
+def _concerns(change: _Change, actor: str, subject: Subject) -> bool:
+    return mentions(actor, subject) or any(subject in subjects_in(each) for each in change.mutation.records)
+
+
+def _remove(connection: Connection, removed: Sequence[_Change], others: set[int], *, keeps: int) -> None:
+    """Delete changes, and revisions that are left without any; their leaves stay.
+
+    The revision `keeps`, from which readers may continue, stays. `others` are revisions to look at besides.
+    """
+    gone: dict[int, set[int]] = defaultdict(set, {each: set() for each in others if each})
+    for change in removed:
+        gone[change.row.revision].add(change.row.position)
+    wanted = [[revision] for revision in gone]
+    heads = {row.revision: row for row in select_by(connection, _revisions, ("revision",), wanted)}
+    leaves = {row.revision: row for row in select_by(connection, _leaves, ("revision",), wanted)}
+    attestor = Attestor(connection)
+    rewritten, emptied = list[dict[str, Any]](), list[int]()
+    for revision, rows in _by_revision(_read(connection, heads)):
+        head, leaf, positions = dict(heads.pop(revision)._mapping), leaves[revision], gone[revision]
+        if len(rows) == len(positions) and revision != keeps:
+            emptied.append(revision)
+        elif positions:
+            seals = leaf.seals.split(" ")
+            contents = [dict(each.row._mapping) for each in rows]
+            hashes = attestor.hashes(head, contents, seals, purged_hashes(leaf.purged))
+            there = {each.row.position for each in rows} - positions
+            purged = [
+                msgspec.structs.replace(each, content=b"") for each in hashes if each.position not in there
+            ]
+            rewritten.append(dict(leaf._mapping) | {"purged": _encoder.encode(purged).decode()})
+    emptied += [revision for revision in heads if revision != keeps]
+    rewritten += [dict(leaves[each]._mapping) | {"seals": "", "purged": ""} for each in emptied]
+    upsert_rows(connection, _leaves, [[row[name] for name in _LEAF_COLUMNS] for row in rewritten])
+    delete_by_key(connection, _changes, [each.place for each in removed])
+    delete_by_key(connection, _revisions, [[each] for each in emptied])
+
+
+def _by_revision(changes: Iterable[_Change]) -> Iterator[tuple[int, list[_Change]]]:
+    found: dict[int, list[_Change]] = defaultdict(list)
+    for change in changes:
+        found[change.row.revision].append(change)
+    yield from found.items()

@@ -1,0 +1,93 @@
+"""Finds out whether what retention keeps of the change log is there.
+
+Before the cut, the log has the last change of each record. Whoever deletes one cannot say that retention did:
+a later change, or the record itself, says which revision changed the record last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, TypeAlias
+
+import msgspec
+from sqlalchemy import Connection, select
+
+from authz.domain.entities import Key, RetainedData, RetentionRule
+from authz.domain.instants import format_instant
+from authz.domain.mutations import Mutation, Operation
+from authz.domain.retention import DAY_US, LIMITS, default_rule
+from authz.store import tables
+from authz.store.bulk import select_by
+from authz.store.rows import ENTITY_ROWS
+
+_CHUNK = 1000
+_EFFECTS_AT_ONCE = 100
+"""Each may be one of a thousand of its revision."""
+_STREAMED = {"yield_per": _CHUNK}
+_decoder = msgspec.json.Decoder(Mutation)
+_changes, _revisions = tables.changes, tables.revisions
+_Effect: TypeAlias = tuple[int, Key]
+"""What a revision did to one record."""
+
+
+def last_purge(connection: Connection) -> RetentionRule:
+    """The rule of the change log as the log last has it: not as its table says, which nothing attests."""
+    found = _last_logged(connection)
+    return default_rule(RetainedData.CHANGES) if found is None else found[1]
+
+
+def _last_logged(connection: Connection) -> tuple[Any, RetentionRule] | None:
+    wanted = (
+        select(_changes.c.revision, _changes.c.mutation, _revisions.c.committed_at)
+        .join(_revisions, _revisions.c.revision == _changes.c.revision)
+        .where(_changes.c.kind == "retention_rule")
+        .order_by(_changes.c.revision.desc(), _changes.c.position.desc())
+    )
+    with connection.execute(wanted, execution_options=_STREAMED) as rows:
+        for row in rows:
+            rule: Any = _decoder.decode(row.mutation).target
+            if rule.data is RetainedData.CHANGES:
+                return row, rule
+    return None
+
+
+def missing_changes(connection: Connection, purge: RetentionRule) -> Iterator[str]:
+    """What is wrong with a purge: what it removed too early, and which changes that it keeps are gone."""
+    found = _last_logged(connection)
+    through = purge.through
+    if found is None or through is None:
+        return
+    least_us = LIMITS[RetainedData.CHANGES].min_days * DAY_US
+    if purge.complete_since is None or found[0].committed_at - purge.complete_since < least_us:
+        yield f"the purge in revision {found[0].revision} went further than any retention period allows"
+    expected = _expected(connection, through)
+    while effects := [*islice(expected, _EFFECTS_AT_ONCE)]:
+        for revision, key in sorted(set(effects) - _there(connection, effects), key=str):
+            yield f"revision {revision} has lost the last change of {key} before {_when(purge)}"
+
+
+def _when(purge: RetentionRule) -> str:
+    return format_instant(purge.complete_since or 0)
+
+
+def _expected(connection: Connection, through: int) -> Iterator[_Effect]:
+    """The last effects before a cut: on records that were changed since, and on records that were not."""
+    later = select(_changes).where(
+        _changes.c.revision > through, _changes.c.previous <= through, _changes.c.previous > 0
+    )
+    for row in connection.execute(later, execution_options=_STREAMED):
+        yield row.previous, _decoder.decode(row.mutation).key
+    for stored in ENTITY_ROWS.values():
+        unchanged = select(stored.table).where(stored.table.c.version <= through)
+        for rows in connection.execute(unchanged, execution_options=_STREAMED).partitions():
+            for versioned in stored.versioned(rows):
+                yield versioned.version, versioned.entity.key
+
+
+def _there(connection: Connection, effects: Iterable[_Effect]) -> set[_Effect]:
+    rows = select_by(
+        connection, _changes, ("revision",), [[each] for each in {first for first, _ in effects}]
+    )
+    mutations = ((row.revision, _decoder.decode(row.mutation)) for row in rows)
+    return {(first, each.key) for first, each in mutations if each.operation is not Operation.DELETE}

@@ -1,0 +1,141 @@
+"""Purges data that is older than its retention period: a bounded part in one transaction, which logs it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, Table, and_, delete, func, or_, select, tuple_
+
+from authz.domain.entities import MembershipStatus, RetainedData, RetentionRule, Versioned
+from authz.domain.instants import MAX_INSTANT, Instant
+from authz.store import compaction, tables
+from authz.store.batch import Batch
+from authz.store.decision_leaves import oldest_batch, purge_batches
+from authz.store.log_writer import Origin
+from authz.store.rows import ENTITY_ROWS
+from authz.store.write import Transaction
+
+_MEMBERSHIPS, _HOLDS = ENTITY_ROWS["membership"], tables.holds
+_HELD: ColumnElement[str] = _HOLDS.c.subject_type + ":" + _HOLDS.c.subject_id
+"""A subject that is held, as `user:<id>`."""
+
+
+def _not_held(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Whether there is no hold for which one of the conditions is true."""
+    return ~select(_HOLDS.c.subject_id).where(or_(*conditions)).exists()
+
+
+def _names_held(actor: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether an actor is held, or a part of it is. In a pattern, `_` in an id also matches others."""
+    return or_(actor == _HELD, actor.like("% for " + _HELD), actor.like(_HELD + " for %"))
+
+
+class _Aged(msgspec.Struct, frozen=True):
+    """Rows that are purged by a time in them, of which more than one step's worth goes at once."""
+
+    table: Table
+    time: str
+    wanted: tuple[ColumnElement[bool], ...] = ()
+
+    def oldest(self, connection: Connection) -> Instant | None:
+        time = self.table.c[self.time]
+        found: Instant | None = connection.execute(
+            select(time).where(time.is_not(None), *self.wanted).order_by(time).limit(1)
+        ).scalar()
+        return found
+
+    def purge(self, connection: Connection, before: Instant, limit: int) -> tuple[int, bool]:
+        """Delete up to `limit` rows; return how many, and whether that is all."""
+        time, key = self.table.c[self.time], [*self.table.primary_key]
+        first = select(*key).where(time < before, *self.wanted).order_by(time).limit(limit)
+        removed = connection.execute(delete(self.table).where(tuple_(*key).in_(first))).rowcount
+        return removed, removed < limit
+
+
+_members = _MEMBERSHIPS.table.c
+_decisions, _batches = tables.decisions.c, tables.decision_leaves.c
+_FIRST_BATCH = select(_batches.first_at).where(_batches.number == 1).scalar_subquery()
+_ENDED = _Aged(
+    _MEMBERSHIPS.table,
+    "ends_at",
+    (
+        # A completed one gives what its role becomes, and a suspended one takes roles away.
+        _members.status.in_((MembershipStatus.ACTIVE.value, MembershipStatus.INVITED.value)),
+        _members.suspended_until.is_(None),
+        _not_held(
+            and_(_HOLDS.c.subject_type == _members.subject_type, _HOLDS.c.subject_id == _members.subject_id)
+        ),
+    ),
+)
+_AGED = {
+    RetainedData.MEMBERSHIPS: _ENDED,
+    RetainedData.DECISIONS: _Aged(
+        tables.decisions,
+        "at",
+        (
+            # Of a release without a tree of the decisions; the others go in batches.
+            _decisions.leaf.is_(None),
+            _decisions.at < func.coalesce(_FIRST_BATCH, MAX_INSTANT),
+            _not_held(_HELD.in_((_decisions.subject, _decisions.person, _decisions.caller))),
+        ),
+    ),
+    RetainedData.IDEMPOTENCY_KEYS: _Aged(
+        tables.idempotency_keys, "created_at", (_not_held(_names_held(tables.idempotency_keys.c.actor)),)
+    ),
+    RetainedData.TOMBSTONES: _Aged(tables.tombstones, "deleted_at"),
+}
+_ROWS_PER_RECORD = 4
+"""Deleting rows that nobody follows takes a fraction of the time of a logged deletion."""
+
+
+def oldest(connection: Connection, rule: RetentionRule) -> Instant | None:
+    """The time of the oldest of what a rule may purge; None if there is nothing."""
+    if rule.data is RetainedData.CHANGES:
+        return compaction.oldest(connection, rule)
+    found = [_AGED[rule.data].oldest(connection)]
+    if rule.data is RetainedData.DECISIONS:
+        found.append(oldest_batch(connection))
+    return min((each for each in found if each is not None), default=None)
+
+
+def purge(transaction: Transaction, origin: Origin, rule: RetentionRule, before: Instant, limit: int) -> int:
+    """Purge a part of what is older than a time, and log how much; return that."""
+    connection = transaction.connection
+    if rule.data is RetainedData.CHANGES:
+        return compaction.compact(transaction, origin, rule, before, limit)
+    members: list[Versioned[Any]] = []
+    if rule.data is RetainedData.MEMBERSHIPS:
+        members = _ended(connection, before, limit)
+        removed, is_all = len(members), len(members) < limit
+    else:
+        removed, is_all = _delete(connection, rule.data, before, limit * _ROWS_PER_RECORD)
+    rule = msgspec.structs.replace(
+        rule,
+        removed=(rule.removed or 0) + removed or None,
+        # Before the last step, the rest of what is older is still there.
+        complete_since=before if is_all else rule.complete_since,
+    )
+
+    def logged(batch: Batch) -> None:
+        batch.delete_members(members)
+        batch.rewrite([rule])
+
+    transaction.append(origin, logged)
+    return removed
+
+
+def _ended(connection: Connection, before: Instant, limit: int) -> list[Versioned[Any]]:
+    ended = select(_MEMBERSHIPS.table).where(_members.ends_at < before, *_ENDED.wanted)
+    rows = connection.execute(ended.order_by(_members.ends_at).limit(limit)).all()
+    return [*_MEMBERSHIPS.versioned(rows)]
+
+
+def _delete(connection: Connection, data: RetainedData, before: Instant, limit: int) -> tuple[int, bool]:
+    """Delete rows that nobody follows; return how many, and whether that is all."""
+    removed, is_all = _AGED[data].purge(connection, before, limit)
+    if data is RetainedData.DECISIONS and is_all:
+        held = {name for (name,) in connection.execute(select(_HELD))}
+        batches, is_all = purge_batches(connection, before, limit - removed, held)
+        removed += batches
+    return removed, is_all

@@ -1,0 +1,96 @@
+"""The retention rules in the database, and the steps of purges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from sqlalchemy import Connection, Engine, func, select
+
+from authz.domain.entities import RetentionRule, Versioned
+from authz.domain.errors import ErrorReason, FailedPreconditionError
+from authz.domain.instants import Instant
+from authz.domain.retention import (
+    PURGE_INTERVAL_US,
+    PeriodRequest,
+    Purged,
+    kept_since,
+    require_allowed,
+)
+from authz.domain.tokens import ConsistencyToken
+from authz.store import tables
+from authz.store.database_clock import now_by
+from authz.store.directory import SqlDirectory
+from authz.store.engine import read_transaction
+from authz.store.log_writer import Origin
+from authz.store.purge import oldest, purge
+from authz.store.retention_rules import read_rules
+
+_ACTOR = "authz"
+
+
+class SqlRetention:
+    """A `Retention` in SQLite or PostgreSQL."""
+
+    def __init__(
+        self, engine: Engine, directory: SqlDirectory, clock: Callable[[], Instant], *, at_once: int
+    ) -> None:
+        self._engine = engine
+        self._directory = directory
+        self._clock = clock
+        self._at_once = at_once
+
+    def rules(self) -> tuple[Versioned[RetentionRule], ...]:
+        """See `Retention.rules`."""
+        with read_transaction(self._engine) as connection:
+            return tuple(read_rules(connection).values())
+
+    def set_period(self, request: PeriodRequest) -> tuple[Versioned[RetentionRule], ConsistencyToken]:
+        """See `Retention.set_period`."""
+        require_allowed(request.data, request.days)
+        with self._directory.transaction() as transaction:
+            found = read_rules(transaction.connection)[request.data]
+            if request.version not in (None, found.version):
+                raise FailedPreconditionError(
+                    ErrorReason.PRECONDITION_FAILED,
+                    f"{found.entity.key} was to be at version {request.version}, and is at version"
+                    f" {found.version}; read it again",
+                    key=str(found.entity.key),
+                )
+            rule = msgspec.structs.replace(found.entity, days=request.days)
+            origin = Origin(request.actor, request.reason, request.request_id)
+            state = transaction.append(origin, lambda batch: batch.rewrite([rule]))
+            return Versioned(rule, state.revision), state
+
+    def purge_progress(self) -> object | None:
+        """See `Retention.purge_progress`."""
+        with read_transaction(self._engine) as connection:
+            due = self._due(connection)
+            if due is None:
+                return None
+            # Changes only while the leaves of an old log are made, before anything of it is purged.
+            first_leaf = connection.execute(select(func.min(tables.leaves.c.revision))).scalar()
+            return due.entity.data, due.version, first_leaf
+
+    def advance_purge(self) -> Purged:
+        """See `Retention.advance_purge`."""
+        with self._directory.transaction() as transaction:
+            due = self._due(transaction.connection)
+            if due is None:
+                return Purged(None, 0, transaction.head)
+            rule, origin = due.entity, Origin(_ACTOR, f"{due.entity.key}: {due.entity.days} days", "")
+            before = kept_since(rule, now_by(transaction.connection, self._clock()))
+            assert before is not None  # noqa: S101  it is due; narrows the type
+            removed = purge(transaction, origin, rule, before, self._at_once)
+            return Purged(rule.data, removed, transaction.head)
+
+    def _due(self, connection: Connection) -> Versioned[RetentionRule] | None:
+        """The first rule by which something is to be purged."""
+        now = now_by(connection, self._clock())
+        for each in read_rules(connection).values():
+            before = kept_since(each.entity, now)
+            if before is not None:
+                first = oldest(connection, each.entity)
+                if first is not None and first < before - PURGE_INTERVAL_US:
+                    return each
+        return None
