@@ -89,7 +89,7 @@ class ListPage(Generic[ItemT]):
         """Count a candidate. Whether the page ends with it."""
         self._left -= found
         self._looks_left -= 1
-        return self._left <= 0 or self._looks_left <= 0
+        return not (self._left and self._looks_left)
 
 
 class ResourcePage(ListPage[ListedResource]):
@@ -198,7 +198,7 @@ class SubjectPage(ListPage[ListedSubject]):
         scope = None if isinstance(found, Reason) else found.scope
         self._scopes = {} if scope is None else {kind: scope.scope_of_kind(kind) for kind in ScopeKind}
         self._owner, self._owned = self._owner_of(question)
-        self._known: dict[tuple[Grant, ...], _By | None] = {}
+        self._known: dict[tuple[Grant, ...], tuple[_By | None]] = {}
 
     def _owner_of(self, question: Question) -> tuple[Subject | None, ResourceContext | Reason]:
         """The owner of what the question names, and that as the owner finds it."""
@@ -257,13 +257,14 @@ class SubjectPage(ListPage[ListedSubject]):
         grants = self._snapshot.grants(subject, resource.scope)
         suspension = self._snapshot.suspension(subject)
         if is_owner or resource.is_shared or suspension is not None:
-            grant = self._granted(subject, resource, grants, suspension)
-        elif grants in self._known:
-            grant = self._known[grants]
+            by = self._granted(subject, resource, grants, suspension)
         else:
             # To all who neither own it nor have a share, the same memberships give the same.
-            grant = self._known[grants] = self._granted(subject, resource, grants, suspension)
-        return None if grant is None else ListedSubject(subject, *grant)
+            known = self._known.get(grants)
+            if known is None:
+                known = self._known[grants] = (self._granted(subject, resource, grants, None),)
+            (by,) = known
+        return None if by is None else ListedSubject(subject, *by)
 
     def _granted(
         self,

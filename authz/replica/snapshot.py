@@ -81,6 +81,7 @@ class ReplicaSnapshot:
         # This state's own: the next state may have others.
         self._scopes = caches.scopes
         self._platform = caches.platform
+        self._known_grants = caches.grants
         self.policy = caches.policy
         versions = caches.versions
         self.revision = versions.revision
@@ -369,7 +370,7 @@ class ReplicaSnapshot:
         if raw is None:
             return _NO_GRANTS
         name = scope[:1] + raw
-        return self._caches.grants.get(name) or self._caches.read_grants(name)
+        return self._known_grants.get(name) or self._caches.read_grants(name)
 
     def _read_suspension(self, key: bytes) -> Suspension | None:
         raw = self._get(key, None, self._accounts)
