@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -63,11 +64,24 @@ class Servers:
         engine.dispose()
 
 
-@pytest.fixture
-def servers(store_url: str, tmp_path: Path) -> Iterator[Servers]:
-    store = open_with(store_url)
-    yield Servers(store_url, store, tmp_path)
+@contextmanager
+def over(url: str, folder: Path) -> Iterator[Servers]:
+    store = open_with(url)
+    yield Servers(url, store, folder)
     store.close()
+
+
+@pytest.fixture
+def servers(sqlite_url: str, tmp_path: Path) -> Iterator[Servers]:
+    with over(sqlite_url, tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def servers_of_each(store_url: str, tmp_path: Path) -> Iterator[Servers]:
+    """On each database."""
+    with over(store_url, tmp_path) as found:
+        yield found
 
 
 class Address:
@@ -113,7 +127,8 @@ def counted(outcome: str) -> float:
     return REGISTRY.get_sample_value("authz_checkpoints_total", {"outcome": outcome}) or 0.0
 
 
-def test_one_server_signs_in_each_interval_in_which_the_log_has_grown(servers: Servers) -> None:
+def test_one_server_signs_in_each_interval_in_which_the_log_has_grown(servers_of_each: Servers) -> None:
+    servers = servers_of_each
     one, other = servers.publisher(), servers.publisher()
     servers.write()
     one.publish_due()
@@ -131,7 +146,8 @@ def test_one_server_signs_in_each_interval_in_which_the_log_has_grown(servers: S
     assert not servers.file.exists()
 
 
-def test_a_server_that_was_killed_while_it_signed_is_followed_by_another(servers: Servers) -> None:
+def test_a_server_that_was_killed_while_it_signed_is_followed_by_another(servers_of_each: Servers) -> None:
+    servers = servers_of_each
     servers.write()
     seen = servers.store.checkpoints.newest()
     claimed = msgspec.structs.replace(seen, next_at=servers.now + MINUTE)
