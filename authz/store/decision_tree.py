@@ -11,6 +11,7 @@ from authz.domain.instants import format_instant
 from authz.domain.tree import MerkleTree, leaf_hash
 from authz.store import tables
 from authz.store.decision_leaves import BatchState, entries_of, leaf_content
+from authz.store.kept_changes import decisions_purged_before
 from authz.store.leaves import Attestor
 
 _CHUNK = 1000
@@ -39,6 +40,7 @@ def read_decision_tree(connection: Connection, sizes: Collection[int]) -> Decisi
     tree, attestor, faults = MerkleTree(), Attestor(connection), list[str]()
     roots, wanted = {0: tree.root()}, {*sizes, state.size}
     entries = purged = purged_until = 0
+    purged_before = decisions_purged_before(connection)
     order = select(_leaves).order_by(_leaves.c.number)
     for leaf in connection.execute(order, execution_options={"yield_per": _CHUNK}):
         if leaf.number != tree.size + 1:
@@ -51,6 +53,9 @@ def read_decision_tree(connection: Connection, sizes: Collection[int]) -> Decisi
         if leaf.state == BatchState.PURGED.value:
             purged += 1
             purged_until = max(purged_until, leaf.last_at)
+            if leaf.last_at >= purged_before:
+                when = format_instant(leaf.first_at)
+                faults.append(f"batch {leaf.number} of the decisions, of {when}, is gone before its time")
             continue
         entries += leaf.entries
         content = leaf_content(attestor, leaf.number, entries_of(connection, leaf))

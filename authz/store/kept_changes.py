@@ -14,9 +14,9 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from authz.domain.entities import Key, RetainedData, RetentionRule
-from authz.domain.instants import format_instant
+from authz.domain.instants import Instant, format_instant
 from authz.domain.mutations import Mutation, Operation
-from authz.domain.retention import DAY_US, LIMITS, default_rule
+from authz.domain.retention import DAY_US, LIMITS, PURGE_INTERVAL_US, default_rule
 from authz.store import tables
 from authz.store.bulk import select_by
 from authz.store.rows import ENTITY_ROWS
@@ -37,7 +37,25 @@ def last_purge(connection: Connection) -> RetentionRule:
     return default_rule(RetainedData.CHANGES) if found is None else found[1]
 
 
+def decisions_purged_before(connection: Connection) -> Instant:
+    """Before which time logged decisions may be gone by what the log says of their purges."""
+    before = 0
+    for row, rule in _logged(connection, RetainedData.DECISIONS):
+        least = LIMITS[rule.data].min_days
+        allowed, kept = (row.committed_at - days * DAY_US for days in (least, max(rule.days or 0, least)))
+        # While a purge goes on, the log does not say up to when it is complete.
+        in_steps = kept if rule.removed and rule.days else 0
+        before = max(before, min(allowed, max(rule.complete_since or 0, in_steps)))
+    # The clock of the database, by which a purge goes, may be ahead of that of the log.
+    return before + PURGE_INTERVAL_US if before else 0
+
+
 def _last_logged(connection: Connection) -> tuple[Any, RetentionRule] | None:
+    return next(_logged(connection, RetainedData.CHANGES), None)
+
+
+def _logged(connection: Connection, data: RetainedData) -> Iterator[tuple[Any, RetentionRule]]:
+    """The rules of some data that the log has, and their revisions, the newest first."""
     wanted = (
         select(_changes.c.revision, _changes.c.mutation, _revisions.c.committed_at)
         .join(_revisions, _revisions.c.revision == _changes.c.revision)
@@ -47,9 +65,8 @@ def _last_logged(connection: Connection) -> tuple[Any, RetentionRule] | None:
     with connection.execute(wanted, execution_options=_STREAMED) as rows:
         for row in rows:
             rule: Any = _decoder.decode(row.mutation).target
-            if rule.data is RetainedData.CHANGES:
-                return row, rule
-    return None
+            if rule.data is data:
+                yield row, rule
 
 
 def missing_changes(connection: Connection, purge: RetentionRule) -> Iterator[str]:

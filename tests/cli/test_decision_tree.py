@@ -11,18 +11,21 @@ import pytest
 import scitt_cose
 from sqlalchemy import Connection, delete, insert, select, update
 
-from authz.domain.decision_log import DecisionEntry
+from authz.domain.decision_log import DecisionEntry, DecisionQuery
 from authz.domain.erasures import ErasureRequest
+from authz.domain.ports import Page
 from authz.domain.proofs import AuditLog
+from authz.domain.retention import DAY_US
 from authz.domain.tree import leaf_hash
 from authz.store import Store, tables
-from authz.store.decision_leaves import entries_of, leaf_content, purge_batches
+from authz.store.decision_leaves import entries_of, leaf_content
 from authz.store.engine import open_engine, read_transaction, write_transaction
 from authz.store.leaves import Attestor
 from authz.store.log_tree import read_trees
 from tests.cli.commands import run
-from tests.store.directory import open_with, user
+from tests.store.directory import Clock, open_with, user
 from tests.store.test_decisions import ENTRY
+from tests.store.test_retention import purge
 
 TABLES = (tables.decisions, tables.decision_leaves, tables.decision_tree)
 _decisions, _leaves, _tree = TABLES
@@ -115,6 +118,11 @@ def first_batch_less(connection: Connection) -> None:
     connection.execute(delete(_decisions).where(_decisions.c.leaf == 1))
 
 
+def said_to_be_purged(connection: Connection, number: int = 1) -> None:
+    connection.execute(delete(_decisions).where(_decisions.c.leaf == number))
+    connection.execute(update(_leaves).where(_leaves.c.number == number).values(state="PURGED"))
+
+
 def first_batch_less_with_its_leaf(connection: Connection) -> None:
     first_batch_less(connection)
     connection.execute(delete(_leaves).where(_leaves.c.number == 1))
@@ -169,6 +177,10 @@ ATTEMPTS: dict[str, tuple[Callable[[Connection], None], str]] = {
         first_batch_less_with_its_leaf,
         "batch 1 of the decisions has no leaf",
     ),
+    "the head cut, as if by retention": (
+        said_to_be_purged,
+        f"batch 1 {OF_BATCH}10Z, is gone before its time",
+    ),
     "two in another order": (swapped, f"batch 1 {OF_BATCH}10Z, is not as it was logged"),
     "one more": (one_more, f"batch 3 {OF_BATCH}30Z, is not as it was logged"),
     "one more in no leaf": (one_more_in_no_leaf, "1 decisions are in no leaf"),
@@ -203,13 +215,30 @@ def test_decisions_that_are_not_as_they_were_logged_are_not_signed(untouched: De
     (untouched._folder / "signed").write_text(signed)
 
 
-def test_what_was_purged_leaves_its_hashes(untouched: Decisions) -> None:
-    with write_transaction(untouched.engine) as connection:
-        purge_batches(connection, ENTRY.at + 22, 100, frozenset())  # the second is young in part
-    found = untouched.verify()
+def test_what_was_purged_leaves_its_hashes(store_url: str, tmp_path: Path) -> None:
+    clock = Clock()
+    store = open_with(store_url, clock)
+    for number in (1, 2):
+        store.decisions.append(batch(number))
+    young = msgspec.structs.replace(ENTRY, decision_id="young", at=ENTRY.at + 5 * DAY_US)
+    store.decisions.append([young])
+    signed = Decisions(store_url, tmp_path)
+    assert signed.sign().returncode == 0
+    clock.now = ENTRY.at + 367 * DAY_US
+    purge(store)
+    kept = store.decisions.read(DecisionQuery(), Page(10)).entries
+    store.close()
+    assert [each.decision_id for each in kept] == ["young"]
+    found = signed.verify()
     assert found.returncode == 0, found.stderr
-    until = "2023-11-14T22:13:20.000012Z"
-    assert f"retention has purged 1 batches, up to {until}: their hashes are kept" in found.stdout
+    until = "2023-11-14T22:13:20.000022Z"
+    assert f"retention has purged 2 batches, up to {until}: their hashes are kept" in found.stdout
+    with write_transaction(signed.engine) as connection:
+        said_to_be_purged(connection, 3)
+    signed.engine.dispose()
+    assert "batch 3 of the decisions, of 2023-11-19T22:13:20Z, is gone before its time" in (
+        signed.verify().stderr.splitlines()
+    )
 
 
 def test_decisions_from_before_there_was_a_tree_are_counted(untouched: Decisions) -> None:
