@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Row, func, select
 
 from authz.domain.instants import format_instant
 from authz.domain.tree import MerkleTree, leaf_hash
@@ -37,10 +38,8 @@ class DecisionTree(msgspec.Struct, frozen=True, kw_only=True):
 def read_decision_tree(connection: Connection, sizes: Collection[int]) -> DecisionTree:
     """Verify every logged decision; return the tree, with the root of its full size, too."""
     state = connection.execute(select(tables.decision_tree)).one()
-    tree, attestor, faults = MerkleTree(), Attestor(connection), list[str]()
+    tree, look, faults = MerkleTree(), _Look(connection), list[str]()
     roots, wanted = {0: tree.root()}, {*sizes, state.size}
-    entries = purged = purged_until = 0
-    purged_before = decisions_purged_before(connection)
     order = select(_leaves).order_by(_leaves.c.number)
     for leaf in connection.execute(order, execution_options={"yield_per": _CHUNK}):
         if leaf.number != tree.size + 1:
@@ -50,31 +49,44 @@ def read_decision_tree(connection: Connection, sizes: Collection[int]) -> Decisi
             roots[tree.size] = tree.root()
         if leaf.part not in (None, part.hex()):
             faults.append(f"the hash of the tree at batch {leaf.number} is not that of its leaves")
-        if leaf.state == BatchState.PURGED.value:
-            purged += 1
-            purged_until = max(purged_until, leaf.last_at)
-            if leaf.last_at >= purged_before:
-                when = format_instant(leaf.first_at)
-                faults.append(f"batch {leaf.number} of the decisions, of {when}, is gone before its time")
-            continue
-        entries += leaf.entries
-        content = leaf_content(attestor, leaf.number, entries_of(connection, leaf))
-        if leaf_hash(content).hex() != leaf.hash:
-            when = format_instant(leaf.first_at)
-            faults.append(f"batch {leaf.number} of the decisions, of {when}, is not as it was logged")
+        faults += look.at(leaf)
     if tree.size != state.size:
         faults.append(f"the database counts {state.size} batches of decisions, and the tree has {tree.size}")
-    unsigned, others = _in_no_leaf(connection, entries)
+    unsigned, others = _in_no_leaf(connection, look.entries)
     if others:
         faults.append(f"{others} decisions are in no leaf")
     return DecisionTree(
         size=tree.size,
         roots=roots,
         faults=tuple(faults),
-        purged=purged,
-        purged_until=purged_until,
+        purged=look.purged,
+        purged_until=look.purged_until,
         unsigned=unsigned,
     )
+
+
+class _Look:
+    """What was found of the entries so far."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._attestor = Attestor(connection)
+        self._purged_before = decisions_purged_before(connection)
+        self.entries = self.purged = self.purged_until = 0
+
+    def at(self, leaf: Row[Any]) -> Iterator[str]:
+        """Look at the entries of the next leaf; the fault, if there is one."""
+        told = f"batch {leaf.number} of the decisions, of {format_instant(leaf.first_at)}, is"
+        if leaf.state == BatchState.PURGED.value:
+            self.purged += 1
+            self.purged_until = max(self.purged_until, leaf.last_at)
+            if leaf.last_at >= self._purged_before:
+                yield f"{told} gone before its time"
+            return
+        self.entries += leaf.entries
+        content = leaf_content(self._attestor, leaf.number, entries_of(self._connection, leaf))
+        if leaf_hash(content).hex() != leaf.hash:
+            yield f"{told} not as it was logged"
 
 
 def _in_no_leaf(connection: Connection, entries: int) -> tuple[int, int]:
