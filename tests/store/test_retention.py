@@ -217,13 +217,14 @@ def test_over_years_nothing_goes_early_and_nothing_stays_late(
     set_periods(store)
     school = School(store, clock)
     sizes = []
-    for _ in range(40 if store_url.startswith("sqlite") else 12):
+    for term in range(40 if store_url.startswith("sqlite") else 8):
         school.term()
         school.learn()
         clock.now += 90 * DAY_US
         purge(store)
         school.learn()
-        school.require_kept()
+        if term % 2:
+            school.require_kept()
         sizes.append([count(store, table) for table in (tables.changes, tables.revisions, tables.decisions)])
     bounds = [1.2 * max(each) for each in zip(*sizes[4:10], strict=True)]
     assert all(size <= bound for found in sizes for size, bound in zip(found, bounds, strict=True))
@@ -375,20 +376,23 @@ def test_readers_continue_from_the_cut_and_not_from_before(store: Store, clock: 
 
 
 def test_an_erasure_reaches_what_retention_has_left(store: Store, store_url: str, clock: Clock) -> None:
-    ada = Membership(user("ada"), SCOPE, "student", source="sis", source_ref="ada-7")
-    both = [create(student("omar", "c")), create(ada), create(student("iris", "c"))]
-    write(store, create(Course(id="c")), *both, reason="for user:ada")
+    zoe = Membership(user("zoe"), SCOPE, "student", source="sis", source_ref="zoe-7")
+    both = [create(student("omar", "c")), create(zoe), create(student("iris", "c"))]
+    write(store, create(Course(id="c")), *both, reason="for user:zoe")
     write(store, remove(student("omar", "c").key))
     aged(store, clock, 1100)
     signed = read_tree(store_url)
     assert signed.faults == ()
-    store.personal_data.begin_erasure(ErasureRequest(subject=user("ada"), reason="17", orphans=True))
-    aged(store, clock, 0)  # no purge while the history is rewritten
+    write(store, touch(Course(id="c", ai_enabled=True)))
+    store.personal_data.begin_erasure(ErasureRequest(subject=user("zoe"), reason="17", orphans=True))
+    clock.now += 1100 * DAY_US
+    assert store.retention.purge_progress() is None  # until the history is rewritten: it has two names then
     while store.personal_data.erasure_progress() is not None:
         store.personal_data.advance_erasure()
+    assert store.retention.purge_progress() is not None
     tree = read_tree(store_url, [signed.size])
     assert (tree.faults, tree.roots[signed.size]) == ((), signed.roots[signed.size])
-    assert "ada" not in repr(log_of(store))
+    assert "zoe" not in repr(log_of(store))
     aged(store, clock, 1100)
     assert read_tree(store_url, [signed.size]).roots[signed.size] == signed.roots[signed.size]
     assert read_tree(store_url).faults == ()

@@ -1,0 +1,160 @@
+"""The change log of a random history is compacted, and answers about every time after the cut as before."""
+
+from __future__ import annotations
+
+import time
+from random import Random
+
+import msgspec
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import select, update
+
+from authz.domain.entities import Course, CourseKey, Entity, Membership, RetainedData, RetentionRule, Session
+from authz.domain.erasures import RenameRequest
+from authz.domain.errors import AuthzError
+from authz.domain.ids import course_scope, session_scope
+from authz.domain.mutations import ChangeScope, Mutation
+from authz.domain.retention import DAY_US
+from authz.store import Store, tables
+from authz.store.engine import open_engine, read_transaction, write_transaction
+from authz.store.log_tree import read_tree
+from authz.store.migrations import __file__ as migrations_file
+from tests.store.directory import (
+    Clock,
+    create,
+    notebook,
+    open_with,
+    remove,
+    share,
+    student,
+    touch,
+    user,
+    write,
+)
+from tests.store.test_retention import YEAR_US, rule_of, set_period
+
+COURSES, NAMES = ("c", "d"), ("ada", "maya", "omar")
+EVENTS = 120
+
+
+class History:
+    """Random changes of two courses, a day apart, and what there was after each."""
+
+    def __init__(self, store: Store, clock: Clock, seed: int) -> None:
+        self._store = store
+        self._clock = clock
+        self._random = Random(seed)
+        self.pasts: dict[tuple[int, str], set[Entity]] = {}
+
+    def run(self) -> None:
+        for _ in range(EVENTS):
+            self._clock.now += DAY_US
+            try:
+                self._change()
+            except AuthzError:
+                continue  # a random change may be one that is refused
+            for course in COURSES:
+                self.pasts[self._clock.now, course] = self.past(self._clock.now, course)
+
+    def past(self, at: int, course: str) -> set[Entity]:
+        """What there was in a course and on the platform, without the rules themselves."""
+        found = self._store.directory.records_at(
+            at, CourseKey(course), lambda _: True, likely=ChangeScope(course)
+        )
+        return {each for each in found.entities if not isinstance(each, RetentionRule)}
+
+    def _change(self) -> None:
+        pick = self._random.choice
+        course, name = pick(COURSES), pick(NAMES)
+        scope, session = course_scope(course), f"s-{course}"
+        match self._random.randrange(8):
+            case 0:
+                write(self._store, touch(Course(id=course, ai_enabled=pick((True, False)))))
+            case 1:
+                write(self._store, remove(CourseKey(course)))
+            case 2:
+                write(self._store, touch(Session(id=session, course_id=course)), touch(student(name, course)))
+            case 3:
+                write(self._store, remove(student(name, course).key), touch(notebook(f"nb-{course}", scope)))
+            case 4:
+                write(self._store, touch(share(f"nb-{course}", name, awaits=True)))
+            case 5:
+                self._store.directory.import_batch(
+                    [*self._members(course)], offset=0, actor="test", request_id="", reason=""
+                )
+            case 6:
+                host = Membership(user(name), session_scope(session), "host")
+                write(self._store, touch(host), remove(notebook(f"nb-{course}", scope).key))
+            case 7:
+                to = user(pick(NAMES))
+                self._store.personal_data.rename(RenameRequest(subject=user(name), to=to, reason="married"))
+        while self._store.directory.removal_progress() is not None:
+            self._store.directory.remove_contents()
+
+    def _members(self, course: str) -> list[Mutation]:
+        """Each of them twice, as in a careless roster, and one of them deleted between."""
+        first = [touch(student(name, course)) for name in NAMES]
+        again = [
+            touch(msgspec.structs.replace(student(name, course), source_ref=str(self._random.random())))
+            for name in NAMES
+        ]
+        return [*first, remove(student(NAMES[0], course).key), *again]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_time_after_the_cut_is_answered_as_before(sqlite_url: str, seed: int) -> None:
+    clock = Clock()
+    clock.now = time.time_ns() // 1000 - YEAR_US
+    store = open_with(sqlite_url, clock, contents_at_once=5)
+    set_period(store, RetainedData.CHANGES, 90)
+    history = History(store, clock, seed)
+    history.run()
+    signed = read_tree(sqlite_url)
+    clock.now += 60 * DAY_US
+    while store.retention.purge_progress() is not None:
+        store.retention.advance_purge()
+    since = rule_of(store, RetainedData.CHANGES).complete_since
+    assert since is not None
+    known = {moment: past for moment, past in history.pasts.items() if moment[0] >= since}
+    assert 20 < len(known) < len(history.pasts)
+    assert {moment: history.past(*moment) for moment in known} == known
+    tree = read_tree(sqlite_url, [signed.size])
+    assert (tree.faults, tree.roots[signed.size]) == ((), signed.roots[signed.size])
+    assert tree.purged
+    store.close()
+
+
+def test_an_upgrade_finds_the_change_before_each_change(empty_url: str) -> None:
+    engine = open_engine(empty_url)
+    config = Config()
+    config.set_main_option("script_location", migrations_file.rpartition("/")[0])
+    store = open_with(empty_url)
+    write(store, create(Course(id="c")), create(student("maya", "c")))
+    write(store, touch(Course(id="c", ai_enabled=True)))
+    write(store, remove(student("maya", "c").key), create(notebook("nb", course_scope("c"))))
+    write(store, create(student("maya", "c")), create(share("nb", "maya")))
+    write(store, touch(msgspec.structs.replace(student("maya", "c"), source_ref="x")))
+    write(store, remove(CourseKey("c")))
+    store.close()
+    columns = [tables.changes.c[name] for name in ("revision", "position", "previous")]
+    ordered = select(*columns).order_by(*columns[:2])
+    with write_transaction(engine) as connection:
+        written = connection.execute(ordered).all()
+        connection.execute(update(tables.changes).values(previous=None))
+        config.attributes["connection"] = connection
+        command.stamp(config, "0026")
+        for statement in (
+            *("DROP TABLE retention_rules", "DROP TABLE held_changes", "DROP INDEX tombstones_by_age"),
+            *("DROP INDEX memberships_by_end", "DROP INDEX decision_leaves_by_state"),
+            *("ALTER TABLE leaves DROP COLUMN purged", "ALTER TABLE decision_leaves DROP COLUMN state"),
+            "ALTER TABLE decision_tree ADD COLUMN purged BIGINT NOT NULL DEFAULT 0",
+            "ALTER TABLE changes DROP COLUMN previous",
+        ):
+            connection.exec_driver_sql(statement)
+        command.upgrade(config, "head")
+    with read_transaction(engine) as connection:
+        assert connection.execute(ordered).all() == written
+    assert len({row.previous for row in written}) > 4
+    engine.dispose()
