@@ -10,6 +10,7 @@ import pytest
 from authz.audit.table import TableSink
 from authz.runtime.settings import load_settings
 from tests.cli.commands import run
+from tests.service import in_process
 from tests.serving import server_of
 
 HISTORY = (
@@ -75,6 +76,7 @@ def test_a_time_that_cannot_be_read_is_refused(address: str) -> None:
     assert failed.stderr.startswith("error: --since `yesterday` is not a time")
 
 
+@in_process
 def test_who_was_let_in_is_printed(address: str) -> None:
     printed = run("audit", "decisions", "--resource", "course:alg", "--address", address)
     assert printed.returncode == 0, printed.stderr
@@ -86,6 +88,7 @@ def test_who_was_let_in_is_printed(address: str) -> None:
     ]
 
 
+@in_process
 def test_json_has_an_entry_a_line(address: str) -> None:
     options = ("--resource", "course:alg", "--allowed", "--action", "read", "--json", "--address", address)
     (entry,) = map(json.loads, run("audit", "decisions", *options).stdout.splitlines())

@@ -75,6 +75,7 @@ from tests.engine.test_isolation import (
 from tests.engine.test_lists import exacting_policy, policy_with
 from tests.policies import POLICY
 from tests.properties import examples
+from tests.service import in_process
 from tests.serving import server_of
 
 DENYING = (
@@ -329,6 +330,7 @@ def test_a_bad_question_names_the_input_and_the_remedy(
     assert words in caught.value.message
 
 
+@in_process
 def test_a_plan_that_would_be_too_large_says_what_to_do(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "MAX_SCOPES", 20)
     with pytest.raises(CallError, match="set `scope` to one course") as caught:

@@ -24,6 +24,7 @@ from authz.v1 import directory_pb2 as dpb
 from authz.v1 import watch_pb2 as wpb
 from tests.client.conftest import Connect
 from tests.client.test_client import ALGEBRA, CAMPUS
+from tests.service import in_process
 from tests.serving import both_transports, server_of, serving
 
 
@@ -253,6 +254,7 @@ def test_who_reads_slowly_is_not_cut_off(serve: Serve) -> None:
     assert torn.asked == [""]
 
 
+@in_process
 def test_a_large_change_is_given_whole_in_pieces(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch, connect: Connect
 ) -> None:
