@@ -67,9 +67,13 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     tls_certificate_file: str
     tls_key_file: str
 
-    def options(self) -> list[tuple[str, str | int]]:
-        """Arguments of a gRPC channel."""
-        return [("grpc.service_config", _SERVICE_CONFIG), ("grpc.enable_http_proxy", int(self.use_proxy))]
+    def options(self, *, is_separate: bool = False) -> list[tuple[str, str | int]]:
+        """Arguments of a gRPC channel. One that is separate shares its connections with no other."""
+        return [
+            ("grpc.service_config", _SERVICE_CONFIG),
+            ("grpc.enable_http_proxy", int(self.use_proxy)),
+            ("grpc.use_local_subchannel_pool", int(is_separate)),
+        ]
 
     def credentials(self) -> grpc.ChannelCredentials | None:
         """The files of TLS, read; None without TLS. Raises `ValueError` for files that do not go together."""

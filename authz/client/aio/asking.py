@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from authz.client.aio.feed import CacheFeed
 from authz.client.aio.fresh_calls import FreshCalls
+from authz.client.aio.transport import Method
 from authz.client.combined import (
     SessionAccess,
     SourceAnswer,
@@ -45,6 +46,7 @@ class AsyncAsking(FreshCalls):
     """The methods of a client that ask. Every call raises `CallError` if it fails."""
 
     _authorization: authorization_pb2_grpc.AuthorizationServiceAsyncStub
+    _check: Method[authorization_pb2.CheckResponse]
     _feed: CacheFeed | None
 
     async def check(
@@ -78,9 +80,7 @@ class AsyncAsking(FreshCalls):
         has_demand = bool(at_least_as_fresh) or fully_consistent or question.HasField("consistency")
         if self._feed is not None and not has_demand:
             return await self._ask_or_remember(self._feed, question)
-        return answer_of(
-            await self._ask(self._authorization.Check, question, at_least_as_fresh, fully_consistent)
-        )
+        return answer_of(await self._ask(self._check, question, at_least_as_fresh, fully_consistent))
 
     async def _ask_or_remember(self, feed: CacheFeed, question: authorization_pb2.CheckRequest) -> Answer:
         """The answer from the cache, or from the server, which the cache then stores."""
@@ -93,14 +93,14 @@ class AsyncAsking(FreshCalls):
         if asking is not None:
             asked_at, least = asking
             try:
-                answer = answer_of(await self._ask(self._authorization.Check, question, least, False))
+                answer = answer_of(await self._ask(self._check, question, least, False))
             except CallError as error:
                 if error.reason not in _STATE_MISSING:
                     raise
             else:
                 cache.keep(encoded, question, answer, asked_at)
                 return answer
-        return answer_of(await self._ask(self._authorization.Check, question, "", False))
+        return answer_of(await self._ask(self._check, question, "", False))
 
     async def batch_check(
         self,

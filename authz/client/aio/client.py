@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from copy import copy
+from functools import partial
 from itertools import islice
 from typing import Any, Self, TypeVar
 
@@ -18,7 +19,7 @@ from authz.client.aio.calls import Calls
 from authz.client.aio.feed import CacheFeed
 from authz.client.aio.policies import AsyncPolicyClient
 from authz.client.aio.privacy import AsyncPrivacyClient
-from authz.client.aio.transport import Channel, Method, open_channel
+from authz.client.aio.transport import Channel, Hedge, Method, open_channel
 from authz.client.aio.watch import ResumingWatch
 from authz.client.cache import DecisionCache
 from authz.client.connection import Connection, identity_of
@@ -102,6 +103,7 @@ class AsyncClient(AsyncAsking):
     `tls_certificate_file` and `tls_key_file`, set together, are the client certificate. `token`, or what it
     returns for each call, or what `token_file` has, is the token or the JWT that proves who calls. It goes
     to another machine only with TLS, unless `allow_plaintext_token`. `cache` keeps answers of `check`.
+    With `hedge_after_s`, a check without an answer after this time is sent again over another connection.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class AsyncClient(AsyncAsking):
         token_file: str = "",
         allow_plaintext_token: bool = False,
         cache: DecisionCache | None = None,
+        hedge_after_s: float = 0.0,
     ) -> None:
         connection = Connection(
             target=target,
@@ -135,6 +138,7 @@ class AsyncClient(AsyncAsking):
             cache.claim()
             last_write = LastWrite(when_written=cache.clear)
             self._feed = CacheFeed(cache, self._open_watch)
+        self._hedge = Hedge(connection, hedge_after_s) if hedge_after_s else None
         self._use(open_channel(connection), Calls(timeout_s, identity, last_write))
 
     def with_options(self, *, timeout_s: float | None = None, acting_for: str | None = None) -> Self:
@@ -156,6 +160,9 @@ class AsyncClient(AsyncAsking):
         self._channel = channel
         self._calls = calls
         self._authorization = authorization_pb2_grpc.AuthorizationServiceStub(channel)
+        self._check = self._authorization.Check
+        if self._hedge is not None:
+            self._check = partial(self._hedge.check, self._authorization.Check)
         self._directory = directory_pb2_grpc.DirectoryServiceStub(channel)
         self._watch = watch_pb2_grpc.WatchServiceStub(channel)
         self.policies = AsyncPolicyClient(policy_pb2_grpc.PolicyServiceStub(channel), calls)
@@ -174,6 +181,8 @@ class AsyncClient(AsyncAsking):
         if self._feed is not None:
             self._feed.end()
         await self._channel.close()
+        if self._hedge is not None:
+            await self._hedge.close()
         if self._feed is not None:
             await self._feed.stop()
 

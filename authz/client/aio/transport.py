@@ -11,7 +11,10 @@ import grpc.aio
 
 from authz.client.connection import Connection
 from authz.client.errors import error_of, silence
+from authz.client.hedging import HedgeBudget, require_delay
 from authz.v1 import watch_pb2
+from authz.v1.authorization_pb2 import CheckResponse
+from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
 
 T = TypeVar("T")
 Method = Callable[..., Awaitable[T]]
@@ -22,7 +25,7 @@ ServerInterceptor = grpc.aio.ServerInterceptor
 sleep = asyncio.sleep
 
 
-def open_channel(connection: Connection) -> Channel:
+def open_channel(connection: Connection, *, is_separate: bool = False) -> Channel:
     """A channel, which connects at the first call. Raises `RuntimeError` outside an event loop: the channel
     would belong to another one than its calls."""
     try:
@@ -32,9 +35,54 @@ def open_channel(connection: Connection) -> Channel:
             "make an AsyncClient in a coroutine, for example in the lifespan of the application"
         ) from None
     credentials = connection.credentials()
+    options = connection.options(is_separate=is_separate)
     if credentials is None:
-        return grpc.aio.insecure_channel(connection.target, connection.options())
-    return grpc.aio.secure_channel(connection.target, credentials, connection.options())
+        return grpc.aio.insecure_channel(connection.target, options)
+    return grpc.aio.secure_channel(connection.target, credentials, options)
+
+
+class Hedge:
+    """Sends a check a second time, over another connection, when there is no answer after a delay.
+
+    The first answer counts, and the other call is cancelled. An error counts only if no other call is left.
+    Source: https://grpc.io/docs/guides/request-hedging, which gRPC for Python does not have.
+    """
+
+    def __init__(self, connection: Connection, after_s: float) -> None:
+        require_delay(after_s)
+        self._after_s = after_s
+        self._channel = open_channel(connection, is_separate=True)
+        self._again = AuthorizationServiceStub(self._channel).Check
+        self._budget = HedgeBudget()
+
+    async def check(self, method: Method[CheckResponse], request: object, **options: Any) -> CheckResponse:
+        """The answer of the method, or of the same one over the other connection."""
+        self._budget.earn()
+        calls = [asyncio.ensure_future(_answer(method, request, options))]
+        try:
+            await asyncio.wait(calls, timeout=self._after_s)
+            if not calls[0].done() and self._budget.spend():
+                left_s = max(0.0, options["timeout"] - self._after_s)
+                calls.append(
+                    asyncio.ensure_future(_answer(self._again, request, options | {"timeout": left_s}))
+                )
+            pending = set(calls)
+            while True:
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                answered = [call for call in done if call.exception() is None]
+                if answered or not pending:
+                    return (answered or calls)[0].result()
+        finally:
+            for call in calls:
+                call.cancel()
+
+    async def close(self) -> None:
+        """Close the other connection."""
+        await self._channel.close()
+
+
+async def _answer(method: Method[T], request: object, options: dict[str, Any]) -> T:
+    return await method(request, **options)
 
 
 class Background:

@@ -29,6 +29,7 @@ from authz.client.questions import (
 )
 from authz.client.sync.feed import CacheFeed
 from authz.client.sync.fresh_calls import FreshCalls
+from authz.client.sync.transport import Method
 from authz.domain.errors import ErrorReason
 from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.instants import from_datetime
@@ -46,6 +47,7 @@ class Asking(FreshCalls):
     """The methods of a client that ask. Every call raises `CallError` if it fails."""
 
     _authorization: authorization_pb2_grpc.AuthorizationServiceStub
+    _check: Method[authorization_pb2.CheckResponse]
     _feed: CacheFeed | None
 
     def check(
@@ -77,7 +79,7 @@ class Asking(FreshCalls):
         has_demand = bool(at_least_as_fresh) or fully_consistent or question.HasField("consistency")
         if self._feed is not None and not has_demand:
             return self._ask_or_remember(self._feed, question)
-        return answer_of(self._ask(self._authorization.Check, question, at_least_as_fresh, fully_consistent))
+        return answer_of(self._ask(self._check, question, at_least_as_fresh, fully_consistent))
 
     def _ask_or_remember(self, feed: CacheFeed, question: authorization_pb2.CheckRequest) -> Answer:
         """The answer from the cache, or from the server, which the cache then stores."""
@@ -90,14 +92,14 @@ class Asking(FreshCalls):
         if asking is not None:
             asked_at, least = asking
             try:
-                answer = answer_of(self._ask(self._authorization.Check, question, least, False))
+                answer = answer_of(self._ask(self._check, question, least, False))
             except CallError as error:
                 if error.reason not in _STATE_MISSING:
                     raise
             else:
                 cache.keep(encoded, question, answer, asked_at)
                 return answer
-        return answer_of(self._ask(self._authorization.Check, question, "", False))
+        return answer_of(self._ask(self._check, question, "", False))
 
     def batch_check(
         self,

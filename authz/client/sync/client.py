@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator
 from copy import copy
+from functools import partial
 from itertools import islice
 from typing import Any, Self, TypeVar
 
@@ -24,7 +25,7 @@ from authz.client.sync.calls import Calls
 from authz.client.sync.feed import CacheFeed
 from authz.client.sync.policies import PolicyClient
 from authz.client.sync.privacy import PrivacyClient
-from authz.client.sync.transport import Channel, Method, open_channel
+from authz.client.sync.transport import Channel, Hedge, Method, open_channel
 from authz.client.sync.watch import ResumingWatch
 from authz.client.touches import warn_of_bare_touches
 from authz.client.watch import WatchedChange
@@ -103,6 +104,7 @@ class Client(Asking):
     `tls_certificate_file` and `tls_key_file`, set together, are the client certificate. `token`, or what it
     returns for each call, or what `token_file` has, is the token or the JWT that proves who calls. It goes
     to another machine only with TLS, unless `allow_plaintext_token`. `cache` keeps answers of `check`.
+    With `hedge_after_s`, a check without an answer after this time is sent again over another connection.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class Client(Asking):
         token_file: str = "",
         allow_plaintext_token: bool = False,
         cache: DecisionCache | None = None,
+        hedge_after_s: float = 0.0,
     ) -> None:
         connection = Connection(
             target=target,
@@ -136,6 +139,7 @@ class Client(Asking):
             cache.claim()
             last_write = LastWrite(when_written=cache.clear)
             self._feed = CacheFeed(cache, self._open_watch)
+        self._hedge = Hedge(connection, hedge_after_s) if hedge_after_s else None
         self._use(open_channel(connection), Calls(timeout_s, identity, last_write))
 
     def with_options(self, *, timeout_s: float | None = None, acting_for: str | None = None) -> Self:
@@ -157,6 +161,9 @@ class Client(Asking):
         self._channel = channel
         self._calls = calls
         self._authorization = authorization_pb2_grpc.AuthorizationServiceStub(channel)
+        self._check = self._authorization.Check
+        if self._hedge is not None:
+            self._check = partial(self._hedge.check, self._authorization.Check)
         self._directory = directory_pb2_grpc.DirectoryServiceStub(channel)
         self._watch = watch_pb2_grpc.WatchServiceStub(channel)
         self.policies = PolicyClient(policy_pb2_grpc.PolicyServiceStub(channel), calls)
@@ -175,6 +182,8 @@ class Client(Asking):
         if self._feed is not None:
             self._feed.end()
         self._channel.close()
+        if self._hedge is not None:
+            self._hedge.close()
         if self._feed is not None:
             self._feed.stop()
 
