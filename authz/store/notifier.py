@@ -17,7 +17,7 @@ from authz.store.failures import translated
 from authz.store.tables import REVISIONS_CHANNEL, counter
 
 _INITIAL_POLL_S = 0.004
-_MAX_POLL_S = 0.016
+_MAX_POLL_S = 0.008
 _HEAD = str(select(counter.c.revision))
 
 

@@ -22,6 +22,7 @@ from authz.engine.lists import ListPage, ResourcePage, SubjectPage
 from authz.policy.load import load_policy, policy_directory
 from authz.replica.view import ReplicaView
 from authz.runtime.compose import system_clock
+from authz.runtime.tuning import tune_interpreter
 from tests.bench.campus import Campus
 from tests.bench.measure import cost_us, show
 from tests.bench.replica import built
@@ -149,6 +150,7 @@ def main(sizes: tuple[int, ...]) -> None:
                 (view, subjects, MEMBERS, notebooks),
                 (view, first, FIRST_PAGE, users),
             ]
+        tune_interpreter()  # as a server does
         explain_ratios(checker, view, campus)
         rounds = [[list_us(*case) for case in cases] for _ in range(ROUNDS)]
     costs = [statistics.median(took) for took in zip(*rounds, strict=True)]

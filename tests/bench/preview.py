@@ -13,6 +13,7 @@ from authz.engine.preview.computation import Preview
 from authz.policy.load import compile_files, load_policy, policy_directory
 from authz.replica.view import ReplicaView
 from authz.runtime.compose import system_clock
+from authz.runtime.tuning import tune_interpreter
 from tests.bench.campus import Campus
 from tests.bench.measure import show
 from tests.bench.replica import built
@@ -48,6 +49,7 @@ def main(size: int) -> None:
     """Over a replica of `size` memberships and resources."""
     with tempfile.TemporaryDirectory(prefix="authz-bench-") as name:
         view = built(Campus(size), Path(name))
+        tune_interpreter()  # as a server does
         for label, row in CHANGES.items():
             bench_change(label, row, view)
         view.close()
