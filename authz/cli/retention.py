@@ -60,7 +60,11 @@ def set_period(
 
 
 def _kept(rule: RetentionRule) -> str:
-    return "for ever" if rule.days is None else f"{rule.days} days"
+    return "for ever" if rule.days is None else _in_days(rule.days)
+
+
+def _in_days(days: int) -> str:
+    return f"{days} day" if days == 1 else f"{days} days"
 
 
 def _row(rule: RetentionRule) -> tuple[str, ...]:
@@ -69,4 +73,4 @@ def _row(rule: RetentionRule) -> tuple[str, ...]:
         purged += f", of revisions 1 to {rule.through}"
     since = "-" if rule.complete_since is None else format_instant(rule.complete_since)
     name = rule.data.lower().replace("_", "-")
-    return name, _kept(rule), f"{LIMITS[rule.data].min_days} days", purged, since
+    return name, _kept(rule), _in_days(LIMITS[rule.data].min_days), purged, since

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Table, and_, delete, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Table, TextClause, and_, delete, func, or_, select, tuple_
 
-from authz.domain.entities import MembershipStatus, RetainedData, RetentionRule, Versioned
+from authz.domain.entities import RetainedData, RetentionRule, Versioned
 from authz.domain.instants import MAX_INSTANT, Instant
 from authz.store import compaction, tables
 from authz.store.batch import Batch
@@ -36,7 +36,7 @@ class _Aged(msgspec.Struct, frozen=True):
 
     table: Table
     time: str
-    wanted: tuple[ColumnElement[bool], ...] = ()
+    wanted: tuple[ColumnElement[bool] | TextClause, ...] = ()
 
     def oldest(self, connection: Connection) -> Instant | None:
         time = self.table.c[self.time]
@@ -60,9 +60,7 @@ _ENDED = _Aged(
     _MEMBERSHIPS.table,
     "ends_at",
     (
-        # A completed one gives what its role becomes, and a suspended one takes roles away.
-        _members.status.in_((MembershipStatus.ACTIVE.value, MembershipStatus.INVITED.value)),
-        _members.suspended_until.is_(None),
+        tables.ENDS,
         _not_held(
             and_(_HOLDS.c.subject_type == _members.subject_type, _HOLDS.c.subject_id == _members.subject_id)
         ),

@@ -90,11 +90,14 @@ def _entity_table(kind: Kind) -> Table:
     )
 
 
+ENDS = text("ends_at IS NOT NULL AND suspended_until IS NULL AND status IN ('ACTIVE', 'INVITED')")
+"""Which memberships say nothing after their end: a completed one gives what its role becomes, and a suspended
+one takes roles away. A query that has this text finds them by their index."""
+
+
 def _indexes(kind: Kind) -> Iterator[Index]:
     if kind is KINDS["membership"]:
-        # For retention. A membership without an end is not in it.
-        has_end = text("ends_at IS NOT NULL")
-        yield Index("memberships_by_end", "ends_at", sqlite_where=has_end, postgresql_where=has_end)
+        yield Index("memberships_by_end", "ends_at", sqlite_where=ENDS, postgresql_where=ENDS)
     for name in kind.lookups:
         yield Index(f"{kind.plural}_by_{name.removesuffix('_id')}", *columns_of(kind.order_by(name)))
 

@@ -51,9 +51,9 @@ def upgrade() -> None:
     )
     op.create_index("held_changes_by_subject", "held_changes", ["subject_id", "subject_type"])
     op.create_index("tombstones_by_age", "tombstones", ["deleted_at"])
-    has_end = sa.text("ends_at IS NOT NULL")
+    ends = sa.text("ends_at IS NOT NULL AND suspended_until IS NULL AND status IN ('ACTIVE', 'INVITED')")
     op.create_index(
-        "memberships_by_end", "memberships", ["ends_at"], sqlite_where=has_end, postgresql_where=has_end
+        "memberships_by_end", "memberships", ["ends_at"], sqlite_where=ends, postgresql_where=ends
     )
     op.add_column("leaves", sa.Column("purged", _text(), nullable=False, server_default=""))
     op.execute("DELETE FROM leaves")
