@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from authz.domain.decisions import Rule
+from authz.domain.context import ResourceContext
+from authz.domain.decisions import Reason, Rule
 from authz.domain.effective_roles import Grant, InactiveReason
 from authz.domain.facts import FACTS, Fact, fact_names
 from authz.domain.ids import Scope
@@ -60,12 +61,13 @@ class Trace:
     `scopes` are those whose memberships count, the platform first; `memberships` are the subject's in them;
     `facts` is every fact, in the order of `FACTS`, and `mask` those that hold; `rules` is every rule that
     spoke: denies first, then allows, each in the order of the policy. A decision that ends early leaves the
-    rest empty: without a role no rule is consulted.
+    rest empty: without a role no rule is consulted. `located` is the resource, or why there is none.
     """
 
-    __slots__ = ("facts", "mask", "memberships", "rules", "scopes")
+    __slots__ = ("facts", "located", "mask", "memberships", "rules", "scopes")
 
     def __init__(self) -> None:
+        self.located: ResourceContext | Reason | None = None
         self.scopes: tuple[Scope, ...] = ()
         self.memberships: tuple[MembershipTrace, ...] = ()
         self.facts: tuple[FactTrace, ...] = ()

@@ -114,7 +114,10 @@ class Checker:
         cannot read the policy of the resource's course.
         """
         self.require_valid(question)
-        return self._answer(snapshot, question, self.locate(snapshot, question), now, trace)
+        located = self.locate(snapshot, question)
+        if trace is not None:
+            trace.located = located
+        return self._answer(snapshot, question, located, now, trace)
 
     def require_valid(self, question: Question) -> None:
         """Raise `InvalidArgumentError` for a question that is malformed under this version."""
@@ -228,8 +231,8 @@ class Checker:
         """What decides at `now` on everything of a type in a scope, for one subject and action."""
         grants, suspension = snapshot.grants(subject, scope), snapshot.suspension(subject)
         if trace is not None:
-            structural = type_name in STRUCTURAL_TYPES
-            self._trace_memberships(trace, scope, grants, suspension, now, structural=structural)
+            is_structural = type_name in STRUCTURAL_TYPES
+            self._trace_memberships(trace, scope, grants, suspension, now, structural=is_structural)
         return self.access_by(grants, suspension, snapshot, scope, type_name, action, now)
 
     def access_by(  # noqa: PLR0917  positional, because every check goes through here
@@ -248,9 +251,9 @@ class Checker:
             policy = self.policy_in(snapshot, scope)
             rules = policy.rules_for(held.roles, scope.course_id, type_name, action)
             return Access(grants, held, rules, held.next_change_at)
-        structural = type_name in STRUCTURAL_TYPES
-        refusal, changes_at = self.without_roles(held, grants, scope, suspension, now, structural=structural)
-        return Access(grants, held, NO_RULES, changes_at, refusal)
+        is_structural = type_name in STRUCTURAL_TYPES
+        refusal, until = self.without_roles(held, grants, scope, suspension, now, structural=is_structural)
+        return Access(grants, held, NO_RULES, until, refusal)
 
     def verdict(  # noqa: PLR0917  positional, because every check goes through here
         self,
@@ -326,11 +329,11 @@ class Checker:
 
     def remembered(self, key: KeyT, found_by: Callable[[KeyT], T]) -> T:
         """What follows from this version of the policy and a value alone: found once for equal values."""
-        if key not in self._remembered:
+        found: T | None = self._remembered.get(key)
+        if found is None:
             if len(self._remembered) >= _MAX_REMEMBERED:
                 self._remembered.clear()
-            self._remembered[key] = found_by(key)
-        found: T = self._remembered[key]
+            found = self._remembered[key] = found_by(key)
         return found
 
     @staticmethod
@@ -390,9 +393,7 @@ def opens(held: EffectiveRoles, type_name: str) -> bool:
 def _misplaced_id(question: Question) -> InvalidArgumentError:
     ref = question.resource
     if ref.id:
-        problem = (
-            f"`create` takes no resource.id (got `{ref.id}`); name only the type, and where to create it"
-        )
-        return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, problem, field="resource.id")
-    problem = f"`{question.action}` needs resource.id; only `create` goes without"
-    return InvalidArgumentError(ErrorReason.MISSING_FIELD, problem, field="resource.id")
+        text = f"`create` takes no resource.id (got `{ref.id}`); name only the type, and where to create it"
+        return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, text, field="resource.id")
+    text = f"`{question.action}` needs resource.id; only `create` goes without"
+    return InvalidArgumentError(ErrorReason.MISSING_FIELD, text, field="resource.id")

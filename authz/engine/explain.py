@@ -59,7 +59,7 @@ def _nearest(
 ) -> list[tuple[Change, ...]]:
     """The nearest grants, with what must be asked differently, if anything must."""
     found: list[tuple[Change, ...]] = []
-    for asked, located, stated in _questions(checker, snapshot, question):
+    for asked, located, stated in _questions(checker, snapshot, question, trace.located):
         if stated and checker.check(snapshot, asked, now).allowed:
             found.append(stated)
             continue
@@ -159,12 +159,11 @@ def _inactive(
 
 
 def _questions(
-    checker: Checker, snapshot: Snapshot, question: Question
+    checker: Checker, snapshot: Snapshot, question: Question, located: ResourceContext | Reason | None
 ) -> Iterator[tuple[Question, ResourceContext, tuple[Change, ...]]]:
     """The question without what in itself denies, what it is about, and the changes to it; nothing where what
-    it is about is not known."""
+    it is about is not known. `located` is what the question as it is was found to be about."""
     changes: tuple[Change, ...] = ()
-    located = checker.locate(snapshot, question)
     if located is Reason.SCOPE_MISMATCH:
         for course_id, session_id in _statements(question):
             question = msgspec.structs.replace(
@@ -174,7 +173,7 @@ def _questions(
             if isinstance(located, ResourceContext):
                 changes = (Change(kind=ChangeKind.STATED_SCOPE, scope=located.scope.scopes[-1]),)
                 break
-    if isinstance(located, Reason):
+    if not isinstance(located, ResourceContext):
         return
     if checker.permits(question.purpose):
         yield question, located, changes
@@ -223,8 +222,8 @@ def _inputs(snapshot: Snapshot, question: Question, trace: Trace, now: Instant) 
             sources[scope.kind.value] = snapshot.record(key)
     found: dict[str, Any] = {"request.subject": question.subject, "request.purpose": question.purpose}
     for name, head, field in _INPUTS:
-        value = getattr(sources.get(head), field, None)
-        if value is not None:
+        source = sources.get(head)
+        if source is not None and (value := getattr(source, field, None)) is not None:
             found[name] = value
     if is_content:
         found["share"] = snapshot.share(ref, question.subject)
