@@ -17,6 +17,7 @@ from authz.store import tables
 from authz.store.engine import open_engine, write_transaction
 from tests.api.test_exports import served
 from tests.cli.commands import run
+from tests.service import in_process
 
 
 def test_what_is_written_is_in_a_published_checkpoint_that_finds_out_who_changes_it(
@@ -60,6 +61,7 @@ def test_a_server_that_signs_nothing_says_what_to_set(sqlite_url: str) -> None:
         client.audit.checkpoint()
 
 
+@in_process
 def test_a_start_without_a_key_that_signs_is_refused_by_name(sqlite_url: str, tmp_path: Path) -> None:
     (tmp_path / "key").write_text("no key")
     given = {"checkpoint_key_file": str(tmp_path / "key")}
