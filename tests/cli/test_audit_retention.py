@@ -17,6 +17,7 @@ from authz.store.engine import write_transaction
 from authz.store.log_writer import Origin
 from tests.cli.commands import run
 from tests.cli.test_audit_tree import History, column, mutation, removed
+from tests.databases import create_sqlite
 from tests.store.directory import Clock, create, open_with, remove, student, touch, user, write
 from tests.store.test_retention import YEAR_US, purge
 
@@ -42,12 +43,14 @@ def written(store: Store, clock: Clock) -> None:
 
 
 @pytest.fixture(scope="module")
-def purged(shared_store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
+def purged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
     clock = Clock()
     clock.now -= 5 * YEAR_US
-    store = open_with(shared_store_url, clock)
+    folder = tmp_path_factory.mktemp("tree")
+    url = create_sqlite(folder / "authz.db")
+    store = open_with(url, clock)
     written(store, clock)
-    found = History(shared_store_url, tmp_path_factory.mktemp("tree"))
+    found = History(url, folder)
     assert found.sign("before").returncode == 0
     purge(store)
     store.close()
