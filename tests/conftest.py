@@ -85,10 +85,13 @@ def _rank(path: Path, names: tuple[str, ...]) -> int:
 
 
 @pytest.fixture(autouse=True)
-def flushed_log() -> Iterator[None]:
-    """Log lines, which a thread writes, are captured with the test that they are of."""
+def log_of_the_test() -> Iterator[None]:
+    """Log every level, whatever a command has set in this process, and capture the lines, which a thread
+    writes, with the test that they are of. Servers that several tests share log nothing between them."""
+    configure_logging("debug")
     yield
     WRITER.flush()
+    configure_logging("critical")
 
 
 @pytest.fixture(scope="session")
@@ -168,12 +171,6 @@ def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 def free_port() -> int:
     """A port that no process listens at."""
     return find_free_port()
-
-
-@pytest.fixture(autouse=True)
-def every_level() -> None:
-    """Log from the lowest level on: a command that ran in this process may have left it at `error`."""
-    configure_logging("debug")
 
 
 @pytest.fixture

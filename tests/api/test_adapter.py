@@ -51,7 +51,7 @@ class Twice:
     ],
 )
 async def test_a_stream_is_served_as_a_call_is(
-    every_level: None, error: Exception | None, code: str, reason: str
+    log_of_the_test: None, error: Exception | None, code: str, reason: str
 ) -> None:
     pipeline = Pipeline(authenticators=(), permissions=AllowAll(), places=dict.fromkeys(CallKind, 1))
     server = grpc.aio.server()
