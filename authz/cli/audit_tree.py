@@ -138,7 +138,7 @@ def _print_kept(anchored: int, tree: LogTree) -> None:
             " kept, and the last change of each record is there"
         )
     if tree.erased:
-        print(f"of {tree.erased} texts something is gone, as after an erasure")
+        print(f"{tree.erased} texts are no longer complete, as after an erasure")
 
 
 def _print_kept_decisions(anchored: int, tree: DecisionTree) -> None:

@@ -225,7 +225,7 @@ def test_texts_that_an_erasure_emptied_change_no_leaf_and_are_counted(untouched:
         mutation(2, '"source_ref":"sis-7"', '"source_ref":""')(connection)
     found = untouched.verify("six")
     assert found.returncode == 0
-    assert "of 2 texts something is gone, as after an erasure" in found.stdout
+    assert "2 texts are no longer complete, as after an erasure" in found.stdout
 
 
 def test_a_history_from_before_there_were_leaves_gets_them_with_its_first_checkpoint(

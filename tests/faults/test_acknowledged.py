@@ -54,7 +54,7 @@ def test_no_worker_answers_from_before_a_revocation_while_the_follower_is_stoppe
         failure = refused(lambda: allowed(stubs, 1))
         assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "TOO_STALE")
         node.await_health(AUTHORIZATION, NOT_SERVING)
-        for _ in range(24):
+        for _ in range(12):
             # A connection of its own, which any of the workers may get.
             with connected(node) as each:
                 denied(each, 1)
@@ -62,7 +62,7 @@ def test_no_worker_answers_from_before_a_revocation_while_the_follower_is_stoppe
             stopped.kill()
         elif end == "resumed":
             stopped.resume()
-        for _ in range(24):
+        for _ in range(12):
             with connected(node) as each:
                 until(lambda at=each: denied(at, 1), "checks are refused for ever")  # type: ignore[misc]  # bound now
         assert written(stubs, *map(mutation_message, campus_of(2)))
