@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -82,6 +82,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _rank(path: Path, names: tuple[str, ...]) -> int:
     file = path.relative_to(Path(__file__).parent).as_posix()
     return next((number for number, name in enumerate(names) if file.startswith(name)), len(names))
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    """Have the thread that writes log lines write those of the test while its output is still captured."""
+    try:
+        return (yield)
+    finally:
+        WRITER.flush()
 
 
 @pytest.fixture(autouse=True)
