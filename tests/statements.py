@@ -1,6 +1,6 @@
 """Compiles each SQL statement once for all the databases that a process of tests opens.
 
-SQLAlchemy compiles the statements of an engine anew for every engine, which is most of what starting a
+SQLAlchemy compiles the same statements again for each engine, which is most of what starting a
 server on a new database takes. Tests start a thousand.
 """
 

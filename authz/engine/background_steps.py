@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Callable
 
-import structlog
-
-from authz.domain.errors import AuthzError
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.group_commit import GroupCommitter
-
-log = structlog.get_logger()
+from authz.engine.polling import poll
 
 _INTERVAL_S = 1.0
 """How often a process polls for remaining work that no other process continues."""
@@ -52,20 +47,17 @@ class BackgroundSteps:
 
     async def run(self) -> None:
         """Take steps until cancelled, through every failure."""
-        while True:
-            try:
-                progress = await self._gate.run(self._progress)
-                if progress is not None and progress == self._seen:
-                    await self.advance()
-                    continue
-                self._seen = progress
-            except AuthzError as error:
-                log.warning(f"{self._name} interrupted", error=error.message)
-            except Exception:
-                # Nobody else would go on with it.
-                log.exception(f"{self._name} failed")
-            # Processes that look at the same time would take turns with each other.
-            await asyncio.sleep(self._interval_s * random.uniform(0.5, 1.5))  # noqa: S311  no secret
+        await poll(
+            self._advance_abandoned,
+            interval_s=self._interval_s,
+            unavailable=f"{self._name} waits until the database answers",
+        )
+
+    async def _advance_abandoned(self) -> None:
+        """Take all steps that are left, if nobody has taken one since the last look."""
+        while (progress := await self._gate.run(self._progress)) is not None and progress == self._seen:
+            await self.advance()
+        self._seen = progress
 
     async def advance(self) -> bool:
         """Take one step, wait until this machine's replica has followed, and pause for as long as it took.

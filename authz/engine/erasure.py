@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from functools import partial
 
@@ -18,6 +17,7 @@ from authz.domain.tokens import ConsistencyToken
 from authz.engine.background_steps import BackgroundSteps
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.group_commit import GroupCommitter
+from authz.engine.polling import poll
 
 log = structlog.get_logger()
 
@@ -90,25 +90,20 @@ class ReplicaReporter:
         self._gate = gate
         self._view = view
         self._name = name
-        self._told: int | None = None
-        self._told_at_s = 0.0
+        self._reported: int | None = None
+        self._reported_at_s = 0.0
 
     async def run(self) -> None:
-        """Tell until cancelled: whenever it changes, and now and then that the machine is still there."""
-        is_failing = False
-        while True:
-            try:
-                cleared = self._view.cleared()
-                is_due = time.monotonic() - self._told_at_s > _REPORT_AGAIN_S
-                if cleared != self._told or is_due:
-                    await self._gate.run(partial(self._data.report_replica, self._name, cleared))
-                    self._told, self._told_at_s = cleared, time.monotonic()
-                is_failing = False
-            except AuthzError as error:
-                # While the database or the replica is away, others say so.
-                if not is_failing:
-                    log.info("replica not reported", cause=error.message)
-                is_failing = True
-            except Exception:
-                log.exception("replica not reported")
-            await asyncio.sleep(_REPORT_INTERVAL_S)
+        """Report until cancelled: each change, and at intervals that the machine is still there."""
+        await poll(
+            self._report_if_due,
+            interval_s=_REPORT_INTERVAL_S,
+            unavailable="replica not reported until the database answers",
+        )
+
+    async def _report_if_due(self) -> None:
+        cleared = self._view.cleared()
+        is_due = time.monotonic() - self._reported_at_s > _REPORT_AGAIN_S
+        if cleared != self._reported or is_due:
+            await self._gate.run(partial(self._data.report_replica, self._name, cleared))
+            self._reported, self._reported_at_s = cleared, time.monotonic()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 from functools import partial
 
 import msgspec
@@ -16,6 +14,7 @@ from authz.domain.policy_changes import PolicySource
 from authz.engine.clock import DecisionClock
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.drafts import Drafting
+from authz.engine.polling import poll
 from authz.engine.publish import Origin
 from authz.engine.rights import Rights
 
@@ -60,19 +59,11 @@ class ScheduledPublisher:
 
     async def run(self) -> None:
         """Publish until cancelled, through every failure."""
-        is_interrupted = False
-        while True:
-            try:
-                await self.publish_due()
-                is_interrupted = False
-            except AuthzError as error:
-                if not is_interrupted:
-                    log.warning("no draft is published until the database answers", error=error.message)
-                is_interrupted = True
-            except Exception:
-                # Nobody else would publish it.
-                log.exception("scheduled publication failed")
-            await asyncio.sleep(_INTERVAL_S * random.uniform(0.5, 1.5))  # noqa: S311  no secret
+        await poll(
+            self.publish_due,
+            interval_s=_INTERVAL_S,
+            unavailable="no draft is published until the database answers",
+        )
 
     async def publish_due(self) -> None:
         """Publish every draft that is due and not claimed."""

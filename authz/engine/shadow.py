@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from functools import partial
@@ -20,6 +19,7 @@ from authz.engine.check import Checker
 from authz.engine.clock import DecisionClock
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.policies import ActiveChecker
+from authz.engine.polling import poll
 from authz.engine.shadow_run import ShadowRun
 from authz.policy.compile import CompiledPolicy
 from authz.policy.load import compile_files
@@ -69,21 +69,13 @@ class Shadow:
         return found
 
     async def run(self) -> None:
-        """Follow what is started and stopped until cancelled, through every failure."""
-        is_interrupted = False
+        """Follow the shadow that the database names until cancelled, through every failure."""
         try:
-            while True:
-                try:
-                    await self._follow()
-                    is_interrupted = False
-                except AuthzError as error:
-                    if not is_interrupted:
-                        log.warning("shadow not saved until the database answers", error=error.message)
-                    is_interrupted = True
-                except Exception:
-                    # Checks do not depend on it.
-                    log.exception("shadow failed")
-                await asyncio.sleep(_INTERVAL_S * random.uniform(0.5, 1.5))  # noqa: S311  no secret
+            await poll(
+                self._follow,
+                interval_s=_INTERVAL_S,
+                unavailable="shadow not saved until the database answers",
+            )
         finally:
             await self._end()
 

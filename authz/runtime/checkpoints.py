@@ -1,26 +1,20 @@
-"""Opens what signs and publishes checkpoints, and runs it."""
+"""Signs and publishes checkpoints in the background, with the key and the places of the settings."""
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from authz.audit.notes import NoteSigner
 from authz.audit.places import CheckpointAddress, CheckpointFile, CheckpointOutput, Place
 from authz.audit.publisher import CheckpointPublisher
-from authz.domain.errors import AuthzError
 from authz.domain.instants import US_PER_S, Instant
+from authz.engine.polling import poll
 from authz.runtime.settings import PUBLISH_FILE, PUBLISH_STDOUT, Settings
 from authz.runtime.signals import run_abandonable
 from authz.store import Store
-
-log = structlog.get_logger()
 
 _POLL_S = 1.0
 """How often a process looks whether a checkpoint is due."""
@@ -29,7 +23,7 @@ _POLL_S = 1.0
 def open_checkpoints(
     settings: Settings, store: Store, clock: Callable[[], Instant]
 ) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
-    """What to run so that checkpoints are signed; nothing without a key.
+    """The background task that signs checkpoints; none without a key.
 
     Raises `InvalidArgumentError` for a file that has no key.
     """
@@ -57,17 +51,11 @@ def _place(name: str) -> Place:
 
 async def _publish_forever(publisher: CheckpointPublisher) -> None:
     """Publish what is due until cancelled, through every failure."""
-    is_interrupted = False
-    while True:
-        try:
-            # In a thread that a stop does not wait for: an address may be slow.
-            await run_abandonable(publisher.publish_due)
-            is_interrupted = False
-        except AuthzError as error:
-            if not is_interrupted:
-                log.warning("no checkpoint is signed until the database answers", error=error.message)
-            is_interrupted = True
-        except Exception:
-            # Nobody else would go on with it.
-            log.exception("checkpoint failed")
-        await asyncio.sleep(_POLL_S * random.uniform(0.5, 1.5))  # noqa: S311  no secret
+
+    async def publish_due() -> None:
+        # In a thread that a stop does not wait for: an address may be slow.
+        await run_abandonable(publisher.publish_due)
+
+    await poll(
+        publish_due, interval_s=_POLL_S, unavailable="no checkpoint is signed until the database answers"
+    )

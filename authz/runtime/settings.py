@@ -41,6 +41,16 @@ DECISIONS_FILE = "file:"
 PUBLISH_STDOUT, PUBLISH_FILE, PUBLISH_ADDRESS = "stdout", "file:", "https://"
 """How the places of checkpoints begin."""
 
+_FILES = (
+    "tls_certificate_file",
+    "tls_key_file",
+    "tls_client_ca_file",
+    "database_password_file",
+    "callers_file",
+    "jwt_keys_file",
+    "limits_file",
+    "checkpoint_key_file",
+)
 _OF_CLIENTS = ("token_file",)
 """Variables of commands that call a server."""
 
@@ -293,19 +303,7 @@ def _validate(settings: Settings) -> None:
         raise invalid_setting(
             "AUTHZ_TLS_CLIENT_CA_FILE", "AUTHZ_TLS_CLIENT_CA_FILE needs a certificate and a key"
         )
-    for name in (
-        "tls_certificate_file",
-        "tls_key_file",
-        "tls_client_ca_file",
-        "database_password_file",
-        "callers_file",
-        "jwt_keys_file",
-        "limits_file",
-        "checkpoint_key_file",
-    ):
-        path = getattr(settings, name)
-        if path and not Path(path).is_file():
-            raise invalid_setting(PREFIX + name.upper(), f"{PREFIX}{name.upper()}: there is no file `{path}`")
+    _validate_files(settings)
     _validate_decision_log(settings)
     _validate_checkpoints(settings)
     if settings.log_level not in ("debug", "info", "warning", "error"):
@@ -313,6 +311,15 @@ def _validate(settings: Settings) -> None:
             "AUTHZ_LOG_LEVEL",
             f"AUTHZ_LOG_LEVEL `{settings.log_level}` must be `debug`, `info`, `warning` or `error`",
         )
+
+
+def _validate_files(settings: Settings) -> None:
+    for name in _FILES:
+        path = getattr(settings, name)
+        if path and not Path(path).is_file():
+            variable = PREFIX + name.upper()
+            hint = "; make one with `authz audit keygen`" if name == "checkpoint_key_file" else ""
+            raise invalid_setting(variable, f"{variable}: there is no file `{path}`{hint}")
 
 
 def _validate_decision_log(settings: Settings) -> None:

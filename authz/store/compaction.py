@@ -107,7 +107,7 @@ def compact(
 
 
 def release_held(connection: Connection, subject: Subject) -> None:
-    """Let go of what was kept for the hold of a subject: the next step of a purge removes it."""
+    """End the hold of a subject on compacted changes: the next step of a purge removes them."""
     same = (_held.c.subject_type == subject.type.value, _held.c.subject_id == subject.id)
     connection.execute(update(_held).where(*same).values(subject_type=None, subject_id=None))
 

@@ -1,7 +1,7 @@
 """Finds out whether what retention keeps of the change log is there.
 
-Before the cut, the log has the last change of each record. Whoever deletes one cannot say that retention did:
-a later change, or the record itself, says which revision changed the record last.
+Before the cut, the log has the last change of each record. A deletion of such a change cannot pass for
+retention: a later change, or the record itself, names the revision that changed the record last.
 """
 
 from __future__ import annotations

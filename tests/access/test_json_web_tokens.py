@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from authz.domain.ids import Subject, SubjectType
 from tests.access.certificates import certificate
 from tests.api.in_process import Request
 from tests.issuer import AUDIENCE, DAY_S, ISSUER, Issuer, jwks_of, unsigned
+from tests.waiting import until
 
 OURS = Issuer()
 NOTEBOOKS = Principal(Subject(SubjectType.SERVICE, "notebooks"))
@@ -143,15 +145,18 @@ def test_keys_change_with_their_file_and_nobody_enters_while_it_cannot_be_read(t
     def accepted() -> set[str]:
         return {name for name, token in tokens.items() if outcome(door, token) == NOTEBOOKS}
 
+    def accepts_only(names: set[str]) -> bool:
+        return accepted() == names
+
     assert accepted() == {"old"}
     for content, expected in ((jwks_of(OURS, new), {"old", "new"}), (jwks_of(new), {"new"}), (b"{", set())):
         file.write_bytes(content)
-        wait_until(lambda expected=expected: accepted() == expected)
+        until(partial(accepts_only, expected))
     failure = outcome(door, tokens["new"])
     assert isinstance(failure, AuthzError)
     assert failure.reason is ErrorReason.CREDENTIALS_UNVERIFIABLE
     file.write_bytes(jwks_of(OURS))
-    wait_until(lambda: accepted() == {"old"})
+    until(lambda: accepted() == {"old"})
 
 
 def outcome(door: BearerAuthenticator, token: str) -> Any:
@@ -160,14 +165,6 @@ def outcome(door: BearerAuthenticator, token: str) -> Any:
         return door.authenticate(shown(token))
     except AuthzError as error:
         return error
-
-
-def wait_until(holds: Any) -> None:
-    """Return once something holds; fail after ten seconds."""
-    end = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import ssl
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from authz.access.keys import AddressKeys, Key
 from authz.domain.errors import ErrorReason, UnavailableError
 from tests.access.certificates import server_certificate
 from tests.issuer import Issuer, jwks_of
+from tests.waiting import until
 
 
 class Address:
@@ -62,13 +62,6 @@ def ids(keys: AddressKeys) -> list[str | None]:
     return [key.id for key in keys.current()]
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def test_keys_are_refreshed_when_a_jwt_names_an_unknown_one_and_kept_while_the_address_is_away(
     address: Address,
 ) -> None:
@@ -79,16 +72,16 @@ def test_keys_are_refreshed_when_a_jwt_names_an_unknown_one_and_kept_while_the_a
         assert ids(keys) == ["k1"]
         address.content = jwks_of(Issuer("k1"), Issuer("k2"))
         keys.refresh_soon()
-        wait_until(lambda: ids(keys) == ["k1", "k2"])
+        until(lambda: ids(keys) == ["k1", "k2"])
         asked = address.asked
         address.status = 503
         keys.refresh_soon()
-        wait_until(lambda: address.asked > asked)
+        until(lambda: address.asked > asked)
         assert ids(keys) == ["k1", "k2"]
         address.status, address.location = 302, address.url
         asked = address.asked
         keys.refresh_soon()
-        wait_until(lambda: address.asked > asked)
+        until(lambda: address.asked > asked)
         assert address.asked == asked + 1  # it follows no redirect
     finally:
         keys.close()
@@ -100,7 +93,7 @@ def test_keys_that_are_too_old_let_nobody_in(address: Address) -> None:
     keys.start()
     try:
         with pytest.raises(UnavailableError) as caught:
-            wait_until(lambda: not keys.current())
+            until(lambda: not keys.current())
         assert caught.value.reason is ErrorReason.CREDENTIALS_UNVERIFIABLE
     finally:
         keys.close()
@@ -119,7 +112,7 @@ def test_a_server_starts_with_an_address_that_gives_no_keys_and_accepts_no_jwt(
         address.content = jwks_of(Issuer("k1"))
         keys.refresh_soon()
         found: list[tuple[Key, ...]] = []
-        wait_until(lambda: not found and _try(keys, found))
+        until(lambda: not found and _try(keys, found))
     finally:
         keys.close()
 

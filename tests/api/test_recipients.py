@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -19,6 +18,7 @@ from authz.domain.mutations import Mutation, Operation
 from authz.domain.recipients import WatcherReport
 from tests.api.test_exports import served
 from tests.cli.commands import run
+from tests.waiting import until
 
 CALLER = "unauthenticated"
 _numbers = itertools.count(1)
@@ -52,15 +52,16 @@ def asked(client: Client, subject: Subject, times: int) -> None:
         client.check(subject, "read", "course:algebra")
     named = str(subject)
     # To ask the log about the person would be in the log, too.
-    while [each.subject for each in client.audit.decisions(action="read")].count(named) < times:
-        time.sleep(0.01)
+    until(
+        lambda: [each.subject for each in client.audit.decisions(action="read")].count(named) >= times,
+        "the checks are not in the decision log",
+    )
 
 
 def erase(client: Client, subject: Subject) -> ErasureCertificate:
     client.privacy.erase(subject, reason="request 17", orphan_resources=True)
-    while (found := certificate(client, subject)).finished_at is None:
-        time.sleep(0.01)
-    return found
+    until(lambda: certificate(client, subject).finished_at is not None, "the erasure does not end")
+    return certificate(client, subject)
 
 
 def certificate(client: Client, subject: Subject) -> ErasureCertificate:
@@ -100,16 +101,14 @@ def test_a_watcher_is_sent_an_erasure_and_acknowledges_it_as_it_resumes(
     with closing(client.watch(after=token)) as changes:
         client.write([Mutation(Operation.CREATE, Course(f"course-{next(_numbers)}"))])
         before = next(changes)
-        erased = erase(client, maya)
+        erase(client, maya)
         while True:
             change = next(changes)
             targets = [each.target for each in change.mutations if isinstance(each.target, Erasure)]
             if ErasureStatus.ERASED in [each.status for each in targets]:
                 break
-        while not watcher(erased).was_sent:
-            erased = certificate(client, maya)
-            time.sleep(0.01)
-    assert not watcher(erased).has_acknowledged
+        until(lambda: watcher(certificate(client, maya)).was_sent, "the watcher is not sent the erasure")
+    assert not watcher(certificate(client, maya)).has_acknowledged
     listed = run("privacy", "erasures", "--subject", str(maya), "--address", address)
     assert f"watcher {CALLER}: sent, NOT ACKNOWLEDGED, last seen" in listed.stdout
     with (

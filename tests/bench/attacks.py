@@ -99,7 +99,7 @@ def attack(name: str, address: str) -> None:
 
 
 def bench(transport: str, name: str, seconds: float) -> None:
-    """The honest client alone, then beside the attack."""
+    """Measure the honest client alone, then during the attack."""
     with tempfile.TemporaryDirectory(prefix="authz-bench-") as folder:
         url = create_sqlite(Path(folder) / "authz.db")
         with serving(url, AUTHZ_TRANSPORT=transport) as (process, address):

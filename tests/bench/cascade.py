@@ -30,8 +30,9 @@ from authz.v1 import directory_pb2 as dpb
 from authz.wire.entities import mutation_message
 from tests.bench.measure import show
 from tests.databases import create_sqlite
-from tests.faults.processes import CHANNEL_OPTIONS, Node, running, until
+from tests.faults.processes import CHANNEL_OPTIONS, Node, running
 from tests.store.directory import open_with, user
+from tests.waiting import until
 
 WORKERS = 2
 CONNECTIONS = 8

@@ -19,7 +19,7 @@ from tests.cli.commands import run
 from tests.cli.test_audit_tree import History, column, mutation, removed
 from tests.databases import create_sqlite
 from tests.store.directory import Clock, create, open_with, remove, student, touch, user, write
-from tests.store.test_retention import YEAR_US, purge
+from tests.store.retention import YEAR_US, purge
 
 _changes, _leaves, _rules = tables.changes, tables.leaves, tables.ENTITY_TABLES["retention_rule"]
 NOT_AS_COMMITTED = "is not as it was committed"

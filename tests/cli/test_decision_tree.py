@@ -24,8 +24,8 @@ from authz.store.leaves import Attestor
 from authz.store.log_tree import read_trees
 from tests.cli.commands import run
 from tests.store.directory import Clock, open_with, user
+from tests.store.retention import purge
 from tests.store.test_decisions import ENTRY
-from tests.store.test_retention import purge
 
 TABLES = (tables.decisions, tables.decision_leaves, tables.decision_tree)
 _decisions, _leaves, _tree = TABLES

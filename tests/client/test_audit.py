@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +15,7 @@ from authz.domain.mutations import Mutation, Operation
 from authz.runtime.settings import load_settings
 from tests.client.conftest import Connect
 from tests.serving import server_of
+from tests.waiting import until
 
 ALGEBRA = course_scope("alg")
 MAYA = Membership(subject=parse_subject("user:maya"), scope=ALGEBRA, role="student")
@@ -70,9 +70,8 @@ def test_a_refusal_is_an_error_of_the_client(client: Client) -> None:
 def test_an_answer_is_found_in_the_log_by_whom_and_what_it_was_about(client: Client) -> None:
     answer = client.check("user:maya", "read", "course:alg")
     wanted: dict[str, Any] = {"subject": "user:maya", "resource": "course:alg", "allowed": False}
-    while not (found := [*client.audit.decisions(**wanted)]):
-        time.sleep(0.01)
-    (entry,) = found
+    until(lambda: [*client.audit.decisions(**wanted)], "the check is not in the decision log")
+    (entry,) = client.audit.decisions(**wanted)
     assert (entry.decision_id, entry.reason) == (answer.decision_id, answer.reason)
     assert (entry.subject, entry.action, entry.resource) == ("user:maya", "read", "course:alg")
     assert [*client.audit.decisions(**wanted, oldest_first=True, since=entry.at)] == [entry]

@@ -19,8 +19,8 @@ from authz.domain.mutations import Mutation, Operation
 from authz.runtime.authentication import require_authentication
 from authz.runtime.settings import load_settings
 from tests.faults.postgresql import Cluster, Clusters, cluster_template, clusters, programs
-from tests.faults.processes import until
 from tests.serving import drain, serving
+from tests.waiting import until
 
 __all__ = ["cluster_template", "clusters"]
 

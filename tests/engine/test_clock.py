@@ -9,8 +9,9 @@ from structlog.testing import capture_logs
 from authz.domain.entities import Course
 from authz.domain.instants import US_PER_S
 from authz.engine.clock import DecisionClock
-from tests.replica.conftest import following, until, viewing
+from tests.replica.conftest import following, viewing
 from tests.store.directory import Clock, create, open_with, write
+from tests.waiting import until
 
 
 def test_it_stands_still_while_the_machine_s_clock_is_behind() -> None:

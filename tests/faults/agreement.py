@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from tests.faults.history import History, Outcome
 from tests.faults.load import Load
-from tests.faults.processes import Node, until
+from tests.faults.processes import Node
 from tests.replica.conftest import generation_of, rows_of
 from tests.replica.test_agreement import expected
 from tests.store.directory import dumped, open_with
+from tests.waiting import until
 
 
 def require_right(load: Load, url: str, *nodes: Node) -> History:

@@ -131,7 +131,7 @@ class Honest:
 def calm_and_greedy(
     address: str, pid: int, seconds: float, kinds: Sequence[Greedy] = KINDS
 ) -> tuple[Figures, Figures, Counter[str]]:
-    """The honest client alone, then among greedy ones; and the outcomes of those."""
+    """Measure the honest client alone, then with greedy clients; return their outcomes, too."""
     calm = _honest(address, pid, seconds * _CALM_SHARE)
     with greedy_clients(address, seconds, kinds) as outcomes:
         busy = _honest(address, pid, seconds)

@@ -29,9 +29,10 @@ from authz.store import Store
 from authz.v1 import authorization_pb2_grpc, directory_pb2, directory_pb2_grpc
 from authz.wire.entities import mutation_message
 from tests.faults.history import Cell, Check, Consistency, Event, History, Logged, Outcome, Write
-from tests.faults.processes import CHANNEL_OPTIONS, Node, until
+from tests.faults.processes import CHANNEL_OPTIONS, Node
 from tests.store.directory import changes_of
 from tests.tokens import state_of
+from tests.waiting import until
 
 COURSES = ("c0", "c1")
 USERS = ("u0", "u1", "u2")

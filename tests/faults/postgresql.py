@@ -20,8 +20,8 @@ import psutil
 import psycopg
 import pytest
 
-from tests.faults.processes import until
 from tests.serving import find_free_port
+from tests.waiting import until
 
 _SETTINGS = """
 fsync = off

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.forkserver import Process
 from tests.serving import find_free_port
+from tests.waiting import until
 
 AUTHORIZATION = "authz.v1.AuthorizationService"
 DIRECTORY = "authz.v1.DirectoryService"
@@ -27,14 +27,6 @@ CHANNEL_OPTIONS = (
     # Each channel a connection of its own, so that workers that share a port share the load.
     ("grpc.use_local_subchannel_pool", 1),
 )
-
-
-def until(holds: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 class Node:

@@ -11,11 +11,12 @@ from grpc_health.v1 import health_pb2
 from authz.v1 import directory_pb2
 from authz.wire.entities import mutation_message
 from tests.faults.load import Stubs
-from tests.faults.processes import AUTHORIZATION, Node, running, until
+from tests.faults.processes import AUTHORIZATION, Node, running
 from tests.faults.test_outage import allowed, connected, refused
 from tests.runtime.test_server import campus_of
 from tests.runtime.test_supervise import follower
 from tests.store.directory import remove
+from tests.waiting import until
 
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 

@@ -31,11 +31,12 @@ from authz.domain.entities import (
 from authz.domain.ids import ResourceRef, Scope, course_scope, session_scope
 from authz.domain.mutations import Mutation, Operation
 from authz.store import Store
-from tests.faults.processes import Node, running, until
+from tests.faults.processes import Node, running
 from tests.properties import LONG
 from tests.replica.conftest import generation_of, rows_of
 from tests.replica.test_agreement import expected, tombstones
 from tests.store.directory import changes_of, dumped, open_with, user
+from tests.waiting import until
 
 MEMBERS = 20_000 if LONG else 10_000
 SESSIONS = 5

@@ -18,10 +18,11 @@ from authz.client.errors import CallError
 from authz.domain.entities import Course, CourseFilter
 from authz.domain.mutations import Mutation, Operation, WriteRequest
 from tests.databases import create_sqlite
-from tests.faults.processes import AUTHORIZATION, DIRECTORY, Node, running, until
+from tests.faults.processes import AUTHORIZATION, DIRECTORY, Node, running
 from tests.faults.test_outage import NOT_SERVING, SERVING, UNAVAILABLE, allowed, connected, refused, write
 from tests.serving import AUTHZ
 from tests.store.directory import create, open_with
+from tests.waiting import until
 
 
 def delete(file: Path) -> None:

@@ -16,10 +16,11 @@ from tests.faults.agreement import require_right
 from tests.faults.history import Check, Consistency, Event, Outcome
 from tests.faults.load import Load
 from tests.faults.postgresql import Cluster, Clusters
-from tests.faults.processes import AUTHORIZATION, Node, running, until
+from tests.faults.processes import AUTHORIZATION, Node, running
 from tests.replica.conftest import following, served, viewing
 from tests.replica.test_histories import members
 from tests.store.directory import VOCABULARY, Clock, create, open_with, remove, student, write
+from tests.waiting import until
 
 
 def url_of(*clusters: Cluster) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 from tests.faults.agreement import require_right
 from tests.faults.load import Load
 from tests.faults.postgresql import Clusters
-from tests.faults.processes import Node, running, until
+from tests.faults.processes import Node, running
+from tests.waiting import until
 
 
 def test_servers_that_are_killed_and_come_back_to_their_replicas(clusters: Clusters, tmp_path: Path) -> None:

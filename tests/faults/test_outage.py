@@ -25,8 +25,9 @@ from authz.wire.values import subject_message
 from tests.databases import create_sqlite
 from tests.faults.load import Stubs
 from tests.faults.postgresql import Clusters
-from tests.faults.processes import AUTHORIZATION, DIRECTORY, PATIENCE_S, Node, running, until
+from tests.faults.processes import AUTHORIZATION, DIRECTORY, PATIENCE_S, Node, running
 from tests.runtime.test_server import campus_of
+from tests.waiting import until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

@@ -15,10 +15,11 @@ from authz.client import CallError, Client, check_request
 from authz.v1 import authorization_pb2 as apb
 from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
 from tests.faults.postgresql import Clusters
-from tests.faults.processes import AUTHORIZATION, CHANNEL_OPTIONS, DIRECTORY, Node, running, until
+from tests.faults.processes import AUTHORIZATION, CHANNEL_OPTIONS, DIRECTORY, Node, running
 from tests.policies import CLOSED, SHIPPED
 from tests.properties import LONG
 from tests.runtime.test_server import campus_of
+from tests.waiting import until
 
 PUBLICATIONS = 8 if LONG else 4
 KILLED_AFTER_S = (0.0, 0.02, 0.05, 0.1, 0.2) if LONG else (0.02, 0.1)

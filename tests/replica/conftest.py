@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -68,14 +67,6 @@ def viewing(
         yield view
     finally:
         view.close()
-
-
-def until(holds: Callable[[], bool], what: str = "it") -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline, f"{what} has not come about"
-        time.sleep(0.002)
 
 
 def served(view: ReplicaView) -> bool:

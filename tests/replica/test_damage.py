@@ -19,9 +19,10 @@ from authz.replica.environment import UnusableError, acquire_environment, releas
 from authz.replica.follower import Follower
 from authz.replica.shared_state import SharedState
 from authz.store import Store
-from tests.replica.conftest import MAX_BYTES, following, generation_of, served, until, viewing
+from tests.replica.conftest import MAX_BYTES, following, generation_of, served, viewing
 from tests.replica.test_histories import members
 from tests.store.directory import create, remove, student, write
+from tests.waiting import until
 
 _PAGE = 4096
 _STUDENTS = 900

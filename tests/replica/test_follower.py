@@ -26,7 +26,7 @@ from authz.replica.view import ReplicaView
 from authz.replica.writer import GapError, apply_changes
 from authz.store import Store
 from tests.databases import create_sqlite
-from tests.replica.conftest import MAX_BYTES, away, following, generation_of, rows_of, served, until, viewing
+from tests.replica.conftest import MAX_BYTES, away, following, generation_of, rows_of, served, viewing
 from tests.store.directory import (
     Clock,
     changes_of,
@@ -40,6 +40,7 @@ from tests.store.directory import (
     write,
 )
 from tests.tokens import sealed
+from tests.waiting import until
 
 
 def holds(view: ReplicaView, revision: int) -> bool:

@@ -17,8 +17,9 @@ from authz.replica.shared_state import SharedState, uptime_ns
 from authz.replica.view import ReplicaView
 from authz.store import Store
 from tests.databases import create_sqlite
-from tests.replica.conftest import MAX_BYTES, away, following, generation_of, served, until, viewing
+from tests.replica.conftest import MAX_BYTES, away, following, generation_of, served, viewing
 from tests.store.directory import Clock, create, open_with, remove, student, user, write
+from tests.waiting import until
 
 _BOOT_WORD = 0
 

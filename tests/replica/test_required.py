@@ -23,10 +23,11 @@ from authz.replica.shared_state import GENERATION, SharedState
 from authz.replica.view import ReplicaView
 from authz.store import Store
 from tests.databases import create_sqlite
-from tests.replica.conftest import away, following, generation_of, served, until, viewing
+from tests.replica.conftest import away, following, generation_of, served, viewing
 from tests.replica.test_histories import members, rewrite
 from tests.store.directory import create, open_with, remove, student, write
 from tests.tokens import keys_in
+from tests.waiting import until
 
 
 @contextmanager

@@ -13,8 +13,9 @@ import pytest
 from authz.replica import warmup
 from authz.replica.warmup import warm_up
 from authz.store import Store
-from tests.replica.conftest import following, generation_of, until
+from tests.replica.conftest import following, generation_of
 from tests.store.directory import create, lesson, write
+from tests.waiting import until
 
 SIZE_BYTES = 5 << 20
 

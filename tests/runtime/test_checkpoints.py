@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from authz.store.engine import open_engine, write_transaction
 from tests.api.test_exports import served
 from tests.cli.commands import run
 from tests.service import in_process
+from tests.waiting import until
 
 
 def test_what_is_written_is_in_a_published_checkpoint_that_finds_out_who_changes_it(
@@ -34,8 +34,7 @@ def test_what_is_written_is_in_a_published_checkpoint_that_finds_out_who_changes
     with served(store_url, **settings) as address, Client(address) as client:
         client.write([Mutation(Operation.CREATE, Course("c"))], reason="the term begins")
         head = max(each.revision for each in client.audit.changes())
-        while not file.exists() or int(file.read_text().splitlines()[1]) < head:
-            time.sleep(0.01)
+        until(lambda: file.exists() and int(file.read_text().splitlines()[1]) >= head, "nothing is published")
         assert client.audit.checkpoint() == file.read_text()
         printed = run("audit", "newest-checkpoint", "--address", address)
         assert printed.stdout == file.read_text()
@@ -76,7 +75,7 @@ def test_a_start_without_a_key_that_signs_is_refused_by_name(sqlite_url: str, tm
     ("given", "named"),
     [
         ({"checkpoint_publish": "stdout"}, "AUTHZ_CHECKPOINT_KEY_FILE"),
-        ({"checkpoint_key_file": "/none"}, "/none"),
+        ({"checkpoint_key_file": "/none"}, "/none`; make one with `authz audit keygen`"),
         ({"checkpoint_publish": "http://log.test/"}, "`http://log.test/`"),
         ({"checkpoint_publish": "stdout, syslog"}, "`syslog`"),
         ({"checkpoint_publish": "file:/none/here"}, "/none/here"),

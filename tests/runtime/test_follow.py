@@ -23,7 +23,8 @@ from authz.runtime.server import Server
 from authz.runtime.settings import load_settings
 from tests.forkserver import Process
 from tests.runtime.test_server import campus_of
-from tests.runtime.test_supervise import ask, children, until
+from tests.runtime.test_supervise import ask, children
+from tests.waiting import until
 
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVING = health_pb2.HealthCheckResponse.SERVING

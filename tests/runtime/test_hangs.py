@@ -17,8 +17,9 @@ from authz.runtime.liveness import BEAT_INTERVAL_S, MAX_MISSED_BEATS
 from authz.v1 import common_pb2 as pb
 from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
 from tests.runtime.test_server import campus_of
-from tests.runtime.test_supervise import alive, children, follower, metrics, served_alike, until
+from tests.runtime.test_supervise import alive, children, follower, metrics, served_alike
 from tests.serving import serving
+from tests.waiting import until
 
 
 def test_whoever_hangs_is_replaced_and_counted(sqlite_url: str, free_port: int) -> None:

@@ -16,8 +16,9 @@ from authz.domain.entities import Course
 from authz.domain.mutations import Mutation, Operation
 from tests.forkserver import Process
 from tests.runtime.test_mutual_tls import certify
-from tests.runtime.test_supervise import children, metrics, until, worker
+from tests.runtime.test_supervise import children, metrics, worker
 from tests.serving import find_free_port, serving
+from tests.waiting import until
 
 CHECK = "authz.v1.AuthorizationService/Check"
 COURSE = Mutation(Operation.TOUCH, Course(id="algebra"))

@@ -17,9 +17,10 @@ from authz.domain.mutations import LogTail
 from authz.replica import follower as follower_module
 from authz.runtime.liveness import STUCK
 from tests.databases import create_sqlite
-from tests.replica.conftest import following, until
+from tests.replica.conftest import following
 from tests.runtime.test_follow import Machine
 from tests.store.directory import create, open_with, write
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -18,8 +18,9 @@ from authz.runtime.compose import system_clock
 from authz.runtime.maintenance import keep_view_current
 from authz.runtime.metrics import ReplicaCollector
 from authz.store import Store
-from tests.replica.conftest import following, generation_of, until, viewing
+from tests.replica.conftest import following, generation_of, viewing
 from tests.store.directory import create, open_with, write
+from tests.waiting import until
 
 
 @pytest.fixture

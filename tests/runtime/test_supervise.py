@@ -6,9 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 import urllib.request
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,14 +21,7 @@ from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
 from tests.forkserver import Process
 from tests.runtime.test_server import campus_of
 from tests.serving import AUTHZ, serving
-
-
-def until(holds: Callable[[], bool], what: str) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
+from tests.waiting import until
 
 
 def children(process: Process) -> list[psutil.Process]:

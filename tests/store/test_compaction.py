@@ -33,7 +33,7 @@ from tests.store.directory import (
     user,
     write,
 )
-from tests.store.test_retention import YEAR_US, rule_of, set_period
+from tests.store.retention import YEAR_US, rule_of, set_period
 
 COURSES, NAMES = ("c", "d"), ("ada", "maya", "omar")
 EVENTS = 100

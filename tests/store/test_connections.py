@@ -12,8 +12,8 @@ import pytest
 from authz.domain.entities import Course
 from authz.domain.errors import UnavailableError
 from authz.store import open_store
-from tests.replica.conftest import until
 from tests.store.directory import VOCABULARY, Clock, create, open_with, write
+from tests.waiting import until
 
 _WAITING = (
     "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
