@@ -28,7 +28,7 @@ test: .venv/.ready
 	$(BIN)/pytest $(PARALLEL)
 
 test-fast: .venv/.ready
-	HYPOTHESIS_PROFILE=fast $(BIN)/pytest $(PARALLEL) -m "not database" $(PURE)
+	HYPOTHESIS_PROFILE=fast $(BIN)/pytest --numprocesses auto --dist loadfile -m "not database" $(PURE)
 
 test-long: .venv/.ready
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest $(PARALLEL)

@@ -2,60 +2,23 @@
 
 from __future__ import annotations
 
-import ssl
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from authz.access.keys import AddressKeys, Key
 from authz.domain.errors import ErrorReason, UnavailableError
-from tests.access.certificates import server_certificate
+from tests.https import Address, https_address
 from tests.issuer import Issuer, jwks_of
 from tests.waiting import until
 
 
-class Address:
-    """An https address that answers with what is set."""
-
-    def __init__(self, folder: Path) -> None:
-        self.status, self.content, self.location, self.asked = 200, b"", "", 0
-        address = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                address.asked += 1
-                self.send_response(address.status)
-                if address.location:
-                    self.send_header("location", address.location)
-                self.end_headers()
-                self.wfile.write(address.content)
-
-            def log_message(self, *_: object) -> None:
-                """Print nothing."""
-
-        self._server = HTTPServer(("127.0.0.1", 0), Handler)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(server_certificate(folder))
-        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self.url = f"https://localhost:{self._server.server_port}/jwks"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
 @pytest.fixture
 def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Address]:
-    """An address whose certificate this process trusts."""
-    made = Address(tmp_path)
-    monkeypatch.setenv("SSL_CERT_FILE", str(server_certificate(tmp_path)))
     monkeypatch.setattr("authz.access.keys._MIN_INTERVAL_S", 0.05)
-    yield made
-    made.close()
+    with https_address(tmp_path, monkeypatch) as made:
+        yield made
 
 
 def ids(keys: AddressKeys) -> list[str | None]:
@@ -73,16 +36,16 @@ def test_keys_are_refreshed_when_a_jwt_names_an_unknown_one_and_kept_while_the_a
         address.content = jwks_of(Issuer("k1"), Issuer("k2"))
         keys.refresh_soon()
         until(lambda: ids(keys) == ["k1", "k2"])
-        asked = address.asked
+        asked = address.gets
         address.status = 503
         keys.refresh_soon()
-        until(lambda: address.asked > asked)
+        until(lambda: address.gets > asked)
         assert ids(keys) == ["k1", "k2"]
         address.status, address.location = 302, address.url
-        asked = address.asked
+        asked = address.gets
         keys.refresh_soon()
-        until(lambda: address.asked > asked)
-        assert address.asked == asked + 1  # it follows no redirect
+        until(lambda: address.gets > asked)
+        assert address.gets == asked + 1  # it follows no redirect
     finally:
         keys.close()
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import msgspec
@@ -23,7 +20,7 @@ from authz.store import Store, tables
 from authz.store.engine import open_engine, write_transaction
 from authz.store.log_tree import read_tree, read_trees
 from authz.telemetry.metrics import REGISTRY
-from tests.access.certificates import server_certificate
+from tests.https import Address, https_address
 from tests.store.directory import create, open_with, write
 from tests.store.test_decisions import ENTRY
 
@@ -84,43 +81,11 @@ def servers_of_each(store_url: str, tmp_path: Path) -> Iterator[Servers]:
         yield found
 
 
-class Address:
-    """An https address that keeps what is posted to it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.status, self.posted = 200, list[str]()
-        address = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                if address.status == 200:
-                    address.posted.append(body.decode())
-                self.send_response(address.status)
-                self.send_header("location", "https://localhost/elsewhere")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                """Print nothing."""
-
-        self._server = HTTPServer(("127.0.0.1", 0), Handler)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(server_certificate(folder))
-        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self.url = f"https://localhost:{self._server.server_port}/checkpoints"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
 @pytest.fixture
 def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Address]:
-    made = Address(tmp_path)
-    monkeypatch.setenv("SSL_CERT_FILE", str(server_certificate(tmp_path)))
-    yield made
-    made.close()
+    with https_address(tmp_path, monkeypatch) as made:
+        made.location = "https://localhost/elsewhere"
+        yield made
 
 
 def counted(outcome: str) -> float:
