@@ -87,7 +87,11 @@ def _run(*command: str | Path, code: int = 0) -> str:
 def _serving(server: Environment, folder: Path) -> Iterator[str]:
     """The address of `authz serve` on an empty database."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("AUTHZ_")}
-    environ |= {"AUTHZ_ADDRESS": "127.0.0.1:0", "AUTHZ_DATABASE_URL": f"sqlite:///{folder / 'authz.db'}"}
+    environ |= {
+        "AUTHZ_ADDRESS": "127.0.0.1:0",
+        "AUTHZ_DATABASE_URL": f"sqlite:///{folder / 'authz.db'}",
+        "AUTHZ_DECISION_LOG": "otlp",  # which imports what OpenTelemetry may move
+    }
     command: list[str | Path] = [server.command("authz"), "serve"]
     with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603  ditto
         try:

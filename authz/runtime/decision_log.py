@@ -9,7 +9,7 @@ from authz.audit.decision_log import DecisionLog, DecisionSink
 from authz.audit.lines import LinesFile, StandardOutput
 from authz.audit.table import TableSink
 from authz.domain.decision_log import DecisionEntry, DecisionTable
-from authz.runtime.settings import DECISIONS_FILE, Settings
+from authz.runtime.settings import DECISIONS_FILE, DECISIONS_OTLP, Settings, invalid_setting
 
 
 class ToldDecisionLog(DecisionLog):
@@ -27,7 +27,10 @@ class ToldDecisionLog(DecisionLog):
 
 
 def open_decision_log(settings: Settings, table: DecisionTable) -> DecisionLog | None:
-    """The decision log with the configured sinks; None without sinks."""
+    """The decision log with the configured sinks; None without sinks.
+
+    Raises `InvalidArgumentError` for `otlp` without OpenTelemetry.
+    """
     sinks = [_sink(settings, table, name) for name in settings.decision_sinks]
     return DecisionLog(sinks, allows=settings.decision_log_allows) if sinks else None
 
@@ -37,5 +40,21 @@ def _sink(settings: Settings, table: DecisionTable, name: str) -> DecisionSink:
         return StandardOutput()
     if name == TableSink.name:
         return TableSink(table)
+    if name == DECISIONS_OTLP:
+        return _otlp_sink()
     path = Path(name.removeprefix(DECISIONS_FILE))
     return LinesFile(path, max_bytes=settings.decision_log_max_bytes, kept=settings.decision_log_files)
+
+
+def _otlp_sink() -> DecisionSink:
+    try:
+        from authz.audit.otlp import OtlpSink
+        from authz.runtime.otel import OTLP, VERSION, open_exporter, open_resource
+    except ImportError:
+        raise invalid_setting(
+            "AUTHZ_DECISION_LOG",
+            "AUTHZ_DECISION_LOG names `otlp`, and its release of OpenTelemetry is not installed; run"
+            " `pip install 'qalamchat-authz[otel]'`",
+        ) from None
+    exporter = open_exporter("logs", OTLP, variable="AUTHZ_DECISION_LOG")
+    return OtlpSink(exporter, open_resource(), VERSION)

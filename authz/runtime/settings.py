@@ -34,7 +34,8 @@ _ENDED = {
 """Settings of earlier releases, and what to do instead."""
 
 
-DECISION_SINKS = ("stdout", "table")
+DECISIONS_OTLP = "otlp"
+DECISION_SINKS = ("stdout", "table", DECISIONS_OTLP)
 DECISIONS_FILE = "file:"
 """The prefix of a sink that is a file."""
 
@@ -194,7 +195,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "Whether to export OpenTelemetry traces (see the OTEL_ variables). Needs `qalamchat-authz[otel]`.",
     ] = False
     decision_log: Annotated[
-        str, "Where to log decisions, separated by commas: `stdout`, `file:<path>`, `table`. Empty: nowhere."
+        str,
+        "Where to log decisions, separated by commas: `stdout`, `file:<path>`, `table`, `otlp` (see the OTEL_"
+        " variables; needs `qalamchat-authz[otel]`). Empty: nowhere.",
     ] = ""
     decision_log_allows: Annotated[
         float,
@@ -331,7 +334,7 @@ def _validate_decision_log(settings: Settings) -> None:
         elif name in DECISION_SINKS:
             continue
         elif not name.startswith(DECISIONS_FILE):
-            problem = f"names `{name}`; known are `stdout`, `table` and `file:<path>`"
+            problem = f"names `{name}`; known are `stdout`, `table`, `otlp` and `file:<path>`"
         elif not path.name or path.is_dir() or not path.absolute().parent.is_dir():
             problem = f"names the file `{path}`; name a file in a folder that exists"
         else:

@@ -14,16 +14,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
-from importlib.metadata import entry_points, version
 from typing import Any, TypeVar, cast
 
 import structlog
 from opentelemetry import trace
 from opentelemetry.propagate import extract
 from opentelemetry.propagators.textmap import Getter
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from authz.access.authentication import Transport
 from authz.api.call import Call
@@ -35,17 +33,14 @@ from authz.domain.tokens import ConsistencyToken
 from authz.engine.check import Checker
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.policies import ActiveChecker
-from authz.runtime.settings import invalid_setting
+from authz.runtime.otel import OTLP, VERSION, open_exporter, open_resource
 from authz.wire.errors import code_name
 
 T = TypeVar("T")
 
 _EXPORTERS = "OTEL_TRACES_EXPORTER"
-_GROUP = "opentelemetry_traces_exporter"
-_PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _FAULTS = ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
 """Status codes that mean a server error, not a client error."""
-_VERSION = version("qalamchat-authz")
 _WAIT, _READ, _DECIDE = "wait", "read", "decide"
 
 
@@ -197,7 +192,7 @@ class Tracing:
         self.gate: type[ConsistencyGate] = TracedGate
         self.checker: type[ActiveChecker] = TracedActiveChecker
         self.pipeline: Callable[..., Pipeline] = partial(
-            TracedPipeline, provider.get_tracer("authz", _VERSION)
+            TracedPipeline, provider.get_tracer("authz", VERSION)
         )
 
     def close(self) -> None:
@@ -212,21 +207,9 @@ def open_tracing() -> Tracing:
     """
     processors = structlog.get_config()["processors"]
     structlog.configure(processors=[structlog.contextvars.merge_contextvars, *processors])
-    os.environ.setdefault("OTEL_SERVICE_NAME", "authz")
-    provider = TracerProvider(resource=Resource.create({"service.version": _VERSION}))
-    for name in os.environ.get(_EXPORTERS, "otlp").split(","):
+    provider = TracerProvider(resource=open_resource())
+    for name in os.environ.get(_EXPORTERS, OTLP).split(","):
         if name.strip() not in ("", "none"):
-            provider.add_span_processor(BatchSpanProcessor(_exporter(name.strip())))
+            exporter = open_exporter("traces", name.strip(), variable=_EXPORTERS)
+            provider.add_span_processor(BatchSpanProcessor(exporter))
     return Tracing(provider)
-
-
-def _exporter(name: str) -> SpanExporter:
-    if name == "otlp":
-        protocol = next(filter(None, map(os.environ.get, _PROTOCOLS)), "http/protobuf")
-        name = f"otlp_proto_{protocol.partition('/')[0]}"
-    for found in entry_points(group=_GROUP, name=name):
-        return cast(SpanExporter, found.load()())
-    known = ", ".join(sorted({each.name for each in entry_points(group=_GROUP)}))
-    raise invalid_setting(
-        _EXPORTERS, f"{_EXPORTERS} names `{name}`, which is not installed; there are {known} and none"
-    )

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import signal
-import threading
-from collections.abc import AsyncIterator, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar, NamedTuple
+from collections.abc import AsyncIterator
+from typing import NamedTuple
 
 import grpc
 import pytest
 import pytest_asyncio
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -29,6 +25,7 @@ from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import directory_pb2_grpc
 from tests.api.test_api import COURSE, STUDENT, question, written
+from tests.collector import Collector, collecting
 from tests.databases import create_sqlite
 from tests.service import Service
 from tests.serving import serving
@@ -124,38 +121,15 @@ async def test_a_caller_that_does_not_sample_gets_no_span_and_its_answer(traced:
     assert traced.spans() == []
 
 
-class Collector(BaseHTTPRequestHandler):
-    """Takes traces by OTLP over HTTP."""
-
-    taken: ClassVar[list[ExportTraceServiceRequest]] = []
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        if self.headers.get("content-encoding") == "gzip":
-            body = gzip.decompress(body)
-        self.taken.append(ExportTraceServiceRequest.FromString(body))
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None: ...
+def test_a_server_sends_what_its_variables_say_before_it_ends_and_logs_the_trace(sqlite_url: str) -> None:
+    with collecting() as collector:
+        require_traces(sqlite_url, collector)
 
 
-@pytest.fixture
-def collector() -> Iterator[str]:
-    """The address of a collector."""
-    Collector.taken.clear()
-    with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-def test_a_server_sends_what_its_variables_say_before_it_ends_and_logs_the_trace(
-    sqlite_url: str, collector: str
-) -> None:
+def require_traces(sqlite_url: str, collector: Collector) -> None:
     variables = {
         "AUTHZ_TRACES": "true",
-        "OTEL_EXPORTER_OTLP_ENDPOINT": collector,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.address,
         "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=test",
         "OTEL_TRACES_SAMPLER": "parentbased_always_off",
     }
@@ -172,7 +146,7 @@ def test_a_server_sends_what_its_variables_say_before_it_ends_and_logs_the_trace
         logged = [json.loads(line) for line in process.stderr]
     traces = {line.get("trace_id") for line in logged if line["event"] == "call"}
     assert traces == {None, TRACE}
-    resources = [each for request in Collector.taken for each in request.resource_spans]
+    resources = collector.spans
     spans = [span for each in resources for scope in each.scope_spans for span in scope.spans]
     assert {span.trace_id.hex() for span in spans} == {TRACE}
     assert {span.name for span in spans} == {"authz.v1.DirectoryService/ReadCourses", "read"}
