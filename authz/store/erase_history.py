@@ -20,6 +20,9 @@ from authz.store.rows import ENTITY_ROWS
 from authz.store.shadows import erase_examples
 
 REVISIONS_AT_ONCE = 100
+"""Revisions that a step rewrites at most."""
+CHANGES_SEARCHED = 500
+"""Changes that a step searches, and at most rewrites, about: writes wait for the step."""
 _LOST_PUBLICATION = "who scheduled this was erased; schedule it again"
 _changes, _revisions = tables.changes, tables.revisions
 _decoder = msgspec.json.Decoder(Mutation)
@@ -34,8 +37,11 @@ _TEXTS = (
 """Columns of small tables that may name a subject as `user:<id>`."""
 
 
-def revisions_that_name(engine: Engine, subject: Subject, after: int) -> list[int]:
-    """The first revisions after one that name the subject in some way. Takes no lock."""
+def find_revisions(engine: Engine, subject: Subject, after: int) -> tuple[list[int], int | None]:
+    """Search the next part of the log for revisions that name the subject in some way; takes no lock.
+
+    Returns them, and the revision through which the log is searched; None at its end.
+    """
     named = f'"type":"{subject.type.value}","id":"{subject.id}"'
     in_changes = select(_changes.c.revision).where(
         _changes.c.revision == _revisions.c.revision, _changes.c.mutation.contains(named, autoescape=True)
@@ -44,12 +50,25 @@ def revisions_that_name(engine: Engine, subject: Subject, after: int) -> list[in
         _revisions.c[name].contains(str(subject), autoescape=True)
         for name in ("actor", "reason", "request_id")
     )
-    wanted = select(_revisions.c.revision).where(
-        _revisions.c.revision > after, or_(in_changes.exists(), *in_texts)
-    )
     with read_transaction(engine) as connection:
-        order = wanted.order_by(_revisions.c.revision).limit(REVISIONS_AT_ONCE)
-        return [row.revision for row in connection.execute(order)]
+        through = _end_of_part(connection, after)
+        part = _revisions.c.revision > after
+        if through is not None:
+            part = and_(part, _revisions.c.revision <= through)
+        wanted = select(_revisions.c.revision).where(part, or_(in_changes.exists(), *in_texts))
+        found = [*connection.scalars(wanted.order_by(_revisions.c.revision).limit(REVISIONS_AT_ONCE))]
+    if len(found) == REVISIONS_AT_ONCE:
+        through = found[-1]
+    return found, through
+
+
+def _end_of_part(connection: Connection, after: int) -> int | None:
+    """The revision with which the next part of the log ends; None for its last part."""
+    ends = []
+    for table in (_changes, _revisions):
+        rows = select(table.c.revision).where(table.c.revision > after).order_by(*table.primary_key)
+        ends.append(connection.scalar(rows.offset(CHANGES_SEARCHED).limit(1)))
+    return min((end for end in ends if end is not None), default=None)
 
 
 def erase_revisions(

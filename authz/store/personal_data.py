@@ -35,8 +35,8 @@ from authz.store.erase_history import (
     erase_decisions,
     erase_rest,
     erase_revisions,
+    find_revisions,
     kept_mentions,
-    revisions_that_name,
 )
 from authz.store.erase_records import begin_history, erase_records
 from authz.store.erasure_steps import (
@@ -133,8 +133,8 @@ class SqlPersonalData:
     def _erase_history(self, step: Step | None, head: ConsistencyToken) -> ConsistencyToken:
         assert step is not None  # noqa: S101  its phase was read
         assert step.subject is not None  # noqa: S101  it goes with this phase
-        revisions = revisions_that_name(self._engine, step.subject, step.position)
-        if not revisions:
+        revisions, through = find_revisions(self._engine, step.subject, step.position)
+        if not revisions and through is None:
             return self._in_step(Phase.HISTORY, self._erase_decisions)
         with write_transaction(self._engine) as connection:
             if connection.dialect.name == "postgresql":
@@ -143,7 +143,7 @@ class SqlPersonalData:
                 return head
             reason = record_of(connection, step.pseudonym).reason
             counts = erase_revisions(connection, step.subject, step.pseudonym, revisions, reason)
-            advance_step(connection, step, done=counts, position=revisions[-1])
+            advance_step(connection, step, done=counts, position=through or revisions[-1])
         return head
 
     def _erase_decisions(self, transaction: Any, step: Step) -> None:
