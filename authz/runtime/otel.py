@@ -38,5 +38,5 @@ def open_exporter(signal: str, name: str, *, variable: str) -> Any:
         return found.load()()
     known = ", ".join(sorted({each.name for each in entry_points(group=group)}))
     raise invalid_setting(
-        variable, f"{variable} names `{name}`, which is not installed; there are {known} and none"
+        variable, f"{variable} needs the exporter `{name}`, which is not installed; installed are {known}"
     )

@@ -159,6 +159,6 @@ def test_an_exporter_that_is_not_installed_is_named_and_without_traces_nothing_i
 ) -> None:
     monkeypatch.setenv("OTEL_SERVICE_NAME", "authz")
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "zipkin")
-    with pytest.raises(InvalidArgumentError, match="OTEL_TRACES_EXPORTER names `zipkin`, which is not inst"):
+    with pytest.raises(InvalidArgumentError, match="OTEL_TRACES_EXPORTER needs the exporter `zipkin`, which"):
         wanted_tracing(load_settings({"traces": True}, environ={}))
     assert wanted_tracing(load_settings({}, environ={})) is None
