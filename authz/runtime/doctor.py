@@ -39,11 +39,13 @@ from authz.runtime.authentication import authenticates, require_authentication
 from authz.runtime.certificates import CertificateFiles
 from authz.runtime.compose import replica_folder, system_clock
 from authz.runtime.settings import Settings
-from authz.store import database_name, open_store, sqlite_file
+from authz.store import Store, database_name, open_store, sqlite_file
 
 _DAY_US = 86_400 * US_PER_S
 _SOON_DAYS = 14
 _PROBE_TIMEOUT_S = 5
+_LATE_US = 300 * US_PER_S
+"""After its interval, a checkpoint is overdue."""
 
 
 class Level(StrEnum):
@@ -100,7 +102,7 @@ def _of_access(settings: Settings) -> Iterator[Finding]:
 
 
 def _of_files(settings: Settings) -> Iterator[Finding]:
-    for name in ("tls_key_file", "database_password_file"):
+    for name in ("tls_key_file", "database_password_file", "checkpoint_key_file"):
         if getattr(settings, name):
             yield from _of_secret(Path(getattr(settings, name)), stat.S_IRWXO)
     for path in (sqlite_file(settings.database_url), replica_folder(settings)):
@@ -175,6 +177,8 @@ def _of_database(settings: Settings, now: Instant) -> Iterator[Finding]:
         )
         try:
             yield from _of_callers(settings, store.directory, now)
+            yield from _of_checkpoints(settings, store, now)
+            yield from _of_retention(store)
         finally:
             store.close()
     except AuthzError as error:
@@ -236,6 +240,47 @@ def _of_tokens(directory: Directory, now: Instant) -> Iterator[Finding]:
                 f"access token {token.id} of {token.subject} {when}; create the next, then"
                 f" `authz token revoke {token.id}`",
             )
+
+
+def _of_checkpoints(settings: Settings, store: Store, now: Instant) -> Iterator[Finding]:
+    if not settings.checkpoint_key_file:
+        if not is_local(settings.address):
+            yield Finding(
+                Level.NOTE,
+                "nobody can find out whether the change log was rewritten; make a key with `authz audit"
+                " keygen`, and set AUTHZ_CHECKPOINT_KEY_FILE",
+            )
+        return
+    if not settings.checkpoint_places:
+        yield Finding(
+            Level.NOTE,
+            "signed checkpoints stay in the database, whose owner can replace them; set"
+            " AUTHZ_CHECKPOINT_PUBLISH, or have somebody else fetch them",
+        )
+    newest, revision = store.checkpoints.newest(), store.directory.head().revision
+    if now <= newest.next_at + _LATE_US:
+        return
+    if newest.size < revision:
+        yield Finding(
+            Level.WRONG,
+            f"the newest checkpoint signs {newest.size} of {revision} revisions; start a server that has"
+            " AUTHZ_CHECKPOINT_KEY_FILE, or see in its log why it signs none",
+        )
+    elif not newest.is_published:
+        yield Finding(
+            Level.WRONG,
+            f"the checkpoint of {newest.size} revisions is not published everywhere; the log of the server"
+            " says why",
+        )
+
+
+def _of_retention(store: Store) -> Iterator[Finding]:
+    if store.retention.purge_progress() is not None:
+        yield Finding(
+            Level.NOTE,
+            "some data is older than its retention period; a running server purges it in bounded steps, see"
+            " `authz privacy retention show`",
+        )
 
 
 def _all(directory: Directory, wanted: Filter[Any]) -> list[Any]:

@@ -7,16 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from authz.client.access_tokens import make_access_token
 from authz.domain.ids import parse_subject
 from authz.domain.mutations import Mutation, Operation, WriteRequest
 from authz.runtime.compose import system_clock
+from authz.store import tables
+from authz.store.engine import open_engine, write_transaction
 from tests.callers import directory_of, grant
 from tests.cli.commands import run
 from tests.issuer import Issuer
 from tests.runtime.test_mutual_tls import certify
 from tests.serving import find_free_port, serving
+from tests.waiting import until
 
 ISSUER = Issuer()
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
@@ -150,3 +154,30 @@ def test_limits_that_hold_nobody_or_less_than_they_say_are_noted(private_url: st
     assert code == 0, told
     assert "note: each of the 4 workers counts for itself" in told
     assert f"note: {file} has limits of `service:osp`, which has no role" in told
+
+
+def test_a_history_that_nobody_signs_or_publishes_is_found(private_url: str, tmp_path: Path) -> None:
+    _, told = doctor(private_url, address="0.0.0.0:1", allow_unauthenticated="true")
+    assert "note: nobody can find out whether the change log was rewritten" in told
+    key = tmp_path / "key"
+    run("audit", "keygen", "example.org/authz", key)
+    code, told = doctor(private_url, checkpoint_key_file=str(key))
+    assert (code, "note: signed checkpoints stay in the database" in told) == (1, True)
+    assert "wrong: the newest checkpoint signs 0 of" in told
+    public = {"checkpoint_key_file": str(key), "checkpoint_publish": f"file:{tmp_path / 'checkpoint'}"}
+    with serving(private_url, **{f"AUTHZ_{name.upper()}": value for name, value in public.items()}):
+        until((tmp_path / "checkpoint").exists, "nothing is published")
+    code, told = doctor(private_url, **public)
+    assert (code, "checkpoint" in told) == (0, False)
+    key.chmod(0o644)
+    code, told = doctor(private_url, **public)
+    assert (code, f"unsafe: other users may use {key}: chmod go=" in told) == (1, True)
+
+
+def test_data_that_is_older_than_its_period_is_found(private_url: str) -> None:
+    assert "retention period" not in doctor(private_url)[1]
+    engine = open_engine(private_url)
+    with write_transaction(engine) as connection:
+        connection.execute(update(tables.revisions).values(committed_at=0))
+    engine.dispose()
+    assert "note: some data is older than its retention period" in doctor(private_url)[1]
