@@ -47,7 +47,7 @@ def checkpoint(
     key: Annotated[Path, typer.Option(help="File with the secret key.", exists=True, dir_okay=False)],
     database: Database = None,
 ) -> None:
-    """Verify every revision and every logged decision, sign the Merkle roots, and print the checkpoint.
+    """Verify every revision, record and logged decision, sign the Merkle roots, and print the checkpoint.
 
     Store checkpoints where nobody with write access to the database can change them. Exit code: 0 signed,
     1 tampering detected, and nothing is signed.
@@ -72,7 +72,10 @@ def verify(
     public_key: PublicKey,
     database: Database = None,
 ) -> None:
-    """Compare the change log and the decisions of a database with signed checkpoints, without a server.
+    """Compare a database with signed checkpoints, without a server.
+
+    The change log and the logged decisions are compared with the checkpoints, the records with the change
+    log.
 
     Exit code: 0 unchanged, 1 tampering detected.
     """
@@ -132,6 +135,12 @@ def _print_kept(anchored: int, tree: LogTree) -> None:
     if tree.size > anchored:
         rest = f"revisions {anchored + 1} to {tree.size}"
         print(f"{rest} are as they were committed, as far as the database says: no checkpoint has them")
+    if tree.records is None:
+        print(
+            "an erasure rewrites the change log, so the records are not compared with it; verify again later"
+        )
+    else:
+        print(f"{tree.records} records are as the change log made them")
     if tree.through:
         print(
             f"retention has purged {tree.purged} changes of revisions 1 to {tree.through}: their hashes are"

@@ -19,7 +19,7 @@ from authz.domain.mentions import mentions, subjects_in
 from authz.domain.mutations import Mutation, Operation
 from authz.store import tables
 from authz.store.bulk import delete_by_key, select_by, upsert_rows
-from authz.store.erasure_steps import Phase
+from authz.store.erasure_steps import rewrites_history
 from authz.store.leaves import Attestor, purged_hashes
 from authz.store.log_reader import raise_resumable_from
 from authz.store.log_tree import complete_some, is_complete
@@ -28,9 +28,7 @@ from authz.store.write import Transaction
 
 _MAX_ROWS = 10_000
 """How many rows of earlier revisions a step may read."""
-_REWRITES_HISTORY = (Phase.RECORDS.value, Phase.WAIT.value, Phase.HISTORY.value)
 _changes, _revisions, _leaves, _held = tables.changes, tables.revisions, tables.leaves, tables.held_changes
-_steps = tables.erasure_steps.c.phase
 _LEAF_COLUMNS = [column.name for column in _leaves.columns]
 _decoder = msgspec.json.Decoder(Mutation)
 _encoder = msgspec.json.Encoder()
@@ -58,8 +56,8 @@ class _Change(msgspec.Struct, frozen=True):
 
 def oldest(connection: Connection, rule: RetentionRule) -> Instant | None:
     """When the first revision was committed that is not compacted yet; 0 if a hold is over that kept some
-    changes. None while an erasure rewrites the log: a record has two names in it then."""
-    if connection.execute(select(_steps).where(_steps.in_(_REWRITES_HISTORY)).limit(1)).first():
+    changes. None while an erasure rewrites the log."""
+    if rewrites_history(connection):
         return None
     if connection.execute(select(_held.c.revision).where(_held.c.subject_id.is_(None)).limit(1)).first():
         return 0

@@ -40,6 +40,9 @@ class Phase(StrEnum):
     DONE = "done"
 
 
+_REWRITING = (Phase.RECORDS.value, Phase.WAIT.value, Phase.HISTORY.value)
+
+
 class Step(msgspec.Struct, frozen=True):
     """An erasure under way. It has the subject until the history no longer names it."""
 
@@ -149,6 +152,12 @@ def advance_step(
     if phase is not None:
         values["phase"] = phase.value
     connection.execute(update(_STEPS).where(_is(_STEPS, "pseudonym", step.pseudonym)).values(**values))
+
+
+def rewrites_history(connection: Connection) -> bool:
+    """Whether an erasure rewrites the change log. A record may have two names in the log meanwhile."""
+    found = connection.execute(select(_STEPS.c.phase).where(_STEPS.c.phase.in_(_REWRITING)).limit(1))
+    return found.first() is not None
 
 
 def pseudonyms_in(connection: Connection, phase: Phase) -> list[Subject]:

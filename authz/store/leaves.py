@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import blake2b, sha256
 from typing import Any, TypeAlias
 
@@ -28,6 +28,7 @@ Values: TypeAlias = Mapping[str, Any]
 
 _FORMAT = "authz-change-1"
 _SEAL_BYTES = 16
+_MAX_NAMES = 100_000
 _SUBJECT = re.compile(r'\{"type":"(user|service)","id":"([^"\\]*)"\}')
 """A subject in the JSON of a mutation. In a text of a record, the quotes would be escaped."""
 _ACTOR = re.compile(r"(user|service):(.+)")
@@ -76,8 +77,9 @@ class Attestor:
         self._connection = connection
         self._key = read_token_key(connection)
         self._sealing = blake2b(digest_size=_SEAL_BYTES, key=self._key, person=b"logged text")
-        self._names: dict[str, str] = {}
-        self._actors: dict[str, str] = {}
+        self._name = lru_cache(_MAX_NAMES)(self._find_name)
+        self.named = lru_cache(_MAX_NAMES)(self._name_actor)
+        """Of a subject, or of a caller and a person, what a leaf has instead, as far as they are subjects."""
 
     @cached_property
     def _erased(self) -> dict[str, str]:
@@ -160,25 +162,16 @@ class Attestor:
     def _named_in(self, found: re.Match[str]) -> str:
         return f'{{"type":"{found[1]}","id":"{self._name(found[1], found[2])}"}}'
 
-    def named(self, actor: str) -> str:
-        """A subject, or a caller and a person, as far as they are subjects."""
-        name = self._actors.get(actor)
-        if name is None:
-            name = self._actors[actor] = " for ".join(map(self._named_alone, actor.split(" for ")))
-        return name
+    def _name_actor(self, actor: str) -> str:
+        return " for ".join(map(self._named_alone, actor.split(" for ")))
 
     def _named_alone(self, text: str) -> str:
         found = _ACTOR.fullmatch(text)
         return text if found is None else f"{found[1]}:{self._name(found[1], found[2])}"
 
-    def _name(self, type_name: str, id_: str) -> str:
-        subject = f"{type_name}:{id_}"
-        name = self._names.get(subject)
-        if name is None:
-            erased = self._erased.get(subject) if id_.startswith(PSEUDONYM_PREFIX) else None
-            name = erased or subject_mac(self._key, Subject(SubjectType(type_name), id_))
-            self._names[subject] = name
-        return name
+    def _find_name(self, type_name: str, id_: str) -> str:
+        erased = self._erased.get(f"{type_name}:{id_}") if id_.startswith(PSEUDONYM_PREFIX) else None
+        return erased or subject_mac(self._key, Subject(SubjectType(type_name), id_))
 
     def _names_erased(self, text: str) -> bool:
         return any(pseudonym in text for pseudonym in self._erased)

@@ -1,4 +1,5 @@
-"""Verifies every revision of the change log against its leaf, and computes the Merkle tree."""
+"""Verifies every revision of the change log against its leaf, and the records against the log; computes the
+Merkle tree."""
 
 from __future__ import annotations
 
@@ -16,9 +17,11 @@ from authz.store.bulk import insert_rows
 from authz.store.connections import expecting_long_statements
 from authz.store.decision_tree import DecisionTree, read_decision_tree
 from authz.store.engine import open_engine, read_transaction, write_transaction
+from authz.store.erasure_steps import rewrites_history
 from authz.store.kept_changes import last_purge, missing_changes
 from authz.store.leaves import Attestor, purged_hashes
 from authz.store.log_reader import hold_head, read_head
+from authz.store.replayed_records import ReplayedRecords
 from authz.store.schema import require_current
 from authz.store.stored_tree import CHANGES, resume
 
@@ -34,7 +37,8 @@ class LogTree(msgspec.Struct, frozen=True, kw_only=True):
     """The tree of a log. `roots` has the roots of the requested sizes, as far as the tree has them.
 
     `faults` lists the revisions that differ from their leaves. Retention has purged `purged` changes of the
-    first `through` revisions. `erased` counts the texts that an erasure has emptied or changed.
+    first `through` revisions. `erased` counts the texts that an erasure has emptied or changed. `records`
+    counts the records that were compared with the log; None while an erasure rewrites it.
     """
 
     size: int
@@ -43,6 +47,7 @@ class LogTree(msgspec.Struct, frozen=True, kw_only=True):
     purged: int
     through: int
     erased: int
+    records: int | None
 
 
 def read_trees(
@@ -53,8 +58,8 @@ def read_trees(
     password_file: str = "",
     completes: bool = False,
 ) -> tuple[LogTree, DecisionTree]:
-    """Verify every revision and every logged decision of a database; return its trees, with the roots of
-    their full sizes, too.
+    """Verify every revision, every record and every logged decision of a database; return its trees, with the
+    roots of their full sizes, too.
 
     With `completes`, first stores leaves for revisions that an older release wrote. Raises as `open_store`.
     """
@@ -140,7 +145,8 @@ def _complete_parts(engine: Engine, after: int) -> int | None:
 
 def _read_tree(connection: Connection, sizes: Collection[int]) -> LogTree:
     purge = last_purge(connection)
-    look, found = _Look(Attestor(connection), sizes, purge.through or 0), contents(connection)
+    look, records = _Look(Attestor(connection), sizes, purge.through or 0), ReplayedRecords()
+    found = _replaying(contents(connection), records)
     content = next(found, None)
     leaves = select(_leaves).order_by(_leaves.c.revision)
     for leaf in connection.execute(leaves, execution_options=_STREAMED):
@@ -156,7 +162,17 @@ def _read_tree(connection: Connection, sizes: Collection[int]) -> LogTree:
         look.at_none(content)
         content = next(found, None)
     look.note(missing_changes(connection, purge))
-    return look.result(read_head(connection).revision, purge)
+    is_comparable = not rewrites_history(connection)
+    if is_comparable:
+        look.note(records.differences(connection))
+    return look.result(read_head(connection).revision, purge, records.compared if is_comparable else None)
+
+
+def _replaying(found: Iterator[_Content], records: ReplayedRecords) -> Iterator[_Content]:
+    for head, rows in found:
+        for row in rows:
+            records.apply(head["revision"], row["mutation"])
+        yield head, rows
 
 
 class _Look:
@@ -199,8 +215,8 @@ class _Look:
         """Note a revision that has no leaf."""
         self._fault(f"revision {content[0]['revision']} has no leaf")
 
-    def result(self, head: int, purge: RetentionRule) -> LogTree:
-        """All of it, in a database that counts `head` revisions."""
+    def result(self, head: int, purge: RetentionRule, records: int | None) -> LogTree:
+        """All of it, in a database that counts `head` revisions. See `LogTree` for `records`."""
         if self._tree.size != head:
             self._fault(f"the database counts {head} revisions, and the tree has {self._tree.size}")
         more = [f"and {self._more_faults} more"] if self._more_faults else []
@@ -211,6 +227,7 @@ class _Look:
             purged=purge.removed or 0,
             through=purge.through or 0,
             erased=self._erased,
+            records=records,
         )
 
     def _fault(self, text: str) -> None:

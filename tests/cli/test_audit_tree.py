@@ -9,18 +9,32 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, delete, insert, select, update
 
-from authz.domain.entities import Course, Membership
+from authz.domain.entities import Account, AccountStatus, Course, Membership
+from authz.domain.erasures import subject_mac
 from authz.domain.ids import course_scope
 from authz.store import tables
 from authz.store.engine import open_engine, read_transaction, write_transaction
 from authz.store.leaves import Attestor
+from authz.store.log_reader import read_token_key
 from tests.cli.commands import run
 from tests.store.directory import create, open_with, remove, student, touch, user, write
 
 NAME = "example.org/authz"
 LAST = 6
-TABLES = (tables.revisions, tables.changes, tables.leaves, tables.counter)
-"""What a history is in; each after those that it refers to."""
+RECORDS = "5 records are as the change log made them"
+_erasures, _memberships, _accounts = (
+    tables.ENTITY_TABLES[kind] for kind in ("erasure", "membership", "account")
+)
+TABLES = (
+    tables.revisions,
+    tables.changes,
+    tables.leaves,
+    tables.counter,
+    _erasures,
+    _memberships,
+    _accounts,
+)
+"""What an attempt changes; each after those that it refers to."""
 _changes, _revisions, _leaves, _counter = tables.changes, tables.revisions, tables.leaves, tables.counter
 
 
@@ -56,7 +70,8 @@ class History:
             for table in reversed(TABLES):
                 connection.execute(delete(table))
             for table, rows in zip(TABLES, content, strict=True):
-                connection.execute(insert(table), rows)
+                if rows:
+                    connection.execute(insert(table), rows)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +85,7 @@ def history(shared_store_url: str, tmp_path_factory: pytest.TempPathFactory) -> 
     write(store, remove(student("maya", "c").key), reason="report 17")
     found = History(shared_store_url, tmp_path_factory.mktemp("tree"))
     assert found.sign("five").returncode == 0
-    write(store, create(student("iris", "c")))
+    write(store, create(student("iris", "c")), create(Account(user("eve"), status=AccountStatus.SUSPENDED)))
     assert found.sign("six").returncode == 0
     store.close()
     yield found
@@ -87,11 +102,13 @@ def untouched(history: History) -> Iterator[History]:
 
 def test_a_history_that_nobody_changed_is_as_it_was_signed(history: History) -> None:
     both = history.verify("five", "six")
-    assert (both.returncode, both.stdout) == (0, "revisions 1 to 6 are as they were signed\n"), both.stderr
+    assert both.returncode == 0, both.stderr
+    assert both.stdout.splitlines() == ["revisions 1 to 6 are as they were signed", RECORDS]
     earlier = history.verify("five")
     assert earlier.stdout.splitlines() == [
         "revisions 1 to 5 are as they were signed",
         "revisions 6 to 6 are as they were committed, as far as the database says: no checkpoint has them",
+        RECORDS,
     ]
 
 
@@ -154,6 +171,22 @@ def cut_off(connection: Connection) -> None:
     connection.execute(update(_counter).values(revision=LAST - 1))
 
 
+def as_if_erased(connection: Connection) -> None:
+    """A pseudonym for somebody who was not erased, so that nobody sees who did it."""
+    erasure = {
+        "pseudonym_type": "user",
+        "pseudonym_id": "erased-00",
+        "mac": subject_mac(read_token_key(connection), user("omar")),
+        "status": "COMPLETE",
+        "started_at": 1,
+        "reason": "",
+        "released": False,
+        "version": 4,
+    }
+    connection.execute(insert(_erasures).values(**erasure))
+    mutation(4, '"id":"omar"', '"id":"erased-00"')(connection)
+
+
 def forged(connection: Connection) -> None:
     """What who knows the key of the database can do: a revision that agrees with a leaf of its own."""
     mutation(3, '"ai_enabled":true', '"ai_enabled":false')(connection)
@@ -161,6 +194,35 @@ def forged(connection: Connection) -> None:
     found = connection.execute(select(_changes).where(_changes.c.revision == 3)).mappings()
     leaf = Attestor(connection).row(head, [dict(row) for row in found])
     connection.execute(update(_leaves).where(_leaves.c.revision == 3).values(**leaf))
+
+
+def unreadable(connection: Connection) -> None:
+    connection.execute(update(_changes).where(_changes.c.revision == 4).values(mutation="{"))
+
+
+def membership(person: str, **values: Any) -> Callable[[Connection], None]:
+    """Change the membership of somebody, and leave history as it is."""
+
+    def attempt(connection: Connection) -> None:
+        same = _memberships.c.subject_id == person
+        connection.execute(update(_memberships).where(same).values(**values))
+
+    return attempt
+
+
+def one_record_more(subject_id: str, version: int) -> Callable[[Connection], None]:
+    """Make somebody a student, as a copy of omar's membership."""
+
+    def attempt(connection: Connection) -> None:
+        row = connection.execute(select(_memberships).where(_memberships.c.subject_id == "omar")).one()
+        values = dict(row._mapping) | {"subject_id": subject_id, "version": version}
+        connection.execute(insert(_memberships).values(**values))
+
+    return attempt
+
+
+def no_suspension(connection: Connection) -> None:
+    connection.execute(delete(_accounts))
 
 
 NOT_AS_COMMITTED = "is not as it was committed"
@@ -196,6 +258,29 @@ ATTEMPTS: dict[str, tuple[Callable[[Connection], None], str]] = {
         cut_off,
         "the end is cut off: 6 revisions were signed, and the tree has 5",
     ),
+    "an erasure that nobody asked for": (as_if_erased, "erasure erased-00 is not in the change log"),
+    "what nobody can read": (unreadable, f"revision 4 {NOT_AS_COMMITTED}"),
+    "a record that nobody wrote": (
+        one_record_more("mallory", 4),
+        "membership user:mallory student in course:c is not in the change log",
+    ),
+    "a record that was deleted, put back": (
+        one_record_more("maya", 2),
+        "membership user:maya student in course:c is not in the change log",
+    ),
+    "another state of a record": (
+        membership("ada", status="SUSPENDED"),
+        "membership user:ada teacher in course:c is not as revision 2 made it",
+    ),
+    "another version of a record": (
+        membership("ada", version=4),
+        "membership user:ada teacher in course:c is not as revision 2 made it",
+    ),
+    "a record for somebody else": (
+        membership("omar", subject_id="eve"),
+        "membership user:omar student in course:c of revision 4 is gone",
+    ),
+    "a suspension less": (no_suspension, "account of user:eve of revision 6 is gone"),
     "a leaf that agrees": (forged, "the first 6 revisions are not those that were signed"),
 }
 
@@ -223,6 +308,7 @@ def test_texts_that_an_erasure_emptied_change_no_leaf_and_are_counted(untouched:
     with write_transaction(untouched.engine) as connection:
         column(5, reason="")(connection)
         mutation(2, '"source_ref":"sis-7"', '"source_ref":""')(connection)
+        membership("ada", source_ref="")(connection)
     found = untouched.verify("six")
     assert found.returncode == 0
     assert "2 texts are no longer complete, as after an erasure" in found.stdout
