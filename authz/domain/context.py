@@ -34,12 +34,15 @@ class ScopeState(msgspec.Struct, frozen=True, eq=False, gc=False):
 class ScopeContext(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A course, a session with its course if it has one, or the platform (neither id is set).
 
-    `course_policy` says which version of the course's own policy is active; None without one.
+    `course` and `session` are the records with these ids. `course_policy` says which version of the course's
+    own policy is active; None without one.
     """
 
     state: ScopeState
     course_id: str | None = None
     session_id: str | None = None
+    course: Course | None = None
+    session: Session | None = None
     course_policy: PolicyActivation | None = None
 
     @property
@@ -94,6 +97,8 @@ def scope_context_of(course: Course | None, session: Session | None) -> ScopeCon
         scope_state_of(course, session),
         None if course is None else course.id,
         None if session is None else session.id,
+        course,
+        session,
     )
 
 

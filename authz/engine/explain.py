@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import msgspec
 
-from authz.domain.context import ResourceContext
+from authz.domain.context import ResourceContext, ScopeContext
 from authz.domain.decisions import CREATE_ACTION, STRUCTURAL_TYPES, Decision, Question, Reason
 from authz.domain.effective_roles import Grant, InactiveReason, Suspension
-from authz.domain.entities import CourseKey, MembershipStatus, SessionKey
+from authz.domain.entities import MembershipStatus
 from authz.domain.explanation import Change, ChangeKind, Explanation, message_for
 from authz.domain.facts import FACTS, FACTS_BY_NAME, FOR_AI_RESPONSE, PURPOSE_AI_RESPONSE, SHARED
-from authz.domain.ids import ScopeKind
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
 from authz.domain.trace import Trace
@@ -25,12 +25,15 @@ _MAX_STEPS = 16
 """How many later instants are decided to find when time alone allows."""
 _LENGTHS = {"edit_window": "edit_window_us"}
 _INPUTS = [
-    (name, head, _LENGTHS.get(field, field))
-    for name in dict.fromkeys(name for fact in FACTS for name in fact.computed_from)
-    for head, _, field in [name.partition(".")]
-    if field
+    [
+        (name, attrgetter(_LENGTHS.get(field, field)))
+        for name in dict.fromkeys(name for fact in FACTS for name in fact.computed_from)
+        for head, _, field in [name.partition(".")]
+        if head == record
+    ]
+    for record in ("resource", "course", "session")
 ]
-"""Each input that is a field of a record: its name, the record, and the field."""
+"""For each record the inputs that are fields of it: the name, and the value in the record."""
 
 
 def explain(checker: Checker, snapshot: Snapshot, question: Question, now: Instant) -> Explanation:
@@ -41,28 +44,37 @@ def explain(checker: Checker, snapshot: Snapshot, question: Question, now: Insta
     trace = Trace()
     decision = checker.check(snapshot, question, now, trace)
     suspension = snapshot.suspension(question.subject)
-    is_suspended = suspension is not None and suspension.is_effective(now)
+    if suspension is not None and not suspension.is_effective(now):
+        suspension = None
+    nearest = [] if decision.allowed else _nearest(checker, snapshot, question, trace, suspension, now)
     return Explanation(
         decision=decision,
         decided_at=now,
         trace=trace,
         message=message_for(question, decision),
-        suspension=suspension if is_suspended else None,
+        suspension=suspension,
         inputs=_inputs(snapshot, question, trace, now),
-        nearest_grants=() if decision.allowed else tuple(_nearest(checker, snapshot, question, trace, now)),
+        nearest_grants=tuple(nearest),
         allowed_from=None if decision.allowed else _allowed_from(checker, snapshot, question, decision),
     )
 
 
-def _nearest(
-    checker: Checker, snapshot: Snapshot, question: Question, trace: Trace, now: Instant
+def _nearest(  # noqa: PLR0917  all that a decision is made from
+    checker: Checker,
+    snapshot: Snapshot,
+    question: Question,
+    trace: Trace,
+    suspension: Suspension | None,
+    now: Instant,
 ) -> list[tuple[Change, ...]]:
     """The nearest grants, with what must be asked differently, if anything must."""
-    found: list[tuple[Change, ...]] = []
-    for asked, located, stated in _questions(checker, snapshot, question, trace.located):
-        if stated and checker.check(snapshot, asked, now).allowed:
-            found.append(stated)
-            continue
+    questions = [*_questions(checker, snapshot, question, trace.located)]
+    found = [
+        stated for asked, _, stated in questions if stated and checker.check(snapshot, asked, now).allowed
+    ]
+    if found:  # whatever else would allow needs more
+        return found
+    for asked, located, stated in questions:
         if asked is question and trace.facts:
             grants, facts = tuple(each.grant for each in trace.memberships), trace.mask
         else:
@@ -72,10 +84,14 @@ def _nearest(
             grants, facts = access.grants, checker.facts(snapshot, asked, located, access, now)
         # A purpose is changed once.
         fixed = 0 if asked.purpose == question.purpose else FOR_AI_RESPONSE
-        denial = _denial(checker, snapshot, asked, located, grants, facts, fixed, now)
+        if asked.inline is not None and snapshot.record(asked.resource) is None:
+            fixed |= SHARED  # what is only described has no shares
+        denial = _denial(
+            checker, asked, located.scope, grants, facts, fixed, now, is_suspended=suspension is not None
+        )
         policy = checker.policy_in(snapshot, located.scope)
         for steps in checker.remembered(denial, partial(nearest_grants, policy)):
-            told = (_told(step, located, grants, snapshot.suspension(asked.subject), now) for step in steps)
+            told = (_told(step, located, grants, suspension, now) for step in steps)
             found.append((*stated, *told))
     smallest = min(map(len, found), default=0)
     return [changes for changes in found if len(changes) == smallest]
@@ -83,20 +99,18 @@ def _nearest(
 
 def _denial(  # noqa: PLR0917  all that a decision is made from
     checker: Checker,
-    snapshot: Snapshot,
     question: Question,
-    located: ResourceContext,
+    scope: ScopeContext,
     grants: tuple[Grant, ...],
     facts: int,
     fixed: int,
     now: Instant,
+    *,
+    is_suspended: bool,
 ) -> Denial:
-    scope, ref, own = located.scope, question.resource, located.scope.course_policy
-    suspension = snapshot.suspension(question.subject)
-    if question.inline is not None and snapshot.record(ref) is None:
-        fixed |= SHARED  # what is only described has no shares
+    own = scope.course_policy
     return Denial(
-        type_name=ref.type,
+        type_name=question.resource.type,
         action=question.action,
         is_content=_is_content(question),
         course_id=scope.course_id if own or scope.course_id in checker.policy.overrides else None,
@@ -105,7 +119,7 @@ def _denial(  # noqa: PLR0917  all that a decision is made from
         course_state=scope.state.course_state,
         open_to_course=scope.state.open_to_course,
         grants=tuple(timeless(grant, now) for grant in grants),
-        is_suspended=suspension is not None and suspension.is_effective(now),
+        is_suspended=is_suspended,
         facts=facts,
         fixed=fixed,
     )
@@ -212,23 +226,18 @@ def _inputs(snapshot: Snapshot, question: Question, trace: Trace, now: Instant) 
     """What the facts were computed from, by name; without what is not there. Nothing if none was computed."""
     if not trace.facts:
         return {}
-    ref, is_content = question.resource, _is_content(question)
-    sources: dict[str, Any] = {}
-    if is_content:
-        sources["resource"] = snapshot.record(ref) or question.inline
-    for scope in trace.scopes:
-        if scope.kind is not ScopeKind.PLATFORM:
-            key = CourseKey(scope.id) if scope.kind is ScopeKind.COURSE else SessionKey(scope.id)
-            sources[scope.kind.value] = snapshot.record(key)
+    located, ref, is_content = trace.located, question.resource, _is_content(question)
+    assert isinstance(located, ResourceContext)  # noqa: S101  else there were no facts; narrows the type
+    resource = snapshot.record(ref) or question.inline if is_content else None
     found: dict[str, Any] = {"request.subject": question.subject, "request.purpose": question.purpose}
-    for name, head, field in _INPUTS:
-        source = sources.get(head)
-        if source is not None and (value := getattr(source, field, None)) is not None:
-            found[name] = value
-    if is_content:
+    for inputs, record in zip(_INPUTS, (resource, located.scope.course, located.scope.session), strict=True):
+        if record is not None:
+            found |= {name: value for name, of in inputs if (value := of(record)) is not None}
+    if is_content and located.is_shared:
         found["share"] = snapshot.share(ref, question.subject)
     given = [f"{each.gives} in {each.scope}" for each in trace.memberships if each.gives and each.counts]
-    return found | {"memberships": ", ".join(given), "now": now}
+    found["memberships"], found["now"] = ", ".join(given), now
+    return found
 
 
 def _is_content(question: Question) -> bool:

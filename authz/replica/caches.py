@@ -24,7 +24,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 MAX_INTERNED = 131_072
-"""Entries a cache keeps, of some 300 bytes each: all courses of a platform with ten million memberships."""
+"""Entries a cache keeps, of some 400 bytes each: all courses of a platform with ten million memberships."""
 _MAX_PLATFORM_MEMBERS = 16_384
 
 

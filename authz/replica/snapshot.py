@@ -349,9 +349,8 @@ class ReplicaSnapshot:
                 return None
             course_policy = self._read(_ACTIVATIONS, course_key)
         found = scope_context_of(course, session)
-        scope = ReplicaScope(
-            found.state, found.course_id, found.session_id, course_policy, course_key, session_key
-        )
+        ids = found.course_id, found.session_id
+        scope = ReplicaScope(found.state, *ids, course, session, course_policy, course_key, session_key)
         return intern(self._scopes, key, scope)
 
     def _read(self, codec: Codec, key: bytes) -> Any:

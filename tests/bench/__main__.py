@@ -14,6 +14,7 @@ from tests.bench import (
     course_policies,
     decision_log,
     door,
+    explain,
     greedy,
     lists,
     log_tree,
@@ -59,6 +60,7 @@ def main() -> None:
     policies.main()
     replica.main((10_000, 1_000_000))
     lists.main((10_000, 100_000, 1_000_000))
+    explain.main()
     plans.main()
     past.main()
     serving.main(1_000_000)

@@ -1,4 +1,4 @@
-"""Print what lists and explanations cost in process: what a user may read, who may read, and why."""
+"""Print what lists cost in process: what a user may read, and who may read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from authz.domain.entities import Kind, Membership, Resource, Visibility
 from authz.domain.ids import ResourceRef, Subject, SubjectType, course_scope
 from authz.domain.lists import ResourceQuery
 from authz.engine.check import Checker
-from authz.engine.explain import explain
 from authz.engine.lists import ListPage, ResourcePage, SubjectPage
 from authz.policy.load import load_policy, policy_directory
 from authz.replica.view import ReplicaView
@@ -104,32 +103,6 @@ def list_us(view: ReplicaView, made: ListOf, items: int, numbers: Sequence[int])
     return cost_us(run, numbers, a_round=50)[0]
 
 
-def explain_ratios(checker: Checker, view: ReplicaView, campus: ListCampus) -> None:
-    """Rows of what an explanation costs against a check of the same question."""
-    chance = random.Random(2)
-    users = [chance.randrange(campus.users) for _ in range(LISTS)]
-    for name, action, course_after in (
-        ("an allow", "read", 0),
-        ("a condition that is not met", "update", 0),
-        ("no membership", "read", 1),
-    ):
-        questions = [
-            Question(
-                Subject(SubjectType.USER, f"u{user:08d}"),
-                action,
-                ResourceRef("notebook", f"n{(user + course_after) % campus.courses * NOTEBOOKS:08d}"),
-            )
-            for user in users
-        ]
-        calls = (checker.check, lambda *asked: explain(checker, *asked))
-        costs: list[list[float]] = [[], []]
-        for _ in range(ROUNDS):
-            for call, took in zip(calls, costs, strict=True):
-                took.append(cost_us(lambda q, of=call: of(view.snapshot(), q, system_clock()), questions)[0])  # type: ignore[misc]  # bound now
-        check_us, explain_us = map(statistics.median, costs)
-        show(f"explaining {name} against checking it", f"{explain_us / check_us:.1f}x", "5x")
-
-
 def main(sizes: tuple[int, ...]) -> None:
     """For each size, the cost of both lists for each item; then lists a second, and a first page."""
     checker = Checker(load_policy(policy_directory()), inline_types=frozenset())
@@ -151,7 +124,6 @@ def main(sizes: tuple[int, ...]) -> None:
                 (view, first, FIRST_PAGE, users),
             ]
         tune_interpreter()  # as a server does
-        explain_ratios(checker, view, campus)
         rounds = [[list_us(*case) for case in cases] for _ in range(ROUNDS)]
     costs = [statistics.median(took) for took in zip(*rounds, strict=True)]
     for number, size in enumerate(sizes):
