@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from authz.cli.connection import connect
-from authz.cli.options import Who
+from authz.cli.options import DATABASE_FLAGS, Who
 from authz.domain.entities import Membership
 from authz.domain.ids import PLATFORM
 from authz.domain.mutations import Mutation, Operation
@@ -18,7 +18,7 @@ Role = Annotated[str, typer.Option("--role", help="A role on the platform, such 
 Reason = Annotated[str, typer.Option(help="Why, for the change log. No personal data.")]
 Database = Annotated[
     str,
-    typer.Option("--database", envvar="AUTHZ_DATABASE_URL", help="The database: sqlite:///authz.db."),
+    typer.Option(*DATABASE_FLAGS, envvar="AUTHZ_DATABASE_URL", help="The database: sqlite:///authz.db."),
 ]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from authz.cli.options import Database
 from authz.domain.errors import malformed
 from authz.domain.instants import format_instant
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 FAULT_EXIT_CODE = 1
 _MODE = 0o600
 PublicKey = Annotated[str, typer.Option(help="Public key that `authz audit keygen` printed.")]
-Database = Annotated[str | None, typer.Option(help="sqlite:///file or postgresql://….")]
 
 
 def keygen(

@@ -8,11 +8,11 @@ from typing import Annotated
 import msgspec
 import typer
 
+from authz.cli.options import Database
 from authz.domain.erasures import ERASURE_LIST_FORMAT, ErasureList
 from authz.domain.errors import malformed
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The file of the backup.")]
-Database = Annotated[str | None, typer.Option(help="sqlite:///file or postgresql://….")]
 
 
 def backup(file: File, database: Database = None) -> None:

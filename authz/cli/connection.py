@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from authz.cli.options import DATABASE_FLAGS
 from authz.client import Client
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 
@@ -19,7 +20,7 @@ Address = Annotated[
 Database = Annotated[
     str,
     typer.Option(
-        "--database", help="Start a server for this command over this database: sqlite:///authz.db."
+        *DATABASE_FLAGS, help="Start a server for this command over this database: sqlite:///authz.db."
     ),
 ]
 _WITHOUT_CREDENTIALS: dict[str, str | bool | None] = {

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
+from authz.cli.options import Database
 
 
 def migrate(
-    database: Annotated[str | None, typer.Option(help="sqlite:///file or postgresql://….")] = None,
+    database: Database = None,
 ) -> None:
     """Migrate the database to the schema of this version. Does nothing if it is current.
 

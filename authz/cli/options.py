@@ -21,6 +21,9 @@ Where = Annotated[
 What = Annotated[
     ResourceRef, typer.Argument(metavar="RESOURCE", parser=parse_resource_ref, help="<type>:<id>.")
 ]
+DATABASE_FLAGS = ("--database", "--database-url")
+"""Of AUTHZ_DATABASE_URL: the short one in docs, and the one that follows from the name."""
+Database = Annotated[str | None, typer.Option(*DATABASE_FLAGS, help="sqlite:///file or postgresql://….")]
 OnlySubject = Annotated[
     Subject | None,
     typer.Option(

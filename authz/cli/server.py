@@ -1,7 +1,7 @@
 """The commands that serve until they are stopped: their options, and how they run.
 
-Their options are settings of the server: `--max-watches` for AUTHZ_MAX_WATCHES, but `--database` for
-AUTHZ_DATABASE_URL.
+Their options are settings of the server: `--max-watches` for AUTHZ_MAX_WATCHES. AUTHZ_DATABASE_URL is
+`--database`, too, as in every command.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import typer
 
 from authz.cli import ERROR_EXIT_CODE
 from authz.cli.errors import EXPECTED, message_of
+from authz.cli.options import DATABASE_FLAGS
 from authz.runtime.settings import PREFIX, Settings, load_settings
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -67,16 +68,14 @@ def setting_options(*names: str) -> Callable[[Command], Command]:
 
 def flag_of(name: str) -> str:
     """The flag of a setting that takes a value."""
-    return (
-        "--database" if name == "database_url" else f"--{name.replace('_', '-')}"
-    )  # as every command has it
+    return DATABASE_FLAGS[0] if name == "database_url" else f"--{name.replace('_', '-')}"
 
 
 def _parameter(field: msgspec.structs.FieldInfo) -> inspect.Parameter:
     name, default, description = field.name, field.default, get_args(field.type)[-1]
     help_ = f"{description} {PREFIX}{name.upper()}; default: {default if default != '' else 'empty'}."
-    flag = flag_of(name)
-    annotation: Any = Annotated[str | None, typer.Option(flag, help=help_, metavar="TEXT")]
+    flags = DATABASE_FLAGS if name == "database_url" else (flag_of(name),)
+    annotation: Any = Annotated[str | None, typer.Option(*flags, help=help_, metavar="TEXT")]
     if isinstance(default, bool):
         annotation = Annotated[bool | None, typer.Option(help=help_)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
