@@ -19,6 +19,7 @@ from tests.bench import (
     lists,
     log_tree,
     past,
+    pipeline,
     plans,
     preview,
     privacy,
@@ -65,6 +66,7 @@ def main() -> None:
     past.main()
     serving.main(1_000_000)
     door.main()
+    pipeline.main()
     transports.main()
     attacks.main(2)
     shadow.main()
