@@ -122,18 +122,14 @@ def facts_at(
 ) -> tuple[int, Instant | None]:
     """The facts that hold at `now`, and the earliest later instant at which time alone changes one of them.
 
-    A resource that was created later than now, by at most `created_ahead_us`, counts as created now: the
-    clock of its creator is ahead. Of the timed facts only those in `required_facts` are computed; others may
-    be wrong.
+    The clock of a resource's creator may be ahead by `created_ahead_us`. Of the timed facts only those in
+    `required_facts` are computed; others may be wrong.
     """
     facts = context.facts
-    times = context.times
-    if times.created_at is not None and now < times.created_at <= now + created_ahead_us:
-        times = Times(times.available_from, times.available_until, now)
     next_change_at: Instant | None = None
     for bit, window in TIMED_FACTS:
         if required_facts & bit & facts:
-            span = window(times, context.scope.state.edit_window_us)
+            span = window(context.times, context.scope.state.edit_window_us, created_ahead_us)
             if span is None:
                 facts &= ~bit
                 continue

@@ -91,7 +91,7 @@ def _nearest(  # noqa: PLR0917  all that a decision is made from
         )
         policy = checker.policy_in(snapshot, located.scope)
         for steps in checker.remembered(denial, partial(nearest_grants, policy)):
-            told = (_told(step, located, grants, suspension, now) for step in steps)
+            told = (_told(checker, step, located, grants, suspension, now) for step in steps)
             found.append((*stated, *told))
     smallest = min(map(len, found), default=0)
     return [changes for changes in found if len(changes) == smallest]
@@ -125,7 +125,8 @@ def _denial(  # noqa: PLR0917  all that a decision is made from
     )
 
 
-def _told(
+def _told(  # noqa: PLR0917  all that a decision is made from
+    checker: Checker,
     step: Step,
     located: ResourceContext,
     grants: tuple[Grant, ...],
@@ -144,7 +145,7 @@ def _told(
         fact = FACTS_BY_NAME[step.fact]
         span = None
         if fact.window is not None and located.facts & fact.bit:
-            span = fact.window(located.times, located.scope.state.edit_window_us)
+            span = fact.window(located.times, located.scope.state.edit_window_us, checker.created_ahead_us)
         at = None if span is None or span[0] is None or span[0] <= now else span[0]
     return Change(
         kind=step.kind,

@@ -183,10 +183,12 @@ def timed_resources(draw: st.DrawFn) -> Resource:
     )
 
 
-@given(timed_resources(), st.integers(0, 8), st.integers(-2, 22))
-def test_no_fact_changes_before_the_edge(resource: Resource, window_us: int, now: int) -> None:
+@given(timed_resources(), st.integers(0, 8), st.integers(0, 4), st.integers(-6, 22))
+def test_no_fact_changes_before_the_edge(
+    resource: Resource, window_us: int, created_ahead_us: int, now: int
+) -> None:
     course = Course(id="c", state=CourseState.ACTIVE, edit_window_us=window_us)
-    edge = changes_at(now, resource, course, TIMED)
-    first = holding(now, course=course, resource=resource)
+    context = resource_context_of(resource, scope_context_of(course, None), MAYA)
+    first, edge = facts_at(now, context, TIMED, created_ahead_us=created_ahead_us)
     for later in range(now, 32 if edge is None else edge):
-        assert holding(later, course=course, resource=resource) == first
+        assert facts_at(later, context, TIMED, created_ahead_us=created_ahead_us)[0] == first

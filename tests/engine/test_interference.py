@@ -100,7 +100,8 @@ def aimed(draw: st.DrawFn, entities: list[Entity]) -> Question:
 
 
 def checker_of(policy: CompiledPolicy, *, inline: bool) -> Checker:
-    return Checker(policy, inline_types=frozenset(TYPES) if inline else frozenset())
+    types = frozenset(TYPES) if inline else frozenset()
+    return Checker(policy, inline_types=types, created_ahead_us=2)
 
 
 @examples(75)
