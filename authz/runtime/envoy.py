@@ -21,7 +21,7 @@ from authz.runtime.bind import reserve
 from authz.runtime.logs import WRITER
 from authz.runtime.secrets import CLIENTS, SERVER, Secrets
 from authz.runtime.settings import PREFIX, Settings, invalid_setting
-from authz.runtime.tuning import connection_limit
+from authz.runtime.tuning import connection_limit, schedule_as_batch
 
 APPLICATION = "authz.runtime.enveloped:application"
 SUPERVISOR = "_AUTHZ_SUPERVISOR"
@@ -102,6 +102,8 @@ def _pyvoy(application: str) -> Any:
 
 def become_envoy(settings: Settings, *, application: str = APPLICATION) -> NoReturn:
     """Serve in this process, which becomes Envoy. Raises `InvalidArgumentError` if that cannot be."""
+    if settings.schedule_as_batch:
+        schedule_as_batch()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _, settings = reserve_address(settings)
     launch(settings, application=application).exec()

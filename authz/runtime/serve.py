@@ -15,13 +15,15 @@ from authz.runtime.metrics import ReplicaCollector, exporting
 from authz.runtime.server import Server
 from authz.runtime.settings import Settings
 from authz.runtime.signals import finishes_before, ignore_hangups, run_until, stop_event
-from authz.runtime.tuning import tune_interpreter
+from authz.runtime.tuning import schedule_as_batch, tune_interpreter
 
 log = structlog.get_logger()
 
 
 async def serve(settings: Settings) -> None:
     """Serve in this process until SIGTERM or SIGINT, then let calls in flight finish."""
+    if settings.schedule_as_batch:
+        schedule_as_batch()
     ignore_hangups()
     stopped = stop_event(signal.SIGTERM, signal.SIGINT)
     server = Server(settings)

@@ -90,6 +90,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     replica_max_bytes: Annotated[
         int, Meta(ge=1 << 20), "Maximum size of the replica. It takes address space only, until it is filled."
     ] = 64 << 30
+    schedule_as_batch: Annotated[bool, "Whether to run under Linux's SCHED_BATCH."] = False
     created_ahead_s: Annotated[
         float,
         Meta(ge=0, le=3600),

@@ -45,7 +45,7 @@ from authz.runtime.signals import (
     run_until,
     stop_event,
 )
-from authz.runtime.tuning import tune_interpreter
+from authz.runtime.tuning import schedule_as_batch, tune_interpreter
 
 log = structlog.get_logger()
 
@@ -195,6 +195,8 @@ async def _supervise(settings: Settings, stopped: asyncio.Event, counts_in: str)
 
 def worker_process(settings: Settings, supervisor: Connection) -> None:
     """The process of one worker. With Envoy, it becomes Envoy."""
+    if settings.schedule_as_batch:
+        schedule_as_batch()
     if settings.transport == "envoy":
         launch(settings, supervisor=supervisor.fileno()).exec()
     link = Link(supervisor.fileno())

@@ -209,3 +209,18 @@ def test_staleness_is_exported(sqlite_url: str, workers: str, free_port: int) ->
         assert 0 <= lines["authz_replica_staleness_seconds"] < 30
         assert lines["authz_replica_behind"] == 0
         assert lines["authz_workers"] == int(workers)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("batch", ["true", "false"])
+def test_who_answers_is_scheduled_as_batch_with_every_thread_if_the_operator_says_so(
+    sqlite_url: str, workers: str, batch: str
+) -> None:
+    with serving(sqlite_url, AUTHZ_WORKERS=workers, AUTHZ_SCHEDULE_AS_BATCH=batch) as (process, _):
+        answering = [process.pid] if workers == "1" else [child.pid for child in children(process)]
+        batched = [
+            {os.sched_getscheduler(int(thread.name)) for thread in Path(f"/proc/{pid}/task").iterdir()}
+            for pid in answering
+        ]
+        # Of several processes, all but the follower.
+        assert batched.count({os.SCHED_BATCH}) == (int(workers) if batch == "true" else 0)
