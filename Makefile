@@ -9,7 +9,7 @@ WORKERS = $(shell $(PYTHON) -c 'import os; print(min(2 * os.cpu_count(), 12))')
 PARALLEL = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 PURE := tests/test_architecture.py $(addprefix tests/,domain policy wire importers access engine)
 
-.PHONY: demo compiled test test-fast test-long test-envoy test-lowest lint bench serve protos client docs format clean
+.PHONY: demo compiled test test-fast test-long test-envoy test-grpc test-lowest lint bench serve protos client docs format clean
 
 .venv/.ready: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "needs Python 3.11; set PYTHON=/path/to/python3.11"; exit 1; }
@@ -33,9 +33,10 @@ test-fast: .venv/.ready
 test-long: .venv/.ready
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest $(PARALLEL)
 
-# Whatever starts a server, over Envoy. `make test` runs one or two tests of each kind over both transports.
-test-envoy: .venv/.ready
-	TRANSPORT=envoy $(BIN)/pytest $(PARALLEL) $(addprefix --ignore=tests/,domain importers policy store)
+# Whatever starts a server, over one transport. `make test` serves over grpc.aio inside the process of the tests,
+# and over the default, Envoy, in processes of `authz serve`.
+test-envoy test-grpc: .venv/.ready
+	TRANSPORT=$(@:test-%=%) $(BIN)/pytest $(PARALLEL) $(addprefix --ignore=tests/,domain importers policy store)
 
 # Installs the wheel with the lowest versions that it allows, and uses it. Needs PyPI.
 test-lowest: .venv/.ready

@@ -24,8 +24,9 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
-TRANSPORT = os.environ.get("TRANSPORT", "grpc")
-"""What every server of the tests is served by, unless a test says otherwise: see `make test-envoy`."""
+TRANSPORT = os.environ.get("TRANSPORT", "")
+"""What serves, unless a test says otherwise: `grpc` or `envoy`. Empty: the default of `authz serve` for
+processes, and grpc.aio for servers inside the process of the tests. See `make test-envoy`."""
 _ROOT = Path(__file__).parent.parent
 _MAX_REQUEST_BYTES = 1 << 17
 _CODE_BYTES = 4
@@ -45,7 +46,7 @@ class Process:
     ) -> None:
         """Run the `main` of a module. `stderr` is a file descriptor, or `subprocess.PIPE`; what goes to the
         standard output is lost unless `stdout` is a file descriptor."""
-        if "serve" in arguments:
+        if "serve" in arguments and TRANSPORT:
             environ = {"AUTHZ_TRANSPORT": TRANSPORT, **environ}
         self.returncode: int | None = None
         self.stderr: IO[str] | None = None

@@ -39,7 +39,7 @@ from tests.forkserver import TRANSPORT, Process
 from tests.serving import replica_folder
 from tests.tokens import moved
 
-in_process = pytest.mark.skipif(TRANSPORT != "grpc", reason="reaches into the process of the server")
+in_process = pytest.mark.skipif(TRANSPORT == "envoy", reason="reaches into the process of the server")
 _marks = itertools.count(1)
 START = 1_700_000_000_000_000
 

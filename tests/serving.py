@@ -82,8 +82,8 @@ def _serving(url: str, variables: dict[str, str]) -> Iterator[tuple[Process, str
 
 @contextmanager
 def server_of(settings: Settings) -> Iterator[str]:
-    """The address of a server: in a thread of this process with grpc.aio, else in a process of its own."""
-    if forkserver.TRANSPORT == "grpc":
+    """The address of a server: in a thread of this process, unless Envoy serves, which needs a process."""
+    if forkserver.TRANSPORT != "envoy":
         with embedded(settings) as address:
             yield address
         return

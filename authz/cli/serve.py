@@ -39,9 +39,7 @@ def serve(
     this machine, and several servers may share one port.
     """
     if print_config:
-        from authz.runtime.envoy import shown_config
-
-        print(shown_config(load_settings(given)))
+        _print_config(load_settings(given))
         return
     if not memory:
         run_server(_main, given)
@@ -56,8 +54,23 @@ def serve(
         run_server(_main, given | own)
 
 
+def _print_config(settings: Settings) -> None:
+    from authz.runtime.envoy import shown_config
+    from authz.runtime.transport import why_not_envoy
+
+    cause = "AUTHZ_TRANSPORT is `grpc`" if settings.transport == "grpc" else why_not_envoy(settings)
+    if cause:
+        raise typer.BadParameter(
+            f"grpc.aio serves, which has no configuration: {cause}", param_hint="--print-config"
+        )
+    print(shown_config(settings))
+
+
 def _main(settings: Settings) -> Coroutine[Any, Any, None]:
     """What serves, unless this process becomes Envoy."""
+    from authz.runtime.transport import choose_transport
+
+    settings = choose_transport(settings)
     if settings.workers > 1:
         from authz.runtime.supervise import supervise
 

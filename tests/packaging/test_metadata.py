@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
+from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
 import authz
@@ -29,6 +30,20 @@ def bounds_of(name: str) -> str:
 def test_the_version_is_one_everywhere() -> None:
     assert version(DISTRIBUTION) == authz.__version__
     assert CliRunner().invoke(app, ["--version"]).stdout == f"authz {authz.__version__}\n"
+
+
+def test_the_server_comes_with_envoy_on_linux_and_without_it_where_that_is_asked_for() -> None:
+    needed = [Requirement(text) for text in requires(DISTRIBUTION) or () if text.startswith("pyvoy")]
+
+    def brings_envoy(extra: str, platform: str, machine: str) -> bool:
+        here = {"extra": extra, "sys_platform": platform, "platform_machine": machine}
+        return any(each.marker is not None and each.marker.evaluate(here) for each in needed)
+
+    assert brings_envoy("server", "linux", "x86_64")
+    assert brings_envoy("server", "linux", "aarch64")
+    assert not brings_envoy("server", "darwin", "x86_64")
+    assert not brings_envoy("server-grpc", "linux", "x86_64")
+    assert len({str(each.specifier) for each in needed}) == 1
 
 
 def test_the_license_is_stated_and_shipped() -> None:
