@@ -169,7 +169,7 @@ def _sizes(server: psutil.Process) -> Iterator[list[int]]:
 
 def p99(took_ms: list[float]) -> float:
     """The 99th percentile; of few figures, the largest."""
-    return statistics.quantiles(took_ms, n=100, method="inclusive")[98]
+    return statistics.quantiles(took_ms, n=100, method="inclusive")[98] if took_ms[1:] else took_ms[0]
 
 
 def show_figures(calm: Figures, busy: Figures, outcomes: Counter[str]) -> None:
