@@ -7,23 +7,21 @@ from functools import partial
 from itertools import accumulate
 from typing import Any
 
-import msgspec
 from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, or_, select
 
 from authz.domain.audit import ChangePage, ChangeQuery, LoggedChange
 from authz.domain.ids import Scope, ScopeKind
 from authz.domain.instants import Instant
-from authz.domain.mutations import Mutation
 from authz.domain.ports import Page
 from authz.domain.tokens import TokenKeys
 from authz.store import tables
 from authz.store.engine import bounded_read_transaction
 from authz.store.log_reader import read_head
+from authz.store.mutation_json import decode_mutation, json_names
 from authz.store.windows import Window, read_window
 
 _MAX_PAGE_BYTES = 1 << 20
 """Of the mutations of a page, unless a single one is larger."""
-_decoder = msgspec.json.Decoder(Mutation)
 _changes, _revisions = tables.changes, tables.revisions
 _ORDER = (_changes.c.revision, _changes.c.position)
 _COLUMNS = (
@@ -104,8 +102,7 @@ def _conditions(query: ChangeQuery, columns: Any) -> Iterator[ColumnElement[bool
         )
     for named in (query.subject, query.resource):
         if named is not None:
-            # As msgspec writes them. In a text of a record the quotes would be escaped.
-            yield columns.mutation.contains(f'"type":"{named.type}","id":"{named.id}"', autoescape=True)
+            yield json_names(columns.mutation, named)
 
 
 def _fitting(rows: Sequence[Row[Any]]) -> int:
@@ -121,5 +118,5 @@ def _logged(row: Row[Any]) -> LoggedChange:
         actor=row.actor,
         reason=row.reason,
         request_id=row.request_id,
-        mutation=_decoder.decode(row.mutation),
+        mutation=decode_mutation(row.mutation),
     )

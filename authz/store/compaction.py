@@ -24,13 +24,13 @@ from authz.store.leaves import Attestor, purged_hashes
 from authz.store.log_reader import raise_resumable_from
 from authz.store.log_tree import complete_some, is_complete
 from authz.store.log_writer import Origin
+from authz.store.mutation_json import decode_mutation
 from authz.store.write import Transaction
 
 _MAX_ROWS = 10_000
 """How many rows of earlier revisions a step may read."""
 _changes, _revisions, _leaves, _held = tables.changes, tables.revisions, tables.leaves, tables.held_changes
 _LEAF_COLUMNS = [column.name for column in _leaves.columns]
-_decoder = msgspec.json.Decoder(Mutation)
 _encoder = msgspec.json.Encoder()
 
 _Place: TypeAlias = tuple[int, int]
@@ -106,8 +106,8 @@ def compact(
 
 def release_held(connection: Connection, subject: Subject) -> None:
     """End the hold of a subject on compacted changes: the next step of a purge removes them."""
-    same = (_held.c.subject_type == subject.type.value, _held.c.subject_id == subject.id)
-    connection.execute(update(_held).where(*same).values(subject_type=None, subject_id=None))
+    same = tables.has_subject(_held, "subject", subject)
+    connection.execute(update(_held).where(same).values(subject_type=None, subject_id=None))
 
 
 def _window(connection: Connection, after: int, before: Instant, limit: int) -> list[_Change]:
@@ -148,7 +148,7 @@ def _count(connection: Connection, revisions: Iterable[int | None]) -> int:
 def _read(connection: Connection, revisions: Iterable[int]) -> list[_Change]:
     """The changes of some revisions, in order."""
     rows = select_by(connection, _changes, ("revision",), [[each] for each in revisions])
-    found = [_Change(row, _decoder.decode(row.mutation)) for row in rows]
+    found = [_Change(row, decode_mutation(row.mutation)) for row in rows]
     return sorted(found, key=lambda each: each.place)
 
 

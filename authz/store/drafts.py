@@ -29,8 +29,7 @@ class SqlDrafts:
     def create(self, draft: PolicyDraft) -> None:
         """See `Drafts.create`."""
         with write_transaction(self._engine) as connection:
-            if connection.dialect.name == "postgresql":
-                hold_head(connection)  # one at a time, as on SQLite: so no two are the last that may be kept
+            hold_head(connection)  # one at a time: so no two are the last that may be kept
             if connection.execute(select(table.c.id).where(_is(draft.key))).first() is not None:
                 raise AlreadyExistsError(
                     ErrorReason.ENTITY_EXISTS,

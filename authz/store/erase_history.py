@@ -16,6 +16,7 @@ from authz.domain.mentions import mentions, mentions_id, subjects_in, with_subje
 from authz.domain.mutations import Mutation
 from authz.store import tables
 from authz.store.engine import read_transaction
+from authz.store.mutation_json import decode_mutation, encode_mutation, json_names
 from authz.store.rows import ENTITY_ROWS
 from authz.store.shadows import erase_examples
 
@@ -25,8 +26,6 @@ CHANGES_SEARCHED = 500
 """Changes that a step searches, and at most rewrites, about: writes wait for the step."""
 _LOST_PUBLICATION = "who scheduled this was erased; schedule it again"
 _changes, _revisions = tables.changes, tables.revisions
-_decoder = msgspec.json.Decoder(Mutation)
-_encoder = msgspec.json.Encoder()
 _TEXTS = (
     (tables.removals, ("actor", "reason", "request_id")),
     (tables.erasure_steps, ("actor", "request_id")),
@@ -42,9 +41,8 @@ def find_revisions(engine: Engine, subject: Subject, after: int) -> tuple[list[i
 
     Returns them, and the revision through which the log is searched; None at its end.
     """
-    named = f'"type":"{subject.type.value}","id":"{subject.id}"'
     in_changes = select(_changes.c.revision).where(
-        _changes.c.revision == _revisions.c.revision, _changes.c.mutation.contains(named, autoescape=True)
+        _changes.c.revision == _revisions.c.revision, json_names(_changes.c.mutation, subject)
     )
     in_texts = (
         _revisions.c[name].contains(str(subject), autoescape=True)
@@ -79,10 +77,10 @@ def erase_revisions(
     rows = connection.execute(select(_revisions).where(_revisions.c.revision.in_(revisions))).all()
     for head in rows:
         wanted = select(_changes).where(_changes.c.revision == head.revision)
-        changes = [(row, _decoder.decode(row.mutation)) for row in connection.execute(wanted)]
+        changes = [(row, decode_mutation(row.mutation)) for row in connection.execute(wanted)]
         about = [(row, each) for row, each in changes if any(subject in subjects_in(r) for r in each.records)]
         for row, mutation in changes:
-            text = _encoder.encode(_renamed(mutation, subject, pseudonym)).decode()
+            text = encode_mutation(_renamed(mutation, subject, pseudonym))
             if text != row.mutation:
                 same = and_(_changes.c.revision == row.revision, _changes.c.position == row.position)
                 connection.execute(update(_changes).where(same).values(mutation=text))

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, and_, or_, select
+from sqlalchemy import Connection, or_, select
 
 from authz.domain.entities import Versioned
 from authz.domain.ids import Subject
@@ -16,7 +16,9 @@ from authz.store.batch import Batch
 from authz.store.erasure_steps import Phase, Step, advance_step, record_of
 from authz.store.log_reader import raise_resumable_from, read_state
 from authz.store.log_writer import Origin
+from authz.store.mutation_json import json_names
 from authz.store.rows import ENTITY_ROWS
+from authz.store.tables import has_subject
 from authz.store.write import Transaction
 
 _DELETED = ("access_token", "share", "membership", "account")
@@ -59,7 +61,8 @@ def begin_history(transaction: Transaction, step: Step, grace_us: int) -> None:
 def _delete_part(connection: Connection, batch: Batch, subject: Subject, limit: int) -> Counter[str]:
     removed: Counter[str] = Counter()
     for name in _DELETED:
-        found = _some(connection, name, _is(name, "subject", subject), limit - removed.total())
+        theirs = has_subject(ENTITY_ROWS[name].table, "subject", subject)
+        found = _some(connection, name, theirs, limit - removed.total())
         batch.delete_found(found)
         removed.update({f"{name} records deleted": len(found)} if found else {})
     return removed
@@ -68,7 +71,7 @@ def _delete_part(connection: Connection, batch: Batch, subject: Subject, limit: 
 def _give_away_part(
     connection: Connection, batch: Batch, subject: Subject, owner: Subject, limit: int
 ) -> Counter[str]:
-    found = _some(connection, "resource", _is("resource", "owner", subject), limit)
+    found = _some(connection, "resource", has_subject(_RESOURCES.table, "owner", subject), limit)
     batch.rewrite([msgspec.structs.replace(each.entity, owner=owner) for each in found])
     return Counter({"resource records given away": len(found)} if found else {})
 
@@ -104,13 +107,7 @@ def _some(connection: Connection, name: str, wanted: Any, limit: int) -> list[Ve
     return [*stored.versioned(connection.execute(select(stored.table).where(wanted).limit(limit)).all())]
 
 
-def _is(name: str, field: str, subject: Subject) -> Any:
-    columns = ENTITY_ROWS[name].table.c
-    return and_(columns[f"{field}_type"] == subject.type.value, columns[f"{field}_id"] == subject.id)
-
-
 def _is_being_removed(connection: Connection, subject: Subject) -> bool:
     """Whether a large deletion still has to remove what is shared with the subject."""
-    named = f'"type":"{subject.type.value}","id":"{subject.id}"'
-    found = select(tables.removals.c.root).where(tables.removals.c.root.contains(named, autoescape=True))
+    found = select(tables.removals.c.root).where(json_names(tables.removals.c.root, subject))
     return connection.execute(found.limit(1)).first() is not None

@@ -21,6 +21,7 @@ from authz.store.erased import ERASURES
 from authz.store.log_reader import read_token_key
 from authz.store.log_writer import Origin
 from authz.store.rows import ENTITY_ROWS
+from authz.store.tables import has_subject
 from authz.store.write import Transaction
 
 _PSEUDONYM_BYTES = 16
@@ -97,7 +98,7 @@ def begin(transaction: Transaction, request: ErasureRequest) -> Subject:
 
 def _require_meaningful(connection: Connection, request: ErasureRequest) -> None:
     subject, heir = request.subject, request.resources_to
-    hold = connection.execute(select(_HOLDS).where(_is(_HOLDS, "subject", subject))).first()
+    hold = connection.execute(select(_HOLDS).where(has_subject(_HOLDS, "subject", subject))).first()
     if hold is not None:
         raise FailedPreconditionError(
             ErrorReason.SUBJECT_HELD,
@@ -110,7 +111,7 @@ def _require_meaningful(connection: Connection, request: ErasureRequest) -> None
     if heir == subject:
         raise malformed("resources_to", f"is {subject}, who is erased; name somebody else")
     if heir is None and not request.orphans:
-        owned = select(func.count()).select_from(_RESOURCES).where(_is(_RESOURCES, "owner", subject))
+        owned = select(func.count()).select_from(_RESOURCES).where(has_subject(_RESOURCES, "owner", subject))
         if count := connection.execute(owned).scalar_one():
             raise FailedPreconditionError(
                 ErrorReason.PRECONDITION_FAILED,
@@ -151,7 +152,9 @@ def advance_step(
     values |= {"steps": step.steps + 1, "counts": msgspec.json.encode(dict(counts)).decode()}
     if phase is not None:
         values["phase"] = phase.value
-    connection.execute(update(_STEPS).where(_is(_STEPS, "pseudonym", step.pseudonym)).values(**values))
+    connection.execute(
+        update(_STEPS).where(has_subject(_STEPS, "pseudonym", step.pseudonym)).values(**values)
+    )
 
 
 def rewrites_history(connection: Connection) -> bool:
@@ -170,14 +173,14 @@ def pseudonyms_in(connection: Connection, phase: Phase) -> list[Subject]:
 
 def end_phase(connection: Connection, pseudonym: Subject, phase: Phase, following: Phase) -> None:
     """Let an erasure go on with the following phase, unless it does already."""
-    same = and_(_is(_STEPS, "pseudonym", pseudonym), _STEPS.c.phase == phase.value)
+    same = and_(has_subject(_STEPS, "pseudonym", pseudonym), _STEPS.c.phase == phase.value)
     connection.execute(update(_STEPS).where(same).values(phase=following.value, steps=_STEPS.c.steps + 1))
 
 
 def record_of(connection: Connection, pseudonym: Subject) -> Erasure:
     """The erasure with a pseudonym."""
     stored = ENTITY_ROWS["erasure"]
-    row = connection.execute(select(ERASURES).where(_is(ERASURES, "pseudonym", pseudonym))).one()
+    row = connection.execute(select(ERASURES).where(has_subject(ERASURES, "pseudonym", pseudonym))).one()
     (found,) = stored.entities([row])
     assert isinstance(found, Erasure)  # noqa: S101  narrows for the type checker
     return found
@@ -185,7 +188,7 @@ def record_of(connection: Connection, pseudonym: Subject) -> Erasure:
 
 def version_of(connection: Connection, key: ErasureKey) -> int:
     """The revision that last changed an erasure."""
-    wanted = select(ERASURES.c.version).where(_is(ERASURES, "pseudonym", key.pseudonym))
+    wanted = select(ERASURES.c.version).where(has_subject(ERASURES, "pseudonym", key.pseudonym))
     version: int = connection.execute(wanted).scalar_one()
     return version
 
@@ -227,7 +230,3 @@ def _step(row: Row[Any]) -> Step:
         origin=Origin(row.actor, "", row.request_id),
         counts=msgspec.json.decode(row.counts, type=dict[str, int]),
     )
-
-
-def _is(table: Any, name: str, subject: Subject) -> Any:
-    return and_(table.c[f"{name}_type"] == subject.type.value, table.c[f"{name}_id"] == subject.id)

@@ -26,14 +26,15 @@ from authz.domain.mentions import mentions, subjects_in, with_subjects
 from authz.domain.mutations import Mutation
 from authz.store import tables
 from authz.store.log_reader import read_head
+from authz.store.mutation_json import decode_mutation, json_names
 from authz.store.recipients import askers, watchers
 from authz.store.retention_rules import read_rules
 from authz.store.rows import ENTITY_ROWS
 from authz.store.shadows import examples_about
+from authz.store.tables import has_subject
 
 _CHUNK = 500
 _MUTATIONS_AN_ITEM = 200
-_decoder = msgspec.json.Decoder(Mutation)
 _ABOUT, _CONTEXT = ExportRelation.ABOUT, ExportRelation.CONTEXT
 _COURSES, _SESSIONS, _MEMBERSHIPS, _RESOURCES, _SHARES, _ACCOUNTS, _TOKENS = (
     ENTITY_ROWS[name].table
@@ -67,18 +68,18 @@ class SqlExport:
 
     def _records(self) -> Iterator[ExportedRecord]:
         """In the order in which they may be written: what others refer to first."""
-        shared = _with_resource(_of(_SHARES, "subject", self._subject))
-        owned = _of(_RESOURCES, "owner", self._subject)
+        shared = _with_resource(has_subject(_SHARES, "subject", self._subject))
+        owned = has_subject(_RESOURCES, "owner", self._subject)
         for name, wanted, relation in (
             ("course", _COURSES.c.id.in_(self._course_ids()), _CONTEXT),
             ("session", _SESSIONS.c.id.in_(self._session_ids()), _CONTEXT),
-            ("membership", _of(_MEMBERSHIPS, "subject", self._subject), _ABOUT),
+            ("membership", has_subject(_MEMBERSHIPS, "subject", self._subject), _ABOUT),
             ("resource", owned, _ABOUT),
             ("resource", and_(shared, or_(_RESOURCES.c.owner_id.is_(None), ~owned)), _CONTEXT),
-            ("share", _of(_SHARES, "subject", self._subject), _ABOUT),
+            ("share", has_subject(_SHARES, "subject", self._subject), _ABOUT),
             ("share", _of_owned(owned), _ABOUT),
-            ("account", _of(_ACCOUNTS, "subject", self._subject), _ABOUT),
-            ("access_token", _of(_TOKENS, "subject", self._subject), _ABOUT),
+            ("account", has_subject(_ACCOUNTS, "subject", self._subject), _ABOUT),
+            ("access_token", has_subject(_TOKENS, "subject", self._subject), _ABOUT),
         ):
             for versioned in self._entities(name, wanted):
                 record = _shown(versioned.entity, relation)
@@ -92,9 +93,10 @@ class SqlExport:
 
     def _scope_ids(self, kind: ScopeKind) -> list[Select[Any]]:
         """The scopes of a kind in which the subject is a member, owns something or is shared something."""
-        held = _of(_MEMBERSHIPS, "subject", self._subject)
+        held = has_subject(_MEMBERSHIPS, "subject", self._subject)
         found = or_(
-            _of(_RESOURCES, "owner", self._subject), _with_resource(_of(_SHARES, "subject", self._subject))
+            has_subject(_RESOURCES, "owner", self._subject),
+            _with_resource(has_subject(_SHARES, "subject", self._subject)),
         )
         return [
             select(table.c.scope_id).where(table.c.scope_kind == kind.value, wanted)
@@ -114,9 +116,8 @@ class SqlExport:
 
     def _changes(self) -> Iterator[ExportedChange]:
         changes, revisions = tables.changes, tables.revisions
-        named = f'"type":"{self._subject.type.value}","id":"{self._subject.id}"'
         wanted = or_(
-            changes.c.mutation.contains(named, autoescape=True),
+            json_names(changes.c.mutation, self._subject),
             revisions.c.actor.contains(str(self._subject), autoescape=True),
         )
         statement = (
@@ -132,7 +133,7 @@ class SqlExport:
     def _change(self, rows: Iterator[Row[Any]]) -> Iterator[ExportedChange]:
         found: list[Mutation] = []
         for row in rows:
-            mutation = _decoder.decode(row.mutation)
+            mutation = decode_mutation(row.mutation)
             named = {each for record in mutation.records for each in subjects_in(record)}
             if mentions(row.actor, self._subject) or self._subject in named:
                 found.append(self._masked(mutation))
@@ -211,7 +212,7 @@ class SqlExport:
             yield from self._lines(section, name, row.files)
 
     def _holds(self) -> Iterator[ExportedEntry]:
-        wanted = select(tables.holds).where(_of(tables.holds, "subject", self._subject))
+        wanted = select(tables.holds).where(has_subject(tables.holds, "subject", self._subject))
         for row in self._connection.execute(wanted):
             yield ExportedEntry(ExportSection.HOLDS, "hold", row.reason, row.since)
 
@@ -252,10 +253,6 @@ class SqlExport:
 
     def _chunks(self, statement: Select[Any]) -> Iterator[Sequence[Row[Any]]]:
         return self._connection.execute(statement, execution_options={"yield_per": _CHUNK}).partitions()
-
-
-def _of(table: Any, name: str, subject: Subject) -> Any:
-    return and_(table.c[f"{name}_type"] == subject.type.value, table.c[f"{name}_id"] == subject.id)
 
 
 def _with_resource(wanted: Any) -> Any:

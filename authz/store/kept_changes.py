@@ -11,21 +11,20 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeAlias
 
-import msgspec
 from sqlalchemy import Connection, select
 
 from authz.domain.entities import Key, RetainedData, RetentionRule
 from authz.domain.instants import Instant, format_instant
-from authz.domain.mutations import Mutation, Operation
+from authz.domain.mutations import Operation
 from authz.domain.retention import DAY_US, LIMITS, PURGE_INTERVAL_US, default_rule
 from authz.store import tables
 from authz.store.bulk import select_by
+from authz.store.mutation_json import decode_mutation
 
 _CHUNK = 1000
 _EFFECTS_AT_ONCE = 100
 """Each may be one of a thousand of its revision."""
 _STREAMED = {"yield_per": _CHUNK}
-_decoder = msgspec.json.Decoder(Mutation)
 _changes, _revisions = tables.changes, tables.revisions
 _Effect: TypeAlias = tuple[int, Key]
 """What a revision did to one record."""
@@ -64,7 +63,7 @@ def _logged(connection: Connection, data: RetainedData) -> Iterator[tuple[Any, R
     )
     with connection.execute(wanted, execution_options=_STREAMED) as rows:
         for row in rows:
-            rule: Any = _decoder.decode(row.mutation).target
+            rule: Any = decode_mutation(row.mutation).target
             if rule.data is data:
                 yield row, rule
 
@@ -94,12 +93,12 @@ def _expected(connection: Connection, through: int) -> Iterator[_Effect]:
         _changes.c.revision > through, _changes.c.previous <= through, _changes.c.previous > 0
     )
     for row in connection.execute(later, execution_options=_STREAMED):
-        yield row.previous, _decoder.decode(row.mutation).key
+        yield row.previous, decode_mutation(row.mutation).key
 
 
 def _there(connection: Connection, effects: Iterable[_Effect]) -> set[_Effect]:
     rows = select_by(
         connection, _changes, ("revision",), [[each] for each in {first for first, _ in effects}]
     )
-    mutations = ((row.revision, _decoder.decode(row.mutation)) for row in rows)
+    mutations = ((row.revision, decode_mutation(row.mutation)) for row in rows)
     return {(first, each.key) for first, each in mutations if each.operation is not Operation.DELETE}

@@ -6,18 +6,17 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-import msgspec
 from sqlalchemy import Connection, Engine, Row, bindparam, literal, select, tuple_, update
 
 from authz.domain.errors import ErrorReason, OutOfRangeError
-from authz.domain.mutations import Change, ChangePart, ChangeScope, LogChunk, LogTail, Mutation
+from authz.domain.mutations import Change, ChangePart, ChangeScope, LogChunk, LogTail
 from authz.domain.tokens import ConsistencyToken, TokenKeys
 from authz.store import tables
 from authz.store.engine import read_transaction
+from authz.store.mutation_json import decode_mutation
 
 MAX_MUTATIONS_PER_READ = 10_000
 """About 10 MB, however far behind the reader is. A larger revision is read as a whole."""
-_decoder = msgspec.json.Decoder(Mutation)
 _HEAD = select(
     tables.counter.c.revision,
     tables.counter.c.database_id,
@@ -49,7 +48,10 @@ def learn_token_key(connection: Connection, database_id: str, keys: TokenKeys) -
 
 
 def hold_head(connection: Connection) -> ConsistencyToken:
-    """The last committed state, on PostgreSQL. Locks out other writes until this transaction ends."""
+    """The last committed state. No other transaction writes until this one ends.
+
+    SQLite has no row locks, and needs none: a write transaction has the only write lock from its start.
+    """
     row = connection.execute(_HELD_HEAD).one()
     if row.committed_at is None and row.revision:
         # After a wait for another write, PostgreSQL re-reads the locked row, but not the joined one.
@@ -187,6 +189,6 @@ def _change(head: Row[Any], rows: Sequence[Row[Any]]) -> Change:
         actor=head.actor,
         reason=head.reason,
         request_id=head.request_id,
-        mutations=tuple(_decoder.decode(row.mutation) for row in rows),
+        mutations=tuple(decode_mutation(row.mutation) for row in rows),
         places=tuple(ChangeScope(row.course_id, row.session_id) for row in rows),
     )

@@ -128,8 +128,7 @@ def _complete_parts(engine: Engine, after: int) -> int | None:
     there are none."""
     number = _leaves.c.revision
     with write_transaction(engine) as connection:
-        if connection.dialect.name == "postgresql":
-            hold_head(connection)  # a write meanwhile would store its leaf without a part
+        hold_head(connection)  # a write meanwhile would store its leaf without a part
         missing = select(func.min(number)).where(number > after, number % 2 == 0, _leaves.c.part.is_(None))
         first: int | None = connection.execute(missing).scalar_one()
         tree = None if first is None else resume(connection, CHANGES, first - 1)

@@ -18,10 +18,10 @@ from authz.domain.tokens import ConsistencyToken
 from authz.store import tables
 from authz.store.bulk import delete_by_key, insert_rows, upsert_rows
 from authz.store.leaves import append_leaves
-from authz.store.log_reader import hold_head, read_head, read_state
+from authz.store.log_reader import hold_head, read_state
+from authz.store.mutation_json import encode_mutation
 
 _NONCE_BITS = 63
-_encoder = msgspec.json.Encoder()
 _COUNT = update(tables.counter).values(revision=bindparam("head"))
 _NOTIFY = select(func.pg_notify(tables.REVISIONS_CHANNEL, bindparam("head")))
 
@@ -47,7 +47,7 @@ class ChangeLog:
     def __init__(self, connection: Connection, clock: Callable[[], Instant]) -> None:
         self._connection = connection
         self._notifies = connection.dialect.name == "postgresql"
-        self._held = self.head = hold_head(connection) if self._notifies else read_head(connection)
+        self._held = self.head = hold_head(connection)
         # Commit times never decrease, although the clocks of two servers may differ.
         self.now = max(clock(), self._held.committed_at)
         # Commit times alone would not tell two histories apart while a clock is behind them.
@@ -139,7 +139,7 @@ def _change_rows(change: Change, previous: Sequence[int]) -> Iterator[dict[str, 
             "position": position,
             "kind": kind_of(mutation.target).name,
             "operation": mutation.operation.value,
-            "mutation": _encoder.encode(mutation).decode(),
+            "mutation": encode_mutation(mutation),
             "course_id": place.course_id,
             "session_id": place.session_id,
             "previous": before,

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
 from sqlalchemy import Connection, and_, func, or_, select
 
 from authz.domain.entities import CourseKey, Entity, Key, SessionKey, kind_of
 from authz.domain.errors import ErrorReason, OutOfRangeError
 from authz.domain.ids import ResourceRef
 from authz.domain.instants import Instant, format_instant
-from authz.domain.mutations import ChangeScope, Mutation, Operation
+from authz.domain.mutations import ChangeScope, Operation
 from authz.domain.ports import PastRecords
 from authz.domain.tokens import ConsistencyToken
 from authz.store import log_reader, tables
+from authz.store.mutation_json import decode_mutation
 from authz.store.retention_rules import log_rule
 
 _ROWS_A_FETCH = 1000
-_decoder = msgspec.json.Decoder(Mutation)
 _changes, _revisions = tables.changes, tables.revisions
 
 
@@ -85,7 +84,7 @@ def _place_of(connection: Connection, key: Key, up_to: int) -> ChangeScope:
     )
     with rows:
         for row in rows:
-            if _decoder.decode(row.mutation).key == key:
+            if decode_mutation(row.mutation).key == key:
                 return ChangeScope(row.course_id, row.session_id)
     return ChangeScope()
 
@@ -105,7 +104,7 @@ def _replayed(
     )
     records: dict[Key, Entity] = {}
     for (text,) in rows:
-        mutation = _decoder.decode(text)
+        mutation = decode_mutation(text)
         key = mutation.key
         if not wanted(key):
             continue

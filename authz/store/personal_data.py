@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import msgspec
-from sqlalchemy import Engine, Row, and_, delete, select
+from sqlalchemy import Engine, Row, delete, select
 
 from authz.domain.entities import Erasure, ErasureFilter, ErasureStatus
 from authz.domain.erasures import (
@@ -137,8 +137,7 @@ class SqlPersonalData:
         if not revisions and through is None:
             return self._in_step(Phase.HISTORY, self._erase_decisions)
         with write_transaction(self._engine) as connection:
-            if connection.dialect.name == "postgresql":
-                hold_head(connection)  # one at a time, as on SQLite
+            hold_head(connection)  # one at a time
             if next_step(connection) != step:
                 return head
             reason = record_of(connection, step.pseudonym).reason
@@ -206,7 +205,7 @@ class SqlPersonalData:
 
     def _certificate(self, connection: Any, erasure: Erasure) -> ErasureCertificate:
         pseudonym = erasure.pseudonym
-        same = and_(_STEPS.c.pseudonym_type == pseudonym.type.value, _STEPS.c.pseudonym_id == pseudonym.id)
+        same = tables.has_subject(_STEPS, "pseudonym", pseudonym)
         row = connection.execute(select(_STEPS).where(same)).one()
         replicas = connection.execute(select(_REPLICAS).order_by(_REPLICAS.c.name)).all()
         return ErasureCertificate(
@@ -250,7 +249,7 @@ class SqlPersonalData:
 
     def release_hold(self, subject: Subject) -> None:
         """See `PersonalData.release_hold`."""
-        same = and_(_HOLDS.c.subject_type == subject.type.value, _HOLDS.c.subject_id == subject.id)
+        same = tables.has_subject(_HOLDS, "subject", subject)
         with write_transaction(self._engine) as connection:
             release_held(connection, subject)
             release_batches(connection)

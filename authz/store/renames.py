@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import Connection, select
 
 from authz.domain.entities import Account, AccountKey, Entity, Versioned, kind_of
 from authz.domain.erasures import RenameRequest, erased, subject_mac
@@ -20,6 +20,7 @@ from authz.store.erasure_steps import unreleased
 from authz.store.log_reader import read_token_key
 from authz.store.log_writer import Origin
 from authz.store.rows import ENTITY_ROWS
+from authz.store.tables import has_subject
 from authz.store.write import Transaction
 
 MAX_RECORDS = 20_000
@@ -68,9 +69,8 @@ def _records_of(connection: Connection, subject: Subject, limit: int) -> list[Ve
     found: list[Versioned[Any]] = []
     for name, field in _FIELDS:
         stored = ENTITY_ROWS[name]
-        columns = stored.table.c
-        wanted = and_(columns[f"{field}_type"] == subject.type.value, columns[f"{field}_id"] == subject.id)
-        rows = connection.execute(select(stored.table).where(wanted).limit(limit + 1 - len(found))).all()
+        wanted = select(stored.table).where(has_subject(stored.table, field, subject))
+        rows = connection.execute(wanted.limit(limit + 1 - len(found))).all()
         found += stored.versioned(rows)
         if len(found) > limit:
             raise _refused(

@@ -15,14 +15,14 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from authz.domain.entities import Entity, Key
-from authz.domain.mutations import Mutation, Operation
+from authz.domain.mutations import Operation
+from authz.store.mutation_json import decode_mutation
 from authz.store.rows import ENTITY_ROWS
 
 _STREAMED = {"yield_per": 1000}
 _CACHE_KIB = 256 * 1024
 _HASH_BYTES = 16
 _encode = msgspec.json.Encoder().encode
-_mutations = msgspec.json.Decoder(Mutation)
 _keys: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Key)
 
 
@@ -40,7 +40,7 @@ class ReplayedRecords:
     def apply(self, revision: int, mutation: str) -> None:
         """Apply the next change of the log. One that cannot be read does nothing."""
         try:
-            change = _mutations.decode(mutation)
+            change = decode_mutation(mutation)
         except msgspec.MsgspecError:  # the revision is not as it was committed, which its leaf tells
             return
         key = _encode(change.key)

@@ -28,8 +28,7 @@ class SqlShadows:
     def start(self, shadow: PolicyShadow) -> None:
         """See `Shadows.start`."""
         with write_transaction(self._engine) as connection:
-            if connection.dialect.name == "postgresql":
-                hold_head(connection)  # one at a time, as on SQLite: so no two are started at once
+            hold_head(connection)  # one at a time: so no two are started at once
             before = _last(connection)
             if before is not None and before.ends_at > shadow.started_at:
                 raise FailedPreconditionError(

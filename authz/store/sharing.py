@@ -12,6 +12,7 @@ from authz.domain.entities import Share, Versioned
 from authz.domain.ids import Scope, ScopeKind, Subject, SubjectType
 from authz.store.bulk import select_by, select_distinct
 from authz.store.rows import ENTITY_ROWS
+from authz.store.tables import has_subject
 
 Place: TypeAlias = tuple[Scope, Subject]
 
@@ -51,7 +52,7 @@ def subjects_with_shares(connection: Connection, subjects: Iterable[Subject]) ->
 def unopened_shares(connection: Connection, member: Member, limit: int) -> list[Versioned[Share]]:
     """Up to `limit` of the shares with a member there that no membership opens, and that do not await one."""
     opened = exists().where(
-        _of(_MEMBERSHIPS, member.subject),
+        has_subject(_MEMBERSHIPS, "subject", member.subject),
         or_(
             _is_in(_MEMBERSHIPS, member.scope),
             and_(
@@ -72,7 +73,12 @@ def shares_there(member: Member) -> Select[Any]:
     ).outerjoin(_SESSIONS, _session_of(_RESOURCES))
     there = or_(_is_in(_RESOURCES, member.scope), _is_session_in(member.scope))
     order = (_SHARES.c.resource_type, _SHARES.c.resource_id)
-    return select(_SHARES).select_from(joined).where(_of(_SHARES, member.subject), there).order_by(*order)
+    return (
+        select(_SHARES)
+        .select_from(joined)
+        .where(has_subject(_SHARES, "subject", member.subject), there)
+        .order_by(*order)
+    )
 
 
 def memberships_there(member: Member) -> Select[Any]:
@@ -83,13 +89,9 @@ def memberships_there(member: Member) -> Select[Any]:
     return (
         select(_MEMBERSHIPS)
         .select_from(joined)
-        .where(_of(_MEMBERSHIPS, member.subject), there)
+        .where(has_subject(_MEMBERSHIPS, "subject", member.subject), there)
         .order_by(*order)
     )
-
-
-def _of(table: Any, subject: Subject) -> Any:
-    return and_(table.c.subject_type == subject.type, table.c.subject_id == subject.id)
 
 
 def _is_in(table: Any, scope: Scope) -> Any:

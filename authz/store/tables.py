@@ -13,18 +13,22 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Float,
     ForeignKey,
+    FromClause,
     Index,
     Integer,
     MetaData,
     Table,
     Text,
+    and_,
     text,
 )
 from sqlalchemy.types import TypeEngine
 
 from authz.domain.entities import KINDS, Kind
+from authz.domain.ids import Subject
 from authz.domain.kinds.fields import Field, FieldType
 
 metadata = MetaData()
@@ -72,6 +76,11 @@ def columns_of(fields: Iterable[Field]) -> tuple[str, ...]:
         for field in fields
         for name in ([f"{field.name}_{part}" for part in parts_of(field)] or [field.name])
     )
+
+
+def has_subject(table: FromClause, field: str, subject: Subject) -> ColumnElement[bool]:
+    """In SQL: whether a field of a row is this subject."""
+    return and_(table.c[f"{field}_type"] == subject.type.value, table.c[f"{field}_id"] == subject.id)
 
 
 def _entity_table(kind: Kind) -> Table:

@@ -1,0 +1,31 @@
+"""Mutations as the change log stores them: as JSON."""
+
+from __future__ import annotations
+
+import msgspec
+from sqlalchemy import ColumnElement
+
+from authz.domain.ids import ResourceRef, Subject
+from authz.domain.mutations import Mutation
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Mutation)
+
+
+def encode_mutation(mutation: Mutation) -> str:
+    """A mutation as JSON, without spaces."""
+    return _encoder.encode(mutation).decode()
+
+
+def decode_mutation(text: str) -> Mutation:
+    """The mutation of `encode_mutation`."""
+    return _decoder.decode(text)
+
+
+def json_names(column: ColumnElement[str], record: Subject | ResourceRef) -> ColumnElement[bool]:
+    """In SQL: whether the JSON in a column names a subject or a resource.
+
+    A text of a record cannot look like it, because JSON escapes its quotes. SQLite ignores case here, so
+    callers must also look at the decoded JSON.
+    """
+    return column.contains(f'"type":"{record.type}","id":"{record.id}"', autoescape=True)
