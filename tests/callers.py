@@ -11,16 +11,14 @@ from authz.domain.mutations import Mutation, Operation, WriteRequest
 from authz.domain.ports import Directory
 from authz.engine.policies import CompiledPolicies
 from authz.runtime.compose import first_write, system_clock
-from authz.store import migrate_store, open_store
+from authz.store import open_store, prepare_store
 
 
 @contextmanager
 def directory_of(url: str) -> Iterator[Directory]:
     """The directory of a database, with the shipped policy unless it has one."""
-    migrate_store(url, first=first_write(system_clock))
-    store = open_store(
-        url, vocabularies=CompiledPolicies().vocabulary, clock=system_clock, migrate=False, verify=False
-    )
+    prepare_store(url, first=first_write(system_clock))
+    store = open_store(url, vocabularies=CompiledPolicies().vocabulary, clock=system_clock)
     try:
         yield store.directory
     finally:

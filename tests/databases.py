@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 
-from authz.store import migrate_store, open_store
+from authz.store import open_store, prepare_store
 from tests.store.directory import VOCABULARY
 
 _TEMPLATE = "authz_template"
@@ -22,6 +22,7 @@ def _sqlite_template() -> tuple[str, bytes]:
     """The identity and the content of a migrated SQLite file."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "template.db"
+        prepare_store(sqlite_url_of(file))
         store = open_store(sqlite_url_of(file), vocabularies=lambda *_: VOCABULARY, clock=lambda: 0)
         database_id = store.directory.head().database_id
         store.close()
@@ -50,7 +51,7 @@ class PostgresqlServer:
             connection.execute("ALTER SYSTEM SET fsync = off")
             connection.execute("ALTER SYSTEM SET max_connections = 200")
             connection.execute("SELECT pg_reload_conf()")
-        migrate_store(self.create_empty(_TEMPLATE))
+        prepare_store(self.create_empty(_TEMPLATE))
 
     def _url_of(self, name: str) -> str:
         head, _, options = self._admin_url.partition("?")

@@ -14,9 +14,9 @@ def migrate(
     """
     from authz.runtime.compose import first_write, system_clock
     from authz.runtime.settings import load_settings
-    from authz.store import migrate_store
+    from authz.store import prepare_store
 
     settings = load_settings({"database_url": database})
     first = first_write(system_clock)
-    migrate_store(settings.database_url, password_file=settings.database_password_file, first=first)
+    prepare_store(settings.database_url, password_file=settings.database_password_file, first=first)
     print("the schema is current")

@@ -40,7 +40,7 @@ from authz.runtime.certificates import CertificateFiles
 from authz.runtime.compose import replica_folder, system_clock
 from authz.runtime.settings import Settings
 from authz.runtime.transport import why_not_envoy
-from authz.store import Store, database_name, open_store, sqlite_file
+from authz.store import Store, database_name, open_store, prepare_store, sqlite_file
 
 _DAY_US = 86_400 * US_PER_S
 _SOON_DAYS = 14
@@ -183,12 +183,12 @@ def _of_database(settings: Settings, now: Instant) -> Iterator[Finding]:
         yield Finding(Level.NOTE, f"there is no database {file} yet; the first start makes it")
         return
     try:
+        prepare_store(settings.database_url, password_file=settings.database_password_file, migrate=False)
         store = open_store(
             settings.database_url,
             vocabularies=CompiledPolicies().vocabulary,
             clock=system_clock,
             password_file=settings.database_password_file,
-            migrate=False,
         )
         try:
             yield from _of_callers(settings, store.directory, now)

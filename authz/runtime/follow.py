@@ -83,8 +83,6 @@ async def run_follower(
         password_file=settings.database_password_file,
         vocabularies=_no_vocabulary,  # only a write needs the policy
         clock=system_clock,
-        migrate=False,
-        verify=False,
     )
     follower = open_follower(settings, store.directory, prepared=prepared)
     running = asyncio.create_task(run_abandonable(follower.run))

@@ -205,8 +205,6 @@ class Server:
             vocabularies=_POLICIES.vocabulary,
             clock=self._clock,
             keys=keys,
-            migrate=False,
-            verify=False,
             erasure_grace_s=settings.erasure_grace_s,
         )
         if settings.follow:

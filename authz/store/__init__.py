@@ -31,7 +31,6 @@ __all__ = [
     "Store",
     "companion_path",
     "database_name",
-    "migrate_store",
     "open_store",
     "prepare_store",
     "sqlite_file",
@@ -64,22 +63,16 @@ def open_store(
     clock: Callable[[], Instant],
     keys: TokenKeys | None = None,
     password_file: str = "",
-    migrate: bool = True,
-    verify: bool = True,
     contents_at_once: int = MAX_CONTENTS_AT_ONCE,
     erasure_grace_s: float = 0,
 ) -> Store:
-    """Open a database. With `migrate`, bring its schema up to date first; with `verify`, require that it is.
+    """Open a database that has the schema of this version. Nothing connects yet.
 
-    Without either, nothing connects yet. `password_file` is read for each connection to PostgreSQL. The store
-    adds the key of the database to `keys`. `contents_at_once` bounds what one transaction deletes of what is
-    inside deleted records. `erasure_grace_s` is how long readers have to read what an erasure deleted.
-
-    Raises `InvalidArgumentError` for a bad URL, `UnavailableError` when the database does not answer,
-    `FailedPreconditionError` when the schema is not current.
+    `password_file` is read for each connection to PostgreSQL. The store adds the key of the database to
+    `keys`. `contents_at_once` bounds what one transaction deletes of what is inside deleted records.
+    `erasure_grace_s` is how long readers have to read what an erasure deleted. Raises `InvalidArgumentError`
+    for a bad URL.
     """
-    if migrate or verify:
-        prepare_store(url, password_file=password_file, migrate=migrate)
     engine = open_engine(url, password_file)
     keys = TokenKeys() if keys is None else keys
     connections = OpenConnections(engine)
@@ -114,25 +107,18 @@ def _store(
 
 
 def prepare_store(
-    url: str, *, password_file: str = "", migrate: bool, first: FirstWrite | None = None
+    url: str, *, password_file: str = "", migrate: bool = True, first: FirstWrite | None = None
 ) -> None:
     """Require the schema of this version and, with `migrate`, bring the database to it first.
 
-    Raises as `open_store` does. A migration may take as long as it needs: its connections have no watchdog.
+    With `migrate`, also makes `first` in a database without an active policy. Raises `InvalidArgumentError`
+    for a bad URL, `UnavailableError` when the database does not answer, `FailedPreconditionError` for another
+    schema. A migration may take as long as it needs: its connections have no watchdog.
     """
     engine = open_engine(url, password_file)
     try:
         if migrate:
             migrate_database(engine, first)
         require_current(engine)
-    finally:
-        engine.dispose()
-
-
-def migrate_store(url: str, *, password_file: str = "", first: FirstWrite | None = None) -> None:
-    """Migrate a database to the schema of this version; make `first` in it unless a policy is active."""
-    engine = open_engine(url, password_file)
-    try:
-        migrate_database(engine, first)
     finally:
         engine.dispose()

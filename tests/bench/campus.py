@@ -27,7 +27,7 @@ from authz.domain.ids import (
     parse_subject,
 )
 from authz.domain.tokens import KEY_BYTES, ConsistencyToken
-from authz.store import migrate_store
+from authz.store import prepare_store
 
 MEMBERS_A_COURSE = 100
 
@@ -97,7 +97,7 @@ class Campus:
     def fill_sqlite(self, path: Path) -> str:
         """Store all in a SQLite file, as one revision, past the service; return its URL."""
         url = f"sqlite:///{path}"
-        migrate_store(url)
+        prepare_store(url)
         with sqlite3.connect(path) as connection:
             connection.execute("PRAGMA synchronous = OFF")
             put = connection.executemany

@@ -25,7 +25,7 @@ import grpc
 import msgspec
 import psycopg
 
-from authz.store import migrate_store
+from authz.store import prepare_store
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import directory_pb2_grpc
@@ -205,7 +205,7 @@ async def measure(
 
 def bench(name: str, connect: Callable[[str], Callable[[], None]], bare_url: str, url: str) -> None:
     """Measure one kind of database and print a row for each thing measured."""
-    migrate_store(bare_url)
+    prepare_store(bare_url)
     with serving(url) as address:
         rates = asyncio.run(measure(connect, bare_url, url, address))
     bare, alone = statistics.median(rates.bare), statistics.median(rates.alone)

@@ -226,12 +226,12 @@ class Clusters:
     def migrated(self) -> Cluster:
         """A running cluster with an empty database of this version."""
         if self._template is None:
-            from authz.store import migrate_store
+            from authz.store import prepare_store
 
             self._template = self.create()
             self._template.initialize()
             self._template.start()
-            migrate_store(self._template.url)
+            prepare_store(self._template.url)
             self._template.stop("fast")
         cluster = self.create(like=self._template)
         cluster.start()

@@ -58,7 +58,7 @@ def test_a_standby_is_never_read_for_the_database(clusters: Clusters) -> None:
     primary, standby = clusters.with_standby()
     store = open_with(primary.url)
     both, alone = (
-        open_store(url, vocabularies=lambda *_: VOCABULARY, clock=Clock(), migrate=False, verify=False)
+        open_store(url, vocabularies=lambda *_: VOCABULARY, clock=Clock())
         for url in (url_of(standby, primary), standby.url)
     )
     try:
@@ -115,9 +115,7 @@ def test_a_standby_that_was_behind_takes_the_replica_out_of_the_history_that_it_
 
 def opened(url: str) -> Store:
     """A store as a server opens it."""
-    return open_store(
-        url, vocabularies=lambda *_: VOCABULARY, clock=system_clock, migrate=False, verify=False
-    )
+    return open_store(url, vocabularies=lambda *_: VOCABULARY, clock=system_clock)
 
 
 def revision_of(standby: Cluster) -> int:

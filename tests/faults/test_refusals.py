@@ -11,7 +11,7 @@ import pytest
 
 from authz.domain.entities import Course
 from authz.domain.errors import ErrorReason, UnavailableError
-from authz.store import migrate_store, open_store
+from authz.store import open_store, prepare_store
 from tests.cli.commands import run
 from tests.faults.postgresql import Cluster, Clusters
 from tests.faults.processes import DIRECTORY, Node, running
@@ -143,10 +143,10 @@ def test_a_write_that_the_database_refuses_is_told_by_its_cause(
 def test_a_primary_that_takes_no_writes_is_called_read_only(cluster: Cluster) -> None:
     with cluster.connect() as connection:
         connection.execute("CREATE DATABASE quiet")
-        migrate_store(url_of(cluster, "postgres", "quiet"))
+        prepare_store(url_of(cluster, "postgres", "quiet"))
         connection.execute("ALTER DATABASE quiet SET default_transaction_read_only = on")
     with pytest.raises(UnavailableError) as caught:
-        migrate_store(url_of(cluster, "postgres", "quiet"))
+        prepare_store(url_of(cluster, "postgres", "quiet"))
     assert caught.value.reason is ErrorReason.STORE_READ_ONLY
 
 
@@ -155,7 +155,7 @@ def test_connections_that_are_used_up_are_called_so(cluster: Cluster) -> None:
         connection.execute("ALTER ROLE crowd SUPERUSER")
         connection.execute("ALTER ROLE crowd NOSUPERUSER PASSWORD 'x'")
     with pytest.raises(UnavailableError, match="takes no more connections"):
-        migrate_store(url_of(cluster, "crowd:x", "owned"))
+        prepare_store(url_of(cluster, "crowd:x", "owned"))
 
 
 def secret_in_file(folder: Path) -> tuple[str, dict[str, str]]:

@@ -17,7 +17,7 @@ from authz.domain.entities import (
 from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, SubjectType, course_scope
 from authz.domain.mutations import Change, Mutation, Operation, WriteRequest
 from authz.domain.vocabulary import RoleDeclaration, TypeDeclaration, Vocabulary
-from authz.store import Store, open_store
+from authz.store import Store, open_store, prepare_store
 
 VOCABULARY = Vocabulary(
     roles={
@@ -42,6 +42,7 @@ class Clock:
 
 def open_with(url: str, clock: Clock | None = None, *, contents_at_once: int = 500) -> Store:
     """A migrated store with the test's vocabulary."""
+    prepare_store(url)
     return open_store(
         url, vocabularies=lambda *_: VOCABULARY, clock=clock or Clock(), contents_at_once=contents_at_once
     )

@@ -48,9 +48,7 @@ def test_who_waits_for_a_connection_gets_an_error_at_a_stop(which: str) -> None:
     # The system takes its calls, and nobody answers.
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
         url = f"postgresql://postgres@127.0.0.1:{listener.getsockname()[1]}/postgres?connect_timeout=600"
-        store = open_store(
-            url, vocabularies=lambda *_: VOCABULARY, clock=Clock(), migrate=False, verify=False
-        )
+        store = open_store(url, vocabularies=lambda *_: VOCABULARY, clock=Clock())
         notifier = store.directory.notifier()
         calls: dict[str, Callable[[], object]] = {
             "head": store.directory.head,

@@ -12,7 +12,7 @@ import pytest
 
 from authz.domain.entities import Course
 from authz.domain.errors import ConflictError, InvalidArgumentError, OverloadedError, UnavailableError
-from authz.store import companion_path, engine, migrate_store
+from authz.store import companion_path, engine, prepare_store
 from authz.store.engine import bounded_read_transaction, open_engine, write_transaction
 from tests.store.directory import create, open_with, write
 
@@ -46,7 +46,7 @@ def test_a_pooler_gets_no_start_up_option_that_it_refuses() -> None:
         url = f"postgresql://authz@127.0.0.1:{listener.getsockname()[1]}/authz"
         started = pool.submit(start_up_parameters, listener)
         with pytest.raises(UnavailableError):
-            migrate_store(url)
+            prepare_store(url)
         # Source: https://www.pgbouncer.org/config.html, `ignore_startup_parameters`
         assert started.result(30) <= {"user", "database", "client_encoding", "application_name"}
 

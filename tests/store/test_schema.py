@@ -19,11 +19,11 @@ from authz.domain.entities import Course
 from authz.domain.errors import AuthzError, ErrorReason, UnavailableError
 from authz.domain.ids import PLATFORM, ResourceRef, course_scope
 from authz.domain.mutations import WriteRequest
-from authz.store import migrate_store, open_store, prepare_store
+from authz.store import prepare_store
 from authz.store.engine import open_engine, read_transaction, write_transaction
 from authz.store.schema import _MIGRATIONS, _config, current_schema, newest_schema
 from authz.store.tables import metadata
-from tests.store.directory import VOCABULARY, create, notebook, open_with, remove
+from tests.store.directory import create, notebook, open_with, remove
 
 
 def test_migrating_again_changes_nothing(empty_url: str) -> None:
@@ -44,7 +44,7 @@ def test_the_schema_of_this_version_is_that_of_the_last_migration() -> None:
 
 def test_processes_that_migrate_at_once_make_one_database(empty_url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(migrate_store, [empty_url] * 4))
+        list(pool.map(prepare_store, [empty_url] * 4))
     open_with(empty_url).close()
 
 
@@ -136,7 +136,7 @@ def migrate_to(revision: str, connection: Connection) -> None:
 
 def test_a_schema_that_is_not_current_is_refused(empty_url: str) -> None:
     with pytest.raises(AuthzError, match="authz migrate"):
-        open_store(empty_url, vocabularies=lambda *_: VOCABULARY, clock=lambda: 0, migrate=False)
+        prepare_store(empty_url, migrate=False)
 
 
 @pytest.mark.parametrize("migrate", [True, False])
