@@ -10,30 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import grpc
-
 from authz.domain.errors import InvalidArgumentError
-from authz.runtime.certificates import server_credentials
-from authz.runtime.settings import Settings, invalid_setting
-
-
-def listen(server: grpc.aio.Server, settings: Settings) -> str:
-    """Bind the address of the settings; return it with the port that was bound.
-
-    Raises `InvalidArgumentError` that names the setting.
-    """
-    address = settings.address
-    credentials = server_credentials(settings) if settings.tls_key_file else None
-    try:
-        if credentials is not None:
-            port = server.add_secure_port(address, credentials)
-        else:
-            port = server.add_insecure_port(address)
-    except RuntimeError:
-        sharing = "" if settings.follow else " (only servers that run with `--no-follow` share it)"
-        problem = f"it is in use{sharing}, or not an address; set AUTHZ_ADDRESS"
-        raise _cannot_listen(address, problem) from None
-    return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
+from authz.runtime.settings import invalid_setting
 
 
 def lock_socket(address: str) -> BinaryIO | None:
@@ -48,7 +26,7 @@ def lock_socket(address: str) -> BinaryIO | None:
     try:
         lock = Path(path + ".lock").open("ab")  # noqa: SIM115  open for as long as the server listens
     except OSError as error:
-        raise _cannot_listen(address, f"{error.strerror}; set AUTHZ_ADDRESS to another path") from None
+        raise cannot_listen(address, f"{error.strerror}; set AUTHZ_ADDRESS to another path") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         taken = _is_answered(path)
@@ -56,7 +34,7 @@ def lock_socket(address: str) -> BinaryIO | None:
         taken = True
     if taken:
         lock.close()
-        raise _cannot_listen(address, "another process does; set AUTHZ_ADDRESS")
+        raise cannot_listen(address, "another process does; set AUTHZ_ADDRESS")
     return lock
 
 
@@ -132,8 +110,9 @@ def _shut_down_if_at(address: str, connection: socket.socket) -> None:
 
 
 def _cannot_share(address: str, cause: str) -> InvalidArgumentError:
-    return _cannot_listen(address, f"{cause}; set AUTHZ_ADDRESS to a free host:port", who="workers ")
+    return cannot_listen(address, f"{cause}; set AUTHZ_ADDRESS to a free host:port", who="workers ")
 
 
-def _cannot_listen(address: str, problem: str, *, who: str = "") -> InvalidArgumentError:
+def cannot_listen(address: str, problem: str, *, who: str = "") -> InvalidArgumentError:
+    """The error for an address at which nothing can listen."""
     return invalid_setting("AUTHZ_ADDRESS", f"{who}cannot listen at `{address}`: {problem}")

@@ -7,7 +7,6 @@ import ssl
 from pathlib import Path
 from typing import NamedTuple
 
-import grpc
 import structlog
 
 from authz.domain.errors import InvalidArgumentError
@@ -15,30 +14,6 @@ from authz.runtime.settings import Settings, invalid_setting
 from authz.telemetry.metrics import count_reload_fault
 
 log = structlog.get_logger()
-
-
-def server_credentials(settings: Settings) -> grpc.ServerCredentials:
-    """Credentials from the files of the settings, as they are at each handshake.
-
-    Raises `InvalidArgumentError` for files that cannot be used now. Later ones change nothing but the log.
-    """
-    files = CertificateFiles(settings)
-
-    def renewed() -> grpc.ServerCertificateConfiguration | None:
-        found = files.load_if_renewed()
-        return None if found is None else _configuration(found)
-
-    return grpc.dynamic_ssl_server_credentials(
-        _configuration(files.load()),
-        renewed,  # type: ignore[arg-type]  # it may return None, which the stubs do not know
-        require_client_authentication=bool(settings.tls_client_ca_file),
-    )
-
-
-def _configuration(found: Certificates) -> grpc.ServerCertificateConfiguration:
-    return grpc.ssl_server_certificate_configuration(
-        [(found.key, found.chain)], root_certificates=found.client_ca
-    )
 
 
 class Certificates(NamedTuple):

@@ -7,7 +7,8 @@ from typing import Any, BinaryIO, Protocol
 import grpc
 
 from authz.api.asgi.server import AsgiServer
-from authz.runtime.bind import abort_connections, listen, lock_socket
+from authz.runtime.bind import abort_connections, cannot_listen, lock_socket
+from authz.runtime.certificates import CertificateFiles, Certificates
 from authz.runtime.settings import Settings
 from authz.runtime.tuning import connection_limit
 
@@ -40,7 +41,7 @@ class GrpcFace:
     async def start(self) -> str:
         """As `Face.start`."""
         self._lock = lock_socket(self._settings.address)
-        self._address = listen(self.server, self._settings)
+        self._address = _listen(self.server, self._settings)
         await self.server.start()
         return self._address
 
@@ -69,6 +70,49 @@ class AsgiFace:
 
     async def stop(self) -> None:
         """As `Face.stop`: the process ends next, and with it the lock."""
+
+
+def _listen(server: grpc.aio.Server, settings: Settings) -> str:
+    """Bind the address of the settings; return it with the port that was bound.
+
+    Raises `InvalidArgumentError` that names the setting.
+    """
+    address = settings.address
+    credentials = _credentials(settings) if settings.tls_key_file else None
+    try:
+        if credentials is not None:
+            port = server.add_secure_port(address, credentials)
+        else:
+            port = server.add_insecure_port(address)
+    except RuntimeError:
+        sharing = "" if settings.follow else " (only servers that run with `--no-follow` share it)"
+        problem = f"it is in use{sharing}, or not an address; set AUTHZ_ADDRESS"
+        raise cannot_listen(address, problem) from None
+    return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
+
+
+def _credentials(settings: Settings) -> grpc.ServerCredentials:
+    """Credentials from the files of the settings, as they are at each handshake.
+
+    Raises `InvalidArgumentError` for files that cannot be used now. Later ones change nothing but the log.
+    """
+    files = CertificateFiles(settings)
+
+    def renewed() -> grpc.ServerCertificateConfiguration | None:
+        found = files.load_if_renewed()
+        return None if found is None else _configuration(found)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(files.load()),
+        renewed,  # type: ignore[arg-type]  # it may return None, which the stubs do not know
+        require_client_authentication=bool(settings.tls_client_ca_file),
+    )
+
+
+def _configuration(found: Certificates) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration(
+        [(found.key, found.chain)], root_certificates=found.client_ca
+    )
 
 
 def _channel_options(settings: Settings) -> list[tuple[str, int]]:

@@ -15,12 +15,14 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from authz.replica.follower import Follower
 from authz.runtime.logs import WRITER
+
+if TYPE_CHECKING:
+    from authz.replica.follower import Follower
 
 log = structlog.get_logger()
 
