@@ -1,4 +1,4 @@
-"""Ranges of the keys of a replica, one by one in their order: what the scans of a snapshot are made of."""
+"""Scans of the keys that begin with a prefix, in their order. They yield what follows the prefix."""
 
 from __future__ import annotations
 
@@ -10,48 +10,48 @@ from typing import Any
 import lmdb
 
 
-def tails(
-    transaction: lmdb.Transaction, database: lmdb._Database, head: bytes, after: bytes = b""
+def scan_prefix(
+    transaction: lmdb.Transaction, database: lmdb._Database, prefix: bytes, after: bytes = b""
 ) -> Iterator[bytes]:
-    """What follows `head` in each key that begins with it, behind `after`, which need not be there."""
-    start, length = head + after, len(head)
+    """The suffixes of the keys with a prefix, ascending, those greater than `after`."""
+    start, length = prefix + after, len(prefix)
     with transaction.cursor(database) as cursor:
         if not cursor.set_range(start):
             return
         keys: Iterator[Any] = cursor.iternext(keys=True, values=False)
         for key in keys:
-            if not key.startswith(head):
+            if not key.startswith(prefix):
                 return
             if key != start:
                 yield key[length:]
 
 
-def tails_in_both(
+def scan_both(
     transaction: lmdb.Transaction,
     one: tuple[lmdb._Database, bytes],
     other: tuple[lmdb._Database, bytes],
     after: bytes,
 ) -> Iterator[bytes]:
-    """What follows the heads of two ranges, each a database and a head, where it is the same, behind `after`.
+    """The suffixes that two prefixes, each in its database, have in common: ascending, greater than `after`.
 
-    Leaps over what is in one range only, so it costs no more than the shorter of the two.
+    Leaps over what only one of them has, so it costs no more than the shorter of the two.
     """
-    (one_database, one_head), (other_database, other_head) = one, other
+    (one_database, one_prefix), (other_database, other_prefix) = one, other
     with transaction.cursor(one_database) as first, transaction.cursor(other_database) as second:
         wanted = after + b"\0" if after else b""  # no key is a prefix of another
-        while first.set_range(one_head + wanted) and (key := bytes(first.key())).startswith(one_head):
-            tail = key[len(one_head) :]
-            if not second.set_range(other_head + tail):
+        while first.set_range(one_prefix + wanted) and (key := bytes(first.key())).startswith(one_prefix):
+            suffix = key[len(one_prefix) :]
+            if not second.set_range(other_prefix + suffix):
                 return
             key = bytes(second.key())
-            if not key.startswith(other_head):
+            if not key.startswith(other_prefix):
                 return
-            wanted = key[len(other_head) :]
-            if wanted == tail:
-                yield tail
-                wanted = tail + b"\0"
+            wanted = key[len(other_prefix) :]
+            if wanted == suffix:
+                yield suffix
+                wanted = suffix + b"\0"
 
 
-def in_any(ranges: Iterable[Iterable[bytes]]) -> Iterator[bytes]:
-    """All that is in any of some ascending ranges, once, ascending."""
-    return (each for each, _ in groupby(heapq.merge(*ranges)))
+def merge_sorted(suffixes: Iterable[Iterable[bytes]]) -> Iterator[bytes]:
+    """What is in any of several ascending iterables, ascending, without repeats."""
+    return (each for each, _ in groupby(heapq.merge(*suffixes)))

@@ -43,7 +43,7 @@ from authz.replica.layout import (
     whole_id,
     whole_subject,
 )
-from authz.replica.scans import in_any, tails, tails_in_both
+from authz.replica.scans import merge_sorted, scan_both, scan_prefix
 
 _PLATFORM = ReplicaScope(scope_context_of(None, None).state)
 _NO_COURSE = bytes((COURSE_KIND[0] + 1,))
@@ -211,9 +211,9 @@ class ReplicaSnapshot:
         here = (env.resources_in, (scope.session_key or scope.course_key) + type_key)
         if only_own:
             indexes = ((env.resources_of, own_key + type_key), (env.shares_with, own_key + type_key))
-            ids = in_any([tails_in_both(transaction, index, here, last) for index in indexes])
+            ids = merge_sorted([scan_both(transaction, index, here, last) for index in indexes])
         else:
-            ids = tails(transaction, *here, last)
+            ids = scan_prefix(transaction, *here, last)
         get, resources = self._get, env.resources
         possible, everywhere = scope.state.possible, scope.state.facts
         for id_ in ids:
@@ -234,22 +234,22 @@ class ReplicaSnapshot:
         heads += [PLATFORM_KEY] if platform else []
         last = b"" if after is None else subject_key(after)
         database, transaction = self._environment.members_in, self._transaction
-        ranges = [tails(transaction, database, head, last) for head in heads]
-        yield from self._subjects(ranges[0] if len(ranges) == 1 else in_any(ranges))
+        ranges = [scan_prefix(transaction, database, head, last) for head in heads]
+        yield from self._subjects(ranges[0] if len(ranges) == 1 else merge_sorted(ranges))
 
     def scan_holders(self, ref: ResourceRef, *, after: Subject | None = None) -> Iterator[Subject]:
         """See `Snapshot.scan_holders`."""
         head, last = ref_key(ref), b"" if after is None else subject_key(after)
-        shares = tails(self._transaction, self._environment.shares, head, last)
+        shares = scan_prefix(self._transaction, self._environment.shares, head, last)
         raw = self._get(head, None, self._environment.resources)
         owner = b"" if raw is None else read_context(raw)[1]
         owners = [owner] if owner > last else []
-        yield from self._subjects(in_any([owners, shares]))
+        yield from self._subjects(merge_sorted([owners, shares]))
 
     def scan_grants(self, scope: ScopeContext) -> Iterator[tuple[Subject, tuple[Grant, ...]]]:
         """See `Snapshot.scan_grants`."""
         head, grants_in = _own_key(scope), self._grants_in
-        for key in tails(self._transaction, self._environment.members_in, head):
+        for key in scan_prefix(self._transaction, self._environment.members_in, head):
             self._subject_key = key
             self._subject = subject = whole_subject(key)
             yield subject, grants_in(key, head)
@@ -260,7 +260,7 @@ class ReplicaSnapshot:
         """See `Snapshot.scan_owned`."""
         env, get, type_key = self._environment, self._get, type_name.encode() + END
         possible, everywhere = scope.state.possible, scope.state.facts
-        for key in tails(self._transaction, env.resources_in, _own_key(scope) + type_key):
+        for key in scan_prefix(self._transaction, env.resources_in, _own_key(scope) + type_key):
             raw = get(type_key + key, None, env.resources)
             if raw is not None:
                 _, owner, facts, times, shared = read_context(raw)
@@ -271,7 +271,7 @@ class ReplicaSnapshot:
     def scan_shares(self, ref: ResourceRef) -> Iterator[tuple[Subject, ShareLevel]]:
         """See `Snapshot.scan_shares`."""
         head, shares = ref_key(ref), self._environment.shares
-        for key in tails(self._transaction, shares, head):
+        for key in scan_prefix(self._transaction, shares, head):
             yield whole_subject(key), _read_share(self._get(head + key, None, shares))[0]
 
     def count_members(self) -> int:
@@ -294,7 +294,7 @@ class ReplicaSnapshot:
         """
         if subject is None:
             if start != _NO_COURSE:
-                found = tails(self._transaction, self._environment.databases["courses"], b"", start[1:])
+                found = scan_prefix(self._transaction, self._environment.databases["courses"], b"", start[1:])
                 if start:
                     yield start, None
                 for key in found:
@@ -303,7 +303,7 @@ class ReplicaSnapshot:
             return
         held: dict[bytes, list[bytes] | None] = {}
         head = self._key_of(subject)
-        for scope in tails(self._transaction, self._environment.members, head):
+        for scope in scan_prefix(self._transaction, self._environment.members, head):
             yield None
             if scope.startswith(COURSE_KIND):  # all of them come before the sessions
                 held[scope] = None
@@ -320,9 +320,9 @@ class ReplicaSnapshot:
         if start:
             yield start
         if course:
-            found = tails(self._transaction, environment.sessions_in, course[1:], last)
+            found = scan_prefix(self._transaction, environment.sessions_in, course[1:], last)
         else:
-            found = tails(self._transaction, environment.databases["sessions"], b"", last)
+            found = scan_prefix(self._transaction, environment.databases["sessions"], b"", last)
         for key in found:
             yield SESSION_KIND + key
 
