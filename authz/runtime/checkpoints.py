@@ -12,7 +12,7 @@ from authz.audit.places import CheckpointAddress, CheckpointFile, CheckpointOutp
 from authz.audit.publisher import CheckpointPublisher
 from authz.domain.instants import US_PER_S, Instant
 from authz.engine.polling import poll
-from authz.runtime.settings import PUBLISH_FILE, PUBLISH_STDOUT, Settings
+from authz.runtime.settings import FILE_PREFIX, STDOUT, Settings
 from authz.runtime.signals import run_abandonable
 from authz.store import Store
 
@@ -42,10 +42,10 @@ def open_checkpoints(
 
 
 def _place(name: str) -> Place:
-    if name == PUBLISH_STDOUT:
+    if name == STDOUT:
         return CheckpointOutput()
-    if name.startswith(PUBLISH_FILE):
-        return CheckpointFile(Path(name.removeprefix(PUBLISH_FILE)))
+    if name.startswith(FILE_PREFIX):
+        return CheckpointFile(Path(name.removeprefix(FILE_PREFIX)))
     return CheckpointAddress(name)
 
 

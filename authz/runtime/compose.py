@@ -33,7 +33,6 @@ from authz.api.limits import Limiter, parse_limits
 from authz.api.permissions import PolicyPermissions
 from authz.api.pipeline import Pipeline
 from authz.audit.decision_log import DecisionLog
-from authz.audit.table import TableSink
 from authz.domain.decisions import STRUCTURAL_TYPES
 from authz.domain.errors import ErrorReason, InvalidArgumentError, UnavailableError, malformed
 from authz.domain.files import files_text
@@ -66,7 +65,7 @@ from authz.runtime.policies import (
     scheduled_publisher,
 )
 from authz.runtime.privacy import open_upkeep, privacy_servicer
-from authz.runtime.settings import Settings, invalid_setting
+from authz.runtime.settings import TABLE, Settings, invalid_setting
 from authz.store import FirstWrite, Store, companion_path, database_name, prepare_store, sqlite_file
 from authz.v1 import audit_pb2, authorization_pb2, directory_pb2, policy_pb2, privacy_pb2, watch_pb2
 from authz.wire.changes import WatchMessages
@@ -315,23 +314,22 @@ def add_servicers(
     watches = _watches(settings, store, gate, turns)
     drafting = Drafting(store.drafts, publisher, gate, clock)
     shadow = Shadow(store.shadows, gate, active, clock)
-    erasing, purger, upkeep = open_upkeep(settings, store, gate, writing, view, replica_folder(settings))
+    upkeep = open_upkeep(settings, store, gate, writing, view, replica_folder(settings))
     servicers: tuple[Servicer, ...] = (
         AuthorizationServicer(active, past, turns, clock, keys, shadow=shadow),
         DirectoryServicer(directory, gate, turns, writer, rights=rights),
         policy_servicer(settings, store, publisher, drafting, gate, active, turns, clock, rights),
         WatchServicer(watches),
-        privacy_servicer(settings, store, gate, writing, erasing, purger, rights),
+        privacy_servicer(settings, store, gate, writing, upkeep, rights),
         _audit_servicer(settings, store, gate, turns),
     )
     add_endpoints(server, pipeline, tuple(chain.from_iterable(map(endpoints_of, servicers))))
     _add_reflection(server)
     scheduled = scheduled_publisher(store, drafting, rights, gate, clock, authenticators)
-    return Servicers(pipeline, active, watches, writing, (*upkeep, scheduled.run, shadow.run))
+    return Servicers(pipeline, active, watches, writing, (*upkeep.background, scheduled.run, shadow.run))
 
 
 def _audit_servicer(settings: Settings, store: Store, gate: ConsistencyGate, turns: Turns) -> AuditServicer:
-    logs = TableSink.name in settings.decision_sinks
     return AuditServicer(
         store.audit,
         store.decisions,
@@ -339,7 +337,7 @@ def _audit_servicer(settings: Settings, store: Store, gate: ConsistencyGate, tur
         turns,
         proofs=store.proofs,
         checkpoints=store.checkpoints,
-        logs_to_database=logs,
+        logs_to_database=TABLE in settings.decision_sinks,
     )
 
 

@@ -9,21 +9,21 @@ from authz.audit.decision_log import DecisionLog, DecisionSink
 from authz.audit.lines import LinesFile, StandardOutput
 from authz.audit.table import TableSink
 from authz.domain.decision_log import DecisionEntry, DecisionTable
-from authz.runtime.settings import DECISIONS_FILE, DECISIONS_OTLP, Settings, invalid_setting
+from authz.runtime.settings import FILE_PREFIX, OTLP, STDOUT, TABLE, Settings, invalid_setting
 
 
-class ToldDecisionLog(DecisionLog):
-    """Reports every question synchronously, before its answer is sent."""
+class SynchronousDecisionLog(DecisionLog):
+    """Calls a function with every question, before its answer is sent."""
 
     keeps_questions = True
 
-    def __init__(self, tell: Callable[[DecisionEntry], None]) -> None:
+    def __init__(self, on_question: Callable[[DecisionEntry], None]) -> None:
         super().__init__((), allows=1)
-        self._tell = tell
+        self._on_question = on_question
 
     def put(self, entry: DecisionEntry) -> None:
         """See above."""
-        self._tell(entry)
+        self._on_question(entry)
 
 
 def open_decision_log(settings: Settings, table: DecisionTable) -> DecisionLog | None:
@@ -36,20 +36,20 @@ def open_decision_log(settings: Settings, table: DecisionTable) -> DecisionLog |
 
 
 def _sink(settings: Settings, table: DecisionTable, name: str) -> DecisionSink:
-    if name == StandardOutput.name:
+    if name == STDOUT:
         return StandardOutput()
-    if name == TableSink.name:
+    if name == TABLE:
         return TableSink(table)
-    if name == DECISIONS_OTLP:
+    if name == OTLP:
         return _otlp_sink()
-    path = Path(name.removeprefix(DECISIONS_FILE))
+    path = Path(name.removeprefix(FILE_PREFIX))
     return LinesFile(path, max_bytes=settings.decision_log_max_bytes, kept=settings.decision_log_files)
 
 
 def _otlp_sink() -> DecisionSink:
     try:
         from authz.audit.otlp import OtlpSink
-        from authz.runtime.otel import OTLP, VERSION, open_exporter, open_resource
+        from authz.runtime.otel import VERSION, open_exporter, open_resource
     except ImportError:
         raise invalid_setting(
             "AUTHZ_DECISION_LOG",

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from authz.domain.decision_log import DecisionEntry
 from authz.domain.instants import Instant
 from authz.runtime.compose import system_clock
-from authz.runtime.decision_log import ToldDecisionLog
+from authz.runtime.decision_log import SynchronousDecisionLog
 from authz.runtime.logs import WRITER, configure_logging
 from authz.runtime.server import Server
 from authz.runtime.settings import Settings
@@ -21,18 +21,18 @@ def embedded(
     settings: Settings,
     *,
     clock: Callable[[], Instant] = system_clock,
-    tell: Callable[[DecisionEntry], None] | None = None,
+    on_question: Callable[[DecisionEntry], None] | None = None,
 ) -> Iterator[str]:
     """Run the server in a thread of this process until the block ends; yields its address.
 
-    `tell` is called with every question that is answered, before its answer is sent."""
+    Calls `on_question` with every question, before its answer is sent."""
     configure_logging(settings.log_level)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="server", daemon=True)
     thread.start()
 
     async def start() -> Server:
-        decisions = None if tell is None else ToldDecisionLog(tell)
+        decisions = None if on_question is None else SynchronousDecisionLog(on_question)
         return await Server(settings, clock=clock, decisions=decisions).__aenter__()
 
     try:

@@ -11,10 +11,9 @@ from typing import Any
 
 from opentelemetry.sdk.resources import Resource
 
-from authz.runtime.settings import invalid_setting
+from authz.runtime.settings import OTLP, invalid_setting
 
 VERSION = version("qalamchat-authz")
-OTLP = "otlp"
 
 
 def open_resource() -> Resource:

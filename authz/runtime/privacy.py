@@ -7,6 +7,8 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from authz.api.grpc.privacy import PrivacyServicer
 from authz.domain.ports import View
 from authz.engine.background_steps import BackgroundSteps
@@ -22,20 +24,29 @@ from authz.store import Store
 _UNNAMED = "-"
 
 
+class Upkeep(msgspec.Struct, frozen=True):
+    """What erases, what purges, and all that runs in the background, these two among it."""
+
+    erasing: BackgroundSteps
+    purger: Purger
+    background: tuple[Callable[[], Coroutine[Any, Any, None]], ...]
+
+
 def privacy_servicer(  # noqa: PLR0917  parts, each of a type of its own
     settings: Settings,
     store: Store,
     gate: ConsistencyGate,
     committer: GroupCommitter,
-    erasing: BackgroundSteps,
-    purger: Purger,
+    upkeep: Upkeep,
     rights: Rights,
 ) -> PrivacyServicer:
     """What answers the calls."""
     data = store.personal_data
     exporter = Exporter(data, gate, write_timeout_s=settings.watch_write_timeout_s)
-    eraser = Eraser(data, gate, committer, erasing)
-    return PrivacyServicer(data, exporter, eraser, purger, gate, recipients=store.recipients, rights=rights)
+    eraser = Eraser(data, gate, committer, upkeep.erasing)
+    return PrivacyServicer(
+        data, exporter, eraser, upkeep.purger, gate, recipients=store.recipients, rights=rights
+    )
 
 
 def open_upkeep(  # noqa: PLR0917  parts, each of a type of its own
@@ -45,17 +56,17 @@ def open_upkeep(  # noqa: PLR0917  parts, each of a type of its own
     committer: GroupCommitter,
     view: View,
     folder: Path,
-) -> tuple[BackgroundSteps, Purger, tuple[Callable[[], Coroutine[Any, Any, None]], ...]]:
-    """What erases, what purges, and all that runs in the background: removals, erasures and purges go on, and
-    the replica in a folder is reported, unless nobody is to hear of it."""
+) -> Upkeep:
+    """In the background, removals, erasures and purges go on, and the server reports the replica in `folder`,
+    unless its name is `-`."""
     directory, data = store.directory, store.personal_data
     removing = BackgroundSteps(
         "removal", directory.removal_progress, directory.remove_contents, gate, committer
     )
     erasing = BackgroundSteps("erasure", data.erasure_progress, data.advance_erasure, gate, committer)
     purger = Purger(store.retention, gate, committer)
-    steps = (removing.run, erasing.run, purger.run)
-    if settings.replica_name == _UNNAMED:
-        return erasing, purger, steps
-    name = settings.replica_name or f"{socket.gethostname()}:{folder.absolute()}"
-    return erasing, purger, (*steps, ReplicaReporter(data, gate, view, name).run)
+    background = [removing.run, erasing.run, purger.run]
+    if settings.replica_name != _UNNAMED:
+        name = settings.replica_name or f"{socket.gethostname()}:{folder.absolute()}"
+        background.append(ReplicaReporter(data, gate, view, name).run)
+    return Upkeep(erasing, purger, tuple(background))

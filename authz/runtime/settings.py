@@ -27,20 +27,8 @@ Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
 """At most a year: clocks take no infinite timeout."""
 
 
-_ENDED = {
-    "policy_dir": "the database holds the policy; bring the folder in with `authz policy apply DIR`, and"
-    " unset the variable"
-}
-"""Settings of earlier releases, and what to do instead."""
-
-
-DECISIONS_OTLP = "otlp"
-DECISION_SINKS = ("stdout", "table", DECISIONS_OTLP)
-DECISIONS_FILE = "file:"
-"""The prefix of a sink that is a file."""
-
-PUBLISH_STDOUT, PUBLISH_FILE, PUBLISH_ADDRESS = "stdout", "file:", "https://"
-"""How the places of checkpoints begin."""
+STDOUT, TABLE, OTLP, FILE_PREFIX, HTTPS_PREFIX = "stdout", "table", "otlp", "file:", "https://"
+"""Destinations of the decision log and of checkpoints; the last two begin with these."""
 
 _FILES = (
     "tls_certificate_file",
@@ -261,8 +249,6 @@ def load_settings(
         if not variable.startswith(PREFIX):
             continue
         name = variable.removeprefix(PREFIX).lower()
-        if name in _ENDED:
-            raise invalid_setting(variable, f"`{variable}` is no longer a setting: {_ENDED[name]}")
         if name in _OF_CLIENTS or (name not in known and _is_service_link(variable, value)):
             continue
         if name not in known:
@@ -328,39 +314,35 @@ def _validate_files(settings: Settings) -> None:
 
 
 def _validate_decision_log(settings: Settings) -> None:
-    kinds = [name.partition(":")[0] for name in settings.decision_sinks]
-    for kind, name in zip(kinds, settings.decision_sinks, strict=True):
-        path = Path(name.removeprefix(DECISIONS_FILE))
+    variable, sinks = "AUTHZ_DECISION_LOG", settings.decision_sinks
+    kinds = [sink.partition(":")[0] for sink in sinks]
+    for kind in kinds:
         if kinds.count(kind) > 1:
-            problem = f"names `{kind}` twice; name each place once"
-        elif name in DECISION_SINKS:
-            continue
-        elif not name.startswith(DECISIONS_FILE):
-            problem = f"names `{name}`; known are `stdout`, `table`, `otlp` and `file:<path>`"
-        elif not path.name or path.is_dir() or not path.absolute().parent.is_dir():
-            problem = f"names the file `{path}`; name a file in a folder that exists"
-        else:
-            continue
-        raise invalid_setting("AUTHZ_DECISION_LOG", f"AUTHZ_DECISION_LOG {problem}")
+            raise invalid_setting(variable, f"{variable} names `{kind}` twice; name each place once")
+    files = [sink for sink in sinks if sink not in (STDOUT, TABLE, OTLP)]
+    _require_files(variable, files, known="`stdout`, `table`, `otlp` and `file:<path>`")
 
 
 def _validate_checkpoints(settings: Settings) -> None:
-    if settings.checkpoint_places and not settings.checkpoint_key_file:
+    variable, places = "AUTHZ_CHECKPOINT_PUBLISH", settings.checkpoint_places
+    if places and not settings.checkpoint_key_file:
         raise invalid_setting(
-            "AUTHZ_CHECKPOINT_PUBLISH",
-            "AUTHZ_CHECKPOINT_PUBLISH needs AUTHZ_CHECKPOINT_KEY_FILE; make a key with `authz audit keygen`",
+            variable, f"{variable} needs AUTHZ_CHECKPOINT_KEY_FILE; make a key with `authz audit keygen`"
         )
-    for name in settings.checkpoint_places:
-        path = Path(name.removeprefix(PUBLISH_FILE))
-        if name == PUBLISH_STDOUT or name.startswith(PUBLISH_ADDRESS):
-            continue
-        if not name.startswith(PUBLISH_FILE):
-            problem = f"names `{name}`; known are `stdout`, `file:<path>` and https addresses"
-        elif not path.name or path.is_dir() or not path.absolute().parent.is_dir():
-            problem = f"names the file `{path}`; name a file in a folder that exists"
-        else:
-            continue
-        raise invalid_setting("AUTHZ_CHECKPOINT_PUBLISH", f"AUTHZ_CHECKPOINT_PUBLISH {problem}")
+    files = [place for place in places if place != STDOUT and not place.startswith(HTTPS_PREFIX)]
+    _require_files(variable, files, known="`stdout`, `file:<path>` and https addresses")
+
+
+def _require_files(variable: str, destinations: list[str], *, known: str) -> None:
+    """Raise `InvalidArgumentError` unless each destination is `file:<path>`, in a folder that exists."""
+    for name in destinations:
+        path = Path(name.removeprefix(FILE_PREFIX))
+        if not name.startswith(FILE_PREFIX):
+            raise invalid_setting(variable, f"{variable} names `{name}`; known are {known}")
+        if not path.name or path.is_dir() or not path.absolute().parent.is_dir():
+            raise invalid_setting(
+                variable, f"{variable} names the file `{path}`; name a file in a folder that exists"
+            )
 
 
 def _require_address(name: str, text: str) -> None:

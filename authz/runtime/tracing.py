@@ -33,7 +33,8 @@ from authz.domain.tokens import ConsistencyToken
 from authz.engine.check import Checker
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.policies import ActiveChecker
-from authz.runtime.otel import OTLP, VERSION, open_exporter, open_resource
+from authz.runtime.otel import VERSION, open_exporter, open_resource
+from authz.runtime.settings import OTLP
 from authz.wire.errors import code_name
 
 T = TypeVar("T")

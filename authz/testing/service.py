@@ -138,7 +138,7 @@ class ServiceUnderTest:
         finally:
             self._recordings.remove(recording)
 
-    def _tell(self, entry: DecisionEntry) -> None:
+    def _note(self, entry: DecisionEntry) -> None:
         for recording in tuple(self._recordings):
             recording.note(entry)
 
@@ -178,7 +178,9 @@ def _running(folder: Path, policy: Path) -> Iterator[ServiceUnderTest]:
     service = ServiceUnderTest(policy)
     with ExitStack() as stack:
         settings = load_settings(given, environ={})
-        service.address = stack.enter_context(embedded(settings, clock=service._now, tell=service._tell))
+        service.address = stack.enter_context(
+            embedded(settings, clock=service._now, on_question=service._note)
+        )
         service.client = stack.enter_context(Client(service.address, timeout_s=_TIMEOUT_S))
         yield service
 
