@@ -1,4 +1,4 @@
-"""Keeps the platform administrable: no write takes the policy, or the roles of callers, out of all hands.
+"""Keeps the platform administrable: somebody can always edit the policy, and give roles to callers.
 
 A subject administers the platform if its memberships there give it a role that may edit the policy; a caller
 administers the other callers if a role permits it to give roles. Writers take turns, so of two writes that
@@ -50,17 +50,17 @@ _ON_PLATFORM = select(_TABLE.c.subject_type, _TABLE.c.subject_id, _TABLE.c.role)
 )
 
 
-class _Hands(IntEnum):
-    """In whose hands an office is. A write may not lower it."""
+class _Coverage(IntEnum):
+    """Whether somebody holds a permission, and for how long. A write may not lower it."""
 
-    NOBODY = 0
-    FOR_A_TIME = 1
-    """Every administrator is one until a time only."""
-    FOR_GOOD = 2
+    NONE = 0
+    TEMPORARY = 1
+    """Every holder loses the permission at some time."""
+    PERMANENT = 2
 
 
-class _Office(msgspec.Struct, frozen=True):
-    """Something that must stay in somebody's hands, once it is."""
+class _Protected(msgspec.Struct, frozen=True):
+    """A permission that somebody must keep, once somebody has it."""
 
     permission: str
     roles_of: Callable[[Vocabulary], frozenset[str]]
@@ -69,15 +69,15 @@ class _Office(msgspec.Struct, frozen=True):
     remedy: str
 
 
-_OFFICES = (
-    _Office(
+_PROTECTED = (
+    _Protected(
         permission=EDIT_POLICY,
         roles_of=attrgetter("administrators"),
         types=frozenset(SubjectType),
         left="nobody on the platform who may edit its policy",
         remedy="first make somebody else",
     ),
-    _Office(
+    _Protected(
         permission=GRANT_ROLES,
         roles_of=attrgetter("granters"),
         types=frozenset((SubjectType.SERVICE,)),
@@ -100,15 +100,15 @@ class Administrators:
         self._keys: set[MembershipKey] | None = None
         """Of the memberships on the platform, also of those that this transaction has written."""
 
-    def concern(self, mutations: Iterable[Mutation]) -> bool:
-        """Whether a write of these could take an office out of everybody's hands."""
+    def may_lower(self, mutations: Iterable[Mutation]) -> bool:
+        """Whether a write of these could take the last holder of a protected permission away."""
         found = False
         for mutation in mutations:  # every one: it may write a membership that others are compared with
-            found |= self._concern(mutation.key)
+            found |= self._may_lower(mutation.key)
         return found
 
-    def hands(self, changes: _Changes | None = None) -> tuple[_Hands, ...] | None:
-        """In whose hands each office is, after the writes so far and these changes.
+    def coverage(self, changes: _Changes | None = None) -> tuple[_Coverage, ...] | None:
+        """The coverage of each protected permission, after the writes so far and these changes.
 
         None if this process cannot read the active version: it cannot tell.
         """
@@ -127,24 +127,24 @@ class Administrators:
         return tuple(
             max(
                 (
-                    _hands_of(roles[subject], office.roles_of(vocabulary))
+                    _coverage_by(roles[subject], protected.roles_of(vocabulary))
                     for subject in roles
-                    if subject.type in office.types
+                    if subject.type in protected.types
                 ),
-                default=_Hands.NOBODY,
+                default=_Coverage.NONE,
             )
-            for office in _OFFICES
+            for protected in _PROTECTED
         )
 
-    def require_kept(self, before: tuple[_Hands, ...] | None, changes: _Changes | None = None) -> None:
+    def require_kept(self, before: tuple[_Coverage, ...] | None, changes: _Changes | None = None) -> None:
         """Raise `FailedPreconditionError` (LAST_ADMINISTRATOR) if nobody is left who was enough before."""
         if before is None or not any(before):
             return
-        after = self.hands(changes)
-        for office, had, has in zip(_OFFICES, before, after or before, strict=True):
+        after = self.coverage(changes)
+        for protected, had, has in zip(_PROTECTED, before, after or before, strict=True):
             if has < had:
                 vocabulary = active_vocabulary(self._vocabularies, self._batch.find)
-                raise _left(office, has, sorted(office.roles_of(vocabulary)))
+                raise _lost(protected, has, sorted(protected.roles_of(vocabulary)))
 
     def require_kept_by(self, mutation: Mutation) -> None:
         """As `require_kept`, for a mutation that is applied next."""
@@ -156,15 +156,15 @@ class Administrators:
         elif mutation.operation is Operation.UPDATE:
             found = self._find(key, {})
             after = None if found is None else msgspec.structs.replace(found, **dict(mutation.values))
-        self.require_kept(self.hands(), {key: after})
+        self.require_kept(self.coverage(), {key: after})
 
     def require_kept_without(self, subject: Subject) -> None:
         """As `require_kept`, before a subject loses all that it has on the platform."""
         held = [key for key in self._memberships() if key.subject == subject]
         if held:
-            self.require_kept(self.hands(), dict.fromkeys(held))
+            self.require_kept(self.coverage(), dict.fromkeys(held))
 
-    def _concern(self, key: Key) -> bool:
+    def _may_lower(self, key: Key) -> bool:
         try:
             kind_of(key).validate_key(key)
         except InvalidArgumentError:
@@ -206,21 +206,21 @@ class Administrators:
         return effective_roles_of(grants, None, role_table(vocabulary.roles), self._now, suspension)
 
 
-def _hands_of(held: EffectiveRoles, roles: frozenset[str]) -> _Hands:
-    """How one subject holds the office of some roles."""
+def _coverage_by(held: EffectiveRoles, roles: frozenset[str]) -> _Coverage:
+    """The coverage of a permission of some roles by one subject."""
     if not held.roles & roles:
-        return _Hands.NOBODY
-    return _Hands.FOR_GOOD if held.next_change_at is None else _Hands.FOR_A_TIME
+        return _Coverage.NONE
+    return _Coverage.PERMANENT if held.next_change_at is None else _Coverage.TEMPORARY
 
 
-def _left(office: _Office, hands: _Hands, roles: list[str]) -> FailedPreconditionError:
-    """The error for a write that would leave an office in fewer hands."""
-    named = " or ".join(f"`{role}`" for role in roles) or f"a role that may {office.permission}"
-    when = "" if hands is _Hands.NOBODY else " from some time on"
+def _lost(protected: _Protected, coverage: _Coverage, roles: list[str]) -> FailedPreconditionError:
+    """The error for a write that would lower the coverage of a permission."""
+    named = " or ".join(f"`{role}`" for role in roles) or f"a role that may {protected.permission}"
+    when = "" if coverage is _Coverage.NONE else " from some time on"
     return FailedPreconditionError(
         ErrorReason.LAST_ADMINISTRATOR,
-        f"this would leave {office.left}{when};"
-        f" {office.remedy} {named}, with an active account and without an end",
+        f"this would leave {protected.left}{when};"
+        f" {protected.remedy} {named}, with an active account and without an end",
         roles=" ".join(roles),
-        permission=office.permission,
+        permission=protected.permission,
     )

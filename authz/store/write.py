@@ -102,7 +102,7 @@ class Transaction:
         with self._batch.attempt(self._log.head.revision + 1, origin) as effects:
             for position, mutation in enumerate(mutations, offset):
                 try:
-                    if self._administrators.concern([mutation]):
+                    if self._administrators.may_lower([mutation]):
                         self._administrators.require_kept_by(mutation)
                     changed = self._batch.apply(mutation)
                 except AuthzError as error:
@@ -134,7 +134,8 @@ class Transaction:
         return self._log.head
 
     def require_administered_without(self, subject: Subject) -> None:
-        """Raise `FailedPreconditionError` (LAST_ADMINISTRATOR) if an office would be left without holder."""
+        """Raise `FailedPreconditionError` (LAST_ADMINISTRATOR) if a protected permission would lose its last
+        holder."""
         self._administrators.require_kept_without(subject)
 
     def remove_contents(self) -> ConsistencyToken:
@@ -167,9 +168,9 @@ class Transaction:
         fence = request.course_policies_at
         flushes = fence is not None or any(cascades(mutation) for mutation in request.mutations)
         origin = Origin(request.actor, request.reason, request.request_id)
-        is_watched = self._administrators.concern(request.mutations)
+        may_lower = self._administrators.may_lower(request.mutations)
         with self._batch.attempt(self._log.head.revision + 1, origin, flushes=flushes) as effects:
-            before = self._administrators.hands() if is_watched else None
+            before = self._administrators.coverage() if may_lower else None
             for precondition in request.preconditions:
                 _require(self._batch, precondition)
             if fence is not None:
