@@ -109,11 +109,7 @@ def decisions(
     shown = [*islice(found, limit or None)]
     if not shown and not server.client.audit.logs_to_database():
         print(f"note: {_NOT_LOGGED}", file=sys.stderr)
-    if server.as_json:
-        for entry in shown:
-            print_json(entry)
-    else:
-        print_rows(_COLUMNS_OF_DECISIONS, map(_cells_of, shown))
+    server.show(_COLUMNS_OF_DECISIONS, shown, _cells_of)
 
 
 def _cells_of(entry: DecisionEntry) -> Sequence[str]:

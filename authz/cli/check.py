@@ -5,11 +5,10 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated
 
-import msgspec
 import typer
 
 from authz.cli.command import Server, on_server
-from authz.cli.output import print_rows
+from authz.cli.output import print_json, print_rows
 from authz.client import Answer
 from authz.domain.instants import parse_instant, to_datetime
 
@@ -42,7 +41,7 @@ def check(
         subject, action, resource, course_id=course, session_id=session, purpose=purpose
     )
     if server.as_json:
-        print(msgspec.json.encode(answer).decode())
+        print_json(answer)
     else:
         print(answer_line(answer))
         for label, value in (("rule", answer.rule), ("valid until", answer.valid_until)):
@@ -78,6 +77,6 @@ def actions(
         subject, resource, course_id=course, session_id=session, purpose=purpose
     )
     if server.as_json:
-        print(msgspec.json.encode(answers).decode())
+        print_json(answers)
     else:
         print_rows(("action", "answer"), [(a, "allowed" if ok else "denied") for a, ok in answers.items()])

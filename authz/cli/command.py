@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
-from typing import Annotated, Any, Concatenate, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any, Concatenate, TypeAlias, TypeVar
 
 import msgspec
 import typer
 
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
-from authz.cli.output import print_rows
+from authz.cli.output import print_json, print_rows
 from authz.client import Client
 from authz.domain.entities import KINDS, Filter, Key
 from authz.domain.instants import format_instant
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition
+
+ItemT = TypeVar("ItemT")
 
 _COLUMNS = {
     "course": ("id", "state", "ai_enabled"),
@@ -36,15 +38,25 @@ class Server(msgspec.Struct, frozen=True):
     reason: str
 
     def list(self, wanted: Filter[Any]) -> None:
-        """Print the records that a filter finds. JSON has a record a line, with all its fields."""
-        records = [*self.client.read(wanted)]  # before an error, print nothing
-        if self.as_json:
-            for versioned in records:
-                print(msgspec.json.encode(versioned).decode())
-            return
+        """Print the records that a filter finds."""
         columns = _COLUMNS_OF_FILTER[type(wanted)]
         headings = ["resource" if column == "key" else column for column in columns]
-        print_rows(headings, ([_text(getattr(each.entity, name)) for name in columns] for each in records))
+        self.show(
+            headings,
+            self.client.read(wanted),
+            lambda versioned: [_text(getattr(versioned.entity, name)) for name in columns],
+        )
+
+    def show(
+        self, headings: Sequence[str], items: Iterable[ItemT], cells_of: Callable[[ItemT], Sequence[str]]
+    ) -> None:
+        """Print items, each as a row of cells, or with --json as a line that has all its fields."""
+        found = [*items]  # before an error, print nothing
+        if self.as_json:
+            for item in found:
+                print_json(item)
+        else:
+            print_rows(headings, map(cells_of, found))
 
     def write(self, mutations: Iterable[Mutation], wanted: Filter[Any]) -> None:
         """Write the mutations, if any, then print the records that a filter finds."""

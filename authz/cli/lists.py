@@ -10,7 +10,7 @@ import typer
 
 from authz.cli.check import AsOf, Course, Purpose, Session, time_of
 from authz.cli.command import Server, on_server
-from authz.cli.output import print_json, print_rows
+from authz.cli.output import print_json
 from authz.domain.ids import course_scope, session_scope
 
 _SHOWN = 5
@@ -77,9 +77,4 @@ def list_subjects(
 
 
 def _print(server: Server, found: Iterable[msgspec.Struct], columns: tuple[str, ...]) -> None:
-    items = [*found]  # before an error, print nothing
-    if server.as_json:
-        for each in items:
-            print_json(each)
-    else:
-        print_rows(columns, ([getattr(each, name) for name in columns] for each in items))
+    server.show(columns, found, lambda each: [getattr(each, name) for name in columns])

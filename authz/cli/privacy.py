@@ -15,7 +15,7 @@ from authz.cli import retention
 from authz.cli.command import Server, on_server
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
 from authz.cli.options import OnlySubject, Who, Yes
-from authz.cli.output import print_json, print_rows
+from authz.cli.output import print_json
 from authz.client import Client
 from authz.domain.erasures import ErasureCertificate
 from authz.domain.errors import malformed
@@ -200,13 +200,11 @@ def release_hold(server: Server, who: Who) -> None:
 @on_server()
 def holds(server: Server) -> None:
     """List all holds, with their reasons."""
-    found = server.client.privacy.holds()
-    if server.as_json:
-        for each in found:
-            print_json(each)
-        return
-    rows = ((str(each.subject), format_instant(each.since), each.actor, each.reason) for each in found)
-    print_rows(("subject", "since", "by", "reason"), rows)
+    server.show(
+        ("subject", "since", "by", "reason"),
+        server.client.privacy.holds(),
+        lambda each: (str(each.subject), format_instant(each.since), each.actor, each.reason),
+    )
 
 
 def _show(certificate: ErasureCertificate, *, as_json: bool) -> None:

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from authz.cli.command import Server, on_server
-from authz.cli.output import print_json, print_rows
 from authz.domain.entities import RetainedData, RetentionRule
 from authz.domain.errors import malformed
 from authz.domain.instants import format_instant
@@ -38,12 +37,8 @@ def _parse_days(text: str) -> int | None:
 @on_server()
 def show(server: Server) -> None:
     """Print every retention period, its minimum, and what has been purged."""
-    rules = [each.entity for each in server.client.privacy.retention()]
-    if server.as_json:
-        for rule in rules:
-            print_json(rule)
-        return
-    print_rows(("data", "kept", "at least", "purged so far", "complete since"), map(_row, rules))
+    rules = (each.entity for each in server.client.privacy.retention())
+    server.show(("data", "kept", "at least", "purged so far", "complete since"), rules, _row)
 
 
 @app.command("set")

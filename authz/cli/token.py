@@ -6,11 +6,11 @@ import sys
 import time
 from typing import Annotated
 
-import msgspec
 import typer
 
 from authz.cli.command import Server, on_server
 from authz.cli.options import OnlySubject, Who
+from authz.cli.output import print_json
 from authz.domain.entities import AccessTokenFilter
 from authz.domain.instants import US_PER_S, format_instant, parse_instant
 from authz.domain.kinds.access_token import token_id
@@ -31,7 +31,7 @@ def create(server: Server, who: Who, expires: Expires = "") -> None:
     ends_at = parse_instant(expires, field="--expires") if expires else _default_end()
     token = server.client.create_access_token(who, ends_at=ends_at, reason=server.reason)
     if server.as_json:
-        print(msgspec.json.encode({"token": token, "ends_at": ends_at}).decode())
+        print_json({"token": token, "ends_at": ends_at})
         return
     print(token)
     told = f"the token is shown only now; it proves {who} until {format_instant(ends_at)}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import stat
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -23,6 +23,7 @@ from authz.domain.addresses import is_local
 from authz.domain.entities import (
     AccessTokenFilter,
     Filter,
+    Membership,
     MembershipFilter,
     MembershipStatus,
     PolicyActivationFilter,
@@ -32,7 +33,7 @@ from authz.domain.errors import AuthzError
 from authz.domain.ids import PLATFORM, Subject, SubjectType
 from authz.domain.instants import US_PER_S, Instant
 from authz.domain.ports import MAX_PAGE_SIZE, Directory, Page
-from authz.domain.vocabulary import API_TYPE
+from authz.domain.vocabulary import API_TYPE, Vocabulary
 from authz.engine.policies import CompiledPolicies
 from authz.replica.shared_state import STATE_FILE, SharedState
 from authz.runtime.authentication import authenticates, require_authentication
@@ -218,21 +219,28 @@ def _of_callers(settings: Settings, directory: Directory, now: Instant) -> Itera
         yield Finding(
             Level.NOTE, "nobody may edit the policy; `authz admin grant user:<id> --role platform_admin`"
         )
-    callers = [each for each in held if each.subject.type is SubjectType.SERVICE]
     if authenticates(settings):
-        if API_TYPE not in vocabulary.types:
-            yield Finding(
-                Level.WRONG,
-                f"version {active.number} of the policy has no type `{API_TYPE}`, so every call is refused;"
-                " add the rows about callers of the shipped policy, and publish it with `authz policy apply`",
-            )
-        elif not any(each.role in vocabulary.granters for each in callers):
-            yield Finding(
-                Level.NOTE, "no caller may let others in; `authz admin grant service:<id> --role operator`"
-            )
-        if settings.limits_file:
-            yield from _of_limited(settings, {each.subject for each in callers})
+        yield from _of_authenticated(settings, vocabulary, active.number, held)
     yield from _of_tokens(directory, now)
+
+
+def _of_authenticated(
+    settings: Settings, vocabulary: Vocabulary, version: int, held: Sequence[Membership]
+) -> Iterator[Finding]:
+    """What keeps callers out that prove who they are, by the memberships on the platform."""
+    callers = [each for each in held if each.subject.type is SubjectType.SERVICE]
+    if API_TYPE not in vocabulary.types:
+        yield Finding(
+            Level.WRONG,
+            f"version {version} of the policy has no type `{API_TYPE}`, so every call is refused;"
+            " add the rows about callers of the shipped policy, and publish it with `authz policy apply`",
+        )
+    elif not any(each.role in vocabulary.granters for each in callers):
+        yield Finding(
+            Level.NOTE, "no caller may let others in; `authz admin grant service:<id> --role operator`"
+        )
+    if settings.limits_file:
+        yield from _of_limited(settings, {each.subject for each in callers})
 
 
 def _of_limited(settings: Settings, callers: Collection[Subject]) -> Iterator[Finding]:
