@@ -33,7 +33,7 @@ NAMES = {
     "PrivacyServiceAsyncStub": "PrivacyServiceStub",
     "WatchServiceAsyncStub": "WatchServiceStub",
 }
-IN_DOCSTRINGS = {"async with ": "with ", "async for ": "for ", "await ": "", "AsyncClient": "Client"}
+IN_DOCSTRINGS = {"async with": "with", "async for ": "for ", "await ": "", "AsyncClient": "Client"}
 """unasync leaves the inside of a string as it is."""
 
 

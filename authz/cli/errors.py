@@ -7,7 +7,7 @@ import grpc
 from authz.client.errors import CallError
 from authz.domain.errors import AuthzError
 
-EXPECTED = (CallError, AuthzError, ValueError, OSError)
+EXPECTED = (AuthzError, ValueError, OSError)
 """The errors that a message explains; any other is a fault of this program."""
 
 

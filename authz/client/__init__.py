@@ -31,6 +31,7 @@ from authz.client.touches import BareTouchWarning
 from authz.client.watch import WatchedChange
 from authz.domain.audit import LoggedChange
 from authz.domain.decision_log import DecisionEntry
+from authz.domain.errors import AuthzError, InvalidArgumentError
 from authz.domain.mutations import update
 from authz.domain.shadow import ShadowReport
 
@@ -39,6 +40,7 @@ __all__ = [
     "Answer",
     "AsyncClient",
     "AuditClient",
+    "AuthzError",
     "BareTouchWarning",
     "CallError",
     "Client",
@@ -49,6 +51,7 @@ __all__ = [
     "DraftPublication",
     "Explanation",
     "ImportOutcome",
+    "InvalidArgumentError",
     "ItemFault",
     "LoggedChange",
     "PermittedSubject",

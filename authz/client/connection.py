@@ -10,6 +10,9 @@ import grpc
 import msgspec
 
 from authz.client.credentials import require_private, token_source
+from authz.client.given import as_subject
+from authz.domain.errors import malformed
+from authz.domain.ids import Subject
 from authz.wire.filters import READ_CALLS
 
 _RETRIED = {
@@ -67,6 +70,11 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     tls_certificate_file: str
     tls_key_file: str
 
+    def __post_init__(self) -> None:
+        """Raise `InvalidArgumentError` for a target that is none."""
+        if not isinstance(self.target, str) or not self.target:
+            raise malformed("target", f"is `{self.target}`; give text like `127.0.0.1:50051`")
+
     def options(self, *, is_separate: bool = False) -> list[tuple[str, str | int]]:
         """Arguments of a gRPC channel. One that is separate shares its connections with no other."""
         return [
@@ -98,9 +106,14 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         return (*person, ("authorization", f"Bearer {self.token()}")) if self.token else person
 
 
+def person_of(acting_for: str | Subject) -> str:
+    """The person that calls are made for, as text; empty for none. Raises `InvalidArgumentError`."""
+    return str(as_subject(acting_for, field="acting_for")) if acting_for else ""
+
+
 def identity_of(
     connection: Connection,
-    acting_for: str,
+    acting_for: str | Subject,
     token: str | Callable[[], str],
     token_file: str,
     *,
@@ -111,4 +124,4 @@ def identity_of(
     if source is not None:
         is_encrypted = bool(connection.tls_ca_file) or allow_plaintext_token
         require_private(connection.target, is_encrypted=is_encrypted)
-    return Identity(acting_for=acting_for, token=source)
+    return Identity(acting_for=person_of(acting_for), token=source)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from authz.domain.errors import PolicyFault
+from authz.domain.errors import PolicyFault, malformed
 from authz.domain.instants import Instant
 from authz.v1 import policy_pb2
 from authz.wire.values import parse_time, time_of
@@ -37,6 +37,13 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     publication: DraftPublication | None = None
     files: dict[str, str] = {}
     faults: tuple[PolicyFault, ...] = ()
+
+
+def as_draft(given: Draft) -> Draft:
+    """A draft as it is. Raises `InvalidArgumentError` for anything else."""
+    if not isinstance(given, Draft):
+        raise malformed("draft", "is no draft; give one that `drafts.read` or `drafts.create` has returned")
+    return given
 
 
 def draft_of(message: policy_pb2.PolicyDraft) -> Draft:

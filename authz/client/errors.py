@@ -1,4 +1,9 @@
-"""The errors of the client's calls. A call that raises has allowed nothing."""
+"""The errors of the client. A call that raises has allowed nothing.
+
+AuthzError
+├── CallError               the call failed, or was not answered in time
+└── InvalidArgumentError    an argument cannot be sent: nothing was called
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,8 @@ from typing import Any, Literal
 import grpc
 import msgspec
 from google.rpc import error_details_pb2, status_pb2
+
+from authz.domain.errors import AuthzError
 
 _NOT_CONNECTED = "failed to connect"
 _REMEDIES = {
@@ -25,7 +32,7 @@ _REMEDIES = {
 """What to do about a connection that cannot be made, by what gRPC says of it; the last that fits counts."""
 
 
-class CallError(Exception):
+class CallError(AuthzError):
     """A call that failed. `str(error)` names the input and the remedy if the server knew them.
 
     `code` is the gRPC status. `reason` is a name of `authz.v1.ErrorReason` without its prefix, or empty if
@@ -34,14 +41,13 @@ class CallError(Exception):
     again; 0 if it does not say.
     """
 
+    reason: str  # type: ignore[assignment]  # a server of a later release may name one that is not known here
     is_misconfigured = False
     retry_after_s = 0.0
 
     def __init__(self, code: grpc.StatusCode, reason: str, message: str) -> None:
-        super().__init__(message)
+        super().__init__(reason, message)  # type: ignore[arg-type]  # as above
         self.code = code
-        self.reason = reason
-        self.message = message
 
 
 def error_of(failure: Any) -> CallError:
@@ -59,6 +65,11 @@ def error_of(failure: Any) -> CallError:
             error.is_misconfigured = True
     error.retry_after_s = _retry_after_s(status)
     return error
+
+
+def closed() -> CallError:
+    """The error for a call of a client that is closed."""
+    return CallError(grpc.StatusCode.CANCELLED, "", "the client is closed; make another one")
 
 
 def silence(max_silence_s: float) -> CallError:

@@ -22,9 +22,3 @@ class HedgeBudget:
             return False
         self._left -= _CALLS_PER_HEDGE
         return True
-
-
-def require_delay(hedge_after_s: float) -> None:
-    """Raise `ValueError` unless it is a time to wait, or 0 for no hedging."""
-    if not 0 <= hedge_after_s < float("inf"):
-        raise ValueError(f"hedge_after_s is {hedge_after_s}; set it to some seconds, such as 0.05, or to 0")

@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
+from authz.client.given import message_of
 from authz.domain.entities import PolicyVersion
-from authz.domain.errors import PolicyFault, PolicyWarning
+from authz.domain.errors import PolicyFault, PolicyWarning, malformed
 from authz.v1 import common_pb2, policy_pb2
 from authz.wire.entities import parse_versioned
 
@@ -64,8 +65,10 @@ class PublishedPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def file_messages(files: Mapping[str, str]) -> list[common_pb2.PolicyFile]:
-    """The messages of files, by name."""
-    return [common_pb2.PolicyFile(name=name, text=text) for name, text in files.items()]
+    """The messages of files, by name. Raises `InvalidArgumentError` for what is none."""
+    if not isinstance(files, Mapping):
+        raise malformed("files", "is no mapping; give the text of each file by its name")
+    return [message_of(common_pb2.PolicyFile, name=name, text=text) for name, text in files.items()]
 
 
 def version_of(message: common_pb2.PolicyVersion) -> PolicyVersion:

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from authz.domain.ids import (
-    ResourceRef,
-    Scope,
-    Subject,
-    is_name,
-    parse_resource_ref,
-    parse_scope,
-    parse_subject,
-)
+from authz.client.given import as_resource, as_subject, message_of
+from authz.domain.ids import ResourceRef, Subject, is_name
 from authz.domain.mutations import ImportFault
 from authz.v1 import authorization_pb2
 from authz.wire.values import parse_scope_message, subject_message, time_text
@@ -95,27 +88,13 @@ def check_request(
     purpose: str = "",
 ) -> authorization_pb2.CheckRequest:
     """A question for `Client.batch_check`. Raises `InvalidArgumentError` for a malformed id."""
-    return authorization_pb2.CheckRequest(
+    return message_of(
+        authorization_pb2.CheckRequest,
         subject=subject_message(as_subject(subject)),
         action=action,
         resource=query_of(resource, course_id, session_id),
         purpose=purpose,
     )
-
-
-def as_subject(given: str | Subject) -> Subject:
-    """`user:maya`, parsed, or as it is. Raises `InvalidArgumentError` for a malformed id."""
-    return parse_subject(given) if isinstance(given, str) else given
-
-
-def as_scope(given: str | Scope) -> Scope:
-    """`course:algebra-1`, parsed, or as it is. Raises `InvalidArgumentError` for a malformed id."""
-    return parse_scope(given) if isinstance(given, str) else given
-
-
-def as_resource(given: str | ResourceRef) -> ResourceRef:
-    """Parse `<type>:<id>`. Raises `InvalidArgumentError`."""
-    return parse_resource_ref(given) if isinstance(given, str) else given
 
 
 def answer_of(message: authorization_pb2.CheckResponse) -> Answer:
@@ -157,10 +136,10 @@ def rule_text(rule: authorization_pb2.Rule) -> str:
 
 def query_of(resource: str | ResourceRef, course_id: str, session_id: str) -> authorization_pb2.ResourceQuery:
     """The message for a resource: `notebook:nb-7`, or only the type."""
-    query = authorization_pb2.ResourceQuery(course_id=course_id, session_id=session_id)
+    query = message_of(authorization_pb2.ResourceQuery, course_id=course_id, session_id=session_id)
     if isinstance(resource, str) and is_name(resource):
         query.type = resource
     else:
-        ref = parse_resource_ref(resource) if isinstance(resource, str) else resource
+        ref = as_resource(resource)
         query.type, query.id = ref.type, ref.id
     return query

@@ -236,7 +236,7 @@ def test_every_question_may_say_how_fresh(client: Client) -> None:
         assert isinstance(batched, Answer)
         assert batched.checked_at == token
         assert client.list_actions("user:maya", "notebook:nb-7", **fresh)["read"]
-    with pytest.raises(ValueError, match="not both"):
+    with pytest.raises(InvalidArgumentError, match="set one of them"):
         client.check("user:maya", "read", "notebook:nb-7", at_least_as_fresh=token, fully_consistent=True)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from authz.client import CallError
+from authz.client import CallError, InvalidArgumentError
 from authz.domain.entities import Course
 from authz.domain.mutations import Mutation, Operation
 from authz.v1 import authorization_pb2 as apb
@@ -141,5 +141,5 @@ def test_of_many_late_checks_few_are_sent_again_and_a_write_never_is(
 
 @pytest.mark.parametrize("hedge_after_s", [-1.0, float("nan"), float("inf")])
 def test_a_delay_that_is_no_time_is_refused(connect: Connect, hedge_after_s: float) -> None:
-    with pytest.raises(ValueError, match="hedge_after_s is"):
+    with pytest.raises(InvalidArgumentError, match="hedge_after_s is"):
         connect("127.0.0.1:1", hedge_after_s=hedge_after_s)

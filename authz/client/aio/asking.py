@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable
 from typing import TypeVar
 
 from authz.client.aio.feed import CacheFeed
@@ -17,21 +17,19 @@ from authz.client.combined import (
 )
 from authz.client.errors import CallError, ItemFault, fault_of
 from authz.client.explanations import Explanation, explanation_of
+from authz.client.given import as_instant, as_list, as_scope, as_subject, message_of
 from authz.client.plans import ResourcePlan, plan_of
 from authz.client.questions import (
     AccessibleResource,
     Answer,
     PermittedSubject,
     answer_of,
-    as_scope,
-    as_subject,
     check_request,
     permitted_subject_of,
     query_of,
 )
-from authz.domain.errors import ErrorReason
+from authz.domain.errors import ErrorReason, malformed
 from authz.domain.ids import ResourceRef, Scope, Subject
-from authz.domain.instants import from_datetime
 from authz.v1 import authorization_pb2, authorization_pb2_grpc
 from authz.wire.values import scope_message, subject_message, time_message
 
@@ -43,7 +41,8 @@ _STATE_MISSING = (ErrorReason.NOT_FRESH_ENOUGH, ErrorReason.MALFORMED_TOKEN)
 
 
 class AsyncAsking(FreshCalls):
-    """The methods of a client that ask. Every call raises `CallError` if it fails."""
+    """The methods of a client that ask. Every call raises `CallError` if it fails, and
+    `InvalidArgumentError` for an argument that cannot be sent."""
 
     _authorization: authorization_pb2_grpc.AuthorizationServiceAsyncStub
     _check: Method[authorization_pb2.CheckResponse]
@@ -77,6 +76,8 @@ class AsyncAsking(FreshCalls):
         fully_consistent: bool = False,
     ) -> Answer:
         """`check` with a question that `check_request` made."""
+        if not isinstance(question, authorization_pb2.CheckRequest):
+            raise malformed("question", "is no question; make it with `check_request`")
         has_demand = bool(at_least_as_fresh) or fully_consistent or question.HasField("consistency")
         if self._feed is not None and not has_demand:
             return await self._ask_or_remember(self._feed, question)
@@ -104,7 +105,7 @@ class AsyncAsking(FreshCalls):
 
     async def batch_check(
         self,
-        requests: Sequence[authorization_pb2.CheckRequest],
+        requests: Iterable[authorization_pb2.CheckRequest],
         *,
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
@@ -115,8 +116,8 @@ class AsyncAsking(FreshCalls):
         """
         results = await self._batches(
             self._authorization.BatchCheck,
-            requests,
-            lambda part: authorization_pb2.BatchCheckRequest(items=part),
+            as_list(requests, field="requests"),
+            lambda part: message_of(authorization_pb2.BatchCheckRequest, items=part),
             at_least_as_fresh,
             fully_consistent,
         )
@@ -137,7 +138,8 @@ class AsyncAsking(FreshCalls):
         fully_consistent: bool = False,
     ) -> dict[str, bool]:
         """Every action of the resource's type, and whether the subject may perform it."""
-        request = authorization_pb2.ListActionsRequest(
+        request = message_of(
+            authorization_pb2.ListActionsRequest,
             subject=subject_message(as_subject(subject)),
             resource=query_of(resource, course_id, session_id),
             purpose=purpose,
@@ -150,7 +152,7 @@ class AsyncAsking(FreshCalls):
     async def batch_list_actions(
         self,
         subject: str | Subject,
-        resources: Sequence[str | ResourceRef],
+        resources: Iterable[str | ResourceRef],
         *,
         purpose: str = "",
         at_least_as_fresh: str = "",
@@ -162,12 +164,15 @@ class AsyncAsking(FreshCalls):
         results = await self._batches(
             self._authorization.BatchListActions,
             [
-                authorization_pb2.ListActionsRequest(
-                    subject=asker, resource=query_of(resource, "", ""), purpose=purpose
+                message_of(
+                    authorization_pb2.ListActionsRequest,
+                    subject=asker,
+                    resource=query_of(resource, "", ""),
+                    purpose=purpose,
                 )
-                for resource in resources
+                for resource in as_list(resources, field="resources")
             ],
-            lambda part: authorization_pb2.BatchListActionsRequest(items=part),
+            lambda part: message_of(authorization_pb2.BatchListActionsRequest, items=part),
             at_least_as_fresh,
             fully_consistent,
         )
@@ -194,14 +199,15 @@ class AsyncAsking(FreshCalls):
         """As `check`, with all that led to the answer, and for a denial what would allow it.
 
         `as_of` decides as of another time: a later one by the records and the policy as they are, an earlier
-        one as they were then. Raises `ValueError` for a time without a time zone.
+        one as they were then.
         """
-        request = authorization_pb2.ExplainRequest(
+        request = message_of(
+            authorization_pb2.ExplainRequest,
             subject=subject_message(as_subject(subject)),
             action=action,
             resource=query_of(resource, course_id, session_id),
             purpose=purpose,
-            as_of=None if as_of is None else time_message(from_datetime(as_of)),
+            as_of=None if as_of is None else time_message(as_instant(as_of, field="as_of")),
         )
         return explanation_of(
             await self._ask(self._authorization.Explain, request, at_least_as_fresh, fully_consistent)
@@ -217,8 +223,8 @@ class AsyncAsking(FreshCalls):
     ) -> SessionAccess:
         """What somebody may do in a live session, and until when. Falsy if they may not join."""
         asker = as_subject(subject)
-        request = authorization_pb2.AuthorizeSessionRequest(
-            subject=subject_message(asker), session_id=session_id
+        request = message_of(
+            authorization_pb2.AuthorizeSessionRequest, subject=subject_message(asker), session_id=session_id
         )
         response = await self._ask(
             self._authorization.AuthorizeSession, request, at_least_as_fresh, fully_consistent
@@ -228,7 +234,7 @@ class AsyncAsking(FreshCalls):
     async def authorize_sources(
         self,
         subject: str | Subject,
-        sources: Sequence[str | ResourceRef],
+        sources: Iterable[str | ResourceRef],
         *,
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
@@ -237,11 +243,11 @@ class AsyncAsking(FreshCalls):
 
         used = [each.resource for each in await client.authorize_sources("user:maya", sources) if each]
         """
-        asker = subject_message(as_subject(subject))
+        asker, sources = subject_message(as_subject(subject)), as_list(sources, field="sources")
         results = await self._batches(
             self._authorization.AuthorizeSources,
             [query_of(source, "", "") for source in sources],
-            lambda part: authorization_pb2.AuthorizeSourcesRequest(subject=asker, sources=part),
+            lambda part: message_of(authorization_pb2.AuthorizeSourcesRequest, subject=asker, sources=part),
             at_least_as_fresh,
             fully_consistent,
         )
@@ -268,7 +274,8 @@ class AsyncAsking(FreshCalls):
         sessions, or a session. Each page is exact for its own state (`found.checked_at`), which is never
         older than that of the page before.
         """
-        request = authorization_pb2.ListResourcesRequest(
+        request = message_of(
+            authorization_pb2.ListResourcesRequest,
             subject=subject_message(as_subject(subject)),
             action=action,
             types=types,
@@ -302,7 +309,8 @@ class AsyncAsking(FreshCalls):
 
         `authz.client.sql.where` makes it a clause of SQLAlchemy.
         """
-        request = authorization_pb2.PlanResourcesRequest(
+        request = message_of(
+            authorization_pb2.PlanResourcesRequest,
             subject=subject_message(as_subject(subject)),
             action=action,
             type=type_name,
@@ -331,11 +339,12 @@ class AsyncAsking(FreshCalls):
         Fetches pages as `list_resources` does. Nobody is yielded for a resource that is not registered.
         `as_of` as in `explain`.
         """
-        request = authorization_pb2.ListSubjectsRequest(
+        request = message_of(
+            authorization_pb2.ListSubjectsRequest,
             action=action,
             resource=query_of(resource, course_id, session_id),
             purpose=purpose,
-            as_of=None if as_of is None else time_message(from_datetime(as_of)),
+            as_of=None if as_of is None else time_message(as_instant(as_of, field="as_of")),
             page_size=_PAGE_SIZE,
         )
         async for page in self._pages(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from copy import copy
@@ -19,13 +20,27 @@ from authz.client.aio.calls import Calls
 from authz.client.aio.feed import CacheFeed
 from authz.client.aio.policies import AsyncPolicyClient
 from authz.client.aio.privacy import AsyncPrivacyClient
-from authz.client.aio.transport import Channel, Hedge, Method, open_channel
+from authz.client.aio.transport import CLOSED, Channel, Hedge, Method, answer_to, open_channel
 from authz.client.aio.watch import ResumingWatch
 from authz.client.cache import DecisionCache
-from authz.client.connection import Connection, identity_of
-from authz.client.errors import error_of
+from authz.client.connection import Connection, identity_of, person_of
+from authz.client.errors import closed, error_of
+from authz.client.given import (
+    as_filter,
+    as_instant,
+    as_iterable,
+    as_kinds,
+    as_list,
+    as_mutation,
+    as_precondition,
+    as_record,
+    as_scope,
+    as_seconds,
+    as_subject,
+    message_of,
+)
 from authz.client.last_write import LastWrite
-from authz.client.questions import NOT_REPLICATED, ImportOutcome, as_scope, as_subject
+from authz.client.questions import NOT_REPLICATED, ImportOutcome
 from authz.client.touches import warn_of_bare_touches
 from authz.client.watch import WatchedChange
 from authz.domain.entities import (
@@ -72,6 +87,7 @@ from authz.v1 import (
     watch_pb2,
     watch_pb2_grpc,
 )
+from authz.v1.common_pb2 import ConsistencyToken
 from authz.wire.changes import kind_number
 from authz.wire.entities import mutation_message, precondition_message
 from authz.wire.filters import READ_CALLS
@@ -111,7 +127,7 @@ class AsyncClient(AsyncAsking):
         target: str,
         *,
         timeout_s: float = 5.0,
-        acting_for: str = "",
+        acting_for: str | Subject = "",
         use_proxy: bool = False,
         tls_ca_file: str = "",
         tls_certificate_file: str = "",
@@ -138,10 +154,14 @@ class AsyncClient(AsyncAsking):
             cache.claim()
             last_write = LastWrite(when_written=cache.clear)
             self._feed = CacheFeed(cache, self._open_watch)
-        self._hedge = Hedge(connection, hedge_after_s) if hedge_after_s else None
+        self._hedge = None
+        if hedge_after_s:
+            self._hedge = Hedge(connection, as_seconds(hedge_after_s, field="hedge_after_s"))
         self._use(open_channel(connection), Calls(timeout_s, identity, last_write))
 
-    def with_options(self, *, timeout_s: float | None = None, acting_for: str | None = None) -> Self:
+    def with_options(
+        self, *, timeout_s: float | None = None, acting_for: str | Subject | None = None
+    ) -> Self:
         """This client over the same connection, with another time limit or for another person.
 
         await client.with_options(timeout_s=0.2).check("user:maya", "read", "material:m-1")
@@ -151,7 +171,7 @@ class AsyncClient(AsyncAsking):
         calls, other = self._calls, copy(self)
         identity = calls.identity
         if acting_for is not None:
-            identity = msgspec.structs.replace(identity, acting_for=acting_for)
+            identity = msgspec.structs.replace(identity, acting_for=person_of(acting_for))
         limit_s = calls.timeout_s if timeout_s is None else timeout_s
         other._use(self._channel, Calls(limit_s, identity, calls.last_write))
         return other
@@ -178,6 +198,10 @@ class AsyncClient(AsyncAsking):
 
     async def __aexit__(self, *_: object) -> None:
         """Close the connection."""
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection, at the end of its use without `async with`."""
         if self._feed is not None:
             self._feed.end()
         await self._channel.close()
@@ -201,11 +225,15 @@ class AsyncClient(AsyncAsking):
         record with the same key is still being removed. Logs a warning if the write is committed and the
         replica of the server's machine has not followed: checks there are refused until it has.
         """
-        given = list(mutations)
+        given = [as_mutation(each) for each in as_list(mutations, field="mutations")]
         warn_of_bare_touches(given)
-        request = directory_pb2.WriteRequest(
+        request = message_of(
+            directory_pb2.WriteRequest,
             mutations=[mutation_message(mutation) for mutation in given],
-            preconditions=[precondition_message(precondition) for precondition in preconditions],
+            preconditions=[
+                precondition_message(as_precondition(each))
+                for each in as_list(preconditions, field="preconditions")
+            ],
             idempotency_key=idempotency_key,
             reason=reason,
         )
@@ -217,7 +245,7 @@ class AsyncClient(AsyncAsking):
         The other fields stay as they are. Several in one write: `write([update(key, …), …])`. Returns as
         `write`. Raises `InvalidArgumentError` for a name that is no field, or a field that never changes.
         """
-        return await self.write([update(key, **values)], reason=reason)
+        return await self.write([update(as_record(key), **values)], reason=reason)
 
     async def remove_member(self, subject: str | Subject, scope: str | Scope, *, reason: str = "") -> str:
         """Remove a subject from a course and all of its sessions, or from a session: its memberships there,
@@ -225,17 +253,24 @@ class AsyncClient(AsyncAsking):
 
         Returns as `write`.
         """
-        request = directory_pb2.RemoveMemberRequest(
-            subject=subject_message(as_subject(subject)), scope=scope_message(as_scope(scope)), reason=reason
+        request = message_of(
+            directory_pb2.RemoveMemberRequest,
+            subject=subject_message(as_subject(subject)),
+            scope=scope_message(as_scope(scope)),
+            reason=reason,
         )
         return await self._written(self._directory.RemoveMember, request)
 
-    async def create_access_token(self, caller: str | Subject, *, ends_at: Instant, reason: str = "") -> str:
+    async def create_access_token(
+        self, caller: str | Subject, *, ends_at: dt.datetime | Instant, reason: str = ""
+    ) -> str:
         """Let a service prove itself with a new token until a time. Returns the token, which is kept nowhere.
 
         A token gives its holder every right of the service. To end it sooner: `revoke_access_token`.
         """
-        text, record = make_access_token(as_subject(caller), ends_at=ends_at)
+        text, record = make_access_token(
+            as_subject(caller, field="caller"), ends_at=as_instant(ends_at, field="ends_at")
+        )
         await self.write([Mutation(Operation.CREATE, record)], reason=reason)
         return text
 
@@ -251,11 +286,18 @@ class AsyncClient(AsyncAsking):
     async def import_mutations(
         self, mutations: Iterable[Mutation], *, reason: str = "", progress: Progress = lambda _: None
     ) -> ImportOutcome:
-        """Import any number of mutations. Calls `progress` with the number sent so far."""
+        """Import any number of mutations. Calls `progress` with the number sent so far.
+
+        Raises what `mutations` raises: what was sent before may be written.
+        """
         try:
-            response = await self._directory.Import(
-                _import_messages(mutations, reason, progress), metadata=self._calls.identity.metadata()
+            response = await answer_to(
+                self._directory.Import,
+                _import_messages(as_iterable(mutations, field="mutations"), reason, progress),
+                self._calls.identity.metadata(),
             )
+        except CLOSED:
+            raise closed() from None
         except grpc.RpcError as failure:
             raise error_of(failure) from None
         if response.written_at.token:
@@ -277,7 +319,7 @@ class AsyncClient(AsyncAsking):
         Get it, read the directory, then watch from it: the watch misses no change.
         """
         response = await self._calls.call(
-            self._directory.ReadCourses, directory_pb2.ReadCoursesRequest(page_size=1)
+            self._directory.ReadCourses, message_of(directory_pb2.ReadCoursesRequest, page_size=1)
         )
         return str(response.read_at.token)
 
@@ -286,6 +328,7 @@ class AsyncClient(AsyncAsking):
 
         async for found in client.read(MembershipFilter(scope=course_scope("algebra-1"), role="student"))
         """
+        wanted = as_filter(wanted)
         read, token = READ_CALLS[type(wanted)], ""
         while True:
             response = await self._calls.call(
@@ -331,7 +374,7 @@ class AsyncClient(AsyncAsking):
         *,
         after: str = "",
         scopes: Iterable[str | Scope] = (),
-        kinds: Iterable[EntityKind] = (),
+        kinds: Iterable[str | EntityKind] = (),
         resume_for_s: float = 60.0,
         on_checkpoint: Callable[[str], None] = lambda _: None,
     ) -> AsyncGenerator[WatchedChange, None]:
@@ -345,19 +388,19 @@ class AsyncClient(AsyncAsking):
         A change with a `PolicyActivation` may change every answer: a client that caches answers empties its
         cache. Filters of scopes let it through; filters of kinds do not, so name its kind in them.
         """
-        request = watch_pb2.WatchRequest(
-            scopes=[scope_message(as_scope(scope)) for scope in scopes],
-            kinds=[kind_number(kind) for kind in kinds],
+        request = message_of(
+            watch_pb2.WatchRequest,
+            scopes=[scope_message(as_scope(each)) for each in as_list(scopes, field="scopes")],
+            kinds=[kind_number(kind) for kind in as_kinds(kinds)],
+            after=message_of(ConsistencyToken, token=after) if after else None,
         )
-        if after:
-            request.after.token = after
         following = ResumingWatch(
             self._open_watch, request, resume_for_s=resume_for_s, on_checkpoint=on_checkpoint
         )
         return following.changes()
 
     def _open_watch(self, request: watch_pb2.WatchRequest) -> Any:
-        return self._watch.Watch(request, metadata=self._calls.identity.metadata())
+        return self._calls.open_stream(self._watch.Watch, request)
 
     async def _written(self, method: Method[Any], request: object) -> str:
         response = await self._calls.call(method, request)
@@ -371,6 +414,10 @@ def _import_messages(
 ) -> Iterator[directory_pb2.ImportRequest]:
     rest, sent = iter(mutations), 0
     while chunk := list(islice(rest, MAX_MUTATIONS_PER_WRITE)):
-        yield directory_pb2.ImportRequest(mutations=[mutation_message(m) for m in chunk], reason=reason)
+        yield message_of(
+            directory_pb2.ImportRequest,
+            mutations=[mutation_message(as_mutation(m)) for m in chunk],
+            reason=reason,
+        )
         sent += len(chunk)
         progress(sent)

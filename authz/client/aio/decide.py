@@ -10,7 +10,7 @@ from authz.client.aio.client import AsyncClient
 from authz.client.errors import CallError
 from authz.client.questions import Answer
 from authz.client.refusal import RefusedError
-from authz.domain.errors import InvalidArgumentError
+from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.v1.authorization_pb2 import CheckRequest
 
 _UNDECIDED = {
@@ -28,6 +28,8 @@ async def decide(client: AsyncClient, question: Callable[[], CheckRequest]) -> A
     try:
         answer = await client.ask(question())
     except InvalidArgumentError as error:
+        if error.reason is not ErrorReason.MALFORMED_ID:
+            raise
         raise RefusedError(404, "not found") from error  # nothing can have such an id
     except CallError as error:
         if error.code in _UNDECIDED:

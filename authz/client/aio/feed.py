@@ -7,8 +7,6 @@ from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
 
-import grpc
-
 from authz.client.aio.transport import Background, sleep
 from authz.client.aio.watch import ResumingWatch
 from authz.client.cache import DecisionCache
@@ -58,16 +56,10 @@ class CacheFeed:
                 await sleep(backoff_s)
             backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
 
-    def _open(self, request: watch_pb2.WatchRequest) -> Any:
-        try:
-            return self._open_stream(request)
-        except ValueError:  # by which gRPC says that the channel is closed
-            raise CallError(grpc.StatusCode.CANCELLED, "", "the client is closed") from None
-
     async def _follow(self) -> None:
         interval = duration_message(int(self.cache.checkpoint_interval_s * US_PER_S))
         following = ResumingWatch(
-            self._open,
+            self._open_stream,
             watch_pb2.WatchRequest(checkpoint_interval=interval),
             resume_for_s=_RESUME_FOR_S,
             on_checkpoint=self.cache.confirm,

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Mapping
 from authz.client.aio.calls import Calls
 from authz.client.aio.drafts import AsyncDraftClient
 from authz.client.aio.shadows import AsyncShadowClient
-from authz.client.drafts import Draft
+from authz.client.drafts import Draft, as_draft
+from authz.client.given import message_of
 from authz.client.policies import (
     PolicyCertificate,
     PolicyValidation,
@@ -55,7 +56,8 @@ class AsyncPolicyClient:
 
         `expected_active` is the number that must be active, 0 for any.
         """
-        request = policy_pb2.ApplyPolicyRequest(
+        request = message_of(
+            policy_pb2.ApplyPolicyRequest,
             files=file_messages(files),
             expected_active_number=expected_active,
             author=author,
@@ -75,7 +77,8 @@ class AsyncPolicyClient:
         course_id: str = "",
     ) -> PublishedPolicy:
         """Make the next version from the files of an earlier one, and activate it."""
-        request = policy_pb2.RollBackPolicyRequest(
+        request = message_of(
+            policy_pb2.RollBackPolicyRequest,
             number=number,
             expected_active_number=expected_active,
             author=author,
@@ -87,8 +90,13 @@ class AsyncPolicyClient:
     async def publish(self, draft: Draft, *, author: str = "", reason: str = "") -> PublishedPolicy:
         """Make a draft the next version, activate it, and delete the draft. It must have been made from, or
         rebased onto, the active version."""
-        request = policy_pb2.PublishPolicyDraftRequest(
-            id=draft.id, course_id=draft.course_id, etag=draft.etag, author=author, reason=reason
+        request = message_of(
+            policy_pb2.PublishPolicyDraftRequest,
+            id=as_draft(draft).id,
+            course_id=draft.course_id,
+            etag=draft.etag,
+            author=author,
+            reason=reason,
         )
         return published_of(await self._calls.call(self._stub.PublishPolicyDraft, request))
 
@@ -98,7 +106,9 @@ class AsyncPolicyClient:
 
     async def validation(self, files: Mapping[str, str], *, course_id: str = "") -> PolicyValidation:
         """Every fault of a policy, and what is legal and surprising, for the directory as it is, too."""
-        request = policy_pb2.ValidatePolicyRequest(files=file_messages(files), course_id=course_id)
+        request = message_of(
+            policy_pb2.ValidatePolicyRequest, files=file_messages(files), course_id=course_id
+        )
         found = await self._calls.call(self._stub.ValidatePolicy, request)
         return PolicyValidation(
             faults=[PolicyFault(each.file, each.line, each.column, each.message) for each in found.faults],
@@ -114,7 +124,7 @@ class AsyncPolicyClient:
     ) -> PolicyDiff:
         """What two policies decide differently. Each is files, or the number of a version, 0 for the active
         one."""
-        request = policy_pb2.DiffPolicyVersionsRequest(course_id=course_id)
+        request = message_of(policy_pb2.DiffPolicyVersionsRequest, course_id=course_id)
         if isinstance(before, int):
             request.before_number = before
         else:
@@ -139,8 +149,11 @@ class AsyncPolicyClient:
         Yields rows as they are found, each for subjects to whom the same applies, and progress; the totals
         last. Has no time limit. Stop reading to end it.
         """
-        request = policy_pb2.PreviewPolicyRequest(
-            course_id=course_id, max_examples=max_examples, max_largest=max_largest
+        request = message_of(
+            policy_pb2.PreviewPolicyRequest,
+            course_id=course_id,
+            max_examples=max_examples,
+            max_largest=max_largest,
         )
         if isinstance(policy, int):
             request.number = policy
@@ -152,7 +165,7 @@ class AsyncPolicyClient:
 
     async def versions(self, *, course_id: str = "") -> AsyncIterator[PolicyVersion]:
         """All versions without their files, ordered by number. Fetches pages as needed."""
-        request = policy_pb2.ReadPolicyVersionsRequest(course_id=course_id)
+        request = message_of(policy_pb2.ReadPolicyVersionsRequest, course_id=course_id)
         while True:
             response = await self._calls.call(self._stub.ReadPolicyVersions, request)
             for each in response.policy_versions:
@@ -163,20 +176,20 @@ class AsyncPolicyClient:
 
     async def active_number(self, *, course_id: str = "") -> int:
         """The number of the version that is active."""
-        request = policy_pb2.ReadPolicyVersionRequest(course_id=course_id)
+        request = message_of(policy_pb2.ReadPolicyVersionRequest, course_id=course_id)
         response = await self._calls.call(self._stub.ReadPolicyVersion, request)
         return int(response.active_number)
 
     async def files(self, number: int = 0, *, course_id: str = "") -> dict[str, str]:
         """The files of a version by name; of the active one for 0."""
-        request = policy_pb2.ReadPolicyVersionRequest(number=number, course_id=course_id)
+        request = message_of(policy_pb2.ReadPolicyVersionRequest, number=number, course_id=course_id)
         response = await self._calls.call(self._stub.ReadPolicyVersion, request)
         return read_files(version_of(response.policy_version).files)
 
     async def certificate(self, number: int = 0, *, course_id: str = "") -> PolicyCertificate:
         """The proof of the invariants of a version; of the active one for 0."""
-        request = policy_pb2.ReadPolicyVersionRequest(
-            number=number, include_certificate=True, course_id=course_id
+        request = message_of(
+            policy_pb2.ReadPolicyVersionRequest, number=number, include_certificate=True, course_id=course_id
         )
         response = await self._calls.call(self._stub.ReadPolicyVersion, request)
         return PolicyCertificate(

@@ -6,7 +6,8 @@ import logging
 from collections.abc import AsyncIterator
 
 from authz.client.aio.calls import Calls
-from authz.client.questions import NOT_REPLICATED, as_subject
+from authz.client.given import as_choice, as_number, as_subject, as_text, message_of
+from authz.client.questions import NOT_REPLICATED
 from authz.domain.entities import Erasure, RetainedData, RetentionRule, Versioned
 from authz.domain.erasures import ERASURE_LIST_FORMAT, ErasureCertificate, ErasureList, Hold
 from authz.domain.exports import ExportItem
@@ -30,7 +31,7 @@ class AsyncPrivacyClient:
     async def export(self, subject: str | Subject) -> AsyncIterator[ExportItem]:
         """Everything that the service holds about a subject: an `ExportBegin`, records in an importable
         order, changes, other entries, and an `ExportEnd`. Has no timeout."""
-        request = privacy_pb2.ExportSubjectRequest(subject=subject_message(as_subject(subject)))
+        request = message_of(privacy_pb2.ExportSubjectRequest, subject=subject_message(as_subject(subject)))
         async for message in self._calls.stream(self._stub.ExportSubject, request):
             for item in message.items:
                 yield parse_export_item(item)
@@ -47,7 +48,9 @@ class AsyncPrivacyClient:
 
         Returns when the erasure is complete, or after 4 s with its progress; `erasures` reads it again.
         """
-        request = privacy_pb2.EraseSubjectRequest(subject=subject_message(as_subject(subject)), reason=reason)
+        request = message_of(
+            privacy_pb2.EraseSubjectRequest, subject=subject_message(as_subject(subject)), reason=reason
+        )
         if resources_to:
             request.resources_to.CopyFrom(subject_message(as_subject(resources_to)))
         elif orphan_resources:
@@ -82,24 +85,33 @@ class AsyncPrivacyClient:
 
     async def forget_watcher(self, caller: str) -> None:
         """Remove a watcher that is gone for good from all certificates."""
-        await self._calls.call(self._stub.ForgetWatcher, privacy_pb2.ForgetWatcherRequest(caller=caller))
+        await self._calls.call(
+            self._stub.ForgetWatcher, message_of(privacy_pb2.ForgetWatcherRequest, caller=caller)
+        )
 
     async def forget_replica(self, name: str) -> None:
         """Remove a decommissioned machine, whose disk is destroyed, from all certificates."""
-        await self._calls.call(self._stub.ForgetReplica, privacy_pb2.ForgetReplicaRequest(name=name))
+        await self._calls.call(
+            self._stub.ForgetReplica, message_of(privacy_pb2.ForgetReplicaRequest, name=name)
+        )
 
     async def release(self, subject: str | Subject, *, reason: str) -> str:
         """Allow writes to name an erased id again, for somebody new. Returns the token of the state."""
-        request = privacy_pb2.ReleaseErasedSubjectRequest(
-            subject=subject_message(as_subject(subject)), reason=reason
+        request = message_of(
+            privacy_pb2.ReleaseErasedSubjectRequest,
+            subject=subject_message(as_subject(subject)),
+            reason=reason,
         )
         response = await self._calls.call(self._stub.ReleaseErasedSubject, request)
         return str(response.written_at.token)
 
     async def rename(self, subject: str | Subject, to: str | Subject, *, reason: str) -> dict[str, int]:
         """Move every record of a subject to another id, all at once. Returns the count of each kind."""
-        request = privacy_pb2.RenameSubjectRequest(
-            subject=subject_message(as_subject(subject)), to=subject_message(as_subject(to)), reason=reason
+        request = message_of(
+            privacy_pb2.RenameSubjectRequest,
+            subject=subject_message(as_subject(subject)),
+            to=subject_message(as_subject(to)),
+            reason=reason,
         )
         response = await self._calls.call(self._stub.RenameSubject, request)
         if not response.replicated:
@@ -108,12 +120,14 @@ class AsyncPrivacyClient:
 
     async def hold(self, subject: str | Subject, *, reason: str) -> None:
         """Block the erasure of a subject."""
-        request = privacy_pb2.HoldSubjectRequest(subject=subject_message(as_subject(subject)), reason=reason)
+        request = message_of(
+            privacy_pb2.HoldSubjectRequest, subject=subject_message(as_subject(subject)), reason=reason
+        )
         await self._calls.call(self._stub.HoldSubject, request)
 
     async def release_hold(self, subject: str | Subject) -> None:
         """End the hold on a subject."""
-        request = privacy_pb2.ReleaseHoldRequest(subject=subject_message(as_subject(subject)))
+        request = message_of(privacy_pb2.ReleaseHoldRequest, subject=subject_message(as_subject(subject)))
         await self._calls.call(self._stub.ReleaseHold, request)
 
     async def holds(self) -> list[Hold]:
@@ -127,11 +141,16 @@ class AsyncPrivacyClient:
         return [parse_period(each) for each in response.periods]
 
     async def set_retention(
-        self, data: RetainedData, days: int | None, *, reason: str, version: int | None = None
+        self, data: str | RetainedData, days: int | None, *, reason: str, version: int | None = None
     ) -> Versioned[RetentionRule]:
         """Keep some data for a number of days, or with None for ever, on all servers.
 
         With `version`, that of the rule that you read, the call fails if the rule has changed since.
         """
-        request = period_request_message(data, days, reason=reason, version=version)
+        request = period_request_message(
+            as_choice(data, RetainedData, field="data"),
+            None if days is None else as_number(days, field="days"),
+            reason=as_text(reason, field="reason"),
+            version=None if version is None else as_number(version, field="version"),
+        )
         return parse_period((await self._calls.call(self._stub.SetRetention, request)).period)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import grpc
@@ -11,7 +12,7 @@ import grpc.aio
 
 from authz.client.connection import Connection
 from authz.client.errors import error_of, silence
-from authz.client.hedging import HedgeBudget, require_delay
+from authz.client.hedging import HedgeBudget
 from authz.v1 import watch_pb2
 from authz.v1.authorization_pb2 import CheckResponse
 from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
@@ -23,6 +24,8 @@ Channel = grpc.aio.Channel
 ServerInterceptor = grpc.aio.ServerInterceptor
 
 sleep = asyncio.sleep
+CLOSED = grpc.aio.UsageError
+"""By which gRPC says that a channel is closed."""
 
 
 def open_channel(connection: Connection, *, is_separate: bool = False) -> Channel:
@@ -41,6 +44,20 @@ def open_channel(connection: Connection, *, is_separate: bool = False) -> Channe
     return grpc.aio.secure_channel(connection.target, credentials, options)
 
 
+async def answer_to(method: Any, messages: Iterable[object], metadata: Any) -> Any:
+    """The answer of a method to a stream of messages. Raises what `messages` raises."""
+    call = method(metadata=metadata)
+    try:
+        # A call that has ended already takes no messages; its answer says why.
+        with suppress(asyncio.InvalidStateError, grpc.aio.InternalError):
+            for message in messages:
+                await call.write(message)
+            await call.done_writing()
+        return await call
+    finally:
+        call.cancel()
+
+
 class Hedge:
     """Sends a check a second time, over another connection, when there is no answer after a delay.
 
@@ -49,7 +66,6 @@ class Hedge:
     """
 
     def __init__(self, connection: Connection, after_s: float) -> None:
-        require_delay(after_s)
         self._after_s = after_s
         self._channel = open_channel(connection, is_separate=True)
         self._again = AuthorizationServiceStub(self._channel).Check

@@ -3,9 +3,19 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Iterator
 
-from authz.client.questions import as_resource, as_scope, as_subject
+from authz.client.given import (
+    as_choice,
+    as_instant,
+    as_kinds,
+    as_resource,
+    as_scope,
+    as_subject,
+    as_text,
+    message_of,
+)
 from authz.client.sync.calls import Calls
 from authz.domain.audit import ChangeQuery, LoggedChange
 from authz.domain.decision_log import DecisionQuery, StoredDecision
@@ -37,13 +47,13 @@ class AuditClient:
     def changes(
         self,
         *,
-        kinds: Iterable[EntityKind] = (),
+        kinds: Iterable[str | EntityKind] = (),
         subject: str | Subject | None = None,
         resource: str | ResourceRef | None = None,
         scope: str | Scope | None = None,
         principal: str = "",
-        since: Instant | None = None,
-        until: Instant | None = None,
+        since: dt.datetime | Instant | None = None,
+        until: dt.datetime | Instant | None = None,
         oldest_first: bool = False,
     ) -> Iterator[LoggedChange]:
         """The changes of the log that match all that is given, the newest first. Fetches pages as needed.
@@ -51,13 +61,13 @@ class AuditClient:
         for change in client.audit.changes(subject="user:maya", principal="service:console")
         """
         query = ChangeQuery(
-            kinds=tuple(kinds),
+            kinds=as_kinds(kinds),
             subject=None if subject is None else as_subject(subject),
             resource=None if resource is None else as_resource(resource),
             scope=None if scope is None else as_scope(scope),
-            principal=principal,
-            since=since,
-            until=until,
+            principal=as_text(principal, field="principal"),
+            since=None if since is None else as_instant(since, field="since"),
+            until=None if until is None else as_instant(until, field="until"),
             oldest_first=oldest_first,
         )
         token = ""
@@ -78,8 +88,8 @@ class AuditClient:
         principal: str = "",
         action: str = "",
         allowed: bool | None = None,
-        since: Instant | None = None,
-        until: Instant | None = None,
+        since: dt.datetime | Instant | None = None,
+        until: dt.datetime | Instant | None = None,
         oldest_first: bool = False,
     ) -> Iterator[StoredDecision]:
         """The entries of the decision log in the database that match all that is given, the newest first.
@@ -89,11 +99,11 @@ class AuditClient:
         query = DecisionQuery(
             subject=None if subject is None else as_subject(subject),
             resource=None if resource is None else as_resource(resource),
-            principal=principal,
-            action=action,
+            principal=as_text(principal, field="principal"),
+            action=as_text(action, field="action"),
             allowed=allowed,
-            since=since,
-            until=until,
+            since=None if since is None else as_instant(since, field="since"),
+            until=None if until is None else as_instant(until, field="until"),
             oldest_first=oldest_first,
         )
         token = ""
@@ -124,7 +134,12 @@ class AuditClient:
 
         client.audit.inclusion_proof(17, checkpoint.size).holds_for(checkpoint.root)
         """
-        request = pb.ReadInclusionProofRequest(number=number, tree_size=tree_size, log=audit_log_number(log))
+        request = message_of(
+            pb.ReadInclusionProofRequest,
+            number=number,
+            tree_size=tree_size,
+            log=audit_log_number(as_choice(log, AuditLog, field="log")),
+        )
         response = self._calls.call(self._stub.ReadInclusionProof, request)
         hashes, changes = tuple(response.hashes), tuple(response.changes)
         return InclusionProof(number, tree_size, response.leaf_hash, hashes, response.content, changes)
@@ -134,6 +149,10 @@ class AuditClient:
     ) -> ConsistencyProof:
         """A proof that the tree of one checkpoint begins that of another."""
         sizes = {"first_size": first_size, "second_size": second_size}
-        request = pb.ReadConsistencyProofRequest(**sizes, log=audit_log_number(log))
+        request = message_of(
+            pb.ReadConsistencyProofRequest,
+            **sizes,
+            log=audit_log_number(as_choice(log, AuditLog, field="log")),
+        )
         response = self._calls.call(self._stub.ReadConsistencyProof, request)
         return ConsistencyProof(first_size, second_size, tuple(response.hashes))

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 import grpc
 
 from authz.client.connection import Identity
-from authz.client.errors import error_of
+from authz.client.errors import closed, error_of
+from authz.client.given import as_seconds
 from authz.client.last_write import LastWrite
-from authz.client.sync.transport import Method, sleep
+from authz.client.sync.transport import CLOSED, Method, sleep
 from authz.domain.errors import ErrorReason
 
 T = TypeVar("T")
@@ -26,7 +27,7 @@ class Calls:
     """The timeout of a call, on whose behalf it is made, and the last write of the client."""
 
     def __init__(self, timeout_s: float, identity: Identity, last_write: LastWrite) -> None:
-        self.timeout_s = timeout_s
+        self.timeout_s = as_seconds(timeout_s, field="timeout_s")
         self.identity = identity
         self.last_write = last_write
 
@@ -49,6 +50,8 @@ class Calls:
             try:
                 timeout_s = end_at - time.monotonic()
                 return method(request, timeout=timeout_s, metadata=self.identity.metadata())
+            except CLOSED:
+                raise closed() from None
             except grpc.RpcError as failure:
                 error = error_of(failure)
                 wait_s = max(backoff_s, error.retry_after_s)
@@ -57,9 +60,16 @@ class Calls:
             sleep(wait_s)
             backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
 
+    def open_stream(self, method: Callable[..., Any], request: object) -> Any:
+        """Call a method that answers many times."""
+        try:
+            return method(request, metadata=self.identity.metadata())
+        except CLOSED:
+            raise closed() from None
+
     def stream(self, method: Callable[..., Any], request: object) -> Iterator[Any]:
         """The answers of a method that answers many times; no time limit. Raises `CallError`."""
-        answers = method(request, metadata=self.identity.metadata())
+        answers = self.open_stream(method, request)
         try:
             for answer in answers:
                 yield answer

@@ -11,7 +11,7 @@ from authz.client.errors import CallError
 from authz.client.questions import Answer
 from authz.client.refusal import RefusedError
 from authz.client.sync.client import Client
-from authz.domain.errors import InvalidArgumentError
+from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.v1.authorization_pb2 import CheckRequest
 
 _UNDECIDED = {
@@ -29,6 +29,8 @@ def decide(client: Client, question: Callable[[], CheckRequest]) -> Answer:
     try:
         answer = client.ask(question())
     except InvalidArgumentError as error:
+        if error.reason is not ErrorReason.MALFORMED_ID:
+            raise
         raise RefusedError(404, "not found") from error  # nothing can have such an id
     except CallError as error:
         if error.code in _UNDECIDED:

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable
 
 import msgspec
 
-from authz.client.drafts import Draft, draft_of
+from authz.client.drafts import Draft, as_draft, draft_of
+from authz.client.given import as_instant, as_list, message_of
 from authz.client.sync.calls import Calls
 from authz.domain.drafts import Edit
 from authz.domain.errors import PolicyFault
@@ -29,42 +31,54 @@ class DraftClient:
 
     def create(self, draft_id: str, *, base: int = 0, author: str = "", course_id: str = "") -> Draft:
         """A draft with the files of a version, of the active one for 0."""
-        request = policy_pb2.CreatePolicyDraftRequest(
-            id=draft_id, base_number=base, author=author, course_id=course_id
+        request = message_of(
+            policy_pb2.CreatePolicyDraftRequest,
+            id=draft_id,
+            base_number=base,
+            author=author,
+            course_id=course_id,
         )
         response = self._calls.call(self._stub.CreatePolicyDraft, request)
         return draft_of(response.draft)
 
     def list(self, *, course_id: str = "") -> list[Draft]:
         """All drafts of one policy, ordered by id."""
-        request = policy_pb2.ReadPolicyDraftsRequest(course_id=course_id)
+        request = message_of(policy_pb2.ReadPolicyDraftsRequest, course_id=course_id)
         response = self._calls.call(self._stub.ReadPolicyDrafts, request)
         return [draft_of(each) for each in response.drafts]
 
     def read(self, draft_id: str, *, course_id: str = "") -> Draft:
         """A draft with its files."""
-        request = policy_pb2.ReadPolicyDraftRequest(id=draft_id, course_id=course_id)
+        request = message_of(policy_pb2.ReadPolicyDraftRequest, id=draft_id, course_id=course_id)
         response = self._calls.call(self._stub.ReadPolicyDraft, request)
         return draft_of(response.draft)
 
     def edit(self, draft: Draft, edits: Iterable[Edit] = (), *, rebase: bool = False) -> Draft:
         """Make all edits or none; fails if somebody else has edited the draft. With `rebase` it first moves
         onto the active version."""
-        messages = map(edit_message, edits)
-        request = policy_pb2.EditPolicyDraftRequest(
-            id=draft.id, course_id=draft.course_id, etag=draft.etag, edits=messages, rebase=rebase
+        messages = [edit_message(each) for each in as_list(edits, field="edits")]
+        request = message_of(
+            policy_pb2.EditPolicyDraftRequest,
+            id=as_draft(draft).id,
+            course_id=draft.course_id,
+            etag=draft.etag,
+            edits=messages,
+            rebase=rebase,
         )
         response = self._calls.call(self._stub.EditPolicyDraft, request)
         faults = (PolicyFault(each.file, each.line, each.column, each.message) for each in response.faults)
         return msgspec.structs.replace(draft_of(response.draft), faults=tuple(faults))
 
-    def schedule(self, draft: Draft, at: Instant, *, author: str = "", reason: str = "") -> Draft:
+    def schedule(
+        self, draft: Draft, at: dt.datetime | Instant, *, author: str = "", reason: str = ""
+    ) -> Draft:
         """Have it published at a time to come, if it could be published now. Until then it is not edited."""
-        request = policy_pb2.SchedulePolicyDraftRequest(
-            id=draft.id,
+        request = message_of(
+            policy_pb2.SchedulePolicyDraftRequest,
+            id=as_draft(draft).id,
             course_id=draft.course_id,
             etag=draft.etag,
-            publish_at=time_message(at),
+            publish_at=time_message(as_instant(at, field="at")),
             author=author,
             reason=reason,
         )
@@ -72,12 +86,20 @@ class DraftClient:
 
     def cancel(self, draft: Draft) -> Draft:
         """Have it not published; it stays a draft."""
-        request = policy_pb2.SchedulePolicyDraftRequest(
-            id=draft.id, course_id=draft.course_id, etag=draft.etag
+        request = message_of(
+            policy_pb2.SchedulePolicyDraftRequest,
+            id=as_draft(draft).id,
+            course_id=draft.course_id,
+            etag=draft.etag,
         )
         return draft_of((self._calls.call(self._stub.SchedulePolicyDraft, request)).draft)
 
     def delete(self, draft: Draft) -> None:
         """Delete it; fails if somebody else has edited it."""
-        request = policy_pb2.DeletePolicyDraftRequest(id=draft.id, course_id=draft.course_id, etag=draft.etag)
+        request = message_of(
+            policy_pb2.DeletePolicyDraftRequest,
+            id=as_draft(draft).id,
+            course_id=draft.course_id,
+            etag=draft.etag,
+        )
         self._calls.call(self._stub.DeletePolicyDraft, request)

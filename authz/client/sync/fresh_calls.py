@@ -13,7 +13,7 @@ from authz.client.errors import CallError
 from authz.client.sync.calls import Calls
 from authz.client.sync.transport import Method
 from authz.domain.decisions import MAX_BATCH_ITEMS
-from authz.domain.errors import ErrorReason
+from authz.domain.errors import ErrorReason, malformed
 
 T = TypeVar("T")
 
@@ -58,7 +58,9 @@ class FreshCalls:
         """Call a method on a state at least as fresh as a token and as the last write of this client, or on
         the last committed state."""
         if at_least_as_fresh and fully_consistent:
-            raise ValueError("set at_least_as_fresh or fully_consistent, not both")
+            raise malformed("at_least_as_fresh", "is set, and fully_consistent, too; set one of them")
+        if at_least_as_fresh and not isinstance(at_least_as_fresh, str):
+            raise malformed("at_least_as_fresh", "is no text; give a token that this service has sent")
         least = self._calls.last_write.or_later(at_least_as_fresh)
         asked = copy(request)  # which may be the caller's
         if fully_consistent:

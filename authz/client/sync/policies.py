@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from authz.client.drafts import Draft
+from authz.client.drafts import Draft, as_draft
+from authz.client.given import message_of
 from authz.client.policies import (
     PolicyCertificate,
     PolicyValidation,
@@ -56,7 +57,8 @@ class PolicyClient:
 
         `expected_active` is the number that must be active, 0 for any.
         """
-        request = policy_pb2.ApplyPolicyRequest(
+        request = message_of(
+            policy_pb2.ApplyPolicyRequest,
             files=file_messages(files),
             expected_active_number=expected_active,
             author=author,
@@ -76,7 +78,8 @@ class PolicyClient:
         course_id: str = "",
     ) -> PublishedPolicy:
         """Make the next version from the files of an earlier one, and activate it."""
-        request = policy_pb2.RollBackPolicyRequest(
+        request = message_of(
+            policy_pb2.RollBackPolicyRequest,
             number=number,
             expected_active_number=expected_active,
             author=author,
@@ -88,8 +91,13 @@ class PolicyClient:
     def publish(self, draft: Draft, *, author: str = "", reason: str = "") -> PublishedPolicy:
         """Make a draft the next version, activate it, and delete the draft. It must have been made from, or
         rebased onto, the active version."""
-        request = policy_pb2.PublishPolicyDraftRequest(
-            id=draft.id, course_id=draft.course_id, etag=draft.etag, author=author, reason=reason
+        request = message_of(
+            policy_pb2.PublishPolicyDraftRequest,
+            id=as_draft(draft).id,
+            course_id=draft.course_id,
+            etag=draft.etag,
+            author=author,
+            reason=reason,
         )
         return published_of(self._calls.call(self._stub.PublishPolicyDraft, request))
 
@@ -99,7 +107,9 @@ class PolicyClient:
 
     def validation(self, files: Mapping[str, str], *, course_id: str = "") -> PolicyValidation:
         """Every fault of a policy, and what is legal and surprising, for the directory as it is, too."""
-        request = policy_pb2.ValidatePolicyRequest(files=file_messages(files), course_id=course_id)
+        request = message_of(
+            policy_pb2.ValidatePolicyRequest, files=file_messages(files), course_id=course_id
+        )
         found = self._calls.call(self._stub.ValidatePolicy, request)
         return PolicyValidation(
             faults=[PolicyFault(each.file, each.line, each.column, each.message) for each in found.faults],
@@ -115,7 +125,7 @@ class PolicyClient:
     ) -> PolicyDiff:
         """What two policies decide differently. Each is files, or the number of a version, 0 for the active
         one."""
-        request = policy_pb2.DiffPolicyVersionsRequest(course_id=course_id)
+        request = message_of(policy_pb2.DiffPolicyVersionsRequest, course_id=course_id)
         if isinstance(before, int):
             request.before_number = before
         else:
@@ -140,8 +150,11 @@ class PolicyClient:
         Yields rows as they are found, each for subjects to whom the same applies, and progress; the totals
         last. Has no time limit. Stop reading to end it.
         """
-        request = policy_pb2.PreviewPolicyRequest(
-            course_id=course_id, max_examples=max_examples, max_largest=max_largest
+        request = message_of(
+            policy_pb2.PreviewPolicyRequest,
+            course_id=course_id,
+            max_examples=max_examples,
+            max_largest=max_largest,
         )
         if isinstance(policy, int):
             request.number = policy
@@ -153,7 +166,7 @@ class PolicyClient:
 
     def versions(self, *, course_id: str = "") -> Iterator[PolicyVersion]:
         """All versions without their files, ordered by number. Fetches pages as needed."""
-        request = policy_pb2.ReadPolicyVersionsRequest(course_id=course_id)
+        request = message_of(policy_pb2.ReadPolicyVersionsRequest, course_id=course_id)
         while True:
             response = self._calls.call(self._stub.ReadPolicyVersions, request)
             for each in response.policy_versions:
@@ -164,20 +177,20 @@ class PolicyClient:
 
     def active_number(self, *, course_id: str = "") -> int:
         """The number of the version that is active."""
-        request = policy_pb2.ReadPolicyVersionRequest(course_id=course_id)
+        request = message_of(policy_pb2.ReadPolicyVersionRequest, course_id=course_id)
         response = self._calls.call(self._stub.ReadPolicyVersion, request)
         return int(response.active_number)
 
     def files(self, number: int = 0, *, course_id: str = "") -> dict[str, str]:
         """The files of a version by name; of the active one for 0."""
-        request = policy_pb2.ReadPolicyVersionRequest(number=number, course_id=course_id)
+        request = message_of(policy_pb2.ReadPolicyVersionRequest, number=number, course_id=course_id)
         response = self._calls.call(self._stub.ReadPolicyVersion, request)
         return read_files(version_of(response.policy_version).files)
 
     def certificate(self, number: int = 0, *, course_id: str = "") -> PolicyCertificate:
         """The proof of the invariants of a version; of the active one for 0."""
-        request = policy_pb2.ReadPolicyVersionRequest(
-            number=number, include_certificate=True, course_id=course_id
+        request = message_of(
+            policy_pb2.ReadPolicyVersionRequest, number=number, include_certificate=True, course_id=course_id
         )
         response = self._calls.call(self._stub.ReadPolicyVersion, request)
         return PolicyCertificate(

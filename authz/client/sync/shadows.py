@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
+from authz.client.given import as_instant, as_text, message_of
 from authz.client.sync.calls import Calls
 from authz.domain.instants import Instant
 from authz.domain.shadow import ShadowReport
@@ -24,7 +27,7 @@ class ShadowClient:
         *,
         share: float = 0.01,
         budget_us: int = 10_000,
-        ends_at: Instant | None = None,
+        ends_at: dt.datetime | Instant | None = None,
         author: str = "",
     ) -> ShadowReport:
         """Evaluate a version (by number) or a draft (by id) on a sample of the checks, and count differences.
@@ -32,12 +35,14 @@ class ShadowClient:
         Ends at `ends_at`, or after an hour. Later edits of the draft have no effect. `budget_us` is the
         maximum of microseconds per second that each serving process spends on it.
         """
-        request = policy_pb2.StartPolicyShadowRequest(share=share, budget_us=budget_us, author=author)
+        request = message_of(
+            policy_pb2.StartPolicyShadowRequest, share=share, budget_us=budget_us, author=author
+        )
         if isinstance(candidate, int):
             request.number = candidate
         else:
-            request.draft_id = candidate
-        set_time(request.ends_at, ends_at)
+            request.draft_id = as_text(candidate, field="candidate")
+        set_time(request.ends_at, None if ends_at is None else as_instant(ends_at, field="ends_at"))
         return parse_shadow((self._calls.call(self._stub.StartPolicyShadow, request)).shadow)
 
     def read(self) -> ShadowReport | None:

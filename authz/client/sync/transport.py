@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ import grpc
 
 from authz.client.connection import Connection
 from authz.client.errors import error_of, silence
-from authz.client.hedging import HedgeBudget, require_delay
+from authz.client.hedging import HedgeBudget
 from authz.v1 import watch_pb2
 from authz.v1.authorization_pb2 import CheckResponse
 from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
@@ -24,6 +24,8 @@ Channel = grpc.Channel
 ServerInterceptor = grpc.ServerInterceptor
 
 sleep = time.sleep
+CLOSED = ValueError
+"""By which gRPC says that a channel is closed."""
 
 _POLL_S = 0.5
 
@@ -37,6 +39,25 @@ def open_channel(connection: Connection, *, is_separate: bool = False) -> Channe
     return grpc.secure_channel(connection.target, credentials, options)
 
 
+def answer_to(method: Any, messages: Iterable[object], metadata: Any) -> Any:
+    """The answer of a method to a stream of messages. Raises what `messages` raises."""
+    failures: list[Exception] = []
+
+    def sent() -> Iterator[object]:
+        try:
+            yield from messages
+        except Exception as error:  # gRPC, which iterates in a thread of its own, does not tell
+            failures.append(error)
+            raise
+
+    try:
+        return method(sent(), metadata=metadata)
+    except grpc.RpcError:
+        if failures:
+            raise failures[0] from None
+        raise
+
+
 class Hedge:
     """Sends a check a second time, over another connection, when there is no answer after a delay.
 
@@ -45,7 +66,6 @@ class Hedge:
     """
 
     def __init__(self, connection: Connection, after_s: float) -> None:
-        require_delay(after_s)
         self._after_s = after_s
         self._channel = open_channel(connection, is_separate=True)
         self._again: Any = AuthorizationServiceStub(self._channel).Check

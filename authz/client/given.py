@@ -1,0 +1,225 @@
+"""What the caller of a client gives, as the domain has it: text parsed, times as instants.
+
+`user:maya` and `Subject(…)`, a datetime and an `Instant`, `ACTIVE` and `CourseState.ACTIVE` are equally good.
+What is neither raises `InvalidArgumentError`, which names the argument.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from typing import Any, ParamSpec, TypeVar
+
+import msgspec
+from google.protobuf.message import Message
+
+from authz.domain.entities import KINDS, Entity, EntityKind, Filter, Key
+from authz.domain.errors import InvalidArgumentError, malformed
+from authz.domain.ids import ResourceRef, Scope, Subject, parse_resource_ref, parse_scope, parse_subject
+from authz.domain.instants import Instant, from_datetime
+from authz.domain.kinds.fields import Field, FieldType
+from authz.domain.mutations import Mutation, Precondition
+
+T = TypeVar("T")
+ParsedT = TypeVar("ParsedT", Subject, Scope, ResourceRef)
+ChoiceT = TypeVar("ChoiceT", bound=StrEnum)
+EntityT = TypeVar("EntityT", bound=Entity)
+RecordT = TypeVar("RecordT", bound=msgspec.Struct)
+MessageT = TypeVar("MessageT", bound=Message)
+P = ParamSpec("P")
+
+_MAX_SHOWN = 80
+
+
+def as_subject(given: str | Subject, *, field: str = "subject") -> Subject:
+    """`user:maya`, parsed, or as it is."""
+    return _parsed(given, Subject, parse_subject, field, "`user:maya`")
+
+
+def as_scope(given: str | Scope, *, field: str = "scope") -> Scope:
+    """`course:algebra-1`, parsed, or as it is."""
+    return _parsed(given, Scope, parse_scope, field, "`course:algebra-1`")
+
+
+def as_resource(given: str | ResourceRef, *, field: str = "resource") -> ResourceRef:
+    """`notebook:nb-7`, parsed, or as it is."""
+    return _parsed(given, ResourceRef, parse_resource_ref, field, "`notebook:nb-7`")
+
+
+def as_instant(given: dt.datetime | Instant, *, field: str) -> Instant:
+    """A datetime with a time zone, or microseconds since 1970."""
+    if isinstance(given, dt.datetime) and given.tzinfo is not None:
+        return from_datetime(given)
+    if isinstance(given, int) and not isinstance(given, bool):
+        return given
+    raise _unusable(field, given, "a datetime with a time zone")
+
+
+def as_text(given: str, *, field: str) -> str:
+    """Text as it is."""
+    if not isinstance(given, str):
+        raise _unusable(field, given, "text")
+    return given
+
+
+def as_number(given: int, *, field: str) -> int:
+    """A whole number as it is."""
+    if type(given) is not int:
+        raise _unusable(field, given, "a whole number")
+    return given
+
+
+def as_seconds(given: float, *, field: str) -> float:
+    """A length of time that ends."""
+    if not isinstance(given, int | float) or not 0 < given < float("inf"):
+        raise _unusable(field, given, "a number of seconds above 0")
+    return given
+
+
+def as_choice(given: str | ChoiceT, choices: type[ChoiceT], *, field: str) -> ChoiceT:
+    """A member of an enum, or its name."""
+    try:
+        return choices(given)
+    except ValueError:
+        raise _unusable(field, given, f"one of {', '.join(choices)}") from None
+
+
+def as_iterable(given: Iterable[T], *, field: str) -> Iterable[T]:
+    """What is iterable, unless it is a text."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise _unusable(field, given, "a list")
+    return given
+
+
+def as_list(given: Iterable[T], *, field: str) -> list[T]:
+    """A list of what is iterable, unless it is a text."""
+    return list(as_iterable(given, field=field))
+
+
+def as_kinds(given: Iterable[str | EntityKind]) -> tuple[EntityKind, ...]:
+    """Kinds of records by name."""
+    return tuple(as_choice(each, EntityKind, field="kinds") for each in as_list(given, field="kinds"))
+
+
+def message_of(make: Callable[P, MessageT], /, *args: P.args, **fields: P.kwargs) -> MessageT:
+    """A message with these fields. Raises `InvalidArgumentError` that names one of another type."""
+    try:
+        return make(*args, **fields)
+    except (TypeError, ValueError):
+        anything: Callable[..., MessageT] = make
+        for name, value in fields.items():
+            try:
+                anything(**{name: value})
+            except (TypeError, ValueError) as error:
+                raise malformed(name, f"is {_shown(value)}, of a type that it cannot have") from error
+        raise
+
+
+def as_mutation(given: Mutation) -> Mutation:
+    """A mutation whose record has only values of the types that its fields have."""
+    if not isinstance(given, Mutation):
+        raise _unusable("mutations", given, "a list of `Mutation(Operation.CREATE, …)`, or of `update(…)`")
+    target = as_record(given.target)
+    if given.values:
+        by_name = {field.name: field for field in _KINDS[type(target)].fields}
+        values = [
+            (name, _value_of(value, by_name[name], name) if name in by_name else value)
+            for name, value in given.values
+        ]
+        return msgspec.structs.replace(given, target=target, values=tuple(values))
+    return given if target is given.target else msgspec.structs.replace(given, target=target)
+
+
+def as_precondition(given: Precondition) -> Precondition:
+    """A precondition whose key has only values of the types that its fields have."""
+    if not isinstance(given, Precondition):
+        raise _unusable("preconditions", given, "a list of `Precondition(key, Expectation.EXISTS)`")
+    return msgspec.structs.replace(given, key=as_record(given.key))
+
+
+def as_record(given: Entity | Key) -> Any:
+    """An entity or a key with only values of the types that its fields have."""
+    kind = _KINDS.get(type(given))
+    if kind is None:
+        raise _unusable("record", given, "an entity or a key, such as `Course(id=…)` or `CourseKey(…)`")
+    return _completed(given, kind.fields, f"{kind.name}.")
+
+
+def as_filter(given: Filter[EntityT]) -> Filter[EntityT]:
+    """A filter with only values of the types that its fields have."""
+    kind = _FILTERED.get(type(given))
+    if kind is None:
+        raise _unusable("wanted", given, "a filter, such as `CourseFilter(ids=…)`")
+    return _completed(given, [field for field, _ in kind.filters], "")
+
+
+_KINDS = {struct: kind for kind in KINDS.values() for struct in (kind.entity, kind.key)}
+_FILTERED = {kind.filter_type: kind for kind in KINDS.values() if not kind.service}
+
+
+def _completed(given: RecordT, fields: Iterable[Field], path: str) -> RecordT:
+    changed = {}
+    for field in fields:
+        value = getattr(given, field.name, None)
+        if value is not None:
+            found = _value_of(value, field, f"{path}{field.name}")
+            if found is not value:
+                changed[field.name] = found
+    return msgspec.structs.replace(given, **changed) if changed else given
+
+
+def _value_of(value: Any, field: Field, label: str) -> Any:
+    if value is None and field.is_optional:
+        return None
+    if field.is_many:
+        return tuple(_single_value(each, field, label) for each in as_list(value, field=label))
+    return _single_value(value, field, label)
+
+
+def _single_value(value: Any, field: Field, label: str) -> Any:
+    if field.choices is not None:
+        return as_choice(value, field.choices, field=label)
+    return _CONVERSIONS.get(field.type, as_text)(value, field=label)
+
+
+def _duration_us(given: dt.timedelta | int, *, field: str) -> int:
+    if isinstance(given, dt.timedelta):
+        return given // dt.timedelta(microseconds=1)
+    return as_number(given, field=field)
+
+
+def _flag(given: bool, *, field: str) -> bool:
+    if not isinstance(given, bool):
+        raise _unusable(field, given, "true or false")
+    return given
+
+
+_CONVERSIONS: dict[FieldType, Callable[..., Any]] = {
+    FieldType.SUBJECT: as_subject,
+    FieldType.SCOPE: as_scope,
+    FieldType.RESOURCE: as_resource,
+    FieldType.INSTANT: as_instant,
+    FieldType.DURATION: _duration_us,
+    FieldType.FLAG: _flag,
+    FieldType.NUMBER: as_number,
+}
+
+
+def _parsed(
+    given: str | ParsedT, kind: type[ParsedT], parse: Callable[..., ParsedT], field: str, example: str
+) -> ParsedT:
+    if isinstance(given, kind):
+        return given
+    if isinstance(given, str):
+        return parse(given, field=field)
+    raise _unusable(field, given, f"text like {example}, or a `{kind.__name__}`")
+
+
+def _unusable(field: str, given: object, wanted: str) -> InvalidArgumentError:
+    return malformed(field, f"is {_shown(given)}; give {wanted}")
+
+
+def _shown(given: object) -> str:
+    text = f"`{given!r}`"
+    return text if len(text) <= _MAX_SHOWN else f"a {type(given).__name__}"

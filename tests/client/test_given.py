@@ -1,0 +1,247 @@
+"""What a caller gives to a client: text and parsed values alike; what is neither is named before any call."""
+
+from __future__ import annotations
+
+import datetime as dt
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from authz.client import AsyncClient, AuthzError, CallError, Client, InvalidArgumentError, check_request
+from authz.client.drafts import Draft
+from authz.domain.entities import (
+    Course,
+    CourseFilter,
+    CourseKey,
+    CourseState,
+    Membership,
+    MembershipKey,
+    MembershipStatus,
+    RetainedData,
+)
+from authz.domain.ids import course_scope
+from authz.domain.mutations import Expectation, Mutation, Operation, Precondition
+from authz.runtime.settings import load_settings
+from tests.serving import server_of
+from tests.store.directory import user
+
+NOBODY = "127.0.0.1:1"
+TERM_ENDS = dt.datetime(2100, 7, 1, tzinfo=dt.UTC)
+DRAFT = Draft(id="d", base_number=1, etag="e", author="", created_at=None, edited_at=None)
+USABLE: dict[str, Any] = {
+    "subject": "user:maya",
+    "caller": "service:app",
+    "to": "user:nadia",
+    "action": "read",
+    "resource": "notebook:nb-7",
+    "question": check_request("user:maya", "read", "notebook:nb-7"),
+    "requests": [check_request("user:maya", "read", "notebook:nb-7")],
+    "resources": ["notebook:nb-7"],
+    "sources": ["notebook:nb-7"],
+    "types": "notebook",
+    "type_name": "notebook",
+    "scope": "course:algebra",
+    "session_id": "monday",
+    "mutations": [Mutation(Operation.CREATE, Course(id="algebra"))],
+    "key": CourseKey("algebra"),
+    "wanted": CourseFilter(),
+    "ends_at": TERM_ENDS,
+    "at": TERM_ENDS,
+    "token_id": "t",
+    "name": "m",
+    "reason": "because",
+    "files": {"default.csv": ""},
+    "policy": 1,
+    "candidate": 1,
+    "number": 1,
+    "draft_id": "d",
+    "draft": DRAFT,
+    "tree_size": 1,
+    "first_size": 1,
+    "second_size": 1,
+    "data": RetainedData.TOMBSTONES,
+    "days": 1,
+}
+"""A usable value of each argument without a default, by name."""
+USED_LATER = ("progress", "on_checkpoint", "resume_for_s")
+"""Arguments that are not sent; Python refuses them when they are used."""
+
+
+def arguments() -> Iterator[Any]:
+    """Each argument of each method of a client that is not a flag."""
+    client = Client(NOBODY)
+    for face in ("", "policies", "policies.drafts", "policies.shadow", "privacy", "audit"):
+        of = client
+        for part in face.split(".") if face else ():
+            of = getattr(of, part)
+        for name, method in inspect.getmembers(of, inspect.ismethod):
+            if name.startswith("_") or name in ("close", "with_options"):
+                continue
+            for each in inspect.signature(method).parameters.values():
+                is_flag = "bool" in str(each.annotation)
+                if not is_flag and each.kind is not each.VAR_KEYWORD and each.name not in USED_LATER:
+                    label = f"{face}.{name}".lstrip(".")
+                    yield pytest.param(label, each.name, id=f"{label}-{each.name}")
+    client.close()
+
+
+def called(method: Callable[..., Any], changed: str, value: object) -> None:
+    """Call a method with usable arguments but one, and read the first of its answers."""
+    positional: list[Any] = []
+    named: dict[str, Any] = {}
+    for each in inspect.signature(method).parameters.values():
+        given = value if each.name == changed else USABLE.get(each.name)
+        if each.kind is each.VAR_KEYWORD or (each.name != changed and each.default is not each.empty):
+            continue
+        if each.kind is each.KEYWORD_ONLY:
+            named[each.name] = given
+        else:
+            positional.append(given)
+    answer = method(*positional, **named)
+    if isinstance(answer, Iterator):
+        next(answer, None)
+
+
+@pytest.mark.parametrize(("method", "argument"), [*arguments()])
+def test_an_argument_of_another_type_is_named_and_nothing_is_called(method: str, argument: str) -> None:
+    with Client(NOBODY, timeout_s=0.5) as client:
+        of: Any = client
+        for part in method.split("."):
+            of = getattr(of, part)
+        with pytest.raises(InvalidArgumentError):
+            called(of, argument, object())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"target": None},
+        {"target": ""},
+        {"timeout_s": "1"},
+        {"timeout_s": 0},
+        {"timeout_s": float("inf")},
+        {"hedge_after_s": -1},
+        {"acting_for": "maya"},
+    ],
+)
+def test_a_client_that_could_not_call_is_not_made(arguments: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgumentError):
+        Client(**{"target": NOBODY, **arguments})
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("given")
+    given = {
+        "address": "127.0.0.1:0",
+        "database_url": f"sqlite:///{folder / 'authz.db'}",
+        "log_level": "error",
+    }
+    with server_of(load_settings(given, environ={})) as served:
+        yield served
+
+
+def test_a_record_may_have_text_and_datetimes(address: str) -> None:
+    with Client(address) as client:
+        client.write([Mutation(Operation.TOUCH, Course(id="algebra", state="ACTIVE"))])  # type: ignore[arg-type]  # as a caller without types gives it
+        maya = Membership(
+            subject="user:maya",  # type: ignore[arg-type]
+            scope="course:algebra",  # type: ignore[arg-type]
+            role="student",
+            ends_at=TERM_ENDS,  # type: ignore[arg-type]
+        )
+        client.write([Mutation(Operation.TOUCH, maya)])
+        (found,) = client.read_memberships(subject="user:maya", scope="course:algebra")
+        assert found.entity == Membership(
+            subject=user("maya"), scope=course_scope("algebra"), role="student", ends_at=4_118_083_200_000_000
+        )
+        key = MembershipKey("user:maya", "course:algebra", "student")  # type: ignore[arg-type]
+        there = Precondition(key, Expectation.EXISTS)
+        client.write([Mutation(Operation.DELETE, key)], preconditions=[there])
+        client.update(CourseKey("algebra"), state="CONCLUDED", edit_window_us=dt.timedelta(minutes=1))
+        (course,) = client.read_courses(ids=["algebra"])
+        assert (course.entity.state, course.entity.edit_window_us) == (CourseState.CONCLUDED, 60_000_000)
+        changes = client.audit.changes(kinds=["membership"], since=dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
+        assert len([*changes]) == 2
+
+
+@pytest.mark.parametrize(
+    ("record", "named"),
+    [
+        (Course(id=7), "course.id is `7`"),  # type: ignore[arg-type]
+        (Course(id="a", state="OPEN"), "course.state is `'OPEN'`; give one of DRAFT, ACTIVE"),  # type: ignore[arg-type]
+        (Course(id="a", ai_enabled="yes"), "course.ai_enabled is `'yes'`; give true or false"),  # type: ignore[arg-type]
+        (
+            Membership(subject=user("maya"), scope="algebra", role="student"),  # type: ignore[arg-type]
+            "membership.scope `algebra` has no type",
+        ),
+        (
+            Membership(
+                subject=user("maya"),
+                scope=course_scope("a"),
+                role="student",
+                status=MembershipStatus.ACTIVE,
+                ends_at=dt.datetime(2100, 7, 1),  # type: ignore[arg-type]
+            ),
+            "membership.ends_at is",
+        ),
+        ("course:a", "record is `'course:a'`; give an entity or a key"),
+    ],
+)
+def test_a_field_of_another_type_is_named(record: Any, named: str) -> None:
+    with Client(NOBODY) as client, pytest.raises(InvalidArgumentError, match=named):
+        client.write([Mutation(Operation.CREATE, record)])
+
+
+def test_a_closed_client_says_so() -> None:
+    client = Client(NOBODY)
+    client.close()
+    client.close()
+    for call in (
+        lambda: client.check("user:maya", "read", "notebook:n"),
+        lambda: client.import_mutations([]),
+        lambda: next(client.watch()),
+        lambda: next(client.privacy.export("user:maya")),
+    ):
+        with pytest.raises(CallError, match="the client is closed"):
+            call()
+
+
+async def test_a_closed_asynchronous_client_says_so() -> None:
+    client = AsyncClient(NOBODY)
+    await client.close()
+    with pytest.raises(CallError, match="the client is closed"):
+        await client.check("user:maya", "read", "notebook:n")
+    with pytest.raises(CallError, match="the client is closed"):
+        await client.import_mutations([])
+    with pytest.raises(CallError, match="the client is closed"):
+        await anext(client.watch())
+
+
+async def test_an_import_that_reaches_no_server_fails_like_any_call() -> None:
+    mutations = [Mutation(Operation.TOUCH, Course(id="algebra", state=CourseState.ACTIVE))]
+    for given in ([], mutations):
+        async with AsyncClient(NOBODY) as client:
+            with pytest.raises(CallError, match="failed to connect"):
+                await client.import_mutations(given)
+        with Client(NOBODY) as blocking, pytest.raises(CallError, match="failed to connect"):
+            blocking.import_mutations(given)
+
+
+async def test_an_import_raises_what_its_mutations_raise(address: str) -> None:
+    def broken() -> Iterator[Mutation]:
+        yield Mutation(Operation.TOUCH, Course(id="poetry", state=CourseState.ACTIVE))
+        raise FileNotFoundError("roster.csv")
+
+    with Client(address) as blocking, pytest.raises(FileNotFoundError, match="roster"):
+        blocking.import_mutations(broken())
+    async with AsyncClient(address) as client:
+        with pytest.raises(FileNotFoundError, match="roster"):
+            await client.import_mutations(broken())
+
+
+def test_every_error_of_a_client_is_of_one_tree() -> None:
+    assert issubclass(CallError, AuthzError)
+    assert issubclass(InvalidArgumentError, AuthzError)
