@@ -22,6 +22,7 @@ NAMES = {
     "AsyncAsking": "Asking",
     "AsyncAuditClient": "AuditClient",
     "AsyncClient": "Client",
+    "AsyncDirectory": "Directory",
     "AsyncDraftClient": "DraftClient",
     "AsyncPolicyClient": "PolicyClient",
     "AsyncPrivacyClient": "PrivacyClient",

@@ -19,7 +19,7 @@ from authz.cli.output import progress_bar
 from authz.client import Client
 from authz.client.errors import CallError
 from authz.client.questions import ImportOutcome
-from authz.client.sync.client import EntityT
+from authz.client.sync.directory import EntityT
 from authz.domain.entities import Course, Filter, Membership, Versioned
 from authz.domain.errors import ErrorReason, FailedPreconditionError, malformed
 from authz.domain.ids import parse_id

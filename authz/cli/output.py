@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from authz.client.sync.client import Progress as Advance
+from authz.client.sync.directory import Progress as Advance
 
 if TYPE_CHECKING:
     from rich.console import Console

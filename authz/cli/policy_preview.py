@@ -15,7 +15,7 @@ from authz.cli.output import print_json, print_rows, progress_bar
 from authz.cli.policy import FOUND_EXIT_CODE, Json
 from authz.cli.policy_versions import DRAFT, version_files, version_number
 from authz.client import Client
-from authz.client.sync.client import Progress as Advance
+from authz.client.sync.directory import Progress as Advance
 from authz.domain.decisions import Verdict
 from authz.domain.impact import (
     MAX_EXAMPLES,

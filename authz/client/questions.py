@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import msgspec
 
-from authz.client.given import as_resource, as_subject, message_of
+from authz.client.given import as_record, as_resource, as_subject, message_of
+from authz.domain.entities import Resource
 from authz.domain.ids import ResourceRef, Subject, is_name
 from authz.domain.mutations import ImportFault
 from authz.v1 import authorization_pb2
+from authz.wire.decisions import inline_message
 from authz.wire.values import parse_scope_message, subject_message, time_text
 from authz.wire.values import parse_subject as parse_subject_message
+
+AskedResource: TypeAlias = str | ResourceRef | Resource
+"""What a question is about: `notebook:nb-7`, or only the type for `create`. A whole `Resource` describes one
+that is not registered."""
 
 NOT_REPLICATED = (
     "the write is committed, but the replica of the server's machine has not followed yet;"
@@ -81,7 +89,7 @@ class ImportOutcome(msgspec.Struct, frozen=True, kw_only=True):
 def check_request(
     subject: str | Subject,
     action: str,
-    resource: str | ResourceRef,
+    resource: AskedResource,
     *,
     course_id: str = "",
     session_id: str = "",
@@ -134,12 +142,22 @@ def rule_text(rule: authorization_pb2.Rule) -> str:
     return f"p, {', '.join(fields)} ({rule.source})"
 
 
-def query_of(resource: str | ResourceRef, course_id: str, session_id: str) -> authorization_pb2.ResourceQuery:
-    """The message for a resource: `notebook:nb-7`, or only the type."""
+def query_of(resource: AskedResource, course_id: str, session_id: str) -> authorization_pb2.ResourceQuery:
+    """The message for a resource."""
     query = message_of(authorization_pb2.ResourceQuery, course_id=course_id, session_id=session_id)
     if isinstance(resource, str) and is_name(resource):
         query.type = resource
+        return query
+    if isinstance(resource, Resource):
+        described: Resource = as_record(resource)
+        query.inline.CopyFrom(inline_message(described))
+        ref = described.key
     else:
         ref = as_resource(resource)
-        query.type, query.id = ref.type, ref.id
+    query.type, query.id = ref.type, ref.id
     return query
+
+
+def name_of(resource: AskedResource) -> str:
+    """A resource as `<type>:<id>`."""
+    return str(resource.key if isinstance(resource, Resource) else resource)

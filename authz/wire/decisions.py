@@ -17,7 +17,7 @@ from authz.domain.ids import PLATFORM, ResourceRef, Subject, is_id, is_name
 from authz.domain.instants import MAX_INSTANT, Instant
 from authz.v1 import authorization_pb2 as pb
 from authz.v1.common_pb2 import ConsistencyToken
-from authz.wire.fields import parse_type, parser_of
+from authz.wire.fields import formatters_of, parse_type, parser_of
 from authz.wire.values import (
     SUBJECT_TYPES,
     missing,
@@ -33,6 +33,11 @@ _MAX_PURPOSE_LENGTH = 64
 _INLINE = [
     (field.name, parser_of(field, pb.InlineResource.DESCRIPTOR, path="resource.inline."))
     for field in KINDS["resource"].other_fields
+]
+_INLINE_FORMATTERS = [
+    each
+    for field in KINDS["resource"].other_fields
+    for each in formatters_of(field, pb.InlineResource.DESCRIPTOR)
 ]
 
 
@@ -113,6 +118,13 @@ def _inline(ref: ResourceRef, m: pb.InlineResource) -> Resource:
     if values["scope"] == PLATFORM:
         raise malformed("resource.inline.scope", "is the platform; content is in a course or a session")
     return Resource(type=ref.type, id=ref.id, **values)
+
+
+def inline_message(resource: Resource) -> pb.InlineResource:
+    """The description of a resource that is not registered, without its type and id."""
+    values = ((name, convert, get(resource)) for get, name, convert in _INLINE_FORMATTERS)
+    given = {name: convert(value) for name, convert, value in values if value is not None}
+    return pb.InlineResource(**given)
 
 
 @lru_cache(maxsize=4096)

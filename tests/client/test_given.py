@@ -19,6 +19,7 @@ from authz.domain.entities import (
     Membership,
     MembershipKey,
     MembershipStatus,
+    Resource,
     RetainedData,
 )
 from authz.domain.ids import course_scope
@@ -138,6 +139,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "address": "127.0.0.1:0",
         "database_url": f"sqlite:///{folder / 'authz.db'}",
         "log_level": "error",
+        "inline_types": "message",
     }
     with server_of(load_settings(given, environ={})) as served:
         yield served
@@ -165,6 +167,45 @@ def test_a_record_may_have_text_and_datetimes(address: str) -> None:
         assert (course.entity.state, course.entity.edit_window_us) == (CourseState.CONCLUDED, 60_000_000)
         changes = client.audit.changes(kinds=["membership"], since=dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
         assert len([*changes]) == 2
+
+
+def test_a_resource_that_is_not_registered_may_be_described(address: str) -> None:
+    with Client(address) as client:
+        client.write(
+            [
+                Mutation(Operation.TOUCH, Course(id="biology", state=CourseState.ACTIVE)),
+                Mutation(
+                    Operation.TOUCH,
+                    Membership(subject=user("omar"), scope=course_scope("biology"), role="student"),
+                ),
+            ]
+        )
+        message = Resource(
+            type="message",
+            id="never-registered",
+            scope=course_scope("biology"),
+            owner=user("omar"),
+            created_at=dt.datetime.now(dt.UTC),  # type: ignore[arg-type]  # as a caller without types gives it
+        )
+        assert client.check("user:omar", "update", message)
+        assert client.check("user:nadia", "read", message).reason == "NOT_A_MEMBER"
+        assert client.check("user:omar", "update", message.key).reason == "RESOURCE_UNKNOWN"
+        assert client.explain("user:omar", "update", message).answer
+        actions = client.list_actions("user:omar", message)
+        assert actions["update"]
+        assert client.batch_list_actions("user:omar", [message]) == [actions]
+        assert [each.subject for each in client.list_subjects("update", message)] == ["user:omar"]
+        assert client.authorize_sources("user:omar", [message])[0].resource == "message:never-registered"
+
+
+def test_a_call_has_the_id_that_the_caller_gives_it_in_logs(address: str) -> None:
+    with Client(address) as client:
+        logged = client.with_options(request_id="trace-42")
+        logged.write([Mutation(Operation.TOUCH, Course(id="chemistry", state=CourseState.ACTIVE))])
+        change = next(client.audit.changes(scope="course:chemistry"))
+        assert change.request_id == "trace-42"
+        with pytest.raises(CallError, match="request_id"):
+            client.with_options(request_id="not an id").check("user:maya", "read", "course:algebra")
 
 
 @pytest.mark.parametrize(

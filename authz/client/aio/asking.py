@@ -22,14 +22,16 @@ from authz.client.plans import ResourcePlan, plan_of
 from authz.client.questions import (
     AccessibleResource,
     Answer,
+    AskedResource,
     PermittedSubject,
     answer_of,
     check_request,
+    name_of,
     permitted_subject_of,
     query_of,
 )
 from authz.domain.errors import ErrorReason, malformed
-from authz.domain.ids import ResourceRef, Scope, Subject
+from authz.domain.ids import Scope, Subject
 from authz.v1 import authorization_pb2, authorization_pb2_grpc
 from authz.wire.values import scope_message, subject_message, time_message
 
@@ -52,7 +54,7 @@ class AsyncAsking(FreshCalls):
         self,
         subject: str | Subject,
         action: str,
-        resource: str | ResourceRef,
+        resource: AskedResource,
         *,
         course_id: str = "",
         session_id: str = "",
@@ -60,7 +62,11 @@ class AsyncAsking(FreshCalls):
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
     ) -> Answer:
-        """May `user:maya` perform `read` on `notebook:nb-7`? For `create`, the resource is only the type."""
+        """May `user:maya` perform `read` on `notebook:nb-7`? For `create`, the resource is only the type.
+
+        Give a whole `Resource` to describe one that is not registered, if the operator allows that for its
+        type: `AUTHZ_INLINE_TYPES`.
+        """
         question = check_request(
             subject, action, resource, course_id=course_id, session_id=session_id, purpose=purpose
         )
@@ -129,7 +135,7 @@ class AsyncAsking(FreshCalls):
     async def list_actions(
         self,
         subject: str | Subject,
-        resource: str | ResourceRef,
+        resource: AskedResource,
         *,
         course_id: str = "",
         session_id: str = "",
@@ -152,7 +158,7 @@ class AsyncAsking(FreshCalls):
     async def batch_list_actions(
         self,
         subject: str | Subject,
-        resources: Iterable[str | ResourceRef],
+        resources: Iterable[AskedResource],
         *,
         purpose: str = "",
         at_least_as_fresh: str = "",
@@ -187,7 +193,7 @@ class AsyncAsking(FreshCalls):
         self,
         subject: str | Subject,
         action: str,
-        resource: str | ResourceRef,
+        resource: AskedResource,
         *,
         course_id: str = "",
         session_id: str = "",
@@ -234,7 +240,7 @@ class AsyncAsking(FreshCalls):
     async def authorize_sources(
         self,
         subject: str | Subject,
-        sources: Iterable[str | ResourceRef],
+        sources: Iterable[AskedResource],
         *,
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
@@ -252,7 +258,7 @@ class AsyncAsking(FreshCalls):
             fully_consistent,
         )
         return [
-            source_answer_of(result, str(source)) for result, source in zip(results, sources, strict=True)
+            source_answer_of(result, name_of(source)) for result, source in zip(results, sources, strict=True)
         ]
 
     async def list_resources(
@@ -325,7 +331,7 @@ class AsyncAsking(FreshCalls):
     async def list_subjects(
         self,
         action: str,
-        resource: str | ResourceRef,
+        resource: AskedResource,
         *,
         course_id: str = "",
         session_id: str = "",

@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
 from authz.client.aio.transport import CLOSED, Method, sleep
 from authz.client.connection import Identity
 from authz.client.errors import closed, error_of
-from authz.client.given import as_seconds
+from authz.client.given import as_seconds, as_text
 from authz.client.last_write import LastWrite
 from authz.domain.errors import ErrorReason
 
@@ -23,20 +24,26 @@ _MADE_AGAIN = (ErrorReason.BEING_REMOVED, ErrorReason.LIMIT_EXCEEDED)
 
 
 class Calls:
-    """The timeout of a call, on whose behalf it is made, and the last write of the client."""
+    """The timeout of a call, on whose behalf it is made, the last write of the client, and the id that calls
+    have in logs; empty for one that the server makes."""
 
-    def __init__(self, timeout_s: float, identity: Identity, last_write: LastWrite) -> None:
+    def __init__(
+        self, timeout_s: float, identity: Identity, last_write: LastWrite, request_id: str = ""
+    ) -> None:
         self.timeout_s = as_seconds(timeout_s, field="timeout_s")
         self.identity = identity
         self.last_write = last_write
+        self.request_id = as_text(request_id, field="request_id")
 
-    async def call(self, method: Method[T], request: object) -> T:
+    async def call(self, method: Method[T], request: Message) -> T:
         """Call a method that answers once. Raises `CallError`.
 
         Tries again, as late as the server asks to, while a record with the key of one that is written is
         still being removed, and beyond a limit on the calls of this caller: nothing was done then. What else
         is tried again, gRPC does by itself.
         """
+        if self.request_id and "request_id" in request.DESCRIPTOR.fields_by_name:
+            request.request_id = self.request_id  # type: ignore[attr-defined]  # as its descriptor says
         answer = await self._answer(method, request)
         written_at = getattr(answer, "written_at", None)
         if written_at is not None and written_at.token:
@@ -46,9 +53,9 @@ class Calls:
     async def _answer(self, method: Method[T], request: object) -> T:
         end_at, backoff_s = time.monotonic() + self.timeout_s, _INITIAL_BACKOFF_S
         while True:
+            metadata = self.identity.metadata()
             try:
-                timeout_s = end_at - time.monotonic()
-                return await method(request, timeout=timeout_s, metadata=self.identity.metadata())
+                return await method(request, timeout=end_at - time.monotonic(), metadata=metadata)
             except CLOSED:
                 raise closed() from None
             except grpc.RpcError as failure:
@@ -61,8 +68,9 @@ class Calls:
 
     def open_stream(self, method: Callable[..., Any], request: object) -> Any:
         """Call a method that answers many times."""
+        metadata = self.identity.metadata()
         try:
-            return method(request, metadata=self.identity.metadata())
+            return method(request, metadata=metadata)
         except CLOSED:
             raise closed() from None
 

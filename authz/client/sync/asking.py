@@ -20,9 +20,11 @@ from authz.client.plans import ResourcePlan, plan_of
 from authz.client.questions import (
     AccessibleResource,
     Answer,
+    AskedResource,
     PermittedSubject,
     answer_of,
     check_request,
+    name_of,
     permitted_subject_of,
     query_of,
 )
@@ -30,7 +32,7 @@ from authz.client.sync.feed import CacheFeed
 from authz.client.sync.fresh_calls import FreshCalls
 from authz.client.sync.transport import Method
 from authz.domain.errors import ErrorReason, malformed
-from authz.domain.ids import ResourceRef, Scope, Subject
+from authz.domain.ids import Scope, Subject
 from authz.v1 import authorization_pb2, authorization_pb2_grpc
 from authz.wire.values import scope_message, subject_message, time_message
 
@@ -53,7 +55,7 @@ class Asking(FreshCalls):
         self,
         subject: str | Subject,
         action: str,
-        resource: str | ResourceRef,
+        resource: AskedResource,
         *,
         course_id: str = "",
         session_id: str = "",
@@ -61,7 +63,11 @@ class Asking(FreshCalls):
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
     ) -> Answer:
-        """May `user:maya` perform `read` on `notebook:nb-7`? For `create`, the resource is only the type."""
+        """May `user:maya` perform `read` on `notebook:nb-7`? For `create`, the resource is only the type.
+
+        Give a whole `Resource` to describe one that is not registered, if the operator allows that for its
+        type: `AUTHZ_INLINE_TYPES`.
+        """
         question = check_request(
             subject, action, resource, course_id=course_id, session_id=session_id, purpose=purpose
         )
@@ -128,7 +134,7 @@ class Asking(FreshCalls):
     def list_actions(
         self,
         subject: str | Subject,
-        resource: str | ResourceRef,
+        resource: AskedResource,
         *,
         course_id: str = "",
         session_id: str = "",
@@ -149,7 +155,7 @@ class Asking(FreshCalls):
     def batch_list_actions(
         self,
         subject: str | Subject,
-        resources: Iterable[str | ResourceRef],
+        resources: Iterable[AskedResource],
         *,
         purpose: str = "",
         at_least_as_fresh: str = "",
@@ -184,7 +190,7 @@ class Asking(FreshCalls):
         self,
         subject: str | Subject,
         action: str,
-        resource: str | ResourceRef,
+        resource: AskedResource,
         *,
         course_id: str = "",
         session_id: str = "",
@@ -231,7 +237,7 @@ class Asking(FreshCalls):
     def authorize_sources(
         self,
         subject: str | Subject,
-        sources: Iterable[str | ResourceRef],
+        sources: Iterable[AskedResource],
         *,
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
@@ -249,7 +255,7 @@ class Asking(FreshCalls):
             fully_consistent,
         )
         return [
-            source_answer_of(result, str(source)) for result, source in zip(results, sources, strict=True)
+            source_answer_of(result, name_of(source)) for result, source in zip(results, sources, strict=True)
         ]
 
     def list_resources(
@@ -322,7 +328,7 @@ class Asking(FreshCalls):
     def list_subjects(
         self,
         action: str,
-        resource: str | ResourceRef,
+        resource: AskedResource,
         *,
         course_id: str = "",
         session_id: str = "",

@@ -1,0 +1,264 @@
+# Generated from authz/client/aio/directory.py; see `make client`.
+"""The records of a client: writes, imports and reads of the directory."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from authz.client.access_tokens import make_access_token
+from authz.client.errors import closed, error_of
+from authz.client.given import (
+    as_filter,
+    as_instant,
+    as_iterable,
+    as_list,
+    as_mutation,
+    as_precondition,
+    as_record,
+    as_scope,
+    as_subject,
+    message_of,
+)
+from authz.client.questions import NOT_REPLICATED, ImportOutcome
+from authz.client.sync.calls import Calls
+from authz.client.sync.transport import CLOSED, Method, answer_to
+from authz.client.touches import warn_of_bare_touches
+from authz.domain.entities import (
+    AccessToken,
+    AccessTokenFilter,
+    AccessTokenKey,
+    Account,
+    AccountFilter,
+    Course,
+    CourseFilter,
+    Entity,
+    Filter,
+    Key,
+    Membership,
+    MembershipFilter,
+    Resource,
+    ResourceFilter,
+    Session,
+    SessionFilter,
+    Share,
+    ShareFilter,
+    Versioned,
+)
+from authz.domain.ids import Scope, Subject
+from authz.domain.instants import Instant
+from authz.domain.mutations import (
+    MAX_MUTATIONS_PER_WRITE,
+    Expectation,
+    ImportFault,
+    Mutation,
+    Operation,
+    Precondition,
+    update,
+)
+from authz.domain.ports import Page
+from authz.v1 import (
+    directory_pb2,
+    directory_pb2_grpc,
+)
+from authz.wire.entities import mutation_message, precondition_message
+from authz.wire.filters import READ_CALLS
+from authz.wire.values import scope_message, subject_message
+
+log = logging.getLogger("authz.client")
+
+EntityT = TypeVar("EntityT", bound=Entity)
+Progress = Callable[[int], None]
+
+_PAGE_SIZE = 1000
+
+
+class Directory:
+    """The methods of a client that write and read records. Every call raises `CallError` if it fails, and
+    `InvalidArgumentError` for an argument that cannot be sent."""
+
+    _calls: Calls
+    _directory: directory_pb2_grpc.DirectoryServiceStub
+
+    def write(
+        self,
+        mutations: Iterable[Mutation],
+        *,
+        preconditions: Iterable[Precondition] = (),
+        idempotency_key: str = "",
+        reason: str = "",
+    ) -> str:
+        """Apply up to 1,000 mutations atomically, if all preconditions hold for the state before the write.
+
+        Returns the token of the state after the write, for questions of other clients. Warns of a TOUCH that
+        gives only the identifying fields (`BareTouchWarning`). Tries again, within `timeout_s`, while a
+        record with the same key is still being removed. Logs a warning if the write is committed and the
+        replica of the server's machine has not followed: checks there are refused until it has.
+        """
+        given = [as_mutation(each) for each in as_list(mutations, field="mutations")]
+        warn_of_bare_touches(given)
+        request = message_of(
+            directory_pb2.WriteRequest,
+            mutations=[mutation_message(mutation) for mutation in given],
+            preconditions=[
+                precondition_message(as_precondition(each))
+                for each in as_list(preconditions, field="preconditions")
+            ],
+            idempotency_key=idempotency_key,
+            reason=reason,
+        )
+        return self._written(self._directory.Write, request)
+
+    def update(self, key: Key, *, reason: str = "", **values: Any) -> str:
+        """Change fields of a record that exists: `client.update(CourseKey("algebra-1"), ai_enabled=True)`.
+
+        The other fields stay as they are. Several in one write: `write([update(key, …), …])`. Returns as
+        `write`. Raises `InvalidArgumentError` for a name that is no field, or a field that never changes.
+        """
+        return self.write([update(as_record(key), **values)], reason=reason)
+
+    def remove_member(self, subject: str | Subject, scope: str | Scope, *, reason: str = "") -> str:
+        """Remove a subject from a course and all of its sessions, or from a session: its memberships there,
+        and what is shared with it there.
+
+        Returns as `write`.
+        """
+        request = message_of(
+            directory_pb2.RemoveMemberRequest,
+            subject=subject_message(as_subject(subject)),
+            scope=scope_message(as_scope(scope)),
+            reason=reason,
+        )
+        return self._written(self._directory.RemoveMember, request)
+
+    def create_access_token(
+        self, caller: str | Subject, *, ends_at: dt.datetime | Instant, reason: str = ""
+    ) -> str:
+        """Let a service prove itself with a new token until a time. Returns the token, which is kept nowhere.
+
+        A token gives its holder every right of the service. To end it sooner: `revoke_access_token`.
+        """
+        text, record = make_access_token(
+            as_subject(caller, field="caller"), ends_at=as_instant(ends_at, field="ends_at")
+        )
+        self.write([Mutation(Operation.CREATE, record)], reason=reason)
+        return text
+
+    def revoke_access_token(self, token_id: str, *, reason: str = "") -> str:
+        """End a token, which begins with `authz_<token_id>_`. Returns as `write`.
+
+        Raises `CallError` (PRECONDITION_FAILED) if there is none.
+        """
+        key = AccessTokenKey(token_id)
+        there = Precondition(key, Expectation.EXISTS)
+        return self.write([Mutation(Operation.DELETE, key)], preconditions=[there], reason=reason)
+
+    def import_mutations(
+        self, mutations: Iterable[Mutation], *, reason: str = "", progress: Progress = lambda _: None
+    ) -> ImportOutcome:
+        """Import any number of mutations. Calls `progress` with the number sent so far.
+
+        Raises what `mutations` raises: what was sent before may be written.
+        """
+        messages = _import_messages(as_iterable(mutations, field="mutations"), reason, progress)
+        metadata = self._calls.identity.metadata()
+        try:
+            response = answer_to(self._directory.Import, messages, metadata)
+        except CLOSED:
+            raise closed() from None
+        except grpc.RpcError as failure:
+            raise error_of(failure) from None
+        if response.written_at.token:
+            self._calls.last_write.note(response.written_at.token)
+        faults = tuple(ImportFault(e.position, e.reason, e.message) for e in response.errors)
+        return ImportOutcome(
+            written=response.written,
+            unchanged=response.unchanged,
+            failed=response.failed,
+            faults=faults,
+            faults_truncated=response.errors_truncated,
+            written_at=response.written_at.token,
+            replicated=response.replicated,
+        )
+
+    def current_token(self) -> str:
+        """The token of the last committed state.
+
+        Get it, read the directory, then watch from it: the watch misses no change.
+        """
+        response = self._calls.call(
+            self._directory.ReadCourses, message_of(directory_pb2.ReadCoursesRequest, page_size=1)
+        )
+        return str(response.read_at.token)
+
+    def read(self, wanted: Filter[EntityT]) -> Iterator[Versioned[EntityT]]:
+        """The records that match a filter, in order of their key. Fetches pages as needed.
+
+        for found in client.read(MembershipFilter(scope=course_scope("algebra-1"), role="student"))
+        """
+        wanted = as_filter(wanted)
+        read, token = READ_CALLS[type(wanted)], ""
+        while True:
+            response = self._calls.call(
+                getattr(self._directory, read.name), read.format(wanted, Page(_PAGE_SIZE, token))
+            )
+            records: Iterable[Versioned[EntityT]] = read.records(response)
+            for record in records:
+                yield record
+            token = response.next_page_token
+            if not token:
+                return
+
+    def read_courses(self, **wanted: Any) -> Iterator[Versioned[Course]]:
+        """`read` with the fields of a `CourseFilter`."""
+        return self.read(CourseFilter(**wanted))
+
+    def read_sessions(self, **wanted: Any) -> Iterator[Versioned[Session]]:
+        """`read` with the fields of a `SessionFilter`."""
+        return self.read(SessionFilter(**wanted))
+
+    def read_memberships(self, **wanted: Any) -> Iterator[Versioned[Membership]]:
+        """`read` with the fields of a `MembershipFilter`."""
+        return self.read(MembershipFilter(**wanted))
+
+    def read_resources(self, **wanted: Any) -> Iterator[Versioned[Resource]]:
+        """`read` with the fields of a `ResourceFilter`."""
+        return self.read(ResourceFilter(**wanted))
+
+    def read_shares(self, **wanted: Any) -> Iterator[Versioned[Share]]:
+        """`read` with the fields of a `ShareFilter`."""
+        return self.read(ShareFilter(**wanted))
+
+    def read_accounts(self, **wanted: Any) -> Iterator[Versioned[Account]]:
+        """`read` with the fields of a `AccountFilter`."""
+        return self.read(AccountFilter(**wanted))
+
+    def read_access_tokens(self, **wanted: Any) -> Iterator[Versioned[AccessToken]]:
+        """`read` with the fields of an `AccessTokenFilter`."""
+        return self.read(AccessTokenFilter(**wanted))
+
+    def _written(self, method: Method[Any], request: Message) -> str:
+        response = self._calls.call(method, request)
+        if not response.replicated:
+            log.warning(NOT_REPLICATED)
+        return str(response.written_at.token)
+
+
+def _import_messages(
+    mutations: Iterable[Mutation], reason: str, progress: Progress
+) -> Iterator[directory_pb2.ImportRequest]:
+    rest, sent = iter(mutations), 0
+    while chunk := list(islice(rest, MAX_MUTATIONS_PER_WRITE)):
+        yield message_of(
+            directory_pb2.ImportRequest,
+            mutations=[mutation_message(as_mutation(m)) for m in chunk],
+            reason=reason,
+        )
+        sent += len(chunk)
+        progress(sent)
