@@ -55,7 +55,7 @@ def set_period(
 
 
 def _kept(rule: RetentionRule) -> str:
-    return "for ever" if rule.days is None else _in_days(rule.days)
+    return "forever" if rule.days is None else _in_days(rule.days)
 
 
 def _in_days(days: int) -> str:

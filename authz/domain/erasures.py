@@ -103,7 +103,7 @@ def erased(subject: Subject) -> FailedPreconditionError:
     """The error for a write that names a subject that was erased."""
     return FailedPreconditionError(
         ErrorReason.SUBJECT_ERASED,
-        f"{subject} was erased, and an id that was erased is not given to somebody new by accident;"
-        " use another id, or say that it may be used again: authz privacy release",
+        f"{subject} was erased, and the server accepts no record that names an erased subject;"
+        f" use another id, or allow this one again with `authz privacy release {subject}`",
         subject=str(subject),
     )

@@ -74,7 +74,7 @@ _KEPT = {
 
 def retention_of(rules: Iterable[RetentionRule]) -> tuple[ExportRetention, ...]:
     """The purpose and retention of every section, by the rules as they are."""
-    periods = {rule.data: "for ever" if rule.days is None else f"{rule.days} days" for rule in rules}
+    periods = {rule.data: "forever" if rule.days is None else f"{rule.days} days" for rule in rules}
     kept = {section: periods[data] + _KEPT[section][1] for section, data in _RULES.items()}
     kept[ExportSection.RECORDS] = _RECORDS + periods[RetainedData.MEMBERSHIPS]
     return tuple(

@@ -18,7 +18,7 @@ PURGE_INTERVAL_US = DAY_US
 
 
 class RetentionLimits(msgspec.Struct, frozen=True):
-    """What periods some data may have, and the one that it has until somebody sets one; None for ever."""
+    """What periods some data may have, and the one that it has until somebody sets one; None forever."""
 
     default_days: int | None
     min_days: int
@@ -47,7 +47,7 @@ LIMITS = {
 
 
 class PeriodRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The period to set: `days`, None for ever. With `version`, only if the rule is at that version."""
+    """The period to set: `days`, None forever. With `version`, only if the rule is at that version."""
 
     data: RetainedData
     days: int | None
@@ -79,7 +79,7 @@ def require_allowed(data: RetainedData, days: int | None) -> None:
             "days", f"is {days}; keep {name} for at least {limits.min_days} days, because {limits.why}"
         )
     if days > MAX_DAYS:
-        raise malformed("days", f"is {days}; set at most {MAX_DAYS}, or keep {name} for ever")
+        raise malformed("days", f"is {days}; set at most {MAX_DAYS}, or keep {name} forever")
 
 
 def default_rule(data: RetainedData) -> RetentionRule:
@@ -88,7 +88,7 @@ def default_rule(data: RetainedData) -> RetentionRule:
 
 
 def kept_since(rule: RetentionRule, now: Instant) -> Instant | None:
-    """From when on data is kept at a time; None for data that is kept for ever."""
+    """From when on data is kept at a time; None for data that is kept forever."""
     return None if rule.days is None else now - max(rule.days, LIMITS[rule.data].min_days) * DAY_US
 
 

@@ -105,7 +105,7 @@ class Watches(Generic[M]):
             )
             if running.done():
                 running.result()
-            cause = "the server is stopping" if stopping.done() else "a watch does not last for ever"
+            cause = "the server is stopping" if stopping.done() else "a watch does not last forever"
             raise UnavailableError(
                 ErrorReason.STORE_UNAVAILABLE, f"{cause}; watch again from your last token"
             )

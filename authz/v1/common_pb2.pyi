@@ -796,7 +796,7 @@ class RetentionRule(_message.Message):
     data: Global___RetainedData.ValueType
     """The data."""
     days: _builtins.int
-    """The retention period in days; 0 means that the data is kept for ever."""
+    """The retention period in days; 0 means that the data is kept forever."""
     removed: _builtins.int
     """The number of items purged so far."""
     through: _builtins.int

@@ -1255,7 +1255,7 @@ class RetentionPeriod(_message.Message):
     min_days: _builtins.int
     """The shortest period, in days."""
     may_be_kept_for_ever: _builtins.bool
-    """Whether the data may be kept for ever."""
+    """Whether the data may be kept forever."""
     why: _builtins.str
     """Why the shortest period is what it is."""
     @_builtins.property

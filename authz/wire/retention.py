@@ -34,7 +34,7 @@ def parse_period_request(request: pb.SetRetentionRequest, *, actor: str, request
 def period_request_message(
     data: RetainedData, days: int | None, *, reason: str, version: int | None
 ) -> pb.SetRetentionRequest:
-    """A request that sets a period; None is for ever."""
+    """A request that sets a period; None is forever."""
     number = common_pb2.RetainedData.Value(f"RETAINED_DATA_{data}")
     request = pb.SetRetentionRequest(data=number, reason=reason, version=version)
     if days is None:

@@ -1,4 +1,4 @@
-"""Keys from a JWKS address: read in the background, kept while it is away, and not for ever."""
+"""Keys from a JWKS address: read in the background, kept while it is away, and not forever."""
 
 from __future__ import annotations
 

@@ -202,7 +202,7 @@ def test_the_export_says_how_long_each_section_is_kept_and_how_much_it_had(clien
     assert kept[ExportSection.DECISIONS] == "365 days"
     client.privacy.set_retention(RetainedData.DECISIONS, None, reason="disclosures of a school")
     after = exported(client.privacy.export("user:nobody"))
-    assert {each.section: each.kept for each in after.retention}[ExportSection.DECISIONS] == "for ever"
+    assert {each.section: each.kept for each in after.retention}[ExportSection.DECISIONS] == "forever"
 
 
 def test_whoever_asks_for_a_person_needs_the_role_of_a_privacy_officer(client: Client) -> None:

@@ -71,7 +71,7 @@ def test_a_period_is_set_and_shown_by_command_and_is_a_change_with_its_reason(
     forever = run(
         *("privacy", "retention", "set", "decisions", "forever", "--reason", "a school", "--address", address)
     )
-    assert forever.stdout == "decisions are kept for ever\n"
+    assert forever.stdout == "decisions are kept forever\n"
     change = next(iter(client.audit.changes(kinds=[EntityKind.RETENTION_RULE])))
     assert (change.before, change.after) == (RetentionRule(DECISIONS, 730), RetentionRule(DECISIONS))
 

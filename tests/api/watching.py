@@ -18,7 +18,7 @@ from tests.service import Service
 from tests.tokens import state_of
 
 _PATIENCE_S = 60
-"""After which a test fails instead of waiting for ever."""
+"""After which a test fails instead of waiting forever."""
 
 OMAR = pb.Subject(type=pb.SUBJECT_TYPE_USER, id="omar")
 IN_LIVE = pb.Scope(session_id="live")

@@ -24,7 +24,7 @@ def test_a_period_below_the_floor_is_refused_with_the_least_and_why(data: Retain
 
 def test_a_period_beyond_a_century_is_refused() -> None:
     require_allowed(RetainedData.CHANGES, MAX_DAYS)
-    with pytest.raises(InvalidArgumentError, match="or keep changes for ever"):
+    with pytest.raises(InvalidArgumentError, match="or keep changes forever"):
         require_allowed(RetainedData.CHANGES, MAX_DAYS + 1)
 
 

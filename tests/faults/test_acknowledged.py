@@ -65,5 +65,5 @@ def test_no_worker_answers_from_before_a_revocation_while_the_follower_is_stoppe
             stopped.resume()
         for _ in range(12):
             with connected(node) as each:
-                until(lambda at=each: denied(at, 1), "checks are refused for ever")  # type: ignore[misc]  # bound now
+                until(lambda at=each: denied(at, 1), "checks are refused forever")  # type: ignore[misc]  # bound now
         assert written(stubs, *map(mutation_message, campus_of(2)))

@@ -1,4 +1,4 @@
-"""What is acknowledged before the replica holds it: nobody answers from before it or waits for ever."""
+"""What is acknowledged before the replica holds it: nobody answers from before it or waits forever."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_what_is_required_of_a_history_that_was_lost_is_not_waited_for(
                 "UPDATE counter SET revision = 1",
             )
             assert not served(view)
-        until(lambda: served(view), "checks are refused for ever")
+        until(lambda: served(view), "checks are refused forever")
         assert members(view, "maya") == ["maya"]
         assert not view.is_behind()
 

@@ -90,6 +90,6 @@ def test_a_restored_database_is_not_hidden_by_a_follower_that_hangs(sqlite_url: 
             ):
                 question.consistency.CopyFrom(consistency)
                 denied()
-            until(denied, "checks are refused for ever")
+            until(denied, "checks are refused forever")
         assert hung not in children(process)
     backup.close()

@@ -136,14 +136,14 @@ class AsyncPrivacyClient:
         return [parse_hold(each) for each in response.holds]
 
     async def retention(self) -> list[Versioned[RetentionRule]]:
-        """The retention rules of all data. `days` is None for data that is kept for ever."""
+        """The retention rules of all data. `days` is None for data that is kept forever."""
         response = await self._calls.call(self._stub.ReadRetention, privacy_pb2.ReadRetentionRequest())
         return [parse_period(each) for each in response.periods]
 
     async def set_retention(
         self, data: str | RetainedData, days: int | None, *, reason: str, version: int | None = None
     ) -> Versioned[RetentionRule]:
-        """Keep some data for a number of days, or with None for ever, on all servers.
+        """Keep some data for a number of days, or with None forever, on all servers.
 
         With `version`, that of the rule that you read, the call fails if the rule has changed since.
         """

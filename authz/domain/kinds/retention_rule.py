@@ -36,7 +36,7 @@ class RetentionRuleKey(RecordKey, frozen=True, gc=False, tag="retention_rule_key
 
 
 class RetentionRule(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="retention_rule"):
-    """How many days data is kept, None for ever, and what was purged of it so far.
+    """How many days data is kept, None forever, and what was purged of it so far.
 
     `removed` counts items. Of what is older than `complete_since`, something may be gone. `through` is the
     last revision that the purge of the change log has looked at; only the rule of CHANGES has it.
