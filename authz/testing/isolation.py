@@ -46,7 +46,7 @@ class LeakSearch:
         self._inside, self._outside = inside, outside
         self._types = [each for each in vocabulary.types.values() if each.name != API_TYPE]
         there = self._scopes(outside)
-        self._strangers = self._subjects(self._scopes(inside)) - self._subjects((*there, PLATFORM))
+        self.strangers = self._subjects(self._scopes(inside)) - self._subjects((*there, PLATFORM))
         self._targets = [
             *(ResourceRef(_TYPES[each.kind], each.id) for each in there),
             *(found.entity.key for scope in there for found in client.read_resources(scope=scope)),
@@ -54,7 +54,7 @@ class LeakSearch:
 
     def leaks(self) -> Iterator[Leak]:
         """Every leak, once for each call that tells of it."""
-        for stranger in sorted(self._strangers, key=str):
+        for stranger in sorted(self.strangers, key=str):
             for purpose in ("", PURPOSE_AI_RESPONSE):
                 yield from self._told_by_actions(stranger, purpose)
                 yield from self._told_by_resources(stranger, purpose)
@@ -106,7 +106,7 @@ class LeakSearch:
                 yield self._leak(stranger, CREATE_ACTION, each.name, "Check", "")
 
     def _told_by_subjects(self) -> Iterator[Leak]:
-        strangers = {str(stranger) for stranger in self._strangers}
+        strangers = {str(stranger) for stranger in self.strangers}
         for target in self._targets:
             for action in self._vocabulary.types[target.type].actions:
                 if action == CREATE_ACTION:

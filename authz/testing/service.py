@@ -5,12 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import shutil
 import tomllib
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from authz.client import Answer, Client
+from authz.client import Answer, BareTouchWarning, Client
 from authz.domain.decision_log import DecisionEntry
 from authz.domain.entities import Entity
 from authz.domain.ids import ResourceRef, Subject
@@ -40,17 +41,19 @@ class ServiceUnderTest:
     def __init__(self, policy: Path) -> None:
         self._policy = policy
         self._time: int | None = None
+        self._earliest = system_clock()
         self._recordings: list[Recording] = []
         self.address = ""
         self.client: Client
 
     def set_time(self, time: dt.datetime) -> None:
         """Let the service take this for the present, from now on. Time for decisions never runs backward, so
-        an earlier time than before is refused by `ValueError`, as is one without a time zone."""
+        `ValueError` refuses a time before the start of the service, before the one that was set, or without
+        a time zone."""
         instant = from_datetime(time)
-        if self._time is not None and instant < self._time:
-            raise ValueError(f"{time} is before the time that was set; time runs forward only")
-        self._time = instant
+        if instant < self._earliest:
+            raise ValueError(f"{time} is in the past of the service; time runs forward only")
+        self._time = self._earliest = instant
 
     def load(self, file: str | Path) -> None:
         """Write the records of a TOML file: its table `directory`, in the form of the tests of a policy.
@@ -62,9 +65,11 @@ class ServiceUnderTest:
 
     def write(self, *entities: Entity) -> None:
         """Write records, containers first. One that exists is replaced."""
-        for start in range(0, len(entities), MAX_MUTATIONS_PER_WRITE):
-            part = entities[start : start + MAX_MUTATIONS_PER_WRITE]
-            self.client.write([Mutation(Operation.TOUCH, entity) for entity in part])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", BareTouchWarning)
+            for start in range(0, len(entities), MAX_MUTATIONS_PER_WRITE):
+                part = entities[start : start + MAX_MUTATIONS_PER_WRITE]
+                self.client.write([Mutation(Operation.TOUCH, entity) for entity in part])
 
     def assert_allowed(
         self,
@@ -115,15 +120,24 @@ class ServiceUnderTest:
         """Fail, with every leak, if somebody of one course may do anything in the other.
 
         Tries every subject of one course that is not also in the other, or on the platform, with every
-        action on every resource of the other, by each of the calls that tell of access.
+        action on every resource of the other, by each of the calls that tell of access. Fails also if there
+        is no such course, or nobody to try.
         """
         __tracebackhide__ = True
-        vocabulary = load_policy(self._policy).vocabulary
-        leaks = [
-            leak
-            for inside, outside in ((course_a, course_b), (course_b, course_a))
-            for leak in LeakSearch(self.client, vocabulary, inside=inside, outside=outside).leaks()
+        names, vocabulary = (course_a, course_b), load_policy(self._policy).vocabulary
+        known = {course.entity.id for course in self.client.read_courses(ids=names)}
+        for name in names:
+            if name not in known:
+                raise AssertionError(f"there is no course {name}")
+        searches = [
+            LeakSearch(self.client, vocabulary, inside=inside, outside=outside)
+            for inside, outside in (names, names[::-1])
         ]
+        if not any(search.strangers for search in searches):
+            raise AssertionError(
+                f"nobody is in only one of {course_a} and {course_b}: there is nobody to try"
+            )
+        leaks = [leak for search in searches for leak in search.leaks()]
         if leaks:
             lines = "\n".join(f"  {leak}" for leak in leaks)
             raise AssertionError(f"{course_a} and {course_b} are not isolated:\n{lines}")

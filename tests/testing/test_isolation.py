@@ -21,9 +21,11 @@ ALGEBRA, POETRY = course_scope("algebra"), course_scope("poetry")
 CAMPUS = (
     Course(id="algebra", state=CourseState.ACTIVE),
     Course(id="poetry", state=CourseState.ACTIVE),
+    Course(id="history", state=CourseState.ACTIVE),
     Membership(subject=parse_subject("user:maya"), scope=ALGEBRA, role="student"),
     Membership(subject=parse_subject("user:sami"), scope=ALGEBRA, role="student"),
     Membership(subject=parse_subject("user:sami"), scope=POETRY, role="student"),
+    Membership(subject=parse_subject("user:sami"), scope=course_scope("history"), role="student"),
     Resource(type="material", id="verse", scope=POETRY, published=True),
 )
 VOCABULARY = POLICY.vocabulary
@@ -98,6 +100,21 @@ def test_a_leak_is_found_by_the_call_that_tells_of_it(
         f"user:maya, who is in algebra alone, may {what} of poetry"
     }
     assert all(f"(told by {told_by})" in line for line in found)
+
+
+@pytest.mark.parametrize(
+    ("courses", "why"),
+    [
+        (("algebra", "poetyr"), "there is no course poetyr"),
+        (("algebra", "algebra"), "nobody is in only one of"),
+        (("poetry", "history"), "nobody is in only one of"),
+    ],
+)
+def test_courses_are_not_isolated_where_nothing_could_be_tried(
+    service: ServiceUnderTest, courses: tuple[str, str], why: str
+) -> None:
+    with pytest.raises(AssertionError, match=why):
+        service.assert_isolated(*courses)
 
 
 def test_courses_of_the_real_service_are_isolated(service: ServiceUnderTest) -> None:

@@ -97,8 +97,12 @@ def test_each_test_begins_with_the_same_directory_and_the_present(application: p
             assert (over.reason, over.membership_state) == ("MEMBERSHIP_NOT_EFFECTIVE", "ENDED")
             with pytest.raises(ValueError, match="time runs forward only"):
                 authz_service.set_time(dt.datetime(2096, 1, 1, tzinfo=dt.UTC))
+
+        def test_the_past_is_refused(authz_service):
+            with pytest.raises(ValueError, match="time runs forward only"):
+                authz_service.set_time(dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
     """)
-    application.runpytest_inprocess().assert_outcomes(passed=2)
+    application.runpytest_inprocess("-W", "error::authz.client.BareTouchWarning").assert_outcomes(passed=3)
 
 
 def test_a_service_may_serve_a_whole_module(application: pytest.Pytester) -> None:
