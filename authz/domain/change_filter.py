@@ -19,22 +19,22 @@ class ChangeFilter(msgspec.Struct, frozen=True, kw_only=True):
     scopes: frozenset[Scope] = frozenset()
     kinds: frozenset[EntityKind] = frozenset()
 
-    def matches(self, mutation: Mutation, place: ChangeScope) -> bool:
+    def matches(self, mutation: Mutation, scope: ChangeScope) -> bool:
         """Whether to send the mutation. A mutation whose scope is unknown matches every scope."""
         if self.kinds and kind_of(mutation.target).name not in self.kinds:
             return False
         if not self.scopes:
             return True
-        around = _scopes_around(mutation, place)
+        around = _scopes_around(mutation, scope)
         return not around or not self.scopes.isdisjoint(around)
 
     def select(self, part: ChangePart) -> tuple[Mutation, ...]:
         """The matching mutations of a part, in order."""
-        pairs = zip(part.change.mutations, part.change.places, strict=True)
-        return tuple(mutation for mutation, place in pairs if self.matches(mutation, place))
+        pairs = zip(part.change.mutations, part.change.scopes, strict=True)
+        return tuple(mutation for mutation, scope in pairs if self.matches(mutation, scope))
 
 
-def _scopes_around(mutation: Mutation, place: ChangeScope) -> tuple[Scope, ...]:
+def _scopes_around(mutation: Mutation, scope: ChangeScope) -> tuple[Scope, ...]:
     """Every scope that the entity is in. Empty if its scope is unknown, or if it concerns all of them."""
     target = mutation.target
     if target.key == PLATFORM_ACTIVATION:
@@ -44,8 +44,8 @@ def _scopes_around(mutation: Mutation, place: ChangeScope) -> tuple[Scope, ...]:
     if kind.scope is None and within == PLATFORM:
         return (PLATFORM,)
     around = []
-    if place.course_id is not None:
-        around.append(course_scope(place.course_id))
-    if place.session_id is not None:
-        around.append(session_scope(place.session_id))
+    if scope.course_id is not None:
+        around.append(course_scope(scope.course_id))
+    if scope.session_id is not None:
+        around.append(session_scope(scope.session_id))
     return tuple(around)

@@ -158,7 +158,7 @@ class ChangeScope(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """One committed revision of the change log. `places` has the scope of each of `mutations`, in order.
+    """One committed revision of the change log. `scopes` has the scope of each of `mutations`, in order.
 
     `nonce` is that of `ConsistencyToken`.
     """
@@ -170,7 +170,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     request_id: str
     mutations: tuple[Mutation, ...]
-    places: tuple[ChangeScope, ...]
+    scopes: tuple[ChangeScope, ...]
 
     def state(self, database_id: str) -> ConsistencyToken:
         """The state of a database after this change."""

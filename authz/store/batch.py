@@ -38,7 +38,7 @@ from authz.store.removals import Removal, Root, pending_roots, removal_progress,
 from authz.store.rows import ENTITY_ROWS
 from authz.store.sharing import (
     Member,
-    Place,
+    ScopeAndSubject,
     memberships_there,
     roles_in,
     shares_there,
@@ -74,8 +74,8 @@ class Batch:
         self._planned: dict[Key, Versioned[Entity] | None] = {}
         self._planned_dirty: dict[Key, None] = {}
         self._planned_roots: dict[Root, Removal] = {}
-        self._stored_roles: dict[Place, set[str]] = {}
-        self._written_roles: dict[Place, set[str]] = defaultdict(set)
+        self._stored_roles: dict[ScopeAndSubject, set[str]] = {}
+        self._written_roles: dict[ScopeAndSubject, set[str]] = defaultdict(set)
         """Roles that memberships have, or had in this transaction."""
         self._sharers: set[Subject] = set()
         """With whom this transaction shares."""
@@ -102,7 +102,7 @@ class Batch:
         containers = (self._container_to_read(key) for keys in wanted.values() for key in keys)
         if around := [key for key in containers if key is not None]:
             self.prefetch(around)
-        self._read_roles(place for key in wanted["share"] for place in self._places_around(key))
+        self._read_roles(pair for key in wanted["share"] for pair in self._pairs_around(key))
         if self._is_removing:
             members = {self._member_of(key) for key in wanted["membership"] if isinstance(key, MembershipKey)}
             self._roots |= dict.fromkeys(pending_roots(self._connection, members) - self._roots.keys())
@@ -195,7 +195,7 @@ class Batch:
             self._sharers.add(entity.subject)
         elif isinstance(entity, Membership):
             self._written_roles[entity.scope, entity.subject].add(entity.role)
-        self._put(mutation, self._locator.place(entity), Versioned(entity, self._revision))
+        self._put(mutation, self._locator.scope_of(entity), Versioned(entity, self._revision))
         return True
 
     def _resolve(self, update: Mutation, before: Versioned[Entity] | None) -> Mutation:
@@ -232,9 +232,9 @@ class Batch:
             rows = [(*stored.values(each.entity), each.version) for each in kept[name]]
             upsert_rows(self._connection, stored.table, rows)
 
-    def _put(self, mutation: Mutation, place: ChangeScope, versioned: Versioned[Entity] | None) -> None:
+    def _put(self, mutation: Mutation, scope: ChangeScope, versioned: Versioned[Entity] | None) -> None:
         before = self._row(mutation.key)
-        self._effects.append((mutation, place, 0 if before is None else before.version))
+        self._effects.append(Effect(mutation, scope, 0 if before is None else before.version))
         self._planned[mutation.key] = versioned
         self._planned_dirty[mutation.key] = None
 
@@ -242,11 +242,11 @@ class Batch:
         before = self.find(key)
         if before is None:
             return False
-        place = self._locator.place(before.entity)
+        scope = self._locator.scope_of(before.entity)
         if kind_of(key).name in CONTAINERS and not self._delete_contents(key):
-            self._planned_roots[key] = Removal(key, place, self._origin, since=self._revision)
+            self._planned_roots[key] = Removal(key, scope, self._origin, since=self._revision)
             self._is_removing = True
-        self._put(Mutation(Operation.DELETE, before.entity), place, None)
+        self._put(Mutation(Operation.DELETE, before.entity), scope, None)
         if isinstance(key, MembershipKey):
             self._planned_left[key] = None
         return True
@@ -256,7 +256,7 @@ class Batch:
         root = removal.root
         if isinstance(root, Member):
             return self._delete_unopened(root)
-        self._locator.removed[root] = removal.place
+        self._locator.removed[root] = removal.scope
         return self._delete_contents(root)
 
     def remove_member(self, member: Member) -> bool:
@@ -293,7 +293,7 @@ class Batch:
         for entity in entities:
             found = self.find(entity.key) if logs_before else None
             touch = Mutation(Operation.TOUCH, entity, before=None if found is None else found.entity)
-            self._put(touch, self._locator.place(entity), Versioned(entity, self._revision))
+            self._put(touch, self._locator.scope_of(entity), Versioned(entity, self._revision))
 
     def delete_members(self, found: Sequence[Versioned[Entity]]) -> None:
         """Likewise, of memberships with what is shared with those who have lost their last one there."""
@@ -308,7 +308,7 @@ class Batch:
         self.prefetch(key for key in containers if key is not None and key not in self._planned)
         for versioned in found:
             entity = versioned.entity
-            self._put(Mutation(Operation.DELETE, entity), self._locator.place(entity), None)
+            self._put(Mutation(Operation.DELETE, entity), self._locator.scope_of(entity), None)
 
     def _end_shares(self) -> None:
         """Delete what is shared with those who have just lost their last membership there, as far as there is
@@ -323,8 +323,8 @@ class Batch:
                 continue
             self.flush()
             if not self._delete_unopened(member) and not pending_roots(self._connection, [member]):
-                place = ChangeScope()  # no record is in what is removed
-                self._planned_roots[member] = Removal(member, place, self._origin, since=self._revision)
+                nowhere = ChangeScope()  # no record is in what is removed
+                self._planned_roots[member] = Removal(member, nowhere, self._origin, since=self._revision)
                 self._is_removing = True
 
     def _delete_unopened(self, member: Member) -> bool:
@@ -338,9 +338,9 @@ class Batch:
         return len(ended) == len(found)
 
     def _require_opened(self, share: Share) -> None:
-        places = [*self._places_around(share)]
-        if not (share.awaits_membership or any(self._is_member(*place) for place in places)):
-            scopes = " or ".join(sorted(str(scope) for scope, _ in places))
+        pairs = [*self._pairs_around(share)]
+        if not (share.awaits_membership or any(self._is_member(*pair) for pair in pairs)):
+            scopes = " or ".join(sorted(str(scope) for scope, _ in pairs))
             raise FailedPreconditionError(
                 ErrorReason.SUBJECT_NOT_A_MEMBER,
                 f"{share.key}: {share.subject} has no membership in {scopes}; write that first, or set "
@@ -348,7 +348,7 @@ class Batch:
                 key=str(share.key),
             )
 
-    def _places_around(self, share: Any) -> Iterator[Place]:
+    def _pairs_around(self, share: Any) -> Iterator[ScopeAndSubject]:
         """Where a membership opens a share, as far as its resource is there."""
         resource = self._row(share.resource)
         if resource is not None and isinstance(resource.entity, Resource):
@@ -357,13 +357,13 @@ class Batch:
 
     def _is_member(self, scope: Scope, subject: Subject) -> bool:
         """Whether a subject has a membership in a scope itself, after the mutations so far."""
-        place = (scope, subject)
-        self._read_roles([place])
-        roles = self._stored_roles[place] | self._written_roles[place]
+        pair = (scope, subject)
+        self._read_roles([pair])
+        roles = self._stored_roles[pair] | self._written_roles[pair]
         return any(self.find(MembershipKey(subject, scope, role)) for role in roles)
 
-    def _read_roles(self, places: Iterable[Place]) -> None:
-        if missing := [place for place in places if place not in self._stored_roles]:
+    def _read_roles(self, pairs: Iterable[ScopeAndSubject]) -> None:
+        if missing := [pair for pair in pairs if pair not in self._stored_roles]:
             self._stored_roles |= roles_in(self._connection, missing)
 
     def _member_of(self, key: MembershipKey) -> Member:

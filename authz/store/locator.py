@@ -16,7 +16,7 @@ class Locator:
     def __init__(self, row: Callable[[Key], Versioned[Entity] | None]) -> None:
         self._row = row
         self.removed: dict[Key, ChangeScope] = {}
-        """The places of records whose row is gone."""
+        """The scopes of records whose row is gone."""
 
     def course_around(self, scope: Scope) -> Scope:
         """The course of a session that has one; else the scope itself."""
@@ -26,7 +26,7 @@ class Locator:
         )
         return scope if course_id is None else course_scope(course_id)
 
-    def place(self, entity: Entity) -> ChangeScope:
+    def scope_of(self, entity: Entity) -> ChangeScope:
         """The course and the session of an entity, itself included."""
         ids: dict[ScopeKind, str] = {}
         record: Any = entity

@@ -190,5 +190,5 @@ def _change(head: Row[Any], rows: Sequence[Row[Any]]) -> Change:
         reason=head.reason,
         request_id=head.request_id,
         mutations=tuple(decode_mutation(row.mutation) for row in rows),
-        places=tuple(ChangeScope(row.course_id, row.session_id) for row in rows),
+        scopes=tuple(ChangeScope(row.course_id, row.session_id) for row in rows),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, bindparam, func, select, update
@@ -26,8 +26,12 @@ _COUNT = update(tables.counter).values(revision=bindparam("head"))
 _NOTIFY = select(func.pg_notify(tables.REVISIONS_CHANNEL, bindparam("head")))
 
 
-Effect: TypeAlias = tuple[Mutation, ChangeScope, int]
-"""What was done to a record, where, and the revision that changed the record before; 0 for a new record."""
+class Effect(msgspec.Struct, frozen=True):
+    """What was done to a record, its scope, and the revision that changed it before; 0 for a new record."""
+
+    mutation: Mutation
+    scope: ChangeScope
+    previous: int
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -67,11 +71,11 @@ class ChangeLog:
             actor=origin.actor,
             reason=origin.reason,
             request_id=origin.request_id,
-            mutations=tuple(mutation for mutation, _, _ in effects),
-            places=tuple(place for _, place, _ in effects),
+            mutations=tuple(effect.mutation for effect in effects),
+            scopes=tuple(effect.scope for effect in effects),
         )
         self._changes.append(change)
-        self._previous.append(tuple(previous for _, _, previous in effects))
+        self._previous.append(tuple(effect.previous for effect in effects))
         self.head = change.state(self._held.database_id)
         return self.head
 
@@ -132,15 +136,15 @@ def _revision_row(change: Change) -> dict[str, Any]:
 
 
 def _change_rows(change: Change, previous: Sequence[int]) -> Iterator[dict[str, Any]]:
-    effects = zip(change.mutations, change.places, previous, strict=True)
-    for position, (mutation, place, before) in enumerate(effects):
+    effects = zip(change.mutations, change.scopes, previous, strict=True)
+    for position, (mutation, scope, before) in enumerate(effects):
         yield {
             "revision": change.revision,
             "position": position,
             "kind": kind_of(mutation.target).name,
             "operation": mutation.operation.value,
             "mutation": encode_mutation(mutation),
-            "course_id": place.course_id,
-            "session_id": place.session_id,
+            "course_id": scope.course_id,
+            "session_id": scope.session_id,
             "previous": before,
         }

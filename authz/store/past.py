@@ -42,9 +42,9 @@ def read_past(
     state = ConsistencyToken(head.database_id, row.revision, row.committed_at, row.nonce)
     records = _replayed(connection, likely, row.revision, wanted)
     if record not in records:
-        place = _place_of(connection, record, row.revision)
-        if place != likely:
-            records = _replayed(connection, place, row.revision, wanted)
+        scope = _scope_of(connection, record, row.revision)
+        if scope != likely:
+            records = _replayed(connection, scope, row.revision, wanted)
     return PastRecords(state, tuple(records.values()))
 
 
@@ -68,7 +68,7 @@ def _require_known(connection: Connection, time: Instant, head: ConsistencyToken
         )
 
 
-def _place_of(connection: Connection, key: Key, up_to: int) -> ChangeScope:
+def _scope_of(connection: Connection, key: Key, up_to: int) -> ChangeScope:
     """Where a record last was. Nowhere, if the log does not know it.
 
     The log has no index of keys: this reads what it has of the kind, newest first.
@@ -90,13 +90,13 @@ def _place_of(connection: Connection, key: Key, up_to: int) -> ChangeScope:
 
 
 def _replayed(
-    connection: Connection, place: ChangeScope, up_to: int, wanted: Callable[[Key], bool]
+    connection: Connection, scope: ChangeScope, up_to: int, wanted: Callable[[Key], bool]
 ) -> dict[Key, Entity]:
     is_here = and_(_changes.c.course_id.is_(None), _changes.c.session_id.is_(None))
-    if place.course_id is not None:
-        is_here = or_(is_here, _changes.c.course_id == place.course_id)
-    elif place.session_id is not None:
-        is_here = or_(is_here, _changes.c.session_id == place.session_id)
+    if scope.course_id is not None:
+        is_here = or_(is_here, _changes.c.course_id == scope.course_id)
+    elif scope.session_id is not None:
+        is_here = or_(is_here, _changes.c.session_id == scope.session_id)
     rows = connection.execution_options(yield_per=_ROWS_A_FETCH).execute(
         select(_changes.c.mutation)
         .where(_changes.c.revision <= up_to, is_here)

@@ -29,7 +29,7 @@ class Removal(msgspec.Struct, frozen=True):
     """What is to be removed of `root`. The other fields are those of the deletion that it follows from."""
 
     root: Root
-    place: ChangeScope
+    scope: ChangeScope
     origin: Origin
     since: int
 
@@ -67,7 +67,7 @@ def store_removals(connection: Connection, added: Iterable[Removal]) -> None:
             "root": _text(removal.root),
             "since": removal.since,
             "steps": 0,
-            **msgspec.structs.asdict(removal.place),
+            **msgspec.structs.asdict(removal.scope),
             **msgspec.structs.asdict(removal.origin),
         }
         for removal in added

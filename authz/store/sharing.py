@@ -14,7 +14,7 @@ from authz.store.bulk import select_by, select_distinct
 from authz.store.rows import ENTITY_ROWS
 from authz.store.tables import has_subject
 
-Place: TypeAlias = tuple[Scope, Subject]
+ScopeAndSubject: TypeAlias = tuple[Scope, Subject]
 
 _MEMBERSHIPS, _SESSIONS, _RESOURCES, _SHARES = (
     ENTITY_ROWS[name].table for name in ("membership", "session", "resource", "share")
@@ -31,9 +31,9 @@ class Member(msgspec.Struct, frozen=True, tag_field="kind", tag="member"):
         return f"what is shared with {self.subject} in {self.scope}"
 
 
-def roles_in(connection: Connection, places: Iterable[Place]) -> dict[Place, set[str]]:
-    """The roles of the memberships, whatever their status, in each of these places."""
-    found: dict[Place, set[str]] = {place: set() for place in places}
+def roles_in(connection: Connection, pairs: Iterable[ScopeAndSubject]) -> dict[ScopeAndSubject, set[str]]:
+    """The roles of the memberships, whatever their status, for each scope and subject."""
+    found: dict[ScopeAndSubject, set[str]] = {pair: set() for pair in pairs}
     values = [(scope.kind, scope.id, subject.type, subject.id) for scope, subject in found]
     columns = ("scope_kind", "scope_id", "subject_type", "subject_id")
     for row in select_by(connection, _MEMBERSHIPS, columns, values):

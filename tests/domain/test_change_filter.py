@@ -67,7 +67,7 @@ def test_scope_and_kind_must_both_match() -> None:
         reason="",
         request_id="",
         mutations=mutations,
-        places=(IN_C, IN_S, IN_S, ChangeScope("d")),
+        scopes=(IN_C, IN_S, IN_S, ChangeScope("d")),
     )
     assert wanted.select(ChangePart(change, is_last=True)) == (mutations[0], mutations[2])
 

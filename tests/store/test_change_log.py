@@ -59,7 +59,7 @@ def expected_place(entity: Entity) -> ChangeScope:
 def places(store: Store) -> list[tuple[Mutation, ChangeScope]]:
     """The last change."""
     change = changes_of(store, 0, 1000)[-1]
-    return list(zip(change.mutations, change.places, strict=True))
+    return list(zip(change.mutations, change.scopes, strict=True))
 
 
 def require_places(logged: list[tuple[Mutation, ChangeScope]], count: int) -> None:
@@ -169,7 +169,7 @@ def read_all(store: Store, limit: int) -> list[tuple[int, Mutation, ChangeScope]
         for part in stretch.parts:
             change = part.change
             assert change.revision == after + 1
-            pairs = zip(change.mutations, change.places, strict=True)
+            pairs = zip(change.mutations, change.scopes, strict=True)
             read += [(change.revision, mutation, place) for mutation, place in pairs]
             after, skip = (after + 1, 0) if part.is_last else (after, skip + len(change.mutations))
         if not stretch.parts:
@@ -186,7 +186,7 @@ def test_stretches_of_any_size_hold_the_whole_log(store: Store, limit: int) -> N
     whole = [
         (change.revision, mutation, place)
         for change in changes_of(store, 0, 100)
-        for mutation, place in zip(change.mutations, change.places, strict=True)
+        for mutation, place in zip(change.mutations, change.scopes, strict=True)
     ]
     assert read_all(store, limit) == whole
 
@@ -258,8 +258,8 @@ def test_a_log_from_before_there_were_places_is_kept_and_matches_every_scope(emp
     finally:
         store.close()
     assert before.mutations == (create(Course(id="old")),)
-    assert (before.places, since.places) == ((ChangeScope(),), (ChangeScope("new"),))
+    assert (before.scopes, since.scopes) == ((ChangeScope(),), (ChangeScope("new"),))
     for scope, told in ((course_scope("new"), 2), (session_scope("other"), 1), (PLATFORM, 1)):
         wanted = ChangeFilter(scopes=frozenset({scope}))
         changes = (before, since)
-        assert sum(wanted.matches(c.mutations[0], c.places[0]) for c in changes) == told
+        assert sum(wanted.matches(c.mutations[0], c.scopes[0]) for c in changes) == told

@@ -41,7 +41,7 @@ def test_a_record_lives_and_goes_with_what_it_is_in(store: Store, kind: Kind, da
     assert [mutation.target for mutation in created.mutations] == chain
     assert [mutation.target for mutation in deleted.mutations] == chain[::-1]
     scopes = tuple(expected_scope(chain[: depth + 1]) for depth in range(len(chain)))
-    assert (created.places, deleted.places) == (scopes, scopes[::-1])
+    assert (created.scopes, deleted.scopes) == (scopes, scopes[::-1])
     assert not stored(store)
 
 

@@ -121,7 +121,7 @@ def test_every_removal_is_logged_with_the_course_and_the_session_that_it_was_in(
     places = {
         mutation.key: place
         for change in changes_of(store, 1, 100)
-        for mutation, place in zip(change.mutations, change.places, strict=True)
+        for mutation, place in zip(change.mutations, change.scopes, strict=True)
     }
     in_session = {
         entity.key
