@@ -1,4 +1,4 @@
-"""The places where checkpoints are published."""
+"""Where checkpoints are published."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 _TIMEOUT_S = 10.0
 
 
-class Place(Protocol):
+class Destination(Protocol):
     """Where to publish. May wait, for a bounded time."""
 
     name: str
@@ -21,7 +21,7 @@ class Place(Protocol):
         """Publish a signed note. Raises `OSError` or `ValueError`."""
 
 
-class CheckpointFile:
+class FileDestination:
     """A file that has the newest checkpoint, which replaces the one before as a whole."""
 
     def __init__(self, path: Path) -> None:
@@ -29,7 +29,7 @@ class CheckpointFile:
         self._path = path
 
     def publish(self, note: str) -> None:
-        """See `Place.publish`."""
+        """See `Destination.publish`."""
         new = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         try:
             with new.open("w", encoding="utf-8") as file:
@@ -41,24 +41,24 @@ class CheckpointFile:
             new.unlink(missing_ok=True)
 
 
-class CheckpointOutput:
+class StandardOutput:
     """Standard output: each checkpoint, with an empty line after it."""
 
     name = "stdout"
 
     def publish(self, note: str) -> None:
-        """See `Place.publish`."""
+        """See `Destination.publish`."""
         os.write(1, f"{note}\n".encode())
 
 
-class CheckpointAddress:
+class HttpsDestination:
     """An https address, to which each checkpoint is posted as text."""
 
     def __init__(self, url: str) -> None:
         self.name = self._url = url
 
     def publish(self, note: str) -> None:
-        """See `Place.publish`. Any answer but 2xx is a failure, a redirection, too."""
+        """See `Destination.publish`. Any answer but 2xx is a failure, a redirection, too."""
         request = urllib.request.Request(  # noqa: S310  the settings accept https alone
             self._url, note.encode(), {"content-type": "text/plain; charset=utf-8"}, method="POST"
         )

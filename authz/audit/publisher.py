@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 import structlog
 
+from authz.audit.destinations import Destination
 from authz.audit.notes import Checkpoint, NoteSigner, NoteVerifier
-from authz.audit.places import Place
 from authz.domain.checkpoints import Checkpoints, SignedCheckpoint
 from authz.domain.errors import AuthzError, FailedPreconditionError
 from authz.domain.instants import US_PER_S, Instant
@@ -35,7 +35,7 @@ class CheckpointPublisher:
         signer: NoteSigner,
         proofs: Proofs,
         checkpoints: Checkpoints,
-        places: Sequence[Place],
+        destinations: Sequence[Destination],
         *,
         clock: Callable[[], Instant],
         interval_us: int,
@@ -44,7 +44,7 @@ class CheckpointPublisher:
         self._verifier = NoteVerifier(signer.public_key())
         self._proofs = proofs
         self._checkpoints = checkpoints
-        self._places = places
+        self._destinations = destinations
         self._clock = clock
         self._interval_us = interval_us
         self._failing: frozenset[str] = frozenset()
@@ -53,7 +53,7 @@ class CheckpointPublisher:
 
     def publish_due(self) -> None:
         """Sign and publish a checkpoint if one is due and no other server does. Blocks for as long as the
-        slowest place. Raises `AuthzError` while the database does not answer."""
+        slowest destination. Raises `AuthzError` while the database does not answer."""
         seen, now = self._checkpoints.newest(), self._clock()
         # A time beyond the longest wait is of a clock that was ahead.
         is_early = now < seen.next_at <= now + max(self._interval_us, _CLAIM_US)
@@ -113,15 +113,19 @@ class CheckpointPublisher:
     def _publish(self, note: str) -> bool:
         """Whether the note is everywhere."""
         failing = set()
-        for place in self._places:
+        for destination in self._destinations:
             try:
-                place.publish(note)
+                destination.publish(note)
             except (OSError, ValueError) as error:
-                failing.add(place.name)
-                if place.name not in self._failing:
-                    log.warning("checkpoint not published; tried again", place=place.name, error=str(error))
+                failing.add(destination.name)
+                if destination.name not in self._failing:
+                    log.warning(
+                        "checkpoint not published; tried again",
+                        destination=destination.name,
+                        error=str(error),
+                    )
         for name in sorted(self._failing - failing):
-            log.info("checkpoints are published again", place=name)
+            log.info("checkpoints are published again", destination=name)
         self._failing = frozenset(failing)
         count_checkpoint(CheckpointOutcome.FAILED if failing else CheckpointOutcome.PUBLISHED)
         return not failing

@@ -1,4 +1,4 @@
-"""How callers prove who they are, by the settings; and the refusal to serve strangers unasked."""
+"""The authenticators that the settings name, and the refusal to serve other machines without one."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def require_authentication(settings: Settings) -> None:
         )
 
 
-def warn_of_strangers(settings: Settings) -> None:
+def warn_if_unauthenticated(settings: Settings) -> None:
     """Log, loudly, that nobody has to prove who calls."""
     if not authenticates(settings):
         log.warning(

@@ -1,4 +1,4 @@
-"""Signs and publishes checkpoints in the background, with the key and the places of the settings."""
+"""Signs and publishes checkpoints in the background, with the key and the destinations of the settings."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from authz.audit.destinations import Destination, FileDestination, HttpsDestination, StandardOutput
 from authz.audit.notes import NoteSigner
-from authz.audit.places import CheckpointAddress, CheckpointFile, CheckpointOutput, Place
 from authz.audit.publisher import CheckpointPublisher
 from authz.domain.instants import US_PER_S, Instant
 from authz.engine.polling import poll
@@ -34,19 +34,19 @@ def open_checkpoints(
         NoteSigner.parse(Path(file).read_text(encoding="utf-8"), field=file),
         store.proofs,
         store.checkpoints,
-        [_place(name) for name in settings.checkpoint_places],
+        [_destination(name) for name in settings.checkpoint_destinations],
         clock=clock,
         interval_us=round(settings.checkpoint_interval_s * US_PER_S),
     )
     return (partial(_publish_forever, publisher),)
 
 
-def _place(name: str) -> Place:
+def _destination(name: str) -> Destination:
     if name == STDOUT:
-        return CheckpointOutput()
+        return StandardOutput()
     if name.startswith(FILE_PREFIX):
-        return CheckpointFile(Path(name.removeprefix(FILE_PREFIX)))
-    return CheckpointAddress(name)
+        return FileDestination(Path(name.removeprefix(FILE_PREFIX)))
+    return HttpsDestination(name)
 
 
 async def _publish_forever(publisher: CheckpointPublisher) -> None:

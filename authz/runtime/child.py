@@ -32,7 +32,7 @@ PROCESSES = multiprocessing.get_context("forkserver")
 _BEAT, _READY, _LOST_LINE, _SERVES, _REFUSES = b".", b"!", b"-", b"+", b"x"
 """What a child writes to its supervisor."""
 _READ_BYTES = 4096
-_MAX_TOLD_LINES = 2000
+_MAX_REPORTED_LINES = 2000
 """A pipe takes so many bytes as a whole or not at all."""
 _MAX_TEMPORARY_FOLDER_BYTES = 70
 """multiprocessing makes a Unix socket two levels below, and the path of a socket has at most 107 bytes."""
@@ -54,7 +54,7 @@ class Link:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._told_lines = 0
+        self._reported_lines = 0
         """How many lost lines of the log the supervisor knows of."""
         self._health = _REFUSES
         # A supervisor that hangs reads nothing, and must not make its children hang, too.
@@ -65,7 +65,7 @@ class Link:
         """Tell that this child has started."""
         self._write(_READY)
 
-    def tell_health(self, cause: str) -> None:
+    def report_health(self, cause: str) -> None:
         """Tell whether this child answers checks: as `Health` says why it does not."""
         self._health = _REFUSES if cause else _SERVES
         self._write(self._health)
@@ -73,9 +73,9 @@ class Link:
     def beat(self) -> None:
         """Tell that its event loop runs, whether it answers checks, and how many more lines of the log are
         lost."""
-        lost = min(WRITER.lost_lines() - self._told_lines, _MAX_TOLD_LINES)
+        lost = min(WRITER.lost_lines() - self._reported_lines, _MAX_REPORTED_LINES)
         if self._write(_BEAT + self._health + lost * _LOST_LINE):
-            self._told_lines += lost
+            self._reported_lines += lost
 
     def _write(self, what: bytes) -> bool:
         with suppress(BlockingIOError, BrokenPipeError):

@@ -274,7 +274,7 @@ def _of_checkpoints(settings: Settings, store: Store, now: Instant) -> Iterator[
                 " keygen`, and set AUTHZ_CHECKPOINT_KEY_FILE",
             )
         return
-    if not settings.checkpoint_places:
+    if not settings.checkpoint_destinations:
         yield Finding(
             Level.NOTE,
             "signed checkpoints stay in the database, whose owner can replace them; set"

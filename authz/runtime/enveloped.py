@@ -20,7 +20,7 @@ from authz.runtime.child import FAILED_START, Link, beating
 from authz.runtime.compose import system_clock
 from authz.runtime.envoy import SECRETS, STOP_SIGNALS, SUPERVISOR
 from authz.runtime.faces import AsgiFace
-from authz.runtime.liveness import run_watched
+from authz.runtime.liveness import run_with_watchdog
 from authz.runtime.logs import WRITER, configure_logging, log_uncaught
 from authz.runtime.secrets import Secrets
 from authz.runtime.serve import run
@@ -72,7 +72,7 @@ class Application:
         configure_logging(settings.log_level)
         face = AsgiFace(settings)
         self._answer = face.server
-        on_health = (lambda _: None) if link is None else link.tell_health
+        on_health = (lambda _: None) if link is None else link.report_health
         server = Server(settings, clock=self._clock, face=face, on_health=on_health)
         secrets = Secrets(Path(folder)) if (folder := os.environ.pop(SECRETS, "")) else None
         if await finishes_before(stopped, server.start()):
@@ -95,7 +95,7 @@ class Application:
 async def _run_to_the_end(main: Coroutine[Any, Any, None], link: Link | None) -> NoReturn:
     """Run `main`, and end the process when it returns or fails."""
     try:
-        await (run_watched(main) if link is None else beating(link, main))
+        await (run_with_watchdog(main) if link is None else beating(link, main))
     except AuthzError as error:
         notes = (f"({note})" for note in getattr(error, "__notes__", ()))
         log.error("cannot start", error=" ".join([error.message, *notes]))  # noqa: TRY400  says all

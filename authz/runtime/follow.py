@@ -14,7 +14,7 @@ import structlog
 from authz.engine.clock import DecisionClock
 from authz.replica.view import ReplicaView
 from authz.runtime.compose import open_follower, open_view, prepare_database, system_clock
-from authz.runtime.liveness import end_if_stuck, tell_systemd
+from authz.runtime.liveness import end_if_stuck, notify_systemd
 from authz.runtime.logs import WRITER
 from authz.runtime.maintenance import keep_view_current
 from authz.runtime.metrics import ReplicaCollector, exporting
@@ -53,9 +53,9 @@ async def _follow(settings: Settings, stopped: asyncio.Event, *, prepared: bool)
                 settings,
                 stopped,
                 prepared=prepared,
-                on_initialized=partial(tell_systemd, "READY=1"),
+                on_initialized=partial(notify_systemd, "READY=1"),
             )
-            tell_systemd("STOPPING=1")
+            notify_systemd("STOPPING=1")
     finally:
         maintenance.cancel()
         view.close()

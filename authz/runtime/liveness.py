@@ -70,7 +70,7 @@ async def end_if_stuck(follower: Follower) -> None:
     os._exit(STUCK)
 
 
-def tell_systemd(state: str, environ: Mapping[str, str] = os.environ) -> None:
+def notify_systemd(state: str, environ: Mapping[str, str] = os.environ) -> None:
     """Tell systemd that a process is ready (`READY=1`), stops (`STOPPING=1`) or runs (`WATCHDOG=1`).
 
     Does nothing unless systemd started the process, and wants to know.
@@ -87,13 +87,13 @@ def tell_systemd(state: str, environ: Mapping[str, str] = os.environ) -> None:
         notify.sendto(state.encode(), path)
 
 
-async def run_watched(main: Coroutine[Any, Any, None], environ: Mapping[str, str] = os.environ) -> None:
+async def run_with_watchdog(main: Coroutine[Any, Any, None], environ: Mapping[str, str] = os.environ) -> None:
     """Run the main coroutine of a process; meanwhile systemd's watchdog, if it watches (`WatchdogSec=`),
     hears of its event loop each second."""
     if "WATCHDOG_USEC" not in environ:
         await main
         return
-    beating = asyncio.create_task(beat_forever(partial(tell_systemd, "WATCHDOG=1", environ)))
+    beating = asyncio.create_task(beat_forever(partial(notify_systemd, "WATCHDOG=1", environ)))
     try:
         await main
     finally:

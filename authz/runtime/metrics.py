@@ -23,8 +23,8 @@ from authz.runtime.liveness import Pulse, beat_forever
 from authz.runtime.probes import Probes, serving_probes
 from authz.telemetry.metrics import REGISTRY
 
-_ATTEMPTS = 100
-_UNTIL_FILLED_S = 0.01
+_MAX_ATTEMPTS = 100
+_RETRY_S = 0.01
 
 
 class ReplicaCollector(Collector):
@@ -104,7 +104,7 @@ class ReplicaCollector(Collector):
             yield restarts
 
 
-class CountsOfAll(MultiProcessCollector):
+class MultiprocessCounts(MultiProcessCollector):
     """The sums of what the processes of the machine count.
 
     Reads again when one of them has just made its file, which is empty at first.
@@ -115,10 +115,10 @@ class CountsOfAll(MultiProcessCollector):
 
     def collect(self) -> Iterable[Metric]:
         """See `Collector.collect`."""
-        for _ in range(_ATTEMPTS):
+        for _ in range(_MAX_ATTEMPTS):
             with suppress(struct.error):
                 return self._collect()
-            time.sleep(_UNTIL_FILLED_S)
+            time.sleep(_RETRY_S)
         return self._collect()
 
     def _collect(self) -> Iterable[Metric]:
@@ -132,17 +132,17 @@ def exporting(
     collector: ReplicaCollector,
     *,
     not_ready: Callable[[], str],
-    counts_in: str = "",
+    counts_folder: str = "",
 ) -> Iterator[None]:
     """Serve `/metrics`, `/livez` and `/readyz` at `host:port` while the block lasts: see `serving_probes`.
 
-    In a task of the event loop: that it runs is what `/livez` tells. `counts_in` is the folder in which the
-    processes of the machine count; empty if only this one does.
+    In a task of the event loop, because `/livez` says whether the loop runs. The processes of the machine
+    count in `counts_folder`; empty if only this one does.
     """
     pulse, registry = Pulse(), CollectorRegistry()
     registry.register(collector)
-    if counts_in:
-        CountsOfAll(registry, counts_in)
+    if counts_folder:
+        MultiprocessCounts(registry, counts_folder)
     else:
         registry.register(REGISTRY)
     beating = asyncio.create_task(beat_forever(pulse.show))
@@ -154,7 +154,7 @@ def exporting(
 
 
 @contextmanager
-def counting_together(*, wanted: bool) -> Iterator[str]:
+def multiprocess_counts(*, wanted: bool) -> Iterator[str]:
     """A folder in which the processes that are started in the block count together; empty if not wanted."""
     if not wanted:
         yield ""

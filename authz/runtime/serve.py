@@ -9,7 +9,7 @@ import structlog
 
 from authz.replica.view import ReplicaView
 from authz.runtime.compose import has_replica, replica_folder
-from authz.runtime.liveness import end_if_stuck, tell_systemd
+from authz.runtime.liveness import end_if_stuck, notify_systemd
 from authz.runtime.logs import WRITER
 from authz.runtime.metrics import ReplicaCollector, exporting
 from authz.runtime.server import Server
@@ -51,9 +51,9 @@ async def run(server: Server, settings: Settings, stopped: asyncio.Event) -> Non
         )
         if not settings.follow:
             warn_without_replica(settings, server.view)
-        tell_systemd("READY=1")
+        notify_systemd("READY=1")
         await run_until(stopped)
-        tell_systemd("STOPPING=1")
+        notify_systemd("STOPPING=1")
     if watching is not None:
         watching.cancel()
 

@@ -23,7 +23,7 @@ from authz.replica.view import ReplicaView
 from authz.runtime.authentication import (
     Authentication,
     open_authentication,
-    warn_of_strangers,
+    warn_if_unauthenticated,
 )
 from authz.runtime.checkpoints import open_checkpoints
 from authz.runtime.compose import (
@@ -237,7 +237,7 @@ class Server:
         await self._compile_active_policy()
         await self.health.add_to(face.server)
         self.address = await face.start()
-        warn_of_strangers(settings)
+        warn_if_unauthenticated(settings)
         background = (*self._servicers.background, *checkpoints)
         self._background = [asyncio.create_task(run()) for run in background]
         await self.health.watch(

@@ -226,7 +226,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return _listed(self.decision_log)
 
     @property
-    def checkpoint_places(self) -> tuple[str, ...]:
+    def checkpoint_destinations(self) -> tuple[str, ...]:
         """`checkpoint_publish` as names."""
         return _listed(self.checkpoint_publish)
 
@@ -324,12 +324,12 @@ def _validate_decision_log(settings: Settings) -> None:
 
 
 def _validate_checkpoints(settings: Settings) -> None:
-    variable, places = "AUTHZ_CHECKPOINT_PUBLISH", settings.checkpoint_places
-    if places and not settings.checkpoint_key_file:
+    variable, destinations = "AUTHZ_CHECKPOINT_PUBLISH", settings.checkpoint_destinations
+    if destinations and not settings.checkpoint_key_file:
         raise invalid_setting(
             variable, f"{variable} needs AUTHZ_CHECKPOINT_KEY_FILE; make a key with `authz audit keygen`"
         )
-    files = [place for place in places if place != STDOUT and not place.startswith(HTTPS_PREFIX)]
+    files = [each for each in destinations if each != STDOUT and not each.startswith(HTTPS_PREFIX)]
     _require_files(variable, files, known="`stdout`, `file:<path>` and https addresses")
 
 

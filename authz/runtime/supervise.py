@@ -31,10 +31,10 @@ from authz.runtime.child import (
 from authz.runtime.compose import open_limiter, open_view, prepare_database, system_clock
 from authz.runtime.envoy import launch
 from authz.runtime.follow import run_follower
-from authz.runtime.liveness import beat_forever, tell_systemd
+from authz.runtime.liveness import beat_forever, notify_systemd
 from authz.runtime.logs import WRITER
 from authz.runtime.maintenance import keep_view_current, make_current
-from authz.runtime.metrics import ReplicaCollector, counting_together, exporting
+from authz.runtime.metrics import ReplicaCollector, exporting, multiprocess_counts
 from authz.runtime.serve import warn_without_replica
 from authz.runtime.server import Server
 from authz.runtime.settings import Settings
@@ -160,11 +160,11 @@ async def supervise(settings: Settings) -> None:
     stopped = stop_event(signal.SIGTERM, signal.SIGINT)
     require_authentication(settings)
     open_limiter(settings)  # a file with a mistake ends the start before anything is made
-    with counting_together(wanted=bool(settings.metrics_address)) as counts_in:
-        await _supervise(settings, stopped, counts_in)
+    with multiprocess_counts(wanted=bool(settings.metrics_address)) as counts_folder:
+        await _supervise(settings, stopped, counts_folder)
 
 
-async def _supervise(settings: Settings, stopped: asyncio.Event, counts_in: str) -> None:
+async def _supervise(settings: Settings, stopped: asyncio.Event, counts_folder: str) -> None:
     start_forkserver()
     if settings.follow and not await finishes_before(stopped, run_abandonable(prepare_database, settings)):
         return
@@ -177,16 +177,16 @@ async def _supervise(settings: Settings, stopped: asyncio.Event, counts_in: str)
         view, clock, supervisor.lost_lines, workers=supervisor.alive, restarts=supervisor.restarts
     )
     address_of_probes, not_ready = settings.metrics_address, supervisor.not_ready
-    with reserved, exporting(address_of_probes, collector, not_ready=not_ready, counts_in=counts_in):
+    with reserved, exporting(address_of_probes, collector, not_ready=not_ready, counts_folder=counts_folder):
         try:
             if await finishes_before(stopped, supervisor.start(address)):
                 make_current(view, clock)  # or a first scrape would find no policy
                 log.info("serving", address=address, transport=settings.transport, workers=settings.workers)
                 if not settings.follow:
                     warn_without_replica(settings, view)
-                tell_systemd("READY=1")
+                notify_systemd("READY=1")
                 await run_until(stopped)
-                tell_systemd("STOPPING=1")
+                notify_systemd("STOPPING=1")
         finally:
             await supervisor.stop()
             maintenance.cancel()
@@ -204,7 +204,7 @@ def worker_process(settings: Settings, supervisor: Connection) -> None:
 
 
 async def _serve(settings: Settings, link: Link) -> None:
-    async with Server(settings, on_health=link.tell_health) as server:
+    async with Server(settings, on_health=link.report_health) as server:
         await run_worker(server, stop_event(signal.SIGTERM, signal.SIGINT), link)
 
 

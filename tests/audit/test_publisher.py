@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import update
 from structlog.testing import capture_logs
 
+from authz.audit.destinations import Destination, FileDestination, HttpsDestination
 from authz.audit.notes import Checkpoint, NoteSigner, NoteVerifier
-from authz.audit.places import CheckpointAddress, CheckpointFile, Place
 from authz.audit.publisher import CheckpointPublisher
 from authz.domain.entities import Course
 from authz.domain.instants import US_PER_S
@@ -36,12 +36,12 @@ class Servers:
         self.file = folder / "checkpoint"
         self._courses = 0
 
-    def publisher(self, *places: Place, signer: NoteSigner = SIGNER) -> CheckpointPublisher:
+    def publisher(self, *destinations: Destination, signer: NoteSigner = SIGNER) -> CheckpointPublisher:
         return CheckpointPublisher(
             signer,
             self.store.proofs,
             self.store.checkpoints,
-            [CheckpointFile(self.file), *places],
+            [FileDestination(self.file), *destinations],
             clock=lambda: self.now,
             interval_us=MINUTE,
         )
@@ -139,7 +139,7 @@ def test_a_clock_that_was_ahead_does_not_hold_up_the_others(servers: Servers) ->
 def test_what_an_address_refuses_is_posted_again_and_other_places_have_it_at_once(
     servers: Servers, address: Address, status: int
 ) -> None:
-    publisher, failures = servers.publisher(CheckpointAddress(address.url)), counted("failed")
+    publisher, failures = servers.publisher(HttpsDestination(address.url)), counted("failed")
     servers.write()
     address.status = status
     with capture_logs() as lines:
@@ -147,7 +147,7 @@ def test_what_an_address_refuses_is_posted_again_and_other_places_have_it_at_onc
     assert servers.published().size == 1
     assert address.posted == []
     assert counted("failed") == failures + 1
-    assert [line["place"] for line in lines] == [address.url]
+    assert [line["destination"] for line in lines] == [address.url]
     servers.write()  # which nothing holds up
     address.status = 200
     servers.now += 10 * US_PER_S

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, mmap_dict
 
-from authz.runtime.metrics import CountsOfAll
+from authz.runtime.metrics import MultiprocessCounts
 
 
 def test_a_file_that_is_still_empty_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "counter_1.db"
     file.touch()
-    counts = CountsOfAll(CollectorRegistry(), str(tmp_path))
+    counts = MultiprocessCounts(CollectorRegistry(), str(tmp_path))
     waited = threading.Event()
 
     def fill(_: float) -> None:
