@@ -8,6 +8,7 @@ starts is held by the tests that run it.
 from __future__ import annotations
 
 import array
+import gc
 import importlib
 import json
 import os
@@ -183,8 +184,10 @@ if __name__ == "__main__":
     import authz.runtime.supervise  # noqa: F401
     from authz.cli.main import whole_command
 
-    # The first command line that is parsed imports more.
-    whole_command()(["--version"], standalone_mode=False)
+    # The first command line that is parsed imports more, for the values of options.
+    whole_command().make_context("authz", ["check"])
+    # Else the first collection in each process copies all that is imported.
+    gc.freeze()
     with socket.socket(fileno=int(sys.argv[1])) as taken:
         run = _serve(taken)
     if run is not None:

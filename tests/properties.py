@@ -9,18 +9,12 @@ own. The profile is the value of `HYPOTHESIS_PROFILE`.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 
 _COUNT = 100
 # Neither a deadline nor a health check: a busy machine is no fault.
 _ANY_MACHINE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-_memory = Path("/dev/shm")  # noqa: S108  for folders with random names
-MEMORY = _memory if _memory.is_dir() else None
-"""The parent of temporary folders in which no property waits for a disk, where there is one."""
-
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 """Whether tests that kill, flood or load a service do so often and for long, and not for one round."""

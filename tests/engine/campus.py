@@ -15,7 +15,6 @@ from authz.replica.caches import Caches
 from authz.replica.environment import Environment, Versions
 from authz.replica.snapshot import ReplicaSnapshot
 from authz.replica.writer import Writer
-from tests.properties import MEMORY
 from tests.tokens import keys_of
 
 _DATABASE_ID = "campus"
@@ -24,7 +23,7 @@ _DATABASE_ID = "campus"
 @cache
 def _environment() -> Environment:
     """One for the process: a campus replaces the one before, whose snapshot keeps what it sees."""
-    folder = tempfile.mkdtemp(prefix="authz-campus-", dir=MEMORY)
+    folder = tempfile.mkdtemp(prefix="authz-campus-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Environment(Path(folder), max_bytes=1 << 30)
 

@@ -51,7 +51,7 @@ from authz.replica.snapshot import ReplicaSnapshot
 from authz.store import open_store
 from tests.engine.campus import Campus
 from tests.policies import POLICY
-from tests.properties import MEMORY, examples
+from tests.properties import examples
 from tests.store.directory import dumped
 from tests.tokens import keys_of
 
@@ -324,7 +324,7 @@ def test_nobody_gets_in_through_what_postgresql_holds(data: st.DataObject, postg
     """From a real PostgreSQL to a replica built from it; what is written before stays, as in service."""
     store = open_store(postgresql_url, vocabularies=lambda *_: POLICY.vocabulary, clock=lambda: NOW)
     mutations = [Mutation(Operation.TOUCH, entity) for entity in data.draw(campuses())]
-    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
+    with tempfile.TemporaryDirectory() as name:
         try:
             store.directory.import_batch(mutations, offset=0, actor="", request_id="", reason="")
             with store.directory.dump() as dump:

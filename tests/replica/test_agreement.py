@@ -20,7 +20,7 @@ from authz.replica.writer import apply_changes
 from authz.store import Store
 from tests.databases import create_sqlite
 from tests.facts import grant_of
-from tests.properties import MEMORY, examples
+from tests.properties import examples
 from tests.replica.conftest import MAX_BYTES
 from tests.replica.rows import Row, all_rows
 from tests.store.directory import changes_of, dumped, open_with
@@ -97,7 +97,7 @@ def followed(store: Store, folder: Path, at_once: int) -> list[Row]:
 def test_followed_built_and_stored_agree_row_by_row(
     history: list[list[Mutation]], at_once: int, contents_at_once: int
 ) -> None:
-    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         store = open_with(create_sqlite(folder / "authz.db"), contents_at_once=contents_at_once)
         try:

@@ -20,7 +20,6 @@ from authz.replica.layout import ref_key, tombstone_record
 from authz.replica.writer import apply_changes
 from authz.store import Store
 from tests.databases import create_sqlite
-from tests.properties import MEMORY
 from tests.records import chains, entities, fits
 from tests.replica.conftest import MAX_BYTES
 from tests.store.directory import changes_of, create, open_with, remove, touch, write
@@ -43,7 +42,7 @@ def test_a_record_is_there_built_or_followed_and_goes_when_it_is_deleted(
     kind: Kind, data: st.DataObject
 ) -> None:
     chain = data.draw(chains(kind))
-    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         store = open_with(create_sqlite(folder / "authz.db"))
         try:

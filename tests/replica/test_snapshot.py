@@ -45,7 +45,7 @@ from tests.engine.campus import Campus
 from tests.engine.test_isolation import COURSES, SESSIONS, TYPES, campuses, refs, subjects
 from tests.facts import grant_of
 from tests.policies import POLICY
-from tests.properties import MEMORY, examples
+from tests.properties import examples
 from tests.replica.conftest import MAX_BYTES
 from tests.store.directory import Clock, dumped, user
 from tests.tokens import keys_of
@@ -102,7 +102,7 @@ def put(entities: list[Entity]) -> Iterator[tuple[Snapshot, Truth]]:
 @contextmanager
 def built(entities: list[Entity]) -> Iterator[tuple[Snapshot, Truth]]:
     """A replica that was built from a database, which holds those of the entities that may be written."""
-    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         url = create_sqlite(folder / "authz.db")
         store = open_store(url, vocabularies=lambda *_: POLICY.vocabulary, clock=Clock())

@@ -18,7 +18,7 @@ from authz.domain.mutations import Change, Expectation, Mutation, Operation, Pre
 from authz.domain.tokens import ConsistencyToken
 from authz.store import Store
 from tests.databases import create_sqlite
-from tests.properties import MEMORY, examples
+from tests.properties import examples
 from tests.store.directory import changes_of, notebook, open_with, replay, share, stored, student, user, write
 
 _NAMES = st.sampled_from(["a", "b"])
@@ -74,7 +74,7 @@ def _but_for_marks(store: Store) -> list[Change]:
 @examples(30)
 @given(st.lists(st.tuples(st.booleans(), BATCHES), max_size=12))
 def test_the_tables_equal_the_replay_of_the_log(history: list[tuple[bool, list[Mutation]]]) -> None:
-    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         store = open_with(create_sqlite(Path(folder) / "authz.db"))
         try:
             for atomic, batch in history:
@@ -97,7 +97,7 @@ def test_the_tables_equal_the_replay_of_the_log(history: list[tuple[bool, list[M
 @examples(30)
 @given(st.lists(st.lists(_WRITES, max_size=8), max_size=4))
 def test_a_group_does_what_its_writes_would_do_one_after_another(groups: list[list[WriteRequest]]) -> None:
-    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         together, alone = (open_with(create_sqlite(Path(folder) / name)) for name in ("a.db", "b.db"))
         try:
             for group in groups:

@@ -25,7 +25,7 @@ from authz.domain.ids import ResourceRef, course_scope, session_scope
 from authz.domain.mutations import ChangeScope, Mutation, Operation, WriteRequest
 from authz.store import Store
 from tests.databases import create_sqlite
-from tests.properties import MEMORY, examples
+from tests.properties import examples
 from tests.store.directory import (
     changes_of,
     create,
@@ -256,7 +256,7 @@ def visible(held: dict[Key, Entity]) -> set[Entity]:
 def test_nobody_can_tell_a_large_deletion_from_one_that_is_complete_at_once(
     history: list[tuple[list[Mutation], bool]], at_once: int
 ) -> None:
-    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         parts = open_with(create_sqlite(Path(folder) / "a.db"), contents_at_once=at_once)
         whole = open_with(create_sqlite(Path(folder) / "b.db"))
         try:

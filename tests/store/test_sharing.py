@@ -32,7 +32,7 @@ from authz.store import Store
 from authz.store.engine import open_engine
 from authz.store.migrations.versions.shares_0011 import _AWAITING
 from tests.databases import create_sqlite
-from tests.properties import MEMORY, examples
+from tests.properties import examples
 from tests.store.directory import (
     changes_of,
     create,
@@ -262,7 +262,7 @@ _MORE: st.SearchStrategy[Mutation] = st.builds(
 def test_after_any_history_every_share_is_opened_or_awaits_and_none_is_lost(
     history: list[tuple[list[Mutation], list[Mutation]]], at_once: int
 ) -> None:
-    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         store = open_with(create_sqlite(Path(folder) / "a.db"), contents_at_once=at_once)
         held: dict[Key, Entity] = {}
         try:

@@ -13,7 +13,7 @@ from authz.domain.entities import Membership, MembershipKey, MembershipStatus
 from authz.importers.oneroster.directory import is_live
 from authz.importers.oneroster.source_ref import parse_source_ref
 from tests.importers.exports import Campus, Row, by_hand, enrolled, klass, user
-from tests.properties import MEMORY, examples
+from tests.properties import examples
 
 USERS, CLASSES = ("maya", "omar", "nora"), ("alg", "bio")
 DATES = st.sampled_from(("", "2026-09-01", "2026-09-02", "2026-09-03"))
@@ -83,7 +83,7 @@ def give_access(campus: Campus) -> set[MembershipKey]:
 @given(st.lists(exports, min_size=1, max_size=4))
 @examples(100)
 def test_no_order_of_exports_leaves_access_open(history: list[Export]) -> None:
-    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         campus = Campus(Path(folder), by_hand("maya", role="auditor"), by_hand("omar", role="student"))
         for export in history:
             _take_in(campus, export)
