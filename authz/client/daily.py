@@ -9,10 +9,9 @@ import datetime as dt
 from typing import Any
 
 from authz.client.combined import SessionAccess
-from authz.domain.instants import parse_instant
+from authz.domain.instants import US_PER_S, from_datetime, parse_instant
 
 _SENDS = ["video", "audio", "screenVideo", "screenAudio"]
-_US_PER_S = 1_000_000
 
 
 def meeting_token_properties(
@@ -26,7 +25,7 @@ def meeting_token_properties(
     personal data that Daily keeps.
 
     Raises `PermissionError` without the right to join, and `ValueError` for an empty room, whose token would
-    open every room, or a lifetime that is over.
+    open every room, a lifetime that is over, or a `now` without a time zone.
     """
     if not access:
         raise PermissionError(f"{access.subject} may not join {access.session_id}: {access.join.reason}")
@@ -53,12 +52,8 @@ def meeting_token_properties(
 
 
 def _end_of(access: SessionAccess, now: dt.datetime, max_lifetime: dt.timedelta) -> int:
-    ends = [
-        parse_instant(text, field="time") // _US_PER_S
-        for text in (access.ends_at, access.valid_until)
-        if text
-    ]
-    end = min([int((now + max_lifetime).timestamp()), *ends])
-    if end <= now.timestamp():
+    ends = [parse_instant(text, field="time") for text in (access.ends_at, access.valid_until) if text]
+    end_s = min([from_datetime(now + max_lifetime), *ends]) // US_PER_S
+    if end_s * US_PER_S <= from_datetime(now):
         raise ValueError(f"the access of {access.subject} to {access.session_id} is over; ask again")
-    return end
+    return end_s

@@ -37,11 +37,12 @@ def where(plan: ResourcePlan, *, now: dt.datetime | None = None, **columns: Colu
     type `course` only `course_id` is needed, of `session` only `session_id`.
     Times are `DateTime`, in UTC unless they have a time zone, or integers: microseconds since 1970.
 
-    Raises `ValueError` for a plan whose `valid_until` is over, and for a column that the plan needs and that
-    is not given.
+    Raises `ValueError` for a plan whose `valid_until` is over, for a column that the plan needs and that is
+    not given, and for a `now` without a time zone.
     """
     at = dt.datetime.now(dt.UTC) if now is None else now
-    if plan.valid_until and parse_instant(plan.valid_until, field="valid_until") <= from_datetime(at):
+    now_us = from_datetime(at)
+    if plan.valid_until and parse_instant(plan.valid_until, field="valid_until") <= now_us:
         raise ValueError(f"the plan was valid until {plan.valid_until}; ask for a new one")
     unknown = sorted(columns.keys() - {"course_id", "session_id", *ResourceField})
     if unknown:

@@ -143,3 +143,5 @@ def test_no_meeting_token_without_a_right_a_room_or_time(client: Client) -> None
         meeting_token_properties(student, room="", now=NOW, max_lifetime=HOUR)
     with pytest.raises(ValueError, match="is over"):
         meeting_token_properties(student, room="r", now=NOW + 3 * HOUR, max_lifetime=HOUR)
+    with pytest.raises(ValueError, match="needs a time zone"):
+        meeting_token_properties(student, room="r", now=NOW.replace(tzinfo=None), max_lifetime=HOUR)

@@ -268,6 +268,13 @@ def test_a_plan_that_is_over_is_not_used(plan: Plan) -> None:
     assert where(found, now=IN_A_YEAR - dt.timedelta(seconds=1), **FIELDS) is not None
 
 
+def test_a_time_without_a_zone_is_refused_also_for_a_plan_without_an_end(plan: Plan) -> None:
+    found = plan("user:maya", "read", "material", scope="course:c00")
+    assert found.valid_until == ""
+    with pytest.raises(ValueError, match="needs a time zone"):
+        where(found, now=dt.datetime(2030, 1, 1), **FIELDS)
+
+
 def test_a_column_that_the_plan_needs_is_named(plan: Plan) -> None:
     found = plan("user:maya", "read", "notebook")
     given = {**FIELDS, "share_level": null()}
