@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import lmdb
+import msgspec
 
 from authz.domain.entities import (
     PLATFORM_ACTIVATION,
@@ -47,34 +48,42 @@ def apply_changes(environment: Environment, changes: Sequence[Change]) -> int:
     Raises `GapError` if they do not follow the revision that the replica holds.
     """
     with environment.lmdb.begin(write=True) as transaction:
-        held = environment.versions(transaction)
-        platform, scopes, policy, erased = held.platform, held.scopes, held.policy, held.erased
-        revision = held.revision
+        versions = environment.versions(transaction)
         writer = Writer(environment, transaction)
         for change in changes:
-            if change.revision != revision + 1:
-                raise GapError(f"revision {revision} is followed by {change.revision}")
-            revision = change.revision
+            if change.revision != versions.revision + 1:
+                raise GapError(f"revision {versions.revision} is followed by {change.revision}")
             for mutation in change.mutations:
                 writer.apply(mutation, change.committed_at)
-                key = mutation.key
-                if kind_of(key).scope is not None:
-                    scopes = revision
-                elif isinstance(key, MembershipKey) and key.scope == PLATFORM:
-                    platform = revision
-                elif key == PLATFORM_ACTIVATION:
-                    policy = revision
-                elif isinstance(key, PolicyActivationKey):
-                    scopes = revision  # the context of a course says which policy of its own is active
-                elif isinstance(mutation.target, Erasure) and mutation.target.status is ErasureStatus.ERASED:
-                    erased = revision
-        if changes:
-            last = changes[-1]
-            versions = Versions(
-                revision, last.committed_at, last.nonce, platform, scopes, policy, erased, held.cleared
-            )
-            environment.set_versions(transaction, versions)
-    return revision
+            versions = _versions_after(versions, change)
+        environment.set_versions(transaction, versions)
+    return versions.revision
+
+
+def _versions_after(versions: Versions, change: Change) -> Versions:
+    fields = {field for mutation in change.mutations if (field := _outdated_by(mutation))}
+    return msgspec.structs.replace(
+        versions,
+        revision=change.revision,
+        committed_at=change.committed_at,
+        nonce=change.nonce,
+        **dict.fromkeys(fields, change.revision),
+    )
+
+
+def _outdated_by(mutation: Mutation) -> str:
+    """The field of `Versions` that says when such a mutation was last applied; empty for none."""
+    key, target = mutation.key, mutation.target
+    if key == PLATFORM_ACTIVATION:
+        return "policy"
+    # The context of a course says which policy of its own is active.
+    if kind_of(key).scope is not None or isinstance(key, PolicyActivationKey):
+        return "scopes"
+    if isinstance(key, MembershipKey) and key.scope == PLATFORM:
+        return "platform"
+    if isinstance(target, Erasure) and target.status is ErasureStatus.ERASED:
+        return "erased"
+    return ""
 
 
 class Writer:
