@@ -1,4 +1,4 @@
-"""`authz account suspend`, `restore`: shut a subject out of everything, and let it in again."""
+"""`authz account suspend`, `restore`: take every role of a subject away, and give them back."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def decisions(
     oldest_first: OldestFirst = False,
     limit: Limit = 100,
 ) -> None:
-    """Print who was let in to what, and which caller asked, from the decision log in the database.
+    """Print who got access to what, and which caller asked, from the decision log in the database.
 
     The newest entry comes first. With --json, prints one entry per line, with all its fields.
     """

@@ -1,4 +1,4 @@
-"""`authz policy test`: run the tests beside a policy, and say what none of them touches."""
+"""`authz policy test`: run the tests of a policy, and say what none of them touches."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 AuthzError
 ├── InvalidArgumentError      the request is malformed; a retry cannot succeed
-├── UnauthenticatedError      nothing proves who calls, or what should is not valid
+├── UnauthenticatedError      the call has no credential, or an invalid one
 ├── PermissionDeniedError     the caller, or the person that the call is made for, lacks a permission
 ├── NotFoundError             what was to be read by its name does not exist
 ├── AlreadyExistsError        the entity to create exists
@@ -100,7 +100,7 @@ class InvalidArgumentError(AuthzError):
 
 
 class UnauthenticatedError(AuthzError):
-    """Nothing proves who calls, or the credential is not valid. Its message never quotes a credential."""
+    """The call has no credential, or an invalid one. The message never quotes a credential."""
 
 
 class NotFoundError(AuthzError):

@@ -1,4 +1,4 @@
-"""Runs the tests beside a policy, and says what of the policy they touch."""
+"""Runs the tests of a policy, and says what of the policy they touch."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def unpacked(files: Mapping[str, str]) -> Iterator[Path]:
 
 
 class ProvedPolicy(msgspec.Struct, frozen=True):
-    """A policy without faults, why it keeps its invariants, and the tests beside it."""
+    """A policy without faults, why it keeps its invariants, and its tests."""
 
     policy: CompiledPolicy
     invariants: tuple[Invariant, ...]

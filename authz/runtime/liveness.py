@@ -88,8 +88,8 @@ def notify_systemd(state: str, environ: Mapping[str, str] = os.environ) -> None:
 
 
 async def run_with_watchdog(main: Coroutine[Any, Any, None], environ: Mapping[str, str] = os.environ) -> None:
-    """Run the main coroutine of a process; meanwhile systemd's watchdog, if it watches (`WatchdogSec=`),
-    hears of its event loop each second."""
+    """Run the main coroutine of a process. Meanwhile, if systemd's watchdog is on (`WatchdogSec=`),
+    notify it each second that the event loop runs."""
     if "WATCHDOG_USEC" not in environ:
         await main
         return

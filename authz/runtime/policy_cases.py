@@ -1,4 +1,4 @@
-"""Composes the tests beside a policy: its folder, the engine, and a temporary replica."""
+"""Composes the tests of a policy: its folder, the engine, and a temporary replica."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plain HTTP for those who watch a server: `/livez`, `/readyz` and `/metrics`. Nothing else is there.
+"""Plain HTTP for monitoring: `/livez`, `/readyz` and `/metrics`, and nothing else.
 
 It works while the port of the API demands certificates, and tells nothing of the directory. It only reads.
 """
@@ -22,7 +22,7 @@ _TIMEOUT_S = 10
 
 
 class Probes(msgspec.Struct, frozen=True):
-    """What is told: the causes for which a process is not alive, or not ready; empty when it is."""
+    """Why a process is not alive, or not ready; empty when it is."""
 
     registry: CollectorRegistry
     not_alive: Callable[[], str]

@@ -267,7 +267,7 @@ def load_settings(
 
 
 def _is_service_link(variable: str, value: str) -> bool:
-    """Whether Kubernetes or Docker made a variable, for a service beside this one that is called `authz`.
+    """Whether Kubernetes or Docker made a variable, for another service named `authz`.
 
     Source: https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
     """

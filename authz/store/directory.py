@@ -112,7 +112,7 @@ class SqlDirectory:
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """A transaction that writes, which is committed with the block. Then listeners hear of it."""
+        """A transaction that writes, committed when the block ends. Then calls the subscriber."""
         with self._remembering_refusal(), write_transaction(self._engine) as connection:
             transaction = Transaction(
                 connection, self._vocabularies, self._clock, contents_at_once=self._contents_at_once

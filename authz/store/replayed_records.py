@@ -1,7 +1,7 @@
 """Compares the records of a database with what its change log makes of them.
 
-A replica that begins anew reads the records. So a record that somebody changed behind the service would grant
-access of which the change log says nothing.
+A replica that is rebuilt reads the records. So a record that somebody changed without the service would grant
+access that the change log does not show.
 """
 
 from __future__ import annotations

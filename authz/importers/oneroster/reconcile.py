@@ -47,7 +47,7 @@ def plan_import(
 
 
 def _accounts(roster: Roster, held: Held, *, now: Instant) -> list[Change]:
-    """Suspend the accounts of users who are deleted or disabled: they are shut out of everything.
+    """Suspend the accounts of users who are deleted or disabled, so that they have no role anywhere.
 
     A suspension until a time loses its end. No import lifts the suspension of an account, because nothing
     tells who gave it.
