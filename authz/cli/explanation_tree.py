@@ -10,6 +10,7 @@ from rich.tree import Tree
 from authz.cli.check import answer_line
 from authz.cli.output import console
 from authz.client.explanations import ExplainedFact, ExplainedMembership, ExplainedRule, Explanation
+from authz.domain.decisions import Reason
 
 
 def print_tree(told: Explanation) -> None:
@@ -20,7 +21,8 @@ def print_tree(told: Explanation) -> None:
     memberships = [_membership_line(each) for each in told.memberships]
     if told.account_suspended:
         memberships.append(f"the account is suspended{_until(told.account_suspended_until)}")
-    _add(root, "memberships", memberships or ["none"])
+    nothing = "none" if told.answer.reason == Reason.NOT_A_MEMBER else "not looked at"
+    _add(root, "memberships", memberships or [nothing])
     named = {name for each in told.rules for name in re.findall(r"[a-z_]+", each.rule.split(", ")[-2])}
     _add(root, "facts", [_fact_line(each) for each in told.facts if each.name in named])
     _add(root, "rules", [_rule_line(each) for each in told.rules])

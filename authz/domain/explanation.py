@@ -62,7 +62,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
             found = f"{held} ({meaning})"
         if self.at is None:
             return found
-        return f"{found}: so from {format_instant(self.at)} on, {_in_words(self.at - now)}"
+        return f"{found}, as it is from {format_instant(self.at)} on ({_in_words(self.at - now)})"
 
 
 _TEXTS = {

@@ -69,6 +69,12 @@ def test_explain_prints_a_tree_and_tells_by_its_exit_code(database: str) -> None
     assert "student in course:alg: gives student" in lines
     assert "with role `teaching_assistant`, `teacher` or `owner` in `course:alg`" in lines
     assert lines[-1] == "to the person: This is not open to you."
+    for question, looked_at in (
+        (("user:nobody", "read", "material:m1"), "none"),
+        (("user:maya", "read", "material:m1", "--course", "poetry"), "not looked at"),
+    ):
+        tree = run("explain", *question, "--database", database).stdout.splitlines()
+        assert tree[2].endswith(f" {looked_at}")
     as_json = run("explain", "user:maya", "read", "material:m1", "--database", database, "--json")
     assert as_json.returncode == 0
     assert json.loads(as_json.stdout)["answer"]["allowed"]

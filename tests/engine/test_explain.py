@@ -286,8 +286,8 @@ def test_a_material_that_is_not_available_yet_is_so_in_three_days_or_for_the_sta
     exam = ResourceRef("material", "exam")
     assert texts("read", exam) == [
         [
-            "if `published` held (the resource is published, and now is inside its window of availability):"
-            " so from 1970-01-04T00:00:01Z on, in 3 days"
+            "if `published` held (the resource is published, and now is inside its window of availability),"
+            " as it is from 1970-01-04T00:00:01Z on (in 3 days)"
         ],
         ["with role `teaching_assistant`, `teacher` or `owner` in `course:algebra`"],
     ]
@@ -309,8 +309,8 @@ def test_a_suspension_is_told_with_its_end() -> None:
     suspended = [member, *(e for e in CAMPUS if not isinstance(e, Membership))]
     assert texts("read", ResourceRef("course", "algebra"), suspended) == [
         [
-            "if the membership as `student` in `course:algebra` were in effect (it is suspended):"
-            " so from 1970-01-02T00:00:01Z on, in 1 day"
+            "if the membership as `student` in `course:algebra` were in effect (it is suspended),"
+            " as it is from 1970-01-02T00:00:01Z on (in 1 day)"
         ]
     ]
 
