@@ -13,6 +13,8 @@ import pytest
 import pytest_asyncio
 
 from authz.runtime.logs import WRITER, configure_logging
+from authz.runtime.settings import Settings
+from authz.runtime.transport import choose_transport
 from tests import forkserver
 from tests.databases import PostgresqlServer, create_sqlite, running_postgresql, sqlite_url_of
 from tests.service import Service, serve
@@ -201,12 +203,16 @@ async def sqlite_service(sqlite_url: str) -> AsyncIterator[Service]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_sqlite_service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
     """As `shared_service`, on SQLite alone."""
-    async with serve(create_sqlite(tmp_path_factory.mktemp("shared") / "authz.db")) as each:
+    url = create_sqlite(tmp_path_factory.mktemp("shared") / "authz.db")
+    async with serve(url, transport=choose_transport(Settings()).transport) as each:
         yield each
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_service(shared_store_url: str) -> AsyncIterator[Service]:
-    """As `service`, one for all tests of a module, which run in its event loop: `loop_scope="module"`."""
-    async with serve(shared_store_url) as each:
+    """As `service`, one for all tests of a module, which run in its event loop: `loop_scope="module"`.
+
+    Over the default transport, where `service` has grpc.aio, so that both serve tests of the whole API.
+    """
+    async with serve(shared_store_url, transport=choose_transport(Settings()).transport) as each:
         yield each

@@ -109,17 +109,20 @@ class Service:
 
 
 @asynccontextmanager
-async def serve(url: str, *, now: int = START, **settings: str) -> AsyncIterator[Service]:
-    """Serve `url` with more settings, if any, and a clock that begins at `now`."""
+async def serve(
+    url: str, *, now: int = START, transport: str = "grpc", **settings: str
+) -> AsyncIterator[Service]:
+    """Serve `url` with more settings, if any, and a clock that begins at `now`, unless `TRANSPORT` says
+    otherwise over `transport`."""
     given = {"address": "127.0.0.1:0", "database_url": url, "stop_grace_s": "0", **settings}
     with replica_folder(url) as folder:
-        async with _serve({"replica_dir": folder, **given}, now) as each:
+        async with _serve({"replica_dir": folder, **given}, now, forkserver.TRANSPORT or transport) as each:
             yield each
 
 
 @asynccontextmanager
-async def _serve(given: dict[str, str], now: int) -> AsyncIterator[Service]:
-    if forkserver.TRANSPORT == "envoy":
+async def _serve(given: dict[str, str], now: int, transport: str) -> AsyncIterator[Service]:
+    if transport == "envoy":
         async with _serve_in_envoy(given, now) as each:
             yield each
         return
