@@ -18,13 +18,11 @@ from authz.domain.mutations import Mutation, Operation
 from authz.domain.vocabulary import suggest
 from authz.importers.archive import unreadable
 from authz.importers.report import ParsedSource, RowFault, Sourced
-from authz.importers.tables import Record, malformed, read_csv
+from authz.importers.tables import Record, malformed, parse_flag, read_csv
 
 _RESOURCE = KINDS["resource"]
 COLUMNS = ("type", "id", "course_id", "session_id", *_RESOURCE.updatable)
 """The columns of a row. `type` and `owner` have defaults from the command; `owner` is like `user:maya`."""
-
-_FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def read_resources(
@@ -100,9 +98,7 @@ def _value(field: Field, text: str) -> Any:
     """The value of a field that is not empty."""
     match field.type:
         case FieldType.FLAG:
-            if text.lower() not in _FLAGS:
-                raise malformed_field(field.name, f"`{text}` is neither `true` nor `false`")
-            return _FLAGS[text.lower()]
+            return parse_flag(text, field=field.name)
         case FieldType.INSTANT:
             return parse_instant(text, field=field.name)
         case FieldType.SUBJECT:

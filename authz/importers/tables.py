@@ -9,12 +9,14 @@ from collections.abc import Iterator, Sequence
 from typing import IO
 
 from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.errors import malformed as malformed_field
 from authz.importers.report import quoted
 
 Record = dict[str, str]
 
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _MAX_LISTED = 30
+_FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def read_csv(
@@ -104,6 +106,14 @@ def _without(column: str, header: list[str]) -> str:
 
 def _plain(column: str) -> str:
     return "".join(letter for letter in column.casefold() if letter.isalnum())
+
+
+def parse_flag(text: str, *, field: str) -> bool:
+    """Read `true`, `yes` or `1`, or their opposites, in any case. Raises `InvalidArgumentError`."""
+    flag = _FLAGS.get(text.strip().lower())
+    if flag is None:
+        raise malformed_field(field, f"{quoted(text)} is neither `true` nor `false`")
+    return flag
 
 
 def malformed(name: str, line: int, problem: str) -> InvalidArgumentError:

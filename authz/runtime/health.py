@@ -82,7 +82,7 @@ class Health:
             ((self._checks,), _FRESH_INTERVAL_S, is_fresh),
             (self._of_directory, _STORE_INTERVAL_S, answers),
         ):
-            cause = await self._cause(names, probe, before=True)
+            cause = await self._cause(names, probe, was_serving=True)
             serving = not cause
             for name in names:
                 await self._report(name, cause)
@@ -90,7 +90,7 @@ class Health:
 
     async def drain(self) -> None:
         """Stop probing, and report NOT_SERVING from now on."""
-        self._tell("stopping")
+        self._set_cause("stopping")
         for probe in self._probes:
             probe.cancel()
             with suppress(asyncio.CancelledError):
@@ -100,7 +100,7 @@ class Health:
         # A probe may still wait for the database.
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _tell(self, cause: str) -> None:
+    def _set_cause(self, cause: str) -> None:
         self.cause = cause
         self._on_change(cause)
 
@@ -109,15 +109,15 @@ class Health:
         status = answer.NOT_SERVING if cause else answer.SERVING
         await self._servicer.set(name, status)
         if name == self._checks:
-            self._tell(cause)
+            self._set_cause(cause)
             await self._servicer.set("", status)
 
-    async def _cause(self, names: tuple[str, ...], probe: Probe, *, before: bool) -> str:
+    async def _cause(self, names: tuple[str, ...], probe: Probe, *, was_serving: bool) -> str:
         try:
             return await probe()
         except Exception:
             # If the probe ended here, health would stay as it was.
-            if before:
+            if was_serving:
                 log.exception("probe failed", services=names)
             return "the probe failed"
 
@@ -126,7 +126,7 @@ class Health:
     ) -> None:
         while True:
             await asyncio.sleep(interval_s)
-            cause = await self._cause(names, probe, before=serving)
+            cause = await self._cause(names, probe, was_serving=serving)
             if serving is bool(cause):
                 serving = not cause
                 log.warning(

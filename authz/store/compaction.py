@@ -78,30 +78,28 @@ def compact(
     if not is_complete(connection):
         complete_some(connection)
         return 0
-    superseded, window = _released(connection, limit), list[_Change]()
-    if not superseded:
-        window = _window(connection, rule.through or 0, before, limit)
-        superseded = _superseded(connection, window)
-    removed = _withhold(connection, superseded)
-    through, since = rule.through or 0, rule.complete_since
-    if window:
-        last = window[-1].row.revision
-        since = connection.execute(
-            select(_revisions.c.committed_at).where(_revisions.c.revision == last)
-        ).scalar_one()
-        _remove(connection, removed, {through}, keeps=last)
-        through = last
-        raise_resumable_from(connection, through)
+    if released := _released(connection, limit):
+        removed, after = _withhold(connection, released), rule
+        _remove(connection, removed, set(), keeps=rule.through or 0)
+    elif window := _window(connection, rule.through or 0, before, limit):
+        removed = _withhold(connection, _superseded(connection, window))
+        after = _move_cut(connection, rule, window[-1].row.revision, removed)
     else:
-        _remove(connection, removed, set(), keeps=through)
-    rule = msgspec.structs.replace(
-        rule,
-        removed=(rule.removed or 0) + len(removed) or None,
-        complete_since=since,
-        through=through or None,
-    )
-    transaction.append(origin, lambda batch: batch.rewrite([rule]))
+        removed, after = [], rule
+    after = msgspec.structs.replace(after, removed=(rule.removed or 0) + len(removed) or None)
+    transaction.append(origin, lambda batch: batch.rewrite([after]))
     return len(removed)
+
+
+def _move_cut(
+    connection: Connection, rule: RetentionRule, through: int, removed: Sequence[_Change]
+) -> RetentionRule:
+    """Remove changes, and move the cut to a revision, from which readers may continue."""
+    committed_at = select(_revisions.c.committed_at).where(_revisions.c.revision == through)
+    complete_since = connection.execute(committed_at).scalar_one()
+    _remove(connection, removed, {rule.through or 0}, keeps=through)
+    raise_resumable_from(connection, through)
+    return msgspec.structs.replace(rule, complete_since=complete_since, through=through)
 
 
 def release_held(connection: Connection, subject: Subject) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import msgspec
-from sqlalchemy import Engine, Row, delete, select
+from sqlalchemy import Connection, Engine, Row, delete, select
 
 from authz.domain.entities import Erasure, ErasureFilter, ErasureStatus
 from authz.domain.erasures import (
@@ -57,6 +57,7 @@ from authz.store.log_reader import hold_head, read_head, read_token_key
 from authz.store.log_writer import Origin
 from authz.store.recipients import askers, watchers
 from authz.store.renames import MAX_RECORDS, rename
+from authz.store.write import Transaction
 
 _STEPS, _HOLDS, _REPLICAS = tables.erasure_steps, tables.holds, tables.replicas
 
@@ -103,9 +104,13 @@ class SqlPersonalData:
             step, head = next_step(connection), read_head(connection)
         match None if step is None else step.phase:
             case Phase.RECORDS:
-                return self._in_step(Phase.RECORDS, self._erase_records)
+                return self._in_step(
+                    Phase.RECORDS, lambda transaction, step: erase_records(transaction, step, self._at_once)
+                )
             case Phase.WAIT:
-                return self._in_step(Phase.WAIT, self._begin_history)
+                return self._in_step(
+                    Phase.WAIT, lambda transaction, step: begin_history(transaction, step, self._grace_us)
+                )
             case Phase.HISTORY:
                 return self._erase_history(step, head)
             case Phase.FILES:
@@ -116,19 +121,13 @@ class SqlPersonalData:
             case _:
                 return head
 
-    def _in_step(self, phase: Phase, act: Callable[[Any, Step], None]) -> ConsistencyToken:
+    def _in_step(self, phase: Phase, act: Callable[[Transaction, Step], None]) -> ConsistencyToken:
         """Act on the first erasure, unless another process has brought it beyond the phase."""
         with self._directory.transaction() as transaction:
             step = next_step(transaction.connection)
             if step is not None and step.phase is phase:
                 act(transaction, step)
             return transaction.head
-
-    def _erase_records(self, transaction: Any, step: Step) -> None:
-        erase_records(transaction, step, self._at_once)
-
-    def _begin_history(self, transaction: Any, step: Step) -> None:
-        begin_history(transaction, step, self._grace_us)
 
     def _erase_history(self, step: Step | None, head: ConsistencyToken) -> ConsistencyToken:
         assert step is not None  # noqa: S101  its phase was read
@@ -145,7 +144,7 @@ class SqlPersonalData:
             advance_step(connection, step, done=counts, position=through or revisions[-1])
         return head
 
-    def _erase_decisions(self, transaction: Any, step: Step) -> None:
+    def _erase_decisions(self, transaction: Transaction, step: Step) -> None:
         assert step.subject is not None  # noqa: S101  it goes with this phase
         connection = transaction.connection
         rewritten = erase_decisions(connection, step.subject, step.pseudonym, self._at_once)
@@ -154,7 +153,7 @@ class SqlPersonalData:
         else:
             self._end_history(transaction, step, step.subject)
 
-    def _end_history(self, transaction: Any, step: Step, subject: Subject) -> None:
+    def _end_history(self, transaction: Transaction, step: Step, subject: Subject) -> None:
         connection = transaction.connection
         counts = erase_rest(connection, subject, step.pseudonym)
         kept = kept_mentions(connection, subject)
@@ -181,11 +180,11 @@ class SqlPersonalData:
                 end_phase(transaction.connection, pseudonym, Phase.FILES, Phase.LOG)
             return transaction.head
 
-    def _complete(self, transaction: Any, step: Step) -> None:
+    def _complete(self, transaction: Transaction, step: Step) -> None:
         self._set_status(transaction, step, ErasureStatus.COMPLETE)
         advance_step(transaction.connection, step, phase=Phase.DONE, finished_at=transaction.now)
 
-    def _set_status(self, transaction: Any, step: Step, status: ErasureStatus) -> None:
+    def _set_status(self, transaction: Transaction, step: Step, status: ErasureStatus) -> None:
         record = msgspec.structs.replace(record_of(transaction.connection, step.pseudonym), status=status)
         origin = Origin(step.origin.actor, record.reason, step.origin.request_id)
         transaction.append(origin, lambda batch: batch.rewrite([record]))
@@ -203,7 +202,7 @@ class SqlPersonalData:
             ErasureFilter(mac=None if subject is None else subject_mac(key, subject)), page
         )
 
-    def _certificate(self, connection: Any, erasure: Erasure) -> ErasureCertificate:
+    def _certificate(self, connection: Connection, erasure: Erasure) -> ErasureCertificate:
         pseudonym = erasure.pseudonym
         same = tables.has_subject(_STEPS, "pseudonym", pseudonym)
         row = connection.execute(select(_STEPS).where(same)).one()

@@ -13,8 +13,8 @@ from authz.domain.errors import InvalidArgumentError, malformed
 from authz.domain.ids import course_scope
 from authz.domain.instants import Instant
 from authz.importers.oneroster.fields import (
+    flag_of,
     parse_date,
-    parse_flag,
     parse_modified,
     parse_state,
     parse_user,
@@ -104,7 +104,7 @@ class _EnrollmentReader:
             self._roster.notes.append(RowFault(ENROLLMENTS, line, note))
         # Only the source's role `teacher`: another role that is mapped to `teacher` must not become owner.
         is_teacher = external == role == _TEACHER
-        return _OWNER if is_teacher and parse_flag(record, "primary", default=False) else role
+        return _OWNER if is_teacher and flag_of(record, "primary", default=False) else role
 
 
 def _unmapped(text: str, external: str) -> InvalidArgumentError:

@@ -11,11 +11,10 @@ from authz.domain.instants import Instant, parse_instant
 from authz.importers.oneroster.manifest import Mode
 from authz.importers.oneroster.rows import Roster, RowState
 from authz.importers.report import RowFault, quoted
-from authz.importers.tables import Record
+from authz.importers.tables import Record, parse_flag
 
 STATUS_COLUMNS = ("status", "dateLastModified")
 _STATES = {"active": RowState.ACTIVE, "tobedeleted": RowState.ENDED}
-_FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def parse_state(record: Record, mode: Mode) -> RowState:
@@ -52,12 +51,10 @@ def parse_date(text: str, *, field: str, zone: dt.tzinfo) -> Instant:
         raise malformed(field, problem) from None
 
 
-def parse_flag(record: Record, column: str, *, default: bool) -> bool:
-    """Read `true`, `yes` or `1`, or their opposites, in any case."""
-    text = record.get(column, "").strip().lower()
-    if text and text not in _FLAGS:
-        raise malformed(column, f"{quoted(record[column])} is neither `true` nor `false`")
-    return _FLAGS.get(text, default)
+def flag_of(record: Record, column: str, *, default: bool) -> bool:
+    """The flag in a column; `default` if it is empty. Raises as `parse_flag`."""
+    text = record.get(column, "")
+    return parse_flag(text, field=column) if text.strip() else default
 
 
 def parse_user(text: str, roster: Roster, *, field: str) -> Subject:

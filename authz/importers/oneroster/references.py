@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from authz.domain.errors import InvalidArgumentError
 from authz.domain.instants import Instant
-from authz.importers.oneroster.fields import parse_date, parse_flag, parse_modified, parse_state, parse_user
+from authz.importers.oneroster.fields import flag_of, parse_date, parse_modified, parse_state, parse_user
 from authz.importers.oneroster.manifest import ACADEMIC_SESSIONS, CLASSES, USERS, Mode
 from authz.importers.oneroster.rows import ClassRow, Roster, RowState, UserRow, is_newer
 from authz.importers.report import RowFault, quoted
@@ -107,7 +107,7 @@ def _user(line: int, record: Record, roster: Roster) -> UserRow:
     modified_at = None
     try:
         state = parse_state(record, mode)
-        if state is RowState.ACTIVE and not parse_flag(record, "enabledUser", default=True):
+        if state is RowState.ACTIVE and not flag_of(record, "enabledUser", default=True):
             state = RowState.ENDED
         modified_at = parse_modified(record, mode, USERS, line, roster)
     except InvalidArgumentError as error:
