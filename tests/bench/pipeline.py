@@ -89,7 +89,7 @@ def scope_of(method: str, headers: Sequence[tuple[str, str]] = ()) -> Mapping[st
         "raw_path": path.encode(),
         "client": ("127.0.0.1", 50_000),
         "headers": [
-            (name.encode(), value.encode()) for name, value in (*usual, ("grpc-timeout", "1S"), *headers)
+            (name.encode(), value.encode()) for name, value in (*usual, ("grpc-timeout", "60S"), *headers)
         ],
     }
 

@@ -6,8 +6,9 @@ Source: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 from __future__ import annotations
 
 import asyncio
+import re
 import zlib
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 from urllib.parse import quote
@@ -20,9 +21,8 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 
 PREFIX_BYTES = 5
 _PLAIN = b"\0"
-_BINARY_SUFFIX = "-bin"
-_TIMEOUT_DIGITS = 8
-_TIMEOUT_UNITS_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+_TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
+_TIMEOUT_UNITS_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _NOT_ENCODED = " !\"#$&'()*+,/:;<=>?@[\\]^`{|}~"
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 _ACCEPTED_ENCODINGS = (b"gzip", b"deflate")
@@ -159,19 +159,8 @@ def _decoded(flag: int, message: bytes, encoding: bytes | None, max_bytes: int) 
 
 def timeout_s(value: bytes) -> float:
     """The seconds that a `grpc-timeout` states. Raises `StatusError`."""
-    digits, unit = value[:-1].decode("latin-1"), value[-1:].decode("latin-1")
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= _TIMEOUT_DIGITS) or (
-        unit not in _TIMEOUT_UNITS_S
-    ):
+    found = _TIMEOUT.fullmatch(value)
+    if found is None:
         raise StatusError(grpc.StatusCode.INTERNAL, "the header `grpc-timeout` cannot be read")
+    digits, unit = found.groups()
     return int(digits) * _TIMEOUT_UNITS_S[unit]
-
-
-def metadata(headers: Headers) -> Iterable[tuple[str, str | bytes]]:
-    """The headers as gRPC's metadata: the values of names that end in `-bin` are bytes."""
-    for name_bytes, value in headers:
-        name = name_bytes.decode("latin-1")
-        if name.endswith(_BINARY_SUFFIX):
-            yield name, b64decode(value + b"==")
-        else:
-            yield name, value.decode("latin-1")

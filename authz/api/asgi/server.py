@@ -19,10 +19,10 @@ import structlog
 
 from authz.api.asgi.framing import (
     Event,
+    Headers,
     Receive,
     StatusError,
     messages,
-    metadata,
     only_message,
     prefixed,
     timeout_s,
@@ -52,29 +52,31 @@ _MAX_KEPT = 1024
 
 
 class AsgiContext:
-    """One call: what the adapter uses of `grpc.aio.ServicerContext`."""
+    """One call: a `Transport`, and what the adapter uses of `grpc.aio.ServicerContext`."""
 
     __slots__ = (
         "_begun",
         "_deadline",
-        "_done",
         "_failure",
+        "_headers",
         "_named",
         "_receive",
-        "_scope",
+        "_releases",
         "_send",
+        "client",
         "serialize",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._scope = scope
+        self.client: tuple[str, int] | None = scope["client"]
+        self.serialize: Callable[[Any], bytes] = bytes
         self._receive = receive
         self._send = send
-        self.serialize: Callable[[Any], bytes] = bytes
         self._failure: StatusError | None = None
         self._begun = False
-        self._done: list[Callable[[Any], None]] = []
-        self._named = dict(scope["headers"])
+        self._releases: list[Callable[[], None]] = []
+        self._headers: Headers = scope["headers"]
+        self._named: dict[bytes, bytes] = dict(self._headers)
         self._deadline: float | None = None
 
     def begin(self) -> float | None:
@@ -86,32 +88,36 @@ class AsgiContext:
         self._deadline = time.monotonic() + left_s
         return left_s
 
-    def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]]:
-        """Every header of the call."""
-        return metadata(self._scope["headers"])
-
-    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
-        """The client's verified certificate, if it has one."""
+    def certificate(self) -> bytes:
+        """As `Transport.certificate`."""
         stated = self._named.get(_CERTIFICATE_HEADER)
-        return {} if stated is None else {"x509_pem_cert": (_certificate(stated),)}
+        return b"" if stated is None else _certificate(stated)
 
-    def peer(self) -> str:
-        """Tells the connection from others; that of a Unix socket cannot be told."""
-        client = self._scope["client"]
-        return "unix:" if client is None or not client[1] else f"ip:{client[0]}:{client[1]}"
+    def connection(self) -> str:
+        """As `Transport.connection`. Clients at a Unix socket have no address."""
+        return f"ip:{self.client[0]}:{self.client[1]}" if self.client and self.client[1] else ""
+
+    def header(self, name: str) -> str:
+        """As `Transport.header`; of several values the last."""
+        return self._named.get(name.encode(), b"").decode("latin-1")
+
+    def header_values(self, name: str) -> tuple[str, ...]:
+        """As `Transport.header_values`."""
+        wanted = name.encode()
+        return tuple(value.decode("latin-1") for each, value in self._headers if each == wanted)
+
+    def when_sent(self, release: Callable[[], None]) -> None:
+        """As `Transport.when_sent`."""
+        self._releases.append(release)
 
     def time_remaining(self) -> float | None:
         """Seconds until the deadline; None without one."""
         return None if self._deadline is None else self._deadline - time.monotonic()
 
-    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
-        """Call back once the answer was sent, or the call given up."""
-        self._done.append(callback)
-
     def done(self) -> None:
         """Call what waits for the end of the call."""
-        for callback in self._done:
-            callback(self)
+        for release in self._releases:
+            release()
 
     def failure_now(self) -> StatusError | None:
         """Why the server cancels the call; None if it does not."""
@@ -128,10 +134,10 @@ class AsgiContext:
         """End the call with this status."""
         raise StatusError(code, details, trailing_metadata)
 
-    async def request(self, max_message_bytes: int) -> bytes:
+    def request(self, max_message_bytes: int) -> Awaitable[bytes]:
         """The only message of the client. Raises `StatusError`."""
         encoding = self._named.get(b"grpc-encoding")
-        return await only_message(self._receive, encoding, max_message_bytes=max_message_bytes)
+        return only_message(self._receive, encoding, max_message_bytes=max_message_bytes)
 
     async def requests(self, max_message_bytes: int) -> AsyncIterator[bytes]:
         """The messages of the client. Cancels the caller at one that cannot be read."""
@@ -148,52 +154,41 @@ class AsgiContext:
 
         Cancels the caller when the client has left, as all that sends.
         """
-        await self._send_start()
-        await self._send_more(prefixed(self.serialize(answer)))
+        await self._send_all(*self._start(), _body(prefixed(self.serialize(answer)), more=True))
 
     async def finish(self, answer: Any) -> None:
         """Send the only answer and the status OK."""
         body = prefixed(self.serialize(answer))
-        await self._send_start()
         if len(body) > _LARGE_BYTES:
-            await self._send_more(body)
-            body = b""
-            # The server takes it once the client has read most of the answer.
-            await self._send_more(body)
-        await self._send_end(body, _OK)
+            # The server takes the empty part once the client has read most of the answer.
+            await self._send_all(_START, _body(body, more=True), _body(b"", more=True), _body(b""), _OK)
+        else:
+            await self._send_all(_START, _body(body), _OK)
 
     async def end(self) -> None:
         """Send the status OK, after the last of several answers."""
-        await self._send_start()
-        await self._send_end(b"", _OK)
+        await self._send_all(*self._start(), _body(b""), _OK)
 
     async def fail(self, error: StatusError) -> None:
         """Send the status of an error."""
         trailers = error.trailers()
         with suppress(asyncio.CancelledError):
             if self._begun:
-                await self._send_end(b"", {"type": "http.response.trailers", "headers": trailers})
+                await self._send_all(_body(b""), {"type": "http.response.trailers", "headers": trailers})
             else:
                 headers = [_CONTENT_TYPE, *trailers]
-                await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-                await self._send_end(b"", None)
+                start = {"type": "http.response.start", "status": 200, "headers": headers}
+                await self._send_all(start, _body(b""))
 
-    async def _send_start(self) -> None:
-        if not self._begun:
-            self._begun = True
-            await self._send(_START)
+    def _start(self) -> tuple[Event, ...]:
+        """The start of the answer, unless it was sent."""
+        return () if self._begun else (_START,)
 
-    async def _send_more(self, body: bytes) -> None:
+    async def _send_all(self, *events: Event) -> None:
+        self._begun = True
         try:
-            await self._send({"type": "http.response.body", "body": body, "more_body": True})
-        except OSError:
-            raise asyncio.CancelledError from None
-
-    async def _send_end(self, body: bytes, trailers: Event | None) -> None:
-        try:
-            await self._send({"type": "http.response.body", "body": body})
-            if trailers is not None:
-                await self._send(trailers)
+            for event in events:
+                await self._send(event)
         except OSError:
             raise asyncio.CancelledError from None
 
@@ -248,7 +243,7 @@ class AsgiServer:
         context.serialize = handler.response_serializer
         if handler.request_streaming:
             # Before the first message, since a stream beyond the limits is refused without reading any.
-            await self._turns.wait(context.peer())
+            await self._turns.wait(context.client)
             answer = await handler.stream_unary(self._requests(handler, context), context)
         else:
             answer = await handler.unary_unary(await self._request(handler, context), context)
@@ -267,7 +262,7 @@ class AsgiServer:
     async def _request(self, handler: Any, context: AsgiContext) -> Any:
         """The only message of a call, in the turn of its connection."""
         received = await context.request(self._max_message_bytes)
-        await self._turns.wait(context.peer())
+        await self._turns.wait(context.client)
         parse = handler.request_deserializer
         return received if parse is None else parse(received)
 
@@ -275,6 +270,10 @@ class AsgiServer:
         parse = handler.request_deserializer
         async for message in context.requests(self._max_message_bytes):
             yield message if parse is None else parse(message)
+
+
+def _body(body: bytes, *, more: bool = False) -> Event:
+    return {"type": "http.response.body", "body": body, "more_body": more}
 
 
 def _cancel_in(left_s: float) -> asyncio.TimerHandle:

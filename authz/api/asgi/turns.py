@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Hashable
 
-_STARTS = 8
+_STARTS = 16
 """Calls that start in one iteration of the event loop: about half a millisecond of checks."""
 
 
@@ -19,10 +20,10 @@ class ConnectionTurns:
     def __init__(self) -> None:
         self._left = _STARTS
         self._ticks = False
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}
         """By connection, the one whose turn is next first."""
 
-    async def wait(self, connection: str) -> None:
+    async def wait(self, connection: Hashable) -> None:
         """Return when the next call of this connection may start."""
         if not self._ticks:
             self._ticks = True

@@ -11,18 +11,20 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import grpc
 from google.protobuf.message import Message
 
+from authz.api.asgi.server import AsgiContext
 from authz.api.call import Call
 from authz.api.endpoints import Endpoint
 from authz.api.pipeline import Pipeline
 from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError, OverloadedError
 from authz.wire.errors import status_of
 
-Context = grpc.aio.ServicerContext[Any, Any]
+GrpcContext: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+Context: TypeAlias = GrpcContext | AsgiContext
 
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -32,7 +34,7 @@ class GrpcTransport:
 
     __slots__ = ("_context",)
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: GrpcContext) -> None:
         self._context = context
 
     def certificate(self) -> bytes:
@@ -95,7 +97,8 @@ def _handler(pipeline: Pipeline, endpoint: Endpoint) -> Any:
         remaining_s = context.time_remaining()
         deadline = None if remaining_s is None else time.monotonic() + remaining_s
         try:
-            call = endpoint.call(request, GrpcTransport(context), deadline)
+            transport = context if isinstance(context, AsgiContext) else GrpcTransport(context)
+            call = endpoint.call(request, transport, deadline)
             return await pipeline.serve(call, run, request)
         except AuthzError as error:
             return await _abort(context, error)

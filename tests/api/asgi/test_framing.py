@@ -17,7 +17,6 @@ from authz.api.asgi.framing import (
     Event,
     StatusError,
     messages,
-    metadata,
     only_message,
     prefixed,
     timeout_s,
@@ -124,7 +123,6 @@ def test_a_timeout_that_cannot_be_read_is_no_call_without_a_deadline(stated: byt
         timeout_s(stated)
 
 
-def test_binary_metadata_is_bytes_and_a_message_keeps_its_letters() -> None:
-    assert list(metadata([(b"x-bin", b"AP8"), (b"x", b"AP8")])) == [("x-bin", b"\0\xff"), ("x", "AP8")]
+def test_binary_metadata_is_sent_in_base64_and_a_message_keeps_its_letters() -> None:
     told = dict(StatusError(grpc.StatusCode.ABORTED, "100 % é\n", [("d-bin", b"\0\xff")]).trailers())
     assert told == {b"grpc-status": b"10", b"grpc-message": b"100 %25 %C3%A9%0A", b"d-bin": b"AP8"}

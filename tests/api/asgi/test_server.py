@@ -7,19 +7,20 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
+import pytest
 
-from authz.api.asgi.server import AsgiServer
+from authz.api.asgi.server import AsgiContext, AsgiServer
 
 
 async def test_opened_streams_do_not_make_the_call_of_another_connection_wait_for_all_of_them() -> None:
     started: list[str] = []
 
     async def shed(_requests: AsyncIterator[bytes], context: Any) -> bytes:
-        started.append(context.peer())
+        started.append(context.connection())
         return b""
 
     async def answer(_request: bytes, context: Any) -> bytes:
-        started.append(context.peer())
+        started.append(context.connection())
         return b""
 
     server = AsgiServer(max_message_bytes=1000)
@@ -42,3 +43,20 @@ async def test_opened_streams_do_not_make_the_call_of_another_connection_wait_fo
     await asyncio.gather(*(call("Import", 1) for _ in range(400)), call("Check", 2))
     assert started.index("ip:greedy:2") < 30
     assert len(started) == 401
+
+
+async def _unused(*_: Any) -> Any:
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("client", "connection"),
+    [(("10.0.0.1", 50_000), "ip:10.0.0.1:50000"), (("/run/authz.sock", 0), ""), (None, "")],
+)
+def test_a_call_is_its_transport(client: tuple[str, int] | None, connection: str) -> None:
+    headers = [(b"x-one", b"1"), (b"x-two", b"a"), (b"x-two", b"b")]
+    call = AsgiContext({"headers": headers, "client": client}, _unused, _unused)
+    assert call.connection() == connection
+    assert [call.header(name) for name in ("x-one", "x-two", "x-none")] == ["1", "b", ""]
+    assert [call.header_values(name) for name in ("x-two", "x-none")] == [("a", "b"), ()]
+    assert call.certificate() == b""
