@@ -77,20 +77,16 @@ class AuthorizationServicer:
         """Many questions on one snapshot and at one instant."""
         if not request.items:
             raise missing("items")
-        # Step by step over all items: a loop with every step in it takes a tenth longer.
         questions = await self._turns.collect(map(_parsed, request.items))
         for permission in {permission_to_ask(each) for each in questions if isinstance(each, Question)}:
             call.require(permission)
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
         now = self._clock.at(snapshot.state.committed_at)
-        outcomes = await self._turns.collect(
-            self._decided(checker, snapshot, question, now) for question in questions
-        )
         response = pb.BatchCheckResponse()
         response.checked_at.token = snapshot.token
         await self._turns.collect(
-            self._add(response, call, question, outcome)
-            for question, outcome in zip(questions, outcomes, strict=True)
+            self._add(response, call, question, self._decided(checker, snapshot, question, now))
+            for question in questions
         )
         return response
 
