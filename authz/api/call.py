@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 import msgspec
 
@@ -34,7 +36,8 @@ _OF_CONDITIONS = ("PlanResources",)
 """Methods whose answer says what would be allowed, so that nobody knows what was."""
 
 
-class Method(msgspec.Struct, frozen=True, gc=False):
+@dataclass(frozen=True)
+class Method:
     """What is called. `name` is `/<service>/<method>`, on every face."""
 
     name: str
@@ -42,17 +45,17 @@ class Method(msgspec.Struct, frozen=True, gc=False):
     permission: str = ""
     """What every caller of it needs; empty if that depends on the request, and the servicer asks for it."""
 
-    @property
+    @cached_property
     def is_decision(self) -> bool:
         """Decisions come by the thousand: one that is answered leaves a log line only at level debug."""
         return self.kind in (CallKind.DECISION, CallKind.BATCH, CallKind.LIST)
 
-    @property
+    @cached_property
     def short_name(self) -> str:
         """The name of the method, without the service."""
         return self.name.rpartition("/")[2]
 
-    @property
+    @cached_property
     def is_privileged(self) -> bool:
         """Whether it returns what a check does not, such as records, reasons, or who may do something."""
         if self.short_name in _OF_CONDITIONS:

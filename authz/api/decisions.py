@@ -31,18 +31,14 @@ class DecisionRecorder:
         self._now = now
         self._id_prefix = secrets.token_hex(6)
         self._numbers = itertools.count(1)
-        self._privileged: dict[str, bool] = {}
 
     def record(self, call: Call, request: object, *, code: str, reason: str, duration_s: float) -> None:
         """Log the decisions of a call that has ended, or the call itself."""
         method = call.method
-        is_privileged = self._privileged.get(method.name)
-        if is_privileged is None:
-            is_privileged = self._privileged[method.name] = method.is_privileged
-        kept = [each for each in call.decided or () if is_privileged or self._keeps(each)]
+        kept = [each for each in call.decided or () if method.is_privileged or self._keeps(each)]
         is_refused = code in _REFUSED
-        is_asked = call.method.is_decision and self._log.keeps_questions
-        if not (kept or is_refused or ((is_privileged or is_asked) and not call.decided)):
+        is_asked = method.is_decision and self._log.keeps_questions
+        if not (kept or is_refused or ((method.is_privileged or is_asked) and not call.decided)):
             return
         at, duration_us = self._now(), round(duration_s * US_PER_S)
         for each in kept:

@@ -61,8 +61,7 @@ class Pipeline:
             count_shed(kind, "places", 0)
         self._stopping = False
         self._keeps_decisions = decisions is not None
-        self._recorder = recorder = Recorder(decisions)
-        self._identify, self._record = recorder.identify, recorder.record
+        self._recorder = Recorder(decisions)
 
     def stop(self) -> None:
         """Refuse every call that comes from now on; those in flight go on."""
@@ -84,17 +83,12 @@ class Pipeline:
         started = time.perf_counter()
         outcome = CANCELLED
         try:
-            call = self._identify(call)
+            call = self._recorder.identify(call)
             call = self._authenticate(call)
             call = await self._permit(call)
-            free = self._admit(call)
-            try:
-                running = run(request, call)
-                answer = await (
-                    self._while_permitted(call, running) if call.method.kind in _LONG else running
-                )
-            finally:
-                free()
+            self._admit(call)
+            running = run(request, call)
+            answer = await (self._while_permitted(call, running) if call.method.kind in _LONG else running)
             outcome = OK
         except Exception as error:  # noqa: BLE001  nothing that fails may allow: whatever it is becomes an error
             outcome, call = outcome_of(error), self._recorder.with_request_id(call)
@@ -104,7 +98,7 @@ class Pipeline:
         else:
             return answer
         finally:
-            self._record(call, request, outcome, started)
+            self._recorder.record(call, request, outcome, started)
 
     def _authenticate(self, call: Call) -> Call:
         principal = authenticate(self._authenticators, call.transport)
@@ -140,29 +134,25 @@ class Pipeline:
             return task.result()
         finally:
             task.cancel()
+            if call.method.kind is CallKind.WATCH:
+                # Its client may never read the status: other clients must not wait for that.
+                self._places[CallKind.WATCH].free()
 
-    def _admit(self, call: Call) -> Callable[[], None]:
-        """Take a place until the answer is sent. Returns what to call when the call has been run."""
+    def _admit(self, call: Call) -> None:
+        """Take a place until the answer is sent, or the watch ends."""
         if self._stopping:
             raise UnavailableError(ErrorReason.STORE_UNAVAILABLE, "the server is stopping; try again")
         if self._limiter is not None:
             self._limiter.admit(call)
-        places, transport, holders = self._places[call.method.kind], call.transport, _holders(call)
+        kind, holders = call.method.kind, _holders(call)
+        places = self._places[kind]
         try:
             places.take(holders)
         except OverloadedError:
-            count_shed(call.method.kind, "places")
+            count_shed(kind, "places")
             raise
-        if call.method.kind is CallKind.WATCH:
-            # Its client may never read the status: other clients must not wait for that.
-            transport.when_sent(partial(places.release, holders))
-            return places.free
-        transport.when_sent(partial(places.release_and_free, holders))
-        return _keep
-
-
-def _keep() -> None:
-    """Keep the place."""
+        release = places.release if kind is CallKind.WATCH else places.release_and_free
+        call.transport.when_sent(partial(release, holders))
 
 
 def _holders(call: Call) -> list[str]:
