@@ -125,6 +125,7 @@ def test_an_argument_of_another_type_is_named_and_nothing_is_called(method: str,
         {"timeout_s": float("inf")},
         {"hedge_after_s": -1},
         {"acting_for": "maya"},
+        {"cache": True},
     ],
 )
 def test_a_client_that_could_not_call_is_not_made(arguments: dict[str, Any]) -> None:

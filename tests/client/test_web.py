@@ -104,7 +104,8 @@ async def test_a_route_is_served_only_if_the_check_is_allowed(browser: httpx.Asy
         assert refused.status_code == 403
         # The answer does not tell whether there is such a notebook.
         assert refused.json()["detail"].split(" (decision ")[0] == "not allowed"
-    assert (await get(browser, "/algebra/notebooks/nb 7")).status_code == 404
+    for path in ("/algebra/notebooks/nb 7", "/alg ebra/notebooks/nb-7"):
+        assert (await get(browser, path)).status_code == 404
 
 
 @pytest.mark.parametrize("make", [starlette_app, fastapi_app])
@@ -118,6 +119,7 @@ async def test_a_mistake_in_the_application_serves_nothing_and_says_what_it_is(s
     guards = {
         "raed": middleware("raed", "notebook:{notebook_id}"),
         "part": middleware("read", "notebook:{notebook}"),
+        "who": [Middleware(RequireMiddleware, "read", "notebook:{notebook_id}", subject=lambda _: "maya")],
     }
     routes = [
         Route(f"/{name}/{{notebook_id}}", read_notebook, middleware=each) for name, each in guards.items()
@@ -128,6 +130,8 @@ async def test_a_mistake_in_the_application_serves_nothing_and_says_what_it_is(s
             await get(browser, "/raed/nb-7")
         with pytest.raises(ValueError, match="needs `notebook`, and the path has notebook_id"):
             await get(browser, "/part/nb-7")
+        with pytest.raises(InvalidArgumentError, match="write it like `user:maya`"):
+            await get(browser, "/who/nb-7")
         del app.state.authz
         with pytest.raises(RuntimeError, match="set it to an AsyncClient"):
             await get(browser, "/raed/nb-7")

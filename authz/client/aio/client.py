@@ -24,6 +24,7 @@ from authz.client.given import as_kinds, as_list, as_scope, as_seconds, message_
 from authz.client.last_write import LastWrite
 from authz.client.watch import WatchedChange
 from authz.domain.entities import EntityKind
+from authz.domain.errors import malformed
 from authz.domain.ids import Scope, Subject
 from authz.v1 import (
     audit_pb2_grpc,
@@ -89,6 +90,8 @@ class AsyncClient(AsyncAsking, AsyncDirectory):
         last_write = LastWrite()
         self._feed = None
         if cache is not None:
+            if not isinstance(cache, DecisionCache):
+                raise malformed("cache", f"is `{cache}`; give a `DecisionCache()`")
             cache.claim()
             last_write = LastWrite(when_written=cache.clear)
             self._feed = CacheFeed(cache, self._open_watch)

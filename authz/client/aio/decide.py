@@ -28,10 +28,13 @@ async def decide(client: AsyncClient, question: Callable[[], CheckRequest]) -> A
     try:
         answer = await client.ask(question())
     except InvalidArgumentError as error:
-        if error.reason is not ErrorReason.MALFORMED_ID:
+        is_of_subject = error.metadata.get("field", "").startswith("subject")
+        if error.reason is not ErrorReason.MALFORMED_ID or is_of_subject:
             raise
         raise RefusedError(404, "not found") from error  # nothing can have such an id
     except CallError as error:
+        if error.reason == ErrorReason.MALFORMED_ID:
+            raise RefusedError(404, "not found") from error
         if error.code in _UNDECIDED:
             raise RefusedError(503, "access cannot be decided now; try again in a moment") from error
         raise

@@ -25,6 +25,7 @@ from authz.client.sync.transport import Channel, Hedge, open_channel
 from authz.client.sync.watch import ResumingWatch
 from authz.client.watch import WatchedChange
 from authz.domain.entities import EntityKind
+from authz.domain.errors import malformed
 from authz.domain.ids import Scope, Subject
 from authz.v1 import (
     audit_pb2_grpc,
@@ -90,6 +91,8 @@ class Client(Asking, Directory):
         last_write = LastWrite()
         self._feed = None
         if cache is not None:
+            if not isinstance(cache, DecisionCache):
+                raise malformed("cache", f"is `{cache}`; give a `DecisionCache()`")
             cache.claim()
             last_write = LastWrite(when_written=cache.clear)
             self._feed = CacheFeed(cache, self._open_watch)
