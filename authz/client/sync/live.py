@@ -23,6 +23,9 @@ def access_changes(
     A falsy one must be ejected; the others get the rights that it says. `present` is asked at each change:
     from the webhooks of the video service, or its presence call. Goes on without end, like `watch`, from the
     token `after` or from now on. What time alone ends, the end of a meeting token ends.
+
+    Raises `CallError` like `watch`, and if the server does not say what somebody may do. A change may then be
+    lost: begin again, and call `authorize_session` for everybody who is present.
     """
     keys: list[Key] = []
     with closing(client.watch(after=after)) as changes:
