@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import cache
 from typing import Annotated
 
@@ -104,45 +105,54 @@ def options(
     )
 
 
-for command in (
-    serve.serve,
-    follow.follow,
-    migrate.migrate,
-    doctor.doctor,
-    backup.backup,
-    backup.restore,
-    check.check,
-    check.actions,
-    explain.explain,
-    lists.list_resources,
-    lists.list_subjects,
-    lists.plan,
-    listing.courses,
-    listing.sessions,
-    listing.memberships,
-    listing.resources,
-    listing.shares,
-    listing.accounts,
-    watch.watch,
-    demo.demo,
-):
-    app.command()(command)
+COMMANDS: dict[typer.Typer, tuple[Callable[..., None], ...]] = {
+    app: (
+        serve.serve,
+        follow.follow,
+        migrate.migrate,
+        doctor.doctor,
+        backup.backup,
+        backup.restore,
+        check.check,
+        check.actions,
+        explain.explain,
+        lists.list_resources,
+        lists.list_subjects,
+        lists.plan,
+        listing.courses,
+        listing.sessions,
+        listing.memberships,
+        listing.resources,
+        listing.shares,
+        listing.accounts,
+        watch.watch,
+        demo.demo,
+    ),
+    audit.app: (
+        audit_tree.keygen,
+        audit_tree.checkpoint,
+        audit_tree.verify,
+        audit_proofs.newest_checkpoint,
+        audit_proofs.prove_inclusion,
+        audit_proofs.prove_consistency,
+    ),
+    policy.app: (
+        policy_prove.prove,
+        policy_diff.diff,
+        policy_preview.preview,
+        policy_test.test,
+        *policy_versions.COMMANDS,
+        policy_drafts.edit,
+        policy_drafts.publish,
+    ),
+}
+"""The commands of each group, besides those that its own module adds."""
+for typer_app, commands in COMMANDS.items():
+    for command in commands:
+        typer_app.command()(command)
 for group in (member, course, session, share, account, token, admin, privacy, audit):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 app.add_typer(imports.app, name="import")
-for part in (
-    *(audit_tree.keygen, audit_tree.checkpoint, audit_tree.verify),
-    *(audit_proofs.newest_checkpoint, audit_proofs.prove_inclusion, audit_proofs.prove_consistency),
-):
-    audit.app.command()(part)
-policy.app.command("prove")(policy_prove.prove)
-policy.app.command("diff")(policy_diff.diff)
-policy.app.command("preview")(policy_preview.preview)
-policy.app.command("test")(policy_test.test)
-for each in policy_versions.COMMANDS:
-    policy.app.command()(each)
-policy.app.command("edit")(policy_drafts.edit)
-policy.app.command("publish")(policy_drafts.publish)
 policy.app.add_typer(policy_drafts.app, name="draft")
 policy.app.add_typer(policy_shadow.app, name="shadow")
 app.add_typer(policy.app, name="policy")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import msgspec
 import structlog
@@ -17,7 +17,7 @@ from authz.domain.addresses import is_local
 from authz.domain.errors import InvalidArgumentError
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
-from authz.runtime.settings import Settings, invalid_setting
+from authz.runtime.settings import Settings, invalid_setting, listed
 
 log = structlog.get_logger()
 
@@ -49,8 +49,8 @@ def open_authentication(settings: Settings, newest: Callable[[], tuple[Snapshot,
         rules = JwtRules(
             issuer=settings.jwt_issuer,
             audience=settings.jwt_audience,
-            algorithms=accepted_algorithms(_names(settings.jwt_algorithms)),
-            types=frozenset(name.lower() for name in _names(settings.jwt_types)),
+            algorithms=accepted_algorithms(listed(settings.jwt_algorithms)),
+            types=frozenset(name.lower() for name in listed(settings.jwt_types)),
         )
         jwts = JwtVerifier(rules, keys)
     if jwts or settings.access_tokens:
@@ -127,7 +127,3 @@ def _keys(settings: Settings) -> Keys:
     )
     keys.start()
     return keys
-
-
-def _names(text: str) -> Iterable[str]:
-    return (name.strip() for name in text.split(",") if name.strip())

@@ -10,7 +10,6 @@ from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.mutations import Mutation
 from authz.importers.report import RowFault, Sourced, place
 
-DEFAULT_MAX_REMOVALS = 0.1
 _FEW = 10
 
 
