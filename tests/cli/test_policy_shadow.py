@@ -10,9 +10,10 @@ from authz.client import Client
 from authz.domain.entities import Course, CourseState, Membership, Resource
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
+from authz.runtime.settings import load_settings
 from tests.cli.commands import run
 from tests.databases import create_sqlite
-from tests.serving import serving
+from tests.serving import server_of
 
 ALGEBRA = course_scope("algebra")
 CAMPUS = (
@@ -24,7 +25,12 @@ TIMEOUT_S = 60
 
 
 def test_a_draft_is_tried_and_what_it_would_change_is_shown(tmp_path: Path) -> None:
-    with serving(create_sqlite(tmp_path / "authz.db")) as (_, address):
+    given = {
+        "address": "127.0.0.1:0",
+        "database_url": create_sqlite(tmp_path / "authz.db"),
+        "log_level": "error",
+    }
+    with server_of(load_settings(given, environ={})) as address:
         here = ("--address", address)
         assert "no shadow was started" in run("policy", "shadow", "show", *here).stderr
         with Client(address) as client:

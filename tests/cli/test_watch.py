@@ -14,9 +14,10 @@ from authz.client import Client
 from authz.domain.entities import Course, CourseKey, Membership
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
+from authz.runtime.settings import load_settings
 from tests.cli.commands import run
 from tests.databases import create_sqlite
-from tests.serving import AUTHZ, serving
+from tests.serving import AUTHZ, server_of
 
 MAYA = Membership(subject=parse_subject("user:maya"), scope=course_scope("alg"), role="student")
 
@@ -24,7 +25,9 @@ MAYA = Membership(subject=parse_subject("user:maya"), scope=course_scope("alg"),
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A running service, one for all tests: each watches from a token of its own."""
-    with serving(create_sqlite(tmp_path_factory.mktemp("watch") / "authz.db")) as (_, address):
+    url = create_sqlite(tmp_path_factory.mktemp("watch") / "authz.db")
+    given = {"address": "127.0.0.1:0", "database_url": url, "log_level": "error"}
+    with server_of(load_settings(given, environ={})) as address:
         yield address
 
 
