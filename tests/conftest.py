@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import shutil
@@ -81,6 +82,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if any(name.endswith("_url") for name in getattr(item, "fixturenames", ())):
             item.add_marker("database")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is imported and collected out of garbage collections: all of it stays until the end."""
+    gc.freeze()
 
 
 def _rank(path: Path, names: tuple[str, ...]) -> int:
