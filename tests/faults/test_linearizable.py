@@ -8,6 +8,7 @@ from tests.faults.agreement import require_right
 from tests.faults.load import Load
 from tests.faults.postgresql import Clusters
 from tests.faults.processes import Node, running
+from tests.serving import both_transports
 from tests.waiting import until
 
 
@@ -26,6 +27,7 @@ def test_servers_that_are_killed_and_come_back_to_their_replicas(clusters: Clust
         require_right(load, database.url, *nodes)
 
 
+@both_transports
 def test_a_server_on_sqlite_that_is_killed_and_comes_back(sqlite_url: str, tmp_path: Path) -> None:
     node = Node("one", sqlite_url, tmp_path)
     with running(node):

@@ -27,6 +27,7 @@ from tests.faults.load import Stubs
 from tests.faults.postgresql import Clusters
 from tests.faults.processes import AUTHORIZATION, DIRECTORY, PATIENCE_S, Node, running
 from tests.runtime.test_server import campus_of
+from tests.serving import both_transports
 from tests.waiting import until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -99,6 +100,7 @@ def calls_that_need_the_database(stubs: Stubs) -> list[Callable[[], Any]]:
     ]
 
 
+@both_transports
 def test_an_outage_from_its_beginning_to_its_end(clusters: Clusters, tmp_path: Path) -> None:
     database = clusters.migrated()
     # Long enough for the calls at the beginning of the outage, however slow the machine.
