@@ -62,7 +62,7 @@ class Answers:
         if call.decided is not None:
             call.decided.append(Decided(question, decision, decision_id))
         verdict, type_name = decision.verdict, question.resource.type
-        count_decision(verdict.reason.value, type_name, question.action, allowed=verdict.allowed)
+        count_decision(verdict.reason, type_name, question.action, allowed=verdict.allowed)
         if is_debug_enabled():
             log.debug(
                 "decision",

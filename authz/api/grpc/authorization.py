@@ -11,8 +11,8 @@ from authz.api.grpc.combined import Combined
 from authz.api.grpc.lists import Lists
 from authz.api.grpc.plan import Plans
 from authz.api.permissions import permission_to_ask
-from authz.domain.decisions import Decision, Question
-from authz.domain.errors import AuthzError, InvalidArgumentError, UnusablePolicyError
+from authz.domain.decisions import Question
+from authz.domain.errors import InvalidArgumentError, UnusablePolicyError
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
 from authz.domain.tokens import TokenKeys
@@ -82,39 +82,24 @@ class AuthorizationServicer:
             call.require(permission)
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
         now = self._clock.at(snapshot.state.committed_at)
+        token = snapshot.token
         response = pb.BatchCheckResponse()
-        response.checked_at.token = snapshot.token
-        await self._turns.collect(
-            self._add(response, call, question, self._decided(checker, snapshot, question, now))
-            for question in questions
-        )
+        response.checked_at.token = token
+
+        def add_result(question: Question | InvalidArgumentError) -> None:
+            result = response.results.add()
+            if isinstance(question, InvalidArgumentError):
+                result.error.CopyFrom(status_of(question))
+                return
+            try:
+                decision = self._shadow.check(checker, snapshot, question, now)
+            except (InvalidArgumentError, UnusablePolicyError) as error:  # the latter is of one course alone
+                result.error.CopyFrom(status_of(error))
+            else:
+                self._answers.fill(result.response, call, question, decision, token)
+
+        await self._turns.collect(map(add_result, questions))
         return response
-
-    def _decided(
-        self, checker: Checker, snapshot: Snapshot, question: Question | InvalidArgumentError, now: Instant
-    ) -> Decision | AuthzError:
-        if isinstance(question, InvalidArgumentError):
-            return question
-        try:
-            return self._shadow.check(checker, snapshot, question, now)
-        except (InvalidArgumentError, UnusablePolicyError) as error:  # the latter is of one course alone
-            return error
-
-    def _add(
-        self,
-        response: pb.BatchCheckResponse,
-        call: Call,
-        question: Question | InvalidArgumentError,
-        outcome: Decision | AuthzError,
-    ) -> pb.BatchCheckResult:
-        result = response.results.add()
-        if isinstance(question, InvalidArgumentError):
-            result.error.CopyFrom(status_of(question))
-        elif isinstance(outcome, AuthzError):
-            result.error.CopyFrom(status_of(outcome))
-        else:
-            self._answers.fill(result.response, call, question, outcome, response.checked_at.token)
-        return result
 
     async def ListActions(self, request: pb.ListActionsRequest, call: Call) -> pb.ListActionsResponse:
         """Every action of the type, with its answer."""
