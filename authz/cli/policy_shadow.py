@@ -14,8 +14,11 @@ from authz.cli.policy import FOUND_EXIT_CODE, Json
 from authz.cli.policy_versions import DRAFT, Author, version_number
 from authz.client import ShadowReport
 from authz.domain.decisions import Verdict
+from authz.domain.ids import PLATFORM
 from authz.domain.instants import format_instant, parse_instant
 from authz.domain.shadow import PolicyShadow, ShadowCell, ShadowExample, ShadowState
+
+OfCourse = Annotated[str, typer.Option("--course", help="The course, for a shadow of its own policy.")]
 
 app = typer.Typer(help="Try a policy on live checks, without affecting any answer.", no_args_is_help=True)
 
@@ -31,6 +34,7 @@ def start(
         str, typer.Option(help="When the shadow ends, such as 2026-12-01T06:00:00Z. Default: in an hour.")
     ] = "",
     author: Author = "",
+    course: OfCourse = "",
     address: Address = DEFAULT_ADDRESS,
     database: Database = "",
     as_json: Json = False,
@@ -40,7 +44,12 @@ def start(
     candidate = version.removeprefix(DRAFT) if version.startswith(DRAFT) else version_number(version)
     with connect(address, database) as client:
         report = client.policies.shadow.start(
-            candidate, share=percent / 100, budget_us=budget_us, ends_at=ends_at, author=author
+            candidate,
+            share=percent / 100,
+            budget_us=budget_us,
+            ends_at=ends_at,
+            author=author,
+            course_id=course,
         )
     if as_json:
         print_json(_data(report))
@@ -49,20 +58,30 @@ def start(
 
 
 @app.command("show")
-def show(address: Address = DEFAULT_ADDRESS, database: Database = "", as_json: Json = False) -> None:
+def show(
+    course: OfCourse = "",
+    address: Address = DEFAULT_ADDRESS,
+    database: Database = "",
+    as_json: Json = False,
+) -> None:
     """Show the differences that the last shadow found. Exit code: 0 none, 1 some, 2 there is no shadow."""
     with connect(address, database) as client:
-        report = client.policies.shadow.read()
+        report = client.policies.shadow.read(course_id=course)
     if report is None:
         raise ValueError("no shadow was started; start one with `authz policy shadow start`")
     _print(report, as_json)
 
 
 @app.command("stop")
-def stop(address: Address = DEFAULT_ADDRESS, database: Database = "", as_json: Json = False) -> None:
+def stop(
+    course: OfCourse = "",
+    address: Address = DEFAULT_ADDRESS,
+    database: Database = "",
+    as_json: Json = False,
+) -> None:
     """End the shadow on all servers. `show` has the final counts some seconds later."""
     with connect(address, database) as client:
-        report = client.policies.shadow.stop()
+        report = client.policies.shadow.stop(course_id=course)
     if as_json:
         print_json(_data(report))
     else:
@@ -88,14 +107,14 @@ def _print(report: ShadowReport, as_json: bool) -> None:
 
 def _heading(report: ShadowReport) -> str:
     shadow, at = report.shadow, format_instant(report.shadow.ends_at)
-    against = f"{_named(shadow)} beside version {shadow.against_number}"
+    against = f"{_named(shadow)} beside {_compared_with(shadow)}"
     match report.state:
         case ShadowState.RUNNING:
             return f"{against}, on {shadow.share * 100:.4g}% of the checks, until {at}"
         case ShadowState.ENDED:
             return f"{against}, on {shadow.share * 100:.4g}% of the checks, ended at {at}"
         case ShadowState.SUPERSEDED:
-            return f"{against}, which is no longer active: nothing is compared; stop it, and start another"
+            return f"{against}: superseded, so nothing is compared; stop it, and start another"
 
 
 def _summary(report: ShadowReport) -> Iterator[str]:
@@ -137,14 +156,22 @@ def _told(verdict: Verdict | None) -> str:
     return found
 
 
+def _compared_with(shadow: PolicyShadow) -> str:
+    if shadow.scope == PLATFORM:
+        return f"version {shadow.against_number}"
+    own = shadow.against_course_number
+    return f"version {own} of {shadow.scope}" if own else f"the platform's policy alone in {shadow.scope}"
+
+
 def _named(shadow: PolicyShadow) -> str:
     return f"draft `{shadow.draft_id}`" if shadow.draft_id else f"version {shadow.number}"
 
 
 def _data(report: ShadowReport) -> dict[str, object]:
     shadow, tally = msgspec.structs.asdict(report.shadow), msgspec.structs.asdict(report.tally)
-    for name in ("id", "files"):
+    for name in ("id", "files", "scope"):
         del shadow[name]
+    shadow["course_id"] = report.shadow.scope.id
     for name in ("started_at", "ends_at"):
         shadow[name] = format_instant(shadow[name])
     tally["cells"] = [each.cell._asdict() | {"checks": each.checks} for each in report.tally.cells]

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from authz.domain.decisions import Verdict
-from authz.domain.ids import ResourceRef, Scope, Subject
+from authz.domain.ids import PLATFORM, ResourceRef, Scope, Subject
 from authz.domain.instants import US_PER_S, Instant
 
 MAX_CELLS = 500
@@ -21,20 +21,28 @@ MAX_LENGTH_US = 30 * _DAY_US
 """Maximum duration of a shadow."""
 KEPT_US = 30 * _DAY_US
 """Retention of the counts and examples of an ended shadow."""
+MAX_COURSE_SHADOWS = 10
+"""Maximum courses with a running shadow, because each costs every serving process its budget."""
 
 
 class PolicyShadow(msgspec.Struct, frozen=True, kw_only=True):
     """A candidate (a version, or a draft as of the start) and the parameters of the shadow.
 
-    Servers evaluate it for `share` of the checks, while version `against_number` is active, until `ends_at`.
-    Each serving process spends at most `budget_us` per second on it. `id` identifies the shadow.
+    Servers evaluate it for `share` of the checks, while version `against_number` of the platform's policy is
+    active, until `ends_at`. Each serving process spends at most `budget_us` per second on it. `id` identifies
+    the shadow.
+
+    With the scope of a course, the candidate is a policy of this course. Servers evaluate it for checks in
+    the course, and only while version `against_course_number` (0 for none) is active there, too.
     """
 
     id: str = ""
+    scope: Scope = PLATFORM
     number: int = 0
     draft_id: str = ""
     files: str = ""
     against_number: int
+    against_course_number: int = 0
     share: float
     budget_us: int
     author: str
@@ -133,26 +141,27 @@ class ShadowReport(msgspec.Struct, frozen=True):
 
 
 class Shadows(Protocol):
-    """Stores the last shadow and its tally. Every call blocks."""
+    """Stores the last shadow of the platform and of each course, with its tally. Every call blocks."""
 
     def start(self, shadow: PolicyShadow) -> None:
-        """Store a shadow in place of the last one. Raises `FailedPreconditionError` if the last one has not
-        ended when the new one starts."""
+        """Store a shadow in place of the last one of its scope. Raises `FailedPreconditionError` if the last
+        one has not ended when the new one starts, and while `MAX_COURSE_SHADOWS` courses have a running one.
+        """
 
-    def current(self) -> PolicyShadow | None:
-        """The last shadow, without its files."""
+    def running(self, now: Instant) -> tuple[PolicyShadow, ...]:
+        """The shadows that have not ended, without their files."""
 
     def files(self, shadow_id: str) -> str | None:
-        """The files of the candidate; None if this is not the last shadow."""
+        """The files of the candidate; None if this is not the last shadow of its scope."""
 
-    def read(self) -> tuple[PolicyShadow, ShadowTally] | None:
-        """The last shadow, without its files, and its results."""
+    def read(self, scope: Scope = PLATFORM) -> tuple[PolicyShadow, ShadowTally] | None:
+        """The last shadow of a scope, without its files, and its results."""
 
     def add(self, shadow_id: str, tally: ShadowTally) -> None:
-        """Add to the tally, unless this is not the last shadow."""
+        """Add to the tally, unless this is not the last shadow of its scope."""
 
-    def stop(self, now: Instant) -> None:
-        """End the last shadow. Raises `FailedPreconditionError` if none is running."""
+    def stop(self, now: Instant, scope: Scope = PLATFORM) -> None:
+        """End the shadow of a scope. Raises `FailedPreconditionError` if none is running."""
 
-    def delete(self, shadow_id: str) -> None:
-        """Delete a shadow and its tally, if it is there."""
+    def delete_ended(self, before: Instant) -> None:
+        """Delete the shadows that ended at `before` or earlier, with their tallies."""

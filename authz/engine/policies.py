@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 
 from authz.domain.consistency import Consistency
+from authz.domain.context import ScopeContext
 from authz.domain.entities import PolicyActivation, PolicyVersion
 from authz.domain.errors import UnusablePolicyError
 from authz.domain.ports import Snapshot
@@ -61,6 +62,14 @@ class CompiledPolicies:
         return (found if isinstance(found, CompiledPolicy) else self.compiled(read())).vocabulary
 
 
+class _CourseChecker(Checker):
+    """Decides in one course by a policy that has the rules of the course."""
+
+    def policy_in(self, snapshot: Snapshot, scope: ScopeContext) -> CompiledPolicy:
+        """See `Checker.policy_in`."""
+        return self.policy
+
+
 class ActiveChecker:
     """Gives each call a snapshot, and the checker of the version that is active in it. For the event loop.
 
@@ -98,7 +107,16 @@ class ActiveChecker:
 
     def checker(self, policy: CompiledPolicy, version: PolicyVersion | None = None) -> Checker:
         """A checker of any policy, which decides what the active one is asked."""
-        return Checker(
+        return self._checker_of(Checker, policy, version)
+
+    def course_checker(self, policy: CompiledPolicy) -> Checker:
+        """A checker of any policy of one course, in place of the policy that is active there."""
+        return self._checker_of(_CourseChecker, policy)
+
+    def _checker_of(
+        self, kind: type[Checker], policy: CompiledPolicy, version: PolicyVersion | None = None
+    ) -> Checker:
+        return kind(
             policy,
             inline_types=self._inline_types,
             created_ahead_us=self._created_ahead_us,

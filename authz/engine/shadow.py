@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Mapping
 from functools import partial
 
 import msgspec
 import structlog
 
+from authz.domain.consistency import MINIMIZE_LATENCY
 from authz.domain.decisions import Decision, Question
 from authz.domain.errors import AuthzError, PolicyError
 from authz.domain.files import read_files
+from authz.domain.ids import PLATFORM, Scope
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
 from authz.domain.shadow import KEPT_US, PolicyShadow, Shadows
@@ -22,6 +25,7 @@ from authz.engine.policies import ActiveChecker
 from authz.engine.polling import poll
 from authz.engine.shadow_run import ShadowRun
 from authz.policy.compile import CompiledPolicy
+from authz.policy.course import load_course_policy
 from authz.policy.load import compile_files
 
 log = structlog.get_logger()
@@ -30,6 +34,8 @@ _INTERVAL_S = 1.0
 """How often a process polls for a started or stopped shadow."""
 _SAVE_AFTER_S = 5.0
 """How often a process adds its counts to the shared tally."""
+_DELETE_AFTER_S = 3_600.0
+"""How often a process deletes the shadows that are no longer kept."""
 
 
 class Shadow:
@@ -46,30 +52,32 @@ class Shadow:
         self._gate = gate
         self._active = active
         self._clock = clock
-        self._run: ShadowRun | None = None
+        self._runs: tuple[ShadowRun, ...] = ()
         self._saved_at = 0.0
+        self._deletes_at = 0.0
 
     def check(self, checker: Checker, snapshot: Snapshot, question: Question, now: Instant) -> Decision:
         """As `Checker.check`."""
         decision = checker.check(snapshot, question, now)
-        run = self._run
-        if run is not None and random.random() < run.share:  # noqa: S311  no secret
-            run.compare(checker, snapshot, question, now, decision)
+        for run in self._runs:
+            if random.random() < run.share:  # noqa: S311  no secret
+                run.compare(checker, snapshot, question, now, decision)
         return decision
 
     def list_actions(
         self, checker: Checker, snapshot: Snapshot, question: Question, now: Instant
     ) -> dict[str, Decision]:
         """As `Checker.list_actions`. Each action is a check."""
-        found, run = checker.list_actions(snapshot, question, now), self._run
-        for action, decision in found.items() if run is not None else ():
-            if run is not None and random.random() < run.share:  # noqa: S311  no secret
-                asked = msgspec.structs.replace(question, action=action)
-                run.compare(checker, snapshot, asked, now, decision)
+        found = checker.list_actions(snapshot, question, now)
+        for run in self._runs:
+            for action, decision in found.items():
+                if random.random() < run.share:  # noqa: S311  no secret
+                    asked = msgspec.structs.replace(question, action=action)
+                    run.compare(checker, snapshot, asked, now, decision)
         return found
 
     async def run(self) -> None:
-        """Follow the shadow that the database names until cancelled, through every failure."""
+        """Follow the shadows that the database names until cancelled, through every failure."""
         try:
             await poll(
                 self._follow,
@@ -77,39 +85,49 @@ class Shadow:
                 unavailable="shadow not saved until the database answers",
             )
         finally:
-            await self._end()
+            await self._end_all()
 
     async def _follow(self) -> None:
-        current = await self._gate.run(self._shadows.current)
-        now, run = self._clock.at(0), self._run
-        is_running = current is not None and now < current.ends_at
-        if run is not None and not (is_running and current == run.shadow):
-            run.share = 0.0
-            await self._save(run)
-            self._run = None
-            log.info("shadow ended", shadow=run.shadow.id)
-        if current is None:
-            return
-        if is_running and self._run is None:
-            self._run = await self._opened(current)
-        elif self._run is not None and time.monotonic() - self._saved_at > _SAVE_AFTER_S:
-            await self._save(self._run)
-        elif now >= current.ends_at + KEPT_US:
-            await self._gate.run(partial(self._shadows.delete, current.id))
+        now = self._clock.at(0)
+        running = await self._gate.run(partial(self._shadows.running, now))
+        for run in self._runs:
+            if run.shadow not in running:
+                await self._end(run)
+        known = {run.shadow for run in self._runs}
+        opened = [await self._opened(each) for each in running if each not in known]
+        self._runs += tuple(run for run in opened if run is not None)
+        if time.monotonic() - self._saved_at > _SAVE_AFTER_S:
+            for run in self._runs:
+                await self._save(run)
+        if time.monotonic() >= self._deletes_at:
+            await self._gate.run(partial(self._shadows.delete_ended, now - KEPT_US))
+            self._deletes_at = time.monotonic() + _DELETE_AFTER_S
 
     async def _opened(self, shadow: PolicyShadow) -> ShadowRun | None:
+        """None if the shadow has ended, or is to be compared with a version that is not active here."""
+        _, active = await self._active.get(MINIMIZE_LATENCY, None)
+        if active.version != str(shadow.against_number):
+            return None
         files = await self._gate.run(partial(self._shadows.files, shadow.id))
         if files is None:
             return None
         try:
-            policy: CompiledPolicy = await self._gate.run(partial(compile_files, read_files(files)))
+            candidate = await self._gate.run(
+                partial(self._candidate, shadow.scope, read_files(files), active.policy)
+            )
         except PolicyError as error:
             # Of a newer release than this server.
             run = ShadowRun(shadow, None)
             run.fail(error)
             return run
-        log.info("shadow started", shadow=shadow.id, share=shadow.share)
-        return ShadowRun(shadow, self._active.checker(policy))
+        log.info("shadow started", shadow=shadow.id, scope=str(shadow.scope), share=shadow.share)
+        return ShadowRun(shadow, candidate)
+
+    def _candidate(self, scope: Scope, files: Mapping[str, str], platform: CompiledPolicy) -> Checker:
+        """What decides by the candidate. Raises `PolicyError`."""
+        if scope == PLATFORM:
+            return self._active.checker(compile_files(files))
+        return self._active.course_checker(load_course_policy(platform, scope.id, files))
 
     async def _save(self, run: ShadowRun) -> None:
         """Add the counts to the shared tally. If that fails, keep them for the next time."""
@@ -123,10 +141,16 @@ class Shadow:
             run.put_back(tally)
             raise
 
-    async def _end(self) -> None:
-        run, self._run = self._run, None
-        if run is not None:
+    async def _end(self, run: ShadowRun) -> None:
+        run.share = 0.0
+        await self._save(run)
+        self._runs = tuple(each for each in self._runs if each is not run)
+        log.info("shadow ended", shadow=run.shadow.id, scope=str(run.shadow.scope))
+
+    async def _end_all(self) -> None:
+        for run in self._runs:
             try:
-                await self._save(run)
+                await self._end(run)
             except AuthzError as error:
                 log.warning("counts of the shadow lost", error=error.message)
+        self._runs = ()

@@ -7,7 +7,7 @@ from collections import Counter
 
 import structlog
 
-from authz.domain.decisions import Decision, Question, Verdict
+from authz.domain.decisions import Decision, Question, Reason, Verdict
 from authz.domain.errors import AuthzError, InvalidArgumentError
 from authz.domain.facts import fact_names
 from authz.domain.ids import PLATFORM
@@ -42,6 +42,8 @@ class ShadowRun:
         self.share = 0.0 if candidate is None else shadow.share
         self._candidate = candidate
         self._against = str(shadow.against_number)
+        self._against_in_course = str(shadow.against_course_number or "")
+        self._is_of_course = shadow.scope != PLATFORM
         self._budget_ns = shadow.budget_us * _NS_PER_US // _WINDOWS_PER_S
         self._window_ends_ns = self._spent_ns = 0
         self._examples_taken: Counter[ShadowCell] = Counter()
@@ -55,6 +57,8 @@ class ShadowRun:
         """Evaluate the candidate on a check that the active policy decided, unless the budget is spent."""
         if decision.policy_version != self._against or now >= self.shadow.ends_at:
             return
+        if self._is_of_course and decision.course_policy_version != self._against_in_course:
+            return
         begun_ns = time.perf_counter_ns()
         if begun_ns >= self._window_ends_ns:
             self._window_ends_ns, self._spent_ns = begun_ns + _WINDOW_NS, 0
@@ -62,7 +66,8 @@ class ShadowRun:
             self._skipped += 1
             return
         try:
-            self._compare(checker, snapshot, question, now, decision.verdict)
+            if self._concerns(checker, snapshot, question):
+                self._compare(checker, snapshot, question, now, decision.verdict)
         except Exception as error:  # noqa: BLE001  whatever fails beside a check is not told to its caller
             self.fail(error)
         took_ns = time.perf_counter_ns() - begun_ns
@@ -96,6 +101,13 @@ class ShadowRun:
         self._last_failure = ""
         self._cells: Counter[ShadowCell] = Counter()
         self._examples: list[ShadowExample] = []
+
+    def _concerns(self, checker: Checker, snapshot: Snapshot, question: Question) -> bool:
+        """Whether the candidate is consulted: that of a course only for what is in the course."""
+        if not self._is_of_course:
+            return True
+        located = checker.locate(snapshot, question)
+        return not isinstance(located, Reason) and located.scope.course_id == self.shadow.scope.id
 
     def _compare(
         self, checker: Checker, snapshot: Snapshot, question: Question, now: Instant, active: Verdict

@@ -8,15 +8,16 @@ from functools import partial
 import msgspec
 
 from authz.domain.drafts import DraftKey
-from authz.domain.errors import malformed
-from authz.domain.files import read_files
+from authz.domain.errors import NotFoundError, malformed
+from authz.domain.ids import PLATFORM, Scope
 from authz.domain.instants import US_PER_S, Instant
+from authz.domain.policy_changes import PolicySource
 from authz.domain.shadow import MAX_LENGTH_US, PolicyShadow, ShadowReport, Shadows, ShadowState, ShadowTally
 from authz.engine.clock import DecisionClock
+from authz.engine.compare import Comparer
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.drafts import Drafting
 from authz.engine.publish import Publisher
-from authz.policy.load import compile_files
 
 _ID_BYTES = 8
 _DEFAULT_LENGTH_US = 3_600 * US_PER_S
@@ -25,6 +26,7 @@ _DEFAULT_LENGTH_US = 3_600 * US_PER_S
 class ShadowRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What to try, a version or else a draft, and how; see `PolicyShadow`."""
 
+    scope: Scope
     number: int
     draft_id: str
     share: float
@@ -44,15 +46,18 @@ class Shadowing:
         drafting: Drafting,
         gate: ConsistencyGate,
         clock: DecisionClock,
+        *,
+        comparer: Comparer,
     ) -> None:
         self._shadows = shadows
         self._publisher = publisher
+        self._comparer = comparer
         self._drafting = drafting
         self._gate = gate
         self._clock = clock
 
     async def start(self, request: ShadowRequest) -> ShadowReport:
-        """Start to evaluate a candidate alongside the version that is active now.
+        """Start to evaluate a candidate alongside the version that is active now, in its scope.
 
         Raises `InvalidArgumentError` for an end in the past or too late, `NotFoundError` for a candidate that
         is not there, `PolicyError` for one with faults, and `FailedPreconditionError` if a shadow is running.
@@ -61,38 +66,60 @@ class Shadowing:
         ends_at = now + _DEFAULT_LENGTH_US if request.ends_at is None else request.ends_at
         if not now < ends_at <= now + MAX_LENGTH_US:
             raise malformed("ends_at", "is not within the next 30 days; name a time that is")
-        if request.draft_id:
-            files = (await self._drafting.read(DraftKey(request.draft_id))).files
+        scope, files = request.scope, await self._files(request)
+        active = await self._active_number()
+        candidate = PolicySource(files=files)
+        if scope == PLATFORM:
+            await self._comparer.compiled(candidate)
         else:
-            files = (await self._publisher.read(request.number)).version.files
-        await self._gate.run(partial(compile_files, read_files(files)))
-        active = await self._publisher.active()
+            platform = await self._comparer.compiled(PolicySource(number=active))
+            await self._comparer.in_course(platform, candidate, scope)
         shadow = PolicyShadow(
             id=secrets.token_hex(_ID_BYTES),
             files=files,
-            against_number=active.entity.number,
+            against_number=active,
+            against_course_number=0 if scope == PLATFORM else await self._active_number(scope),
             started_at=now,
             **msgspec.structs.asdict(request) | {"ends_at": ends_at},
         )
         await self._gate.run(partial(self._shadows.start, shadow))
         return ShadowReport(shadow, ShadowState.RUNNING, ShadowTally())
 
-    async def read(self) -> ShadowReport | None:
-        """The last shadow with its results so far; None if there is none."""
-        found = await self._gate.run(self._shadows.read)
+    async def _files(self, request: ShadowRequest) -> str:
+        if request.draft_id:
+            return (await self._drafting.read(DraftKey(request.draft_id, request.scope))).files
+        return (await self._publisher.read(request.number, request.scope)).version.files
+
+    async def _active_number(self, scope: Scope = PLATFORM) -> int:
+        """0 for a course without a policy of its own."""
+        try:
+            return (await self._publisher.active(scope)).entity.number
+        except NotFoundError:
+            return 0
+
+    async def read(self, scope: Scope = PLATFORM) -> ShadowReport | None:
+        """The last shadow of a scope with its results so far; None if there is none."""
+        found = await self._gate.run(partial(self._shadows.read, scope))
         if found is None:
             return None
         shadow, tally = found
         state = ShadowState.RUNNING
         if self._clock.at(0) >= shadow.ends_at:
             state = ShadowState.ENDED
-        elif (await self._publisher.active()).entity.number != shadow.against_number:
+        elif not await self._is_compared(shadow):
             state = ShadowState.SUPERSEDED
         return ShadowReport(shadow, state, tally)
 
-    async def stop(self) -> ShadowReport:
-        """End the shadow. Raises `FailedPreconditionError` if none is running."""
-        await self._gate.run(partial(self._shadows.stop, self._clock.at(0)))
-        found = await self.read()
+    async def _is_compared(self, shadow: PolicyShadow) -> bool:
+        """Whether the versions that the candidate is compared with are still active."""
+        if await self._active_number() != shadow.against_number:
+            return False
+        scope = shadow.scope
+        return scope == PLATFORM or await self._active_number(scope) == shadow.against_course_number
+
+    async def stop(self, scope: Scope = PLATFORM) -> ShadowReport:
+        """End the shadow of a scope. Raises `FailedPreconditionError` if none is running."""
+        await self._gate.run(partial(self._shadows.stop, self._clock.at(0), scope))
+        found = await self.read(scope)
         assert found is not None  # noqa: S101  it was just stopped; narrows the type
         return found

@@ -91,7 +91,7 @@ def policy_servicer(  # noqa: PLR0917  parts, each of a type of its own
 ) -> PolicyServicer:
     """PolicyService."""
     comparer = Comparer(publisher, gate)
-    shadowing = Shadowing(store.shadows, publisher, drafting, gate, clock)
+    shadowing = Shadowing(store.shadows, publisher, drafting, gate, clock, comparer=comparer)
     previewer = Previewer(
         comparer,
         active,

@@ -1,22 +1,23 @@
-"""Stores the last policy shadow and its results in one row."""
+"""Stores the last policy shadow of the platform and of each course, each with its results in one row."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, RowMapping, delete, insert, select, update
+from sqlalchemy import Connection, Engine, RowMapping, delete, func, insert, select, update
 
 from authz.domain.errors import ErrorReason, FailedPreconditionError
-from authz.domain.ids import Subject
+from authz.domain.ids import PLATFORM, Scope, Subject, course_scope
 from authz.domain.instants import Instant, format_instant
-from authz.domain.shadow import PolicyShadow, ShadowExample, ShadowTally
+from authz.domain.shadow import MAX_COURSE_SHADOWS, PolicyShadow, ShadowExample, ShadowTally
 from authz.store.engine import read_transaction, write_transaction
 from authz.store.erased import pseudonyms_of
 from authz.store.log_reader import hold_head
 from authz.store.tables import policy_shadows as table
 
-_COLUMNS = [table.c[name] for name in PolicyShadow.__struct_fields__ if name != "files"]
+_COLUMNS = [column for column in table.c if column not in {table.c.files, table.c.tally}]
 
 
 class SqlShadows:
@@ -29,21 +30,18 @@ class SqlShadows:
         """See `Shadows.start`."""
         with write_transaction(self._engine) as connection:
             hold_head(connection)  # one at a time: so no two are started at once
-            before = _last(connection)
-            if before is not None and before.ends_at > shadow.started_at:
-                raise FailedPreconditionError(
-                    ErrorReason.PRECONDITION_FAILED,
-                    f"a shadow is running until {format_instant(before.ends_at)}; stop it first"
-                    " (`authz policy shadow stop`)",
-                )
-            connection.execute(delete(table))
-            row = msgspec.structs.asdict(shadow) | {"tally": _encoded(ShadowTally())}
+            _require_free(connection, shadow)
+            connection.execute(delete(table).where(table.c.course_id == shadow.scope.id))
+            row = msgspec.structs.asdict(shadow)
+            del row["scope"]
+            row |= {"course_id": shadow.scope.id, "tally": _encoded(ShadowTally())}
             connection.execute(insert(table), row)
 
-    def current(self) -> PolicyShadow | None:
-        """See `Shadows.current`."""
+    def running(self, now: Instant) -> tuple[PolicyShadow, ...]:
+        """See `Shadows.running`."""
         with read_transaction(self._engine) as connection:
-            return _last(connection)
+            rows = connection.execute(select(*_COLUMNS).where(table.c.ends_at > now)).mappings().all()
+        return tuple(map(_shadow, rows))
 
     def files(self, shadow_id: str) -> str | None:
         """See `Shadows.files`."""
@@ -51,10 +49,11 @@ class SqlShadows:
             found: str | None = connection.scalar(select(table.c.files).where(table.c.id == shadow_id))
         return found
 
-    def read(self) -> tuple[PolicyShadow, ShadowTally] | None:
+    def read(self, scope: Scope = PLATFORM) -> tuple[PolicyShadow, ShadowTally] | None:
         """See `Shadows.read`."""
+        last = select(*_COLUMNS, table.c.tally).where(table.c.course_id == scope.id)
         with read_transaction(self._engine) as connection:
-            row = connection.execute(select(*_COLUMNS, table.c.tally)).mappings().first()
+            row = connection.execute(last).mappings().first()
         return None if row is None else (_shadow(row), _decoded(row["tally"]))
 
     def add(self, shadow_id: str, tally: ShadowTally) -> None:
@@ -66,19 +65,26 @@ class SqlShadows:
                 after = _encoded(_decoded(kept).plus(_without_erased(connection, tally)))
                 connection.execute(update(table).where(its_row).values(tally=after))
 
-    def stop(self, now: Instant) -> None:
+    def stop(self, now: Instant, scope: Scope = PLATFORM) -> None:
         """See `Shadows.stop`."""
+        running = update(table).where(table.c.course_id == scope.id, table.c.ends_at > now)
         with write_transaction(self._engine) as connection:
-            ended = connection.execute(update(table).where(table.c.ends_at > now).values(ends_at=now))
+            ended = connection.execute(running.values(ends_at=now))
         if not ended.rowcount:
             raise FailedPreconditionError(
                 ErrorReason.PRECONDITION_FAILED, "no shadow is running, so there is nothing to stop"
             )
 
-    def delete(self, shadow_id: str) -> None:
-        """See `Shadows.delete`."""
+    def delete_ended(self, before: Instant) -> None:
+        """See `Shadows.delete_ended`."""
         with write_transaction(self._engine) as connection:
-            connection.execute(delete(table).where(table.c.id == shadow_id))
+            connection.execute(delete(table).where(table.c.ends_at <= before))
+
+
+def delete_shadows_of(connection: Connection, course_ids: Collection[str]) -> None:
+    """Delete the shadows of courses that are deleted."""
+    if course_ids:
+        connection.execute(delete(table).where(table.c.course_id.in_(course_ids)))
 
 
 def examples_about(connection: Connection, subject: Subject) -> list[ShadowExample]:
@@ -107,14 +113,30 @@ def _without_erased(connection: Connection, tally: ShadowTally) -> ShadowTally:
     return msgspec.structs.replace(tally, examples=left)
 
 
-def _last(connection: Connection) -> PolicyShadow | None:
-    row = connection.execute(select(*_COLUMNS)).mappings().first()
-    return None if row is None else _shadow(row)
+def _require_free(connection: Connection, shadow: PolicyShadow) -> None:
+    """Raise `FailedPreconditionError` while another shadow must end before this one starts."""
+    running = table.c.ends_at > shadow.started_at
+    last = select(table.c.ends_at).where(table.c.course_id == shadow.scope.id, running)
+    ends_at: Instant | None = connection.scalar(last)
+    if ends_at is not None:
+        raise FailedPreconditionError(
+            ErrorReason.PRECONDITION_FAILED,
+            f"a shadow is running until {format_instant(ends_at)}; stop it first"
+            " (`authz policy shadow stop`)",
+        )
+    others = select(func.count()).select_from(table).where(running, table.c.course_id != PLATFORM.id)
+    if shadow.scope != PLATFORM and connection.execute(others).scalar_one() >= MAX_COURSE_SHADOWS:
+        raise FailedPreconditionError(
+            ErrorReason.PRECONDITION_FAILED,
+            f"{MAX_COURSE_SHADOWS} other courses have a running shadow, and no more run at once;"
+            " try again when one of them has ended",
+        )
 
 
 def _shadow(row: RowMapping) -> PolicyShadow:
     values: dict[str, Any] = {column.name: row[column] for column in _COLUMNS}
-    return PolicyShadow(**values, files="")
+    course_id = values.pop("course_id")
+    return PolicyShadow(**values, scope=course_scope(course_id) if course_id else PLATFORM)
 
 
 def _encoded(tally: ShadowTally) -> str:

@@ -280,8 +280,13 @@ policy_shadows = Table(
     Column("started_at", BigInteger, nullable=False),
     Column("ends_at", BigInteger, nullable=False),
     Column("tally", _text(), nullable=False),
+    Column("course_id", _text(), nullable=False, server_default=""),
+    Column("against_course_number", BigInteger, nullable=False, server_default="0"),
+    Index("policy_shadows_by_course", "course_id", unique=True),
+    Index("policy_shadows_by_end", "ends_at"),
 )
-"""At most one row: the fields of `PolicyShadow`, and its `ShadowTally` as JSON."""
+"""At most one row for each course, and one for the platform, whose `course_id` is empty: the fields of
+`PolicyShadow`, and its `ShadowTally` as JSON."""
 
 decisions = Table(
     "decisions",

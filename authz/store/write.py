@@ -31,6 +31,7 @@ from authz.store.drafts import delete_drafts_of
 from authz.store.idempotency import IdempotencyKeys
 from authz.store.log_writer import ChangeLog, Origin
 from authz.store.removals import Root, oldest_removals, store_progress
+from authz.store.shadows import delete_shadows_of
 from authz.store.sharing import Member
 
 MAX_CONTENTS_AT_ONCE = 500
@@ -108,7 +109,7 @@ class Transaction:
                 except AuthzError as error:
                     faults.append(ImportFault(position, error.reason.value, error.message))
                 else:
-                    delete_drafts_of(self._connection, _deleted_courses([mutation]))
+                    _delete_policy_work(self._connection, [mutation])
                     written += changed
                     unchanged += not changed
         head = self._log.append(effects, origin)
@@ -182,7 +183,7 @@ class Transaction:
                     error.locate(f"mutations[{place}]")
                     raise
             self._administrators.require_kept(before)
-        delete_drafts_of(self._connection, _deleted_courses(request.mutations))
+        _delete_policy_work(self._connection, request.mutations)
         state = self._log.append(effects, origin)
         known.remember(request, state.revision)
         return state
@@ -192,9 +193,12 @@ class Transaction:
         self._log.store()
 
 
-def _deleted_courses(mutations: Iterable[Mutation]) -> list[str]:
+def _delete_policy_work(connection: Connection, mutations: Iterable[Mutation]) -> None:
+    """Delete the drafts and the shadows of courses that are deleted."""
     keys = (each.key for each in mutations if each.operation is Operation.DELETE)
-    return [key.id for key in keys if isinstance(key, CourseKey)]
+    course_ids = [key.id for key in keys if isinstance(key, CourseKey)]
+    delete_drafts_of(connection, course_ids)
+    delete_shadows_of(connection, course_ids)
 
 
 def _looked_at(request: WriteRequest) -> Iterator[Key]:

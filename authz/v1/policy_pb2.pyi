@@ -35,7 +35,7 @@ class _PolicyShadowStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pol
     POLICY_SHADOW_STATE_ENDED: _PolicyShadowState.ValueType  # 2
     """The shadow was stopped, or has reached its end time."""
     POLICY_SHADOW_STATE_SUPERSEDED: _PolicyShadowState.ValueType  # 3
-    """Another version has been activated since the start. The shadow compares nothing until it ends."""
+    """Another version of the platform's or of the course's policy has been activated since the start. The shadow compares nothing until it ends."""
 
 class PolicyShadowState(_PolicyShadowState, metaclass=_PolicyShadowStateEnumTypeWrapper):
     """Whether a shadow compares checks."""
@@ -47,7 +47,7 @@ POLICY_SHADOW_STATE_RUNNING: PolicyShadowState.ValueType  # 1
 POLICY_SHADOW_STATE_ENDED: PolicyShadowState.ValueType  # 2
 """The shadow was stopped, or has reached its end time."""
 POLICY_SHADOW_STATE_SUPERSEDED: PolicyShadowState.ValueType  # 3
-"""Another version has been activated since the start. The shadow compares nothing until it ends."""
+"""Another version of the platform's or of the course's policy has been activated since the start. The shadow compares nothing until it ends."""
 Global___PolicyShadowState: _TypeAlias = PolicyShadowState  # noqa: Y015
 
 @_typing.final
@@ -1872,6 +1872,7 @@ class StartPolicyShadowRequest(_message.Message):
     ENDS_AT_FIELD_NUMBER: _builtins.int
     AUTHOR_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    COURSE_ID_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """The number of a version."""
     draft_id: _builtins.str
@@ -1886,6 +1887,8 @@ class StartPolicyShadowRequest(_message.Message):
     """Who starts the shadow. At most 256 characters. The caller, when empty."""
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
+    course_id: _builtins.str
+    """The course whose own policy the candidate is. Empty for the platform's. Only checks in the course are compared."""
     @_builtins.property
     def ends_at(self) -> _timestamp_pb2.Timestamp:
         """When the shadow ends by itself: a time within the next 30 days. Absent: in an hour."""
@@ -1900,10 +1903,11 @@ class StartPolicyShadowRequest(_message.Message):
         ends_at: _timestamp_pb2.Timestamp | None = ...,
         author: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        course_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate", "draft_id", b"draft_id", "ends_at", b"ends_at", "number", b"number"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "budget_us", b"budget_us", "candidate", b"candidate", "draft_id", b"draft_id", "ends_at", b"ends_at", "number", b"number", "request_id", b"request_id", "share", b"share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "budget_us", b"budget_us", "candidate", b"candidate", "course_id", b"course_id", "draft_id", b"draft_id", "ends_at", b"ends_at", "number", b"number", "request_id", b"request_id", "share", b"share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_candidate: _TypeAlias = _typing.Literal["number", "draft_id"]  # noqa: Y015
     _WhichOneofArgType_candidate: _TypeAlias = _typing.Literal["candidate", b"candidate"]  # noqa: Y015
@@ -1937,16 +1941,21 @@ Global___StartPolicyShadowResponse: _TypeAlias = StartPolicyShadowResponse  # no
 
 @_typing.final
 class ReadPolicyShadowRequest(_message.Message):
-    """Selects the last shadow."""
+    """Selects the last shadow of a policy."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    COURSE_ID_FIELD_NUMBER: _builtins.int
+    course_id: _builtins.str
+    """The course whose own policy was shadowed. Empty for the platform's."""
     def __init__(
         self,
+        *,
+        course_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["course_id", b"course_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1983,16 +1992,20 @@ class StopPolicyShadowRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    COURSE_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The caller's id of this call, for logs."""
+    course_id: _builtins.str
+    """The course whose own policy is shadowed. Empty for the platform's."""
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
+        course_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["course_id", b"course_id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2045,12 +2058,14 @@ class PolicyShadow(_message.Message):
     ELAPSED_US_FIELD_NUMBER: _builtins.int
     CELLS_FIELD_NUMBER: _builtins.int
     EXAMPLES_FIELD_NUMBER: _builtins.int
+    COURSE_ID_FIELD_NUMBER: _builtins.int
+    AGAINST_COURSE_NUMBER_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """The number of a version."""
     draft_id: _builtins.str
     """The id of a draft, as it was at the start."""
     against_number: _builtins.int
-    """The number of the version that the candidate is compared with: the active version at the start."""
+    """The number of the platform's version that was active at the start. The candidate is compared only with it."""
     share: _builtins.float
     """As in `StartPolicyShadowRequest`."""
     budget_us: _builtins.int
@@ -2071,6 +2086,12 @@ class PolicyShadow(_message.Message):
     """Why the candidate could not decide one of the last failed checks."""
     elapsed_us: _builtins.int
     """Total microseconds spent on the shadow, in all processes."""
+    course_id: _builtins.str
+    """The course whose own policy the candidate is. Empty for the platform's."""
+    against_course_number: _builtins.int
+    """With a course, the number of the version of its policy that was active at the start; 0 for none. The candidate is
+    compared only with it.
+    """
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp:
         """When the shadow was started."""
@@ -2107,10 +2128,12 @@ class PolicyShadow(_message.Message):
         elapsed_us: _builtins.int = ...,
         cells: _abc.Iterable[Global___PolicyShadowCell] | None = ...,
         examples: _abc.Iterable[Global___PolicyShadowExample] | None = ...,
+        course_id: _builtins.str = ...,
+        against_course_number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate", "draft_id", b"draft_id", "ends_at", b"ends_at", "number", b"number", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["against_number", b"against_number", "author", b"author", "budget_us", b"budget_us", "candidate", b"candidate", "cells", b"cells", "compared", b"compared", "differing", b"differing", "draft_id", b"draft_id", "elapsed_us", b"elapsed_us", "ends_at", b"ends_at", "examples", b"examples", "failed", b"failed", "last_failure", b"last_failure", "number", b"number", "share", b"share", "skipped", b"skipped", "started_at", b"started_at", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["against_course_number", b"against_course_number", "against_number", b"against_number", "author", b"author", "budget_us", b"budget_us", "candidate", b"candidate", "cells", b"cells", "compared", b"compared", "course_id", b"course_id", "differing", b"differing", "draft_id", b"draft_id", "elapsed_us", b"elapsed_us", "ends_at", b"ends_at", "examples", b"examples", "failed", b"failed", "last_failure", b"last_failure", "number", b"number", "share", b"share", "skipped", b"skipped", "started_at", b"started_at", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_candidate: _TypeAlias = _typing.Literal["number", "draft_id"]  # noqa: Y015
     _WhichOneofArgType_candidate: _TypeAlias = _typing.Literal["candidate", b"candidate"]  # noqa: Y015

@@ -261,21 +261,21 @@ class PolicyServiceServicer:
 
         Compares the decisions of `Check`, `BatchCheck`, `ListActions`, `BatchListActions`, `AuthorizeSession` and
         `AuthorizeSources`. Fails with POLICY_INVALID if the candidate has faults, and with PRECONDITION_FAILED while
-        another shadow is running.
+        another shadow of the same policy is running, or ten courses have a running shadow.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReadPolicyShadow(self, request, context):
-        """Reads the last shadow and its results. Servers add their counts every few seconds.
+        """Reads the last shadow of a policy and its results. Servers add their counts every few seconds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StopPolicyShadow(self, request, context):
-        """Ends the shadow on all servers, within seconds. Its results stay readable for 30 days, or until the next shadow
+        """Ends the shadow of a policy on all servers, within seconds. Its results stay readable for 30 days, or until the next shadow
         starts. Fails with PRECONDITION_FAILED if no shadow is running.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

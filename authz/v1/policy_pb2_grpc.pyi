@@ -102,12 +102,12 @@ class PolicyServiceStub:
 
     Compares the decisions of `Check`, `BatchCheck`, `ListActions`, `BatchListActions`, `AuthorizeSession` and
     `AuthorizeSources`. Fails with POLICY_INVALID if the candidate has faults, and with PRECONDITION_FAILED while
-    another shadow is running.
+    another shadow of the same policy is running, or ten courses have a running shadow.
     """
     ReadPolicyShadow: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyShadowRequest, _policy_pb2.ReadPolicyShadowResponse]
-    """Reads the last shadow and its results. Servers add their counts every few seconds."""
+    """Reads the last shadow of a policy and its results. Servers add their counts every few seconds."""
     StopPolicyShadow: _grpc.UnaryUnaryMultiCallable[_policy_pb2.StopPolicyShadowRequest, _policy_pb2.StopPolicyShadowResponse]
-    """Ends the shadow on all servers, within seconds. Its results stay readable for 30 days, or until the next shadow
+    """Ends the shadow of a policy on all servers, within seconds. Its results stay readable for 30 days, or until the next shadow
     starts. Fails with PRECONDITION_FAILED if no shadow is running.
     """
 
@@ -185,12 +185,12 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
 
     Compares the decisions of `Check`, `BatchCheck`, `ListActions`, `BatchListActions`, `AuthorizeSession` and
     `AuthorizeSources`. Fails with POLICY_INVALID if the candidate has faults, and with PRECONDITION_FAILED while
-    another shadow is running.
+    another shadow of the same policy is running, or ten courses have a running shadow.
     """
     ReadPolicyShadow: _aio.UnaryUnaryMultiCallable[_policy_pb2.ReadPolicyShadowRequest, _policy_pb2.ReadPolicyShadowResponse]  # type: ignore[assignment]
-    """Reads the last shadow and its results. Servers add their counts every few seconds."""
+    """Reads the last shadow of a policy and its results. Servers add their counts every few seconds."""
     StopPolicyShadow: _aio.UnaryUnaryMultiCallable[_policy_pb2.StopPolicyShadowRequest, _policy_pb2.StopPolicyShadowResponse]  # type: ignore[assignment]
-    """Ends the shadow on all servers, within seconds. Its results stay readable for 30 days, or until the next shadow
+    """Ends the shadow of a policy on all servers, within seconds. Its results stay readable for 30 days, or until the next shadow
     starts. Fails with PRECONDITION_FAILED if no shadow is running.
     """
 
@@ -355,7 +355,7 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Compares the decisions of `Check`, `BatchCheck`, `ListActions`, `BatchListActions`, `AuthorizeSession` and
         `AuthorizeSources`. Fails with POLICY_INVALID if the candidate has faults, and with PRECONDITION_FAILED while
-        another shadow is running.
+        another shadow of the same policy is running, or ten courses have a running shadow.
         """
 
     @_abc_1.abstractmethod
@@ -364,7 +364,7 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.ReadPolicyShadowRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.ReadPolicyShadowResponse, _abc.Awaitable[_policy_pb2.ReadPolicyShadowResponse]]:
-        """Reads the last shadow and its results. Servers add their counts every few seconds."""
+        """Reads the last shadow of a policy and its results. Servers add their counts every few seconds."""
 
     @_abc_1.abstractmethod
     def StopPolicyShadow(
@@ -372,7 +372,7 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.StopPolicyShadowRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.StopPolicyShadowResponse, _abc.Awaitable[_policy_pb2.StopPolicyShadowResponse]]:
-        """Ends the shadow on all servers, within seconds. Its results stay readable for 30 days, or until the next shadow
+        """Ends the shadow of a policy on all servers, within seconds. Its results stay readable for 30 days, or until the next shadow
         starts. Fails with PRECONDITION_FAILED if no shadow is running.
         """
 

@@ -14,6 +14,7 @@ from authz.domain.shadow import (
     ShadowTally,
 )
 from authz.v1 import policy_pb2 as pb
+from authz.wire.policies import parse_policy_scope
 from authz.wire.previews import parse_verdict, verdict_message
 from authz.wire.values import (
     missing,
@@ -27,7 +28,7 @@ from authz.wire.values import (
 
 _DEFAULT_SHARE, _DEFAULT_BUDGET_US, _MAX_BUDGET_US = 0.01, 10_000, 1_000_000
 _STATE = "POLICY_SHADOW_STATE_"
-_HOW = ("number", "draft_id", "against_number", "share", "budget_us", "author")
+_HOW = ("number", "draft_id", "against_number", "against_course_number", "share", "budget_us", "author")
 _COUNTS = ("compared", "differing", "skipped", "failed", "last_failure", "elapsed_us")
 
 
@@ -49,6 +50,7 @@ def shadow_message(report: ShadowReport) -> pb.PolicyShadow:
     by_checks = sorted(tally.cells, key=lambda each: (-each.checks, each.cell))
     return pb.PolicyShadow(
         **{name: getattr(shadow, name) for name in _HOW if getattr(shadow, name)},
+        course_id=shadow.scope.id,
         started_at=time_message(shadow.started_at),
         ends_at=time_message(shadow.ends_at),
         state=pb.PolicyShadowState.Value(_STATE + report.state),
@@ -62,6 +64,7 @@ def parse_shadow(message: pb.PolicyShadow) -> ShadowReport:
     """The shadow of a message."""
     shadow = PolicyShadow(
         **{name: getattr(message, name) for name in _HOW},
+        scope=parse_policy_scope(message.course_id),
         started_at=time_of(message.started_at),
         ends_at=time_of(message.ends_at),
     )

@@ -27,13 +27,14 @@ async def started(service: Service, *, metadata: Any = (), **fields: Any) -> ppb
     return shadow
 
 
-async def shown(service: Service) -> ppb.PolicyShadow:
-    shadow: ppb.PolicyShadow = (await service.policy.ReadPolicyShadow(ppb.ReadPolicyShadowRequest())).shadow
+async def shown(service: Service, course_id: str = "") -> ppb.PolicyShadow:
+    request = ppb.ReadPolicyShadowRequest(course_id=course_id)
+    shadow: ppb.PolicyShadow = (await service.policy.ReadPolicyShadow(request)).shadow
     return shadow
 
 
-async def stopped(service: Service) -> ppb.PolicyShadow:
-    request = ppb.StopPolicyShadowRequest()
+async def stopped(service: Service, course_id: str = "") -> ppb.PolicyShadow:
+    request = ppb.StopPolicyShadowRequest(course_id=course_id)
     shadow: ppb.PolicyShadow = (await service.policy.StopPolicyShadow(request)).shadow
     return shadow
 
@@ -43,14 +44,14 @@ async def draft_of(service: Service) -> None:
     await edited(service, await created(service), CLOSED, WITHOUT_TESTS)
 
 
-def compared(service: Service, *asked: Service) -> Callable[[], Awaitable[bool]]:
+def compared(service: Service, *asked: Service, course_id: str = "") -> Callable[[], Awaitable[bool]]:
     """Whether the counts that a server shows have grown, after a check at each of the others."""
     known: list[int] = []
 
     async def has_grown() -> bool:
         for each in asked:
             assert (await each.authorization.Check(question())).allowed
-        found = (await shown(service)).compared
+        found = (await shown(service, course_id)).compared
         known.append(found)
         return found > known[0]
 
@@ -158,3 +159,83 @@ async def test_a_person_needs_the_right_to_edit_the_policy(sqlite_service: Servi
     error = await refused(service.policy.StopPolicyShadow(request, metadata=acting_for("stu")))
     assert error.code() is grpc.StatusCode.PERMISSION_DENIED
     await service.policy.StopPolicyShadow(request, metadata=acting_for("root"))
+
+
+APART = "p, student, course:algebra, material, read, , deny"
+
+
+async def course_draft_of(service: Service, row: str = APART) -> None:
+    await written(service, COURSE, STUDENT, MATERIAL)
+    draft = await created(service, course_id="algebra")
+    await edited(service, draft, ppb.PolicyEdit(add_row=row), course_id="algebra")
+
+
+async def test_a_draft_of_a_course_is_compared_on_all_servers_beside_a_shadow_of_the_platform(
+    store_url: str,
+) -> None:
+    async with serve(store_url) as one, serve(store_url) as other:
+        await course_draft_of(one)
+        platform = await started(one, number=1, budget_us=1_000_000)
+        shadow = await started(one, draft_id="mine", course_id="algebra", budget_us=1_000_000)
+        assert (shadow.course_id, shadow.draft_id) == ("algebra", "mine")
+        assert (shadow.against_number, shadow.against_course_number) == (1, 0)
+        await until(compared(one, one, course_id="algebra"))
+        await until(compared(one, other, course_id="algebra"))
+        await until(compared(one, one))
+        assert (await stopped(other, "algebra")).state == ppb.POLICY_SHADOW_STATE_ENDED
+        assert (await shown(one)).state == platform.state == ppb.POLICY_SHADOW_STATE_RUNNING
+    # Servers that stop add what they have not added yet.
+    async with serve(store_url) as third:
+        last, beside = await shown(third, "algebra"), await shown(third)
+    assert (beside.differing, beside.course_id) == (0, "")
+    assert last.differing == last.compared > 0
+    assert [(list(each.roles), each.action, each.gains) for each in last.cells] == [
+        (["student"], "read", False)
+    ]
+    assert last.examples[0].candidate.rule.scope == "course:algebra"
+
+
+async def test_a_shadow_of_a_course_is_superseded_by_a_version_of_the_course_or_of_the_platform(
+    sqlite_service: Service,
+) -> None:
+    service = sqlite_service
+    await course_draft_of(service)
+    of_platform = with_rows("p, teaching_assistant, *, material, publish, , allow")
+    for course_id, files in (("algebra", {"course.csv": APART + "\n"}), ("", of_platform)):
+        shadow = await started(service, draft_id="mine", course_id="algebra")
+        assert shadow.state == (await shown(service, "algebra")).state == ppb.POLICY_SHADOW_STATE_RUNNING
+        await applied(service, files, course_id=course_id)
+        assert (await shown(service, "algebra")).state == ppb.POLICY_SHADOW_STATE_SUPERSEDED
+        await stopped(service, "algebra")
+    assert shadow.against_course_number == 1
+
+
+async def test_a_candidate_of_a_course_is_held_to_the_locks_of_the_platform(sqlite_service: Service) -> None:
+    service = sqlite_service
+    await course_draft_of(service, "p, student, course:algebra, course, archive, , allow")
+    error = await refused(started(service, draft_id="mine", course_id="algebra"))
+    assert (reason_of(error), "which the platform locks" in str(error.details())) == ("POLICY_INVALID", True)
+    error = await refused(started(service, draft_id="mine"))
+    assert reason_of(error) == "DRAFT_NOT_FOUND"
+    error = await refused(started(service, number=1, course_id="algebra"))
+    assert reason_of(error) == "VERSION_NOT_FOUND"
+
+
+async def test_the_right_to_edit_the_policy_of_a_course_suffices_for_its_shadow_alone(
+    sqlite_service: Service,
+) -> None:
+    service = sqlite_service
+    await campus(service)
+    await created(service, course_id="algebra")
+    for person in ("stu", "tess"):
+        error = await refused(
+            started(service, draft_id="mine", course_id="algebra", metadata=acting_for(person))
+        )
+        assert error.code() is grpc.StatusCode.PERMISSION_DENIED
+    await started(service, draft_id="mine", course_id="algebra", metadata=acting_for("olga"))
+    error = await refused(started(service, number=1, metadata=acting_for("olga")))
+    assert error.code() is grpc.StatusCode.PERMISSION_DENIED
+    request = ppb.StopPolicyShadowRequest(course_id="algebra")
+    error = await refused(service.policy.StopPolicyShadow(request, metadata=acting_for("stu")))
+    assert error.code() is grpc.StatusCode.PERMISSION_DENIED
+    await service.policy.StopPolicyShadow(request, metadata=acting_for("olga"))

@@ -85,7 +85,7 @@ def bench_in_process(folder: Path, size: int) -> None:
 
     def checking(run: ShadowRun | None) -> Callable[[Question], object]:
         shadow = Shadow(*[None] * 4)  # type: ignore[arg-type]  # what starts and saves one, which nobody asks
-        shadow._run = run
+        shadow._runs = () if run is None else (run,)
         return lambda question: shadow.check(active, view.snapshot(), question, system_clock())
 
     questions = [ask(*ids) for ids in campus.questions(QUESTIONS)]

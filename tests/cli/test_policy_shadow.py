@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from authz.client import Client
+from authz.domain.drafts import AddRow
 from authz.domain.entities import Course, CourseState, Membership, Resource
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
@@ -24,13 +27,19 @@ CAMPUS = (
 TIMEOUT_S = 60
 
 
-def test_a_draft_is_tried_and_what_it_would_change_is_shown(tmp_path: Path) -> None:
+@contextmanager
+def server_in(folder: Path) -> Iterator[str]:
     given = {
         "address": "127.0.0.1:0",
-        "database_url": create_sqlite(tmp_path / "authz.db"),
+        "database_url": create_sqlite(folder / "authz.db"),
         "log_level": "error",
     }
     with server_of(load_settings(given, environ={})) as address:
+        yield address
+
+
+def test_a_draft_is_tried_and_what_it_would_change_is_shown(tmp_path: Path) -> None:
+    with server_in(tmp_path) as address:
         here = ("--address", address)
         assert "no shadow was started" in run("policy", "shadow", "show", *here).stderr
         with Client(address) as client:
@@ -62,3 +71,28 @@ def test_a_draft_is_tried_and_what_it_would_change_is_shown(tmp_path: Path) -> N
         (cell,) = found["cells"]
         assert (cell["roles"], cell["checks"]) == (["student"], found["differing"])
         assert found["examples"][0]["candidate"] == "denied: NO_RULE"
+
+
+def test_a_draft_of_a_course_is_tried_in_its_course(tmp_path: Path) -> None:
+    with server_in(tmp_path) as address:
+        course = ("--course", "algebra", "--address", address)
+        with Client(address) as client:
+            client.write([Mutation(Operation.TOUCH, each) for each in CAMPUS])
+            draft = client.policies.drafts.create("mine", course_id="algebra")
+            row = AddRow("p, student, course:algebra, material, read, , deny")
+            client.policies.drafts.edit(draft, [row])
+            begun = run("policy", "shadow", "start", "draft:mine", "--percent", "100", *course)
+            assert begun.stdout.startswith(
+                "draft `mine` beside the platform's policy alone in course:algebra"
+            )
+            deadline = time.monotonic() + TIMEOUT_S
+            while (shown := run("policy", "shadow", "show", *course)).returncode == 0:
+                assert client.check("user:maya", "read", "material:m-1")
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        assert "student loses read on material" in shown.stdout
+        assert "`p, student, course:algebra, material, read, , deny`" in shown.stdout
+        assert "no shadow was started" in run("policy", "shadow", "show", "--address", address).stderr
+        assert run("policy", "shadow", "stop", *course).returncode == 0
+        found = json.loads(run("policy", "shadow", "show", "--json", *course).stdout)
+        assert (found["state"], found["course_id"], found["against_course_number"]) == ("ENDED", "algebra", 0)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import pytest
 
 from authz.domain.decisions import Decision, Question, Reason
 from authz.domain.entities import Course, CourseState, Membership, PolicyActivation, PolicyVersion, Resource
-from authz.domain.files import files_digest
+from authz.domain.files import files_digest, read_files
 from authz.domain.ids import PLATFORM, ResourceRef, Subject, course_scope
 from authz.domain.shadow import (
     MAX_EXAMPLES_PER_CELL,
@@ -16,8 +20,9 @@ from authz.domain.shadow import (
     ShadowTally,
 )
 from authz.engine.check import Checker
+from authz.engine.policies import ActiveChecker, CompiledPolicies
 from authz.engine.shadow_run import ShadowRun
-from authz.policy.course import course_files
+from authz.policy.course import course_files, load_course_policy
 from authz.policy.load import compile_files
 from authz.policy.versions import FORMAT
 from tests.engine.campus import Campus
@@ -181,3 +186,56 @@ def test_what_was_not_saved_is_counted_with_the_next() -> None:
     asked(run, TESS)
     tally = taken(run)
     assert (tally.compared, tally.differing, len(tally.cells), len(tally.examples)) == (3, 3, 2, 3)
+
+
+def running_in_course(rows: str, **changes: Any) -> ShadowRun:
+    """A shadow of a policy of `own`, beside the version that is active there."""
+    fields = {"scope": course_scope("own"), "against_course_number": 1} | changes
+    shadow = msgspec.structs.replace(running(SHIPPED).shadow, **fields)
+    unused: Any = None  # no snapshot is read
+    checkers = ActiveChecker(unused, CompiledPolicies(), inline_types=frozenset(), created_ahead_us=0)
+    policy = load_course_policy(ACTIVE.policy, shadow.scope.id, read_files(course_files(rows)))
+    return ShadowRun(shadow, checkers.course_checker(policy))
+
+
+def test_a_policy_of_a_course_is_compared_in_place_of_the_active_one_and_in_its_course_alone() -> None:
+    run = running_in_course("p, student, course:own, material, read, , deny\n")
+    assert asked(run, name="own-a").allowed
+    asked(run, name="own-a", action="update")
+    asked(run, name="algebra-a")
+    asked(run, name="no-such")
+    tally = taken(run)
+    assert (tally.compared, tally.differing, tally.failed) == (2, 1, 0)
+    assert tally.cells == (ShadowCount(ShadowCell(("student",), "material", "read", False), 1),)
+    assert str(tally.examples[0].scope) == "course:own"
+
+
+def test_a_row_of_the_active_policy_that_the_candidate_leaves_out_does_not_decide_in_it() -> None:
+    active = "p, student, course:own, material, update, , allow\n"
+    version = msgspec.structs.replace(VERSION, files=course_files(active), digest="other")
+    campus = Campus(
+        [
+            Course(id="own", state=CourseState.ACTIVE),
+            Membership(subject=MAYA, scope=course_scope("own"), role="student"),
+            Resource(type="material", id="own-a", scope=course_scope("own"), published=True),
+            version,
+            PolicyActivation(scope=version.scope, number=1, digest="other"),
+        ]
+    )
+    run = running_in_course("")
+    question = Question(MAYA, "update", ResourceRef("material", "own-a"))
+    decision = ACTIVE.check(campus, question, NOW)
+    assert decision.allowed
+    run.compare(ACTIVE, campus, question, NOW, decision)
+    assert [str(each.cell) for each in taken(run).cells] == ["student loses update on material"]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"against_course_number": 2}, {"against_course_number": 0}, {"against_number": 2}]
+)
+def test_a_policy_of_a_course_is_compared_with_the_versions_of_the_start_alone(
+    changes: dict[str, int],
+) -> None:
+    run = running_in_course("", **changes)
+    asked(run, name="own-a")
+    assert run.take() is None

@@ -1,18 +1,28 @@
-"""The shadow of the policy on each database: one at a time, with what all processes have counted."""
+"""Shadows on each database: one for the platform and each course, with what all processes have counted."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import msgspec
 import pytest
 
-from authz.domain.entities import Account
+from authz.domain.entities import Account, Course
 from authz.domain.erasures import ErasureRequest
 from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.exports import ExportedEntry
 from authz.domain.ids import ResourceRef, Subject, course_scope
-from authz.domain.shadow import MAX_CELLS, PolicyShadow, ShadowCell, ShadowCount, ShadowExample, ShadowTally
+from authz.domain.mutations import Mutation, Operation
+from authz.domain.shadow import (
+    MAX_CELLS,
+    MAX_COURSE_SHADOWS,
+    PolicyShadow,
+    ShadowCell,
+    ShadowCount,
+    ShadowExample,
+    ShadowTally,
+)
 from authz.store import Store
 from tests.store.directory import touch, user, write
 
@@ -36,9 +46,9 @@ def cell(number: int) -> ShadowCell:
 
 def test_one_is_kept_until_another_is_started_after_its_end(store: Store) -> None:
     shadows = store.shadows
-    assert (shadows.current(), shadows.read(), shadows.files("one")) == (None, None, None)
+    assert (shadows.running(0), shadows.read(), shadows.files("one")) == ((), None, None)
     shadows.start(SHADOW)
-    assert (shadows.current(), shadows.files("one")) == (TOLD, SHADOW.files)
+    assert (shadows.running(199), shadows.files("one")) == ((TOLD,), SHADOW.files)
     with pytest.raises(FailedPreconditionError, match="a shadow is running") as caught:
         shadows.start(msgspec.structs.replace(SHADOW, id="two", started_at=199, ends_at=300))
     assert caught.value.reason is ErrorReason.PRECONDITION_FAILED
@@ -52,8 +62,50 @@ def test_one_is_kept_until_another_is_started_after_its_end(store: Store) -> Non
     found = shadows.read()
     assert found is not None
     assert (found[0].id, found[1]) == ("two", ShadowTally())
-    shadows.delete("two")
-    assert shadows.current() is None
+    shadows.delete_ended(299)
+    assert shadows.running(299)
+    shadows.delete_ended(300)
+    assert shadows.read() is None
+
+
+def of_course(number: int, **changes: Any) -> PolicyShadow:
+    course = {"id": f"c{number}", "scope": course_scope(f"c{number}"), "against_course_number": number}
+    return msgspec.structs.replace(SHADOW, **course | changes)
+
+
+def test_the_platform_and_each_course_have_a_shadow_of_their_own(store: Store) -> None:
+    shadows = store.shadows
+    for each in (SHADOW, of_course(1), of_course(2)):
+        shadows.start(each)
+    assert {each.id for each in shadows.running(100)} == {"one", "c1", "c2"}
+    with pytest.raises(FailedPreconditionError, match="a shadow is running"):
+        shadows.start(of_course(1, id="again"))
+    shadows.add("c1", ShadowTally(compared=1))
+    shadows.stop(150, course_scope("c1"))
+    told = of_course(1, files="", ends_at=150)
+    assert shadows.read(course_scope("c1")) == (told, ShadowTally(compared=1))
+    assert shadows.read() == (TOLD, ShadowTally())
+    shadows.start(of_course(1, id="again", started_at=150))
+    assert shadows.files("c1") is None
+    assert {each.id for each in shadows.running(160)} == {"one", "c2", "again"}
+
+
+def test_the_courses_with_a_running_shadow_are_bounded_and_do_not_stop_the_platform(store: Store) -> None:
+    for number in range(MAX_COURSE_SHADOWS):
+        store.shadows.start(of_course(number))
+    with pytest.raises(FailedPreconditionError, match="10 other courses have a running shadow"):
+        store.shadows.start(of_course(MAX_COURSE_SHADOWS))
+    store.shadows.start(SHADOW)
+    store.shadows.stop(150, course_scope("c3"))
+    store.shadows.start(of_course(MAX_COURSE_SHADOWS, started_at=150))
+
+
+def test_a_shadow_goes_with_its_course(store: Store) -> None:
+    write(store, *(touch(Course(id=each)) for each in ("c1", "c2")))
+    for number in (1, 2):
+        store.shadows.start(of_course(number))
+    write(store, Mutation(Operation.DELETE, Course(id="c1")))
+    assert [each.id for each in store.shadows.running(100)] == ["c2"]
 
 
 def test_what_processes_add_at_once_is_all_counted(store: Store) -> None:

@@ -7,7 +7,7 @@ from authz.domain.ids import parse_id
 from authz.engine.rights import Rights
 from authz.engine.shadowing import Shadowing, ShadowRequest
 from authz.v1 import policy_pb2 as pb
-from authz.wire.policies import parse_author, parse_number
+from authz.wire.policies import parse_author, parse_number, parse_policy_scope
 from authz.wire.shadows import parse_trial, shadow_message
 from authz.wire.values import parse_time
 
@@ -24,7 +24,9 @@ class ShadowCalls:
         """Starts to evaluate a candidate alongside the active policy."""
         share, budget_us = parse_trial(request)
         is_draft = request.WhichOneof("candidate") == "draft_id"
+        scope = parse_policy_scope(request.course_id)
         wanted = ShadowRequest(
+            scope=scope,
             number=0 if is_draft else parse_number(request.number, field="number", least=1),
             draft_id=parse_id(request.draft_id, field="draft_id") if is_draft else "",
             share=share,
@@ -32,19 +34,20 @@ class ShadowCalls:
             ends_at=parse_time(request, "ends_at", field="ends_at"),
             author=parse_author(request.author) or call.principal.actor,
         )
-        await self._rights.require_policy_edit(call.principal.on_behalf_of)
+        await self._rights.require_policy_edit(call.principal.on_behalf_of, scope)
         return pb.StartPolicyShadowResponse(shadow=shadow_message(await self._shadowing.start(wanted)))
 
     async def ReadPolicyShadow(
-        self, _request: pb.ReadPolicyShadowRequest, _call: Call
+        self, request: pb.ReadPolicyShadowRequest, _call: Call
     ) -> pb.ReadPolicyShadowResponse:
         """The last shadow, with its results."""
-        found = await self._shadowing.read()
+        found = await self._shadowing.read(parse_policy_scope(request.course_id))
         return pb.ReadPolicyShadowResponse(shadow=None if found is None else shadow_message(found))
 
     async def StopPolicyShadow(
-        self, _request: pb.StopPolicyShadowRequest, call: Call
+        self, request: pb.StopPolicyShadowRequest, call: Call
     ) -> pb.StopPolicyShadowResponse:
         """Ends the shadow on all servers."""
-        await self._rights.require_policy_edit(call.principal.on_behalf_of)
-        return pb.StopPolicyShadowResponse(shadow=shadow_message(await self._shadowing.stop()))
+        scope = parse_policy_scope(request.course_id)
+        await self._rights.require_policy_edit(call.principal.on_behalf_of, scope)
+        return pb.StopPolicyShadowResponse(shadow=shadow_message(await self._shadowing.stop(scope)))

@@ -28,14 +28,20 @@ class AsyncShadowClient:
         budget_us: int = 10_000,
         ends_at: dt.datetime | Instant | None = None,
         author: str = "",
+        course_id: str = "",
     ) -> ShadowReport:
         """Evaluate a version (by number) or a draft (by id) on a sample of the checks, and count differences.
 
         Ends at `ends_at`, or after an hour. Later edits of the draft have no effect. `budget_us` is the
-        maximum of microseconds per second that each serving process spends on it.
+        maximum of microseconds per second that each serving process spends on it. With `course_id`, the
+        candidate is a policy of this course, and only checks in the course count.
         """
         request = message_of(
-            policy_pb2.StartPolicyShadowRequest, share=share, budget_us=budget_us, author=author
+            policy_pb2.StartPolicyShadowRequest,
+            share=share,
+            budget_us=budget_us,
+            author=author,
+            course_id=course_id,
         )
         if isinstance(candidate, int):
             request.number = candidate
@@ -44,13 +50,13 @@ class AsyncShadowClient:
         set_time(request.ends_at, None if ends_at is None else as_instant(ends_at, field="ends_at"))
         return parse_shadow((await self._calls.call(self._stub.StartPolicyShadow, request)).shadow)
 
-    async def read(self) -> ShadowReport | None:
-        """The last shadow, with its results so far; None if there is none."""
-        request = policy_pb2.ReadPolicyShadowRequest()
+    async def read(self, *, course_id: str = "") -> ShadowReport | None:
+        """The last shadow of the platform or of a course, with its results so far; None if there is none."""
+        request = message_of(policy_pb2.ReadPolicyShadowRequest, course_id=course_id)
         response = await self._calls.call(self._stub.ReadPolicyShadow, request)
         return parse_shadow(response.shadow) if response.HasField("shadow") else None
 
-    async def stop(self) -> ShadowReport:
-        """End the shadow on all servers, within seconds."""
-        request = policy_pb2.StopPolicyShadowRequest()
+    async def stop(self, *, course_id: str = "") -> ShadowReport:
+        """End the shadow of the platform or of a course on all servers, within seconds."""
+        request = message_of(policy_pb2.StopPolicyShadowRequest, course_id=course_id)
         return parse_shadow((await self._calls.call(self._stub.StopPolicyShadow, request)).shadow)
