@@ -48,12 +48,14 @@ class SqlAuditTrail:
             window = Window(
                 rows=_rows(connection, query),
                 order=_ORDER,
-                oldest_first=query.oldest_first,
+                ascending=query.oldest_first,
                 conditions=partial(_conditions, query),
                 fits=_fitting,
             )
-            rows, token = read_window(connection, window, page, self._keys, query)
             read_at = read_head(connection)
+            rows, token = read_window(
+                connection, window, page, database_id=read_at.database_id, keys=self._keys, query=query
+            )
         changes = (change for change in map(_logged, rows) if query.names(change))
         return ChangePage(tuple(changes), token, read_at)
 

@@ -17,6 +17,7 @@ from authz.store.bulk import select_by_key, upsert_rows
 from authz.store.decision_leaves import append_leaf
 from authz.store.engine import bounded_read_transaction, write_transaction
 from authz.store.erased import pseudonyms_of
+from authz.store.log_reader import read_head
 from authz.store.tables import decisions as table
 from authz.store.windows import Window, read_window
 
@@ -48,11 +49,14 @@ class SqlDecisions:
         window = Window(
             rows=_rows(query),
             order=_ORDER,
-            oldest_first=query.oldest_first,
+            ascending=query.oldest_first,
             conditions=partial(_conditions, query),
         )
         with bounded_read_transaction(self._engine) as connection:
-            rows, token = read_window(connection, window, page, self._keys, query)
+            database_id = read_head(connection).database_id
+            rows, token = read_window(
+                connection, window, page, database_id=database_id, keys=self._keys, query=query
+            )
         return DecisionPage(tuple(_stored(row) for row in rows), token)
 
 

@@ -1,25 +1,22 @@
-"""Pages of entities by key (keyset pagination): the cost of a page does not grow with its position, nor with
-the size of the database, whatever its filter."""
+"""Lists entities by key."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import takewhile
 from typing import Any, TypeAlias
 
-from sqlalchemy import Column, ColumnElement, Connection, Select, and_, literal, select, tuple_
+from sqlalchemy import ColumnElement, Connection, and_, select
 
 from authz.domain.entities import KINDS, EntityT_co, Filter
 from authz.domain.kinds.fields import Field
 from authz.domain.ports import Listing, Page
-from authz.domain.tokens import ConsistencyToken, PageToken, TokenKeys, malformed_token, query_digest
+from authz.domain.tokens import ConsistencyToken, TokenKeys
 from authz.store.contents import is_in_existing
 from authz.store.removals import removal_progress
 from authz.store.rows import ENTITY_ROWS, EntityRows
 from authz.store.tables import columns_of, parts_of
-
-MAX_ROWS_PER_PAGE = 10_000
-"""Rows that a page looks at when its filter has no index. The page ends there, with a token to go on."""
+from authz.store.windows import Window, read_window
 
 _Condition: TypeAlias = Callable[[Any], ColumnElement[bool]]
 """Makes a condition over the columns of a table or a subquery."""
@@ -36,47 +33,21 @@ def list_entities(
 ) -> Listing[EntityT_co]:
     """One page of the entities that match a filter, in a transaction that reads the state `read_at`."""
     stored = _BY_FILTER[type(wanted)]
-    order = [stored.table.c[name] for name in stored.key_columns]
-    query = query_digest(stored.kind.name, wanted)
     by_index, others = _conditions(stored, wanted)
-    ordered = select(stored.table).where(*by_index).order_by(*order)
-    if page.token:
-        last_key = keys.open_page(read_at.database_id, page.token, query=query).last_key
-        if len(last_key) != len(order):
-            raise malformed_token("page_token")
-        ordered = ordered.where(tuple_(*order) > tuple_(*(literal(part) for part in last_key)))
+    rows = select(stored.table).where(*by_index)
     if removal_progress(connection) is not None:
         # What is still there of a deleted course is no longer in the directory.
-        ordered = ordered.where(is_in_existing(stored.kind, stored.table))
-    rows = connection.execute(_matching(ordered, others, order).limit(page.size + 1)).all()
-    items = tuple(stored.versioned(rows[: page.size]))
-    last: Sequence[str] | None = None
-    if len(rows) > page.size:
-        last = stored.key_values(items[-1].entity)
-    elif others:
-        last = _end_of_window(connection, ordered, order)
-    token = "" if last is None else keys.seal_page(read_at.database_id, PageToken(query, tuple(last)))
-    return Listing(items, token, read_at)
-
-
-def _matching(
-    ordered: Select[Any], others: Sequence[_Condition], order: Sequence[Column[Any]]
-) -> Select[Any]:
-    """The rows that match conditions without an index, of the first rows of a statement."""
-    if not others:
-        return ordered
-    window = ordered.limit(MAX_ROWS_PER_PAGE).subquery("window")
-    conditions = (condition(window.c) for condition in others)
-    return select(window).where(*conditions).order_by(*(window.c[column.name] for column in order))
-
-
-def _end_of_window(
-    connection: Connection, ordered: Select[Any], order: Sequence[Column[Any]]
-) -> Sequence[str] | None:
-    """The key of the last row that was looked at; None if no row follows it."""
-    bounds = ordered.with_only_columns(*order).offset(MAX_ROWS_PER_PAGE - 1).limit(2)
-    found = connection.execute(bounds).all()
-    return found[0] if len(found) > 1 else None
+        rows = rows.where(is_in_existing(stored.kind, stored.table))
+    window = Window(
+        rows=rows,
+        order=tuple(stored.table.c[name] for name in stored.key_columns),
+        ascending=True,
+        conditions=lambda columns: [condition(columns) for condition in others],
+    )
+    found, token = read_window(
+        connection, window, page, database_id=read_at.database_id, keys=keys, query=wanted
+    )
+    return Listing(tuple(stored.versioned(found)), token, read_at)
 
 
 def _conditions(

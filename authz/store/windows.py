@@ -1,4 +1,7 @@
-"""Pages of a log, in its order or the reverse, of which each looks at a bounded number of rows."""
+"""Pages of rows by key (keyset pagination), of which each looks at a bounded number of rows.
+
+The cost of a page does not grow with its position, nor with the size of the table, whatever its filter.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,10 @@ from sqlalchemy import Column, ColumnElement, Connection, Row, Select, literal, 
 
 from authz.domain.ports import Page
 from authz.domain.tokens import PageToken, TokenKeys, malformed_token, query_digest
-from authz.store.listing import MAX_ROWS_PER_PAGE
-from authz.store.log_reader import learn_token_key, read_head
+from authz.store.log_reader import learn_token_key
+
+MAX_ROWS_PER_PAGE = 10_000
+"""Rows that a page looks at when its filter has no index. The page ends there, with a token to go on."""
 
 Conditions: TypeAlias = Callable[[Any], Iterable[ColumnElement[bool]]]
 """Makes conditions over the columns of a subquery."""
@@ -20,22 +25,23 @@ Conditions: TypeAlias = Callable[[Any], Iterable[ColumnElement[bool]]]
 class Window(msgspec.Struct, frozen=True, kw_only=True):
     """Which rows to read: those of `rows` in the order of its columns `order`, which meet `conditions`.
 
+    `conditions` are those without an index. Without any, a page looks at no more rows than it returns.
+
     An index must give the rows in that order, or few of them. `fits` says how many of the rows that were
     found make a page, at least one of any.
     """
 
     rows: Select[Any]
     order: tuple[Column[Any], ...]
-    oldest_first: bool
+    ascending: bool
     conditions: Conditions
     fits: Callable[[Sequence[Row[Any]]], int] = len
 
 
 def read_window(
-    connection: Connection, window: Window, page: Page, keys: TokenKeys, query: object
+    connection: Connection, window: Window, page: Page, *, database_id: str, keys: TokenKeys, query: object
 ) -> tuple[Sequence[Row[Any]], str]:
     """The rows of a page of a query, and the token of the next page; empty exactly on the last."""
-    database_id = read_head(connection).database_id
     learn_token_key(connection, database_id, keys)
     digest = query_digest(type(query).__name__, query)
     ordered = window.rows.order_by(*_directed(window, window.order))
@@ -52,13 +58,17 @@ def _read(
     """The rows of a page, and the place where it ends if more may follow."""
     names = [column.name for column in window.order]
     looked_at = ordered.limit(MAX_ROWS_PER_PAGE).subquery("window")
-    columns = looked_at.c
-    matching = select(looked_at).where(*window.conditions(columns))
-    directed = _directed(window, [columns[name] for name in names])
-    found = connection.execute(matching.order_by(*directed).limit(size + 1)).all()
+    conditions = [*window.conditions(looked_at.c)]
+    matching = ordered
+    if conditions:
+        directed = _directed(window, [looked_at.c[name] for name in names])
+        matching = select(looked_at).where(*conditions).order_by(*directed)
+    found = connection.execute(matching.limit(size + 1)).all()
     rows = found[: window.fits(found[:size])]
     if len(rows) < len(found):
         return rows, tuple(getattr(rows[-1], name) for name in names)
+    if not conditions:
+        return rows, None
     bounds = ordered.with_only_columns(*window.order).offset(MAX_ROWS_PER_PAGE - 1).limit(2)
     end = connection.execute(bounds).all()
     return rows, tuple(end[0]) if len(end) > 1 else None
@@ -68,8 +78,8 @@ def _behind(window: Window, token: PageToken) -> ColumnElement[bool]:
     if len(token.last_key) != len(window.order):
         raise malformed_token("page_token")
     place, last = tuple_(*window.order), tuple_(*map(literal, token.last_key))
-    return place > last if window.oldest_first else place < last
+    return place > last if window.ascending else place < last
 
 
 def _directed(window: Window, columns: Iterable[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
-    return [column.asc() if window.oldest_first else column.desc() for column in columns]
+    return [column.asc() if window.ascending else column.desc() for column in columns]
