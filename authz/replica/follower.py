@@ -274,25 +274,25 @@ class Follower:
                 self._state.confirm(read_at_ns)
         self._check_readers(environment)
         if environment.has_erased():
-            self._leave_erased(environment)
+            self._rewrite_without_erased(environment)
 
-    def _leave_erased(self, environment: Environment) -> None:
+    def _rewrite_without_erased(self, environment: Environment) -> None:
         """Continue in a copy that has nothing left of subjects that were erased. The old file is served until
         the copy holds as much."""
         self._expect(_BUILD_STEP_S)
         copy = copy_generation(self._folder, environment, max_bytes=self._max_bytes)
         try:
-            self._bring_up(copy, environment)
+            self._apply_missing(copy, environment)
             with self._mutex:
-                self._bring_up(copy, environment)
+                self._apply_missing(copy, environment)
                 self._state.publish(int(copy.folder.name), copy.state().revision)
                 self._environment, copy = copy, environment
         finally:
             release_environment(copy)
-        delete_generations(self._folder, but=str(self._state.generation))
+        delete_generations(self._folder, keep=str(self._state.generation))
         log.info("replica rewritten without what was erased")
 
-    def _bring_up(self, copy: Environment, environment: Environment) -> None:
+    def _apply_missing(self, copy: Environment, environment: Environment) -> None:
         """Apply to a copy what was applied to the original since."""
         while (held := copy.state().revision) < environment.state().revision:
             apply_changes(copy, self._directory.follow(held, _REVISIONS_PER_READ).changes)

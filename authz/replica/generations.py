@@ -64,13 +64,13 @@ def copy_generation(folder: Path, environment: Environment, *, max_bytes: int) -
     return copied
 
 
-def delete_generations(folder: Path, *, but: str = "") -> None:
-    """Delete every generation but one, and nothing else that somebody keeps in the folder.
+def delete_generations(folder: Path, *, keep: str = "") -> None:
+    """Delete every generation except `keep`, and nothing else that is in the folder.
 
     A process that still reads one of them keeps its open files.
     """
     for path in folder.iterdir():
-        if path.name == but:
+        if path.name == keep:
             continue
         if path.is_dir() and path.name.isdigit() and {each.name for each in path.iterdir()} <= _FILES:
             shutil.rmtree(path, ignore_errors=True)

@@ -18,7 +18,7 @@ from authz.store import tables
 from authz.store.engine import bounded_read_transaction
 from authz.store.log_reader import read_head
 from authz.store.mutation_json import decode_mutation, json_names
-from authz.store.windows import Window, read_window
+from authz.store.pagination import PagedRows, read_page
 
 _MAX_PAGE_BYTES = 1 << 20
 """Of the mutations of a page, unless a single one is larger."""
@@ -45,7 +45,7 @@ class SqlAuditTrail:
     def read_changes(self, query: ChangeQuery, page: Page) -> ChangePage:
         """See `AuditTrail.read_changes`."""
         with bounded_read_transaction(self._engine) as connection:
-            window = Window(
+            paged = PagedRows(
                 rows=_rows(connection, query),
                 order=_ORDER,
                 ascending=query.oldest_first,
@@ -53,8 +53,8 @@ class SqlAuditTrail:
                 fits=_fitting,
             )
             read_at = read_head(connection)
-            rows, token = read_window(
-                connection, window, page, database_id=read_at.database_id, keys=self._keys, query=query
+            rows, token = read_page(
+                connection, paged, page, database_id=read_at.database_id, keys=self._keys, query=query
             )
         changes = (change for change in map(_logged, rows) if query.names(change))
         return ChangePage(tuple(changes), token, read_at)

@@ -18,8 +18,8 @@ from authz.store.decision_leaves import append_leaf
 from authz.store.engine import bounded_read_transaction, write_transaction
 from authz.store.erased import pseudonyms_of
 from authz.store.log_reader import read_head
+from authz.store.pagination import PagedRows, read_page
 from authz.store.tables import decisions as table
-from authz.store.windows import Window, read_window
 
 _FIELDS = tuple(name for name in table.columns.keys() if name != "leaf")  # noqa: SIM118  not a mapping
 _values = attrgetter(*_FIELDS)
@@ -46,7 +46,7 @@ class SqlDecisions:
 
     def read(self, query: DecisionQuery, page: Page) -> DecisionPage:
         """See `DecisionTable.read`."""
-        window = Window(
+        paged = PagedRows(
             rows=_rows(query),
             order=_ORDER,
             ascending=query.oldest_first,
@@ -54,8 +54,8 @@ class SqlDecisions:
         )
         with bounded_read_transaction(self._engine) as connection:
             database_id = read_head(connection).database_id
-            rows, token = read_window(
-                connection, window, page, database_id=database_id, keys=self._keys, query=query
+            rows, token = read_page(
+                connection, paged, page, database_id=database_id, keys=self._keys, query=query
             )
         return DecisionPage(tuple(_stored(row) for row in rows), token)
 

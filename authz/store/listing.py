@@ -13,10 +13,10 @@ from authz.domain.kinds.fields import Field
 from authz.domain.ports import Listing, Page
 from authz.domain.tokens import ConsistencyToken, TokenKeys
 from authz.store.contents import is_in_existing
+from authz.store.pagination import PagedRows, read_page
 from authz.store.removals import removal_progress
 from authz.store.rows import ENTITY_ROWS, EntityRows
 from authz.store.tables import columns_of, parts_of
-from authz.store.windows import Window, read_window
 
 _Condition: TypeAlias = Callable[[Any], ColumnElement[bool]]
 """Makes a condition over the columns of a table or a subquery."""
@@ -38,14 +38,14 @@ def list_entities(
     if removal_progress(connection) is not None:
         # What is still there of a deleted course is no longer in the directory.
         rows = rows.where(is_in_existing(stored.kind, stored.table))
-    window = Window(
+    paged = PagedRows(
         rows=rows,
         order=tuple(stored.table.c[name] for name in stored.key_columns),
         ascending=True,
         conditions=lambda columns: [condition(columns) for condition in others],
     )
-    found, token = read_window(
-        connection, window, page, database_id=read_at.database_id, keys=keys, query=wanted
+    found, token = read_page(
+        connection, paged, page, database_id=read_at.database_id, keys=keys, query=wanted
     )
     return Listing(tuple(stored.versioned(found)), token, read_at)
 

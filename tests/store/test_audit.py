@@ -12,7 +12,7 @@ from authz.domain.entities import Course, CourseState, PolicyVersion
 from authz.domain.files import files_text
 from authz.domain.ids import PLATFORM
 from authz.domain.ports import Page
-from authz.store import Store, windows
+from authz.store import Store, pagination
 from tests.store.directory import create, student, touch, user, write
 
 
@@ -27,7 +27,7 @@ def pages(store: Store, query: ChangeQuery, size: int) -> Iterator[ChangePage]:
 
 
 def test_a_page_looks_at_a_bounded_number_of_rows(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "MAX_ROWS_PER_PAGE", 4)
+    monkeypatch.setattr(pagination, "MAX_ROWS_PER_PAGE", 4)
     write(store, create(Course(id="c")), *(create(student(f"u{number}", "c")) for number in range(11)))
     for oldest_first in (False, True):
         query = ChangeQuery(subject=user("u5"), oldest_first=oldest_first)

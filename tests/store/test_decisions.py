@@ -9,7 +9,7 @@ import pytest
 
 from authz.domain.decision_log import DecisionEntry, DecisionQuery, StoredDecision
 from authz.domain.ports import Page
-from authz.store import Store, windows
+from authz.store import Store, pagination
 
 ENTRY = DecisionEntry(
     decision_id="d-0",
@@ -71,7 +71,7 @@ def test_pages_go_on_among_entries_of_one_time(store: Store, oldest_first: bool)
 
 
 def test_a_page_looks_at_a_bounded_number_of_rows(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "MAX_ROWS_PER_PAGE", 3)
+    monkeypatch.setattr(pagination, "MAX_ROWS_PER_PAGE", 3)
     store.decisions.append([*entries(7), msgspec.structs.replace(ENTRY, at=0, action="share")])
     sizes, token = [], ""
     while True:

@@ -9,7 +9,7 @@ from authz.domain.entities import Course, CourseFilter, CourseKey, MembershipFil
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.ids import course_scope
 from authz.domain.ports import Page
-from authz.store import Store, windows
+from authz.store import Store, pagination
 from tests.store.directory import create, lesson, remove, student, user, write
 
 _IDS = ("a", "B", "a-b", "a.b", "Z", "_", "~", "10", "9")
@@ -50,7 +50,7 @@ def test_all_fields_of_a_filter_must_match(store: Store) -> None:
 def test_a_filter_without_an_index_looks_at_some_rows_and_goes_on(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(windows, "MAX_ROWS_PER_PAGE", 4)
+    monkeypatch.setattr(pagination, "MAX_ROWS_PER_PAGE", 4)
     write(store, create(Course(id="c")))
     names = [f"u{number}" for number in range(10)]
     for name in names:

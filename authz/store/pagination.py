@@ -22,7 +22,7 @@ Conditions: TypeAlias = Callable[[Any], Iterable[ColumnElement[bool]]]
 """Makes conditions over the columns of a subquery."""
 
 
-class Window(msgspec.Struct, frozen=True, kw_only=True):
+class PagedRows(msgspec.Struct, frozen=True, kw_only=True):
     """Which rows to read: those of `rows` in the order of its columns `order`, which meet `conditions`.
 
     `conditions` are those without an index. Without any, a page looks at no more rows than it returns.
@@ -38,48 +38,48 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     fits: Callable[[Sequence[Row[Any]]], int] = len
 
 
-def read_window(
-    connection: Connection, window: Window, page: Page, *, database_id: str, keys: TokenKeys, query: object
+def read_page(
+    connection: Connection, paged: PagedRows, page: Page, *, database_id: str, keys: TokenKeys, query: object
 ) -> tuple[Sequence[Row[Any]], str]:
     """The rows of a page of a query, and the token of the next page; empty exactly on the last."""
     learn_token_key(connection, database_id, keys)
     digest = query_digest(type(query).__name__, query)
-    ordered = window.rows.order_by(*_directed(window, window.order))
+    ordered = paged.rows.order_by(*_directed(paged, paged.order))
     if page.token:
-        ordered = ordered.where(_behind(window, keys.open_page(database_id, page.token, query=digest)))
-    rows, last = _read(connection, window, ordered, page.size)
+        ordered = ordered.where(_behind(paged, keys.open_page(database_id, page.token, query=digest)))
+    rows, last = _read(connection, paged, ordered, page.size)
     token = "" if last is None else keys.seal_page(database_id, PageToken(digest, last))
     return rows, token
 
 
 def _read(
-    connection: Connection, window: Window, ordered: Select[Any], size: int
+    connection: Connection, paged: PagedRows, ordered: Select[Any], size: int
 ) -> tuple[Sequence[Row[Any]], tuple[Any, ...] | None]:
     """The rows of a page, and the place where it ends if more may follow."""
-    names = [column.name for column in window.order]
+    names = [column.name for column in paged.order]
     looked_at = ordered.limit(MAX_ROWS_PER_PAGE).subquery("window")
-    conditions = [*window.conditions(looked_at.c)]
+    conditions = [*paged.conditions(looked_at.c)]
     matching = ordered
     if conditions:
-        directed = _directed(window, [looked_at.c[name] for name in names])
+        directed = _directed(paged, [looked_at.c[name] for name in names])
         matching = select(looked_at).where(*conditions).order_by(*directed)
     found = connection.execute(matching.limit(size + 1)).all()
-    rows = found[: window.fits(found[:size])]
+    rows = found[: paged.fits(found[:size])]
     if len(rows) < len(found):
         return rows, tuple(getattr(rows[-1], name) for name in names)
     if not conditions:
         return rows, None
-    bounds = ordered.with_only_columns(*window.order).offset(MAX_ROWS_PER_PAGE - 1).limit(2)
+    bounds = ordered.with_only_columns(*paged.order).offset(MAX_ROWS_PER_PAGE - 1).limit(2)
     end = connection.execute(bounds).all()
     return rows, tuple(end[0]) if len(end) > 1 else None
 
 
-def _behind(window: Window, token: PageToken) -> ColumnElement[bool]:
-    if len(token.last_key) != len(window.order):
+def _behind(paged: PagedRows, token: PageToken) -> ColumnElement[bool]:
+    if len(token.last_key) != len(paged.order):
         raise malformed_token("page_token")
-    place, last = tuple_(*window.order), tuple_(*map(literal, token.last_key))
-    return place > last if window.ascending else place < last
+    place, last = tuple_(*paged.order), tuple_(*map(literal, token.last_key))
+    return place > last if paged.ascending else place < last
 
 
-def _directed(window: Window, columns: Iterable[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
-    return [column.asc() if window.ascending else column.desc() for column in columns]
+def _directed(paged: PagedRows, columns: Iterable[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
+    return [column.asc() if paged.ascending else column.desc() for column in columns]
