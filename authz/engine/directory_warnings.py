@@ -1,20 +1,24 @@
-"""What is legal and surprising about a policy: by itself, and for the directory as it is."""
+"""What is legal and surprising about a policy: by itself, beside the active one, and for the directory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain
 
 from authz.domain.consistency import MINIMIZE_LATENCY
 from authz.domain.errors import PolicyWarning, UnavailableError
+from authz.domain.files import read_files
 from authz.domain.ids import PLATFORM, Scope, course_scope
 from authz.domain.ports import Snapshot
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.policies import ActiveChecker
 from authz.engine.turns import Turns
 from authz.policy.compile import CompiledPolicy
+from authz.policy.invariants import Invariant
 from authz.policy.lint import lint
+from authz.policy.versions import compile_invariants
+from authz.policy.weakened import weakened
 
 
 class PolicyWarnings:
@@ -25,8 +29,9 @@ class PolicyWarnings:
         self._active = active
         self._turns = turns
 
-    async def of(self, policy: CompiledPolicy) -> tuple[PolicyWarning, ...]:
-        """Those of the policy by itself, then those for the directory, compared with the active version.
+    async def of(self, policy: CompiledPolicy, invariants: Sequence[Invariant]) -> tuple[PolicyWarning, ...]:
+        """Those of the policy by itself, then of invariants that prove less than those of the active version,
+        then for the directory.
 
         That the directory cannot be read is a warning, too: it must not stop a rollback.
         """
@@ -36,9 +41,17 @@ class PolicyWarnings:
         except UnavailableError as error:
             why = f"was not compared with the policy: {error}; validate the policy again later"
             return (*found, PolicyWarning("directory", why))
+        before = await self._gate.run(partial(_invariants_in, snapshot, active.policy))
+        found += weakened(before, invariants, policy.vocabulary)
         async for part in self._turns.parts(directory_warnings(snapshot, active.policy, policy)):
             found += [warning for warning in part if warning is not None]
         return tuple(found)
+
+
+def _invariants_in(snapshot: Snapshot, active: CompiledPolicy) -> tuple[Invariant, ...]:
+    version = snapshot.policy
+    assert version is not None  # noqa: S101  it was compiled; narrows the type
+    return compile_invariants(read_files(version.files), active)
 
 
 def directory_warnings(

@@ -41,7 +41,7 @@ from authz.engine.write import DirectoryWriter, WriteReport
 from authz.policy.compile import CompiledPolicy
 from authz.policy.course import load_course_policy, validate_course
 from authz.policy.prove import prove
-from authz.policy.versions import FORMAT, compile_invariants, prove_files, require_certificate
+from authz.policy.versions import FORMAT, ProvedPolicy, compile_invariants, prove_files, require_certificate
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,18 +133,19 @@ class Publisher:
         """What a policy is right under. Raises `PolicyError`: for the platform as `validate_files` does, and
         if the policies of courses do not pass under it; for a course as `validate_course` does."""
         if scope == PLATFORM:
-            validated, policy = await self._gate.run(partial(self._validate, files))
-            return msgspec.structs.replace(validated, warnings=await self._warnings.of(policy))
+            validated, proved = await self._gate.run(partial(self._validate, files))
+            warnings = await self._warnings.of(proved.policy, proved.invariants)
+            return msgspec.structs.replace(validated, warnings=warnings)
         platform = await self._active(PLATFORM)
         await self._gate.run(partial(self._validate_in_course, platform.version, scope, files))
         unchanged = Precondition(PLATFORM_ACTIVATION, Expectation.AT_VERSION, platform.revision)
         return Validated(preconditions=(unchanged,))
 
-    def _validate(self, files: str) -> tuple[Validated, CompiledPolicy]:
+    def _validate(self, files: str) -> tuple[Validated, ProvedPolicy]:
         proved, report = validate_files(read_files(files), self._snapshot_of)
         review = CoursePolicyReview(self._directory, proved.policy, proved.invariants)
         review.advance()
-        return Validated(report, review=review), proved.policy
+        return Validated(report, review=review), proved
 
     async def platform(self) -> CompiledPolicy:
         """The active policy of the platform."""

@@ -21,11 +21,16 @@ def format_policy(data: bytes, *, file: str) -> str:
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError:
-        raise InvalidArgumentError(
-            ErrorReason.MALFORMED_FIELD, f"`{file}` is not UTF-8; save it as UTF-8", field="file"
-        ) from None
+        raise _not_utf8(file) from None
+    if "\0" in text:
+        raise _not_utf8(file)
     delimiter = delimiter_of(text)
     return "".join(f"{line}\n" for line in _lines(text, delimiter)).rstrip("\n") + "\n"
+
+
+def _not_utf8(file: str) -> InvalidArgumentError:
+    text = f"`{file}` is not UTF-8; save it as UTF-8"
+    return InvalidArgumentError(ErrorReason.MALFORMED_FIELD, text, field="file")
 
 
 def _lines(text: str, delimiter: str) -> Iterator[str]:

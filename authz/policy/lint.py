@@ -176,6 +176,12 @@ def _ranks(policy: CompiledPolicy) -> Iterator[PolicyWarning]:
                 f"has every right of `{above[0]}`, whose rank is higher; "
                 "raise its rank, or inherit another role",
             )
+        if role.becomes and roles[role.becomes].rank > role.rank:
+            yield PolicyWarning(
+                f"role `{role.name}`",
+                f"becomes `{role.becomes}`, whose rank is higher, so whoever may give `{role.name}` gives"
+                " that, too; let it become another role, or nothing",
+            )
         if role.scope_kind is ScopeKind.PLATFORM or role.name in managers:
             continue
         givers = [

@@ -89,8 +89,9 @@ def read_rows(file: str, text: str, faults: Faults) -> Iterator[Row]:
     """The rows of a policy file.
 
     Brackets and quotes are faults: Casbin's reader takes commas inside brackets for text, crashes on an
-    unmatched closing bracket, and takes a quote for part of a name. A file with
-    other separators, as spreadsheets write them, has one fault and no rows.
+    unmatched closing bracket, and takes a quote for part of a name. So is a line break other than a newline:
+    what an editor shows as the row after a comment would be a part of the comment. A file with other
+    separators, as spreadsheets write them, has one fault and no rows.
     """
     if text.startswith("\ufeff"):
         faults.add(file, 1, 1, f"starts with a byte order mark; {_FORMAT}")
@@ -100,6 +101,11 @@ def read_rows(file: str, text: str, faults: Faults) -> Iterator[Row]:
         return
     for number, line in enumerate(text.split("\n"), 1):
         content = line.strip()
+        if len(content.splitlines()) > 1:
+            hidden = len(line) - len(line.lstrip()) + len(content.splitlines()[0])
+            text = f"has a line break that Casbin takes for text (U+{ord(line[hidden]):04X}); {_FORMAT}"
+            faults.add(file, number, hidden + 1, text)
+            continue
         if not content or content.startswith(_COMMENTS):
             continue
         bad = _UNREADABLE.search(line)

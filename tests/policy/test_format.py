@@ -87,6 +87,13 @@ def test_a_field_with_a_comma_stays_one_field_for_validation_to_name(tmp_path: P
         load_policy(tmp_path)
 
 
-def test_bytes_that_are_no_text_are_refused_by_name() -> None:
+@pytest.mark.parametrize("data", [b"p, \xff\xfe\n", "p, a, b\n".encode("utf-16-le")])
+def test_bytes_that_are_no_text_are_refused_by_name(data: bytes) -> None:
     with pytest.raises(InvalidArgumentError, match=r"`roles\.csv` is not UTF-8; save it as UTF-8"):
-        format_policy(b"p, \xff\xfe\n", file="roles.csv")
+        format_policy(data, file="roles.csv")
+
+
+@pytest.mark.parametrize("line_break", ["\r", "\v", "\f", "\x85", "\u2028"])
+def test_a_row_behind_a_line_break_that_casbin_does_not_see_is_a_row_again(line_break: str) -> None:
+    hidden = f"# nobody reads{line_break}p, *, *, quiz, read, , deny\n"
+    assert format_policy(hidden.encode(), file="quiz.csv") == "# nobody reads\np, *, *, quiz, read, , deny\n"

@@ -67,6 +67,11 @@ def warnings_of(folder: Path, rows: str) -> list[str]:
             "role `helper`: has every right of `owner`, whose rank is higher; raise its rank,"
             " or inherit another role",
         ),
+        (
+            "role, helper, course, 25, no, owner",
+            "role `helper`: becomes `owner`, whose rank is higher, so whoever may give `helper` gives"
+            " that, too; let it become another role, or nothing",
+        ),
     ],
 )
 def test_what_is_legal_and_surprising_is_named(tmp_path: Path, rows: str, warning: str) -> None:
