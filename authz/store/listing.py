@@ -42,7 +42,7 @@ def list_entities(
         rows=rows,
         order=tuple(stored.table.c[name] for name in stored.key_columns),
         ascending=True,
-        conditions=lambda columns: [condition(columns) for condition in others],
+        conditions=(lambda columns: [condition(columns) for condition in others]) if others else None,
     )
     found, token = read_page(
         connection, paged, page, database_id=read_at.database_id, keys=keys, query=wanted

@@ -34,7 +34,7 @@ class PagedRows(msgspec.Struct, frozen=True, kw_only=True):
     rows: Select[Any]
     order: tuple[Column[Any], ...]
     ascending: bool
-    conditions: Conditions
+    conditions: Conditions | None = None
     fits: Callable[[Sequence[Row[Any]]], int] = len
 
 
@@ -57,12 +57,13 @@ def _read(
 ) -> tuple[Sequence[Row[Any]], tuple[Any, ...] | None]:
     """The rows of a page, and the place where it ends if more may follow."""
     names = [column.name for column in paged.order]
-    looked_at = ordered.limit(MAX_ROWS_PER_PAGE).subquery("window")
-    conditions = [*paged.conditions(looked_at.c)]
-    matching = ordered
-    if conditions:
-        directed = _directed(paged, [looked_at.c[name] for name in names])
-        matching = select(looked_at).where(*conditions).order_by(*directed)
+    conditions, matching = list[ColumnElement[bool]](), ordered
+    if paged.conditions is not None:
+        looked_at = ordered.limit(MAX_ROWS_PER_PAGE).subquery("window")
+        conditions += paged.conditions(looked_at.c)
+        if conditions:
+            directed = _directed(paged, [looked_at.c[name] for name in names])
+            matching = select(looked_at).where(*conditions).order_by(*directed)
     found = connection.execute(matching.limit(size + 1)).all()
     rows = found[: paged.fits(found[:size])]
     if len(rows) < len(found):
