@@ -43,6 +43,7 @@ _WAITING = (
     "faults/test_database_file",
     "faults/test_refusals",
     "runtime/test_supervise",
+    "client/test_watch",
     "faults",
     "runtime",
 )
@@ -60,9 +61,12 @@ _COMPUTING = (
     "cli",
     "store",
     "replica",
+    "client",
+    "testing",
+    "packaging",
     "policy",
 )
-"""Of the others, which take longest, first."""
+"""Of the others, which take longest, first; those that are not named come last."""
 _numbers = itertools.count(1)
 
 
