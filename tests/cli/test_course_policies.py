@@ -35,7 +35,7 @@ def test_a_file_is_looked_at_applied_listed_exported_and_taken_back(
     assert changes.stdout.startswith("`student` loses read on notebook in course algebra-1, when ")
     validated = run("policy", "validate", file, *HERE, *database).stdout
     assert validated.endswith(f"1 rules, 0 warnings; course `algebra-1` in `{file}`\n")
-    assert run("policy", "prove", file, *HERE, *database).stdout.startswith("proved: 20 invariants")
+    assert run("policy", "prove", file, *HERE, *database).stdout.startswith("proved: 21 invariants")
     tried = run("policy", "apply", file, "--validate-only", *HERE, *database)
     assert (tried.returncode, tried.stdout) == (0, "valid\n")
     applied = run("policy", "apply", file, "--reason", "apart", *HERE, *database)
@@ -71,7 +71,7 @@ def test_its_certificate_convinces_the_checker(tmp_path: Path, database: tuple[s
     assert run("policy", "prove", "--certificate", mine, *HERE, *database).returncode == 0
     for how in (("--check", str(mine)), ("--version", "active", "--served")):
         checked = run("policy", "prove", *how, *HERE, *database)
-        assert checked.stdout.startswith("the certificate holds: 20 invariants"), checked.stderr
+        assert checked.stdout.startswith("the certificate holds: 21 invariants"), checked.stderr
     other = file_of(tmp_path, APART.replace("!own & !shared_view", "!own"))
     refused = run("policy", "prove", other, "--check", mine, *HERE, *database)
     assert "is of another policy" in refused.stderr
@@ -127,7 +127,7 @@ def test_a_draft_of_a_course_is_edited_looked_at_and_published(database: tuple[s
     assert edited.stdout.endswith("the changes are those to the platform's policy alone\n")
     named = ("--version", "draft:apart", *HERE, *database)
     assert "1 rules, 0 warnings" in run("policy", "validate", *named).stdout
-    assert run("policy", "prove", *named).stdout.startswith("proved: 20 invariants")
+    assert run("policy", "prove", *named).stdout.startswith("proved: 21 invariants")
     assert "!own & !shared_view" in run("policy", "show", *named).stdout
     assert run("policy", "diff", "--to", "draft:apart", *HERE, *database).returncode == 1
     assert run("policy", "preview", *named).stdout.startswith("nobody gains or loses anything")

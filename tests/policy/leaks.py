@@ -86,6 +86,9 @@ LEAKS = {
     "AI without permission": Leak(
         "p, teacher, *, material, ai_process, for_ai_response, allow", ("ai-needs-permission",)
     ),
+    "a caller that checks and may also erase people": Leak(
+        "p, checker, *, api, erase_subject, , allow", ("personal-data-is-the-privacy-officers",)
+    ),
     "a message that a teacher corrects": Leak(
         "p, teacher, *, message, update, course_visible, allow", ("messages-are-changed-by-their-authors",)
     ),
