@@ -119,10 +119,11 @@ def _require_free(connection: Connection, shadow: PolicyShadow) -> None:
     last = select(table.c.ends_at).where(table.c.course_id == shadow.scope.id, running)
     ends_at: Instant | None = connection.scalar(last)
     if ends_at is not None:
+        course = "" if shadow.scope == PLATFORM else f" --course {shadow.scope.id}"
         raise FailedPreconditionError(
             ErrorReason.PRECONDITION_FAILED,
             f"a shadow is running until {format_instant(ends_at)}; stop it first"
-            " (`authz policy shadow stop`)",
+            f" (`authz policy shadow stop{course}`)",
         )
     others = select(func.count()).select_from(table).where(running, table.c.course_id != PLATFORM.id)
     if shadow.scope != PLATFORM and connection.execute(others).scalar_one() >= MAX_COURSE_SHADOWS:

@@ -78,7 +78,7 @@ def test_the_platform_and_each_course_have_a_shadow_of_their_own(store: Store) -
     for each in (SHADOW, of_course(1), of_course(2)):
         shadows.start(each)
     assert {each.id for each in shadows.running(100)} == {"one", "c1", "c2"}
-    with pytest.raises(FailedPreconditionError, match="a shadow is running"):
+    with pytest.raises(FailedPreconditionError, match="`authz policy shadow stop --course c1`"):
         shadows.start(of_course(1, id="again"))
     shadows.add("c1", ShadowTally(compared=1))
     shadows.stop(150, course_scope("c1"))
