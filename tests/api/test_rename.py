@@ -25,6 +25,7 @@ from authz.store import personal_data
 from tests.api.test_erasure import ADA, ALGEBRA, COURSE, NOTES, REASON, STU, notebook
 from tests.api.test_exports import served
 from tests.cli.commands import run
+from tests.service import in_process
 
 _numbers = itertools.count(1)
 
@@ -120,7 +121,7 @@ def test_a_suspended_person_is_suspended_under_the_new_name(client: Client) -> N
     assert [each.entity.status for each in client.read_accounts(subject=new)] == [AccountStatus.SUSPENDED]
 
 
-def test_what_cannot_be_renamed_is_refused(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_renamed_is_refused(client: Client) -> None:
     old, new = names()
     with pytest.raises(CallError, match="has no record"):
         client.privacy.rename(old, new, reason=REASON)
@@ -130,6 +131,14 @@ def test_what_cannot_be_renamed_is_refused(client: Client, monkeypatch: pytest.M
             client.privacy.rename(old, to, reason=REASON)
     with pytest.raises(CallError, match="user:stu has no rename_subject on api"):
         client.with_options(acting_for=str(STU)).privacy.rename(old, new, reason=REASON)
+
+
+@in_process
+def test_more_records_than_one_revision_takes_are_not_renamed(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = names()
+    enrol(client, old)
     monkeypatch.setattr(personal_data, "MAX_RECORDS", 2)
     with pytest.raises(CallError, match="more than 2 records, too many for one revision"):
         client.privacy.rename(old, new, reason=REASON)
