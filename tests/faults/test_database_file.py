@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import grpc
+import psutil
 import pytest
 
 from authz.client import Client
@@ -38,15 +39,24 @@ def delete_log(file: Path) -> None:
     file.with_name(f"{file.name}-wal").unlink()
 
 
+def opened_by(file: Path, processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those of the processes that have a file open."""
+    return [each for each in processes if str(file) in {opened.path for opened in each.open_files()}]
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("happens", [delete, replace, delete_log])
 def test_nothing_is_acknowledged_once_the_file_is_gone(
     sqlite_url: str, tmp_path: Path, happens: Callable[[Path], None], workers: str
 ) -> None:
+    file = tmp_path / "authz.db"
     node = Node("one", sqlite_url, tmp_path, AUTHZ_WORKERS=workers)
     with running(node), connected(node) as stubs:
         write(stubs, 1)
-        happens(tmp_path / "authz.db")
+        if workers == "2":
+            # One that has not opened the file yet would make a new one.
+            until(lambda: len(opened_by(file, node.workers())) == 3, "not all have opened the database")
+        happens(file)
         for number in range(2, 5):
             failure = refused(lambda at=number: write(stubs, at))  # type: ignore[misc]  # bound now
             assert (failure.code, failure.reason) == (UNAVAILABLE, "STORE_REPLACED")
@@ -57,7 +67,7 @@ def test_nothing_is_acknowledged_once_the_file_is_gone(
         assert node.health(AUTHORIZATION) == SERVING
         assert allowed(stubs, 1)
     if happens is delete:
-        assert not (tmp_path / "authz.db").exists()
+        assert not file.exists()
 
 
 def test_a_file_that_is_put_back_is_written_to_again(sqlite_url: str, tmp_path: Path) -> None:
