@@ -13,6 +13,7 @@ from authz.v1 import authorization_pb2 as apb
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import policy_pb2 as ppb
+from tests.api import test_rights as rights
 from tests.api.test_api import ALGEBRA, COURSE, MAYA, STUDENT, touch, written
 from tests.api.test_course_policies import applied_in, course_files
 from tests.api.test_policies import applied, messages, refused
@@ -192,6 +193,23 @@ async def test_what_cannot_be_previewed_is_told(
     error = await refused(ask())
     assert error.code() is code
     assert says in str(error.details())
+
+
+async def test_a_preview_names_people_only_to_who_may_edit_the_policy(sqlite_service: Service) -> None:
+    await rights.campus(sqlite_service)
+
+    async def ask(person: str, course_id: str = "") -> None:
+        row = "p, student, course:algebra, material, read, , deny"
+        files = messages(course_files(row)) if course_id else ()
+        request = ppb.PreviewPolicyRequest(files=files, number=0 if course_id else 1, course_id=course_id)
+        async for _ in sqlite_service.policy.PreviewPolicy(request, metadata=rights.acting_for(person)):
+            pass
+
+    await ask("root")
+    await ask("olga", "algebra")
+    for person, course_id in (("stu", ""), ("olga", ""), ("tess", "algebra")):
+        error = await refused(ask(person, course_id))
+        assert error.code() is grpc.StatusCode.PERMISSION_DENIED, person
 
 
 async def test_checks_are_answered_while_a_preview_goes_on(sqlite_service: Service) -> None:

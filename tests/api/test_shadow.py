@@ -155,6 +155,10 @@ async def test_a_person_needs_the_right_to_edit_the_policy(sqlite_service: Servi
     error = await refused(started(service, number=1, metadata=acting_for("stu")))
     assert error.code() is grpc.StatusCode.PERMISSION_DENIED
     await started(service, number=1, metadata=acting_for("root"))
+    read = ppb.ReadPolicyShadowRequest()
+    error = await refused(service.policy.ReadPolicyShadow(read, metadata=acting_for("stu")))
+    assert error.code() is grpc.StatusCode.PERMISSION_DENIED
+    await service.policy.ReadPolicyShadow(read, metadata=acting_for("root"))
     request = ppb.StopPolicyShadowRequest()
     error = await refused(service.policy.StopPolicyShadow(request, metadata=acting_for("stu")))
     assert error.code() is grpc.StatusCode.PERMISSION_DENIED
@@ -235,6 +239,10 @@ async def test_the_right_to_edit_the_policy_of_a_course_suffices_for_its_shadow_
     await started(service, draft_id="mine", course_id="algebra", metadata=acting_for("olga"))
     error = await refused(started(service, number=1, metadata=acting_for("olga")))
     assert error.code() is grpc.StatusCode.PERMISSION_DENIED
+    read = ppb.ReadPolicyShadowRequest(course_id="algebra")
+    error = await refused(service.policy.ReadPolicyShadow(read, metadata=acting_for("tess")))
+    assert error.code() is grpc.StatusCode.PERMISSION_DENIED
+    await service.policy.ReadPolicyShadow(read, metadata=acting_for("olga"))
     request = ppb.StopPolicyShadowRequest(course_id="algebra")
     error = await refused(service.policy.StopPolicyShadow(request, metadata=acting_for("stu")))
     assert error.code() is grpc.StatusCode.PERMISSION_DENIED

@@ -180,12 +180,14 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         call: Call,
         send: Callable[[pb.PreviewPolicyResponse], Awaitable[None]],
     ) -> None:
-        """Who gains and who loses."""
+        """Who gains and who loses. That names people."""
         source = parse_source(request.files, request.number, files_field="files", number_field="number")
         max_examples, max_largest = parse_limits(request)
+        scope = parse_policy_scope(request.course_id)
+        await self._rights.require_policy_edit(call.principal.on_behalf_of, scope)
         await self._previewer.preview(
             source,
-            parse_policy_scope(request.course_id),
+            scope,
             call.consistency,
             call.deadline,
             max_examples=max_examples,

@@ -38,10 +38,12 @@ class ShadowCalls:
         return pb.StartPolicyShadowResponse(shadow=shadow_message(await self._shadowing.start(wanted)))
 
     async def ReadPolicyShadow(
-        self, request: pb.ReadPolicyShadowRequest, _call: Call
+        self, request: pb.ReadPolicyShadowRequest, call: Call
     ) -> pb.ReadPolicyShadowResponse:
-        """The last shadow, with its results."""
-        found = await self._shadowing.read(parse_policy_scope(request.course_id))
+        """The last shadow, with its results, whose examples name people."""
+        scope = parse_policy_scope(request.course_id)
+        await self._rights.require_policy_edit(call.principal.on_behalf_of, scope)
+        found = await self._shadowing.read(scope)
         return pb.ReadPolicyShadowResponse(shadow=None if found is None else shadow_message(found))
 
     async def StopPolicyShadow(
