@@ -20,7 +20,9 @@ def test_a_draft_is_edited_looked_at_tested_and_published(tmp_path: Path, empty_
     assert run(*set_cell, *here).stdout.startswith(gains)
     found = run("policy", "diff", "--to", "draft:wider", *here)
     assert (found.returncode, found.stdout) == (1, gains)
-    assert run("policy", "prove", "--version", "draft:wider", *here).stdout.startswith("proved: 20")
+    assert run("policy", "prove", "--version", "draft:wider", *here).stdout.startswith(
+        "proved: 21 invariants"
+    )
     tested = run("policy", "test", "--version", "draft:wider", *here)
     assert (tested.returncode, "an assistant does not publish" in tested.stdout) == (1, True)
     refused = run("policy", "publish", "wider", *here)
