@@ -28,6 +28,8 @@ class CallKind(StrEnum):
     POLICY = "policy_calls"
 
 
+_DECISIONS = "/authz.v1.AuthorizationService/"
+_OF_DECISIONS = (CallKind.DECISION, CallKind.BATCH, CallKind.LIST)
 _OF_WRITERS = (CallKind.WRITE, CallKind.IMPORT, CallKind.POLICY)
 _OF_QUESTIONS = ("", "check", "check_ai_process", "list_resources")
 """What a service needs to ask what somebody may do; empty where the question decides which."""
@@ -47,8 +49,9 @@ class Method:
 
     @cached_property
     def is_decision(self) -> bool:
-        """Decisions come by the thousand: one that is answered leaves a log line only at level debug."""
-        return self.kind in (CallKind.DECISION, CallKind.BATCH, CallKind.LIST)
+        """Decisions come by the thousand: one that is answered leaves a log line only at level debug. They are
+        about their subject, whoever asks."""
+        return self.kind in _OF_DECISIONS and self.name.startswith(_DECISIONS)
 
     @cached_property
     def short_name(self) -> str:
