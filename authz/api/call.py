@@ -49,8 +49,8 @@ class Method:
 
     @cached_property
     def is_decision(self) -> bool:
-        """Decisions come by the thousand: one that is answered leaves a log line only at level debug. They are
-        about their subject, whoever asks."""
+        """Decisions come by the thousand: one that is answered leaves a log line only at level debug. A
+        decision is about its subject, whoever asks."""
         return self.kind in _OF_DECISIONS and self.name.startswith(_DECISIONS)
 
     @cached_property
