@@ -153,7 +153,7 @@ def test_an_upgrade_finds_the_change_before_each_change(empty_url: str) -> None:
             "ALTER TABLE changes DROP COLUMN previous",
         ):
             connection.exec_driver_sql(statement)
-        command.upgrade(config, "head")
+        command.upgrade(config, "0027")
     with read_transaction(engine) as connection:
         assert connection.execute(ordered).all() == written
     assert len({row.previous for row in written}) > 4
