@@ -50,7 +50,7 @@ class Method:
     @cached_property
     def is_decision(self) -> bool:
         """Decisions come by the thousand: one that is answered leaves a log line only at level debug. A
-        decision is about its subject, whoever asks."""
+        decision is about its subject, not about its caller."""
         return self.kind in _OF_DECISIONS and self.name.startswith(_DECISIONS)
 
     @cached_property

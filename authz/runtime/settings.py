@@ -27,6 +27,12 @@ Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
 """At most a year: clocks take no infinite timeout."""
 
 
+_REPLACED = {
+    "policy_dir": "the database holds the policy; apply the folder with `authz policy apply DIR`, and unset"
+    " the variable"
+}
+"""Settings of earlier versions, and what to do instead."""
+
 STDOUT, TABLE, OTLP, FILE_PREFIX, HTTPS_PREFIX = "stdout", "table", "otlp", "file:", "https://"
 """Destinations of the decision log and of checkpoints; the last two begin with these."""
 
@@ -250,6 +256,8 @@ def load_settings(
         if not variable.startswith(PREFIX):
             continue
         name = variable.removeprefix(PREFIX).lower()
+        if name in _REPLACED:
+            raise invalid_setting(variable, f"`{variable}` is no longer a setting: {_REPLACED[name]}")
         if name in _OF_CLIENTS or (name not in known and _is_service_link(variable, value)):
             continue
         if name not in known:
