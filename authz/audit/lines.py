@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from authz.domain.decision_log import DecisionEntry
-from authz.domain.instants import format_instant
+from authz.domain.instants import to_datetime
 from authz.telemetry.background import pieces_of
 
 _MODE = 0o600
@@ -97,8 +97,7 @@ class StandardOutput:
 
 def _lines(entries: Iterable[DecisionEntry]) -> Iterator[bytes]:
     for entry in entries:
-        fields = msgspec.structs.asdict(entry) | {"at": format_instant(entry.at)}
-        yield _encoder.encode(fields) + b"\n"
+        yield _encoder.encode(msgspec.structs.replace(entry, at=to_datetime(entry.at))) + b"\n"
 
 
 def _append(descriptor: int, content: bytes, size_bytes: int) -> None:
