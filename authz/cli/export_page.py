@@ -34,6 +34,7 @@ _HEADINGS = {
     ExportSection.DECISIONS: ("Decisions about you, and those that you asked for", ("id", "what", "when")),
     ExportSection.POLICY_SHADOW: ("Checks on which a policy was tried", ("what", "says", "when")),
     ExportSection.RECIPIENTS: ("Who received data about you", ("who", "what", "last")),
+    ExportSection.RENAMES: ("Other ids of yours", ("id", "says", "since")),
     ExportSection.HOLDS: ("Holds against erasure", ("what", "says", "since")),
 }
 _Heading = ExportRelation | ExportSection

@@ -26,6 +26,7 @@ class ExportSection(StrEnum):
     DECISIONS = "DECISIONS"
     POLICY_SHADOW = "POLICY_SHADOW"
     RECIPIENTS = "RECIPIENTS"
+    RENAMES = "RENAMES"
 
 
 class ExportRelation(StrEnum):
@@ -47,6 +48,7 @@ _RULES = {
     ExportSection.CHANGES: RetainedData.CHANGES,
     ExportSection.IDEMPOTENCY_KEYS: RetainedData.IDEMPOTENCY_KEYS,
     ExportSection.DECISIONS: RetainedData.DECISIONS,
+    ExportSection.RENAMES: RetainedData.CHANGES,
 }
 _RECORDS = "until the record is deleted; all of them until the subject is erased; ended memberships "
 _KEPT = {
@@ -68,6 +70,7 @@ _KEPT = {
         "tell who received data about the subject",
         "callers that asked: as long as the decisions; watchers: until an operator removes them",
     ),
+    ExportSection.RENAMES: ("find what is known under the other id", ""),
 }
 """Also documented in docs/privacy.md. The period of a retention rule comes before the text."""
 

@@ -66,7 +66,8 @@ class PersonalData(Protocol):
         the state after it, and the number of records of each kind.
 
         Raises `FailedPreconditionError`, and changes nothing, if both have differing records for the same
-        thing, if there are no records or too many for one revision, or if the other subject was erased.
+        thing, if there are no records or too many for one revision, if the subject is held, or if the other
+        subject was erased.
         """
 
     def hold(self, subject: Subject, reason: str, actor: str) -> None:

@@ -25,6 +25,7 @@ from authz.store.log_reader import raise_resumable_from
 from authz.store.log_tree import complete_some, is_complete
 from authz.store.log_writer import Origin
 from authz.store.mutation_json import decode_mutation
+from authz.store.renames import purge_renames
 from authz.store.write import Transaction
 
 _MAX_ROWS = 10_000
@@ -98,6 +99,7 @@ def _move_cut(
     committed_at = select(_revisions.c.committed_at).where(_revisions.c.revision == through)
     complete_since = connection.execute(committed_at).scalar_one()
     _remove(connection, removed, {rule.through or 0}, keeps=through)
+    purge_renames(connection, through)
     raise_resumable_from(connection, through)
     return msgspec.structs.replace(rule, complete_since=complete_since, through=through)
 

@@ -17,6 +17,7 @@ from authz.domain.mutations import Mutation
 from authz.store import tables
 from authz.store.engine import read_transaction
 from authz.store.mutation_json import decode_mutation, encode_mutation, json_names
+from authz.store.renames import erase_renames
 from authz.store.rows import ENTITY_ROWS
 from authz.store.shadows import erase_examples
 
@@ -148,6 +149,7 @@ def erase_rest(connection: Connection, subject: Subject, pseudonym: Subject) -> 
             "examples of a shadow deleted": erase_examples(connection, subject),
         }
     )
+    erase_renames(connection, subject, pseudonym)
     for table, names in _TEXTS:
         keys = [*table.primary_key]
         for row in connection.execute(select(table)).all():

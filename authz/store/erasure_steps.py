@@ -98,14 +98,7 @@ def begin(transaction: Transaction, request: ErasureRequest) -> Subject:
 
 def _require_meaningful(connection: Connection, request: ErasureRequest) -> None:
     subject, heir = request.subject, request.resources_to
-    hold = connection.execute(select(_HOLDS).where(has_subject(_HOLDS, "subject", subject))).first()
-    if hold is not None:
-        raise FailedPreconditionError(
-            ErrorReason.SUBJECT_HELD,
-            f"{subject} is held, so nothing is erased: {hold.reason}; when that is over, release it with"
-            f" `authz privacy release-hold {subject}`",
-            subject=str(subject),
-        )
+    require_no_hold(connection, subject, "nothing is erased")
     if mentions_id(request.reason, subject):
         raise malformed("reason", "names the subject, and it outlives the erasure; leave the name out")
     if heir == subject:
@@ -119,6 +112,18 @@ def _require_meaningful(connection: Connection, request: ErasureRequest) -> None
                 " without an owner with `orphan_resources`",
                 subject=str(subject),
             )
+
+
+def require_no_hold(connection: Connection, subject: Subject, consequence: str) -> None:
+    """Raise `FailedPreconditionError` (SUBJECT_HELD) if a subject is held."""
+    hold = connection.execute(select(_HOLDS).where(has_subject(_HOLDS, "subject", subject))).first()
+    if hold is not None:
+        raise FailedPreconditionError(
+            ErrorReason.SUBJECT_HELD,
+            f"{subject} is held, so {consequence}: {hold.reason}; when that is over, release it with"
+            f" `authz privacy release-hold {subject}`",
+            subject=str(subject),
+        )
 
 
 def unreleased(connection: Connection, mac: str) -> list[Erasure]:

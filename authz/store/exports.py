@@ -28,6 +28,7 @@ from authz.store import tables
 from authz.store.log_reader import read_head
 from authz.store.mutation_json import decode_mutation, json_names
 from authz.store.recipients import askers, watchers
+from authz.store.renames import other_ids
 from authz.store.retention_rules import read_rules
 from authz.store.rows import ENTITY_ROWS
 from authz.store.shadows import examples_about
@@ -65,6 +66,7 @@ class SqlExport:
         yield from self._decisions()
         yield from self._shadow()
         yield from self._recipients(is_known=is_known)
+        yield from self._renames()
 
     def _records(self) -> Iterator[ExportedRecord]:
         """In the order in which they may be written: what others refer to first."""
@@ -210,6 +212,11 @@ class SqlExport:
                 if mentions(text, self._subject):
                     yield ExportedEntry(section, name, f"{field}: {text}", row.created_at)
             yield from self._lines(section, name, row.files)
+
+    def _renames(self) -> Iterator[ExportedEntry]:
+        for other, at in other_ids(self._connection, self._subject).items():
+            text = "another id of the subject, by a rename; export it, too, unless it is somebody else's now"
+            yield ExportedEntry(ExportSection.RENAMES, other, text, at)
 
     def _holds(self) -> Iterator[ExportedEntry]:
         wanted = select(tables.holds).where(has_subject(tables.holds, "subject", self._subject))

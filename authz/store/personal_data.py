@@ -20,7 +20,7 @@ from authz.domain.erasures import (
 )
 from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.ids import Subject, SubjectType
-from authz.domain.instants import Instant
+from authz.domain.instants import Instant, format_instant
 from authz.domain.ports import Listing, Page
 from authz.domain.recipients import Watcher, WatcherReport
 from authz.domain.tokens import ConsistencyToken
@@ -56,7 +56,7 @@ from authz.store.files import left_to_operator, rewrite_file, truncate_log
 from authz.store.log_reader import hold_head, read_head, read_token_key
 from authz.store.log_writer import Origin
 from authz.store.recipients import askers, watchers
-from authz.store.renames import MAX_RECORDS, rename
+from authz.store.renames import MAX_RECORDS, other_ids, rename
 from authz.store.write import Transaction
 
 _STEPS, _HOLDS, _REPLICAS = tables.erasure_steps, tables.holds, tables.replicas
@@ -213,7 +213,7 @@ class SqlPersonalData:
             finished_at=row.finished_at,
             removed=msgspec.json.decode(row.counts, type=dict[str, int]),
             kept=tuple(msgspec.json.decode(row.kept, type=list[str])),
-            left_to_operator=left_to_operator(self._engine),
+            left_to_operator=(*_other_ids(connection, pseudonym), *left_to_operator(self._engine)),
             replicas=tuple(_report(each, row.erased_at) for each in replicas),
             askers=tuple(askers(connection, pseudonym)),
             watchers=tuple(_report_of_watcher(each, row.erased_at) for each in watchers(connection)),
@@ -283,6 +283,15 @@ class SqlPersonalData:
                     f"there is no replica `{name}`; `authz privacy erasures` shows their names",
                     name=name,
                 )
+
+
+def _other_ids(connection: Connection, pseudonym: Subject) -> Iterator[str]:
+    for other, renamed_at in other_ids(connection, pseudonym).items():
+        since = format_instant(renamed_at)
+        yield (
+            f"{other} is another id of the subject, by a rename of {since}: erase it, too, unless it is"
+            " somebody else's now"
+        )
 
 
 def _report(row: Row[Any], erased_at: int | None) -> ReplicaReport:

@@ -1,4 +1,4 @@
-"""Moves all records of one subject to another id, in one revision."""
+"""Moves all records of one subject to another id, in one revision, and knows the other ids of a subject."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, insert, or_, select, update
 
 from authz.domain.entities import Account, AccountKey, Entity, Versioned, kind_of
 from authz.domain.erasures import RenameRequest, erased, subject_mac
 from authz.domain.errors import ErrorReason, FailedPreconditionError, malformed
 from authz.domain.ids import Subject
+from authz.domain.instants import Instant
 from authz.domain.mentions import with_subjects
 from authz.domain.tokens import ConsistencyToken
+from authz.store import tables
 from authz.store.batch import Batch
-from authz.store.erasure_steps import unreleased
+from authz.store.erased import ERASURES
+from authz.store.erasure_steps import require_no_hold, unreleased
 from authz.store.log_reader import read_token_key
 from authz.store.log_writer import Origin
 from authz.store.rows import ENTITY_ROWS
@@ -33,6 +36,7 @@ _FIELDS = (
     ("access_token", "subject"),
 )
 """Where records name whom they belong to, in an order in which they may be written."""
+_RENAMES = tables.renames
 
 
 def rename(
@@ -42,13 +46,15 @@ def rename(
 
     The new records are written before the old ones are deleted, in one revision. Raises
     `FailedPreconditionError`, and changes nothing, if both subjects have a record for the same thing and the
-    two differ, if there are more than `max_records`, if there is none, or if the other subject was erased.
+    two differ, if there are more than `max_records`, if there is none, if the subject is held, or if the
+    other one was erased.
     """
     connection, old, new = transaction.connection, request.subject, request.to
     if old == new or old.type is not new.type:
         raise malformed("to", f"is {new}; name another subject of the type `{old.type.value}`")
     if unreleased(connection, subject_mac(read_token_key(connection), new)):
         raise erased(new)
+    require_no_hold(connection, old, "its id stays")
     found = _records_of(connection, old, max_records)
     if not found:
         raise _refused(old, f"{old} has no record, so there is nothing to rename")
@@ -62,7 +68,34 @@ def rename(
         moved.update(kind_of(each.entity).name for each in found)
 
     origin = Origin(request.actor, request.reason, request.request_id)
-    return transaction.append(origin, plan), dict(moved)
+    state = transaction.append(origin, plan)
+    renamed_at = transaction.now
+    row = {"revision": state.revision, "old": str(old), "new": str(new), "renamed_at": renamed_at}
+    connection.execute(insert(_RENAMES), row)
+    return state, dict(moved)
+
+
+def other_ids(connection: Connection, subject: Subject) -> dict[str, Instant]:
+    """The ids that a subject was renamed from or to, each with the last time; without those of the erased."""
+    named = str(subject)
+    wanted = select(_RENAMES).where(or_(_RENAMES.c.old == named, _RENAMES.c.new == named))
+    rows = connection.execute(wanted.order_by(_RENAMES.c.revision))
+    found = {row.new if row.old == named else row.old: row.renamed_at for row in rows}
+    pseudonym = ERASURES.c.pseudonym_type + ":" + ERASURES.c.pseudonym_id
+    erased = {*connection.scalars(select(pseudonym).where(pseudonym.in_(found)))}
+    return {other: at for other, at in found.items() if other not in erased}
+
+
+def erase_renames(connection: Connection, subject: Subject, pseudonym: Subject) -> None:
+    """Put the pseudonym of a subject in its place."""
+    for column in (_RENAMES.c.old, _RENAMES.c.new):
+        same = column == str(subject)
+        connection.execute(update(_RENAMES).where(same).values({column: str(pseudonym)}))
+
+
+def purge_renames(connection: Connection, through: int) -> None:
+    """Forget the renames up to a revision, whose changes are purged."""
+    connection.execute(delete(_RENAMES).where(_RENAMES.c.revision <= through))
 
 
 def _records_of(connection: Connection, subject: Subject, limit: int) -> list[Versioned[Any]]:

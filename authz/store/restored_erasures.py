@@ -31,6 +31,7 @@ _TEXTS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (tables.idempotency_keys, ("actor",)),
     (tables.policy_drafts, ("author", "publication")),
     (tables.decisions, ("subject", "person", "caller")),
+    (tables.renames, ("old", "new")),
     (ENTITY_ROWS["policy_version"].table, ("author", "reason")),
 )
 

@@ -340,16 +340,9 @@ erasure_steps = Table(
     metadata,
     _key("pseudonym_type"),
     _key("pseudonym_id"),
-    Column("subject_id", _text()),
-    Column("heir_type", _text()),
-    Column("heir_id", _text()),
-    Column("phase", _text(), nullable=False),
-    Column("position", BigInteger, nullable=False),
-    Column("steps", BigInteger, nullable=False),
-    Column("actor", _text(), nullable=False),
-    Column("request_id", _text(), nullable=False),
-    Column("counts", _text(), nullable=False),
-    Column("kept", _text(), nullable=False),
+    *(Column(name, _text()) for name in ("subject_id", "heir_type", "heir_id")),
+    *(Column(name, _text(), nullable=False) for name in ("phase", "actor", "request_id", "counts", "kept")),
+    *(Column(name, BigInteger, nullable=False) for name in ("position", "steps")),
     Column("erased_at", BigInteger),
     Column("finished_at", BigInteger),
     Index("erasure_steps_by_phase", "phase"),
@@ -368,6 +361,19 @@ holds = Table(
     Column("since", BigInteger, nullable=False),
 )
 """The subjects that must not be erased."""
+
+renames = Table(
+    "renames",
+    metadata,
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("old", _text(), nullable=False),
+    Column("new", _text(), nullable=False),
+    Column("renamed_at", BigInteger, nullable=False),
+    Index("renames_by_old", "old"),
+    Index("renames_by_new", "new"),
+)
+"""Which subject a revision renamed to which, as `user:<id>`: an erasure and an export of one id name the
+other. Once one of the two is erased, its pseudonym is in its place."""
 
 replicas = Table(
     "replicas",

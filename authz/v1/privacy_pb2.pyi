@@ -48,6 +48,8 @@ class _ExportSectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExportS
     """Examples of checks that a policy shadow decided differently."""
     EXPORT_SECTION_RECIPIENTS: _ExportSection.ValueType  # 9
     """Callers that asked about the subject, by the kept decisions, and callers that watch changes."""
+    EXPORT_SECTION_RENAMES: _ExportSection.ValueType  # 10
+    """Ids that the subject was renamed from or to."""
 
 class ExportSection(_ExportSection, metaclass=_ExportSectionEnumTypeWrapper):
     """The part of the database that an exported item comes from."""
@@ -72,6 +74,8 @@ EXPORT_SECTION_POLICY_SHADOW: ExportSection.ValueType  # 8
 """Examples of checks that a policy shadow decided differently."""
 EXPORT_SECTION_RECIPIENTS: ExportSection.ValueType  # 9
 """Callers that asked about the subject, by the kept decisions, and callers that watch changes."""
+EXPORT_SECTION_RENAMES: ExportSection.ValueType  # 10
+"""Ids that the subject was renamed from or to."""
 Global___ExportSection: _TypeAlias = ExportSection  # noqa: Y015
 
 class _ExportRelation:

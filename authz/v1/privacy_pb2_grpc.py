@@ -158,10 +158,12 @@ class PrivacyServiceServicer:
 
     def RenameSubject(self, request, context):
         """Moves every record of a subject to another id, for a new login name or to merge two accounts. All records move in
-        one revision, so no check sees missing or duplicate access. The change log keeps the old id.
+        one revision, so no check sees missing or duplicate access. The change log keeps the old id; an export or an
+        erasure of one of the two ids names the other.
 
         FAILED_PRECONDITION, without any change: PRECONDITION_FAILED if both subjects have differing records for the same
-        thing, if there is no record, or if there are more than 20,000; SUBJECT_ERASED if the target was erased.
+        thing, if there is no record, or if there are more than 20,000; SUBJECT_HELD if the subject is held;
+        SUBJECT_ERASED if the target was erased.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

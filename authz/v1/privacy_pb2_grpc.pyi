@@ -64,10 +64,12 @@ class PrivacyServiceStub:
     """Allows writes to name an erased id again, for somebody new. FAILED_PRECONDITION if the id was not erased."""
     RenameSubject: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.RenameSubjectRequest, _privacy_pb2.RenameSubjectResponse]
     """Moves every record of a subject to another id, for a new login name or to merge two accounts. All records move in
-    one revision, so no check sees missing or duplicate access. The change log keeps the old id.
+    one revision, so no check sees missing or duplicate access. The change log keeps the old id; an export or an
+    erasure of one of the two ids names the other.
 
     FAILED_PRECONDITION, without any change: PRECONDITION_FAILED if both subjects have differing records for the same
-    thing, if there is no record, or if there are more than 20,000; SUBJECT_ERASED if the target was erased.
+    thing, if there is no record, or if there are more than 20,000; SUBJECT_HELD if the subject is held;
+    SUBJECT_ERASED if the target was erased.
     """
     HoldSubject: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.HoldSubjectRequest, _privacy_pb2.HoldSubjectResponse]
     """Keeps a subject from being erased until the hold is released."""
@@ -121,10 +123,12 @@ class PrivacyServiceAsyncStub(PrivacyServiceStub):
     """Allows writes to name an erased id again, for somebody new. FAILED_PRECONDITION if the id was not erased."""
     RenameSubject: _aio.UnaryUnaryMultiCallable[_privacy_pb2.RenameSubjectRequest, _privacy_pb2.RenameSubjectResponse]  # type: ignore[assignment]
     """Moves every record of a subject to another id, for a new login name or to merge two accounts. All records move in
-    one revision, so no check sees missing or duplicate access. The change log keeps the old id.
+    one revision, so no check sees missing or duplicate access. The change log keeps the old id; an export or an
+    erasure of one of the two ids names the other.
 
     FAILED_PRECONDITION, without any change: PRECONDITION_FAILED if both subjects have differing records for the same
-    thing, if there is no record, or if there are more than 20,000; SUBJECT_ERASED if the target was erased.
+    thing, if there is no record, or if there are more than 20,000; SUBJECT_HELD if the subject is held;
+    SUBJECT_ERASED if the target was erased.
     """
     HoldSubject: _aio.UnaryUnaryMultiCallable[_privacy_pb2.HoldSubjectRequest, _privacy_pb2.HoldSubjectResponse]  # type: ignore[assignment]
     """Keeps a subject from being erased until the hold is released."""
@@ -217,10 +221,12 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_privacy_pb2.RenameSubjectResponse, _abc.Awaitable[_privacy_pb2.RenameSubjectResponse]]:
         """Moves every record of a subject to another id, for a new login name or to merge two accounts. All records move in
-        one revision, so no check sees missing or duplicate access. The change log keeps the old id.
+        one revision, so no check sees missing or duplicate access. The change log keeps the old id; an export or an
+        erasure of one of the two ids names the other.
 
         FAILED_PRECONDITION, without any change: PRECONDITION_FAILED if both subjects have differing records for the same
-        thing, if there is no record, or if there are more than 20,000; SUBJECT_ERASED if the target was erased.
+        thing, if there is no record, or if there are more than 20,000; SUBJECT_HELD if the subject is held;
+        SUBJECT_ERASED if the target was erased.
         """
 
     @_abc_1.abstractmethod

@@ -68,13 +68,15 @@ class Person(msgspec.Struct):
         everybody.write([Mutation(Operation.TOUCH, each) for each in (*COURSE, notebook(NOTES, STU))])
         records: list[Entity] = [
             Membership(maya, ALGEBRA, "student", source_ref=f"sis {id_}"),
-            Membership(maya, PLATFORM, "support_agent"),
             notebook(self.diary, maya),
             notebook(self.essay, maya),
             Share(NOTES, maya, ShareLevel.EDITOR),
             Share(self.essay, STU, ShareLevel.VIEWER),
             Account(maya),
         ]
+        earlier = Subject(SubjectType.USER, f"earlier-{next(_numbers)}")
+        everybody.write([Mutation(Operation.CREATE, Membership(earlier, PLATFORM, "support_agent"))])
+        everybody.privacy.rename(earlier, maya, reason=REASON)
         everybody.write([Mutation(Operation.CREATE, each) for each in records], reason=f"as {maya} asked")
         by_maya, by_ada = (everybody.with_options(acting_for=str(each)) for each in (maya, ADA))
         share = Mutation(Operation.TOUCH, Share(self.essay, STU, ShareLevel.EDITOR))

@@ -19,6 +19,7 @@ from authz.domain.entities import (
     ShareLevel,
 )
 from authz.domain.errors import ErrorReason
+from authz.domain.exports import ExportedEntry, ExportSection
 from authz.domain.ids import ResourceRef, Subject, SubjectType
 from authz.domain.mutations import Mutation, Operation
 from authz.store import personal_data
@@ -142,6 +143,52 @@ def test_more_records_than_one_revision_takes_are_not_renamed(
     monkeypatch.setattr(personal_data, "MAX_RECORDS", 2)
     with pytest.raises(CallError, match="more than 2 records, too many for one revision"):
         client.privacy.rename(old, new, reason=REASON)
+
+
+def test_a_held_person_is_not_renamed_to_escape_the_hold(client: Client) -> None:
+    old, new = names()
+    diary = enrol(client, old)
+    client.privacy.hold(old, reason="case 12")
+    with pytest.raises(CallError, match="is held, so its id stays: case 12") as refused:
+        client.privacy.rename(old, new, reason=REASON)
+    assert refused.value.reason == ErrorReason.SUBJECT_HELD
+    assert client.check(old, "update", diary).allowed
+    client.privacy.release_hold(old)
+    client.privacy.rename(old, new, reason=REASON)
+
+
+def entries(client: Client, who: Subject) -> list[str]:
+    items = client.privacy.export(who)
+    return [
+        each.name
+        for each in items
+        if isinstance(each, ExportedEntry) and each.section is ExportSection.RENAMES
+    ]
+
+
+def to_do(client: Client, who: Subject) -> list[str]:
+    (certificate,) = client.privacy.erasures(who)
+    return [each for each in certificate.left_to_operator if "rename" in each]
+
+
+def test_exports_and_erasures_of_one_id_name_the_other(client: Client) -> None:
+    first, second = names()
+    third, stranger = names()
+    for each in (first, stranger):
+        enrol(client, each)
+    client.privacy.rename(first, second, reason=REASON)
+    client.privacy.rename(second, third, reason=REASON)
+    found = {each: entries(client, each) for each in (first, second, third, stranger)}
+    one, two, three = map(str, (first, second, third))
+    assert found == {first: [two], second: [one, three], third: [two], stranger: []}
+    client.privacy.erase(third, reason=REASON, resources_to=ADA)
+    (said,) = to_do(client, third)
+    assert said.startswith(f"{second} is another id of the subject, by a rename of ")
+    client.privacy.erase(second, reason=REASON, resources_to=ADA)
+    assert to_do(client, third) == []
+    assert [str(first) in each for each in to_do(client, second)] == [True]
+    client.privacy.erase(first, reason=REASON, resources_to=ADA)
+    assert [to_do(client, each) for each in (first, second, third)] == [[], [], []]
 
 
 def test_nobody_gets_the_id_of_an_erased_person_by_a_rename(client: Client) -> None:
