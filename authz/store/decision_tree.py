@@ -83,15 +83,16 @@ class _Look:
             if leaf.last_at >= self._purged_before:
                 yield f"{told} gone before its time"
             return
-        self.entries += leaf.entries
-        content = leaf_content(self._attestor, leaf.number, entries_of(self._connection, leaf))
+        entries = entries_of(self._connection, leaf)
+        self.entries += len(entries)
+        content = leaf_content(self._attestor, leaf.number, entries)
         if leaf_hash(content).hex() != leaf.hash:
             yield f"{told} not as it was logged"
 
 
 def _in_no_leaf(connection: Connection, entries: int) -> tuple[int, int]:
-    """How many decisions are from before there was a tree, and how many others are in no leaf, while the
-    leaves have this many."""
+    """How many decisions are from before there was a tree, and how many others are in no leaf, when this
+    many are in one."""
     first = connection.execute(select(func.min(_leaves.c.first_at))).scalar_one()
     rows = select(func.count()).select_from(_decisions)
     everything: int = connection.execute(rows).scalar_one()

@@ -143,6 +143,10 @@ def one_more_in_no_leaf(connection: Connection) -> None:
     add(connection, leaf=None)
 
 
+def one_moved_out_of_its_leaf(connection: Connection) -> None:
+    connection.execute(update(_decisions).where(entry(3)).values(leaf=None))
+
+
 def add(connection: Connection, **values: Any) -> None:
     """A decision that nobody made."""
     found = connection.execute(select(_decisions).where(entry(3))).mappings().one()
@@ -184,6 +188,7 @@ ATTEMPTS: dict[str, tuple[Callable[[Connection], None], str]] = {
     "two in another order": (swapped, f"batch 1 {OF_BATCH}10Z, is not as it was logged"),
     "one more": (one_more, f"batch 3 {OF_BATCH}30Z, is not as it was logged"),
     "one more in no leaf": (one_more_in_no_leaf, "1 decisions are in no leaf"),
+    "one moved out of its leaf": (one_moved_out_of_its_leaf, "1 decisions are in no leaf"),
     "the end cut": (
         cut_off,
         f"the end is cut off: {LAST} batches of decisions were signed, and the tree has {LAST - 1}",
@@ -202,7 +207,9 @@ def test_an_attempt_to_change_decisions_is_found_out(untouched: Decisions, name:
         attempt(connection)
     found = untouched.verify()
     assert found.returncode == 1
-    assert told in (found.stdout + found.stderr).splitlines()
+    lines = (found.stdout + found.stderr).splitlines()
+    assert told in lines
+    assert ("decisions are in no leaf" in repr(lines)) == ("in no leaf" in told)
     assert "as they were signed" not in found.stdout
 
 
