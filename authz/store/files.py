@@ -14,8 +14,8 @@ from authz.store.failures import translated
 _LEFT = (
     "PostgreSQL keeps the bytes of changed rows in its files: run VACUUM FULL on the database when the"
     " service may pause",
-    "PostgreSQL's write-ahead log has them until its files are overwritten, archived ones and base backups until"
-    " they expire: delete what is older than this certificate",
+    "PostgreSQL's write-ahead log has them until its files are overwritten, archived ones and base backups"
+    " until they expire: delete what is older than this certificate",
 )
 _WAIT_MS = 100
 _ALWAYS = (

@@ -209,7 +209,7 @@ def test_an_attempt_to_change_decisions_is_found_out(untouched: Decisions, name:
     assert found.returncode == 1
     lines = (found.stdout + found.stderr).splitlines()
     assert told in lines
-    assert ("decisions are in no leaf" in repr(lines)) == ("in no leaf" in told)
+    assert not [line for line in lines if line.startswith("-")]  # a count below zero
     assert "as they were signed" not in found.stdout
 
 
