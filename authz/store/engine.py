@@ -160,8 +160,13 @@ def _enter_wal(connection: sqlite3.Connection) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     options = connection.get_execution_options()
-    options[_FILE].require_in_place()
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get(_WRITES, False) else "BEGIN DEFERRED")
+    file: DatabaseFile = options[_FILE]
+    file.require_in_place()
+    if not options.get(_WRITES, False):
+        connection.exec_driver_sql("BEGIN DEFERRED")
+        return
+    with file.next_to_write():
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _open_postgresql(url: URL, password_file: str) -> Engine:

@@ -6,16 +6,22 @@ without an error.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import threading
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from authz.store.failures import require_unmoved
 
 _MODE = 0o600
 _WAL_SUFFIX = "-wal"
+_QUEUE_SUFFIX = "-queue"
+_TURN_TIMEOUT_S = 2.0
+_TURN_POLL_S = 0.001
 
 
 class DatabaseFile:
@@ -23,6 +29,7 @@ class DatabaseFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()
+        self._queue = self._path.with_name(self._path.name + _QUEUE_SUFFIX)
         self._lock = threading.Lock()
         self._opened: sqlite3.Connection | None = None
         self._identities: dict[Path, tuple[int, int] | None] = {}
@@ -68,6 +75,27 @@ class DatabaseFile:
         for path, identity in self._identities.items():
             require_unmoved(_identity_of(path) == identity)
 
+    @contextmanager
+    def next_to_write(self) -> Iterator[None]:
+        """Take the write lock of SQLite in the block, as the only one of all processes that waits for it.
+
+        SQLite polls for its lock, and who has just committed takes it again before the others look: two
+        processes that write without pause let a third wait for seconds. Here who has committed queues again.
+        After a timeout, such as with a process that is stopped in its block, goes on without a turn.
+        """
+        try:
+            queue = os.open(self._queue, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, _MODE)
+        except OSError:
+            yield  # SQLite needs the folder, too, and says what is wrong with it
+            return
+        try:
+            end_at = time.monotonic() + _TURN_TIMEOUT_S
+            while not _is_locked(queue) and time.monotonic() < end_at:
+                time.sleep(_TURN_POLL_S)
+            yield
+        finally:
+            os.close(queue)  # and with it the lock
+
     def release(self) -> None:
         """Forget the file, after the last connection was closed."""
         with self._lock:
@@ -78,6 +106,14 @@ class DatabaseFile:
 
     def _wal(self) -> Path:
         return self._path.with_name(self._path.name + _WAL_SUFFIX)
+
+
+def _is_locked(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _identity_of(path: Path) -> tuple[int, int] | None:

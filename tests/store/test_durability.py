@@ -9,8 +9,9 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from authz.domain.entities import Course
 from tests.forkserver import Process
-from tests.store.directory import changes_of, open_with, replay, stored
+from tests.store.directory import changes_of, create, open_with, replay, stored, write
 
 
 @contextmanager
@@ -62,3 +63,16 @@ def test_processes_that_write_at_once_stay_gapless_when_they_are_killed(store_ur
         writers = [running.enter_context(writing(store_url, 3)) for _ in range(3)]
         revisions = [revision for writer in writers for revision in killed_after(writer, 12)]
     check(store_url, revisions)
+
+
+def test_a_process_that_writes_seldom_waits_for_few_commits_of_those_that_never_pause(store_url: str) -> None:
+    """SQLite alone gives its lock in no order: hundreds of commits, and in the end a timeout."""
+    store = open_with(store_url)
+    with ExitStack() as stack:
+        for writer in [stack.enter_context(writing(store_url, 1)) for _ in range(2)]:
+            assert writer.stderr is not None
+            writer.stderr.readline()  # it has begun
+        for number in range(10):
+            before = store.directory.head().revision
+            assert write(store, create(Course(id=f"seldom-{number}"))) - before <= 30
+    store.close()
