@@ -7,7 +7,6 @@ import stat
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,7 +54,7 @@ from authz.engine.write import DirectoryWriter
 from authz.policy.load import policy_directory
 from authz.policy.versions import read_folder
 from authz.replica.follower import Follower
-from authz.replica.shared_state import SharedState
+from authz.replica.shared_state import STATE_FILE, SharedState
 from authz.replica.view import ReplicaView
 from authz.runtime.policies import (
     open_checker,
@@ -196,8 +195,11 @@ def _warn_of_readers(settings: Settings) -> None:
 
 
 def has_replica(settings: Settings) -> bool:
-    """Whether this machine has a replica of the database, however stale."""
-    state = SharedState(replica_folder(settings))
+    """Whether this machine has a replica of the database, however stale. Makes no folder for one."""
+    folder = replica_folder(settings)
+    if not (folder / STATE_FILE).exists():
+        return False
+    state = SharedState(folder)
     try:
         return state.follows(database_name(settings.database_url))
     finally:
@@ -206,13 +208,19 @@ def has_replica(settings: Settings) -> bool:
 
 def _preparation(settings: Settings, clock: Callable[[], Instant] = system_clock) -> Callable[[], None]:
     migrate = settings.migrate_on_start
-    return partial(
-        prepare_store,
-        settings.database_url,
-        password_file=settings.database_password_file,
-        migrate=migrate,
-        first=first_write(clock) if migrate else None,
-    )
+    first = first_write(clock) if migrate else None
+
+    def prepare() -> None:
+        prepare_store(
+            settings.database_url,
+            password_file=settings.database_password_file,
+            migrate=migrate,
+            # A machine with a replica had a database. An empty one would take every right away, silently.
+            create=not has_replica(settings),
+            first=first,
+        )
+
+    return prepare
 
 
 def wanted_tracing(settings: Settings) -> Tracing | None:

@@ -107,15 +107,21 @@ def _store(
 
 
 def prepare_store(
-    url: str, *, password_file: str = "", migrate: bool = True, first: FirstWrite | None = None
+    url: str,
+    *,
+    password_file: str = "",
+    migrate: bool = True,
+    create: bool = True,
+    first: FirstWrite | None = None,
 ) -> None:
     """Require the schema of this version and, with `migrate`, bring the database to it first.
 
-    With `migrate`, also makes `first` in a database without an active policy. Raises `InvalidArgumentError`
-    for a bad URL, `UnavailableError` when the database does not answer, `FailedPreconditionError` for another
-    schema. A migration may take as long as it needs: its connections have no watchdog.
+    With `migrate`, also makes `first` in a database without an active policy and, with `create`, a SQLite
+    file that is missing. Raises `InvalidArgumentError` for a bad URL, `UnavailableError` when the database
+    does not answer, `FailedPreconditionError` for another schema. A migration may take as long as it needs:
+    its connections have no watchdog.
     """
-    engine = open_engine(url, password_file)
+    engine = open_engine(url, password_file, create=migrate and create)
     try:
         if migrate:
             migrate_database(engine, first)

@@ -81,7 +81,7 @@ def restore(
     and for a database that is not empty.
     """
     with _readable(file) as source:
-        engine = open_engine(url, password_file)
+        engine = open_engine(url, password_file, create=True)
         try:
             migrate(engine)
             with read_transaction(source) as given, write_transaction(engine) as taken:

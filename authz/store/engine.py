@@ -44,15 +44,18 @@ _LOCK_TIMEOUT = f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT_S}s'"
 _WRITES, _FILE = "authz_writes", "authz_file"
 
 
-def open_engine(url: str, password_file: str = "") -> Engine:
+def open_engine(url: str, password_file: str = "", *, create: bool = False) -> Engine:
     """An engine for `sqlite:///<file>` or `postgresql://…`; connects when first used.
 
-    `password_file` has the password for PostgreSQL; it is read for each connection. Raises
+    `password_file` has the password for PostgreSQL; it is read for each connection. With `create`, makes a
+    SQLite file that is missing; else a connection then raises `UnavailableError` (STORE_UNAVAILABLE). Raises
     `InvalidArgumentError` (MALFORMED_FIELD) for another URL. The message does not repeat the URL, which may
     hold a password.
     """
     parsed = _parse(url)
-    return _open_postgresql(parsed, password_file) if _is_postgresql(parsed) else _open_sqlite(parsed)
+    if _is_postgresql(parsed):
+        return _open_postgresql(parsed, password_file)
+    return _open_sqlite(parsed, DatabaseFile(Path(parsed.database or ""), create=create))
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -115,7 +118,7 @@ def _require_file(database: str | None) -> None:
         raise malformed_url(f"names a file in `{Path(database).parent}`, where there is no such folder")
 
 
-def _open_sqlite(url: URL) -> Engine:
+def _open_sqlite(url: URL, file: DatabaseFile) -> Engine:
     engine = sa.create_engine(
         url,
         connect_args={"check_same_thread": False} | _without_url_options(url, {"timeout": _LOCK_TIMEOUT_S}),
@@ -124,9 +127,8 @@ def _open_sqlite(url: URL) -> Engine:
         max_overflow=_POOL_OVERFLOW,
         pool_timeout=_POOL_TIMEOUT_S,
     )
-    file = DatabaseFile(Path(url.database or ""))
     engine.update_execution_options(**{_FILE: file})
-    event.listen(engine, "do_connect", lambda *_: file.create())
+    event.listen(engine, "do_connect", lambda *_: file.prepare())
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "connect", lambda *_: file.hold())
     event.listen(engine, "engine_disposed", lambda _: file.release())

@@ -49,6 +49,11 @@ _NO_FILE = _Cause(
     "the file of the database cannot be opened; give the server's user the right to read and write the file"
     " and its folder",
 )
+_MISSING_FILE = _Cause(
+    ErrorReason.STORE_UNAVAILABLE,
+    "the file of the database is missing; put it back, or restore a backup with `authz restore`;"
+    " only to begin with an empty database, run `authz migrate`",
+)
 _DAMAGED = _Cause(
     ErrorReason.STORE_UNAVAILABLE, "the file of the database is damaged; restore it from a backup"
 )
@@ -174,6 +179,11 @@ def require_unmoved(is_unmoved: bool) -> None:
     """Raise `UnavailableError` (STORE_REPLACED) unless the file of a database is the one that was opened."""
     if not is_unmoved:
         raise UnavailableError(_REPLACED.reason, _REPLACED.message)
+
+
+def missing_file() -> UnavailableError:
+    """The error for a database whose file is not there."""
+    return UnavailableError(_MISSING_FILE.reason, _MISSING_FILE.message)
 
 
 def unreadable_password(error: Exception) -> UnavailableError:

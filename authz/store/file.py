@@ -1,7 +1,7 @@
 """The file of a SQLite database: made for its owner alone, and noticed when another takes its place.
 
 SQLite goes on with the file that it opened: after that was deleted or replaced, every write would be lost
-without an error.
+without an error. Where there is no file, SQLite makes an empty one, in which nobody has a membership.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from authz.store.failures import require_unmoved
+from authz.store.failures import missing_file, require_unmoved
 
 _MODE = 0o600
 _WAL_SUFFIX = "-wal"
@@ -27,26 +27,33 @@ _TURN_POLL_S = 0.001
 class DatabaseFile:
     """The file that the connections of one engine have open, with its write-ahead log. For any thread."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, create: bool) -> None:
         self._path = path.absolute()
         self._queue = self._path.with_name(self._path.name + _QUEUE_SUFFIX)
+        self._create = create
         self._lock = threading.Lock()
         self._opened: sqlite3.Connection | None = None
         self._identities: dict[Path, tuple[int, int] | None] = {}
 
-    def create(self) -> None:
-        """Make an empty file that only its owner may read, unless it was opened before or is there.
+    def prepare(self) -> None:
+        """Before SQLite connects: make an empty file that only its owner may read, if there is none and this
+        may `create` one.
 
-        SQLite gives its write-ahead log the same mode. Raises as `require_in_place`. If no file can be made,
-        SQLite says so next.
+        SQLite gives its write-ahead log the same mode. Raises as `require_in_place`, and `UnavailableError`
+        (STORE_UNAVAILABLE) for a file that is missing and may not be created. If no file can be made, SQLite
+        says so next.
         """
         self.require_in_place()
-        if self._opened is None:
+        if self._opened is not None:
+            return
+        if self._create:
             # A file that is there must not even be opened: closing it would drop the locks that SQLite has
             # taken for this process, and another process would delete the write-ahead log as the last one.
             # Source: https://www.sqlite.org/howtocorrupt.html, 2.2
             with suppress(OSError):
                 os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, _MODE))
+        elif _identity_of(self._path) is None:
+            raise missing_file()
 
     def hold(self) -> None:
         """Remember which file this is, from the first connection until `release`.

@@ -119,7 +119,7 @@ def test_what_is_no_backup_or_would_be_overwritten_is_refused(sqlite_url: str, t
 
 def test_a_backup_of_another_release_is_migrated_or_refused(sqlite_url: str, tmp_path: Path) -> None:
     older = tmp_path / "older.db"
-    engine = open_engine(f"sqlite:///{older}")
+    engine = open_engine(f"sqlite:///{older}", create=True)
     with write_transaction(engine) as connection:
         migrate_to("0013", connection)  # before there were access tokens
     engine.dispose()

@@ -54,7 +54,7 @@ def test_nothing_is_acknowledged_once_the_file_is_gone(
     with running(node), connected(node) as stubs:
         write(stubs, 1)
         if workers == "2":
-            # One that has not opened the file yet would make a new one.
+            # To one that has not opened the file yet, the file is missing, or is another.
             until(lambda: len(opened_by(file, node.workers())) == 3, "not all have opened the database")
         happens(file)
         for number in range(2, 5):
@@ -68,6 +68,70 @@ def test_nothing_is_acknowledged_once_the_file_is_gone(
         assert allowed(stubs, 1)
     if happens is delete:
         assert not file.exists()
+
+
+def put_aside(file: Path) -> Callable[[], None]:
+    """Move a database away; return how to put it back."""
+    aside = file.with_name("aside")
+    aside.mkdir()
+    moved = [each.rename(aside / each.name) for each in file.parent.glob(f"{file.name}*") if each.is_file()]
+
+    def put_back() -> None:
+        for each in moved:
+            each.rename(file.parent / each.name)
+
+    return put_back
+
+
+def require_missing_and_not_made(node: Node, file: Path, put_back: Callable[[], None]) -> None:
+    """A server whose processes started without the file refuses writes and goes on with checks."""
+    node.await_health(AUTHORIZATION, SERVING)
+    node.await_health(DIRECTORY, NOT_SERVING)
+    with connected(node) as stubs:
+        failure = refused(lambda: write(stubs, 2))
+        assert (failure.code, failure.reason) == (UNAVAILABLE, "STORE_UNAVAILABLE")
+        assert "the file of the database is missing; put it back" in failure.message
+        assert allowed(stubs, 1)
+    assert not file.exists()
+    assert "the file of the database is missing; put it back" in node.log.read_text()
+    put_back()
+    node.await_health(DIRECTORY, SERVING)
+    with connected(node) as stubs:
+        write(stubs, 2)
+        assert allowed(stubs, 1)
+        assert allowed(stubs, 2)
+
+
+def test_processes_that_are_replaced_make_no_empty_file_for_one_that_is_gone(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "authz.db"
+    node = Node("one", sqlite_url, tmp_path, AUTHZ_WORKERS="2", AUTHZ_MAX_STALENESS_S="600")
+    with running(node):
+        with connected(node) as stubs:
+            write(stubs, 1)
+        before = node.workers()
+        put_back = put_aside(file)
+        for each in before:
+            each.kill()
+        psutil.wait_procs(before)
+        until(lambda: len(node.workers()) == len(before), "not all were replaced")
+        require_missing_and_not_made(node, file, put_back)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_server_that_starts_again_makes_no_empty_file_for_one_that_is_gone(
+    sqlite_url: str, tmp_path: Path, workers: str
+) -> None:
+    file = tmp_path / "authz.db"
+    node = Node("one", sqlite_url, tmp_path, AUTHZ_WORKERS=workers, AUTHZ_MAX_STALENESS_S="600")
+    with running(node):
+        with connected(node) as stubs:
+            write(stubs, 1)
+        node.kill()
+        put_back = put_aside(file)
+        node.start()
+        require_missing_and_not_made(node, file, put_back)
 
 
 def test_a_file_that_is_put_back_is_written_to_again(sqlite_url: str, tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def test_a_gap_is_an_error_wherever_it_is(store: Store, cut: tuple[int, int], af
 
 
 def test_a_log_from_before_there_were_places_is_kept_and_matches_every_scope(empty_url: str) -> None:
-    engine = open_engine(empty_url)
+    engine = open_engine(empty_url, create=True)
     config = Config()
     config.set_main_option("script_location", migrations_file.rpartition("/")[0])
     with write_transaction(engine) as connection:

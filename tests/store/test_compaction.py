@@ -127,7 +127,7 @@ def test_every_time_after_the_cut_is_answered_as_before(sqlite_url: str, seed: i
 
 
 def test_an_upgrade_finds_the_change_before_each_change(empty_url: str) -> None:
-    engine = open_engine(empty_url)
+    engine = open_engine(empty_url, create=True)
     config = Config()
     config.set_main_option("script_location", migrations_file.rpartition("/")[0])
     store = open_with(empty_url)

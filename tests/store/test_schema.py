@@ -50,7 +50,7 @@ def test_processes_that_migrate_at_once_make_one_database(empty_url: str) -> Non
 
 def test_connections_that_find_a_new_file_at_once_all_open_it(tmp_path: Path) -> None:
     def read(url: str) -> None:
-        engine = open_engine(url)
+        engine = open_engine(url, create=True)
         with read_transaction(engine) as connection:
             connection.exec_driver_sql("SELECT 1")
         engine.dispose()
@@ -69,7 +69,7 @@ def test_the_migrations_lead_to_the_tables(store_url: str) -> None:
 
 
 def test_idempotency_keys_and_deletions_of_an_earlier_version_are_still_known(empty_url: str) -> None:
-    engine = open_engine(empty_url)
+    engine = open_engine(empty_url, create=True)
     with write_transaction(engine) as connection:
         migrate_to("0006", connection)
     request = WriteRequest(mutations=(create(Course(id="c")),), idempotency_key="k", actor="service:one")
@@ -105,7 +105,7 @@ def test_idempotency_keys_and_deletions_of_an_earlier_version_are_still_known(em
 
 
 def test_drafts_of_an_earlier_version_are_those_of_the_platform(empty_url: str) -> None:
-    engine = open_engine(empty_url)
+    engine = open_engine(empty_url, create=True)
     with write_transaction(engine) as connection:
         migrate_to("0018", connection)
         connection.execute(
