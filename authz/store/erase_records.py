@@ -13,6 +13,7 @@ from authz.domain.ids import Subject
 from authz.domain.mentions import mentions, without_mentions
 from authz.store import tables
 from authz.store.batch import Batch
+from authz.store.erase_history import erase_rest
 from authz.store.erasure_steps import Phase, Step, advance_step, record_of
 from authz.store.log_reader import raise_resumable_from, read_state
 from authz.store.log_writer import Origin
@@ -49,13 +50,16 @@ def erase_records(transaction: Transaction, step: Step, at_once: int) -> None:
 def begin_history(transaction: Transaction, step: Step, grace_us: int) -> None:
     """Start the rewrite of the history, unless the grace period of log readers has not ended.
 
-    From then on no reader may continue from an earlier revision, because the log has the pseudonym there.
+    From then on no reader may continue from an earlier revision, because the log has the pseudonym there. A
+    large deletion that the subject began goes on with the pseudonym.
     """
-    connection, last = transaction.connection, step.position
+    connection, last, subject = transaction.connection, step.position, step.subject
+    assert subject is not None  # noqa: S101  it goes with the history
     state = read_state(connection, transaction.database_id, last)
     if state is None or transaction.now - state.committed_at >= grace_us:
         raise_resumable_from(connection, last)
-        advance_step(connection, step, phase=Phase.HISTORY, position=0)
+        done = erase_rest(connection, subject, step.pseudonym)
+        advance_step(connection, step, phase=Phase.HISTORY, done=done, position=0)
 
 
 def _delete_part(connection: Connection, batch: Batch, subject: Subject, limit: int) -> Counter[str]:

@@ -68,16 +68,17 @@ class Step(msgspec.Struct, frozen=True):
 def begin(transaction: Transaction, request: ErasureRequest) -> Subject:
     """Write the first revision of an erasure; return its pseudonym. From then on it happens.
 
-    Raises `FailedPreconditionError` for a subject that is held, was erased, is the last to administer the
-    platform, or owns something that the request gives to nobody; `InvalidArgumentError` for a request that
-    contradicts itself.
+    Raises `FailedPreconditionError` for a subject that is held, was erased, is to get the resources of
+    somebody who is being erased, is the last to administer the platform, or owns something that the request
+    gives to nobody; `InvalidArgumentError` for a request that contradicts itself.
     """
     connection, subject = transaction.connection, request.subject
     key = read_token_key(connection)
     _require_meaningful(connection, request)
     for each in (subject, request.resources_to):
-        if each is not None and unreleased(connection, subject_mac(key, each)):
-            raise erased(each)
+        if each is not None:
+            require_not_erased(connection, each)
+    require_no_heir(connection, subject)
     transaction.require_administered_without(subject)
     pseudonym = Subject(subject.type, PSEUDONYM_PREFIX + secrets.token_hex(_PSEUDONYM_BYTES))
     record = Erasure(
@@ -122,6 +123,25 @@ def require_no_hold(connection: Connection, subject: Subject, consequence: str) 
             ErrorReason.SUBJECT_HELD,
             f"{subject} is held, so {consequence}: {hold.reason}; when that is over, release it with"
             f" `authz privacy release-hold {subject}`",
+            subject=str(subject),
+        )
+
+
+def require_not_erased(connection: Connection, subject: Subject) -> None:
+    """Raise `FailedPreconditionError` (SUBJECT_ERASED) if a subject was erased or is being erased."""
+    if unreleased(connection, subject_mac(read_token_key(connection), subject)):
+        raise erased(subject)
+
+
+def require_no_heir(connection: Connection, subject: Subject) -> None:
+    """Raise `FailedPreconditionError` if an erasure under way still gives resources to a subject: it would
+    name the subject again when that is gone."""
+    is_heir = has_subject(_STEPS, "heir", subject)
+    if connection.execute(select(_STEPS).where(is_heir, _STEPS.c.phase != Phase.DONE.value)).first():
+        raise FailedPreconditionError(
+            ErrorReason.PRECONDITION_FAILED,
+            f"{subject} is getting the resources of somebody who is being erased; try again when that erasure"
+            " is complete",
             subject=str(subject),
         )
 

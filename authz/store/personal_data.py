@@ -48,6 +48,7 @@ from authz.store.erasure_steps import (
     next_step,
     pseudonyms_in,
     record_of,
+    require_not_erased,
     unreleased,
     version_of,
 )
@@ -244,6 +245,7 @@ class SqlPersonalData:
         """See `PersonalData.hold`."""
         row = (subject.type.value, subject.id, reason, actor, self._clock())
         with write_transaction(self._engine) as connection:
+            require_not_erased(connection, subject)
             upsert_rows(connection, _HOLDS, [row])
 
     def release_hold(self, subject: Subject) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Connection, delete, insert, or_, select, update
 
 from authz.domain.entities import Account, AccountKey, Entity, Versioned, kind_of
-from authz.domain.erasures import RenameRequest, erased, subject_mac
+from authz.domain.erasures import RenameRequest
 from authz.domain.errors import ErrorReason, FailedPreconditionError, malformed
 from authz.domain.ids import Subject
 from authz.domain.instants import Instant
@@ -19,8 +19,7 @@ from authz.domain.tokens import ConsistencyToken
 from authz.store import tables
 from authz.store.batch import Batch
 from authz.store.erased import ERASURES
-from authz.store.erasure_steps import require_no_hold, unreleased
-from authz.store.log_reader import read_token_key
+from authz.store.erasure_steps import require_no_heir, require_no_hold, require_not_erased
 from authz.store.log_writer import Origin
 from authz.store.rows import ENTITY_ROWS
 from authz.store.tables import has_subject
@@ -46,14 +45,15 @@ def rename(
 
     The new records are written before the old ones are deleted, in one revision. Raises
     `FailedPreconditionError`, and changes nothing, if both subjects have a record for the same thing and the
-    two differ, if there are more than `max_records`, if there is none, if the subject is held, or if the
-    other one was erased.
+    two differ, if there are more than `max_records`, if there is none, if the subject is held or is to get
+    the resources of somebody who is being erased, or if one of the two was erased.
     """
     connection, old, new = transaction.connection, request.subject, request.to
     if old == new or old.type is not new.type:
         raise malformed("to", f"is {new}; name another subject of the type `{old.type.value}`")
-    if unreleased(connection, subject_mac(read_token_key(connection), new)):
-        raise erased(new)
+    for each in (old, new):
+        require_not_erased(connection, each)
+    require_no_heir(connection, old)
     require_no_hold(connection, old, "its id stays")
     found = _records_of(connection, old, max_records)
     if not found:

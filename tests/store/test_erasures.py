@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -10,6 +12,7 @@ from authz.domain.entities import (
     Account,
     Course,
     CourseFilter,
+    CourseKey,
     Entity,
     ErasureFilter,
     ErasureStatus,
@@ -22,15 +25,15 @@ from authz.domain.entities import (
     ShareLevel,
     Visibility,
 )
-from authz.domain.erasures import ErasureRequest
+from authz.domain.erasures import ErasureRequest, RenameRequest
 from authz.domain.errors import ConflictError, FailedPreconditionError
 from authz.domain.exports import ExportedEntry, ExportSection
 from authz.domain.ids import ResourceRef, course_scope
 from authz.domain.mutations import Mutation, WriteRequest
 from authz.domain.ports import Page
 from authz.domain.tokens import ConsistencyToken
-from authz.store import Store, open_store
-from tests.store.directory import VOCABULARY, Clock, create, open_with, touch, user
+from authz.store import Store, open_store, personal_data
+from tests.store.directory import VOCABULARY, Clock, create, open_with, remove, touch, user
 from tests.store.test_decisions import ENTRY
 
 MAYA, STU = user("maya"), user("stu")
@@ -195,4 +198,74 @@ def test_kept_decisions_and_those_to_come_have_the_pseudonym(store_url: str) -> 
     assert [each.subject for each in entries if each.decision_id == "late"] == [str(pseudonym)]
     assert {each.subject for each in entries if each.decision_id == "p"} == {"user:stu"}
     assert store.personal_data.certificate(pseudonym).removed["decisions rewritten"] == 6
+    store.close()
+
+
+def finished(store: Store) -> Store:
+    while store.personal_data.erasure_progress() is not None:
+        store.personal_data.advance_erasure()
+    return store
+
+
+def test_who_gets_the_resources_of_an_erased_person_stays_until_it_has_them(store_url: str) -> None:
+    """The id would come back with the resources, after it was erased or renamed."""
+    store = open_with(store_url, contents_at_once=1)
+    fill(store)
+    heir = user("heir")
+    write(store, create(Membership(heir, course_scope("c0"), "student")))
+    given = msgspec.structs.replace(REQUEST, orphans=False, resources_to=heir)
+    store.personal_data.begin_erasure(given)
+    for refused in (
+        lambda: store.personal_data.begin_erasure(msgspec.structs.replace(REQUEST, subject=heir)),
+        lambda: store.personal_data.rename(RenameRequest(subject=heir, to=user("other"), reason="married")),
+    ):
+        with pytest.raises(FailedPreconditionError, match="is getting the resources of somebody"):
+            refused()
+    finished(store)
+    assert len(store.directory.read(ResourceFilter(owner=heir), Page(10, "")).items) == len(COURSES)
+    store.personal_data.begin_erasure(msgspec.structs.replace(REQUEST, subject=heir))
+    assert "heir" not in log_of(finished(store))
+    assert store.directory.read(ResourceFilter(owner=heir), Page(10, "")).items == ()
+    store.close()
+
+
+def test_who_is_being_erased_is_neither_renamed_nor_held(store_url: str) -> None:
+    """A rename would move the records out of the erasure."""
+    store = open_with(store_url, contents_at_once=1)
+    fill(store)
+    store.personal_data.begin_erasure(REQUEST)
+    for refused in (
+        lambda: store.personal_data.rename(RenameRequest(subject=MAYA, to=user("other"), reason="married")),
+        lambda: store.personal_data.hold(MAYA, "case 12", "service:dpo"),
+    ):
+        with pytest.raises(FailedPreconditionError, match="user:maya was erased"):
+            refused()
+    assert "other" not in log_of(finished(store))
+    store.close()
+
+
+def test_a_large_deletion_that_the_erased_person_began_goes_on_without_the_name(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_with(store_url, contents_at_once=1)
+    fill(store)
+    inside = [create(Membership(user(f"u{n}"), course_scope("c0"), "student")) for n in range(40)]
+    write(store, *inside)
+    write(store, remove(CourseKey("c0")))  # by user:maya
+    search = personal_data.find_revisions
+
+    def found_before_another_process_goes_on(*given: Any) -> Any:
+        found = search(*given)
+        if found == ([], None):
+            store.directory.remove_contents()
+        return found
+
+    monkeypatch.setattr(personal_data, "find_revisions", found_before_another_process_goes_on)
+    store.personal_data.begin_erasure(REQUEST)
+    finished(store)
+    while store.directory.removal_progress() is not None:
+        store.directory.remove_contents()
+    with store.personal_data.export(MAYA) as export:
+        assert [*export.items()] == []
+    assert str(MAYA) not in log_of(store)
     store.close()
