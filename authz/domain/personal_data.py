@@ -38,9 +38,9 @@ class PersonalData(Protocol):
         the rest, also after a crash.
 
         Raises `FailedPreconditionError` for a subject that is held (SUBJECT_HELD), was erased
-        (SUBJECT_ERASED), is the last administrator of the platform (LAST_ADMINISTRATOR), or owns resources
-        for which the request names no owner; `InvalidArgumentError` for a request that contradicts itself. If
-        it raises, nothing has changed.
+        (SUBJECT_ERASED), is getting the resources of somebody who is being erased, is the last administrator
+        of the platform (LAST_ADMINISTRATOR), or owns resources for which the request names no owner;
+        `InvalidArgumentError` for a request that contradicts itself. If it raises, nothing has changed.
         """
 
     def erasure_progress(self) -> object | None:
@@ -66,12 +66,13 @@ class PersonalData(Protocol):
         the state after it, and the number of records of each kind.
 
         Raises `FailedPreconditionError`, and changes nothing, if both have differing records for the same
-        thing, if there are no records or too many for one revision, if the subject is held, or if the other
-        subject was erased.
+        thing, if there are no records or too many for one revision, if the subject is held or getting the
+        resources of somebody who is being erased, or if one of the two was erased.
         """
 
     def hold(self, subject: Subject, reason: str, actor: str) -> None:
-        """Block the erasure of a subject. The reason replaces an earlier one."""
+        """Block the erasure of a subject. The reason replaces an earlier one. Raises `FailedPreconditionError`
+        (SUBJECT_ERASED) if its erasure has begun."""
 
     def release_hold(self, subject: Subject) -> None:
         """End the hold on a subject. Raises `FailedPreconditionError` if it is not held."""

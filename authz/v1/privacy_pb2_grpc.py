@@ -120,7 +120,8 @@ class PrivacyServiceServicer:
         cancelled or the server restarts.
 
         FAILED_PRECONDITION, and then nothing has changed: SUBJECT_HELD; SUBJECT_ERASED; LAST_ADMINISTRATOR; or
-        PRECONDITION_FAILED for a subject that owns resources when `resources` does not say what becomes of them.
+        PRECONDITION_FAILED for a subject that owns resources when `resources` does not say what becomes of them, and for
+        one that is getting the resources of somebody whose erasure is not complete.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -163,14 +164,15 @@ class PrivacyServiceServicer:
 
         FAILED_PRECONDITION, without any change: PRECONDITION_FAILED if both subjects have differing records for the same
         thing, if there is no record, or if there are more than 20,000; SUBJECT_HELD if the subject is held;
-        SUBJECT_ERASED if the target was erased.
+        SUBJECT_ERASED if one of the two was erased or is being erased.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def HoldSubject(self, request, context):
-        """Keeps a subject from being erased until the hold is released.
+        """Keeps a subject from being erased until the hold is released. FAILED_PRECONDITION, SUBJECT_ERASED, if its erasure
+        has begun.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,7 +48,8 @@ class PrivacyServiceStub:
     cancelled or the server restarts.
 
     FAILED_PRECONDITION, and then nothing has changed: SUBJECT_HELD; SUBJECT_ERASED; LAST_ADMINISTRATOR; or
-    PRECONDITION_FAILED for a subject that owns resources when `resources` does not say what becomes of them.
+    PRECONDITION_FAILED for a subject that owns resources when `resources` does not say what becomes of them, and for
+    one that is getting the resources of somebody whose erasure is not complete.
     """
     ReadErasures: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.ReadErasuresRequest, _privacy_pb2.ReadErasuresResponse]
     """Lists the certificates of erasures, with the machines that have confirmed each; ordered by pseudonym."""
@@ -69,10 +70,12 @@ class PrivacyServiceStub:
 
     FAILED_PRECONDITION, without any change: PRECONDITION_FAILED if both subjects have differing records for the same
     thing, if there is no record, or if there are more than 20,000; SUBJECT_HELD if the subject is held;
-    SUBJECT_ERASED if the target was erased.
+    SUBJECT_ERASED if one of the two was erased or is being erased.
     """
     HoldSubject: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.HoldSubjectRequest, _privacy_pb2.HoldSubjectResponse]
-    """Keeps a subject from being erased until the hold is released."""
+    """Keeps a subject from being erased until the hold is released. FAILED_PRECONDITION, SUBJECT_ERASED, if its erasure
+    has begun.
+    """
     ReleaseHold: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.ReleaseHoldRequest, _privacy_pb2.ReleaseHoldResponse]
     """Ends a hold. FAILED_PRECONDITION if there is none."""
     ReadHolds: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.ReadHoldsRequest, _privacy_pb2.ReadHoldsResponse]
@@ -107,7 +110,8 @@ class PrivacyServiceAsyncStub(PrivacyServiceStub):
     cancelled or the server restarts.
 
     FAILED_PRECONDITION, and then nothing has changed: SUBJECT_HELD; SUBJECT_ERASED; LAST_ADMINISTRATOR; or
-    PRECONDITION_FAILED for a subject that owns resources when `resources` does not say what becomes of them.
+    PRECONDITION_FAILED for a subject that owns resources when `resources` does not say what becomes of them, and for
+    one that is getting the resources of somebody whose erasure is not complete.
     """
     ReadErasures: _aio.UnaryUnaryMultiCallable[_privacy_pb2.ReadErasuresRequest, _privacy_pb2.ReadErasuresResponse]  # type: ignore[assignment]
     """Lists the certificates of erasures, with the machines that have confirmed each; ordered by pseudonym."""
@@ -128,10 +132,12 @@ class PrivacyServiceAsyncStub(PrivacyServiceStub):
 
     FAILED_PRECONDITION, without any change: PRECONDITION_FAILED if both subjects have differing records for the same
     thing, if there is no record, or if there are more than 20,000; SUBJECT_HELD if the subject is held;
-    SUBJECT_ERASED if the target was erased.
+    SUBJECT_ERASED if one of the two was erased or is being erased.
     """
     HoldSubject: _aio.UnaryUnaryMultiCallable[_privacy_pb2.HoldSubjectRequest, _privacy_pb2.HoldSubjectResponse]  # type: ignore[assignment]
-    """Keeps a subject from being erased until the hold is released."""
+    """Keeps a subject from being erased until the hold is released. FAILED_PRECONDITION, SUBJECT_ERASED, if its erasure
+    has begun.
+    """
     ReleaseHold: _aio.UnaryUnaryMultiCallable[_privacy_pb2.ReleaseHoldRequest, _privacy_pb2.ReleaseHoldResponse]  # type: ignore[assignment]
     """Ends a hold. FAILED_PRECONDITION if there is none."""
     ReadHolds: _aio.UnaryUnaryMultiCallable[_privacy_pb2.ReadHoldsRequest, _privacy_pb2.ReadHoldsResponse]  # type: ignore[assignment]
@@ -175,7 +181,8 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
         cancelled or the server restarts.
 
         FAILED_PRECONDITION, and then nothing has changed: SUBJECT_HELD; SUBJECT_ERASED; LAST_ADMINISTRATOR; or
-        PRECONDITION_FAILED for a subject that owns resources when `resources` does not say what becomes of them.
+        PRECONDITION_FAILED for a subject that owns resources when `resources` does not say what becomes of them, and for
+        one that is getting the resources of somebody whose erasure is not complete.
         """
 
     @_abc_1.abstractmethod
@@ -226,7 +233,7 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
 
         FAILED_PRECONDITION, without any change: PRECONDITION_FAILED if both subjects have differing records for the same
         thing, if there is no record, or if there are more than 20,000; SUBJECT_HELD if the subject is held;
-        SUBJECT_ERASED if the target was erased.
+        SUBJECT_ERASED if one of the two was erased or is being erased.
         """
 
     @_abc_1.abstractmethod
@@ -235,7 +242,9 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _privacy_pb2.HoldSubjectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_privacy_pb2.HoldSubjectResponse, _abc.Awaitable[_privacy_pb2.HoldSubjectResponse]]:
-        """Keeps a subject from being erased until the hold is released."""
+        """Keeps a subject from being erased until the hold is released. FAILED_PRECONDITION, SUBJECT_ERASED, if its erasure
+        has begun.
+        """
 
     @_abc_1.abstractmethod
     def ReleaseHold(
