@@ -71,8 +71,10 @@ class PersonalData(Protocol):
         """
 
     def hold(self, subject: Subject, reason: str, actor: str) -> None:
-        """Block the erasure of a subject. The reason replaces an earlier one. Raises `FailedPreconditionError`
-        (SUBJECT_ERASED) if its erasure has begun."""
+        """Block the erasure of a subject. The reason replaces an earlier one.
+
+        Raises `FailedPreconditionError` (SUBJECT_ERASED) if its erasure has begun.
+        """
 
     def release_hold(self, subject: Subject) -> None:
         """End the hold on a subject. Raises `FailedPreconditionError` if it is not held."""
