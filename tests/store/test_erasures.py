@@ -32,7 +32,7 @@ from authz.domain.ids import ResourceRef, course_scope
 from authz.domain.mutations import Mutation, WriteRequest
 from authz.domain.ports import Page
 from authz.domain.tokens import ConsistencyToken
-from authz.store import Store, open_store, personal_data
+from authz.store import Store, erase_history, open_store, personal_data
 from tests.store.directory import VOCABULARY, Clock, create, open_with, remove, touch, user
 from tests.store.test_decisions import ENTRY
 
@@ -252,7 +252,7 @@ def test_a_large_deletion_that_the_erased_person_began_goes_on_without_the_name(
     inside = [create(Membership(user(f"u{n}"), course_scope("c0"), "student")) for n in range(40)]
     write(store, *inside)
     write(store, remove(CourseKey("c0")))  # by user:maya
-    search = personal_data.find_revisions
+    search = erase_history.find_revisions
 
     def found_before_another_process_goes_on(*given: Any) -> Any:
         found = search(*given)
