@@ -24,7 +24,7 @@ from jwt.exceptions import PyJWTError
 from authz.access.authentication import unverifiable
 from authz.access.watched_file import WatchedFile
 from authz.domain.errors import InvalidArgumentError, malformed
-from authz.telemetry.metrics import count_reload_fault
+from authz.telemetry.metrics import count_reload_failure
 
 log = structlog.get_logger()
 
@@ -117,7 +117,7 @@ class AddressKeys:
         try:
             keys = parse_keys(_fetch(self._url))
         except (OSError, ValueError, InvalidArgumentError) as error:
-            count_reload_fault("keys")
+            count_reload_failure("keys")
             log.warning("keys of JWTs not refreshed; the last ones stay", address=self._url, cause=str(error))
             return
         if keys != self._keys:

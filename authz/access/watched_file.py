@@ -12,7 +12,7 @@ import structlog
 
 from authz.access.authentication import unverifiable
 from authz.domain.errors import InvalidArgumentError, malformed
-from authz.telemetry.metrics import count_reload_fault
+from authz.telemetry.metrics import count_reload_failure
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ class WatchedFile(Generic[T]):
         try:
             self._value = self._read()
         except InvalidArgumentError as error:
-            count_reload_fault(self._holds)
+            count_reload_failure(self._holds)
             if self._keeps_last:
                 log.error("file not read again; what it said before holds", error=error.message)  # noqa: TRY400  says all
                 return

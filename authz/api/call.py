@@ -16,7 +16,7 @@ from authz.domain.decisions import Decision, Question
 
 
 class CallKind(StrEnum):
-    """What a call costs. Each kind has places of its own: none can take the room of another."""
+    """What a call costs. Each kind has a concurrency limit of its own: none can take the room of another."""
 
     DECISION = "checks"
     BATCH = "batches"

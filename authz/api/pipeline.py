@@ -14,9 +14,9 @@ import structlog
 from authz.access.authentication import Authenticator, acting_for, authenticate
 from authz.access.permission import ACT_FOR, Permissions
 from authz.api.call import Call, CallKind
+from authz.api.concurrency import ConcurrencyLimit
 from authz.api.decisions import DecisionRecorder
 from authz.api.limits import Limiter
-from authz.api.places import Places
 from authz.api.record import CANCELLED, OK, Recorder, outcome_of
 from authz.domain.errors import (
     AuthzError,
@@ -47,18 +47,21 @@ class Pipeline:
         *,
         authenticators: Sequence[Authenticator],
         permissions: Permissions,
-        places: Mapping[CallKind, int],
+        concurrency_limits: Mapping[CallKind, int],
         limiter: Limiter | None = None,
         decisions: DecisionRecorder | None = None,
     ) -> None:
-        """Without a `limiter`, a caller is held to its share of the places alone. Without `decisions` there
-        is no decision log, and no call collects what it decides."""
+        """`concurrency_limits` say how many calls of each kind may be in flight. Without a `limiter`, callers
+        have no other limit. Without `decisions` there is no decision log, and no call collects what it
+        decides."""
         self._authenticators = authenticators
         self._permissions = permissions
-        self._places = {kind: Places(most, f"{kind} in flight") for kind, most in places.items()}
+        self._concurrency = {
+            kind: ConcurrencyLimit(limit, f"{kind} in flight") for kind, limit in concurrency_limits.items()
+        }
         self._limiter = limiter
-        for kind in places:
-            count_shed(kind, "places", 0)
+        for kind in concurrency_limits:
+            count_shed(kind, "concurrency", 0)
         self._stopping = False
         self._keeps_decisions = decisions is not None
         self._recorder = Recorder(decisions)
@@ -70,7 +73,7 @@ class Pipeline:
     @property
     def calls_in_flight(self) -> int:
         """How many calls have not been sent their answer, without watches, which never end by themselves."""
-        return sum(places.taken for kind, places in self._places.items() if kind is not CallKind.WATCH)
+        return sum(each.in_flight for kind, each in self._concurrency.items() if kind is not CallKind.WATCH)
 
     async def serve(
         self, call: Call, run: Callable[[RequestT, Call], Awaitable[AnswerT]], request: RequestT
@@ -78,7 +81,7 @@ class Pipeline:
         """What `run` answers to the request of a call.
 
         Raises nothing but an `AuthzError` that is fit for a client. When this returns or raises, the line is
-        written. The place of the call is free once its transport has sent the answer or the error.
+        written. The call counts as in flight until its transport has sent the answer or the error.
         """
         started = time.perf_counter()
         outcome = CANCELLED
@@ -136,30 +139,30 @@ class Pipeline:
             task.cancel()
             if call.method.kind is CallKind.WATCH:
                 # Its client may never read the status: other clients must not wait for that.
-                self._places[CallKind.WATCH].free()
+                self._concurrency[CallKind.WATCH].release_to_others()
 
     def _admit(self, call: Call) -> None:
-        """Take a place until the answer is sent, or the watch ends."""
+        """Count the call as in flight until the answer is sent, or the watch ends."""
         if self._stopping:
             raise UnavailableError(ErrorReason.STORE_UNAVAILABLE, "the server is stopping; try again")
         if self._limiter is not None:
             self._limiter.admit(call)
-        kind, holders = call.method.kind, _holders(call)
-        places = self._places[kind]
+        kind, clients = call.method.kind, _clients(call)
+        concurrency = self._concurrency[kind]
         try:
-            places.take(holders)
+            concurrency.acquire(clients)
         except OverloadedError:
-            count_shed(kind, "places")
+            count_shed(kind, "concurrency")
             raise
-        release = places.release if kind is CallKind.WATCH else places.release_and_free
-        call.transport.when_sent(partial(release, holders))
+        release = concurrency.release_clients if kind is CallKind.WATCH else concurrency.release
+        call.transport.when_sent(partial(release, clients))
 
 
-def _holders(call: Call) -> list[str]:
+def _clients(call: Call) -> list[str]:
     """The connection and the caller, as far as they are known."""
     connection, caller = call.transport.connection(), call.principal.caller
-    holders = [connection] if connection else []
-    return holders if caller is None else [*holders, str(caller)]
+    clients = [connection] if connection else []
+    return clients if caller is None else [*clients, str(caller)]
 
 
 def _answer(error: Exception, call: Call) -> AuthzError:

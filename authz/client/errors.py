@@ -72,9 +72,9 @@ def closed() -> CallError:
     return CallError(grpc.StatusCode.CANCELLED, "", "the client is closed; make another one")
 
 
-def silence(max_silence_s: float) -> CallError:
+def silence(idle_timeout_s: float) -> CallError:
     """The error for a stream on which nothing came, not even a checkpoint."""
-    text = f"the server sent nothing for {max_silence_s:g} s; watch again"
+    text = f"the server sent nothing for {idle_timeout_s:g} s; watch again"
     return CallError(grpc.StatusCode.UNAVAILABLE, "", text)
 
 

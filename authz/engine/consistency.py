@@ -32,8 +32,8 @@ class ConsistencyGate:
 
     Decisions are computed on the event loop, from memory, in microseconds; calls of the database run in
     a bounded pool of threads. Deadlines are on the clock of `time.monotonic`, in seconds; a call waits for
-    at most `freshness_wait_s`, however late its deadline is. A write waits for the replica for at most
-    `replication_wait_s`.
+    at most `freshness_timeout_s`, however late its deadline is. A write waits for the replica for at most
+    `replication_timeout_s`.
     """
 
     def __init__(
@@ -43,15 +43,15 @@ class ConsistencyGate:
         *,
         keys: TokenKeys,
         pool: ThreadPoolExecutor,
-        freshness_wait_s: float,
-        replication_wait_s: float,
+        freshness_timeout_s: float,
+        replication_timeout_s: float,
     ) -> None:
         self._view = view
         self._directory = directory
         self._keys = keys
         self._pool = pool
-        self._freshness_wait_s = freshness_wait_s
-        self._replication_wait_s = replication_wait_s
+        self._freshness_timeout_s = freshness_timeout_s
+        self._replication_timeout_s = replication_timeout_s
         self._reading = asyncio.Lock()
         self._head = SharedQuery(lambda: self.run(self._directory.head))
         self._history = SharedQuery(self._compare_history)
@@ -107,11 +107,11 @@ class ConsistencyGate:
         Returns False after the bound. The write is done all the same, and until the replica holds it every
         process of this machine refuses to answer: none answers from before what was acknowledged.
         """
-        wait_until = time.monotonic() + self._replication_wait_s
+        wait_until = time.monotonic() + self._replication_timeout_s
         try:
             if await self._wait(partial(self._is_announced, state), wait_until):
                 return True
-            log.warning("replica behind", revision=state.revision, waited_s=self._replication_wait_s)
+            log.warning("replica behind", revision=state.revision, waited_s=self._replication_timeout_s)
         except Exception:
             # The caller must not hear that what is committed has failed.
             log.exception("replica not readable", revision=state.revision)
@@ -188,7 +188,7 @@ class ConsistencyGate:
     def _last_moment(self, deadline: float | None) -> float:
         """Until when a call may wait, on the clock of `time.monotonic`."""
         now = time.monotonic()
-        wait_s = self._freshness_wait_s
+        wait_s = self._freshness_timeout_s
         if deadline is not None:
             wait_s = min(wait_s, deadline - now)
         return now + wait_s - min(_ANSWER_MARGIN_S + _MAX_BACKOFF_S, wait_s / 2)

@@ -71,13 +71,13 @@ class DirectoryWriter:
         gate: ConsistencyGate,
         committer: GroupCommitter,
         *,
-        max_silence_s: float,
+        idle_timeout_s: float,
         max_import_s: float,
     ) -> None:
         self._directory = directory
         self._gate = gate
         self._committer = committer
-        self._max_silence_s = max_silence_s
+        self._idle_timeout_s = idle_timeout_s
         self._max_import_s = max_import_s
 
     async def write(self, request: WriteRequest) -> WriteReport:
@@ -138,12 +138,12 @@ class DirectoryWriter:
             position += len(part.mutations)
 
     async def _punctual(self, parts: AsyncIterable[ImportPart]) -> AsyncIterator[ImportPart]:
-        """The parts, each within its time. A client holds a place only while it sends."""
+        """The parts, each within its time. A client keeps an import in flight only while it sends."""
         left, clock = aiter(parts), asyncio.get_running_loop().time
         end_at = clock() + self._max_import_s
         while True:
             try:
-                async with asyncio.timeout(min(self._max_silence_s, end_at - clock())):
+                async with asyncio.timeout(min(self._idle_timeout_s, end_at - clock())):
                     part = await anext(left)
             except StopAsyncIteration:
                 return
@@ -153,7 +153,7 @@ class DirectoryWriter:
 
     def _ended(self, *, is_silent: bool) -> ImportEndedError:
         cause = (
-            f"the client sent nothing for {self._max_silence_s:g} s"
+            f"the client sent nothing for {self._idle_timeout_s:g} s"
             if is_silent
             else f"the import took longer than {self._max_import_s:g} s"
         )

@@ -32,7 +32,7 @@ from authz.replica.generations import (
 from authz.replica.shared_state import REQUIRED, REVISION, SharedState, uptime_ns
 from authz.replica.warmup import warm_up
 from authz.replica.writer import GapError, apply_changes, require_same_history
-from authz.telemetry.metrics import count_effect
+from authz.telemetry.metrics import count_replication_lag
 
 log = structlog.get_logger()
 
@@ -303,7 +303,7 @@ class Follower:
         self._state.advance(reached)
         now_s = time.time()
         for change in changes:
-            count_effect(now_s - change.committed_at / US_PER_S)
+            count_replication_lag(now_s - change.committed_at / US_PER_S)
         return reached
 
     def _open_or_build(self) -> Environment:

@@ -11,7 +11,7 @@ import structlog
 
 from authz.domain.errors import InvalidArgumentError
 from authz.runtime.settings import Settings, invalid_setting
-from authz.telemetry.metrics import count_reload_fault
+from authz.telemetry.metrics import count_reload_failure
 
 log = structlog.get_logger()
 
@@ -42,7 +42,7 @@ class CertificateFiles:
         try:
             renewed = self.load()
         except InvalidArgumentError as error:
-            count_reload_fault("certificate")
+            count_reload_failure("certificate")
             log.error("certificate not renewed; the old one stays", error=error.message)  # noqa: TRY400  says all
             return None
         log.info("certificate renewed", file=self._chain)

@@ -252,8 +252,8 @@ def _gate(  # noqa: PLR0917  parts, each of a type of its own
         directory,
         keys=keys,
         pool=pool,
-        freshness_wait_s=settings.freshness_wait_s,
-        replication_wait_s=settings.replication_wait_s,
+        freshness_timeout_s=settings.freshness_timeout_s,
+        replication_timeout_s=settings.replication_timeout_s,
     )
 
 
@@ -271,8 +271,8 @@ def _pipeline(
         authenticators=authenticators,
         decisions=None if decisions is None else DecisionRecorder(decisions, lambda: clock.at(0)),
         permissions=PolicyPermissions(active, clock) if authenticators else AllowAll(),
-        places={
-            CallKind.DECISION: settings.max_concurrent_calls,
+        concurrency_limits={
+            CallKind.DECISION: settings.max_checks,
             CallKind.BATCH: settings.max_batches,
             CallKind.LIST: settings.max_lists,
             CallKind.READ: settings.max_reads,
@@ -353,7 +353,11 @@ def _writer(
     settings: Settings, directory: Directory, gate: ConsistencyGate, writing: GroupCommitter
 ) -> DirectoryWriter:
     return DirectoryWriter(
-        directory, gate, writing, max_silence_s=settings.import_silence_s, max_import_s=settings.max_import_s
+        directory,
+        gate,
+        writing,
+        idle_timeout_s=settings.import_idle_timeout_s,
+        max_import_s=settings.max_import_s,
     )
 
 

@@ -94,10 +94,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_staleness_s: Annotated[
         Seconds, "Seconds without news from the database before checks are refused."
     ] = 30.0
-    freshness_wait_s: Annotated[
-        Seconds, "Seconds that a call waits at most for the state that it requires, whatever its deadline."
+    freshness_timeout_s: Annotated[
+        Seconds,
+        "Maximum seconds that a call waits for the state that its `consistency` requires.",
     ] = 5.0
-    replication_wait_s: Annotated[
+    replication_timeout_s: Annotated[
         Seconds,
         "Seconds that a write waits for this machine's replica. Then it is answered, and checks here are"
         " refused until the replica has it.",
@@ -136,27 +137,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     allow_unauthenticated: Annotated[
         bool, "Whether everybody who reaches an address beyond this machine may do everything."
     ] = False
-    max_concurrent_calls: Annotated[
-        Positive, "Checks in flight before the server sheds more; one client has at most half, as below."
+    max_checks: Annotated[
+        Positive,
+        "Concurrency limit of checks: more are shed. One client gets at most half of each such limit.",
     ] = 1024
-    max_batches: Annotated[
-        Positive, "BatchChecks and BatchListActions in flight before the server sheds more."
-    ] = 64
-    max_lists: Annotated[
-        Positive, "ListResources and ListSubjects in flight before the server sheds more."
-    ] = 64
-    max_reads: Annotated[Positive, "Reads of the directory in flight before the server sheds more."] = 64
-    max_writes: Annotated[Positive, "Writes in flight before the server sheds more."] = 256
-    max_imports: Annotated[Positive, "Imports in flight before the server sheds more."] = 16
-    max_watches: Annotated[Positive, "Watches before the server sheds more."] = 64
-    max_policy_calls: Annotated[
-        Positive, "Edits, proofs and tests of the policy in flight before the server sheds more."
-    ] = 32
+    max_batches: Annotated[Positive, "Concurrency limit of BatchCheck and BatchListActions."] = 64
+    max_lists: Annotated[Positive, "Concurrency limit of ListResources and ListSubjects."] = 64
+    max_reads: Annotated[Positive, "Concurrency limit of reads of the directory."] = 64
+    max_writes: Annotated[Positive, "Concurrency limit of writes."] = 256
+    max_imports: Annotated[Positive, "Concurrency limit of imports."] = 16
+    max_watches: Annotated[Positive, "Concurrency limit of watches."] = 64
+    max_policy_calls: Annotated[Positive, "Concurrency limit of edits, proofs and tests of the policy."] = 32
     limits_file: Annotated[
         str,
         "TOML file with the rate limits of callers, reloaded when it changes. Empty: no rate limits.",
     ] = ""
-    import_silence_s: Annotated[Seconds, "Seconds that an import waits for its client's next message."] = 30.0
+    import_idle_timeout_s: Annotated[
+        Seconds, "Seconds without a message from its client after which an import is ended."
+    ] = 30.0
     max_import_s: Annotated[Seconds, "Seconds after which an import is ended."] = 3600.0
     max_watch_s: Annotated[
         Seconds, "Seconds after which a watch is ended; its client resumes it where it was."

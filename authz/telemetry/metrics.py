@@ -35,7 +35,8 @@ _DECISIONS = Counter(
 )
 _SHED = Counter(
     "authz_shed_calls",
-    "Calls refused for want of a place, or beyond the rate or the calls in flight that a caller may have.",
+    "Calls refused because of the concurrency limit of their kind, or beyond the rate or the calls in flight"
+    " that a caller may have.",
     ("kind", "reason"),
     registry=REGISTRY,
 )
@@ -58,16 +59,16 @@ _GROUPS = Histogram(
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
     registry=REGISTRY,
 )
-_TO_EFFECT = Histogram(
-    "authz_commit_to_effect_seconds",
-    "From the commit of a change until this machine's replica held it.",
+_REPLICATION_LAG = Histogram(
+    "authz_replication_lag_seconds",
+    "Time from the commit of a change until this machine's replica holds it.",
     buckets=_DURATIONS_S,
     registry=REGISTRY,
 )
-_RELOAD_FAULTS = Counter(
-    "authz_reload_faults",
-    "Certificates, keys and files of callers and limits that could not be read again.",
-    ("what",),
+_RELOAD_FAILURES = Counter(
+    "authz_reload_failures",
+    "Failed reloads of certificates, keys, the callers file and the limits file.",
+    ("kind",),
     registry=REGISTRY,
 )
 
@@ -78,8 +79,8 @@ _PURGED = Counter(
     registry=REGISTRY,
 )
 
-for what in ("callers", "certificate", "keys", "limits"):
-    _RELOAD_FAULTS.labels(what)  # from 0 on, so that the first fault is an increase
+for kind in ("callers", "certificate", "keys", "limits"):
+    _RELOAD_FAILURES.labels(kind)  # from 0 on, so that the first failure is an increase
 
 # To find a child by its labels takes as long as to count.
 _calls: dict[tuple[str, str, str], Histogram] = {}
@@ -105,8 +106,8 @@ def count_decision(reason: str, type_name: str, action: str, *, allowed: bool) -
 
 
 def count_shed(kind: str, reason: str, calls: int = 1) -> None:
-    """Count calls that were refused for want of `places`, or because one caller is beyond its `rate` or has
-    too many `in_flight`. With 0, let the count begin at 0."""
+    """Count calls that were refused by the `concurrency` limit of their kind, or because one caller exceeds
+    its `rate` or has too many `in_flight`. With 0, let the count begin at 0."""
     _SHED.labels(kind, reason).inc(calls)
 
 
@@ -134,9 +135,9 @@ def count_group_commit(writes: int) -> None:
     _GROUPS.observe(writes)
 
 
-def count_effect(delay_s: float) -> None:
-    """Count a change that the replica holds now. Clocks of machines differ: less than nothing is nothing."""
-    _TO_EFFECT.observe(max(delay_s, 0.0))
+def count_replication_lag(delay_s: float) -> None:
+    """Count a change that the replica holds now. A negative lag, of clocks that differ, counts as 0."""
+    _REPLICATION_LAG.observe(max(delay_s, 0.0))
 
 
 def count_purged(data: str, items: int) -> None:
@@ -144,6 +145,6 @@ def count_purged(data: str, items: int) -> None:
     _PURGED.labels(data).inc(items)
 
 
-def count_reload_fault(what: str) -> None:
-    """Count something that could not be read again: `certificate`, `callers`, `keys` or `limits`."""
-    _RELOAD_FAULTS.labels(what).inc()
+def count_reload_failure(kind: str) -> None:
+    """Count a failed reload of a file or an address: `certificate`, `callers`, `keys` or `limits`."""
+    _RELOAD_FAILURES.labels(kind).inc()

@@ -53,7 +53,9 @@ class Twice:
 async def test_a_stream_is_served_as_a_call_is(
     log_of_the_test: None, error: Exception | None, code: str, reason: str
 ) -> None:
-    pipeline = Pipeline(authenticators=(), permissions=AllowAll(), places=dict.fromkeys(CallKind, 1))
+    pipeline = Pipeline(
+        authenticators=(), permissions=AllowAll(), concurrency_limits=dict.fromkeys(CallKind, 1)
+    )
     server = grpc.aio.server()
     add_endpoints(server, pipeline, endpoints_of(Twice(error)))
     port = server.add_insecure_port("127.0.0.1:0")

@@ -107,7 +107,7 @@ async def silent_after(*messages: dpb.ImportRequest) -> AsyncIterator[dpb.Import
 
 
 async def test_an_import_that_is_silent_is_ended_and_told_what_it_has_written(sqlite_url: str) -> None:
-    async with serve(sqlite_url, import_silence_s="0.2") as service:
+    async with serve(sqlite_url, import_idle_timeout_s="0.2") as service:
         sent = [dpb.ImportRequest(mutations=[COURSE, touch(course=pb.Course(id="b"))])]
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await service.directory.Import(silent_after(*sent))

@@ -140,7 +140,7 @@ async def test_a_certificate_of_any_face_is_the_actor_of_a_write(faces: Faces, s
     by_certificate = Pipeline(
         authenticators=(ByNameAuthenticator(),),
         permissions=AllowAll(),
-        places=dict.fromkeys(CallKind, 1),
+        concurrency_limits=dict.fromkeys(CallKind, 1),
     )
     face = InProcessFace(by_certificate, faces.endpoints)
     with capture_logs() as lines:

@@ -45,7 +45,7 @@ def pipeline_of(authenticator: Authenticator = BY_CERTIFICATE, permissions: Perm
     return Pipeline(
         authenticators=(authenticator,),
         permissions=permissions,
-        places=dict.fromkeys(CallKind, 2) | {CallKind.WATCH: 1},
+        concurrency_limits=dict.fromkeys(CallKind, 2) | {CallKind.WATCH: 1},
     )
 
 

@@ -242,7 +242,7 @@ async def test_a_watch_ends_when_the_server_stops(service: Service, store_url: s
 
 
 async def test_watches_have_a_bound_of_their_own_and_take_nothing_from_calls(sqlite_url: str) -> None:
-    async with serve(sqlite_url, max_watches="4", max_concurrent_calls="1") as service:
+    async with serve(sqlite_url, max_watches="4", max_checks="1") as service:
         async with watching(service) as first, watching(service) as second:
             await first.start()
             await second.start()

@@ -191,7 +191,7 @@ def test_a_usage_error_is_2_and_never_denied(arguments: tuple[str, ...]) -> None
 
 
 def test_an_import_says_when_the_replica_has_not_followed(tmp_path: Path, sqlite_url: str) -> None:
-    given = {"address": "127.0.0.1:0", "database_url": sqlite_url, "replication_wait_s": "0.1"}
+    given = {"address": "127.0.0.1:0", "database_url": sqlite_url, "replication_timeout_s": "0.1"}
     rows = tmp_path / "rows.jsonl"
     rows.write_text("")
     for follows in (False, True):

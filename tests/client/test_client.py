@@ -217,7 +217,7 @@ def test_an_import_reports_faults_by_their_place_and_takes_the_rest(client: Clie
 
 
 def test_a_state_that_does_not_come_in_time_is_told_as_such(sqlite_url: str, connect: Connect) -> None:
-    given = {"address": "127.0.0.1:0", "database_url": sqlite_url, "freshness_wait_s": "0.05"}
+    given = {"address": "127.0.0.1:0", "database_url": sqlite_url, "freshness_timeout_s": "0.05"}
     with server_of(load_settings(given, environ={})) as address, connect(address, timeout_s=30) as client:
         ahead = moved(sqlite_url, client.current_token(), 1)
         with pytest.raises(CallError) as caught:
@@ -301,7 +301,7 @@ def test_who_reads_and_then_watches_misses_nothing(client: Client) -> None:
 def test_it_warns_of_a_write_that_the_replica_has_not_followed(
     sqlite_url: str, caplog: pytest.LogCaptureFixture, connect: Connect
 ) -> None:
-    given = {"address": "127.0.0.1:0", "database_url": sqlite_url, "replication_wait_s": "0.1"}
+    given = {"address": "127.0.0.1:0", "database_url": sqlite_url, "replication_timeout_s": "0.1"}
     # Nobody follows.
     settings = load_settings({**given, "follow": False, "log_level": "warning"}, environ={})
     with server_of(settings) as address, connect(address) as client:

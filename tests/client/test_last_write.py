@@ -24,7 +24,7 @@ QUESTION = ("user:maya", "read", "course:algebra")
 
 def machine(url: str, replica: Path, **settings: str) -> Settings:
     given = {"address": "127.0.0.1:0", "database_url": url, "replica_dir": str(replica), "log_level": "error"}
-    return load_settings(given | {"freshness_wait_s": "0.05", **settings}, environ={})
+    return load_settings(given | {"freshness_timeout_s": "0.05", **settings}, environ={})
 
 
 def test_a_machine_that_has_not_the_write_does_not_answer_from_before_it(

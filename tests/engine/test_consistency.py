@@ -64,7 +64,7 @@ async def test_a_token_of_the_future_is_not_fresh_enough_within_the_deadline(ser
 
 
 async def test_the_server_bounds_the_wait_of_a_call_that_states_a_late_deadline(sqlite_url: str) -> None:
-    async with serve(sqlite_url, freshness_wait_s="0.2") as service:
+    async with serve(sqlite_url, freshness_timeout_s="0.2") as service:
         consistency = ahead_of(service, await written(service, COURSE), by=1000)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await service.authorization.Check(question(consistency=consistency), timeout=3600)

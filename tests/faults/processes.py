@@ -44,7 +44,7 @@ class Node:
             "AUTHZ_LOG_LEVEL": "warning",
             "AUTHZ_STOP_GRACE_S": "1",
             # Less than clients wait, so that some writes are acknowledged before the replica has them.
-            "AUTHZ_REPLICATION_WAIT_S": "0.5",
+            "AUTHZ_REPLICATION_TIMEOUT_S": "0.5",
             **variables,
         }
         self._process: Process | None = None

@@ -93,7 +93,7 @@ def test_every_worker_of_two_servers_switches_at_once_and_mixes_nothing(
     store_url: str, tmp_path: Path
 ) -> None:
     # However busy the machine is, no worker is so late that it must refuse.
-    given = {"AUTHZ_WORKERS": "2", "AUTHZ_REPLICATION_WAIT_S": "30"}
+    given = {"AUTHZ_WORKERS": "2", "AUTHZ_REPLICATION_TIMEOUT_S": "30"}
     nodes = [Node(name, store_url, tmp_path, **given) for name in ("one", "two")]
     with (
         running(*nodes),

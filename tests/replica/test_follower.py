@@ -372,7 +372,12 @@ def test_a_write_is_settled_only_once_every_process_is_told(
 
     async def settles(view: ReplicaView, before: ConsistencyToken, state: ConsistencyToken) -> None:
         reading = ConsistencyGate(
-            view, store.directory, keys=TokenKeys(), pool=pool, freshness_wait_s=5, replication_wait_s=30
+            view,
+            store.directory,
+            keys=TokenKeys(),
+            pool=pool,
+            freshness_timeout_s=5,
+            replication_timeout_s=30,
         )
         await reading.wait_until_replicated(before)
         assert view.snapshot().state == state  # though nobody is told of it

@@ -42,8 +42,8 @@ def gate_of(
             store.directory,
             keys=keys,
             pool=pool,
-            freshness_wait_s=30,
-            replication_wait_s=wait_s,
+            freshness_timeout_s=30,
+            replication_timeout_s=wait_s,
         )
 
 

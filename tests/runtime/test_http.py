@@ -91,7 +91,7 @@ def test_calls_of_all_workers_are_counted_together(served: tuple[Process, str, s
     assert total(exported, "rpc_server_call_duration_seconds_count", **bad) >= 10
     assert total(exported, "rpc_server_call_duration_seconds_bucket", le="1e-05", **calls) >= 0
     assert total(exported, "authz_group_commit_writes_count") >= 1
-    assert total(exported, "authz_commit_to_effect_seconds_count") >= 1
+    assert total(exported, "authz_replication_lag_seconds_count") >= 1
 
 
 @pytest.mark.parametrize("served", ["2 grpc"], indirect=True)
@@ -133,7 +133,7 @@ def test_it_answers_while_the_api_demands_certificates_and_counts_what_cannot_be
     }
     with serving(f"sqlite:///{tmp_path / 'authz.db'}", **variables) as (_, address):
         assert get(exported, "/readyz") == (200, "ok\n")
-        assert total(exported, "authz_reload_faults_total", what="callers") == 0
+        assert total(exported, "authz_reload_failures_total", kind="callers") == 0
         callers.write_text("no TOML")
 
         def refused() -> bool:
@@ -144,5 +144,5 @@ def test_it_answers_while_the_api_demands_certificates_and_counts_what_cannot_be
             return caught.value.reason == "CREDENTIALS_UNVERIFIABLE"
 
         until(refused, "the file that cannot be read is not noticed")
-        assert total(exported, "authz_reload_faults_total", what="callers") == 1
+        assert total(exported, "authz_reload_failures_total", kind="callers") == 1
         assert get(exported, "/readyz") == (200, "ok\n")

@@ -123,21 +123,21 @@ class Background:
 class GuardedStream:
     """A stream that is cancelled if its reader waits too long for a message."""
 
-    def __init__(self, stream: Any, max_silence_s: float) -> None:
+    def __init__(self, stream: Any, idle_timeout_s: float) -> None:
         self._stream = stream
-        self._max_silence_s = max_silence_s
+        self._idle_timeout_s = idle_timeout_s
 
     async def messages(self) -> AsyncIterator[watch_pb2.WatchResponse]:
         """The messages of the stream. Raises `CallError` if the stream breaks or is silent for too long."""
         try:
             while True:
                 # Only waiting counts: a slow reader is not a silent server.
-                message = await asyncio.wait_for(self._stream.read(), self._max_silence_s)
+                message = await asyncio.wait_for(self._stream.read(), self._idle_timeout_s)
                 if message is grpc.aio.EOF:
                     return
                 yield message
         except TimeoutError:
-            raise silence(self._max_silence_s) from None
+            raise silence(self._idle_timeout_s) from None
         except grpc.RpcError as failure:
             raise error_of(failure) from None
 

@@ -125,9 +125,9 @@ class Background:
 class GuardedStream:
     """A stream that is cancelled if its reader waits too long for a message."""
 
-    def __init__(self, stream: Any, max_silence_s: float) -> None:
+    def __init__(self, stream: Any, idle_timeout_s: float) -> None:
         self._stream = stream
-        self._max_silence_s = max_silence_s
+        self._idle_timeout_s = idle_timeout_s
         self._waiting_since: float | None = None
         self._is_silent = False
         self._closed = threading.Event()
@@ -143,7 +143,7 @@ class GuardedStream:
                 yield message
                 self._waiting_since = time.monotonic()
         except grpc.RpcError as failure:
-            raise (silence(self._max_silence_s) if self._is_silent else error_of(failure)) from None
+            raise (silence(self._idle_timeout_s) if self._is_silent else error_of(failure)) from None
 
     def close(self) -> None:
         """End the stream."""
@@ -151,9 +151,9 @@ class GuardedStream:
         self._stream.cancel()
 
     def _guard(self) -> None:
-        while not self._closed.wait(min(_POLL_S, self._max_silence_s / 2)):
+        while not self._closed.wait(min(_POLL_S, self._idle_timeout_s / 2)):
             since = self._waiting_since
-            if since is not None and time.monotonic() - since > self._max_silence_s:
+            if since is not None and time.monotonic() - since > self._idle_timeout_s:
                 self._is_silent = True
                 self._stream.cancel()
                 return
