@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from authz.runtime.enveloped import Application
+from authz.runtime.application import Application
 from authz.runtime.envoy import become_envoy
 from authz.runtime.settings import load_settings
 

@@ -7,6 +7,7 @@ import signal
 import sys
 
 from authz.cli import ERROR_EXIT_CODE
+from authz.runtime.imports import without_collections
 
 _SERVERS = {"serve", "follow"}
 """The commands that run until they are stopped."""
@@ -19,7 +20,8 @@ def main() -> None:
         # gRPC writes its own lines to standard error, which are not JSON and block while nobody reads them.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
-        from authz.cli.main import main as run
+        with without_collections():
+            from authz.cli.main import main as run
 
         run()
     except ModuleNotFoundError as error:

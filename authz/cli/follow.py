@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from authz.cli.server import run_server, setting_options
+from authz.runtime.imports import without_collections
 
 
 @setting_options(
@@ -20,6 +21,7 @@ def follow(**given: str | bool | None) -> None:
     Exit code 0 after SIGTERM or SIGINT; 2 when it cannot start, also when there is neither a database nor a
     replica of it.
     """
-    from authz.runtime.follow import follow as follow_until_stopped
+    with without_collections():
+        from authz.runtime.follow import follow as follow_until_stopped
 
     run_server(follow_until_stopped, given)

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from authz.cli.server import flag_of, run_server, setting_options
+from authz.runtime.imports import without_collections
 from authz.runtime.settings import Settings, load_settings
 
 _OWN = {"database_url": "database", "transport": "transport"}
@@ -72,14 +73,16 @@ def _main(settings: Settings) -> Coroutine[Any, Any, None]:
 
     settings = choose_transport(settings)
     if settings.workers > 1:
-        from authz.runtime.supervise import supervise
+        with without_collections():
+            from authz.runtime.supervise import supervise
 
         return supervise(settings)
     if settings.transport == "envoy":
         from authz.runtime.envoy import become_envoy
 
         become_envoy(settings)
-    from authz.runtime.serve import serve as serve_alone
+    with without_collections():
+        from authz.runtime.serve import serve as serve_alone
 
     return serve_alone(settings)
 

@@ -49,7 +49,7 @@ from authz.runtime.tuning import schedule_as_batch, tune_interpreter
 
 log = structlog.get_logger()
 
-PROCESSES.set_forkserver_preload([__name__])
+PROCESSES.set_forkserver_preload(["authz.runtime.preloaded"])
 
 _START_POLL_S = 0.02
 _INITIAL_BACKOFF_S = 0.05

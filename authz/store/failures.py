@@ -6,11 +6,12 @@ The driver's message goes into a note of the error: the operator needs it, and n
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import msgspec
-import psycopg
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -123,6 +124,7 @@ _BY_SQLSTATE = {
     "42P01": _NO_ANSWER,
 }
 """Source: https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+_QUERY_CANCELED = "57014"
 _SQLSTATE_CONFLICTS = frozenset({"40001", "40P01", "55P03"})
 
 _BY_TEXT = (
@@ -154,7 +156,7 @@ def translated() -> Iterator[None]:
     """Turn errors of the driver inside the block into errors of the tree."""
     try:
         yield
-    except (psycopg.Error, sqlite3.Error) as error:
+    except (sqlite3.Error, *_errors_of_psycopg()) as error:
         translated = _translate(error)
         if translated is None:
             raise
@@ -170,7 +172,7 @@ def translated() -> Iterator[None]:
 
 def was_cancelled(error: BaseException | None) -> bool:
     """Whether the database cancelled a statement, as it does at the end of its time."""
-    if isinstance(error, psycopg.errors.QueryCanceled):
+    if getattr(error, "sqlstate", None) == _QUERY_CANCELED:
         return True
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
 
@@ -225,15 +227,24 @@ def _translate(error: BaseException | None) -> AuthzError | None:
         if code & 0xFF in _SQLITE_CONFLICTS:
             return _conflict()
         cause = _BY_SQLITE_CODE.get(code) or _BY_SQLITE_CODE.get(code & 0xFF)
-    elif isinstance(error, psycopg.Error):
+        is_operational = isinstance(error, sqlite3.OperationalError)
+    elif isinstance(error, _errors_of_psycopg()):
         if error.sqlstate in _SQLSTATE_CONFLICTS:
             return _conflict()
         cause = _BY_SQLSTATE.get(error.sqlstate) if error.sqlstate else _cause_in(str(error))
+        is_operational = isinstance(error, sys.modules["psycopg"].OperationalError)
     else:
         return None
-    if cause is None and isinstance(error, sqlite3.OperationalError | psycopg.OperationalError):
+    if cause is None and is_operational:
         cause = _NO_ANSWER
     return None if cause is None else _unavailable(cause, error)
+
+
+def _errors_of_psycopg() -> tuple[Any, ...]:
+    """The base of psycopg's errors, or nothing before psycopg is imported: it takes a tenth of the start of a
+    server, and only a server on PostgreSQL imports it."""
+    psycopg = sys.modules.get("psycopg")
+    return () if psycopg is None else (psycopg.Error,)
 
 
 def _cause_in(text: str) -> _Cause | None:

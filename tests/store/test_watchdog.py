@@ -12,7 +12,7 @@ import pytest
 from authz.domain.entities import Course, CourseKey
 from authz.domain.errors import UnavailableError
 from authz.domain.kinds.course import COURSE
-from authz.store import Store, connections
+from authz.store import Store, connections, timed_connection
 from tests.store.directory import create, open_with, write
 
 TIMEOUT_S = 0.3
@@ -21,7 +21,7 @@ TIMEOUT_S = 0.3
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The watchdog waits a moment, not twenty seconds."""
-    monkeypatch.setattr(connections, "DATABASE_ANSWER_TIMEOUT_S", TIMEOUT_S)
+    monkeypatch.setattr(timed_connection, "DATABASE_ANSWER_TIMEOUT_S", TIMEOUT_S)
     monkeypatch.setattr(connections, "_CHECK_INTERVAL_S", 0.02)
 
 

@@ -1,0 +1,144 @@
+"""The application that Envoy runs: one serving process, as `authz.runtime.serve` is without Envoy."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import structlog
+
+from authz.domain.errors import AuthzError
+from authz.domain.instants import Instant
+from authz.runtime.child import FAILED_START, Link, beating
+from authz.runtime.compose import system_clock
+from authz.runtime.envoy import SECRETS, STOP_SIGNALS, SUPERVISOR
+from authz.runtime.faces import AsgiFace
+from authz.runtime.liveness import run_with_watchdog
+from authz.runtime.logs import WRITER, configure_logging, log_uncaught
+from authz.runtime.secrets import Secrets
+from authz.runtime.serve import run
+from authz.runtime.server import Server
+from authz.runtime.settings import load_settings
+from authz.runtime.signals import finishes_before
+from authz.runtime.supervise import run_worker
+
+log = structlog.get_logger()
+
+_LISTEN_POLL_S = 0.005
+_ERROR = 2
+
+
+class Application:
+    """The ASGI application: a server from Envoy's start to the end of the process."""
+
+    def __init__(self, clock: Callable[[], Instant] = system_clock) -> None:
+        self._clock = clock
+        self._answer: Callable[..., Awaitable[None]] | None = None
+        self._serving: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+        """Answer a call; or, for the scope `lifespan`, start the server."""
+        if scope["type"] == "lifespan":
+            await receive()
+            await self._start()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            return
+        assert self._answer is not None  # noqa: S101  Envoy takes no call before the start is complete
+        await self._answer(scope, receive, send)
+
+    async def _start(self) -> None:
+        """Return when the server can take calls. Its end, or that it cannot start, ends the process."""
+        started = asyncio.get_running_loop().create_future()
+        descriptor = os.environ.pop(SUPERVISOR, "")
+        link = Link(int(descriptor)) if descriptor else None
+        configure_logging("info")
+        log_uncaught()
+        main = self._serve(link, partial(started.set_result, None))
+        self._serving = asyncio.create_task(_run_to_the_end(main, link))
+        await started
+
+    async def _serve(self, link: Link | None, on_start: Callable[[], None]) -> None:
+        stopped = _stop_event()
+        settings = load_settings()
+        configure_logging(settings.log_level)
+        face = AsgiFace(settings)
+        self._answer = face.server
+        on_health = (lambda _: None) if link is None else link.report_health
+        server = Server(settings, clock=self._clock, face=face, on_health=on_health)
+        secrets = Secrets(Path(folder)) if (folder := os.environ.pop(SECRETS, "")) else None
+        if await finishes_before(stopped, server.start()):
+            try:
+                on_start()
+                if secrets is not None:
+                    self._renewing = asyncio.create_task(secrets.renew_forever(settings))
+                await _listening(server.address)
+                if link is None:
+                    await run(server, settings, stopped)
+                else:
+                    await run_worker(server, stopped, link)
+            finally:
+                await server.stop(grace_s=settings.stop_grace_s)
+        if secrets is not None:
+            secrets.remove()
+        log.info("stopped")
+
+
+async def _run_to_the_end(main: Coroutine[Any, Any, None], link: Link | None) -> NoReturn:
+    """Run `main`, and end the process when it returns or fails."""
+    try:
+        await (run_with_watchdog(main) if link is None else beating(link, main))
+    except AuthzError as error:
+        notes = (f"({note})" for note in getattr(error, "__notes__", ()))
+        log.error("cannot start", error=" ".join([error.message, *notes]))  # noqa: TRY400  says all
+        _exit(_ERROR if link is None else FAILED_START)
+    except Exception as error:
+        log.critical("uncaught exception", exc_info=error)
+        _exit(1)
+    _exit(0)
+
+
+def _exit(code: int) -> NoReturn:
+    # Envoy would first close what the stop has already drained, and wait for Python.
+    WRITER.flush()
+    os._exit(code)
+
+
+def _stop_event() -> asyncio.Event:
+    """An event that SIGTERM or SIGINT sets. All threads of the process block them, so that one may wait."""
+    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def wait() -> None:
+        while True:
+            signal.sigwait(STOP_SIGNALS)
+            loop.call_soon_threadsafe(stopped.set)
+
+    threading.Thread(target=wait, name="signals", daemon=True).start()
+    return stopped
+
+
+async def _listening(address: str) -> None:
+    """Return once Envoy listens, which it does soon after the start is complete."""
+    while not await asyncio.to_thread(_is_answered, address):  # noqa: ASYNC110  nobody tells
+        await asyncio.sleep(_LISTEN_POLL_S)
+
+
+def _is_answered(address: str) -> bool:
+    if address.startswith("unix:"):
+        family, target = socket.AF_UNIX, address.removeprefix("unix:").removeprefix("//")
+        with socket.socket(family) as probe:
+            return probe.connect_ex(target) == 0
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=1).close()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,8 @@
+"""What the process imports that forks the children of a supervisor."""
+
+from __future__ import annotations
+
+from authz.runtime.imports import without_collections
+
+with without_collections():
+    import authz.runtime.supervise  # noqa: F401  the children run it
