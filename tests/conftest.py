@@ -27,6 +27,9 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 compile_once()
 
+# Until all tests are collected, which each process of a parallel run does: what that makes stays.
+gc.disable()
+
 _MEMORY = Path("/dev/shm")  # noqa: S108  for folders with random names
 _SPACE_BYTES = 4 << 30
 if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _SPACE_BYTES:
@@ -91,6 +94,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Leave what is imported and collected out of garbage collections: all of it stays until the end."""
     gc.freeze()
+    gc.enable()
 
 
 def _rank(path: Path, names: tuple[str, ...]) -> int:

@@ -46,7 +46,7 @@ def denied(stubs: Stubs, number: int) -> bool:
 def test_no_worker_answers_from_before_a_revocation_while_the_follower_is_stopped(
     store_url: str, tmp_path: Path, end: str
 ) -> None:
-    node = Node("one", store_url, tmp_path, AUTHZ_WORKERS="3", AUTHZ_MAX_STALENESS_S="600")
+    node = Node("one", store_url, tmp_path, AUTHZ_WORKERS="2", AUTHZ_MAX_STALENESS_S="600")
     with running(node), connected(node) as stubs:
         assert written(stubs, *map(mutation_message, campus_of(1)))
         stopped = follower(node.workers())

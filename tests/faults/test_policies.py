@@ -25,6 +25,7 @@ PUBLICATIONS = 8 if LONG else 4
 KILLED_AFTER_S = (0.0, 0.02, 0.05, 0.1, 0.2) if LONG else (0.02, 0.1)
 CONNECTIONS = 6
 """To each server, so that each of its two workers gets one, nearly surely."""
+PAUSE_S = 0.01
 QUESTION = check_request("user:maya", "read", "material:m1")
 
 
@@ -63,7 +64,8 @@ class Callers:
 
     def _ask(self, channel: grpc.Channel) -> None:
         newest = 0
-        while not self._ended.is_set():
+        # Paused, or the callers would take the processors from the publications that they are to meet.
+        while not self._ended.wait(PAUSE_S):
             try:
                 answers = asked(channel)
             except grpc.RpcError as error:
