@@ -96,10 +96,11 @@ RESOURCE = pb.Resource(type="material", id="m-1")
         ),
     ],
 )
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_faulty_mask_is_refused_and_its_path_named(
-    service: Service, mutation: dpb.Mutation, message: str
+    shared_sqlite_service: Service, mutation: dpb.Mutation, message: str
 ) -> None:
-    code, _, said = await refused(service, mutation)
+    code, _, said = await refused(shared_sqlite_service, mutation)
     assert code is grpc.StatusCode.INVALID_ARGUMENT
     assert message in said
 

@@ -51,8 +51,8 @@ def ask(address: str, number: int, *, options: tuple[tuple[str, int], ...] = ())
 
 
 def test_every_worker_sees_a_write_once_it_is_acknowledged(store_url: str) -> None:
-    with serving(store_url, AUTHZ_WORKERS="3") as (process, address), Client(address) as client:
-        assert len(children(process)) == 4
+    with serving(store_url, AUTHZ_WORKERS="2") as (process, address), Client(address) as client:
+        assert len(children(process)) == 3
         for number in range(5):
             client.write(campus_of(number))
             assert all(ask(address, number) for _ in range(8))
@@ -89,25 +89,18 @@ def metrics(address: str) -> dict[str, float]:
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
 
 
-def test_sigterm_ends_all_of_them(sqlite_url: str) -> None:
-    with serving(sqlite_url, AUTHZ_WORKERS="2") as (process, address):
-        assert not ask(address, 1)
-        family = children(process)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
-        assert not alive(family)
-
-
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_hangup_ends_nothing(sqlite_url: str, workers: str) -> None:
+def test_a_hangup_ends_nothing_and_sigterm_all_of_them(sqlite_url: str, workers: str) -> None:
     with serving(sqlite_url, AUTHZ_WORKERS=workers) as (process, address):
         with Client(address) as client:
             client.write(campus_of(1))
-        for each in (psutil.Process(process.pid), *children(process)):
+        family = children(process)
+        for each in (psutil.Process(process.pid), *family):
             each.send_signal(signal.SIGHUP)
         assert all(ask(address, 1) for _ in range(8))
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
+        assert not alive(family)
 
 
 def test_the_end_of_the_supervisor_is_the_end_of_all(sqlite_url: str) -> None:
@@ -199,9 +192,12 @@ def revoked(client: Client, key: MembershipKey) -> bool:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_staleness_is_exported(sqlite_url: str, workers: str, free_port: int) -> None:
+@pytest.mark.parametrize("batch", ["true", "false"])
+def test_staleness_is_exported_and_who_answers_is_scheduled_as_batch_if_the_operator_says_so(
+    sqlite_url: str, workers: str, batch: str, free_port: int
+) -> None:
     variables = {"AUTHZ_WORKERS": workers, "AUTHZ_METRICS_ADDRESS": f"127.0.0.1:{free_port}"}
-    with serving(sqlite_url, **variables) as (_, address):
+    with serving(sqlite_url, AUTHZ_SCHEDULE_AS_BATCH=batch, **variables) as (process, address):
         with Client(address) as client:
             client.write(campus_of(1))
         lines = metrics(f"127.0.0.1:{free_port}")
@@ -209,18 +205,10 @@ def test_staleness_is_exported(sqlite_url: str, workers: str, free_port: int) ->
         assert 0 <= lines["authz_replica_staleness_seconds"] < 30
         assert lines["authz_replica_behind"] == 0
         assert lines["authz_workers"] == int(workers)
-
-
-@pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.parametrize("batch", ["true", "false"])
-def test_who_answers_is_scheduled_as_batch_with_every_thread_if_the_operator_says_so(
-    sqlite_url: str, workers: str, batch: str
-) -> None:
-    with serving(sqlite_url, AUTHZ_WORKERS=workers, AUTHZ_SCHEDULE_AS_BATCH=batch) as (process, _):
         answering = [process.pid] if workers == "1" else [child.pid for child in children(process)]
         batched = [
             {os.sched_getscheduler(int(thread.name)) for thread in Path(f"/proc/{pid}/task").iterdir()}
             for pid in answering
         ]
-        # Of several processes, all but the follower.
+        # With every thread; of several processes, all but the follower.
         assert batched.count({os.SCHED_BATCH}) == (int(workers) if batch == "true" else 0)
