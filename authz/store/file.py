@@ -110,6 +110,9 @@ class DatabaseFile:
             if self._opened is not None:
                 self._opened.close()
                 self._opened = None
+        # SQLite deletes its files likewise. Those that queue in it now go on, and at worst wait out of turn.
+        with suppress(OSError):
+            self._queue.unlink()
 
     def _wal(self) -> Path:
         return self._path.with_name(self._path.name + _WAL_SUFFIX)
