@@ -233,6 +233,6 @@ def test_what_is_wrong_with_a_start_is_told_with_the_setting(
     assert 'role "nobody" does not exist' in refused(
         "--database", nobody, "--replica-dir", str(tmp_path / "replica")
     )
-    # Nothing is left of any of them but where writers queue, and where the replica will be.
+    # Nothing is left of any of them but where the replica will be.
     left = sorted(path.name for path in tmp_path.iterdir())
-    assert left == ["authz.db", "authz.db-queue", "authz.db.replica", "notes.txt"]
+    assert left == ["authz.db", "authz.db.replica", "notes.txt"]
