@@ -28,9 +28,13 @@ class BearerAuthenticator:
 
     def authenticate(self, transport: Transport) -> Principal | None:
         """As `Authenticator.authenticate`."""
-        header = transport.header(HEADER)
-        if not header:
+        stated = transport.header_values(HEADER)
+        if len(stated) > 1:
+            # A proxy that verifies one of them must not be followed by a server that verifies another.
+            raise invalid("the header `authorization` is sent twice; send one, with one credential")
+        if not stated or not stated[0]:
             return None
+        header = stated[0]
         if header[: len(_SCHEME)].lower() != _SCHEME:
             raise invalid(
                 "the header `authorization` has another scheme; send `Bearer` and an access token or a JWT"

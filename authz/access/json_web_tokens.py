@@ -79,21 +79,23 @@ class JwtVerifier:
             raise invalid(f"the JWT is not valid: {str(error).lower()}; get a new one") from None
         return _Verified(
             principal=Principal(_caller(claims["sub"])),
-            ends_at_s=claims["exp"] + _LEEWAY_S,
+            ends_at_s=int(claims["exp"]) + _LEEWAY_S,
             thumbprint=_thumbprint(claims.get("cnf")),
             keys=keys,
         )
 
     def _require_header(self, header: Mapping[str, Any]) -> str:
         """The algorithm of a header that the rules allow."""
-        algorithm, kind = header.get("alg"), str(header.get("typ", "")).lower().removeprefix("application/")
+        # Whoever sends a call writes the header, so a value may be of any type.
+        algorithm = str(header.get("alg"))
+        kind = str(header.get("typ", "")).lower().removeprefix("application/")
         if algorithm not in self._rules.algorithms:
             raise invalid("the algorithm of the JWT is not among those that AUTHZ_JWT_ALGORITHMS names")
         if kind not in self._rules.types:
             raise invalid("the `typ` of the JWT is not among those that AUTHZ_JWT_TYPES names")
         if "crit" in header:
             raise invalid("the JWT demands extensions (`crit`) that this server does not know")
-        return str(algorithm)
+        return algorithm
 
     def _candidates(self, header: Mapping[str, Any], algorithm: str, keys: tuple[Key, ...]) -> list[Key]:
         """The keys that may have signed it: those with its key id, and without one all that fit."""

@@ -107,6 +107,31 @@ def test_a_jwt_that_proves_nothing_is_refused_and_never_quoted(tmp_path: Path, n
     assert not BAD[name] or BAD[name] not in caught.value.message
 
 
+@pytest.mark.parametrize("name", ["alg", "typ", "kid", "crit", "b64", "jwk", "jku", "x5u"])
+def test_a_header_with_a_value_of_any_type_is_refused(tmp_path: Path, name: str) -> None:
+    door = authenticator_of(file_of(tmp_path, OURS.jwks()))
+    values: list[object] = [None, True, 5, 1.5, "", "x", [], ["ES256"], {}, {"a": [{}]}]
+    for value in values:
+        header = {"alg": "ES256", "typ": "at+jwt", name: value}
+        with pytest.raises(UnauthenticatedError):
+            door.authenticate(shown(unsigned(CLAIMS, header) + "eA"))
+
+
+@pytest.mark.parametrize(
+    "header", ["[" * 9000, '{"a":' * 2000 + "1" + "}" * 2000, "9" * 9000, "null", "\xff"]
+)
+def test_a_header_that_is_no_object_is_refused(tmp_path: Path, header: str) -> None:
+    door = authenticator_of(file_of(tmp_path, OURS.jwks()))
+    encoded = base64.urlsafe_b64encode(header.encode("latin-1")).rstrip(b"=").decode()
+    with pytest.raises(UnauthenticatedError):
+        door.authenticate(shown(f"{encoded}.e30.eA"))
+
+
+def test_an_end_in_quotes_is_an_end(tmp_path: Path) -> None:
+    door = authenticator_of(file_of(tmp_path, OURS.jwks()))
+    assert door.authenticate(shown(OURS.jwt("notebooks", exp=str(NOW + DAY_S)))) == NOTEBOOKS
+
+
 def test_a_public_key_is_never_taken_for_a_secret(tmp_path: Path) -> None:
     claims = base64.urlsafe_b64encode(json.dumps(CLAIMS).encode()).rstrip(b"=")
     header = base64.urlsafe_b64encode(b'{"alg":"HS256","typ":"at+jwt"}').rstrip(b"=")

@@ -137,6 +137,15 @@ async def test_a_token_that_is_revoked_or_has_ended_is_refused_and_so_is_every_o
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_two_credentials_are_none_in_whichever_order(door: Service) -> None:
+    token = bearer(await create(door))
+    for metadata in ((*token, *bearer("x")), (*bearer("x"), *token), (*token, *token)):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await door.directory.ReadCourses(READ, metadata=metadata, timeout=20)
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_watch_ends_when_its_token_is_revoked(door: Service) -> None:
     token = await create(door)
     watch = door.watch.Watch(wpb.WatchRequest(), metadata=bearer(token))

@@ -87,6 +87,7 @@ def scope_of(method: str, headers: Sequence[tuple[str, str]] = ()) -> Mapping[st
         "type": "http",
         "path": path,
         "raw_path": path.encode(),
+        "query_string": b"",
         "client": ("127.0.0.1", 50_000),
         "headers": [
             (name.encode(), value.encode()) for name, value in (*usual, ("grpc-timeout", "60S"), *headers)

@@ -37,6 +37,8 @@ log = structlog.get_logger()
 _CERTIFICATE_HEADER = b"x-forwarded-client-cert"
 """Set by Envoy, which removes what a client sends under this name."""
 _CONTENT_TYPE = (b"content-type", b"application/grpc")
+_CONTENT_TYPES = frozenset((b"application/grpc", b"application/grpc+proto"))
+_UNSUPPORTED: Event = {"type": "http.response.start", "status": 415, "headers": []}
 _START: Event = {
     "type": "http.response.start",
     "status": 200,
@@ -79,6 +81,16 @@ class AsgiContext:
         self._named: dict[bytes, bytes] = dict(self._headers)
         self._deadline: float | None = None
 
+    @property
+    def is_grpc(self) -> bool:
+        """Whether it is a call of gRPC by its content type.
+
+        A web page can send no call of this type, but others: with the client certificate of whoever looks at
+        it, and to an address that only this machine reaches.
+        Source: https://fetch.spec.whatwg.org/#cors-safelisted-request-header
+        """
+        return self._named.get(b"content-type", b"").partition(b";")[0] in _CONTENT_TYPES
+
     def begin(self) -> float | None:
         """Set the deadline; return the seconds until then, None without one. Raises `StatusError`."""
         stated = self._named.get(b"grpc-timeout")
@@ -104,6 +116,8 @@ class AsgiContext:
     def header_values(self, name: str) -> tuple[str, ...]:
         """As `Transport.header_values`."""
         wanted = name.encode()
+        if len(self._named) == len(self._headers):  # each is sent once: no need to look at all
+            return (self._named[wanted].decode("latin-1"),) if wanted in self._named else ()
         return tuple(value.decode("latin-1") for each, value in self._headers if each == wanted)
 
     def when_sent(self, release: Callable[[], None]) -> None:
@@ -169,6 +183,10 @@ class AsgiContext:
         """Send the status OK, after the last of several answers."""
         await self._send_all(*self._start(), _body(b""), _OK)
 
+    async def refuse_content_type(self) -> None:
+        """Answer a request that is not gRPC."""
+        await self._send_all(_UNSUPPORTED, _body(b""))
+
     async def fail(self, error: StatusError) -> None:
         """Send the status of an error."""
         trailers = error.trailers()
@@ -220,7 +238,10 @@ class AsgiServer:
         context = AsgiContext(scope, receive, send)
         timer = None
         try:
-            serve = self._serving.get(scope["raw_path"], _refuse)
+            if not context.is_grpc:
+                await context.refuse_content_type()
+                return
+            serve = _refuse if scope["query_string"] else self._serving.get(scope["raw_path"], _refuse)
             left_s = context.begin()
             if left_s is not None:
                 timer = _cancel_in(left_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,6 +11,70 @@ import grpc
 import pytest
 
 from authz.api.asgi.server import AsgiContext, AsgiServer
+
+GRPC = b"application/grpc"
+
+
+def scope_of(
+    path: str, client: tuple[str, int] | None = None, *, query: bytes = b"", content_type: bytes = GRPC
+) -> dict[str, Any]:
+    headers = [(b"content-type", content_type)] if content_type else []
+    raw_path = path.encode()
+    return {"raw_path": raw_path, "path": path, "query_string": query, "headers": headers, "client": client}
+
+
+async def answer_to(scope: dict[str, Any]) -> tuple[int, dict[bytes, bytes]]:
+    """The HTTP status of a call of `/s/Check`, and its headers with its trailers."""
+
+    async def answer(_request: bytes, _context: Any) -> bytes:
+        return b""
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": bytes(5), "more_body": False}
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    server, sent = AsgiServer(max_message_bytes=1000), list[Any]()
+    handler: Any = grpc.unary_unary_rpc_method_handler(answer, response_serializer=bytes)
+    server.add_registered_method_handlers("s", {"Check": handler})
+    await server(scope, receive, send)
+    return sent[0]["status"], dict(itertools.chain(*(event.get("headers", ()) for event in sent)))
+
+
+@pytest.mark.parametrize("content_type", [GRPC, b"application/grpc+proto", b"application/grpc;charset=utf-8"])
+async def test_a_call_is_of_the_content_type_of_grpc(content_type: bytes) -> None:
+    status, headers = await answer_to(scope_of("/s/Check", content_type=content_type))
+    assert (status, headers[b"grpc-status"]) == (200, b"0")
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [b"", b"text/plain", b"application/json", b"application/grpc-web", b"application/grpc-web+proto"],
+)
+async def test_what_a_web_page_could_send_is_no_call(content_type: bytes) -> None:
+    status, headers = await answer_to(scope_of("/s/Check", content_type=content_type))
+    assert (status, headers) == (415, {})
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("/s/Check", b"x=1"),
+        ("//s/Check", b""),
+        ("/s/Check/", b""),
+        ("/s/check", b""),
+        ("/S/Check", b""),
+        ("/s%2FCheck", b""),
+        ("/s/%43heck", b""),
+        ("/x/../s/Check", b""),
+        ("s/Check", b""),
+        ("", b""),
+    ],
+)
+async def test_no_other_spelling_of_a_path_is_the_method(path: str, query: bytes) -> None:
+    status, headers = await answer_to(scope_of(path, query=query))
+    assert (status, headers[b"grpc-status"]) == (200, b"12")
 
 
 async def test_opened_streams_do_not_make_the_call_of_another_connection_wait_for_all_of_them() -> None:
@@ -37,8 +102,7 @@ async def test_opened_streams_do_not_make_the_call_of_another_connection_wait_fo
         pass
 
     def call(method: str, port: int) -> Any:
-        scope = {"raw_path": f"/s/{method}".encode(), "path": "", "headers": [], "client": ("greedy", port)}
-        return server(scope, receive, send)
+        return server(scope_of(f"/s/{method}", ("greedy", port)), receive, send)
 
     await asyncio.gather(*(call("Import", 1) for _ in range(400)), call("Check", 2))
     assert started.index("ip:greedy:2") < 30
