@@ -15,10 +15,14 @@ ACT_FOR = "act_for"
 
 
 class Rights(msgspec.Struct, frozen=True, gc=False):
-    """The permissions of a principal: actions of the type `api`. None for all that there are."""
+    """The permissions of a principal: actions of the type `api`. None for all that there are.
+
+    `suspended` is the caller whose account is suspended, so that it has no roles; empty if none is.
+    """
 
     permissions: frozenset[str] | None = frozenset()
     holder: str = ""
+    suspended: str = ""
 
     def has(self, permission: str) -> bool:
         """Whether the principal has a permission."""
@@ -36,9 +40,15 @@ class Rights(msgspec.Struct, frozen=True, gc=False):
             raise self._denied(f"{prefix}*", method)
 
     def _denied(self, permission: str, method: str) -> PermissionDeniedError:
+        why = (
+            f"the account of {self.suspended} is suspended; an operator can end that with"
+            f" `authz account restore {self.suspended}`"
+            if self.suspended
+            else f"none of its roles permits `{permission}` on {API_TYPE}; an operator can give it a role that"
+            " does, with `authz admin grant`"
+        )
         return PermissionDeniedError(
-            f"`{self.holder}` may not call {method}: none of its roles permits `{permission}` on"
-            f" {API_TYPE}; an operator can give it a role that does, with `authz admin grant`",
+            f"`{self.holder}` may not call {method}: {why}",
             method=method,
             type=API_TYPE,
             permission=permission,

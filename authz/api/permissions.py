@@ -119,6 +119,7 @@ class PolicyPermissions:
         rights, changes_at = self._kept.get(principal, (None, None))
         if rights is None or (changes_at is not None and now >= changes_at):
             permissions, changes_at = checker.permissions_of(snapshot, caller, now)
-            rights = Rights(permissions, principal.actor)
+            is_suspended = not permissions and snapshot.suspension(caller) is not None
+            rights = Rights(permissions, principal.actor, str(caller) if is_suspended else "")
             self._kept[principal] = rights, changes_at
         return rights

@@ -213,3 +213,22 @@ async def test_what_is_registered_and_where_is_told_to_who_may_know_it(door: Ser
         apb.ListActionsRequest(subject=MAYA, resource=unknown), metadata=bearer(ISSUER.jwt("checker"))
     )
     assert {each.reason for each in actions.actions} == {apb.REASON_NOT_A_MEMBER}
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_caller_whose_account_is_suspended_is_told_so(door: Service) -> None:
+    admin, watcher = (bearer(ISSUER.jwt(role)) for role in ("platform_admin", "watcher"))
+    account = pb.Account(
+        subject=pb.Subject(type=pb.SUBJECT_TYPE_SERVICE, id="watcher"), status=pb.ACCOUNT_STATUS_SUSPENDED
+    )
+    await door.directory.Write(dpb.WriteRequest(mutations=[touch(account=account)]), metadata=admin)
+    request = apb.CheckRequest(
+        subject=OMAR, action="read", resource=apb.ResourceQuery(type="notebook", id="r")
+    )
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await door.authorization.Check(request, metadata=watcher)
+    assert "end that with `authz account restore service:watcher`" in str(caught.value.details())
+    account.status = pb.ACCOUNT_STATUS_ACTIVE
+    await door.directory.Write(dpb.WriteRequest(mutations=[touch(account=account)]), metadata=admin)
+    with pytest.raises(grpc.aio.AioRpcError, match="none of its roles permits `check`"):
+        await door.authorization.Check(request, metadata=watcher)
