@@ -41,12 +41,14 @@ class Rights(msgspec.Struct, frozen=True, gc=False):
 
     def _denied(self, permission: str, method: str) -> PermissionDeniedError:
         why = (
-            f"the account of {self.suspended} is suspended; an operator can end that with"
-            f" `authz account restore {self.suspended}`"
-            if self.suspended
-            else f"none of its roles permits `{permission}` on {API_TYPE}; an operator can give it a role that"
-            " does, with `authz admin grant`"
+            f"none of its roles permits `{permission}` on {API_TYPE}; an operator can give it a role that does,"
+            " with `authz admin grant`"
         )
+        if self.suspended:
+            why = (
+                f"the account of {self.suspended} is suspended; an operator can end that with"
+                f" `authz account restore {self.suspended}`"
+            )
         return PermissionDeniedError(
             f"`{self.holder}` may not call {method}: {why}",
             method=method,
