@@ -41,8 +41,8 @@ class Rights(msgspec.Struct, frozen=True, gc=False):
 
     def _denied(self, permission: str, method: str) -> PermissionDeniedError:
         why = (
-            f"none of its roles permits `{permission}` on {API_TYPE}; an operator can give it a role that does,"
-            " with `authz admin grant`"
+            f"none of its roles permits `{permission}` on {API_TYPE}; an operator can give it a role that"
+            " does, with `authz admin grant`"
         )
         if self.suspended:
             why = (
