@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -128,20 +129,28 @@ def postgresql_server() -> Iterator[PostgresqlServer]:
         yield server
 
 
+@contextmanager
+def _named(server: PostgresqlServer) -> Iterator[str]:
+    """A name for a database, which is dropped at the end. No server of it may leave its replica in the folder
+    that it runs in: see `tests.serving.replica_folder`."""
+    name = f"authz_{next(_numbers)}"
+    yield name
+    server.drop(name)
+    assert not list(Path.cwd().glob(f"authz-{name}-*")), "a server had no AUTHZ_REPLICA_DIR"
+
+
 @pytest.fixture
 def postgresql_url(postgresql_server: PostgresqlServer) -> Iterator[str]:
     """A migrated, empty database with an identity of its own."""
-    name = f"authz_{next(_numbers)}"
-    yield postgresql_server.create(name)
-    postgresql_server.drop(name)
+    with _named(postgresql_server) as name:
+        yield postgresql_server.create(name)
 
 
 @pytest.fixture
 def empty_postgresql_url(postgresql_server: PostgresqlServer) -> Iterator[str]:
     """A database without any table."""
-    name = f"authz_{next(_numbers)}"
-    yield postgresql_server.create_empty(name)
-    postgresql_server.drop(name)
+    with _named(postgresql_server) as name:
+        yield postgresql_server.create_empty(name)
 
 
 @pytest.fixture
@@ -179,9 +188,8 @@ def shared_store_url(
         yield create_sqlite(tmp_path_factory.mktemp("shared") / "authz.db")
         return
     server: PostgresqlServer = request.getfixturevalue("postgresql_server")
-    name = f"authz_{next(_numbers)}"
-    yield server.create(name)
-    server.drop(name)
+    with _named(server) as name:
+        yield server.create(name)
 
 
 @pytest.fixture(params=["grpc", "envoy"])

@@ -168,6 +168,6 @@ async def test_a_request_that_is_malformed_is_refused_by_name(history: Service) 
 
 
 async def test_a_server_says_that_it_logs_nothing_there(shared_store_url: str) -> None:
-    async with serve(shared_store_url, replica_dir="") as service:
+    async with serve(shared_store_url) as service:
         page = await service.audit.ReadDecisions(aupb.ReadDecisionsRequest())
     assert not page.logs_to_database
