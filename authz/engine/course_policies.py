@@ -8,9 +8,8 @@ from authz.domain.ports import Snapshot
 from authz.policy.compile import CompiledPolicy
 from authz.policy.course import compile_course_version
 
-_MAX_NEW = 2048
-"""Courses whose policy a process keeps compiled, of some kilobytes each: those that were asked about since as
-many others were, and the same number before them."""
+_MAX_KEPT = 4096
+"""Compiled policies that a process keeps, of some kilobytes each; drops the least recently used."""
 
 
 class CoursePolicies:
@@ -22,21 +21,17 @@ class CoursePolicies:
 
     def __init__(self, platform: CompiledPolicy) -> None:
         self._platform = platform
-        self._new: dict[str, CompiledPolicy] = {}
-        self._old: dict[str, CompiledPolicy] = {}
+        self._kept: dict[str, CompiledPolicy] = {}
 
     def in_course(self, active: PolicyActivation, snapshot: Snapshot) -> CompiledPolicy:
         """The platform's policy with the one that is active in a course, as of a snapshot.
 
         Raises `UnusablePolicyError` if this release cannot read it.
         """
-        return self._new.get(active.digest) or self._renewed(active, snapshot)
-
-    def _renewed(self, active: PolicyActivation, snapshot: Snapshot) -> CompiledPolicy:
-        found = self._old.get(active.digest) or self._compiled(active, snapshot)
-        if len(self._new) >= _MAX_NEW:
-            self._old, self._new = self._new, {}
-        self._new[active.digest] = found
+        found = self._kept.pop(active.digest, None) or self._compiled(active, snapshot)
+        self._kept[active.digest] = found
+        if len(self._kept) > _MAX_KEPT:
+            del self._kept[next(iter(self._kept))]
         return found
 
     def _compiled(self, active: PolicyActivation, snapshot: Snapshot) -> CompiledPolicy:

@@ -13,7 +13,6 @@ from itertools import combinations
 
 import msgspec
 
-from authz.domain.decisions import STRUCTURAL_TYPES
 from authz.domain.effective_roles import (
     EffectiveRoles,
     Grant,
@@ -25,6 +24,7 @@ from authz.domain.explanation import ChangeKind
 from authz.domain.facts import ATTENDING, FACTS, FACTS_BY_NAME, consequences
 from authz.domain.ids import ScopeKind
 from authz.domain.instants import Instant
+from authz.engine.check import opens
 from authz.policy.compile import CompiledPolicy, CompiledRules
 from authz.policy.condition import Condition
 
@@ -161,8 +161,7 @@ def _changes_of_facts(
 ) -> Iterator[tuple[Step, ...]]:
     """Sets of at most so many changes to facts that allow after some changes to the roles."""
     held = _held_after(policy, denial, made)
-    is_structural = denial.type_name in STRUCTURAL_TYPES
-    if not (held.in_course or held.in_session or (is_structural and held.roles)):
+    if not opens(held, denial.type_name):
         return
     facts = denial.facts & ~ATTENDING
     if ScopeKind.SESSION in denial.kinds and (held.in_session or (held.in_course and denial.open_to_course)):

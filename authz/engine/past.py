@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import Protocol, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
 from authz.domain.decisions import COURSE_TYPE, SESSION_TYPE, Question
 from authz.domain.entities import (
@@ -12,7 +11,6 @@ from authz.domain.entities import (
     AccountKey,
     Course,
     CourseKey,
-    Entity,
     Key,
     MembershipKey,
     Resource,
@@ -29,14 +27,9 @@ from authz.domain.tokens import TokenKeys
 from authz.engine.check import Checker
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.policies import CompiledPolicies
+from authz.engine.policy_cases import SnapshotOf
 
 T = TypeVar("T")
-
-
-class SnapshotOf(Protocol):
-    """Makes a snapshot of records."""
-
-    def __call__(self, entities: Sequence[Entity], *, revision: int) -> AbstractContextManager[Snapshot]: ...
 
 
 class Past:

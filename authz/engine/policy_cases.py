@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import msgspec
 
@@ -19,12 +19,18 @@ from authz.policy.cases import TESTS_FOLDER, Case, CaseFile, fault_of_case
 from authz.policy.compile import CompiledPolicy
 from authz.policy.versions import ProvedPolicy, prove_files
 
-SnapshotOf: TypeAlias = Callable[[tuple[Entity, ...]], AbstractContextManager[Snapshot]]
-"""Holds the entities for as long as the context lasts."""
 Cell: TypeAlias = tuple[str, str, str]
 """A role, a type and an action."""
 MAX_TESTS_S = 30.0
 """How long the tests of a policy may take when it is published."""
+
+
+class SnapshotOf(Protocol):
+    """Makes a snapshot of the entities, at a revision, for as long as the context lasts."""
+
+    def __call__(
+        self, entities: Iterable[Entity], *, revision: int = 1
+    ) -> AbstractContextManager[Snapshot]: ...
 
 
 class Outcome(msgspec.Struct, frozen=True):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any
 
 from authz.domain.entities import RetainedData, RetentionRule, Versioned
 from authz.domain.retention import PeriodRequest, Retention
@@ -31,10 +29,9 @@ class Purger:
         for data in RetainedData:
             count_purged(data.lower(), 0)
 
-    @property
-    def run(self) -> Callable[[], Coroutine[Any, Any, None]]:
-        """Purges until cancelled."""
-        return self._steps.run
+    async def run(self) -> None:
+        """Purge until cancelled, through every failure."""
+        await self._steps.run()
 
     async def rules(self) -> tuple[Versioned[RetentionRule], ...]:
         """As `Retention.rules`."""

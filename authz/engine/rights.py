@@ -37,7 +37,7 @@ _MAX_NAMED = 5
 """Of what an author may not give, in an error."""
 
 
-class _Standing(msgspec.Struct, frozen=True):
+class _Authority(msgspec.Struct, frozen=True):
     """The roles that a person has in a scope, and the highest rank of those that give the permission."""
 
     roles: frozenset[str]
@@ -80,7 +80,7 @@ class Rights:
     async def require_policy_edit(self, person: Subject | None, scope: Scope = PLATFORM) -> None:
         """Raise `PermissionDeniedError` unless the person may edit the policy of a scope."""
         if person is not None:
-            await self._standing(person, EDIT_POLICY, scope)
+            await self._authority(person, EDIT_POLICY, scope)
 
     async def require_publication(
         self, person: Subject | None, after: PolicySource, scope: Scope = PLATFORM
@@ -92,14 +92,14 @@ class Rights:
         """
         if person is None:
             return 0
-        standing = await self._standing(person, EDIT_POLICY, scope)
+        authority = await self._authority(person, EDIT_POLICY, scope)
         try:
             number = (await self._publisher.active(scope)).entity.number
         except NotFoundError:  # a course without a policy of its own
             number = 0
         before, changed = await self._comparer.both(PolicySource(number=number), after, scope)
         course_id = None if scope == PLATFORM else scope.id
-        given = await self._gate.run(partial(_excesses, before, changed, standing, course_id))
+        given = await self._gate.run(partial(_excesses, before, changed, authority, course_id))
         if given:
             more = f"; and {len(given) - _MAX_NAMED} more" if len(given) > _MAX_NAMED else ""
             raise PermissionDeniedError(
@@ -124,7 +124,7 @@ class Rights:
         """The mutations, each of a record that the person may not write replaced by the error for it."""
         if person is None:
             return mutations
-        known: dict[Scope, _Standing | PermissionDeniedError] = {}
+        known: dict[Scope, _Authority | PermissionDeniedError] = {}
         outcomes = await self._without_refused_records(person, mutations)
         for position, each in enumerate(outcomes):
             key = None if isinstance(each, AuthzError) else each.key
@@ -132,8 +132,8 @@ class Rights:
                 continue
             if key.scope not in known:
                 known[key.scope] = await self._managing(person, key.scope)
-            standing = known[key.scope]
-            refused = standing if isinstance(standing, AuthzError) else _outranked(person, key, standing)
+            authority = known[key.scope]
+            refused = authority if isinstance(authority, AuthzError) else _outranked(person, key, authority)
             outcomes[position] = refused or each
         return outcomes
 
@@ -152,24 +152,24 @@ class Rights:
         sessions, or from a session."""
         if person is None:
             return
-        standing = await self._standing(person, MANAGE_MEMBERS, scope)
+        authority = await self._authority(person, MANAGE_MEMBERS, scope)
         snapshot, _ = await self._active.get(FULLY_CONSISTENT, None)
         for context in _contexts(snapshot, subject, scope):
             for grant in snapshot.grants(subject, context):
                 if grant.kind not in (ScopeKind.SESSION, scope.kind):
                     continue
                 key = MembershipKey(subject, context.scope_of_kind(grant.kind), grant.role)
-                refused = _outranked(person, key, standing)
+                refused = _outranked(person, key, authority)
                 if refused is not None:
                     raise refused
 
-    async def _managing(self, person: Subject, scope: Scope) -> _Standing | PermissionDeniedError:
+    async def _managing(self, person: Subject, scope: Scope) -> _Authority | PermissionDeniedError:
         try:
-            return await self._standing(person, EDIT_POLICY if scope == PLATFORM else MANAGE_MEMBERS, scope)
+            return await self._authority(person, EDIT_POLICY if scope == PLATFORM else MANAGE_MEMBERS, scope)
         except PermissionDeniedError as error:
             return error
 
-    async def _standing(self, person: Subject, action: str, scope: Scope) -> _Standing:
+    async def _authority(self, person: Subject, action: str, scope: Scope) -> _Authority:
         snapshot, checker = await self._active.get(FULLY_CONSISTENT, None)
         now, trace = self._clock.at(snapshot.state.committed_at), Trace()
         if scope == PLATFORM:
@@ -183,7 +183,7 @@ class Rights:
                 permission=action,
                 scope=str(scope),
             )
-        return _standing_of(trace, checker.policy)
+        return _authority_of(trace, checker.policy)
 
 
 def _permitted(rights: RecordRights, each: Mutation | AuthzError) -> Mutation | AuthzError:
@@ -208,28 +208,28 @@ def _contexts(snapshot: Snapshot, subject: Subject, scope: Scope) -> Iterator[Sc
     return (each for each in found if each is not None)
 
 
-def _standing_of(trace: Trace, policy: CompiledPolicy) -> _Standing:
+def _authority_of(trace: Trace, policy: CompiledPolicy) -> _Authority:
     roles = frozenset(each.gives for each in trace.memberships if each.gives and each.counts)
     by = {each.rule.role for each in trace.rules if each.matches and each.rule.effect == ALLOW}
     ranks = {name: role.rank for name, role in policy.vocabulary.roles.items()}
     giving = [ranks[role] for role in roles if ANY in by or by & policy.inherited[role]]
-    return _Standing(roles, max(giving, default=0), ranks)
+    return _Authority(roles, max(giving, default=0), ranks)
 
 
-def _outranked(person: Subject, key: MembershipKey, standing: _Standing) -> PermissionDeniedError | None:
+def _outranked(person: Subject, key: MembershipKey, authority: _Authority) -> PermissionDeniedError | None:
     """The error for a membership whose role is not below the person; a role that is not declared is."""
-    rank = standing.ranks.get(key.role, -1)
-    if rank < standing.rank:
+    rank = authority.ranks.get(key.role, -1)
+    if rank < authority.rank:
         return None
     return PermissionDeniedError(
         f"{person} may not give or take `{key.role}` in {key.scope}: its rank {rank} is not below"
-        f" {standing.rank}, that of {person} there; ask somebody of a higher rank",
+        f" {authority.rank}, that of {person} there; ask somebody of a higher rank",
         permission=MANAGE_MEMBERS,
         scope=str(key.scope),
     )
 
 
 def _excesses(
-    before: CompiledPolicy, after: CompiledPolicy, standing: _Standing, course_id: str | None
+    before: CompiledPolicy, after: CompiledPolicy, authority: _Authority, course_id: str | None
 ) -> tuple[str, ...]:
-    return tuple(excesses(before, after, roles=standing.roles, rank=standing.rank, course_id=course_id))
+    return tuple(excesses(before, after, roles=authority.roles, rank=authority.rank, course_id=course_id))

@@ -87,7 +87,6 @@ def _platform_grants(
 
 def _active_policy(environment: Environment, transaction: lmdb.Transaction) -> PolicyVersion | None:
     """The platform's active version; None before any is, and if the replica lacks it."""
-
     active = read_record(environment, transaction, PLATFORM_ACTIVATION)
     return None if active is None else read_policy_version(environment, transaction, active)
 

@@ -7,7 +7,6 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import NoReturn
 
 import structlog
 
@@ -19,8 +18,9 @@ from authz.runtime.logs import WRITER
 from authz.runtime.maintenance import keep_view_current
 from authz.runtime.metrics import ReplicaCollector, exporting
 from authz.runtime.settings import Settings
-from authz.runtime.signals import finishes_before, run_abandonable, stop_event
+from authz.runtime.signals import finishes_before, ignore_hangups, run_abandonable, stop_event
 from authz.store import open_store
+from authz.store.schema import nothing_is_active
 
 log = structlog.get_logger()
 
@@ -33,7 +33,7 @@ async def follow(settings: Settings) -> None:
 
     Raises as `prepare_database` does when there is neither a database nor a replica of it.
     """
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    ignore_hangups()
     stopped = stop_event(signal.SIGTERM, signal.SIGINT)
     preparing = asyncio.create_task(run_abandonable(prepare_database, settings))
     if await finishes_before(stopped, preparing):
@@ -81,7 +81,7 @@ async def run_follower(
     store = open_store(
         settings.database_url,
         password_file=settings.database_password_file,
-        vocabularies=_no_vocabulary,  # only a write needs the policy
+        vocabularies=nothing_is_active,  # only a write needs the policy
         clock=system_clock,
     )
     follower = open_follower(settings, store.directory, prepared=prepared)
@@ -101,7 +101,3 @@ async def run_follower(
         async with asyncio.timeout(_DATABASE_GRACE_S):
             await asyncio.gather(running, initialized)
     store.close()
-
-
-def _no_vocabulary(*_: object) -> NoReturn:
-    raise AssertionError("a follower does not write")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
-from sqlalchemy import Engine
 
 from authz.domain.instants import US_PER_S, Instant
 from authz.domain.ports import Vocabularies
@@ -79,19 +78,7 @@ def open_store(
     directory = SqlDirectory(
         engine, connections, vocabularies, clock, keys, contents_at_once=contents_at_once
     )
-    grace_us = round(erasure_grace_s * US_PER_S)
-    return _store(engine, keys, clock, directory, at_once=contents_at_once, grace_us=grace_us)
-
-
-def _store(
-    engine: Engine,
-    keys: TokenKeys,
-    clock: Callable[[], Instant],
-    directory: SqlDirectory,
-    *,
-    at_once: int,
-    grace_us: int,
-) -> Store:
+    at_once, grace_us = contents_at_once, round(erasure_grace_s * US_PER_S)
     return Store(
         directory,
         SqlDrafts(engine),

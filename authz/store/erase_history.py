@@ -97,15 +97,15 @@ def erase_revisions(
 
 
 def _renamed(mutation: Mutation, subject: Subject, pseudonym: Subject) -> Mutation:
-    """A logged mutation with the pseudonym for the subject, and without what a source called it."""
     target, before = (
-        None if each is None else _without(each, subject, pseudonym)
+        None if each is None else without_subject(each, subject, pseudonym)
         for each in (mutation.target, mutation.before)
     )
     return msgspec.structs.replace(mutation, target=target, before=before)
 
 
-def _without(record: Any, subject: Subject, pseudonym: Subject) -> Any:
+def without_subject(record: Any, subject: Subject, pseudonym: Subject) -> Any:
+    """A record with the pseudonym for the subject, and without what a source called it."""
     if isinstance(record, Membership) and record.subject == subject:
         record = msgspec.structs.replace(record, source_ref="")
     if isinstance(record, PolicyVersion):

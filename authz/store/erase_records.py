@@ -10,10 +10,10 @@ from sqlalchemy import Connection, or_, select
 
 from authz.domain.entities import Versioned
 from authz.domain.ids import Subject
-from authz.domain.mentions import mentions, without_mentions
+from authz.domain.mentions import mentions
 from authz.store import tables
 from authz.store.batch import Batch
-from authz.store.erase_history import erase_rest
+from authz.store.erase_history import erase_rest, without_subject
 from authz.store.erasure_steps import Phase, Step, advance_step, record_of
 from authz.store.log_reader import raise_resumable_from, read_state
 from authz.store.log_writer import Origin
@@ -91,14 +91,7 @@ def _rename_authors(
         for each in _some(connection, "policy_version", wanted, limit)
         if mentions(each.entity.author, subject) or mentions(each.entity.reason, subject)
     ]
-    texts = [
-        {
-            name: without_mentions(getattr(each, name), subject, str(pseudonym))
-            for name in ("author", "reason")
-        }
-        for each in found
-    ]
-    renamed = [msgspec.structs.replace(each, **text) for each, text in zip(found, texts, strict=True)]
+    renamed = [without_subject(each, subject, pseudonym) for each in found]
     # The texts name the subject, which the log must not do again.
     batch.rewrite(renamed, logs_before=False)
     return Counter({"policy versions renamed in": len(found)} if found else {})

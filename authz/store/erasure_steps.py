@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, and_, func, insert, select, update
 
-from authz.domain.entities import Erasure, ErasureKey, ErasureStatus
+from authz.domain.entities import Erasure, ErasureStatus
 from authz.domain.erasures import PSEUDONYM_PREFIX, ErasureRequest, erased, subject_mac
 from authz.domain.errors import ErrorReason, FailedPreconditionError, malformed
 from authz.domain.ids import Subject, SubjectType
@@ -209,13 +209,6 @@ def record_of(connection: Connection, pseudonym: Subject) -> Erasure:
     (found,) = stored.entities([row])
     assert isinstance(found, Erasure)  # noqa: S101  narrows for the type checker
     return found
-
-
-def version_of(connection: Connection, key: ErasureKey) -> int:
-    """The revision that last changed an erasure."""
-    wanted = select(ERASURES.c.version).where(has_subject(ERASURES, "pseudonym", key.pseudonym))
-    version: int = connection.execute(wanted).scalar_one()
-    return version
 
 
 def first_step(

@@ -77,14 +77,10 @@ def missing_changes(connection: Connection, purge: RetentionRule) -> Iterator[st
     least_us = LIMITS[RetainedData.CHANGES].min_days * DAY_US
     if purge.complete_since is None or found[0].committed_at - purge.complete_since < least_us:
         yield f"the purge in revision {found[0].revision} went further than any retention period allows"
-    expected = _expected(connection, through)
+    expected, cut = _expected(connection, through), format_instant(purge.complete_since or 0)
     while effects := [*islice(expected, _EFFECTS_AT_ONCE)]:
         for revision, key in sorted(set(effects) - _there(connection, effects), key=str):
-            yield f"revision {revision} has lost the last change of {key} before {_when(purge)}"
-
-
-def _when(purge: RetentionRule) -> str:
-    return format_instant(purge.complete_since or 0)
+            yield f"revision {revision} has lost the last change of {key} before {cut}"
 
 
 def _expected(connection: Connection, through: int) -> Iterator[_Effect]:

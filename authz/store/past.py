@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, and_, func, or_, select
 
-from authz.domain.entities import CourseKey, Entity, Key, SessionKey, kind_of
+from authz.domain.entities import CourseKey, Entity, Key, RetainedData, SessionKey, kind_of
 from authz.domain.errors import ErrorReason, OutOfRangeError
 from authz.domain.ids import ResourceRef
 from authz.domain.instants import Instant, format_instant
@@ -15,7 +15,7 @@ from authz.domain.ports import PastRecords
 from authz.domain.tokens import ConsistencyToken
 from authz.store import log_reader, tables
 from authz.store.mutation_json import decode_mutation
-from authz.store.retention_rules import log_rule
+from authz.store.retention_rules import read_rules
 
 _ROWS_A_FETCH = 1000
 _changes, _revisions = tables.changes, tables.revisions
@@ -50,7 +50,7 @@ def read_past(
 
 def _require_known(connection: Connection, time: Instant, head: ConsistencyToken) -> None:
     """Raise `OutOfRangeError` (TOKEN_EXPIRED) if the log cannot tell what there was at a time."""
-    since = log_rule(connection).complete_since
+    since = read_rules(connection)[RetainedData.CHANGES].entity.complete_since
     if since is not None:
         if time < since:
             raise OutOfRangeError(

@@ -50,7 +50,6 @@ from authz.store.erasure_steps import (
     record_of,
     require_not_erased,
     unreleased,
-    version_of,
 )
 from authz.store.exports import SqlExport
 from authz.store.files import left_to_operator, rewrite_file, truncate_log
@@ -159,7 +158,6 @@ class SqlPersonalData:
         counts = erase_rest(connection, subject, step.pseudonym)
         kept = kept_mentions(connection, subject)
         self._set_status(transaction, step, ErasureStatus.ERASED)
-        version = version_of(connection, record_of(connection, step.pseudonym).key)
         advance_step(
             connection,
             step,
@@ -169,7 +167,7 @@ class SqlPersonalData:
             heir_type=None,
             heir_id=None,
             kept=msgspec.json.encode(kept).decode(),
-            erased_at=version,
+            erased_at=transaction.head.revision,
         )
 
     def _rewrite_file(self) -> ConsistencyToken:

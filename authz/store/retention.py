@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine, Select, func, literal_column, select
 
 from authz.domain.entities import RetentionRule, Versioned
 from authz.domain.errors import ErrorReason, FailedPreconditionError
@@ -19,7 +20,6 @@ from authz.domain.retention import (
 )
 from authz.domain.tokens import ConsistencyToken
 from authz.store import tables
-from authz.store.database_clock import now_by
 from authz.store.directory import SqlDirectory
 from authz.store.engine import read_transaction
 from authz.store.log_writer import Origin
@@ -27,6 +27,10 @@ from authz.store.purge import oldest, purge
 from authz.store.retention_rules import read_rules
 
 _ACTOR = "authz"
+_NOW_US: dict[str, Select[Any]] = {
+    "postgresql": select(literal_column("CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)")),
+    "sqlite": select(literal_column("CAST(strftime('%s', 'now') AS integer) * 1000000")),
+}
 
 
 class SqlRetention:
@@ -79,14 +83,14 @@ class SqlRetention:
             if due is None:
                 return Purged(None, 0, transaction.head)
             rule, origin = due.entity, Origin(_ACTOR, f"{due.entity.key}: {due.entity.days} days", "")
-            before = kept_since(rule, now_by(transaction.connection, self._clock()))
+            before = kept_since(rule, self._now(transaction.connection))
             assert before is not None  # noqa: S101  it is due; narrows the type
             removed = purge(transaction, origin, rule, before, self._at_once)
             return Purged(rule.data, removed, transaction.head)
 
     def _due(self, connection: Connection) -> Versioned[RetentionRule] | None:
         """The first rule by which something is to be purged."""
-        now = now_by(connection, self._clock())
+        now = self._now(connection)
         for each in read_rules(connection).values():
             before = kept_since(each.entity, now)
             if before is not None:
@@ -94,3 +98,8 @@ class SqlRetention:
                 if first is not None and first < before - PURGE_INTERVAL_US:
                     return each
         return None
+
+    def _now(self, connection: Connection) -> Instant:
+        """The earlier time of this machine and the database, so that a clock that is ahead purges nothing."""
+        of_database: Instant = connection.execute(_NOW_US[connection.dialect.name]).scalar_one()
+        return min(self._clock(), of_database)

@@ -16,8 +16,3 @@ def read_rules(connection: Connection) -> dict[RetainedData, Versioned[Retention
     """The rules of all data; the default at version 0 where nobody has set one."""
     stored = {each.entity.data: each for each in _RULES.versioned(connection.execute(_ALL).all())}
     return {data: stored.get(data) or Versioned(default_rule(data), 0) for data in RetainedData}
-
-
-def log_rule(connection: Connection) -> RetentionRule:
-    """That of the change log."""
-    return read_rules(connection)[RetainedData.CHANGES].entity
