@@ -33,7 +33,7 @@ def _values(state: CourseState | None, ai: bool | None, edit_window_s: int | Non
 def create(
     server: Server, course: Id, state: State = None, ai: Ai = None, edit_window_s: EditWindow = None
 ) -> None:
-    """Create a course: a draft without AI, if not said otherwise."""
+    """Create a course: by default, a draft without AI."""
     new = Course(id=course, **_values(state, ai, edit_window_s))
     created = [Mutation(Operation.CREATE, new)]
     server.write(created, CourseFilter(ids=(course,)))

@@ -11,7 +11,7 @@ _FOUND_EXIT_CODE = 1
 
 @setting_options()
 def doctor(**given: str | bool | None) -> None:
-    """Say what is wrong or unsafe about a server with these settings, its files, its database and itself.
+    """Report what is wrong or unsafe about the settings, files, database, replica and running server.
 
     Takes the flags and AUTHZ_ variables of `authz serve`. Changes nothing. Exit code 0 when nothing is wrong
     or unsafe, 1 when something is, 2 when the settings cannot be read.

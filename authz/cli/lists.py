@@ -27,7 +27,7 @@ def list_resources(
     subject: Annotated[str, typer.Argument(help="user:<id> or service:<id>.")],
     action: Annotated[str, typer.Argument(help="For example read.")],
     types: Annotated[
-        list[str] | None, typer.Argument(help="For example notebook. All that know the action, without.")
+        list[str] | None, typer.Argument(help="For example notebook. Default: every type with the action.")
     ] = None,
     scope: OneScope = "",
     purpose: Purpose = "",

@@ -69,7 +69,7 @@ def options(
     tls_certificate_file: Annotated[
         str, typer.Option(help="PEM chain of the client certificate, if the server requires one.")
     ] = "",
-    tls_key_file: Annotated[str, typer.Option(help="Its PEM key.")] = "",
+    tls_key_file: Annotated[str, typer.Option(help="PEM key of the client certificate.")] = "",
     acting_for: Annotated[
         str,
         typer.Option(help="The person that the command is run for, user:<id>, whose rights then bind it."),
@@ -79,7 +79,8 @@ def options(
         typer.Option(envvar="AUTHZ_TOKEN_FILE", help="File with the token or the JWT that proves who calls."),
     ] = "",
     allow_plaintext_token: Annotated[
-        bool, typer.Option("--allow-plaintext-token", help="Send it to another machine without TLS, too.")
+        bool,
+        typer.Option("--allow-plaintext-token", help="Send the token to another machine even without TLS."),
     ] = False,
     use_proxy: Annotated[
         bool, typer.Option("--use-proxy", help="Go through the proxy that the variable http_proxy names.")

@@ -75,7 +75,8 @@ def _parameter(field: msgspec.structs.FieldInfo) -> inspect.Parameter:
     name, default, description = field.name, field.default, get_args(field.type)[-1]
     help_ = f"{description} {PREFIX}{name.upper()}; default: {default if default != '' else 'empty'}."
     flags = DATABASE_FLAGS if name == "database_url" else (flag_of(name),)
-    annotation: Any = Annotated[str | None, typer.Option(*flags, help=help_, metavar="TEXT")]
+    metavar = {int: "INTEGER", float: "FLOAT"}.get(type(default), "TEXT")
+    annotation: Any = Annotated[str | None, typer.Option(*flags, help=help_, metavar=metavar)]
     if isinstance(default, bool):
         annotation = Annotated[bool | None, typer.Option(help=help_)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

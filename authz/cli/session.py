@@ -17,7 +17,8 @@ Id = Annotated[str, typer.Argument(help="The id of the session.")]
 Course = Annotated[str, typer.Option("--course", help="The id of its course; it never changes.")]
 State = Annotated[SessionState | None, typer.Option(case_sensitive=False, help="The lifecycle state.")]
 Open = Annotated[
-    bool | None, typer.Option("--open/--closed", help="Whether who has a role in the course may attend.")
+    bool | None,
+    typer.Option("--open/--closed", help="Whether everybody with a role in the course may attend."),
 ]
 
 
@@ -32,7 +33,7 @@ def create(
     ends_at: Until = "",
     is_open: Open = None,
 ) -> None:
-    """Create a session: scheduled and closed, if not said otherwise."""
+    """Create a session: by default, scheduled and closed."""
     values = given(state=state, open_to_course=is_open) | given_times(starts_at=starts_at, ends_at=ends_at)
     new = Mutation(Operation.CREATE, Session(id=session, course_id=course or None, **values))
     server.write([new], SessionFilter(ids=(session,)))

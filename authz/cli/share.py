@@ -18,7 +18,7 @@ Level = Annotated[ShareLevel, typer.Option(case_sensitive=False, help="An editor
 Awaits = Annotated[
     bool,
     typer.Option(
-        "--awaits-membership", help="Share also with who is not in the course; it waits for a membership."
+        "--awaits-membership", help="Share even without a membership; the share takes effect with one."
     ),
 ]
 

@@ -19,7 +19,7 @@ app = typer.Typer(help="Create, list or revoke tokens of callers.", no_args_is_h
 
 _DEFAULT_LIFE_S = 90 * 86_400
 Expires = Annotated[
-    str, typer.Option("--expires", help="When it ends, like 2026-12-31 (midnight, UTC). 90 days from now.")
+    str, typer.Option("--expires", help="When it ends, like 2026-12-31 (midnight, UTC). Default: in 90 days.")
 ]
 Token = Annotated[str, typer.Argument(metavar="TOKEN", help="The id of the token, or the token itself.")]
 

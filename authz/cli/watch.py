@@ -23,7 +23,7 @@ def watch(
         list[str] | None, typer.Option(help="Only in platform, course:<id> or session:<id>.")
     ] = None,
     kind: Annotated[list[EntityKind] | None, typer.Option(help="Only of this kind.")] = None,
-    count: Annotated[int, typer.Option(min=0, help="Stop after this many changes. 0: never.")] = 0,
+    count: Annotated[int, typer.Option(min=0, help="Stop after this many changes; 0: do not stop.")] = 0,
 ) -> None:
     """Print changes until Ctrl-C: time, operation, kind, key, caller, and the token to resume from."""
     scopes = [parse_scope(text) for text in scope or ()]

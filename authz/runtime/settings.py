@@ -65,13 +65,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = "sqlite:///authz.db"
     database_password_file: Annotated[
         str,
-        "File with the password for PostgreSQL, read for each connection. Empty: that of the URL or libpq.",
+        "File with the password for PostgreSQL, read for each connection. Empty: use the URL or libpq.",
     ] = ""
     migrate_on_start: Annotated[bool, "Whether to migrate the database schema at start."] = True
-    inline_types: Annotated[str, "Types that a request may describe itself, separated by commas."] = ""
+    inline_types: Annotated[
+        str, "Types that a request may describe instead of registering, separated by commas."
+    ] = ""
     workers: Annotated[int, Meta(ge=1, le=256), "Number of serving processes."] = 1
     follow: Annotated[
-        bool, "Whether this process keeps the replica up to date; if not, `authz follow` must."
+        bool, "Whether this process keeps the replica up to date; if not, run `authz follow`."
     ] = True
     replica_dir: Annotated[
         str,
@@ -83,16 +85,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         " `-`: not listed, for a replica that is deleted together with its server.",
     ] = ""
     replica_max_bytes: Annotated[
-        int, Meta(ge=1 << 20), "Maximum size of the replica. It takes address space only, until it is filled."
+        int, Meta(ge=1 << 20), "Maximum size of the replica. Reserves address space, not memory or disk."
     ] = 64 << 30
     schedule_as_batch: Annotated[bool, "Whether to run under Linux's SCHED_BATCH."] = False
     created_ahead_s: Annotated[
         float,
         Meta(ge=0, le=3600),
-        "A resource created up to so many seconds later than now counts as created now.",
+        "Seconds of clock skew: a resource created up to so much in the future counts as created now.",
     ] = 5.0
     max_staleness_s: Annotated[
-        Seconds, "Seconds without news from the database before checks are refused."
+        Seconds, "Seconds without news from the database after which the server refuses checks."
     ] = 30.0
     freshness_timeout_s: Annotated[
         Seconds,
@@ -100,42 +102,44 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 5.0
     replication_timeout_s: Annotated[
         Seconds,
-        "Seconds that a write waits for this machine's replica. Then it is answered, and checks here are"
-        " refused until the replica has it.",
+        "Seconds that a write waits for this machine's replica. Then the server answers it, and this machine"
+        " refuses checks until the replica has the write.",
     ] = 2.0
     erasure_grace_s: Annotated[
         float,
         Meta(ge=0, le=86_400),
-        "Seconds that replicas and watches have to read the deletions of an erasure before it rewrites the"
-        " change log. Later readers must read everything again.",
+        "Seconds between the deletions of an erasure and its rewrite of the change log. Replicas and watches"
+        " that are further behind must read everything again.",
     ] = 2.0
     metrics_address: Annotated[
         str, "host:port of plain HTTP with /livez, /readyz and /metrics. Empty: none."
     ] = ""
     tls_certificate_file: Annotated[str, "PEM chain of the server. Empty: no TLS."] = ""
     tls_key_file: Annotated[str, "PEM key of the server."] = ""
-    tls_client_ca_file: Annotated[str, "PEM of the authority that client certificates must be from."] = ""
+    tls_client_ca_file: Annotated[
+        str, "PEM of the authority that must have signed client certificates. Empty: require none."
+    ] = ""
     callers_file: Annotated[
         str,
-        "TOML file from the names in client certificates to callers. Empty: certificates name no caller.",
+        "TOML file that maps names in client certificates to callers. Empty: certificates name no caller.",
     ] = ""
-    jwt_issuer: Annotated[str, "The `iss` of the JWTs that callers may show. Empty: none are accepted."] = ""
-    jwt_audience: Annotated[str, "The `aud` that a JWT must have: this service."] = ""
-    jwt_algorithms: Annotated[str, "Algorithms of JWTs, separated by commas; asymmetric ones only."] = (
-        "RS256,ES256,EdDSA"
-    )
-    jwt_types: Annotated[str, "What the `typ` of a JWT may be, separated by commas."] = "at+jwt,JWT"
+    jwt_issuer: Annotated[str, "Required `iss` of JWTs. Empty: accept no JWTs."] = ""
+    jwt_audience: Annotated[str, "Required `aud` of JWTs: the name of this service."] = ""
+    jwt_algorithms: Annotated[
+        str, "Accepted algorithms of JWTs, separated by commas; only asymmetric ones."
+    ] = "RS256,ES256,EdDSA"
+    jwt_types: Annotated[str, "Accepted `typ` of JWTs, separated by commas."] = "at+jwt,JWT"
     jwt_keys_file: Annotated[
-        str, "PEM or JWKS with the public keys of the issuer, read again as it changes."
+        str, "PEM or JWKS file with the public keys of the issuer, reloaded when it changes."
     ] = ""
-    jwt_jwks_url: Annotated[str, "https address of the issuer's JWKS, in place of a file."] = ""
-    jwt_refresh_s: Annotated[Seconds, "Seconds between two readings of AUTHZ_JWT_JWKS_URL."] = 300.0
+    jwt_jwks_url: Annotated[str, "https URL of the issuer's JWKS, instead of a file."] = ""
+    jwt_refresh_s: Annotated[Seconds, "Seconds between two requests to AUTHZ_JWT_JWKS_URL."] = 300.0
     jwt_max_key_age_s: Annotated[
-        Seconds, "Seconds for which keys are used while AUTHZ_JWT_JWKS_URL does not answer."
+        Seconds, "Maximum age of keys, in seconds, while AUTHZ_JWT_JWKS_URL does not answer."
     ] = 86_400.0
-    access_tokens: Annotated[bool, "Whether callers may show tokens of `authz token create`."] = False
+    access_tokens: Annotated[bool, "Whether to accept the tokens of `authz token create`."] = False
     allow_unauthenticated: Annotated[
-        bool, "Whether everybody who reaches an address beyond this machine may do everything."
+        bool, "Whether other machines may do everything without proving who calls."
     ] = False
     max_checks: Annotated[
         Positive,
@@ -150,19 +154,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_policy_calls: Annotated[Positive, "Concurrency limit of edits, proofs and tests of the policy."] = 32
     limits_file: Annotated[
         str,
-        "TOML file with the rate limits of callers, reloaded when it changes. Empty: no rate limits.",
+        "TOML file with the rate limits of callers, reloaded when it changes. Empty: no limits.",
     ] = ""
     import_idle_timeout_s: Annotated[
         Seconds, "Seconds without a message from its client after which an import is ended."
     ] = 30.0
-    max_import_s: Annotated[Seconds, "Seconds after which an import is ended."] = 3600.0
+    max_import_s: Annotated[Seconds, "Maximum duration of an import, in seconds."] = 3600.0
     max_watch_s: Annotated[
-        Seconds, "Seconds after which a watch is ended; its client resumes it where it was."
+        Seconds, "Maximum duration of a watch, in seconds; its client resumes where it ended."
     ] = 3600.0
-    watch_write_timeout_s: Annotated[Seconds, "Seconds that a watch waits for its client to read."] = 10.0
+    watch_write_timeout_s: Annotated[
+        Seconds, "Seconds that a watch, an export or a preview waits for its client to read."
+    ] = 10.0
     min_ping_interval_s: Annotated[
         Seconds,
-        "Seconds between keepalive pings of a client; more frequent pings end its connection. For grpc.aio.",
+        "Minimum seconds between a client's keepalive pings; grpc.aio closes connections that ping more.",
     ] = 4.0
     keepalive_interval_s: Annotated[
         Seconds, "Seconds of silence after which the server sends a keepalive ping."
@@ -173,14 +179,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 10_000
     max_connection_age_s: Annotated[
         Seconds,
-        "Seconds after which a client must reconnect, and so finds new servers. Calls in flight continue.",
+        "Seconds after which a client must reconnect, to find new servers. Calls in flight continue.",
     ] = 3600.0
-    max_streams: Annotated[Bound, "Maximum calls in flight on one connection; the client queues more."] = 1024
+    max_streams: Annotated[
+        Bound, "Maximum calls in flight on one connection; the client queues the others."
+    ] = 1024
     max_header_bytes: Annotated[int, Meta(ge=1024, le=8 << 20), "Maximum size of the metadata of a call."] = (
         16 * 1024
     )
     max_message_bytes: Annotated[Positive, "Maximum size of a request or an answer."] = 4 * 1024 * 1024
-    read_threads: Annotated[Positive, "Threads for listings from the database; checks need none."] = 4
+    read_threads: Annotated[Positive, "Threads that read the database; checks need none."] = 4
     stop_grace_s: Annotated[
         float, Meta(ge=0, le=31_536_000), "Seconds for calls in flight to finish after SIGTERM."
     ] = 10.0
@@ -203,7 +211,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int, Meta(ge=1 << 16), "Size at which the file of decisions is rotated."
     ] = 100 << 20
     decision_log_files: Annotated[
-        int, Meta(ge=1, le=1000), "How many rotated files of decisions to keep."
+        int, Meta(ge=1, le=1000), "Number of rotated files of decisions to keep."
     ] = 9
     checkpoint_key_file: Annotated[
         str,
@@ -212,7 +220,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     checkpoint_publish: Annotated[
         str,
         "Where to publish signed checkpoints, separated by commas: `stdout`, `file:<path>`, an https address."
-        " Empty: AuditService.ReadCheckpoint alone has the newest.",
+        " Empty: only AuditService.ReadCheckpoint has the newest.",
     ] = ""
     checkpoint_interval_s: Annotated[
         Seconds, "Seconds between two checkpoints, if there are changes to sign."
