@@ -37,6 +37,16 @@ def anchors_of(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def test_a_reader_of_the_readme_reaches_every_page() -> None:
+    reached, left = set[Path](), [ROOT / "README.md"]
+    while left:
+        page = left.pop().resolve()
+        if page not in reached and page.suffix == ".md":
+            reached.add(page)
+            left += [page.parent / link for link, _ in LINK.findall(page.read_text()) if link]
+    assert sorted(set(map(Path.resolve, PAGES)) - reached) == []
+
+
 def test_every_decision_that_the_code_names_exists() -> None:
     named = {number for source in SOURCES for number in MENTION.findall(source.read_text())}
     assert named
