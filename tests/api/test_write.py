@@ -117,7 +117,6 @@ async def test_a_resource_never_moves(service: Service) -> None:
     assert "material:m-1" in str(caught.value.details())
 
 
-ALGEBRA_COURSE = pb.Course(id="algebra")
 EXISTS, NOT_EXISTS = dpb.EXPECTATION_EXISTS, dpb.EXPECTATION_NOT_EXISTS
 
 

@@ -69,15 +69,10 @@ class AsyncAuditClient:
             until=None if until is None else as_instant(until, field="until"),
             oldest_first=oldest_first,
         )
-        token = ""
-        while True:
-            request = read_changes_request(query, Page(_PAGE_SIZE, token))
-            response = await self._calls.call(self._stub.ReadChanges, request)
-            for message in response.changes:
+        request = read_changes_request(query, Page(_PAGE_SIZE))
+        async for page in self._calls.pages(self._stub.ReadChanges, request):
+            for message in page.changes:
                 yield parse_change(message)
-            token = response.next_page_token
-            if not token:
-                return
 
     async def decisions(
         self,
@@ -105,15 +100,10 @@ class AsyncAuditClient:
             until=None if until is None else as_instant(until, field="until"),
             oldest_first=oldest_first,
         )
-        token = ""
-        while True:
-            request = read_decisions_request(query, Page(_PAGE_SIZE, token))
-            response = await self._calls.call(self._stub.ReadDecisions, request)
-            for message in response.decisions:
+        request = read_decisions_request(query, Page(_PAGE_SIZE))
+        async for page in self._calls.pages(self._stub.ReadDecisions, request):
+            for message in page.decisions:
                 yield parse_decision(message)
-            token = response.next_page_token
-            if not token:
-                return
 
     async def logs_to_database(self) -> bool:
         """Whether the server that answers logs its decisions in the database."""

@@ -66,6 +66,15 @@ class Calls:
             await sleep(wait_s)
             backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
 
+    async def pages(self, method: Method[Any], request: Any) -> AsyncIterator[Any]:
+        """Every page of a list. Sets the `page_token` of the request. Raises `CallError`."""
+        while True:
+            page = await self.call(method, request)
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
     def open_stream(self, method: Callable[..., Any], request: object) -> Any:
         """Call a method that answers many times."""
         metadata = self.identity.metadata()

@@ -202,17 +202,12 @@ class AsyncDirectory:
         async for found in client.read(MembershipFilter(scope=course_scope("algebra-1"), role="student"))
         """
         wanted = as_filter(wanted)
-        read, token = READ_CALLS[type(wanted)], ""
-        while True:
-            response = await self._calls.call(
-                getattr(self._directory, read.name), read.format(wanted, Page(_PAGE_SIZE, token))
-            )
-            records: Iterable[Versioned[EntityT]] = read.records(response)
+        read = READ_CALLS[type(wanted)]
+        request = read.format(wanted, Page(_PAGE_SIZE))
+        async for page in self._calls.pages(getattr(self._directory, read.name), request):
+            records: Iterable[Versioned[EntityT]] = read.records(page)
             for record in records:
                 yield record
-            token = response.next_page_token
-            if not token:
-                return
 
     def read_courses(self, **wanted: Any) -> AsyncIterator[Versioned[Course]]:
         """`read` with the fields of a `CourseFilter`."""
@@ -235,7 +230,7 @@ class AsyncDirectory:
         return self.read(ShareFilter(**wanted))
 
     def read_accounts(self, **wanted: Any) -> AsyncIterator[Versioned[Account]]:
-        """`read` with the fields of a `AccountFilter`."""
+        """`read` with the fields of an `AccountFilter`."""
         return self.read(AccountFilter(**wanted))
 
     def read_access_tokens(self, **wanted: Any) -> AsyncIterator[Versioned[AccessToken]]:

@@ -166,13 +166,9 @@ class AsyncPolicyClient:
     async def versions(self, *, course_id: str = "") -> AsyncIterator[PolicyVersion]:
         """All versions without their files, ordered by number. Fetches pages as needed."""
         request = message_of(policy_pb2.ReadPolicyVersionsRequest, course_id=course_id)
-        while True:
-            response = await self._calls.call(self._stub.ReadPolicyVersions, request)
-            for each in response.policy_versions:
+        async for page in self._calls.pages(self._stub.ReadPolicyVersions, request):
+            for each in page.policy_versions:
                 yield version_of(each)
-            request.page_token = response.next_page_token
-            if not request.page_token:
-                return
 
     async def active_number(self, *, course_id: str = "") -> int:
         """The number of the version that is active."""

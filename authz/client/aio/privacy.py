@@ -72,16 +72,11 @@ class AsyncPrivacyClient:
             found += [parse_certificate(each).erasure for each in response.certificates]
         return ErasureList(ERASURE_LIST_FORMAT, database_id, tuple(found))
 
-    async def _erasures(self, subject: str | Subject) -> AsyncIterator[privacy_pb2.ReadErasuresResponse]:
+    def _erasures(self, subject: str | Subject) -> AsyncIterator[privacy_pb2.ReadErasuresResponse]:
         request = privacy_pb2.ReadErasuresRequest()
         if subject:
             request.subject.CopyFrom(subject_message(as_subject(subject)))
-        while True:
-            response = await self._calls.call(self._stub.ReadErasures, request)
-            yield response
-            request.page_token = response.next_page_token
-            if not request.page_token:
-                return
+        return self._calls.pages(self._stub.ReadErasures, request)
 
     async def forget_watcher(self, caller: str) -> None:
         """Remove a watcher that is gone for good from all certificates."""

@@ -70,15 +70,10 @@ class AuditClient:
             until=None if until is None else as_instant(until, field="until"),
             oldest_first=oldest_first,
         )
-        token = ""
-        while True:
-            request = read_changes_request(query, Page(_PAGE_SIZE, token))
-            response = self._calls.call(self._stub.ReadChanges, request)
-            for message in response.changes:
+        request = read_changes_request(query, Page(_PAGE_SIZE))
+        for page in self._calls.pages(self._stub.ReadChanges, request):
+            for message in page.changes:
                 yield parse_change(message)
-            token = response.next_page_token
-            if not token:
-                return
 
     def decisions(
         self,
@@ -106,15 +101,10 @@ class AuditClient:
             until=None if until is None else as_instant(until, field="until"),
             oldest_first=oldest_first,
         )
-        token = ""
-        while True:
-            request = read_decisions_request(query, Page(_PAGE_SIZE, token))
-            response = self._calls.call(self._stub.ReadDecisions, request)
-            for message in response.decisions:
+        request = read_decisions_request(query, Page(_PAGE_SIZE))
+        for page in self._calls.pages(self._stub.ReadDecisions, request):
+            for message in page.decisions:
                 yield parse_decision(message)
-            token = response.next_page_token
-            if not token:
-                return
 
     def logs_to_database(self) -> bool:
         """Whether the server that answers logs its decisions in the database."""

@@ -203,17 +203,12 @@ class Directory:
         for found in client.read(MembershipFilter(scope=course_scope("algebra-1"), role="student"))
         """
         wanted = as_filter(wanted)
-        read, token = READ_CALLS[type(wanted)], ""
-        while True:
-            response = self._calls.call(
-                getattr(self._directory, read.name), read.format(wanted, Page(_PAGE_SIZE, token))
-            )
-            records: Iterable[Versioned[EntityT]] = read.records(response)
+        read = READ_CALLS[type(wanted)]
+        request = read.format(wanted, Page(_PAGE_SIZE))
+        for page in self._calls.pages(getattr(self._directory, read.name), request):
+            records: Iterable[Versioned[EntityT]] = read.records(page)
             for record in records:
                 yield record
-            token = response.next_page_token
-            if not token:
-                return
 
     def read_courses(self, **wanted: Any) -> Iterator[Versioned[Course]]:
         """`read` with the fields of a `CourseFilter`."""
@@ -236,7 +231,7 @@ class Directory:
         return self.read(ShareFilter(**wanted))
 
     def read_accounts(self, **wanted: Any) -> Iterator[Versioned[Account]]:
-        """`read` with the fields of a `AccountFilter`."""
+        """`read` with the fields of an `AccountFilter`."""
         return self.read(AccountFilter(**wanted))
 
     def read_access_tokens(self, **wanted: Any) -> Iterator[Versioned[AccessToken]]:

@@ -167,13 +167,9 @@ class PolicyClient:
     def versions(self, *, course_id: str = "") -> Iterator[PolicyVersion]:
         """All versions without their files, ordered by number. Fetches pages as needed."""
         request = message_of(policy_pb2.ReadPolicyVersionsRequest, course_id=course_id)
-        while True:
-            response = self._calls.call(self._stub.ReadPolicyVersions, request)
-            for each in response.policy_versions:
+        for page in self._calls.pages(self._stub.ReadPolicyVersions, request):
+            for each in page.policy_versions:
                 yield version_of(each)
-            request.page_token = response.next_page_token
-            if not request.page_token:
-                return
 
     def active_number(self, *, course_id: str = "") -> int:
         """The number of the version that is active."""

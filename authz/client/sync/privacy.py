@@ -77,12 +77,7 @@ class PrivacyClient:
         request = privacy_pb2.ReadErasuresRequest()
         if subject:
             request.subject.CopyFrom(subject_message(as_subject(subject)))
-        while True:
-            response = self._calls.call(self._stub.ReadErasures, request)
-            yield response
-            request.page_token = response.next_page_token
-            if not request.page_token:
-                return
+        return self._calls.pages(self._stub.ReadErasures, request)
 
     def forget_watcher(self, caller: str) -> None:
         """Remove a watcher that is gone for good from all certificates."""
