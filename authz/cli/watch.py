@@ -46,6 +46,8 @@ def _show(change: WatchedChange, as_json: bool) -> None:
         return
     when = format_instant(change.committed_at)
     token = change.token if change.is_last else ""
+    erasing = f" of {', '.join(map(str, change.erasing))}" if change.erasing else ""
     for mutation in change.mutations:
-        row = (when, mutation.operation.value, mutation.kind.value, str(mutation.key), change.actor, token)
+        what = f"{mutation.key}{erasing}"
+        row = (when, mutation.operation.value, mutation.kind.value, what, change.actor, token)
         print("\t".join(row), flush=True)

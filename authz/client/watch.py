@@ -6,17 +6,19 @@ from collections.abc import Iterable
 
 import msgspec
 
+from authz.domain.ids import Subject
 from authz.domain.instants import Instant
 from authz.domain.mutations import Mutation
 from authz.v1 import directory_pb2, watch_pb2
 from authz.wire.changes import parse_logged_mutation
-from authz.wire.values import time_of
+from authz.wire.values import parse_subject_message, time_of
 
 
 class WatchedChange(msgspec.Struct, frozen=True, kw_only=True):
     """The changes of one write, or a part of them.
 
-    A deletion carries the entity as it last was. A write is complete only with the part that `is_last`: only
+    A deletion carries the entity as it last was. `erasing` has the subjects whose erasure begins: delete what
+    you keep of them. A write is complete only with the part that `is_last`: only
     then is `token` valid to resume from in another watch.
     """
 
@@ -26,6 +28,7 @@ class WatchedChange(msgspec.Struct, frozen=True, kw_only=True):
     actor: str
     reason: str
     is_last: bool
+    erasing: tuple[Subject, ...] = ()
 
 
 def watched_of(change: watch_pb2.WatchChange, mutations: Iterable[directory_pb2.Mutation]) -> WatchedChange:
@@ -37,4 +40,5 @@ def watched_of(change: watch_pb2.WatchChange, mutations: Iterable[directory_pb2.
         actor=change.actor,
         reason=change.reason,
         is_last=change.last,
+        erasing=tuple(parse_subject_message(each, field="erasing") for each in change.erasing),
     )

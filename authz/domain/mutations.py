@@ -9,6 +9,7 @@ import msgspec
 
 from authz.domain.entities import Entity, EntityKind, Key, kind_of
 from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.ids import Subject
 from authz.domain.instants import Instant
 from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import Vocabulary
@@ -160,7 +161,8 @@ class ChangeScope(msgspec.Struct, frozen=True):
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """One committed revision of the change log. `scopes` has the scope of each of `mutations`, in order.
 
-    `nonce` is that of `ConsistencyToken`.
+    `nonce` is that of `ConsistencyToken`. `erasing` has the subjects whose erasure begins with this change,
+    where a watch reads it.
     """
 
     revision: int
@@ -171,6 +173,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str
     mutations: tuple[Mutation, ...]
     scopes: tuple[ChangeScope, ...]
+    erasing: tuple[Subject, ...] = ()
 
     def state(self, database_id: str) -> ConsistencyToken:
         """The state of a database after this change."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Engine, Row, bindparam, literal, select, tuple_, update
 
+from authz.domain.entities import Erasure, ErasureStatus
 from authz.domain.errors import ErrorReason, OutOfRangeError
+from authz.domain.ids import Subject, SubjectType
 from authz.domain.mutations import Change, ChangePart, ChangeScope, LogChunk, LogTail
 from authz.domain.tokens import ConsistencyToken, TokenKeys
 from authz.store import tables
@@ -147,16 +150,48 @@ def read_chunk(engine: Engine, token: ConsistencyToken, skip: int, limit: int) -
             .order_by(changes.c.revision, changes.c.position)
             .limit(limit + 1)
         ).all()
+        parts = list(_parts(rows, limit))
+        erasing = _erasing(connection, parts)
     if not rows and after < head:
         raise _expired("what follows the token is no longer in the change log")
     _require_gapless(rows, (after + 1, skip))
-    # The row beyond the limit shows whether the last revision continues.
+    return LogChunk(tuple(_with_erasing(part, erasing) for part in parts), head)
+
+
+def _parts(rows: Sequence[Row[Any]], limit: int) -> Iterator[ChangePart]:
+    """What the first rows are of. The row beyond the limit shows whether the last revision continues."""
     going_on = rows[limit].revision if len(rows) > limit else None
-    parts = []
     for revision, grouped in groupby(rows[:limit], key=lambda row: row.revision):
         of_revision = list(grouped)
-        parts.append(ChangePart(_change(of_revision[0], of_revision), is_last=revision != going_on))
-    return LogChunk(tuple(parts), head)
+        yield ChangePart(_change(of_revision[0], of_revision), is_last=revision != going_on)
+
+
+def _erasing(connection: Connection, parts: Sequence[ChangePart]) -> dict[Subject, Subject]:
+    """Whom the erasures that begin in some changes are of, by their pseudonyms.
+
+    The database knows it until nobody may continue from before the change: `begin_history`.
+    """
+    if not any(True for part in parts for _ in _begun(part.change)):
+        return {}
+    columns = tables.erasure_steps.c
+    rows = connection.execute(select(tables.erasure_steps).where(columns.subject_id.is_not(None))).all()
+    kinds = [SubjectType(row.pseudonym_type) for row in rows]
+    return {
+        Subject(kind, row.pseudonym_id): Subject(kind, row.subject_id)
+        for kind, row in zip(kinds, rows, strict=True)
+    }
+
+
+def _with_erasing(part: ChangePart, erasing: Mapping[Subject, Subject]) -> ChangePart:
+    found = tuple(erasing[each] for each in _begun(part.change) if each in erasing)
+    return ChangePart(msgspec.structs.replace(part.change, erasing=found), part.is_last) if found else part
+
+
+def _begun(change: Change) -> Iterator[Subject]:
+    """The pseudonyms of the erasures that a change begins."""
+    for mutation in change.mutations:
+        if isinstance(mutation.target, Erasure) and mutation.target.status is ErasureStatus.ERASING:
+            yield mutation.target.pseudonym
 
 
 def _may_be(token: ConsistencyToken, state: ConsistencyToken) -> bool:

@@ -52,7 +52,9 @@ class _EntityKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntityKind
     ENTITY_KIND_ACCESS_TOKEN: _EntityKind.ValueType  # 9
     """Access tokens."""
     ENTITY_KIND_ERASURE: _EntityKind.ValueType  # 10
-    """Erasures of subjects. Once the status is ERASED, no message of this service names the subject."""
+    """Erasures of subjects. The change with the status ERASING names the subject in `erasing`. Once the status is ERASED,
+    no message of this service names the subject.
+    """
     ENTITY_KIND_RETENTION_RULE: _EntityKind.ValueType  # 11
     """Retention rules, and what was purged by each."""
 
@@ -82,7 +84,9 @@ cache of answers.
 ENTITY_KIND_ACCESS_TOKEN: EntityKind.ValueType  # 9
 """Access tokens."""
 ENTITY_KIND_ERASURE: EntityKind.ValueType  # 10
-"""Erasures of subjects. Once the status is ERASED, no message of this service names the subject."""
+"""Erasures of subjects. The change with the status ERASING names the subject in `erasing`. Once the status is ERASED,
+no message of this service names the subject.
+"""
 ENTITY_KIND_RETENTION_RULE: EntityKind.ValueType  # 11
 """Retention rules, and what was purged by each."""
 Global___EntityKind: _TypeAlias = EntityKind  # noqa: Y015
@@ -185,6 +189,7 @@ class WatchChange(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     LAST_FIELD_NUMBER: _builtins.int
+    ERASING_FIELD_NUMBER: _builtins.int
     actor: _builtins.str
     """The caller that wrote it: `service:<name>` from its client certificate, or `unauthenticated`; then, if the
     call named a person, ` for ` and the person: `service:console for user:ada`.
@@ -213,6 +218,12 @@ class WatchChange(_message.Message):
     def committed_at(self) -> _timestamp_pb2.Timestamp:
         """When the change was committed, by the clock of the server that wrote it."""
 
+    @_builtins.property
+    def erasing(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Subject]:
+        """The subjects whose erasure begins with this change: delete what you keep of them. Only this message names them: the
+        later ones of the erasure have the pseudonym alone.
+        """
+
     def __init__(
         self,
         *,
@@ -222,10 +233,11 @@ class WatchChange(_message.Message):
         actor: _builtins.str = ...,
         reason: _builtins.str = ...,
         last: _builtins.bool = ...,
+        erasing: _abc.Iterable[_common_pb2.Subject] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["committed_at", b"committed_at", "written_at", b"written_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "committed_at", b"committed_at", "last", b"last", "mutations", b"mutations", "reason", b"reason", "written_at", b"written_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "committed_at", b"committed_at", "erasing", b"erasing", "last", b"last", "mutations", b"mutations", "reason", b"reason", "written_at", b"written_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

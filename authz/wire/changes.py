@@ -20,6 +20,7 @@ from authz.wire.values import (
     parse_enum,
     parse_scope_message,
     set_time,
+    subject_message,
 )
 
 DEFAULT_CHECKPOINT_INTERVAL_US = US_PER_S
@@ -99,6 +100,7 @@ def _empty(change: Change, token: str) -> pb.WatchResponse:
     set_time(message.change.committed_at, change.committed_at)
     message.change.actor = change.actor
     message.change.reason = change.reason
+    message.change.erasing.extend(map(subject_message, change.erasing))
     return message
 
 

@@ -272,11 +272,15 @@ def test_a_watch_is_told_of_the_erasure_and_one_that_lags_reads_the_directory_ag
         before = client.current_token()
         client.write([Mutation(Operation.CREATE, Course("biology"))])
         told: list[Mutation] = []
+        named: list[Subject] = []
         with closing(client.watch(after=before)) as changes:
             next(changes)
             client.privacy.erase(maya.subject, reason=REASON, orphan_resources=True)
             while not told or getattr(told[-1].target, "status", "") != ErasureStatus.COMPLETE:
-                told += next(changes).mutations
+                change = next(changes)
+                told += change.mutations
+                named += change.erasing
+        assert named == [maya.subject]
         erasures = [each.target for each in told if isinstance(each.target, Erasure)]
         assert [each.status for each in erasures] == [*ErasureStatus]
         deleted = [str(each.key) for each in told if each.operation is Operation.DELETE]

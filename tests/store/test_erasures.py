@@ -26,7 +26,7 @@ from authz.domain.entities import (
     Visibility,
 )
 from authz.domain.erasures import ErasureRequest, RenameRequest
-from authz.domain.errors import ConflictError, FailedPreconditionError
+from authz.domain.errors import ConflictError, FailedPreconditionError, OutOfRangeError
 from authz.domain.exports import ExportedEntry, ExportSection
 from authz.domain.ids import ResourceRef, course_scope
 from authz.domain.mutations import Mutation, WriteRequest
@@ -268,4 +268,28 @@ def test_a_large_deletion_that_the_erased_person_began_goes_on_without_the_name(
     with store.personal_data.export(MAYA) as export:
         assert [*export.items()] == []
     assert str(MAYA) not in log_of(store)
+    store.close()
+
+
+def test_a_watch_is_told_whose_erasure_begins_or_to_read_everything_again(store_url: str) -> None:
+    store = open_with(store_url, contents_at_once=1)
+    fill(store)
+    before = store.directory.head()
+    pseudonym = store.personal_data.begin_erasure(REQUEST)
+    told = 0
+    while store.personal_data.erasure_progress() is not None:
+        try:
+            chunk = store.directory.read_log(before, 0, 100)
+        except OutOfRangeError:
+            assert str(MAYA) not in log_of(store) or told
+        else:
+            told += 1
+            named = {part.change.revision: part.change.erasing for part in chunk.parts}
+            assert named.pop(before.revision + 1) == (MAYA,)
+            assert set(named.values()) <= {()}
+        store.personal_data.advance_erasure()
+    assert told > len(COURSES)
+    with pytest.raises(OutOfRangeError):
+        store.directory.read_log(before, 0, 100)
+    assert store.personal_data.certificate(pseudonym).finished_at is not None
     store.close()
