@@ -60,7 +60,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("place", REFUSALS)
-@pytest.mark.parametrize("command", ["serve", "migrate", "follow"])
+@pytest.mark.parametrize("command", ["serve --transport grpc", "migrate", "follow"])
 def test_what_does_not_pass_by_itself_ends_the_start_with_the_setting_to_change(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, place: str
 ) -> None:
@@ -68,7 +68,9 @@ def test_what_does_not_pass_by_itself_ends_the_start_with_the_setting_to_change(
     user, _, rest = place.rpartition("@")
     name, _, query = rest.partition("?")
     url = url_of(cluster, user, name, f"?{query}" if query else "")
-    done = run(command, AUTHZ_DATABASE_URL=url, AUTHZ_ADDRESS="127.0.0.1:0", AUTHZ_REPLICA_DIR="replica")
+    done = run(
+        *command.split(), AUTHZ_DATABASE_URL=url, AUTHZ_ADDRESS="127.0.0.1:0", AUTHZ_REPLICA_DIR="replica"
+    )
     assert done.returncode == 2
     assert REFUSALS[place] in done.stderr
     assert "try again" not in done.stderr
@@ -180,14 +182,20 @@ def secret_in_service(folder: Path) -> tuple[str, dict[str, str]]:
 
 
 @pytest.mark.parametrize(
-    "place", [secret_in_file, secret_in_passfile, secret_in_passfile_of_environment, secret_in_service]
+    ("place", "workers"),
+    [
+        (secret_in_file, "2"),
+        (secret_in_passfile, "1"),
+        (secret_in_passfile_of_environment, "2"),
+        (secret_in_service, "1"),
+    ],
 )
 def test_a_password_comes_from_a_file_and_shows_nowhere(
-    cluster: Cluster, tmp_path: Path, place: Callable[[Path], tuple[str, dict[str, str]]]
+    cluster: Cluster, tmp_path: Path, place: Callable[[Path], tuple[str, dict[str, str]]], workers: str
 ) -> None:
     query, variables = place(tmp_path)
     url = url_of(cluster, "authz", "owned", query)
-    node = Node("one", url, tmp_path, AUTHZ_WORKERS="2", AUTHZ_LOG_LEVEL="debug", **variables)
+    node = Node("one", url, tmp_path, AUTHZ_WORKERS=workers, AUTHZ_LOG_LEVEL="debug", **variables)
     with running(node), connected(node) as stubs:
         write(stubs, 1)
         node.await_health(DIRECTORY, SERVING)

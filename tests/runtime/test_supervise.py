@@ -138,7 +138,8 @@ def served_alike(address: str, allowed: bool) -> bool:
 
 
 def follower(family: list[psutil.Process]) -> psutil.Process:
-    """The one that listens at no port."""
+    """The one that listens at no port, once all the others do."""
+    until(lambda: sum(not listens(child) for child in family) == 1, "not all workers listen")
     return next(child for child in family if not listens(child))
 
 
