@@ -41,7 +41,7 @@ from tests.callers import grant
 from tests.databases import create_sqlite
 from tests.issuer import Issuer, bearer
 from tests.properties import LONG
-from tests.service import Service, info_of, serve
+from tests.service import Service, in_process, info_of, serve
 
 CALLS = 100_000 if LONG else 2_000
 OVER_GRPC = 20
@@ -193,6 +193,7 @@ def drawn_call(draw: random.Random) -> tuple[str, set[str], Any]:
     return name, {permission}, request
 
 
+@in_process
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_call_is_refused_exactly_without_a_credential_or_a_right_and_each_refusal_is_logged(
     door: Door,
