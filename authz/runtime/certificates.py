@@ -39,14 +39,19 @@ class CertificateFiles:
         if versions == self._loaded:
             return None
         self._loaded = versions
+        renewed = self.load_or_keep()
+        if renewed is not None:
+            log.info("certificate renewed", file=self._chain)
+        return renewed
+
+    def load_or_keep(self) -> Certificates | None:
+        """Read the files; log why and return None if they cannot be used."""
         try:
-            renewed = self.load()
+            return self.load()
         except InvalidArgumentError as error:
             count_reload_failure("certificate")
             log.error("certificate not renewed; the old one stays", error=error.message)  # noqa: TRY400  says all
             return None
-        log.info("certificate renewed", file=self._chain)
-        return renewed
 
     def load(self) -> Certificates:
         """Read the files. Raises `InvalidArgumentError` that names the setting."""

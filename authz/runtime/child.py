@@ -14,6 +14,8 @@ from contextlib import suppress
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from multiprocessing.util import get_temp_dir
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -23,6 +25,7 @@ from authz.domain.errors import AuthzError
 from authz.runtime.liveness import MAX_MISSED_BEATS, MAX_MISSED_BEATS_AT_START, beat_forever
 from authz.runtime.logs import WRITER, configure_logging, log_uncaught
 from authz.runtime.settings import Settings
+from authz.runtime.temporary import keep_from_cleaners
 
 log = structlog.get_logger()
 
@@ -43,6 +46,8 @@ def start_forkserver() -> None:
     if len(os.fsencode(tempfile.gettempdir())) > _MAX_TEMPORARY_FOLDER_BYTES:
         tempfile.tempdir = "/tmp"  # noqa: S108  multiprocessing makes a folder of its own in it
     forkserver.ensure_running()
+    # It listens in there: without the folder, no process would ever start again.
+    keep_from_cleaners(Path(get_temp_dir()))
 
 
 FAILED_START = 3

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -21,8 +22,11 @@ from authz.domain.ports import View
 from authz.engine.clock import DecisionClock
 from authz.runtime.liveness import Pulse, beat_forever
 from authz.runtime.probes import Probes, serving_probes
+from authz.runtime.temporary import keep_from_cleaners
 from authz.telemetry.metrics import REGISTRY
 
+_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable by which prometheus_client finds the folder of the counts."""
 _MAX_ATTEMPTS = 100
 _RETRY_S = 0.01
 
@@ -160,8 +164,15 @@ def multiprocess_counts(*, wanted: bool) -> Iterator[str]:
         yield ""
         return
     with tempfile.TemporaryDirectory(prefix="authz-metrics-", ignore_cleanup_errors=True) as folder:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # where prometheus_client looks for it
+        keep_from_cleaners(Path(folder))
+        os.environ[_FOLDER] = folder
         try:
             yield folder
         finally:
-            del os.environ["PROMETHEUS_MULTIPROC_DIR"]
+            del os.environ[_FOLDER]
+
+
+def restore_counts_folder() -> None:
+    """Make the folder of `multiprocess_counts` again if somebody deleted it: no process starts without it."""
+    if folder := os.environ.get(_FOLDER):
+        Path(folder).mkdir(mode=0o700, exist_ok=True)

@@ -15,8 +15,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from authz.runtime.certificates import CertificateFiles, Certificates
 from authz.runtime.settings import Settings
+from authz.runtime.temporary import keep_from_cleaners
+from authz.telemetry.metrics import count_reload_failure
+
+log = structlog.get_logger()
 
 SERVER, CLIENTS = "server", "clients"
 """The certificate of the server, and the authority of those of clients."""
@@ -37,6 +43,7 @@ class Secrets:
         """A new folder, with the certificates of the settings. Raises `InvalidArgumentError`."""
         found = CertificateFiles(settings).load()
         created = cls(Path(tempfile.mkdtemp(prefix="authz-envoy-")))
+        keep_from_cleaners(created.folder)
         created._show(found)
         return created
 
@@ -52,12 +59,23 @@ class Secrets:
         """Show new certificates to Envoy whenever their files have changed."""
         files = CertificateFiles(settings)
         # They may have changed since the folder was made.
-        self._show(files.load())
+        renewed = files.load_or_keep()
         while True:
+            if renewed is not None:
+                self._renew(renewed)
             await asyncio.sleep(_RENEWAL_POLL_S)
             renewed = files.load_if_renewed()
-            if renewed is not None:
-                self._show(renewed)
+
+    def _renew(self, found: Certificates) -> None:
+        try:
+            self._show(found)
+        except OSError as error:
+            # Envoy watches this folder, and would see no other.
+            count_reload_failure("certificate")
+            log.error(  # noqa: TRY400  says all
+                "certificate not renewed; restart the server",
+                error=f"the folder by which Envoy knows its certificates cannot be written: {error}",
+            )
 
     def remove(self) -> None:
         """Remove the folder."""

@@ -34,7 +34,12 @@ from authz.runtime.follow import run_follower
 from authz.runtime.liveness import beat_forever, notify_systemd
 from authz.runtime.logs import WRITER
 from authz.runtime.maintenance import keep_view_current, make_current
-from authz.runtime.metrics import ReplicaCollector, exporting, multiprocess_counts
+from authz.runtime.metrics import (
+    ReplicaCollector,
+    exporting,
+    multiprocess_counts,
+    restore_counts_folder,
+)
 from authz.runtime.serve import warn_without_replica
 from authz.runtime.server import Server
 from authz.runtime.settings import Settings
@@ -98,6 +103,7 @@ class Supervisor:
         backoff_s = _INITIAL_BACKOFF_S
         while True:
             try:
+                restore_counts_folder()
                 child.start()
             except Exception:
                 # Too few file descriptors or too little memory, say. Nothing else would try again.

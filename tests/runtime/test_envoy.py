@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -210,6 +212,33 @@ def certified(folder: Path) -> Iterator[tuple[Process, str]]:
     }
     with serving(url, **variables, **ENVOY) as running:
         yield running
+
+
+@needs_openssl
+def test_a_certificate_that_cannot_be_renewed_is_told_and_the_old_one_stays(folder: Path) -> None:
+    url, temporary = create_sqlite(folder / "temporary.db"), folder / "temporary"
+    temporary.mkdir()
+    for kind in ("key", "pem"):
+        shutil.copy(folder / f"localhost.{kind}", folder / f"own.{kind}")
+    variables = {
+        "TMPDIR": str(temporary),
+        "AUTHZ_ADDRESS": "localhost:0",
+        "AUTHZ_TLS_CERTIFICATE_FILE": str(folder / "own.pem"),
+        "AUTHZ_TLS_KEY_FILE": str(folder / "own.key"),
+    }
+    with serving(url, **variables, **ENVOY) as (process, address):
+        (secrets,) = temporary.glob("authz-envoy-*")
+        descriptor = os.open(secrets, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):  # systemd-tmpfiles, too, gets no lock, and leaves it alone
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(descriptor)
+        shutil.rmtree(secrets)
+        (folder / "own.pem").touch()
+        assert process.stderr is not None
+        assert any("certificate not renewed; restart the server" in line for line in process.stderr)
+        drain(process)
+        with Client(address, tls_ca_file=str(folder / "localhost.pem")) as client:
+            assert not client.check("user:maya", "read", "course:algebra").allowed
 
 
 def code_of(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import urllib.request
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,7 +23,7 @@ from authz.domain.mutations import Mutation, Operation
 from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
 from tests.forkserver import Process
 from tests.runtime.test_server import campus_of
-from tests.serving import AUTHZ, serving
+from tests.serving import AUTHZ, drain, serving
 from tests.waiting import until
 
 
@@ -164,6 +167,63 @@ def test_a_process_that_cannot_be_started_is_started_later(sqlite_url: str) -> N
         assert any("process not started" in line for line in process.stderr)
         supervisor.rlimit(psutil.RLIMIT_NOFILE, limits)
         until(lambda: len(children(process)) == 3, "the follower was not started again")
+
+
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A folder for temporary folders, whose path leaves room for the sockets of multiprocessing."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def test_a_cleaner_leaves_the_temporary_folders_of_a_server_alone(
+    sqlite_url: str, temporary: Path, free_port: int
+) -> None:
+    variables = {"TMPDIR": str(temporary), "AUTHZ_METRICS_ADDRESS": f"127.0.0.1:{free_port}"}
+    with serving(sqlite_url, AUTHZ_WORKERS="2", **variables):
+        folders = list(temporary.iterdir())
+        assert {each.name.partition("-")[0] for each in folders} == {"authz", "pymp"}
+        for each in folders:
+            require_locked(each)
+
+
+def require_locked(folder: Path) -> None:
+    """systemd-tmpfiles cleans no folder of which it does not get this lock."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    with pytest.raises(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(descriptor)
+
+
+def test_processes_are_replaced_after_the_folder_of_their_counts_was_deleted(
+    sqlite_url: str, temporary: Path, free_port: int
+) -> None:
+    variables = {"TMPDIR": str(temporary), "AUTHZ_METRICS_ADDRESS": f"127.0.0.1:{free_port}"}
+    with serving(sqlite_url, AUTHZ_WORKERS="2", **variables) as (process, address), Client(address) as client:
+        drain(process)
+        (counts,) = temporary.glob("authz-metrics-*")
+        shutil.rmtree(counts)
+        before = children(process)
+        for each in before:
+            each.kill()
+        psutil.wait_procs(before)
+        until(lambda: len(children(process)) == len(before), "not all were replaced")
+        until(lambda: written(client), "no worker serves")
+        assert "rpc_server_call_duration_seconds_count" in scraped(free_port)
+
+
+def written(client: Client) -> bool:
+    """Whether a campus could be written."""
+    try:
+        client.write(campus_of(1))
+    except CallError:
+        return False
+    return True
+
+
+def scraped(port: int) -> str:
+    """The metrics of a server."""
+    return str(urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20).read().decode())
 
 
 def test_a_replica_deleted_together_with_its_follower_is_left_for_the_new_one(
