@@ -37,11 +37,13 @@ class ErasureRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RenameRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A rename: source, target and reason."""
+    """A rename: source, target and reason. `moves_roles` allows that roles on the platform and access tokens
+    get another holder."""
 
     subject: Subject
     to: Subject
     reason: str
+    moves_roles: bool = False
     actor: str = ""
     request_id: str = ""
 

@@ -66,16 +66,19 @@ class Rights:
 
     async def require_permission(self, caller: Subject | None, permission: str) -> None:
         """Raise `PermissionDeniedError` unless a caller has a permission of the API."""
-        snapshot, checker = await self._active.get(FULLY_CONSISTENT, None)
-        now = self._clock.at(snapshot.state.committed_at)
-        held = frozenset() if caller is None else checker.permissions_of(snapshot, caller, now)[0]
-        if permission not in held:
+        if caller is None or not await self.has_permission(caller, permission):
             raise PermissionDeniedError(
                 f"{caller or 'a caller that proves nothing'} has no {permission} on api; use one that has,"
                 " or give it a role that has (`authz admin grant`)",
                 permission=permission,
                 scope=str(PLATFORM),
             )
+
+    async def has_permission(self, caller: Subject, permission: str) -> bool:
+        """Whether a caller has a permission of the API."""
+        snapshot, checker = await self._active.get(FULLY_CONSISTENT, None)
+        now = self._clock.at(snapshot.state.committed_at)
+        return permission in checker.permissions_of(snapshot, caller, now)[0]
 
     async def require_policy_edit(self, person: Subject | None, scope: Scope = PLATFORM) -> None:
         """Raise `PermissionDeniedError` unless the person may edit the policy of a scope."""

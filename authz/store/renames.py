@@ -9,13 +9,22 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, delete, insert, or_, select, update
 
-from authz.domain.entities import Account, AccountKey, Entity, Versioned, kind_of
+from authz.domain.entities import (
+    AccessToken,
+    Account,
+    AccountKey,
+    Entity,
+    Membership,
+    Versioned,
+    kind_of,
+)
 from authz.domain.erasures import RenameRequest
-from authz.domain.errors import ErrorReason, FailedPreconditionError, malformed
-from authz.domain.ids import Subject
+from authz.domain.errors import ErrorReason, FailedPreconditionError, PermissionDeniedError, malformed
+from authz.domain.ids import PLATFORM, Subject
 from authz.domain.instants import Instant
 from authz.domain.mentions import with_subjects
 from authz.domain.tokens import ConsistencyToken
+from authz.domain.vocabulary import GRANT_ROLES
 from authz.store import tables
 from authz.store.batch import Batch
 from authz.store.erased import ERASURES
@@ -46,7 +55,8 @@ def rename(
     The new records are written before the old ones are deleted, in one revision. Raises
     `FailedPreconditionError`, and changes nothing, if both subjects have a record for the same thing and the
     two differ, if there are more than `max_records`, if there is none, if the subject is held or is to get
-    the resources of somebody who is being erased, or if one of the two was erased.
+    the resources of somebody who is being erased, or if one of the two was erased; `PermissionDeniedError`
+    for roles on the platform and access tokens, unless the request moves them.
     """
     connection, old, new = transaction.connection, request.subject, request.to
     if old == new or old.type is not new.type:
@@ -58,6 +68,13 @@ def rename(
     found = _records_of(connection, old, max_records)
     if not found:
         raise _refused(old, f"{old} has no record, so there is nothing to rename")
+    if not request.moves_roles and any(_is_right(each.entity) for each in found):
+        raise PermissionDeniedError(
+            f"{old} has a role on the platform or an access token, and only a caller with `{GRANT_ROLES}` may"
+            " give these to somebody else; end them first, or have such a caller rename",
+            permission=GRANT_ROLES,
+            scope=str(PLATFORM),
+        )
     moved: Counter[str] = Counter()
 
     def plan(batch: Batch) -> None:
@@ -112,6 +129,10 @@ def _records_of(connection: Connection, subject: Subject, limit: int) -> list[Ve
                 " to the other subject in writes of up to 1,000",
             )
     return found
+
+
+def _is_right(entity: Entity) -> bool:
+    return isinstance(entity, AccessToken) or (isinstance(entity, Membership) and entity.scope == PLATFORM)
 
 
 def _renamed(batch: Batch, found: list[Versioned[Any]], old: Subject, new: Subject) -> Iterator[Entity]:

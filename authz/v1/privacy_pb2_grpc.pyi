@@ -71,6 +71,8 @@ class PrivacyServiceStub:
     FAILED_PRECONDITION, without any change: PRECONDITION_FAILED if both subjects have differing records for the same
     thing, if there is no record, or if there are more than 20,000; SUBJECT_HELD if the subject is held;
     SUBJECT_ERASED if one of the two was erased or is being erased.
+    PERMISSION_DENIED if the subject has a role on the platform or an access token and the caller, or the person on
+    whose behalf it calls, lacks `grant_roles`.
     """
     HoldSubject: _grpc.UnaryUnaryMultiCallable[_privacy_pb2.HoldSubjectRequest, _privacy_pb2.HoldSubjectResponse]
     """Keeps a subject from being erased until the hold is released. FAILED_PRECONDITION, SUBJECT_ERASED, if its erasure
@@ -133,6 +135,8 @@ class PrivacyServiceAsyncStub(PrivacyServiceStub):
     FAILED_PRECONDITION, without any change: PRECONDITION_FAILED if both subjects have differing records for the same
     thing, if there is no record, or if there are more than 20,000; SUBJECT_HELD if the subject is held;
     SUBJECT_ERASED if one of the two was erased or is being erased.
+    PERMISSION_DENIED if the subject has a role on the platform or an access token and the caller, or the person on
+    whose behalf it calls, lacks `grant_roles`.
     """
     HoldSubject: _aio.UnaryUnaryMultiCallable[_privacy_pb2.HoldSubjectRequest, _privacy_pb2.HoldSubjectResponse]  # type: ignore[assignment]
     """Keeps a subject from being erased until the hold is released. FAILED_PRECONDITION, SUBJECT_ERASED, if its erasure
@@ -234,6 +238,8 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
         FAILED_PRECONDITION, without any change: PRECONDITION_FAILED if both subjects have differing records for the same
         thing, if there is no record, or if there are more than 20,000; SUBJECT_HELD if the subject is held;
         SUBJECT_ERASED if one of the two was erased or is being erased.
+        PERMISSION_DENIED if the subject has a role on the platform or an access token and the caller, or the person on
+        whose behalf it calls, lacks `grant_roles`.
         """
 
     @_abc_1.abstractmethod

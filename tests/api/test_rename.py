@@ -20,7 +20,7 @@ from authz.domain.entities import (
 )
 from authz.domain.errors import ErrorReason
 from authz.domain.exports import ExportedEntry, ExportSection
-from authz.domain.ids import ResourceRef, Subject, SubjectType
+from authz.domain.ids import PLATFORM, ResourceRef, Subject, SubjectType
 from authz.domain.mutations import Mutation, Operation
 from authz.store import personal_data
 from tests.api.test_erasure import ADA, ALGEBRA, COURSE, NOTES, REASON, STU, notebook
@@ -143,6 +143,22 @@ def test_more_records_than_one_revision_takes_are_not_renamed(
     monkeypatch.setattr(personal_data, "MAX_RECORDS", 2)
     with pytest.raises(CallError, match="more than 2 records, too many for one revision"):
         client.privacy.rename(old, new, reason=REASON)
+
+
+def test_a_privacy_officer_does_not_become_the_holder_of_a_role_on_the_platform(client: Client) -> None:
+    officer, admin = names()
+    roles = [Membership(officer, PLATFORM, "privacy_officer"), Membership(admin, PLATFORM, "platform_admin")]
+    client.write([Mutation(Operation.CREATE, each) for each in roles])
+    by_officer = client.with_options(acting_for=str(officer))
+    old, new = names()
+    enrol(client, old)
+    assert by_officer.privacy.rename(old, new, reason=REASON)["membership"] == 1
+    with pytest.raises(CallError, match="only a caller with `grant_roles` may") as refused:
+        by_officer.privacy.rename(admin, new, reason=REASON)
+    assert refused.value.reason == ErrorReason.PERMISSION_MISSING
+    assert [*client.read(MembershipFilter(subject=admin))]
+    client.with_options(acting_for=str(admin)).privacy.rename(admin, new, reason=REASON)
+    assert [*client.read(MembershipFilter(subject=admin))] == []
 
 
 def test_a_held_person_is_not_renamed_to_escape_the_hold(client: Client) -> None:

@@ -11,6 +11,7 @@ from authz.domain.errors import malformed
 from authz.domain.ids import Subject
 from authz.domain.personal_data import PersonalData
 from authz.domain.recipients import Recipients
+from authz.domain.vocabulary import GRANT_ROLES
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.erasure import Eraser
 from authz.engine.exports import Exporter
@@ -116,12 +117,18 @@ class PrivacyServicer:
         return pb.ReleaseErasedSubjectResponse(written_at=token)
 
     async def RenameSubject(self, request: pb.RenameSubjectRequest, call: Call) -> pb.RenameSubjectResponse:
-        """Moves all records, or none."""
+        """Moves all records, or none. Who may not grant roles moves none on the platform, because the new
+        holder could be the caller."""
         await self._require(call)
+        person = call.principal.on_behalf_of
+        grants = call.rights.has(GRANT_ROLES) and (
+            person is None or await self._rights.has_permission(person, GRANT_ROLES)
+        )
         renaming = RenameRequest(
             subject=parse_subject(request, "subject", field="subject"),
             to=parse_subject(request, "to", field="to"),
             reason=parse_given_reason(request.reason),
+            moves_roles=grants,
             actor=call.principal.actor,
             request_id=call.request_id,
         )
