@@ -59,22 +59,12 @@ def rename(
     for roles on the platform and access tokens, unless the request moves them.
     """
     connection, old, new = transaction.connection, request.subject, request.to
-    if old == new or old.type is not new.type:
-        raise malformed("to", f"is {new}; name another subject of the type `{old.type.value}`")
-    for each in (old, new):
-        require_not_erased(connection, each)
-    require_no_heir(connection, old)
-    require_no_hold(connection, old, "its id stays")
+    _require_two(connection, old, new)
     found = _records_of(connection, old, max_records)
     if not found:
         raise _refused(old, f"{old} has no record, so there is nothing to rename")
-    if not request.moves_roles and any(_is_right(each.entity) for each in found):
-        raise PermissionDeniedError(
-            f"{old} has a role on the platform or an access token, and only a caller with `{GRANT_ROLES}` may"
-            " give these to somebody else; end them first, or have such a caller rename",
-            permission=GRANT_ROLES,
-            scope=str(PLATFORM),
-        )
+    if not request.moves_roles:
+        _require_no_roles(old, found)
     moved: Counter[str] = Counter()
 
     def plan(batch: Batch) -> None:
@@ -131,8 +121,25 @@ def _records_of(connection: Connection, subject: Subject, limit: int) -> list[Ve
     return found
 
 
-def _is_right(entity: Entity) -> bool:
-    return isinstance(entity, AccessToken) or (isinstance(entity, Membership) and entity.scope == PLATFORM)
+def _require_two(connection: Connection, old: Subject, new: Subject) -> None:
+    if old == new or old.type is not new.type:
+        raise malformed("to", f"is {new}; name another subject of the type `{old.type.value}`")
+    for each in (old, new):
+        require_not_erased(connection, each)
+    require_no_heir(connection, old)
+    require_no_hold(connection, old, "its id stays")
+
+
+def _require_no_roles(subject: Subject, found: list[Versioned[Any]]) -> None:
+    for each in (versioned.entity for versioned in found):
+        if isinstance(each, AccessToken) or (isinstance(each, Membership) and each.scope == PLATFORM):
+            raise PermissionDeniedError(
+                f"{subject} has a role on the platform or an access token, and only a caller with"
+                f" `{GRANT_ROLES}` may give these to somebody else; end them first, or have such a caller"
+                " rename",
+                permission=GRANT_ROLES,
+                scope=str(PLATFORM),
+            )
 
 
 def _renamed(batch: Batch, found: list[Versioned[Any]], old: Subject, new: Subject) -> Iterator[Entity]:
