@@ -60,7 +60,7 @@ def back_up(url: str, file: Path, *, password_file: str = "") -> int:
         partial.rename(file)
     finally:
         engine.dispose()
-        for left in ("", "-wal", "-shm"):
+        for left in ("", "-wal", "-shm", "-queue"):
             Path(f"{partial}{left}").unlink(missing_ok=True)
     return revision
 
