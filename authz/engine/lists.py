@@ -41,8 +41,8 @@ _By: TypeAlias = tuple[str, Scope, str, Rule]
 """The fields of a `ListedSubject` without the subject."""
 _OWN = OWN | SHARED
 _NOBODY = Subject(SubjectType.SERVICE, "")
-MAX_LOOKED_AT = 10_000
-"""Candidates that a page looks at. It ends there, with a position to go on from."""
+MAX_CANDIDATES = 10_000
+"""Candidates of a page. The page ends there, with a position to continue from."""
 
 
 def types_to_list(vocabulary: Vocabulary, action: str, types: tuple[str, ...]) -> tuple[str, ...]:
@@ -74,7 +74,7 @@ class ListPage(Generic[ItemT]):
         self.position: Position | None = None
         self._validity = Validity()
         self._checker, self._snapshot, self._now = checker, snapshot, now
-        self._left, self._looks_left = size, MAX_LOOKED_AT
+        self._left, self._candidates_left = size, MAX_CANDIDATES
 
     @property
     def valid_until(self) -> Instant | None:
@@ -88,8 +88,8 @@ class ListPage(Generic[ItemT]):
     def _ends(self, *, found: bool) -> bool:
         """Count a candidate. Whether the page ends with it."""
         self._left -= found
-        self._looks_left -= 1
-        return not (self._left and self._looks_left)
+        self._candidates_left -= 1
+        return not (self._left and self._candidates_left)
 
 
 class ResourcePage(ListPage[ListedResource]):

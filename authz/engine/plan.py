@@ -109,7 +109,7 @@ class Planner:
         """Whether the roles on the platform open every course or session of whatever state, and no other role
         that the subject may have in one takes that away."""
         platform = self._snapshot.scope(PLATFORM)
-        if platform is None or self._reach.walker() is not None or self._reach.has_overrides():
+        if platform is None or self._reach.scanned_subject() is not None or self._reach.has_overrides():
             return False
         certain = FOR_AI_RESPONSE if self._query.purpose else 0
         possible, policy = ALL_FACTS & ~FOR_AI_RESPONSE | certain, self._checker.policy

@@ -39,19 +39,19 @@ class Reach:
         """Those in which the subject may find something, in the order of `Snapshot.scan_contexts`."""
         snapshot, within = self._snapshot, self._query.within
         if within is None:
-            yield from snapshot.scan_contexts(self.walker(), start=start)
+            yield from snapshot.scan_contexts(self.scanned_subject(), start=start)
         elif within.kind is ScopeKind.SESSION:
             yield snapshot.scope(within)
         else:
             for context in snapshot.scan_contexts(
-                self.walker(), start=start if start[0] else (within.id, "")
+                self.scanned_subject(), start=start if start[0] else (within.id, "")
             ):
                 if context is not None and context.course_id != within.id:
                     return
                 yield context
 
-    def walker(self) -> Subject | None:
-        """Whose scopes to go through: the subject's; all for a subject whose platform role may open any."""
+    def scanned_subject(self) -> Subject | None:
+        """The subject whose scopes to scan; None for all scopes, if a platform role may open any of them."""
         subject, platform = self._query.subject, self._snapshot.scope(PLATFORM)
         for type_name in STRUCTURAL_TYPES:
             if platform is not None and type_name in self._query.types:

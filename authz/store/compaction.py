@@ -34,8 +34,8 @@ _changes, _revisions, _leaves, _held = tables.changes, tables.revisions, tables.
 _LEAF_COLUMNS = [column.name for column in _leaves.columns]
 _encoder = msgspec.json.Encoder()
 
-_Place: TypeAlias = tuple[int, int]
-"""A revision and a position in it."""
+_Position: TypeAlias = tuple[int, int]
+"""A revision, and the position of a change in it."""
 _Effect: TypeAlias = tuple[int, Key]
 """What a revision did to one record."""
 
@@ -47,7 +47,7 @@ class _Change(msgspec.Struct, frozen=True):
     mutation: Mutation
 
     @property
-    def place(self) -> _Place:
+    def log_position(self) -> _Position:
         return self.row.revision, self.row.position
 
     @property
@@ -149,35 +149,35 @@ def _read(connection: Connection, revisions: Iterable[int]) -> list[_Change]:
     """The changes of some revisions, in order."""
     rows = select_by(connection, _changes, ("revision",), [[each] for each in revisions])
     found = [_Change(row, decode_mutation(row.mutation)) for row in rows]
-    return sorted(found, key=lambda each: each.place)
+    return sorted(found, key=lambda each: each.log_position)
 
 
-def _superseded(connection: Connection, window: Sequence[_Change]) -> dict[_Place, _Change]:
+def _superseded(connection: Connection, window: Sequence[_Change]) -> dict[_Position, _Change]:
     """What the changes of a window make superfluous: those before them of the same records, and deletions."""
     earlier: dict[_Effect, list[_Change]] = defaultdict(list)
     for change in _read(connection, {each.row.previous for each in window if each.row.previous}):
         earlier[change.effect].append(change)
-    found: dict[_Place, _Change] = {}
+    found: dict[_Position, _Change] = {}
     for change in window:
         previous = change.row.previous
         before = earlier.get((previous, change.mutation.key), []) if previous else []
-        found |= {each.place: each for each in before if each.place < change.place}
+        found |= {each.log_position: each for each in before if each.log_position < change.log_position}
         if change.mutation.operation is Operation.DELETE:
-            found[change.place] = change
+            found[change.log_position] = change
     return found
 
 
-def _released(connection: Connection, limit: int) -> dict[_Place, _Change]:
+def _released(connection: Connection, limit: int) -> dict[_Position, _Change]:
     """The first changes whose hold is over."""
     wanted = select(_held.c.revision, _held.c.position).where(_held.c.subject_id.is_(None))
     rows = connection.execute(wanted.order_by(_held.c.revision, _held.c.position).limit(limit)).all()
     places = {(row.revision, row.position) for row in rows}
     found = _read(connection, {revision for revision, _ in places})
     delete_by_key(connection, _held, sorted(places))
-    return {each.place: each for each in found if each.place in places}
+    return {each.log_position: each for each in found if each.log_position in places}
 
 
-def _withhold(connection: Connection, superseded: dict[_Place, _Change]) -> list[_Change]:
+def _withhold(connection: Connection, superseded: dict[_Position, _Change]) -> list[_Change]:
     """Keep what a hold concerns; return the rest.
 
     What follows a change that is kept is kept, too: without a deletion, say, the record would come back.
@@ -201,7 +201,7 @@ def _withhold(connection: Connection, superseded: dict[_Place, _Change]) -> list
             removed.append(change)
         else:
             kept[change.effect] = holder
-            withheld.append((*change.place, holder.type.value, holder.id))
+            withheld.append((*change.log_position, holder.type.value, holder.id))
     upsert_rows(connection, _held, withheld)
     return removed
 
@@ -213,9 +213,11 @@ def _kept_before(connection: Connection, changes: Sequence[_Change]) -> dict[_Ef
     held = {(row.revision, row.position): row for row in rows if row.subject_id is not None}
     found = _read(connection, {revision for revision, _ in held})
     return {
-        each.effect: Subject(SubjectType(held[each.place].subject_type), held[each.place].subject_id)
+        each.effect: Subject(
+            SubjectType(held[each.log_position].subject_type), held[each.log_position].subject_id
+        )
         for each in found
-        if each.place in held
+        if each.log_position in held
     }
 
 
@@ -258,7 +260,7 @@ def _remove(connection: Connection, removed: Sequence[_Change], others: set[int]
     emptied += [revision for revision in heads if revision != keeps]
     rewritten += [dict(leaves[each]._mapping) | {"seals": "", "purged": ""} for each in emptied]
     upsert_rows(connection, _leaves, [[row[name] for name in _LEAF_COLUMNS] for row in rewritten])
-    delete_by_key(connection, _changes, [each.place for each in removed])
+    delete_by_key(connection, _changes, [each.log_position for each in removed])
     delete_by_key(connection, _revisions, [[each] for each in emptied])
 
 

@@ -38,7 +38,7 @@ class DecisionTree(msgspec.Struct, frozen=True, kw_only=True):
 def read_decision_tree(connection: Connection, sizes: Collection[int]) -> DecisionTree:
     """Verify every logged decision; return the tree, with the root of its full size, too."""
     state = connection.execute(select(tables.decision_tree)).one()
-    tree, look, faults = MerkleTree(), _Look(connection), list[str]()
+    tree, verifier, faults = MerkleTree(), _Verifier(connection), list[str]()
     roots, wanted = {0: tree.root()}, {*sizes, state.size}
     order = select(_leaves).order_by(_leaves.c.number)
     for leaf in connection.execute(order, execution_options={"yield_per": _CHUNK}):
@@ -49,24 +49,24 @@ def read_decision_tree(connection: Connection, sizes: Collection[int]) -> Decisi
             roots[tree.size] = tree.root()
         if leaf.part not in (None, part.hex()):
             faults.append(f"the hash of the tree at batch {leaf.number} is not that of its leaves")
-        faults += look.at(leaf)
+        faults += verifier.verify(leaf)
     if tree.size != state.size:
         faults.append(f"the database counts {state.size} batches of decisions, and the tree has {tree.size}")
-    unsigned, others = _in_no_leaf(connection, look.entries)
+    unsigned, others = _in_no_leaf(connection, verifier.entries)
     if others:
         faults.append(f"{others} decisions are in no leaf")
     return DecisionTree(
         size=tree.size,
         roots=roots,
         faults=tuple(faults),
-        purged=look.purged,
-        purged_until=look.purged_until,
+        purged=verifier.purged,
+        purged_until=verifier.purged_until,
         unsigned=unsigned,
     )
 
 
-class _Look:
-    """What was found of the entries so far."""
+class _Verifier:
+    """Verifies the entries of leaves in order, and counts them."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -74,8 +74,8 @@ class _Look:
         self._purged_before = decisions_purged_before(connection)
         self.entries = self.purged = self.purged_until = 0
 
-    def at(self, leaf: Row[Any]) -> Iterator[str]:
-        """Look at the entries of the next leaf; the fault, if there is one."""
+    def verify(self, leaf: Row[Any]) -> Iterator[str]:
+        """Verify the entries of the next leaf; yield the fault, if there is one."""
         told = f"batch {leaf.number} of the decisions, of {format_instant(leaf.first_at)}, is"
         if leaf.state == BatchState.PURGED.value:
             self.purged += 1

@@ -25,8 +25,8 @@ _POOL_TIMEOUT_S = 10
 _LOCK_TIMEOUT_S = 10
 _READ_TIMEOUT_S = 5.0
 _READ_AGAIN_AFTER_S = 1.0
-_STEPS_PER_LOOK = 10_000
-"""Instructions of SQLite between two looks at the clock: less than a millisecond."""
+_STEPS_PER_CHECK = 10_000
+"""Instructions of SQLite between two checks of the deadline: less than a millisecond."""
 _WAL_RETRY_S = 0.01
 _POSTGRESQL_DEFAULTS: dict[str, Any] = {
     "connect_timeout": 5,
@@ -242,7 +242,7 @@ def _time_limit(connection: Connection, limit_s: float) -> Iterator[None]:
         yield
         return
     end_at = time.monotonic() + limit_s
-    driver.set_progress_handler(lambda: time.monotonic() > end_at, _STEPS_PER_LOOK)
+    driver.set_progress_handler(lambda: time.monotonic() > end_at, _STEPS_PER_CHECK)
     try:
         yield
     finally:

@@ -144,27 +144,27 @@ def _complete_parts(engine: Engine, after: int) -> int | None:
 
 def _read_tree(connection: Connection, sizes: Collection[int]) -> LogTree:
     purge = last_purge(connection)
-    look, records = _Look(Attestor(connection), sizes, purge.through or 0), ReplayedRecords()
+    verifier, records = _Verifier(Attestor(connection), sizes, purge.through or 0), ReplayedRecords()
     found = _replaying(contents(connection), records)
     content = next(found, None)
     leaves = select(_leaves).order_by(_leaves.c.revision)
     for leaf in connection.execute(leaves, execution_options=_STREAMED):
         while content is not None and content[0]["revision"] < leaf.revision:
-            look.at_none(content)
+            verifier.report_missing_leaf(content)
             content = next(found, None)
         if content is not None and content[0]["revision"] == leaf.revision:
-            look.at(leaf, content)
+            verifier.verify(leaf, content)
             content = next(found, None)
         else:
-            look.at(leaf, None)
+            verifier.verify(leaf, None)
     while content is not None:
-        look.at_none(content)
+        verifier.report_missing_leaf(content)
         content = next(found, None)
-    look.note(missing_changes(connection, purge))
+    verifier.report(missing_changes(connection, purge))
     is_comparable = not rewrites_history(connection)
     if is_comparable:
-        look.note(records.differences(connection))
-    return look.result(read_head(connection).revision, purge, records.compared if is_comparable else None)
+        verifier.report(records.differences(connection))
+    return verifier.result(read_head(connection).revision, purge, records.compared if is_comparable else None)
 
 
 def _replaying(found: Iterator[_Content], records: ReplayedRecords) -> Iterator[_Content]:
@@ -174,8 +174,8 @@ def _replaying(found: Iterator[_Content], records: ReplayedRecords) -> Iterator[
         yield head, rows
 
 
-class _Look:
-    """What was found so far."""
+class _Verifier:
+    """Verifies leaves in order, and collects the faults."""
 
     def __init__(self, attestor: Attestor, sizes: Collection[int], through: int) -> None:
         self._tree = MerkleTree()
@@ -186,8 +186,8 @@ class _Look:
         self._through = through
         self._erased = self._more_faults = 0
 
-    def at(self, leaf: Row[Any], content: _Content | None) -> None:
-        """Look at the next leaf, and at its revision; None for one that is gone."""
+    def verify(self, leaf: Row[Any], content: _Content | None) -> None:
+        """Verify the next leaf and its revision; None for a revision that is gone."""
         if leaf.revision != self._tree.size + 1:
             self._fault(f"revision {self._tree.size + 1} has no leaf")
         part = self._tree.add(bytes.fromhex(leaf.hash)).hex()
@@ -205,13 +205,13 @@ class _Look:
         if found.hash != leaf.hash or (leaf.purged and not is_purgeable):
             self._fault(f"revision {leaf.revision} is not as it was committed")
 
-    def note(self, faults: Iterable[str]) -> None:
-        """Note what was found elsewhere."""
+    def report(self, faults: Iterable[str]) -> None:
+        """Add faults that were found elsewhere."""
         for fault in faults:
             self._fault(fault)
 
-    def at_none(self, content: _Content) -> None:
-        """Note a revision that has no leaf."""
+    def report_missing_leaf(self, content: _Content) -> None:
+        """Add the fault of a revision without a leaf."""
         self._fault(f"revision {content[0]['revision']} has no leaf")
 
     def result(self, head: int, purge: RetentionRule, records: int | None) -> LogTree:

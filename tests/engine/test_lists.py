@@ -342,7 +342,7 @@ def test_who_may_says_why_nobody_is_listed(question: Question, why: Reason) -> N
 def test_a_page_that_looks_at_much_and_finds_little_ends_and_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lists, "MAX_LOOKED_AT", 7)
+    monkeypatch.setattr(lists, "MAX_CANDIDATES", 7)
     drafts = [Resource(type="material", id=f"m{n:02}", scope=HERE) for n in range(40)]
     last = Resource(type="material", id="z", scope=HERE, published=True)
     member = Membership(subject=MAYA, scope=HERE, role="student")
