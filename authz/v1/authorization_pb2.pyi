@@ -1698,7 +1698,7 @@ Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
 
 @_typing.final
 class ExplainedMembership(_message.Message):
-    """A membership that was looked at."""
+    """A membership of the subject in a scope that counts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1712,30 +1712,30 @@ class ExplainedMembership(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     COUNTS_FIELD_NUMBER: _builtins.int
     role: _builtins.str
-    """As what."""
+    """The role of the membership, which `gives` may differ from."""
     status: _common_pb2.MembershipStatus.ValueType
-    """Its status."""
+    """The status of the membership."""
     gives: _builtins.str
-    """The role that it gives. Empty for none."""
+    """The role that the membership gives now. Empty for none."""
     state: Global___MembershipState.ValueType
-    """Why it gives none."""
+    """Why the membership gives no role. Unspecified if it gives one."""
     counts: _builtins.bool
-    """Whether the role counts. One on the platform does not for content."""
+    """Whether the role counts for this resource. A role on the platform does not count for content."""
     @_builtins.property
     def scope(self) -> _common_pb2.Scope:
-        """Where."""
+        """The scope of the membership."""
 
     @_builtins.property
     def starts_at(self) -> _timestamp_pb2.Timestamp:
-        """When it starts."""
+        """When the membership starts. Absent for always."""
 
     @_builtins.property
     def ends_at(self) -> _timestamp_pb2.Timestamp:
-        """When it ends."""
+        """When the membership ends. Absent for never."""
 
     @_builtins.property
     def suspended_until(self) -> _timestamp_pb2.Timestamp:
-        """Until when it is suspended."""
+        """When a suspension of the membership ends. Absent for none, or for one without an end."""
 
     def __init__(
         self,
@@ -1771,12 +1771,12 @@ class ExplainedFact(_message.Message):
     name: _builtins.str
     """The name, as in the conditions of rules."""
     holds: _builtins.bool
-    """Whether it holds."""
+    """Whether the fact holds."""
     meaning: _builtins.str
-    """What it means."""
+    """What the fact means."""
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___FactInput]:
-        """What it was computed from."""
+        """The values that the fact was computed from."""
 
     def __init__(
         self,
@@ -1837,7 +1837,7 @@ class ExplainedRule(_message.Message):
 
     @_builtins.property
     def unmet_facts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The facts of its condition that are not as it needs them."""
+        """The facts that keep its condition from holding."""
 
     def __init__(
         self,
@@ -1863,7 +1863,7 @@ class NearestGrant(_message.Message):
     CHANGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NearestChange]:
-        """The changes."""
+        """Each is one change. All of them are needed."""
 
     def __init__(
         self,
@@ -1895,20 +1895,20 @@ class NearestChange(_message.Message):
     text: _builtins.str
     """The change in words that follow `allowed`."""
     kind: Global___ChangeKind.ValueType
-    """What is changed."""
+    """What the change is made to."""
     fact: _builtins.str
-    """With FACT: which."""
+    """With FACT: the name of the fact."""
     holds: _builtins.bool
     """With FACT: whether it must hold, or must not."""
     purpose: _builtins.str
-    """With PURPOSE: which."""
+    """With PURPOSE: the purpose to state."""
     @_builtins.property
     def scope(self) -> _common_pb2.Scope:
-        """With ROLE, MEMBERSHIP, COURSE_STATE and STATED_SCOPE: where."""
+        """With ROLE, MEMBERSHIP, COURSE_STATE and STATED_SCOPE: the scope."""
 
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """With ROLE: any of these would do, the lowest rank first. With MEMBERSHIP: the role of it."""
+        """With ROLE: any of these would do, the lowest rank first. With MEMBERSHIP: its role."""
 
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp:
