@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from authz.policy.cases import TESTS_FOLDER
-from authz.policy.load import POLICY_FILE, load_policy, policy_directory
+from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
 from authz.policy.versions import read_folder
 
 SHIPPED = read_folder(policy_directory())
@@ -15,6 +17,13 @@ def with_rows(*rows: str) -> dict[str, str]:
     """The files of the shipped policy with more rows, and without its tests, which would speak of them."""
     files = {name: text for name, text in SHIPPED.items() if not name.startswith(f"{TESTS_FOLDER}/")}
     return files | {POLICY_FILE: SHIPPED[POLICY_FILE] + "".join(f"{row}\n" for row in rows)}
+
+
+def written(folder: Path, rows: str) -> Path:
+    """A folder with the shipped model and a policy of these rows."""
+    (folder / MODEL_FILE).write_bytes((policy_directory() / MODEL_FILE).read_bytes())
+    (folder / POLICY_FILE).write_text(rows)
+    return folder
 
 
 SAYS = """\

@@ -21,7 +21,7 @@ from authz.policy.versions import ProvedPolicy, prove_files
 
 Cell: TypeAlias = tuple[str, str, str]
 """A role, a type and an action."""
-MAX_TESTS_S = 30.0
+_MAX_TESTS_S = 30.0
 """How long the tests of a policy may take when it is published."""
 
 
@@ -62,13 +62,11 @@ class Report(msgspec.Struct, frozen=True):
         return tuple(outcome for outcome in self.outcomes if outcome.problem)
 
 
-def validate_files(
-    files: Mapping[str, str], snapshot_of: SnapshotOf, *, max_tests_s: float = MAX_TESTS_S
-) -> tuple[ProvedPolicy, Report]:
+def validate_files(files: Mapping[str, str], snapshot_of: SnapshotOf) -> tuple[ProvedPolicy, Report]:
     """What a policy must pass before it is published: it has no fault, keeps its invariants, and passes its
     own tests. Raises `PolicyError` with everything that is wrong at the first of the three that fails."""
     proved = prove_files(files)
-    report = run_case_files(proved.policy, proved.tests, snapshot_of, end_at=time.monotonic() + max_tests_s)
+    report = run_case_files(proved.policy, proved.tests, snapshot_of, end_at=time.monotonic() + _MAX_TESTS_S)
     if report.failed:
         faults = (fault_of_case(files, each.file, each.case, each.problem) for each in report.failed)
         raise PolicyError(tuple(sorted(faults)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import stat
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -65,14 +65,15 @@ class Finding(msgspec.Struct, frozen=True):
     text: str
 
 
-def findings(settings: Settings, clock: Callable[[], Instant] = system_clock) -> Iterator[Finding]:
+def findings(settings: Settings) -> Iterator[Finding]:
     """Everything that is found, the settings first."""
+    now = system_clock()
     yield from _of_transport(settings)
     yield from _of_access(settings)
     yield from _of_files(settings)
     yield from _of_limits(settings)
-    yield from _of_certificates(settings, clock())
-    yield from _of_database(settings, clock())
+    yield from _of_certificates(settings, now)
+    yield from _of_database(settings, now)
     yield from _of_replica(settings)
     yield from _of_server(settings)
 

@@ -12,7 +12,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -70,14 +70,14 @@ async def end_if_stuck(follower: Follower) -> None:
     os._exit(STUCK)
 
 
-def notify_systemd(state: str, environ: Mapping[str, str] = os.environ) -> None:
+def notify_systemd(state: str) -> None:
     """Tell systemd that a process is ready (`READY=1`), stops (`STOPPING=1`) or runs (`WATCHDOG=1`).
 
     Does nothing unless systemd started the process, and wants to know.
 
     Source: https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
     """
-    address = environ.get("NOTIFY_SOCKET", "")
+    address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
     # A name that begins with `@` is in the abstract namespace.
@@ -87,13 +87,13 @@ def notify_systemd(state: str, environ: Mapping[str, str] = os.environ) -> None:
         notify.sendto(state.encode(), path)
 
 
-async def run_with_watchdog(main: Coroutine[Any, Any, None], environ: Mapping[str, str] = os.environ) -> None:
+async def run_with_watchdog(main: Coroutine[Any, Any, None]) -> None:
     """Run the main coroutine of a process. Meanwhile, if systemd's watchdog is on (`WatchdogSec=`),
     notify it each second that the event loop runs."""
-    if "WATCHDOG_USEC" not in environ:
+    if "WATCHDOG_USEC" not in os.environ:
         await main
         return
-    beating = asyncio.create_task(beat_forever(partial(notify_systemd, "WATCHDOG=1", environ)))
+    beating = asyncio.create_task(beat_forever(partial(notify_systemd, "WATCHDOG=1")))
     try:
         await main
     finally:

@@ -27,9 +27,9 @@ from authz.policy.invariants import load_invariants
 from authz.policy.load import POLICY_FILE, load_policy, policy_directory
 from authz.policy.prove import prove
 from authz.policy.situations import together
-from tests.policies import POLICY
+from tests.policies import POLICY, written
 from tests.policy.reference import decide, reference_enforcer
-from tests.policy.test_reference import DECLARATIONS, FACTS, ROLES, TYPES, policies, written
+from tests.policy.test_reference import DECLARATIONS, FACTS, ROLES, TYPES, policies
 from tests.properties import examples
 
 logging.getLogger("casbin").setLevel(logging.CRITICAL)

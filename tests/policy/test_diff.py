@@ -18,8 +18,8 @@ from authz.policy.condition import parse_condition
 from authz.policy.diff import diff
 from authz.policy.load import POLICY_FILE, load_policy, policy_directory
 from authz.policy.situations import situations_of
-from tests.policies import POLICY
-from tests.policy.test_prove import CELLS, CONSISTENT, ROLES, policies, written
+from tests.policies import POLICY, written
+from tests.policy.test_prove import CELLS, CONSISTENT, ROLES, policies
 from tests.properties import examples
 
 logging.getLogger("casbin").setLevel(logging.CRITICAL)

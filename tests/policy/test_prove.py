@@ -19,12 +19,12 @@ from authz.policy.certificate import Certificate, check_certificate
 from authz.policy.compile import CompiledPolicy
 from authz.policy.condition import parse_condition
 from authz.policy.invariants import Gaining, Invariant, Never, load_invariants
-from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
+from authz.policy.load import POLICY_FILE, load_policy, policy_directory
 from authz.policy.prove import prove
 from authz.policy.search import Refutation
 from authz.policy.situations import Situation, situations_of, together
 from tests.facts import bits
-from tests.policies import POLICY
+from tests.policies import POLICY, written
 from tests.policy.reference import reference_enforcer
 from tests.properties import examples
 
@@ -173,12 +173,6 @@ def test_the_prover_decides_as_brute_force_through_casbin(
     assert bool(proof.breaches) is Brute(folder, policy).breaks(invariant)
     if proof.certificate is not None:
         check_certificate(proof.certificate, policy, [invariant])
-
-
-def written(folder: Path, text: str) -> Path:
-    (folder / MODEL_FILE).write_bytes((policy_directory() / MODEL_FILE).read_bytes())
-    (folder / POLICY_FILE).write_text(text)
-    return folder
 
 
 def certificate() -> Certificate:

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from authz.domain.facts import ALL_FACTS, FACTS_BY_NAME, fact_names
 from authz.domain.ids import PLATFORM, Scope, course_scope
 from authz.policy.condition import parse_condition
-from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
+from authz.policy.load import load_policy, policy_directory
 from authz.policy.situations import together
 from tests.facts import BITS, bits
-from tests.policies import POLICY
+from tests.policies import POLICY, written
 from tests.policy.reference import decide, reference_enforcer
 from tests.properties import examples
 
@@ -151,12 +151,6 @@ def test_random_policies_answer_as_casbin(
         ours = decide(policy, frozenset(roles), scope, type_name, action, mask)
         theirs = enforcer.enforce(roles, str(scope), type_name, action, fact_names(mask))
         assert ours.allowed == theirs
-
-
-def written(folder: Path, text: str) -> Path:
-    (folder / MODEL_FILE).write_bytes((policy_directory() / MODEL_FILE).read_bytes())
-    (folder / POLICY_FILE).write_text(text)
-    return folder
 
 
 def test_casbin_reads_the_rules_and_links_and_skips_the_declarations() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from authz.domain import ports
 from authz.domain.entities import (
     KINDS,
@@ -14,6 +16,7 @@ from authz.domain.entities import (
     Share,
     ShareLevel,
 )
+from authz.domain.errors import AuthzError, ErrorReason
 from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, SubjectType, course_scope
 from authz.domain.mutations import Change, Mutation, Operation, WriteRequest
 from authz.domain.vocabulary import RoleDeclaration, TypeDeclaration, Vocabulary
@@ -102,6 +105,13 @@ def write(store: Store, *mutations: Mutation, idempotency_key: str = "", reason:
     """A write without preconditions; its revision."""
     request = WriteRequest(mutations=mutations, idempotency_key=idempotency_key, reason=reason, actor="test")
     return store.directory.write(request).revision
+
+
+def refusal_of(store: Store, *mutations: Mutation) -> ErrorReason:
+    """Why a write is refused."""
+    with pytest.raises(AuthzError) as caught:
+        write(store, *mutations)
+    return caught.value.reason
 
 
 def changes_of(store: Store, after: int, limit: int) -> tuple[Change, ...]:

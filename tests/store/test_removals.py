@@ -32,6 +32,7 @@ from tests.store.directory import (
     dumped,
     notebook,
     open_with,
+    refusal_of,
     remove,
     remove_all_contents,
     replay,
@@ -70,13 +71,6 @@ def store(store_url: str) -> Iterator[Store]:
     write(opened, *map(create, (Course(id="c"), *INSIDE, *BESIDE)))
     yield opened
     opened.close()
-
-
-def reason(store: Store, *mutations: Mutation) -> ErrorReason:
-    """Why a write is refused."""
-    with pytest.raises(AuthzError) as caught:
-        write(store, *mutations)
-    return caught.value.reason
 
 
 def entities(store: Store) -> set[object]:
@@ -156,8 +150,8 @@ def test_nothing_is_written_into_a_course_or_over_a_record_that_is_being_removed
     store: Store, mutation: Mutation, expected: ErrorReason
 ) -> None:
     write(store, remove(CourseKey("c")))
-    assert reason(store, mutation) is expected
-    assert reason(store, create(Course(id="new")), mutation) is expected
+    assert refusal_of(store, mutation) is expected
+    assert refusal_of(store, create(Course(id="new")), mutation) is expected
     result = store.directory.import_batch([mutation], offset=7, actor="", request_id="", reason="")
     assert [(fault.position, fault.reason) for fault in result.faults] == [(7, expected.value)]
     assert entities(store) == set(BESIDE)
@@ -189,8 +183,8 @@ def test_a_resource_with_many_shares_goes_like_a_course(store: Store) -> None:
     assert not {
         entity for entity in entities(store) if str(getattr(entity, "resource", "")) == "notebook:in-s"
     }
-    assert reason(store, create(share("in-s", "u0"))) is ErrorReason.REFERENCE_NOT_FOUND
-    assert reason(store, create(notebook("in-s", course_scope("d")))) is ErrorReason.BEING_REMOVED
+    assert refusal_of(store, create(share("in-s", "u0"))) is ErrorReason.REFERENCE_NOT_FOUND
+    assert refusal_of(store, create(notebook("in-s", course_scope("d")))) is ErrorReason.BEING_REMOVED
     assert remove_all_contents(store) == 1
     write(store, create(notebook("in-s", course_scope("d"))))
     require_log(store)
@@ -229,7 +223,7 @@ def test_one_transaction_removes_a_bounded_number_of_records_however_many_deleti
 
 
 def test_a_deletion_that_fails_with_its_write_leaves_no_removal(store: Store) -> None:
-    assert reason(store, remove(CourseKey("c")), create(student("u0", "none"))) is (
+    assert refusal_of(store, remove(CourseKey("c")), create(student("u0", "none"))) is (
         ErrorReason.REFERENCE_NOT_FOUND
     )
     assert store.directory.removal_progress() is None
@@ -237,7 +231,7 @@ def test_a_deletion_that_fails_with_its_write_leaves_no_removal(store: Store) ->
     outcomes = store.directory.write_group([failing, WriteRequest(mutations=(touch(student("u0", "c")),))])
     assert isinstance(outcomes[0], AuthzError)
     assert entities(store) == {Course(id="c"), *INSIDE, *BESIDE}
-    assert reason(store, remove(CourseKey("c")), create(Session(id="s"))) is ErrorReason.BEING_REMOVED
+    assert refusal_of(store, remove(CourseKey("c")), create(Session(id="s"))) is ErrorReason.BEING_REMOVED
     assert entities(store) == {Course(id="c"), *INSIDE, *BESIDE}
 
 

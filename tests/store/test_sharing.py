@@ -39,6 +39,7 @@ from tests.store.directory import (
     dumped,
     notebook,
     open_with,
+    refusal_of,
     remove,
     remove_all_contents,
     share,
@@ -87,19 +88,12 @@ def shared(store: Store) -> set[Share]:
     }
 
 
-def reason(store: Store, *mutations: Mutation) -> ErrorReason:
-    """Why a write is refused."""
-    with pytest.raises(AuthzError) as caught:
-        write(store, *mutations)
-    return caught.value.reason
-
-
 def test_nothing_is_shared_with_somebody_who_is_not_there(store: Store) -> None:
     for given_share in (IN_COURSE, IN_SESSION):
-        assert reason(store, create(given_share)) is ErrorReason.SUBJECT_NOT_A_MEMBER
+        assert refusal_of(store, create(given_share)) is ErrorReason.SUBJECT_NOT_A_MEMBER
     write(store, create(GUEST), create(IN_SESSION))
     # A role in a session opens nothing of the rest of its course.
-    assert reason(store, create(IN_COURSE)) is ErrorReason.SUBJECT_NOT_A_MEMBER
+    assert refusal_of(store, create(IN_COURSE)) is ErrorReason.SUBJECT_NOT_A_MEMBER
     write(store, create(STUDENT), create(IN_COURSE))
     assert shared(store) == {IN_COURSE, IN_SESSION}
     with pytest.raises(
@@ -115,7 +109,7 @@ def test_a_share_that_awaits_a_membership_is_taken_and_listed_as_such(store: Sto
         for flag in (True, False)
     ]
     assert listed == [{awaiting(IN_COURSE)}, {share("in-d", "maya")}]
-    assert reason(store, touch(IN_COURSE)) is ErrorReason.SUBJECT_NOT_A_MEMBER
+    assert refusal_of(store, touch(IN_COURSE)) is ErrorReason.SUBJECT_NOT_A_MEMBER
     write(store, create(STUDENT))
     write(store, remove(STUDENT.key))
     assert shared(store) == {awaiting(IN_COURSE)}
@@ -182,7 +176,7 @@ def test_many_shares_end_in_parts_and_the_member_comes_back_after_them(store_url
     write(store, *map(create, many), *(create(share(each.id, "maya")) for each in many))
     head = write(store, remove(STUDENT.key), reason="left")
     for membership in (STUDENT, TEACHER, GUEST):
-        assert reason(store, create(membership)) is ErrorReason.BEING_REMOVED
+        assert refusal_of(store, create(membership)) is ErrorReason.BEING_REMOVED
     write(store, create(student("omar", "c")))
     assert remove_all_contents(store) == 3
     log = [change for change in changes_of(store, head - 1, 100) if change.reason == "left"]
