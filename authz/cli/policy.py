@@ -14,6 +14,7 @@ from authz.cli import ERROR_EXIT_CODE
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
 from authz.cli.output import print_json, print_rows
 from authz.cli.policy_course import Course, load_in_course
+from authz.cli.policy_report import Verbose, print_warnings
 from authz.domain.errors import PolicyError, PolicyWarning
 
 app = typer.Typer(help="Validate and show policies.", no_args_is_help=True)
@@ -65,6 +66,7 @@ def validate(
     with_directory: Annotated[
         bool, typer.Option("--with-directory", help="Also hold it against the directory of the server.")
     ] = False,
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """List every fault and warning. Exit code: 0 valid, 1 with warnings and --strict, 2 with faults.
@@ -87,8 +89,7 @@ def validate(
         listed = [warning._asdict() for warning in warnings]
         print_json({"valid": True, "version": summary["version"], "faults": [], "warnings": listed})
     else:
-        for warning in warnings:
-            print(f"warning: {warning}")
+        print_warnings(warnings, verbose=verbose, file=sys.stdout)
         counts = ", ".join(
             f"{what} {count}" if what == "version" else f"{count} {what}" for what, count in summary.items()
         )
@@ -101,14 +102,13 @@ def _linted(
     folder: Path | None, course: str, version: str, address: str, database: str
 ) -> tuple[dict[str, str | int], list[PolicyWarning]]:
     """What a policy is, in numbers, and its warnings. Raises `PolicyError` with every fault."""
-    from authz.policy.lint import lint
+    from authz.policy.lint import lint, lint_course
     from authz.policy.load import load_policy
 
     if course:
         found = load_in_course(course, folder, version, address, database)
-        own = {rule.source for rule in found.own}
-        warnings = [warning for warning in lint(found.policy) if warning.where in own]
-        return {"version": found.policy.version, "rules": len(own)}, warnings
+        warnings = [*lint_course(found.policy, found.platform)]
+        return {"version": found.policy.version, "rules": len(found.own)}, warnings
     with policy_folder(folder, version, address, database) as source:
         policy = load_policy(source)
     names = policy.vocabulary

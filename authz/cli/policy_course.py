@@ -20,11 +20,16 @@ Course = Annotated[
 
 
 class CoursePolicy(NamedTuple):
-    """The platform's active policy with that of a course, its invariants, and the rules of the course."""
+    """The platform's active policy with that of a course, the platform's alone, and its invariants."""
 
     policy: CompiledPolicy
+    platform: CompiledPolicy
     invariants: tuple[Invariant, ...]
-    own: tuple[Rule, ...]
+
+    @property
+    def own(self) -> tuple[Rule, ...]:
+        """The rules of the course."""
+        return self.policy.rules[len(self.platform.rules) :]
 
 
 def read_course_file(file: Path) -> dict[str, str]:
@@ -56,6 +61,4 @@ def load_in_course(course: str, file: Path | None, version: str, address: str, d
         files = version_files(client, version or ACTIVE, course) if file is None else read_course_file(file)
     platform = compile_files(of_platform)
     policy = load_course_policy(platform, course, files)
-    return CoursePolicy(
-        policy, compile_invariants(of_platform, platform), policy.rules[len(platform.rules) :]
-    )
+    return CoursePolicy(policy, platform, compile_invariants(of_platform, platform))

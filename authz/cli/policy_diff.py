@@ -11,8 +11,9 @@ from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
 from authz.cli.output import print_json
 from authz.cli.policy import FOUND_EXIT_CODE, Json
 from authz.cli.policy_course import Course, read_course_file
+from authz.cli.policy_report import Verbose, print_changes
 from authz.cli.policy_versions import ACTIVE, DRAFT, version_files, version_number
-from authz.domain.policy_changes import PolicyDiff, sentences
+from authz.domain.policy_changes import PolicyDiff
 
 
 def diff(
@@ -27,6 +28,7 @@ def diff(
     after: Annotated[str, typer.Option("--to", help="In place of the last folder. Default: `active`.")] = "",
     address: Address = DEFAULT_ADDRESS,
     database: Database = "",
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """Show which roles gain and lose which actions, and when. Exit code: 0 no change, 1 changes.
@@ -38,7 +40,7 @@ def diff(
     if as_json:
         print_json(found)
     else:
-        print_diff(found)
+        print_changes(found, verbose=verbose)
     if found:
         raise typer.Exit(FOUND_EXIT_CODE)
 
@@ -58,12 +60,13 @@ def _sides(folders: list[Path], before: str, after: str) -> tuple[Path | str, Pa
 
 
 def _compare(before: Path | str, after: Path | str, course: str, address: str, database: str) -> PolicyDiff:
-    from authz.policy.diff import diff as diff_policies
+    from authz.policy.diff import diff_files
     from authz.policy.load import load_policy
     from authz.policy.versions import read_folder
 
     if isinstance(before, Path) and isinstance(after, Path) and not course:
-        return diff_policies(load_policy(before), load_policy(after))
+        files = read_folder(before), read_folder(after)
+        return diff_files(load_policy(before), load_policy(after), *files)
     with connect(address, database) as client:
         sides = [
             (read_course_file(side) if course else read_folder(side))
@@ -74,11 +77,3 @@ def _compare(before: Path | str, after: Path | str, course: str, address: str, d
             for side in (before, after)
         ]
         return client.policies.diff(*sides, course_id=course)
-
-
-def print_diff(found: PolicyDiff) -> None:
-    """Print every change in words."""
-    for line in (*found.declarations, *(line for change in found.cells for line in sentences(change))):
-        print(line)
-    if not found:
-        print("nothing changes: the two policies decide everything alike")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +10,9 @@ import typer
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
 from authz.cli.output import print_json, print_rows
 from authz.cli.policy import Json
-from authz.cli.policy_diff import print_diff
+from authz.cli.policy_report import Verbose, changes_from_active, print_changes, print_warnings
 from authz.cli.policy_versions import Author, Reason, print_published, validated
-from authz.client import Draft, DraftPublication
+from authz.client import Client, Draft, DraftPublication
 from authz.domain.drafts import AddRow, DeleteFile, Edit, PutFile, RemoveRow, SetCell
 from authz.domain.errors import PolicyWarning
 from authz.domain.instants import format_instant, parse_instant
@@ -121,6 +120,7 @@ def edit(
     course: OfCourse = "",
     address: Address = DEFAULT_ADDRESS,
     database: Database = "",
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """Edit a draft, and show what it changes. Exit code: 0 edited, 2 refused."""
@@ -133,14 +133,20 @@ def edit(
     with connect(address, database) as client:
         drafts = client.policies.drafts
         edited = drafts.edit(_at(drafts.read(name, course_id=course), etag), edits, rebase=rebase)
-        changes = None
-        if not edited.faults:
-            files = drafts.read(name, course_id=course).files
-            changes = client.policies.diff(edited.base_number, files, course_id=course)
-    _print(edited, changes, as_json)
+        changes = None if edited.faults else _changes(client, name, course)
+    _print(edited, changes, verbose=verbose, as_json=as_json)
 
 
-def _print(edited: Draft, changes: PolicyDiff | None, as_json: bool) -> None:
+def _changes(client: Client, name: str, course: str) -> PolicyDiff:
+    """What a draft changes in the version that it was made from; of a course without one, in the platform's
+    policy alone."""
+    from authz.policy.course import COURSE_FILE
+
+    draft = client.policies.drafts.read(name, course_id=course)
+    return client.policies.diff(draft.base_number or {COURSE_FILE: ""}, draft.files, course_id=course)
+
+
+def _print(edited: Draft, changes: PolicyDiff | None, *, verbose: bool, as_json: bool) -> None:
     if as_json:
         shown = {each: getattr(edited, each) for each in ("id", "etag", "base_number")}
         faults = [fault._asdict() for fault in edited.faults]
@@ -152,7 +158,7 @@ def _print(edited: Draft, changes: PolicyDiff | None, as_json: bool) -> None:
             f"draft `{edited.id}` is edited; it has faults, and cannot be published until they are corrected"
         )
     else:
-        print_diff(changes)
+        print_changes(changes, verbose=verbose)
         base = f"to version {edited.base_number}" if edited.base_number else "to the platform's policy alone"
         print(f"draft `{edited.id}` is edited; the changes are those {base}")
 
@@ -191,6 +197,7 @@ def publish(
     course: OfCourse = "",
     address: Address = DEFAULT_ADDRESS,
     database: Database = "",
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """Make a draft the next version of the policy, active on every server, and delete the draft.
@@ -201,20 +208,26 @@ def publish(
     with connect(address, database) as client:
         draft = _at(client.policies.drafts.read(name, course_id=course), etag)
         warnings = validated(client, draft.files, course)
-        if publish_at is not None:
+        changes = changes_from_active(client, draft.files, course)
+        if publish_at is None:
+            published = client.policies.publish(draft, author=author, reason=reason)
+        else:
             planned = client.policies.drafts.schedule(draft, publish_at, author=author, reason=reason)
-            _print_planned(planned, warnings, as_json)
-            return
-        published = client.policies.publish(draft, author=author, reason=reason)
-    print_published(published, as_json)
+    if publish_at is None:
+        print_published(published, changes, verbose=verbose, as_json=as_json)
+    else:
+        _print_planned(planned, warnings, changes, verbose=verbose, as_json=as_json)
 
 
-def _print_planned(draft: Draft, warnings: list[PolicyWarning], as_json: bool) -> None:
+def _print_planned(
+    draft: Draft, warnings: list[PolicyWarning], changes: PolicyDiff | None, *, verbose: bool, as_json: bool
+) -> None:
     if as_json:
-        listed = [warning._asdict() for warning in warnings]
-        print_json({"id": draft.id, "etag": draft.etag, "publication": draft.publication, "warnings": listed})
+        shown = {"id": draft.id, "etag": draft.etag, "publication": draft.publication, "changes": changes}
+        print_json(shown | {"warnings": [warning._asdict() for warning in warnings]})
         return
-    for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+    print_warnings(warnings, verbose=verbose)
     assert draft.publication is not None  # noqa: S101  that is what was asked for; narrows the type
     print(f"draft `{draft.id}` is to be published at {format_instant(draft.publication.at)}")
+    if changes is not None:
+        print_changes(changes, verbose=verbose)

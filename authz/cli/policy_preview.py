@@ -13,6 +13,7 @@ import typer
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
 from authz.cli.output import print_json, print_rows, progress_bar
 from authz.cli.policy import FOUND_EXIT_CODE, Json
+from authz.cli.policy_report import changes_from_active
 from authz.cli.policy_versions import DRAFT, version_files, version_number
 from authz.client import Client
 from authz.client.sync.directory import Progress as Advance
@@ -60,9 +61,13 @@ def preview(
         source = _source(policy) if policy is not None else _version(client, version, course)
         events = client.policies.preview(source, course_id=course, max_examples=examples, max_largest=largest)
         totals = _totals_of(_with_progress(events), as_json)
+        changes = changes_from_active(client, source, course)
+    declarations = () if changes is None else changes.declarations
     if as_json:
-        print_json({"totals": _totals_data(totals)})
+        print_json({"totals": _totals_data(totals), "declarations": declarations})
     else:
+        for line in declarations:
+            print(line)
         _print(totals)
     if totals.rows:
         raise typer.Exit(FOUND_EXIT_CODE)

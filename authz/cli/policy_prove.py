@@ -70,8 +70,8 @@ def _load(
     from authz.policy.load import load_policy
 
     if course:
-        policy, invariants, _ = load_in_course(course, folder, version, address, database)
-        return policy, invariants
+        found = load_in_course(course, folder, version, address, database)
+        return found.policy, found.invariants
     with policy_folder(folder, version, address, database) as directory:
         policy = load_policy(directory)
         return policy, load_invariants(directory, policy.vocabulary)

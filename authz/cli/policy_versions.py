@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,11 +12,13 @@ from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
 from authz.cli.output import print_json, print_rows
 from authz.cli.policy import Json
 from authz.cli.policy_course import Course, read_course_file
+from authz.cli.policy_report import Verbose, changes_from_active, print_changes, print_warnings
 from authz.client import Client, Draft, PolicyTests, PublishedPolicy
 from authz.domain.entities import PolicyVersion
 from authz.domain.errors import PolicyError, PolicyWarning
 from authz.domain.instants import format_instant
 from authz.domain.kinds.fields import MAX_NUMBER
+from authz.domain.policy_changes import PolicyDiff
 
 ACTIVE, DRAFT = "active", "draft:"
 Author = Annotated[str, typer.Option(help="Who makes the change. Default: the caller.")]
@@ -35,6 +36,7 @@ def apply(
     validate_only: Annotated[bool, typer.Option("--validate-only", help="Change nothing.")] = False,
     address: Address = DEFAULT_ADDRESS,
     database: Database = "",
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """Make a folder the next version of the policy, active on every server. An equal one changes nothing.
@@ -46,6 +48,7 @@ def apply(
     files = _read(folder, course)
     with connect(address, database, creates=True) as client:
         validated(client, files, course)
+        changes = changes_from_active(client, files, course)
         published = client.policies.apply(
             files,
             author=author,
@@ -54,7 +57,7 @@ def apply(
             validate_only=validate_only,
             course_id=course,
         )
-    print_published(published, as_json, validated_only=validate_only)
+    print_published(published, changes, verbose=verbose, as_json=as_json, validated_only=validate_only)
 
 
 def _read(path: Path, course: str) -> dict[str, str]:
@@ -83,14 +86,16 @@ def rollback(
     expected_active: Expected = 0,
     address: Address = DEFAULT_ADDRESS,
     database: Database = "",
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """Make the next version from the files of an earlier one, and activate it."""
     with connect(address, database) as client:
+        changes = changes_from_active(client, number, course)
         published = client.policies.roll_back(
             number, author=author, reason=reason, expected_active=expected_active, course_id=course
         )
-    print_published(published, as_json)
+    print_published(published, changes, verbose=verbose, as_json=as_json)
 
 
 def history(
@@ -189,16 +194,25 @@ def version_number(text: str) -> int:
 COMMANDS = (apply, export, history, rollback)
 
 
-def print_published(published: PublishedPolicy, as_json: bool, *, validated_only: bool = False) -> None:
-    """Print what a publish came to; its warnings to standard error, if not as JSON."""
+def print_published(
+    published: PublishedPolicy,
+    changes: PolicyDiff | None,
+    *,
+    verbose: bool,
+    as_json: bool,
+    validated_only: bool = False,
+) -> None:
+    """Print what a publish came to, what it changes, if that is known, and its warnings to standard error, if
+    not as JSON."""
     number = published.number
-    for warning in published.warnings if not as_json else ():
-        print(f"warning: {warning}", file=sys.stderr)
+    if not as_json:
+        print_warnings(published.warnings, verbose=verbose)
     if as_json:
         outcome = {
             "active": None if published.active is None else _as_json(published.active),
             "changed": published.changed,
             "written_at": published.written_at,
+            "changes": msgspec.to_builtins(changes),
             "tests": msgspec.to_builtins(published.tests),
             "warnings": [warning._asdict() for warning in published.warnings],
         }
@@ -210,6 +224,8 @@ def print_published(published: PublishedPolicy, as_json: bool, *, validated_only
             print(f"valid: it differs from version {number}, which is active" if number else "valid")
         else:
             print(f"version {number} is active")
+        if changes is not None:
+            print_changes(changes, verbose=verbose)
         if published.tests is not None:
             print(_coverage(published.tests))
 

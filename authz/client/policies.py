@@ -36,7 +36,7 @@ class PolicyCertificate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PolicyValidation(msgspec.Struct, frozen=True, kw_only=True):
-    """Faults, ordered by place; and warnings, of which a policy with faults, or of a course, has none."""
+    """Faults, ordered by place; and warnings, of which a policy with faults has none."""
 
     faults: list[PolicyFault]
     warnings: list[PolicyWarning]
@@ -94,4 +94,4 @@ def published_of(response: policy_pb2.ApplyPolicyResponse | Any) -> PublishedPol
 
 def warnings_of(response: policy_pb2.ValidatePolicyResponse | Any) -> list[PolicyWarning]:
     """The warnings of an answer that has some."""
-    return [PolicyWarning(each.where, each.message) for each in response.warnings]
+    return [PolicyWarning(each.where, each.message, each.role) for each in response.warnings]

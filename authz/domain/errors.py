@@ -203,10 +203,12 @@ class PolicyFault(NamedTuple):
 
 
 class PolicyWarning(NamedTuple):
-    """What is legal in a policy, and surprising. `where` is the `file:line` of a rule, or names a role."""
+    """What is legal in a policy, and surprising. `where` is the `file:line` of a rule, or names a role.
+    `role` is that of the rule."""
 
     where: str
     text: str
+    role: str = ""
 
     def __str__(self) -> str:
         return f"{self.where}: {self.text}"

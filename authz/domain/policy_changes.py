@@ -6,6 +6,14 @@ from collections.abc import Iterator
 
 import msgspec
 
+KINDS = {
+    "gains": "gains",
+    "losses": "loses",
+    "takes": "now also stops who holds another role:",
+    "leaves": "no longer stops who holds another role:",
+}
+"""How a cell may change: the field of a `CellChange`, and its verb."""
+
 
 class PolicySource(msgspec.Struct, frozen=True):
     """A policy by the text of its files, else by the number of its version; 0 for the active one."""
@@ -46,14 +54,9 @@ def sentences(change: CellChange) -> Iterator[str]:
     """A change in words, one for each thing that changes."""
     where = "" if change.course_id is None else f" in course {change.course_id}"
     what = f"{change.action} on {change.type}{where}"
-    for conditions, text in (
-        (change.gains, f"`{change.role}` gains {what}"),
-        (change.losses, f"`{change.role}` loses {what}"),
-        (change.takes, f"`{change.role}` now also stops who holds another role: {what}"),
-        (change.leaves, f"`{change.role}` no longer stops who holds another role: {what}"),
-    ):
-        if conditions:
-            always = "" in conditions
-            yield text + (", always" if always else f", when {' or when '.join(conditions)}")
-    if not (change.gains or change.losses or change.takes or change.leaves):
+    changed = [(verb, getattr(change, kind)) for kind, verb in KINDS.items() if getattr(change, kind)]
+    for verb, conditions in changed:
+        when = "always" if "" in conditions else f"when {' or when '.join(conditions)}"
+        yield f"`{change.role}` {verb} {what}, {when}"
+    if not changed:
         yield f"`{change.role}` keeps {what} as it is"

@@ -12,7 +12,7 @@ from authz.engine.consistency import ConsistencyGate
 from authz.engine.publish import Publisher
 from authz.policy.compile import CompiledPolicy
 from authz.policy.course import load_course_policy
-from authz.policy.diff import diff
+from authz.policy.diff import diff, diff_files
 from authz.policy.load import compile_files
 from authz.policy.versions import compile_version
 
@@ -25,8 +25,22 @@ class Comparer:
         self._gate = gate
 
     async def diff(self, before: PolicySource, after: PolicySource, scope: Scope = PLATFORM) -> PolicyDiff:
-        """What the two decide differently: policies of the platform, or of a course. Raises as `compiled`."""
-        return await self._gate.run(partial(diff, *await self.both(before, after, scope)))
+        """What changes: between policies of the platform, or of a course. Raises as `compiled`."""
+        if scope != PLATFORM:
+            return await self._gate.run(partial(diff, *await self.both(before, after, scope)))
+        before, after = await self._numbered(before), await self._numbered(after)
+        policies = await self.both(before, after, scope)
+        files = await self._files(before), await self._files(after)
+        return await self._gate.run(partial(diff_files, *policies, *files))
+
+    async def _numbered(self, source: PolicySource) -> PolicySource:
+        """The source with the number of the version that is active now, if it names no other."""
+        if source.files or source.number:
+            return source
+        return PolicySource(number=(await self._publisher.active()).entity.number)
+
+    async def _files(self, source: PolicySource) -> dict[str, str]:
+        return read_files(source.files or (await self._publisher.read(source.number)).version.files)
 
     async def both(
         self, before: PolicySource, after: PolicySource, scope: Scope

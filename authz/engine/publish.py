@@ -40,6 +40,7 @@ from authz.engine.policy_cases import Report, SnapshotOf, validate_files
 from authz.engine.write import DirectoryWriter, WriteReport
 from authz.policy.compile import CompiledPolicy
 from authz.policy.course import load_course_policy, validate_course
+from authz.policy.lint import lint_course
 from authz.policy.prove import prove
 from authz.policy.versions import FORMAT, ProvedPolicy, compile_invariants, prove_files, require_certificate
 
@@ -58,7 +59,7 @@ class Published(msgspec.Struct, frozen=True):
     `replicated` as in `WriteReport`. `tests` is what its tests came to, `warnings` what is legal and
     surprising.
 
-    A course has no tests and no warnings, and before its first version nothing that is active.
+    A course has no tests, and before its first version nothing that is active.
     """
 
     active: PolicyVersion | None
@@ -90,8 +91,8 @@ class _Active(msgspec.Struct, frozen=True):
 class Validated(msgspec.Struct, frozen=True):
     """What a policy was found to be right under, which must be so still when it is activated.
 
-    For the platform's policy, what its tests came to, its warnings, and the policies of courses; for that of
-    a course, the platform's version.
+    `warnings` of either. For the platform's policy, what its tests came to, and the policies of courses; for
+    that of a course, the platform's version.
     """
 
     tests: Report | None = None
@@ -137,9 +138,9 @@ class Publisher:
             warnings = await self._warnings.of(proved.policy, proved.invariants)
             return msgspec.structs.replace(validated, warnings=warnings)
         platform = await self._active(PLATFORM)
-        await self._gate.run(partial(self._validate_in_course, platform.version, scope, files))
+        warnings = await self._gate.run(partial(self._validate_in_course, platform.version, scope, files))
         unchanged = Precondition(PLATFORM_ACTIVATION, Expectation.AT_VERSION, platform.revision)
-        return Validated(preconditions=(unchanged,))
+        return Validated(warnings=warnings, preconditions=(unchanged,))
 
     def _validate(self, files: str) -> tuple[Validated, ProvedPolicy]:
         proved, report = validate_files(read_files(files), self._snapshot_of)
@@ -152,10 +153,12 @@ class Publisher:
         active = (await self._active(PLATFORM)).version
         return await self._gate.run(partial(self._policies.compiled, active))
 
-    def _validate_in_course(self, platform: PolicyVersion, scope: Scope, files: str) -> None:
+    def _validate_in_course(
+        self, platform: PolicyVersion, scope: Scope, files: str
+    ) -> tuple[PolicyWarning, ...]:
         policy = self._policies.compiled(platform)
         invariants = compile_invariants(read_files(platform.files), policy)
-        validate_course(policy, invariants, scope.id, read_files(files))
+        return lint_course(validate_course(policy, invariants, scope.id, read_files(files)), policy)
 
     async def certificate(self, version: PolicyVersion) -> PolicyCertificate:
         """Why a published version keeps the invariants; of a course, with the active one of the platform.

@@ -71,6 +71,12 @@ def load_case_files(directory: Path, vocabulary: Vocabulary) -> tuple[CaseFile, 
     return tuple(read_case_file(file.name, file.read_bytes(), vocabulary) for file in files)
 
 
+def is_case_file(path: str) -> bool:
+    """Whether a file of a policy has tests."""
+    folder, _, name = path.rpartition("/")
+    return folder == TESTS_FOLDER and name.endswith(_SUFFIX)
+
+
 def read_tests(files: Mapping[str, str], vocabulary: Vocabulary) -> tuple[CaseFile, ...]:
     """The test files among the files of a policy, in the order of their names.
 
@@ -79,9 +85,9 @@ def read_tests(files: Mapping[str, str], vocabulary: Vocabulary) -> tuple[CaseFi
     found: list[CaseFile] = []
     faults: list[PolicyFault] = []
     for path, text in sorted(files.items()):
-        folder, _, name = path.rpartition("/")
-        if folder != TESTS_FOLDER or not name.endswith(_SUFFIX):
+        if not is_case_file(path):
             continue
+        name = path.rpartition("/")[2]
         try:
             found.append(read_case_file(name, text.encode(), vocabulary))
         except AuthzError as error:

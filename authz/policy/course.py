@@ -58,12 +58,13 @@ def load_course_policy(platform: CompiledPolicy, course_id: str, files: Mapping[
 
 def validate_course(
     platform: CompiledPolicy, invariants: Sequence[Invariant], course_id: str, files: Mapping[str, str]
-) -> None:
-    """Raise `PolicyError` with every fault, or else with every rule that breaks an invariant of the platform,
-    which its own rules keep."""
+) -> CompiledPolicy:
+    """As `load_course_policy`. Raises `PolicyError` also with every rule that breaks an invariant of the
+    platform, which its own rules keep."""
     policy = load_course_policy(platform, course_id, files)
     require_same_as_casbin(files[COURSE_FILE], policy.rules[len(platform.rules) :], file=COURSE_FILE)
     require_unbroken(Prover().breaches(_added(policy, platform, invariants, course_id)))
+    return policy
 
 
 class CourseReview:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -11,12 +11,25 @@ from authz.domain.policy_changes import CellChange, PolicyDiff
 from authz.domain.vocabulary import RoleDeclaration, TypeDeclaration
 from authz.policy.compile import CompiledPolicy
 from authz.policy.condition import Condition, both
+from authz.policy.file_changes import file_changes
 from authz.policy.regions import regions, simplest
 from authz.policy.rules import ANY
 from authz.policy.situations import situations_of, together
 
 Clauses: TypeAlias = tuple[frozenset[Condition], frozenset[Condition]]
 """The conditions of the denies and of the allows of a cell."""
+
+
+def diff_files(
+    before: CompiledPolicy,
+    after: CompiledPolicy,
+    before_files: Mapping[str, str],
+    after_files: Mapping[str, str],
+) -> PolicyDiff:
+    """As `diff`, with what changes in the files that the policies are compiled from: invariants, tests and
+    others. Empty if nothing changes but comments and the order of rows."""
+    found = diff(before, after)
+    return PolicyDiff((*found.declarations, *file_changes(before_files, after_files)), found.cells)
 
 
 def diff(before: CompiledPolicy, after: CompiledPolicy) -> PolicyDiff:
@@ -140,6 +153,9 @@ def _declarations(before: CompiledPolicy, after: CompiledPolicy) -> Iterator[str
     old_roles, new_roles = before.vocabulary.roles, after.vocabulary.roles
     for name in dict.fromkeys([*old_roles, *new_roles]):
         yield from _declared("role", name, old_roles.get(name), new_roles.get(name))
+        was, now = (" ".join(sorted(p.inherited.get(name, frozenset()) - {name})) for p in (before, after))
+        if was != now and name in new_roles:
+            yield f"role `{name}` inherits `{now or 'nothing'}`; before, `{was or 'nothing'}`"
     old_types, new_types = before.vocabulary.types, after.vocabulary.types
     for name in dict.fromkeys([*old_types, *new_types]):
         yield from _declared("type", name, old_types.get(name), new_types.get(name))

@@ -20,6 +20,13 @@ _WORK_ON_WHAT_IS_SEEN = ("moderate", "update", "delete", "share", "publish", "ex
 _MANAGE = "manage_members"
 
 
+def lint_course(policy: CompiledPolicy, platform: CompiledPolicy) -> tuple[PolicyWarning, ...]:
+    """The warnings of the rules that a course has in addition to those of the platform, in order."""
+    first = len(platform.rules)
+    own = enumerate(policy.rules[first:], first)
+    return tuple(warning for position, rule in own for warning in _of_rule(policy, position, rule))
+
+
 def lint(policy: CompiledPolicy) -> tuple[PolicyWarning, ...]:
     """Every warning: those of the rules in the order of the file, then those of the roles."""
     found = [
@@ -29,6 +36,11 @@ def lint(policy: CompiledPolicy) -> tuple[PolicyWarning, ...]:
 
 
 def _of_rule(policy: CompiledPolicy, position: int, rule: Rule) -> Iterator[PolicyWarning]:
+    for text in _problems(policy, position, rule):
+        yield PolicyWarning(rule.source, text, rule.role)
+
+
+def _problems(policy: CompiledPolicy, position: int, rule: Rule) -> Iterator[str]:
     heirs = heirs_of(rule.role, policy.inherited)
     course_id = None if rule.scope == ANY else parse_scope(rule.scope).id
     cells = [
@@ -39,18 +51,16 @@ def _of_rule(policy: CompiledPolicy, position: int, rule: Rule) -> Iterator[Poli
     wider = {cell.wider_than(position, rule.effect) for cell in cells}
     first = next(iter(wider))
     if first is not None and None not in wider:
-        yield PolicyWarning(
-            rule.source, f"changes nothing: {first.source} matches whenever it does; remove one"
-        )
+        yield f"changes nothing: {first.source} matches whenever it does; remove one"
         return
     if rule.effect == DENY:
         if rule.role != ANY or course_id is not None:
-            yield from _shares_taken(position, rule, cells)
+            yield from _shares_taken(position, cells)
         return
     if not any(True for cell in cells for _ in cell.decided_by(position)):
-        yield PolicyWarning(
-            rule.source, "never allows: a deny row matches whenever it does; remove one of them"
-        )
+        stopping = frozenset.intersection(*(cell.stopped_by(position) for cell in cells))
+        deny = f"the deny row {min(stopping)}" if stopping else "a deny row"
+        yield f"never allows: {deny} matches whenever it does; remove one of them"
     elif rule.action in _WORK_ON_WHAT_IS_SEEN and rule.type != COURSE_TYPE:
         yield from _unseen(position, rule, cells)
 
@@ -85,6 +95,15 @@ class Cell:
             if not is_same or other.position < position:
                 return other.rule
         return None
+
+    def stopped_by(self, position: int) -> frozenset[str]:
+        """The places of the denies that match whenever the allow at a position does."""
+        known = together(*(clause.condition for clause in self.allows if clause.position == position))
+        return frozenset(
+            clause.rule.source
+            for clause in self.denies
+            if known is not None and together(known, clause.condition) == known
+        )
 
     def decided_by(self, position: int) -> Iterator[Condition]:
         """Facts for which the allow at a position decides, one for each situation in which it can."""
@@ -121,27 +140,25 @@ class Cell:
                     yield found
 
 
-def _shares_taken(position: int, rule: Rule, cells: list[Cell]) -> Iterator[PolicyWarning]:
+def _shares_taken(position: int, cells: list[Cell]) -> Iterator[str]:
     for cell in cells:
         taken = cell.shared_and_denied_by(position)
         if taken is not None:
-            yield PolicyWarning(
-                rule.source,
+            yield (
                 f"also takes what a share gives (`{cell.action}` on {cell.type_name}, {taken.source}); "
-                "add `& !shared_view` to keep it",
+                "add `& !shared_view` to keep it"
             )
             return
 
 
-def _unseen(position: int, rule: Rule, cells: list[Cell]) -> Iterator[PolicyWarning]:
+def _unseen(position: int, rule: Rule, cells: list[Cell]) -> Iterator[str]:
     for cell in cells:
         unseen = cell.unseen(position)
         if unseen is not None:
             when = f" when `{Condition(unseen.required)}`" if unseen.required else ""
-            yield PolicyWarning(
-                rule.source,
+            yield (
                 f"`{cell.role.name}` may {rule.action} a {cell.type_name} that it may not read{when}; "
-                "add a row for `read`, or a condition",
+                "add a row for `read`, or a condition"
             )
             return
 

@@ -401,19 +401,23 @@ class PolicyWarning(_message.Message):
 
     WHERE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
     where: _builtins.str
     """The `file:line` of a rule, or a role."""
     message: _builtins.str
     """What surprises, and what to do."""
+    role: _builtins.str
+    """The role of the rule, which may be `*`. Empty for what is not about a rule."""
     def __init__(
         self,
         *,
         where: _builtins.str = ...,
         message: _builtins.str = ...,
+        role: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "where", b"where"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "role", b"role", "where", b"where"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -441,7 +445,7 @@ class ValidatePolicyResponse(_message.Message):
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyWarning]:
         """What is legal and surprising: of the policy by itself, and for the directory as it is, such as a role that is
-        no longer declared and that people have. Not for a policy of a course, nor beside faults.
+        no longer declared and that people have. Of the policy of a course, those of its rules. None beside faults.
         """
 
     def __init__(
@@ -583,7 +587,7 @@ class DiffPolicyVersionsResponse(_message.Message):
     CELLS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def declarations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Roles and types that are declared otherwise, in words."""
+        """Roles, types, locks, invariants, tests and other files that are new, removed or changed, in words."""
 
     @_builtins.property
     def cells(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyCellChange]:

@@ -101,7 +101,9 @@ def parse_diff(response: pb.DiffPolicyVersionsResponse) -> PolicyDiff:
 
 def warning_messages(warnings: Iterable[PolicyWarning]) -> list[pb.PolicyWarning]:
     """Every warning."""
-    return [pb.PolicyWarning(where=warning.where, message=warning.text) for warning in warnings]
+    return [
+        pb.PolicyWarning(where=warning.where, message=warning.text, role=warning.role) for warning in warnings
+    ]
 
 
 def fault_messages(error: PolicyError) -> list[pb.PolicyFault]:

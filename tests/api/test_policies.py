@@ -283,7 +283,9 @@ async def test_two_versions_are_compared_by_number_or_by_their_files(service: Se
     other = await service.policy.DiffPolicyVersions(
         ppb.DiffPolicyVersionsRequest(before_number=1, after_files=messages(renamed))
     )
-    assert list(other.declarations) == ["role `grader` is new"]
+    role, *tests = other.declarations
+    assert role == "role `grader` is new"
+    assert [each.split(": ")[0] for each in tests] == ["tests/callers.toml", "tests/course.toml"]
 
 
 async def test_what_cannot_be_compared_is_told(sqlite_service: Service) -> None:

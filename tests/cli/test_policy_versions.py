@@ -11,6 +11,7 @@ from authz.cli.connection import connect
 from authz.domain.entities import Course, CourseState, Membership, Resource
 from authz.domain.ids import course_scope
 from authz.domain.mutations import Mutation, Operation
+from authz.policy.invariants import INVARIANTS_FILE
 from authz.policy.load import POLICY_FILE
 from authz.policy.versions import read_folder
 from tests.cli.commands import run
@@ -142,7 +143,7 @@ def test_a_preview_tells_who_gains_and_who_loses(tmp_path: Path, empty_sqlite_ur
     closed = folder_of(CLOSED, tmp_path / "closed")
     found = run("policy", "preview", closed, *here)
     assert (found.returncode, found.stderr) == (1, "")
-    summary, scope, _, _, row = found.stdout.splitlines()
+    *_, summary, scope, _, _, row = found.stdout.splitlines()
     assert summary == "1 membership loses read on material: 1 resource"
     assert scope.startswith("1 row in 1 scope against version 1, as the directory stands at 20")
     assert "user:maya" in row
@@ -169,6 +170,41 @@ def test_a_preview_tells_who_gains_and_who_loses(tmp_path: Path, empty_sqlite_ur
     same = run("policy", "preview", closed, *here)
     assert (same.returncode, same.stdout.startswith("nobody gains or loses anything")) == (0, True)
     assert run("policy", "preview", "--version", "1", *here).returncode == 1
+
+
+def test_a_dropped_invariant_is_named_by_each_look_at_it(tmp_path: Path, empty_sqlite_url: str) -> None:
+    here = ("--database", empty_sqlite_url)
+    text = SHIPPED[INVARIANTS_FILE].replace('when = "!published"', 'when = "!published & locked"')
+    narrowed = folder_of(SHIPPED | {INVARIANTS_FILE: text}, tmp_path / "narrowed")
+    told = '`when` of invariant `unpublished-materials`: `"!published"` becomes `"!published & locked"`\n'
+    run("migrate", *here)
+    for command in (
+        ("diff", narrowed),
+        ("preview", narrowed),
+        ("apply", narrowed, "--validate-only"),
+        ("apply", narrowed),
+        ("diff", "--from", "1", "--to", "2"),
+    ):
+        assert told in run("policy", *command, *here).stdout, command
+    back = '`when` of invariant `unpublished-materials`: `"!published & locked"` becomes `"!published"`'
+    outcome = json.loads(run("policy", "rollback", "1", "--json", *here).stdout)
+    assert outcome["changes"] == {"declarations": [back], "cells": []}
+
+
+def test_what_one_row_does_to_many_is_counted(tmp_path: Path, empty_sqlite_url: str) -> None:
+    here = ("--database", empty_sqlite_url)
+    mine = folder_of(with_rows("p, student, *, *, *, , deny"), tmp_path / "mine")
+    run("migrate", *here)
+    applied = run("policy", "apply", mine, *here)
+    assert "notebook, session_note: lost by `student`\n" in applied.stdout
+    assert "changes in all; --verbose tells each one, and when\n" in applied.stdout
+    (many,) = [line for line in applied.stderr.splitlines() if "never allows" in line]
+    count = int(many.removeprefix("warning: ").split()[0])
+    assert f"{count} rows of `student` (default.csv:" in many
+    told = run("policy", "rollback", "1", "--verbose", *here).stdout
+    assert "`student` gains read on notebook, when own & !for_ai_response" in told
+    verbose = run("policy", "apply", mine, "--verbose", *here).stderr
+    assert sum("never allows" in line for line in verbose.splitlines()) == count > 20
 
 
 def test_a_row_for_a_course_that_does_not_exist_is_warned_of(tmp_path: Path, empty_sqlite_url: str) -> None:

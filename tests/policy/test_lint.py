@@ -45,7 +45,7 @@ def warnings_of(folder: Path, rows: str) -> list[str]:
         ("p, owner, *, notebook, read, , allow", NOTHING.format(9)),
         (
             "p, student, *, notebook, update, own & locked, allow\np, *, *, *, update, locked, deny",
-            "never allows: a deny row matches whenever it does; remove one of them",
+            "never allows: the deny row default.csv:13 matches whenever it does; remove one of them",
         ),
         (
             "p, student, *, notebook, moderate, course_visible, allow",

@@ -1,0 +1,105 @@
+"""What the commands about policies print of changes and warnings: all of few, and counts of many."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, TextIO
+
+import grpc
+import typer
+
+from authz.client import CallError, Client
+from authz.domain.errors import PolicyWarning
+from authz.domain.policy_changes import CellChange, PolicyDiff, sentences
+
+Verbose = Annotated[
+    bool, typer.Option("--verbose", help="Print each change and each warning, however many there are.")
+]
+
+_MAX_SENTENCES = 20
+"""Of cells that change: more of them are counted."""
+_MAX_NAMED = 3
+_COUNTED = {
+    "gains": "gained by",
+    "losses": "lost by",
+    "takes": "also denied to who holds another role, by a deny row of",
+    "leaves": "no longer denied to who holds another role, by a deny row of",
+}
+"""The fields of a `CellChange`, in words about many."""
+_NOT_COMPARABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.PERMISSION_DENIED)
+
+
+def changes_from_active(
+    client: Client, after: Mapping[str, str] | int, course: str = ""
+) -> PolicyDiff | None:
+    """What a publish would change. None if that cannot be told: a server that cannot read the active version
+    must not stop a rollback, and a caller that may publish need not be permitted to read."""
+    try:
+        return client.policies.diff(0, after, course_id=course)
+    except CallError as error:
+        if error.code in _NOT_COMPARABLE:
+            return None
+        raise
+
+
+def print_changes(found: PolicyDiff, *, verbose: bool = False) -> None:
+    """Print what changes: each declaration and file, then each cell, or how many if there are many."""
+    if not found:
+        print("nothing changes: the two policies decide everything alike")
+    for line in found.declarations:
+        print(line)
+    told = [line for change in found.cells for line in sentences(change)]
+    if verbose or len(told) <= _MAX_SENTENCES:
+        for line in told:
+            print(line)
+        return
+    for line in _counts(found.cells):
+        print(line)
+    print(f"{len(told)} changes in all; --verbose tells each one, and when")
+
+
+def _counts(cells: Sequence[CellChange]) -> Iterator[str]:
+    """How many actions change in each way, for which roles and on which types; in each course apart."""
+    for course_id in dict.fromkeys(cell.course_id for cell in cells):
+        here = [cell for cell in cells if cell.course_id == course_id]
+        where = "" if course_id is None else f", in course {course_id}"
+        for kind, by_whom in _COUNTED.items():
+            changed = [cell for cell in here if getattr(cell, kind)]
+            if changed:
+                count = f"{len(changed)} actions" if len(changed) > 1 else "1 action"
+                roles = _most(Counter(f"`{cell.role}`" for cell in changed), "roles")
+                types = ", ".join(dict.fromkeys(cell.type for cell in changed))
+                yield f"{count} on {types}{where}: {by_whom} {roles}"
+
+
+def print_warnings(
+    warnings: Iterable[PolicyWarning], *, verbose: bool = False, file: TextIO | None = None
+) -> None:
+    """Print warnings; those that say the same of many rows as one, unless `verbose`. To standard error, if no
+    file is named."""
+    same: dict[str, list[PolicyWarning]] = {}
+    for warning in warnings:
+        same.setdefault(str(warning) if verbose else warning.text, []).append(warning)
+    for text, found in same.items():
+        line = str(found[0]) if len(found) == 1 else f"{_rows(found)}: {text}"
+        print(f"warning: {line}", file=file or sys.stderr)
+
+
+def _rows(found: Sequence[PolicyWarning]) -> str:
+    """How many rows, the first ones, and of which roles."""
+    places = [warning.where for warning in found]
+    roles = Counter(f"`{warning.role}`" for warning in found if warning.role)
+    of_roles = f" of {_most(roles, 'roles')}" if roles else ""
+    more = f" and {len(places) - _MAX_NAMED} more" if len(places) > _MAX_NAMED else ""
+    return f"{len(places)} rows{of_roles} ({', '.join(places[:_MAX_NAMED])}{more})"
+
+
+def _most(counts: Counter[str], noun: str, most: int = _MAX_NAMED) -> str:
+    """Names with their counts, the largest first; a single name alone."""
+    if len(counts) == 1:
+        return next(iter(counts))
+    shown = ", ".join(f"{name} {count}" for name, count in counts.most_common(most))
+    more = len(counts) - most
+    return shown + (f" and {more} more {noun}" if more > 0 else "")
