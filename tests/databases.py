@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg
 
 from authz.store import open_store, prepare_store
+from authz.store.log_tree import LogTree, read_trees
 from tests.store.directory import VOCABULARY
 
 _TEMPLATE = "authz_template"
@@ -92,3 +93,8 @@ def running_postgresql() -> Iterator[PostgresqlServer]:
         yield PostgresqlServer(started.get_uri())
     finally:
         started.cleanup()
+
+
+def read_tree(url: str, sizes: Collection[int] = ()) -> LogTree:
+    """The tree of the change log, with every revision and record verified."""
+    return read_trees(url, sizes)[0]

@@ -1,4 +1,4 @@
-"""What is legal and surprising about a policy: by itself, beside the active one, and for the directory."""
+"""What is legal and surprising about a policy: by itself, against the active one, and for the directory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from authz.policy.weakened import weakened
 
 
 class PolicyWarnings:
-    """Finds the warnings of policies of the platform, beside checks."""
+    """Finds the warnings of policies of the platform, in slices between checks."""
 
     def __init__(self, gate: ConsistencyGate, active: ActiveChecker, turns: Turns) -> None:
         self._gate = gate

@@ -75,11 +75,6 @@ def read_trees(
         engine.dispose()
 
 
-def read_tree(url: str, sizes: Collection[int] = ()) -> LogTree:
-    """As `read_trees`, that of the change log."""
-    return read_trees(url, sizes)[0]
-
-
 def complete_tree(engine: Engine) -> None:
     """Store the leaves, and the parts in them, that an earlier release has not stored, in bounded steps."""
     while _complete(engine):

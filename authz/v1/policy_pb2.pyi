@@ -157,7 +157,7 @@ Global___ApplyPolicyResponse: _TypeAlias = ApplyPolicyResponse  # noqa: Y015
 
 @_typing.final
 class PolicyTests(_message.Message):
-    """What the tests beside a policy came to, and what of the policy no test touches."""
+    """The outcome of the tests of a policy, and what of the policy no test touches."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -22,10 +22,9 @@ from authz.store import tables
 from authz.store.bulk import upsert_rows
 from authz.store.engine import open_engine, write_transaction
 from authz.store.leaves import Attestor
-from authz.store.log_tree import read_tree
 from authz.store.rows import ENTITY_ROWS
 from tests.bench.measure import cost_us, show
-from tests.databases import create_sqlite
+from tests.databases import create_sqlite, read_tree
 from tests.store.directory import open_with
 
 _CHUNK = 5000

@@ -19,8 +19,8 @@ from authz.domain.mutations import ChangeScope, Mutation
 from authz.domain.retention import DAY_US
 from authz.store import Store, tables
 from authz.store.engine import open_engine, read_transaction, write_transaction
-from authz.store.log_tree import read_tree
 from authz.store.migrations import __file__ as migrations_file
+from tests.databases import read_tree
 from tests.store.directory import (
     Clock,
     create,

@@ -10,7 +10,7 @@ from authz.domain.files import files_text
 from authz.domain.ids import PLATFORM, course_scope
 from authz.domain.mutations import Mutation, WriteRequest
 from authz.store import Store
-from authz.store.log_tree import read_tree
+from tests.databases import read_tree
 from tests.store.directory import create, notebook, open_with, share, student, touch, user, write
 from tests.store.test_erasures import log_of
 

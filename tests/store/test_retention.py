@@ -21,7 +21,7 @@ from authz.domain.mutations import Operation, WriteRequest
 from authz.domain.ports import Page
 from authz.domain.retention import DAY_US, LIMITS
 from authz.store import Store
-from authz.store.log_tree import read_tree
+from tests.databases import read_tree
 from tests.store.directory import (
     Clock,
     create,

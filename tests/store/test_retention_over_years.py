@@ -24,7 +24,7 @@ from authz.domain.ports import Page
 from authz.domain.retention import DAY_US
 from authz.store import Store, tables
 from authz.store.engine import read_transaction
-from authz.store.log_tree import read_tree
+from tests.databases import read_tree
 from tests.store.directory import (
     Clock,
     create,
