@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 import msgspec
@@ -85,7 +86,7 @@ class Drafting:
     ) -> tuple[PolicyDraft, tuple[PolicyFault, ...]]:
         """The draft after the edits, and the faults of its rows. With `rebase` it is first moved onto the
         active version. Raises as `edit_files`, `rebase_files` and `Drafts.replace`."""
-        draft = await self._free(key, etag)
+        draft = await self.read_at(key, etag)
         if draft.publish_at is not None:
             raise FailedPreconditionError(
                 ErrorReason.PRECONDITION_FAILED,
@@ -118,16 +119,13 @@ class Drafting:
         """The course whose policy it is, if any, with the active policy of the platform."""
         return None if scope == PLATFORM else Course(scope.id, await self._publisher.platform())
 
-    async def publish(self, key: DraftKey, etag: int, origin: Origin) -> Published:
-        """Make the draft the next version, as `Publisher.apply` does, and delete it unless it is equal to the
-        active one."""
-        return await self.publish_claimed(await self._free(key, etag), origin)
-
-    async def publish_claimed(self, draft: PolicyDraft, origin: Origin) -> Published:
-        """As `publish`, for who has claimed the draft."""
+    async def publish(self, draft: PolicyDraft, origin: Origin) -> Published:
+        """Make a draft, as it was read, the next version, as `Publisher.apply` does. Delete it, unless it is
+        equal to the active version, or somebody has edited it meanwhile."""
         published = await self._apply(draft, origin, validate_only=False)
         if published.changed:
-            await self._gate.run(partial(self._drafts.delete, draft.key, etag=draft.etag))
+            with suppress(NotFoundError, FailedPreconditionError):
+                await self._gate.run(partial(self._drafts.delete, draft.key, etag=draft.etag))
         return published
 
     async def delete_published(self, draft: PolicyDraft) -> bool:
@@ -139,12 +137,9 @@ class Drafting:
             await self._gate.run(partial(self._drafts.delete, draft.key, etag=draft.etag))
         return is_active
 
-    async def schedule(
-        self, key: DraftKey, etag: int, publication: Publication
-    ) -> tuple[PolicyDraft, Published]:
+    async def schedule(self, draft: PolicyDraft, publication: Publication) -> tuple[PolicyDraft, Published]:
         """Have the draft published at a time, if it could be published now. Returns it, and what its tests
         and warnings are now."""
-        draft = await self._free(key, etag)
         if publication.at <= self._clock.at(0):
             raise malformed("publish_at", "is in the past; name a later time, or publish the draft now")
         origin = Origin(author=publication.author, reason=publication.reason, actor=publication.actor)
@@ -152,14 +147,14 @@ class Drafting:
         if not found.changed:
             raise FailedPreconditionError(
                 ErrorReason.PRECONDITION_FAILED,
-                f"draft {key} is equal to the active version, so there is nothing to publish; edit it",
-                key=key.id,
+                f"draft {draft.key} is equal to the active version, so there is nothing to publish; edit it",
+                key=draft.id,
             )
         return await self._with_publication(draft, publication), found
 
     async def cancel(self, key: DraftKey, etag: int) -> PolicyDraft:
         """Have the draft published at no time; it stays a draft."""
-        return await self._with_publication(await self._free(key, etag), None)
+        return await self._with_publication(await self.read_at(key, etag), None)
 
     async def _with_publication(self, draft: PolicyDraft, publication: Publication | None) -> PolicyDraft:
         changed = msgspec.structs.replace(draft, etag=draft.etag + 1, publication=publication)
@@ -182,10 +177,10 @@ class Drafting:
 
     async def delete(self, key: DraftKey, etag: int) -> None:
         """Raises as `Drafts.delete`."""
-        await self._free(key, etag)
+        await self.read_at(key, etag)
         await self._gate.run(partial(self._drafts.delete, key, etag=etag))
 
-    async def _free(self, key: DraftKey, etag: int) -> PolicyDraft:
+    async def read_at(self, key: DraftKey, etag: int) -> PolicyDraft:
         """The draft, if it has this etag, and no server is publishing it."""
         draft = await self.read(key)
         if draft.etag != etag:

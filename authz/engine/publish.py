@@ -192,12 +192,7 @@ class Publisher:
         before, read_at = await self._active_if_any(scope)
         active = 0 if before is None else before.version.number
         if expected is not None and expected != active:
-            raise FailedPreconditionError(
-                ErrorReason.PRECONDITION_FAILED,
-                f"version {active} is active, not {expected}; look at what changed since, and"
-                " apply your change to that",
-                active=str(active),
-            )
+            raise not_active(active, expected)
         changed = before is None or files_digest(files) != before.version.digest
         if validate_only or not changed:
             kept = None if before is None else before.version
@@ -305,6 +300,16 @@ class Publisher:
             except ConflictError:
                 if review is None or not await self._gate.run(review.advance):
                     raise
+
+
+def not_active(active: int, expected: int) -> FailedPreconditionError:
+    """The error for a change to a version that is not active. 0 is none."""
+    return FailedPreconditionError(
+        ErrorReason.PRECONDITION_FAILED,
+        f"version {active} is active, not {expected}; look at what changed since, and"
+        " apply your change to that",
+        active=str(active),
+    )
 
 
 def _certificate(platform: PolicyVersion, of_course: PolicyVersion | None = None) -> PolicyCertificate:

@@ -87,14 +87,15 @@ class Rights:
 
     async def require_publication(
         self, person: Subject | None, after: PolicySource, scope: Scope = PLATFORM
-    ) -> int:
+    ) -> int | None:
         """Raise `PermissionDeniedError` unless the person may publish a policy: by `edit_policy`, and as it
         gives nothing that the person lacks, and nothing to a role of the person's rank or above.
 
-        Returns the number of the version that this was compared with, 0 for none.
+        Returns the number of the version that this was compared with, 0 for a course without one, which must
+        still be active when it is published; None if there is no person.
         """
         if person is None:
-            return 0
+            return None
         authority = await self._authority(person, EDIT_POLICY, scope)
         try:
             number = (await self._publisher.active(scope)).entity.number

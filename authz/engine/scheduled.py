@@ -102,7 +102,7 @@ class ScheduledPublisher:
             actor=publication.actor,
             request_id=publication.request_id,
         )
-        published = await self._drafting.publish_claimed(draft, origin)
+        published = await self._drafting.publish(draft, origin)
         assert published.active is not None  # noqa: S101  it was just published; narrows the type
         log.info(
             "draft published", draft=draft.id, scope=str(draft.scope), policy_version=published.active.number

@@ -230,7 +230,8 @@ class PolicyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PublishPolicyDraft(self, request, context):
-        """Makes a draft the next version and activates it, as `ApplyPolicy` does, and deletes the draft. Fails with
+        """Makes a draft the next version and activates it, as `ApplyPolicy` does, and deletes the draft, unless somebody
+        has edited it meanwhile. Fails with
         PRECONDITION_FAILED if another version is active than the one that the draft was made from: rebase it first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -84,7 +84,8 @@ class PolicyServiceStub:
     since it was read.
     """
     PublishPolicyDraft: _grpc.UnaryUnaryMultiCallable[_policy_pb2.PublishPolicyDraftRequest, _policy_pb2.PublishPolicyDraftResponse]
-    """Makes a draft the next version and activates it, as `ApplyPolicy` does, and deletes the draft. Fails with
+    """Makes a draft the next version and activates it, as `ApplyPolicy` does, and deletes the draft, unless somebody
+    has edited it meanwhile. Fails with
     PRECONDITION_FAILED if another version is active than the one that the draft was made from: rebase it first.
     """
     SchedulePolicyDraft: _grpc.UnaryUnaryMultiCallable[_policy_pb2.SchedulePolicyDraftRequest, _policy_pb2.SchedulePolicyDraftResponse]
@@ -167,7 +168,8 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     since it was read.
     """
     PublishPolicyDraft: _aio.UnaryUnaryMultiCallable[_policy_pb2.PublishPolicyDraftRequest, _policy_pb2.PublishPolicyDraftResponse]  # type: ignore[assignment]
-    """Makes a draft the next version and activates it, as `ApplyPolicy` does, and deletes the draft. Fails with
+    """Makes a draft the next version and activates it, as `ApplyPolicy` does, and deletes the draft, unless somebody
+    has edited it meanwhile. Fails with
     PRECONDITION_FAILED if another version is active than the one that the draft was made from: rebase it first.
     """
     SchedulePolicyDraft: _aio.UnaryUnaryMultiCallable[_policy_pb2.SchedulePolicyDraftRequest, _policy_pb2.SchedulePolicyDraftResponse]  # type: ignore[assignment]
@@ -319,7 +321,8 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.PublishPolicyDraftRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.PublishPolicyDraftResponse, _abc.Awaitable[_policy_pb2.PublishPolicyDraftResponse]]:
-        """Makes a draft the next version and activates it, as `ApplyPolicy` does, and deletes the draft. Fails with
+        """Makes a draft the next version and activates it, as `ApplyPolicy` does, and deletes the draft, unless somebody
+        has edited it meanwhile. Fails with
         PRECONDITION_FAILED if another version is active than the one that the draft was made from: rebase it first.
         """
 

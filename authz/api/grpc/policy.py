@@ -21,7 +21,7 @@ from authz.engine.consistency import ConsistencyGate
 from authz.engine.drafts import Drafting
 from authz.engine.policy_cases import Report
 from authz.engine.preview.previewer import Previewer
-from authz.engine.publish import Origin, PolicyCertificate, Published, Publisher
+from authz.engine.publish import Origin, PolicyCertificate, Published, Publisher, not_active
 from authz.engine.rights import Rights
 from authz.engine.shadowing import Shadowing
 from authz.v1 import authorization_pb2, common_pb2
@@ -84,7 +84,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
             files,
             origin,
             scope=scope,
-            expected=expected or held_to or None,
+            expected=_expected(expected, held_to),
             validate_only=request.validate_only,
         )
         return pb.ApplyPolicyResponse(**self._outcome(published))
@@ -103,7 +103,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
             call.principal.on_behalf_of, PolicySource(number=number), scope
         )
         published = await self._publisher.roll_back(
-            number, origin, scope=scope, expected=expected or held_to or None
+            number, origin, scope=scope, expected=_expected(expected, held_to)
         )
         return pb.RollBackPolicyResponse(**self._outcome(published))
 
@@ -112,9 +112,10 @@ class PolicyServicer(DraftCalls, ShadowCalls):
     ) -> pb.PublishPolicyDraftResponse:
         """The next version, with the files of a draft."""
         key, etag = parse_draft_key(request), parse_etag(request.etag)
-        source = PolicySource(files=(await self._drafting.read(key)).files)
+        draft = await self._drafting.read_at(key, etag)
+        source = PolicySource(files=draft.files)
         await self._rights.require_publication(call.principal.on_behalf_of, source, key.scope)
-        published = await self._drafting.publish(key, etag, _origin(request, call))
+        published = await self._drafting.publish(draft, _origin(request, call))
         return pb.PublishPolicyDraftResponse(**self._outcome(published))
 
     async def SchedulePolicyDraft(
@@ -127,7 +128,8 @@ class PolicyServicer(DraftCalls, ShadowCalls):
             await self._rights.require_policy_edit(principal.on_behalf_of, key.scope)
             cancelled = await self._drafting.cancel(key, etag)
             return pb.SchedulePolicyDraftResponse(draft=draft_message(cancelled))
-        source = PolicySource(files=(await self._drafting.read(key)).files)
+        draft = await self._drafting.read_at(key, etag)
+        source = PolicySource(files=draft.files)
         await self._rights.require_publication(principal.on_behalf_of, source, key.scope)
         publication = Publication(
             at=at,
@@ -138,7 +140,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
             actor=principal.actor,
             request_id=call.request_id,
         )
-        draft, found = await self._drafting.schedule(key, etag, publication)
+        draft, found = await self._drafting.schedule(draft, publication)
         return pb.SchedulePolicyDraftResponse(
             draft=draft_message(draft),
             tests=_tests_message(found.tests),
@@ -237,6 +239,14 @@ class PolicyServicer(DraftCalls, ShadowCalls):
 
     def _token(self, state: ConsistencyToken) -> common_pb2.ConsistencyToken:
         return common_pb2.ConsistencyToken(token=self._gate.token_of(state))
+
+
+def _expected(expected: int, held_to: int | None) -> int | None:
+    """The number that must be active, None for any: the one that the request names, and the one that the
+    rights of a person were compared with."""
+    if held_to is not None and expected not in (0, held_to):
+        raise not_active(held_to, expected)
+    return held_to if held_to is not None else expected or None
 
 
 def _origin(
