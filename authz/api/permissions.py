@@ -12,7 +12,16 @@ from authz.access.permission import Rights
 from authz.access.principal import Principal
 from authz.domain.consistency import MINIMIZE_LATENCY
 from authz.domain.decisions import Question
-from authz.domain.entities import AccessTokenKey, AccountKey, Key, MembershipKey, ShareKey, kind_of
+from authz.domain.entities import (
+    KINDS,
+    AccessTokenKey,
+    AccountKey,
+    EntityKind,
+    Key,
+    MembershipKey,
+    ShareKey,
+    kind_of,
+)
 from authz.domain.facts import PURPOSE_AI_RESPONSE
 from authz.domain.ids import ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.domain.instants import Instant
@@ -56,6 +65,11 @@ _NAMED = {
     "ReleaseHold": ERASE_SUBJECT,
     "ReadHolds": ERASE_SUBJECT,
 }
+_READ = frozenset(
+    EntityKind(kind)
+    for kind in ("course", "session", "membership", "resource", "share", "account", "access_token")
+)
+"""The kinds that `DirectoryService` reads, each by a permission of its own."""
 _LOOKS_AT_POLICY = re.compile(r"(Read|Validate|Diff|Preview|Test|Prove)\w*Polic(y|ies)\w*")
 """Methods that change nothing of a policy."""
 _BY_CONTENT = frozenset(("Check", "BatchCheck", "Write", "Import"))
@@ -92,6 +106,11 @@ def permission_to_write(key: Key) -> str:
             return GRANT_ROLES
         case _:
             return f"write_{kind_of(key).plural}"
+
+
+def permission_to_read(kind: EntityKind) -> str:
+    """What a caller needs to read the records of a kind; empty for those that `watch` alone lets it read."""
+    return f"read_{KINDS[kind].plural}" if kind in _READ else ""
 
 
 class PolicyPermissions:

@@ -122,7 +122,9 @@ class WatchRequest(_message.Message):
 
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___EntityKind.ValueType]:
-        """Only these kinds, if any, at most 100. A change must match both `scopes` and `kinds`."""
+        """Only these kinds, if any, at most 100. A change must match both `scopes` and `kinds`. Kinds that the caller has no
+        permission to read are left out; a request that names one of them is PERMISSION_DENIED.
+        """
 
     @_builtins.property
     def checkpoint_interval(self) -> _duration_pb2.Duration:

@@ -216,6 +216,28 @@ async def test_what_is_registered_and_where_is_told_to_who_may_know_it(door: Ser
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_a_watch_tells_nothing_that_its_caller_may_not_read(door: Service) -> None:
+    admin, metadata = bearer(ISSUER.jwt("platform_admin")), bearer(ISSUER.jwt("watcher"))
+    before = (await door.directory.ReadCourses(dpb.ReadCoursesRequest(), metadata=admin)).read_at
+    token = pb.AccessToken()
+    token.CopyFrom(TOKEN)
+    token.id = "watched"
+    for record in ({"access_token": token}, {"course": pb.Course(id="watched")}):
+        await door.directory.Write(dpb.WriteRequest(mutations=[touch(**record)]), metadata=admin)
+    told: dict[str, set[str]] = {}
+    for role in ("watcher", "compliance_auditor"):
+        told[role] = set()
+        call = door.watch.Watch(wpb.WatchRequest(after=before), metadata=bearer(ISSUER.jwt(role)), timeout=30)
+        while "course" not in told[role]:
+            told[role] |= {each.WhichOneof("entity") for each in (await call.read()).change.mutations}
+        call.cancel()
+    assert told == {"watcher": {"course"}, "compliance_auditor": {"access_token", "course"}}
+    named = wpb.WatchRequest(after=before, kinds=[wpb.ENTITY_KIND_COURSE, wpb.ENTITY_KIND_ACCESS_TOKEN])
+    with pytest.raises(grpc.aio.AioRpcError, match="none of its roles permits `read_access_tokens`"):
+        await door.watch.Watch(named, metadata=metadata, timeout=30).read()
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_caller_whose_account_is_suspended_is_told_so(door: Service) -> None:
     admin, watcher = (bearer(ISSUER.jwt(role)) for role in ("platform_admin", "watcher"))
     account = pb.Account(
