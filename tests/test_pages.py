@@ -15,6 +15,8 @@ SOURCES = sorted(ROOT.glob("authz/**/*.py"))
 LINK = re.compile(r"\]\(([^)#:\s]*)(?:#([^)\s]+))?\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 CODE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+SOURCE = re.compile(r"`((?:[a-z_]+/)+[a-z_]+\.py)`")
+MODULE = re.compile(r"python -m (tests(?:\.\w+)+)")
 MENTION = re.compile(r"docs/decisions/(\d{4})")
 
 
@@ -35,6 +37,16 @@ def anchors_of(page: Path) -> set[str]:
     """The anchors that GitHub gives the headings of a page."""
     headings = HEADING.findall(CODE.sub("", page.read_text()))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_source_and_benchmark_that_a_page_names_exists(page: Path) -> None:
+    text = page.read_text()
+    for source in SOURCE.findall(text):
+        assert (ROOT / source).exists() or (ROOT / "authz" / source).exists(), source
+    for module in MODULE.findall(text):
+        path = ROOT / module.replace(".", "/")
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
 
 
 def test_a_reader_of_the_readme_reaches_every_page() -> None:
