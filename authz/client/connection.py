@@ -13,40 +13,25 @@ from authz.client.credentials import require_private, token_source
 from authz.client.given import as_subject
 from authz.domain.errors import malformed
 from authz.domain.ids import Subject
-from authz.wire.filters import READ_CALLS
+from authz.v1 import audit_pb2, authorization_pb2, directory_pb2, policy_pb2, privacy_pb2
 
-_RETRIED = {
-    "AuthorizationService": (
-        "Check",
-        "BatchCheck",
-        "ListActions",
-        "BatchListActions",
-        "Explain",
-        "AuthorizeSession",
-        "AuthorizeSources",
-        "ListResources",
-        "ListSubjects",
-        "PlanResources",
-    ),
-    "DirectoryService": tuple(read.name for read in READ_CALLS.values()),
-    "PolicyService": (
-        "ReadPolicyVersions",
-        "ReadPolicyVersion",
-        "ValidatePolicy",
-        "DiffPolicyVersions",
-        "ReadPolicyDrafts",
-        "ReadPolicyDraft",
-    ),
-}
+_READING = (
+    *("Authorize", "BatchCheck", "BatchList", "Check", "Diff", "Explain", "List", "Plan"),
+    *("Read", "Validate"),
+)
+"""How the names of the methods begin that change nothing. If they are no streams, gRPC repeats them."""
+_RETRIED = [
+    {"service": service.full_name, "method": method.name}
+    for file in (audit_pb2, authorization_pb2, directory_pb2, policy_pb2, privacy_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+    if method.name.startswith(_READING) and not method.server_streaming
+]
 _SERVICE_CONFIG = json.dumps(
     {
         "methodConfig": [
             {
-                "name": [
-                    {"service": f"authz.v1.{service}", "method": method}
-                    for service, methods in _RETRIED.items()
-                    for method in methods
-                ],
+                "name": _RETRIED,
                 "retryPolicy": {
                     "maxAttempts": 4,
                     "initialBackoff": "0.05s",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ import grpc
 import pytest
 
 from authz.client import CallError, Client, check_request
+from authz.client.connection import Connection
 from authz.domain.entities import Course
 from authz.domain.errors import (
     AuthzError,
@@ -20,8 +22,8 @@ from authz.domain.errors import (
     UnavailableError,
 )
 from authz.domain.mutations import Mutation, Operation
+from authz.v1 import audit_pb2, authorization_pb2, directory_pb2, policy_pb2, privacy_pb2
 from authz.v1 import authorization_pb2 as pb
-from authz.v1 import directory_pb2
 from authz.wire.errors import status_of
 from tests.client.conftest import Connect
 
@@ -184,3 +186,20 @@ def test_nobody_there_is_an_error_also_from_another_thread(connect: Connect) -> 
         with pytest.raises(CallError) as failure:
             pool.submit(client.check, *QUESTION).result()
         assert (failure.value.code, failure.value.reason) == (grpc.StatusCode.UNAVAILABLE, "")
+
+
+STREAMS = "ExportSubject Import PreviewPolicy"
+CHANGES = """ApplyPolicy CreatePolicyDraft DeletePolicyDraft EditPolicyDraft EraseSubject ForgetReplica ForgetWatcher
+HoldSubject PublishPolicyDraft ReleaseErasedSubject ReleaseHold RemoveMember RenameSubject RollBackPolicy
+SchedulePolicyDraft SetRetention StartPolicyShadow StopPolicyShadow Write"""
+
+
+def test_only_calls_that_change_nothing_are_repeated() -> None:
+    files = (audit_pb2, authorization_pb2, directory_pb2, policy_pb2, privacy_pb2)
+    services = [each for file in files for each in file.DESCRIPTOR.services_by_name.values()]
+    methods = {method.name for service in services for method in service.methods}
+    given = dict.fromkeys(("tls_ca_file", "tls_certificate_file", "tls_key_file"), "")
+    options = dict(Connection(target="127.0.0.1:1", use_proxy=False, **given).options())
+    (config,) = json.loads(str(options["grpc.service_config"]))["methodConfig"]
+    repeated = {each["method"] for each in config["name"]}
+    assert methods - repeated == {*STREAMS.split(), *CHANGES.split()}
