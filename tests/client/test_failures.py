@@ -189,9 +189,12 @@ def test_nobody_there_is_an_error_also_from_another_thread(connect: Connect) -> 
 
 
 STREAMS = "ExportSubject Import PreviewPolicy"
-CHANGES = """ApplyPolicy CreatePolicyDraft DeletePolicyDraft EditPolicyDraft EraseSubject ForgetReplica ForgetWatcher
-HoldSubject PublishPolicyDraft ReleaseErasedSubject ReleaseHold RemoveMember RenameSubject RollBackPolicy
-SchedulePolicyDraft SetRetention StartPolicyShadow StopPolicyShadow Write"""
+CHANGES = """
+ApplyPolicy CreatePolicyDraft DeletePolicyDraft EditPolicyDraft EraseSubject ForgetReplica
+ForgetWatcher HoldSubject PublishPolicyDraft ReleaseErasedSubject ReleaseHold RemoveMember
+RenameSubject RollBackPolicy SchedulePolicyDraft SetRetention StartPolicyShadow StopPolicyShadow
+Write
+"""
 
 
 def test_only_calls_that_change_nothing_are_repeated() -> None:
