@@ -27,7 +27,7 @@ from authz.engine.consistency import ConsistencyGate
 from authz.engine.publish import Origin, Published, Publisher
 from authz.policy.course import course_files, load_course_policy
 from authz.policy.edit import Course, edit_files, rebase_files
-from authz.policy.load import compile_files
+from authz.policy.versions import load_files
 
 _FIRST_ETAG = 1
 
@@ -84,7 +84,7 @@ class Drafting:
     async def edit(
         self, key: DraftKey, etag: int, edits: Sequence[Edit], *, rebase: bool
     ) -> tuple[PolicyDraft, tuple[PolicyFault, ...]]:
-        """The draft after the edits, and the faults of its rows. With `rebase` it is first moved onto the
+        """The draft after the edits, and the faults of its files. With `rebase` it is first moved onto the
         active version. Raises as `edit_files`, `rebase_files` and `Drafts.replace`."""
         draft = await self.read_at(key, etag)
         if draft.publish_at is not None:
@@ -196,7 +196,7 @@ class Drafting:
 def _faults_of(files: dict[str, str], course: Course | None) -> tuple[PolicyFault, ...]:
     try:
         if course is None:
-            compile_files(files)
+            load_files(files)
         else:
             load_course_policy(course.platform, course.id, files)
     except PolicyError as error:

@@ -72,17 +72,25 @@ class ProvedPolicy(msgspec.Struct, frozen=True):
 
 
 def prove_files(files: Mapping[str, str]) -> ProvedPolicy:
-    """Compile and prove a policy. Raises `PolicyError` with every fault of its rules and tests, or else with
-    every rule that breaks an invariant."""
+    """Compile and prove a policy. Raises `PolicyError` as `load_files`, or else with every rule that breaks
+    an invariant."""
+    policy, invariants, tests = load_files(files)
+    certificate = require_certificate(prove(policy, invariants))
+    return ProvedPolicy(policy, invariants, certificate, tests)
+
+
+def load_files(
+    files: Mapping[str, str],
+) -> tuple[CompiledPolicy, tuple[Invariant, ...], tuple[CaseFile, ...]]:
+    """A policy, its invariants and its tests. Raises `PolicyError` with every fault of the first of the three
+    that has some."""
     with unpacked(files) as folder:
         policy = load_policy(folder)
         if INVARIANTS_FILE not in files:
             text = "is missing, so nothing would be proved; copy the one of the active version"
             raise PolicyError((PolicyFault(INVARIANTS_FILE, 1, 1, text),))
         invariants = load_invariants(folder, policy.vocabulary)
-    tests = read_tests(files, policy.vocabulary)
-    proof = prove(policy, invariants)
-    return ProvedPolicy(policy, invariants, require_certificate(proof), tests)
+    return policy, invariants, read_tests(files, policy.vocabulary)
 
 
 def require_certificate(proof: Proof) -> Certificate:

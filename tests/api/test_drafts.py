@@ -129,6 +129,28 @@ async def test_a_draft_may_have_faults_between_two_edits(sqlite_service: Service
     assert not (await edited(service, outcome.draft, role)).faults
 
 
+async def test_an_edit_tells_the_faults_of_each_file(sqlite_service: Service) -> None:
+    def put(name: str, text: str) -> ppb.PolicyEdit:
+        return ppb.PolicyEdit(put_file=pb.PolicyFile(name=name, text=text))
+
+    draft, invariants = await created(sqlite_service), SHIPPED["invariants.toml"]
+    for edit, file, says in (
+        (
+            put("invariants.toml", invariants.replace('["ai_g', '["ai_')),
+            "invariants.toml",
+            "`ai_ateway`",
+        ),
+        (ppb.PolicyEdit(delete_file="invariants.toml"), "invariants.toml", "is missing"),
+        (put("invariants.toml", invariants), "", ""),
+        (put("tests/course.toml", "now = 3"), "tests/course.toml", "cannot be read"),
+        (WITHOUT_TESTS, "", ""),
+    ):
+        outcome = await edited(sqlite_service, draft, edit)
+        draft = outcome.draft
+        assert [fault.file for fault in outcome.faults] == [file] * bool(file)
+        assert all(says in fault.message for fault in outcome.faults)
+
+
 async def test_a_draft_that_is_equal_to_the_active_version_publishes_nothing_and_stays(
     sqlite_service: Service,
 ) -> None:
