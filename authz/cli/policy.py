@@ -13,7 +13,7 @@ import typer
 from authz.cli import ERROR_EXIT_CODE
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
 from authz.cli.output import print_json, print_rows
-from authz.cli.policy_course import Course, load_in_course
+from authz.cli.policy_course import Course, load_in_course, read_course_file
 from authz.cli.policy_report import Verbose, print_warnings
 from authz.domain.errors import PolicyError, PolicyWarning
 
@@ -120,12 +120,14 @@ def _in_directory(
     folder: Path | None, course: str, version: str, address: str, database: str
 ) -> list[PolicyWarning]:
     """The warnings of the server. Raises `PolicyError`, for a broken invariant, too."""
-    from authz.cli.policy_versions import validated
+    from authz.cli.policy_versions import ACTIVE, validated, version_files
     from authz.policy.versions import read_folder
 
     if course:
-        raise ValueError("`--with-directory` is for the platform's policy; leave out it or `--course`")
-
+        with connect(address, database) as client:
+            named_version = version or ACTIVE
+            given = read_course_file(folder) if folder else version_files(client, named_version, course)
+            return validated(client, given, course)
     with policy_folder(folder, version, address, database) as source:
         files = read_folder(source)
     with connect(address, database) as client:

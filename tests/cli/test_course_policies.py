@@ -95,6 +95,18 @@ def test_a_warning_is_of_the_rows_of_the_course(tmp_path: Path, database: tuple[
     (warning,) = json.loads(warned.stdout)["warnings"]
     assert warning["where"] == "course.csv:1"
     assert "also takes what a share gives" in warning["text"]
+    by_server = run("policy", "validate", file, "--with-directory", "--strict", "--json", *HERE, *database)
+    assert json.loads(by_server.stdout)["warnings"] == [warning]
+    assert "also takes what a share gives" in run("policy", "apply", file, *HERE, *database).stderr
+
+
+def test_a_server_also_tells_a_row_of_a_course_that_breaks_an_invariant(
+    tmp_path: Path, database: tuple[str, str]
+) -> None:
+    leak = file_of(tmp_path, "p, student, course:algebra-1, material, read, , allow\n")
+    assert run("policy", "validate", leak, *HERE, *database).returncode == 0
+    found = run("policy", "validate", leak, "--with-directory", *HERE, *database)
+    assert (found.returncode, "course.csv:1:1: breaks the invariant" in found.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(
