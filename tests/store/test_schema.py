@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,7 +13,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, MetaData, inspect, text
 
 from authz.domain.drafts import DraftKey, Publication
 from authz.domain.entities import Course
@@ -21,7 +22,7 @@ from authz.domain.ids import PLATFORM, ResourceRef, course_scope
 from authz.domain.mutations import WriteRequest
 from authz.store import prepare_store
 from authz.store.engine import open_engine, read_transaction, write_transaction
-from authz.store.schema import _MIGRATIONS, _config, current_schema, newest_schema
+from authz.store.schema import _MIGRATIONS, _config, current_schema, migrate, newest_schema
 from authz.store.tables import metadata
 from tests.store.directory import create, notebook, open_with, remove
 
@@ -60,11 +61,39 @@ def test_connections_that_find_a_new_file_at_once_all_open_it(tmp_path: Path) ->
             list(pool.map(read, [f"sqlite:///{tmp_path / str(number)}.db"] * 8))
 
 
-def test_the_migrations_lead_to_the_tables(store_url: str) -> None:
-    open_with(store_url).close()
-    engine = open_engine(store_url)
+def content_of(engine: Engine) -> dict[str, Any]:
+    """Of each table its columns, keys and indexes, and its rows without what is random."""
+    found: dict[str, Any] = {}
     with read_transaction(engine) as connection:
+        inspector = inspect(connection)
+        for name in inspector.get_table_names():
+            columns = {
+                each["name"]: (str(each["type"]), each["nullable"]) for each in inspector.get_columns(name)
+            }
+            keys = inspector.get_pk_constraint(name)["constrained_columns"], inspector.get_foreign_keys(name)
+            indexes = {
+                each["name"]: [str(value) for key, value in each.items() if key != "dialect_options"]
+                + [str(value) for value in each.get("dialect_options", {}).values()]
+                for each in inspector.get_indexes(name)
+            }
+            rows = [dict(row) for row in connection.execute(text(f"SELECT * FROM {name}")).mappings()]  # noqa: S608
+            for row in rows:
+                row |= {key: len(row[key]) for key in ("database_id", "token_key") if key in row}
+            found[name] = columns, keys, indexes, rows
+    return found
+
+
+def test_a_new_database_is_as_the_migrations_make_it(empty_url: str) -> None:
+    engine = open_engine(empty_url, create=True)
+    with write_transaction(engine) as connection:
+        migrate_to("head", connection)
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    migrated, everything = content_of(engine), MetaData()
+    with write_transaction(engine) as connection:
+        everything.reflect(connection)
+        everything.drop_all(connection)
+    migrate(engine)
+    assert content_of(engine) == migrated
     engine.dispose()
 
 
