@@ -224,7 +224,7 @@ class Publisher:
         if not listing.items:
             raise NotFoundError(
                 ErrorReason.VERSION_NOT_FOUND,
-                f"there is no {PolicyVersionKey(scope, number)}; `ReadPolicyVersions` lists them",
+                f"there is no {PolicyVersionKey(scope, number)}; `authz policy history` lists them",
                 number=str(number),
             )
         return _Active(listing.items[0].entity, listing.items[0].version, listing.read_at)

@@ -61,10 +61,10 @@ def select_by(
     connection: Connection, table: Table, columns: tuple[str, ...], values: Sequence[Values]
 ) -> list[Row[Any]]:
     """The rows that hold one of these values in some columns, in no order."""
-    statement = _selecting(table, columns, connection.dialect.name)
+    statement, different = _selecting(table, columns, connection.dialect.name), [*set(map(tuple, values))]
     found: list[Row[Any]] = []
-    for start in range(0, len(values), _MAX_ROWS):
-        found += connection.execute(statement, _as_json(values[start : start + _MAX_ROWS]))
+    for start in range(0, len(different), _MAX_ROWS):
+        found += connection.execute(statement, _as_json(different[start : start + _MAX_ROWS]))
     return found
 
 
@@ -95,8 +95,7 @@ def select_first(
     if len(values) == 1:
         # In the order of an index, so that no database reads past what was deleted at the front of its table.
         statement = _selecting_equal(table, columns, order)
-        given = {f"v{place}": value for place, value in enumerate(values[0])}
-        return list(connection.execute(statement, given | {"most": limit}))
+        return list(connection.execute(statement, _numbered(values[0]) | {"most": limit}))
     found: list[Row[Any]] = []
     statement = _selecting(table, columns, connection.dialect.name).limit(bindparam("most"))
     for start in range(0, len(values), _MAX_ROWS):
@@ -107,12 +106,21 @@ def select_first(
 
 def delete_by_key(connection: Connection, table: Table, keys: Sequence[Values]) -> None:
     """Delete the rows with one of these primary keys."""
+    if len(keys) == 1:
+        # By the index, also before PostgreSQL has analyzed a table that has grown.
+        connection.execute(_deleting_equal(table), _numbered(keys[0]))
+        return
     _execute_in_parts(connection, _deleting(table, connection.dialect.name), keys)
 
 
 def _execute_in_parts(connection: Connection, statement: Executable, values: Sequence[Values]) -> None:
     for start in range(0, len(values), _MAX_ROWS):
         connection.execute(statement, _as_json(values[start : start + _MAX_ROWS]))
+
+
+def _numbered(values: Values) -> dict[str, Any]:
+    """The parameters of `_equal`."""
+    return {f"v{place}": value for place, value in enumerate(values)}
 
 
 def _as_json(values: Sequence[Values]) -> dict[str, str]:
@@ -150,7 +158,14 @@ def _upserting(table: Table, dialect: str) -> Any:
 
 @cache
 def _selecting(table: Table, columns: tuple[str, ...], dialect: str) -> Any:
-    return select(table).where(_has(table, columns, dialect))
+    if dialect != "postgresql":
+        return select(table).where(_has(table, columns, dialect))
+    # Before PostgreSQL has analyzed a table that has grown, it would read all of it to join it with the
+    # values. OFFSET keeps it from that: it looks the values up one by one.
+    given, values = _given([table.c[name] for name in columns], dialect)
+    equal = (table.c[name] == value for name, value in zip(columns, values, strict=True))
+    found = select(table).where(*equal).offset(0).lateral("found")
+    return select(found).select_from(given.join(found, true()))
 
 
 @cache
@@ -160,13 +175,22 @@ def _selecting_distinct(table: Table, columns: tuple[str, ...], dialect: str) ->
 
 @cache
 def _selecting_equal(table: Table, columns: tuple[str, ...], order: tuple[str, ...]) -> Any:
-    equal = (table.c[name] == bindparam(f"v{place}") for place, name in enumerate(columns))
-    return select(table).where(*equal).order_by(*(table.c[name] for name in order)).limit(bindparam("most"))
+    rows = select(table).where(*_equal(table, columns)).order_by(*(table.c[name] for name in order))
+    return rows.limit(bindparam("most"))
 
 
 @cache
 def _deleting(table: Table, dialect: str) -> Any:
     return delete(table).where(_has(table, _key_of(table), dialect))
+
+
+@cache
+def _deleting_equal(table: Table) -> Any:
+    return delete(table).where(*_equal(table, _key_of(table)))
+
+
+def _equal(table: Table, columns: tuple[str, ...]) -> list[ColumnElement[bool]]:
+    return [table.c[name] == bindparam(f"v{place}") for place, name in enumerate(columns)]
 
 
 def _key_of(table: Table) -> tuple[str, ...]:

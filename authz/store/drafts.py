@@ -117,7 +117,7 @@ def _read(connection: Connection, key: DraftKey) -> PolicyDraft:
     if row is None:
         raise NotFoundError(
             ErrorReason.DRAFT_NOT_FOUND,
-            f"there is no draft {key}; `ReadPolicyDrafts` lists them",
+            f"there is no draft {key}; `authz policy draft list` lists them",
             id=key.id,
         )
     return _draft(row)
