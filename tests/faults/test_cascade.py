@@ -38,6 +38,8 @@ from tests.replica.test_agreement import expected, tombstones
 from tests.store.directory import changes_of, dumped, open_with, user
 from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("over_grpc")
+
 MEMBERS = 20_000 if LONG else 10_000
 SESSIONS = 5
 KILLS = 4 if LONG else 2

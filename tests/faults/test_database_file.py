@@ -25,6 +25,8 @@ from tests.serving import AUTHZ
 from tests.store.directory import create, open_with
 from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("over_grpc")
+
 
 def delete(file: Path) -> None:
     file.unlink()

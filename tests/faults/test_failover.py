@@ -22,6 +22,8 @@ from tests.replica.test_histories import members
 from tests.store.directory import VOCABULARY, Clock, create, open_with, remove, student, write
 from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("over_grpc")
+
 
 def url_of(*clusters: Cluster) -> str:
     """One URL of many hosts, of which the one that takes writes is used."""
