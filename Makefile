@@ -34,7 +34,7 @@ test-long: .venv/.ready
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest $(PARALLEL)
 
 # Whatever starts a server, over one transport. `make test` serves over grpc.aio inside the process of the tests,
-# and over the default, Envoy, in processes of `authz serve`.
+# and over the default, Envoy, in processes of `authz serve`, but for some tests of faults of the store.
 test-envoy test-grpc: .venv/.ready
 	TRANSPORT=$(@:test-%=%) $(BIN)/pytest $(PARALLEL) $(addprefix --ignore=tests/,domain importers policy store)
 
