@@ -86,7 +86,7 @@ class JwtVerifier:
 
     def _require_header(self, header: Mapping[str, Any]) -> str:
         """The algorithm of a header that the rules allow."""
-        # Whoever sends a call writes the header, so a value may be of any type.
+        # The caller writes the header, so a value may have any type.
         algorithm = str(header.get("alg"))
         kind = str(header.get("typ", "")).lower().removeprefix("application/")
         if algorithm not in self._rules.algorithms:

@@ -97,7 +97,7 @@ class DatabaseFile:
             return
         try:
             end_at = time.monotonic() + _TURN_TIMEOUT_S
-            while not _is_locked(queue) and time.monotonic() < end_at:
+            while not _try_lock(queue) and time.monotonic() < end_at:
                 time.sleep(_TURN_POLL_S)
             yield
         finally:
@@ -118,7 +118,7 @@ class DatabaseFile:
         return self._path.with_name(self._path.name + _WAL_SUFFIX)
 
 
-def _is_locked(file: int) -> bool:
+def _try_lock(file: int) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -372,8 +372,8 @@ renames = Table(
     Index("renames_by_old", "old"),
     Index("renames_by_new", "new"),
 )
-"""Which subject a revision renamed to which, as `user:<id>`: an erasure and an export of one id name the
-other. Once one of the two is erased, its pseudonym is in its place."""
+"""The subject that a revision renamed, and its new id, both as `user:<id>`. An erasure or an export of one id
+names the other. The pseudonym replaces a subject that is erased."""
 
 replicas = Table(
     "replicas",

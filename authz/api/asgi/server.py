@@ -85,8 +85,8 @@ class AsgiContext:
     def is_grpc(self) -> bool:
         """Whether it is a call of gRPC by its content type.
 
-        A web page can send no call of this type, but others: with the client certificate of whoever looks at
-        it, and to an address that only this machine reaches.
+        A web page cannot send a request of this type. It can send others, with the client certificate of its
+        reader, and to an address that only this machine reaches.
         Source: https://fetch.spec.whatwg.org/#cors-safelisted-request-header
         """
         return self._named.get(b"content-type", b"").partition(b";")[0] in _CONTENT_TYPES
