@@ -17,7 +17,7 @@ from tests.faults.history import Check, Consistency, Event, Outcome
 from tests.faults.load import Load
 from tests.faults.postgresql import Cluster, Clusters
 from tests.faults.processes import AUTHORIZATION, Node, running
-from tests.replica.conftest import following, served, viewing
+from tests.replica.conftest import following, once_served, viewing
 from tests.replica.test_histories import members
 from tests.store.directory import VOCABULARY, Clock, create, open_with, remove, student, write
 from tests.waiting import until
@@ -109,7 +109,7 @@ def test_a_standby_that_was_behind_takes_the_replica_out_of_the_history_that_it_
             write(after, remove(student("maya", "c").key))
             write(after, create(Course(id="d")))
             primary.kill()
-        until(lambda: served(view) and members(view, "maya", "eve") == [], "they are still members")
+        until(lambda: once_served(lambda: members(view, "maya", "eve") == []), "they are still members")
         assert view.revision() == after.directory.head().revision == 3
         after.close()
     store.close()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -76,6 +76,18 @@ def served(view: ReplicaView) -> bool:
     except UnavailableError:
         return False
     return True
+
+
+def once_served(holds: Callable[[], bool]) -> bool:
+    """What `holds` finds; false while the view does not answer, which may begin between any two reads."""
+    with suppress(UnavailableError):
+        return holds()
+    return False
+
+
+def rebuilt(folder: Path, view: ReplicaView, first: int) -> bool:
+    """Whether it answers from a replica that was built after `first`."""
+    return generation_of(folder) not in (0, first) and served(view)
 
 
 def generation_of(folder: Path) -> int:

@@ -19,7 +19,7 @@ from authz.replica.environment import UnusableError, acquire_environment, releas
 from authz.replica.follower import Follower
 from authz.replica.shared_state import SharedState
 from authz.store import Store
-from tests.replica.conftest import MAX_BYTES, following, generation_of, served, viewing
+from tests.replica.conftest import MAX_BYTES, following, generation_of, once_served, rebuilt, viewing
 from tests.replica.test_histories import members
 from tests.store.directory import create, remove, student, write
 from tests.waiting import until
@@ -48,7 +48,7 @@ def test_a_damaged_page_that_the_follower_meets_has_the_replica_built_anew(
     file.write_bytes(data)
     enrol(sqlite_store, range(1, _STUDENTS, 2))
     with following(sqlite_store, folder), viewing(folder) as view:
-        until(lambda: served(view) and generation_of(folder) != first, "a new replica")
+        until(lambda: rebuilt(folder, view, first), "a new replica")
         assert members(view, "u0x", "u1x", "u899x") == ["u0x", "u1x", "u899x"]
 
 
@@ -104,7 +104,7 @@ def test_a_file_that_another_server_let_grow_beyond_the_bound_here_is_opened_ane
 
         def caught_up() -> bool:
             view.release_stale_snapshot()
-            return served(view) and members(view, "omar") == ["omar"]
+            return once_served(lambda: members(view, "omar") == ["omar"])
 
         until(caught_up, "omar")
         assert generation_of(folder) == first
@@ -177,7 +177,7 @@ def test_an_older_copy_of_the_file_put_in_its_place_has_the_replica_built_anew(
         for name in "ef":
             write(sqlite_store, create(Course(id=name)))
         written_over(file, before)
-        until(lambda: generation_of(folder) not in (0, first) and served(view), "a new replica")
+        until(lambda: rebuilt(folder, view, first), "a new replica")
         assert members(view, "maya") == []
 
 
@@ -190,7 +190,7 @@ def test_a_damaged_page_of_state_has_the_replica_built_anew(
     with following(sqlite_store, folder), viewing(folder) as view:
         assert members(view, "maya") == ["maya"]
         written_over(folder / "state", damage)
-        until(lambda: served(view) and members(view, "maya") == ["maya"], "a new replica")
+        until(lambda: once_served(lambda: members(view, "maya") == ["maya"]), "a new replica")
 
 
 def test_what_somebody_else_keeps_in_the_folder_stays(sqlite_store: Store, tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_call_that_has_begun_reads_its_state_to_the_end_while_the_replica_is_r
         begun = view.snapshot()
         SharedState(folder).withdraw()
         follower.wake()
-        until(lambda: served(view) and generation_of(folder) != first, "a new replica")
+        until(lambda: rebuilt(folder, view, first), "a new replica")
         view.release_stale_snapshot()
         assert begun.scope(course_scope("c")) is not None
         del begun

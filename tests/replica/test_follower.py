@@ -6,7 +6,6 @@ import asyncio
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -26,7 +25,16 @@ from authz.replica.view import ReplicaView
 from authz.replica.writer import GapError, apply_changes
 from authz.store import Store
 from tests.databases import create_sqlite
-from tests.replica.conftest import MAX_BYTES, away, following, generation_of, rows_of, served, viewing
+from tests.replica.conftest import (
+    MAX_BYTES,
+    away,
+    following,
+    generation_of,
+    once_served,
+    rows_of,
+    served,
+    viewing,
+)
 from tests.store.directory import (
     Clock,
     changes_of,
@@ -44,9 +52,7 @@ from tests.waiting import until
 
 
 def holds(view: ReplicaView, revision: int) -> bool:
-    with suppress(UnavailableError):
-        return view.revision() >= revision
-    return False
+    return once_served(lambda: view.revision() >= revision)
 
 
 def grants(view: ReplicaView, name: str, course_id: str) -> int:

@@ -17,7 +17,16 @@ from authz.replica.shared_state import SharedState, uptime_ns
 from authz.replica.view import ReplicaView
 from authz.store import Store
 from tests.databases import create_sqlite
-from tests.replica.conftest import MAX_BYTES, away, following, generation_of, served, viewing
+from tests.replica.conftest import (
+    MAX_BYTES,
+    away,
+    following,
+    generation_of,
+    once_served,
+    rebuilt,
+    served,
+    viewing,
+)
 from tests.store.directory import Clock, create, open_with, remove, student, user, write
 from tests.waiting import until
 
@@ -61,7 +70,7 @@ def test_another_history_is_noticed_while_it_is_followed(
         assert members(view, "maya") == ["maya"]
         first = generation_of(folder)
         rewrite(store_url)
-        until(lambda: generation_of(folder) not in (0, first) and served(view), "a new replica")
+        until(lambda: rebuilt(folder, view, first), "a new replica")
         assert view.revision() == 3
         assert members(view, "maya") == []
 
@@ -252,7 +261,7 @@ def test_a_follower_of_a_folder_in_the_way_goes_on_once_it_is_gone(store: Store,
 
         def caught_up() -> bool:
             view.release_stale_snapshot()
-            return served(view) and view.revision() == 2
+            return once_served(lambda: view.snapshot().revision == 2)
 
         until(caught_up, "a new replica")
     assert write(store, create(Course(id="e"))) == 3
