@@ -13,7 +13,7 @@ import typer
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
 from authz.cli.output import print_json, print_rows, progress_bar
 from authz.cli.policy import FOUND_EXIT_CODE, Json
-from authz.cli.policy_report import changes_from_active
+from authz.cli.policy_report import changes_from_active, counted
 from authz.cli.policy_versions import DRAFT, version_files, version_number
 from authz.client import Client
 from authz.client.sync.directory import Progress as Advance
@@ -115,8 +115,8 @@ def _print(totals: PreviewTotals) -> None:
         _print_recent(totals.recent)
         return
     for total in totals.kinds:
-        print(f"{_counted(total.subjects, 'membership')} {total.kind}: {_counted(total.count, 'resource')}")
-    print(f"{_counted(totals.rows, 'row')} in {_counted(totals.scopes, 'scope')} {against}")
+        print(f"{counted(total.subjects, 'membership')} {total.kind}: {counted(total.count, 'resource')}")
+    print(f"{counted(totals.rows, 'row')} in {counted(totals.scopes, 'scope')} {against}")
     print()
     rows = [
         (str(subject), str(impact.scope), *_cells(change))
@@ -127,7 +127,7 @@ def _print(totals: PreviewTotals) -> None:
     print_rows(_COLUMNS, rows)
     left = totals.rows - len(totals.largest)
     if left:
-        print(f"and {_counted(left, 'row')} more; --json prints all of them")
+        print(f"and {counted(left, 'row')} more; --json prints all of them")
     _print_recent(totals.recent)
 
 
@@ -153,10 +153,6 @@ def _reason(verdict: Verdict | None) -> str:
         return "not declared"
     word = "allowed" if verdict.allowed else "denied"
     return f"{word} by {verdict.rule.source}" if verdict.rule is not None else f"{word}: {verdict.reason}"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _row_data(impact: Impact) -> Iterator[dict[str, object]]:

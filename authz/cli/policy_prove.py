@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +14,7 @@ from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
 from authz.cli.output import print_json
 from authz.cli.policy import FOUND_EXIT_CODE, Folder, Json, Version, policy_folder
 from authz.cli.policy_course import Course, load_in_course
+from authz.cli.policy_report import counted, most_common
 from authz.cli.policy_versions import version_number
 
 if TYPE_CHECKING:
@@ -19,7 +22,15 @@ if TYPE_CHECKING:
     from authz.policy.compile import CompiledPolicy
     from authz.policy.counterexample import Counterexample
     from authz.policy.invariants import Invariant
+    from authz.policy.obligations import Obligation
     from authz.policy.prove import Breach, Proof
+
+Verbose = Annotated[
+    bool, typer.Option("--verbose", help="Print every row that breaks an invariant, each with a test.")
+]
+
+_MAX_SHOWN = 3
+"""Rows of a broken invariant, and invariants with a test, unless all are asked for."""
 
 
 def prove(
@@ -33,6 +44,7 @@ def prove(
     version: Version = "",
     address: Address = DEFAULT_ADDRESS,
     database: Database = "",
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """Prove the invariants for all roles, types, actions and facts. Exit code: 0 proved, 1 broken.
@@ -58,7 +70,7 @@ def prove(
     proof = prove_invariants(policy, invariants)
     if proof.certificate is not None and certificate is not None:
         certificate.write_bytes(msgspec.json.encode(proof.certificate))
-    _print(proof, policy, len(invariants), as_json)
+    _print(proof, policy, len(invariants), verbose=verbose, as_json=as_json)
     if proof.breaches:
         raise typer.Exit(FOUND_EXIT_CODE)
 
@@ -77,7 +89,7 @@ def _load(
         return policy, load_invariants(directory, policy.vocabulary)
 
 
-def _print(proof: Proof, policy: CompiledPolicy, invariants: int, as_json: bool) -> None:
+def _print(proof: Proof, policy: CompiledPolicy, invariants: int, *, verbose: bool, as_json: bool) -> None:
     if as_json:
         breaches = [_breach_data(breach, policy) for breach in proof.breaches]
         print_json({"proved": not breaches, "breaches": breaches, "certificate": proof.certificate})
@@ -87,8 +99,7 @@ def _print(proof: Proof, policy: CompiledPolicy, invariants: int, as_json: bool)
             f"{proof.certificate.obligations} obligations, {len(policy.overrides)} courses with overrides"
         )
     else:
-        for breach in proof.breaches:
-            _print_breach(breach, policy)
+        _print_breaches(proof.breaches, policy, invariants, verbose=verbose)
 
 
 def _served_certificate(version: str, course: str, address: str, database: str) -> Certificate:
@@ -130,17 +141,42 @@ def _breach_data(breach: Breach, policy: CompiledPolicy) -> dict[str, Any]:
     }
 
 
-def _print_breach(breach: Breach, policy: CompiledPolicy) -> None:
-    from authz.domain.facts import fact_names
-    from authz.policy.cases import case_file_of, render
+def _print_breaches(
+    breaches: Sequence[Breach], policy: CompiledPolicy, invariants: int, *, verbose: bool
+) -> None:
+    """Print each broken invariant once, with the rows that break it and a test; of many, the first ones."""
+    by_invariant: dict[str, list[Breach]] = {}
+    for breach in breaches:
+        by_invariant.setdefault(breach.obligation.invariant.name, []).append(breach)
+    for place, found in enumerate(by_invariant.values()):
+        invariant = found[0].obligation.invariant
+        print(f"broken: {invariant.name}: {invariant.says}")
+        for number, breach in enumerate(found if verbose else found[:_MAX_SHOWN]):
+            _print_row(breach.obligation, breach.facts)
+            if verbose or (number == 0 and place < _MAX_SHOWN):
+                _print_test(breach, policy)
+        if len(found) > _MAX_SHOWN and not verbose:
+            rest = Counter(f"`{each.obligation.rule.role}`" for each in found[_MAX_SHOWN:])
+            print(f"  and {counted(rest.total(), 'more row')} of {most_common(rest, 'roles')}")
+    if len(breaches) > _MAX_SHOWN and not verbose:
+        rows = counted(len({breach.obligation.rule for breach in breaches}), "row")
+        many = f"{len(by_invariant)} of {invariants} invariants"
+        print(f"{many} do not hold because of {rows}; --verbose prints all")
 
-    obligation = breach.obligation
+
+def _print_row(obligation: Obligation, facts: int) -> None:
+    from authz.domain.facts import fact_names
+
     rule = obligation.rule
-    facts = " & ".join(fact_names(breach.facts)) or "no fact holds"
-    print(f"broken: {obligation.invariant.name}: {obligation.invariant.says}")
+    when = " & ".join(fact_names(facts)) or "no fact holds"
     row = ", ".join((rule.role, rule.scope, rule.type, rule.action, rule.condition, rule.effect))
     print(f"  {rule.source}: {row}")
-    print(f"  {' and '.join(obligation.roles)}: {obligation.action} on {obligation.type_name} when {facts}")
-    print("  a test that fails until it is mended:")
-    for line in render(case_file_of(obligation.invariant.says, _example(breach, policy))).splitlines():
-        print(f"    {line}".rstrip())
+    print(f"    {' and '.join(obligation.roles)}: {obligation.action} on {obligation.type_name} when {when}")
+
+
+def _print_test(breach: Breach, policy: CompiledPolicy) -> None:
+    from authz.policy.cases import case_file_of, render
+
+    print("    a test that fails until it is mended:")
+    for line in render(case_file_of(breach.obligation.invariant.says, _example(breach, policy))).splitlines():
+        print(f"      {line}".rstrip())

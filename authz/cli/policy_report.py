@@ -68,8 +68,8 @@ def _counts(cells: Sequence[CellChange]) -> Iterator[str]:
         for kind, by_whom in _COUNTED.items():
             changed = [cell for cell in here if getattr(cell, kind)]
             if changed:
-                count = f"{len(changed)} actions" if len(changed) > 1 else "1 action"
-                roles = _most(Counter(f"`{cell.role}`" for cell in changed), "roles")
+                count = counted(len(changed), "action")
+                roles = most_common(Counter(f"`{cell.role}`" for cell in changed), "roles")
                 types = ", ".join(dict.fromkeys(cell.type for cell in changed))
                 yield f"{count} on {types}{where}: {by_whom} {roles}"
 
@@ -91,12 +91,17 @@ def _rows(found: Sequence[PolicyWarning]) -> str:
     """How many rows, the first ones, and of which roles."""
     places = [warning.where for warning in found]
     roles = Counter(f"`{warning.role}`" for warning in found if warning.role)
-    of_roles = f" of {_most(roles, 'roles')}" if roles else ""
+    of_roles = f" of {most_common(roles, 'roles')}" if roles else ""
     more = f" and {len(places) - _MAX_NAMED} more" if len(places) > _MAX_NAMED else ""
     return f"{len(places)} rows{of_roles} ({', '.join(places[:_MAX_NAMED])}{more})"
 
 
-def _most(counts: Counter[str], noun: str, most: int = _MAX_NAMED) -> str:
+def counted(number: int, noun: str) -> str:
+    """A number with a noun, in the plural if it is not one."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def most_common(counts: Counter[str], noun: str, most: int = _MAX_NAMED) -> str:
     """Names with their counts, the largest first; a single name alone."""
     if len(counts) == 1:
         return next(iter(counts))

@@ -90,6 +90,22 @@ def test_prove_tells_a_leak_by_its_exit_code_and_as_a_test(folder: Path, tmp_pat
     assert '"user:somebody read material:a-resource", allowed = false' in broken.stdout
 
 
+def test_prove_groups_many_broken_rows_by_invariant(folder: Path) -> None:
+    roles = ("student", "auditor", "alumni", "attendee", "guest")
+    lines = [add(folder, f"p, {role}, *, material, read, , allow") for role in roles]
+    grouped = run("policy", "prove", folder)
+    assert grouped.returncode == 1
+    assert grouped.stdout.count("broken: unpublished-materials: ") == 1
+    assert [f"default.csv:{line}: " in grouped.stdout for line in lines] == [True] * 3 + [False] * 2
+    assert "  and 2 more rows of `attendee` 1, `guest` 1\n" in grouped.stdout
+    assert grouped.stdout.count("a test that fails until it is mended") == 1
+    assert grouped.stdout.endswith("1 of 21 invariants do not hold because of 5 rows; --verbose prints all\n")
+    every = run("policy", "prove", folder, "--verbose").stdout
+    assert all(f"default.csv:{line}: " in every for line in lines)
+    assert every.count("a test that fails until it is mended") == len(roles)
+    assert "--verbose" not in every
+
+
 def test_prove_gives_json_to_a_pipeline(folder: Path) -> None:
     proved = json.loads(run("policy", "prove", folder, "--json").stdout)
     assert (proved["proved"], proved["breaches"]) == (True, [])
