@@ -151,7 +151,7 @@ class ChangeScope(msgspec.Struct, frozen=True):
 
     A course is in itself, a session in itself and its course, a share in the scope of its resource. An entity
     in a session has the course of the session, too. Neither is set for an entity of the platform (an account,
-    a membership on the platform), nor for a row from before the log stored scopes: its scope is unknown.
+    a membership on the platform).
     """
 
     course_id: str | None = None

@@ -71,7 +71,8 @@ class FirstWrite(msgspec.Struct, frozen=True):
 def migrate(engine: Engine, first: FirstWrite | None = None) -> None:
     """Run the missing migrations and, unless a policy is active, make the first write, in one transaction.
 
-    Does nothing if neither is missing. Raises `FailedPreconditionError` for a database of a newer release.
+    Does nothing if neither is missing. Raises `FailedPreconditionError` for a database of a newer release, or
+    of one that is too old.
     """
     current = current_schema(engine)
     _require_known(current)
@@ -156,12 +157,25 @@ def _require_known(current: str | None) -> None:
             " database",
             schema=current,
         )
+    if current is not None and current < (oldest := min(_schemas())):
+        raise FailedPreconditionError(
+            ErrorReason.PRECONDITION_FAILED,
+            f"the database is at schema `{current}`, and this version migrates schema `{oldest}` or newer;"
+            " run a version in between first",
+            schema=current,
+        )
+
+
+def newest_schema() -> str:
+    """The revision of the last migration."""
+    return max(_schemas())
 
 
 @cache
-def newest_schema() -> str:
-    """The revision of the last migration. Files of migrations end with their revisions, which are numbers."""
-    return max(file.stem[-4:] for file in (_MIGRATIONS / "versions").glob("*_[0-9][0-9][0-9][0-9].py"))
+def _schemas() -> frozenset[str]:
+    """The revisions of the migrations. Their files end with them, and they are numbers."""
+    files = (_MIGRATIONS / "versions").glob("*_[0-9][0-9][0-9][0-9].py")
+    return frozenset(file.stem[-4:] for file in files)
 
 
 def current_schema(engine: Engine) -> str | None:

@@ -144,7 +144,7 @@ counter = Table(
     Column("resumable_from", BigInteger, nullable=False, server_default="0"),
 )
 """One row, `only` = 1. The transaction that holds its lock is the only writer. `token_key`, in hexadecimal,
-is the secret with which the service seals its tokens; the migration that adds the column sets it. Nobody
+is the secret with which the service seals its tokens. Nobody
 continues from a revision before `resumable_from`: changes up to there were rewritten or purged since."""
 
 revisions = Table(
@@ -158,7 +158,7 @@ revisions = Table(
     Column("nonce", BigInteger, nullable=False, server_default="0"),
     Index("revisions_by_time", "committed_at", "revision"),
 )
-"""`nonce` is that of the transaction; 0 in rows from before migration 0003."""
+"""`nonce` is that of the transaction."""
 
 changes = Table(
     "changes",
@@ -179,8 +179,8 @@ changes = Table(
     Column("previous", BigInteger),
     Index("changes_by_scope", "course_id", "session_id"),
 )
-"""`course_id` and `session_id` are the `ChangeScope`; also NULL in rows from before migration
-0002. `previous` is the revision that changed the record before, 0 for a new record."""
+"""`course_id` and `session_id` are the `ChangeScope`. `previous` is the revision that changed the
+record before, 0 for a new record."""
 
 held_changes = Table(
     "held_changes",
@@ -203,11 +203,11 @@ leaves = Table(
     Column("purged", _text(), nullable=False, server_default=""),
 )
 """The leaf of each revision in the Merkle tree of the change log, in hexadecimal, and the keyed hashes of the
-texts in it that an erasure may empty. The leaf outlives the revision. None in revisions from before migration
-0027, until the first checkpoint.
+texts in it that an erasure may empty. The leaf outlives the revision. Revisions from before schema 0027 have
+none until the first checkpoint.
 
 `part` is the hash of the largest complete part of the tree that ends with the leaf; NULL if that is the leaf
-alone. From before migration 0027 it is NULL in all, until the first checkpoint.
+alone.
 
 `purged` is JSON: the hashes of those changes of a revision that retention has purged, as long as others of it
 are there."""
@@ -309,7 +309,7 @@ decisions = Table(
     Index("decisions_by_resource", "resource", "at", "decision_id"),
 )
 """The fields of `DecisionEntry`, for a decision log that is kept in the database, and the number of the leaf
-that the entry is in; NULL in entries from before migration 0025."""
+that the entry is in; NULL in entries from before schema 0025."""
 
 decision_leaves = Table(
     "decision_leaves",

@@ -15,11 +15,12 @@ from authz.domain.entities import Course, CourseState, Membership
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
 from authz.runtime.settings import load_settings
-from authz.store.engine import open_engine, write_transaction
+from authz.store.engine import open_engine
 from tests.callers import directory_of
 from tests.cli.commands import run
+from tests.databases import create_sqlite
 from tests.serving import replica_folder, server_of
-from tests.store.test_schema import migrate_to
+from tests.store.test_schema import make_older
 
 MAYA = parse_subject("user:maya")
 
@@ -119,9 +120,8 @@ def test_what_is_no_backup_or_would_be_overwritten_is_refused(sqlite_url: str, t
 
 def test_a_backup_of_another_release_is_migrated_or_refused(sqlite_url: str, tmp_path: Path) -> None:
     older = tmp_path / "older.db"
-    engine = open_engine(f"sqlite:///{older}", create=True)
-    with write_transaction(engine) as connection:
-        migrate_to("0013", connection)  # before there were access tokens
+    engine = open_engine(create_sqlite(older))
+    make_older(engine)
     engine.dispose()
     before = older.read_bytes()
     migrated = f"sqlite:///{tmp_path / 'migrated.db'}"

@@ -7,20 +7,16 @@ from contextlib import contextmanager
 
 import msgspec
 import pytest
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Engine, event, insert
+from sqlalchemy import Engine, event
 
-from authz.domain.change_filter import ChangeFilter
 from authz.domain.entities import Course, CourseKey, Entity, Membership, Session, SessionKey
 from authz.domain.errors import ErrorReason, OutOfRangeError
-from authz.domain.ids import PLATFORM, ResourceRef, course_scope, session_scope
+from authz.domain.ids import PLATFORM, ResourceRef, session_scope
 from authz.domain.mutations import Change, ChangeScope, Mutation
 from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import RoleDeclaration, Vocabulary
 from authz.store import Store, log_reader, open_store, tables
-from authz.store.engine import open_engine, write_transaction
-from authz.store.migrations import __file__ as migrations_file
+from authz.store.engine import write_transaction
 from tests.store.directory import (
     VOCABULARY,
     Clock,
@@ -28,7 +24,6 @@ from tests.store.directory import (
     create,
     lesson,
     notebook,
-    open_with,
     remove,
     share,
     student,
@@ -224,42 +219,3 @@ def test_a_gap_is_an_error_wherever_it_is(store: Store, cut: tuple[int, int], af
     with pytest.raises(OutOfRangeError) as caught:
         store.directory.read_log(msgspec.structs.replace(head, revision=after), skip, 100)
     assert caught.value.reason is ErrorReason.TOKEN_EXPIRED
-
-
-def test_a_log_from_before_there_were_places_is_kept_and_matches_every_scope(empty_url: str) -> None:
-    engine = open_engine(empty_url, create=True)
-    config = Config()
-    config.set_main_option("script_location", migrations_file.rpartition("/")[0])
-    with write_transaction(engine) as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-        connection.execute(tables.counter.update().values(revision=1))
-        origin = {"actor": "a", "reason": "r", "request_id": "q", "committed_at": 1}
-        connection.execute(insert(tables.revisions).values(revision=1, **origin))
-        old = tables.changes.c
-        connection.execute(
-            insert(tables.changes).values(
-                {
-                    old.revision: 1,
-                    old.position: 0,
-                    old.kind: "course",
-                    old.operation: "CREATE",
-                    old.mutation: '{"operation":"CREATE","target":{"kind":"course","id":"old"}}',
-                }
-            )
-        )
-    engine.dispose()
-    store = open_with(empty_url)
-    try:
-        write(store, create(Course(id="new")))
-        before, since = changes_of(store, 0, 10)
-        beginning = ConsistencyToken(store.directory.head().database_id, 0)
-        assert store.directory.read_log(beginning, 0, 10).parts[0].change == before
-    finally:
-        store.close()
-    assert before.mutations == (create(Course(id="old")),)
-    assert (before.scopes, since.scopes) == ((ChangeScope(),), (ChangeScope("new"),))
-    for scope, told in ((course_scope("new"), 2), (session_scope("other"), 1), (PLATFORM, 1)):
-        wanted = ChangeFilter(scopes=frozenset({scope}))
-        changes = (before, since)
-        assert sum(wanted.matches(c.mutations[0], c.scopes[0]) for c in changes) == told

@@ -7,9 +7,6 @@ from random import Random
 
 import msgspec
 import pytest
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import select, update
 
 from authz.domain.entities import Course, CourseKey, Entity, Membership, RetainedData, RetentionRule, Session
 from authz.domain.erasures import RenameRequest
@@ -17,13 +14,10 @@ from authz.domain.errors import AuthzError
 from authz.domain.ids import course_scope, session_scope
 from authz.domain.mutations import ChangeScope, Mutation
 from authz.domain.retention import DAY_US
-from authz.store import Store, tables
-from authz.store.engine import open_engine, read_transaction, write_transaction
-from authz.store.migrations import __file__ as migrations_file
+from authz.store import Store
 from tests.databases import read_tree
 from tests.store.directory import (
     Clock,
-    create,
     notebook,
     open_with,
     remove,
@@ -124,37 +118,3 @@ def test_every_time_after_the_cut_is_answered_as_before(sqlite_url: str, seed: i
     assert (tree.faults, tree.roots[signed.size]) == ((), signed.roots[signed.size])
     assert tree.purged
     store.close()
-
-
-def test_an_upgrade_finds_the_change_before_each_change(empty_url: str) -> None:
-    engine = open_engine(empty_url, create=True)
-    config = Config()
-    config.set_main_option("script_location", migrations_file.rpartition("/")[0])
-    store = open_with(empty_url)
-    write(store, create(Course(id="c")), create(student("maya", "c")))
-    write(store, touch(Course(id="c", ai_enabled=True)))
-    write(store, remove(student("maya", "c").key), create(notebook("nb", course_scope("c"))))
-    write(store, create(student("maya", "c")), create(share("nb", "maya")))
-    write(store, touch(msgspec.structs.replace(student("maya", "c"), source_ref="x")))
-    write(store, remove(CourseKey("c")))
-    store.close()
-    columns = [tables.changes.c[name] for name in ("revision", "position", "previous")]
-    ordered = select(*columns).order_by(*columns[:2])
-    with write_transaction(engine) as connection:
-        written = connection.execute(ordered).all()
-        connection.execute(update(tables.changes).values(previous=None))
-        config.attributes["connection"] = connection
-        command.stamp(config, "0026")
-        for statement in (
-            *("DROP TABLE retention_rules", "DROP TABLE held_changes", "DROP INDEX tombstones_by_age"),
-            *("DROP INDEX memberships_by_end", "DROP INDEX decision_leaves_by_state"),
-            *("ALTER TABLE leaves DROP COLUMN purged", "ALTER TABLE decision_leaves DROP COLUMN state"),
-            "ALTER TABLE decision_tree ADD COLUMN purged BIGINT NOT NULL DEFAULT 0",
-            "ALTER TABLE changes DROP COLUMN previous",
-        ):
-            connection.exec_driver_sql(statement)
-        command.upgrade(config, "0027")
-    with read_transaction(engine) as connection:
-        assert connection.execute(ordered).all() == written
-    assert len({row.previous for row in written}) > 4
-    engine.dispose()

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, MetaData, inspect, text
+from sqlalchemy import Engine, inspect, text
 
-from authz.domain.drafts import DraftKey, Publication
-from authz.domain.entities import Course
 from authz.domain.errors import AuthzError, ErrorReason, UnavailableError
-from authz.domain.ids import PLATFORM, ResourceRef, course_scope
-from authz.domain.mutations import WriteRequest
 from authz.store import prepare_store
 from authz.store.engine import open_engine, read_transaction, write_transaction
 from authz.store.schema import _MIGRATIONS, _config, current_schema, migrate, newest_schema
 from authz.store.tables import metadata
-from tests.store.directory import create, notebook, open_with, remove
+from tests.store.directory import open_with
 
 
 def test_migrating_again_changes_nothing(empty_url: str) -> None:
@@ -83,84 +76,43 @@ def content_of(engine: Engine) -> dict[str, Any]:
     return found
 
 
-def test_a_new_database_is_as_the_migrations_make_it(empty_url: str) -> None:
-    engine = open_engine(empty_url, create=True)
+_NEWER_THAN_0027 = (
+    "DROP TABLE renames",
+    "DROP INDEX policy_shadows_by_course",
+    "DROP INDEX policy_shadows_by_end",
+    "ALTER TABLE policy_shadows DROP COLUMN course_id",
+    "ALTER TABLE policy_shadows DROP COLUMN against_course_number",
+    "UPDATE alembic_version SET version_num = '0027'",
+)
+
+
+def make_older(engine: Engine) -> None:
+    """Take a database back to the oldest schema that is migrated."""
     with write_transaction(engine) as connection:
-        migrate_to("head", connection)
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-    migrated, everything = content_of(engine), MetaData()
-    with write_transaction(engine) as connection:
-        everything.reflect(connection)
-        everything.drop_all(connection)
+        for statement in _NEWER_THAN_0027:
+            connection.exec_driver_sql(statement)
+
+
+def test_a_new_database_is_as_the_migrations_make_it(store_url: str) -> None:
+    engine = open_engine(store_url)
+    made = content_of(engine)
+    make_older(engine)
+    assert content_of(engine) != made
     migrate(engine)
-    assert content_of(engine) == migrated
+    assert content_of(engine) == made
+    with read_transaction(engine) as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     engine.dispose()
 
 
-def test_idempotency_keys_and_deletions_of_an_earlier_version_are_still_known(empty_url: str) -> None:
-    engine = open_engine(empty_url, create=True)
+def test_a_database_that_is_too_old_is_refused_and_left_as_it_is(store_url: str) -> None:
+    engine = open_engine(store_url)
     with write_transaction(engine) as connection:
-        migrate_to("0006", connection)
-    request = WriteRequest(mutations=(create(Course(id="c")),), idempotency_key="k", actor="service:one")
-    digest = hashlib.blake2b(msgspec.json.encode((request.mutations, (), "")), digest_size=16).hexdigest()
-    with write_transaction(engine) as connection:
-        connection.execute(
-            text(
-                "INSERT INTO revisions (revision, actor, reason, request_id, committed_at, nonce)"
-                " VALUES (1, 'service:one', '', '', 5, 7)"
-            )
-        )
-        connection.execute(text("UPDATE counter SET revision = 1"))
-        deleted = msgspec.json.encode(remove(notebook("n", course_scope("c")))).decode()
-        connection.execute(
-            text(
-                "INSERT INTO changes (revision, position, kind, operation, mutation)"
-                " VALUES (1, 0, 'resource', 'DELETE', :deleted)"
-            ),
-            {"deleted": deleted},
-        )
-        connection.execute(
-            text(
-                "INSERT INTO idempotency_keys (key, digest, revision, created_at) VALUES ('k', :digest, 1, 5)"
-            ),
-            {"digest": digest},
-        )
+        connection.execute(text("UPDATE alembic_version SET version_num = '0026'"))
+    with pytest.raises(AuthzError, match="`0026`, and this version migrates schema `0027` or newer"):
+        prepare_store(store_url)
+    assert current_schema(engine) == "0026"
     engine.dispose()
-    store = open_with(empty_url)
-    assert store.directory.write(request).revision == 1
-    with store.directory.dump() as dump:
-        assert [ref for ref, _ in dump.tombstones()] == [ResourceRef("notebook", "n")]
-    store.close()
-
-
-def test_drafts_of_an_earlier_version_are_those_of_the_platform(empty_url: str) -> None:
-    engine = open_engine(empty_url, create=True)
-    with write_transaction(engine) as connection:
-        migrate_to("0018", connection)
-        connection.execute(
-            text(
-                "INSERT INTO policy_drafts (id, etag, base_number, files, author, created_at, edited_at,"
-                " publication) VALUES ('mine', 3, 1, '', 'ada', 5, 6, :publication)"
-            ),
-            {"publication": '{"at":9}'},
-        )
-    engine.dispose()
-    store = open_with(empty_url)
-    found = store.drafts.read(DraftKey("mine"))
-    assert (found.scope, found.etag, found.author, found.publication) == (
-        PLATFORM,
-        3,
-        "ada",
-        Publication(at=9),
-    )
-    store.close()
-
-
-def migrate_to(revision: str, connection: Connection) -> None:
-    """Migrate an empty database to a schema of the past."""
-    config = _config()
-    config.attributes["connection"] = connection
-    command.upgrade(config, revision)
 
 
 def test_a_schema_that_is_not_current_is_refused(empty_url: str) -> None:

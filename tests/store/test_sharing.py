@@ -10,7 +10,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import text
 
 from authz.domain.entities import (
     Course,
@@ -29,8 +28,6 @@ from authz.domain.ids import Scope, Subject, course_scope, session_scope
 from authz.domain.mutations import Mutation, Operation
 from authz.domain.ports import Page
 from authz.store import Store
-from authz.store.engine import open_engine
-from authz.store.migrations.versions.shares_0011 import _AWAITING
 from tests.databases import create_sqlite
 from tests.properties import examples
 from tests.store.directory import (
@@ -198,17 +195,6 @@ def test_a_second_membership_may_end_while_many_shares_are_removed(store_url: st
     remove_all_contents(store)
     assert shared(store) == set()
     store.close()
-
-
-def test_shares_from_before_await_a_membership_if_there_is_none(store: Store, store_url: str) -> None:
-    write(store, create(GUEST), create(IN_SESSION), create(awaiting(IN_COURSE)), create(student("omar", "c")))
-    write(store, create(share("in-s", "omar")))
-    engine = open_engine(store_url)
-    with engine.begin() as connection:
-        connection.execute(text("UPDATE shares SET awaits_membership = false"))
-        connection.execute(text(_AWAITING))
-    engine.dispose()
-    assert shared(store) == {IN_SESSION, awaiting(IN_COURSE), share("in-s", "omar")}
 
 
 def is_opened(held: dict[Key, Entity], given_share: Share) -> bool:
