@@ -66,6 +66,8 @@ class RequireMiddleware:
     Route("/notebooks/{notebook_id}", read, middleware=[
         Middleware(RequireMiddleware, "read", "notebook:{notebook_id}", subject=who_asks)
     ])
+
+    `subject` may raise `HTTPException`, for example 401.
     """
 
     def __init__(
@@ -96,12 +98,19 @@ class RequireMiddleware:
             subject = await asker if inspect.isawaitable(asker) else asker
             await self._requirement.decide(_client(connection), subject, connection.path_params)
         except RefusedError as refusal:
-            refused: ASGIApp = JSONResponse({"detail": str(refusal)}, refusal.status)
-            if scope["type"] == "websocket":
-                refused = WebSocketClose(reason=str(refusal))
-            await refused(scope, receive, send)
+            detail, status, headers = str(refusal), refusal.status, None
+        except HTTPException as refusal:
+            if "starlette.exception_handlers" in scope:
+                raise  # a handler of the application answers
+            # Around the whole application, there are no handlers yet.
+            detail, status, headers = refusal.detail, refusal.status_code, refusal.headers
+        else:
+            await self._app(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        refused: ASGIApp = JSONResponse({"detail": detail}, status, headers)
+        if scope["type"] == "websocket":
+            refused = WebSocketClose(reason=detail)
+        await refused(scope, receive, send)
 
 
 def _client(connection: HTTPConnection) -> AsyncClient:

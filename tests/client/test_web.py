@@ -12,9 +12,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.routing import Route
 
 from authz.client import AsyncClient, CallError
@@ -25,7 +26,7 @@ from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
 from tests.service import Service
 
-EXAMPLE = Path(__file__).parents[2] / "examples/fastapi_app.py"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 ALGEBRA, MAYA = course_scope("algebra"), parse_subject("user:maya")
 CAMPUS = (
     Course(id="algebra", state=CourseState.ACTIVE),
@@ -139,6 +140,29 @@ async def test_a_mistake_in_the_application_serves_nothing_and_says_what_it_is(s
         require("read", "note book:{notebook_id}", subject=who_asks)
 
 
+def log_in(connection: HTTPConnection) -> str:
+    """As an application does that knows nobody."""
+    raise HTTPException(401, "log in first", {"WWW-Authenticate": "Bearer"})
+
+
+async def test_an_application_refuses_whom_it_does_not_know_as_it_chooses(service: Service) -> None:
+    guard = [Middleware(RequireMiddleware, "read", "course:algebra", subject=log_in)]
+    route = Route("/", read_notebook, middleware=guard)
+    redirect = {HTTPException: lambda request, error: RedirectResponse("/login")}
+    for app, status in (
+        (Starlette(routes=[Route("/", read_notebook)], middleware=guard), 401),
+        (Starlette(routes=[route]), 401),
+        (Starlette(routes=[route], exception_handlers=redirect), 307),
+    ):
+        async with browsing(app, service.address) as browser:
+            refused = await browser.get("/")
+        assert refused.status_code == status
+        assert status != 401 or (refused.headers["www-authenticate"], "log in first" in refused.text) == (
+            "Bearer",
+            True,
+        )
+
+
 async def test_a_websocket_is_closed_before_it_is_accepted(service: Service) -> None:
     sent: list[Any] = []
     app = starlette_app()
@@ -156,9 +180,12 @@ async def test_a_websocket_is_closed_before_it_is_accepted(service: Service) -> 
     assert [message["type"] for message in sent] == ["websocket.close"]
 
 
-async def test_the_example_asks_before_it_serves(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["fastapi_app", "starlette_app"])
+async def test_an_example_asks_before_it_serves(
+    service: Service, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.setenv("AUTHZ_ADDRESS", service.address)
-    spec = importlib.util.spec_from_file_location("fastapi_app", EXAMPLE)
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     example = importlib.util.module_from_spec(spec)
