@@ -172,7 +172,10 @@ class Drafting:
             )
         except FailedPreconditionError as error:
             if error.reason is ErrorReason.PRECONDITION_FAILED:
-                error.append(f"; to do so, rebase the draft {draft.key}, and look at its diff")
+                error.append(
+                    f"; to do so, rebase the draft {draft.key} (`authz policy edit --rebase`),"
+                    " and look at its diff"
+                )
             raise
 
     async def delete(self, key: DraftKey, etag: int) -> None:

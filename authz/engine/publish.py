@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 
 import msgspec
@@ -43,6 +44,9 @@ from authz.policy.course import load_course_policy, validate_course
 from authz.policy.lint import lint_course
 from authz.policy.prove import prove
 from authz.policy.versions import FORMAT, ProvedPolicy, compile_invariants, prove_files, require_certificate
+
+_MAX_LOST_RACES = 3
+"""After which a publish is tried a last time."""
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,24 +186,30 @@ class Publisher:
     ) -> Published:
         """Make the next version of these files, and activate it. Equal files change nothing.
 
-        `expected` is the number that must be active, 0 for none, None for any. Raises `PolicyError`,
-        `FailedPreconditionError` if another version is active or there is no such course, and `ConflictError`
-        if another one was activated at the same time.
+        `expected` is the number that must be active, 0 for none, None for any. What is activated at the same
+        time counts as activated before. Raises `PolicyError`, `FailedPreconditionError` if another version is
+        active or there is no such course, and `ConflictError` if others were always faster.
         """
         if scope != PLATFORM:
             await self._require_course(scope)
+        for _ in range(_MAX_LOST_RACES):
+            await self._active_as_expected(scope, expected)  # before the proof, which may take seconds
+            with suppress(ConflictError):
+                return await self._apply(files, origin, scope, expected, validate_only=validate_only)
+        return await self._apply(files, origin, scope, expected, validate_only=validate_only)
+
+    async def _apply(
+        self, files: str, origin: Origin, scope: Scope, expected: int | None, *, validate_only: bool
+    ) -> Published:
         validated = await self.validate(files, scope)
-        before, read_at = await self._active_if_any(scope)
-        active = 0 if before is None else before.version.number
-        if expected is not None and expected != active:
-            raise not_active(active, expected)
+        before, read_at = await self._active_as_expected(scope, expected)
         changed = before is None or files_digest(files) != before.version.digest
         if validate_only or not changed:
             kept = None if before is None else before.version
             return Published(kept, changed, read_at, validated.tests, validated.warnings)
         now = self._clock.at(read_at.committed_at)
-        activated_at = 0 if before is None else before.revision
-        request = publication(active + 1, files, origin, now, activated_at, scope=scope)
+        number, activated_at = (0, 0) if before is None else (before.version.number, before.revision)
+        request = publication(number + 1, files, origin, now, activated_at, scope=scope)
         return await self._publish(request, validated)
 
     async def roll_back(
@@ -255,12 +265,17 @@ class Publisher:
         found = await self.read(activation.entity.number, scope)
         return _Active(found.version, activation.version, found.read_at)
 
-    async def _active_if_any(self, scope: Scope) -> tuple[_Active | None, ConsistencyToken]:
+    async def _active_as_expected(
+        self, scope: Scope, expected: int | None
+    ) -> tuple[_Active | None, ConsistencyToken]:
+        """The active version, None for a course without one, and when it was read."""
         listing = await self._activations(scope)
-        if not listing.items and scope != PLATFORM:
-            return None, listing.read_at
-        active = await self._active(scope)
-        return active, active.read_at
+        none_is_active = not listing.items and scope != PLATFORM
+        active = None if none_is_active else await self._active(scope)
+        number = 0 if active is None else active.version.number
+        if expected not in (None, number):
+            raise not_active(number, expected)
+        return active, listing.read_at if active is None else active.read_at
 
     async def _require_course(self, scope: Scope) -> None:
         wanted = CourseFilter(ids=(scope.id,))
@@ -306,8 +321,8 @@ def not_active(active: int, expected: int) -> FailedPreconditionError:
     """The error for a change to a version that is not active. 0 is none."""
     return FailedPreconditionError(
         ErrorReason.PRECONDITION_FAILED,
-        f"version {active} is active, not {expected}; look at what changed since, and"
-        " apply your change to that",
+        f"the active version is {active or 'none'}, not {expected or 'none'}; look at what changed since"
+        " (`authz policy history`), and apply your change to that",
         active=str(active),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import grpc
@@ -112,6 +113,22 @@ async def test_a_draft_tells_the_faults_that_the_course_would_have(sqlite_servic
     assert reason_of(error) == "POLICY_INVALID"
 
 
+async def test_of_two_drafts_of_a_course_that_are_published_at_once_the_other_is_rebased(
+    service: Service,
+) -> None:
+    await written(service, COURSE)
+    drafts = []
+    for draft_id, action in (("first", "publish"), ("second", "update")):
+        row = ppb.PolicyEdit(add_row=f"p, teaching_assistant, course:algebra, material, {action}, , allow")
+        drafts.append((await edited(service, await created(service, draft_id), row)).draft)
+    outcomes = await asyncio.gather(*(published(service, each) for each in drafts), return_exceptions=True)
+    (error,) = [each for each in outcomes if isinstance(each, grpc.aio.AioRpcError)]
+    assert reason_of(error) == "PRECONDITION_FAILED"
+    assert "the active version is 1, not none; look at what changed since" in str(error.details())
+    (left,) = await ids(service)
+    assert f"rebase the draft `{left}` of course:algebra" in str(error.details())
+
+
 async def test_a_draft_of_a_course_is_rebased_onto_what_was_published_meanwhile(
     sqlite_service: Service,
 ) -> None:
@@ -122,7 +139,7 @@ async def test_a_draft_of_a_course_is_rebased_onto_what_was_published_meanwhile(
     await applied_in(service, theirs)
     error = await refused(published(service, draft))
     assert reason_of(error) == "PRECONDITION_FAILED"
-    assert "version 1 is active, not 0" in str(error.details())
+    assert "the active version is 1, not none" in str(error.details())
     assert "rebase the draft `mine` of course:algebra" in str(error.details())
     draft = (await edited(service, draft, rebase=True)).draft
     assert draft.base_number == 1

@@ -98,7 +98,7 @@ async def test_its_versions_are_its_own(service: Service) -> None:
     await applied_in(service, "# open", expected_active_number=1)
     assert (await service.authorization.Check(question())).allowed
     error = await refused(applied_in(service, CLOSES, expected_active_number=1))
-    assert "version 2 is active, not 1" in str(error.details())
+    assert "the active version is 2, not 1" in str(error.details())
     back = await service.policy.RollBackPolicy(ppb.RollBackPolicyRequest(number=1, course_id="algebra"))
     assert (back.changed, back.active.number) == (True, 3)
     answer = await service.authorization.Check(question())

@@ -94,7 +94,7 @@ async def test_a_draft_of_a_version_that_is_no_longer_active_is_rebased_by_word(
     await applied(service, theirs)
     error = await refused(published(service, draft))
     assert reason_of(error) == "PRECONDITION_FAILED"
-    assert "version 2 is active, not 1" in str(error.details())
+    assert "the active version is 2, not 1" in str(error.details())
     assert "rebase the draft `mine`" in str(error.details())
     draft = (await edited(service, draft, rebase=True)).draft
     assert draft.base_number == 2

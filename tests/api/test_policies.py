@@ -126,7 +126,7 @@ async def test_a_change_of_a_version_that_is_no_longer_active_is_refused(service
     await applied(service, CLOSED, expected_active_number=1)
     error = await refused(applied(service, SHIPPED, expected_active_number=1))
     assert (error.code(), reason_of(error)) == (grpc.StatusCode.FAILED_PRECONDITION, "PRECONDITION_FAILED")
-    assert "version 2 is active, not 1" in str(error.details())
+    assert "the active version is 2, not 1" in str(error.details())
     assert (await active(service)).active_number == 2
 
 

@@ -11,6 +11,7 @@ import pytest
 from authz.v1 import common_pb2 as pb
 from authz.v1 import policy_pb2 as ppb
 from tests.api.test_api import ALGEBRA, COURSE, MATERIAL, MAYA, question, touch, written
+from tests.api.test_course_policies import applied_in, read_in
 from tests.api.test_drafts import WITHOUT_TESTS, cell, created, edited, ids, published
 from tests.api.test_policies import active, applied
 from tests.api.test_rights import acting_for, campus
@@ -45,15 +46,27 @@ async def test_of_two_drafts_that_are_published_at_once_one_is_and_the_other_is_
     drafts = await two_drafts(service)
     outcomes = await asyncio.gather(*(published(service, each) for each in drafts), return_exceptions=True)
     (error,) = [each for each in outcomes if isinstance(each, grpc.aio.AioRpcError)]
-    assert reason_of(error) in ("WRITE_CONFLICT", "PRECONDITION_FAILED")
     assert await numbers(service) == [1, 2]
     (left,) = await ids(service)
     assert await kept(service) == [left]
-    refused: Any = await asyncio.gather(published(service, await read(service, left)), return_exceptions=True)
-    assert f"rebase the draft `{left}`" in str(refused[0].details())
+    assert (error.code(), reason_of(error)) == (grpc.StatusCode.FAILED_PRECONDITION, "PRECONDITION_FAILED")
+    assert "the active version is 2, not 1; look at what changed since" in str(error.details())
+    assert f"rebase the draft `{left}`" in str(error.details())
     rebased = (await edited(service, await read(service, left), rebase=True)).draft
     assert (await published(service, rebased)).active.number == 3
     assert await kept(service) == []
+
+
+async def test_what_is_applied_at_once_whatever_is_active_becomes_one_version_each(service: Service) -> None:
+    """A course's policy with a new version of the platform's, too: it is proved under that."""
+    await written(service, COURSE)
+    await asyncio.gather(
+        applied(service, with_rows("# one")),
+        applied(service, with_rows("# other")),
+        applied_in(service, "p, student, course:algebra, notebook, read, !own & !shared_view, deny"),
+    )
+    assert await numbers(service) == [1, 2, 3]
+    assert (await read_in(service)).active_number == 1
 
 
 async def test_a_draft_that_is_edited_while_it_is_published_is_published_as_it_was_or_not_at_all(
@@ -116,7 +129,7 @@ async def test_of_two_drafts_that_are_due_at_once_one_is_published_and_the_other
 
     await until(settled)
     (left,) = await ids(service)
-    assert (await failed(service, left)).startswith("version 2 is active, not 1;")
+    assert (await failed(service, left)).startswith("the active version is 2, not 1;")
     assert f"rebase the draft `{left}`" in await failed(service, left)
     assert await numbers(service) == [1, 2]
 

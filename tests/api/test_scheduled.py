@@ -118,7 +118,7 @@ async def test_a_draft_that_cannot_be_published_any_more_says_why_and_stays(serv
     await applied(service, CLOSED)
     service.now += HOUR_US
     why = await until(partial(failed, service))
-    assert why.startswith("version 2 is active, not 1;")
+    assert why.startswith("the active version is 2, not 1;")
     assert "rebase the draft `mine`" in why
     assert await numbers(service) == [1, 2]
     draft = await read(service)

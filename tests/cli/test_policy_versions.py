@@ -242,7 +242,7 @@ def test_a_change_to_a_version_that_is_not_active_is_refused(tmp_path: Path, emp
     mine = folder_of(CLOSED, tmp_path / "mine")
     refused = run("policy", "apply", mine, "--expected-active", "4", "--database", empty_sqlite_url)
     assert refused.returncode == 2
-    assert "version 1 is active, not 4" in refused.stderr
+    assert "the active version is 1, not 4" in refused.stderr
 
 
 @pytest.mark.parametrize(
