@@ -117,19 +117,16 @@ def resource_context_of(resource: Resource, scope: ScopeContext, subject: Subjec
     return ResourceContext(scope, facts, times)
 
 
-def facts_at(
-    now: Instant, context: ResourceContext, required_facts: int, *, created_ahead_us: int = 0
-) -> tuple[int, Instant | None]:
+def facts_at(now: Instant, context: ResourceContext, required_facts: int) -> tuple[int, Instant | None]:
     """The facts that hold at `now`, and the earliest later instant at which time alone changes one of them.
 
-    The clock of a resource's creator may be ahead by `created_ahead_us`. Of the timed facts only those in
-    `required_facts` are computed; others may be wrong.
+    Of the timed facts only those in `required_facts` are computed; others may be wrong.
     """
     facts = context.facts
     next_change_at: Instant | None = None
     for bit, window in TIMED_FACTS:
         if required_facts & bit & facts:
-            span = window(context.times, context.scope.state.edit_window_us, created_ahead_us)
+            span = window(context.times, context.scope.state.edit_window_us)
             if span is None:
                 facts &= ~bit
                 continue

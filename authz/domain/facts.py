@@ -24,9 +24,11 @@ from authz.domain.entities import (
     Visibility,
 )
 from authz.domain.ids import ScopeKind, Subject
-from authz.domain.instants import Instant
+from authz.domain.instants import US_PER_S, Instant
 from authz.domain.predicates import Comparison, Operator, Predicate, ResourceField, all_of, any_of
 
+CREATED_AHEAD_US = 5 * US_PER_S
+"""A resource created up to so much later than now counts as created now: clocks differ."""
 PURPOSE_AI_RESPONSE = "ai_response"
 """The one purpose besides plain use (the empty string) that the service knows."""
 
@@ -48,15 +50,14 @@ class Asker(msgspec.Struct, frozen=True):
 
     subject: Subject
     edit_window_us: int
-    created_ahead_us: int
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
     """One fact. A part that is None does not matter to it.
 
     `of_resource` reads the attributes of the resource; `of_scope` its course and session, where None is for
-    "has none"; `window` gives the time span from the times, the course's edit window, and how far the clock
-    of a creator may be ahead, both in microseconds; None for never.
+    "has none"; `window` gives the time span from the times and the course's edit window in microseconds, None
+    for never.
     `computed_from` names the inputs. `predicate` is what the fact asks of the fields of a resource in a scope
     that does not rule it out; None if all in a scope have the fact, or nothing.
     Which facts can hold together is stated by three fields: it never holds without those that it `implies`,
@@ -70,7 +71,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     predicate: Callable[[Asker], Predicate] | None = None
     of_resource: Callable[[Resource], bool] | None = None
     of_scope: Callable[[Course | None, Session | None], bool] | None = None
-    window: Callable[[Times, int, int], Window | None] | None = None
+    window: Callable[[Times, int], Window | None] | None = None
     share_levels: frozenset[ShareLevel] = frozenset()
     implies: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
@@ -82,11 +83,11 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
         return any(part == "share" or part.startswith("resource.") for part in self.computed_from)
 
 
-def _edit_window(times: Times, edit_window_us: int, created_ahead_us: int) -> Window | None:
+def _edit_window(times: Times, edit_window_us: int) -> Window | None:
     created_at = times.created_at
     if created_at is None or not edit_window_us:
         return None
-    return created_at - created_ahead_us, created_at + edit_window_us
+    return created_at - CREATED_AHEAD_US, created_at + edit_window_us
 
 
 def _is(field: ResourceField, value: str | bool) -> Predicate:
@@ -169,7 +170,7 @@ _DEFINED = (
         computed_from=("resource.created_at", "course.edit_window", "now"),
         predicate=lambda asker: all_of(
             (
-                Comparison(ResourceField.CREATED_AT, Operator.AT_MOST, asker.created_ahead_us),
+                Comparison(ResourceField.CREATED_AT, Operator.AT_MOST, CREATED_AHEAD_US),
                 Comparison(ResourceField.CREATED_AT, Operator.MORE_THAN, -asker.edit_window_us),
             )
         ),

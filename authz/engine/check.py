@@ -87,7 +87,6 @@ class Checker:
         policy: CompiledPolicy,
         *,
         inline_types: frozenset[str],
-        created_ahead_us: int = 0,
         version: PolicyVersion | None = None,
     ) -> None:
         """`version` is that which the policy was compiled from: its number is in every decision. Without it,
@@ -95,7 +94,6 @@ class Checker:
         self.policy = policy
         self.version = policy.version if version is None else str(version.number)
         self._number, self._digest = (0, "") if version is None else (version.number, version.digest)
-        self.created_ahead_us = created_ahead_us
         self._inline_types = inline_types
         self._remembered: dict[Hashable, Any] = {}
         self._actions = {name: frozenset(t.actions) for name, t in policy.vocabulary.types.items()}
@@ -305,11 +303,7 @@ class Checker:
         now: Instant,
     ) -> tuple[int, Instant | None]:
         """The facts of `required` that hold, and others; and when time alone changes one of `required`."""
-        facts, changes_at = (
-            facts_at(now, resource, required, created_ahead_us=self.created_ahead_us)
-            if required & TIMED
-            else (resource.facts, None)
-        )
+        facts, changes_at = facts_at(now, resource, required) if required & TIMED else (resource.facts, None)
         if required & SHARED and resource.is_shared:
             facts |= share_facts(snapshot.share(ref, subject))
         if required & ATTENDING and resource.scope.is_attended(

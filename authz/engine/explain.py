@@ -145,7 +145,7 @@ def _told(  # noqa: PLR0917  all that a decision is made from
         fact = FACTS_BY_NAME[step.fact]
         span = None
         if fact.window is not None and located.facts & fact.bit:
-            span = fact.window(located.times, located.scope.state.edit_window_us, checker.created_ahead_us)
+            span = fact.window(located.times, located.scope.state.edit_window_us)
         at = None if span is None or span[0] is None or span[0] <= now else span[0]
     return Change(
         kind=step.kind,

@@ -43,15 +43,12 @@ class Past:
         policies: CompiledPolicies,
         keys: TokenKeys,
         snapshot_of: SnapshotOf,
-        *,
-        created_ahead_us: int,
     ) -> None:
         self._directory = directory
         self._gate = gate
         self._policies = policies
         self._keys = keys
         self._snapshot_of = snapshot_of
-        self._created_ahead_us = created_ahead_us
 
     async def ask(
         self,
@@ -88,7 +85,6 @@ class Past:
         return Checker(
             self._policies.compiled(version),
             inline_types=frozenset(),
-            created_ahead_us=self._created_ahead_us,
             version=version,
         )
 

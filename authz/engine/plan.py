@@ -60,9 +60,7 @@ class Planner:
             PlanGroup(
                 tuple(c.course_id for c in contexts if c.session_id is None and c.course_id is not None),
                 tuple(c.session_id for c in contexts if c.session_id is not None),
-                residual.predicate(
-                    Asker(self._query.subject, edit_window_us, self._checker.created_ahead_us)
-                ),
+                residual.predicate(Asker(self._query.subject, edit_window_us)),
             )
             for (residual, edit_window_us), contexts in self._found.items()
         )

@@ -83,12 +83,10 @@ class ActiveChecker:
         policies: CompiledPolicies,
         *,
         inline_types: frozenset[str],
-        created_ahead_us: int,
     ) -> None:
         self._gate = gate
         self._policies = policies
         self._inline_types = inline_types
-        self._created_ahead_us = created_ahead_us
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="policy")
         self._checker: Checker | None = None
 
@@ -119,7 +117,6 @@ class ActiveChecker:
         return kind(
             policy,
             inline_types=self._inline_types,
-            created_ahead_us=self._created_ahead_us,
             version=version,
         )
 

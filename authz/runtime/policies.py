@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from authz.access.authentication import Authenticator
 from authz.api.grpc.policy import PolicyServicer
 from authz.api.permissions import APPLY_POLICY
-from authz.domain.instants import US_PER_S
 from authz.domain.ports import Directory
 from authz.domain.tokens import TokenKeys
 from authz.engine.clock import DecisionClock
@@ -42,7 +41,6 @@ def open_checker(
         gate,
         policies,
         inline_types=settings.inline_type_names,
-        created_ahead_us=_created_ahead_us(settings),
     )
 
 
@@ -60,7 +58,6 @@ def open_past(
         policies,
         keys,
         temporary_snapshot,
-        created_ahead_us=_created_ahead_us(settings),
     )
 
 
@@ -99,7 +96,6 @@ def policy_servicer(  # noqa: PLR0917  parts, each of a type of its own
         clock,
         decisions=store.decisions,
         gate=gate,
-        created_ahead_us=_created_ahead_us(settings),
         write_timeout_s=settings.watch_write_timeout_s,
     )
     return PolicyServicer(publisher, comparer, previewer, drafting, gate, shadowing=shadowing, rights=rights)
@@ -118,7 +114,3 @@ def scheduled_publisher(  # noqa: PLR0917  parts, each of a type of its own
     return ScheduledPublisher(
         store.drafts, drafting, rights, gate, clock, permission=APPLY_POLICY, requires_caller=requires_caller
     )
-
-
-def _created_ahead_us(settings: Settings) -> int:
-    return round(settings.created_ahead_s * US_PER_S)

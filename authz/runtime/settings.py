@@ -27,12 +27,6 @@ Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
 """At most a year: clocks take no infinite timeout."""
 
 
-_REPLACED = {
-    "policy_dir": "the database holds the policy; apply the folder with `authz policy apply DIR`, and unset"
-    " the variable"
-}
-"""Settings of earlier versions, and what to do instead."""
-
 STDOUT, TABLE, OTLP, FILE_PREFIX, HTTPS_PREFIX = "stdout", "table", "otlp", "file:", "https://"
 """Destinations of the decision log and of checkpoints; the last two begin with these."""
 
@@ -88,11 +82,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int, Meta(ge=1 << 20), "Maximum size of the replica. Reserves address space, not memory or disk."
     ] = 64 << 30
     schedule_as_batch: Annotated[bool, "Whether to run under Linux's SCHED_BATCH."] = False
-    created_ahead_s: Annotated[
-        float,
-        Meta(ge=0, le=3600),
-        "Seconds of clock skew: a resource created up to so much in the future counts as created now.",
-    ] = 5.0
     max_staleness_s: Annotated[
         Seconds, "Seconds without news from the database after which the server refuses checks."
     ] = 30.0
@@ -262,8 +251,6 @@ def load_settings(
         if not variable.startswith(PREFIX):
             continue
         name = variable.removeprefix(PREFIX).lower()
-        if name in _REPLACED:
-            raise invalid_setting(variable, f"`{variable}` is no longer a setting: {_REPLACED[name]}")
         if name in _OF_CLIENTS or (name not in known and _is_service_link(variable, value)):
             continue
         if name not in known:

@@ -31,9 +31,7 @@ def bench_change(label: str, row: str, view: ReplicaView) -> None:
     """Rows of one change of the default policy."""
     before = Checker(load_policy(policy_directory()), inline_types=frozenset())
     after = Checker(compile_files(with_rows(row)), inline_types=frozenset())
-    preview = Preview(
-        view.snapshot(), before, after, system_clock(), created_ahead_us=0, max_examples=1, max_largest=20
-    )
+    preview = Preview(view.snapshot(), before, after, system_clock(), max_examples=1, max_largest=20)
     begun, begun_cpu, first_s = time.perf_counter(), time.process_time(), 0.0
     for event in preview.events():
         if isinstance(event, Impact) and not first_s:

@@ -282,10 +282,3 @@ def test_a_file_that_is_not_text_is_named(tmp_path: Path, empty_sqlite_url: str)
     refused = run("policy", "apply", mine, "--database", empty_sqlite_url)
     assert refused.returncode == 2
     assert "logo.png` is not UTF-8" in refused.stderr
-
-
-def test_the_setting_of_earlier_versions_is_told_what_replaced_it(tmp_path: Path) -> None:
-    failed = run("migrate", "--database", f"sqlite:///{tmp_path}/a.db", AUTHZ_POLICY_DIR=str(tmp_path))
-    assert failed.returncode == 2
-    assert "`AUTHZ_POLICY_DIR` is no longer a setting" in failed.stderr
-    assert "`authz policy apply DIR`" in failed.stderr

@@ -87,8 +87,7 @@ DENYING = (
 )
 """Rows that take away by what a resource may lack: an owner, a share, a time."""
 CHECKERS = [
-    Checker(policy, inline_types=frozenset(), created_ahead_us=2)
-    for policy in (POLICY, exacting_policy(), policy_with(*DENYING))
+    Checker(policy, inline_types=frozenset()) for policy in (POLICY, exacting_policy(), policy_with(*DENYING))
 ]
 STRUCTURAL = ("course", "session")
 ANY_TIME = to_datetime(NOW)
@@ -178,11 +177,10 @@ def test_each_fact_asks_of_the_columns_what_its_definition_asks_of_the_record(
     )
     subject = data.draw(subjects)
     share = data.draw(st.none() | st.builds(Share, resource=st.just(made.key), subject=st.just(subject)))
-    ahead_us = data.draw(st.integers(0, 2))
     context = resource_context_of(resource, scope_context_of(course, session), subject)
-    mask, _ = facts_at(NOW, context, ALL_FACTS, created_ahead_us=ahead_us)
+    mask, _ = facts_at(NOW, context, ALL_FACTS)
     mask |= share_facts(None if share is None else share.level)
-    asker = Asker(subject, course.edit_window_us, ahead_us)
+    asker = Asker(subject, course.edit_window_us)
     predicates = {fact.name: fact.predicate(asker) for fact in FACTS if fact.predicate is not None}
     plans: dict[Any, ResourcePlan] = {
         name: ResourcePlan(

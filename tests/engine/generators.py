@@ -25,6 +25,7 @@ from authz.domain.entities import (
     Visibility,
 )
 from authz.domain.errors import PolicyError
+from authz.domain.facts import CREATED_AHEAD_US
 from authz.domain.ids import PLATFORM, ResourceRef, ScopeKind, course_scope, session_scope
 from authz.policy.compile import CompiledPolicy
 from authz.policy.load import MODEL_FILE, POLICY_FILE, compile_files, policy_directory
@@ -35,6 +36,8 @@ logging.getLogger("casbin").setLevel(logging.CRITICAL)
 
 MODEL = (policy_directory() / MODEL_FILE).read_text()
 NOW = 1_000
+SOON = NOW + CREATED_AHEAD_US
+"""What is created now by a clock that is ahead as far as one may be."""
 TEXT = (policy_directory() / POLICY_FILE).read_text()
 ON_PLATFORM = ["platform_admin", "operator"]
 LINES = [  # without the rights of other callers, who would be most of the policy
@@ -86,7 +89,6 @@ CONDITIONS = {
         "ai_enabled",
     ],
 }
-AHEAD_US = 3
 T = TypeVar("T")
 
 Pairs: TypeAlias = list[tuple[str, str]]
@@ -184,7 +186,7 @@ contents = st.builds(
     published=st.booleans(),
     available_from=mostly(None, near),
     available_until=mostly(None, near),
-    created_at=st.none() | st.integers(NOW - 6, NOW + 6),
+    created_at=st.none() | st.integers(NOW - 6, NOW + 6) | st.integers(SOON - 6, SOON + 6),
     locked=st.booleans(),
     ai_allowed=st.booleans(),
 )
@@ -208,7 +210,7 @@ def campuses(draw: st.DrawFn) -> list[Entity]:
             scope=draw(st.sampled_from(SCOPES)),
             owner=NOOR,
             visibility=Visibility.SESSION,
-            created_at=draw(st.integers(NOW + 1, NOW + AHEAD_US + 1)),
+            created_at=draw(st.integers(SOON - 3, SOON + 1)),
         ),
     ]
     found.append(Share(resource=ResourceRef("message", "ahead"), subject=NOOR, level=ShareLevel.EDITOR))

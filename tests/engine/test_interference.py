@@ -101,7 +101,7 @@ def aimed(draw: st.DrawFn, entities: list[Entity]) -> Question:
 
 def checker_of(policy: CompiledPolicy, *, inline: bool) -> Checker:
     types = frozenset(TYPES) if inline else frozenset()
-    return Checker(policy, inline_types=types, created_ahead_us=2)
+    return Checker(policy, inline_types=types)
 
 
 @examples(75)

@@ -33,10 +33,10 @@ from authz.policy.course import COURSE_FILE, course_files, load_course_policy
 from authz.policy.versions import FORMAT
 from tests.engine.campus import Campus
 from tests.engine.generators import (
-    AHEAD_US,
     NOW,
     PEOPLE,
     SCOPES,
+    SOON,
     TEXT,
     Pairs,
     campuses,
@@ -147,7 +147,6 @@ def previewed(
         before,
         after,
         NOW,
-        created_ahead_us=AHEAD_US,
         max_examples=max_examples,
         max_largest=5,
         in_course=in_course,
@@ -160,7 +159,7 @@ def previewed(
 
 
 def checker_of(policy: CompiledPolicy) -> Checker:
-    return Checker(policy, inline_types=frozenset(), created_ahead_us=AHEAD_US)
+    return Checker(policy, inline_types=frozenset())
 
 
 def with_row(row: str) -> Checker:
@@ -264,7 +263,7 @@ SMALL: list[Entity] = [
     Membership(subject=ADA, scope=PLATFORM, role="operator"),
     Membership(subject=ADA, scope=HERE, role="auditor"),
     Membership(subject=OMAR, scope=INSIDE, role="guest"),
-    Resource(type="message", id="soon", scope=INSIDE, owner=OMAR, created_at=NOW + AHEAD_US),
+    Resource(type="message", id="soon", scope=INSIDE, owner=OMAR, created_at=SOON),
     Resource(type="message", id="old", scope=HERE, owner=MAYA, created_at=NOW - 100),
     Resource(type="notebook", id="n", scope=HERE, owner=MAYA, visibility=Visibility.COURSE),
     Resource(type="notebook", id="m", scope=HERE, owner=OMAR, visibility=Visibility.COURSE),

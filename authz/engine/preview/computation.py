@@ -48,7 +48,6 @@ class Preview:
         after: Checker,
         now: Instant,
         *,
-        created_ahead_us: int,
         max_examples: int,
         max_largest: int,
         in_course: tuple[str, CompiledPolicy] | None = None,
@@ -56,7 +55,6 @@ class Preview:
         self._snapshot = snapshot
         self._before, self._after = before, after
         self._now = now
-        self._created_ahead_us = created_ahead_us
         self._max_examples = max_examples
         self._in_course = in_course
         self._comparison = CellComparison(before.policy, after.policy)
@@ -129,7 +127,6 @@ class Preview:
             partial(self._group_of, comparison),
             comparison.facts_named,
             self._now,
-            created_ahead_us=self._created_ahead_us,
         )
         rows = RowBatches(tree.scope, self._tally)
         impacts: dict[object, GroupImpact] = {}

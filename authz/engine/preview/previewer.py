@@ -39,7 +39,6 @@ class Previewer:
         *,
         decisions: DecisionTable,
         gate: ConsistencyGate,
-        created_ahead_us: int,
         write_timeout_s: float,
     ) -> None:
         self._decisions = decisions
@@ -48,7 +47,6 @@ class Previewer:
         self._active = active
         self._turns = turns
         self._clock = clock
-        self._created_ahead_us = created_ahead_us
         self._write_timeout_s = write_timeout_s
 
     async def preview(
@@ -82,7 +80,6 @@ class Previewer:
             before,
             after,
             now,
-            created_ahead_us=self._created_ahead_us,
             max_examples=max_examples,
             max_largest=max_largest,
             in_course=in_course,
@@ -94,7 +91,7 @@ class Previewer:
 
     async def _checker(self, source: PolicySource) -> Checker:
         policy = await self._comparer.compiled(source)
-        return Checker(policy, inline_types=frozenset(), created_ahead_us=self._created_ahead_us)
+        return Checker(policy, inline_types=frozenset())
 
     async def _recent(self, scope: Scope) -> list[DecisionEntry]:
         """The decisions that are put to both policies: none for the policy of a course."""

@@ -79,8 +79,6 @@ class ScopeTree:
         make: Callable[[ScopeContext, tuple[Grant, ...]], MemberGroup],
         facts_named: Callable[[str, str | None], int],
         now: Instant,
-        *,
-        created_ahead_us: int,
     ) -> None:
         """`make` makes the group of given memberships; it is called once for each. `facts_named` tells which
         facts decide about a type in a course."""
@@ -90,7 +88,6 @@ class ScopeTree:
         self._make = make
         self._facts_named = facts_named
         self._now = now
-        self._created_ahead_us = created_ahead_us
         self._groups: dict[tuple[Grant, ...], MemberGroup] = {}
         self._by_facts: dict[str, list[dict[int, list[ResourceRef]]]] = {}
         self._personal: dict[str, dict[Subject, list[tuple[Relation, ResourceRef]]]] = {}
@@ -174,7 +171,7 @@ class ScopeTree:
         """Of the facts named, those that do not depend on the subject."""
         if not named & TIMED:
             return resource.facts & named
-        return facts_at(self._now, resource, named, created_ahead_us=self._created_ahead_us)[0] & named
+        return facts_at(self._now, resource, named)[0] & named
 
 
 def types_read(group: MemberGroup) -> list[str]:
