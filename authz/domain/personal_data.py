@@ -67,7 +67,8 @@ class PersonalData(Protocol):
 
         Raises `FailedPreconditionError`, and changes nothing, if both have differing records for the same
         thing, if there are no records or too many for one revision, if the subject is held or getting the
-        resources of somebody who is being erased, or if one of the two was erased.
+        resources of somebody who is being erased, or if one of the two was erased; `RemovalPendingError`
+        while the shares of one of the two that ended are being removed.
         """
 
     def hold(self, subject: Subject, reason: str, actor: str) -> None:

@@ -11,13 +11,12 @@ from sqlalchemy import Connection, or_, select
 from authz.domain.entities import Versioned
 from authz.domain.ids import Subject
 from authz.domain.mentions import mentions
-from authz.store import tables
 from authz.store.batch import Batch
 from authz.store.erase_history import erase_rest, without_subject
 from authz.store.erasure_steps import Phase, Step, advance_step, record_of
 from authz.store.log_reader import raise_resumable_from, read_state
 from authz.store.log_writer import Origin
-from authz.store.mutation_json import json_names
+from authz.store.removals import is_removing_from
 from authz.store.rows import ENTITY_ROWS
 from authz.store.tables import has_subject
 from authz.store.write import Transaction
@@ -43,7 +42,7 @@ def erase_records(transaction: Transaction, step: Step, at_once: int) -> None:
     head = transaction.append(Origin(step.origin.actor, reason, step.origin.request_id), plan)
     if removed:
         advance_step(connection, step, done=removed)
-    elif not _is_being_removed(connection, subject):
+    elif not is_removing_from(connection, subject):
         advance_step(connection, step, phase=Phase.WAIT, position=head.revision)
 
 
@@ -102,9 +101,3 @@ def _some(connection: Connection, name: str, wanted: Any, limit: int) -> list[Ve
         return []
     stored = ENTITY_ROWS[name]
     return [*stored.versioned(connection.execute(select(stored.table).where(wanted).limit(limit)).all())]
-
-
-def _is_being_removed(connection: Connection, subject: Subject) -> bool:
-    """Whether a large deletion still has to remove what is shared with the subject."""
-    found = select(tables.removals.c.root).where(json_names(tables.removals.c.root, subject))
-    return connection.execute(found.limit(1)).first() is not None

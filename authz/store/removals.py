@@ -9,10 +9,12 @@ import msgspec
 from sqlalchemy import Connection, bindparam, select, update
 
 from authz.domain.entities import Key
+from authz.domain.ids import Subject
 from authz.domain.mutations import ChangeScope
 from authz.domain.ports import RemovalProgress
 from authz.store.bulk import delete_by_key, insert_rows, select_by_key
 from authz.store.log_writer import Origin
+from authz.store.mutation_json import json_names
 from authz.store.sharing import Member
 from authz.store.tables import removals
 
@@ -58,6 +60,12 @@ def pending_roots(connection: Connection, roots: Iterable[Root]) -> set[Root]:
     """Those of the roots of which something is to be removed."""
     found = select_by_key(connection, removals, [[_text(root)] for root in roots])
     return {_decoder.decode(row.root) for row in found}
+
+
+def is_removing_from(connection: Connection, subject: Subject) -> bool:
+    """Whether a large deletion still has to remove what is shared with a subject."""
+    found = select(removals.c.root).where(json_names(removals.c.root, subject))
+    return connection.execute(found.limit(1)).first() is not None
 
 
 def store_removals(connection: Connection, added: Iterable[Removal]) -> None:

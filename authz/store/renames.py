@@ -19,7 +19,13 @@ from authz.domain.entities import (
     kind_of,
 )
 from authz.domain.erasures import RenameRequest
-from authz.domain.errors import ErrorReason, FailedPreconditionError, PermissionDeniedError, malformed
+from authz.domain.errors import (
+    ErrorReason,
+    FailedPreconditionError,
+    PermissionDeniedError,
+    RemovalPendingError,
+    malformed,
+)
 from authz.domain.ids import PLATFORM, Subject
 from authz.domain.instants import Instant
 from authz.domain.mentions import with_subjects
@@ -30,6 +36,7 @@ from authz.store.batch import Batch
 from authz.store.erased import ERASURES
 from authz.store.erasure_steps import require_no_heir, require_no_hold, require_not_erased
 from authz.store.log_writer import Origin
+from authz.store.removals import is_removing_from
 from authz.store.rows import ENTITY_ROWS
 from authz.store.tables import has_subject
 from authz.store.write import Transaction
@@ -44,6 +51,7 @@ _FIELDS = (
     ("access_token", "subject"),
 )
 """Where records name whom they belong to, in an order in which they may be written."""
+_RETRY_AFTER_S = 0.1
 _RENAMES = tables.renames
 
 
@@ -55,8 +63,9 @@ def rename(
     The new records are written before the old ones are deleted, in one revision. Raises
     `FailedPreconditionError`, and changes nothing, if both subjects have a record for the same thing and the
     two differ, if there are more than `max_records`, if there is none, if the subject is held or is to get
-    the resources of somebody who is being erased, or if one of the two was erased; `PermissionDeniedError`
-    for roles on the platform and access tokens, unless the request moves them.
+    the resources of somebody who is being erased, or if one of the two was erased; `RemovalPendingError`
+    while shares that ended are being removed; `PermissionDeniedError` for roles on the platform and access
+    tokens, unless the request moves them.
     """
     connection, old, new = transaction.connection, request.subject, request.to
     _require_two(connection, old, new)
@@ -126,8 +135,19 @@ def _require_two(connection: Connection, old: Subject, new: Subject) -> None:
         raise malformed("to", f"is {new}; name another subject of the type `{old.type.value}`")
     for each in (old, new):
         require_not_erased(connection, each)
+        _require_nothing_is_removed(connection, each)
     require_no_heir(connection, old)
     require_no_hold(connection, old, "its id stays")
+
+
+def _require_nothing_is_removed(connection: Connection, subject: Subject) -> None:
+    """A share that ended would move out of its removal, or be opened again by a membership that moves in."""
+    if is_removing_from(connection, subject):
+        raise RemovalPendingError(
+            f"what was shared with {subject} in a course that they left is being removed; try again",
+            retry_after_s=_RETRY_AFTER_S,
+            key=str(subject),
+        )
 
 
 def _require_no_roles(subject: Subject, found: list[Versioned[Any]]) -> None:

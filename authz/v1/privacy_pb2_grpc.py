@@ -165,6 +165,8 @@ class PrivacyServiceServicer:
         FAILED_PRECONDITION, without any change: PRECONDITION_FAILED if both subjects have differing records for the same
         thing, if there is no record, or if there are more than 20,000; SUBJECT_HELD if the subject is held;
         SUBJECT_ERASED if one of the two was erased or is being erased.
+        ABORTED, BEING_REMOVED, with `google.rpc.RetryInfo`, while many shares that ended when one of the two left a course
+        are being removed.
         PERMISSION_DENIED if the subject has a role on the platform or an access token and the caller, or the person on
         whose behalf it calls, lacks `grant_roles`.
         """
