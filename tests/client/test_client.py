@@ -216,6 +216,15 @@ def test_an_import_reports_faults_by_their_place_and_takes_the_rest(client: Clie
     assert [(fault.position, fault.reason) for fault in outcome.faults] == [(0, "REFERENCE_NOT_FOUND")]
 
 
+def test_an_import_that_is_refused_while_it_is_sent_fails_with_the_reason(client: Client) -> None:
+    people = (
+        Membership(subject=parse_subject(f"user:u{n}"), scope=ALGEBRA, role="auditor") for n in range(20_000)
+    )
+    with pytest.raises(CallError, match="at most 1024") as caught:
+        client.import_mutations((Mutation(Operation.TOUCH, each) for each in people), reason="x" * 2000)
+    assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_a_state_that_does_not_come_in_time_is_told_as_such(sqlite_url: str, connect: Connect) -> None:
     given = {"address": "127.0.0.1:0", "database_url": sqlite_url, "freshness_timeout_s": "0.05"}
     with server_of(load_settings(given, environ={})) as address, connect(address, timeout_s=30) as client:

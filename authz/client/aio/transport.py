@@ -47,15 +47,25 @@ def open_channel(connection: Connection, *, is_separate: bool = False) -> Channe
 async def answer_to(method: Any, messages: Iterable[object], metadata: Any) -> Any:
     """The answer of a method to a stream of messages. Raises what `messages` raises."""
     call = method(metadata=metadata)
+    sending = asyncio.ensure_future(_send_each(call, messages))
+    # A write that fails after the status has arrived would replace it by INTERNAL, without a reason.
+    # Source: https://github.com/grpc/grpc/issues/36066
+    call.add_done_callback(lambda _: sending.cancel())
     try:
-        # A call that has ended already takes no messages; its answer says why.
-        with suppress(asyncio.InvalidStateError, grpc.aio.InternalError):
-            for message in messages:
-                await call.write(message)
-            await call.done_writing()
+        await asyncio.wait((sending,))
+        if not sending.cancelled():
+            sending.result()
         return await call
     finally:
         call.cancel()
+
+
+async def _send_each(call: Any, messages: Iterable[object]) -> None:
+    """Send until the call ends. Its answer says why it does."""
+    with suppress(asyncio.InvalidStateError, grpc.aio.InternalError, grpc.aio.AioRpcError):
+        for message in messages:
+            await call.write(message)
+        await call.done_writing()
 
 
 class Hedge:
