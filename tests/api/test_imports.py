@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 import pytest
 
+from authz.client.aio.transport import answer_to
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import directory_pb2_grpc
@@ -22,7 +24,7 @@ def message(*mutations: dpb.Mutation) -> dpb.ImportRequest:
 
 
 async def sent(service: Service, *messages: dpb.ImportRequest) -> dpb.ImportResponse:
-    response: dpb.ImportResponse = await service.directory.Import(iter(messages))
+    response: dpb.ImportResponse = await answer_to(service.directory.Import, messages, None)
     return response
 
 
@@ -139,14 +141,8 @@ async def test_silent_imports_refuse_only_imports(sqlite_url: str) -> None:
 
 
 async def test_an_import_that_goes_on_for_too_long_is_ended(sqlite_url: str) -> None:
-    async def drip() -> AsyncIterator[dpb.ImportRequest]:
-        while True:
-            yield dpb.ImportRequest()
-            # Not at the end: gRPC loses the status of a call that ends while its client sends.
-            await asyncio.sleep(0.2)
-
     async with serve(sqlite_url, max_import_s="0.3") as service:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await service.directory.Import(drip())
+            await answer_to(service.directory.Import, itertools.repeat(dpb.ImportRequest()), None)
         assert reason_of(caught.value) == "IMPORT_ENDED"
         assert "longer than 0.3 s" in str(caught.value.details())
