@@ -28,6 +28,8 @@ _REMEDIES = {
     "Handshake read failed (Socket closed)": "the server ended the TLS handshake; if the server has no TLS,"
     " leave `tls_ca_file` (`--tls-ca-file`) out, and if it wants a client certificate, set"
     " `tls_certificate_file` and `tls_key_file`",
+    "Unwrap failed": "the server ended the TLS connection; if it wants a client certificate, set"
+    " `tls_certificate_file` and `tls_key_file` to one from an authority that it trusts",
 }
 """What to do about a connection that cannot be made, by what gRPC says of it; the last that fits counts."""
 

@@ -75,9 +75,9 @@ def test_what_differs_about_tls_is_told_with_its_remedy(sqlite_url: str, tmp_pat
         return caught.value.message
 
     with serving(sqlite_url, **variables(files)) as (_, address):
-        port = address.rpartition(":")[2]
-        assert "if it has TLS, set `tls_ca_file`" in told(f"localhost:{port}", "")
-        assert "not from the authority in `tls_ca_file`" in told(f"localhost:{port}", str(other))
-        assert "is for another name" in told(f"127.0.0.1:{port}", str(files[0]))
+        # Of a name with several addresses, gRPC tells the error of one: `localhost` has two.
+        assert "if it has TLS, set `tls_ca_file`" in told(address, "")
+        assert "not from the authority in `tls_ca_file`" in told(address, str(other))
+        assert "is for another name" in told(address, str(files[0]))
     with serving(sqlite_url) as (_, address):
         assert "the server has no TLS" in told(address, str(files[0]))

@@ -267,6 +267,18 @@ def test_the_name_in_the_certificate_decides_who_calls(certified: tuple[Process,
 
 
 @needs_openssl
+def test_a_client_without_a_certificate_is_told_to_set_one(
+    certified: tuple[Process, str], folder: Path
+) -> None:
+    with (
+        Client(certified[1], tls_ca_file=str(folder / "localhost.pem")) as client,
+        pytest.raises(CallError, match="set `tls_certificate_file` and `tls_key_file`") as caught,
+    ):
+        client.check("user:maya", "read", "course:algebra")
+    assert caught.value.is_misconfigured
+
+
+@needs_openssl
 @pytest.mark.parametrize("name", ["x-forwarded-client-cert", "X-Forwarded-Client-Cert"])
 def test_a_client_cannot_say_whose_certificate_it_has(
     certified: tuple[Process, str], folder: Path, name: str
