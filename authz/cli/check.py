@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from authz.cli.command import Server, on_server
-from authz.cli.output import print_json, print_rows
+from authz.cli.output import print_json, print_rows, time_text
 from authz.client import Answer
 from authz.domain.instants import parse_instant, to_datetime
 
@@ -44,7 +44,7 @@ def check(
         print_json(answer)
     else:
         print(answer_line(answer))
-        for label, value in (("rule", answer.rule), ("valid until", answer.valid_until)):
+        for label, value in (("rule", answer.rule), ("valid until", time_text(answer.valid_until))):
             if value:
                 print(f"{label}: {value}")
     if not answer.allowed:

@@ -104,7 +104,10 @@ def _options(
     address: Address = DEFAULT_ADDRESS,
     database: Database = "",
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON; times are microseconds since 1970, UTC.")
+        bool,
+        typer.Option(
+            "--json", help="Print JSON. Times are RFC 3339 in answers, microseconds since 1970 in records."
+        ),
     ] = False,
 ) -> None:
     """The options of every command that calls a server."""

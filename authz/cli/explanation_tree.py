@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 
 from rich.text import Text
 from rich.tree import Tree
 
 from authz.cli.check import answer_line
-from authz.cli.output import console
+from authz.cli.output import console, time_text
 from authz.client.explanations import ExplainedFact, ExplainedMembership, ExplainedRule, Explanation
 from authz.domain.decisions import Reason
 
@@ -32,7 +33,7 @@ def print_tree(told: Explanation) -> None:
         [" and ".join(change.text for change in changes) for changes in told.nearest_grants],
     )
     if told.allowed_from:
-        root.add(Text(f"allowed by time alone from: {told.allowed_from}"))
+        root.add(Text(f"allowed by time alone from: {time_text(told.allowed_from)}"))
     root.add(Text(f"to the person: {told.message}"))
     console().print(root, soft_wrap=True)
 
@@ -59,8 +60,8 @@ def _rule_line(each: ExplainedRule) -> str:
     return f"{'matches' if each.matches else f'not met ({unmet})'}: {each.rule}"
 
 
-def _until(time: str) -> str:
-    return f" until {time}" if time else ""
+def _until(time: dt.datetime | None) -> str:
+    return f" until {time_text(time)}" if time else ""
 
 
 def _fact_line(each: ExplainedFact) -> str:

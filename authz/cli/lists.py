@@ -10,7 +10,7 @@ import typer
 
 from authz.cli.check import AsOf, Course, Purpose, Session, time_of
 from authz.cli.command import Server, on_server
-from authz.cli.output import print_json
+from authz.cli.output import print_json, time_text
 from authz.domain.ids import course_scope, session_scope
 
 _SHOWN = 5
@@ -51,7 +51,7 @@ def plan(
     if server.as_json:
         print_json(found)
         return
-    until = f"  until {found.valid_until}" if found.valid_until else ""
+    until = f"  until {time_text(found.valid_until)}" if found.valid_until else ""
     print(f"{found.kind.lower()}{until}")
     for group in found.groups:
         scopes = [*map(course_scope, group.course_ids), *map(session_scope, group.session_ids)]

@@ -5,6 +5,7 @@ rich takes a tenth of a second to import, so only what draws with it imports it.
 
 from __future__ import annotations
 
+import datetime as dt
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from authz.client.sync.directory import Progress as Advance
+from authz.domain.instants import format_instant, from_datetime
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,6 +28,11 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
     for row in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def time_text(time: dt.datetime | None) -> str:
+    """A time as RFC 3339 in UTC; empty for none."""
+    return format_instant(from_datetime(time)) if time else ""
 
 
 def print_json(value: object) -> None:

@@ -31,6 +31,8 @@ from authz.client.touches import BareTouchWarning
 from authz.client.watch import WatchedChange
 from authz.domain.audit import LoggedChange
 from authz.domain.decision_log import DecisionEntry
+from authz.domain.decisions import Reason
+from authz.domain.effective_roles import InactiveReason
 from authz.domain.errors import AuthzError, InvalidArgumentError
 from authz.domain.mutations import update
 from authz.domain.shadow import ShadowReport
@@ -51,6 +53,7 @@ __all__ = [
     "DraftPublication",
     "Explanation",
     "ImportOutcome",
+    "InactiveReason",
     "InvalidArgumentError",
     "ItemFault",
     "LoggedChange",
@@ -61,6 +64,7 @@ __all__ = [
     "PolicyValidation",
     "PrivacyClient",
     "PublishedPolicy",
+    "Reason",
     "ResourcePlan",
     "SessionAccess",
     "ShadowClient",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 import time
 from collections import OrderedDict
@@ -11,7 +12,6 @@ import msgspec
 from authz.client.questions import Answer
 from authz.domain.entities import AccessTokenKey, AccountKey, Key, MembershipKey, ShareKey
 from authz.domain.ids import ResourceRef, SubjectType
-from authz.domain.instants import Instant, parse_instant
 from authz.domain.tokens import latest
 from authz.v1 import authorization_pb2 as pb
 from authz.wire.values import parse_subject
@@ -27,7 +27,6 @@ class _Entry(msgspec.Struct, frozen=True, gc=False):
     """The number of reported changes when the question was sent."""
     names: tuple[str, ...]
     """The keys whose changes may affect the answer, besides changes that may affect every answer."""
-    valid_until: Instant | None
 
 
 class DecisionCache:
@@ -74,7 +73,7 @@ class DecisionCache:
             if entry is None or not self._is_live():
                 return None
             last_change = max(self._floor, *(self._changed.get(name, 0) for name in entry.names))
-            if last_change > entry.asked_at or _is_over(entry.valid_until):
+            if last_change > entry.asked_at or _is_over(entry.answer.valid_until):
                 del self._entries[question]
                 return None
             self._entries.move_to_end(question)
@@ -88,8 +87,7 @@ class DecisionCache:
     def keep(self, encoded: bytes, question: pb.CheckRequest, answer: Answer, asked_at: int) -> None:
         """Cache an answer, unless a change since `asked_at` may affect it."""
         ref, subject = question.resource, parse_subject(question, "subject", field="subject")
-        until = parse_instant(answer.valid_until, field="valid_until") if answer.valid_until else None
-        entry = _Entry(answer, asked_at, (str(subject), f"{ref.type}:{ref.id}"), until)
+        entry = _Entry(answer, asked_at, (str(subject), f"{ref.type}:{ref.id}"))
         with self._lock:
             self._entries[encoded] = entry
             self._entries.move_to_end(encoded)
@@ -135,8 +133,8 @@ class DecisionCache:
         return at is not None and time.monotonic() - at <= self._max_staleness_s
 
 
-def _is_over(valid_until: Instant | None) -> bool:
-    return valid_until is not None and time.time_ns() // 1000 >= valid_until
+def _is_over(valid_until: dt.datetime | None) -> bool:
+    return valid_until is not None and dt.datetime.now(dt.UTC) >= valid_until
 
 
 def _name_of(key: Key) -> str | None:

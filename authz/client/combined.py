@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import msgspec
 
 from authz.client.errors import ItemFault, fault_of
 from authz.client.questions import Answer, answer_of
+from authz.client.received import time_in
 from authz.v1 import authorization_pb2 as pb
-from authz.wire.values import time_text
 
 
 class SessionAccess(msgspec.Struct, frozen=True, kw_only=True):
     """What somebody may do in a live session. Truthy only if they may join; else nothing else is allowed.
 
     `ends_at` is the planned end of the session, `valid_until` the earliest time at which time alone could
-    change any of it; RFC 3339, empty for none.
+    change any of it; None for none.
     """
 
     subject: str
@@ -24,8 +26,8 @@ class SessionAccess(msgspec.Struct, frozen=True, kw_only=True):
     may_present: bool
     may_moderate: bool
     may_record: bool
-    ends_at: str
-    valid_until: str
+    ends_at: dt.datetime | None
+    valid_until: dt.datetime | None
 
     def __bool__(self) -> bool:
         """Whether they may join."""
@@ -55,8 +57,8 @@ def session_access_of(message: pb.AuthorizeSessionResponse, subject: str, sessio
         may_present=message.may_present,
         may_moderate=message.may_moderate,
         may_record=message.may_record,
-        ends_at=time_text(message, "ends_at"),
-        valid_until=time_text(message, "valid_until"),
+        ends_at=time_in(message, "ends_at"),
+        valid_until=time_in(message, "valid_until"),
     )
 
 

@@ -9,7 +9,9 @@ import datetime as dt
 from typing import Any
 
 from authz.client.combined import SessionAccess
-from authz.domain.instants import US_PER_S, from_datetime, parse_instant
+from authz.client.given import as_instant, as_result, as_text
+from authz.domain.errors import malformed
+from authz.domain.instants import US_PER_S, from_datetime
 
 _SENDS = ["video", "audio", "screenVideo", "screenAudio"]
 
@@ -24,12 +26,14 @@ def meeting_token_properties(
     revocation can last that nobody ejects for. Make another one before it ends. `user_name`, if given, is
     personal data that Daily keeps.
 
-    Raises `PermissionError` without the right to join, and `ValueError` for an empty room, whose token would
-    open every room, a lifetime that is over, or a `now` without a time zone.
+    Raises `PermissionError` without the right to join, `ValueError` for an empty room, whose token would open
+    every room, or a lifetime that is over, and `InvalidArgumentError` for an argument of another type or a
+    `now` without a time zone.
     """
+    access = as_result(access, SessionAccess, field="access", call="authorize_session")
     if not access:
         raise PermissionError(f"{access.subject} may not join {access.session_id}: {access.join.reason}")
-    if not room:
+    if not as_text(room, field="room"):
         raise ValueError("room is empty; a token without a room opens every room")
     properties: dict[str, Any] = {
         "room_name": room,
@@ -52,8 +56,11 @@ def meeting_token_properties(
 
 
 def _end_of(access: SessionAccess, now: dt.datetime, max_lifetime: dt.timedelta) -> int:
-    ends = [parse_instant(text, field="time") for text in (access.ends_at, access.valid_until) if text]
-    end_s = min([from_datetime(now + max_lifetime), *ends]) // US_PER_S
-    if end_s * US_PER_S <= from_datetime(now):
+    now_us = as_instant(now, field="now")
+    if not isinstance(max_lifetime, dt.timedelta):
+        raise malformed("max_lifetime", f"is `{max_lifetime!r}`; give a timedelta")
+    ends = [from_datetime(each) for each in (access.ends_at, access.valid_until) if each]
+    end_s = min([now_us + max_lifetime // dt.timedelta(microseconds=1), *ends]) // US_PER_S
+    if end_s * US_PER_S <= now_us:
         raise ValueError(f"the access of {access.subject} to {access.session_id} is over; ask again")
     return end_s

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import msgspec
 
-from authz.client.questions import Answer, answer_of, rule_text
+from authz.client.questions import STATES, Answer, answer_of, rule_text
+from authz.client.received import Members, time_in
+from authz.domain.effective_roles import InactiveReason
+from authz.domain.entities import MembershipStatus
+from authz.domain.explanation import ChangeKind
 from authz.v1 import authorization_pb2 as pb
 from authz.v1 import common_pb2
-from authz.wire.values import parse_scope_message, time_text
+from authz.wire.values import parse_scope_message
+
+_STATUSES = Members(MembershipStatus, common_pb2.MembershipStatus.items(), "MEMBERSHIP_STATUS_")
+_CHANGE_KINDS = Members(ChangeKind, pb.ChangeKind.items(), "CHANGE_KIND_")
 
 
 class ExplainedMembership(msgspec.Struct, frozen=True, kw_only=True):
     """A membership that was looked at: the role that it `gives`, else why it gives none (`state`).
 
-    `counts` is false for a role on the platform where content is asked about. Times are RFC 3339, empty for
-    none.
+    `counts` is false for a role on the platform where content is asked about.
     """
 
     scope: str
     role: str
-    status: str
-    starts_at: str
-    ends_at: str
-    suspended_until: str
+    status: MembershipStatus | str
+    starts_at: dt.datetime | None
+    ends_at: dt.datetime | None
+    suspended_until: dt.datetime | None
     gives: str
-    state: str
+    state: InactiveReason | str
     counts: bool
 
 
@@ -48,17 +56,17 @@ class ExplainedRule(msgspec.Struct, frozen=True, kw_only=True):
 class NearestChange(msgspec.Struct, frozen=True, kw_only=True):
     """One change of those that would allow: in words (`text`), and as data, as in the API.
 
-    `at` is when time alone brings it about, empty if it does not.
+    `at` is when time alone brings it about, None if it does not.
     """
 
     text: str
-    kind: str
+    kind: ChangeKind | str
     scope: str
     roles: tuple[str, ...]
     fact: str
     holds: bool
     purpose: str
-    at: str
+    at: dt.datetime | None
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,19 +74,19 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
     `message` is fit to show to the person asked about; all else names roles, rules and dates. Each of
     `nearest_grants` is a smallest set of changes that would allow what is denied. `allowed_from` is when it
-    is allowed if nothing but time changes, empty for never.
+    is allowed if nothing but time changes, None for never.
     """
 
     answer: Answer
     message: str
-    decided_at: str
+    decided_at: dt.datetime
     memberships: tuple[ExplainedMembership, ...]
     account_suspended: bool
-    account_suspended_until: str
+    account_suspended_until: dt.datetime | None
     facts: tuple[ExplainedFact, ...]
     rules: tuple[ExplainedRule, ...]
     nearest_grants: tuple[tuple[NearestChange, ...], ...]
-    allowed_from: str
+    allowed_from: dt.datetime | None
 
     def __bool__(self) -> bool:
         """Whether the action is allowed."""
@@ -90,10 +98,10 @@ def explanation_of(message: pb.ExplainResponse) -> Explanation:
     return Explanation(
         answer=answer_of(message.answer),
         message=message.message,
-        decided_at=time_text(message, "decided_at"),
+        decided_at=message.decided_at.ToDatetime(dt.UTC),
         memberships=tuple(map(_membership_of, message.memberships)),
         account_suspended=message.account_suspended,
-        account_suspended_until=time_text(message, "account_suspended_until"),
+        account_suspended_until=time_in(message, "account_suspended_until"),
         facts=tuple(
             ExplainedFact(
                 name=each.name,
@@ -110,21 +118,20 @@ def explanation_of(message: pb.ExplainResponse) -> Explanation:
             for each in message.rules
         ),
         nearest_grants=tuple(tuple(map(_change_of, grant.changes)) for grant in message.nearest_grants),
-        allowed_from=time_text(message, "allowed_from"),
+        allowed_from=time_in(message, "allowed_from"),
     )
 
 
 def _membership_of(message: pb.ExplainedMembership) -> ExplainedMembership:
-    state = pb.MembershipState.Name(message.state).removeprefix("MEMBERSHIP_STATE_")
     return ExplainedMembership(
         scope=str(parse_scope_message(message.scope, field="scope")),
         role=message.role,
-        status=common_pb2.MembershipStatus.Name(message.status).removeprefix("MEMBERSHIP_STATUS_"),
-        starts_at=time_text(message, "starts_at"),
-        ends_at=time_text(message, "ends_at"),
-        suspended_until=time_text(message, "suspended_until"),
+        status=_STATUSES[message.status],
+        starts_at=time_in(message, "starts_at"),
+        ends_at=time_in(message, "ends_at"),
+        suspended_until=time_in(message, "suspended_until"),
         gives=message.gives,
-        state=state if message.state else "",
+        state=STATES[message.state],
         counts=message.counts,
     )
 
@@ -133,11 +140,11 @@ def _change_of(message: pb.NearestChange) -> NearestChange:
     scope = message.scope if message.HasField("scope") else None
     return NearestChange(
         text=message.text,
-        kind=pb.ChangeKind.Name(message.kind).removeprefix("CHANGE_KIND_"),
+        kind=_CHANGE_KINDS[message.kind],
         scope="" if scope is None else str(parse_scope_message(scope, field="scope")),
         roles=tuple(message.roles),
         fact=message.fact,
         holds=message.holds,
         purpose=message.purpose,
-        at=time_text(message, "at"),
+        at=time_in(message, "at"),
     )

@@ -56,6 +56,13 @@ def as_instant(given: dt.datetime | Instant, *, field: str) -> Instant:
     raise _unusable(field, given, "a datetime with a time zone")
 
 
+def as_result(given: T, kind: type[T], *, field: str, call: str) -> T:
+    """What a call of the client returned."""
+    if not isinstance(given, kind):
+        raise _unusable(field, given, f"what `{call}` returns")
+    return given
+
+
 def as_text(given: str, *, field: str) -> str:
     """Text as it is."""
     if not isinstance(given, str):

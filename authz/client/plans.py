@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import msgspec
 
+from authz.client.received import time_in
 from authz.domain.lists import PlanGroup, PlanKind
 from authz.v1 import authorization_pb2 as pb
 from authz.wire.plan import parse_group, parse_plan_kind
-from authz.wire.values import time_text
 
 
 class ResourcePlan(msgspec.Struct, frozen=True, kw_only=True):
     """Which resources of a type a subject may act upon: all, none, or those of `groups`.
 
-    Exact for the state `checked_at` until `valid_until`, RFC 3339, empty if time alone never changes it.
+    Exact for the state `checked_at` until `valid_until`, None if time alone never changes it.
     """
 
     type: str
@@ -21,7 +23,7 @@ class ResourcePlan(msgspec.Struct, frozen=True, kw_only=True):
     groups: tuple[PlanGroup, ...]
     checked_at: str
     policy_version: str
-    valid_until: str
+    valid_until: dt.datetime | None
 
 
 def plan_of(message: pb.PlanResourcesResponse, type_name: str) -> ResourcePlan:
@@ -32,5 +34,5 @@ def plan_of(message: pb.PlanResourcesResponse, type_name: str) -> ResourcePlan:
         groups=tuple(map(parse_group, message.groups)),
         checked_at=message.checked_at.token,
         policy_version=message.policy_version,
-        valid_until=time_text(message, "valid_until"),
+        valid_until=time_in(message, "valid_until"),
     )

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TypeAlias
 
 import msgspec
 
 from authz.client.given import as_record, as_resource, as_subject, message_of
+from authz.client.received import Members, time_in
+from authz.domain.decisions import Reason
+from authz.domain.effective_roles import InactiveReason
 from authz.domain.entities import Resource
 from authz.domain.ids import ResourceRef, Subject, is_name
 from authz.domain.mutations import ImportFault
 from authz.v1 import authorization_pb2
 from authz.wire.decisions import inline_message
-from authz.wire.values import parse_scope_message, subject_message, time_text
+from authz.wire.values import parse_scope_message, subject_message
 from authz.wire.values import parse_subject as parse_subject_message
+
+_REASONS = Members(Reason, authorization_pb2.Reason.items(), "REASON_")
+STATES = Members(InactiveReason, authorization_pb2.MembershipState.items(), "MEMBERSHIP_STATE_")
 
 AskedResource: TypeAlias = str | ResourceRef | Resource
 """What a question is about: `notebook:nb-7`, or only the type for `create`. A whole `Resource` describes one
@@ -28,17 +35,19 @@ NOT_REPLICATED = (
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to one question. Truthy only if allowed, so `if client.check(…)` is safe.
 
-    `rule` is the row that decided, as in the policy, with its file and line.
+    `rule` is the row that decided, as in the policy, with its file and line. `membership_state` says why the
+    membership gives no role, empty if it does not matter. `valid_until` is the earliest time at which time
+    alone could change the answer, None if time cannot. A reason or a state of a later release is text.
     """
 
     allowed: bool
-    reason: str
+    reason: Reason | str
     rule: str
     unmet_facts: tuple[str, ...]
-    membership_state: str
+    membership_state: InactiveReason | str
     policy_version: str
     checked_at: str
-    valid_until: str
+    valid_until: dt.datetime | None
     decision_id: str
     course_policy_version: str
 
@@ -107,18 +116,15 @@ def check_request(
 
 def answer_of(message: authorization_pb2.CheckResponse) -> Answer:
     """The answer of a message."""
-    state = message.membership_state
     return Answer(
         allowed=message.allowed,
-        reason=authorization_pb2.Reason.Name(message.reason).removeprefix("REASON_"),
+        reason=_REASONS[message.reason],
         rule=rule_text(message.rule) if message.HasField("rule") else "",
         unmet_facts=tuple(message.unmet_facts),
-        membership_state=authorization_pb2.MembershipState.Name(state).removeprefix("MEMBERSHIP_STATE_")
-        if state
-        else "",
+        membership_state=STATES[message.membership_state],
         policy_version=message.policy_version,
         checked_at=message.checked_at.token,
-        valid_until=time_text(message, "valid_until"),
+        valid_until=time_in(message, "valid_until"),
         decision_id=message.decision_id,
         course_policy_version=message.course_policy_version,
     )

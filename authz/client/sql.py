@@ -9,9 +9,11 @@ from sqlalchemy import ColumnElement, DateTime, Integer, and_, false, not_, or_,
 from sqlalchemy.sql.elements import SQLCoreOperations
 from sqlalchemy.types import NullType
 
+from authz.client.given import as_instant, as_result
 from authz.client.plans import ResourcePlan
 from authz.domain.decisions import COURSE_TYPE
-from authz.domain.instants import from_datetime, parse_instant
+from authz.domain.errors import malformed
+from authz.domain.instants import from_datetime, to_datetime
 from authz.domain.lists import PlanGroup, PlanKind
 from authz.domain.predicates import AllOf, AnyOf, Comparison, Operator, Predicate, ResourceField
 
@@ -37,16 +39,19 @@ def where(plan: ResourcePlan, *, now: dt.datetime | None = None, **columns: Colu
     type `course` only `course_id` is needed, of `session` only `session_id`.
     Times are `DateTime`, in UTC unless they have a time zone, or integers: microseconds since 1970.
 
-    Raises `ValueError` for a plan whose `valid_until` is over, for a column that the plan needs and that is
-    not given, and for a `now` without a time zone.
+    Raises `ValueError` for a plan whose `valid_until` is over and for a column that the plan needs and that
+    is not given, and `InvalidArgumentError` for an argument of another type or a `now` without a time zone.
     """
-    at = dt.datetime.now(dt.UTC) if now is None else now
-    now_us = from_datetime(at)
-    if plan.valid_until and parse_instant(plan.valid_until, field="valid_until") <= now_us:
-        raise ValueError(f"the plan was valid until {plan.valid_until}; ask for a new one")
+    plan = as_result(plan, ResourcePlan, field="plan", call="plan_resources")
+    at = dt.datetime.now(dt.UTC) if now is None else to_datetime(as_instant(now, field="now"))
+    if plan.valid_until is not None and plan.valid_until <= at:
+        raise ValueError(f"the plan was valid until {plan.valid_until.isoformat()}; ask for a new one")
     unknown = sorted(columns.keys() - {"course_id", "session_id", *ResourceField})
     if unknown:
         raise ValueError(f"`{unknown[0]}` is no field of a resource; see the docstring of `where`")
+    for name, column in columns.items():
+        if not isinstance(column, SQLCoreOperations):
+            raise malformed(name, f"is `{column!r}`; give a column, or an expression such as `null()`")
     if plan.kind is PlanKind.ALWAYS:
         return true()
     clauses = _Clauses(plan.type, at, columns)

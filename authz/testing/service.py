@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from authz.client import Answer, BareTouchWarning, Client
+from authz.client.given import as_instant
 from authz.domain.decision_log import DecisionEntry
 from authz.domain.entities import Entity
 from authz.domain.ids import ResourceRef, Subject
-from authz.domain.instants import from_datetime
 from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, Mutation, Operation
 from authz.policy.campus import read_campus
 from authz.policy.load import load_policy, policy_directory
@@ -48,9 +48,8 @@ class ServiceUnderTest:
 
     def set_time(self, time: dt.datetime) -> None:
         """Let the service take this for the present, from now on. Time for decisions never runs backward, so
-        `ValueError` refuses a time before the start of the service, before the one that was set, or without
-        a time zone."""
-        instant = from_datetime(time)
+        `ValueError` refuses a time before the start of the service, or before the one that was set."""
+        instant = as_instant(time, field="time")
         if instant < self._earliest:
             raise ValueError(f"{time} is in the past of the service; time runs forward only")
         self._time = self._earliest = instant

@@ -98,14 +98,6 @@ def time_message(instant: Instant) -> timestamp_pb2.Timestamp:
     return timestamp_pb2.Timestamp(seconds=seconds, nanos=rest * _NS_PER_US)
 
 
-def time_text(message: Message, field_name: str) -> str:
-    """A Timestamp field of a message that this service sent as RFC 3339; empty when absent."""
-    if not message.HasField(field_name):
-        return ""
-    stamp: timestamp_pb2.Timestamp = getattr(message, field_name)
-    return stamp.ToJsonString()
-
-
 def duration_message(duration_us: int) -> duration_pb2.Duration:
     """A length of time as a message."""
     duration = duration_pb2.Duration()

@@ -321,7 +321,7 @@ ANSWER = Answer(
     membership_state="",
     policy_version="1",
     checked_at="",
-    valid_until="",
+    valid_until=None,
     decision_id="d-1",
     course_policy_version="",
 )

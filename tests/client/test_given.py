@@ -8,9 +8,22 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import null
 
-from authz.client import AsyncClient, AuthzError, CallError, Client, InvalidArgumentError, check_request
+from authz.client import (
+    AsyncClient,
+    AuthzError,
+    CallError,
+    Client,
+    InvalidArgumentError,
+    ResourcePlan,
+    SessionAccess,
+    check_request,
+)
+from authz.client.daily import meeting_token_properties
 from authz.client.drafts import Draft
+from authz.client.questions import answer_of
+from authz.client.sql import where
 from authz.domain.entities import (
     Course,
     CourseFilter,
@@ -23,8 +36,10 @@ from authz.domain.entities import (
     RetainedData,
 )
 from authz.domain.ids import course_scope
+from authz.domain.lists import PlanKind
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition
 from authz.runtime.settings import load_settings
+from authz.v1.authorization_pb2 import CheckResponse
 from tests.serving import server_of
 from tests.store.directory import user
 
@@ -113,6 +128,50 @@ def test_an_argument_of_another_type_is_named_and_nothing_is_called(method: str,
             of = getattr(of, part)
         with pytest.raises(InvalidArgumentError):
             called(of, argument, object())
+
+
+ACCESS = SessionAccess(
+    subject="user:maya",
+    session_id="monday",
+    course_id="",
+    join=answer_of(CheckResponse(allowed=True)),
+    may_present=False,
+    may_moderate=False,
+    may_record=False,
+    ends_at=None,
+    valid_until=None,
+)
+PLAN = ResourcePlan(
+    type="notebook", kind=PlanKind.NEVER, groups=(), checked_at="", policy_version="1", valid_until=None
+)
+CONVERSIONS: dict[Callable[..., Any], dict[str, Any]] = {
+    where: {"plan": PLAN, "now": TERM_ENDS, "course_id": null()},
+    meeting_token_properties: {
+        "access": ACCESS,
+        "room": "r",
+        "now": TERM_ENDS,
+        "max_lifetime": dt.timedelta(hours=1),
+    },
+}
+"""What makes something of an answer of a client, with usable arguments."""
+
+
+@pytest.mark.parametrize(
+    ("convert", "argument"),
+    [
+        pytest.param(convert, name, id=f"{convert.__name__}-{name}")
+        for convert, arguments in CONVERSIONS.items()
+        for name in arguments
+    ],
+)
+@pytest.mark.parametrize("given", [object(), 3.5, b"text", dt.date(2100, 7, 1)])
+def test_an_answer_of_another_type_is_named(
+    convert: Callable[..., Any], argument: str, given: object
+) -> None:
+    usable = CONVERSIONS[convert]
+    assert convert(**usable) is not None
+    with pytest.raises(InvalidArgumentError, match=f"^{argument} is `"):
+        convert(**{**usable, argument: given})
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,12 @@ from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import closing
 
 from authz.client.combined import SessionAccess
+from authz.client.given import as_subject
 from authz.client.sync.client import Client
 from authz.domain.entities import AccountKey, Key, MembershipKey, SessionKey, ShareKey
-from authz.domain.ids import ResourceRef, ScopeKind
+from authz.domain.ids import ResourceRef, ScopeKind, Subject
 
-Present = Mapping[str, Collection[str]]
+Present = Mapping[str, Collection[str | Subject]]
 """Who (`user:maya`) is in which session (its id) now."""
 
 
@@ -25,7 +26,8 @@ def access_changes(
     token `after` or from now on. What time alone ends, the end of a meeting token ends.
 
     Raises `CallError` like `watch`, and if the server does not say what somebody may do. A change may then be
-    lost: begin again, and call `authorize_session` for everybody who is present.
+    lost: begin again, and call `authorize_session` for everybody who is present. Raises
+    `InvalidArgumentError` for somebody present without a type, such as the `user_id` of a meeting token.
     """
     keys: list[Key] = []
     with closing(client.watch(after=after)) as changes:
@@ -38,23 +40,23 @@ def access_changes(
             keys = []
 
 
-def _concerned(present: Present, keys: Collection[Key]) -> list[tuple[str, str]]:
+def _concerned(present: Present, keys: Collection[Key]) -> list[tuple[str, Subject]]:
     return [
         (session_id, subject)
         for session_id, subjects in present.items()
-        for subject in subjects
+        for subject in [as_subject(each, field="present") for each in subjects]
         if any(_may_concern(key, session_id, subject) for key in keys)
     ]
 
 
-def _may_concern(key: Key, session_id: str, subject: str) -> bool:
+def _may_concern(key: Key, session_id: str, subject: Subject) -> bool:
     match key:
         case SessionKey(id=id_):
             return id_ == session_id
         case MembershipKey(subject=whose, scope=scope):
-            return str(whose) == subject and (scope.kind is not ScopeKind.SESSION or scope.id == session_id)
+            return whose == subject and (scope.kind is not ScopeKind.SESSION or scope.id == session_id)
         case AccountKey(subject=whose):
-            return str(whose) == subject
+            return whose == subject
         case ResourceRef() | ShareKey():
             return False
         case _:  # a course, whose sessions are not known here; a policy
