@@ -109,3 +109,12 @@ def erased(subject: Subject) -> FailedPreconditionError:
         f" use another id, or allow this one again with `authz privacy release {subject}`",
         subject=str(subject),
     )
+
+
+def is_pseudonym(subject: Subject) -> FailedPreconditionError:
+    """The error for a write that names the pseudonym of an erased subject."""
+    return FailedPreconditionError(
+        ErrorReason.SUBJECT_ERASED,
+        f"{subject} is the pseudonym of an erased subject, and nobody else may have it; use another id",
+        subject=str(subject),
+    )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import TypeVar
 
 import msgspec
 
 from authz.domain.entities import KINDS, Entity, Key
-from authz.domain.ids import Subject
+from authz.domain.ids import Subject, SubjectType
 from authz.domain.kinds.fields import FieldType
 
 _RecordT = TypeVar("_RecordT", bound=Entity | Key)
@@ -54,6 +54,15 @@ def without_mentions(text: str, subject: Subject, by: str) -> str:
     return _typed(subject).sub(by.replace("\\", r"\\"), text)
 
 
+def subjects_in_text(text: str) -> Iterator[Subject]:
+    """The subjects that a text may name as `user:<id>`. A full stop may be part of an id or end a sentence:
+    then both."""
+    for kind, id_ in _SUBJECT.findall(text):
+        for each in {id_, id_.rstrip(".") or id_}:
+            yield Subject(SubjectType(kind), each)
+
+
+_SUBJECT = re.compile(r"\b(user|service):([A-Za-z0-9._~@+=|/:\-]{1,128})")
 _BEFORE, _AFTER = r"(?<![\w.~@+|/:\-])", r"(?![\w~@+=|/:\-]|\.[\w.~@+=|/:\-])"
 """What cannot stand around an id. A full stop ends a sentence unless another character of an id follows."""
 

@@ -42,8 +42,10 @@ def find_revisions(engine: Engine, subject: Subject, after: int) -> tuple[list[i
 
     Returns them, and the revision through which the log is searched; None at its end.
     """
+    mutation = _changes.c.mutation
+    in_author = and_(_changes.c.kind == "policy_version", mutation.contains(str(subject), autoescape=True))
     in_changes = select(_changes.c.revision).where(
-        _changes.c.revision == _revisions.c.revision, json_names(_changes.c.mutation, subject)
+        _changes.c.revision == _revisions.c.revision, or_(json_names(mutation, subject), in_author)
     )
     in_texts = (
         _revisions.c[name].contains(str(subject), autoescape=True)

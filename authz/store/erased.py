@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, select
 
-from authz.domain.erasures import erased, subject_mac
+from authz.domain.entities import kind_of
+from authz.domain.erasures import PSEUDONYM_PREFIX, erased, is_pseudonym, subject_mac
 from authz.domain.ids import Subject, SubjectType, is_id, parse_subject
 from authz.domain.mentions import subjects_in
 from authz.domain.mutations import Mutation, Operation
@@ -27,6 +28,7 @@ class ErasedSubjects:
         self._key: bytes | None = None
         self._are_none: bool | None = None
         self._known: dict[Subject, bool] = {}
+        self._pseudonyms: set[Subject] = set()
 
     def learn(self, mutations: Iterable[Mutation]) -> None:
         """Look up the subjects that mutations name, together."""
@@ -44,18 +46,28 @@ class ErasedSubjects:
             self._key = read_token_key(self._connection)
         macs = {subject: subject_mac(self._key, subject) for subject in subjects}
         rows = select_by(self._connection, ERASURES, ("mac",), [[mac] for mac in macs.values()])
+        self._pseudonyms |= pseudonyms_among(self._connection, subjects)
         found = {row.mac for row in rows if not row.released}
         self._known |= {subject: mac in found for subject, mac in macs.items()}
 
     def require_none(self, mutation: Mutation) -> None:
         """Raise `FailedPreconditionError` (SUBJECT_ERASED) if a mutation names an erased subject and is no
-        deletion."""
+        deletion. A pseudonym may only own a resource, which gives nobody access."""
         self.learn([mutation])
         if self._are_none:
             return
         for subject in _named(mutation):
             if self._known.get(subject):
                 raise erased(subject)
+            if subject in self._pseudonyms and kind_of(mutation.target).name != "resource":
+                raise is_pseudonym(subject)
+
+
+def pseudonyms_among(connection: Connection, subjects: Iterable[Subject]) -> set[Subject]:
+    """Those of some subjects that are pseudonyms of erased ones."""
+    named = [(each.type, each.id) for each in subjects if each.id.startswith(PSEUDONYM_PREFIX)]
+    rows = select_by(connection, ERASURES, ("pseudonym_type", "pseudonym_id"), named)
+    return {Subject(SubjectType(row.pseudonym_type), row.pseudonym_id) for row in rows}
 
 
 def pseudonyms_of(connection: Connection, names: Iterable[str]) -> dict[str, str]:

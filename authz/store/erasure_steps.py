@@ -12,12 +12,12 @@ import msgspec
 from sqlalchemy import Connection, Row, and_, func, insert, select, update
 
 from authz.domain.entities import Erasure, ErasureStatus
-from authz.domain.erasures import PSEUDONYM_PREFIX, ErasureRequest, erased, subject_mac
+from authz.domain.erasures import PSEUDONYM_PREFIX, ErasureRequest, erased, is_pseudonym, subject_mac
 from authz.domain.errors import ErrorReason, FailedPreconditionError, malformed
 from authz.domain.ids import Subject, SubjectType
-from authz.domain.mentions import mentions_id
+from authz.domain.mentions import mentions_id, subjects_in_text
 from authz.store import tables
-from authz.store.erased import ERASURES
+from authz.store.erased import ERASURES, pseudonyms_among
 from authz.store.log_reader import read_token_key
 from authz.store.log_writer import Origin
 from authz.store.rows import ENTITY_ROWS
@@ -102,6 +102,8 @@ def _require_meaningful(connection: Connection, request: ErasureRequest) -> None
     require_no_hold(connection, subject, "nothing is erased")
     if mentions_id(request.reason, subject):
         raise malformed("reason", "names the subject, and it outlives the erasure; leave the name out")
+    if named := next(subjects_in_text(request.reason), None):
+        raise malformed("reason", f"names {named}, who may be erased, too, and it stays; leave the name out")
     if heir == subject:
         raise malformed("resources_to", f"is {subject}, who is erased; name somebody else")
     if heir is None and not request.orphans:
@@ -128,7 +130,10 @@ def require_no_hold(connection: Connection, subject: Subject, consequence: str) 
 
 
 def require_not_erased(connection: Connection, subject: Subject) -> None:
-    """Raise `FailedPreconditionError` (SUBJECT_ERASED) if a subject was erased or is being erased."""
+    """Raise `FailedPreconditionError` (SUBJECT_ERASED) if a subject was erased or is being erased, or is the
+    pseudonym of an erased one."""
+    if subject in pseudonyms_among(connection, [subject]):
+        raise is_pseudonym(subject)
     if unreleased(connection, subject_mac(read_token_key(connection), subject)):
         raise erased(subject)
 

@@ -26,9 +26,7 @@ from authz.domain.recipients import Watcher, WatcherReport
 from authz.domain.tokens import ConsistencyToken
 from authz.store import tables
 from authz.store.bulk import upsert_rows
-from authz.store.compaction import release_held
 from authz.store.connections import expecting_long_statements
-from authz.store.decision_leaves import release_batches
 from authz.store.directory import SqlDirectory
 from authz.store.engine import read_transaction, write_transaction
 from authz.store.erase_history import (
@@ -53,6 +51,7 @@ from authz.store.erasure_steps import (
 )
 from authz.store.exports import SqlExport
 from authz.store.files import left_to_operator, rewrite_file, truncate_log
+from authz.store.holds import end_hold
 from authz.store.log_reader import hold_head, read_head, read_token_key
 from authz.store.log_writer import Origin
 from authz.store.recipients import askers, watchers
@@ -248,11 +247,8 @@ class SqlPersonalData:
 
     def release_hold(self, subject: Subject) -> None:
         """See `PersonalData.release_hold`."""
-        same = tables.has_subject(_HOLDS, "subject", subject)
         with write_transaction(self._engine) as connection:
-            release_held(connection, subject)
-            release_batches(connection)
-            if not connection.execute(delete(_HOLDS).where(same)).rowcount:
+            if not end_hold(connection, subject):
                 raise FailedPreconditionError(
                     ErrorReason.PRECONDITION_FAILED,
                     f"{subject} is not held; list who is with `authz privacy holds`",

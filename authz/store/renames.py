@@ -110,8 +110,14 @@ def erase_renames(connection: Connection, subject: Subject, pseudonym: Subject) 
 
 
 def purge_renames(connection: Connection, through: int) -> None:
-    """Forget the renames up to a revision, whose changes are purged."""
-    connection.execute(delete(_RENAMES).where(_RENAMES.c.revision <= through))
+    """Forget the renames up to a revision, whose changes are purged, unless a decision that is kept, or the
+    author of a policy, may still have the old id."""
+    decided, versions = tables.decisions.c.at, ENTITY_ROWS["policy_version"].table.c
+    is_named = or_(
+        select(decided).where(decided <= _RENAMES.c.renamed_at).exists(),
+        select(versions.number).where(versions.author.contains(_RENAMES.c.old)).exists(),
+    )
+    connection.execute(delete(_RENAMES).where(_RENAMES.c.revision <= through, ~is_named))
 
 
 def _records_of(connection: Connection, subject: Subject, limit: int) -> list[Versioned[Any]]:

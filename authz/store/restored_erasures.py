@@ -4,36 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, Text, insert, select
 
-from authz.domain.entities import KINDS, Erasure, ErasureStatus
+from authz.domain.entities import Erasure, ErasureStatus
 from authz.domain.erasures import subject_mac
-from authz.domain.ids import Subject, parse_subject
-from authz.domain.kinds.fields import FieldType
+from authz.domain.ids import Subject, SubjectType, parse_subject
+from authz.domain.mentions import subjects_in_text
 from authz.store import tables
 from authz.store.erased import ERASURES
 from authz.store.erasure_steps import Phase, first_step
+from authz.store.holds import end_hold
 from authz.store.log_reader import read_token_key
 from authz.store.log_writer import Origin
-from authz.store.rows import ENTITY_ROWS
 from authz.store.write import Transaction
 
 _CHUNK = 1_000
 _ACTOR = "authz restore"
 _IN_JSON = re.compile(r'"type":"(user|service)","id":"([^"]+)"')
-_IN_TEXT = re.compile(r"\b(user|service):([A-Za-z0-9._~@+=|/:\-]{1,128})")
-_TEXTS: tuple[tuple[Any, tuple[str, ...]], ...] = (
-    (tables.changes, ("mutation",)),
-    (tables.revisions, ("actor", "reason", "request_id")),
-    (tables.idempotency_keys, ("actor",)),
-    (tables.policy_drafts, ("author", "publication")),
-    (tables.decisions, ("subject", "person", "caller")),
-    (tables.renames, ("old", "new")),
-    (ENTITY_ROWS["policy_version"].table, ("author", "reason")),
-)
+_TYPES = frozenset(SubjectType)
+_OF_HASHES = (tables.leaves, tables.decision_leaves)
 
 
 def begin_missing(transaction: Transaction, erasures: Iterable[Erasure]) -> None:
@@ -47,6 +38,8 @@ def begin_missing(transaction: Transaction, erasures: Iterable[Erasure]) -> None
     if not missing:
         return
     found = _subjects_by_mac(connection, {each.mac for each in missing})
+    for subject in found.values():
+        end_hold(connection, subject)
     records = [
         msgspec.structs.replace(
             each, status=ErasureStatus.ERASING if each.mac in found else ErasureStatus.COMPLETE
@@ -77,26 +70,18 @@ def _subjects_by_mac(connection: Connection, wanted: Collection[str]) -> dict[st
 
 def _subjects(connection: Connection) -> Iterator[Subject]:
     """Every subject that the database names, also several times."""
-    for kind in KINDS.values():
-        for field in kind.fields:
-            if field.type is FieldType.SUBJECT:
-                table = ENTITY_ROWS[kind.name].table
-                columns = [table.c[f"{field.name}_{part}"] for part in ("type", "id")]
-                for kind_name, id_ in connection.execute(select(*columns).distinct()):
-                    if id_ is not None:
-                        yield parse_subject(f"{kind_name}:{id_}")
-    for table, names in _TEXTS:
-        rows = connection.execute(
-            select(*(table.c[name] for name in names)), execution_options={"yield_per": _CHUNK}
-        )
-        for row in rows:
-            for text in filter(None, row):
-                yield from _in_text(text)
+    for table in tables.metadata.sorted_tables:
+        texts = [each for each in table.c if isinstance(each.type, Text)]
+        if texts and table not in _OF_HASHES:
+            for row in connection.execute(select(*texts), execution_options={"yield_per": _CHUNK}):
+                yield from _in_row(row._asdict())
 
 
-def _in_text(text: str) -> Iterator[Subject]:
-    for pattern in (_IN_JSON, _IN_TEXT):
-        for kind, id_ in pattern.findall(text):
-            # A full stop may end a sentence.
-            for each in {id_, id_.rstrip(".") or id_}:
-                yield parse_subject(f"{kind}:{each}")
+def _in_row(row: dict[str, str | None]) -> Iterator[Subject]:
+    for name, kind in row.items():
+        if kind in _TYPES and (id_ := row.get(f"{name.removesuffix('_type')}_id")):
+            yield Subject(SubjectType(kind), id_)
+    text = "\n".join(filter(None, row.values()))
+    for kind, id_ in _IN_JSON.findall(text):
+        yield parse_subject(f"{kind}:{id_}")
+    yield from subjects_in_text(text)

@@ -452,7 +452,9 @@ class EraseSubjectRequest(_message.Message):
     ORPHAN_RESOURCES_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """Why. The reason outlives the erasure, so it must not name the subject. At most 1,024 characters."""
+    """Why. The reason outlives the erasure, so it must not name the subject, or anybody else as
+    `user:<id>`. At most 1,024 characters.
+    """
     orphan_resources: _builtins.bool
     """The pseudonym, which nobody can use, becomes their owner. Everybody who can read them still can, and nobody
     new can.

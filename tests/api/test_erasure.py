@@ -216,6 +216,7 @@ def test_an_erasure_that_does_not_say_enough_is_refused_and_nothing_changes(maya
         ({}, "owns 2 resources; give them to somebody with `resources_to`"),
         ({"resources_to": maya.subject}, "resources_to is user:.*, who is erased; name somebody else"),
         ({"orphan_resources": True, "reason": f"{maya.subject.id} asked"}, "reason names the subject"),
+        ({"orphan_resources": True, "reason": f"as {STU} asked"}, f"reason names {STU}"),
         ({"orphan_resources": True, "reason": ""}, "reason is missing"),
     ]
     for given, problem in cases:

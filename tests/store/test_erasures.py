@@ -18,6 +18,7 @@ from authz.domain.entities import (
     ErasureStatus,
     Membership,
     MembershipFilter,
+    PolicyVersion,
     Resource,
     ResourceFilter,
     Share,
@@ -292,4 +293,42 @@ def test_a_watch_is_told_whose_erasure_begins_or_to_read_everything_again(store_
     with pytest.raises(OutOfRangeError):
         store.directory.read_log(before, 0, 100)
     assert store.personal_data.certificate(pseudonym).finished_at is not None
+    store.close()
+
+
+def test_the_author_of_a_policy_is_erased_though_another_made_the_call(store_url: str) -> None:
+    store = open_with(store_url)
+    fill(store)
+    written = PolicyVersion(
+        course_scope("c0"), 1, "0" * 64, '{"model.conf":""}', 1, str(MAYA), f"{MAYA} says so"
+    )
+    store.directory.write(WriteRequest(mutations=(create(written),), actor="service:x"))
+    write(store, remove(CourseKey("c0")))
+    store.personal_data.begin_erasure(REQUEST)
+    assert str(MAYA) not in log_of(finished(store))
+    store.close()
+
+
+def test_nobody_gets_the_pseudonym_of_an_erased_person(store_url: str) -> None:
+    """It owns what was left without an owner, and the tree of the log knows by it who was erased."""
+    store = open_with(store_url)
+    fill(store)
+    pseudonym = store.personal_data.begin_erasure(REQUEST)
+    finished(store)
+    (theirs, *_) = store.directory.read(ResourceFilter(owner=pseudonym), Page(10, "")).items
+    data = store.personal_data
+    for refused in (
+        lambda: write(store, create(Membership(pseudonym, course_scope("c1"), "student"))),
+        lambda: write(store, create(Account(pseudonym))),
+        lambda: data.rename(RenameRequest(subject=pseudonym, to=STU, reason="a")),
+        lambda: data.rename(RenameRequest(subject=STU, to=pseudonym, reason="a")),
+        lambda: data.begin_erasure(msgspec.structs.replace(REQUEST, subject=pseudonym)),
+        lambda: data.hold(pseudonym, "case 12", "service:dpo"),
+    ):
+        with pytest.raises(FailedPreconditionError, match=f"{pseudonym} is the pseudonym of an erased"):
+            refused()
+    shown = msgspec.structs.replace(theirs.entity, visibility=Visibility.COURSE)
+    write(store, touch(shown))
+    (theirs, *_) = store.directory.read(ResourceFilter(owner=pseudonym), Page(10, "")).items
+    assert theirs.entity == shown
     store.close()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from authz.domain.entities import Account, Course, ShareFilter
+from authz.domain.entities import Account, Course, RetainedData, ShareFilter
 from authz.domain.erasures import RenameRequest
 from authz.domain.errors import RemovalPendingError
 from authz.domain.ids import Subject, course_scope
 from authz.domain.ports import Page
+from authz.domain.retention import DAY_US
 from authz.store import Store
 from tests.store.directory import (
     create,
@@ -21,6 +23,8 @@ from tests.store.directory import (
     user,
     write,
 )
+from tests.store.retention import eleven_years_ago, purge, set_period
+from tests.store.test_decisions import ENTRY
 
 OLD, NEW = user("old"), user("new")
 NOTES = [f"n{number}" for number in range(9)]
@@ -49,4 +53,21 @@ def test_what_was_shared_with_somebody_who_left_is_not_shared_with_the_new_name(
     remove_all_contents(store)
     rename(store)
     assert shares_of(store, NEW) == shares_of(store, OLD) == 0
+    store.close()
+
+
+def test_an_erasure_names_the_old_id_as_long_as_a_decision_has_it(store_url: str) -> None:
+    clock = eleven_years_ago()
+    store = open_with(store_url, clock)
+    set_period(store, RetainedData.DECISIONS, 730)
+    set_period(store, RetainedData.CHANGES, 90)
+    write(store, create(Account(OLD)))
+    store.decisions.append([msgspec.structs.replace(ENTRY, at=clock.now, subject=str(OLD))])
+    rename(store)
+    for number, (days, is_named) in enumerate(((100, True), (700, True), (100, False))):
+        clock.now += days * DAY_US
+        write(store, create(Course(f"c{number}")))
+        purge(store)
+        with store.personal_data.export(NEW) as export:
+            assert (str(OLD) in repr([*export.items()])) is is_named
     store.close()
