@@ -8,8 +8,8 @@ import msgspec
 
 from authz.client.errors import ItemFault, fault_of
 from authz.client.questions import Answer, answer_of
-from authz.client.received import time_in
 from authz.v1 import authorization_pb2 as pb
+from authz.wire.values import time_in
 
 
 class SessionAccess(msgspec.Struct, frozen=True, kw_only=True):

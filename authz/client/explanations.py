@@ -6,17 +6,14 @@ import datetime as dt
 
 import msgspec
 
-from authz.client.questions import STATES, Answer, answer_of, rule_text
-from authz.client.received import Members, time_in
+from authz.client.questions import Answer, answer_of, rule_text
 from authz.domain.effective_roles import InactiveReason
 from authz.domain.entities import MembershipStatus
 from authz.domain.explanation import ChangeKind
 from authz.v1 import authorization_pb2 as pb
-from authz.v1 import common_pb2
-from authz.wire.values import parse_scope_message
-
-_STATUSES = Members(MembershipStatus, common_pb2.MembershipStatus.items(), "MEMBERSHIP_STATUS_")
-_CHANGE_KINDS = Members(ChangeKind, pb.ChangeKind.items(), "CHANGE_KIND_")
+from authz.wire.decisions import MEMBERSHIP_STATES
+from authz.wire.explain import CHANGE_KINDS, STATUSES
+from authz.wire.values import parse_scope_message, time_in
 
 
 class ExplainedMembership(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,12 +123,12 @@ def _membership_of(message: pb.ExplainedMembership) -> ExplainedMembership:
     return ExplainedMembership(
         scope=str(parse_scope_message(message.scope, field="scope")),
         role=message.role,
-        status=_STATUSES[message.status],
+        status=STATUSES.received(message.status),
         starts_at=time_in(message, "starts_at"),
         ends_at=time_in(message, "ends_at"),
         suspended_until=time_in(message, "suspended_until"),
         gives=message.gives,
-        state=STATES[message.state],
+        state=MEMBERSHIP_STATES.received(message.state),
         counts=message.counts,
     )
 
@@ -140,7 +137,7 @@ def _change_of(message: pb.NearestChange) -> NearestChange:
     scope = message.scope if message.HasField("scope") else None
     return NearestChange(
         text=message.text,
-        kind=_CHANGE_KINDS[message.kind],
+        kind=CHANGE_KINDS.received(message.kind),
         scope="" if scope is None else str(parse_scope_message(scope, field="scope")),
         roles=tuple(message.roles),
         fact=message.fact,

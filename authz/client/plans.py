@@ -6,10 +6,10 @@ import datetime as dt
 
 import msgspec
 
-from authz.client.received import time_in
 from authz.domain.lists import PlanGroup, PlanKind
 from authz.v1 import authorization_pb2 as pb
-from authz.wire.plan import parse_group, parse_plan_kind
+from authz.wire.plan import PLAN_KINDS, parse_group
+from authz.wire.values import time_in
 
 
 class ResourcePlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +30,7 @@ def plan_of(message: pb.PlanResourcesResponse, type_name: str) -> ResourcePlan:
     """The plan of a message. Raises `InvalidArgumentError` for one that this release cannot read."""
     return ResourcePlan(
         type=type_name,
-        kind=parse_plan_kind(message),
+        kind=PLAN_KINDS.parse(message.kind, field="kind"),
         groups=tuple(map(parse_group, message.groups)),
         checked_at=message.checked_at.token,
         policy_version=message.policy_version,

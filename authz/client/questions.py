@@ -8,19 +8,15 @@ from typing import TypeAlias
 import msgspec
 
 from authz.client.given import as_record, as_resource, as_subject, message_of
-from authz.client.received import Members, time_in
 from authz.domain.decisions import Reason
 from authz.domain.effective_roles import InactiveReason
 from authz.domain.entities import Resource
 from authz.domain.ids import ResourceRef, Subject, is_name
 from authz.domain.mutations import ImportFault
 from authz.v1 import authorization_pb2
-from authz.wire.decisions import inline_message
-from authz.wire.values import parse_scope_message, subject_message
+from authz.wire.decisions import MEMBERSHIP_STATES, REASONS, inline_message
+from authz.wire.values import parse_scope_message, subject_message, time_in
 from authz.wire.values import parse_subject as parse_subject_message
-
-_REASONS = Members(Reason, authorization_pb2.Reason.items(), "REASON_")
-STATES = Members(InactiveReason, authorization_pb2.MembershipState.items(), "MEMBERSHIP_STATE_")
 
 AskedResource: TypeAlias = str | ResourceRef | Resource
 """What a question is about: `notebook:nb-7`, or only the type for `create`. A whole `Resource` describes one
@@ -118,10 +114,10 @@ def answer_of(message: authorization_pb2.CheckResponse) -> Answer:
     """The answer of a message."""
     return Answer(
         allowed=message.allowed,
-        reason=_REASONS[message.reason],
+        reason=REASONS.received(message.reason),
         rule=rule_text(message.rule) if message.HasField("rule") else "",
         unmet_facts=tuple(message.unmet_facts),
-        membership_state=STATES[message.membership_state],
+        membership_state=MEMBERSHIP_STATES.received(message.membership_state),
         policy_version=message.policy_version,
         checked_at=message.checked_at.token,
         valid_until=time_in(message, "valid_until"),

@@ -14,18 +14,16 @@ from authz.domain.mutations import Mutation, Operation
 from authz.domain.ports import Page
 from authz.domain.proofs import AuditLog
 from authz.v1 import audit_pb2 as pb
-from authz.v1 import directory_pb2 as dpb
-from authz.wire.changes import kind_number, parse_kinds
+from authz.wire.changes import ENTITY_KINDS, parse_kinds
 from authz.wire.decisions import parse_action
 from authz.wire.entities import OPERATIONS, entity_message, parse_versioned
 from authz.wire.fields import parse_type
 from authz.wire.filters import DEFAULT_PAGE_SIZE
 from authz.wire.values import (
+    WireEnum,
     duration_message,
-    enum_names,
     missing,
     parse_duration_us,
-    parse_enum,
     parse_scope,
     parse_subject,
     parse_time,
@@ -37,7 +35,7 @@ from authz.wire.values import (
 )
 
 _MAX_PRINCIPAL_LENGTH = 256
-_LOGS = enum_names(pb.AuditLog.items(), "AUDIT_LOG_")
+AUDIT_LOGS = WireEnum(pb.AuditLog.DESCRIPTOR, AuditLog)
 
 
 def parse_read_changes(request: pb.ReadChangesRequest) -> tuple[ChangeQuery, Page]:
@@ -62,12 +60,7 @@ def parse_read_decisions(request: pb.ReadDecisionsRequest) -> tuple[DecisionQuer
 
 def parse_audit_log(number: int) -> AuditLog:
     """The log that a request names; the change log if it names none. Raises `InvalidArgumentError`."""
-    return parse_enum(AuditLog, _LOGS, number, field="log", default=AuditLog.CHANGES)
-
-
-def audit_log_number(log: AuditLog) -> Any:
-    """A log in a request."""
-    return pb.AuditLog.Value(f"AUDIT_LOG_{log}")
+    return AUDIT_LOGS.parse(number, field="log", default=AuditLog.CHANGES)
 
 
 def _parse_common(request: pb.ReadChangesRequest | pb.ReadDecisionsRequest) -> dict[str, Any]:
@@ -106,7 +99,7 @@ def _parse_principal(text: str) -> str:
 def read_changes_request(query: ChangeQuery, page: Page) -> pb.ReadChangesRequest:
     """The request for a page."""
     return pb.ReadChangesRequest(
-        kinds=map(kind_number, query.kinds),
+        kinds=map(ENTITY_KINDS.number, query.kinds),
         scope=None if query.scope is None else scope_message(query.scope),
         **_common(query, page),
     )
@@ -138,7 +131,7 @@ def change_message(change: LoggedChange) -> pb.LoggedChange:
         actor=change.actor,
         reason=change.reason,
         request_id=change.request_id,
-        operation=dpb.Operation.Value(f"OPERATION_{change.mutation.operation}"),
+        operation=OPERATIONS.number(change.mutation.operation),
         before=_record(change.before, version=0),
         after=_record(change.after, version=change.revision),
     )
@@ -154,7 +147,7 @@ def _record(entity: Entity | None, *, version: int) -> pb.Record | None:
 
 def parse_change(message: pb.LoggedChange) -> LoggedChange:
     """The change of a message that this service sent."""
-    operation = parse_enum(Operation, OPERATIONS, message.operation, field="operation")
+    operation = OPERATIONS.parse(message.operation, field="operation")
     before, target = (_entity(message, name) for name in ("before", "after"))
     if operation is Operation.DELETE:
         before, target = None, before

@@ -15,9 +15,8 @@ from authz.v1 import directory_pb2 as dpb
 from authz.v1 import watch_pb2 as pb
 from authz.wire.entities import OPERATIONS, mutation_message, parse_versioned
 from authz.wire.values import (
-    enum_names,
+    WireEnum,
     parse_duration_us,
-    parse_enum,
     parse_scope_message,
     set_time,
     subject_message,
@@ -28,7 +27,7 @@ MIN_CHECKPOINT_INTERVAL_US = US_PER_S // 10
 MAX_CHECKPOINT_INTERVAL_US = 60 * US_PER_S
 _MAX_CHANGE_BYTES = 256 * 1024
 
-_KINDS = {number: name.lower() for number, name in enum_names(pb.EntityKind.items(), "ENTITY_KIND_").items()}
+ENTITY_KINDS = WireEnum(pb.EntityKind.DESCRIPTOR, EntityKind)
 
 
 def change_filter(request: pb.WatchRequest) -> ChangeFilter:
@@ -44,7 +43,7 @@ def change_filter(request: pb.WatchRequest) -> ChangeFilter:
 
 def parse_kinds(numbers: Iterable[int]) -> tuple[EntityKind, ...]:
     """The kinds that a request names."""
-    return tuple(parse_enum(EntityKind, _KINDS, number, field="kinds") for number in numbers)
+    return tuple(ENTITY_KINDS.parse(number, field="kinds") for number in numbers)
 
 
 def checkpoint_interval_s(request: pb.WatchRequest) -> float:
@@ -113,11 +112,6 @@ def _logged_message(mutation: Mutation, revision: int) -> dpb.Mutation:
 
 def parse_logged_mutation(message: dpb.Mutation) -> Mutation:
     """A mutation as the log has it: a DELETE, too, carries the whole entity."""
-    operation = parse_enum(Operation, OPERATIONS, message.operation, field="mutation.operation")
+    operation = OPERATIONS.parse(message.operation, field="mutation.operation")
     entity: Any = getattr(message, str(message.WhichOneof("entity")))
     return Mutation(operation, parse_versioned(entity).entity)
-
-
-def kind_number(kind: EntityKind) -> pb.EntityKind.ValueType:
-    """The number of a kind in protobuf."""
-    return pb.EntityKind.Value(f"ENTITY_KIND_{kind.name}")

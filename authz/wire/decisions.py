@@ -19,6 +19,7 @@ from authz.v1 import authorization_pb2 as pb
 from authz.v1.common_pb2 import ConsistencyToken
 from authz.wire.fields import formatters_of, parse_type, parser_of
 from authz.wire.values import (
+    WireEnum,
     missing,
     parse_optional_id,
     parse_subject,
@@ -26,8 +27,8 @@ from authz.wire.values import (
     set_time,
 )
 
-_REASONS = {reason: pb.Reason.Value(f"REASON_{reason}") for reason in Reason}
-_STATES = {state: pb.MembershipState.Value(f"MEMBERSHIP_STATE_{state}") for state in InactiveReason}
+REASONS = WireEnum(pb.Reason.DESCRIPTOR, Reason)
+MEMBERSHIP_STATES = WireEnum(pb.MembershipState.DESCRIPTOR, InactiveReason)
 _MAX_PURPOSE_LENGTH = 64
 _INLINE = [
     (field.name, parser_of(field, pb.InlineResource.DESCRIPTOR, path="resource.inline."))
@@ -106,13 +107,12 @@ def encode_verdict(verdict: Verdict, policy_version: str) -> bytes:
     """
     message = pb.CheckResponse(
         allowed=verdict.allowed,
-        reason=_REASONS[verdict.reason],
+        reason=REASONS.number(verdict.reason),
         rule=None if verdict.rule is None else rule_message(verdict.rule),
         unmet_facts=fact_names(verdict.unmet),
         policy_version=policy_version,
+        membership_state=MEMBERSHIP_STATES.number(verdict.inactive_reason),
     )
-    if verdict.inactive_reason is not None:
-        message.membership_state = _STATES[verdict.inactive_reason]
     return message.SerializeToString()
 
 
@@ -120,16 +120,6 @@ def encode_verdict(verdict: Verdict, policy_version: str) -> bytes:
 def rule_message(rule: Rule) -> pb.Rule:
     """A row of the policy as a message. Not to be changed: others hold it, too."""
     return pb.Rule(**msgspec.structs.asdict(rule))
-
-
-def reason_number(reason: Reason | None) -> pb.Reason.ValueType:
-    """A reason as its number, 0 for none."""
-    return pb.REASON_UNSPECIFIED if reason is None else _REASONS[reason]
-
-
-def state_number(why: InactiveReason | None) -> pb.MembershipState.ValueType:
-    """Why a membership gives no role as its number, 0 for one that gives a role."""
-    return pb.MEMBERSHIP_STATE_UNSPECIFIED if why is None else _STATES[why]
 
 
 def fill_check_response(
@@ -156,7 +146,7 @@ def actions_message(
     """The answers of a ListActions, by action."""
     message = pb.ListActionsResponse(
         actions=[
-            pb.ActionResult(action=action, allowed=each.allowed, reason=_REASONS[each.reason])
+            pb.ActionResult(action=action, allowed=each.allowed, reason=REASONS.number(each.reason))
             for action, each in answers.items()
         ],
         checked_at=ConsistencyToken(token=token),

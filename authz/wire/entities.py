@@ -14,11 +14,11 @@ from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.wire.fields import Formatter, Parser, formatters_of, name_in_message, parser_of
 from authz.wire.limits import RequestLimits
-from authz.wire.values import enum_names, missing, parse_enum
+from authz.wire.values import WireEnum, missing
 
 _MASK_LIMITS = RequestLimits(FieldMask.DESCRIPTOR)
-OPERATIONS = enum_names(dpb.Operation.items(), "OPERATION_")
-_EXPECTATIONS = enum_names(dpb.Expectation.items(), "EXPECTATION_")
+OPERATIONS = WireEnum(dpb.Operation.DESCRIPTOR, Operation)
+_EXPECTATIONS = WireEnum(dpb.Expectation.DESCRIPTOR, Expectation)
 
 
 class _Form:
@@ -94,7 +94,7 @@ def _form_of(m: dpb.Mutation | dpb.Precondition) -> tuple[_Form, Any]:
 
 def parse_mutation(m: dpb.Mutation) -> Mutation:
     """A mutation; of a DELETE only the identifying fields are read, of an UPDATE also those of its mask."""
-    operation = parse_enum(Operation, OPERATIONS, m.operation, field="mutation.operation")
+    operation = OPERATIONS.parse(m.operation, field="mutation.operation")
     form, body = _form_of(m)
     if form.kind.service:
         problem = f"is a {form.kind.name}; only {form.kind.service} writes those, so call it instead"
@@ -109,7 +109,7 @@ def parse_mutation(m: dpb.Mutation) -> Mutation:
 
 def parse_precondition(m: dpb.Precondition) -> Precondition:
     """A precondition; its version is that of the entity field."""
-    expectation = parse_enum(Expectation, _EXPECTATIONS, m.expectation, field="precondition.expectation")
+    expectation = _EXPECTATIONS.parse(m.expectation, field="precondition.expectation")
     form, body = _form_of(m)
     return Precondition(form.parse(body, form.kind.key), expectation, body.version)
 
@@ -119,7 +119,7 @@ def precondition_message(precondition: Precondition) -> dpb.Precondition:
     kind = kind_of(precondition.key)
     body = _FORMS[kind.name].format(precondition.key)
     body.version = precondition.version
-    expectation = dpb.Expectation.Value(f"EXPECTATION_{precondition.expectation}")
+    expectation = _EXPECTATIONS.number(precondition.expectation)
     return dpb.Precondition(expectation=expectation, **{kind.name: body})
 
 
@@ -133,7 +133,7 @@ def entity_message(versioned: Versioned[Any]) -> Any:
 def mutation_message(mutation: Mutation) -> dpb.Mutation:
     """A mutation as a message. A key fills the identifying fields only."""
     form = _FORMS[kind_of(mutation.target).name]
-    operation = dpb.Operation.Value(f"OPERATION_{mutation.operation}")
+    operation = OPERATIONS.number(mutation.operation)
     if mutation.operation is Operation.UPDATE:
         body, paths = form.format_update(mutation)
         return dpb.Mutation(operation=operation, update_mask=FieldMask(paths=paths), **{form.kind.name: body})

@@ -11,13 +11,11 @@ from authz.domain.kinds.membership import MembershipStatus
 from authz.domain.trace import FactTrace, MembershipTrace, RuleTrace
 from authz.v1 import authorization_pb2 as pb
 from authz.v1 import common_pb2
-from authz.wire.decisions import fill_check_response, parse_check, rule_message, state_number
-from authz.wire.values import parse_time, scope_message, set_time
+from authz.wire.decisions import MEMBERSHIP_STATES, fill_check_response, parse_check, rule_message
+from authz.wire.values import WireEnum, parse_time, scope_message, set_time
 
-_STATUSES = {
-    status: common_pb2.MembershipStatus.Value(f"MEMBERSHIP_STATUS_{status}") for status in MembershipStatus
-}
-_KINDS = {kind: pb.ChangeKind.Value(f"CHANGE_KIND_{kind}") for kind in ChangeKind}
+STATUSES = WireEnum(common_pb2.MembershipStatus.DESCRIPTOR, MembershipStatus)
+CHANGE_KINDS = WireEnum(pb.ChangeKind.DESCRIPTOR, ChangeKind)
 
 
 def parse_explain(m: pb.ExplainRequest) -> tuple[Question, Instant | None]:
@@ -59,9 +57,9 @@ def _membership_message(each: MembershipTrace) -> pb.ExplainedMembership:
     message = pb.ExplainedMembership(
         scope=scope_message(each.scope),
         role=grant.role,
-        status=_STATUSES[grant.status],
+        status=STATUSES.number(grant.status),
         gives=each.gives,
-        state=state_number(each.inactive_reason),
+        state=MEMBERSHIP_STATES.number(each.inactive_reason),
         counts=each.counts,
     )
     set_time(message.starts_at, grant.starts_at)
@@ -97,7 +95,7 @@ def _rule_message(each: RuleTrace) -> pb.ExplainedRule:
 def _change_message(change: Change, now: Instant) -> pb.NearestChange:
     message = pb.NearestChange(
         text=change.text(now),
-        kind=_KINDS[change.kind],
+        kind=CHANGE_KINDS.number(change.kind),
         scope=None if change.scope is None else scope_message(change.scope),
         roles=change.roles,
         fact=change.fact,

@@ -21,8 +21,7 @@ from authz.v1 import privacy_pb2 as pb
 from authz.wire.changes import parse_logged_mutation
 from authz.wire.entities import mutation_message, parse_versioned
 from authz.wire.values import (
-    enum_names,
-    parse_enum,
+    WireEnum,
     parse_subject,
     parse_time,
     set_time,
@@ -31,8 +30,8 @@ from authz.wire.values import (
 )
 
 _MAX_MESSAGE_BYTES = 128 * 1024
-_SECTIONS = enum_names(pb.ExportSection.items(), "EXPORT_SECTION_")
-_RELATIONS = enum_names(pb.ExportRelation.items(), "EXPORT_RELATION_")
+_SECTIONS = WireEnum(pb.ExportSection.DESCRIPTOR, ExportSection)
+_RELATIONS = WireEnum(pb.ExportRelation.DESCRIPTOR, ExportRelation)
 
 
 def export_messages(items: Iterable[ExportItem]) -> Iterator[pb.ExportSubjectResponse]:
@@ -55,22 +54,24 @@ def _item_message(item: ExportItem) -> pb.ExportItem:
         case ExportedRecord():
             record = mutation_message(Mutation(Operation.TOUCH, item.record))
             getattr(record, str(record.WhichOneof("entity"))).version = item.version
-            relation = pb.ExportRelation.Value(f"EXPORT_RELATION_{item.relation}")
+            relation = _RELATIONS.number(item.relation)
             return pb.ExportItem(record=pb.ExportedRecord(record=record, relation=relation))
         case ExportedChange():
             return pb.ExportItem(change=_change_message(item))
         case ExportedEntry():
-            entry = pb.ExportedEntry(section=_number(item.section), name=item.name, text=item.text)
+            entry = pb.ExportedEntry(section=_SECTIONS.number(item.section), name=item.name, text=item.text)
             set_time(entry.at, item.at)
             return pb.ExportItem(entry=entry)
         case ExportEnd():
-            counts = (pb.ExportCount(section=_number(each), count=n) for each, n in item.counts.items())
+            counts = (
+                pb.ExportCount(section=_SECTIONS.number(each), count=n) for each, n in item.counts.items()
+            )
             return pb.ExportItem(end=pb.ExportEnd(counts=counts))
 
 
 def _begin_message(item: ExportBegin) -> pb.ExportBegin:
     retention = (
-        pb.ExportRetention(section=_number(each.section), purpose=each.purpose, kept=each.kept)
+        pb.ExportRetention(section=_SECTIONS.number(each.section), purpose=each.purpose, kept=each.kept)
         for each in item.retention
     )
     begin = pb.ExportBegin(subject=subject_message(item.subject), retention=retention)
@@ -90,10 +91,6 @@ def _change_message(item: ExportedChange) -> pb.ExportedChange:
     return change
 
 
-def _number(section: ExportSection) -> pb.ExportSection.ValueType:
-    return pb.ExportSection.Value(f"EXPORT_SECTION_{section}")
-
-
 def parse_export_item(message: pb.ExportItem) -> ExportItem:
     """An item that this service sent."""
     match message.WhichOneof("item"):
@@ -102,7 +99,7 @@ def parse_export_item(message: pb.ExportItem) -> ExportItem:
         case "record":
             record: Any = message.record.record
             versioned = parse_versioned(getattr(record, str(record.WhichOneof("entity"))))
-            relation = parse_enum(ExportRelation, _RELATIONS, message.record.relation, field="relation")
+            relation = _RELATIONS.parse(message.record.relation, field="relation")
             return ExportedRecord(versioned.entity, versioned.version, relation)
         case "change":
             change = message.change
@@ -133,4 +130,4 @@ def _parse_begin(message: pb.ExportBegin) -> ExportBegin:
 
 
 def _section(number: int) -> ExportSection:
-    return parse_enum(ExportSection, _SECTIONS, number, field="section")
+    return _SECTIONS.parse(number, field="section")

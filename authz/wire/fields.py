@@ -16,11 +16,10 @@ from authz.domain.ids import ResourceRef, is_name, parse_id
 from authz.domain.kinds.fields import Field, FieldType, validate_text
 from authz.v1 import common_pb2 as pb
 from authz.wire.values import (
+    WireEnum,
     duration_message,
-    enum_names,
     missing,
     parse_duration_us,
-    parse_enum,
     parse_scope,
     parse_subject,
     parse_time,
@@ -51,7 +50,7 @@ def parser_of(field: Field, message: Descriptor, path: str = "") -> Parser:
         case FieldType.FILES:
             return lambda m: files_text({file.name: file.text for file in get(m)})
         case FieldType.CHOICE:
-            return _choice_parser(field, _names_of(message, name), get, path)
+            return _choice_parser(field, _enum_of(message, field), get, path)
         case FieldType.INSTANT:
             if field.default is msgspec.NODEFAULT:
                 return lambda m: _required(parse_time(m, name, field=path), field=path)
@@ -76,8 +75,7 @@ def formatters_of(field: Field, message: Descriptor) -> Iterable[Formatter]:
         return [(_part_of(name, part), f"{name}_{part}", _same) for part in ("type", "id")]
     convert = _CONVERSIONS.get(field.type, _same)
     if field.choices is not None:
-        numbers = {field.choices(text): number for number, text in _names_of(message, name).items()}
-        convert = numbers.__getitem__
+        convert = _enum_of(message, field).number
     return [(attrgetter(field.name), name, partial(map, convert) if field.is_many else convert)]
 
 
@@ -141,14 +139,11 @@ def _text_parser(field: Field, get: Parser, path: str) -> Parser:
     return lambda m: parse(get(m), field=path)
 
 
-def _choice_parser(field: Field, names: dict[int, str], get: Parser, path: str) -> Parser:
-    choices: Any = field.choices
+def _choice_parser(field: Field, enum: WireEnum[Any], get: Parser, path: str) -> Parser:
     if field.is_many:
-        return lambda m: tuple(
-            parse_enum(choices, names, number, field=path) for number in dict.fromkeys(get(m))
-        )
+        return lambda m: tuple(enum.parse(number, field=path) for number in dict.fromkeys(get(m)))
     default = None if field.default is msgspec.NODEFAULT else field.default
-    return lambda m: parse_enum(choices, names, get(m), field=path, default=default)
+    return lambda m: enum.parse(get(m), field=path, default=default)
 
 
 def _resource_parser(field: Field, path: str) -> Parser:
@@ -166,11 +161,11 @@ def _resource_parser(field: Field, path: str) -> Parser:
     return parse
 
 
-def _names_of(message: Descriptor, name: str) -> dict[int, str]:
-    """The names in the enum of a field, by number, without their prefix."""
-    enum: Any = message.fields_by_name[name].enum_type
-    prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")
-    return enum_names(((value.name, value.number) for value in enum.values), prefix)
+def _enum_of(message: Descriptor, field: Field) -> WireEnum[Any]:
+    """The enum of a field, in messages of a type."""
+    wire: Any = message.fields_by_name[name_in_message(field)].enum_type
+    members: Any = field.choices
+    return WireEnum(wire, members)
 
 
 def name_in_message(field: Field) -> str:

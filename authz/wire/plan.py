@@ -8,22 +8,16 @@ from authz.domain.predicates import AllOf, AnyOf, Comparison, Operator, Predicat
 from authz.v1 import authorization_pb2 as pb
 from authz.wire.fields import parse_type
 from authz.wire.lists import parse_query
-from authz.wire.values import duration_message, enum_names, parse_duration_us, parse_enum
+from authz.wire.values import WireEnum, duration_message, parse_duration_us
 
-_KINDS = enum_names(pb.PlanKind.items(), "PLAN_KIND_")
-_OPERATORS = enum_names(pb.ComparisonOperator.items(), "COMPARISON_OPERATOR_")
-_OPERATOR_NUMBERS = {name: pb.ComparisonOperator.ValueType(number) for number, name in _OPERATORS.items()}
+PLAN_KINDS = WireEnum(pb.PlanKind.DESCRIPTOR, PlanKind)
+_OPERATORS = WireEnum(pb.ComparisonOperator.DESCRIPTOR, Operator)
 _FIELDS = {field.value: field for field in ResourceField}
 
 
 def parse_plan_resources(m: pb.PlanResourcesRequest) -> ResourceQuery:
     """The query of a PlanResources, with its one type."""
     return parse_query(m, (parse_type(m.type, field="type"),))
-
-
-def kind_number(kind: PlanKind) -> pb.PlanKind.ValueType:
-    """The number of a kind of plan."""
-    return pb.PlanKind.Value(f"PLAN_KIND_{kind}")
 
 
 def group_message(group: PlanGroup) -> pb.PlanGroup:
@@ -45,7 +39,7 @@ def _predicate_message(predicate: Predicate) -> pb.Predicate:
 def _comparison_message(comparison: Comparison) -> pb.Comparison:
     message = pb.Comparison(
         field=comparison.field,
-        operator=_OPERATOR_NUMBERS[comparison.operator],
+        operator=_OPERATORS.number(comparison.operator),
         negated=comparison.negated,
     )
     match comparison.value:
@@ -56,11 +50,6 @@ def _comparison_message(comparison: Comparison) -> pb.Comparison:
         case int(from_now_us):
             message.from_now.CopyFrom(duration_message(from_now_us))
     return message
-
-
-def parse_plan_kind(m: pb.PlanResourcesResponse) -> PlanKind:
-    """What a plan says as a whole. Raises `InvalidArgumentError` for a kind that this release has not."""
-    return parse_enum(PlanKind, _KINDS, m.kind, field="kind")
 
 
 def parse_group(m: pb.PlanGroup) -> PlanGroup:
@@ -93,5 +82,5 @@ def _parse_comparison(m: pb.Comparison) -> Comparison:
             value = m.flag
         case "from_now":
             value = parse_duration_us(m.from_now)
-    operator = parse_enum(Operator, _OPERATORS, m.operator, field="predicate.operator")
+    operator = _OPERATORS.parse(m.operator, field="predicate.operator")
     return Comparison(_FIELDS[m.field], operator, value, m.negated)

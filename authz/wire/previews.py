@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-import msgspec
-
-from authz.domain.decisions import Reason, Rule, Verdict
-from authz.domain.effective_roles import InactiveReason
+from authz.domain.decisions import Rule, Verdict
 from authz.domain.errors import malformed
 from authz.domain.facts import FACTS_BY_NAME, fact_names
 from authz.domain.ids import ResourceRef
@@ -23,8 +20,8 @@ from authz.domain.impact import (
     PreviewTotals,
     RecentDecisions,
 )
-from authz.v1 import authorization_pb2
 from authz.v1 import policy_pb2 as pb
+from authz.wire.decisions import MEMBERSHIP_STATES, REASONS, rule_message
 from authz.wire.values import (
     parse_scope_message,
     parse_subject_message,
@@ -35,7 +32,6 @@ from authz.wire.values import (
 )
 
 _DEFAULT_EXAMPLES, _DEFAULT_LARGEST = 1, 20
-_REASON, _STATE = "REASON_", "MEMBERSHIP_STATE_"
 
 
 def parse_limits(request: pb.PreviewPolicyRequest) -> tuple[int, int]:
@@ -101,16 +97,13 @@ def verdict_message(verdict: Verdict | None) -> pb.AccessVerdict:
     """What a policy answers; None where it does not declare the type or the action."""
     if verdict is None:
         return pb.AccessVerdict()
-    message = pb.AccessVerdict(
+    return pb.AccessVerdict(
         allowed=verdict.allowed,
-        reason=authorization_pb2.Reason.Value(_REASON + verdict.reason),
+        reason=REASONS.number(verdict.reason),
+        rule=None if verdict.rule is None else rule_message(verdict.rule),
         unmet_facts=fact_names(verdict.unmet),
+        membership_state=MEMBERSHIP_STATES.number(verdict.inactive_reason),
     )
-    if verdict.rule is not None:
-        message.rule.CopyFrom(authorization_pb2.Rule(**msgspec.structs.asdict(verdict.rule)))
-    if verdict.inactive_reason is not None:
-        message.membership_state = authorization_pb2.MembershipState.Value(_STATE + verdict.inactive_reason)
-    return message
 
 
 def _parse_change(message: pb.AccessChange) -> AccessChange:
@@ -134,21 +127,15 @@ def parse_verdict(message: pb.AccessVerdict) -> Verdict | None:
     """The answer of a message."""
     if not message.reason:
         return None
-    rule = message.rule
+    rule, state = message.rule, message.membership_state
     fields = Rule.__struct_fields__
     return Verdict(
         allowed=message.allowed,
-        reason=Reason(authorization_pb2.Reason.Name(message.reason).removeprefix(_REASON)),
+        reason=REASONS.parse(message.reason, field="reason"),
         rule=Rule(*(getattr(rule, name) for name in fields)) if message.HasField("rule") else None,
         unmet=sum(FACTS_BY_NAME[name].bit for name in message.unmet_facts if name in FACTS_BY_NAME),
-        inactive_reason=_parse_state(message.membership_state),
+        inactive_reason=MEMBERSHIP_STATES.parse(state, field="membership_state") if state else None,
     )
-
-
-def _parse_state(number: authorization_pb2.MembershipState.ValueType) -> InactiveReason | None:
-    if not number:
-        return None
-    return InactiveReason(authorization_pb2.MembershipState.Name(number).removeprefix(_STATE))
 
 
 def _totals_message(totals: PreviewTotals) -> pb.PreviewTotals:

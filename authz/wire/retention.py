@@ -9,9 +9,9 @@ from authz.v1 import common_pb2
 from authz.v1 import privacy_pb2 as pb
 from authz.wire.entities import entity_message, parse_versioned
 from authz.wire.erasures import parse_given_reason
-from authz.wire.values import enum_names, missing, parse_enum
+from authz.wire.values import WireEnum, missing
 
-_DATA = enum_names(common_pb2.RetainedData.items(), "RETAINED_DATA_")
+_DATA = WireEnum(common_pb2.RetainedData.DESCRIPTOR, RetainedData)
 
 
 def parse_period_request(request: pb.SetRetentionRequest, *, actor: str, request_id: str) -> PeriodRequest:
@@ -22,7 +22,7 @@ def parse_period_request(request: pb.SetRetentionRequest, *, actor: str, request
     if period == "for_ever" and not request.for_ever:
         raise malformed("for_ever", "is false; set it to true, or set days")
     return PeriodRequest(
-        data=parse_enum(RetainedData, _DATA, request.data, field="data"),
+        data=_DATA.parse(request.data, field="data"),
         days=request.days if period == "days" else None,
         reason=parse_given_reason(request.reason),
         version=request.version if request.HasField("version") else None,
@@ -35,8 +35,7 @@ def period_request_message(
     data: RetainedData, days: int | None, *, reason: str, version: int | None
 ) -> pb.SetRetentionRequest:
     """A request that sets a period; None is forever."""
-    number = common_pb2.RetainedData.Value(f"RETAINED_DATA_{data}")
-    request = pb.SetRetentionRequest(data=number, reason=reason, version=version)
+    request = pb.SetRetentionRequest(data=_DATA.number(data), reason=reason, version=version)
     if days is None:
         request.for_ever = True
     else:

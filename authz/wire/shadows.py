@@ -17,6 +17,7 @@ from authz.v1 import policy_pb2 as pb
 from authz.wire.policies import parse_policy_scope
 from authz.wire.previews import parse_verdict, verdict_message
 from authz.wire.values import (
+    WireEnum,
     missing,
     parse_scope_message,
     parse_subject_message,
@@ -27,7 +28,7 @@ from authz.wire.values import (
 )
 
 _DEFAULT_SHARE, _DEFAULT_BUDGET_US, _MAX_BUDGET_US = 0.01, 10_000, 1_000_000
-_STATE = "POLICY_SHADOW_STATE_"
+_STATES = WireEnum(pb.PolicyShadowState.DESCRIPTOR, ShadowState)
 _HOW = ("number", "draft_id", "against_number", "against_course_number", "share", "budget_us", "author")
 _COUNTS = ("compared", "differing", "skipped", "failed", "last_failure", "elapsed_us")
 
@@ -53,7 +54,7 @@ def shadow_message(report: ShadowReport) -> pb.PolicyShadow:
         course_id=shadow.scope.id,
         started_at=time_message(shadow.started_at),
         ends_at=time_message(shadow.ends_at),
-        state=pb.PolicyShadowState.Value(_STATE + report.state),
+        state=_STATES.number(report.state),
         **{name: getattr(tally, name) for name in _COUNTS},
         cells=[_cell_message(*each) for each in by_checks],
         examples=map(_example_message, tally.examples),
@@ -73,7 +74,7 @@ def parse_shadow(message: pb.PolicyShadow) -> ShadowReport:
         cells=tuple(ShadowCount(_parse_cell(each), each.checks) for each in message.cells),
         examples=tuple(map(_parse_example, message.examples)),
     )
-    state = ShadowState(pb.PolicyShadowState.Name(message.state).removeprefix(_STATE))
+    state = _STATES.parse(message.state, field="state")
     return ShadowReport(shadow, state, tally)
 
 

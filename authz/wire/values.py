@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import datetime as dt
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 from google.protobuf import duration_pb2, timestamp_pb2
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.message import Message
 
 from authz.domain.consistency import (
@@ -46,25 +47,35 @@ def quoted(text: str) -> str:
     return ascii(text[:_MAX_QUOTED_LENGTH])[1:-1]
 
 
-def parse_enum(
-    enum: type[EnumT], names: dict[int, str], number: int, *, field: str, default: EnumT | None = None
-) -> EnumT:
-    """The member whose name ends the protobuf name of `number`; `default` for 0 if there is one.
+class WireEnum(Generic[EnumT]):
+    """An enum of the domain in messages: the protobuf name of a member is a prefix and its own name."""
 
-    `names` maps the numbers of the protobuf enum to names of members (`enum_names`).
-    """
-    if number == 0:
+    def __init__(self, wire: EnumDescriptor, members: type[EnumT]) -> None:
+        """`wire` is the enum of protobuf, whose number 0 stands for a field that is absent."""
+        names = {value.number: value.name for value in wire.values}
+        prefix = names.pop(0).removesuffix("UNSPECIFIED")
+        self._members = {number: members[name.removeprefix(prefix)] for number, name in names.items()}
+        self._numbers = {member: number for number, member in self._members.items()}
+
+    def number(self, member: EnumT | None) -> Any:
+        """The number of a member, 0 for none."""
+        return 0 if member is None else self._numbers[member]
+
+    def parse(self, number: int, *, field: str, default: EnumT | None = None) -> EnumT:
+        """The member with a number; `default` for 0 if there is one. Raises `InvalidArgumentError`."""
+        if number in self._members:
+            return self._members[number]
+        if number:
+            known = f"known are 1 to {max(self._members)}"
+            raise malformed(field, f"has the unknown value {number}; {known}")
         if default is None:
             raise missing(field)
         return default
-    if number not in names:
-        raise malformed(field, f"has the unknown value {number}; known are 1 to {max(names)}")
-    return enum(names[number])
 
-
-def enum_names(descriptor_names: Iterable[tuple[str, int]], prefix: str) -> dict[int, str]:
-    """Numbers to names without prefix. 0, which stands for a field that is absent, is left out."""
-    return {number: name.removeprefix(prefix) for name, number in descriptor_names if number}
+    def received(self, number: int) -> EnumT | str:
+        """The member with a number that a server sent. 0, for an absent field, is empty text; a number that
+        only a later release knows is text such as `UNKNOWN_17`."""
+        return self._members.get(number) or (f"UNKNOWN_{number}" if number else "")
 
 
 def parse_time(message: Message, field_name: str, *, field: str) -> Instant | None:
@@ -81,6 +92,14 @@ def parse_time(message: Message, field_name: str, *, field: str) -> Instant | No
 def time_of(stamp: timestamp_pb2.Timestamp) -> Instant:
     """A Timestamp that this service sent, in microseconds."""
     return stamp.seconds * US_PER_S + stamp.nanos // _NS_PER_US
+
+
+def time_in(message: Message, field_name: str) -> dt.datetime | None:
+    """A Timestamp field of a message in UTC; None when absent."""
+    if not message.HasField(field_name):
+        return None
+    time: dt.datetime = getattr(message, field_name).ToDatetime(dt.UTC)
+    return time
 
 
 def set_time(target: timestamp_pb2.Timestamp, instant: Instant | None) -> None:

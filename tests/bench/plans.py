@@ -23,7 +23,7 @@ from authz.policy.load import load_policy, policy_directory
 from authz.replica.view import ReplicaView
 from authz.runtime.compose import system_clock
 from authz.v1 import authorization_pb2 as pb
-from authz.wire.plan import group_message, kind_number
+from authz.wire.plan import PLAN_KINDS, group_message
 from tests.bench.lists import READABLE, ListCampus
 from tests.bench.measure import cost_us, cpu_ratios, show
 from tests.bench.replica import built
@@ -62,7 +62,9 @@ class Application:
         for _ in planner:
             pass
         groups = map(group_message, planner.groups)
-        return plan_of(pb.PlanResourcesResponse(kind=kind_number(planner.kind), groups=groups), "notebook")
+        return plan_of(
+            pb.PlanResourcesResponse(kind=PLAN_KINDS.number(planner.kind), groups=groups), "notebook"
+        )
 
     def listed(self, number: int) -> list[str]:
         """The ids of the whole list."""

@@ -59,7 +59,7 @@ from authz.engine.plan import Planner
 from authz.runtime.settings import load_settings
 from authz.store.engine import open_engine
 from authz.v1 import authorization_pb2 as pb
-from authz.wire.plan import group_message, kind_number
+from authz.wire.plan import PLAN_KINDS, group_message
 from tests.client.caller_tables import FIELDS, METADATA, ROWS, fields_for, keep, row_of
 from tests.client.conftest import Connect
 from tests.client.random_campus import PEOPLE, crowded
@@ -108,7 +108,7 @@ def planned(checker: Checker, snapshot: Snapshot, query: ResourceQuery) -> Resou
     for _ in planner:
         pass
     message = pb.PlanResourcesResponse(
-        kind=kind_number(planner.kind), groups=map(group_message, planner.groups)
+        kind=PLAN_KINDS.number(planner.kind), groups=map(group_message, planner.groups)
     )
     return plan_of(pb.PlanResourcesResponse.FromString(message.SerializeToString()), query.types[0])
 

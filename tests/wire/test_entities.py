@@ -14,7 +14,7 @@ from authz.domain.ports import Listing, Page
 from authz.domain.tokens import ConsistencyToken
 from authz.v1 import directory_pb2 as pb
 from authz.v1.common_pb2 import ConsistencyToken as ConsistencyTokenMessage
-from authz.wire.changes import kind_number, parse_logged_mutation
+from authz.wire.changes import ENTITY_KINDS, parse_logged_mutation
 from authz.wire.entities import (
     entity_message,
     mutation_message,
@@ -106,7 +106,7 @@ def test_a_filter_is_read_as_it_was_sent(kind: Kind, data: st.DataObject) -> Non
 
 
 def test_every_kind_can_be_watched() -> None:
-    assert len({kind_number(kind) for kind in EntityKind}) == len(KINDS)
+    assert len({ENTITY_KINDS.number(kind) for kind in EntityKind}) == len(KINDS)
 
 
 def sent(message: Any) -> Any:

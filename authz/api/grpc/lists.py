@@ -24,7 +24,7 @@ from authz.engine.policies import ActiveChecker
 from authz.engine.turns import Turns
 from authz.v1 import authorization_pb2 as pb
 from authz.v1 import common_pb2
-from authz.wire.decisions import reason_number, set_valid_until
+from authz.wire.decisions import REASONS, set_valid_until
 from authz.wire.lists import (
     listed_subject_message,
     parse_list_page,
@@ -92,7 +92,7 @@ class Lists:
                 question, as_of, None, snapshot, partial(_past_subjects, question, as_of, asked.size, after)
             )
         reason = page.unlisted if call.rights.has(LEARN_REASONS) else None
-        response = pb.ListSubjectsResponse(subjects=items, reason=reason_number(reason))
+        response = pb.ListSubjectsResponse(subjects=items, reason=REASONS.number(reason))
         self._fill(response, snapshot, page, digest, token=token, version=version)
         return response
 

@@ -13,7 +13,7 @@ from authz.engine.turns import Turns
 from authz.v1 import authorization_pb2 as pb
 from authz.v1 import common_pb2
 from authz.wire.decisions import set_valid_until
-from authz.wire.plan import group_message, kind_number, parse_plan_resources
+from authz.wire.plan import PLAN_KINDS, group_message, parse_plan_resources
 
 
 class Plans:
@@ -33,7 +33,7 @@ class Plans:
         planner = Planner(checker, snapshot, self._clock.at(snapshot.state.committed_at), query)
         await self._turns.collect(planner)
         response = pb.PlanResourcesResponse(
-            kind=kind_number(planner.kind),
+            kind=PLAN_KINDS.number(planner.kind),
             groups=map(group_message, planner.groups),
             checked_at=common_pb2.ConsistencyToken(token=snapshot.token),
             policy_version=checker.version,

@@ -26,7 +26,7 @@ from authz.domain.proofs import AuditLog, ConsistencyProof, InclusionProof
 from authz.v1 import audit_pb2 as pb
 from authz.v1 import audit_pb2_grpc
 from authz.wire.audit import (
-    audit_log_number,
+    AUDIT_LOGS,
     parse_change,
     parse_decision,
     read_changes_request,
@@ -127,7 +127,7 @@ class AsyncAuditClient:
             pb.ReadInclusionProofRequest,
             number=number,
             tree_size=tree_size,
-            log=audit_log_number(as_choice(log, AuditLog, field="log")),
+            log=AUDIT_LOGS.number(as_choice(log, AuditLog, field="log")),
         )
         response = await self._calls.call(self._stub.ReadInclusionProof, request)
         hashes, changes = tuple(response.hashes), tuple(response.changes)
@@ -141,7 +141,7 @@ class AsyncAuditClient:
         request = message_of(
             pb.ReadConsistencyProofRequest,
             **sizes,
-            log=audit_log_number(as_choice(log, AuditLog, field="log")),
+            log=AUDIT_LOGS.number(as_choice(log, AuditLog, field="log")),
         )
         response = await self._calls.call(self._stub.ReadConsistencyProof, request)
         return ConsistencyProof(first_size, second_size, tuple(response.hashes))

@@ -37,7 +37,7 @@ from authz.v1 import (
     watch_pb2_grpc,
 )
 from authz.v1.common_pb2 import ConsistencyToken
-from authz.wire.changes import kind_number
+from authz.wire.changes import ENTITY_KINDS
 from authz.wire.values import scope_message
 
 
@@ -180,7 +180,7 @@ class Client(Asking, Directory):
         request = message_of(
             watch_pb2.WatchRequest,
             scopes=[scope_message(as_scope(each)) for each in as_list(scopes, field="scopes")],
-            kinds=[kind_number(kind) for kind in as_kinds(kinds)],
+            kinds=map(ENTITY_KINDS.number, as_kinds(kinds)),
             after=message_of(ConsistencyToken, token=after) if after else None,
         )
         following = ResumingWatch(
