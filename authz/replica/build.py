@@ -38,6 +38,7 @@ def build_replica(
                 revision,
                 state.committed_at,
                 state.nonce,
+                platform=revision,
                 scopes=revision,
                 policy=revision,
                 erased=revision,
