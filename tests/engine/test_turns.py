@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from authz.engine.turns import Turns
+from authz.engine.turns import LIGHT_SLICE, Turns
 
 
-@pytest.mark.parametrize("count", [0, 1, 49, 50, 51, 100, 1000])
-async def test_all_items_come_in_order(count: int) -> None:
-    assert await Turns().collect(iter(range(count))) == list(range(count))
+@pytest.mark.parametrize("slice_size", [20, LIGHT_SLICE])
+@pytest.mark.parametrize("count", [0, 1, 19, 20, 21, 100, 1000])
+async def test_all_items_come_in_order(count: int, slice_size: int) -> None:
+    assert await Turns().collect(iter(range(count)), slice_size=slice_size) == list(range(count))
 
 
 async def test_large_calls_go_on_together_and_a_small_one_is_done_before_them() -> None:

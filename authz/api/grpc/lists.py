@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from authz.engine.clock import DecisionClock
 from authz.engine.lists import ListPage, ResourcePage, SubjectPage, types_to_list
 from authz.engine.past import Past
 from authz.engine.policies import ActiveChecker
-from authz.engine.turns import Turns
+from authz.engine.turns import LIGHT_SLICE, Turns
 from authz.v1 import authorization_pb2 as pb
 from authz.v1 import common_pb2
 from authz.wire.decisions import REASONS, set_valid_until
@@ -34,6 +34,7 @@ from authz.wire.lists import (
 )
 
 ItemT = TypeVar("ItemT")
+MessageT = TypeVar("MessageT")
 
 _LISTED = Verdict(True, Reason.ROLE_GRANT)
 _RESOURCE_PARTS, _SUBJECT_PARTS = 4, 2
@@ -66,9 +67,9 @@ class Lists:
             asked.size,
             self._open(snapshot, asked.token, digest, _RESOURCE_PARTS),
         )
-        found = await self._items(page)
+        found = await self._rendered(page, resource_message)
         _note(call, query, found, Decision(_LISTED, checker.version, snapshot.revision))
-        response = pb.ListResourcesResponse(resources=await self._turns.collect(map(resource_message, found)))
+        response = pb.ListResourcesResponse(resources=[message for _, message in found])
         self._fill(response, snapshot, page, digest, token=snapshot.token, version=checker.version)
         return response
 
@@ -83,8 +84,7 @@ class Lists:
         if as_of is None or as_of >= now:
             at = now if as_of is None else as_of
             page = SubjectPage(checker, snapshot, at, question, asked.size, after)
-            found = await self._items(page)
-            items = await self._turns.collect(map(listed_subject_message, found))
+            items = [message for _, message in await self._rendered(page, listed_subject_message)]
             token, version = snapshot.token, checker.version
         else:
             # In a thread, where it need not take turns.
@@ -96,8 +96,12 @@ class Lists:
         self._fill(response, snapshot, page, digest, token=token, version=version)
         return response
 
-    async def _items(self, page: ListPage[ItemT]) -> list[ItemT]:
-        return [each for each in await self._turns.collect(page) if each is not None]
+    async def _rendered(
+        self, page: ListPage[ItemT], message_of: Callable[[ItemT], MessageT]
+    ) -> list[tuple[ItemT, MessageT]]:
+        """The items of a page with their messages, made in one pass."""
+        steps = (None if each is None else (each, message_of(each)) for each in page)
+        return [each for each in await self._turns.collect(steps, slice_size=LIGHT_SLICE) if each]
 
     def _open(self, snapshot: Snapshot, token: str, query: str, parts: int) -> Position:
         if not token:
@@ -125,11 +129,16 @@ class Lists:
         set_valid_until(response, page.valid_until)
 
 
-def _note(call: Call, query: ResourceQuery, found: Sequence[ListedResource], decision: Decision) -> None:
+def _note(
+    call: Call,
+    query: ResourceQuery,
+    found: Sequence[tuple[ListedResource, pb.ListedResource]],
+    decision: Decision,
+) -> None:
     """Note every resource of a list, because a program that shows the list has given access."""
     if call.decided is None:
         return
-    for each in found:
+    for each, _ in found:
         question = Question(
             query.subject, query.action, each.ref, each.course_id, each.session_id, purpose=query.purpose
         )
