@@ -45,7 +45,8 @@ def mentions(text: str, subject: Subject) -> bool:
 
 
 def mentions_id(text: str, subject: Subject) -> bool:
-    """Whether a text has the id of a subject as a word, with its type or without."""
+    """Whether a text has the id of a subject, with its type or without, as a word or as a part of another id,
+    such as in the key `<id>-1`."""
     return _bare(subject.id).search(text) is not None
 
 
@@ -74,4 +75,4 @@ def _typed(subject: Subject) -> re.Pattern[str]:
 
 @lru_cache(maxsize=16)
 def _bare(id_: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<![\w.~@+|/\-]){re.escape(id_)}{_AFTER}", re.ASCII)
+    return re.compile(rf"(?<![A-Za-z0-9]){re.escape(id_)}(?![A-Za-z0-9])")

@@ -100,8 +100,9 @@ def begin(transaction: Transaction, request: ErasureRequest) -> Subject:
 def _require_meaningful(connection: Connection, request: ErasureRequest) -> None:
     subject, heir = request.subject, request.resources_to
     require_no_hold(connection, subject, "nothing is erased")
-    if mentions_id(request.reason, subject):
-        raise malformed("reason", "names the subject, and it outlives the erasure; leave the name out")
+    for name in ("reason", "request_id"):
+        if mentions_id(getattr(request, name), subject):
+            raise malformed(name, "names the subject, and it outlives the erasure; leave the name out")
     if named := next(subjects_in_text(request.reason), None):
         raise malformed("reason", f"names {named}, who may be erased, too, and it stays; leave the name out")
     if heir == subject:

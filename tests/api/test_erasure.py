@@ -77,11 +77,15 @@ class Person(msgspec.Struct):
         earlier = Subject(SubjectType.USER, f"earlier-{next(_numbers)}")
         everybody.write([Mutation(Operation.CREATE, Membership(earlier, PLATFORM, "support_agent"))])
         everybody.privacy.rename(earlier, maya, reason=REASON)
-        everybody.write([Mutation(Operation.CREATE, each) for each in records], reason=f"as {maya} asked")
+        created = [Mutation(Operation.CREATE, each) for each in records]
+        everybody.write(created, idempotency_key=f"{id_}-1", reason=f"as {maya} asked")
         by_maya, by_ada = (everybody.with_options(acting_for=str(each)) for each in (maya, ADA))
         share = Mutation(Operation.TOUCH, Share(self.essay, STU, ShareLevel.EDITOR))
         by_maya.write([share], idempotency_key=f"share-{id_}", reason=f"{id_} wants it")
-        by_ada.write([Mutation(Operation.CREATE, Membership(maya, ALGEBRA, "auditor"))])
+        by_ada.write(
+            [Mutation(Operation.CREATE, Membership(maya, ALGEBRA, "auditor"))],
+            reason=f"https://sis/{id_}/edit",
+        )
         gone = MembershipKey(maya, ALGEBRA, "auditor")
         by_ada.write([Mutation(Operation.DELETE, gone)], reason=f"not for {id_}")
         everybody.policies.drafts.create(f"draft-{next(_numbers)}", author=str(maya))
@@ -156,7 +160,7 @@ def test_the_certificate_says_what_was_removed_and_nothing_is_left_to_export(may
         "membership records deleted": 2,
         "account records deleted": 1,
         "resource records given away": 2,
-        "idempotency keys deleted": 1,
+        "idempotency keys deleted": 2,
     }
     assert certificate.removed["changes rewritten"] > 0
     assert certificate.removed["revisions rewritten"] > 0

@@ -27,7 +27,7 @@ from authz.domain.entities import (
     Visibility,
 )
 from authz.domain.erasures import ErasureRequest, RenameRequest
-from authz.domain.errors import ConflictError, FailedPreconditionError, OutOfRangeError
+from authz.domain.errors import ConflictError, FailedPreconditionError, InvalidArgumentError, OutOfRangeError
 from authz.domain.exports import ExportedEntry, ExportSection
 from authz.domain.ids import ResourceRef, course_scope
 from authz.domain.mutations import Mutation, WriteRequest
@@ -331,4 +331,16 @@ def test_nobody_gets_the_pseudonym_of_an_erased_person(store_url: str) -> None:
     write(store, touch(shown))
     (theirs, *_) = store.directory.read(ResourceFilter(owner=pseudonym), Page(10, "")).items
     assert theirs.entity == shown
+    store.close()
+
+
+def test_neither_the_reason_nor_the_request_id_of_an_erasure_names_the_person(store_url: str) -> None:
+    store = open_with(store_url)
+    for name, text in (
+        ("reason", "maya asked"),
+        ("reason", "as user:stu asked"),
+        ("request_id", "erase-maya-1"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=f"{name} names"):
+            store.personal_data.begin_erasure(msgspec.structs.replace(REQUEST, **{name: text}))
     store.close()
