@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -71,7 +72,13 @@ def list_subjects(
 ) -> None:
     """List the subjects that may perform an action on a resource, and by which membership and rule."""
     found = server.client.list_subjects(
-        action, resource, course_id=course, session_id=session, purpose=purpose, as_of=time_of(as_of)
+        action,
+        resource,
+        course_id=course,
+        session_id=session,
+        purpose=purpose,
+        as_of=time_of(as_of),
+        on_unlisted=lambda reason: print(f"nobody may: {reason}", file=sys.stderr),
     )
     _print(server, found, ("subject", "role", "scope", "rule"))
 

@@ -11,6 +11,7 @@ from authz.client.given import as_record, as_resource, as_subject, message_of
 from authz.domain.decisions import Reason
 from authz.domain.effective_roles import InactiveReason
 from authz.domain.entities import Resource
+from authz.domain.errors import malformed
 from authz.domain.ids import ResourceRef, Subject, is_name
 from authz.domain.mutations import ImportFault
 from authz.v1 import authorization_pb2
@@ -108,6 +109,13 @@ def check_request(
         resource=query_of(resource, course_id, session_id),
         purpose=purpose,
     )
+
+
+def as_question(given: authorization_pb2.CheckRequest, *, field: str) -> authorization_pb2.CheckRequest:
+    """A question that `check_request` made."""
+    if not isinstance(given, authorization_pb2.CheckRequest):
+        raise malformed(field, f"is `{given!r}`, which is no question; make it with `check_request`")
+    return given
 
 
 def answer_of(message: authorization_pb2.CheckResponse) -> Answer:

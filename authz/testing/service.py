@@ -14,7 +14,9 @@ from typing import Any
 from authz.client import Answer, BareTouchWarning, Client
 from authz.client.given import as_instant
 from authz.domain.decision_log import DecisionEntry
+from authz.domain.decisions import Reason
 from authz.domain.entities import Entity
+from authz.domain.errors import malformed
 from authz.domain.ids import ResourceRef, Subject
 from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, Mutation, Operation
 from authz.policy.campus import read_campus
@@ -57,9 +59,11 @@ class ServiceUnderTest:
     def load(self, file: str | Path) -> None:
         """Write the records of a TOML file: its table `directory`, in the form of the tests of a policy.
 
-        Raises `InvalidArgumentError` that names the record at fault.
+        Raises `InvalidArgumentError` that names the record or the table at fault.
         """
         data = tomllib.loads(Path(file).read_text())
+        if "directory" not in data:
+            raise malformed("directory", f"is missing in {file}; its records are in a table of this name")
         self.write(*read_campus(data["directory"], load_policy(self._policy).vocabulary))
 
     def write(self, *entities: Entity) -> None:
@@ -102,13 +106,22 @@ class ServiceUnderTest:
         session_id: str = "",
         purpose: str = "",
     ) -> Answer:
-        """Fail, with the rule that allows it, unless the check is denied; for this `reason`, if given."""
+        """Fail, with the rule that allows it, unless the check is denied; for this `reason`, if given.
+
+        Without `reason`, a resource that is not registered fails, too: a name with a typing mistake would be
+        denied to everybody.
+        """
         __tracebackhide__ = True
         answer = self.client.check(
             subject, action, resource, course_id=course_id, session_id=session_id, purpose=purpose
         )
         if answer:
             raise AssertionError(f"{subject} may {action} {resource}: {answer.rule}")
+        if not reason and answer.reason == Reason.RESOURCE_UNKNOWN:
+            raise AssertionError(
+                f"{resource}, or the course or session that it is in, is not registered;"
+                f' if that is what you test, give reason="{answer.reason}"'
+            )
         if reason and answer.reason != reason:
             raise AssertionError(
                 f"{subject} may not {action} {resource} for {_reason(answer)}, and not for {reason}"
@@ -138,7 +151,7 @@ class ServiceUnderTest:
             )
         leaks = [leak for search in searches for leak in search.leaks()]
         if leaks:
-            lines = "\n".join(f"  {leak}" for leak in leaks)
+            lines = "\n".join(dict.fromkeys(f"  {leak}" for leak in leaks))
             raise AssertionError(f"{course_a} and {course_b} are not isolated:\n{lines}")
 
     @contextmanager

@@ -56,6 +56,8 @@ def test_lists_say_what_a_subject_may_act_upon_and_who_may(database: str) -> Non
     assert who[1].startswith(
         "user:maya  student  course:alg  p, student, *, material, read, published, allow"
     )
+    missing = run("list-subjects", "read", "material:m7", "--database", database)
+    assert (missing.returncode, missing.stderr) == (0, "nobody may: RESOURCE_UNKNOWN\n")
     wrong = run("list-resources", "user:maya", "reed", "--database", database)
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "did you mean `read`?" in wrong.stderr

@@ -346,6 +346,11 @@ def test_lists_give_what_check_allows_across_pages(client: Client, monkeypatch: 
     who = list(client.list_subjects("read", "message:m1", fully_consistent=True))
     assert [(each.subject, each.role, each.scope) for each in who] == [("user:maya", "student", "course:alg")]
     assert who[0].rule.startswith("p, student, *, message, read, own, allow")
+    why: list[str] = []
+    assert list(client.list_subjects("read", "message:m7", on_unlisted=why.append)) == []
+    assert list(client.list_subjects("read", "message:m1", session_id="s1", on_unlisted=why.append)) == []
+    assert list(client.list_subjects("moderate", "message:m1", on_unlisted=why.append)) == []
+    assert why == ["RESOURCE_UNKNOWN", "SCOPE_MISMATCH"]
     assert all(client.check("user:maya", "read", each.resource) for each in found)
 
 

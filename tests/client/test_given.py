@@ -81,7 +81,7 @@ USABLE: dict[str, Any] = {
     "days": 1,
 }
 """A usable value of each argument without a default, by name."""
-USED_LATER = ("progress", "on_checkpoint", "resume_for_s")
+USED_LATER = ("progress", "on_checkpoint", "on_unlisted", "resume_for_s")
 """Arguments that are not sent; Python refuses them when they are used."""
 
 

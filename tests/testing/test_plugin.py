@@ -63,14 +63,34 @@ def test_a_failure_says_why_and_what_would_allow(application: pytest.Pytester) -
 
         def test_other_reason(authz_service):
             authz_service.assert_denied("user:maya", "read", "material:exam", reason="NOT_A_MEMBER")
+
+        def test_of_what_does_not_exist(authz_service):
+            authz_service.assert_denied("user:maya", "read", "material:exma")
+
+        def test_of_what_should_not_exist(authz_service):
+            authz_service.assert_denied("user:maya", "read", "material:gone", reason="RESOURCE_UNKNOWN")
+
+        def test_creating_nowhere(authz_service):
+            authz_service.assert_denied("user:maya", "create", "notebook", course_id="algbera")
+
+        def test_file_without_records(authz_service, tmp_path):
+            (tmp_path / "empty.toml").write_text("courses = []")
+            authz_service.load(tmp_path / "empty.toml")
+
+        def test_time_as_text(authz_service):
+            authz_service.set_time("2100-07-01")
     """)
     done = application.runpytest_inprocess()
-    done.assert_outcomes(failed=3)
+    done.assert_outcomes(failed=7, passed=1)
     done.stdout.fnmatch_lines(
         [
             "E*user:maya may not read material:exam: CONDITION_NOT_MET (published); it would be allowed *",
             "E*user:maya may read notebook:nb: p, student, *, notebook, read, own, allow (default.csv:*)",
             "E*user:maya may not read material:exam for CONDITION_NOT_MET*, and not for NOT_A_MEMBER",
+            'E*material:exma, or the course or session that it is in, is not registered;*"RESOURCE_UNKNOWN"',
+            'E*notebook, or the course or session that it is in, is not registered;*"RESOURCE_UNKNOWN"',
+            "E*directory is missing in *empty.toml; its records are in a table of this name",
+            "E*time is `'2100-07-01'`; give a datetime with a time zone",
         ]
     )
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from authz.client.combined import (
@@ -23,6 +23,7 @@ from authz.client.questions import (
     AskedResource,
     PermittedSubject,
     answer_of,
+    as_question,
     check_request,
     name_of,
     permitted_subject_of,
@@ -31,9 +32,11 @@ from authz.client.questions import (
 from authz.client.sync.feed import CacheFeed
 from authz.client.sync.fresh_calls import FreshCalls
 from authz.client.sync.transport import Method
-from authz.domain.errors import ErrorReason, malformed
+from authz.domain.decisions import Reason
+from authz.domain.errors import ErrorReason
 from authz.domain.ids import Scope, Subject
 from authz.v1 import authorization_pb2, authorization_pb2_grpc
+from authz.wire.decisions import REASONS
 from authz.wire.values import scope_message, subject_message, time_message
 
 T = TypeVar("T")
@@ -81,8 +84,7 @@ class Asking(FreshCalls):
         fully_consistent: bool = False,
     ) -> Answer:
         """`check` with a question that `check_request` made."""
-        if not isinstance(question, authorization_pb2.CheckRequest):
-            raise malformed("question", "is no question; make it with `check_request`")
+        question = as_question(question, field="question")
         has_demand = bool(at_least_as_fresh) or fully_consistent or question.HasField("consistency")
         if self._feed is not None and not has_demand:
             return self._ask_or_remember(self._feed, question)
@@ -121,7 +123,7 @@ class Asking(FreshCalls):
         """
         results = self._batches(
             self._authorization.BatchCheck,
-            as_list(requests, field="requests"),
+            [as_question(each, field="requests") for each in as_list(requests, field="requests")],
             lambda part: message_of(authorization_pb2.BatchCheckRequest, items=part),
             at_least_as_fresh,
             fully_consistent,
@@ -334,13 +336,15 @@ class Asking(FreshCalls):
         session_id: str = "",
         purpose: str = "",
         as_of: dt.datetime | None = None,
+        on_unlisted: Callable[[Reason | str], None] = lambda _: None,
         at_least_as_fresh: str = "",
         fully_consistent: bool = False,
     ) -> Iterator[PermittedSubject]:
         """Who may `read` `notebook:nb-7`: all subjects whom `check` allows, and by which membership and rule.
 
-        Fetches pages as `list_resources` does. Nobody is yielded for a resource that is not registered.
-        `as_of` as in `explain`.
+        Fetches pages as `list_resources` does. `as_of` as in `explain`. Nobody is yielded for a resource that
+        is not registered, or is not in the stated course or session: `on_unlisted` is then called with the
+        reason, if the caller may learn reasons.
         """
         request = message_of(
             authorization_pb2.ListSubjectsRequest,
@@ -353,5 +357,7 @@ class Asking(FreshCalls):
         for page in self._pages(
             self._authorization.ListSubjects, request, at_least_as_fresh, fully_consistent
         ):
+            if page.reason:
+                on_unlisted(REASONS.received(page.reason))
             for each in page.subjects:
                 yield permitted_subject_of(each, page.checked_at.token)
