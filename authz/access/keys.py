@@ -78,7 +78,7 @@ class AddressKeys:
     While the address does not answer, the last keys stay, for `max_age_s` at most.
     """
 
-    def __init__(self, url: str, *, interval_s: float, max_age_s: float) -> None:
+    def __init__(self, url: str, *, interval_s: float = 300, max_age_s: float = 86_400) -> None:
         self._url, self._interval_s, self._max_age_s = url, interval_s, max_age_s
         self._keys: tuple[Key, ...] = ()
         self._read_at = 0.0

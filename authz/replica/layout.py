@@ -189,8 +189,6 @@ def split_grants(raw: bytes) -> dict[str, bytes]:
 
 def join_grants(records: dict[str, bytes]) -> bytes:
     """All of them as one value, in the order of the roles, so that equal sets are equal bytes."""
-    if len(records) == 1:  # nearly always
-        return next(iter(records.values()))
     return b"".join(records[role] for role in sorted(records))
 
 
@@ -280,10 +278,7 @@ def read_context(raw: bytes) -> tuple[bytes, bytes, int, Times, bool]:
 
 
 def _read_times(raw: bytes, flags: int, place: int) -> Times:
-    flags &= _TIMED
-    if flags == _CREATED:  # by far the most frequent
-        return Times(None, None, _instant.unpack_from(raw, place)[0])
-    if not flags:
+    if not flags & _TIMED:
         return _NO_TIMES
     found: list[Instant | None] = []
     for flag in (_FROM, _UNTIL, _CREATED):

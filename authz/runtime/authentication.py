@@ -122,8 +122,6 @@ def _needs(name: str, what: str) -> InvalidArgumentError:
 def _keys(settings: Settings) -> Keys:
     if settings.jwt_keys_file:
         return FileKeys(settings.jwt_keys_file)
-    keys = AddressKeys(
-        settings.jwt_jwks_url, interval_s=settings.jwt_refresh_s, max_age_s=settings.jwt_max_key_age_s
-    )
+    keys = AddressKeys(settings.jwt_jwks_url)
     keys.start()
     return keys

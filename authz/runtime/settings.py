@@ -122,10 +122,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str, "PEM or JWKS file with the public keys of the issuer, reloaded when it changes."
     ] = ""
     jwt_jwks_url: Annotated[str, "https URL of the issuer's JWKS, instead of a file."] = ""
-    jwt_refresh_s: Annotated[Seconds, "Seconds between two requests to AUTHZ_JWT_JWKS_URL."] = 300.0
-    jwt_max_key_age_s: Annotated[
-        Seconds, "Maximum age of keys, in seconds, while AUTHZ_JWT_JWKS_URL does not answer."
-    ] = 86_400.0
     access_tokens: Annotated[bool, "Whether to accept the tokens of `authz token create`."] = False
     allow_unauthenticated: Annotated[
         bool, "Whether other machines may do everything without proving who calls."

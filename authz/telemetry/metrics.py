@@ -82,27 +82,15 @@ _PURGED = Counter(
 for kind in ("callers", "certificate", "keys", "limits"):
     _RELOAD_FAILURES.labels(kind)  # from 0 on, so that the first failure is an increase
 
-# To find a child by its labels takes as long as to count.
-_calls: dict[tuple[str, str, str], Histogram] = {}
-_decisions: dict[tuple[bool, str, str, str], Counter] = {}
-
 
 def count_call(method: str, code: str, caller_kind: str, duration_s: float) -> None:
     """Count a call that has ended. `method` is `/<service>/<method>`."""
-    labels = (method, code, caller_kind)
-    child = _calls.get(labels)
-    if child is None:
-        child = _calls[labels] = _CALLS.labels(method.removeprefix("/"), code, caller_kind)
-    child.observe(duration_s)
+    _CALLS.labels(method.removeprefix("/"), code, caller_kind).observe(duration_s)
 
 
 def count_decision(reason: str, type_name: str, action: str, *, allowed: bool) -> None:
     """Count a decision. The type and the action must be declared by the policy."""
-    labels = (allowed, reason, type_name, action)
-    child = _decisions.get(labels)
-    if child is None:
-        child = _decisions[labels] = _DECISIONS.labels(str(allowed).lower(), reason, type_name, action)
-    child.inc()
+    _DECISIONS.labels(str(allowed).lower(), reason, type_name, action).inc()
 
 
 def count_shed(kind: str, reason: str, calls: int = 1) -> None:

@@ -116,8 +116,6 @@ class AsgiContext:
     def header_values(self, name: str) -> tuple[str, ...]:
         """As `Transport.header_values`."""
         wanted = name.encode()
-        if len(self._named) == len(self._headers):  # each is sent once: no need to look at all
-            return (self._named[wanted].decode("latin-1"),) if wanted in self._named else ()
         return tuple(value.decode("latin-1") for each, value in self._headers if each == wanted)
 
     def when_sent(self, release: Callable[[], None]) -> None:
