@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from authz.access.certificates import CertificateAuthenticator, parse_callers
 from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError, UnauthenticatedError
 from tests.access.certificates import certificate
 from tests.api.in_process import Request
+from tests.waiting import until
 
 SPIFFE = "spiffe://qalam/ns/prod/sa/notebooks"
 CALLERS = f"""
@@ -88,6 +88,9 @@ def test_who_is_struck_from_the_file_is_refused_and_so_is_everybody_while_it_is_
             return error.reason.value
         return "" if principal is None else principal.actor
 
+    def await_outcome(expected: str) -> None:
+        until(lambda: outcome() == expected, expected)
+
     assert outcome() == "service:notebooks"
     for text, expected in (
         ('[dns]\n"roster.internal" = "service:roster-sync"\n', "CREDENTIAL_INVALID"),
@@ -95,15 +98,9 @@ def test_who_is_struck_from_the_file_is_refused_and_so_is_everybody_while_it_is_
         (CALLERS, "service:notebooks"),
     ):
         file.write_text(text)
-        end = time.monotonic() + 10
-        while outcome() != expected:
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        await_outcome(expected)
     file.unlink()
-    end = time.monotonic() + 10
-    while outcome() != "CREDENTIALS_UNVERIFIABLE":
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    await_outcome("CREDENTIALS_UNVERIFIABLE")
 
 
 @pytest.mark.parametrize(

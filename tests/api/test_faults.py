@@ -173,7 +173,7 @@ async def test_a_database_that_is_away_is_unavailable_to_every_call_that_needs_i
 async def test_past_the_bound_of_staleness_nothing_is_answered_and_health_says_so(
     breaking: Breaking, sqlite_url: str
 ) -> None:
-    async with serve(sqlite_url, max_staleness_s="1") as service:
+    async with serve(sqlite_url, max_staleness_s="3") as service:
         token = await written(service, COURSE, STUDENT, MATERIAL)
         await until(service, health_pb2.HealthCheckResponse.SERVING)
         breaking.directory.fault = AWAY

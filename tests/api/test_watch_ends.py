@@ -82,7 +82,7 @@ async def test_who_does_not_read_is_told_where_to_go_on_and_loses_nothing(
     store_url: str, monkeypatch: pytest.MonkeyPatch, read_at_once: int
 ) -> None:
     monkeypatch.setattr(watch, "MUTATIONS_A_READ", read_at_once)
-    async with serve(store_url, watch_write_timeout_s="0.2") as service:
+    async with serve(store_url, watch_write_timeout_s="1") as service:
         before = await written(service, COURSE)
         for number in range(12):
             after = await written(service, *members(number))
@@ -107,7 +107,7 @@ async def test_who_does_not_read_is_told_where_to_go_on_and_loses_nothing(
 
 @in_process
 async def test_a_reader_that_does_not_read_keeps_no_place_from_others(sqlite_url: str) -> None:
-    async with serve(sqlite_url, watch_write_timeout_s="0.2", max_watches="1") as service:
+    async with serve(sqlite_url, watch_write_timeout_s="1", max_watches="1") as service:
         before = await written(service, COURSE)
         for number in range(12):
             after = await written(service, *members(number))

@@ -215,7 +215,7 @@ def test_a_client_asks_when_it_hears_nothing_for_longer_than_it_may(tmp_path: Pa
     with ExitStack() as down:
         server = ExitStack()
         address = server.enter_context(server_of(load_settings({**given, "log_level": "error"}, environ={})))
-        client = down.enter_context(connect(address, cache=cache_of(max_staleness_s=0.5), timeout_s=0.3))
+        client = down.enter_context(connect(address, cache=cache_of(max_staleness_s=0.5)))
         kept(client)
         server.close()
         with pytest.raises(CallError):

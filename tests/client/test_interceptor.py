@@ -59,7 +59,7 @@ async def serving(address: str) -> AsyncIterator[grpc.aio.Channel]:
     }
     handlers |= {name: grpc.unary_unary_rpc_method_handler(echo) for name in ("open", "forgotten")}
     questions = {f"/t.T/{shape}": question for shape in SHAPES}
-    async with AsyncClient(address, timeout_s=2) as client:
+    async with AsyncClient(address) as client:
         server = grpc.aio.server(interceptors=[RequireInterceptor(client, questions, public=["/t.T/open"])])
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("t.T", handlers)])
         port = server.add_insecure_port("127.0.0.1:0")
@@ -90,7 +90,7 @@ async def blocking_serving(address: str) -> AsyncIterator[grpc.aio.Channel]:
         for shape, behavior in zip(SHAPES, behaviors, strict=True)
     }
     handlers |= {name: grpc.unary_unary_rpc_method_handler(same) for name in ("open", "forgotten")}
-    with Client(address, timeout_s=2) as client, ThreadPoolExecutor(2) as pool:
+    with Client(address) as client, ThreadPoolExecutor(2) as pool:
         questions = {f"/t.T/{shape}": question for shape in SHAPES}
         guard = BlockingRequireInterceptor(client, questions, public=["/t.T/open"])
         server = grpc.server(pool, interceptors=[guard])

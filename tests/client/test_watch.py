@@ -219,9 +219,9 @@ def test_a_watch_gives_up_when_it_hears_nothing_for_too_long(serve: Serve) -> No
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Silence is noticed at once."""
+    """Silence is noticed soon."""
     for kind in ("sync", "aio"):
-        monkeypatch.setattr(f"authz.client.{kind}.watch._MAX_SILENCE_S", 0.2)
+        monkeypatch.setattr(f"authz.client.{kind}.watch._MAX_SILENCE_S", 1)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -248,7 +248,7 @@ def test_who_reads_slowly_is_not_cut_off(serve: Serve) -> None:
     torn = Torn((checkpoint("t0"), piece("t1", "a", last=True), piece("t2", "b", last=True), LOST))
     changes = serve(torn).watch()
     next(changes)
-    time.sleep(0.6)
+    time.sleep(1.5)
     assert next(changes).token == "t2"
     changes.close()
     assert torn.asked == [""]

@@ -74,7 +74,7 @@ def fastapi_app() -> FastAPI:
 async def browsing(app: Any, address: str) -> AsyncIterator[httpx.AsyncClient]:
     """A browser of the application, whose client is of the service at the address."""
     async with (
-        AsyncClient(address, timeout_s=2) as app.state.authz,
+        AsyncClient(address) as app.state.authz,
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as browser,
     ):
         yield browser

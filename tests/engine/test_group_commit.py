@@ -185,7 +185,7 @@ async def test_what_breaks_a_group_is_found_and_fails_alone(
 
 
 async def test_a_group_waits_for_more_once_enough_wrote_together(recorder: Recorder) -> None:
-    writing = committer(recorder, commit_delay_s=1)
+    writing = committer(recorder, commit_delay_s=3)
     first = await held(writing, recorder)
     together = await handed_over(writing, *(request_of(name) for name in "abc"))
     recorder.go_on.set()

@@ -22,7 +22,8 @@ PATIENCE_S = 60
 
 CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 20),
-    ("grpc.min_reconnect_backoff_ms", 20),
+    # How long gRPC waits for a connection.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 100),
     # Each channel a connection of its own, so that workers that share a port share the load.
     ("grpc.use_local_subchannel_pool", 1),

@@ -104,7 +104,7 @@ def calls_that_need_the_database(stubs: Stubs) -> list[Callable[[], Any]]:
 def test_an_outage_from_its_beginning_to_its_end(clusters: Clusters, tmp_path: Path) -> None:
     database = clusters.migrated()
     # Long enough for the calls at the beginning of the outage, however slow the machine.
-    node = Node("one", database.url, tmp_path, AUTHZ_MAX_STALENESS_S="4")
+    node = Node("one", database.url, tmp_path, AUTHZ_MAX_STALENESS_S="10")
     with running(node), connected(node) as stubs:
         seen = common_pb2.Consistency(at_least_as_fresh=write(stubs, 1))
         node.await_health(DIRECTORY, SERVING)
@@ -133,7 +133,7 @@ def test_a_database_that_takes_calls_and_never_answers(clusters: Clusters, tmp_p
     database = clusters.migrated()
     # Whoever asks it gives up long after all that is asserted here.
     url = f"{database.url}?connect_timeout=60"
-    node = Node("one", url, tmp_path, AUTHZ_MAX_STALENESS_S="3")
+    node = Node("one", url, tmp_path, AUTHZ_MAX_STALENESS_S="10")
     with running(node), connected(node) as stubs:
         write(stubs, 1)
         with database.frozen():

@@ -128,7 +128,7 @@ def test_a_publish_that_is_killed_has_happened_or_has_not(
     for delay_s in KILLED_AFTER_S:
         with running(node):
             killer = threading.Timer(delay_s, node.kill)
-            with Client(node.address, timeout_s=5) as client:
+            with Client(node.address, timeout_s=30) as client:
                 client.write(campus_of(1))
                 killer.start()
                 try:
@@ -139,7 +139,7 @@ def test_a_publish_that_is_killed_has_happened_or_has_not(
                     pass
                 finally:
                     killer.join()
-        with running(node), Client(node.address, timeout_s=10) as client:
+        with running(node), Client(node.address, timeout_s=30) as client:
             versions = [version.number for version in client.policies.versions()]
             assert versions == list(range(1, len(versions) + 1))
             assert client.policies.active_number() == len(versions) >= acknowledged

@@ -15,7 +15,7 @@ from authz.domain.kinds.course import COURSE
 from authz.store import Store, connections, timed_connection
 from tests.store.directory import create, open_with, write
 
-TIMEOUT_S = 0.3
+TIMEOUT_S = 1.0
 
 
 @pytest.fixture
