@@ -103,7 +103,7 @@ class _Clauses:
         return not_(holds) if comparison.field in _NEVER_ABSENT else or_(column.is_(None), not_(holds))
 
     def _time(self, comparison: Comparison) -> Any:
-        at = self._now + dt.timedelta(microseconds=int(comparison.value or 0))
+        at = self._now + dt.timedelta(microseconds=comparison.from_now_us or 0)
         match self._column(comparison.field).type:  # type: ignore[attr-defined]
             case DateTime(timezone=timezone):
                 return at if timezone else at.astimezone(dt.UTC).replace(tzinfo=None)

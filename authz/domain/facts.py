@@ -96,7 +96,7 @@ def _is(field: ResourceField, value: str | bool) -> Predicate:
 
 def _is_open(time: ResourceField, operator: Operator) -> Predicate:
     """Whether one side of a window is open: without a time, or by the time of now."""
-    return any_of((Comparison(time, Operator.ABSENT), Comparison(time, operator, 0)))
+    return any_of((Comparison(time, Operator.ABSENT), Comparison(time, operator, from_now_us=0)))
 
 
 def _is_shared(*levels: ShareLevel) -> Predicate:
@@ -170,8 +170,8 @@ _DEFINED = (
         computed_from=("resource.created_at", "course.edit_window", "now"),
         predicate=lambda asker: all_of(
             (
-                Comparison(ResourceField.CREATED_AT, Operator.AT_MOST, CREATED_AHEAD_US),
-                Comparison(ResourceField.CREATED_AT, Operator.MORE_THAN, -asker.edit_window_us),
+                Comparison(ResourceField.CREATED_AT, Operator.AT_MOST, from_now_us=CREATED_AHEAD_US),
+                Comparison(ResourceField.CREATED_AT, Operator.MORE_THAN, from_now_us=-asker.edit_window_us),
             )
         ),
         window=_edit_window,

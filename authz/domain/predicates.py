@@ -37,11 +37,12 @@ class Operator(StrEnum):
 
 
 class Comparison(msgspec.Struct, frozen=True, tag="comparison"):
-    """A field compared with a value: text or a flag, or for a time how many microseconds after now."""
+    """A field compared with a value, text or a flag, or a time compared with `from_now_us` after now."""
 
     field: ResourceField
     operator: Operator
-    value: str | bool | int | None = None
+    value: str | bool | None = None
+    from_now_us: int | None = None
     negated: bool = False
 
     def __str__(self) -> str:
@@ -51,8 +52,8 @@ class Comparison(msgspec.Struct, frozen=True, tag="comparison"):
         return f"not ({text})" if self.negated else text
 
     def _value(self) -> str:
-        if self.operator in (Operator.AT_MOST, Operator.MORE_THAN):
-            offset_s = int(self.value or 0) / 1_000_000
+        if self.from_now_us is not None:
+            offset_s = self.from_now_us / 1_000_000
             return f" now {'-' if offset_s < 0 else '+'} {abs(offset_s):g} s" if offset_s else " now"
         return (
             "" if self.value is None else f" {str(self.value).lower() if self.value is False else self.value}"

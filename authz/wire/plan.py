@@ -47,8 +47,8 @@ def _comparison_message(comparison: Comparison) -> pb.Comparison:
             message.flag = flag
         case str(text):
             message.text = text
-        case int(from_now_us):
-            message.from_now.CopyFrom(duration_message(from_now_us))
+    if comparison.from_now_us is not None:
+        message.from_now.CopyFrom(duration_message(comparison.from_now_us))
     return message
 
 
@@ -74,13 +74,11 @@ def parse_predicate(m: pb.Predicate) -> Predicate:
 def _parse_comparison(m: pb.Comparison) -> Comparison:
     if m.field not in _FIELDS:
         raise malformed("predicate", f"compares the unknown field `{m.field}`; upgrade the client")
-    value: str | bool | int | None = None
-    match m.WhichOneof("value"):
-        case "text":
-            value = m.text
-        case "flag":
-            value = m.flag
-        case "from_now":
-            value = parse_duration_us(m.from_now)
-    operator = _OPERATORS.parse(m.operator, field="predicate.operator")
-    return Comparison(_FIELDS[m.field], operator, value, m.negated)
+    compared_with = m.WhichOneof("value")
+    return Comparison(
+        _FIELDS[m.field],
+        _OPERATORS.parse(m.operator, field="predicate.operator"),
+        getattr(m, compared_with) if compared_with in ("text", "flag") else None,
+        parse_duration_us(m.from_now) if compared_with == "from_now" else None,
+        m.negated,
+    )

@@ -63,6 +63,18 @@ def test_lists_say_what_a_subject_may_act_upon_and_who_may(database: str) -> Non
     assert "did you mean `read`?" in wrong.stderr
 
 
+def test_a_plan_is_text_or_data_that_names_its_times(database: str) -> None:
+    asked = ("plan", "user:maya", "read", "material", "--database", database)
+    assert "available_from <= now" in run(*asked).stdout
+    (group,) = json.loads(run(*asked, "--json").stdout)["groups"]
+    assert group["course_ids"] == ["alg"]
+    published, opens, _ = group["predicate"]["parts"]
+    assert (published["field"], published["value"], published["from_now_us"]) == ("published", True, None)
+    absent, open_now = opens["parts"]
+    assert (absent["operator"], absent["from_now_us"]) == ("ABSENT", None)
+    assert (open_now["operator"], open_now["value"], open_now["from_now_us"]) == ("AT_MOST", None, 0)
+
+
 def test_explain_prints_a_tree_and_tells_by_its_exit_code(database: str) -> None:
     denied = run("explain", "user:maya", "read", "material:m2", "--database", database)
     assert denied.returncode == 1
