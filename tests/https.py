@@ -18,11 +18,13 @@ _POLL_S = 0.01
 
 
 class Address:
-    """Answers a GET with `content`, keeps what is posted, and gives each its `status` and `location`."""
+    """Answers a GET with `content`, keeps what is posted, and gives each its `status` and `location`; with
+    `speaks_http` False, only `content`."""
 
     def __init__(self) -> None:
         self.url = ""
         self.status, self.content, self.location = 200, b"", ""
+        self.speaks_http = True
         self.gets = 0
         self.posted: list[str] = []
         """What was posted while `status` was 200."""
@@ -40,11 +42,14 @@ def https_address(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Add
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
-            if address.status == 200:
+            if address.status == 200 and address.speaks_http:
                 address.posted.append(body.decode())
             self._answer(b"")
 
         def _answer(self, content: bytes) -> None:
+            if not address.speaks_http:
+                self.wfile.write(address.content)
+                return
             self.send_response(address.status)
             if address.location:
                 self.send_header("location", address.location)

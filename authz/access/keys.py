@@ -8,6 +8,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterable, Mapping
+from http.client import HTTPException
 from typing import Any, Protocol
 
 import msgspec
@@ -116,7 +117,7 @@ class AddressKeys:
     def _refresh(self) -> None:
         try:
             keys = parse_keys(_fetch(self._url))
-        except (OSError, ValueError, InvalidArgumentError) as error:
+        except (OSError, ValueError, HTTPException, InvalidArgumentError) as error:
             count_reload_failure("keys")
             log.warning("keys of JWTs not refreshed; the last ones stay", address=self._url, cause=str(error))
             return

@@ -18,7 +18,7 @@ class Destination(Protocol):
     """For logs."""
 
     def publish(self, note: str) -> None:
-        """Publish a signed note. Raises `OSError` or `ValueError`."""
+        """Publish a signed note. Raises `OSError`, `ValueError` or `HTTPException`."""
 
 
 class FileDestination:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from http.client import HTTPException
 
 import msgspec
 import structlog
@@ -116,7 +117,7 @@ class CheckpointPublisher:
         for destination in self._destinations:
             try:
                 destination.publish(note)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, HTTPException) as error:
                 failing.add(destination.name)
                 if destination.name not in self._failing:
                     log.warning(

@@ -136,13 +136,13 @@ def test_a_clock_that_was_ahead_does_not_hold_up_the_others(servers: Servers) ->
     assert servers.published().size == 2
 
 
-@pytest.mark.parametrize("status", [500, 302])
+@pytest.mark.parametrize(("status", "speaks_http"), [(500, True), (302, True), (200, False)])
 def test_what_an_address_refuses_is_posted_again_and_other_places_have_it_at_once(
-    servers: Servers, address: Address, status: int
+    servers: Servers, address: Address, status: int, speaks_http: bool
 ) -> None:
     publisher, failures = servers.publisher(HttpsDestination(address.url)), counted("failed")
     servers.write()
-    address.status = status
+    address.status, address.speaks_http, address.content = status, speaks_http, b"hello\n"
     with capture_logs() as lines:
         publisher.publish_due()
     assert servers.published().size == 1
@@ -150,7 +150,7 @@ def test_what_an_address_refuses_is_posted_again_and_other_places_have_it_at_onc
     assert counted("failed") == failures + 1
     assert [line["destination"] for line in lines] == [address.url]
     servers.write()  # which nothing holds up
-    address.status = 200
+    address.status, address.speaks_http = 200, True
     servers.now += 10 * US_PER_S
     publisher.publish_due()
     assert address.posted == [servers.file.read_text()]
