@@ -329,7 +329,7 @@ def add_servicers(
         policy_servicer(settings, store, publisher, drafting, gate, active, turns, clock, rights),
         WatchServicer(watches),
         privacy_servicer(settings, store, gate, writing, upkeep, rights),
-        _audit_servicer(settings, store, gate, turns),
+        _audit_servicer(settings, store, gate, turns, rights),
     )
     add_endpoints(server, pipeline, tuple(chain.from_iterable(map(endpoints_of, servicers))))
     _add_reflection(server)
@@ -337,7 +337,9 @@ def add_servicers(
     return Servicers(pipeline, active, watches, writing, (*upkeep.background, scheduled.run, shadow.run))
 
 
-def _audit_servicer(settings: Settings, store: Store, gate: ConsistencyGate, turns: Turns) -> AuditServicer:
+def _audit_servicer(
+    settings: Settings, store: Store, gate: ConsistencyGate, turns: Turns, rights: Rights
+) -> AuditServicer:
     return AuditServicer(
         store.audit,
         store.decisions,
@@ -345,6 +347,7 @@ def _audit_servicer(settings: Settings, store: Store, gate: ConsistencyGate, tur
         turns,
         proofs=store.proofs,
         checkpoints=store.checkpoints,
+        rights=rights,
         logs_to_database=TABLE in settings.decision_sinks,
     )
 

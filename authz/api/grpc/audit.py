@@ -5,12 +5,14 @@ from __future__ import annotations
 from functools import partial
 
 from authz.api.call import Call
+from authz.api.grpc.person import require_of_person
 from authz.domain.audit import AuditTrail
 from authz.domain.checkpoints import Checkpoints
 from authz.domain.decision_log import DecisionTable
 from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.proofs import AuditLog, Proofs
 from authz.engine.consistency import ConsistencyGate
+from authz.engine.rights import Rights
 from authz.engine.turns import Turns
 from authz.v1 import audit_pb2 as pb
 from authz.v1 import common_pb2
@@ -24,7 +26,9 @@ from authz.wire.audit import (
 
 
 class AuditServicer:
-    """Reads the change log, its tree, and the decision log in the database."""
+    """Reads the change log, its tree, and the decision log in the database.
+
+    Each call needs its permission for the caller, and for the person on whose behalf it is made."""
 
     service = pb.DESCRIPTOR.services_by_name["AuditService"]
 
@@ -37,18 +41,21 @@ class AuditServicer:
         *,
         proofs: Proofs,
         checkpoints: Checkpoints,
+        rights: Rights,
         logs_to_database: bool,
     ) -> None:
         self._trail = trail
         self._decisions = decisions
         self._proofs = proofs
         self._checkpoints = checkpoints
+        self._rights = rights
         self._logs_to_database = logs_to_database
         self._gate = gate
         self._turns = turns
 
-    async def ReadChanges(self, request: pb.ReadChangesRequest, _call: Call) -> pb.ReadChangesResponse:
+    async def ReadChanges(self, request: pb.ReadChangesRequest, call: Call) -> pb.ReadChangesResponse:
         """A page of the change log."""
+        await require_of_person(call, self._rights)
         query, asked = parse_read_changes(request)
         page = await self._gate.read(partial(self._trail.read_changes, query, asked))
         return pb.ReadChangesResponse(
@@ -57,8 +64,9 @@ class AuditServicer:
             read_at=common_pb2.ConsistencyToken(token=self._gate.token_of(page.read_at)),
         )
 
-    async def ReadDecisions(self, request: pb.ReadDecisionsRequest, _call: Call) -> pb.ReadDecisionsResponse:
+    async def ReadDecisions(self, request: pb.ReadDecisionsRequest, call: Call) -> pb.ReadDecisionsResponse:
         """A page of the decision log in the database."""
+        await require_of_person(call, self._rights)
         query, asked = parse_read_decisions(request)
         page = await self._gate.read(partial(self._decisions.read, query, asked))
         return pb.ReadDecisionsResponse(
@@ -68,9 +76,10 @@ class AuditServicer:
         )
 
     async def ReadCheckpoint(
-        self, _request: pb.ReadCheckpointRequest, _call: Call
+        self, _request: pb.ReadCheckpointRequest, call: Call
     ) -> pb.ReadCheckpointResponse:
         """The newest that a server has signed."""
+        await require_of_person(call, self._rights)
         newest = await self._gate.run(self._checkpoints.newest)
         if not newest.note:
             raise FailedPreconditionError(
@@ -81,9 +90,10 @@ class AuditServicer:
         return pb.ReadCheckpointResponse(note=newest.note, signed_size=newest.size, tree_size=size)
 
     async def ReadInclusionProof(
-        self, request: pb.ReadInclusionProofRequest, _call: Call
+        self, request: pb.ReadInclusionProofRequest, call: Call
     ) -> pb.ReadInclusionProofResponse:
         """That a signed tree has a leaf."""
+        await require_of_person(call, self._rights)
         log = parse_audit_log(request.log)
         wanted = partial(self._proofs.inclusion, log, request.number, request.tree_size)
         proof = await self._gate.run(wanted)
@@ -92,9 +102,10 @@ class AuditServicer:
         )
 
     async def ReadConsistencyProof(
-        self, request: pb.ReadConsistencyProofRequest, _call: Call
+        self, request: pb.ReadConsistencyProofRequest, call: Call
     ) -> pb.ReadConsistencyProofResponse:
         """That a signed tree begins another."""
+        await require_of_person(call, self._rights)
         log = parse_audit_log(request.log)
         wanted = partial(self._proofs.consistency, log, request.first_size, request.second_size)
         proof = await self._gate.run(wanted)

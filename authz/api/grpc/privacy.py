@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from authz.api.call import Call
+from authz.api.grpc.person import require_of_person
 from authz.domain.erasures import RenameRequest
 from authz.domain.errors import malformed
-from authz.domain.ids import Subject
 from authz.domain.personal_data import PersonalData
 from authz.domain.recipients import Recipients
 from authz.domain.vocabulary import GRANT_ROLES
@@ -67,19 +67,19 @@ class PrivacyServicer:
         """Everything that the database holds about the subject. People may export their own data."""
         subject = parse_subject(request, "subject", field="subject")
         if call.principal.on_behalf_of != subject:
-            await self._require(call)
+            await require_of_person(call, self._rights)
         await self._exporter.export(subject, export_messages, send)
 
     async def EraseSubject(self, request: pb.EraseSubjectRequest, call: Call) -> pb.EraseSubjectResponse:
         """This call begins the erasure; any running server continues it."""
-        await self._require(call)
+        await require_of_person(call, self._rights)
         erasure = parse_erasure(request, actor=call.principal.actor, request_id=call.request_id)
         certificate = await self._eraser.erase(erasure, call.deadline)
         return pb.EraseSubjectResponse(certificate=certificate_message(certificate))
 
     async def ReadErasures(self, request: pb.ReadErasuresRequest, call: Call) -> pb.ReadErasuresResponse:
         """A page of certificates."""
-        await self._require(call)
+        await require_of_person(call, self._rights)
         certificates, listing = await self._eraser.certificates(*parse_erasures(request))
         return pb.ReadErasuresResponse(
             certificates=map(certificate_message, certificates),
@@ -89,7 +89,7 @@ class PrivacyServicer:
 
     async def ForgetReplica(self, request: pb.ForgetReplicaRequest, call: Call) -> pb.ForgetReplicaResponse:
         """The operator confirms that the disk of the machine is destroyed."""
-        await self._require(call)
+        await require_of_person(call, self._rights)
         name = request.name
         if not name or len(name) > _MAX_NAME_LENGTH or not name.isprintable():
             raise malformed("name", "is not the name of a replica; `authz privacy erasures` shows them")
@@ -98,7 +98,7 @@ class PrivacyServicer:
 
     async def ForgetWatcher(self, request: pb.ForgetWatcherRequest, call: Call) -> pb.ForgetWatcherResponse:
         """The operator confirms that the watcher keeps nothing."""
-        await self._require(call)
+        await require_of_person(call, self._rights)
         await self._gate.run(partial(self._recipients.forget, request.caller))
         return pb.ForgetWatcherResponse()
 
@@ -106,7 +106,7 @@ class PrivacyServicer:
         self, request: pb.ReleaseErasedSubjectRequest, call: Call
     ) -> pb.ReleaseErasedSubjectResponse:
         """The operator allows the id for somebody new."""
-        await self._require(call)
+        await require_of_person(call, self._rights)
         state = await self._eraser.release(
             parse_subject(request, "subject", field="subject"),
             actor=call.principal.actor,
@@ -119,7 +119,7 @@ class PrivacyServicer:
     async def RenameSubject(self, request: pb.RenameSubjectRequest, call: Call) -> pb.RenameSubjectResponse:
         """Moves all records, or none. Who may not grant roles moves none on the platform, because the new
         holder could be the caller."""
-        await self._require(call)
+        await require_of_person(call, self._rights)
         person = call.principal.on_behalf_of
         grants = call.rights.has(GRANT_ROLES) and (
             person is None or await self._rights.has_permission(person, GRANT_ROLES)
@@ -141,7 +141,7 @@ class PrivacyServicer:
 
     async def HoldSubject(self, request: pb.HoldSubjectRequest, call: Call) -> pb.HoldSubjectResponse:
         """Blocks the erasure of the subject until the hold is released."""
-        await self._require(call)
+        await require_of_person(call, self._rights)
         subject = parse_subject(request, "subject", field="subject")
         reason = parse_given_reason(request.reason)
         await self._gate.run(partial(self._data.hold, subject, reason, call.principal.actor))
@@ -149,30 +149,25 @@ class PrivacyServicer:
 
     async def ReleaseHold(self, request: pb.ReleaseHoldRequest, call: Call) -> pb.ReleaseHoldResponse:
         """Ends the hold, so that the subject can be erased."""
-        await self._require(call)
+        await require_of_person(call, self._rights)
         subject = parse_subject(request, "subject", field="subject")
         await self._gate.run(partial(self._data.release_hold, subject))
         return pb.ReleaseHoldResponse()
 
     async def ReadHolds(self, _request: pb.ReadHoldsRequest, call: Call) -> pb.ReadHoldsResponse:
         """All of them."""
-        await self._require(call)
+        await require_of_person(call, self._rights)
         return pb.ReadHoldsResponse(holds=map(hold_message, await self._gate.run(self._data.holds)))
 
     async def ReadRetention(self, _request: pb.ReadRetentionRequest, call: Call) -> pb.ReadRetentionResponse:
         """The rules of all data."""
-        await self._require(call)
+        await require_of_person(call, self._rights)
         return pb.ReadRetentionResponse(periods=map(period_message, await self._purger.rules()))
 
     async def SetRetention(self, request: pb.SetRetentionRequest, call: Call) -> pb.SetRetentionResponse:
         """Sets the period of one kind of data on all servers."""
-        await self._require(call)
+        await require_of_person(call, self._rights)
         wanted = parse_period_request(request, actor=call.principal.actor, request_id=call.request_id)
         rule, state = await self._purger.set_period(wanted)
         token = common_pb2.ConsistencyToken(token=self._gate.token_of(state))
         return pb.SetRetentionResponse(period=period_message(rule), written_at=token)
-
-    async def _require(self, call: Call) -> None:
-        person: Subject | None = call.principal.on_behalf_of
-        if person is not None:
-            await self._rights.require_permission(person, call.method.permission)
