@@ -34,7 +34,7 @@ from authz.v1 import (
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from tests import forkserver
-from tests.enveloped import VARIABLE, SharedClock
+from tests.envoy_app import VARIABLE, SharedClock
 from tests.forkserver import TRANSPORT, Process
 from tests.serving import replica_folder
 from tests.tokens import moved
@@ -142,7 +142,7 @@ async def _serve_in_envoy(given: dict[str, str], now: int) -> AsyncIterator[Serv
         environ = {k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")}
         environ |= {VARIABLE: str(folder / "clock"), "AUTHZ_LOG_LEVEL": "debug", **variables}
         with (folder / "log").open("wb") as log:
-            process = Process(environ=environ, stderr=log.fileno(), module="tests.enveloped")
+            process = Process(environ=environ, stderr=log.fileno(), module="tests.envoy_app")
         try:
             while (found := re.search(r'"address":"([^"]+)"', (folder / "log").read_text())) is None:
                 assert process.poll() is None, (folder / "log").read_text()

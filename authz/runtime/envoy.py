@@ -1,6 +1,6 @@
 """Envoy as the server of gRPC: its configuration, and how this process becomes it.
 
-Envoy loads pyvoy, which runs the ASGI application of `authz.runtime.enveloped` in the same process.
+Envoy loads pyvoy, which runs the ASGI application of `authz.runtime.envoy_app` in the same process.
 Source: https://www.envoyproxy.io/docs/envoy/v1.39.0/api-v3/config/bootstrap/v3/bootstrap.proto
 """
 
@@ -24,7 +24,7 @@ from authz.runtime.settings import PREFIX, Settings, invalid_setting
 from authz.runtime.transport import envoy_program, python_library
 from authz.runtime.tuning import connection_limit, schedule_as_batch
 
-APPLICATION = "authz.runtime.enveloped:application"
+APPLICATION = "authz.runtime.envoy_app:application"
 SUPERVISOR = "_AUTHZ_SUPERVISOR"
 """The variable that tells a worker the descriptor of the pipe to its supervisor."""
 SECRETS = "_AUTHZ_SECRETS"

@@ -79,11 +79,14 @@ def test_a_certificate_that_has_ended_is_refused_on_a_connection_that_was_made_b
 
 
 def test_who_is_struck_from_the_file_is_refused_and_so_is_everybody_while_it_is_broken(file: Path) -> None:
-    door, transport = CertificateAuthenticator(str(file)), Request({}, certificate(uris=[SPIFFE]).pem)
+    authenticator, transport = (
+        CertificateAuthenticator(str(file)),
+        Request({}, certificate(uris=[SPIFFE]).pem),
+    )
 
     def outcome() -> str:
         try:
-            principal = door.authenticate(transport)
+            principal = authenticator.authenticate(transport)
         except AuthzError as error:
             return error.reason.value
         return "" if principal is None else principal.actor

@@ -59,12 +59,16 @@ def shown(token: str, pem: str = "") -> Request:
 
 @pytest.mark.parametrize("form", ["pem", "jwks"])
 def test_a_jwt_proves_the_service_that_its_sub_names(tmp_path: Path, form: str) -> None:
-    door = authenticator_of(file_of(tmp_path, OURS.pem() if form == "pem" else OURS.jwks()))
-    assert door.authenticate(shown(OURS.jwt("notebooks"))) == NOTEBOOKS
-    assert door.authenticate(shown(OURS.jwt("service:notebooks", aud=["other", AUDIENCE]))) == NOTEBOOKS
-    assert door.authenticate(shown(OURS.jwt("notebooks", header={"kid": None}))) == NOTEBOOKS
-    assert door.authenticate(Request({"authorization": f"bearer {OURS.jwt('notebooks')}"})) == NOTEBOOKS
-    assert door.authenticate(Request({})) is None
+    authenticator = authenticator_of(file_of(tmp_path, OURS.pem() if form == "pem" else OURS.jwks()))
+    assert authenticator.authenticate(shown(OURS.jwt("notebooks"))) == NOTEBOOKS
+    assert (
+        authenticator.authenticate(shown(OURS.jwt("service:notebooks", aud=["other", AUDIENCE]))) == NOTEBOOKS
+    )
+    assert authenticator.authenticate(shown(OURS.jwt("notebooks", header={"kid": None}))) == NOTEBOOKS
+    assert (
+        authenticator.authenticate(Request({"authorization": f"bearer {OURS.jwt('notebooks')}"})) == NOTEBOOKS
+    )
+    assert authenticator.authenticate(Request({})) is None
 
 
 NOW = int(time.time())
@@ -100,36 +104,36 @@ BAD: dict[str, str] = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_jwt_that_proves_nothing_is_refused_and_never_quoted(tmp_path: Path, name: str) -> None:
-    door = authenticator_of(file_of(tmp_path, OURS.jwks()))
+    authenticator = authenticator_of(file_of(tmp_path, OURS.jwks()))
     with pytest.raises(UnauthenticatedError) as caught:
-        door.authenticate(shown(BAD[name]))
+        authenticator.authenticate(shown(BAD[name]))
     assert caught.value.reason is ErrorReason.CREDENTIAL_INVALID
     assert not BAD[name] or BAD[name] not in caught.value.message
 
 
 @pytest.mark.parametrize("name", ["alg", "typ", "kid", "crit", "b64", "jwk", "jku", "x5u"])
 def test_a_header_with_a_value_of_any_type_is_refused(tmp_path: Path, name: str) -> None:
-    door = authenticator_of(file_of(tmp_path, OURS.jwks()))
+    authenticator = authenticator_of(file_of(tmp_path, OURS.jwks()))
     values: list[object] = [None, True, 5, 1.5, "", "x", [], ["ES256"], {}, {"a": [{}]}]
     for value in values:
         header = {"alg": "ES256", "typ": "at+jwt", name: value}
         with pytest.raises(UnauthenticatedError):
-            door.authenticate(shown(unsigned(CLAIMS, header) + "eA"))
+            authenticator.authenticate(shown(unsigned(CLAIMS, header) + "eA"))
 
 
 @pytest.mark.parametrize(
     "header", ["[" * 9000, '{"a":' * 2000 + "1" + "}" * 2000, "9" * 9000, "null", "\xff"]
 )
 def test_a_header_that_is_no_object_is_refused(tmp_path: Path, header: str) -> None:
-    door = authenticator_of(file_of(tmp_path, OURS.jwks()))
+    authenticator = authenticator_of(file_of(tmp_path, OURS.jwks()))
     encoded = base64.urlsafe_b64encode(header.encode("latin-1")).rstrip(b"=").decode()
     with pytest.raises(UnauthenticatedError):
-        door.authenticate(shown(f"{encoded}.e30.eA"))
+        authenticator.authenticate(shown(f"{encoded}.e30.eA"))
 
 
 def test_an_end_in_quotes_is_an_end(tmp_path: Path) -> None:
-    door = authenticator_of(file_of(tmp_path, OURS.jwks()))
-    assert door.authenticate(shown(OURS.jwt("notebooks", exp=str(NOW + DAY_S)))) == NOTEBOOKS
+    authenticator = authenticator_of(file_of(tmp_path, OURS.jwks()))
+    assert authenticator.authenticate(shown(OURS.jwt("notebooks", exp=str(NOW + DAY_S)))) == NOTEBOOKS
 
 
 def test_a_public_key_is_never_taken_for_a_secret(tmp_path: Path) -> None:
@@ -143,32 +147,32 @@ def test_a_public_key_is_never_taken_for_a_secret(tmp_path: Path) -> None:
 
 def test_a_jwt_that_was_verified_ends_all_the_same(tmp_path: Path) -> None:
     clock = Clock()
-    door = authenticator_of(file_of(tmp_path, OURS.jwks()), clock)
+    authenticator = authenticator_of(file_of(tmp_path, OURS.jwks()), clock)
     token = OURS.jwt("notebooks")
-    assert door.authenticate(shown(token)) == NOTEBOOKS
+    assert authenticator.authenticate(shown(token)) == NOTEBOOKS
     clock.ahead_s = 2 * DAY_S
     with pytest.raises(UnauthenticatedError, match="has ended"):
-        door.authenticate(shown(token))
+        authenticator.authenticate(shown(token))
 
 
 def test_a_jwt_that_is_bound_is_accepted_with_its_certificate_only(tmp_path: Path) -> None:
     own, other = certificate(uris=["spiffe://qalam/notebooks"]), certificate(uris=["spiffe://qalam/other"])
     token = OURS.jwt("notebooks", cnf={"x5t#S256": own.thumbprint})
-    door = authenticator_of(file_of(tmp_path, OURS.jwks()))
+    authenticator = authenticator_of(file_of(tmp_path, OURS.jwks()))
     for _ in range(2):  # the second time it is known
-        assert door.authenticate(shown(token, own.pem)) == NOTEBOOKS
+        assert authenticator.authenticate(shown(token, own.pem)) == NOTEBOOKS
         for pem in (other.pem, ""):
             with pytest.raises(UnauthenticatedError, match="bound to a client certificate"):
-                door.authenticate(shown(token, pem))
+                authenticator.authenticate(shown(token, pem))
 
 
 def test_keys_change_with_their_file_and_nobody_enters_while_it_cannot_be_read(tmp_path: Path) -> None:
     file, new = file_of(tmp_path, OURS.jwks()), Issuer("k2")
-    door = authenticator_of(file)
+    authenticator = authenticator_of(file)
     tokens = {"old": OURS.jwt("notebooks"), "new": new.jwt("notebooks")}
 
     def accepted() -> set[str]:
-        return {name for name, token in tokens.items() if outcome(door, token) == NOTEBOOKS}
+        return {name for name, token in tokens.items() if outcome(authenticator, token) == NOTEBOOKS}
 
     def accepts_only(names: set[str]) -> bool:
         return accepted() == names
@@ -177,17 +181,17 @@ def test_keys_change_with_their_file_and_nobody_enters_while_it_cannot_be_read(t
     for content, expected in ((jwks_of(OURS, new), {"old", "new"}), (jwks_of(new), {"new"}), (b"{", set())):
         file.write_bytes(content)
         until(partial(accepts_only, expected))
-    failure = outcome(door, tokens["new"])
+    failure = outcome(authenticator, tokens["new"])
     assert isinstance(failure, AuthzError)
     assert failure.reason is ErrorReason.CREDENTIALS_UNVERIFIABLE
     file.write_bytes(jwks_of(OURS))
     until(lambda: accepted() == {"old"})
 
 
-def outcome(door: BearerAuthenticator, token: str) -> Any:
+def outcome(authenticator: BearerAuthenticator, token: str) -> Any:
     """What a JWT proves, or the error."""
     try:
-        return door.authenticate(shown(token))
+        return authenticator.authenticate(shown(token))
     except AuthzError as error:
         return error
 
@@ -209,6 +213,6 @@ def test_a_file_without_a_public_key_is_refused(content: bytes) -> None:
 
 @pytest.mark.parametrize(("header", "told"), [("Basic abc", "another scheme"), ("Bearer not-a-jwt", "JWT")])
 def test_another_kind_of_credential_is_refused(tmp_path: Path, header: str, told: str) -> None:
-    door = authenticator_of(file_of(tmp_path, OURS.jwks()))
+    authenticator = authenticator_of(file_of(tmp_path, OURS.jwks()))
     with pytest.raises(UnauthenticatedError, match=told):
-        door.authenticate(Request({"authorization": header}))
+        authenticator.authenticate(Request({"authorization": header}))

@@ -45,67 +45,67 @@ async def served(url: str, folder: Path) -> AsyncIterator[Service]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
-    folder = tmp_path_factory.mktemp("door")
+async def secured(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+    folder = tmp_path_factory.mktemp("secured")
     url = create_sqlite(folder / "authz.db")
     grant(url, {"service:admin": "operator", "service:sync": "watcher"})
     async with served(url, folder) as service:
         yield service
 
 
-def client_of(door: Service, caller: str = "admin") -> Client:
-    return Client(door.address, token=ISSUER.jwt(caller))
+def client_of(secured: Service, caller: str = "admin") -> Client:
+    return Client(secured.address, token=ISSUER.jwt(caller))
 
 
-async def create(door: Service, ends_at: Instant | None = None) -> str:
+async def create(secured: Service, ends_at: Instant | None = None) -> str:
     """A token of the caller `sync`."""
 
     def call() -> str:
-        with client_of(door) as client:
+        with client_of(secured) as client:
             return client.create_access_token(SYNC, ends_at=ends_at or in_a_day())
 
     return await asyncio.to_thread(call)
 
 
-async def revoke(door: Service, token: str) -> None:
+async def revoke(secured: Service, token: str) -> None:
     def call() -> None:
-        with client_of(door) as client:
+        with client_of(secured) as client:
             client.revoke_access_token(token_id(token) or "")
 
     await asyncio.to_thread(call)
 
 
-async def read(door: Service, token: str) -> grpc.aio.AioRpcError | None:
+async def read(secured: Service, token: str) -> grpc.aio.AioRpcError | None:
     """The error of a call with a token; None for an answer."""
     try:
-        await door.directory.ReadCourses(READ, metadata=bearer(token), timeout=20)
+        await secured.directory.ReadCourses(READ, metadata=bearer(token), timeout=20)
     except grpc.aio.AioRpcError as error:
         return error
     return None
 
 
-async def refused(door: Service, token: str) -> str:
+async def refused(secured: Service, token: str) -> str:
     """The message with which a token is refused."""
-    error = await read(door, token)
+    error = await read(secured, token)
     assert error is not None
     assert (error.code(), reason_of(error)) == (grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_INVALID")
     return str(error.details())
 
 
-async def until(door: Service, token: str, *, accepted: bool) -> None:
+async def until(secured: Service, token: str, *, accepted: bool) -> None:
     """Wait until a server accepts a token, or refuses it."""
     async with asyncio.timeout(20):
-        while (await read(door, token) is None) is not accepted:  # noqa: ASYNC110  of another server
+        while (await read(secured, token) is None) is not accepted:  # noqa: ASYNC110  of another server
             await asyncio.sleep(0.02)
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_who_shows_a_token_has_the_rights_of_its_service_and_no_others(door: Service) -> None:
-    token = await create(door)
-    assert await read(door, token) is None
-    async with door.logged() as lines:
+async def test_who_shows_a_token_has_the_rights_of_its_service_and_no_others(secured: Service) -> None:
+    token = await create(secured)
+    assert await read(secured, token) is None
+    async with secured.logged() as lines:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await door.directory.Write(
+            await secured.directory.Write(
                 dpb.WriteRequest(mutations=[dpb.Mutation(operation=dpb.OPERATION_DELETE)]),
                 metadata=bearer(token),
             )
@@ -113,44 +113,44 @@ async def test_who_shows_a_token_has_the_rights_of_its_service_and_no_others(doo
     assert {line["caller"] for line in lines if line["event"] == "call"} == {"service:sync"}
     with (
         pytest.raises(CallError, match="`service:sync` may not call"),
-        Client(door.address, token=token) as client,
+        Client(secured.address, token=token) as client,
     ):
         await asyncio.to_thread(client.create_access_token, SYNC, ends_at=in_a_day())
 
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_token_that_is_revoked_or_has_ended_is_refused_and_so_is_every_other_text(
-    door: Service,
+    secured: Service,
 ) -> None:
-    kept, revoked = await create(door), await create(door)
-    ended = await create(door, ends_at=door.now)
-    await revoke(door, revoked)
-    assert "was revoked" in await refused(door, revoked)
-    assert "has ended" in await refused(door, ended)
+    kept, revoked = await create(secured), await create(secured)
+    ended = await create(secured, ends_at=secured.now)
+    await revoke(secured, revoked)
+    assert "was revoked" in await refused(secured, revoked)
+    assert "has ended" in await refused(secured, ended)
     other = token_text(token_id(kept) or "", bytes(32))
     swapped = f"authz_{token_id(revoked)}_{kept.rpartition('_')[2]}"
     for text in (other, swapped, token_text("0" * 12, bytes(32))):
-        assert "unknown" in await refused(door, text)
+        assert "unknown" in await refused(secured, text)
     for text in (kept[:-1], kept + "0", kept.upper().replace("AUTHZ", "authz"), "authz_", "authz_x_y"):
-        assert "not whole" in await refused(door, text)
-    assert await read(door, kept) is None
+        assert "not whole" in await refused(secured, text)
+    assert await read(secured, kept) is None
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_two_credentials_are_none_in_whichever_order(door: Service) -> None:
-    token = bearer(await create(door))
+async def test_two_credentials_are_none_in_whichever_order(secured: Service) -> None:
+    token = bearer(await create(secured))
     for metadata in ((*token, *bearer("x")), (*bearer("x"), *token), (*token, *token)):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await door.directory.ReadCourses(READ, metadata=metadata, timeout=20)
+            await secured.directory.ReadCourses(READ, metadata=metadata, timeout=20)
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_watch_ends_when_its_token_is_revoked(door: Service) -> None:
-    token = await create(door)
-    watch = door.watch.Watch(wpb.WatchRequest(), metadata=bearer(token))
+async def test_a_watch_ends_when_its_token_is_revoked(secured: Service) -> None:
+    token = await create(secured)
+    watch = secured.watch.Watch(wpb.WatchRequest(), metadata=bearer(token))
     await watch.read()
-    await revoke(door, token)
+    await revoke(secured, token)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         async with asyncio.timeout(20):
             while True:
@@ -159,11 +159,11 @@ async def test_a_watch_ends_when_its_token_is_revoked(door: Service) -> None:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_list_shows_who_has_tokens_and_no_token(door: Service) -> None:
-    token = await create(door)
+async def test_a_list_shows_who_has_tokens_and_no_token(secured: Service) -> None:
+    token = await create(secured)
 
     def use() -> list[AccessToken]:
-        with client_of(door) as client:
+        with client_of(secured) as client:
             assert not [*client.read(AccessTokenFilter(subject=ADMIN))]
             return [each.entity for each in client.read_access_tokens(subject=SYNC)]
 
@@ -173,12 +173,12 @@ async def test_a_list_shows_who_has_tokens_and_no_token(door: Service) -> None:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_token_is_of_a_service_has_a_digest_and_ends(door: Service) -> None:
+async def test_a_token_is_of_a_service_has_a_digest_and_ends(secured: Service) -> None:
     good = AccessToken(id="t", subject=SYNC, digest="0" * 64, ends_at=in_a_day())
     maya = parse_subject("user:maya")
 
     def use() -> None:
-        with client_of(door) as client:
+        with client_of(secured) as client:
             with pytest.raises(CallError, match="`user:maya`, a person"):
                 client.create_access_token(maya, ends_at=in_a_day())
             for digest in ("", "0" * 63, "A" * 64, "plain text"):
@@ -195,7 +195,7 @@ async def test_a_token_is_of_a_service_has_a_digest_and_ends(door: Service) -> N
     )
     create_it = dpb.Mutation(operation=dpb.OPERATION_CREATE, access_token=endless)
     with pytest.raises(grpc.aio.AioRpcError, match="ends_at is missing"):
-        await door.directory.Write(
+        await secured.directory.Write(
             dpb.WriteRequest(mutations=[create_it]), metadata=bearer(ISSUER.jwt("admin"))
         )
 
@@ -203,24 +203,24 @@ async def test_a_token_is_of_a_service_has_a_digest_and_ends(door: Service) -> N
 async def test_a_token_counts_and_is_revoked_on_every_server(postgresql_url: str, tmp_path: Path) -> None:
     grant(postgresql_url, {"service:admin": "operator", "service:sync": "watcher"})
     async with AsyncExitStack() as running:
-        doors = [await running.enter_async_context(served(postgresql_url, tmp_path)) for _ in range(2)]
-        token = await create(doors[0])
-        for door in doors:
-            await until(door, token, accepted=True)
-        await revoke(doors[1], token)
-        for door in doors:
-            await until(door, token, accepted=False)
-            assert "was revoked" in await refused(door, token)
+        servers = [await running.enter_async_context(served(postgresql_url, tmp_path)) for _ in range(2)]
+        token = await create(servers[0])
+        for secured in servers:
+            await until(secured, token, accepted=True)
+        await revoke(servers[1], token)
+        for secured in servers:
+            await until(secured, token, accepted=False)
+            assert "was revoked" in await refused(secured, token)
 
 
 async def test_a_server_that_was_not_told_to_accept_tokens_refuses_them(
     sqlite_url: str, tmp_path: Path
 ) -> None:
-    async with serve(sqlite_url, now=time.time_ns() // 1000, **ISSUER.settings(tmp_path)) as door:
-        assert "accepts no access tokens" in await refused(door, token_text("0" * 12, bytes(32)))
-    async with serve(sqlite_url, access_tokens="true") as door:
-        assert "accepts no JWTs" in await refused(door, ISSUER.jwt("sync"))
-        assert await read(door, "") is not None
+    async with serve(sqlite_url, now=time.time_ns() // 1000, **ISSUER.settings(tmp_path)) as secured:
+        assert "accepts no access tokens" in await refused(secured, token_text("0" * 12, bytes(32)))
+    async with serve(sqlite_url, access_tokens="true") as secured:
+        assert "accepts no JWTs" in await refused(secured, ISSUER.jwt("sync"))
+        assert await read(secured, "") is not None
 
 
 def content_of(folder: Path) -> bytes:
@@ -229,13 +229,13 @@ def content_of(folder: Path) -> bytes:
 
 async def test_the_files_of_a_server_do_not_hold_a_token(sqlite_url: str, tmp_path: Path) -> None:
     grant(sqlite_url, {"service:admin": "operator", "service:sync": "watcher"})
-    async with served(sqlite_url, tmp_path) as door:
-        token = await create(door)
-        assert await read(door, token) is None
+    async with served(sqlite_url, tmp_path) as secured:
+        token = await create(secured)
+        assert await read(secured, token) is None
         content = await asyncio.to_thread(content_of, tmp_path)
         digest = (
             (
-                await door.directory.ReadAccessTokens(
+                await secured.directory.ReadAccessTokens(
                     dpb.ReadAccessTokensRequest(), metadata=bearer(ISSUER.jwt("admin"))
                 )
             )

@@ -36,7 +36,7 @@ LESSON = touch(
 _marks = itertools.count()
 
 
-class Door:
+class SecuredServer:
     """A server that logs decisions, what it has logged, and who may call it."""
 
     def __init__(self, service: Service, file: Path) -> None:
@@ -66,28 +66,28 @@ class Door:
 
 
 @asynccontextmanager
-async def opened(folder: Path, **settings: str) -> AsyncIterator[Door]:
+async def opened(folder: Path, **settings: str) -> AsyncIterator[SecuredServer]:
     url, file = create_sqlite(folder / "authz.db"), folder / "decisions.jsonl"
     file.touch()
     grant(url, {f"service:{role}": role for role in ("platform_admin", "checker", "compliance_auditor")})
     settings |= {"decision_log": f"file:{file}", **ISSUER.settings(folder)}
     async with serve(url, now=time.time_ns() // 1000, **settings) as service:
-        door = Door(service, file)
+        secured = SecuredServer(service, file)
         notebook = touch(resource=NOTEBOOK)
         records = [AI_COURSE, LESSON, STUDENT, MATERIAL, notebook]
-        assert await door.call("Write", dpb.WriteRequest(mutations=records))
-        yield door
+        assert await secured.call("Write", dpb.WriteRequest(mutations=records))
+        yield secured
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
+async def secured(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SecuredServer]:
     """Everything is kept."""
-    async with opened(tmp_path_factory.mktemp("door")) as each:
+    async with opened(tmp_path_factory.mktemp("secured")) as each:
         yield each
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def sparing(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
+async def sparing(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SecuredServer]:
     """Of what is allowed, only what must be is kept."""
     async with opened(tmp_path_factory.mktemp("sparing"), decision_log_allows="0") as each:
         yield each
@@ -100,9 +100,9 @@ def short(entry: dict[str, Any]) -> str:
     return " ".join(part or "-" for part in parts)
 
 
-async def test_an_answer_is_kept_with_all_that_it_was_decided_by(door: Door) -> None:
-    async with door.logged() as entries:
-        answer = await door.call("Check", question(request_id="r-1"), "checker")
+async def test_an_answer_is_kept_with_all_that_it_was_decided_by(secured: SecuredServer) -> None:
+    async with secured.logged() as entries:
+        answer = await secured.call("Check", question(request_id="r-1"), "checker")
     (entry,) = entries
     assert entry.pop("at").startswith("20")
     assert 0 < entry.pop("duration_us") < 20_000_000
@@ -238,15 +238,15 @@ KEPT: dict[str, tuple[str, Any, str, list[str]]] = {
 
 
 @pytest.mark.parametrize("name", KEPT)
-async def test_what_is_kept_of_a_call(door: Door, name: str) -> None:
+async def test_what_is_kept_of_a_call(secured: SecuredServer, name: str) -> None:
     method, request, role, expected = KEPT[name]
-    async with door.logged() as entries:
-        await door.call(method, request, role)
+    async with secured.logged() as entries:
+        await secured.call(method, request, role)
     assert [short(entry) for entry in entries] == expected
     assert len({entry["decision_id"] for entry in entries}) == len(entries)
 
 
-async def test_without_a_sample_of_what_is_allowed_the_rest_is_still_kept(sparing: Door) -> None:
+async def test_without_a_sample_of_what_is_allowed_the_rest_is_still_kept(sparing: SecuredServer) -> None:
     ai = asks(MAYA, "ai_process", "notebook:nb-7", purpose="ai_response")
     listed = KEPT["each resource of a list"][1]
     async with sparing.logged() as entries:
@@ -263,17 +263,19 @@ async def test_without_a_sample_of_what_is_allowed_the_rest_is_still_kept(sparin
     assert entries[1]["purpose"] == "ai_response"
 
 
-async def test_who_proves_nothing_is_kept_as_such(door: Door) -> None:
-    async with door.logged() as entries:
+async def test_who_proves_nothing_is_kept_as_such(secured: SecuredServer) -> None:
+    async with secured.logged() as entries:
         with pytest.raises(grpc.aio.AioRpcError):
-            await door.service.authorization.Check(question())
+            await secured.service.authorization.Check(question())
     (entry,) = entries
     assert (entry["caller"], entry["code"], entry["allowed"]) == ("unauthenticated", "UNAUTHENTICATED", False)
     assert entry["reason"] == "CREDENTIAL_MISSING"
 
 
-async def test_the_person_that_a_call_is_made_for_is_kept(door: Door) -> None:
-    async with door.logged() as entries:
-        await door.call("ReadMemberships", dpb.ReadMembershipsRequest(), **{"authz-acting-for": "user:ada"})
+async def test_the_person_that_a_call_is_made_for_is_kept(secured: SecuredServer) -> None:
+    async with secured.logged() as entries:
+        await secured.call(
+            "ReadMemberships", dpb.ReadMembershipsRequest(), **{"authz-acting-for": "user:ada"}
+        )
     (entry,) = entries
     assert (entry["caller"], entry["person"]) == ("service:platform_admin", "user:ada")

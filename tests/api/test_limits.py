@@ -51,7 +51,7 @@ GONE = delete(membership=STUDENT.membership)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Service, Path]]:
+async def secured(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Service, Path]]:
     folder = tmp_path_factory.mktemp("limits")
     file = folder / "limits.toml"
     file.write_text(FILE)
@@ -82,9 +82,9 @@ def shed(kind: str, reason: str) -> float:
 
 @MODULE
 async def test_a_caller_beyond_its_rate_is_told_the_limit_and_when_to_try_again(
-    door: tuple[Service, Path],
+    secured: tuple[Service, Path],
 ) -> None:
-    service, _ = door
+    service, _ = secured
     await ask(service, "a", 2)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await ask(service, "a")
@@ -100,8 +100,8 @@ async def test_a_caller_beyond_its_rate_is_told_the_limit_and_when_to_try_again(
 
 
 @MODULE
-async def test_another_connection_of_the_same_caller_gets_no_more(door: tuple[Service, Path]) -> None:
-    service, _ = door
+async def test_another_connection_of_the_same_caller_gets_no_more(secured: tuple[Service, Path]) -> None:
+    service, _ = secured
     await ask(service, "b", 2)
     own = [("grpc.use_local_subchannel_pool", 1)]
     async with grpc.aio.insecure_channel(service.address, own) as channel:
@@ -111,9 +111,9 @@ async def test_another_connection_of_the_same_caller_gets_no_more(door: tuple[Se
 
 @MODULE
 async def test_a_caller_beyond_its_checks_still_revokes_and_others_still_check(
-    door: tuple[Service, Path],
+    secured: tuple[Service, Path],
 ) -> None:
-    service, _ = door
+    service, _ = secured
     await ask(service, "c", 2)
     with pytest.raises(grpc.aio.AioRpcError, match="LIMITS_FILE"):
         await ask(service, "c")
@@ -123,8 +123,8 @@ async def test_a_caller_beyond_its_checks_still_revokes_and_others_still_check(
 
 
 @MODULE
-async def test_each_kind_of_call_is_counted_by_itself(door: tuple[Service, Path]) -> None:
-    service, _ = door
+async def test_each_kind_of_call_is_counted_by_itself(secured: tuple[Service, Path]) -> None:
+    service, _ = secured
     read, edit = dpb.ReadCoursesRequest(), ppb.DeletePolicyDraftRequest(id="none", etag="e")
     for _ in range(2):
         await service.directory.ReadCourses(read, metadata=by("d"))
@@ -138,8 +138,8 @@ async def test_each_kind_of_call_is_counted_by_itself(door: tuple[Service, Path]
 
 
 @MODULE
-async def test_a_caller_has_as_many_watches_as_it_may_have_at_once(door: tuple[Service, Path]) -> None:
-    service, _ = door
+async def test_a_caller_has_as_many_watches_as_it_may_have_at_once(secured: tuple[Service, Path]) -> None:
+    service, _ = secured
     first = service.watch.Watch(wpb.WatchRequest(), metadata=by("e"))
     await first.read()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -161,9 +161,9 @@ async def test_a_caller_has_as_many_watches_as_it_may_have_at_once(door: tuple[S
 
 @MODULE
 async def test_a_client_of_grpc_that_retries_by_itself_does_so_when_the_server_says(
-    door: tuple[Service, Path],
+    secured: tuple[Service, Path],
 ) -> None:
-    service, _ = door
+    service, _ = secured
     retries = {
         "maxAttempts": 3,
         "initialBackoff": "0.001s",
@@ -187,9 +187,9 @@ async def test_a_client_of_grpc_that_retries_by_itself_does_so_when_the_server_s
 @in_process
 @MODULE
 async def test_the_file_is_read_again_and_a_bad_one_leaves_the_limits_as_they_were(
-    door: tuple[Service, Path],
+    secured: tuple[Service, Path],
 ) -> None:
-    service, file = door
+    service, file = secured
     with capture_logs() as lines:
         file.write_text("[each.chekcs]\nper_second = 1\n")
         while not any(line["event"].startswith("file not read again") for line in lines):

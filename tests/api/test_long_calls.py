@@ -21,7 +21,7 @@ ISSUER = Issuer()
 
 
 @pytest.fixture
-async def door(sqlite_url: str, tmp_path: Path) -> AsyncIterator[Service]:
+async def secured(sqlite_url: str, tmp_path: Path) -> AsyncIterator[Service]:
     """A server with one caller, which watches and imports."""
     for role in ("watcher", "roster_importer"):
         grant(sqlite_url, {"service:sync": role})
@@ -29,8 +29,8 @@ async def door(sqlite_url: str, tmp_path: Path) -> AsyncIterator[Service]:
         yield each
 
 
-async def test_a_watch_ends_when_its_caller_loses_the_role(door: Service, sqlite_url: str) -> None:
-    watch = door.watch.Watch(wpb.WatchRequest(), metadata=bearer(ISSUER.jwt("sync")))
+async def test_a_watch_ends_when_its_caller_loses_the_role(secured: Service, sqlite_url: str) -> None:
+    watch = secured.watch.Watch(wpb.WatchRequest(), metadata=bearer(ISSUER.jwt("sync")))
     await watch.read()
     await asyncio.sleep(1)  # it goes on for as long as nothing changes
     await watch.read()
@@ -44,7 +44,7 @@ async def test_a_watch_ends_when_its_caller_loses_the_role(door: Service, sqlite
 
 
 async def test_an_import_ends_when_its_caller_is_no_longer_known(
-    door: Service, sqlite_url: str, tmp_path: Path
+    secured: Service, sqlite_url: str, tmp_path: Path
 ) -> None:
     async def messages() -> AsyncIterator[dpb.ImportRequest]:
         course = dpb.Mutation(operation=dpb.OPERATION_TOUCH, course=pb.Course(id="algebra"))
@@ -53,5 +53,5 @@ async def test_an_import_ends_when_its_caller_is_no_longer_known(
         await asyncio.Event().wait()
 
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await door.directory.Import(messages(), metadata=bearer(ISSUER.jwt("sync")), timeout=20)
+        await secured.directory.Import(messages(), metadata=bearer(ISSUER.jwt("sync")), timeout=20)
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED

@@ -108,21 +108,21 @@ def requests_of(name: str) -> list[tuple[str, Any]]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+async def secured(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
     """A server that asks who calls; `service:<role>` has that role on the platform."""
-    folder = tmp_path_factory.mktemp("door")
+    folder = tmp_path_factory.mktemp("secured")
     url = create_sqlite(folder / "authz.db")
     grant(url, {f"service:{role}": role for role in ROLES if role})
     async with serve(url, now=time.time_ns() // 1000, **ISSUER.settings(folder)) as each:
         yield each
 
 
-async def outcome_of(door: Service, name: str, request: Any, token: str) -> grpc.aio.AioRpcError | None:
+async def outcome_of(secured: Service, name: str, request: Any, token: str) -> grpc.aio.AioRpcError | None:
     """The error of a call, None for an answer. Of a watch, what its first message is."""
     service = METHODS[name].containing_service.full_name
     names = ("audit", "authorization", "directory", "policy", "privacy")
-    stubs = {name.title(): getattr(door, name) for name in names}
-    stub = next((s for part, s in stubs.items() if part in service), door.watch)
+    stubs = {name.title(): getattr(secured, name) for name in names}
+    stub = next((s for part, s in stubs.items() if part in service), secured.watch)
     call = getattr(stub, name)(request, metadata=bearer(token), timeout=20)
     try:
         if METHODS[name].server_streaming:
@@ -139,13 +139,13 @@ async def outcome_of(door: Service, name: str, request: Any, token: str) -> grpc
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_call_is_permitted_exactly_to_the_roles_that_have_its_permission(
-    door: Service, name: str, role: str
+    secured: Service, name: str, role: str
 ) -> None:
     held = EVERY_PERMISSION if role == "platform_admin" else GRANTED.get(role, [])
     token = ISSUER.jwt(role or "nobody")
     for needed, request in requests_of(name):
-        async with door.logged() as lines:
-            error = await outcome_of(door, name, request, token)
+        async with secured.logged() as lines:
+            error = await outcome_of(secured, name, request, token)
         if needed in held:
             assert error is None or error.code() is not grpc.StatusCode.PERMISSION_DENIED, (role, needed)
             continue
@@ -170,11 +170,11 @@ def test_the_policy_declares_every_permission_that_a_call_can_need() -> None:
 
 @pytest.mark.parametrize("role", [role for role in GRANTED if "write_memberships" in GRANTED[role]])
 @pytest.mark.asyncio(loop_scope="module")
-async def test_only_a_caller_that_may_act_for_a_person_names_one(door: Service, role: str) -> None:
+async def test_only_a_caller_that_may_act_for_a_person_names_one(secured: Service, role: str) -> None:
     write = dpb.WriteRequest(mutations=[touch(**RECORDS["write_memberships"])])
     metadata = (*bearer(ISSUER.jwt(role)), ("authz-acting-for", "user:nobody-in-particular"))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await door.directory.Write(write, metadata=metadata)
+        await secured.directory.Write(write, metadata=metadata)
     assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
     # One that may is held to the rights of the person, who has none.
     missing = "manage_members" if "act_for" in GRANTED[role] else "act_for"
@@ -187,10 +187,10 @@ def test_a_default_role_has_exactly_the_permissions_that_it_is_meant_to_have(rol
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_what_is_registered_and_where_is_told_to_who_may_know_it(door: Service) -> None:
+async def test_what_is_registered_and_where_is_told_to_who_may_know_it(secured: Service) -> None:
     admin = bearer(ISSUER.jwt("platform_admin"))
     records = (RECORDS["write_courses"], RECORDS["write_notebook"])
-    await door.directory.Write(dpb.WriteRequest(mutations=[touch(**r) for r in records]), metadata=admin)
+    await secured.directory.Write(dpb.WriteRequest(mutations=[touch(**r) for r in records]), metadata=admin)
     known = apb.ResourceQuery(type="notebook", id="r")
     elsewhere = apb.ResourceQuery(type="notebook", id="r", course_id="other")
     unknown = apb.ResourceQuery(type="notebook", id="no-such")
@@ -199,7 +199,7 @@ async def test_what_is_registered_and_where_is_told_to_who_may_know_it(door: Ser
         told[role] = [
             apb.Reason.Name(
                 (
-                    await door.authorization.Check(
+                    await secured.authorization.Check(
                         apb.CheckRequest(subject=OMAR, action="read", resource=query),
                         metadata=bearer(ISSUER.jwt(role)),
                     )
@@ -209,48 +209,50 @@ async def test_what_is_registered_and_where_is_told_to_who_may_know_it(door: Ser
         ]
     assert told["platform_admin"] == ["NOT_A_MEMBER", "SCOPE_MISMATCH", "RESOURCE_UNKNOWN"]
     assert told["checker"] == ["NOT_A_MEMBER"] * 3
-    actions = await door.authorization.ListActions(
+    actions = await secured.authorization.ListActions(
         apb.ListActionsRequest(subject=MAYA, resource=unknown), metadata=bearer(ISSUER.jwt("checker"))
     )
     assert {each.reason for each in actions.actions} == {apb.REASON_NOT_A_MEMBER}
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_watch_tells_nothing_that_its_caller_may_not_read(door: Service) -> None:
+async def test_a_watch_tells_nothing_that_its_caller_may_not_read(secured: Service) -> None:
     admin, metadata = bearer(ISSUER.jwt("platform_admin")), bearer(ISSUER.jwt("watcher"))
-    before = (await door.directory.ReadCourses(dpb.ReadCoursesRequest(), metadata=admin)).read_at
+    before = (await secured.directory.ReadCourses(dpb.ReadCoursesRequest(), metadata=admin)).read_at
     token = pb.AccessToken()
     token.CopyFrom(TOKEN)
     token.id = "watched"
     for record in ({"access_token": token}, {"course": pb.Course(id="watched")}):
-        await door.directory.Write(dpb.WriteRequest(mutations=[touch(**record)]), metadata=admin)
+        await secured.directory.Write(dpb.WriteRequest(mutations=[touch(**record)]), metadata=admin)
     told: dict[str, set[str]] = {}
     for role in ("watcher", "compliance_auditor"):
         told[role] = set()
-        call = door.watch.Watch(wpb.WatchRequest(after=before), metadata=bearer(ISSUER.jwt(role)), timeout=30)
+        call = secured.watch.Watch(
+            wpb.WatchRequest(after=before), metadata=bearer(ISSUER.jwt(role)), timeout=30
+        )
         while "course" not in told[role]:
             told[role] |= {each.WhichOneof("entity") for each in (await call.read()).change.mutations}
         call.cancel()
     assert told == {"watcher": {"course"}, "compliance_auditor": {"access_token", "course"}}
     named = wpb.WatchRequest(after=before, kinds=[wpb.ENTITY_KIND_COURSE, wpb.ENTITY_KIND_ACCESS_TOKEN])
     with pytest.raises(grpc.aio.AioRpcError, match="none of its roles permits `read_access_tokens`"):
-        await door.watch.Watch(named, metadata=metadata, timeout=30).read()
+        await secured.watch.Watch(named, metadata=metadata, timeout=30).read()
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_caller_whose_account_is_suspended_is_told_so(door: Service) -> None:
+async def test_a_caller_whose_account_is_suspended_is_told_so(secured: Service) -> None:
     admin, watcher = (bearer(ISSUER.jwt(role)) for role in ("platform_admin", "watcher"))
     account = pb.Account(
         subject=pb.Subject(type=pb.SUBJECT_TYPE_SERVICE, id="watcher"), status=pb.ACCOUNT_STATUS_SUSPENDED
     )
-    await door.directory.Write(dpb.WriteRequest(mutations=[touch(account=account)]), metadata=admin)
+    await secured.directory.Write(dpb.WriteRequest(mutations=[touch(account=account)]), metadata=admin)
     request = apb.CheckRequest(
         subject=OMAR, action="read", resource=apb.ResourceQuery(type="notebook", id="r")
     )
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await door.authorization.Check(request, metadata=watcher)
+        await secured.authorization.Check(request, metadata=watcher)
     assert "end that with `authz account restore service:watcher`" in str(caught.value.details())
     account.status = pb.ACCOUNT_STATUS_ACTIVE
-    await door.directory.Write(dpb.WriteRequest(mutations=[touch(account=account)]), metadata=admin)
+    await secured.directory.Write(dpb.WriteRequest(mutations=[touch(account=account)]), metadata=admin)
     with pytest.raises(grpc.aio.AioRpcError, match="none of its roles permits `check`"):
-        await door.authorization.Check(request, metadata=watcher)
+        await secured.authorization.Check(request, metadata=watcher)

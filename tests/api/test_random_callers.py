@@ -56,7 +56,7 @@ Outcome = tuple[str, dict[str, str]]
 REFUSED = ("UNAUTHENTICATED", "PERMISSION_DENIED")
 
 
-class Door:
+class SecuredServer:
     """A running server, its pipeline, and what each caller holds."""
 
     def __init__(self, service: Service, pipeline: Pipeline, endpoints: tuple[Endpoint, ...]) -> None:
@@ -145,8 +145,8 @@ async def _each(messages: Any) -> AsyncIterator[Any]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
-    folder, served = tmp_path_factory.mktemp("door"), []
+async def secured(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SecuredServer]:
+    folder, served = tmp_path_factory.mktemp("secured"), []
     url = create_sqlite(folder / "authz.db")
     grant(url, {"service:admin": "platform_admin"})
 
@@ -158,23 +158,23 @@ async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
         patch.setattr(compose, "add_endpoints", serving)
         now = time.time_ns() // 1000
         async with serve(url, now=now, access_tokens="true", **ISSUER.settings(folder)) as service:
-            door = Door(service, *served[0])
-            await _make_credentials(door, now)
-            yield door
+            secured = SecuredServer(service, *served[0])
+            await _make_credentials(secured, now)
+            yield secured
 
 
-async def _make_credentials(door: Door, now: int) -> None:
+async def _make_credentials(secured: SecuredServer, now: int) -> None:
     made: list[AccessToken] = []
     for caller in CALLERS:
         token, record = make_access_token(parse_subject(f"service:{caller}"), ends_at=now + 10**12)
-        door.credentials[caller] = [token, ISSUER.jwt(caller)]
+        secured.credentials[caller] = [token, ISSUER.jwt(caller)]
         made.append(record)
     ended, record = make_access_token(parse_subject("service:admin"), ends_at=now - 1)
-    await door.admin(*(mutation_message(Mutation(Operation.CREATE, each)) for each in (*made, record)))
+    await secured.admin(*(mutation_message(Mutation(Operation.CREATE, each)) for each in (*made, record)))
     unknown, _ = make_access_token(parse_subject("service:admin"), ends_at=now + 10**12)
     forged = token_text(made[0].id, bytes(32))
     expired = ISSUER.jwt("admin", exp=int(time.time()) - 60)
-    door.bad = ["", "x", ended, unknown, forged, expired, STRANGER.jwt("admin"), ISSUER.jwt("user:maya")]
+    secured.bad = ["", "x", ended, unknown, forged, expired, STRANGER.jwt("admin"), ISSUER.jwt("user:maya")]
 
 
 def drawn_call(draw: random.Random) -> tuple[str, set[str], Any]:
@@ -196,35 +196,35 @@ def drawn_call(draw: random.Random) -> tuple[str, set[str], Any]:
 @in_process
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_call_is_refused_exactly_without_a_credential_or_a_right_and_each_refusal_is_logged(
-    door: Door,
+    secured: SecuredServer,
 ) -> None:
     draw, refused = random.Random(None if LONG else 1), 0
     counts = dict.fromkeys(("OK", "OTHER", *REFUSED), 0)
     for number in range(CALLS):
         if number % CHANGES == 0:
-            await door.change_roles(draw)
+            await secured.change_roles(draw)
         name, needed, request = drawn_call(draw)
         caller, is_bad = draw.choice(CALLERS), draw.random() < 0.15
-        credential = draw.choice(door.bad if is_bad else door.credentials[caller])
+        credential = draw.choice(secured.bad if is_bad else secured.credentials[caller])
         headers = {"authorization": f"Bearer {credential}"} if credential else {}
         if draw.random() < 0.2:
             headers["authz-acting-for"] = MAYA
-            if not door.endpoints[name].method.is_decision:
+            if not secured.endpoints[name].method.is_decision:
                 needed = needed | {"act_for"}
-        held = door.permissions(caller)
+        held = secured.permissions(caller)
         expected = REFUSED[0] if is_bad else "" if needed <= held else REFUSED[1]
-        before = await door.head() if expected and number % 10 == 0 else ""
-        make = door.over_grpc if number % OVER_GRPC == 0 else door.in_process
+        before = await secured.head() if expected and number % 10 == 0 else ""
+        make = secured.over_grpc if number % OVER_GRPC == 0 else secured.in_process
         with capture_logs() as lines:
-            sent = _each(request) if make == door.over_grpc and name == "Import" else request
+            sent = _each(request) if make == secured.over_grpc and name == "Import" else request
             code, metadata = await make(name, sent, headers)
         is_of_caller = metadata.get("type") == "api"  # or else of the person that it acts for
-        told = f"call {number}: {name} by {caller} with {door.roles[caller]} needs {needed}"
+        told = f"call {number}: {name} by {caller} with {secured.roles[caller]} needs {needed}"
         lines = [line for line in lines if line["event"] == "caller refused"]
         if expected:
             assert code == expected, told
             assert len(lines) == 1 and lines[0]["method"].endswith(f"/{name}"), told
-            assert not before or await door.head() == before or name == "Import", told
+            assert not before or await secured.head() == before or name == "Import", told
             if not is_bad:
                 assert lines[0]["caller"].split(" ")[0] == f"service:{caller}"
                 assert is_of_caller and metadata["permission"] in {"write_*", *needed - held}, told

@@ -10,10 +10,10 @@ from authz.policy.load import load_policy, policy_directory
 from tests.bench import (
     activation,
     attacks,
+    authentication,
     cascade,
     course_policies,
     decision_log,
-    door,
     explain,
     greedy,
     lists,
@@ -65,7 +65,7 @@ def main() -> None:
     plans.main()
     past.main()
     serving.main(1_000_000)
-    door.main()
+    authentication.main()
     pipeline.main()
     transports.main()
     attacks.main(2)

@@ -19,16 +19,16 @@ ISSUER = Issuer()
 
 
 @pytest.fixture
-async def door(sqlite_url: str, tmp_path: Path) -> AsyncIterator[Service]:
+async def secured(sqlite_url: str, tmp_path: Path) -> AsyncIterator[Service]:
     """A server at which no caller may do much."""
     grant(sqlite_url, {"service:other": "checker"})
     async with serve(sqlite_url, now=time.time_ns() // 1000, **ISSUER.settings(tmp_path)) as each:
         yield each
 
 
-async def test_who_may_open_the_database_lets_in_the_first_caller(door: Service, sqlite_url: str) -> None:
+async def test_who_may_open_the_database_lets_in_the_first_caller(secured: Service, sqlite_url: str) -> None:
     def policy_version() -> int:
-        with Client(door.address, token=ISSUER.jwt("editor")) as client:
+        with Client(secured.address, token=ISSUER.jwt("editor")) as client:
             return client.policies.active_number()
 
     with pytest.raises(CallError, match="`service:editor` may not call"):

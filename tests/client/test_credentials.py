@@ -23,14 +23,14 @@ COURSE = Mutation(Operation.TOUCH, Course(id="algebra"))
 
 
 @pytest.fixture
-async def door(sqlite_url: str, tmp_path: Path) -> AsyncIterator[Service]:
+async def secured(sqlite_url: str, tmp_path: Path) -> AsyncIterator[Service]:
     """A server that knows one caller, which may do everything."""
     grant(sqlite_url, {"service:app": "platform_admin"})
     async with serve(sqlite_url, now=time.time_ns() // 1000, **ISSUER.settings(tmp_path)) as each:
         yield each
 
 
-async def test_every_kind_of_call_shows_the_token(door: Service, tmp_path: Path) -> None:
+async def test_every_kind_of_call_shows_the_token(secured: Service, tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text(ISSUER.jwt("app") + "\n")
 
@@ -43,19 +43,19 @@ async def test_every_kind_of_call_shows_the_token(door: Service, tmp_path: Path)
             client.write([Mutation(Operation.TOUCH, Course(id=new))])
             assert next(iter(client.watch(after=start)))
 
-    await asyncio.to_thread(use, Client(door.address, token_file=str(file)), "poetry")
-    await asyncio.to_thread(use, Client(door.address, token=lambda: ISSUER.jwt("app")), "history")
-    command: list[str | Path] = [AUTHZ, "--token-file", str(file), "courses", "--address", door.address]
+    await asyncio.to_thread(use, Client(secured.address, token_file=str(file)), "poetry")
+    await asyncio.to_thread(use, Client(secured.address, token=lambda: ISSUER.jwt("app")), "history")
+    command: list[str | Path] = [AUTHZ, "--token-file", str(file), "courses", "--address", secured.address]
     ended = await asyncio.to_thread(run, command)
     assert (ended.returncode, "algebra" in ended.stdout) == (0, True)
 
 
-async def test_a_file_that_is_renewed_counts_from_the_next_call(door: Service, tmp_path: Path) -> None:
+async def test_a_file_that_is_renewed_counts_from_the_next_call(secured: Service, tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text(Issuer().jwt("app"))
 
     def use() -> None:
-        with Client(door.address, token_file=str(file)) as client:
+        with Client(secured.address, token_file=str(file)) as client:
             with pytest.raises(CallError, match="signature verification failed"):
                 client.write([COURSE])
             file.write_text(ISSUER.jwt("app"))

@@ -25,7 +25,7 @@ _EVERY_ACTION = "*"
 _NO_ROLE_THERE = Verdict(False, Reason.NOT_A_MEMBER)
 
 
-def told(decision: Decision, call: Call) -> Decision:
+def redacted(decision: Decision, call: Call) -> Decision:
     """What the caller may know: not whether a resource exists or where it is, without the right to."""
     if decision.reason not in _OF_THE_DIRECTORY or call.rights.has(LEARN_REASONS):
         return decision
@@ -54,7 +54,7 @@ class Answers:
     ) -> None:
         """Fill an empty answer. `token` is that of the state."""
         decision_id = self.decision_id(call, question, decision)
-        fill_check_response(response, told(decision, call), checked_at=token, decision_id=decision_id)
+        fill_check_response(response, redacted(decision, call), checked_at=token, decision_id=decision_id)
 
     def decision_id(self, call: Call, question: Question, decision: Decision) -> str:
         """An id for the decision, which is counted, and logged with it."""

@@ -6,7 +6,7 @@ The lists are in `lists`, plans in `plan`, calls that combine several questions 
 from __future__ import annotations
 
 from authz.api.call import Call
-from authz.api.grpc.answers import Answers, note_actions, told
+from authz.api.grpc.answers import Answers, note_actions, redacted
 from authz.api.grpc.combined import Combined
 from authz.api.grpc.lists import Lists
 from authz.api.grpc.plan import Plans
@@ -113,7 +113,7 @@ class AuthorizationServicer:
     ) -> pb.ListActionsResponse:
         found = self._shadow.list_actions(checker, snapshot, question, now)
         note_actions(call, question, found)
-        answers = {action: told(decision, call) for action, decision in found.items()}
+        answers = {action: redacted(decision, call) for action, decision in found.items()}
         return actions_message(answers, token=snapshot.token, policy_version=checker.version)
 
     async def BatchListActions(

@@ -11,9 +11,9 @@ from authz.domain.mutations import Mutation, Operation
 from authz.importers.oneroster.directory import Held, HeldMembership, is_live, is_over
 from authz.importers.oneroster.manifest import CLASSES, ENROLLMENTS, USERS, Mode
 from authz.importers.oneroster.plan import Action, Change
+from authz.importers.oneroster.precedence import ResolvedEnrollments, takes_precedence
 from authz.importers.oneroster.rows import Enrollment, Roster, RowState
 from authz.importers.oneroster.source_ref import SourceRef, parse_source_ref
-from authz.importers.oneroster.weigh import Weighed, outweighs
 from authz.importers.report import RowFault, printable, quoted
 
 Cause = tuple[str, int]
@@ -30,7 +30,7 @@ class MembershipPlan:
     `absent` of them because the export does not contain them.
     """
 
-    def __init__(self, roster: Roster, held: Held, weighed: Weighed, *, now: Instant) -> None:
+    def __init__(self, roster: Roster, held: Held, resolved: ResolvedEnrollments, *, now: Instant) -> None:
         self.ending: list[Change] = []
         self.giving: list[Change] = []
         self.ended: set[MembershipKey] = set()
@@ -38,42 +38,42 @@ class MembershipPlan:
         self._changed_lines: set[int] = set()
         self._roster = roster
         self._held = held
-        self._weighed = weighed
+        self._resolved = resolved
         self._now = now
         self._users, self._classes = roster.users, roster.classes
         self._moved: dict[str, list[HeldMembership]] = {}
         self._disabled = {h.entity.subject for h in held.memberships.values() if h.ref.suspended_by_user}
         for key, each in held.memberships.items():
-            if key not in weighed.wanted:
+            if key not in resolved.wanted:
                 self._plan_unwanted(each)
-        for key, row in weighed.wanted.items():
+        for key, row in resolved.wanted.items():
             self._plan_wanted(key, row)
         for ref in list(self._moved):
-            self._plan_moved(weighed.by_ref[ref], None)
+            self._plan_moved(resolved.by_ref[ref], None)
 
     @property
     def unchanged(self) -> int:
-        """How many rows change nothing. Rows at fault, and those that others outweigh, are not counted."""
-        weighed = self._weighed
-        ended = sum(row.state is RowState.ENDED for row in weighed.by_ref.values())
-        rows = len(weighed.wanted) + ended + len(weighed.ended) + len(weighed.stale)
+        """How many rows change nothing, without those at fault and those that do not count beside another."""
+        resolved = self._resolved
+        ended = sum(row.state is RowState.ENDED for row in resolved.by_ref.values())
+        rows = len(resolved.wanted) + ended + len(resolved.ended) + len(resolved.stale)
         return rows - len(self._changed_lines)
 
     def _plan_unwanted(self, held: HeldMembership) -> None:
         """Plan a membership that no active row gives."""
         entity, ref = held.entity, held.ref.sourced_id
-        row = self._weighed.by_ref.get(ref) if ref else None
-        faulty = self._weighed.faulty.get((entity.subject, entity.scope))
-        if ref in self._weighed.stale:
+        row = self._resolved.by_ref.get(ref) if ref else None
+        faulty = self._resolved.faulty.get((entity.subject, entity.scope))
+        if ref in self._resolved.stale:
             self._keep(held)
-        elif row is None and entity.key in self._weighed.ended:
-            row = self._weighed.ended[entity.key]
+        elif row is None and entity.key in self._resolved.ended:
+            row = self._resolved.ended[entity.key]
             self._remove(held, (ENROLLMENTS, row.line), row.modified_at)
         elif row is not None and row.state is RowState.ENDED:
             self._remove(held, (ENROLLMENTS, row.line), row.modified_at)
         elif row is not None and row.state is RowState.FAULTY:
             self._keep(held, row)
-        elif row is not None and (row.scope != entity.scope or row.key in self._weighed.wanted):
+        elif row is not None and (row.scope != entity.scope or row.key in self._resolved.wanted):
             self._moved.setdefault(ref, []).append(held)
         elif row is None and faulty is not None:
             self._keep(held, faulty)
@@ -81,7 +81,7 @@ class MembershipPlan:
             file = ENROLLMENTS if self._roster.modes[ENROLLMENTS] is Mode.BULK else USERS
             if held.is_live:
                 self.absent.add(entity.key)
-            self._remove(held, (file, 0), self._weighed.newest)
+            self._remove(held, (file, 0), self._resolved.newest)
         else:
             self._keep(held)
 
@@ -126,19 +126,19 @@ class MembershipPlan:
         """
         cause, carried = (ENROLLMENTS, row.line), None
         moved = self._moved.pop(row.ref, [])
-        if held is None and row.key in self._weighed.wanted and row.key not in self._held.others:
+        if held is None and row.key in self._resolved.wanted and row.key not in self._held.others:
             own = [each for each in moved if each.entity.subject == row.subject]
             carried = next((each for each in own if each.is_suspended_by_hand), own[0] if own else None)
         for each in moved:
             if each.is_suspended_by_hand and (each is not carried or each.entity.scope != row.scope):
                 self._remove(each, cause, row.modified_at)
             else:
-                self._delete(each, cause, replaced=row.key in self._weighed.wanted)
+                self._delete(each, cause, replaced=row.key in self._resolved.wanted)
         return carried
 
     def _takes_over(self, held: HeldMembership, row: Enrollment) -> bool:
         """Whether a row gives a membership that, so far, may be another enrollment's."""
-        ref, known, newest = held.ref.sourced_id, held.ref.modified_at, self._weighed.newest
+        ref, known, newest = held.ref.sourced_id, held.ref.modified_at, self._resolved.newest
         if ref == row.ref:
             return True
         if not held.is_live:
@@ -146,13 +146,13 @@ class MembershipPlan:
                 return True
             self._note(row, f"{held.entity.key} ended after this export was made; skipped")
             return False
-        if not ref or ref in self._weighed.by_ref or self._roster.modes[ENROLLMENTS] is Mode.BULK:
+        if not ref or ref in self._resolved.by_ref or self._roster.modes[ENROLLMENTS] is Mode.BULK:
             return True
         entity = held.entity
         other = msgspec.structs.replace(
             row, modified_at=known, starts_at=entity.starts_at, ends_at=entity.ends_at
         )
-        return outweighs(row, other)
+        return takes_precedence(row, other)
 
     def _given(self, row: Enrollment, before: HeldMembership | None) -> Membership:
         """The membership that a row gives. A suspension by hand and a completion stay."""

@@ -10,8 +10,8 @@ from authz.importers.oneroster.directory import DirectoryReader, Held, read_held
 from authz.importers.oneroster.manifest import USERS
 from authz.importers.oneroster.memberships import MembershipPlan
 from authz.importers.oneroster.plan import Action, Change, Plan
+from authz.importers.oneroster.precedence import resolve_enrollments
 from authz.importers.oneroster.rows import Roster, RowState
-from authz.importers.oneroster.weigh import weigh
 from authz.importers.report import RowFault
 
 
@@ -24,7 +24,7 @@ def plan_import(
     """
     held = read_held(roster, directory, now)
     courses = plan_courses(roster, held, now=now, deletes_classes=deletes_classes)
-    memberships = MembershipPlan(roster, held, weigh(roster, held), now=now)
+    memberships = MembershipPlan(roster, held, resolve_enrollments(roster, held), now=now)
     accounts = _accounts(roster, held, now=now)
     giving = [change for change in memberships.giving if not _is_in(courses.deleted, change)]
     changed_classes = {change.line for change in (*courses.ending, *courses.giving) if change.line}

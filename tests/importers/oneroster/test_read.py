@@ -169,7 +169,7 @@ def test_an_empty_row_is_noted_as_such(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_class_that_is_listed_twice_is_weighed(
+def test_a_class_that_is_listed_twice_is_resolved(
     tmp_path: Path, first: Row, second: Row, state: RowState, line: int
 ) -> None:
     roster = read_oneroster(export(tmp_path, classes=[first, second]))

@@ -1,4 +1,4 @@
-"""Weighs the rows of an export against each other and what is known: one answer for each membership."""
+"""Which of several rows about one membership counts, by each other and by what the directory knows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from authz.importers.oneroster.rows import Enrollment, Roster, RowState, is_newe
 from authz.importers.report import RowFault, quoted
 
 
-class Weighed(msgspec.Struct, frozen=True):
+class ResolvedEnrollments(msgspec.Struct, frozen=True):
     """What the enrollments of an export say.
 
     `wanted` is the row of each membership that the roster gives. `by_ref` is the row of each enrollment,
@@ -29,17 +29,18 @@ class Weighed(msgspec.Struct, frozen=True):
     newest: Instant | None = None
 
 
-def weigh(roster: Roster, held: Held) -> Weighed:
-    """Weigh the rows. Notes say which were left out; an enrollment without its class or user is a fault."""
+def resolve_enrollments(roster: Roster, held: Held) -> ResolvedEnrollments:
+    """What the enrollments say. Notes name the rows that do not count. An enrollment without its class or
+    user is a fault."""
     newest = max((row.modified_at for row in roster.enrollments if row.modified_at is not None), default=None)
-    return _Weighing(roster, held, newest).weigh()
+    return _Resolution(roster, held, newest).resolve()
 
 
-class _Weighing:
+class _Resolution:
     def __init__(self, roster: Roster, held: Held, newest: Instant | None) -> None:
         self._roster = roster
         self._held = held
-        self._found = Weighed(newest=newest)
+        self._found = ResolvedEnrollments(newest=newest)
         self._term_ends = _term_ends(roster, held)
         self._last_known: dict[str, Instant] = {}
         for each in held.memberships.values():
@@ -47,7 +48,7 @@ class _Weighing:
             if known is not None:
                 self._last_known[ref] = max(known, self._last_known.get(ref, known))
 
-    def weigh(self) -> Weighed:
+    def resolve(self) -> ResolvedEnrollments:
         for row in _one_state_each(self._roster):
             if row.ref and row.modified_at is not None and self._is_stale(row, row.modified_at):
                 continue
@@ -116,7 +117,7 @@ class _Weighing:
         return False
 
     def _preferred(self, key: MembershipKey, row: Enrollment, other: Enrollment) -> Enrollment:
-        kept, left = (row, other) if outweighs(row, other) else (other, row)
+        kept, left = (row, other) if takes_precedence(row, other) else (other, row)
         if is_newer(kept, left):
             why = "is newer"
         elif length_of(kept.starts_at, kept.ends_at) == length_of(left.starts_at, left.ends_at):
@@ -130,7 +131,7 @@ class _Weighing:
         self._roster.notes.append(RowFault(ENROLLMENTS, row.line, text))
 
 
-def outweighs(row: Enrollment, other: Enrollment) -> bool:
+def takes_precedence(row: Enrollment, other: Enrollment) -> bool:
     """Of two enrollments that give one membership: the newer where dates say so, else the longer."""
     if is_newer(row, other) or is_newer(other, row):
         return is_newer(row, other)

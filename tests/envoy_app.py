@@ -41,7 +41,7 @@ class SharedClock:
 
 def main() -> None:
     """Become Envoy, with this module's application."""
-    become_envoy(load_settings(), application="tests.enveloped:application")
+    become_envoy(load_settings(), application="tests.envoy_app:application")
 
 
 if path := os.environ.get(VARIABLE):
