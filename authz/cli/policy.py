@@ -14,7 +14,7 @@ from authz.cli import ERROR_EXIT_CODE
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
 from authz.cli.output import print_json, print_rows
 from authz.cli.policy_course import Course, load_in_course, read_course_file
-from authz.cli.policy_report import Verbose, print_warnings
+from authz.cli.policy_report import Verbose, counted, print_warnings
 from authz.domain.errors import PolicyError, PolicyWarning
 
 app = typer.Typer(help="Validate and show policies.", no_args_is_help=True)
@@ -76,10 +76,10 @@ def validate(
     source_name = named(folder, version, course)
     try:
         place = (folder, course, version, address, database)
-        summary, warnings = _linted(*place)
+        policy_version, numbers, warnings = _linted(*place)
         warnings = _in_directory(*place) if with_directory else warnings
     except PolicyError as error:
-        error.add_note(source_name)
+        error.locate(source_name)
         if as_json:
             faults = [fault._asdict() for fault in error.faults]
             print_json({"valid": False, "faults": faults, "warnings": []})
@@ -87,33 +87,32 @@ def validate(
         raise
     if as_json:
         listed = [warning._asdict() for warning in warnings]
-        print_json({"valid": True, "version": summary["version"], "faults": [], "warnings": listed})
+        print_json({"valid": True, "version": policy_version, "faults": [], "warnings": listed})
     else:
         print_warnings(warnings, verbose=verbose, file=sys.stdout)
-        counts = ", ".join(
-            f"{what} {count}" if what == "version" else f"{count} {what}" for what, count in summary.items()
-        )
-        print(f"valid: {counts}, {len(warnings)} warnings; {source_name}")
+        counts = [counted(number, noun) for noun, number in (*numbers.items(), ("warning", len(warnings)))]
+        print(f"valid: version {policy_version}, {', '.join(counts)}; {source_name}")
     if strict and warnings:
         raise typer.Exit(FOUND_EXIT_CODE)
 
 
 def _linted(
     folder: Path | None, course: str, version: str, address: str, database: str
-) -> tuple[dict[str, str | int], list[PolicyWarning]]:
-    """What a policy is, in numbers, and its warnings. Raises `PolicyError` with every fault."""
+) -> tuple[str, dict[str, int], list[PolicyWarning]]:
+    """The version of a policy, how many of each noun it has, and its warnings. Raises `PolicyError` with
+    every fault."""
     from authz.policy.lint import lint, lint_course
     from authz.policy.load import load_policy
 
     if course:
         found = load_in_course(course, folder, version, address, database)
         warnings = [*lint_course(found.policy, found.platform)]
-        return {"version": found.policy.version, "rules": len(found.own)}, warnings
+        return found.policy.version, {"rule": len(found.own)}, warnings
     with policy_folder(folder, version, address, database) as source:
         policy = load_policy(source)
     names = policy.vocabulary
-    counts = {"rules": len(policy.rules), "roles": len(names.roles), "types": len(names.types)}
-    return {"version": policy.version, **counts}, list(lint(policy))
+    numbers = {"rule": len(policy.rules), "role": len(names.roles), "type": len(names.types)}
+    return policy.version, numbers, list(lint(policy))
 
 
 def _in_directory(

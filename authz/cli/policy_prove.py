@@ -94,9 +94,10 @@ def _print(proof: Proof, policy: CompiledPolicy, invariants: int, *, verbose: bo
         breaches = [_breach_data(breach, policy) for breach in proof.breaches]
         print_json({"proved": not breaches, "breaches": breaches, "certificate": proof.certificate})
     elif proof.certificate is not None:
+        courses = counted(len(policy.overrides), "course")
         print(
             f"proved: {invariants} invariants for every set of {len(policy.vocabulary.roles)} roles, "
-            f"{proof.certificate.obligations} obligations, {len(policy.overrides)} courses with overrides"
+            f"{proof.certificate.obligations} obligations, {courses} with overrides"
         )
     else:
         _print_breaches(proof.breaches, policy, invariants, verbose=verbose)

@@ -34,7 +34,7 @@ def test_a_file_is_looked_at_applied_listed_exported_and_taken_back(
     assert changes.returncode == 1
     assert changes.stdout.startswith("`student` loses read on notebook in course algebra-1, when ")
     validated = run("policy", "validate", file, *HERE, *database).stdout
-    assert validated.endswith(f"1 rules, 0 warnings; course `algebra-1` in `{file}`\n")
+    assert validated.endswith(f"1 rule, 0 warnings; course `algebra-1` in `{file}`\n")
     assert run("policy", "prove", file, *HERE, *database).stdout.startswith("proved: 21 invariants")
     tried = run("policy", "apply", file, "--validate-only", *HERE, *database)
     assert (tried.returncode, tried.stdout) == (0, f"valid\n{changes.stdout}")
@@ -138,7 +138,7 @@ def test_a_draft_of_a_course_is_edited_looked_at_and_published(database: tuple[s
     assert edited.stdout.startswith("`student` loses read on notebook in course algebra-1, when ")
     assert edited.stdout.endswith("the changes are those to the platform's policy alone\n")
     named = ("--version", "draft:apart", *HERE, *database)
-    assert "1 rules, 0 warnings" in run("policy", "validate", *named).stdout
+    assert "1 rule, 0 warnings" in run("policy", "validate", *named).stdout
     assert run("policy", "prove", *named).stdout.startswith("proved: 21 invariants")
     assert "!own & !shared_view" in run("policy", "show", *named).stdout
     assert run("policy", "diff", "--to", "draft:apart", *HERE, *database).returncode == 1
