@@ -11,18 +11,22 @@ _MAX_RANK = 1000
 
 
 def read_vocabulary(rows: list[Row], faults: Faults) -> Vocabulary:
-    """The declared roles and types. Faulty rows are skipped."""
+    """The declared roles and types. Faulty rows are skipped, and their names noted."""
     roles: dict[str, tuple[RoleDeclaration, Row]] = {}
     types: dict[str, TypeDeclaration] = {}
     for row in rows:
         kind = row.fields[0].text
         if kind == "role":
             role = _read_role(row, faults)
-            if role is not None and _is_new(role.name, roles, row, faults):
+            if role is None:
+                faults.skip_declaration(row)
+            elif _is_new(role.name, roles, row, faults):
                 roles[role.name] = (role, row)
         elif kind == "type":
             declared = _read_type(row, faults)
-            if declared is not None and _is_new(declared.name, types, row, faults):
+            if declared is None:
+                faults.skip_declaration(row)
+            elif _is_new(declared.name, types, row, faults):
                 types[declared.name] = declared
     known = {name: role for name, (role, _) in roles.items()}
     for role, row in roles.values():
@@ -56,7 +60,7 @@ def _check_link(row: Row, vocabulary: Vocabulary, parents: dict[str, set[str]], 
         return False
     for place, name in enumerate(row.texts, 1):
         if name not in vocabulary.roles:
-            faults.at(row, place, f"unknown role `{name}`; {suggest(name, vocabulary.roles)}")
+            faults.unknown(row, place, "role", vocabulary.roles)
             return False
     role, base = row.texts
     if vocabulary.roles[role].scope_kind is not vocabulary.roles[base].scope_kind:
@@ -117,7 +121,7 @@ def _check_becomes(
         return
     after = known.get(role.becomes)
     if after is None:
-        faults.at(row, 5, f"unknown role `{role.becomes}`; {suggest(role.becomes, known)}")
+        faults.unknown(row, 5, "role", known)
     elif after.scope_kind is not role.scope_kind:
         faults.at(row, 5, f"`{role.name}` cannot become `{after.name}`: their kinds of scope differ")
     elif after.becomes:

@@ -77,6 +77,7 @@ def _load(model_text: str | None, text: str | None, tables: Iterable[str], fault
         kind = row.fields[0].text
         if kind not in WIDTHS:
             faults.at(row, 0, f"unknown kind of line `{kind}`; {suggest(kind, WIDTHS)}")
+            faults.skip_declaration(row)
     vocabulary = read_vocabulary(rows, faults)
     inherited = read_inheritance(rows, vocabulary, faults)
     rules = read_rules(rows, vocabulary, inherited, faults)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
 
 import msgspec
 
 from authz.domain.errors import PolicyFault
+from authz.domain.vocabulary import suggest
 
 WIDTHS = {"p": 7, "g": 3, "role": 6, "type": 3, "lock": 4}
 """The kinds of rows, and how many fields each has."""
+_NAMING = {"p", "g", "lock"}
+"""The kinds of rows that use names, and declare none."""
 _COMMENTS = ("#", '"#')
 """How a comment begins. Spreadsheets quote those with a comma, and Casbin ignores them then, too."""
 _DELIMITER = re.compile(rf"^ *(?:{'|'.join(WIDTHS)}) *([,;\t])", re.MULTILINE)
@@ -45,6 +48,8 @@ class Faults:
 
     def __init__(self) -> None:
         self._faults: list[PolicyFault] = []
+        self.misdeclared: set[str] = set()
+        """Names of which the declaration has a fault."""
 
     def add(self, file: str, line: int, column: int, text: str) -> None:
         """Record a fault."""
@@ -53,6 +58,17 @@ class Faults:
     def at(self, row: Row, index: int, text: str) -> None:
         """Record a fault of the field at `index` of a row; 0 is the kind."""
         self.add(row.file, row.line, row.fields[min(index, len(row.fields) - 1)].column, text)
+
+    def skip_declaration(self, row: Row) -> None:
+        """Of a row with a fault, which may declare a name: that the name is unknown is not told again."""
+        if row.fields[0].text not in _NAMING:
+            self.misdeclared.update(row.texts[:1])
+
+    def unknown(self, row: Row, index: int, what: str, known: Collection[str]) -> None:
+        """Record that the field at `index` names no role or type, unless its declaration has a fault."""
+        name = row.fields[index].text
+        if name not in self.misdeclared:
+            self.at(row, index, f"unknown {what} `{name}`; {suggest(name, known)}")
 
     def sorted(self) -> tuple[PolicyFault, ...]:
         """All of them, in the order of the file."""
@@ -108,11 +124,13 @@ def read_rows(file: str, text: str, faults: Faults) -> Iterator[Row]:
             continue
         if not content or content.startswith(_COMMENTS):
             continue
+        row = Row(file, number, tuple(_split(line)))
         bad = _UNREADABLE.search(line)
         if bad:
             faults.add(file, number, bad.start() + 1, f"has a `{bad.group()}`; no field may contain it")
+            faults.skip_declaration(row)
             continue
-        yield Row(file, number, tuple(_split(line)))
+        yield row
 
 
 def delimiter_of(text: str) -> str:

@@ -39,7 +39,7 @@ def read_rules(
         _check_condition(row, faults)
         role, scope, type_name, action, condition, effect = row.texts
         rule = Rule(role, scope, type_name, action, condition, effect, f"{row.file}:{row.line}")
-        if len(faults) == before:
+        if len(faults) == before and faults.misdeclared.isdisjoint((role, type_name)):
             _check_can_match(row, rule, vocabulary, inherited, faults)
         first = seen.setdefault(_meaning(rule), row.line)
         if first != row.line:
@@ -87,9 +87,9 @@ def check_target(row: Row, places: tuple[int, int, int], vocabulary: Vocabulary,
     """Record a fault for each unknown name; `places` are those of the role, the type and the action."""
     role, type_name, action = (row.fields[place].text for place in places)
     if role != ANY and role not in vocabulary.roles:
-        faults.at(row, places[0], f"unknown role `{role}`; {suggest(role, vocabulary.roles)}")
+        faults.unknown(row, places[0], "role", vocabulary.roles)
     if type_name != ANY and type_name not in vocabulary.types:
-        faults.at(row, places[1], f"unknown type `{type_name}`; {suggest(type_name, vocabulary.types)}")
+        faults.unknown(row, places[1], "type", vocabulary.types)
     else:
         types = vocabulary.types.values() if type_name == ANY else (vocabulary.types[type_name],)
         actions = {known for declared in types for known in declared.actions}
@@ -146,10 +146,13 @@ def _check_can_match(
     if not any(_can_hold(condition, *target) for target in targets):
         faults.at(row, 5, f"`{rule.condition}` never holds for such a type and action; remove the row")
         return
-    if condition.required & _ARCHIVED and not any(
-        vocabulary.roles[role].is_kept for role in heirs_of(rule.role, inherited)
+    role = vocabulary.roles.get(rule.role)  # None for every role
+    if (
+        role is not None
+        and condition.required & _ARCHIVED
+        and not any(vocabulary.roles[heir].is_kept for heir in heirs_of(rule.role, inherited))
     ):
-        after = vocabulary.roles[rule.role].becomes
+        after = role.becomes
         faults.at(row, 1, f"`{rule.role}` is `{after}` once the course is archived; name `{after}`")
 
 
