@@ -57,17 +57,17 @@ def parse_list_page(m: Any) -> Page:
     return Page(m.page_size or DEFAULT_PAGE_SIZE, m.page_token)
 
 
-def resource_message(found: ListedResource) -> pb.ListedResource:
-    """A listed resource as a message."""
+def add_resource(response: pb.ListResourcesResponse, found: ListedResource) -> None:
+    """Add a listed resource to its page."""
     ref = found.ref
-    return pb.ListedResource(
+    response.resources.add(
         type=ref.type, id=ref.id, course_id=found.course_id or "", session_id=found.session_id or ""
     )
 
 
-def listed_subject_message(found: ListedSubject) -> pb.ListedSubject:
-    """A listed subject as a message."""
-    return pb.ListedSubject(
+def add_subject(response: pb.ListSubjectsResponse, found: ListedSubject) -> None:
+    """Add a listed subject to its page."""
+    response.subjects.add(
         subject=subject_message(found.subject),
         role=found.role,
         scope=scope_message(found.scope),

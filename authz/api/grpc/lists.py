@@ -26,15 +26,14 @@ from authz.v1 import authorization_pb2 as pb
 from authz.v1 import common_pb2
 from authz.wire.decisions import REASONS, set_valid_until
 from authz.wire.lists import (
-    listed_subject_message,
+    add_resource,
+    add_subject,
     parse_list_page,
     parse_list_resources,
     parse_list_subjects,
-    resource_message,
 )
 
 ItemT = TypeVar("ItemT")
-MessageT = TypeVar("MessageT")
 
 _LISTED = Verdict(True, Reason.ROLE_GRANT)
 _RESOURCE_PARTS, _SUBJECT_PARTS = 4, 2
@@ -67,9 +66,9 @@ class Lists:
             asked.size,
             self._open(snapshot, asked.token, digest, _RESOURCE_PARTS),
         )
-        found = await self._rendered(page, resource_message)
+        response = pb.ListResourcesResponse()
+        found = await self._listed(page, partial(add_resource, response))
         _note(call, query, found, Decision(_LISTED, checker.version, snapshot.revision))
-        response = pb.ListResourcesResponse(resources=[message for _, message in found])
         self._fill(response, snapshot, page, digest, token=snapshot.token, version=checker.version)
         return response
 
@@ -81,27 +80,30 @@ class Lists:
         position = self._open(snapshot, asked.token, digest, _SUBJECT_PARTS)
         after = Subject(SubjectType(position[0]), position[1]) if position else None
         now = self._clock.at(snapshot.state.committed_at)
+        response = pb.ListSubjectsResponse()
         if as_of is None or as_of >= now:
             at = now if as_of is None else as_of
             page = SubjectPage(checker, snapshot, at, question, asked.size, after)
-            items = [message for _, message in await self._rendered(page, listed_subject_message)]
+            await self._listed(page, partial(add_subject, response))
             token, version = snapshot.token, checker.version
         else:
             # In a thread, where it need not take turns.
-            (page, items, version), token = await self._past.ask(
-                question, as_of, None, snapshot, partial(_past_subjects, question, as_of, asked.size, after)
-            )
-        reason = page.unlisted if call.rights.has(LEARN_REASONS) else None
-        response = pb.ListSubjectsResponse(subjects=items, reason=REASONS.number(reason))
+            list_past = partial(_list_past_subjects, response, question, as_of, asked.size, after)
+            (page, version), token = await self._past.ask(question, as_of, None, snapshot, list_past)
+        response.reason = REASONS.number(page.unlisted if call.rights.has(LEARN_REASONS) else None)
         self._fill(response, snapshot, page, digest, token=token, version=version)
         return response
 
-    async def _rendered(
-        self, page: ListPage[ItemT], message_of: Callable[[ItemT], MessageT]
-    ) -> list[tuple[ItemT, MessageT]]:
-        """The items of a page with their messages, made in one pass."""
-        steps = (None if each is None else (each, message_of(each)) for each in page)
-        return [each for each in await self._turns.collect(steps, slice_size=LIGHT_SLICE) if each]
+    async def _listed(self, page: ListPage[ItemT], add: Callable[[ItemT], None]) -> list[ItemT]:
+        """The items of a page, each added to the response in the step that finds it."""
+
+        def step(found: ItemT | None) -> ItemT | None:
+            if found is not None:
+                add(found)
+            return found
+
+        steps = await self._turns.collect(map(step, page), slice_size=LIGHT_SLICE)
+        return [each for each in steps if each is not None]
 
     def _open(self, snapshot: Snapshot, token: str, query: str, parts: int) -> Position:
         if not token:
@@ -129,29 +131,28 @@ class Lists:
         set_valid_until(response, page.valid_until)
 
 
-def _note(
-    call: Call,
-    query: ResourceQuery,
-    found: Sequence[tuple[ListedResource, pb.ListedResource]],
-    decision: Decision,
-) -> None:
+def _note(call: Call, query: ResourceQuery, found: Sequence[ListedResource], decision: Decision) -> None:
     """Note every resource of a list, because a program that shows the list has given access."""
     if call.decided is None:
         return
-    for each, _ in found:
+    for each in found:
         question = Question(
             query.subject, query.action, each.ref, each.course_id, each.session_id, purpose=query.purpose
         )
         call.decided.append(Decided(question, decision))
 
 
-def _past_subjects(  # noqa: PLR0917  what is asked for, then what decides
+def _list_past_subjects(  # noqa: PLR0917  what is asked for, then what decides
+    response: pb.ListSubjectsResponse,
     question: Question,
     as_of: Instant,
     size: int,
     after: Subject | None,
     snapshot: Snapshot,
     checker: Checker,
-) -> tuple[SubjectPage, list[pb.ListedSubject], str]:
+) -> tuple[SubjectPage, str]:
     page = SubjectPage(checker, snapshot, as_of, question, size, after)
-    return page, [listed_subject_message(each) for each in page if each is not None], checker.version
+    for each in page:
+        if each is not None:
+            add_subject(response, each)
+    return page, checker.version
