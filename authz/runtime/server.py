@@ -20,6 +20,7 @@ from authz.engine.clock import DecisionClock
 from authz.engine.policies import CompiledPolicies
 from authz.replica.follower import Follower
 from authz.replica.view import ReplicaView
+from authz.runtime.api import CHECKS, OF_THE_DATABASE, Api, open_limiter
 from authz.runtime.authentication import (
     Authentication,
     open_authentication,
@@ -27,12 +28,7 @@ from authz.runtime.authentication import (
 )
 from authz.runtime.checkpoints import open_checkpoints
 from authz.runtime.compose import (
-    CHECKS,
-    OF_THE_DATABASE,
-    Servicers,
-    add_servicers,
     open_follower,
-    open_limiter,
     open_view,
     prepare_database,
     require_inline_types,
@@ -96,7 +92,7 @@ class Server:
         self._authentication = Authentication()
         self._tracing = tracing
         self._decisions = decisions
-        self._servicers: Servicers | None = None
+        self._api: Api | None = None
         self._store: Store | None = None
         self._view: ReplicaView | None = None
         self._maintenance: asyncio.Task[None] | None = None
@@ -151,15 +147,15 @@ class Server:
 
     async def _drain(self, grace_s: float) -> None:
         """Refuse new calls, end watches, and wait for the calls in flight, `grace_s` at most."""
-        servicers = self._servicers
-        if servicers is None or not grace_s:
+        api = self._api
+        if api is None or not grace_s:
             return
-        servicers.pipeline.stop()
+        api.pipeline.stop()
         # A watch never ends by itself.
-        servicers.watches.stop()
+        api.watches.stop()
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
-                while servicers.pipeline.calls_in_flight:  # noqa: ASYNC110  each call would set the event
+                while api.pipeline.calls_in_flight:  # noqa: ASYNC110  each call would set the event
                     await asyncio.sleep(_DRAIN_POLL_S)
                 await asyncio.sleep(_SEND_GRACE_S)
 
@@ -179,10 +175,10 @@ class Server:
     async def _end_threads(self) -> None:
         while self._background:
             await _cancel(self._background.pop())
-        if self._servicers is not None:
-            await self._servicers.writing.close()
-            self._servicers.active.close()
-            self._servicers = None
+        if self._api is not None:
+            await self._api.committer.close()
+            self._api.active.close()
+            self._api = None
         if self._decisions is not None:
             await asyncio.to_thread(self._decisions.close)
             self._decisions = None
@@ -221,9 +217,8 @@ class Server:
         face = self._face = self._face or GrpcFace(settings)
         self._decisions = self._decisions or open_decision_log(settings, store.decisions)
         checkpoints = open_checkpoints(settings, store, self._clock)
-        self._servicers = add_servicers(
-            face.server,
-            settings,
+        api = Api(
+            settings=settings,
             policies=_POLICIES,
             store=store,
             view=view,
@@ -234,15 +229,15 @@ class Server:
             tracing=self._tracing,
             decisions=self._decisions,
         )
+        api.add_to(face.server)
+        self._api = api
         await self._compile_active_policy()
         await self.health.add_to(face.server)
         self.address = await face.start()
         warn_if_unauthenticated(settings)
-        background = (*self._servicers.background, *checkpoints)
+        background = (*api.background(), *checkpoints)
         self._background = [asyncio.create_task(run()) for run in background]
-        await self.health.watch(
-            self._servicers.active, view, store.directory, max_staleness_s=settings.max_staleness_s
-        )
+        await self.health.watch(api.active, view, store.directory, max_staleness_s=settings.max_staleness_s)
 
     async def _compile_active_policy(self) -> None:
         """Be ready for the first check. Raises `InvalidArgumentError` as `require_inline_types`.
@@ -250,9 +245,9 @@ class Server:
         Without a state that it can read, or with a policy that this release cannot read, the server starts
         all the same: it refuses checks, and its health says so, until that changes.
         """
-        assert self._servicers is not None  # noqa: S101  made just before
+        assert self._api is not None  # noqa: S101  made just before
         try:
-            _, checker = await self._servicers.active.get(MINIMIZE_LATENCY, None)
+            _, checker = await self._api.active.get(MINIMIZE_LATENCY, None)
         except Exception as error:  # noqa: BLE001  a damaged replica, say: each check then meets the same error
             log.warning("checks are refused", cause=str(error))
             return

@@ -18,6 +18,7 @@ import structlog
 
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.engine.clock import DecisionClock
+from authz.runtime.api import open_limiter
 from authz.runtime.authentication import require_authentication
 from authz.runtime.bind import reserve
 from authz.runtime.child import (
@@ -28,7 +29,7 @@ from authz.runtime.child import (
     run_child,
     start_forkserver,
 )
-from authz.runtime.compose import open_limiter, open_view, prepare_database, system_clock
+from authz.runtime.compose import open_view, prepare_database, system_clock
 from authz.runtime.envoy import launch
 from authz.runtime.follow import run_follower
 from authz.runtime.liveness import beat_forever, notify_systemd

@@ -1,0 +1,307 @@
+"""Composes the API of one server."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from grpc_health.v1 import health
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from authz.access.authentication import Authenticator
+from authz.access.permission import AllowAll
+from authz.access.watched_file import WatchedFile
+from authz.api.call import CallKind
+from authz.api.decisions import DecisionRecorder
+from authz.api.endpoints import Servicer, endpoints_of
+from authz.api.grpc.adapter import add_endpoints
+from authz.api.grpc.audit import AuditServicer
+from authz.api.grpc.authorization import AuthorizationServicer
+from authz.api.grpc.directory import DirectoryServicer
+from authz.api.grpc.policy import PolicyServicer
+from authz.api.grpc.privacy import PrivacyServicer
+from authz.api.grpc.watch import WatchServicer
+from authz.api.limits import Limiter, parse_limits
+from authz.api.permissions import APPLY_POLICY, PolicyPermissions
+from authz.api.pipeline import Pipeline
+from authz.audit.decision_log import DecisionLog
+from authz.domain.ports import View
+from authz.domain.tokens import TokenKeys
+from authz.engine.background_steps import BackgroundSteps
+from authz.engine.clock import DecisionClock
+from authz.engine.compare import Comparer
+from authz.engine.consistency import ConsistencyGate
+from authz.engine.directory_warnings import PolicyWarnings
+from authz.engine.drafts import Drafting
+from authz.engine.erasure import Eraser, ReplicaReporter
+from authz.engine.exports import Exporter
+from authz.engine.group_commit import GroupCommitter
+from authz.engine.past import Past
+from authz.engine.policies import ActiveChecker, CompiledPolicies
+from authz.engine.preview.previewer import Previewer
+from authz.engine.publish import Publisher
+from authz.engine.retention import Purger
+from authz.engine.rights import Rights
+from authz.engine.scheduled import ScheduledPublisher
+from authz.engine.shadow import Shadow
+from authz.engine.shadowing import Shadowing
+from authz.engine.turns import Turns
+from authz.engine.watch import Watches
+from authz.engine.write import DirectoryWriter
+from authz.replica.temporary import temporary_snapshot
+from authz.runtime.compose import replica_folder
+from authz.runtime.settings import TABLE, Settings
+from authz.store import Store
+from authz.v1 import audit_pb2, authorization_pb2, directory_pb2, policy_pb2, privacy_pb2, watch_pb2
+from authz.wire.changes import WatchMessages
+
+if TYPE_CHECKING:
+    from authz.runtime.tracing import Tracing
+
+CHECKS = authorization_pb2.DESCRIPTOR.services_by_name["AuthorizationService"].full_name
+OF_THE_DATABASE = tuple(
+    service.full_name
+    for module in (audit_pb2, directory_pb2, policy_pb2, privacy_pb2, watch_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
+)
+"""The services that answer only while the database does."""
+
+_UNNAMED = "-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Api:
+    """The API of one server. Each part below is made when another first needs it."""
+
+    settings: Settings
+    store: Store
+    view: View
+    policies: CompiledPolicies
+    keys: TokenKeys
+    pool: ThreadPoolExecutor
+    clock: DecisionClock
+    authenticators: Sequence[Authenticator]
+    tracing: Tracing | None
+    decisions: DecisionLog | None
+
+    def add_to(self, server: Any) -> None:
+        """Add every service, and reflection, to the `server` of a face.
+
+        Raises `InvalidArgumentError` for a limits file that cannot be used.
+        """
+        add_endpoints(server, self.pipeline, [*chain.from_iterable(map(endpoints_of, self._servicers()))])
+        _add_reflection(server)
+
+    def background(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
+        """What else to run as long as the server serves."""
+        directory, data = self.store.directory, self.store.personal_data
+        removing = self._steps("removal", directory.removal_progress, directory.remove_contents)
+        found = [removing.run, self._erasing.run, self._purger.run, self._scheduled.run, self._shadow.run]
+        if self.settings.replica_name != _UNNAMED:
+            folder = replica_folder(self.settings).absolute()
+            name = self.settings.replica_name or f"{socket.gethostname()}:{folder}"
+            found.append(ReplicaReporter(data, self._gate, self.view, name).run)
+        return tuple(found)
+
+    def _servicers(self) -> tuple[Servicer, ...]:
+        store, gate, turns, clock = self.store, self._gate, self._turns, self.clock
+        data, rights = store.personal_data, self._rights
+        exporter = Exporter(data, gate, write_timeout_s=self.settings.watch_write_timeout_s)
+        eraser = Eraser(data, gate, self.committer, self._erasing)
+        return (
+            AuthorizationServicer(self.active, self._past, turns, clock, self.keys, shadow=self._shadow),
+            DirectoryServicer(store.directory, gate, turns, self._writer, rights=rights),
+            self._policy_servicer(),
+            WatchServicer(self.watches),
+            PrivacyServicer(
+                data, exporter, eraser, self._purger, gate, recipients=store.recipients, rights=rights
+            ),
+            AuditServicer(
+                store.audit,
+                store.decisions,
+                gate,
+                turns,
+                proofs=store.proofs,
+                checkpoints=store.checkpoints,
+                rights=rights,
+                logs_to_database=TABLE in self.settings.decision_sinks,
+            ),
+        )
+
+    def _policy_servicer(self) -> PolicyServicer:
+        store, gate = self.store, self._gate
+        comparer = Comparer(self._publisher, gate)
+        previewer = Previewer(
+            comparer,
+            self.active,
+            self._turns,
+            self.clock,
+            decisions=store.decisions,
+            gate=gate,
+            write_timeout_s=self.settings.watch_write_timeout_s,
+        )
+        shadowing = Shadowing(
+            store.shadows, self._publisher, self._drafting, gate, self.clock, comparer=comparer
+        )
+        return PolicyServicer(
+            self._publisher,
+            comparer,
+            previewer,
+            self._drafting,
+            gate,
+            shadowing=shadowing,
+            rights=self._rights,
+        )
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """The steps around every call."""
+        settings, decisions = self.settings, self.decisions
+        make = Pipeline if self.tracing is None else self.tracing.pipeline
+        return make(
+            authenticators=self.authenticators,
+            decisions=None if decisions is None else DecisionRecorder(decisions, lambda: self.clock.at(0)),
+            permissions=PolicyPermissions(self.active, self.clock) if self.authenticators else AllowAll(),
+            concurrency_limits={
+                CallKind.DECISION: settings.max_checks,
+                CallKind.BATCH: settings.max_batches,
+                CallKind.LIST: settings.max_lists,
+                CallKind.READ: settings.max_reads,
+                CallKind.WRITE: settings.max_writes,
+                CallKind.IMPORT: settings.max_imports,
+                CallKind.WATCH: settings.max_watches,
+                CallKind.POLICY: settings.max_policy_calls,
+            },
+            limiter=open_limiter(settings),
+        )
+
+    @cached_property
+    def active(self) -> ActiveChecker:
+        """The checker of the active version."""
+        make = ActiveChecker if self.tracing is None else self.tracing.checker
+        return make(self._gate, self.policies, inline_types=self.settings.inline_type_names)
+
+    @cached_property
+    def committer(self) -> GroupCommitter:
+        """What commits writes; it has a thread."""
+        return GroupCommitter(self.store.directory)
+
+    @cached_property
+    def watches(self) -> Watches[watch_pb2.WatchResponse]:
+        """Every watch of the server."""
+        return Watches(
+            self.store.directory,
+            self._gate,
+            WatchMessages(max_message_bytes=self.settings.max_message_bytes),
+            self._turns,
+            recipients=self.store.recipients,
+            write_timeout_s=self.settings.watch_write_timeout_s,
+            max_watch_s=self.settings.max_watch_s,
+        )
+
+    @cached_property
+    def _gate(self) -> ConsistencyGate:
+        make = ConsistencyGate if self.tracing is None else self.tracing.gate
+        return make(
+            self.view,
+            self.store.directory,
+            keys=self.keys,
+            pool=self.pool,
+            freshness_timeout_s=self.settings.freshness_timeout_s,
+            replication_timeout_s=self.settings.replication_timeout_s,
+        )
+
+    @cached_property
+    def _turns(self) -> Turns:
+        return Turns()
+
+    @cached_property
+    def _writer(self) -> DirectoryWriter:
+        return DirectoryWriter(
+            self.store.directory,
+            self._gate,
+            self.committer,
+            idle_timeout_s=self.settings.import_idle_timeout_s,
+            max_import_s=self.settings.max_import_s,
+        )
+
+    @cached_property
+    def _publisher(self) -> Publisher:
+        return Publisher(
+            self.store.directory,
+            self._gate,
+            self._writer,
+            self.policies,
+            self.clock,
+            warnings=PolicyWarnings(self._gate, self.active, self._turns),
+            snapshot_of=temporary_snapshot,
+        )
+
+    @cached_property
+    def _past(self) -> Past:
+        return Past(self.store.directory, self._gate, self.policies, self.keys, temporary_snapshot)
+
+    @cached_property
+    def _rights(self) -> Rights:
+        return Rights(self.active, self._publisher, self._gate, self.clock, self._turns)
+
+    @cached_property
+    def _drafting(self) -> Drafting:
+        return Drafting(self.store.drafts, self._publisher, self._gate, self.clock)
+
+    @cached_property
+    def _shadow(self) -> Shadow:
+        return Shadow(self.store.shadows, self._gate, self.active, self.clock)
+
+    @cached_property
+    def _scheduled(self) -> ScheduledPublisher:
+        return ScheduledPublisher(
+            self.store.drafts,
+            self._drafting,
+            self._rights,
+            self._gate,
+            self.clock,
+            permission=APPLY_POLICY,
+            requires_caller=bool(self.authenticators),
+        )
+
+    @cached_property
+    def _erasing(self) -> BackgroundSteps:
+        data = self.store.personal_data
+        return self._steps("erasure", data.erasure_progress, data.advance_erasure)
+
+    @cached_property
+    def _purger(self) -> Purger:
+        return Purger(self.store.retention, self._gate, self.committer)
+
+    def _steps(self, name: str, progress: Callable[[], Any], advance: Callable[[], Any]) -> BackgroundSteps:
+        return BackgroundSteps(name, progress, advance, self._gate, self.committer)
+
+
+def open_limiter(settings: Settings) -> Limiter | None:
+    """The limiter for AUTHZ_LIMITS_FILE, if it is set.
+
+    Raises `InvalidArgumentError` for a file that cannot be used.
+    """
+    if not settings.limits_file:
+        return None
+    return Limiter(WatchedFile(settings.limits_file, parse_limits, holds="limits", keeps_last=True))
+
+
+def _add_reflection(server: Any) -> None:
+    """Answer reflection as v1, too: its messages are those of v1alpha, the only ones in the library."""
+    names = (CHECKS, *OF_THE_DATABASE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    servicer = reflection.aio.ReflectionServicer(names)
+    handler = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    for name in (reflection.SERVICE_NAME, "grpc.reflection.v1.ServerReflection"):
+        server.add_registered_method_handlers(name, {"ServerReflectionInfo": handler})
