@@ -17,7 +17,10 @@ import pytest_asyncio
 from authz.runtime.logs import WRITER, configure_logging
 from authz.runtime.settings import Settings
 from authz.runtime.transport import choose_transport
-from tests import forkserver
+from tests import (
+    forkserver,
+    properties,  # noqa: F401  gives every property the profile
+)
 from tests.databases import PostgresqlServer, create_sqlite, running_postgresql, sqlite_url_of
 from tests.service import Service, serve
 from tests.serving import find_free_port

@@ -318,7 +318,7 @@ def test_listed_actions_are_those_that_check_allows(data: st.DataObject) -> None
             assert checker.check(campus, alone, NOW) == decision
 
 
-@settings(examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(examples(25), suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_nobody_gets_in_through_what_postgresql_holds(data: st.DataObject, postgresql_url: str) -> None:
     """From a real PostgreSQL to a replica built from it; what is written before stays, as in service."""

@@ -22,7 +22,11 @@ def expected_scope(chain: list[Entity]) -> ChangeScope:
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=5,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 @given(data=st.data())
 def test_a_record_lives_and_goes_with_what_it_is_in(store: Store, kind: Kind, data: st.DataObject) -> None:
     chain = data.draw(chains(kind))
@@ -46,7 +50,11 @@ def test_a_record_lives_and_goes_with_what_it_is_in(store: Store, kind: Kind, da
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=4,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 @given(data=st.data())
 def test_every_field_of_a_filter_selects(store: Store, kind: Kind, data: st.DataObject) -> None:
     chain = data.draw(chains(kind))

@@ -37,7 +37,11 @@ MAYA = Membership(
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=8,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 @given(data=st.data())
 def test_an_update_changes_the_fields_that_it_names_and_no_other(
     store: Store, kind: Kind, data: st.DataObject
