@@ -21,7 +21,7 @@ import psycopg
 import pytest
 
 from tests.serving import find_free_port
-from tests.waiting import until
+from tests.waiting import suspend, until
 
 _SETTINGS = """
 fsync = off
@@ -158,9 +158,8 @@ class Cluster:
     def frozen(self) -> Iterator[None]:
         """Every process of it stands still inside the block: connections stay, and nothing answers."""
         processes = self._processes()
-        for process in processes:
-            process.send_signal(signal.SIGSTOP)
         try:
+            suspend(*processes)
             yield
         finally:
             for process in reversed(processes):

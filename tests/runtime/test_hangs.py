@@ -19,7 +19,7 @@ from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
 from tests.runtime.test_server import campus_of
 from tests.runtime.test_supervise import alive, children, follower, metrics, served_alike
 from tests.serving import serving
-from tests.waiting import until
+from tests.waiting import suspend, until
 
 
 def test_whoever_hangs_is_replaced_and_counted(sqlite_url: str, free_port: int) -> None:
@@ -29,8 +29,7 @@ def test_whoever_hangs_is_replaced_and_counted(sqlite_url: str, free_port: int) 
             client.write(campus_of(1))
         hung = children(process)
         assert len(hung) == 3
-        for each in hung:
-            each.suspend()
+        suspend(*hung)
         until(lambda: len(set(children(process)) - set(hung)) == 3, "they were not replaced")
         assert not alive(hung)
         until(lambda: served_alike(address, allowed=True), "the service did not come back")
@@ -46,8 +45,7 @@ def test_a_supervisor_that_was_stopped_with_its_children_kills_none(sqlite_url: 
             client.write(campus_of(1))
         family = children(process)
         together = [psutil.Process(process.pid), *family]
-        for each in together:
-            each.suspend()
+        suspend(*together)
         time.sleep(2 * MAX_MISSED_BEATS * BEAT_INTERVAL_S)
         for each in together:
             each.resume()
@@ -65,7 +63,7 @@ def test_a_restored_database_is_not_hidden_by_a_follower_that_hangs(sqlite_url: 
         for number in range(2, 8):
             client.write(campus_of(number))
         hung = follower(children(process))
-        hung.suspend()
+        suspend(hung)
         backup.backup(live)
         live.close()
         (maya,) = (each.entity.key for each in client.read(MembershipFilter()))

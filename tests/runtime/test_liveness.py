@@ -20,7 +20,7 @@ from tests.databases import create_sqlite
 from tests.replica.conftest import following
 from tests.runtime.test_follow import Machine
 from tests.store.directory import create, open_with, write
-from tests.waiting import until
+from tests.waiting import suspend, until
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_systemd_hears_of_a_process_until_it_hangs(machine: Machine, tmp_path: P
         while b"READY=1" not in told:
             told.add(systemd.recv(64))
         assert told == {b"WATCHDOG=1", b"READY=1"}
-        process.suspend()
+        suspend(process)
         systemd.settimeout(3)
         with pytest.raises(TimeoutError):
             while systemd.recv(64):
