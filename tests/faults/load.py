@@ -40,7 +40,7 @@ CELLS: tuple[Cell, ...] = tuple((user, course) for user in USERS for course in C
 
 _TIMEOUT_S = 1.5
 _PAUSE_S = 0.02
-_THINK_S = 0.002
+_THINK_S = 0.005
 """Between calls, so that the servers under test get their share of a small machine."""
 _UNKNOWN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 

@@ -16,7 +16,9 @@ from tests.faults.test_outage import allowed, connected, refused
 from tests.runtime.test_server import campus_of
 from tests.runtime.test_supervise import follower
 from tests.store.directory import remove
-from tests.waiting import until
+from tests.waiting import suspend, until
+
+pytestmark = pytest.mark.usefixtures("over_grpc")
 
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -50,7 +52,7 @@ def test_no_worker_answers_from_before_a_revocation_while_the_follower_is_stoppe
     with running(node), connected(node) as stubs:
         assert written(stubs, *map(mutation_message, campus_of(1)))
         stopped = follower(node.workers())
-        stopped.suspend()
+        suspend(stopped)
         assert not written(stubs, revocation(1))
         failure = refused(lambda: allowed(stubs, 1))
         assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "TOO_STALE")

@@ -23,6 +23,8 @@ from tests.store.directory import VOCABULARY, Clock, create, open_with, remove, 
 from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("over_grpc")
+LATE = ("DEADLINE_EXCEEDED ",)
+"""What a call says that a busy machine has not answered in time."""
 
 
 def url_of(*clusters: Cluster) -> str:
@@ -47,13 +49,13 @@ def test_a_standby_takes_over(clusters: Clusters, tmp_path: Path) -> None:
         history = require_right(load, url, *nodes)
     events: list[Event] = [*history.writes, *history.checks]
     for event in events:
-        if event.outcome is not Outcome.OK:
+        if event.outcome is not Outcome.OK and event.error not in LATE:
             assert not isinstance(event, Check) or event.consistency is not Consistency.MINIMIZE_LATENCY
     refused = {event.error for event in events if event.outcome is Outcome.UNKNOWN}
     # One server may know of a revision that the other can no longer be told of.
     assert "UNAVAILABLE STORE_UNAVAILABLE" in refused
     asked = {check.error for check in history.checks if check.error}
-    assert asked <= {"UNAVAILABLE STORE_UNAVAILABLE", "UNAVAILABLE NOT_FRESH_ENOUGH"}
+    assert asked <= {"UNAVAILABLE STORE_UNAVAILABLE", "UNAVAILABLE NOT_FRESH_ENOUGH", *LATE}
 
 
 def test_a_standby_is_never_read_for_the_database(clusters: Clusters) -> None:

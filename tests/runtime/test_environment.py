@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from authz.runtime.bind import reserve
 from authz.runtime.server import Server
 from authz.runtime.settings import Settings, load_settings
 from tests.cli.commands import run
+from tests.databases import create_sqlite
 from tests.runtime.test_server import campus_of, refused
 from tests.serving import AUTHZ, serving
 
@@ -44,18 +46,23 @@ def test_a_variable_that_somebody_set_by_mistake_is_still_told(name: str) -> Non
         load_settings(environ={name: "50051"})
 
 
-@pytest.mark.parametrize("variable", ["http_proxy", "https_proxy", "grpc_proxy"])
-def test_a_question_goes_through_no_proxy_unless_it_is_asked_for(
-    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, variable: str
-) -> None:
-    monkeypatch.setenv(variable, "http://127.0.0.1:9")
-    with serving(sqlite_url) as (_, address):
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
+    """A question that a server allows."""
+    with serving(create_sqlite(tmp_path_factory.mktemp("asked") / "authz.db")) as (_, address):
         with Client(address) as client:
             client.write(campus_of(1))
-        asked = ("check", "user:maya", "read", "material:m1", "--address", address)
-        assert run(*asked).stdout.startswith("allowed")
-        assert run("--use-proxy", *asked).returncode == 2
-    assert run(*asked[:4], "--database", sqlite_url).stdout.startswith("allowed")
+        yield "check", "user:maya", "read", "material:m1", "--address", address
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "https_proxy", "grpc_proxy"])
+def test_a_question_goes_through_no_proxy_unless_it_is_asked_for(
+    asked: tuple[str, ...], sqlite_url: str, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    assert run(*asked).stdout.startswith("allowed")
+    assert run("--use-proxy", *asked).returncode == 2
+    assert run(*asked[:4], "--database", sqlite_url).stdout.startswith("denied")
 
 
 def server_at(path: Path, url: str, **more: str) -> Server:

@@ -29,6 +29,7 @@ from authz.domain.mutations import Mutation, Operation
 from authz.engine.write import MAX_MUTATIONS_PER_BATCH
 from tests.cli.commands import run
 from tests.forkserver import TRANSPORT
+from tests.properties import LONG
 from tests.serving import serving
 
 
@@ -91,7 +92,7 @@ def test_an_idle_client_may_ping_as_often_as_the_setting_says(sqlite_url: str) -
     assert pinged(sqlite_url, "60", wait_s=60) > {grpc.ChannelConnectivity.READY}
 
 
-@pytest.mark.parametrize("kill_after", [3, 25])
+@pytest.mark.parametrize("kill_after", [3, 25] if LONG else [25])
 def test_a_killed_server_loses_no_acknowledged_write_and_leaves_no_half(
     store_url: str, kill_after: int
 ) -> None:
