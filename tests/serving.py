@@ -15,11 +15,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from authz.runtime.embedded import embedded
-from authz.runtime.settings import Settings
+from authz.runtime.settings import load_settings
 from tests import forkserver
 from tests.forkserver import Process
 
@@ -81,20 +80,23 @@ def _serving(url: str, variables: dict[str, str]) -> Iterator[tuple[Process, str
 
 
 @contextmanager
-def server_of(settings: Settings) -> Iterator[str]:
+def served(url: str, **settings: str) -> Iterator[str]:
     """The address of a server: in a thread of this process, unless Envoy serves, which needs a process."""
-    if forkserver.TRANSPORT != "envoy":
-        with embedded(settings) as address:
+    with replica_folder(url) as folder:
+        given = {"address": "127.0.0.1:0", "database_url": url, "replica_dir": folder, "log_level": "error"}
+        given |= {"erasure_grace_s": "0", **settings}
+        if forkserver.TRANSPORT != "envoy":
+            with embedded(load_settings(given, environ={})) as address:
+                yield address
+            return
+        # The line with the address is of the level `info`. A server in this process gives no call a grace.
+        given |= {"transport": forkserver.TRANSPORT, "log_level": "info", "stop_grace_s": "0"}
+        variables = {f"AUTHZ_{name.upper()}": value for name, value in given.items()}
+        with serving(url, **variables) as (process, address):
+            drain(process)
             yield address
-        return
-    given = {f"AUTHZ_{name.upper()}": str(value) for name, value in msgspec.structs.asdict(settings).items()}
-    # The line with the address is of the level `info`. A server in this process gives no call a grace.
-    given |= {"AUTHZ_TRANSPORT": forkserver.TRANSPORT, "AUTHZ_LOG_LEVEL": "info", "AUTHZ_STOP_GRACE_S": "0"}
-    with serving(settings.database_url, **given) as (process, address):
-        drain(process)
-        yield address
-        process.send_signal(signal.SIGTERM)
-        process.wait()
+            process.send_signal(signal.SIGTERM)
+            process.wait()
 
 
 def drain(process: Process) -> None:

@@ -17,9 +17,9 @@ from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
 from authz.store import tables
 from authz.store.engine import open_engine, write_transaction
-from tests.api.test_exports import served
 from tests.cli.commands import run
 from tests.databases import read_tree
+from tests.serving import served
 
 NAME = "example.org/authz"
 MAYA = parse_subject("user:maya")

@@ -34,9 +34,9 @@ from authz.domain.errors import ErrorReason
 from authz.domain.exports import ExportEnd, ExportSection
 from authz.domain.ids import PLATFORM, ResourceRef, Subject, SubjectType, course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
-from tests.api.test_exports import served
 from tests.cli.commands import run
 from tests.databases import create_sqlite
+from tests.serving import served
 
 ADA, STU = parse_subject("user:ada"), parse_subject("user:stu")
 ALGEBRA = course_scope("algebra")

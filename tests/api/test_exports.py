@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from html.parser import HTMLParser
 from itertools import product
 from pathlib import Path
@@ -36,10 +36,9 @@ from authz.domain.errors import ErrorReason
 from authz.domain.exports import ExportedChange, ExportItem, ExportRelation, ExportSection, SubjectExport
 from authz.domain.ids import PLATFORM, ResourceRef, course_scope, parse_subject, session_scope
 from authz.domain.mutations import Mutation, Operation
-from authz.runtime.settings import load_settings
 from tests.cli.commands import run
 from tests.databases import create_sqlite
-from tests.serving import replica_folder, server_of
+from tests.serving import served
 
 MAYA, MAYA_2, ADA, STU = (parse_subject(f"user:{name}") for name in ("maya", "maya.2", "ada", "stu"))
 ALGEBRA, SEMINAR = course_scope("algebra"), session_scope("seminar")
@@ -69,26 +68,10 @@ CAMPUS: list[Entity] = [
 ]
 
 
-@contextmanager
-def served(url: str, **settings: str) -> Iterator[str]:
-    """The address of a server."""
-    with replica_folder(url) as folder:
-        given = {"address": "127.0.0.1:0", "database_url": url, "replica_dir": folder, "log_level": "error"}
-        settings = {"erasure_grace_s": "0"} | settings
-        with server_of(load_settings(given | settings, environ={})) as address:
-            yield address
-
-
 @pytest.fixture(scope="module")
 def address(shared_store_url: str) -> Iterator[str]:
     with served(shared_store_url) as found, Client(found) as client:
         client.write([Mutation(Operation.CREATE, each) for each in CAMPUS], reason="autumn")
-        yield found
-
-
-@pytest.fixture
-def client(address: str) -> Iterator[Client]:
-    with Client(address) as found:
         yield found
 
 

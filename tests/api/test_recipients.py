@@ -16,8 +16,8 @@ from authz.domain.exports import ExportedEntry, ExportSection
 from authz.domain.ids import Subject, SubjectType
 from authz.domain.mutations import Mutation, Operation
 from authz.domain.recipients import WatcherReport
-from tests.api.test_exports import served
 from tests.cli.commands import run
+from tests.serving import served
 from tests.waiting import until
 
 CALLER = "unauthenticated"
@@ -30,12 +30,6 @@ def address(shared_store_url: str) -> Iterator[str]:
         patch.setattr(TableSink, "gather_s", 0.0)
         with served(shared_store_url, decision_log="table", erasure_grace_s="0") as found:
             yield found
-
-
-@pytest.fixture
-def client(address: str) -> Iterator[Client]:
-    with Client(address) as found:
-        yield found
 
 
 @pytest.fixture

@@ -25,8 +25,7 @@ from authz.domain.entities import (
 )
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, course_scope, session_scope
 from authz.domain.mutations import Mutation, Operation
-from authz.runtime.settings import load_settings
-from tests.serving import replica_folder, server_of
+from tests.serving import served
 from tests.store.directory import changes_of, open_with, user
 
 MAYA, OMAR = user("maya"), user("omar")
@@ -54,10 +53,8 @@ def notebook(scope: Scope) -> Resource:
 @pytest.fixture
 def client(store_url: str) -> Iterator[Client]:
     """Maya and Omar are in the courses `c` and `d`."""
-    given = {"address": "127.0.0.1:0", "database_url": store_url, "log_level": "error"}
     with (
-        replica_folder(store_url) as folder,
-        server_of(load_settings({**given, "replica_dir": folder}, environ={})) as address,
+        served(store_url) as address,
         Client(address, timeout_s=60) as opened,
     ):
         entities: list[Entity] = []

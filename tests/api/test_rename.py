@@ -24,9 +24,9 @@ from authz.domain.ids import PLATFORM, ResourceRef, Subject, SubjectType
 from authz.domain.mutations import Mutation, Operation
 from authz.store import personal_data
 from tests.api.test_erasure import ADA, ALGEBRA, COURSE, NOTES, REASON, STU, notebook
-from tests.api.test_exports import served
 from tests.cli.commands import run
 from tests.service import in_process
+from tests.serving import served
 
 _numbers = itertools.count(1)
 
@@ -35,12 +35,6 @@ _numbers = itertools.count(1)
 def address(shared_store_url: str) -> Iterator[str]:
     with served(shared_store_url) as found, Client(found) as client:
         client.write([Mutation(Operation.TOUCH, each) for each in (*COURSE, notebook(NOTES, STU))])
-        yield found
-
-
-@pytest.fixture
-def client(address: str) -> Iterator[Client]:
-    with Client(address) as found:
         yield found
 
 

@@ -22,11 +22,11 @@ from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import privacy_pb2 as ppb
 from authz.v1 import watch_pb2 as wpb
-from tests.api.test_exports import served
 from tests.api.test_tombstones import described, message, write
 from tests.cli.commands import run
 from tests.databases import create_sqlite
 from tests.service import Service, in_process, reason_of, serve
+from tests.serving import served
 
 DECISIONS = RetainedData.DECISIONS
 ALGEBRA = pb.Scope(course_id="algebra")
@@ -36,12 +36,6 @@ MAYA = pb.Subject(type=pb.SUBJECT_TYPE_USER, id="maya")
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with served(create_sqlite(tmp_path_factory.mktemp("retention") / "authz.db")) as found:
-        yield found
-
-
-@pytest.fixture
-def client(address: str) -> Iterator[Client]:
-    with Client(address) as found:
         yield found
 
 

@@ -17,8 +17,8 @@ from authz.domain.instants import parse_instant
 from authz.runtime.decision_log import open_decision_log
 from authz.runtime.settings import load_settings
 from authz.store import Store
-from tests.api.test_exports import served
 from tests.collector import Collector, collecting
+from tests.serving import served
 from tests.store.directory import open_with
 from tests.store.test_decisions import ENTRY
 from tests.waiting import until

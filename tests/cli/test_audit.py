@@ -8,10 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from authz.audit.table import TableSink
-from authz.runtime.settings import load_settings
 from tests.cli.commands import run
 from tests.service import in_process
-from tests.serving import server_of
+from tests.serving import served
 
 HISTORY = (
     "course create alg --state active",
@@ -27,10 +26,9 @@ ASKED = (("user:maya", 0), ("user:omar", 1))
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server in which a student was suspended and removed."""
     url = f"sqlite:///{tmp_path_factory.mktemp('audit')}/authz.db"
-    given = {"address": "127.0.0.1:0", "database_url": url, "log_level": "error", "decision_log": "table"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TableSink, "gather_s", 0.0)
-        with server_of(load_settings(given, environ={})) as found:
+        with served(url, decision_log="table") as found:
             for number, command in enumerate(HISTORY):
                 done = run(*command.split(), "--address", found)
                 assert done.returncode == 0, done.stderr

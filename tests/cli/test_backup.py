@@ -14,12 +14,11 @@ from authz.client import Client
 from authz.domain.entities import Course, CourseState, Membership
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
-from authz.runtime.settings import load_settings
 from authz.store.engine import open_engine
 from tests.callers import directory_of
 from tests.cli.commands import run
 from tests.databases import create_sqlite
-from tests.serving import replica_folder, server_of
+from tests.serving import served
 from tests.store.test_schema import make_older
 
 MAYA = parse_subject("user:maya")
@@ -33,11 +32,9 @@ def term(number: int) -> list[Mutation]:
 
 
 @contextmanager
-def served(url: str) -> Iterator[Client]:
-    with replica_folder(url) as folder:
-        given = {"address": "127.0.0.1:0", "database_url": url, "replica_dir": folder, "log_level": "error"}
-        with server_of(load_settings(given, environ={})) as address, Client(address) as client:
-            yield client
+def client_of(url: str) -> Iterator[Client]:
+    with served(url) as address, Client(address) as client:
+        yield client
 
 
 def restored_into(request: pytest.FixtureRequest, kind: str, folder: Path) -> str:
@@ -52,7 +49,7 @@ def test_a_backup_under_load_is_one_state_and_is_served_after_it_was_restored(
     request: pytest.FixtureRequest, store_url: str, target: str, tmp_path: Path
 ) -> None:
     file, done, written = tmp_path / "backup.db", threading.Event(), [0]
-    with served(store_url) as client:
+    with client_of(store_url) as client:
 
         def write() -> None:
             while not done.is_set():
@@ -78,7 +75,7 @@ def test_a_backup_under_load_is_one_state_and_is_served_after_it_was_restored(
     url = restored_into(request, target, tmp_path)
     done_restoring = run("restore", file, "--database", url)
     assert (done_restoring.returncode, done_restoring.stderr) == (0, "")
-    with served(url) as client:
+    with client_of(url) as client:
         courses = {each.entity.id for each in client.read_courses()}
         students = {each.entity.scope.id for each in client.read_memberships(subject=MAYA)}
         assert courses == students == {f"c{number}" for number in range(len(courses))}
@@ -127,7 +124,7 @@ def test_a_backup_of_another_release_is_migrated_or_refused(sqlite_url: str, tmp
     migrated = f"sqlite:///{tmp_path / 'migrated.db'}"
     assert run("restore", older, "--database", migrated).returncode == 0
     assert older.read_bytes() == before
-    with served(migrated) as client:
+    with client_of(migrated) as client:
         client.write(term(0))
         assert not [*client.read_access_tokens()]
     with directory_of(sqlite_url):

@@ -19,9 +19,8 @@ from authz.domain.entities import (
 )
 from authz.domain.mutations import Mutation, Operation
 from authz.policy.load import policy_directory
-from authz.runtime.settings import load_settings
 from tests.cli.commands import run
-from tests.serving import server_of
+from tests.serving import served
 
 
 @pytest.fixture
@@ -191,11 +190,10 @@ def test_a_usage_error_is_2_and_never_denied(arguments: tuple[str, ...]) -> None
 
 
 def test_an_import_says_when_the_replica_has_not_followed(tmp_path: Path, sqlite_url: str) -> None:
-    given = {"address": "127.0.0.1:0", "database_url": sqlite_url, "replication_timeout_s": "0.1"}
     rows = tmp_path / "rows.jsonl"
     rows.write_text("")
-    for follows in (False, True):
-        with server_of(load_settings({**given, "follow": follows}, environ={})) as address:
+    for follows in ("false", "true"):
+        with served(sqlite_url, replication_timeout_s="0.1", follow=follows) as address:
             done = run("import", "resources", rows, "--address", address)
         assert done.stdout == "written 0, unchanged 0, failed 0\n"
-        assert ("warning: the write is committed, but the replica" in done.stderr) is not follows
+        assert ("warning: the write is committed, but the replica" in done.stderr) is (follows == "false")

@@ -13,10 +13,9 @@ from authz.domain.drafts import AddRow
 from authz.domain.entities import Course, CourseState, Membership, Resource
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
-from authz.runtime.settings import load_settings
 from tests.cli.commands import run
 from tests.databases import create_sqlite
-from tests.serving import server_of
+from tests.serving import served
 
 ALGEBRA = course_scope("algebra")
 CAMPUS = (
@@ -29,12 +28,7 @@ TIMEOUT_S = 60
 
 @contextmanager
 def server_in(folder: Path) -> Iterator[str]:
-    given = {
-        "address": "127.0.0.1:0",
-        "database_url": create_sqlite(folder / "authz.db"),
-        "log_level": "error",
-    }
-    with server_of(load_settings(given, environ={})) as address:
+    with served(create_sqlite(folder / "authz.db")) as address:
         yield address
 
 

@@ -12,9 +12,8 @@ from authz.client import Client
 from authz.domain.entities import MembershipFilter, MembershipKey, MembershipStatus, Resource
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation, update
-from authz.runtime.settings import load_settings
 from tests.cli.commands import run, run_process
-from tests.serving import both_transports, server_of
+from tests.serving import both_transports, served
 
 MAYA = MembershipKey(parse_subject("user:maya"), course_scope("alg"), "student")
 
@@ -22,10 +21,7 @@ MAYA = MembershipKey(parse_subject("user:maya"), course_scope("alg"), "student")
 @pytest.fixture
 def course(sqlite_url: str) -> Iterator[str]:
     """The address of a server with the active course `alg`, the student `maya` and her notebook."""
-    settings = load_settings(
-        {"address": "127.0.0.1:0", "database_url": sqlite_url, "log_level": "error"}, environ={}
-    )
-    with server_of(settings) as address:
+    with served(sqlite_url) as address:
         did(address, "course create alg --state active")
         did(address, "member add user:maya course:alg student --until 2096-07-31")
         with Client(address) as client:

@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 
 from authz.domain.kinds.access_token import token_id
-from authz.runtime.settings import load_settings
 from tests.callers import grant
 from tests.cli.commands import run
-from tests.serving import server_of
+from tests.serving import served
 
 
 def test_a_token_is_created_used_listed_and_revoked(sqlite_url: str, tmp_path: Path) -> None:
@@ -22,11 +21,7 @@ def test_a_token_is_created_used_listed_and_revoked(sqlite_url: str, tmp_path: P
     assert "until 2099-12-31T00:00:00Z" in created.stderr and id_ in created.stderr
     file = tmp_path / "token"
     file.write_text(token)
-    settings = load_settings(
-        {"address": "127.0.0.1:0", "database_url": sqlite_url, "access_tokens": True, "log_level": "error"},
-        environ={},
-    )
-    with server_of(settings) as address:
+    with served(sqlite_url, access_tokens="true") as address:
         there = ("--token-file", file, "courses", "--address", address)
         assert run(*there).returncode == 0
         assert "carries no credential" in run("courses", "--address", address).stderr

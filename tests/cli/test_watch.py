@@ -14,10 +14,9 @@ from authz.client import Client
 from authz.domain.entities import Course, CourseKey, Membership
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
-from authz.runtime.settings import load_settings
 from tests.cli.commands import run
 from tests.databases import create_sqlite
-from tests.serving import AUTHZ, server_of
+from tests.serving import AUTHZ, served
 
 MAYA = Membership(subject=parse_subject("user:maya"), scope=course_scope("alg"), role="student")
 
@@ -26,8 +25,7 @@ MAYA = Membership(subject=parse_subject("user:maya"), scope=course_scope("alg"),
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A running service, one for all tests: each watches from a token of its own."""
     url = create_sqlite(tmp_path_factory.mktemp("watch") / "authz.db")
-    given = {"address": "127.0.0.1:0", "database_url": url, "log_level": "error"}
-    with server_of(load_settings(given, environ={})) as address:
+    with served(url) as address:
         yield address
 
 

@@ -12,9 +12,8 @@ from authz.client import CallError, Client
 from authz.domain.entities import Account, Course, CourseKey, CourseState, EntityKind, Membership
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
-from authz.runtime.settings import load_settings
 from tests.client.conftest import Connect
-from tests.serving import server_of
+from tests.serving import served
 from tests.waiting import until
 
 ALGEBRA = course_scope("alg")
@@ -26,14 +25,8 @@ MANY = 1100
 @pytest.fixture
 def client(sqlite_url: str, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
     """A client of a service with a course and a student."""
-    given = {
-        "address": "127.0.0.1:0",
-        "database_url": sqlite_url,
-        "log_level": "error",
-        "decision_log": "table",
-    }
     monkeypatch.setattr(TableSink, "gather_s", 0.0)
-    with server_of(load_settings(given, environ={})) as address, connect(address) as client:
+    with served(sqlite_url, decision_log="table") as address, connect(address) as client:
         client.write([Mutation(Operation.CREATE, each) for each in (Course(id="alg"), MAYA)])
         yield client
 

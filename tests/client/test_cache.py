@@ -30,12 +30,11 @@ from authz.domain.mutations import Mutation, Operation
 from authz.domain.tokens import ConsistencyToken, TokenKeys, latest
 from authz.policy.load import policy_directory
 from authz.policy.versions import read_folder
-from authz.runtime.settings import load_settings
 from tests.callers import grant
 from tests.client.conftest import Connect
 from tests.databases import create_sqlite
 from tests.issuer import Issuer
-from tests.serving import server_of
+from tests.serving import served
 
 ALGEBRA, MONDAY = course_scope("algebra"), session_scope("monday")
 MAYA, OMAR = parse_subject("user:maya"), parse_subject("user:omar")
@@ -59,8 +58,7 @@ TIMEOUT_S = 30.0
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a service for all tests, each of which puts the campus back."""
     url = create_sqlite(tmp_path_factory.mktemp("cache") / "authz.db")
-    given = {"address": "127.0.0.1:0", "database_url": url, "log_level": "error"}
-    with server_of(load_settings(given, environ={})) as address:
+    with served(url) as address:
         yield address
 
 
@@ -211,10 +209,10 @@ def test_an_answer_is_not_given_past_its_valid_until(client: Client, writer: Cli
 
 
 def test_a_client_asks_when_it_hears_nothing_for_longer_than_it_may(tmp_path: Path, connect: Connect) -> None:
-    given = {"address": "127.0.0.1:0", "database_url": create_sqlite(tmp_path / "authz.db")}
+    url = create_sqlite(tmp_path / "authz.db")
     with ExitStack() as down:
         server = ExitStack()
-        address = server.enter_context(server_of(load_settings({**given, "log_level": "error"}, environ={})))
+        address = server.enter_context(served(url))
         client = down.enter_context(connect(address, cache=cache_of(max_staleness_s=0.5)))
         kept(client)
         server.close()
@@ -229,10 +227,8 @@ def test_a_client_that_may_not_watch_asks_each_time_and_says_why(
 ) -> None:
     url, issuer = create_sqlite(tmp_path / "authz.db"), Issuer()
     grant(url, {"service:shop": "checker"})
-    given = {"address": "127.0.0.1:0", "database_url": url, "log_level": "warning"}
-    settings = load_settings(given | issuer.settings(tmp_path), environ={})
     with (
-        server_of(settings) as address,
+        served(url, log_level="warning", **issuer.settings(tmp_path)) as address,
         connect(address, token=issuer.jwt("shop"), cache=cache_of()) as client,
     ):
         asked = {client.check(*READS).decision_id}

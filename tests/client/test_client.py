@@ -41,9 +41,8 @@ from authz.domain.entities import (
 from authz.domain.errors import InvalidArgumentError
 from authz.domain.ids import ResourceRef, course_scope, parse_subject
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition
-from authz.runtime.settings import load_settings
 from tests.client.conftest import Connect
-from tests.serving import server_of
+from tests.serving import served
 from tests.tokens import moved, state_of
 
 ALGEBRA = course_scope("alg")
@@ -77,10 +76,7 @@ TOKENS = (
 @pytest.fixture
 def client(sqlite_url: str, connect: Connect) -> Iterator[Client]:
     """A client of a service that holds a campus."""
-    settings = load_settings(
-        {"address": "127.0.0.1:0", "database_url": sqlite_url, "log_level": "error"}, environ={}
-    )
-    with server_of(settings) as address, connect(address) as client:
+    with served(sqlite_url) as address, connect(address) as client:
         client.write([Mutation(Operation.CREATE, entity) for entity in (*CAMPUS, *ACCOUNTS, *TOKENS)])
         yield client
 
@@ -226,8 +222,7 @@ def test_an_import_that_is_refused_while_it_is_sent_fails_with_the_reason(client
 
 
 def test_a_state_that_does_not_come_in_time_is_told_as_such(sqlite_url: str, connect: Connect) -> None:
-    given = {"address": "127.0.0.1:0", "database_url": sqlite_url, "freshness_timeout_s": "0.05"}
-    with server_of(load_settings(given, environ={})) as address, connect(address, timeout_s=30) as client:
+    with served(sqlite_url, freshness_timeout_s="0.05") as address, connect(address, timeout_s=30) as client:
         ahead = moved(sqlite_url, client.current_token(), 1)
         with pytest.raises(CallError) as caught:
             client.check("user:maya", "read", "notebook:nb-7", at_least_as_fresh=ahead)
@@ -310,10 +305,8 @@ def test_who_reads_and_then_watches_misses_nothing(client: Client) -> None:
 def test_it_warns_of_a_write_that_the_replica_has_not_followed(
     sqlite_url: str, caplog: pytest.LogCaptureFixture, connect: Connect
 ) -> None:
-    given = {"address": "127.0.0.1:0", "database_url": sqlite_url, "replication_timeout_s": "0.1"}
-    # Nobody follows.
-    settings = load_settings({**given, "follow": False, "log_level": "warning"}, environ={})
-    with server_of(settings) as address, connect(address) as client:
+    nobody_follows = {"follow": "false", "replication_timeout_s": "0.1", "log_level": "warning"}
+    with served(sqlite_url, **nobody_follows) as address, connect(address) as client:
         token = client.write([Mutation(Operation.CREATE, Course(id="c"))])
         assert state_of(token).revision == 1
         told = [record.levelname for record in caplog.records if record.name == "authz.client"]

@@ -29,9 +29,8 @@ from authz.domain.entities import (
 from authz.domain.ids import course_scope, parse_subject, session_scope
 from authz.domain.instants import from_datetime
 from authz.domain.mutations import Mutation, Operation, update
-from authz.runtime.settings import load_settings
 from tests.client.conftest import Blocking, Connect
-from tests.serving import server_of
+from tests.serving import served
 
 ALGEBRA, MONDAY = course_scope("algebra"), session_scope("monday")
 MAYA, OMAR, GITA = map(parse_subject, ("user:maya", "user:omar", "user:gita"))
@@ -58,8 +57,7 @@ CAMPUS = (
 @pytest.fixture
 def client(sqlite_url: str, connect: Connect) -> Iterator[Client]:
     """A client of a service with a live session."""
-    given = {"address": "127.0.0.1:0", "database_url": sqlite_url, "log_level": "error"}
-    with server_of(load_settings(given, environ={})) as address, connect(address) as client:
+    with served(sqlite_url) as address, connect(address) as client:
         client.write([Mutation(Operation.CREATE, entity) for entity in CAMPUS])
         yield client
 

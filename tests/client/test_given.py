@@ -38,9 +38,8 @@ from authz.domain.entities import (
 from authz.domain.ids import course_scope
 from authz.domain.lists import PlanKind
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition
-from authz.runtime.settings import load_settings
 from authz.v1.authorization_pb2 import CheckResponse
-from tests.serving import server_of
+from tests.serving import served
 from tests.store.directory import user
 
 NOBODY = "127.0.0.1:1"
@@ -195,14 +194,8 @@ def test_a_client_that_could_not_call_is_not_made(arguments: dict[str, Any]) -> 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("given")
-    given = {
-        "address": "127.0.0.1:0",
-        "database_url": f"sqlite:///{folder / 'authz.db'}",
-        "log_level": "error",
-        "inline_types": "message",
-    }
-    with server_of(load_settings(given, environ={})) as served:
-        yield served
+    with served(f"sqlite:///{folder / 'authz.db'}", inline_types="message") as found:
+        yield found
 
 
 def test_a_record_may_have_text_and_datetimes(address: str) -> None:

@@ -11,8 +11,7 @@ from authz.client import Client
 from authz.domain.entities import Course, CourseState, Membership, Resource
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
-from authz.runtime.settings import load_settings
-from tests.serving import server_of
+from tests.serving import served
 
 PAGE = Path(__file__).parents[2] / "docs/clients.md"
 STATED_ADDRESS = "127.0.0.1:50051"
@@ -25,12 +24,11 @@ CAMPUS = (
 
 
 def test_every_example_in_python_prints_what_it_says(sqlite_url: str) -> None:
-    given = {"address": "127.0.0.1:0", "database_url": sqlite_url, "log_level": "error"}
     # Those without an import are parts of what is in `examples/`, which other tests run.
     found = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     blocks = [block for block in found if "import" in block]
     assert len(blocks) > 2
-    with server_of(load_settings(given, environ={})) as address:
+    with served(sqlite_url) as address:
         with Client(address) as client:
             client.write([Mutation(Operation.CREATE, entity) for entity in CAMPUS])
         for block in blocks:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,34 +12,31 @@ from authz.domain.entities import Course, CourseState, Membership
 from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
 from authz.domain.tokens import ConsistencyToken, TokenKeys, latest
-from authz.runtime.settings import Settings, load_settings
 from tests.client.conftest import Connect
 from tests.databases import create_sqlite
-from tests.serving import server_of
+from tests.serving import served
 
 COURSE = Course(id="algebra", state=CourseState.ACTIVE)
 STUDENT = Membership(subject=parse_subject("user:maya"), scope=course_scope("algebra"), role="student")
 QUESTION = ("user:maya", "read", "course:algebra")
 
 
-def machine(url: str, replica: Path, **settings: str) -> Settings:
-    given = {"address": "127.0.0.1:0", "database_url": url, "replica_dir": str(replica), "log_level": "error"}
-    return load_settings(given | {"freshness_timeout_s": "0.05", **settings}, environ={})
+def machine(url: str, replica: Path, **settings: str) -> AbstractContextManager[str]:
+    """The address of a server on a machine of its own."""
+    return served(url, replica_dir=str(replica), freshness_timeout_s="0.05", **settings)
 
 
 def test_a_machine_that_has_not_the_write_does_not_answer_from_before_it(
     sqlite_url: str, tmp_path: Path, connect: Connect
 ) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
-    with server_of(machine(sqlite_url, second)) as address, Client(address) as client:
+    with machine(sqlite_url, second) as address, Client(address) as client:
         client.write([Mutation(Operation.CREATE, each) for each in (COURSE, STUDENT)])
     with ExitStack() as down:
         # It answers from its replica, which nobody keeps up to date.
-        behind = down.enter_context(
-            server_of(machine(sqlite_url, second, follow="false", max_staleness_s="600"))
-        )
+        behind = down.enter_context(machine(sqlite_url, second, follow="false", max_staleness_s="600"))
         up = ExitStack()
-        address = up.enter_context(server_of(machine(sqlite_url, first)))
+        address = up.enter_context(machine(sqlite_url, first))
         client = down.enter_context(connect(f"ipv4:{address},{behind}"))
         client.write([Mutation(Operation.DELETE, STUDENT.key)])
         assert not client.check(*QUESTION)
@@ -57,8 +54,8 @@ def test_a_client_goes_on_asking_when_the_database_is_another_one(tmp_path: Path
     """As in development: the server is started anew over an empty database."""
     with ExitStack() as down:
         up = ExitStack()
-        first = up.enter_context(server_of(machine(create_sqlite(tmp_path / "a.db"), tmp_path / "a")))
-        other = down.enter_context(server_of(machine(create_sqlite(tmp_path / "b.db"), tmp_path / "b")))
+        first = up.enter_context(machine(create_sqlite(tmp_path / "a.db"), tmp_path / "a"))
+        other = down.enter_context(machine(create_sqlite(tmp_path / "b.db"), tmp_path / "b"))
         client = down.enter_context(connect(f"ipv4:{first},{other}"))
         client.write([Mutation(Operation.CREATE, COURSE)])
         assert client.check(*QUESTION).reason == "NOT_A_MEMBER"

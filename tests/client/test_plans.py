@@ -56,7 +56,6 @@ from authz.engine import plan as planning
 from authz.engine.check import Checker
 from authz.engine.lists import ResourcePage
 from authz.engine.plan import Planner
-from authz.runtime.settings import load_settings
 from authz.store.engine import open_engine
 from authz.v1 import authorization_pb2 as pb
 from authz.wire.plan import PLAN_KINDS, group_message
@@ -76,7 +75,7 @@ from tests.engine.test_lists import exacting_policy, policy_with
 from tests.policies import POLICY
 from tests.properties import examples
 from tests.service import in_process
-from tests.serving import server_of
+from tests.serving import served
 
 DENYING = (
     "p, *, *, notebook, read, own, deny",
@@ -203,8 +202,7 @@ def test_each_fact_asks_of_the_columns_what_its_definition_asks_of_the_record(
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A service with a small campus."""
     url = f"sqlite:///{tmp_path_factory.mktemp('plans') / 'authz.db'}"
-    given = {"address": "127.0.0.1:0", "database_url": url, "log_level": "error"}
-    with server_of(load_settings(given, environ={})) as address, Client(address) as client:
+    with served(url) as address, Client(address) as client:
         client.write([Mutation(Operation.CREATE, entity) for entity in SMALL])
         yield address
 

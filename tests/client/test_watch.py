@@ -18,25 +18,19 @@ from authz.domain.entities import Course, CourseKey, EntityKind
 from authz.domain.ids import course_scope
 from authz.domain.mutations import Mutation, Operation
 from authz.engine import watch
-from authz.runtime.settings import Settings, load_settings
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import watch_pb2 as wpb
 from tests.client.conftest import Connect
 from tests.client.test_client import ALGEBRA, CAMPUS
 from tests.service import in_process
-from tests.serving import both_transports, server_of, serving
-
-
-def settings_of(url: str, address: str = "127.0.0.1:0") -> Settings:
-    given = {"address": address, "database_url": url, "log_level": "error", "stop_grace_s": "5"}
-    return load_settings(given, environ={})
+from tests.serving import both_transports, served, serving
 
 
 @pytest.fixture
 def client(sqlite_url: str, connect: Connect) -> Iterator[Client]:
     """A client of a service of nobody else."""
-    with server_of(settings_of(sqlite_url)) as address, connect(address) as client:
+    with served(sqlite_url, stop_grace_s="5") as address, connect(address) as client:
         yield client
 
 
@@ -259,7 +253,7 @@ def test_a_large_change_is_given_whole_in_pieces(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch, connect: Connect
 ) -> None:
     monkeypatch.setattr(watch, "MUTATIONS_A_READ", 2)
-    with server_of(settings_of(sqlite_url)) as address, connect(address) as client:
+    with served(sqlite_url, stop_grace_s="5") as address, connect(address) as client:
         token = client.write([Mutation(Operation.CREATE, Course(id="a"))])
         client.write([Mutation(Operation.CREATE, entity) for entity in CAMPUS])
         given: list[WatchedChange] = []

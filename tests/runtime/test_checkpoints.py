@@ -14,9 +14,9 @@ from authz.domain.mutations import Mutation, Operation
 from authz.runtime.settings import load_settings
 from authz.store import tables
 from authz.store.engine import open_engine, write_transaction
-from tests.api.test_exports import served
 from tests.cli.commands import run
 from tests.service import in_process
+from tests.serving import served
 from tests.waiting import until
 
 
