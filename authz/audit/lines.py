@@ -38,7 +38,7 @@ class LinesFile:
 
     def write(self, entries: Sequence[DecisionEntry]) -> None:
         """See `DecisionSink.write`. Raises `OSError`, and has then written nothing."""
-        lines = b"".join(_lines(entries))
+        lines = _lines(entries)
         while True:
             with self._locked() as descriptor:
                 size_bytes = os.fstat(descriptor).st_size
@@ -86,7 +86,7 @@ class StandardOutput:
 
     def write(self, entries: Sequence[DecisionEntry]) -> None:
         """See `DecisionSink.write`. Raises `OSError` when nobody reads any more."""
-        for piece in pieces_of(_lines(entries)):
+        for piece in pieces_of(_lines(entries).splitlines(keepends=True)):
             rest = memoryview(piece)
             while rest:
                 try:
@@ -95,9 +95,8 @@ class StandardOutput:
                     select.select((), (self._descriptor,), ())
 
 
-def _lines(entries: Iterable[DecisionEntry]) -> Iterator[bytes]:
-    for entry in entries:
-        yield _encoder.encode(msgspec.structs.replace(entry, at=to_datetime(entry.at))) + b"\n"
+def _lines(entries: Iterable[DecisionEntry]) -> bytes:
+    return _encoder.encode_lines([msgspec.structs.replace(each, at=to_datetime(each.at)) for each in entries])
 
 
 def _append(descriptor: int, content: bytes, size_bytes: int) -> None:
