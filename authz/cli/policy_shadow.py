@@ -107,7 +107,7 @@ def _print(report: ShadowReport, as_json: bool) -> None:
 
 def _heading(report: ShadowReport) -> str:
     shadow, at = report.shadow, format_instant(report.shadow.ends_at)
-    against = f"{_named(shadow)} beside {_compared_with(shadow)}"
+    against = f"{_named(shadow)} alongside {_compared_with(shadow)}"
     match report.state:
         case ShadowState.RUNNING:
             return f"{against}, on {shadow.share * 100:.4g}% of the checks, until {at}"

@@ -41,7 +41,7 @@ def test_a_draft_is_tried_and_what_it_would_change_is_shown(tmp_path: Path) -> N
             client.policies.drafts.create("mine")
             run("policy", "edit", "mine", "--set", "student", "material", "read", "never", *here)
             begun = run("policy", "shadow", "start", "draft:mine", "--percent", "100", *here)
-            assert begun.stdout.startswith("draft `mine` beside version 1, on 100% of the checks, until ")
+            assert begun.stdout.startswith("draft `mine` alongside version 1, on 100% of the checks, until ")
             again = run("policy", "shadow", "start", "1", *here)
             assert (again.returncode, "`authz policy shadow stop`" in again.stderr) == (2, True)
             deadline = time.monotonic() + TIMEOUT_S
@@ -58,7 +58,7 @@ def test_a_draft_is_tried_and_what_it_would_change_is_shown(tmp_path: Path) -> N
         )
         assert "  then:  denied: NO_RULE\n" in shown.stdout
         assert run("policy", "shadow", "stop", *here).stdout.startswith(
-            "draft `mine` beside version 1, on 100% of"
+            "draft `mine` alongside version 1, on 100% of"
         )
         found = json.loads(run("policy", "shadow", "show", "--json", *here).stdout)
         assert (found["state"], found["draft_id"], found["against_number"]) == ("ENDED", "mine", 1)
@@ -77,7 +77,7 @@ def test_a_draft_of_a_course_is_tried_in_its_course(tmp_path: Path) -> None:
             client.policies.drafts.edit(draft, [row])
             begun = run("policy", "shadow", "start", "draft:mine", "--percent", "100", *course)
             assert begun.stdout.startswith(
-                "draft `mine` beside the platform's policy alone in course:algebra"
+                "draft `mine` alongside the platform's policy alone in course:algebra"
             )
             deadline = time.monotonic() + TIMEOUT_S
             while (shown := run("policy", "shadow", "show", *course)).returncode == 0:

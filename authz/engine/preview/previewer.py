@@ -1,4 +1,4 @@
-"""Holds policies against the directory beside checks: in slices on the event loop, on one snapshot each."""
+"""Previews policies alongside checks: in slices of the event loop, each on one snapshot."""
 
 from __future__ import annotations
 
