@@ -11,16 +11,19 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from authz.client import Client, ShadowReport, check_request
 from authz.domain.decisions import Question
-from authz.domain.drafts import SetCell
+from authz.domain.drafts import AddRow, SetCell
 from authz.domain.entities import PolicyVersion
-from authz.domain.ids import PLATFORM
+from authz.domain.ids import PLATFORM, Scope, course_scope
 from authz.domain.shadow import PolicyShadow
 from authz.engine.check import Checker
 from authz.engine.shadow import Shadow
 from authz.engine.shadow_run import ShadowRun
+from authz.policy.compile import CompiledPolicy
+from authz.policy.course import COURSE_FILE, load_course_policy
 from authz.policy.load import compile_files
 from authz.runtime.compose import system_clock
 from tests.bench.campus import Campus, ask
@@ -30,8 +33,28 @@ from tests.bench.serving import drive, running
 from tests.policies import SHIPPED, with_rows
 from tests.serving import AUTHZ
 
-SHARES = (0.0, 1e-12, 0.01, 1.0)
-"""Without a shadow; with one that compares nothing; with that of the goal; with all that the budget lets."""
+GOAL = 0.01
+COURSES = tuple(f"c{number:07d}" for number in range(10))
+"""As many as may have a shadow at once."""
+
+
+class Trial(NamedTuple):
+    """A shadow of the platform's policy, or of that of each course, for a share of the checks."""
+
+    label: str
+    share: float
+    courses: tuple[str, ...] = ("",)
+
+
+TRIALS = (
+    Trial("a shadow of 0% of the checks", 1e-12),
+    Trial("a shadow of 1% of the checks", GOAL),
+    Trial("a shadow of 100% of the checks", 1.0),
+    Trial("a shadow of 1% of the checks in one course", GOAL, COURSES[:1]),
+    Trial(f"a shadow of 1% of the checks in each of {len(COURSES)} courses", GOAL, COURSES),
+)
+"""One that compares nothing; that of the goal; all that the budget lets; those of courses."""
+WITHOUT = Trial("no shadow", 0.0, ())
 ROUNDS = 8
 QUESTIONS = 60_000
 _NOTICED_S = 2.0
@@ -39,7 +62,7 @@ _NOTICED_S = 2.0
 
 
 def bench(folder: Path, size: int) -> None:
-    """One server, whose shadow is started with each share in turn, and stopped, in every round."""
+    """One server, whose shadows are started for each trial in turn, and stopped, in every round."""
     campus = Campus(size)
     checks = [check_request(*ids).SerializeToString() for ids in campus.questions(10_000)]
     check = itertools.cycle(checks).__next__
@@ -48,67 +71,83 @@ def bench(folder: Path, size: int) -> None:
         running([str(AUTHZ), "serve"], AUTHZ_DATABASE_URL=url) as (pid, address, _),
         Client(address) as client,
     ):
-        draft = client.policies.drafts.create("bench")
-        client.policies.drafts.edit(draft, [SetCell("student", "notebook", "update", ("shared_edit",))])
+        drafts, shadow = client.policies.drafts, client.policies.shadow
+        drafts.edit(drafts.create("bench"), [SetCell("student", "notebook", "update", ("shared_edit",))])
+        for course_id in COURSES:
+            drafts.edit(drafts.create("bench", course_id=course_id), [AddRow(row_of(course_id))])
         rounds, reports = [], {}
         for _ in range(ROUNDS):
             took_us = {}
             # In another order each time: what comes first after a pause costs more.
-            for share in random.sample(SHARES, len(SHARES)):
-                if share:
-                    client.policies.shadow.start("bench", share=share)
+            for trial in random.sample([WITHOUT, *TRIALS], 1 + len(TRIALS)):
+                for course_id in trial.courses:
+                    shadow.start("bench", share=trial.share, course_id=course_id)
                 time.sleep(_NOTICED_S)
                 for _warm in range(2):
-                    took_us[share] = asyncio.run(drive(address, pid, "Check", check))[1]
-                if share:
-                    client.policies.shadow.stop()
+                    took_us[trial] = asyncio.run(drive(address, pid, "Check", check))[1]
+                for course_id in trial.courses:
+                    shadow.stop(course_id=course_id)
+                if trial.courses:
                     time.sleep(_NOTICED_S)
-                    reports[share] = client.policies.shadow.read()
+                    reports[trial] = shadow.read(course_id=trial.courses[0])
             rounds.append(took_us)
     _show(rounds, reports)
 
 
-def bench_in_process(folder: Path, size: int) -> None:
-    """A check as a server makes it: without a shadow, with one of the goal's share, and again without, which
-    shows how exact the ratio is."""
-    campus = Campus(size)
-    candidate = with_rows("p, student, *, notebook, update, shared_edit, deny")
-    active, after = (
-        Checker(compile_files(files), inline_types=frozenset(), version=_version(number))
-        for number, files in ((1, SHIPPED), (0, candidate))
-    )
-    view = built(campus, folder)
-    now = system_clock()
-    trial = PolicyShadow(
-        against_number=1, share=SHARES[2], budget_us=1_000_000, author="", started_at=now, ends_at=1 << 62
-    )
+def row_of(course_id: str) -> str:
+    """A rule that a course may have of its own."""
+    return f"p, student, course:{course_id}, notebook, update, shared_edit, deny"
 
-    def checking(run: ShadowRun | None) -> Callable[[Question], object]:
+
+def bench_in_process(folder: Path, size: int) -> None:
+    """A check as a server makes it: without a shadow, with each of the goal's share, and again without, which
+    shows how exact the ratios are."""
+    campus = Campus(size)
+    platform = compile_files(SHIPPED)
+    number = PolicyVersion(scope=PLATFORM, number=1, digest="", files="", format=1)
+    active = Checker(platform, inline_types=frozenset(), version=number)
+    view = built(campus, folder)
+
+    def checking(*runs: ShadowRun) -> Callable[[Question], object]:
         shadow = Shadow(*[None] * 4)  # type: ignore[arg-type]  # what starts and saves one, which nobody asks
-        shadow._runs = () if run is None else (run,)
+        shadow._runs = runs
         return lambda question: shadow.check(active, view.snapshot(), question, system_clock())
 
+    whole = _run(PLATFORM, compile_files(with_rows("p, student, *, notebook, update, shared_edit, deny")))
+    courses = [
+        _run(course_scope(each), load_course_policy(platform, each, {COURSE_FILE: row_of(each)}))
+        for each in COURSES
+    ]
     questions = [ask(*ids) for ids in campus.questions(QUESTIONS)]
-    calls = [checking(None), checking(ShadowRun(trial, after)), checking(None)]
+    calls = [checking(), checking(whole), checking(*courses[:1]), checking(*courses), checking()]
     for question in questions:
         calls[0](question)  # what is asked about is in memory from here on
-    _, shadowed, again = cpu_ratios([(call, questions) for call in calls])
+    _, *shadowed, again = cpu_ratios([(call, questions) for call in calls])
     view.close()
-    show("a check in process with a shadow of 1% of the checks, against without", f"{shadowed:.3f}x", "1.05x")
-    show("  the same without a shadow, against itself", f"{again:.3f}x")
+    for trial, ratio in zip((each for each in TRIALS if each.share == GOAL), shadowed, strict=True):
+        show(f"in process with {trial.label}", f"{ratio:.3f}x", _goal_of(trial))
+    show("in process without a shadow, against itself", f"{again:.3f}x")
 
 
-def _version(number: int) -> PolicyVersion | None:
-    return PolicyVersion(scope=PLATFORM, number=number, digest="", files="", format=1) if number else None
+def _goal_of(trial: Trial) -> str:
+    return "goal 1.05x" if trial.share * len(trial.courses) <= GOAL else ""
 
 
-def _show(rounds: list[dict[float, float]], reports: dict[float, ShadowReport | None]) -> None:
+def _run(scope: Scope, candidate: CompiledPolicy) -> ShadowRun:
+    """The shadow of a policy for the goal's share of the checks."""
+    shadow = PolicyShadow(
+        scope=scope, against_number=1, share=GOAL, budget_us=1_000_000, author="",
+        started_at=system_clock(), ends_at=1 << 62,
+    )  # fmt: skip
+    return ShadowRun(shadow, Checker(candidate, inline_types=frozenset()))
+
+
+def _show(rounds: list[dict[Trial, float]], reports: dict[Trial, ShadowReport | None]) -> None:
     """The median over the rounds of each cost against that without a shadow in the same round."""
-    for share in SHARES[1:]:
-        ratio = statistics.median(took_us[share] / took_us[0.0] for took_us in rounds)
-        goal = "goal 1.05x" if share < 1 else ""
-        show(f"Check with a shadow of {share:.0%} of the checks, against without", f"{ratio:.3f}x", goal)
-        report = reports[share]
+    for trial in TRIALS:
+        ratio = statistics.median(took_us[trial] / took_us[WITHOUT] for took_us in rounds)
+        show(f"Check with {trial.label}", f"{ratio:.3f}x", _goal_of(trial))
+        report = reports[trial]
         if report is not None and report.tally.compared:
             tally = report.tally
             each_us = tally.elapsed_us / tally.compared
