@@ -65,9 +65,12 @@ class PublishedPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def file_messages(files: Mapping[str, str]) -> list[common_pb2.PolicyFile]:
-    """The messages of files, by name. Raises `InvalidArgumentError` for what is none."""
+    """The messages of files, by name. Raises `InvalidArgumentError` for what is none, and without files: that
+    would stand for the active version."""
     if not isinstance(files, Mapping):
         raise malformed("files", "is no mapping; give the text of each file by its name")
+    if not files:
+        raise malformed("files", "is empty; read the version or the draft first: only that tells its files")
     return [message_of(common_pb2.PolicyFile, name=name, text=text) for name, text in files.items()]
 
 

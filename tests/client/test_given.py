@@ -129,6 +129,25 @@ def test_an_argument_of_another_type_is_named_and_nothing_is_called(method: str,
             called(of, argument, object())
 
 
+@pytest.mark.parametrize(
+    ("method", "argument"),
+    [
+        ("apply", "files"),
+        ("validation", "files"),
+        ("diff", "before"),
+        ("diff", "after"),
+        ("preview", "policy"),
+    ],
+)
+def test_a_policy_without_files_is_not_taken_for_the_active_one(method: str, argument: str) -> None:
+    """As that of a draft that was listed or edited: only a read has the files."""
+    with (
+        Client(NOBODY, timeout_s=0.5) as client,
+        pytest.raises(InvalidArgumentError, match="files is empty; read the version or the draft first"),
+    ):
+        called(getattr(client.policies, method), argument, DRAFT.files)
+
+
 ACCESS = SessionAccess(
     subject="user:maya",
     session_id="monday",
