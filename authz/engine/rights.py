@@ -103,7 +103,8 @@ class Rights:
             number = 0
         before, changed = await self._comparer.both(PolicySource(number=number), after, scope)
         course_id = None if scope == PLATFORM else scope.id
-        given = await self._gate.run(partial(_excesses, before, changed, authority, course_id))
+        platform = None if course_id is None else await self._publisher.platform()
+        given = await self._gate.run(partial(_excesses, before, changed, authority, course_id, platform))
         if given:
             more = f"; and {len(given) - _MAX_NAMED} more" if len(given) > _MAX_NAMED else ""
             raise PermissionDeniedError(
@@ -234,6 +235,12 @@ def _outranked(person: Subject, key: MembershipKey, authority: _Authority) -> Pe
 
 
 def _excesses(
-    before: CompiledPolicy, after: CompiledPolicy, authority: _Authority, course_id: str | None
+    before: CompiledPolicy,
+    after: CompiledPolicy,
+    authority: _Authority,
+    course_id: str | None,
+    platform: CompiledPolicy | None,
 ) -> tuple[str, ...]:
-    return tuple(excesses(before, after, roles=authority.roles, rank=authority.rank, course_id=course_id))
+    roles, rank = authority.roles, authority.rank
+    found = excesses(before, after, roles=roles, rank=rank, course_id=course_id, platform=platform)
+    return tuple(found)

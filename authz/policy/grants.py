@@ -19,26 +19,39 @@ def excesses(
     roles: Collection[str],
     rank: int,
     course_id: str | None = None,
+    platform: CompiledPolicy | None = None,
 ) -> Iterator[str]:
     """In words, each thing that an author with these roles and this rank may not give.
 
     That is an action that the roles do not have, before the change, under the same conditions; anything to a
-    role of this rank or above; and such a role itself.
+    role of this rank or above; and such a role itself. With `platform`, the policies are of a course: what
+    the platform's policy gives there by itself is not its author's gift, so it may be given back.
     """
     declared = dict(before.vocabulary.roles) | dict(after.vocabulary.roles)
     for name in declared:
         old, new = before.vocabulary.roles.get(name), after.vocabulary.roles.get(name)
         if old != new and max(role.rank for role in (old, new) if role is not None) >= rank:
             yield f"changes the role `{name}`, whose rank is not below {rank}"
-    for change in diff(before, after).cells:
+    beyond = None if platform is None else {_cell(each) for each in _giving(platform, after)}
+    for change in _giving(before, after):
         given = [*change.gains, *change.leaves]
         what = f"gives {change.action} on {change.type} to `{change.role}`"
-        if given and declared[change.role].rank >= rank:
+        if declared[change.role].rank >= rank:
             yield f"{what}, whose rank is not below {rank}"
+            continue
+        if beyond is not None and _cell(change) not in beyond:
             continue
         lacking = [when for when in given if not _have(before, roles, change, when, course_id)]
         if lacking:
             yield f"{what}, when {' or when '.join(each or 'always' for each in lacking)}"
+
+
+def _giving(before: CompiledPolicy, after: CompiledPolicy) -> Iterator[CellChange]:
+    return (change for change in diff(before, after).cells if change.gains or change.leaves)
+
+
+def _cell(change: CellChange) -> tuple[str, str, str]:
+    return change.role, change.type, change.action
 
 
 def _have(

@@ -13,7 +13,7 @@ from tests.api.test_api import COURSE, MATERIAL, STUDENT, delete, question, writ
 from tests.api.test_course_policies import CLOSES, OTHER, applied_in, read_in
 from tests.api.test_drafts import cell
 from tests.api.test_policies import refused
-from tests.api.test_rights import acting_for, campus
+from tests.api.test_rights import acting_for, campus, publish
 from tests.api.test_scheduled import HOUR_US, stamp, until
 from tests.service import START, Service, reason_of
 
@@ -194,3 +194,23 @@ async def test_the_drafts_of_a_course_are_few_and_go_with_it(service: Service) -
     await written(service, delete(course=pb.Course(id="algebra")))
     await written(service, COURSE)
     assert (await ids(service), await ids(service, "chemistry")) == ([], ["mine"])
+
+
+async def test_an_owner_ends_a_restriction_of_the_own_course_and_opens_no_more(
+    sqlite_service: Service,
+) -> None:
+    """Students in a session get back what owners do not have: it is the platform's policy that gives it."""
+    await campus(sqlite_service)
+    restricts = "p, student, course:algebra, notebook, read, !own & !shared_view, deny"
+    opens = "p, student, course:algebra, notebook, read, session_visible, allow"
+
+    async def course(row: str, person: str = "olga") -> Any:
+        files = {"course.csv": f"{row}\n"}
+        return (await publish(sqlite_service, files, person, course_id="algebra")).active.number
+
+    assert [await course(row) for row in (restricts, "# nothing", restricts)] == [1, 2, 3]
+    error = await refused(course(opens))
+    assert "gives read on notebook to `student`, when " in str(error.details())
+    assert await course("p, owner, course:algebra, notebook, export, own, deny", person="") == 4
+    error = await refused(course("# nothing"))
+    assert "gives export on notebook to `owner`, whose rank is not below 50" in str(error.details())
