@@ -40,13 +40,16 @@ class DecisionRecorder:
         is_asked = method.is_decision and self._log.keeps_questions
         if not (kept or is_refused or ((method.is_privileged or is_asked) and not call.decided)):
             return
-        at, duration_us = self._now(), round(duration_s * US_PER_S)
+        entry = _entry(call, self._now(), code, round(duration_s * US_PER_S), allowed=not is_refused)
         for each in kept:
-            self._log.put(_decision_entry(call, each, each.id or self._new_id(), at, code, duration_us))
+            self._log.put(_with_decision(entry, each, each.id or self._new_id()))
         if not kept:
-            entry = _call_entry(call, request, at, code, duration_us)
-            ended = {"decision_id": self._new_id(), "allowed": not is_refused, "reason": reason}
-            self._log.put(msgspec.structs.replace(entry, **ended))
+            asked = {
+                "subject": subject_named(request),
+                "action": action_named(request),
+                "resource": resource_named(request),
+            }
+            self._log.put(msgspec.structs.replace(entry, decision_id=self._new_id(), reason=reason, **asked))
 
     def _keeps(self, decided: Decided) -> bool:
         question = decided.question
@@ -61,20 +64,29 @@ class DecisionRecorder:
         return f"{self._id_prefix}-{next(self._numbers)}"
 
 
-def _decision_entry(  # noqa: PLR0917  called for each decision
-    call: Call, decided: Decided, decision_id: str, at: Instant, code: str, duration_us: int
-) -> DecisionEntry:
-    question, decision, verdict = decided.question, decided.decision, decided.decision.verdict
-    principal, subject, ref, rule = call.principal, question.subject, question.resource, verdict.rule
+def _entry(call: Call, at: Instant, code: str, duration_us: int, *, allowed: bool) -> DecisionEntry:
+    """What each entry of a call says of the call."""
+    principal = call.principal
     return DecisionEntry(
-        decision_id=decision_id,
         at=at,
+        decision_id="",
         method=call.method.short_name,
         code=code,
         caller="unauthenticated" if principal.caller is None else str(principal.caller),
         person="" if principal.on_behalf_of is None else str(principal.on_behalf_of),
         request_id=call.request_id,
-        subject=f"{subject.type}:{subject.id}",
+        allowed=allowed,
+        duration_us=duration_us,
+    )
+
+
+def _with_decision(entry: DecisionEntry, decided: Decided, decision_id: str) -> DecisionEntry:
+    question, decision, verdict = decided.question, decided.decision, decided.decision.verdict
+    ref, rule = question.resource, verdict.rule
+    return msgspec.structs.replace(
+        entry,
+        decision_id=decision_id,
+        subject=str(question.subject),
         action=question.action,
         resource=f"{ref.type}:{ref.id}" if ref.id else ref.type,
         course_id=question.stated_course_id or "",
@@ -87,23 +99,4 @@ def _decision_entry(  # noqa: PLR0917  called for each decision
         policy_version=decision.policy_version,
         course_policy_version=decision.course_policy_version,
         revision=decision.revision,
-        duration_us=duration_us,
-    )
-
-
-def _call_entry(call: Call, request: object, at: Instant, code: str, duration_us: int) -> DecisionEntry:
-    principal = call.principal
-    return DecisionEntry(
-        decision_id="",
-        at=at,
-        method=call.method.short_name,
-        code=code,
-        caller="unauthenticated" if principal.caller is None else str(principal.caller),
-        person="" if principal.on_behalf_of is None else str(principal.on_behalf_of),
-        request_id=call.request_id,
-        subject=subject_named(request),
-        action=action_named(request),
-        resource=resource_named(request),
-        allowed=True,
-        duration_us=duration_us,
     )

@@ -86,7 +86,7 @@ class Checker:
         self,
         policy: CompiledPolicy,
         *,
-        inline_types: frozenset[str],
+        inline_types: frozenset[str] = frozenset(),
         version: PolicyVersion | None = None,
     ) -> None:
         """`version` is that which the policy was compiled from: its number is in every decision. Without it,

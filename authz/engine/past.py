@@ -84,7 +84,6 @@ class Past:
             )
         return Checker(
             self._policies.compiled(version),
-            inline_types=frozenset(),
             version=version,
         )
 

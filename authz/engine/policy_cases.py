@@ -84,7 +84,7 @@ def run_case_files(
 
     Raises `PolicyError` if that is not done at `end_at`, on the clock of `time.monotonic`.
     """
-    checker = Checker(policy, inline_types=frozenset())
+    checker = Checker(policy)
     outcomes: list[Outcome] = []
     rules: set[str] = set()
     cells: set[Cell] = set()

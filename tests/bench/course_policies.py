@@ -100,7 +100,7 @@ def questions(campus: Campus, courses: Sequence[int], count: int) -> list[tuple[
 
 def _checking(policy: CompiledPolicy, view: ReplicaView) -> Callable[[tuple[str, str, str]], object]:
     """A check from ids to decision, by a process that has compiled the policy of no course."""
-    checker = Checker(policy, inline_types=frozenset())
+    checker = Checker(policy)
 
     def check(ids: tuple[str, str, str]) -> object:
         return checker.check(view.snapshot(), ask(*ids), system_clock())

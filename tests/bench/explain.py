@@ -68,7 +68,7 @@ def cases(campus: Campus) -> dict[str, list[Question]]:
 def main(size: int = 1_000_000) -> None:
     """Over a replica of `size` memberships."""
     campus = SuspendedCampus(size)
-    checker = Checker(load_policy(policy_directory()), inline_types=frozenset())
+    checker = Checker(load_policy(policy_directory()))
     with ExitStack() as stack:
         view = built(campus, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="authz-bench-"))))
         stack.callback(view.close)

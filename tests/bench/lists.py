@@ -106,7 +106,7 @@ def list_us(view: ReplicaView, made: ListOf, items: int, numbers: Sequence[int])
 
 def main(sizes: tuple[int, ...]) -> None:
     """For each size, the cost of both lists for each item; then lists a second, and a first page."""
-    checker = Checker(load_policy(policy_directory()), inline_types=frozenset())
+    checker = Checker(load_policy(policy_directory()))
     resources, subjects = lists_of(checker)
     first, _ = lists_of(checker, FIRST_PAGE)
     chance = random.Random(1)

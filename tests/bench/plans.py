@@ -92,7 +92,7 @@ class Application:
 
 def main(size: int = 100_000) -> None:
     """Over a replica of `size` memberships, and a table in SQLite of a fifth as many notebooks."""
-    checker, campus = Checker(load_policy(policy_directory()), inline_types=frozenset()), ListCampus(size)
+    checker, campus = Checker(load_policy(policy_directory())), ListCampus(size)
     chance = random.Random(1)
     users = [chance.randrange(campus.users) for _ in range(USERS)]
     with ExitStack() as stack:

@@ -29,8 +29,8 @@ CHANGES = {
 
 def bench_change(label: str, row: str, view: ReplicaView) -> None:
     """Rows of one change of the default policy."""
-    before = Checker(load_policy(policy_directory()), inline_types=frozenset())
-    after = Checker(compile_files(with_rows(row)), inline_types=frozenset())
+    before = Checker(load_policy(policy_directory()))
+    after = Checker(compile_files(with_rows(row)))
     preview = Preview(view.snapshot(), before, after, system_clock(), max_examples=1, max_largest=20)
     begun, begun_cpu, first_s = time.perf_counter(), time.process_time(), 0.0
     for event in preview.events():

@@ -66,7 +66,7 @@ def warm_up_s(generation: Path) -> float:
 
 def check_us(view: ReplicaView, policy: CompiledPolicy, questions: list[tuple[str, str, str]]) -> float:
     """Microseconds of a check, from ids to decision, at random over the campus, with its pages in memory."""
-    checker = Checker(policy, inline_types=frozenset())
+    checker = Checker(policy)
 
     def check(ids: tuple[str, str, str]) -> None:
         checker.check(view.snapshot(), ask(*ids), system_clock())
@@ -79,7 +79,7 @@ def check_us(view: ReplicaView, policy: CompiledPolicy, questions: list[tuple[st
 def first_checks_us(policy: CompiledPolicy) -> tuple[float, float]:
     """Microseconds of the first check in a course after a start, the policy's plans made: medians for a
     course with 10,000 members and for courses with 100, which take turns."""
-    checker = Checker(policy, inline_types=frozenset())
+    checker = Checker(policy)
     campuses = [Campus(LARGE_COURSE, members_a_course=n) for n in (LARGE_COURSE, MEMBERS_A_COURSE)]
     took_us: list[list[float]] = [[], []]
     with ExitStack() as stack:

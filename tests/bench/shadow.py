@@ -105,7 +105,7 @@ def bench_in_process(folder: Path, size: int) -> None:
     campus = Campus(size)
     platform = compile_files(SHIPPED)
     number = PolicyVersion(scope=PLATFORM, number=1, digest="", files="", format=1)
-    active = Checker(platform, inline_types=frozenset(), version=number)
+    active = Checker(platform, version=number)
     view = built(campus, folder)
 
     def checking(*runs: ShadowRun) -> Callable[[Question], object]:
@@ -139,7 +139,7 @@ def _run(scope: Scope, candidate: CompiledPolicy) -> ShadowRun:
         scope=scope, against_number=1, share=GOAL, budget_us=1_000_000, author="",
         started_at=system_clock(), ends_at=1 << 62,
     )  # fmt: skip
-    return ShadowRun(shadow, Checker(candidate, inline_types=frozenset()))
+    return ShadowRun(shadow, Checker(candidate))
 
 
 def _show(rounds: list[dict[Trial, float]], reports: dict[Trial, ShadowReport | None]) -> None:

@@ -85,9 +85,7 @@ DENYING = (
     "p, student, *, course, archive, , deny",
 )
 """Rows that take away by what a resource may lack: an owner, a share, a time."""
-CHECKERS = [
-    Checker(policy, inline_types=frozenset()) for policy in (POLICY, exacting_policy(), policy_with(*DENYING))
-]
+CHECKERS = [Checker(policy) for policy in (POLICY, exacting_policy(), policy_with(*DENYING))]
 STRUCTURAL = ("course", "session")
 ANY_TIME = to_datetime(NOW)
 

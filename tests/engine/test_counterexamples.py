@@ -25,7 +25,7 @@ def breaches_of(folder: Path, leak: Leak) -> tuple[Checker, list[tuple[Breach, C
     proof = prove(policy, load_invariants(policy_directory(), policy.vocabulary))
     assert (proof.certificate is None) is bool(proof.breaches)
     found = [(breach, counterexample(breach, policy.vocabulary)) for breach in proof.breaches]
-    return Checker(policy, inline_types=frozenset()), found
+    return Checker(policy), found
 
 
 @pytest.mark.parametrize("name", LEAKS)

@@ -72,7 +72,7 @@ def policy_with(*rows: str) -> CompiledPolicy:
 
 
 EVERY_CHECKER = [*CHECKERS[::2], Checker(exacting_policy(), inline_types=frozenset(TYPES))]
-CHECKER = Checker(POLICY, inline_types=frozenset())
+CHECKER = Checker(POLICY)
 EVERYBODY = [Subject(kind, id_) for kind in SubjectType for id_ in IDS]
 STRUCTURAL = ("course", "session")
 HERE, MONDAY = course_scope("algebra"), session_scope("monday")

@@ -27,7 +27,7 @@ from authz.engine.check import Checker
 from tests.engine.campus import Campus
 from tests.policies import POLICY
 
-CHECKER = Checker(POLICY, inline_types=frozenset())
+CHECKER = Checker(POLICY)
 MATRIX = tomllib.loads((Path(__file__).parent.parent / "cases/matrix.toml").read_text())
 CELLS = [
     (row, role, cell)

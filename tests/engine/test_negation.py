@@ -54,7 +54,7 @@ def checker(folder: Path, row: str) -> Checker:
     default = policy_directory()
     (folder / MODEL_FILE).write_bytes((default / MODEL_FILE).read_bytes())
     (folder / POLICY_FILE).write_text((default / POLICY_FILE).read_text() + row + "\n")
-    return Checker(load_policy(folder), inline_types=frozenset())
+    return Checker(load_policy(folder))
 
 
 def read(checker: Checker, name: str, now: int = NOW, trace: Trace | None = None) -> Decision:

@@ -159,7 +159,7 @@ def previewed(
 
 
 def checker_of(policy: CompiledPolicy) -> Checker:
-    return Checker(policy, inline_types=frozenset())
+    return Checker(policy)
 
 
 def with_row(row: str) -> Checker:

@@ -62,7 +62,7 @@ def checker(files: Mapping[str, str], number: int = 0) -> Checker:
         if not number
         else PolicyVersion(scope=PLATFORM, number=number, digest="d", files="{}", format=FORMAT)
     )
-    return Checker(compile_files(files), inline_types=frozenset(), version=version)
+    return Checker(compile_files(files), version=version)
 
 
 ACTIVE = checker(with_rows("role, grader, course, 30, no,"), 3)

@@ -22,7 +22,7 @@ from tests.engine.test_isolation import NOW, campuses, questions
 from tests.policies import POLICY
 from tests.properties import examples
 
-CHECKER = Checker(POLICY, inline_types=frozenset())
+CHECKER = Checker(POLICY)
 ROLES = POLICY.vocabulary.roles
 CELLS = [(t.name, action) for t in POLICY.vocabulary.types.values() for action in t.actions]
 

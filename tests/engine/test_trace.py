@@ -26,7 +26,7 @@ from tests.policies import POLICY
 from tests.properties import examples
 from tests.store.directory import user
 
-CHECKER = Checker(POLICY, inline_types=frozenset())
+CHECKER = Checker(POLICY)
 MAYA = user("maya")
 HERE, MONDAY = course_scope("algebra"), session_scope("monday")
 CAMPUS: list[Entity] = [

@@ -91,7 +91,7 @@ class Previewer:
 
     async def _checker(self, source: PolicySource) -> Checker:
         policy = await self._comparer.compiled(source)
-        return Checker(policy, inline_types=frozenset())
+        return Checker(policy)
 
     async def _recent(self, scope: Scope) -> list[DecisionEntry]:
         """The decisions that are put to both policies: none for the policy of a course."""
