@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -210,7 +210,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     checkpoint_interval_s: Annotated[
         Seconds, "Seconds between two checkpoints, if there are changes to sign."
     ] = 60.0
-    log_level: Annotated[str, "debug, info, warning or error."] = "info"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], "debug, info, warning or error."] = (
+        "info"
+    )
 
     @property
     def inline_type_names(self) -> frozenset[str]:
@@ -258,10 +260,18 @@ def load_settings(
     except msgspec.ValidationError as error:
         problem, _, place = str(error).rpartition(" - at `$.")
         name = place.rstrip("`")
-        variable = PREFIX + name.upper()
-        raise invalid_setting(variable, f"{variable} is `{given[name]}`: {problem.lower()}") from None
+        variable, choices = PREFIX + name.upper(), _choices_of(name)
+        problem = f"it must be one of {', '.join(choices)}" if choices else problem.lower()
+        raise invalid_setting(variable, f"{variable} is `{given[name]}`: {problem}") from None
     _validate(settings)
     return settings
+
+
+def _choices_of(name: str) -> tuple[str, ...]:
+    """The values that a setting may have; none if it may have others."""
+    (hint,) = (field.type for field in msgspec.structs.fields(Settings) if field.name == name)
+    choices: tuple[str, ...] = get_args(get_args(hint)[0])
+    return choices
 
 
 def _is_service_link(variable: str, value: str) -> bool:
@@ -295,11 +305,6 @@ def _validate(settings: Settings) -> None:
     _validate_files(settings)
     _validate_decision_log(settings)
     _validate_checkpoints(settings)
-    if settings.log_level not in ("debug", "info", "warning", "error"):
-        raise invalid_setting(
-            "AUTHZ_LOG_LEVEL",
-            f"AUTHZ_LOG_LEVEL `{settings.log_level}` must be `debug`, `info`, `warning` or `error`",
-        )
 
 
 def _validate_files(settings: Settings) -> None:
