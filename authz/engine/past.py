@@ -80,7 +80,9 @@ class Past:
         version = snapshot.policy
         if version is None:
             raise malformed(
-                "as_of", f"is {format_instant(time)}, when no policy was active; name a later time"
+                "as_of",
+                f"is {format_instant(time)}, when no policy was active; name a time after the first in"
+                " `authz policy history`",
             )
         return Checker(
             self._policies.compiled(version),
