@@ -17,7 +17,7 @@ from authz.cli.policy_course import Course, load_in_course, read_course_file
 from authz.cli.policy_report import Verbose, counted, print_warnings
 from authz.domain.errors import PolicyError, PolicyWarning
 
-app = typer.Typer(help="Validate and show policies.", no_args_is_help=True)
+app = typer.Typer(help="Validate, compare, prove, test, publish and revert policies.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 FOUND_EXIT_CODE = 1
