@@ -36,31 +36,31 @@ def without_id(answer: apb.CheckResponse) -> apb.CheckResponse:
     return answer
 
 
-async def test_they_agree_with_check_on_a_random_campus(service: Service) -> None:
+async def test_they_agree_with_check_on_a_random_campus(sqlite_service: Service) -> None:
     mutations = campus(random.Random(7))
     for each in mutations:
         if each.HasField("resource"):
             each.resource.ai_allowed = True
-    await written(service, *mutations)
+    await written(sqlite_service, *mutations)
     sources = [query(m.resource.type, m.resource.id) for m in mutations if m.HasField("resource")]
     assert len(sources) > 20
     used = 0
     for user in USERS:
         for session in (m.session for m in mutations if m.HasField("session")):
             asked = apb.AuthorizeSessionRequest(subject=user, session_id=session.id)
-            told = await service.authorization.AuthorizeSession(asked)
+            told = await sqlite_service.authorization.AuthorizeSession(asked)
             here = query("session", session.id)
-            join = await check(service, user, "join", here)
+            join = await check(sqlite_service, user, "join", here)
             assert without_id(told.join) == without_id(join)
             for action in ("present", "moderate", "record"):
-                expected = join.allowed and (await check(service, user, action, here)).allowed
+                expected = join.allowed and (await check(sqlite_service, user, action, here)).allowed
                 assert getattr(told, f"may_{action}") == expected
         request = apb.AuthorizeSourcesRequest(subject=user, sources=sources)
-        results = (await service.authorization.AuthorizeSources(request)).results
+        results = (await sqlite_service.authorization.AuthorizeSources(request)).results
         for source, result in zip(sources, results, strict=True):
             answers = {
-                "read": await check(service, user, "read", source),
-                "ai_process": await check(service, user, "ai_process", source, "ai_response"),
+                "read": await check(sqlite_service, user, "read", source),
+                "ai_process": await check(sqlite_service, user, "ai_process", source, "ai_response"),
             }
             denied = next((action for action, each in answers.items() if not each.allowed), "")
             assert result.denied_action == denied

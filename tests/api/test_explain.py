@@ -69,17 +69,17 @@ async def test_the_past_is_refused_by_name(sqlite_service: Service) -> None:
     assert info_of(raised.value).metadata["field"] == "as_of"
 
 
-async def test_explain_and_check_agree_on_every_subject_action_and_resource(service: Service) -> None:
+async def test_explain_and_check_agree_on_every_subject_action_and_resource(sqlite_service: Service) -> None:
     mutations = campus(random.Random(7))
-    await written(service, *mutations)
+    await written(sqlite_service, *mutations)
     for m in (each.resource for each in mutations if each.HasField("resource")):
         for user in USERS:
             for action in ("read", "update", "ai_process"):
                 check = apb.CheckRequest(
                     subject=user, action=action, resource=apb.ResourceQuery(type=m.type, id=m.id)
                 )
-                answer = await service.authorization.Check(check)
-                told = (await service.authorization.Explain(explain_request(check))).answer
+                answer = await sqlite_service.authorization.Check(check)
+                told = (await sqlite_service.authorization.Explain(explain_request(check))).answer
                 assert (told.allowed, told.reason, told.rule) == (answer.allowed, answer.reason, answer.rule)
                 assert told.valid_until == answer.valid_until
 

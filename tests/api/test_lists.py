@@ -107,10 +107,10 @@ def check_of(user: pb.Subject, action: str, type_name: str, id_: str) -> apb.Che
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_lists_and_checks_agree_on_every_subject_action_and_resource(
-    service: Service, seed: int
+    sqlite_service: Service, seed: int
 ) -> None:
     mutations = campus(random.Random(seed))
-    await written(service, *mutations)
+    await written(sqlite_service, *mutations)
     every = [(m.resource.type, m.resource.id) for m in mutations if m.HasField("resource")]
     every += [("course", m.course.id) for m in mutations if m.HasField("course")]
     every += [("session", m.session.id) for m in mutations if m.HasField("session")]
@@ -118,11 +118,11 @@ async def test_lists_and_checks_agree_on_every_subject_action_and_resource(
         allowed: set[tuple[str, str, str]] = set()
         for user in USERS:
             items = [check_of(user, action, *each) for each in every]
-            batch = await service.authorization.BatchCheck(apb.BatchCheckRequest(items=items))
+            batch = await sqlite_service.authorization.BatchCheck(apb.BatchCheckRequest(items=items))
             mine = {
                 each for each, r in zip(every, batch.results, strict=True) if r.response.allowed
             }  # an action that a type does not know is an error, which allows nothing
-            found = await resources(service, subject=user, action=action, page_size=7)
+            found = await resources(sqlite_service, subject=user, action=action, page_size=7)
             assert sorted((each.type, each.id) for each in found) == sorted(mine)
             allowed |= {(user.id, *each) for each in mine}
         for type_name, id_ in every:
@@ -130,7 +130,7 @@ async def test_lists_and_checks_agree_on_every_subject_action_and_resource(
             if (type_name, action) in {("course", "join"), ("material", "moderate")}:
                 continue
             try:
-                who = await subjects(service, action=action, resource=asked, page_size=1)
+                who = await subjects(sqlite_service, action=action, resource=asked, page_size=1)
             except grpc.aio.AioRpcError as error:
                 assert reason_of(error) == "UNKNOWN_ACTION"
                 continue

@@ -108,13 +108,13 @@ async def allowed(service: Service) -> set[tuple[str, str, str, str]]:
 
 @pytest.mark.parametrize("files", CHANGES.values(), ids=CHANGES)
 async def test_applying_it_changes_exactly_what_the_preview_said(
-    service: Service, files: dict[str, str]
+    sqlite_service: Service, files: dict[str, str]
 ) -> None:
-    await written(service, *CAMPUS)
-    parts = await previewed(service, files)
-    before = await allowed(service)
-    await applied(service, files)
-    after = await allowed(service)
+    await written(sqlite_service, *CAMPUS)
+    parts = await previewed(sqlite_service, files)
+    before = await allowed(sqlite_service)
+    await applied(sqlite_service, files)
+    after = await allowed(sqlite_service)
     assert told(parts) == {(*each, True) for each in after - before} | {
         (*each, False) for each in before - after
     }
@@ -125,14 +125,16 @@ async def test_applying_it_changes_exactly_what_the_preview_said(
     assert last.totals.members == 3
 
 
-async def test_a_version_is_previewed_by_its_number_and_equal_ones_change_nothing(service: Service) -> None:
-    await written(service, *CAMPUS)
-    await applied(service, CLOSED)
-    back = [part async for part in service.policy.PreviewPolicy(ppb.PreviewPolicyRequest(number=1))]
+async def test_a_version_is_previewed_by_its_number_and_equal_ones_change_nothing(
+    sqlite_service: Service,
+) -> None:
+    await written(sqlite_service, *CAMPUS)
+    await applied(sqlite_service, CLOSED)
+    back = [part async for part in sqlite_service.policy.PreviewPolicy(ppb.PreviewPolicyRequest(number=1))]
     gained = [(change.action, change.type) for part in back for row in part.rows for change in row.changes]
     assert set(gained) == {("read", "material")}
     assert back[-1].totals.largest[0].changes[0].after.rule.source.startswith("default.csv:")
-    (same,) = [part async for part in service.policy.PreviewPolicy(ppb.PreviewPolicyRequest(number=2))]
+    (same,) = [part async for part in sqlite_service.policy.PreviewPolicy(ppb.PreviewPolicyRequest(number=2))]
     assert (same.totals.rows, same.totals.members) == (0, 0)
 
 
@@ -158,12 +160,12 @@ async def test_a_change_of_a_course_policy_is_previewed_in_that_course(service: 
     assert {(*each[:4], False) for each in told(back)} == told(parts)
 
 
-async def test_a_course_whose_policy_does_not_pass_is_named(service: Service) -> None:
-    await written(service, *CAMPUS)
+async def test_a_course_whose_policy_does_not_pass_is_named(sqlite_service: Service) -> None:
+    await written(sqlite_service, *CAMPUS)
     added = with_rows("role, grader, course, 25, no,")
-    await applied(service, added)
-    await applied_in(service, "p, grader, course:algebra, notebook, read, own, allow")
-    error = await refused(previewed(service, SHIPPED))
+    await applied(sqlite_service, added)
+    await applied_in(sqlite_service, "p, grader, course:algebra, notebook, read, own, allow")
+    error = await refused(previewed(sqlite_service, SHIPPED))
     assert (error.code(), reason_of(error)) == (grpc.StatusCode.FAILED_PRECONDITION, "PRECONDITION_FAILED")
     assert "course:algebra does not pass" in str(error.details())
 
