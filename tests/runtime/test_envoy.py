@@ -6,17 +6,13 @@ import fcntl
 import json
 import os
 import shutil
-import signal
 import subprocess
-import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import grpc
-import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
@@ -132,54 +128,6 @@ def test_the_configuration_of_envoy_is_shown_and_serves_nothing() -> None:
     assert shown.returncode == 0, shown.stderr
     (listener,) = json.loads(shown.stdout)["static_resources"]["listeners"]
     assert listener["address"]["socket_address"] == {"address": "127.0.0.1", "port_value": 4444}
-
-
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_callers_at_a_stop_are_told_to_try_elsewhere(sqlite_url: str, workers: str) -> None:
-    codes: set[grpc.StatusCode] = set()
-    answered = threading.Event()
-
-    def ask_until_refused() -> None:
-        with grpc.insecure_channel(found, [("grpc.use_local_subchannel_pool", 1)]) as channel:
-            check = authorization_pb2_grpc.AuthorizationServiceStub(channel).Check
-            try:
-                while True:
-                    check(QUESTION, timeout=20)
-                    answered.set()
-            except grpc.RpcError as error:
-                codes.add(error.code())
-
-    with serving(sqlite_url, AUTHZ_WORKERS=workers, **ENVOY) as (process, found):
-        drain(process)
-        callers = [threading.Thread(target=ask_until_refused) for _ in range(6)]
-        for caller in callers:
-            caller.start()
-        answered.wait(30)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
-        for caller in callers:
-            caller.join()
-    assert codes == {grpc.StatusCode.UNAVAILABLE}
-
-
-def test_a_worker_that_is_killed_is_replaced_and_ends_with_its_supervisor(sqlite_url: str) -> None:
-    with serving(sqlite_url, AUTHZ_WORKERS="2", **ENVOY) as (process, found):
-        drain(process)
-        workers = [
-            each
-            for each in psutil.Process(process.pid).children(recursive=True)
-            if each.name().startswith("envoy")
-        ]
-        assert len(workers) == 2
-        workers[0].kill()
-        with Client(found) as client:
-            while True:
-                with suppress(CallError):
-                    assert not client.check("user:maya", "read", "course:algebra").allowed
-                    break
-        process.kill()
-        gone, _ = psutil.wait_procs(workers, timeout=30)
-        assert len(gone) == 2
 
 
 needs_openssl = pytest.mark.skipif(
