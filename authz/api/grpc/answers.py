@@ -13,8 +13,11 @@ from authz.api.call import Call, Decided
 from authz.api.permissions import LEARN_REASONS
 from authz.api.record import is_debug_enabled
 from authz.domain.decisions import Decision, Question, Reason, Verdict
+from authz.domain.tokens import ConsistencyToken
+from authz.engine.consistency import ConsistencyGate
 from authz.telemetry.metrics import count_decision
 from authz.v1 import authorization_pb2 as pb
+from authz.v1 import common_pb2
 from authz.wire.decisions import fill_check_response
 
 log = structlog.get_logger()
@@ -23,6 +26,11 @@ _OF_THE_DIRECTORY = (Reason.RESOURCE_UNKNOWN, Reason.SCOPE_MISMATCH)
 """Reasons that tell what is registered, and where. Without the right to know, they are NOT_A_MEMBER."""
 _EVERY_ACTION = "*"
 _NO_ROLE_THERE = Verdict(False, Reason.NOT_A_MEMBER)
+
+
+def token_message(gate: ConsistencyGate, state: ConsistencyToken) -> common_pb2.ConsistencyToken:
+    """The token of a state as a message."""
+    return common_pb2.ConsistencyToken(token=gate.token_of(state))
 
 
 def redacted(decision: Decision, call: Call) -> Decision:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from authz.api.call import Call
+from authz.api.grpc.answers import token_message
 from authz.api.grpc.person import require_of_person
 from authz.domain.audit import AuditTrail
 from authz.domain.checkpoints import Checkpoints
@@ -15,7 +16,6 @@ from authz.engine.consistency import ConsistencyGate
 from authz.engine.rights import Rights
 from authz.engine.turns import Turns
 from authz.v1 import audit_pb2 as pb
-from authz.v1 import common_pb2
 from authz.wire.audit import (
     change_message,
     decision_message,
@@ -61,7 +61,7 @@ class AuditServicer:
         return pb.ReadChangesResponse(
             changes=await self._turns.collect(map(change_message, page.changes)),
             next_page_token=page.next_token,
-            read_at=common_pb2.ConsistencyToken(token=self._gate.token_of(page.read_at)),
+            read_at=token_message(self._gate, page.read_at),
         )
 
     async def ReadDecisions(self, request: pb.ReadDecisionsRequest, call: Call) -> pb.ReadDecisionsResponse:

@@ -7,16 +7,15 @@ from functools import partial
 from typing import Any
 
 from authz.api.call import Call
+from authz.api.grpc.answers import token_message
 from authz.api.permissions import permission_to_write
 from authz.domain.entities import Key
 from authz.domain.mutations import Mutation
 from authz.domain.ports import Directory
-from authz.domain.tokens import ConsistencyToken
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.rights import Rights
 from authz.engine.turns import Turns
 from authz.engine.write import DirectoryWriter, ImportPart
-from authz.v1 import common_pb2
 from authz.v1 import directory_pb2 as pb
 from authz.wire.entities import entity_message
 from authz.wire.filters import READ_CALLS_BY_REQUEST
@@ -65,7 +64,9 @@ class DirectoryServicer:
         )
         await self._rights.require_records(call.principal.on_behalf_of, write.mutations)
         report = await self._writer.write(write)
-        return pb.WriteResponse(written_at=self._token(report.state), replicated=report.replicated)
+        return pb.WriteResponse(
+            written_at=token_message(self._gate, report.state), replicated=report.replicated
+        )
 
     async def Import(self, requests: AsyncIterator[pb.ImportRequest], call: Call) -> pb.ImportResponse:
         """What can be imported, message by message."""
@@ -85,7 +86,7 @@ class DirectoryServicer:
             failed=report.failed,
             errors=faults,
             errors_truncated=report.failed > len(report.faults),
-            written_at=self._token(report.head),
+            written_at=token_message(self._gate, report.head),
             replicated=report.replicated,
         )
 
@@ -100,7 +101,9 @@ class DirectoryServicer:
             request_id=call.request_id,
             reason=parse_reason(request.reason),
         )
-        return pb.RemoveMemberResponse(written_at=self._token(report.state), replicated=report.replicated)
+        return pb.RemoveMemberResponse(
+            written_at=token_message(self._gate, report.state), replicated=report.replicated
+        )
 
     async def _read(self, request: Any, call: Call) -> Any:
         """A page of records."""
@@ -110,15 +113,12 @@ class DirectoryServicer:
         listing = await self._gate.read(partial(self._directory.read, wanted, page))
         records = await self._turns.collect(map(entity_message, listing.items))
         return read.response(
-            records, next_page_token=listing.next_token, read_at=self._token(listing.read_at)
+            records, next_page_token=listing.next_token, read_at=token_message(self._gate, listing.read_at)
         )
 
     ReadCourses = ReadSessions = ReadMemberships = ReadResources = ReadShares = ReadAccounts = (
         ReadAccessTokens
     ) = _read
-
-    def _token(self, state: ConsistencyToken) -> common_pb2.ConsistencyToken:
-        return common_pb2.ConsistencyToken(token=self._gate.token_of(state))
 
     async def _parts(
         self, requests: AsyncIterator[pb.ImportRequest], call: Call

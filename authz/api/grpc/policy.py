@@ -8,14 +8,13 @@ from typing import Any
 import msgspec
 
 from authz.api.call import Call
+from authz.api.grpc.answers import token_message
 from authz.api.grpc.drafts import DraftCalls
 from authz.api.grpc.shadows import ShadowCalls
-from authz.domain.decisions import Rule
 from authz.domain.drafts import Publication
 from authz.domain.errors import PolicyError
 from authz.domain.policy_changes import PolicySource
 from authz.domain.ports import Page
-from authz.domain.tokens import ConsistencyToken
 from authz.engine.compare import Comparer
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.drafts import Drafting
@@ -24,8 +23,8 @@ from authz.engine.preview.previewer import Previewer
 from authz.engine.publish import Origin, PolicyCertificate, Published, Publisher, not_active
 from authz.engine.rights import Rights
 from authz.engine.shadowing import Shadowing
-from authz.v1 import authorization_pb2, common_pb2
 from authz.v1 import policy_pb2 as pb
+from authz.wire.decisions import rule_message
 from authz.wire.drafts import draft_message, parse_draft_key, parse_etag
 from authz.wire.policies import (
     diff_message,
@@ -208,7 +207,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         return pb.ReadPolicyVersionsResponse(
             policy_versions=[summary_message(each.entity, each.version) for each in listing.items],
             next_page_token=listing.next_token,
-            read_at=self._token(listing.read_at),
+            read_at=token_message(self._gate, listing.read_at),
         )
 
     async def ReadPolicyVersion(
@@ -221,7 +220,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         return pb.ReadPolicyVersionResponse(
             policy_version=version_message(found.version, found.revision),
             active_number=(await self._publisher.active(scope)).entity.number,
-            read_at=self._token(found.read_at),
+            read_at=token_message(self._gate, found.read_at),
             certificate=_certificate_message(await self._publisher.certificate(found.version))
             if request.include_certificate
             else None,
@@ -231,14 +230,11 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         return {
             "active": None if published.active is None else summary_message(published.active),
             "changed": published.changed,
-            "written_at": self._token(published.state),
+            "written_at": token_message(self._gate, published.state),
             "replicated": published.replicated,
             "tests": _tests_message(published.tests),
             "warnings": warning_messages(published.warnings),
         }
-
-    def _token(self, state: ConsistencyToken) -> common_pb2.ConsistencyToken:
-        return common_pb2.ConsistencyToken(token=self._gate.token_of(state))
 
 
 def _expected(expected: int, held_to: int | None) -> int | None:
@@ -268,7 +264,7 @@ def _tests_message(report: Report | None) -> pb.PolicyTests | None:
         passed=report.passed,
         rules=report.rules,
         untouched_rules=len(report.untouched_rules),
-        untouched_rule_examples=map(_rule_message, report.untouched_rules[:_MAX_EXAMPLES]),
+        untouched_rule_examples=map(rule_message, report.untouched_rules[:_MAX_EXAMPLES]),
         cells=report.cells,
         untouched_cells=len(report.untouched_cells),
         untouched_cell_examples=(
@@ -276,10 +272,6 @@ def _tests_message(report: Report | None) -> pb.PolicyTests | None:
             for role, type_name, action in report.untouched_cells[:_MAX_EXAMPLES]
         ),
     )
-
-
-def _rule_message(rule: Rule) -> Any:
-    return authorization_pb2.Rule(**msgspec.structs.asdict(rule))
 
 
 def _certificate_message(certificate: PolicyCertificate) -> pb.PolicyCertificate:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from authz.api.call import Call
+from authz.api.grpc.answers import token_message
 from authz.api.grpc.person import require_of_person
 from authz.domain.erasures import RenameRequest
 from authz.domain.errors import malformed
@@ -17,7 +18,6 @@ from authz.engine.erasure import Eraser
 from authz.engine.exports import Exporter
 from authz.engine.retention import Purger
 from authz.engine.rights import Rights
-from authz.v1 import common_pb2
 from authz.v1 import privacy_pb2 as pb
 from authz.wire.erasures import (
     certificate_message,
@@ -113,7 +113,7 @@ class PrivacyServicer:
             reason=parse_given_reason(request.reason),
             request_id=call.request_id,
         )
-        token = common_pb2.ConsistencyToken(token=self._gate.token_of(state))
+        token = token_message(self._gate, state)
         return pb.ReleaseErasedSubjectResponse(written_at=token)
 
     async def RenameSubject(self, request: pb.RenameSubjectRequest, call: Call) -> pb.RenameSubjectResponse:
@@ -134,7 +134,7 @@ class PrivacyServicer:
         )
         state, replicated, counts = await self._eraser.rename(renaming)
         return pb.RenameSubjectResponse(
-            written_at=common_pb2.ConsistencyToken(token=self._gate.token_of(state)),
+            written_at=token_message(self._gate, state),
             replicated=replicated,
             records=(pb.RenamedRecords(kind=kind, count=count) for kind, count in counts.items()),
         )
@@ -169,5 +169,5 @@ class PrivacyServicer:
         await require_of_person(call, self._rights)
         wanted = parse_period_request(request, actor=call.principal.actor, request_id=call.request_id)
         rule, state = await self._purger.set_period(wanted)
-        token = common_pb2.ConsistencyToken(token=self._gate.token_of(state))
+        token = token_message(self._gate, state)
         return pb.SetRetentionResponse(period=period_message(rule), written_at=token)
