@@ -1,0 +1,79 @@
+"""What the owner of a course may publish in person: nothing that neither the platform nor an owner has."""
+
+from __future__ import annotations
+
+from itertools import combinations, product
+
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from authz.domain.errors import PolicyError
+from authz.policy.compile import CompiledPolicy
+from authz.policy.condition import Condition
+from authz.policy.course import COURSE_FILE, load_course_policy
+from authz.policy.grants import excesses
+from authz.policy.situations import situations_of, together
+from tests.facts import bits
+from tests.policies import POLICY
+from tests.properties import examples
+
+BELOW = ("teaching_assistant", "student", "attendee")
+FACTS = ("own", "shared_view", "course_visible", "session_visible", "attending")
+ALLOWS = [f"{fact}, allow" for fact in ("", *FACTS)]
+DENIES = [f"{fact}, deny" for fact in ("", *FACTS, "!own", "!own & !shared_view", "!attending")]
+ROWS = st.builds(
+    "p, {}, course:a, notebook, read, {}".format,
+    st.sampled_from((*BELOW, "owner")),
+    st.sampled_from(ALLOWS + DENIES),
+)
+MASKS = [bits(*names) for count in range(len(FACTS) + 1) for names in combinations(FACTS, count)]
+
+
+def can_be(facts: int, roles: tuple[str, ...]) -> bool:
+    """Whether exactly these of the facts can hold in the course for somebody with these roles."""
+    exactly = Condition(facts, bits(*FACTS) & ~facts)
+    declared = [POLICY.vocabulary.roles[name] for name in roles]
+    demanded = [each.demands(declared) for each in situations_of("notebook", "read")]
+    return any(each is not None and together(exactly, each) is not None for each in demanded)
+
+
+def in_course(rows: list[str]) -> CompiledPolicy:
+    """The shipped policy with these rows of a course; an example with faults is passed over."""
+    try:
+        return load_course_policy(POLICY, "a", {COURSE_FILE: "\n".join(rows)})
+    except PolicyError:
+        assume(False)
+        raise
+
+
+def allows(policy: CompiledPolicy, facts: int, *roles: str) -> bool:
+    return policy.rules_for(frozenset(roles), "a", "notebook", "read").verdict(facts).allowed
+
+
+@examples(300)
+@given(st.lists(ROWS, max_size=4, unique=True), st.lists(ROWS, max_size=4, unique=True))
+def test_a_course_gets_in_person_only_what_the_platform_the_course_or_an_owner_had(
+    old: list[str], new: list[str]
+) -> None:
+    before, after = in_course(old), in_course(new)
+    assume(not [*excesses(before, after, roles={"owner"}, rank=50, course_id="a", platform=POLICY)])
+    for facts, count in product(MASKS, (1, 2)):
+        had = [name for name in (*BELOW, "owner") if allows(before, facts, name)]
+        for roles in combinations(BELOW, count):
+            if can_be(facts, roles):
+                assert (
+                    not allows(after, facts, *roles)
+                    or allows(POLICY, facts, *roles)
+                    or not {*roles, "owner"}.isdisjoint(had)
+                ), (roles, bin(facts))
+
+
+def test_what_the_platform_gives_is_given_back_but_not_to_the_own_rank() -> None:
+    def found(old: str, new: str = "") -> list[str]:
+        before, after = in_course([old]), in_course([new])
+        return [*excesses(before, after, roles={"owner"}, rank=50, course_id="a", platform=POLICY)]
+
+    restricts = "p, student, course:a, notebook, read, !own & !shared_view, deny"
+    assert found(restricts) == []
+    assert found("p, owner, course:a, notebook, read, !own, deny") != []
+    assert found(restricts, "p, student, course:a, notebook, read, session_visible, allow") != []
