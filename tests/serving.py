@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import re
@@ -13,7 +14,9 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -30,16 +33,23 @@ _ports = itertools.count(10_000 + os.getpid() % 200 * 100)
 
 
 def find_free_port() -> int:
-    """A port that no process listens at.
+    """A port that no process listens at, and that no other process of tests gets while this one runs.
 
     It is below those that the kernel gives to connections, so that a server that stops and starts again
-    finds it free; and it follows from our process id, so that runs of tests beside this one find others.
+    finds it free.
     """
     for port in _ports:
         with socket.socket() as probe, suppress(OSError):
+            fcntl.lockf(_port_locks(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
             probe.bind(("127.0.0.1", port))
             return port
     raise AssertionError("no port is free")
+
+
+@cache
+def _port_locks() -> IO[bytes]:
+    """A file of which each process of tests locks the bytes whose numbers are those of its ports."""
+    return Path(tempfile.gettempdir(), f"authz-test-ports-{os.getuid()}").open("ab")
 
 
 @contextmanager
