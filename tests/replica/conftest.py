@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from authz.domain.errors import ErrorReason, UnavailableError
 from authz.replica.environment import acquire_environment, release_environment
@@ -106,6 +107,15 @@ def rows_of(folder: Path) -> list[Row]:
         return list(all_rows(environment))
     finally:
         release_environment(environment)
+
+
+def execute(url: str, *statements: str) -> None:
+    """Change the database behind the back of every process."""
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+    engine.dispose()
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from sqlalchemy import create_engine, text
 
 from authz.domain.entities import Course, CourseKey, CourseState
 from authz.domain.errors import ErrorReason, UnavailableError
@@ -28,6 +27,7 @@ from tests.databases import create_sqlite
 from tests.replica.conftest import (
     MAX_BYTES,
     away,
+    execute,
     following,
     generation_of,
     once_served,
@@ -60,14 +60,6 @@ def grants(view: ReplicaView, name: str, course_id: str) -> int:
     snapshot = view.snapshot()
     place = snapshot.scope(course_scope(course_id))
     return 0 if place is None else len(snapshot.grants(user(name), place))
-
-
-def execute(url: str, *statements: str) -> None:
-    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
-    with engine.begin() as connection:
-        for statement in statements:
-            connection.execute(text(statement))
-    engine.dispose()
 
 
 def test_it_begins_with_a_snapshot_and_goes_on_with_every_write(store: Store, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
 
 from authz.domain.consistency import FULLY_CONSISTENT, MINIMIZE_LATENCY, Consistency, at_least_as_fresh
 from authz.domain.entities import Course
@@ -23,7 +22,7 @@ from authz.replica.shared_state import GENERATION, SharedState
 from authz.replica.view import ReplicaView
 from authz.store import Store
 from tests.databases import create_sqlite
-from tests.replica.conftest import away, following, generation_of, served, viewing
+from tests.replica.conftest import away, execute, following, generation_of, served, viewing
 from tests.replica.test_histories import members, rewrite
 from tests.store.directory import create, open_with, remove, student, write
 from tests.tokens import keys_in
@@ -58,15 +57,6 @@ def reason_of(view: ReplicaView) -> ErrorReason:
     with pytest.raises(UnavailableError) as caught:
         view.snapshot()
     return caught.value.reason
-
-
-def execute(url: str, *statements: str) -> None:
-    """Change the database behind the back of every process."""
-    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
-    with engine.begin() as connection:
-        for statement in statements:
-            connection.execute(text(statement))
-    engine.dispose()
 
 
 def test_no_process_answers_from_before_a_revocation_that_was_acknowledged(
