@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from sqlalchemy import create_engine, text
 
 from authz.domain.entities import Course
 from authz.domain.errors import ErrorReason, OutOfRangeError, UnavailableError
@@ -20,6 +19,7 @@ from tests.databases import create_sqlite
 from tests.replica.conftest import (
     MAX_BYTES,
     away,
+    execute,
     following,
     generation_of,
     once_served,
@@ -45,19 +45,16 @@ def rewrite(url: str, difference: str = "nonce = nonce - 1") -> None:
     would, once it has taken over. All at once, so that whoever follows meets no state between.
 
     Its time is the same, as while a clock is behind the log's, unless that is the `difference`."""
-    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
-    with engine.begin() as connection:
-        for statement in (
-            f"UPDATE revisions SET {difference} WHERE revision = 2",  # noqa: S608  of this file
-            "DELETE FROM memberships",
-            "INSERT INTO revisions (revision, actor, reason, request_id, committed_at)"
-            " SELECT 3, '', '', '', committed_at + 1 FROM revisions WHERE revision = 2",
-            "INSERT INTO changes (revision, position, kind, operation, mutation)"
-            " SELECT 3, position, kind, 'TOUCH', mutation FROM changes WHERE revision = 1",
-            "UPDATE counter SET revision = 3",
-        ):
-            connection.execute(text(statement))
-    engine.dispose()
+    execute(
+        url,
+        f"UPDATE revisions SET {difference} WHERE revision = 2",  # noqa: S608  of this file
+        "DELETE FROM memberships",
+        "INSERT INTO revisions (revision, actor, reason, request_id, committed_at)"
+        " SELECT 3, '', '', '', committed_at + 1 FROM revisions WHERE revision = 2",
+        "INSERT INTO changes (revision, position, kind, operation, mutation)"
+        " SELECT 3, position, kind, 'TOUCH', mutation FROM changes WHERE revision = 1",
+        "UPDATE counter SET revision = 3",
+    )
 
 
 def test_another_history_is_noticed_while_it_is_followed(
