@@ -50,6 +50,8 @@ def suggest(word: str, words: Iterable[str]) -> str:
     known = sorted(words)
     # A part of `word`, or of about the same length: `id` is no suggestion for `kind`.
     alike = [name for name in known if name in word or abs(len(name) - len(word)) <= max(1, len(word) // 3)]
+    if not known:
+        return "none is known"
     near = difflib.get_close_matches(word, alike, n=1)
     if near:
         return f"did you mean `{near[0]}`?"

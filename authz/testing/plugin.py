@@ -30,6 +30,12 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"authz_service_scope is `{chosen}`; write one of {', '.join(_SCOPES)}")
     if len(config.getini("authz_policy")) > 1:
         raise pytest.UsageError("authz_policy names more than one folder")
+    for folder in config.getini("authz_policy"):
+        if not folder.is_dir():
+            raise pytest.UsageError(f"authz_policy is `{folder}`, where there is no folder")
+    for file in config.getini("authz_directory"):
+        if not file.is_file():
+            raise pytest.UsageError(f"authz_directory has `{file}`, where there is no file")
 
 
 def _scope(fixture_name: str, config: pytest.Config) -> Any:  # one of `_SCOPES`

@@ -16,7 +16,7 @@ from authz.client.given import as_instant
 from authz.domain.decision_log import DecisionEntry
 from authz.domain.decisions import Reason
 from authz.domain.entities import Entity
-from authz.domain.errors import malformed
+from authz.domain.errors import InvalidArgumentError, malformed
 from authz.domain.ids import ResourceRef, Subject
 from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, Mutation, Operation
 from authz.policy.campus import read_campus
@@ -59,12 +59,13 @@ class ServiceUnderTest:
     def load(self, file: str | Path) -> None:
         """Write the records of a TOML file: its table `directory`, in the form of the tests of a policy.
 
-        Raises `InvalidArgumentError` that names the record or the table at fault.
+        Raises `InvalidArgumentError` that names the record or the table at fault, and `TOMLDecodeError`.
         """
-        data = tomllib.loads(Path(file).read_text())
-        if "directory" not in data:
-            raise malformed("directory", f"is missing in {file}; its records are in a table of this name")
-        self.write(*read_campus(data["directory"], load_policy(self._policy).vocabulary))
+        try:
+            self.write(*read_campus(_records_in(file), load_policy(self._policy).vocabulary))
+        except (InvalidArgumentError, tomllib.TOMLDecodeError) as error:
+            error.add_note(f"in {file}")
+            raise
 
     def write(self, *entities: Entity) -> None:
         """Write records, containers first. One that exists is replaced."""
@@ -191,6 +192,13 @@ class Template:
         shutil.copytree(self._folder, folder, dirs_exist_ok=True)
         with _running(folder, self._policy) as service:
             yield service
+
+
+def _records_in(file: str | Path) -> dict[str, Any]:
+    data = tomllib.loads(Path(file).read_text())
+    if "directory" not in data:
+        raise malformed("directory", "is missing; the records are in a table of this name")
+    return data["directory"]  # type: ignore[no-any-return]  # read_campus validates it
 
 
 @contextmanager

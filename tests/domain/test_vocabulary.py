@@ -68,6 +68,7 @@ def test_a_role_is_declared_for_the_kind_of_scope_or_refused(role: str, kind: Sc
 def test_a_suggestion_is_one_word_or_all_there_are() -> None:
     assert suggest("raed", ["read", "create"]) == "did you mean `read`?"
     assert suggest("xyz", ["read", "create"]) == "known are `create`, `read`"
+    assert suggest("xyz", []) == "none is known"
 
 
 @pytest.mark.parametrize("name", ["a", "teaching_assistant", "quiz2", "a" * 64])

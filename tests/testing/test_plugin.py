@@ -89,7 +89,8 @@ def test_a_failure_says_why_and_what_would_allow(application: pytest.Pytester) -
             "E*user:maya may not read material:exam for CONDITION_NOT_MET*, and not for NOT_A_MEMBER",
             'E*material:exma, or the course or session that it is in, is not registered;*"RESOURCE_UNKNOWN"',
             'E*notebook, or the course or session that it is in, is not registered;*"RESOURCE_UNKNOWN"',
-            "E*directory is missing in *empty.toml; its records are in a table of this name",
+            "E*directory is missing; the records are in a table of this name",
+            "E*in *empty.toml",
             "E*time is `'2100-07-01'`; give a datetime with a time zone",
         ]
     )
@@ -141,6 +142,22 @@ def test_a_service_may_serve_a_whole_module(application: pytest.Pytester) -> Non
     done = application.runpytest_inprocess()
     assert done.ret == pytest.ExitCode.USAGE_ERROR
     done.stderr.fnmatch_lines(["*authz_service_scope is `file`; write one of function, class, *"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("authz_policy = rulse", "*authz_policy is `*rulse`, where there is no folder"),
+        ("authz_directory = campsu.toml", "*authz_directory has `*campsu.toml`, where there is no file"),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_named_before_any_test(
+    application: pytest.Pytester, setting: str, said: str
+) -> None:
+    application.makeini(f"[pytest]\n{setting}\n")
+    done = application.runpytest_inprocess()
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    done.stderr.fnmatch_lines([said])
 
 
 def test_the_policy_is_that_of_a_folder(application: pytest.Pytester, tmp_path: Path) -> None:
