@@ -18,7 +18,7 @@ from authz.api.grpc.adapter import add_endpoints
 from authz.api.pipeline import Pipeline
 from authz.domain.errors import AuthzError, SlowConsumerError
 from authz.domain.tokens import ConsistencyToken
-from authz.runtime import compose
+from authz.runtime import api as api_module
 from authz.wire.errors import status_of
 from tests.api.in_process import ByNameAuthenticator, InProcessFace
 from tests.api.test_api import COURSE, MATERIAL, STUDENT, written
@@ -91,7 +91,7 @@ async def faces(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
         served.append((pipeline, endpoints))
         add_endpoints(server, pipeline, endpoints)
 
-    monkeypatch.setattr(compose, "add_endpoints", serving)
+    monkeypatch.setattr(api_module, "add_endpoints", serving)
     async with serve(sqlite_url) as service:
         await written(service, COURSE, STUDENT, MATERIAL)
         yield Faces(service, InProcessFace(*served[0]), served[0][1])

@@ -23,7 +23,7 @@ from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError
 from authz.domain.ids import parse_subject
 from authz.domain.kinds.access_token import token_text
 from authz.domain.mutations import Mutation, Operation
-from authz.runtime import compose
+from authz.runtime import api as api_module
 from authz.v1 import directory_pb2 as dpb
 from authz.wire.entities import mutation_message
 from authz.wire.errors import status_of
@@ -155,7 +155,7 @@ async def secured(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sec
         add_endpoints(server, pipeline, endpoints)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compose, "add_endpoints", serving)
+        patch.setattr(api_module, "add_endpoints", serving)
         now = time.time_ns() // 1000
         async with serve(url, now=now, access_tokens="true", **ISSUER.settings(folder)) as service:
             secured = SecuredServer(service, *served[0])
