@@ -8,6 +8,7 @@ import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import groupby, islice
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ from tests.serving import AUTHZ
 
 DATA = Path(__file__).parents[3] / "shared/data/oulad"
 ROSTER = DATA / "oneroster.zip"
+ROWS_A_BATCH = 250
+"""With four questions each, as many as a batch may have."""
 
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the OULAD data set is not beside the project")
 
@@ -38,10 +41,15 @@ async def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
     url = create_sqlite(tmp_path_factory.mktemp("oulad") / "authz.db")
     async with serve(url, now=at(rows[0]), log_level="error") as service:
         await load(service.address)
-        for row, asked in zip(rows, questions(rows), strict=True):
-            service.now = at(row)
-            batch = await service.authorization.BatchCheck(apb.BatchCheckRequest(items=asked))
-            found.append((row, [result.response for result in batch.results]))
+        for now, of_that_time in groupby(zip(rows, questions(rows), strict=True), lambda each: at(each[0])):
+            service.now = now
+            while part := list(islice(of_that_time, ROWS_A_BATCH)):
+                items = [item for _, asked in part for item in asked]
+                batch = await service.authorization.BatchCheck(apb.BatchCheckRequest(items=items))
+                results = iter(batch.results)
+                found += (
+                    (row, [each.response for each in islice(results, len(asked))]) for row, asked in part
+                )
     return found
 
 
