@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -48,10 +48,10 @@ class PostgresqlServer:
 
     def __init__(self, admin_url: str) -> None:
         self._admin_url = admin_url
-        with psycopg.connect(admin_url, autocommit=True) as connection:
-            connection.execute("ALTER SYSTEM SET fsync = off")
-            connection.execute("ALTER SYSTEM SET max_connections = 200")
-            connection.execute("SELECT pg_reload_conf()")
+        self._admin = psycopg.connect(admin_url, autocommit=True)
+        self._admin.execute("ALTER SYSTEM SET fsync = off")
+        self._admin.execute("ALTER SYSTEM SET max_connections = 200")
+        self._admin.execute("SELECT pg_reload_conf()")
         prepare_store(self.create_empty(_TEMPLATE))
 
     def _url_of(self, name: str) -> str:
@@ -61,9 +61,8 @@ class PostgresqlServer:
 
     def create_empty(self, name: str, template: str = "template0") -> str:
         """Create a database without a table, or a copy of `template`; return its URL."""
-        with psycopg.connect(self._admin_url, autocommit=True) as connection:
-            # Copies the catalog cache too, which the first connection else builds again.
-            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY'.encode())
+        # Copies the catalog cache too, which the first connection else builds again.
+        self._admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY'.encode())
         return self._url_of(name)
 
     def create(self, name: str) -> str:
@@ -75,8 +74,11 @@ class PostgresqlServer:
 
     def drop(self, name: str) -> None:
         """Remove a database, and close the connections to it."""
-        with psycopg.connect(self._admin_url, autocommit=True) as connection:
-            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
+        self._admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
+
+    def close(self) -> None:
+        """Close the connection by which it makes databases."""
+        self._admin.close()
 
 
 @contextmanager
@@ -90,7 +92,8 @@ def running_postgresql() -> Iterator[PostgresqlServer]:
 
     started = get_server(Path(tempfile.mkdtemp(prefix="authz-postgresql-")), cleanup_mode="delete")
     try:
-        yield PostgresqlServer(started.get_uri())
+        with closing(PostgresqlServer(started.get_uri())) as server:
+            yield server
     finally:
         started.cleanup()
 
