@@ -206,6 +206,14 @@ def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
+def over_grpc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Serve over grpc.aio, which starts in half of the processor time, unless `TRANSPORT` says otherwise: for
+    the store and the replica, in which no transport takes part. See `tests.serving.over_grpc`."""
+    if not forkserver.TRANSPORT:
+        monkeypatch.setattr(forkserver, "TRANSPORT", "grpc")
+
+
+@pytest.fixture
 def free_port() -> int:
     """A port that no process listens at."""
     return find_free_port()

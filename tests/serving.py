@@ -27,6 +27,8 @@ from tests.forkserver import Process
 
 both_transports = pytest.mark.usefixtures("transport")
 """Runs a test over each transport. Only the servers that it starts for itself are of that transport."""
+over_grpc = pytest.mark.usefixtures("over_grpc")
+"""Runs a test over grpc.aio, since no transport takes part in what it tests."""
 
 AUTHZ = Path(sys.executable).parent / "authz"
 _ports = itertools.count(10_000 + os.getpid() % 200 * 100)

@@ -15,10 +15,11 @@ from tests.faults.processes import AUTHORIZATION, Node, running
 from tests.faults.test_outage import allowed, connected, refused
 from tests.runtime.test_server import campus_of
 from tests.runtime.test_supervise import follower
+from tests.serving import over_grpc
 from tests.store.directory import remove
 from tests.waiting import suspend, until
 
-pytestmark = pytest.mark.usefixtures("over_grpc")
+pytestmark = over_grpc
 
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 

@@ -35,10 +35,11 @@ from tests.faults.processes import Node, running
 from tests.properties import LONG
 from tests.replica.conftest import generation_of, rows_of
 from tests.replica.test_agreement import expected, tombstones
+from tests.serving import over_grpc
 from tests.store.directory import changes_of, dumped, open_with, user
 from tests.waiting import until
 
-pytestmark = pytest.mark.usefixtures("over_grpc")
+pytestmark = over_grpc
 
 MEMBERS = 20_000 if LONG else 10_000
 SESSIONS = 5

@@ -22,11 +22,11 @@ from tests.databases import create_sqlite
 from tests.faults.processes import AUTHORIZATION, DIRECTORY, Node, running
 from tests.faults.test_outage import NOT_SERVING, SERVING, UNAVAILABLE, allowed, connected, refused, write
 from tests.properties import LONG
-from tests.serving import AUTHZ
+from tests.serving import AUTHZ, over_grpc
 from tests.store.directory import create, open_with
 from tests.waiting import until
 
-pytestmark = pytest.mark.usefixtures("over_grpc")
+pytestmark = over_grpc
 
 
 def delete(file: Path) -> None:

@@ -19,10 +19,11 @@ from tests.faults.postgresql import Cluster, Clusters
 from tests.faults.processes import AUTHORIZATION, Node, running
 from tests.replica.conftest import following, once_served, viewing
 from tests.replica.test_histories import members
+from tests.serving import over_grpc
 from tests.store.directory import VOCABULARY, Clock, create, open_with, remove, student, write
 from tests.waiting import until
 
-pytestmark = pytest.mark.usefixtures("over_grpc")
+pytestmark = over_grpc
 LATE = ("DEADLINE_EXCEEDED ",)
 """What a call says that a busy machine has not answered in time."""
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from tests.faults.agreement import require_right
 from tests.faults.load import Load
 from tests.faults.postgresql import Clusters
 from tests.faults.processes import Node, running
-from tests.serving import both_transports
+from tests.serving import both_transports, over_grpc
 from tests.waiting import until
 
-pytestmark = pytest.mark.usefixtures("over_grpc")
+pytestmark = over_grpc
 
 
 def test_servers_that_are_killed_and_come_back_to_their_replicas(clusters: Clusters, tmp_path: Path) -> None:

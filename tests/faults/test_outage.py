@@ -27,7 +27,7 @@ from tests.faults.load import Stubs
 from tests.faults.postgresql import Clusters
 from tests.faults.processes import AUTHORIZATION, DIRECTORY, PATIENCE_S, Node, running
 from tests.runtime.test_server import campus_of
-from tests.serving import both_transports
+from tests.serving import both_transports, over_grpc
 from tests.waiting import until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -129,7 +129,7 @@ def test_an_outage_from_its_beginning_to_its_end(clusters: Clusters, tmp_path: P
         assert allowed(stubs, 2, FULLY)
 
 
-@pytest.mark.usefixtures("over_grpc")
+@over_grpc
 def test_a_database_that_takes_calls_and_never_answers(clusters: Clusters, tmp_path: Path) -> None:
     database = clusters.migrated()
     # Whoever asks it gives up long after all that is asserted here.
@@ -186,7 +186,7 @@ def test_a_stop_does_not_wait_for_a_database_that_never_answers(
             assert not any(answered(call.result) for call in held)
 
 
-@pytest.mark.usefixtures("over_grpc")
+@over_grpc
 def test_health_is_that_of_checks_where_the_replica_is_another_database_s(
     sqlite_url: str, tmp_path: Path
 ) -> None:
@@ -211,7 +211,7 @@ def test_health_is_that_of_checks_where_the_replica_is_another_database_s(
             two.kill()
 
 
-@pytest.mark.usefixtures("over_grpc")
+@over_grpc
 def test_servers_that_are_started_while_the_database_is_away(clusters: Clusters, tmp_path: Path) -> None:
     database = clusters.migrated()
     long = {"AUTHZ_MAX_STALENESS_S": "600"}
@@ -248,7 +248,7 @@ def test_servers_that_are_started_while_the_database_is_away(clusters: Clusters,
             late.kill()
 
 
-@pytest.mark.usefixtures("over_grpc")
+@over_grpc
 def test_a_listener_that_is_cut_off_listens_again(clusters: Clusters, tmp_path: Path) -> None:
     database = clusters.migrated()
     node = Node("one", database.url, tmp_path)
@@ -269,7 +269,7 @@ def busy(path: Path) -> Iterator[None]:
         connection.execute("ROLLBACK")
 
 
-@pytest.mark.usefixtures("over_grpc")
+@over_grpc
 def test_a_sqlite_file_that_another_program_writes_to_for_long(sqlite_url: str, tmp_path: Path) -> None:
     node = Node("one", f"{sqlite_url}?timeout=2", tmp_path)
     with running(node), connected(node) as stubs:
@@ -288,7 +288,7 @@ def test_a_sqlite_file_that_another_program_writes_to_for_long(sqlite_url: str, 
         assert allowed(stubs, 2)
 
 
-@pytest.mark.usefixtures("over_grpc")
+@over_grpc
 @pytest.mark.parametrize("what", ["all of it", "what is served"])
 def test_a_replica_that_is_deleted_while_servers_run_is_built_anew(
     sqlite_url: str, tmp_path: Path, what: str

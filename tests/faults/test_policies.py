@@ -19,9 +19,10 @@ from tests.faults.processes import AUTHORIZATION, CHANNEL_OPTIONS, DIRECTORY, No
 from tests.policies import CLOSED, SHIPPED
 from tests.properties import LONG
 from tests.runtime.test_server import campus_of
+from tests.serving import over_grpc
 from tests.waiting import until
 
-pytestmark = pytest.mark.usefixtures("over_grpc")
+pytestmark = over_grpc
 
 PUBLICATIONS = 8 if LONG else 4
 KILLED_AFTER_S = (0.0, 0.02, 0.05, 0.1, 0.2) if LONG else (0.02, 0.1)

@@ -16,6 +16,7 @@ from tests.cli.commands import run
 from tests.faults.postgresql import Cluster, Clusters
 from tests.faults.processes import DIRECTORY, Node, running
 from tests.faults.test_outage import NOT_SERVING, SERVING, allowed, connected, refused, write
+from tests.serving import over_grpc
 from tests.store.directory import VOCABULARY, Clock, create
 from tests.store.directory import write as write_to
 
@@ -90,7 +91,7 @@ def test_a_replica_does_not_hide_a_password_that_is_wrong(cluster: Cluster, tmp_
     assert "refuses the server's user or password" in bad.log.read_text()
 
 
-@pytest.mark.usefixtures("over_grpc")
+@over_grpc
 def test_a_role_that_is_shut_out_while_a_server_runs_is_named_as_the_cause(
     cluster: Cluster, tmp_path: Path
 ) -> None:
@@ -208,7 +209,7 @@ def test_a_password_comes_from_a_file_and_shows_nowhere(
     )
 
 
-@pytest.mark.usefixtures("over_grpc")
+@over_grpc
 def test_a_password_that_changes_in_its_file_is_used_without_a_restart(
     cluster: Cluster, tmp_path: Path
 ) -> None:
@@ -247,7 +248,7 @@ def test_a_password_that_is_given_twice_or_cannot_be_read_is_refused(
     )
 
 
-@pytest.mark.usefixtures("over_grpc")
+@over_grpc
 def test_a_replica_is_the_same_whatever_the_password(cluster: Cluster, tmp_path: Path) -> None:
     state: list[bytes] = []
     for password in ("", f":{PASSWORD}"):

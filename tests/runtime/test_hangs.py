@@ -18,7 +18,7 @@ from authz.v1 import common_pb2 as pb
 from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
 from tests.runtime.test_server import campus_of
 from tests.runtime.test_supervise import alive, children, follower, metrics, served_alike
-from tests.serving import serving
+from tests.serving import over_grpc, serving
 from tests.waiting import suspend, until
 
 
@@ -54,6 +54,7 @@ def test_a_supervisor_that_was_stopped_with_its_children_kills_none(sqlite_url: 
         until(lambda: served_alike(address, allowed=True), "the service did not come back")
 
 
+@over_grpc
 def test_a_restored_database_is_not_hidden_by_a_follower_that_hangs(sqlite_url: str, tmp_path: Path) -> None:
     backup = sqlite3.connect(tmp_path / "backup.db")
     with serving(sqlite_url, AUTHZ_WORKERS="2") as (process, address), Client(address) as client:

@@ -30,7 +30,7 @@ from authz.engine.write import MAX_MUTATIONS_PER_BATCH
 from tests.cli.commands import run
 from tests.forkserver import TRANSPORT
 from tests.properties import LONG
-from tests.serving import serving
+from tests.serving import over_grpc, serving
 
 
 def campus_of(number: int) -> list[Mutation]:
@@ -92,6 +92,7 @@ def test_an_idle_client_may_ping_as_often_as_the_setting_says(sqlite_url: str) -
     assert pinged(sqlite_url, "60", wait_s=60) > {grpc.ChannelConnectivity.READY}
 
 
+@over_grpc
 @pytest.mark.parametrize("kill_after", [3, 25] if LONG else [25])
 def test_a_killed_server_loses_no_acknowledged_write_and_leaves_no_half(
     store_url: str, kill_after: int
@@ -124,6 +125,7 @@ def test_a_killed_server_loses_no_acknowledged_write_and_leaves_no_half(
     assert {f"c{number}" for number in acknowledged} <= courses
 
 
+@over_grpc
 def test_a_killed_server_leaves_whole_batches_of_an_import(store_url: str) -> None:
     sent = threading.Event()
 

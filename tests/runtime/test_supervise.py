@@ -23,7 +23,7 @@ from authz.domain.mutations import Mutation, Operation
 from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
 from tests.forkserver import Process
 from tests.runtime.test_server import campus_of
-from tests.serving import AUTHZ, drain, serving
+from tests.serving import AUTHZ, drain, over_grpc, serving
 from tests.waiting import until
 
 
@@ -53,6 +53,7 @@ def ask(address: str, number: int, *, options: tuple[tuple[str, int], ...] = ())
         return bool(AuthorizationServiceStub(channel).Check(request, timeout=10).allowed)
 
 
+@over_grpc
 def test_every_worker_sees_a_write_once_it_is_acknowledged(store_url: str) -> None:
     with serving(store_url, AUTHZ_WORKERS="2") as (process, address), Client(address) as client:
         assert len(children(process)) == 3
@@ -156,6 +157,7 @@ def listens(process: psutil.Process) -> bool:
     return any(connection.status == psutil.CONN_LISTEN for connection in process.net_connections())
 
 
+@over_grpc
 def test_a_process_that_cannot_be_started_is_started_later(sqlite_url: str) -> None:
     with serving(sqlite_url, AUTHZ_WORKERS="2") as (process, _):
         until(lambda: len(children(process)) == 3, "not all have started")
@@ -226,6 +228,7 @@ def scraped(port: int) -> str:
     return str(urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20).read().decode())
 
 
+@over_grpc
 def test_a_replica_deleted_together_with_its_follower_is_left_for_the_new_one(
     sqlite_url: str, tmp_path: Path
 ) -> None:
