@@ -192,8 +192,8 @@ def test_a_usage_error_is_2_and_never_denied(arguments: tuple[str, ...]) -> None
 def test_an_import_says_when_the_replica_has_not_followed(tmp_path: Path, sqlite_url: str) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text("")
-    for follows in ("false", "true"):
-        with served(sqlite_url, replication_timeout_s="0.1", follow=follows) as address:
+    for follows, timeout_s in (("false", "0.1"), ("true", "60")):
+        with served(sqlite_url, replication_timeout_s=timeout_s, follow=follows) as address:
             done = run("import", "resources", rows, "--address", address)
         assert done.stdout == "written 0, unchanged 0, failed 0\n"
         assert ("warning: the write is committed, but the replica" in done.stderr) is (follows == "false")

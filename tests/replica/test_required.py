@@ -46,9 +46,9 @@ def gate_of(
         )
 
 
-def acknowledged(view: ReplicaView, store: Store) -> bool:
+def acknowledged(view: ReplicaView, store: Store, *, wait_s: float = 0.05) -> bool:
     """Acknowledge the last commit in the process of a view; whether the answer says that it is replicated."""
-    with gate_of(view, store) as gate:
+    with gate_of(view, store, wait_s=wait_s) as gate:
         return asyncio.run(gate.wait_until_replicated(store.directory.head()))
 
 
@@ -65,7 +65,7 @@ def test_no_process_answers_from_before_a_revocation_that_was_acknowledged(
     folder = tmp_path / "r"
     write(store, create(Course(id="c")), create(student("maya", "c")))
     with following(store, folder), viewing(folder) as here, viewing(folder) as there:
-        assert acknowledged(here, store)
+        assert acknowledged(here, store, wait_s=30)
         assert members(there, "maya") == ["maya"]
         with away(store):
             write(store, remove(student("maya", "c").key))
@@ -93,7 +93,7 @@ def test_a_check_that_asks_for_the_write_waits_for_it(store: Store, tmp_path: Pa
             return (await waiting).state
 
     with following(store, folder), viewing(folder) as view:
-        assert acknowledged(view, store)
+        assert acknowledged(view, store, wait_s=30)
         held, follows, follow = threading.Event(), threading.Event(), store.directory.follow
 
         def late(after: int, limit: int) -> LogTail:
@@ -206,7 +206,7 @@ def test_another_database_has_no_use_for_what_was_required_of_the_first(
     write(other, create(Course(id="c")))
     with following(other, folder, source="other"), viewing(folder, source="other") as view:
         until(lambda: served(view), "the other database")
-        assert acknowledged(view, other)
+        assert acknowledged(view, other, wait_s=30)
     other.close()
 
 
