@@ -9,11 +9,15 @@ from typing import Any
 from sqlalchemy import Engine
 
 from authz.domain.errors import ConflictError, ErrorReason
+from authz.store.connections import expecting_long_statements
+from authz.store.engine import write_transaction
 from authz.store.failures import translated
+from authz.store.tables import metadata
 
 _LEFT = (
     "PostgreSQL keeps the bytes of changed rows in its files: run VACUUM FULL on the database when the"
     " service may pause",
+    "PostgreSQL keeps the statistics of a table that has no rows any more, until it has some and is analyzed",
     "PostgreSQL's write-ahead log has them until its files are overwritten, archived ones and base backups"
     " until they expire: delete what is older than this certificate",
 )
@@ -27,10 +31,17 @@ _ALWAYS = (
 
 
 def rewrite_file(engine: Engine) -> None:
-    """Rewrite a SQLite file without free pages. Writers wait meanwhile. On PostgreSQL, does nothing."""
+    """Rewrite a SQLite file without free pages. Writers wait meanwhile.
+
+    On PostgreSQL, let the planner take its statistics anew: they contain values of earlier rows.
+    """
     if engine.dialect.name == "sqlite":
         with _cursor(engine) as cursor:
             cursor.execute("VACUUM")
+        return
+    for table in metadata.sorted_tables:
+        with write_transaction(engine) as connection, expecting_long_statements(connection):
+            connection.exec_driver_sql(f"ANALYZE {table.name}")
 
 
 def truncate_log(engine: Engine) -> None:

@@ -34,6 +34,7 @@ from authz.domain.mutations import Mutation, WriteRequest
 from authz.domain.ports import Page
 from authz.domain.tokens import ConsistencyToken
 from authz.store import Store, erase_history, open_store, personal_data
+from authz.store.engine import open_engine, read_transaction
 from tests.store.directory import VOCABULARY, Clock, create, open_with, remove, touch, user
 from tests.store.test_decisions import ENTRY
 
@@ -344,3 +345,22 @@ def test_neither_the_reason_nor_the_request_id_of_an_erasure_names_the_person(st
         with pytest.raises(InvalidArgumentError, match=f"{name} names"):
             store.personal_data.begin_erasure(msgspec.structs.replace(REQUEST, **{name: text}))
     store.close()
+
+
+def test_the_statistics_of_the_planner_have_no_erased_id(postgresql_url: str) -> None:
+    """Those of a table without rows would stay."""
+    of_values = "SELECT tablename, most_common_vals::text, histogram_bounds::text FROM pg_stats"
+    store, engine = open_with(postgresql_url), open_engine(postgresql_url)
+    fill(store)
+    write(
+        store, create(Account(STU)), create(Share(ResourceRef("notebook", "maya-c0"), STU, ShareLevel.VIEWER))
+    )
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("ANALYZE")
+        assert "maya" in repr(connection.exec_driver_sql(of_values).all())
+    store.personal_data.begin_erasure(REQUEST)
+    finished(store).close()
+    with read_transaction(engine) as connection:
+        left = repr(connection.exec_driver_sql(of_values).all())
+    assert MAYA.id not in left.replace("maya-c", "a notebook-")
+    engine.dispose()
