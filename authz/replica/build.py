@@ -38,7 +38,6 @@ def build_replica(
                 revision,
                 state.committed_at,
                 state.nonce,
-                platform=revision,
                 scopes=revision,
                 policy=revision,
                 erased=revision,

@@ -18,14 +18,13 @@ from authz.domain.entities import (
 )
 from authz.replica.environment import Environment, Versions
 from authz.replica.kinds import CODECS
-from authz.replica.layout import PLATFORM_KEY, read_grants
+from authz.replica.layout import read_grants
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 MAX_INTERNED = 131_072
 """Entries a cache keeps, of some 400 bytes each: all courses of a platform with ten million memberships."""
-_MAX_PLATFORM_MEMBERS = 16_384
 
 
 class ReplicaScope(ScopeContext, frozen=True, eq=False, gc=False):
@@ -38,27 +37,21 @@ class ReplicaScope(ScopeContext, frozen=True, eq=False, gc=False):
 class Caches:
     """Bounded, and only ever of what is stored.
 
-    LMDB numbers its commits: under the same number nothing at all has changed. `scopes` are by key.
-    `platform` holds the subjects with a platform role, by key, so that no other subject is looked up there;
-    None while there are too many. Each read that a check is spared counts: it would release the interpreter
-    lock, which a thread of Envoy then takes. `policy` is the platform's active version. The three are dropped
-    when a revision changes something of their kind. `grants` are interned by their bytes, so they cannot be
-    stale.
+    LMDB numbers its commits: under the same number nothing at all has changed. `scopes` are by key, and
+    `policy` is the platform's active version. Both are dropped when a revision changes something of their
+    kind. `grants` are interned by their bytes, so they cannot be stale.
     """
 
     def __init__(self) -> None:
         self.transaction_id = -1
-        self.versions = Versions(-1, 0, 0, -1, -1, -1)
+        self.versions = Versions(-1, 0, 0, -1, -1)
         self.scopes: dict[bytes, ReplicaScope] = {}
         self.policy: PolicyVersion | None = None
-        self.platform: dict[bytes, tuple[Grant, ...]] | None = {}
         self.grants: dict[bytes, tuple[Grant, ...]] = {}
 
     def update(self, environment: Environment, transaction: lmdb.Transaction) -> None:
         """Drop what the state of a transaction has outdated."""
         versions = environment.versions(transaction)
-        if versions.platform != self.versions.platform:
-            self.platform = _platform_grants(environment, transaction)
         if versions.scopes != self.versions.scopes:
             self.scopes = {}
         if versions.policy != self.versions.policy:
@@ -69,22 +62,6 @@ class Caches:
     def read_grants(self, name: bytes) -> tuple[Grant, ...]:
         """Decode grants, interned by the kind of their scope and their record."""
         return intern(self.grants, name, read_grants(name))
-
-
-def _platform_grants(
-    environment: Environment, transaction: lmdb.Transaction
-) -> dict[bytes, tuple[Grant, ...]] | None:
-    held: dict[bytes, tuple[Grant, ...]] = {}
-    with transaction.cursor(environment.members_in) as cursor:
-        found = cursor.set_range(PLATFORM_KEY)
-        while found and (key := bytes(cursor.key())).startswith(PLATFORM_KEY):
-            subject = key[len(PLATFORM_KEY) :]
-            raw = environment.read(transaction, subject + PLATFORM_KEY, environment.members)
-            held[subject] = read_grants(PLATFORM_KEY + raw)
-            if len(held) > _MAX_PLATFORM_MEMBERS:
-                return None
-            found = cursor.next()
-    return held
 
 
 def _active_policy(environment: Environment, transaction: lmdb.Transaction) -> PolicyVersion | None:

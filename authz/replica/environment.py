@@ -18,7 +18,7 @@ from authz.replica.layout import FORMAT
 from authz.replica.private import FILE_MODE, make_private_folder
 from authz.replica.shared_state import identity_of
 
-_HEADER = struct.Struct("<QQqQQQQQQ")
+_HEADER = struct.Struct("<QQqQQQQQ")
 _REVISION_KEY = b"revision"
 _DATABASE_KEY = b"database"
 _TOKEN_KEY_KEY = b"token key"
@@ -29,16 +29,14 @@ _MAX_READERS = 1024
 class Versions(msgspec.Struct, frozen=True):
     """The revision that a replica holds, when it was committed, and its nonce.
 
-    Then the last revisions of some changes, which tell what a cache must drop: `platform` of a role on the
-    platform, `scopes` of a course, a session or the active policy of a course, `policy` of the platform's
-    active policy; and `erased` of the end of an erasure. In the file, nothing is left of what was erased up
-    to the revision `cleared`.
+    Then the last revisions of some changes: `scopes` of a course, a session or the active policy of a course,
+    `policy` of the platform's active policy (both tell what a cache must drop), `erased` of the end of an
+    erasure. In the file, nothing is left of what was erased up to the revision `cleared`.
     """
 
     revision: int
     committed_at: Instant
     nonce: int
-    platform: int
     scopes: int
     policy: int
     erased: int = 0

@@ -19,7 +19,7 @@ from authz.domain.facts import Times, resource_facts
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.domain.instants import Instant
 
-FORMAT = 14
+FORMAT = 15
 """Increase it with each change of the encoding. A replica of another format is rebuilt."""
 
 END = b"\0"

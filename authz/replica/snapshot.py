@@ -80,7 +80,6 @@ class ReplicaSnapshot:
             caches.update(environment, self._transaction)
         # This state's own: the next state may have others.
         self._scopes = caches.scopes
-        self._platform = caches.platform
         self._known_grants = caches.grants
         self.policy = caches.policy
         versions = caches.versions
@@ -147,10 +146,7 @@ class ReplicaSnapshot:
         key = (head, scope.course_key, scope.session_key)
         if key == self._grants_key:
             return self._grants
-        platform = self._platform
-        found = (
-            platform.get(head, _NO_GRANTS) if platform is not None else self._grants_in(head, PLATFORM_KEY)
-        )
+        found = self._grants_in(head, PLATFORM_KEY)
         if scope.course_key:
             found += self._grants_in(head, scope.course_key)
         if scope.session_key:

@@ -34,7 +34,7 @@ def temporary_snapshot(entities: Iterable[Entity], *, revision: int = 1) -> Iter
                 # A resource notes that it is shared when the share is put.
                 for entity in sorted(entities, key=lambda entity: isinstance(entity, Share)):
                     writer.put(entity)
-                versions = Versions(revision, 0, 0, revision, revision, revision)
+                versions = Versions(revision, 0, 0, revision, revision)
                 environment.set_versions(transaction, versions)
             keys = TokenKeys()
             keys.add(_DATABASE_ID, secrets.token_bytes(KEY_BYTES))

@@ -12,11 +12,9 @@ from authz.domain.entities import (
     Entity,
     Erasure,
     ErasureStatus,
-    MembershipKey,
     PolicyActivationKey,
     kind_of,
 )
-from authz.domain.ids import PLATFORM
 from authz.domain.instants import Instant
 from authz.domain.mutations import Change, LogTail, Mutation, Operation
 from authz.domain.tokens import ConsistencyToken
@@ -79,8 +77,6 @@ def _outdated_by(mutation: Mutation) -> str:
     # The context of a course says which policy of its own is active.
     if kind_of(key).scope is not None or isinstance(key, PolicyActivationKey):
         return "scopes"
-    if isinstance(key, MembershipKey) and key.scope == PLATFORM:
-        return "platform"
     if isinstance(target, Erasure) and target.status is ErasureStatus.ERASED:
         return "erased"
     return ""

@@ -41,7 +41,7 @@ class Campus(ReplicaSnapshot):
             # A resource notes that it is shared when the share is put.
             for entity in sorted(self._entities.values(), key=lambda entity: isinstance(entity, Share)):
                 writer.put(entity)
-            environment.set_versions(transaction, Versions(revision, 0, 0, revision, revision, revision))
+            environment.set_versions(transaction, Versions(revision, 0, 0, revision, revision))
         super().__init__(environment, _DATABASE_ID, keys_of(_DATABASE_ID), Caches())
 
     @property
