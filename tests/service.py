@@ -84,6 +84,8 @@ class Service:
     @asynccontextmanager
     async def logged(self) -> AsyncIterator[list[Any]]:
         """The lines that the server logs in this block, in a list that is complete after it."""
+        # An earlier call whose client went away may log late, but not later than this one.
+        await self._mark()
         if self._log is None:
             with capture_logs() as captured:
                 yield captured
@@ -93,15 +95,19 @@ class Service:
         try:
             yield lines
         finally:
-            # Lines are written in order: all others are there once that of this call is.
-            mark = f"mark-{next(_marks)}"
-            with suppress(grpc.aio.AioRpcError):
-                await self.directory.ReadCourses(dpb.ReadCoursesRequest(), metadata=(("x-request-id", mark),))
-            while f'"{mark}"'.encode() not in (text := self._log.read_bytes()[begun:]):  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
-            for line in map(json.loads, text.splitlines()):
+            mark = await self._mark()
+            for line in map(json.loads, self._log.read_bytes()[begun:].splitlines()):
                 if line.get("request_id") != mark:
                     lines.append({**line, "log_level": line.pop("level")})
+
+    async def _mark(self) -> str:
+        """Make a call with a request id of its own, and return the id once the call is in the log."""
+        mark = f"mark-{next(_marks)}"
+        with suppress(grpc.aio.AioRpcError):
+            await self.directory.ReadCourses(dpb.ReadCoursesRequest(), metadata=(("x-request-id", mark),))
+        while self._log is not None and f'"{mark}"'.encode() not in self._log.read_bytes():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        return mark
 
     def moved(self, token: pb.ConsistencyToken, by: int) -> pb.ConsistencyToken:
         """The token of another revision of its database."""
