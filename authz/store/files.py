@@ -33,7 +33,7 @@ _ALWAYS = (
 def rewrite_file(engine: Engine) -> None:
     """Rewrite a SQLite file without free pages. Writers wait meanwhile.
 
-    On PostgreSQL, let the planner take its statistics anew: they contain values of earlier rows.
+    On PostgreSQL, analyze every table: the statistics of the planner contain values of deleted rows.
     """
     if engine.dialect.name == "sqlite":
         with _cursor(engine) as cursor:

@@ -1,4 +1,4 @@
-"""Whoever calls AuditService or PrivacyService on behalf of a person needs that person's permission, too."""
+"""A call of AuditService or PrivacyService for a person needs the permission of that person, too."""
 
 from __future__ import annotations
 
