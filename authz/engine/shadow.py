@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Mapping
@@ -135,10 +136,14 @@ class Shadow:
         if tally is None:
             return
         self._saved_at = time.monotonic()
+        saving = asyncio.ensure_future(self._gate.run(partial(self._shadows.add, run.shadow.id, tally)))
         try:
-            await self._gate.run(partial(self._shadows.add, run.shadow.id, tally))
+            # Its thread continues when this task is cancelled. Counts put back then would be added twice.
+            await asyncio.shield(saving)
         except BaseException:
-            run.put_back(tally)
+            await asyncio.wait([saving])
+            if saving.exception() is not None:
+                run.put_back(tally)
             raise
 
     async def _end(self, run: ShadowRun) -> None:

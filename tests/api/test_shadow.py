@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+import pytest
 
+from authz.domain.decisions import Question
+from authz.domain.shadow import ShadowTally
+from authz.engine.shadow_run import ShadowRun
+from authz.store.shadows import SqlShadows
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import policy_pb2 as ppb
 from tests.api.test_api import COURSE, MATERIAL, MAYA, STUDENT, question, written
@@ -247,3 +254,35 @@ async def test_the_right_to_edit_the_policy_of_a_course_suffices_for_its_shadow_
     error = await refused(service.policy.StopPolicyShadow(request, metadata=acting_for("stu")))
     assert error.code() is grpc.StatusCode.PERMISSION_DENIED
     await service.policy.StopPolicyShadow(request, metadata=acting_for("olga"))
+
+
+async def test_a_stop_during_a_save_does_not_count_twice(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Question] = []
+    saving, stopping = threading.Event(), threading.Event()
+    compare, add = ShadowRun.compare, SqlShadows.add
+
+    def counted(self: ShadowRun, checker: Any, snapshot: Any, question: Question, *answer: Any) -> None:
+        asked.append(question)
+        compare(self, checker, snapshot, question, *answer)
+
+    def slow(self: SqlShadows, shadow_id: str, tally: ShadowTally) -> None:
+        add(self, shadow_id, tally)
+        saving.set()
+        assert stopping.wait(60)
+
+    async def is_saving() -> bool:
+        assert (await service.authorization.Check(question())).allowed
+        return saving.is_set()
+
+    monkeypatch.setattr(ShadowRun, "compare", counted)
+    monkeypatch.setattr(SqlShadows, "add", slow)
+    async with serve(sqlite_url) as service:
+        await draft_of(service)
+        await started(service, draft_id="mine", budget_us=1_000_000)
+        await until(is_saving)
+        # The save ends once the server has begun to stop.
+        asyncio.get_running_loop().call_later(1, stopping.set)
+    async with serve(sqlite_url) as again:
+        assert (await shown(again)).compared == len(asked)
