@@ -41,55 +41,53 @@ if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _SPACE_BYTES:
     # Processes are killed here, and no test cuts the power.
     os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
 
-_WAITING = (
-    "faults/test_policies",
-    "faults/test_outage",
-    "runtime/test_hangs",
-    "faults/test_acknowledged",
-    "runtime/test_logs",
-    "faults/test_database_file",
-    "faults/test_refusals",
-    "runtime/test_supervise",
-    "client/test_watch",
-    "faults",
-    "runtime",
-)
-"""The files and folders whose tests mostly wait for processes, the longest first."""
-_SPREAD = 0.75
-"""The part of the run over which they are spread: none begins near the end, and is waited for."""
-_COMPUTING = (
-    "test_readme",
-    "real",
-    "policy/test_reference",
-    "policy/test_prove",
-    "store/test_removals",
-    "engine",
-    "api",
-    "cli",
-    "store",
-    "replica",
-    "client",
-    "testing",
-    "packaging",
-    "policy",
-)
-"""Of the others, which take longest, first; those that are not named come last."""
+_WAITING_S = {
+    "faults/test_outage": 87,
+    "runtime/test_hangs": 50,
+    "faults/test_acknowledged": 40,
+    "faults/test_database_file": 33,
+    "client/test_watch": 27,
+    "faults/test_refusals": 26,
+    "runtime/test_liveness": 25,
+    "runtime/test_server": 24,
+    "api/test_shadow": 23,
+    "faults/test_cascade": 16,
+    "api/test_scheduled": 14,
+    "client/test_failures": 12,
+    "store/test_watchdog": 11,
+    "api/test_watch_filters": 11,
+    "runtime/test_certificates": 10,
+}
+"""About how long the files take that mostly wait, in which processors idle unless others compute."""
+_COMPUTING_S = {
+    "faults/test_policies": 32,
+    "test_readme": 30,
+    "real/test_oulad": 30,
+    "runtime/test_supervise": 28,
+    "faults/test_linearizable": 25,
+    "api/test_past": 18,
+    "faults/test_greedy": 17,
+    "api/test_watch": 17,
+    "packaging/test_languages": 15,
+    "runtime/test_environment": 14,
+    "api/test_publishing_at_once": 14,
+    "runtime/test_stop": 13,
+}
+"""The same of the other files that take long."""
+_OTHERS_S = 2.5
+_SPREAD = 0.9
+"""The part of the run over which those that wait are spread: none begins at the end, and is waited for."""
 _numbers = itertools.count(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Spread the files that mostly wait evenly over the others, so that no processor idles. Mark what uses a
-    database."""
-    groups: tuple[dict[Path, int], dict[Path, int]] = ({}, {})
-    for path in dict.fromkeys(item.path for item in items):
-        rank = _rank(path, _WAITING)
-        waits = rank < len(_WAITING)
-        groups[waits][path] = rank if waits else _rank(path, _COMPUTING)
-    place: dict[Path, float] = {}
-    for group, spread in zip(groups, (1, _SPREAD), strict=True):
-        for number, path in enumerate(sorted(group, key=group.__getitem__)):
-            place[path] = spread * number / len(group)
-    items.sort(key=lambda item: (place[item.path], item.path))
+    """Begin the files that mostly wait one after the other, among the others, so that no processor idles.
+    Mark what uses a database."""
+    paths = dict.fromkeys(item.path for item in items)
+    waiting = {path: each for path in paths if (each := _seconds(path, _WAITING_S))}
+    computing = {path: _seconds(path, _COMPUTING_S) or _OTHERS_S for path in paths if path not in waiting}
+    begins = {**_begins(waiting, _SPREAD), **_begins(computing, 1)}
+    items.sort(key=lambda item: (begins[item.path], item.path))
     for item in items:
         if any(name.endswith("_url") for name in getattr(item, "fixturenames", ())):
             item.add_marker("database")
@@ -101,9 +99,17 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-def _rank(path: Path, names: tuple[str, ...]) -> int:
-    file = path.relative_to(Path(__file__).parent).as_posix()
-    return next((number for number, name in enumerate(names) if file.startswith(name)), len(names))
+def _seconds(path: Path, seconds: dict[str, int]) -> float:
+    return seconds.get(path.relative_to(Path(__file__).parent).with_suffix("").as_posix(), 0)
+
+
+def _begins(seconds: dict[Path, float], spread: float) -> dict[Path, float]:
+    """The part of the run after which each begins, if they run one after the other over a part of it, the
+    longest first."""
+    ordered = sorted(seconds, key=seconds.__getitem__, reverse=True)
+    ends = itertools.accumulate(seconds[path] for path in ordered)
+    total = sum(seconds.values())
+    return {path: spread * (end - seconds[path]) / total for path, end in zip(ordered, ends, strict=True)}
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)
