@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from io import BufferedIOBase
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,12 @@ _POLL_S = 0.01
 
 class Address:
     """Answers a GET with `content`, keeps what is posted, and gives each its `status` and `location`; with
-    `speaks_http` False, only `content`."""
+    `answer`, that writes the answer instead, header and all."""
 
     def __init__(self) -> None:
         self.url = ""
         self.status, self.content, self.location = 200, b"", ""
-        self.speaks_http = True
+        self.answer: Callable[[BufferedIOBase], object] | None = None
         self.gets = 0
         self.posted: list[str] = []
         """What was posted while `status` was 200."""
@@ -42,13 +43,14 @@ def https_address(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Add
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
-            if address.status == 200 and address.speaks_http:
+            if address.status == 200 and address.answer is None:
                 address.posted.append(body.decode())
             self._answer(b"")
 
         def _answer(self, content: bytes) -> None:
-            if not address.speaks_http:
-                self.wfile.write(address.content)
+            if address.answer is not None:
+                with suppress(OSError):  # the client may leave
+                    address.answer(self.wfile)
                 return
             self.send_response(address.status)
             if address.location:

@@ -15,10 +15,11 @@ ALLOWED = {
     "store": {"store", "domain"},
     "replica": {"replica", "telemetry", "domain"},
     "engine": {"engine", "telemetry", "policy", "domain"},
-    "access": {"access", "telemetry", "domain"},
-    "audit": {"audit", "telemetry", "domain"},
+    "access": {"access", "https", "telemetry", "domain"},
+    "audit": {"audit", "https", "telemetry", "domain"},
     "wire": {"wire", "domain", "v1"},
     "telemetry": {"telemetry"},
+    "https": set(),
     "api": {"api", "telemetry", "engine", "access", "audit", "wire", "domain", "v1"},
     "runtime": {
         "runtime",

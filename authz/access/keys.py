@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import ssl
 import threading
 import time
-import urllib.request
 from collections.abc import Iterable, Mapping
-from http.client import HTTPException
 from typing import Any, Protocol
 
 import msgspec
@@ -22,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
+from authz import https
 from authz.access.authentication import unverifiable
 from authz.access.watched_file import WatchedFile
 from authz.domain.errors import InvalidArgumentError, malformed
@@ -35,8 +33,6 @@ ALGORITHMS = _RSA | frozenset(_CURVES.values()) | {"EdDSA"}
 """All that a server may be set to accept. None of them is symmetric: a public key can never be a secret."""
 _MIN_RSA_BITS = 2048
 _BEGIN, _END = b"-----BEGIN ", b"-----END "
-_TIMEOUT_S = 10.0
-_MAX_BYTES = 1 << 20
 _MIN_INTERVAL_S = 5.0
 
 
@@ -116,8 +112,8 @@ class AddressKeys:
 
     def _refresh(self) -> None:
         try:
-            keys = parse_keys(_fetch(self._url))
-        except (OSError, ValueError, HTTPException, InvalidArgumentError) as error:
+            keys = parse_keys(https.fetch(self._url))
+        except (ConnectionError, InvalidArgumentError) as error:
             count_reload_failure("keys")
             log.warning("keys of JWTs not refreshed; the last ones stay", address=self._url, cause=str(error))
             return
@@ -186,24 +182,6 @@ def _algorithms_for(key: object) -> frozenset[str]:
             return frozenset(("EdDSA",))
         case _:
             return frozenset()
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """The operator named one address; no answer may send the server to another."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
-def _fetch(url: str) -> bytes:
-    opener = urllib.request.build_opener(
-        _NoRedirect, urllib.request.HTTPSHandler(context=ssl.create_default_context())
-    )
-    with opener.open(url, timeout=_TIMEOUT_S) as answer:
-        content: bytes = answer.read(_MAX_BYTES + 1)
-    if len(content) > _MAX_BYTES:
-        raise ValueError(f"the answer has more than {_MAX_BYTES} bytes")
-    return content
 
 
 def accepted_algorithms(names: Iterable[str]) -> frozenset[str]:

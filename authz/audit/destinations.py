@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import ssl
-import urllib.request
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-_TIMEOUT_S = 10.0
+from authz import https
 
 
 class Destination(Protocol):
@@ -18,7 +16,7 @@ class Destination(Protocol):
     """For logs."""
 
     def publish(self, note: str) -> None:
-        """Publish a signed note. Raises `OSError`, `ValueError` or `HTTPException`."""
+        """Publish a signed note. Raises `OSError`."""
 
 
 class FileDestination:
@@ -59,18 +57,4 @@ class HttpsDestination:
 
     def publish(self, note: str) -> None:
         """See `Destination.publish`. Any answer but 2xx is a failure, a redirection, too."""
-        request = urllib.request.Request(  # noqa: S310  the settings accept https alone
-            self._url, note.encode(), {"content-type": "text/plain; charset=utf-8"}, method="POST"
-        )
-        opener = urllib.request.build_opener(
-            _NoRedirect, urllib.request.HTTPSHandler(context=ssl.create_default_context())
-        )
-        with opener.open(request, timeout=_TIMEOUT_S):
-            pass
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """The operator named one address; no answer may send the server to another."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
+        https.post(self._url, note)

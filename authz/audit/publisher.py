@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from http.client import HTTPException
 
 import msgspec
 import structlog
@@ -117,7 +116,7 @@ class CheckpointPublisher:
         for destination in self._destinations:
             try:
                 destination.publish(note)
-            except (OSError, ValueError, HTTPException) as error:
+            except OSError as error:
                 failing.add(destination.name)
                 if destination.name not in self._failing:
                     log.warning(

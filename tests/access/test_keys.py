@@ -46,10 +46,10 @@ def test_keys_are_refreshed_when_a_jwt_names_an_unknown_one_and_kept_while_the_a
         keys.refresh_soon()
         until(lambda: address.gets > asked)
         assert address.gets == asked + 1  # it follows no redirect
-        address.speaks_http, asked = False, address.gets
+        address.answer, asked = lambda file: file.write(b"hello\n"), address.gets
         keys.refresh_soon()
         until(lambda: address.gets > asked)
-        address.speaks_http, address.status, address.location = True, 200, ""
+        address.answer, address.status, address.location = None, 200, ""
         address.content = jwks_of(Issuer("k3"))
         keys.refresh_soon()
         until(lambda: ids(keys) == ["k3"])
