@@ -2,7 +2,8 @@
 
 Importing takes an `authz` most of its start, and tests start hundreds. What runs is the entry point of the
 script, with the arguments, the environment and the standard error that it is given; that the script itself
-starts is held by the tests that run it.
+starts is held by the tests that run it. So is the process from which `authz serve --workers` forks its
+children.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ import subprocess
 import sys
 import threading
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
+from multiprocessing import util
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, Any, NoReturn
 
 TRANSPORT = os.environ.get("TRANSPORT", "")
 """What serves, unless a test says otherwise: `grpc` or `envoy`. Empty: the default of `authz serve` for
@@ -174,6 +176,8 @@ def _run(module: str, arguments: list[str], environ: dict[str, str], folder: str
     os.environ.clear()
     os.environ.update(environ)
     sys.argv = [str(AUTHZ), *arguments]
+    if "serve" in arguments and ("--workers" in arguments or environ.get("AUTHZ_WORKERS", "1") != "1"):
+        _prefork()
     try:
         importlib.import_module(module).main()
     except SystemExit as ended:
@@ -181,6 +185,45 @@ def _run(module: str, arguments: list[str], environ: dict[str, str], folder: str
             raise
         _exit(ended.code or 0)
     _exit(0)
+
+
+def _prefork() -> None:
+    """Fork now, before any thread is there, what multiprocessing would execute an interpreter for.
+
+    Not where workers count together: prometheus_client finds out at its import how it counts.
+    """
+    control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pid = os.fork()
+    if pid == 0:
+        control.close()
+        message, fds, _, _ = socket.recv_fds(theirs, _MAX_REQUEST_BYTES, 2)
+        theirs.close()
+        with suppress(SystemExit):
+            if message:
+                _be_forkserver(**json.loads(message), fds=fds)
+        os._exit(0)
+    theirs.close()
+    execute: Any = util.spawnv_passfds
+
+    def start(path: bytes, args: Sequence[Any], passfds: Sequence[int]) -> int:
+        first, _, rest = str(args[-1]).partition(f"main({passfds[0]}, {passfds[-1]}, ")
+        if not rest or "PROMETHEUS_MULTIPROC_DIR" in os.environ or control.fileno() < 0:
+            return int(execute(path, args, passfds))
+        ignored = [n for n in signal.valid_signals() if signal.getsignal(n) is signal.SIG_IGN]
+        request = {"code": [first, rest], "environ": dict(os.environ), "ignored": ignored}
+        with control:
+            socket.send_fds(control, [json.dumps(request).encode()], passfds)
+        return pid
+
+    util.spawnv_passfds = start
+
+
+def _be_forkserver(code: list[str], environ: dict[str, str], ignored: list[int], fds: list[int]) -> None:
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+    os.environ.clear()
+    os.environ.update(environ)
+    exec(f"main({', '.join(map(str, fds))}, ".join(code), {})  # noqa: S102  what multiprocessing wrote
 
 
 def _exit(code: int) -> NoReturn:
