@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import tomllib
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -18,6 +17,7 @@ from authz.access.principal import Principal
 from authz.access.watched_file import WatchedFile
 from authz.domain.errors import malformed
 from authz.domain.ids import Subject, SubjectType, parse_subject
+from authz.domain.toml import parse_toml
 
 _Name: TypeAlias = tuple[str, str]
 """`uri` or `dns`, and the name as the certificate has it."""
@@ -64,8 +64,8 @@ def parse_callers(content: bytes) -> Callers:
     Raises `InvalidArgumentError`.
     """
     try:
-        tables = tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        tables = parse_toml(content.decode())
+    except ValueError as error:
         raise malformed("it", f"is not TOML: {error}") from None
     callers: dict[_Name, Principal] = {}
     for kind, entries in tables.items():

@@ -149,7 +149,7 @@ def _pem_keys(content: bytes) -> Iterable[Key]:
 def _jwks_keys(content: bytes) -> Iterable[Key]:
     try:
         listed = json.loads(content)["keys"]
-    except (ValueError, TypeError, LookupError):
+    except (ValueError, TypeError, LookupError, RecursionError):
         raise malformed("it", 'is neither PEM nor a JWKS (`{"keys": […]}`)') from None
     for each in listed if isinstance(listed, list) else ():
         key = _jwk(each) if isinstance(each, Mapping) else None
@@ -160,6 +160,8 @@ def _jwks_keys(content: bytes) -> Iterable[Key]:
 def _jwk(jwk: Mapping[str, Any]) -> Key | None:
     """A key of a JWKS; None for one that verifies no signature here. A set may hold keys for other uses."""
     if jwk.get("use", "sig") != "sig" or jwk.get("kty") not in ("RSA", "EC", "OKP"):
+        return None
+    if not isinstance(jwk.get("alg", ""), str):
         return None
     try:
         value = PyJWK.from_dict({k: v for k, v in jwk.items() if k != "d"}).key

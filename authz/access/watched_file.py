@@ -55,6 +55,8 @@ class WatchedFile(Generic[T]):
         return self._value
 
     def _reload(self) -> None:
+        if not self._keeps_last:
+            self._value = None  # first, so that an error nobody foresaw lets nobody in either
         try:
             self._value = self._read()
         except InvalidArgumentError as error:
@@ -62,7 +64,6 @@ class WatchedFile(Generic[T]):
             if self._keeps_last:
                 log.error("file not read again; what it said before holds", error=error.message)  # noqa: TRY400  says all
                 return
-            self._value = None
             log.error("callers are refused until the file is mended", error=error.message)  # noqa: TRY400  says all
         else:
             log.info("file read again", file=str(self._path), holds=self._holds)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -18,6 +17,7 @@ from authz.access.watched_file import WatchedFile
 from authz.api.call import Call, CallKind
 from authz.domain.errors import ErrorReason, OverloadedError, malformed
 from authz.domain.ids import Subject, SubjectType, parse_subject
+from authz.domain.toml import parse_toml
 from authz.telemetry.metrics import count_shed
 
 _MAX_KEPT = 4096
@@ -62,11 +62,11 @@ def parse_limits(content: bytes) -> Limits:
     Raises `InvalidArgumentError`.
     """
     try:
-        file = msgspec.convert(tomllib.loads(content.decode()), _File)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise malformed("it", f"is not TOML: {error}") from None
+        file = msgspec.convert(parse_toml(content.decode()), _File)
     except msgspec.ValidationError as error:
         raise malformed("it", f"has what is no table of limits: {error}") from None
+    except ValueError as error:
+        raise malformed("it", f"is not TOML: {error}") from None
     limits: dict[tuple[Subject | None, CallKind], _NamedLimit] = {
         (None, kind): limit for kind, limit in _by_kind("each", file.each).items()
     }

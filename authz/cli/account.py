@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from authz.cli.command import Server, on_server
-from authz.cli.options import Until, Who, given_times
+from authz.cli.options import Until, Who, suspension_end
 from authz.domain.entities import Account, AccountFilter, AccountKey, AccountStatus
 from authz.domain.mutations import Mutation, Operation, update
 
@@ -16,7 +16,7 @@ app = typer.Typer(help="Suspend or restore an account.", no_args_is_help=True)
 @on_server(writes=True)
 def suspend(server: Server, who: Who, until: Until = "") -> None:
     """Take every role away, in every course and on the platform, until a time or without end."""
-    end = given_times(ends_at=until).get("ends_at")
+    end = suspension_end(until)
     account = Account(subject=who, status=AccountStatus.SUSPENDED, suspended_until=end)
     suspended = [Mutation(Operation.TOUCH, account)]
     server.write(suspended, AccountFilter(subject=who))

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from authz.cli.command import Server, on_server
-from authz.cli.options import StartsAt, Until, Where, Who, given, given_times, updated
+from authz.cli.options import StartsAt, Until, Where, Who, given, given_times, suspension_end, updated
 from authz.client import Client
 from authz.domain.entities import Membership, MembershipFilter, MembershipKey, MembershipStatus
 from authz.domain.errors import ErrorReason, FailedPreconditionError, malformed
@@ -73,7 +73,7 @@ def change(
 @on_server(writes=True)
 def suspend(server: Server, who: Who, where: Where, until: Until = "", role: OnlyRole = "") -> None:
     """Take every role in a scope, and in the sessions of a course, away: until a time or without end."""
-    wanted, end = _membership_filter(who, where, role), given_times(ends_at=until).get("ends_at")
+    wanted, end = _membership_filter(who, where, role), suspension_end(until)
     held = _memberships_of(server.client, wanted)
     if end is not None:
         mutations = [update(each.key, suspended_until=end) for each in held]

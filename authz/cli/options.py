@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any
 
 import typer
 
 from authz.domain.entities import Key
-from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.errors import ErrorReason, InvalidArgumentError, malformed
 from authz.domain.ids import ResourceRef, Scope, Subject, parse_resource_ref, parse_scope, parse_subject
-from authz.domain.instants import Instant, parse_instant
+from authz.domain.instants import US_PER_S, Instant, parse_instant
 from authz.domain.mutations import Mutation, update
 
 Who = Annotated[
@@ -52,6 +53,22 @@ def given_times(*, starts_at: str = "", ends_at: str = "") -> dict[str, Instant 
         for name, (option, text) in options.items()
         if text
     }
+
+
+def suspension_end(until: str) -> Instant | None:
+    """When a suspension ends by itself; None for never. Raises `InvalidArgumentError` as `future_time`."""
+    return None if until in ("", "none") else future_time(until, option="--until")
+
+
+def future_time(text: str, *, option: str) -> Instant:
+    """The time that an option gives. Raises `InvalidArgumentError` for a time that is over.
+
+    A suspension until then would suspend nobody, and look as if it did.
+    """
+    instant = parse_instant(text, field=option)
+    if instant <= time.time() * US_PER_S:
+        raise malformed(option, f"`{text}` is in the past, so this would have no effect; give a later time")
+    return instant
 
 
 def updated(key: Key, values: dict[str, Any]) -> Mutation:

@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from authz.cli.command import Server, on_server
-from authz.cli.options import OnlySubject, Who
+from authz.cli.options import OnlySubject, Who, future_time
 from authz.cli.output import print_json
 from authz.domain.entities import AccessTokenFilter
-from authz.domain.instants import US_PER_S, format_instant, parse_instant
+from authz.domain.instants import US_PER_S, format_instant
 from authz.domain.kinds.access_token import token_id
 
 app = typer.Typer(help="Create, list or revoke tokens of callers.", no_args_is_help=True)
@@ -28,7 +28,7 @@ Token = Annotated[str, typer.Argument(metavar="TOKEN", help="The id of the token
 @on_server(writes=True, creates=True)
 def create(server: Server, who: Who, expires: Expires = "") -> None:
     """Print a new token of service:<id>, which nothing can show again."""
-    ends_at = parse_instant(expires, field="--expires") if expires else _default_end()
+    ends_at = future_time(expires, option="--expires") if expires else _default_end()
     token = server.client.create_access_token(who, ends_at=ends_at, reason=server.reason)
     if server.as_json:
         print_json({"token": token, "ends_at": ends_at})

@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 import msgspec
 
-from authz.client.credentials import require_private, token_source
+from authz.client.credentials import bearer, require_private, token_source
 from authz.client.given import as_subject
 from authz.domain.errors import malformed
 from authz.domain.ids import Subject
@@ -86,9 +86,12 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     token: Callable[[], str] | None
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """The metadata of the next call. Raises `OSError` if the file of the token cannot be read."""
+        """The metadata of the next call.
+
+        Raises `OSError` if the file of the token cannot be read, `InvalidArgumentError` if there is no token.
+        """
         person = (("authz-acting-for", self.acting_for),) if self.acting_for else ()
-        return (*person, ("authorization", f"Bearer {self.token()}")) if self.token else person
+        return (*person, ("authorization", bearer(self.token()))) if self.token else person
 
 
 def person_of(acting_for: str | Subject) -> str:

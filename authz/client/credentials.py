@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 from authz.domain.addresses import is_local
 from authz.domain.errors import malformed
+
+_TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
+"""Source: RFC 6750, 2.1."""
+
+
+def bearer(token: str) -> str:
+    """The header that shows a token. Raises `InvalidArgumentError` for text that cannot be one."""
+    if not _TOKEN.fullmatch(token):
+        raise malformed(
+            "token", "is empty, or is more than a token or a JWT; give exactly what its issuer printed"
+        )
+    return f"Bearer {token}"
 
 
 def token_source(token: str | Callable[[], str], token_file: str) -> Callable[[], str] | None:

@@ -6,7 +6,6 @@ TOML, as the invariants are: it has a parser in the standard library, strict typ
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from authz.domain.entities import CourseKey, Entity, Key, SessionKey
 from authz.domain.errors import AuthzError, ErrorReason, InvalidArgumentError, PolicyError, PolicyFault
 from authz.domain.ids import ResourceRef, parse_resource_ref, parse_subject
 from authz.domain.instants import Instant, format_instant, parse_instant
+from authz.domain.toml import parse_toml
 from authz.domain.vocabulary import API_TYPE, Vocabulary, suggest
 from authz.policy.campus import campus_data, read_campus
 from authz.policy.counterexample import Counterexample
@@ -110,8 +110,8 @@ def fault_of_case(files: Mapping[str, str], file: str, case: str, problem: str) 
 def read_case_file(name: str, content: bytes, vocabulary: Vocabulary) -> CaseFile:
     """The cases of one file. Raises `InvalidArgumentError` as `load_case_files` does."""
     try:
-        table = msgspec.convert(tomllib.loads(content.decode()), _FileTable, str_keys=True)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        table = msgspec.convert(parse_toml(content.decode()), _FileTable, str_keys=True)
+    except ValueError as error:
         raise InvalidArgumentError(
             ErrorReason.MALFORMED_FIELD, f"{name}: cannot be read: {error}; see docs/policies.md", field=name
         ) from None

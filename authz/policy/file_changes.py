@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
+from authz.domain.toml import parse_toml
 from authz.policy.cases import is_case_file
 from authz.policy.course import COURSE_FILE
 from authz.policy.invariants import INVARIANTS_FILE
@@ -44,13 +44,13 @@ def file_changes(before: Mapping[str, str], after: Mapping[str, str]) -> Iterato
             if is_case_file(name):
                 yield from _tests(name, _read(old, _Tests), _read(new, _Tests))
                 continue
-        except (tomllib.TOMLDecodeError, msgspec.ValidationError):
+        except ValueError:
             pass  # a draft may have faults: `validate` tells them
         yield f"file `{name}` is {_what(old, new)}"
 
 
 def _read(text: str | None, kind: type[T]) -> T:
-    return msgspec.convert(tomllib.loads(text or ""), kind)
+    return msgspec.convert(parse_toml(text or ""), kind)
 
 
 def _what(old: object, new: object) -> str:

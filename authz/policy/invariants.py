@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TypeAlias
@@ -13,6 +12,7 @@ import msgspec
 from authz.domain.errors import PolicyError
 from authz.domain.facts import FACTS_BY_NAME
 from authz.domain.ids import ScopeKind
+from authz.domain.toml import parse_toml
 from authz.domain.vocabulary import Vocabulary, suggest
 from authz.policy.condition import Condition, condition_terms, parse_condition
 from authz.policy.rows import Faults, read_text
@@ -87,8 +87,8 @@ def load_invariants(directory: Path, vocabulary: Vocabulary) -> tuple[Invariant,
 
 def _resolve(text: str, vocabulary: Vocabulary, faults: Faults) -> tuple[Invariant, ...]:
     try:
-        tables = msgspec.convert(tomllib.loads(text), _File)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        tables = msgspec.convert(parse_toml(text), _File)
+    except ValueError as error:
         faults.add(INVARIANTS_FILE, 1, 1, f"cannot be read: {str(error).lower()}; see docs/policies.md")
         return ()
     found: list[Invariant] = []

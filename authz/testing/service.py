@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
-import tomllib
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,6 +18,7 @@ from authz.domain.entities import Entity
 from authz.domain.errors import InvalidArgumentError, malformed
 from authz.domain.ids import ResourceRef, Subject
 from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, Mutation, Operation
+from authz.domain.toml import parse_toml
 from authz.policy.campus import read_campus
 from authz.policy.load import load_policy, policy_directory
 from authz.policy.versions import read_folder
@@ -59,11 +59,11 @@ class ServiceUnderTest:
     def load(self, file: str | Path) -> None:
         """Write the records of a TOML file: its table `directory`, in the form of the tests of a policy.
 
-        Raises `InvalidArgumentError` that names the record or the table at fault, and `TOMLDecodeError`.
+        Raises `InvalidArgumentError` that names the record or the table at fault, and `ValueError`.
         """
         try:
             self.write(*read_campus(_records_in(file), load_policy(self._policy).vocabulary))
-        except (InvalidArgumentError, tomllib.TOMLDecodeError) as error:
+        except (InvalidArgumentError, ValueError) as error:
             error.add_note(f"in {file}")
             raise
 
@@ -195,7 +195,7 @@ class Template:
 
 
 def _records_in(file: str | Path) -> dict[str, Any]:
-    data = tomllib.loads(Path(file).read_text())
+    data = parse_toml(Path(file).read_text())
     if "directory" not in data:
         raise malformed("directory", "is missing; the records are in a table of this name")
     return data["directory"]  # type: ignore[no-any-return]  # read_campus validates it

@@ -99,6 +99,8 @@ def test_who_is_struck_from_the_file_is_refused_and_so_is_everybody_while_it_is_
         ('[dns]\n"roster.internal" = "service:roster-sync"\n', "CREDENTIAL_INVALID"),
         ("[uri\n", "CREDENTIALS_UNVERIFIABLE"),
         (CALLERS, "service:notebooks"),
+        ("uri = " + "[" * 5000, "CREDENTIALS_UNVERIFIABLE"),
+        (CALLERS, "service:notebooks"),
     ):
         file.write_text(text)
         await_outcome(expected)

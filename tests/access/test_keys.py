@@ -21,6 +21,9 @@ def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Address
         yield made
 
 
+ALGORITHM_IS_A_LIST = jwks_of(Issuer("k1")).replace(b'"use"', b'"alg": ["ES256"], "use"')
+
+
 def ids(keys: AddressKeys) -> list[str | None]:
     return [key.id for key in keys.current()]
 
@@ -69,7 +72,11 @@ def test_keys_that_are_too_old_let_nobody_in(address: Address) -> None:
         keys.close()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"keys": []}', b"x" * (2 << 20)])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b'{"keys": []}', b'{"keys": ' + b"[" * 5000, ALGORITHM_IS_A_LIST, b"x" * (2 << 20)],
+    ids=len,
+)
 def test_a_server_starts_with_an_address_that_gives_no_keys_and_accepts_no_jwt(
     address: Address, content: bytes
 ) -> None:

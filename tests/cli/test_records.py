@@ -100,6 +100,8 @@ def test_a_suspension_with_an_end_keeps_the_status_and_is_lifted_with_it(course:
     with Client(course) as client:
         client.write([update(MAYA, status=MembershipStatus.COMPLETED)])
     assert "is COMPLETED; suspend it until a time" in refused(course, "member suspend user:maya course:alg")
+    for command in ("member suspend user:maya course:alg", "account suspend user:maya"):
+        assert "--until `2020-01-01` is in the past" in refused(course, f"{command} --until 2020-01-01")
     (row,) = did(course, "member suspend user:maya course:alg --until 2096-01-01")
     assert (row[3], row[6]) == ("COMPLETED", "2096-01-01T00:00:00Z")
     (row,) = did(course, "member restore user:maya course:alg")

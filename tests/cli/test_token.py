@@ -40,5 +40,6 @@ def test_a_token_ends_in_90_days_unless_it_is_said_when(sqlite_url: str) -> None
     assert token_id(told["token"])
     listed = json.loads(run("token", "list", "--json", "--database", sqlite_url).stdout)
     assert listed["entity"]["ends_at"] == told["ends_at"]
-    bad = run("token", "create", "service:x", "--expires", "soon", "--database", sqlite_url)
-    assert bad.returncode == 2 and "--expires" in bad.stderr
+    for end in ("soon", "2020-01-01"):
+        bad = run("token", "create", "service:x", "--expires", end, "--database", sqlite_url)
+        assert bad.returncode == 2 and f"--expires `{end}` is" in bad.stderr

@@ -64,6 +64,15 @@ async def test_a_file_that_is_renewed_counts_from_the_next_call(secured: Service
     await asyncio.to_thread(use)
 
 
+@pytest.mark.parametrize("content", ["", "\n", "one\ntwo", "Bearer authz_x_y", "\u00e9"])
+def test_a_file_that_holds_no_token_is_told_before_a_call(content: str, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(content)
+    client = Client("127.0.0.1:1", token_file=str(file))
+    with client, pytest.raises(InvalidArgumentError, match="is empty, or is more than a token"):
+        client.check("user:maya", "read", "material:m-1")
+
+
 def test_a_token_goes_to_another_machine_with_tls_only() -> None:
     with pytest.raises(InvalidArgumentError, match="sent unencrypted"):
         Client("authz.internal:50051", token="authz_x_y")
