@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
+disable_created_metrics()  # type: ignore[no-untyped-call]  # of prometheus_client
 REGISTRY = CollectorRegistry()
 """Of this process."""
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import tomllib
+from itertools import pairwise
 from pathlib import Path
+
+import yaml
 
 from authz.runtime.settings import load_settings
 
@@ -36,3 +39,21 @@ def test_it_runs_as_a_user_of_its_own_with_settings_that_exist_and_is_probed() -
     assert settings.replica_dir.startswith("/var/lib/authz/")
     (check,) = [line for line in LINES if line.startswith("HEALTHCHECK ")]
     assert f":{settings.metrics_address.rpartition(':')[2]}/livez" in check
+
+
+def test_the_containers_of_the_pod_in_the_guide_run_the_image_and_share_no_address() -> None:
+    image = dict(re.findall(r"(AUTHZ_\w+)=(\S+)", "\n".join(LINES)))
+    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/operate.md").read_text(), re.DOTALL)
+    (deployment,) = yaml.safe_load_all(text)
+    addresses: list[str] = []
+    for container in deployment["spec"]["template"]["spec"]["containers"]:
+        command, *flags = container["args"]
+        assert container["image"] == "authz" and command in ("follow", "serve")  # after the entry point
+        environ = image | {each["name"]: each["value"] for each in container["env"]}
+        del environ["AUTHZ_DATABASE_PASSWORD_FILE"]  # of the secret
+        for flag, value in pairwise(flags):
+            if not value.startswith("--"):
+                environ["AUTHZ_" + flag.removeprefix("--").replace("-", "_").upper()] = value
+        settings = load_settings(environ=environ)
+        addresses += [settings.metrics_address, *[settings.address] * (command == "serve")]
+    assert len(set(addresses)) == len(addresses) == 3

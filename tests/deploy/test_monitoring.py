@@ -64,9 +64,8 @@ def names_in(exposition: str) -> set[str]:
     """The names of the series of every metric that is exported."""
     found: set[str] = set()
     for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", exposition, re.MULTILINE):
-        if not name.endswith("_created"):
-            parts = ("bucket", "count", "sum") if kind == "histogram" else ("",)
-            found |= {f"{name}_{part}".rstrip("_") for part in parts}
+        parts = ("bucket", "count", "sum") if kind == "histogram" else ("",)
+        found |= {f"{name}_{part}".rstrip("_") for part in parts}
     return found
 
 
@@ -79,9 +78,7 @@ async def test_every_metric_that_is_named_exists_and_every_metric_is_looked_at(e
         named |= found
     histograms = {name.removesuffix("_bucket") for name in known if name.endswith("_bucket")}
     looked_at = {re.sub("_(bucket|count|sum)$", "", name) for name in named} | named
-    others = {
-        name for name in known if not name.startswith(tuple(histograms)) and not name.endswith("_created")
-    }
+    others = {name for name in known if not name.startswith(tuple(histograms))}
     assert (others | histograms) - looked_at == {"authz_clock_behind_total"}
 
 
