@@ -54,10 +54,10 @@ class DecisionRecorder:
     def _keeps(self, decided: Decided) -> bool:
         question = decided.question
         return (
-            not decided.decision.allowed
+            self._log.samples()
+            or not decided.decision.allowed
             or question.action == _AI_PROCESS
             or question.purpose == PURPOSE_AI_RESPONSE
-            or self._log.samples()
         )
 
     def _new_id(self) -> str:

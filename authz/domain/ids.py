@@ -65,7 +65,7 @@ class Subject(msgspec.Struct, frozen=True, gc=False, order=True):
     id: str
 
     def __str__(self) -> str:
-        return f"{self.type.value}:{self.id}"
+        return f"{self.type}:{self.id}"
 
 
 class ScopeKind(StrEnum):

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -166,7 +166,7 @@ class Api:
         make = Pipeline if self.tracing is None else self.tracing.pipeline
         return make(
             authenticators=self.authenticators,
-            decisions=None if decisions is None else DecisionRecorder(decisions, lambda: self.clock.at(0)),
+            decisions=None if decisions is None else DecisionRecorder(decisions, partial(self.clock.at, 0)),
             permissions=PolicyPermissions(self.active, self.clock) if self.authenticators else AllowAll(),
             concurrency_limits={
                 CallKind.DECISION: settings.max_checks,
