@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -100,12 +100,6 @@ def _require_course(connection: Connection, scope: Scope) -> None:
         f"{scope} does not exist, so it has no policy; write the course first",
         key=str(scope),
     )
-
-
-def delete_drafts_of(connection: Connection, course_ids: Collection[str]) -> None:
-    """Delete the drafts of courses that are deleted."""
-    if course_ids:
-        connection.execute(delete(table).where(table.c.course_id.in_(course_ids)))
 
 
 def _is(key: DraftKey) -> ColumnElement[bool]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -79,12 +78,6 @@ class SqlShadows:
         """See `Shadows.delete_ended`."""
         with write_transaction(self._engine) as connection:
             connection.execute(delete(table).where(table.c.ends_at <= before))
-
-
-def delete_shadows_of(connection: Connection, course_ids: Collection[str]) -> None:
-    """Delete the shadows of courses that are deleted."""
-    if course_ids:
-        connection.execute(delete(table).where(table.c.course_id.in_(course_ids)))
 
 
 def examples_about(connection: Connection, subject: Subject) -> list[ShadowExample]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, delete
 
 from authz.domain.entities import KINDS, CourseKey, Key, kind_of
 from authz.domain.errors import AuthzError, ErrorReason, FailedPreconditionError, InvalidArgumentError
@@ -23,15 +23,14 @@ from authz.domain.mutations import (
 )
 from authz.domain.ports import Vocabularies
 from authz.domain.tokens import ConsistencyToken
+from authz.store import tables
 from authz.store.active_policy import require_no_course_policy_since
 from authz.store.administrators import Administrators
 from authz.store.batch import Batch
 from authz.store.contents import cascades, touched_keys
-from authz.store.drafts import delete_drafts_of
 from authz.store.idempotency import IdempotencyKeys
 from authz.store.log_writer import ChangeLog, Origin
 from authz.store.removals import Root, oldest_removals, store_progress
-from authz.store.shadows import delete_shadows_of
 from authz.store.sharing import Member
 
 MAX_CONTENTS_AT_ONCE = 500
@@ -197,8 +196,8 @@ def _delete_policy_work(connection: Connection, mutations: Iterable[Mutation]) -
     """Delete the drafts and the shadows of courses that are deleted."""
     keys = (each.key for each in mutations if each.operation is Operation.DELETE)
     course_ids = [key.id for key in keys if isinstance(key, CourseKey)]
-    delete_drafts_of(connection, course_ids)
-    delete_shadows_of(connection, course_ids)
+    for table in (tables.policy_drafts, tables.policy_shadows) if course_ids else ():
+        connection.execute(delete(table).where(table.c.course_id.in_(course_ids)))
 
 
 def _looked_at(request: WriteRequest) -> Iterator[Key]:
