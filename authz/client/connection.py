@@ -9,8 +9,8 @@ from pathlib import Path
 import grpc
 import msgspec
 
+from authz.client.arguments import as_subject
 from authz.client.credentials import bearer, require_private, token_source
-from authz.client.given import as_subject
 from authz.domain.errors import malformed
 from authz.domain.ids import Subject
 from authz.v1 import audit_pb2, authorization_pb2, directory_pb2, policy_pb2, privacy_pb2

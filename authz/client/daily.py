@@ -8,8 +8,8 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+from authz.client.arguments import as_instant, as_result, as_text
 from authz.client.combined import SessionAccess
-from authz.client.given import as_instant, as_result, as_text
 from authz.domain.errors import malformed
 from authz.domain.instants import US_PER_S, from_datetime
 

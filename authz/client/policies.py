@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from authz.client.given import message_of
+from authz.client.arguments import message_of
 from authz.domain.entities import PolicyVersion
 from authz.domain.errors import PolicyFault, PolicyWarning, malformed
 from authz.v1 import common_pb2, policy_pb2

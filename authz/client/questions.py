@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from authz.client.given import as_record, as_resource, as_subject, message_of
+from authz.client.arguments import as_record, as_resource, as_subject, message_of
 from authz.domain.decisions import Reason
 from authz.domain.effective_roles import InactiveReason
 from authz.domain.entities import Resource

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, DateTime, Integer, and_, false, not_, or_,
 from sqlalchemy.sql.elements import SQLCoreOperations
 from sqlalchemy.types import NullType
 
-from authz.client.given import as_instant, as_result
+from authz.client.arguments import as_instant, as_result
 from authz.client.plans import ResourcePlan
 from authz.domain.decisions import COURSE_TYPE
 from authz.domain.errors import malformed

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from authz.client import Answer, BareTouchWarning, Client
-from authz.client.given import as_instant
+from authz.client.arguments import as_instant
 from authz.domain.decision_log import DecisionEntry
 from authz.domain.decisions import Reason
 from authz.domain.entities import Entity

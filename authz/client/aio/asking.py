@@ -9,6 +9,7 @@ from typing import TypeVar
 from authz.client.aio.feed import CacheFeed
 from authz.client.aio.fresh_calls import FreshCalls
 from authz.client.aio.transport import Method
+from authz.client.arguments import as_instant, as_list, as_scope, as_subject, message_of
 from authz.client.combined import (
     SessionAccess,
     SourceAnswer,
@@ -17,7 +18,6 @@ from authz.client.combined import (
 )
 from authz.client.errors import CallError, ItemFault, fault_of
 from authz.client.explanations import Explanation, explanation_of
-from authz.client.given import as_instant, as_list, as_scope, as_subject, message_of
 from authz.client.plans import ResourcePlan, plan_of
 from authz.client.questions import (
     AccessibleResource,

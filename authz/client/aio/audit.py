@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import AsyncIterator, Iterable
 
 from authz.client.aio.calls import Calls
-from authz.client.given import (
+from authz.client.arguments import (
     as_choice,
     as_instant,
     as_kinds,

@@ -18,9 +18,9 @@ from authz.client.aio.policies import AsyncPolicyClient
 from authz.client.aio.privacy import AsyncPrivacyClient
 from authz.client.aio.transport import Channel, Hedge, open_channel
 from authz.client.aio.watch import ResumingWatch
+from authz.client.arguments import as_kinds, as_list, as_scope, as_seconds, message_of
 from authz.client.cache import DecisionCache
 from authz.client.connection import Connection, identity_of, person_of
-from authz.client.given import as_kinds, as_list, as_scope, as_seconds, message_of
 from authz.client.last_write import LastWrite
 from authz.client.watch import WatchedChange
 from authz.domain.entities import EntityKind

@@ -14,8 +14,7 @@ from google.protobuf.message import Message
 from authz.client.access_tokens import make_access_token
 from authz.client.aio.calls import Calls
 from authz.client.aio.transport import CLOSED, Method, answer_to
-from authz.client.errors import closed, error_of
-from authz.client.given import (
+from authz.client.arguments import (
     as_filter,
     as_instant,
     as_iterable,
@@ -27,6 +26,7 @@ from authz.client.given import (
     as_subject,
     message_of,
 )
+from authz.client.errors import closed, error_of
 from authz.client.questions import NOT_REPLICATED, ImportOutcome
 from authz.client.touches import warn_of_bare_touches
 from authz.domain.entities import (

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import msgspec
 
 from authz.client.aio.calls import Calls
+from authz.client.arguments import as_instant, as_list, message_of
 from authz.client.drafts import Draft, as_draft, draft_of
-from authz.client.given import as_instant, as_list, message_of
 from authz.domain.drafts import Edit
 from authz.domain.errors import PolicyFault
 from authz.domain.instants import Instant

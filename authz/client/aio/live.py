@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import aclosing
 
 from authz.client.aio.client import AsyncClient
+from authz.client.arguments import as_subject
 from authz.client.combined import SessionAccess
-from authz.client.given import as_subject
 from authz.domain.entities import AccountKey, Key, MembershipKey, SessionKey, ShareKey
 from authz.domain.ids import ResourceRef, ScopeKind, Subject
 

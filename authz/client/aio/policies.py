@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Mapping
 from authz.client.aio.calls import Calls
 from authz.client.aio.drafts import AsyncDraftClient
 from authz.client.aio.shadows import AsyncShadowClient
+from authz.client.arguments import message_of
 from authz.client.drafts import Draft, as_draft
-from authz.client.given import message_of
 from authz.client.policies import (
     PolicyCertificate,
     PolicyValidation,

@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator
 
 from authz.client.aio.calls import Calls
-from authz.client.given import as_choice, as_number, as_subject, as_text, message_of
+from authz.client.arguments import as_choice, as_number, as_subject, as_text, message_of
 from authz.client.questions import NOT_REPLICATED
 from authz.domain.entities import Erasure, RetainedData, RetentionRule, Versioned
 from authz.domain.erasures import ERASURE_LIST_FORMAT, ErasureCertificate, ErasureList, Hold

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 from authz.client.aio.calls import Calls
-from authz.client.given import as_instant, as_text, message_of
+from authz.client.arguments import as_instant, as_text, message_of
 from authz.domain.instants import Instant
 from authz.domain.shadow import ShadowReport
 from authz.v1 import policy_pb2, policy_pb2_grpc

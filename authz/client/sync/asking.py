@@ -7,6 +7,7 @@ import datetime as dt
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+from authz.client.arguments import as_instant, as_list, as_scope, as_subject, message_of
 from authz.client.combined import (
     SessionAccess,
     SourceAnswer,
@@ -15,7 +16,6 @@ from authz.client.combined import (
 )
 from authz.client.errors import CallError, ItemFault, fault_of
 from authz.client.explanations import Explanation, explanation_of
-from authz.client.given import as_instant, as_list, as_scope, as_subject, message_of
 from authz.client.plans import ResourcePlan, plan_of
 from authz.client.questions import (
     AccessibleResource,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Iterator
 
-from authz.client.given import (
+from authz.client.arguments import (
     as_choice,
     as_instant,
     as_kinds,

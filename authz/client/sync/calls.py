@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.message import Message
 
+from authz.client.arguments import as_seconds, as_text
 from authz.client.connection import Identity
 from authz.client.errors import closed, error_of
-from authz.client.given import as_seconds, as_text
 from authz.client.last_write import LastWrite
 from authz.client.sync.transport import CLOSED, Method, sleep
 from authz.domain.errors import ErrorReason

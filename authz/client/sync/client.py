@@ -10,9 +10,9 @@ from typing import Any, Self
 
 import msgspec
 
+from authz.client.arguments import as_kinds, as_list, as_scope, as_seconds, message_of
 from authz.client.cache import DecisionCache
 from authz.client.connection import Connection, identity_of, person_of
-from authz.client.given import as_kinds, as_list, as_scope, as_seconds, message_of
 from authz.client.last_write import LastWrite
 from authz.client.sync.asking import Asking
 from authz.client.sync.audit import AuditClient

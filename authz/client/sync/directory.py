@@ -13,8 +13,7 @@ import grpc
 from google.protobuf.message import Message
 
 from authz.client.access_tokens import make_access_token
-from authz.client.errors import closed, error_of
-from authz.client.given import (
+from authz.client.arguments import (
     as_filter,
     as_instant,
     as_iterable,
@@ -26,6 +25,7 @@ from authz.client.given import (
     as_subject,
     message_of,
 )
+from authz.client.errors import closed, error_of
 from authz.client.questions import NOT_REPLICATED, ImportOutcome
 from authz.client.sync.calls import Calls
 from authz.client.sync.transport import CLOSED, Method, answer_to

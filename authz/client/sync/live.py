@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import closing
 
+from authz.client.arguments import as_subject
 from authz.client.combined import SessionAccess
-from authz.client.given import as_subject
 from authz.client.sync.client import Client
 from authz.domain.entities import AccountKey, Key, MembershipKey, SessionKey, ShareKey
 from authz.domain.ids import ResourceRef, ScopeKind, Subject

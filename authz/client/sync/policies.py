@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from authz.client.arguments import message_of
 from authz.client.drafts import Draft, as_draft
-from authz.client.given import message_of
 from authz.client.policies import (
     PolicyCertificate,
     PolicyValidation,

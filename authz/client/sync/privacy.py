@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-from authz.client.given import as_choice, as_number, as_subject, as_text, message_of
+from authz.client.arguments import as_choice, as_number, as_subject, as_text, message_of
 from authz.client.questions import NOT_REPLICATED
 from authz.client.sync.calls import Calls
 from authz.domain.entities import Erasure, RetainedData, RetentionRule, Versioned

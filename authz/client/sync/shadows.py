@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from authz.client.given import as_instant, as_text, message_of
+from authz.client.arguments import as_instant, as_text, message_of
 from authz.client.sync.calls import Calls
 from authz.domain.instants import Instant
 from authz.domain.shadow import ShadowReport
