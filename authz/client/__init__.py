@@ -9,7 +9,6 @@ from authz.client.errors import CallError, ItemFault
 from authz.client.explanations import Explanation
 from authz.client.plans import ResourcePlan
 from authz.client.policies import (
-    PolicyCertificate,
     PolicyTests,
     PolicyValidation,
     PublishedPolicy,
@@ -35,6 +34,7 @@ from authz.domain.decisions import Reason
 from authz.domain.effective_roles import InactiveReason
 from authz.domain.errors import AuthzError, InvalidArgumentError
 from authz.domain.mutations import update
+from authz.domain.policy_changes import PolicyCertificate
 from authz.domain.shadow import ShadowReport
 
 __all__ = [

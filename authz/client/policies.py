@@ -24,17 +24,6 @@ class PolicyTests(msgspec.Struct, frozen=True, kw_only=True):
     untouched_cells: int
 
 
-class PolicyCertificate(msgspec.Struct, frozen=True, kw_only=True):
-    """That a version keeps its invariants, for which digests and over how many cases. `json` is the whole
-    certificate, which `authz policy prove --check` accepts."""
-
-    policy_digest: str
-    invariants_digest: str
-    invariants: int
-    obligations: int
-    json: str
-
-
 class PolicyValidation(msgspec.Struct, frozen=True, kw_only=True):
     """Faults, ordered by place; and warnings, of which a policy with faults has none."""
 

@@ -1,4 +1,5 @@
-"""What changes between two policies, as values: declarations and cells, never rows or line numbers."""
+"""What is proved of a policy, and what changes between two, as values: declarations and cells, never rows or
+line numbers."""
 
 from __future__ import annotations
 
@@ -20,6 +21,17 @@ class PolicySource(msgspec.Struct, frozen=True):
 
     files: str = ""
     number: int = 0
+
+
+class PolicyCertificate(msgspec.Struct, frozen=True, kw_only=True):
+    """That a version keeps its invariants, for which digests and over how many cases. `json` is the whole
+    certificate, which `authz policy prove --check` accepts."""
+
+    policy_digest: str
+    invariants_digest: str
+    invariants: int
+    obligations: int
+    json: str
 
 
 class CellChange(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,6 +30,7 @@ from authz.domain.files import files_digest, read_files
 from authz.domain.ids import PLATFORM, Scope
 from authz.domain.instants import Instant
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition, WriteRequest
+from authz.domain.policy_changes import PolicyCertificate
 from authz.domain.ports import Directory, Listing, Page
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.clock import DecisionClock
@@ -72,16 +73,6 @@ class Published(msgspec.Struct, frozen=True):
     tests: Report | None
     warnings: tuple[PolicyWarning, ...]
     replicated: bool = True
-
-
-class PolicyCertificate(msgspec.Struct, frozen=True, kw_only=True):
-    """That a version keeps its invariants: for which digests, over how many cases, and, as JSON, why."""
-
-    policy_digest: str
-    invariants_digest: str
-    invariants: int
-    obligations: int
-    json: str
 
 
 class _Active(msgspec.Struct, frozen=True):

@@ -20,7 +20,7 @@ from authz.engine.consistency import ConsistencyGate
 from authz.engine.drafts import Drafting
 from authz.engine.policy_cases import Report
 from authz.engine.preview.previewer import Previewer
-from authz.engine.publish import Origin, PolicyCertificate, Published, Publisher, not_active
+from authz.engine.publish import Origin, Published, Publisher, not_active
 from authz.engine.rights import Rights
 from authz.engine.shadowing import Shadowing
 from authz.v1 import policy_pb2 as pb
@@ -216,14 +216,15 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         """One version with its files."""
         number, scope = parse_number(request.number, field="number"), parse_policy_scope(request.course_id)
         await self._gate.wait_until(call.consistency, call.deadline)
-        found = await self._publisher.read(number, scope)
+        found, certificate = await self._publisher.read(number, scope), None
+        if request.include_certificate:
+            proved = await self._publisher.certificate(found.version)
+            certificate = pb.PolicyCertificate(**msgspec.structs.asdict(proved))
         return pb.ReadPolicyVersionResponse(
             policy_version=version_message(found.version, found.revision),
             active_number=(await self._publisher.active(scope)).entity.number,
             read_at=token_message(self._gate, found.read_at),
-            certificate=_certificate_message(await self._publisher.certificate(found.version))
-            if request.include_certificate
-            else None,
+            certificate=certificate,
         )
 
     def _outcome(self, published: Published) -> dict[str, Any]:
@@ -272,7 +273,3 @@ def _tests_message(report: Report | None) -> pb.PolicyTests | None:
             for role, type_name, action in report.untouched_cells[:_MAX_EXAMPLES]
         ),
     )
-
-
-def _certificate_message(certificate: PolicyCertificate) -> pb.PolicyCertificate:
-    return pb.PolicyCertificate(**msgspec.structs.asdict(certificate))

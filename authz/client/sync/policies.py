@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import msgspec
+
 from authz.client.arguments import message_of
 from authz.client.drafts import Draft, as_draft
 from authz.client.policies import (
-    PolicyCertificate,
     PolicyValidation,
     PublishedPolicy,
     file_messages,
@@ -23,7 +24,7 @@ from authz.domain.entities import PolicyVersion
 from authz.domain.errors import PolicyFault
 from authz.domain.files import read_files
 from authz.domain.impact import Impact, PreviewProgress, PreviewTotals
-from authz.domain.policy_changes import PolicyDiff
+from authz.domain.policy_changes import PolicyCertificate, PolicyDiff
 from authz.v1 import policy_pb2, policy_pb2_grpc
 from authz.wire.policies import parse_diff
 from authz.wire.previews import parse_preview
@@ -189,6 +190,4 @@ class PolicyClient:
             policy_pb2.ReadPolicyVersionRequest, number=number, include_certificate=True, course_id=course_id
         )
         response = self._calls.call(self._stub.ReadPolicyVersion, request)
-        return PolicyCertificate(
-            **{name: getattr(response.certificate, name) for name in PolicyCertificate.__struct_fields__}
-        )
+        return msgspec.convert(response.certificate, PolicyCertificate, from_attributes=True)
