@@ -29,9 +29,15 @@ class ResourceQuery(msgspec.Struct, frozen=True):
 class ListedResource(msgspec.Struct, frozen=True, gc=False):
     """A resource that the subject may act upon, and the course and the session that it is in."""
 
-    ref: ResourceRef
+    type: str
+    id: str
     course_id: str | None
     session_id: str | None
+
+    @property
+    def ref(self) -> ResourceRef:
+        """Its type and id."""
+        return ResourceRef(self.type, self.id)
 
 
 class ListedSubject(msgspec.Struct, frozen=True, gc=False):

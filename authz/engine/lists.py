@@ -143,25 +143,24 @@ class ResourcePage(ListPage[ListedResource]):
             yield None
             return after if self._ends(found=False) else None
         only_own = not rules.may_allow(certain, possible & ~_OWN)
-        is_timed, course_id, session_id = rules.required_facts & TIMED, context.course_id, context.session_id
+        is_timed = rules.required_facts & TIMED != 0
+        course_id, session_id = context.course_id, context.session_id
         known: dict[int, bool] = {}
-        for ref, resource in (
+        for id_, resource in (
             _scope_itself(context, type_name, after)
             if type_name in STRUCTURAL_TYPES
             else self._snapshot.scan_content(
-                context, type_name, self._query.subject, after=after, only_own=only_own
+                context, type_name, self._query.subject, after=after, only_own=only_own, timed=is_timed
             )
         ):
-            if is_timed or resource.is_shared:
-                allowed = self._allows(ref, resource, access)
-            elif resource.facts in known:
-                allowed = known[resource.facts]
-            else:
-                # What is not shared is decided by its facts alone, if none of them is timed.
-                allowed = known[resource.facts] = self._allows(ref, resource, access)
-            yield ListedResource(ref, course_id, session_id) if allowed else None
+            allowed = None if resource.is_shared else known.get(resource.facts)
+            if allowed is None:
+                allowed = self._allows(ResourceRef(type_name, id_), resource, access)
+                if not (is_timed or resource.is_shared):  # then its facts alone decide
+                    known[resource.facts] = allowed
+            yield ListedResource(type_name, id_, course_id, session_id) if allowed else None
             if self._ends(found=allowed):
-                return ref.id
+                return id_
         return None
 
     def _allows(self, ref: ResourceRef, resource: ResourceContext, access: Access) -> bool:
@@ -301,12 +300,10 @@ class SubjectPage(ListPage[ListedSubject]):
         raise AssertionError("a rule allows by a role that no membership gives")
 
 
-def _scope_itself(
-    context: ScopeContext, type_name: str, after: str
-) -> Iterator[tuple[ResourceRef, ResourceContext]]:
+def _scope_itself(context: ScopeContext, type_name: str, after: str) -> Iterator[tuple[str, ResourceContext]]:
     """A course or a session as a resource, where that is what the context is."""
     id_ = context.session_id
     if type_name == COURSE_TYPE:
         id_ = context.course_id if context.session_id is None else None
     if id_ is not None and id_ != after:
-        yield ResourceRef(type_name, id_), ResourceContext(context, context.state.facts)
+        yield id_, ResourceContext(context, context.state.facts)

@@ -12,10 +12,12 @@ their source and reference. Other kinds are written by `authz.replica.codec`.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Iterator
 
+from authz.domain.context import ResourceContext, ScopeContext
 from authz.domain.effective_roles import Grant
 from authz.domain.entities import Membership, MembershipStatus, Resource, Visibility
-from authz.domain.facts import Times, resource_facts
+from authz.domain.facts import OWN, Times, resource_facts
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, SubjectType
 from authz.domain.instants import Instant
 
@@ -99,9 +101,9 @@ def unpack_id(raw: bytes, start: int) -> tuple[str, int]:
     return raw[start:end].decode(), end + 1
 
 
-def whole_id(raw: bytes) -> str:
-    """The id that all of these bytes are."""
-    return raw[:-1].decode() if raw[0] != _UUID[0] else _uuid_text(raw[1:])
+def whole_id(raw: bytes, start: int = 0) -> str:
+    """The id that all of these bytes are, from `start` on."""
+    return raw[start:-1].decode() if raw[start] != _UUID[0] else _uuid_text(raw[start + 1 :])
 
 
 def subject_key(subject: Subject) -> bytes:
@@ -117,7 +119,7 @@ def read_subject(raw: bytes, start: int) -> tuple[Subject, int]:
 
 def whole_subject(raw: bytes) -> Subject:
     """The subject that all of these bytes are."""
-    return Subject(_SUBJECT_TYPES[raw[0]], whole_id(raw[1:]))
+    return Subject(_SUBJECT_TYPES[raw[0]], whole_id(raw, 1))
 
 
 def scope_key(scope: Scope) -> bytes:
@@ -275,6 +277,22 @@ def read_context(raw: bytes) -> tuple[bytes, bytes, int, Times, bool]:
     facts = _FACTS[(flags & 7) << 2 | visibility]
     times = _read_times(raw, flags, owner_end)
     return raw[_HEAD:scope_end], raw[scope_end:owner_end], facts, times, flags & _SHARED != 0
+
+
+def read_contents(
+    records: Iterable[tuple[bytes, bytes]], start: int, scope: ScopeContext, asker: bytes, *, timed: bool
+) -> Iterator[tuple[str, ResourceContext]]:
+    """The ids of resources in a scope, which begin at `start` of the keys of their records, and how the
+    subject with the key `asker` finds each. Without `timed`, their times are left out."""
+    possible, everywhere, times = scope.state.possible, scope.state.facts, _NO_TIMES
+    for key, raw in records:
+        flags, owner_start = raw[0], _HEAD + raw[2]
+        facts = _FACTS[(flags & 7) << 2 | raw[1]] & possible | everywhere
+        if raw[3] and raw.startswith(asker, owner_start):  # no key is a prefix of another
+            facts |= OWN
+        if timed:
+            times = _read_times(raw, flags, owner_start + raw[3])
+        yield whole_id(key, start), ResourceContext(scope, facts, times, flags & _SHARED != 0)
 
 
 def _read_times(raw: bytes, flags: int, place: int) -> Times:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import lmdb
@@ -35,6 +36,7 @@ from authz.replica.layout import (
     PLATFORM_KEY,
     SESSION_KIND,
     pack_id,
+    read_contents,
     read_context,
     read_resource,
     ref_key,
@@ -48,6 +50,8 @@ from authz.replica.scans import merge_sorted, scan_both, scan_prefix
 _PLATFORM = ReplicaScope(scope_context_of(None, None).state)
 _NO_COURSE = bytes((COURSE_KIND[0] + 1,))
 """Stands for the place of the sessions without a course: behind every course."""
+_PART = 64
+"""Records that a scan reads at once."""
 _NO_GRANTS: tuple[Grant, ...] = ()
 _COURSES, _SESSIONS, _ACTIVATIONS = CODECS["course"], CODECS["session"], CODECS["policy_activation"]
 _ACCESS_TOKENS = CODECS["access_token"]
@@ -198,7 +202,8 @@ class ReplicaSnapshot:
         *,
         after: str = "",
         only_own: bool = False,
-    ) -> Iterator[tuple[ResourceRef, ResourceContext]]:
+        timed: bool = True,
+    ) -> Iterator[tuple[str, ResourceContext]]:
         """See `Snapshot.scan_content`."""
         assert isinstance(scope, ReplicaScope)  # noqa: S101  made here; narrows the type
         env, transaction = self._environment, self._transaction
@@ -210,16 +215,11 @@ class ReplicaSnapshot:
             ids = merge_sorted([scan_both(transaction, index, here, last) for index in indexes])
         else:
             ids = scan_prefix(transaction, *here, last)
-        get, resources = self._get, env.resources
-        possible, everywhere = scope.state.possible, scope.state.facts
-        for id_ in ids:
-            raw = get(type_key + id_, None, resources)
-            if raw is not None:
-                _, owner, facts, times, shared = read_context(raw)
-                facts = facts & possible | everywhere
-                if owner == own_key:
-                    facts |= OWN
-                yield ResourceRef(type_name, whole_id(id_)), ResourceContext(scope, facts, times, shared)
+        keys = (type_key + id_ for id_ in ids)
+        while part := list(islice(keys, _PART)):
+            with transaction.cursor(env.resources) as cursor:
+                records: list[Any] = cursor.getmulti(part)
+            yield from read_contents(records, len(type_key), scope, own_key, timed=timed)
 
     def scan_members(
         self, scope: ScopeContext, *, platform: bool, after: Subject | None = None

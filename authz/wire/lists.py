@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from authz.domain.decisions import Question
@@ -57,12 +58,18 @@ def parse_list_page(m: Any) -> Page:
     return Page(m.page_size or DEFAULT_PAGE_SIZE, m.page_token)
 
 
-def add_resource(response: pb.ListResourcesResponse, found: ListedResource) -> None:
-    """Add a listed resource to its page."""
-    ref = found.ref
-    response.resources.add(
-        type=ref.type, id=ref.id, course_id=found.course_id or "", session_id=found.session_id or ""
-    )
+def resources_message(found: Iterable[ListedResource]) -> pb.ListResourcesResponse:
+    """A page of resources."""
+    response = pb.ListResourcesResponse()
+    add = response.resources.add
+    for each in found:
+        message = add()  # setting fields takes half as long as passing them
+        message.type, message.id = each.type, each.id
+        if each.course_id is not None:
+            message.course_id = each.course_id
+        if each.session_id is not None:
+            message.session_id = each.session_id
+    return response
 
 
 def add_subject(response: pb.ListSubjectsResponse, found: ListedSubject) -> None:

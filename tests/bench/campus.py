@@ -11,6 +11,7 @@ from typing import Any
 
 from authz.domain.decisions import Question
 from authz.domain.entities import (
+    KINDS,
     Course,
     CourseState,
     Kind,
@@ -107,12 +108,12 @@ class Campus:
                 "INSERT INTO memberships (scope_kind, scope_id, subject_type, subject_id, role, status,"
                 " source, source_ref, version)"
                 " VALUES ('course', ?, 'user', ?, 'student', 'ACTIVE', '', '', 1)",
-                ((ids[n % self.courses], f"u{n:08d}") for n in self._by_course()),
+                self.values(KINDS["membership"], ("scope.id", "subject.id")),
             )
             put(
-                "INSERT INTO resources VALUES ('notebook', ?, 'course', ?, 'user', ?, 'COURSE', 0, NULL,"
+                "INSERT INTO resources VALUES ('notebook', ?, 'course', ?, ?, ?, 'COURSE', 0, NULL,"
                 " NULL, 1700000000000000, 0, 0, 1)",
-                ((f"n{n:08d}", ids[n % self.courses], f"u{n:08d}") for n in range(self.size)),
+                map(_row_of, self.entities(KINDS["resource"])),
             )
             connection.execute("INSERT INTO revisions VALUES (1, 'bench', '', '', 1, 1)")
             connection.execute("UPDATE counter SET revision = 1")
@@ -120,6 +121,11 @@ class Campus:
 
     def _by_course(self) -> Iterator[int]:
         return (n for course in range(self.courses) for n in range(course, self.size, self.courses))
+
+
+def _row_of(notebook: Resource) -> tuple[str, str, str | None, str | None]:
+    owner = notebook.owner
+    return notebook.id, notebook.scope.id, *((None, None) if owner is None else (owner.type.value, owner.id))
 
 
 def ask(user: str, action: str, notebook: str) -> Question:

@@ -32,6 +32,7 @@ from authz.domain.entities import (
     ShareKey,
     ShareLevel,
 )
+from authz.domain.facts import Times
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, course_scope, session_scope
 from authz.domain.mutations import Mutation, Operation
 from authz.domain.ports import Snapshot
@@ -216,19 +217,22 @@ def test_content_is_scanned_by_scope_and_type_as_the_subject_finds_it(
                 r.key for r in here if r.owner == subject
             }
             found = [*snapshot.scan_content(scope, type_name, subject, only_own=only_own)]
-            assert {ref for ref, _ in found} == {r.key for r in here if not only_own or r.key in own}
-            for ref, resource in found:
-                expected = snapshot.resource(ref, subject)
+            assert {id_ for id_, _ in found} == {r.id for r in here if not only_own or r.key in own}
+            untimed = [*snapshot.scan_content(scope, type_name, subject, only_own=only_own, timed=False)]
+            for (id_, resource), (same_id, without_times) in zip(found, untimed, strict=True):
+                expected = snapshot.resource(ResourceRef(type_name, id_), subject)
                 assert expected is not None
+                assert (same_id, without_times.times) == (id_, Times())
+                assert (without_times.facts, without_times.is_shared) == (resource.facts, resource.is_shared)
                 assert (resource.facts, resource.times, resource.is_shared) == (
                     expected.facts,
                     expected.times,
                     expected.is_shared,
                 )
             require_resumes(
-                [ref.id for ref, _ in found],
-                lambda id_, at=(scope, type_name, subject), only_own=only_own: [  # type: ignore[misc]
-                    ref.id for ref, _ in snapshot.scan_content(*at, after=id_, only_own=only_own)
+                [id_ for id_, _ in found],
+                lambda last, at=(scope, type_name, subject), only_own=only_own: [  # type: ignore[misc]
+                    id_ for id_, _ in snapshot.scan_content(*at, after=last, only_own=only_own)
                 ],
             )
 
@@ -267,7 +271,7 @@ def test_members_and_holders_are_scanned_once_each(of: Implementation, entities:
 def ids_in(campus: Campus, scope: Scope, after: str = "") -> list[str]:
     context = campus.scope(scope)
     assert context is not None
-    return [ref.id for ref, _ in campus.scan_content(context, "notebook", user("maya"), after=after)]
+    return [id_ for id_, _ in campus.scan_content(context, "notebook", user("maya"), after=after)]
 
 
 @every_snapshot

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -26,11 +26,11 @@ from authz.v1 import authorization_pb2 as pb
 from authz.v1 import common_pb2
 from authz.wire.decisions import REASONS, set_valid_until
 from authz.wire.lists import (
-    add_resource,
     add_subject,
     parse_list_page,
     parse_list_resources,
     parse_list_subjects,
+    resources_message,
 )
 
 ItemT = TypeVar("ItemT")
@@ -66,8 +66,8 @@ class Lists:
             asked.size,
             self._open(snapshot, asked.token, digest, _RESOURCE_PARTS),
         )
-        response = pb.ListResourcesResponse()
-        found = await self._listed(page, partial(add_resource, response))
+        found = await self._listed(page)
+        response = resources_message(found)
         _note(call, query, found, Decision(_LISTED, checker.version, snapshot.revision))
         self._fill(response, snapshot, page, digest, token=snapshot.token, version=checker.version)
         return response
@@ -84,7 +84,8 @@ class Lists:
         if as_of is None or as_of >= now:
             at = now if as_of is None else as_of
             page = SubjectPage(checker, snapshot, at, question, asked.size, after)
-            await self._listed(page, partial(add_subject, response))
+            found = await self._listed(page)
+            await self._turns.collect(map(partial(add_subject, response), found), slice_size=LIGHT_SLICE)
             token, version = snapshot.token, checker.version
         else:
             # In a thread, where it need not take turns.
@@ -94,16 +95,10 @@ class Lists:
         self._fill(response, snapshot, page, digest, token=token, version=version)
         return response
 
-    async def _listed(self, page: ListPage[ItemT], add: Callable[[ItemT], None]) -> list[ItemT]:
-        """The items of a page, each added to the response in the step that finds it."""
-
-        def step(found: ItemT | None) -> ItemT | None:
-            if found is not None:
-                add(found)
-            return found
-
-        steps = await self._turns.collect(map(step, page), slice_size=LIGHT_SLICE)
-        return [each for each in steps if each is not None]
+    async def _listed(self, page: ListPage[ItemT]) -> list[ItemT]:
+        """The items of a page."""
+        candidates = await self._turns.collect(page, slice_size=LIGHT_SLICE)
+        return [each for each in candidates if each is not None]
 
     def _open(self, snapshot: Snapshot, token: str, query: str, parts: int) -> Position:
         if not token:
