@@ -24,7 +24,7 @@ from authz.v1 import watch_pb2 as wpb
 from tests.client.conftest import Connect
 from tests.client.test_client import ALGEBRA, CAMPUS
 from tests.service import in_process
-from tests.serving import both_transports, served, serving
+from tests.serving import both_transports, over_grpc, served, serving
 
 
 @pytest.fixture
@@ -70,6 +70,7 @@ def insist(client: Client, course: Course) -> None:
         time.sleep(0.02)
 
 
+@over_grpc
 def test_a_watch_goes_on_when_the_service_comes_back(
     sqlite_url: str, free_port: int, connect: Connect
 ) -> None:

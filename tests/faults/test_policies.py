@@ -28,7 +28,7 @@ PUBLICATIONS = 8 if LONG else 4
 KILLED_AFTER_S = (0.0, 0.02, 0.05, 0.1, 0.2) if LONG else (0.02, 0.1)
 CONNECTIONS = 6
 """To each server, so that each of its two workers gets one, nearly surely."""
-PAUSE_S = 0.01
+PAUSE_S = 0.03
 QUESTION = check_request("user:maya", "read", "material:m1")
 
 

@@ -81,6 +81,7 @@ def test_what_does_not_pass_by_itself_ends_the_start_with_the_setting_to_change(
     assert not list(tmp_path.iterdir())
 
 
+@over_grpc
 def test_a_replica_does_not_hide_a_password_that_is_wrong(cluster: Cluster, tmp_path: Path) -> None:
     good = Node("one", url_of(cluster, f"authz:{PASSWORD}", "owned"), tmp_path)
     with running(good), connected(good) as stubs:

@@ -19,7 +19,7 @@ from authz.runtime.settings import Settings, load_settings
 from tests.cli.commands import run
 from tests.databases import create_sqlite
 from tests.runtime.test_server import campus_of, refused
-from tests.serving import AUTHZ, serving
+from tests.serving import AUTHZ, served, serving
 
 LINKS = {
     "AUTHZ_SERVICE_HOST": "10.0.0.7",
@@ -49,7 +49,7 @@ def test_a_variable_that_somebody_set_by_mistake_is_still_told(name: str) -> Non
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
     """A question that a server allows."""
-    with serving(create_sqlite(tmp_path_factory.mktemp("asked") / "authz.db")) as (_, address):
+    with served(create_sqlite(tmp_path_factory.mktemp("asked") / "authz.db")) as address:
         with Client(address) as client:
             client.write(campus_of(1))
         yield "check", "user:maya", "read", "material:m1", "--address", address

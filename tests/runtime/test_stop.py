@@ -23,7 +23,7 @@ from authz.client.errors import error_of
 from authz.domain.entities import Course, CourseFilter
 from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
 from tests.runtime.test_server import campus_of
-from tests.serving import AUTHZ, serving
+from tests.serving import AUTHZ, served, serving
 from tests.store.directory import open_with, touch, write
 from tests.tokens import moved
 
@@ -79,7 +79,7 @@ def test_writers_at_a_stop_know_what_was_written(sqlite_url: str) -> None:
         assert process.wait(30) == 0
         for writer in writers:
             writer.join()
-    with serving(sqlite_url) as (_, address), Client(address) as client:
+    with served(sqlite_url) as address, Client(address) as client:
         courses = {each.entity.id for each in client.read(CourseFilter())}
     # A write that was in flight has its answer: there is none without.
     assert courses == {f"c{number}" for number in acknowledged}

@@ -114,6 +114,7 @@ def test_the_end_of_the_supervisor_is_the_end_of_all(sqlite_url: str) -> None:
         until(lambda: not alive(family), "somebody is left")
 
 
+@over_grpc
 def test_a_port_that_is_taken_is_not_shared(sqlite_url: str, tmp_path: Path) -> None:
     with serving(sqlite_url, AUTHZ_WORKERS="2") as (_, address):
         environ = {k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")}
@@ -178,6 +179,7 @@ def temporary() -> Iterator[Path]:
         yield Path(folder)
 
 
+@over_grpc
 def test_a_cleaner_leaves_the_temporary_folders_of_a_server_alone(
     sqlite_url: str, temporary: Path, free_port: int
 ) -> None:
@@ -197,6 +199,7 @@ def require_locked(folder: Path) -> None:
     os.close(descriptor)
 
 
+@over_grpc
 def test_processes_are_replaced_after_the_folder_of_their_counts_was_deleted(
     sqlite_url: str, temporary: Path, free_port: int
 ) -> None:
