@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from contextlib import AsyncExitStack, suppress
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -86,19 +86,17 @@ class Server:
         self._clock = clock
         self.decision_clock = DecisionClock(clock)
         self.health = Health(CHECKS, OF_THE_DATABASE, on_health)
-        self._pool = ThreadPoolExecutor(settings.read_threads, thread_name_prefix="read")
         self.policy_version = ""
         """The number of the version that was active at the start; empty if it was not known."""
-        self._authentication = Authentication()
         self._tracing = tracing
         self._decisions = decisions
+        self._parts = AsyncExitStack()
+        """Ends the parts, the last one that started first. Those of a failed start, too."""
+        self._of_database = AsyncExitStack()
+        """Ends the parts that may wait for the database."""
         self._api: Api | None = None
-        self._store: Store | None = None
         self._view: ReplicaView | None = None
-        self._maintenance: asyncio.Task[None] | None = None
-        self._background: list[asyncio.Task[None]] = []
         self.follower: Follower | None = None
-        self._follower_thread: threading.Thread | None = None
         self.address = settings.address
 
     async def __aenter__(self) -> Server:
@@ -124,32 +122,14 @@ class Server:
         Then waits for the database for two seconds at most. Idempotent.
         """
         await self.health.drain()
-        if self._face is not None:
-            await self._drain(grace_s)
-            await self._face.stop()
-            self._face = None
-        self._authentication.close()
-        if self._tracing is not None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_TRACES_GRACE_S):
-                    await run_abandonable(self._tracing.close)
-            self._tracing = None
-        with self._aborting_connections():
-            await self._end_threads()
-        await _cancel(self._maintenance)
-        self._maintenance = None
-        if self._view is not None:
-            self._view.close()
-            self._view = None
-        if self._store is not None:
-            self._store.close()
-            self._store = None
+        if self._api is not None and grace_s:
+            await self._drain(self._api, grace_s)
+        self._api = None
+        await self._parts.aclose()
 
-    async def _drain(self, grace_s: float) -> None:
+    @staticmethod
+    async def _drain(api: Api, grace_s: float) -> None:
         """Refuse new calls, end watches, and wait for the calls in flight, `grace_s` at most."""
-        api = self._api
-        if api is None or not grace_s:
-            return
         api.pipeline.stop()
         # A watch never ends by itself.
         api.watches.stop()
@@ -159,42 +139,15 @@ class Server:
                     await asyncio.sleep(_DRAIN_POLL_S)
                 await asyncio.sleep(_SEND_GRACE_S)
 
-    @contextmanager
-    def _aborting_connections(self) -> Iterator[None]:
-        """Bound the time that the block waits for the database."""
-        if self._store is None:
-            yield
-            return
-        abort = self._store.directory.abort_connections
-        timer = asyncio.get_running_loop().call_later(_DATABASE_GRACE_S, abort)
-        try:
-            yield
-        finally:
-            timer.cancel()
-
-    async def _end_threads(self) -> None:
-        while self._background:
-            await _cancel(self._background.pop())
-        if self._api is not None:
-            await self._api.committer.close()
-            self._api.active.close()
-            self._api = None
-        if self._decisions is not None:
-            await asyncio.to_thread(self._decisions.close)
-            self._decisions = None
-        await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
-        if self.follower is not None and self._follower_thread is not None:
-            self.follower.stop()
-            # A follower that brings the schema up to date may wait for the database for longer.
-            await asyncio.to_thread(self._follower_thread.join, 2 * _DATABASE_GRACE_S)
-            self.follower = None
-
     async def _start(self) -> None:
-        settings, keys = self._settings, TokenKeys()
+        settings, keys, parts = self._settings, TokenKeys(), self._parts
         open_limiter(settings)  # a file with a mistake ends the start before anything is made
         self._tracing = self._tracing or wanted_tracing(settings)
-        self._authentication = await asyncio.to_thread(open_authentication, settings, self._newest)
-        self._store = store = await asyncio.to_thread(
+        if self._tracing is not None:
+            parts.push_async_callback(_close_traces, self._tracing)
+        authentication = await asyncio.to_thread(open_authentication, settings, self._newest)
+        parts.callback(authentication.close)
+        store = await asyncio.to_thread(
             open_store,
             settings.database_url,
             password_file=settings.database_password_file,
@@ -203,51 +156,66 @@ class Server:
             keys=keys,
             erasure_grace_s=settings.erasure_grace_s,
         )
+        parts.callback(store.close)
         if settings.follow:
             # First, so that a start that fails leaves no replica folder.
             prepared = await run_abandonable(prepare_database, settings, self._clock)
         self._view = view = open_view(settings, keys)
-        self._maintenance = asyncio.create_task(keep_view_current(view, self.decision_clock))
+        parts.callback(view.close)
+        self._run(keep_view_current(view, self.decision_clock), parts)
+        parts.push_async_callback(_close_within_grace, self._of_database, store)
         if settings.follow:
             await self._follow(store, prepared=prepared)
-        await self._serve(store, view, keys)
+        await self._serve(store, view, keys, authentication)
 
-    async def _serve(self, store: Store, view: ReplicaView, keys: TokenKeys) -> None:
-        settings = self._settings
-        face = self._face = self._face or GrpcFace(settings)
-        self._decisions = self._decisions or open_decision_log(settings, store.decisions)
+    async def _serve(
+        self, store: Store, view: ReplicaView, keys: TokenKeys, authentication: Authentication
+    ) -> None:
+        settings, parts = self._settings, self._of_database
+        face = self._face or GrpcFace(settings)
+        pool = ThreadPoolExecutor(settings.read_threads, thread_name_prefix="read")
+        parts.push_async_callback(asyncio.to_thread, pool.shutdown, cancel_futures=True)
+        decisions = self._decisions or open_decision_log(settings, store.decisions)
+        if decisions is not None:
+            parts.push_async_callback(asyncio.to_thread, decisions.close)
         checkpoints = open_checkpoints(settings, store, self._clock)
-        api = Api(
+        self._api = api = Api(
             settings=settings,
             policies=_POLICIES,
             store=store,
             view=view,
             keys=keys,
-            pool=self._pool,
+            pool=pool,
             clock=self.decision_clock,
-            authenticators=self._authentication.authenticators,
+            authenticators=authentication.authenticators,
             tracing=self._tracing,
-            decisions=self._decisions,
+            decisions=decisions,
         )
         api.add_to(face.server)
-        self._api = api
-        await self._compile_active_policy()
+        parts.callback(api.active.close)
+        parts.push_async_callback(api.committer.close)
+        await self._compile_active_policy(api)
         await self.health.add_to(face.server)
+        for run in (*api.background(), *checkpoints):
+            self._run(run(), parts)
+        self._parts.push_async_callback(face.stop)
         self.address = await face.start()
         warn_if_unauthenticated(settings)
-        background = (*api.background(), *checkpoints)
-        self._background = [asyncio.create_task(run()) for run in background]
         await self.health.watch(api.active, view, store.directory, max_staleness_s=settings.max_staleness_s)
 
-    async def _compile_active_policy(self) -> None:
+    @staticmethod
+    def _run(work: Coroutine[Any, Any, None], parts: AsyncExitStack) -> None:
+        """Run in the background until the parts end."""
+        parts.push_async_callback(_cancel, asyncio.create_task(work))
+
+    async def _compile_active_policy(self, api: Api) -> None:
         """Be ready for the first check. Raises `InvalidArgumentError` as `require_inline_types`.
 
         Without a state that it can read, or with a policy that this release cannot read, the server starts
         all the same: it refuses checks, and its health says so, until that changes.
         """
-        assert self._api is not None  # noqa: S101  made just before
         try:
-            _, checker = await self._api.active.get(MINIMIZE_LATENCY, None)
+            _, checker = await api.active.get(MINIMIZE_LATENCY, None)
         except Exception as error:  # noqa: BLE001  a damaged replica, say: each check then meets the same error
             log.warning("checks are refused", cause=str(error))
             return
@@ -268,14 +236,32 @@ class Server:
     async def _follow(self, store: Store, *, prepared: bool) -> None:
         """Follow in a thread; return once the replica is at the head, or the database is away."""
         self.follower = follower = open_follower(self._settings, store.directory, prepared=prepared)
-        self._follower_thread = threading.Thread(target=follower.run, name="follower", daemon=True)
-        self._follower_thread.start()
+        thread = threading.Thread(target=follower.run, name="follower", daemon=True)
+        thread.start()
+        # A follower that brings the schema up to date may wait for the database for longer.
+        self._of_database.push_async_callback(asyncio.to_thread, thread.join, 2 * _DATABASE_GRACE_S)
+        self._of_database.callback(follower.stop)
         store.directory.subscribe(follower.apply_local_commit)
         await run_abandonable(follower.initialized.wait)
 
 
-async def _cancel(task: asyncio.Task[None] | None) -> None:
-    if task is not None:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def _close_traces(tracing: Tracing) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_TRACES_GRACE_S):
+            await run_abandonable(tracing.close)
+
+
+async def _close_within_grace(parts: AsyncExitStack, store: Store) -> None:
+    """Bound the time that the parts wait for the database."""
+    abort = store.directory.abort_connections
+    timer = asyncio.get_running_loop().call_later(_DATABASE_GRACE_S, abort)
+    try:
+        await parts.aclose()
+    finally:
+        timer.cancel()
