@@ -258,6 +258,15 @@ def revoked(client: Client, key: MembershipKey) -> bool:
     return True
 
 
+def policies_of(pid: int) -> set[int]:
+    """How the threads of a process are scheduled."""
+    found = set[int]()
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(ProcessLookupError):  # it ended since
+            found.add(os.sched_getscheduler(int(thread.name)))
+    return found
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("batch", ["true", "false"])
 def test_staleness_is_exported_and_who_answers_is_scheduled_as_batch_if_the_operator_says_so(
@@ -273,9 +282,6 @@ def test_staleness_is_exported_and_who_answers_is_scheduled_as_batch_if_the_oper
         assert lines["authz_replica_behind"] == 0
         assert lines["authz_workers"] == int(workers)
         answering = [process.pid] if workers == "1" else [child.pid for child in children(process)]
-        batched = [
-            {os.sched_getscheduler(int(thread.name)) for thread in Path(f"/proc/{pid}/task").iterdir()}
-            for pid in answering
-        ]
+        batched = [policies_of(pid) for pid in answering]
         # With every thread; of several processes, all but the follower.
         assert batched.count({os.SCHED_BATCH}) == (int(workers) if batch == "true" else 0)
