@@ -29,7 +29,7 @@ class CoursePolicy(NamedTuple):
     @property
     def own(self) -> tuple[Rule, ...]:
         """The rules of the course."""
-        return self.policy.rules[len(self.platform.rules) :]
+        return self.policy.own_rules
 
 
 def read_course_file(file: Path) -> dict[str, str]:

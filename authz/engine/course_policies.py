@@ -8,8 +8,9 @@ from authz.domain.ports import Snapshot
 from authz.policy.compile import CompiledPolicy
 from authz.policy.course import compile_course_version
 
-_MAX_KEPT = 4096
-"""Compiled policies that a process keeps, of some kilobytes each; drops the least recently used."""
+_MAX_KEPT = 200_000
+"""Cells (role, type, action) that the kept policies speak of, and one for each policy: each up to a kilobyte.
+36,000 courses with three rows of their own have 144,000."""
 
 
 class CoursePolicies:
@@ -22,16 +23,21 @@ class CoursePolicies:
     def __init__(self, platform: CompiledPolicy) -> None:
         self._platform = platform
         self._kept: dict[str, CompiledPolicy] = {}
+        """The least recently used first."""
+        self._size = 0
 
     def in_course(self, active: PolicyActivation, snapshot: Snapshot) -> CompiledPolicy:
         """The platform's policy with the one that is active in a course, as of a snapshot.
 
         Raises `UnusablePolicyError` if this release cannot read it.
         """
-        found = self._kept.pop(active.digest, None) or self._compiled(active, snapshot)
+        found = self._kept.pop(active.digest, None)
+        if found is None:
+            found = self._compiled(active, snapshot)
+            self._size += _size(found)
         self._kept[active.digest] = found
-        if len(self._kept) > _MAX_KEPT:
-            del self._kept[next(iter(self._kept))]
+        while self._size > _MAX_KEPT:
+            self._size -= _size(self._kept.pop(next(iter(self._kept))))
         return found
 
     def _compiled(self, active: PolicyActivation, snapshot: Snapshot) -> CompiledPolicy:
@@ -39,3 +45,7 @@ class CoursePolicies:
         if version is None or version.digest != active.digest:
             raise UnusablePolicyError(f"the replica has no files of the {active.key}")
         return compile_course_version(self._platform, version)
+
+
+def _size(policy: CompiledPolicy) -> int:
+    return 1 + policy.own_cells

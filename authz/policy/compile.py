@@ -146,7 +146,11 @@ class CompiledPolicy:
         self.vocabulary = vocabulary
         self.inherited = MappingProxyType(dict(inherited))
         self.role_table = role_table(vocabulary.roles)
-        self.rules = rules
+        self.own_rules: tuple[Rule, ...] = ()
+        """Those of the course's own policy, after `with_override`."""
+        self.own_cells = 0
+        """How many cells (role, type, action) they speak of."""
+        self._rules = rules
         self.platform = platform
         self.overrides = MappingProxyType(dict(overrides))
         self.locks = locks
@@ -159,15 +163,21 @@ class CompiledPolicy:
         )
         """What is locked, (role, type, action), with the first lock that says so."""
 
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """All, in order: those of the platform's files, then `own_rules`."""
+        return self._rules + self.own_rules
+
     def with_override(self, course_id: str, rules: tuple[Rule, ...]) -> CompiledPolicy:
         """The same policy with more rules for one course: behind its own, as if they were its last rows."""
         clauses = _clauses_of(rules, first=len(self.rules))
         book = _rulebook(clauses, self.vocabulary, self.inherited)
+        made = copy(self)
+        made.own_rules = self.own_rules + rules
+        made.own_cells = self.own_cells + len(book.denies) + len(book.allows)
         before = self.overrides.get(course_id)
         if before is not None:
             book = Rulebook(_joined(before.denies, book.denies), _joined(before.allows, book.allows))
-        made = copy(self)
-        made.rules = self.rules + rules
         made.overrides = MappingProxyType({**self.overrides, course_id: book})
         return made
 
@@ -220,6 +230,11 @@ class CompiledPolicy:
 
     def _compile(self, key: tuple[frozenset[str], str, str], override: Rulebook | None) -> CompiledRules:
         roles, type_name, action = key
+        if override is not None:
+            indexes = override.denies, override.allows
+            if not any((role, type_name, action) in index for role in roles for index in indexes):
+                # So all courses share what they do not change.
+                return self.rules_for(roles, None, type_name, action)
         books = (self.platform,) if override is None else (self.platform, override)
 
         def clauses(indexes: Iterable[Index]) -> dict[int, Clause]:

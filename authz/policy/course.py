@@ -62,7 +62,7 @@ def validate_course(
     """As `load_course_policy`. Raises `PolicyError` also with every rule that breaks an invariant of the
     platform, which its own rules keep."""
     policy = load_course_policy(platform, course_id, files)
-    require_same_as_casbin(files[COURSE_FILE], policy.rules[len(platform.rules) :], file=COURSE_FILE)
+    require_same_as_casbin(files[COURSE_FILE], policy.own_rules, file=COURSE_FILE)
     require_unbroken(Prover().breaches(_added(policy, platform, invariants, course_id)))
     return policy
 

@@ -22,8 +22,7 @@ _MANAGE = "manage_members"
 
 def lint_course(policy: CompiledPolicy, platform: CompiledPolicy) -> tuple[PolicyWarning, ...]:
     """The warnings of the rules that a course has in addition to those of the platform, in order."""
-    first = len(platform.rules)
-    own = enumerate(policy.rules[first:], first)
+    own = enumerate(policy.own_rules, len(platform.rules))
     return tuple(warning for position, rule in own for warning in _of_rule(policy, position, rule))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import combinations
@@ -37,7 +38,8 @@ def read_rules(
         before = len(faults)
         _check_names(row, vocabulary, faults)
         _check_condition(row, faults)
-        role, scope, type_name, action, condition, effect = row.texts
+        # Interned, because the policies of thousands of courses have the same few texts.
+        role, scope, type_name, action, condition, effect = map(sys.intern, row.texts)
         rule = Rule(role, scope, type_name, action, condition, effect, f"{row.file}:{row.line}")
         if len(faults) == before and faults.misdeclared.isdisjoint((role, type_name)):
             _check_can_match(row, rule, vocabulary, inherited, faults)
