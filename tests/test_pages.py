@@ -1,22 +1,32 @@
-"""The pages as a reader follows them: each decision has its number, and each link leads somewhere."""
+"""The pages as a reader follows them: each link leads somewhere, and each command that is shown exists."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+
+from authz.cli.main import whole_command
+from authz.runtime.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
 DECISIONS = sorted(path.name for path in (ROOT / "docs" / "decisions").glob("*.md"))
+GUIDES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+NO_SETTINGS = {"AUTHZ_PORT", "AUTHZ_SERVICE_HOST"}
+"""Variables of Kubernetes, which a guide says to be ignored."""
 SOURCES = sorted(ROOT.glob("authz/**/*.py"))
 LINK = re.compile(r"\]\(([^)#:\s]*)(?:#([^)\s]+))?\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 CODE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 SOURCE = re.compile(r"`((?:[a-z_]+/)+[a-z_]+\.py)`")
 MODULE = re.compile(r"python -m (tests(?:\.\w+)+)")
+SHOWN = re.compile(r"^\$ (?:[A-Z_]+=\S+ )*(authz .*)|`(authz [^`]+)`", re.MULTILINE)
+SETTING = re.compile(rf"\b{PREFIX}[A-Z_]*[A-Z]\b")
 MENTION = re.compile(r"docs/decisions/(\d{4})")
 
 
@@ -47,6 +57,30 @@ def test_every_source_and_benchmark_that_a_page_names_exists(page: Path) -> None
     for module in MODULE.findall(text):
         path = ROOT / module.replace(".", "/")
         assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.name)
+def test_every_command_option_and_setting_that_a_guide_names_exists(page: Path) -> None:
+    text = page.read_text()
+    for shown in ("".join(found) for found in SHOWN.findall(text)):
+        command: Any = whole_command()
+        known = options_of(command)
+        assert shown.split()[1].startswith(("--", *command.commands)), shown
+        for word in re.split(r" #|[|;]", shown)[0].split()[1:]:
+            if word.startswith("--"):
+                assert word in known, shown
+            elif word in getattr(command, "commands", ()):
+                command = command.commands[word]
+                known |= options_of(command)
+    settings = {PREFIX + field.name.upper() for field in msgspec.structs.fields(Settings)}
+    assert {
+        name for name in SETTING.findall(text) if not any(each.startswith(name) for each in settings)
+    } <= (NO_SETTINGS)
+
+
+def options_of(command: Any) -> set[str]:
+    """The options that a command takes itself."""
+    return {name for each in command.params for name in (*each.opts, *each.secondary_opts)} | {"--help"}
 
 
 def test_a_reader_of_the_readme_reaches_every_page() -> None:
