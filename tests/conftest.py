@@ -46,7 +46,7 @@ _WAITING_S = {
     "runtime/test_hangs": 50,
     "faults/test_acknowledged": 40,
     "faults/test_database_file": 33,
-    "client/test_watch": 27,
+    "client/test_watch": 17,
     "faults/test_refusals": 26,
     "runtime/test_liveness": 25,
     "runtime/test_server": 24,
@@ -60,7 +60,7 @@ _WAITING_S = {
 }
 """About how long the files take that mostly wait, in which processors idle unless others compute."""
 _COMPUTING_S = {
-    "faults/test_policies": 32,
+    "faults/test_policies": 25,
     "test_readme": 30,
     "real/test_oulad": 30,
     "runtime/test_supervise": 28,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect, text
 
 from authz.domain.errors import AuthzError, ErrorReason, UnavailableError
-from authz.store import prepare_store
+from authz.store import prepare_store, schema
 from authz.store.engine import open_engine, read_transaction, write_transaction
 from authz.store.schema import _MIGRATIONS, _config, current_schema, migrate, newest_schema
 from authz.store.tables import metadata
@@ -34,6 +35,14 @@ def test_the_schema_of_this_version_is_that_of_the_last_migration() -> None:
     assert {each.path for each in migrations.walk_revisions()} == {
         str(file) for file in (_MIGRATIONS / "versions").glob("*_*.py") if file.stem != "__init__"
     }
+
+
+def test_an_installation_below_a_folder_with_a_percent_sign_finds_its_migrations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = shutil.copytree(_MIGRATIONS, tmp_path / "100%d" / "migrations")
+    monkeypatch.setattr(schema, "_MIGRATIONS", copy)
+    assert ScriptDirectory.from_config(_config()).get_current_head() == newest_schema()
 
 
 def test_processes_that_migrate_at_once_make_one_database(empty_url: str) -> None:
