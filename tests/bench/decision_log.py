@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import msgspec
+import uvloop
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 
 from authz.audit.decision_log import DecisionLog
@@ -18,9 +19,14 @@ from authz.audit.lines import LinesFile
 from authz.audit.otlp import OtlpSink
 from authz.client import check_request
 from authz.domain.decision_log import DecisionEntry
+from authz.runtime.faces import AsgiFace
+from authz.runtime.logs import configure_logging
 from authz.runtime.otel import VERSION, open_resource
+from authz.runtime.server import Server
+from authz.runtime.settings import Settings
 from tests.bench.campus import Campus
 from tests.bench.measure import cost_us, show
+from tests.bench.pipeline import Case, scope_of
 from tests.bench.serving import ROUNDS, drive, running
 from tests.collector import collecting
 from tests.databases import create_sqlite
@@ -77,6 +83,24 @@ def bench_check(folder: Path, size: int) -> None:
     show("Check that is logged in the table of SQLite, against without", f"{ratio:.3f}x")
 
 
+async def bench_entry(folder: Path, size: int) -> None:
+    """What an entry costs the event loop: two servers of this process without Envoy, asked in turns."""
+    campus = Campus(size)
+    url = campus.fill_sqlite(folder / "entry.db")
+    checks = [check_request(*ids).SerializeToString() for ids in campus.questions(10_000)]
+    check, scope = itertools.cycle(checks).__next__, scope_of("Check")
+    off = Settings(database_url=url, transport="envoy")
+    on = Settings(
+        database_url=url, transport="envoy", follow=False, decision_log=f"file:{folder / 'entries'}"
+    )
+    faces = AsgiFace(off), AsgiFace(on)
+    async with Server(off, face=faces[0]), Server(on, face=faces[1]):
+        cases = [Case(face.server, scope, check, 600, 16) for face in faces]
+        rounds = [[await case.used_us() for case in cases] for _ in range(100)]
+    more = statistics.median(logged - without for without, logged in rounds)
+    show("an entry on the event loop: processor", f"{more:,.1f} us")
+
+
 def bench_lines(folder: Path) -> None:
     """Entries at a steady rate, as the event loop of a server makes them."""
     log = DecisionLog([LinesFile(folder / "lines.jsonl", max_bytes=1 << 30, kept=1)], allows=1)
@@ -90,11 +114,14 @@ def bench_lines(folder: Path) -> None:
         time.sleep(0.001)
     took_s = time.perf_counter() - begun
     log.close()
-    with (folder / "lines.jsonl").open("rb") as file:
-        written = sum(1 for _ in file)
+    with (folder / "lines.jsonl").open("rb") as lines:
+        written = sum(1 for _ in lines)
     show("entries a second that are made", f"{made / took_s:,.0f}", f"goal {RATE:,}")
     show("of these not written, one process on one core", f"{made - written:,}", "goal 0")
     show("how far the maker is behind at the end", f"{lag_s * 1000:,.1f} ms")
+    file = LinesFile(folder / "batches.jsonl", max_bytes=1 << 30, kept=1)
+    _, median = cost_us(file.write, [[ENTRY] * BATCH] * 400, a_round=10, clock=time.thread_time)
+    show("an entry in a line of JSON, in batches of 250: processor", f"{median / BATCH:,.1f} us")
 
 
 def bench_table(folder: Path) -> None:
@@ -128,10 +155,12 @@ def bench_otlp() -> None:
 
 def main(size: int = 10_000) -> None:
     """Over one SQLite database of a campus."""
+    configure_logging("error")
     with tempfile.TemporaryDirectory(prefix="authz-bench-") as folder:
         bench_lines(Path(folder))
         bench_table(Path(folder))
         bench_otlp()
+        uvloop.run(bench_entry(Path(folder), size))
         bench_check(Path(folder), size)
 
 
