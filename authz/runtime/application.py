@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
@@ -18,7 +19,7 @@ from authz.domain.errors import AuthzError
 from authz.domain.instants import Instant
 from authz.runtime.child import FAILED_START, Link, beating
 from authz.runtime.compose import system_clock
-from authz.runtime.envoy import SECRETS, STOP_SIGNALS, SUPERVISOR
+from authz.runtime.envoy import SECRETS, STOP_SIGNALS, SUPERVISOR, WORKING_FOLDER
 from authz.runtime.faces import AsgiFace
 from authz.runtime.liveness import run_with_watchdog
 from authz.runtime.logs import WRITER, configure_logging, log_uncaught
@@ -39,6 +40,7 @@ class Application:
     """The ASGI application: a server from Envoy's start to the end of the process."""
 
     def __init__(self, clock: Callable[[], Instant] = system_clock) -> None:
+        _enter_working_folder()
         self._clock = clock
         self._answer: Callable[..., Awaitable[None]] | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -142,3 +144,10 @@ def _is_answered(address: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def _enter_working_folder() -> None:
+    """Leave the folder of `Launch.exec`, and import nothing from the one to work in."""
+    sys.path[:] = [folder for folder in sys.path if folder != "."]
+    if folder := os.environ.pop(WORKING_FOLDER, ""):
+        os.chdir(folder)

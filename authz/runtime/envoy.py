@@ -29,9 +29,13 @@ SUPERVISOR = "_AUTHZ_SUPERVISOR"
 """The variable that tells a worker the descriptor of the pipe to its supervisor."""
 SECRETS = "_AUTHZ_SECRETS"
 """The variable that tells the application the folder of `Secrets`."""
+WORKING_FOLDER = "_AUTHZ_WORKING_FOLDER"
+"""The variable that tells the application in which folder to work."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _TYPES = "type.googleapis.com/envoy.extensions."
 _KIB = 1024
+_PACKAGES = Path(__file__).resolve().parents[2]
+"""The folder from which this package is imported."""
 
 
 class Launch(NamedTuple):
@@ -45,6 +49,8 @@ class Launch(NamedTuple):
         """Become Envoy. It leaves SIGTERM and SIGINT to the application, which drains before it ends."""
         WRITER.flush()
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        # pyvoy imports from the working folder first, and others may be able to write there.
+        os.chdir(_PACKAGES)
         os.execve(self.path, self.arguments, self.environ)  # noqa: S606  no shell
 
 
@@ -64,6 +70,7 @@ def launch(
     if supervisor is not None:
         os.set_inheritable(supervisor, True)
         given[SUPERVISOR] = str(supervisor)
+    given[WORKING_FOLDER] = str(Path.cwd())
     secrets = None
     if settings.tls_key_file:
         secrets = Secrets.create(settings)
@@ -79,7 +86,7 @@ def _python_environ(environ: Mapping[str, str]) -> dict[str, str]:
     preload = "DYLD_INSERT_LIBRARIES" if sys.platform == "darwin" else "LD_PRELOAD"
     libraries = (str(python_library()), environ.get(preload, ""))
     return {
-        "PYTHONPATH": os.pathsep.join(sys.path),
+        "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
         "PYTHONHOME": f"{sys.prefix}{os.pathsep}{sys.exec_prefix}",
         preload: os.pathsep.join(filter(None, libraries)),
     }
@@ -239,7 +246,8 @@ def _duration(duration_s: float) -> str:
 def _addresses(address: str) -> list[dict[str, Any]]:
     """The address as Envoy knows it: every IP address of its host."""
     if address.startswith("unix:"):
-        return [{"pipe": {"path": address.removeprefix("unix:").removeprefix("//")}}]
+        path = Path(address.removeprefix("unix:").removeprefix("//"))
+        return [{"pipe": {"path": str(path.absolute())}}]
     host, _, port = address.rpartition(":")
     try:
         found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)

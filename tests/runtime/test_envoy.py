@@ -103,6 +103,27 @@ def test_large_answers_arrive_whole(address: str) -> None:
         assert len(found - {"algebra"}) == 3000
 
 
+@pytest.mark.parametrize(("workers", "listens_at"), [("1", "unix:here.sock"), ("2", "127.0.0.1:0")])
+def test_nothing_is_imported_from_the_folder_that_a_server_is_started_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str, listens_at: str
+) -> None:
+    marker = tmp_path / "imported"
+    planted = f"from pathlib import Path\nPath({str(marker)!r}).touch()\n"
+    for name in ("authz", "lmdb", "pyvoy", "uvloop", "grpc", "json"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(planted)
+    monkeypatch.chdir(tmp_path)
+    variables = {"AUTHZ_WORKERS": workers, "AUTHZ_ADDRESS": listens_at, **ENVOY}
+    with serving("sqlite:///here.db", **variables) as (process, found):
+        drain(process)
+        with Client(found) as client:
+            assert not client.check("user:maya", "read", "course:algebra").allowed
+    assert not marker.exists()
+    assert (tmp_path / "here.db").exists(), (
+        "a path of a setting is of the folder that the server is started in"
+    )
+
+
 def test_two_servers_do_not_share_a_port_unasked(address: str, sqlite_url: str) -> None:
     environ = {"AUTHZ_ADDRESS": address, "AUTHZ_DATABASE_URL": sqlite_url, **ENVOY}
     process = Process("serve", environ=environ, stderr=subprocess.PIPE)
