@@ -8,7 +8,6 @@ https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/.
 from __future__ import annotations
 
 from enum import StrEnum
-from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
@@ -92,12 +91,7 @@ def count_call(method: str, code: str, caller_kind: str, duration_s: float) -> N
 
 def count_decision(reason: str, type_name: str, action: str, *, allowed: bool) -> None:
     """Count a decision. The type and the action must be declared by the policy."""
-    _decisions(reason, type_name, action, allowed).inc()
-
-
-@cache  # to find the child costs more than to count, and a batch counts hundreds
-def _decisions(reason: str, type_name: str, action: str, allowed: bool) -> Counter:
-    return _DECISIONS.labels(str(allowed).lower(), reason, type_name, action)
+    _DECISIONS.labels(str(allowed).lower(), reason, type_name, action).inc()
 
 
 def count_shed(kind: str, reason: str, calls: int = 1) -> None:
