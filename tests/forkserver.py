@@ -32,6 +32,8 @@ from typing import IO, Any, NoReturn
 TRANSPORT = os.environ.get("TRANSPORT", "")
 """What serves, unless a test says otherwise: `grpc` or `envoy`. Empty: the default of `authz serve` for
 processes, and grpc.aio for servers inside the process of the tests. See `make test-envoy`."""
+AUTHZ = Path(sys.executable).parent / "authz"
+"""The script that `pip` installed."""
 _ROOT = Path(__file__).parent.parent
 _MAX_REQUEST_BYTES = 1 << 17
 _CODE_BYTES = 4
@@ -165,8 +167,6 @@ def _tell(status: int, number: int) -> None:
 
 def _run(module: str, arguments: list[str], environ: dict[str, str], folder: str) -> None:
     """Be the program."""
-    from tests.serving import AUTHZ
-
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # multiprocessing imports the main module again in every child.
     script = types.ModuleType("__main__")
@@ -240,6 +240,8 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # As the entry point does before it imports gRPC.
     os.environ["GRPC_VERBOSITY"] = "NONE"
+    import psycopg  # noqa: F401  for those that are given a PostgreSQL
+
     import authz.runtime.serve
     import authz.runtime.supervise  # noqa: F401
     from authz.cli.main import whole_command

@@ -9,7 +9,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -30,7 +29,6 @@ both_transports = pytest.mark.usefixtures("transport")
 over_grpc = pytest.mark.usefixtures("over_grpc")
 """Runs a test over grpc.aio, since no transport takes part in what it tests."""
 
-AUTHZ = Path(sys.executable).parent / "authz"
 _ports = itertools.count(10_000 + os.getpid() % 200 * 100)
 
 

@@ -81,9 +81,10 @@ def migrate(engine: Engine, first: FirstWrite | None = None) -> None:
     with write_transaction(engine) as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(select(func.pg_advisory_xact_lock(_LOCK_KEY)))
-        if _schema_in(connection) is None:
+        schema = _schema_in(connection)
+        if schema is None:
             _create(connection)
-        else:
+        elif schema != newest_schema():
             _upgrade(connection)
         if first is not None and not _has_policy_in(connection):
             _write_first(connection, first)

@@ -22,9 +22,9 @@ from authz.store import open_store
 from authz.v1 import authorization_pb2_grpc
 from tests.bench.measure import show
 from tests.bench.serving import CONNECTIONS, running
+from tests.forkserver import AUTHZ
 from tests.policies import CLOSED, SHIPPED
 from tests.runtime.test_server import campus_of
-from tests.serving import AUTHZ
 
 ACTIVATIONS = 100
 

@@ -18,8 +18,8 @@ from tests.bench.campus import Campus
 from tests.bench.measure import show
 from tests.bench.serving import ROUNDS, drive, running
 from tests.callers import directory_of, grant
+from tests.forkserver import AUTHZ
 from tests.issuer import Issuer, bearer
-from tests.serving import AUTHZ
 
 CALLER = "service:bench"
 DAY_US = 86_400_000_000

@@ -31,7 +31,7 @@ from tests.bench.measure import cost_us, cpu_ratios, show
 from tests.bench.replica import ROUNDS, built, check_us
 from tests.bench.serving import ROUNDS as CALL_ROUNDS
 from tests.bench.serving import drive, running
-from tests.serving import AUTHZ
+from tests.forkserver import AUTHZ
 
 COURSES, MEMBERS_A_COURSE = 36_000, 2
 ASKED_ABOUT, FEW = 1_000, 20

@@ -30,7 +30,7 @@ from tests.bench.pipeline import Case, scope_of
 from tests.bench.serving import ROUNDS, drive, running
 from tests.collector import collecting
 from tests.databases import create_sqlite
-from tests.serving import AUTHZ
+from tests.forkserver import AUTHZ
 from tests.store.directory import open_with
 
 ENTRY = DecisionEntry(

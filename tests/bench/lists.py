@@ -38,7 +38,7 @@ from tests.bench.measure import cost_us, show
 from tests.bench.replica import built
 from tests.bench.serving import running
 from tests.bench.transports import ask as ask_server
-from tests.serving import AUTHZ
+from tests.forkserver import AUTHZ
 
 MEMBERS, NOTEBOOKS, COURSES_OF_A_USER = 100, 20, 4
 READABLE = NOTEBOOKS * COURSES_OF_A_USER

@@ -32,7 +32,7 @@ from authz.v1 import authorization_pb2 as apb
 from authz.v1 import authorization_pb2_grpc
 from tests.bench.campus import Campus
 from tests.bench.measure import show
-from tests.serving import AUTHZ
+from tests.forkserver import AUTHZ
 
 SERVICE = "/authz.v1.AuthorizationService/"
 CALLERS = 16

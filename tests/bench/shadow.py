@@ -30,8 +30,8 @@ from tests.bench.campus import Campus, ask
 from tests.bench.measure import cpu_ratios, show
 from tests.bench.replica import built
 from tests.bench.serving import drive, running
+from tests.forkserver import AUTHZ
 from tests.policies import SHIPPED, with_rows
-from tests.serving import AUTHZ
 
 GOAL = 0.01
 COURSES = tuple(f"c{number:07d}" for number in range(10))

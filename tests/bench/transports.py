@@ -26,8 +26,8 @@ from tests.bench.campus import Campus
 from tests.bench.measure import show
 from tests.bench.serving import running
 from tests.callers import grant
+from tests.forkserver import AUTHZ
 from tests.runtime.test_mutual_tls import certify
-from tests.serving import AUTHZ
 
 ROUNDS = 5
 ROUND_S = 2.0

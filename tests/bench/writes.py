@@ -29,7 +29,8 @@ from authz.store import prepare_store
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import directory_pb2_grpc
-from tests.serving import AUTHZ, replica_folder
+from tests.forkserver import AUTHZ
+from tests.serving import replica_folder
 
 ROUNDS = 5
 ROUND_S = 2.0

@@ -14,8 +14,7 @@ from tempfile import TemporaryFile
 import pytest
 
 from authz.cli.main import main
-from tests.forkserver import Process
-from tests.serving import AUTHZ
+from tests.forkserver import AUTHZ, Process
 
 
 def run(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:

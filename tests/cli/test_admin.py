@@ -11,9 +11,10 @@ import pytest
 
 from authz.client import CallError, Client
 from tests.callers import grant
+from tests.forkserver import AUTHZ
 from tests.issuer import Issuer
 from tests.service import Service, serve
-from tests.serving import AUTHZ, run
+from tests.serving import run
 
 ISSUER = Issuer()
 

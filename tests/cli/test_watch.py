@@ -16,7 +16,8 @@ from authz.domain.ids import course_scope, parse_subject
 from authz.domain.mutations import Mutation, Operation
 from tests.cli.commands import run
 from tests.databases import create_sqlite
-from tests.serving import AUTHZ, served
+from tests.forkserver import AUTHZ
+from tests.serving import served
 
 MAYA = Membership(subject=parse_subject("user:maya"), scope=course_scope("alg"), role="student")
 

@@ -14,9 +14,10 @@ from authz.domain.entities import Course
 from authz.domain.errors import InvalidArgumentError
 from authz.domain.mutations import Mutation, Operation
 from tests.callers import grant
+from tests.forkserver import AUTHZ
 from tests.issuer import Issuer
 from tests.service import Service, serve
-from tests.serving import AUTHZ, run
+from tests.serving import run
 
 ISSUER = Issuer()
 COURSE = Mutation(Operation.TOUCH, Course(id="algebra"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving import AUTHZ
+from tests.forkserver import AUTHZ
 
 UNITS = Path(__file__).parents[2] / "deploy/systemd"
 ANALYZE = shutil.which("systemd-analyze")

@@ -21,8 +21,9 @@ from authz.domain.mutations import Mutation, Operation, WriteRequest
 from tests.databases import create_sqlite
 from tests.faults.processes import AUTHORIZATION, DIRECTORY, Node, running
 from tests.faults.test_outage import NOT_SERVING, SERVING, UNAVAILABLE, allowed, connected, refused, write
+from tests.forkserver import AUTHZ
 from tests.properties import LONG
-from tests.serving import AUTHZ, over_grpc
+from tests.serving import over_grpc
 from tests.store.directory import create, open_with
 from tests.waiting import until
 

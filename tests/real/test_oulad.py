@@ -19,8 +19,8 @@ from authz.importers.oneroster.read import read_oneroster
 from authz.v1 import authorization_pb2 as apb
 from authz.v1 import common_pb2 as pb
 from tests.databases import create_sqlite
+from tests.forkserver import AUTHZ
 from tests.service import serve
-from tests.serving import AUTHZ
 
 DATA = Path(__file__).parents[3] / "shared/data/oulad"
 ROSTER = DATA / "oneroster.zip"

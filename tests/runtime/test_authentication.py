@@ -13,8 +13,9 @@ from authz.domain.ports import Snapshot
 from authz.runtime.authentication import open_authentication, require_authentication
 from authz.runtime.server import Server
 from authz.runtime.settings import load_settings
+from tests.forkserver import AUTHZ
 from tests.issuer import Issuer
-from tests.serving import AUTHZ, run
+from tests.serving import run
 
 JWT = {"jwt_issuer": "https://issuer.test", "jwt_audience": "authz"}
 

@@ -18,8 +18,9 @@ from authz.runtime.server import Server
 from authz.runtime.settings import Settings, load_settings
 from tests.cli.commands import run
 from tests.databases import create_sqlite
+from tests.forkserver import AUTHZ
 from tests.runtime.test_server import campus_of, refused
-from tests.serving import AUTHZ, served, serving
+from tests.serving import served, serving
 
 LINKS = {
     "AUTHZ_SERVICE_HOST": "10.0.0.7",

@@ -24,9 +24,9 @@ from authz.domain.mutations import Mutation, Operation
 from authz.v1 import authorization_pb2_grpc, directory_pb2, directory_pb2_grpc
 from tests.callers import grant
 from tests.databases import create_sqlite
-from tests.forkserver import Process
+from tests.forkserver import AUTHZ, Process
 from tests.runtime.test_mutual_tls import certify
-from tests.serving import AUTHZ, drain, run, serving
+from tests.serving import drain, run, serving
 
 pytest.importorskip("pyvoy", reason="Envoy has no wheel for this platform")
 QUESTION = check_request("user:maya", "read", "course:algebra")

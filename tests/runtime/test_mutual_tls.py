@@ -22,7 +22,7 @@ from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
 from authz.v1 import directory_pb2_grpc
 from tests.callers import grant, revoke
-from tests.serving import AUTHZ
+from tests.forkserver import AUTHZ
 from tests.store.directory import changes_of, open_with
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make certificates")

@@ -22,8 +22,9 @@ from authz.client import CallError, Client, check_request
 from authz.client.errors import error_of
 from authz.domain.entities import Course, CourseFilter
 from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
+from tests.forkserver import AUTHZ
 from tests.runtime.test_server import campus_of
-from tests.serving import AUTHZ, served, serving
+from tests.serving import served, serving
 from tests.store.directory import open_with, touch, write
 from tests.tokens import moved
 

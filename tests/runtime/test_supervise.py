@@ -21,9 +21,9 @@ from authz.client import CallError, Client, check_request
 from authz.domain.entities import MembershipFilter, MembershipKey
 from authz.domain.mutations import Mutation, Operation
 from authz.v1.authorization_pb2_grpc import AuthorizationServiceStub
-from tests.forkserver import Process
+from tests.forkserver import AUTHZ, Process
 from tests.runtime.test_server import campus_of
-from tests.serving import AUTHZ, drain, over_grpc, serving
+from tests.serving import drain, over_grpc, serving
 from tests.waiting import until
 
 

@@ -19,7 +19,8 @@ from authz.domain.errors import InvalidArgumentError
 from authz.runtime.doctor import Level, findings
 from authz.runtime.settings import Settings
 from authz.runtime.transport import choose_transport, python_library
-from tests.serving import AUTHZ, run
+from tests.forkserver import AUTHZ
+from tests.serving import run
 
 
 def uninstalled(patch: pytest.MonkeyPatch) -> Settings:

@@ -12,8 +12,8 @@ import pytest
 from authz.client import Client
 from authz.domain.entities import Course, CourseFilter
 from authz.domain.mutations import Mutation, Operation
-from tests.forkserver import Process
-from tests.serving import AUTHZ, run
+from tests.forkserver import AUTHZ, Process
+from tests.serving import run
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
