@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -37,6 +38,7 @@ _VALUES: dict[FieldType, st.SearchStrategy[Any]] = {
 }
 
 
+@cache
 def values(field: Field) -> st.SearchStrategy[Any]:
     """Well-formed values of a field."""
     found = _VALUES[field.type] if field.choices is None else st.sampled_from(field.choices)
@@ -45,6 +47,12 @@ def values(field: Field) -> st.SearchStrategy[Any]:
 
 def entities(kind: Kind, fixed: Mapping[str, Any] = MappingProxyType({})) -> st.SearchStrategy[Any]:
     """Valid entities of a kind, in which some fields are fixed."""
+    return _any_entities(kind).map(lambda found: msgspec.structs.replace(found, **fixed)).filter(is_valid)
+
+
+# A strategy is validated once, which takes longer than the draws of a test.
+@cache
+def _any_entities(kind: Kind) -> st.SearchStrategy[Any]:
     fields = {field.name: values(field) for field in kind.fields}
     if kind.name == "share":
         # The chain of records that a share is in has no membership of its subject.
@@ -52,8 +60,7 @@ def entities(kind: Kind, fixed: Mapping[str, Any] = MappingProxyType({})) -> st.
     if kind.name == "access_token":
         fields["digest"] = st.integers(0, 2**256 - 1).map("{:064x}".format)
         fields["subject"] = st.builds(Subject, st.just(SubjectType.SERVICE), IDS)
-    fields |= {name: st.just(value) for name, value in fixed.items()}
-    return st.builds(kind.entity, **fields).filter(is_valid)
+    return st.builds(kind.entity, **fields)
 
 
 @st.composite
