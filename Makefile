@@ -5,7 +5,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 # By file, since the tests of a file may share a server; in the order that tests/conftest.py gives. More than
 # there are processors, since some of them always wait.
-WORKERS = $(shell $(PYTHON) -c 'import os; print(min(2 * os.cpu_count(), 12))')
+WORKERS = $(shell $(PYTHON) -c 'import os; print(min(5 * os.cpu_count() // 2, 12))')
 PARALLEL = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 PURE := tests/test_architecture.py $(addprefix tests/,domain policy wire importers access engine)
 
