@@ -144,7 +144,7 @@ class Pipeline:
     def _admit(self, call: Call) -> None:
         """Count the call as in flight until the answer is sent, or the watch ends."""
         if self._stopping:
-            raise UnavailableError(ErrorReason.STORE_UNAVAILABLE, "the server is stopping; try again")
+            raise UnavailableError(ErrorReason.SERVER_STOPPING, "the server is stopping; try again")
         if self._limiter is not None:
             self._limiter.admit(call)
         kind, clients = call.method.kind, _clients(call)

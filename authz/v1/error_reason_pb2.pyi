@@ -89,7 +89,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     {"reason":"OVERLOADED","metadata":{"limit":"1024"}}
     """
     ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 18
-    """UNAVAILABLE. The database cannot be reached, or the server is stopping.
+    """UNAVAILABLE. The database cannot be reached: the outcome of a write is unknown. Or a watch ended: resume it.
     {"reason":"STORE_UNAVAILABLE","metadata":{}}
     """
     ERROR_REASON_NOT_FRESH_ENOUGH: _ErrorReason.ValueType  # 19
@@ -212,6 +212,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. A hold blocks the erasure of the subject; the message has the reason of the hold.
     {"reason":"SUBJECT_HELD","metadata":{"subject":"user:maya"}}
     """
+    ERROR_REASON_SERVER_STOPPING: _ErrorReason.ValueType  # 46
+    """UNAVAILABLE. The server is stopping, and did nothing. Try again: another server may answer.
+    {"reason":"SERVER_STOPPING","metadata":{}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the `google.rpc.ErrorInfo` in every error, without the prefix `ERROR_REASON_`. Its `domain`
@@ -285,7 +289,7 @@ ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 17
 {"reason":"OVERLOADED","metadata":{"limit":"1024"}}
 """
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 18
-"""UNAVAILABLE. The database cannot be reached, or the server is stopping.
+"""UNAVAILABLE. The database cannot be reached: the outcome of a write is unknown. Or a watch ended: resume it.
 {"reason":"STORE_UNAVAILABLE","metadata":{}}
 """
 ERROR_REASON_NOT_FRESH_ENOUGH: ErrorReason.ValueType  # 19
@@ -407,5 +411,9 @@ ERROR_REASON_SUBJECT_ERASED: ErrorReason.ValueType  # 44
 ERROR_REASON_SUBJECT_HELD: ErrorReason.ValueType  # 45
 """FAILED_PRECONDITION. A hold blocks the erasure of the subject; the message has the reason of the hold.
 {"reason":"SUBJECT_HELD","metadata":{"subject":"user:maya"}}
+"""
+ERROR_REASON_SERVER_STOPPING: ErrorReason.ValueType  # 46
+"""UNAVAILABLE. The server is stopping, and did nothing. Try again: another server may answer.
+{"reason":"SERVER_STOPPING","metadata":{}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -121,13 +121,6 @@ def test_a_check_gives_up_with_an_error(serve: Serve) -> None:
     assert failure.value.code is grpc.StatusCode.UNAVAILABLE
 
 
-def test_a_write_is_not_sent_twice(serve: Serve) -> None:
-    servicer, client = serve(1)
-    with pytest.raises(CallError):
-        client.write([Mutation(Operation.TOUCH, Course(id="alg"))])
-    assert servicer.calls == 1
-
-
 def test_a_write_waits_for_the_removal_of_what_has_its_key(serve: Serve) -> None:
     servicer, client = serve(2)
     servicer.error = RemovalPendingError("course:alg is still being removed", retry_after_s=0.1)
@@ -197,7 +190,7 @@ Write
 """
 
 
-def test_only_calls_that_change_nothing_are_repeated() -> None:
+def test_grpc_repeats_only_calls_that_change_nothing() -> None:
     files = (audit_pb2, authorization_pb2, directory_pb2, policy_pb2, privacy_pb2)
     services = [each for file in files for each in file.DESCRIPTOR.services_by_name.values()]
     methods = {method.name for service in services for method in service.methods}

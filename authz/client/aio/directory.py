@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import grpc
 from google.protobuf.message import Message
@@ -96,9 +97,11 @@ class AsyncDirectory:
         """Apply up to 1,000 mutations atomically, if all preconditions hold for the state before the write.
 
         Returns the token of the state after the write, for questions of other clients. Warns of a TOUCH that
-        gives only the identifying fields (`BareTouchWarning`). Tries again, within `timeout_s`, while a
-        record with the same key is still being removed. Logs a warning if the write is committed and the
-        replica of the server's machine has not followed: checks there are refused until it has.
+        gives only the identifying fields (`BareTouchWarning`). Retries within `timeout_s` while the server is
+        `UNAVAILABLE`, and while a record with the same key is still being removed. The write is applied once:
+        without an `idempotency_key`, the client makes one for this call. Logs a warning if the write is
+        committed and the replica of the server's machine has not followed: checks there are refused until it
+        has.
         """
         given = [as_mutation(each) for each in as_list(mutations, field="mutations")]
         warn_of_bare_touches(given)
@@ -109,7 +112,7 @@ class AsyncDirectory:
                 precondition_message(as_precondition(each))
                 for each in as_list(preconditions, field="preconditions")
             ],
-            idempotency_key=idempotency_key,
+            idempotency_key=idempotency_key or uuid4().hex,
             reason=reason,
         )
         return await self._written(self._directory.Write, request)

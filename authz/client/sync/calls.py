@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from authz.client.arguments import as_seconds, as_text
 from authz.client.connection import Identity
-from authz.client.errors import closed, error_of
+from authz.client.errors import CallError, closed, error_of
 from authz.client.last_write import LastWrite
 from authz.client.sync.transport import CLOSED, Method, sleep
 from authz.domain.errors import ErrorReason
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 _INITIAL_BACKOFF_S = 0.1
 _MAX_BACKOFF_S = 1.0
-_MADE_AGAIN = (ErrorReason.BEING_REMOVED, ErrorReason.LIMIT_EXCEEDED)
+_NOTHING_DONE = (ErrorReason.BEING_REMOVED, ErrorReason.LIMIT_EXCEEDED, ErrorReason.SERVER_STOPPING)
 
 
 class Calls:
@@ -39,9 +39,11 @@ class Calls:
     def call(self, method: Method[T], request: Message) -> T:
         """Call a method that answers once. Raises `CallError`.
 
-        Tries again, as late as the server asks to, while a record with the key of one that is written is
-        still being removed, and beyond a limit on the calls of this caller: nothing was done then. What else
-        is tried again, gRPC does by itself.
+        Retries within its timeout, as late as the server asks to, what the server refused before it did
+        anything: while a record with the key of one that is written is still being removed, beyond a limit on
+        the calls of this caller, and when the server stops. Retries a request with an idempotency key after
+        every UNAVAILABLE, because the server applies it once. Checks and reads that fail with UNAVAILABLE are
+        retried by gRPC.
         """
         if self.request_id and "request_id" in request.DESCRIPTOR.fields_by_name:
             request.request_id = self.request_id  # type: ignore[attr-defined]  # as its descriptor says
@@ -51,7 +53,7 @@ class Calls:
             self.last_write.note(written_at.token)
         return answer
 
-    def _answer(self, method: Method[T], request: object) -> T:
+    def _answer(self, method: Method[T], request: Message) -> T:
         end_at, backoff_s = time.monotonic() + self.timeout_s, _INITIAL_BACKOFF_S
         while True:
             metadata = self.identity.metadata()
@@ -62,7 +64,7 @@ class Calls:
             except grpc.RpcError as failure:
                 error = error_of(failure)
                 wait_s = max(backoff_s, error.retry_after_s)
-                if error.reason not in _MADE_AGAIN or time.monotonic() + wait_s >= end_at:
+                if not _may_retry(request, error) or time.monotonic() + wait_s >= end_at:
                     raise error from None
             sleep(wait_s)
             backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
@@ -94,3 +96,11 @@ class Calls:
             raise error_of(failure) from None
         finally:
             answers.cancel()
+
+
+def _may_retry(request: Message, error: CallError) -> bool:
+    """Whether the call can be made again without being done twice."""
+    if error.reason in _NOTHING_DONE:
+        return True
+    is_away = error.code is grpc.StatusCode.UNAVAILABLE and not error.is_misconfigured
+    return is_away and bool(getattr(request, "idempotency_key", ""))
