@@ -24,6 +24,7 @@ from tests.bench import (
     preview,
     privacy,
     replica,
+    restarts,
     serving,
     shadow,
     transports,
@@ -79,6 +80,7 @@ def main() -> None:
     privacy.main()
     cascade.main()
     greedy.main(15)
+    restarts.main(4)
 
 
 if __name__ == "__main__":
