@@ -140,10 +140,12 @@ def require_current(engine: Engine) -> None:
     current, newest = current_schema(engine), newest_schema()
     _require_known(current)
     if current != newest:
+        # Only a backup undoes a migration, and this release cannot make one of an older schema.
+        first = "make a backup with the release that you ran so far, then " if current else ""
         raise FailedPreconditionError(
             ErrorReason.PRECONDITION_FAILED,
             f"the database is at schema `{current or 'none'}` and this version needs `{newest}`; "
-            "run `authz migrate`",
+            f"{first}run `authz migrate`",
             schema=current or "none",
         )
 

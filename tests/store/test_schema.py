@@ -15,6 +15,7 @@ from sqlalchemy import Engine, inspect, text
 
 from authz.domain.errors import AuthzError, ErrorReason, UnavailableError
 from authz.store import prepare_store, schema
+from authz.store.backup import back_up
 from authz.store.engine import open_engine, read_transaction, write_transaction
 from authz.store.schema import _MIGRATIONS, _config, current_schema, migrate, newest_schema
 from authz.store.tables import metadata
@@ -125,8 +126,20 @@ def test_a_database_that_is_too_old_is_refused_and_left_as_it_is(store_url: str)
 
 
 def test_a_schema_that_is_not_current_is_refused(empty_url: str) -> None:
-    with pytest.raises(AuthzError, match="authz migrate"):
+    with pytest.raises(AuthzError, match="run `authz migrate`"):
         prepare_store(empty_url, migrate=False)
+
+
+def test_whoever_has_an_older_schema_is_told_to_back_it_up_first(store_url: str, tmp_path: Path) -> None:
+    engine = open_engine(store_url)
+    make_older(engine)
+    told = "make a backup with the release that you ran so far, then run `authz migrate`"
+    with pytest.raises(AuthzError, match=told):
+        prepare_store(store_url, migrate=False)
+    with pytest.raises(AuthzError, match=told):
+        back_up(store_url, tmp_path / "before.db")
+    assert current_schema(engine) == "0027"
+    engine.dispose()
 
 
 @pytest.mark.parametrize("migrate", [True, False])
