@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 
+import authz
 from authz.cli import ERROR_EXIT_CODE
 from authz.runtime.imports import without_collections
 
@@ -15,6 +16,9 @@ _SERVERS = {"serve", "follow"}
 
 def main() -> None:
     """Run a command. Without the packages that it needs, one message and exit code 2."""
+    if sys.argv[1:] == ["--version"]:  # answered here, so that an installation of the client alone can say it
+        print(f"authz {authz.__version__}")
+        return
     if not _SERVERS.isdisjoint(sys.argv):
         _exit_at_stop_signals()
         # gRPC writes its own lines to standard error, which are not JSON and block while nobody reads them.

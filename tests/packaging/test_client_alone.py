@@ -9,6 +9,7 @@ from importlib.metadata import packages_distributions, requires
 
 import pytest
 
+import authz
 from tests.serving import serving
 
 CLIENT_LAYERS = {"client", "domain", "wire", "v1"}
@@ -69,6 +70,11 @@ def test_a_command_names_the_extra_that_it_needs(arguments: list[str]) -> None:
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "pip install 'qalamchat-authz[server]'" in done.stderr
+
+
+def test_the_version_needs_no_extra() -> None:
+    done = without_server(COMMAND, "--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"authz {authz.__version__}\n", "")
 
 
 def test_a_command_that_misses_one_package_names_it() -> None:
