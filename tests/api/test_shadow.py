@@ -22,7 +22,7 @@ from tests.api.test_policies import applied, refused
 from tests.api.test_rights import acting_for, campus
 from tests.api.test_scheduled import HOUR_US, stamp, until
 from tests.policies import with_rows
-from tests.service import START, Service, reason_of, serve
+from tests.service import START, Service, in_process, reason_of, serve
 
 CLOSED = cell("student", "material", "read", when=())
 """Students read no materials."""
@@ -256,6 +256,7 @@ async def test_the_right_to_edit_the_policy_of_a_course_suffices_for_its_shadow_
     await service.policy.StopPolicyShadow(request, metadata=acting_for("olga"))
 
 
+@in_process
 async def test_a_stop_during_a_save_does_not_count_twice(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
