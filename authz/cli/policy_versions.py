@@ -22,7 +22,7 @@ from authz.domain.policy_changes import PolicyDiff
 
 ACTIVE, DRAFT = "active", "draft:"
 Author = Annotated[str, typer.Option(help="Who makes the change. Default: the caller.")]
-Reason = Annotated[str, typer.Option(help="Why.")]
+Reason = Annotated[str, typer.Option(help="Why, for the change log. No personal data.")]
 Expected = Annotated[int, typer.Option(help="The number that must be active, or nothing changes.")]
 Number = Annotated[str, typer.Option("--version", help="`active`, a number, or `draft:NAME`.")]
 

@@ -172,7 +172,7 @@ def rename(
     to: Annotated[
         Subject, typer.Argument(metavar="TO", parser=parse_subject, help="The id that gets the records.")
     ],
-    why: Annotated[str, typer.Option("--reason", help="Why, for the change log.")],
+    why: Annotated[str, typer.Option("--reason", help="Why, for the change log. No personal data.")],
 ) -> None:
     """Move all records of a subject to another id, for a new login name or to merge two accounts."""
     counts = server.client.privacy.rename(who, to, reason=why)

@@ -47,7 +47,7 @@ def set_period(
     server: Server,
     data: Annotated[str, typer.Argument(metavar="DATA", help=f"{', '.join(_NAMES)}.")],
     days: Annotated[str, typer.Argument(metavar="DAYS", help="A number of days, or forever.")],
-    why: Annotated[str, typer.Option("--reason", help="Why, for the change log.")],
+    why: Annotated[str, typer.Option("--reason", help="Why, for the change log. No personal data.")],
 ) -> None:
     """Set a retention period for all servers. Purged data cannot be restored."""
     rule = server.client.privacy.set_retention(_parse_data(data), _parse_days(days), reason=why).entity

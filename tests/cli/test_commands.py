@@ -206,3 +206,12 @@ def test_every_setting_has_a_flag_that_says_its_variable() -> None:
         assert f"--{name.replace('_', '-')} " in told
         assert f"AUTHZ_{name.upper()}" in told
     assert "--database, --database-url " in told
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["policy apply", "policy rollback", "policy publish", "member add", "privacy rename", "admin grant"],
+)
+def test_every_reason_says_that_it_is_kept_and_names_nobody(command: str) -> None:
+    told = " ".join(run(*command.split(), "--help").stdout.split())
+    assert "Why, for the change log. No personal data." in told
