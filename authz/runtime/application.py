@@ -64,6 +64,7 @@ class Application:
         link = Link(int(descriptor)) if descriptor else None
         configure_logging("info")
         log_uncaught()
+        asyncio.get_running_loop().set_exception_handler(_log_uncaught_of_ours)
         main = self._serve(link, partial(started.set_result, None))
         self._serving = asyncio.create_task(_run_to_the_end(main, link))
         await started
@@ -92,6 +93,14 @@ class Application:
         if secrets is not None:
             secrets.remove()
         log.info("stopped")
+
+
+def _log_uncaught_of_ours(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what no callback caught, but for what pyvoy raises for each call that ends while it waits for its
+    client: it sets the result of what `receive` returned, which is cancelled. Clients could fill the log."""
+    is_of_pyvoy = "<_pyvoy." in context.get("message", "")
+    if not (is_of_pyvoy and isinstance(context.get("exception"), asyncio.InvalidStateError)):
+        loop.default_exception_handler(context)
 
 
 async def _run_to_the_end(main: Coroutine[Any, Any, None], link: Link | None) -> NoReturn:

@@ -6,7 +6,9 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -122,6 +124,30 @@ def test_nothing_is_imported_from_the_folder_that_a_server_is_started_in(
     assert (tmp_path / "here.db").exists(), (
         "a path of a setting is of the folder that the server is started in"
     )
+
+
+def test_calls_that_end_while_the_server_waits_for_their_client_leave_no_errors_in_the_log(
+    sqlite_url: str,
+) -> None:
+    silent = threading.Event()
+
+    def say_nothing() -> Iterator[bytes]:
+        silent.wait(60)
+        yield from ()
+
+    with serving(sqlite_url, **ENVOY) as (process, found):
+        with grpc.insecure_channel(found) as channel:
+            ask: Any = channel.stream_unary(CHECK)
+            for _ in range(5):
+                with pytest.raises(grpc.RpcError) as caught:
+                    ask(say_nothing(), timeout=0.05)
+                assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        silent.set()
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        lines = process.stderr.read()
+    assert '"event":"stopped"' in lines
+    assert '"level":"error"' not in lines
 
 
 def test_two_servers_do_not_share_a_port_unasked(address: str, sqlite_url: str) -> None:
