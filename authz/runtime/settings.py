@@ -130,9 +130,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Positive,
         "Concurrency limit of checks: more are shed. One client gets at most half of each such limit.",
     ] = 1024
-    max_batches: Annotated[Positive, "Concurrency limit of BatchCheck and BatchListActions."] = 64
-    max_lists: Annotated[Positive, "Concurrency limit of ListResources and ListSubjects."] = 64
-    max_reads: Annotated[Positive, "Concurrency limit of reads of the directory."] = 64
+    max_batches: Annotated[Positive, "Concurrency limit of batches of questions."] = 64
+    max_lists: Annotated[Positive, "Concurrency limit of lists, plans and previews."] = 64
+    max_reads: Annotated[Positive, "Concurrency limit of reads and exports."] = 64
     max_writes: Annotated[Positive, "Concurrency limit of writes."] = 256
     max_imports: Annotated[Positive, "Concurrency limit of imports."] = 16
     max_watches: Annotated[Positive, "Concurrency limit of watches."] = 64
