@@ -23,6 +23,8 @@ SOURCES = sorted(ROOT.glob("authz/**/*.py"))
 LINK = re.compile(r"\]\(([^)#:\s]*)(?:#([^)\s]+))?\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 CODE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+TABLE = re.compile(r"(?:^|\n\n)(\|.*)\n(.*)")
+"""The first two lines of each: GitHub shows rows after an empty line as text."""
 SOURCE = re.compile(r"`((?:[a-z_]+/)+[a-z_]+\.py)`")
 MODULE = re.compile(r"python -m (tests(?:\.\w+)+)")
 SHOWN = re.compile(r"^\$ (?:[A-Z_]+=\S+ )*(authz .*)|`(authz [^`]+)`", re.MULTILINE)
@@ -47,6 +49,12 @@ def anchors_of(page: Path) -> set[str]:
     """The anchors that GitHub gives the headings of a page."""
     headings = HEADING.findall(CODE.sub("", page.read_text()))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_table_begins_with_a_header(page: Path) -> None:
+    tables = TABLE.findall(CODE.sub("", page.read_text()))
+    assert [first for first, second in tables if not set(second) <= set("|-: ")] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
