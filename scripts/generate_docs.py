@@ -1,4 +1,4 @@
-"""Write the tables of docs/policies.md, docs/security.md and docs/decisions/README.md from what they list.
+"""Write the tables of docs/policies.md and docs/security.md from what they list.
 
 With `--check`, only say whether they are current.
 
@@ -21,7 +21,6 @@ from authz.v1 import audit_pb2, authorization_pb2, directory_pb2, policy_pb2, pr
 
 ROOT = Path(__file__).resolve().parent.parent
 POLICIES, SECURITY = ROOT / "docs/policies.md", ROOT / "docs/security.md"
-DECISIONS = ROOT / "docs/decisions/README.md"
 ANY = "*"
 NEVER = "\N{EN DASH}"
 
@@ -39,7 +38,6 @@ def main() -> int:
             "facts": facts_table(),
         },
         SECURITY: {"calls": calls_table(), "callers": callers_table(policy)},
-        DECISIONS: {"decisions": decisions_list()},
     }
     outdated = [page for page, by_name in tables.items() if _update(page, by_name)]
     for page in outdated if "--check" in sys.argv[1:] else ():
@@ -174,13 +172,6 @@ def locks_table(policy: CompiledPolicy) -> str:
     """The locks, in order."""
     rows = ((_every(lock.role), _every(lock.type), _every(lock.action)) for lock in policy.locks)
     return _table(("role", "type", "action"), rows)
-
-
-def decisions_list() -> str:
-    """A link to each page of a decision, with its title."""
-    pages = sorted(DECISIONS.parent.glob("[0-9]*.md"))
-    titles = (page.read_text().partition("\n")[0].removeprefix("# ") for page in pages)
-    return "\n".join(f"- [{p.name[:4]}]({p.name}) {title}" for p, title in zip(pages, titles, strict=True))
 
 
 def _every(name: str) -> str:

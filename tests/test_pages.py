@@ -15,7 +15,8 @@ from authz.runtime.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
-DECISIONS = sorted(path.name for path in (ROOT / "docs" / "decisions").glob("*.md"))
+DECISIONS = sorted(ROOT.glob("docs/decisions/[0-9]*.md"))
+INDEX = ROOT / "docs/decisions/README.md"
 GUIDES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 NO_SETTINGS = {"AUTHZ_PORT", "AUTHZ_SERVICE_HOST"}
 """Variables of Kubernetes, which a guide says to be ignored."""
@@ -33,8 +34,14 @@ MENTION = re.compile(r"docs/decisions/(\d{4})")
 
 
 def test_no_two_decisions_share_a_number() -> None:
-    numbers = Counter(name[:4] for name in DECISIONS)
+    numbers = Counter(page.name[:4] for page in DECISIONS)
     assert [number for number, count in numbers.items() if count > 1] == []
+
+
+def test_the_index_has_each_decision_once_under_its_title() -> None:
+    titles = {page.name: page.read_text().partition("\n")[0].removeprefix("# ") for page in DECISIONS}
+    entries = re.findall(r"^- \[(\d{4})\]\((\1-\S+)\) (.+)$", INDEX.read_text(), re.MULTILINE)
+    assert sorted((name, title) for _, name, title in entries) == sorted(titles.items())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -104,4 +111,4 @@ def test_a_reader_of_the_readme_reaches_every_page() -> None:
 def test_every_decision_that_the_code_names_exists() -> None:
     named = {number for source in SOURCES for number in MENTION.findall(source.read_text())}
     assert named
-    assert named <= {name[:4] for name in DECISIONS}
+    assert named <= {page.name[:4] for page in DECISIONS}
