@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
@@ -20,6 +21,8 @@ T = TypeVar("T")
 
 _INITIAL_BACKOFF_S = 0.1
 _MAX_BACKOFF_S = 1.0
+_JITTER = 1.25
+"""Clients that failed at once wait up to so much longer, so that they do not all come back at once."""
 _NOTHING_DONE = (ErrorReason.BEING_REMOVED, ErrorReason.LIMIT_EXCEEDED, ErrorReason.SERVER_STOPPING)
 
 
@@ -62,7 +65,7 @@ class Calls:
                 raise closed() from None
             except grpc.RpcError as failure:
                 error = error_of(failure)
-                wait_s = max(backoff_s, error.retry_after_s)
+                wait_s = max(backoff_s, error.retry_after_s) * random.uniform(1, _JITTER)  # noqa: S311  no secret
                 if not _may_retry(request, error) or time.monotonic() + wait_s >= end_at:
                     raise error from None
             await sleep(wait_s)
