@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Iterator
 
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
+import authz.v1
 from authz.domain.errors import ErrorReason, InvalidArgumentError
-from authz.v1 import audit_pb2 as aupb
-from authz.v1 import authorization_pb2 as apb
 from authz.v1 import directory_pb2 as dpb
-from authz.v1 import policy_pb2 as ppb
-from authz.v1 import watch_pb2 as wpb
 from authz.wire.limits import MAX_ITEMS, RequestLimits
 
-FILES = (apb, aupb, dpb, ppb, wpb)
+FILES = [
+    importlib.import_module(f"authz.v1.{module.name}")
+    for module in pkgutil.iter_modules(authz.v1.__path__)
+    if module.name.endswith("_pb2")
+]
 SERVICES = [service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()]
 REQUESTS = {method.input_type.name: method.input_type for service in SERVICES for method in service.methods}
 
