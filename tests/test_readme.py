@@ -29,6 +29,8 @@ STATED_ADDRESS = "127.0.0.1:50051"
 STATED_METRICS_ADDRESS = "127.0.0.1:9464"
 TIMEOUT_S = 120
 COUNT = re.compile(r"\d+ (?=obligations|of \d|rules|cells)|(?<=default\.csv:)\d+")
+NOTES = ("the policy in", "the token is shown only now")
+"""How lines begin that a command prints next to its output."""
 SHELL = re.compile(r"[|&;<>()$`*~]")
 BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
@@ -76,7 +78,7 @@ class Reader:
             found = shown.startswith(("denied", "failed")) or (
                 command.startswith("authz policy diff") and not shown.startswith("nothing changes")
             )
-            notes = [line for line in errors.splitlines() if not line.startswith("the policy in")]
+            notes = [line for line in errors.splitlines() if not line.startswith(NOTES)]
             assert (code, notes) == (0 if "|" in command else int(found), []), command
             assert without_counts(output) == without_counts(shown) or not shown, command
 
@@ -165,6 +167,7 @@ def test_what_the_readme_and_a_guide_show_runs_as_pasted(tmp_path: Path, free_po
     reader.paste(ROOT / "docs/policies.md")
     reader.paste(ROOT / "docs/rosters.md")
     reader.paste(ROOT / "docs/cli.md")
+    reader.paste(ROOT / "docs/security.md")
 
 
 def test_the_readme_names_settings_and_targets_that_exist() -> None:
