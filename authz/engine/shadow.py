@@ -83,7 +83,7 @@ class Shadow:
             await poll(
                 self._follow,
                 interval_s=_INTERVAL_S,
-                unavailable="shadow not saved until the database answers",
+                unavailable="no shadow starts, ends or is saved until the database answers",
             )
         finally:
             await self._end_all()

@@ -110,9 +110,9 @@ def _shut_down_if_at(address: str, connection: socket.socket) -> None:
 
 
 def _cannot_share(address: str, cause: str) -> InvalidArgumentError:
-    return cannot_listen(address, f"{cause}; set AUTHZ_ADDRESS to a free host:port", who="workers ")
+    return cannot_listen(address, f"{cause}; set AUTHZ_ADDRESS to a free host:port")
 
 
-def cannot_listen(address: str, problem: str, *, who: str = "") -> InvalidArgumentError:
+def cannot_listen(address: str, problem: str) -> InvalidArgumentError:
     """The error for an address at which nothing can listen."""
-    return invalid_setting("AUTHZ_ADDRESS", f"{who}cannot listen at `{address}`: {problem}")
+    return invalid_setting("AUTHZ_ADDRESS", f"cannot listen at `{address}`: {problem}")

@@ -123,7 +123,7 @@ def test_a_port_whose_last_server_did_not_share_it_can_be_shared_at_once(free_po
 
 def test_a_port_that_another_supervisor_has_reserved_is_refused(free_port: int) -> None:
     address = f"127.0.0.1:{free_port}"
-    with reserve(address)[0], pytest.raises(InvalidArgumentError, match="workers cannot listen"):
+    with reserve(address)[0], pytest.raises(InvalidArgumentError, match="cannot listen"):
         reserve(address)
 
 

@@ -162,7 +162,7 @@ async def test_a_port_is_shared_only_among_servers_that_do_not_follow(
     async with server(follow=False), server(follow=False):
         with pytest.raises(InvalidArgumentError, match="it is in use, or not an address"):
             await server(follow=True).__aenter__()
-        with pytest.raises(InvalidArgumentError, match="workers cannot listen"):
+        with pytest.raises(InvalidArgumentError, match="cannot listen"):
             reserve(f"127.0.0.1:{free_port}")
     async with server(follow=True):
         with pytest.raises(InvalidArgumentError, match="only servers that run with `--no-follow` share it"):
