@@ -76,7 +76,7 @@ class Reader:
         elif "pytest" not in command:  # that is this run
             code, output, errors = self._run(command)
             found = shown.startswith(("denied", "failed")) or (
-                command.startswith("authz policy diff") and not shown.startswith("nothing changes")
+                command.startswith("authz policy diff") and not shown.startswith("no access changes")
             )
             notes = [line for line in errors.splitlines() if not line.startswith(NOTES)]
             assert (code, notes) == (0 if "|" in command else int(found), []), command

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from authz.cli.connection import connect
-from authz.cli.options import DATABASE_FLAGS, Who
+from authz.cli.options import DATABASE_FLAGS, Reason, Who
 from authz.domain.entities import Membership
 from authz.domain.ids import PLATFORM
 from authz.domain.mutations import Mutation, Operation
@@ -15,7 +15,6 @@ from authz.domain.mutations import Mutation, Operation
 app = typer.Typer(help="Let in the first callers.", no_args_is_help=True)
 
 Role = Annotated[str, typer.Option("--role", help="A role on the platform, such as operator.")]
-Reason = Annotated[str, typer.Option(help="Why, for the change log. No personal data.")]
 Database = Annotated[
     str,
     typer.Option(*DATABASE_FLAGS, envvar="AUTHZ_DATABASE_URL", help="The database: sqlite:///authz.db."),

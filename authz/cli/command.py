@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
+from authz.cli.options import Reason
 from authz.cli.output import print_json, print_rows
 from authz.client import Client
 from authz.domain.entities import KINDS, Filter, Key
@@ -100,7 +101,7 @@ def on_server(*, writes: bool = False, creates: bool = False) -> Callable[[Comma
 
 
 def _options(
-    reason: Annotated[str, typer.Option(help="Why, for the change log. No personal data.")] = "",
+    reason: Reason = "",
     address: Address = DEFAULT_ADDRESS,
     database: Database = "",
     as_json: Annotated[

@@ -24,7 +24,10 @@ What = Annotated[
 ]
 DATABASE_FLAGS = ("--database", "--database-url")
 """Of AUTHZ_DATABASE_URL: the short one in docs, and the one that follows from the name."""
-Database = Annotated[str | None, typer.Option(*DATABASE_FLAGS, help="sqlite:///file or postgresql://….")]
+Database = Annotated[
+    str | None,
+    typer.Option(*DATABASE_FLAGS, help="sqlite:///file, sqlite:////absolute/file or postgresql://…."),
+]
 OnlySubject = Annotated[
     Subject | None,
     typer.Option(
@@ -36,6 +39,7 @@ OnlyScope = Annotated[
     typer.Option("--scope", metavar="SCOPE", parser=parse_scope, help="Only in course:<id> or session:<id>."),
 ]
 StartsAt = Annotated[str, typer.Option("--from", help="Start, like 2026-09-01T08:00:00Z, or none.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why, for the change log. No personal data.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Until = Annotated[str, typer.Option("--until", help="End, like 2026-12-31 (midnight, UTC), or none.")]
 

@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
+from authz.cli.options import Reason
 from authz.cli.output import print_json, print_rows
 from authz.cli.policy import Json
 from authz.cli.policy_report import Verbose, changes_from_active, print_changes, print_warnings
-from authz.cli.policy_versions import Author, Reason, print_published, validated
+from authz.cli.policy_versions import Author, print_published, validated
 from authz.client import Client, Draft, DraftPublication
 from authz.domain.drafts import AddRow, DeleteFile, Edit, PutFile, RemoveRow, SetCell
 from authz.domain.errors import PolicyWarning

@@ -47,7 +47,7 @@ def changes_from_active(
 def print_changes(found: PolicyDiff, *, verbose: bool = False) -> None:
     """Print what changes: each declaration and file, then each cell, or how many if there are many."""
     if not found:
-        print("nothing changes: the two policies decide everything alike")
+        print("no access changes: the two policies decide everything alike")
     for line in found.declarations:
         print(line)
     told = [line for change in found.cells for line in sentences(change)]

@@ -9,6 +9,7 @@ import msgspec
 import typer
 
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
+from authz.cli.options import Reason
 from authz.cli.output import print_json, print_rows
 from authz.cli.policy import Json
 from authz.cli.policy_course import Course, read_course_file
@@ -22,7 +23,6 @@ from authz.domain.policy_changes import PolicyDiff
 
 ACTIVE, DRAFT = "active", "draft:"
 Author = Annotated[str, typer.Option(help="Who makes the change. Default: the caller.")]
-Reason = Annotated[str, typer.Option(help="Why, for the change log. No personal data.")]
 Expected = Annotated[int, typer.Option(help="The number that must be active, or nothing changes.")]
 Number = Annotated[str, typer.Option("--version", help="`active`, a number, or `draft:NAME`.")]
 

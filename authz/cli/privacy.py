@@ -14,7 +14,7 @@ import typer
 from authz.cli import retention
 from authz.cli.command import Server, on_server
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
-from authz.cli.options import OnlySubject, Who, Yes
+from authz.cli.options import OnlySubject, Reason, Who, Yes
 from authz.cli.output import print_json
 from authz.client import Client
 from authz.domain.erasures import ErasureCertificate
@@ -34,7 +34,6 @@ app.add_typer(retention.app, name="retention")
 _POLL_S = 0.2
 _WAIT_S = 60.0
 _NOT_CONFIRMED = 1
-Why = Annotated[str, typer.Option("--reason", help="Why. The reason must not name the subject.")]
 Wait = Annotated[
     bool,
     typer.Option(
@@ -78,7 +77,7 @@ def schema() -> None:
 def erase(
     server: Server,
     who: Who,
-    why: Why,
+    why: Reason,
     resources_to: Annotated[
         Subject | None,
         typer.Option(metavar="SUBJECT", parser=parse_subject, help="New owner of the subject's resources."),
@@ -158,7 +157,7 @@ def forget_watcher(
 
 @app.command("release")
 @on_server()
-def release(server: Server, who: Who, why: Why) -> None:
+def release(server: Server, who: Who, why: Reason) -> None:
     """Allow writes to name an erased id again, for somebody new."""
     server.client.privacy.release(who, reason=why)
     print(f"{who} may be written again; nothing of the erased subject is under this id")
@@ -172,7 +171,7 @@ def rename(
     to: Annotated[
         Subject, typer.Argument(metavar="TO", parser=parse_subject, help="The id that gets the records.")
     ],
-    why: Annotated[str, typer.Option("--reason", help="Why, for the change log. No personal data.")],
+    why: Reason,
 ) -> None:
     """Move all records of a subject to another id, for a new login name or to merge two accounts."""
     counts = server.client.privacy.rename(who, to, reason=why)
@@ -182,7 +181,7 @@ def rename(
 
 @app.command("hold")
 @on_server()
-def hold(server: Server, who: Who, why: Why) -> None:
+def hold(server: Server, who: Who, why: Reason) -> None:
     """Block the erasure of a subject, for a legal claim or a court order."""
     server.client.privacy.hold(who, reason=why)
     print(f"{who} is held: {why}")

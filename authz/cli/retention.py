@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from authz.cli.command import Server, on_server
+from authz.cli.options import Reason
 from authz.domain.entities import RetainedData, RetentionRule
 from authz.domain.errors import malformed
 from authz.domain.instants import format_instant
@@ -47,7 +48,7 @@ def set_period(
     server: Server,
     data: Annotated[str, typer.Argument(metavar="DATA", help=f"{', '.join(_NAMES)}.")],
     days: Annotated[str, typer.Argument(metavar="DAYS", help="A number of days, or forever.")],
-    why: Annotated[str, typer.Option("--reason", help="Why, for the change log. No personal data.")],
+    why: Reason,
 ) -> None:
     """Set a retention period for all servers. Purged data cannot be restored."""
     rule = server.client.privacy.set_retention(_parse_data(data), _parse_days(days), reason=why).entity

@@ -58,7 +58,7 @@ def test_a_file_is_looked_at_applied_listed_exported_and_taken_back(
     assert out.read_text() == APART
     assert "exists; name a new file" in run("policy", "export", out, *HERE, *database).stderr
     assert run("policy", "diff", "--from", "1", *HERE, *database).stdout == (
-        "nothing changes: the two policies decide everything alike\n"
+        "no access changes: the two policies decide everything alike\n"
     )
     assert run("policy", "diff", "--from", "2", *HERE, *database).returncode == 1
     platform = run("policy", "history", "--json", *database).stdout.splitlines()
