@@ -64,7 +64,7 @@ class Application:
         link = Link(int(descriptor)) if descriptor else None
         configure_logging("info")
         log_uncaught()
-        asyncio.get_running_loop().set_exception_handler(_log_uncaught_of_ours)
+        asyncio.get_running_loop().set_exception_handler(_on_loop_exception)
         main = self._serve(link, partial(started.set_result, None))
         self._serving = asyncio.create_task(_run_to_the_end(main, link))
         await started
@@ -95,9 +95,12 @@ class Application:
         log.info("stopped")
 
 
-def _log_uncaught_of_ours(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log what no callback caught, but for what pyvoy raises for each call that ends while it waits for its
-    client: it sets the result of what `receive` returned, which is cancelled. Clients could fill the log."""
+def _on_loop_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what a callback raises, except one error of pyvoy that clients could fill the log with.
+
+    If a call ends while it waits for its client, pyvoy still sets the result of the future that `receive`
+    returned, which is cancelled by then.
+    """
     is_of_pyvoy = "<_pyvoy." in context.get("message", "")
     if not (is_of_pyvoy and isinstance(context.get("exception"), asyncio.InvalidStateError)):
         loop.default_exception_handler(context)

@@ -24,6 +24,7 @@ from tests.faults.postgresql import Cluster, Clusters
 from tests.faults.processes import Node
 
 CLIENTS = 4
+PAUSE_S = 0.01
 CALM_S = 2.0
 """Before the first restart, and after each."""
 REASON = "a restart"
@@ -59,7 +60,8 @@ class Load:
         addresses = self._addresses[number % 2 :] + self._addresses[: number % 2]
         turn = 0
         with Client(f"ipv4:{','.join(addresses)}") as client:
-            while not self._stopped.is_set():
+            # Paused, or the clients would take the processors from the servers that start.
+            while not self._stopped.wait(PAUSE_S):
                 turn += 1
                 try:
                     call(client, f"c{number}-{turn}")
@@ -67,7 +69,6 @@ class Load:
                     self.outcomes[f"{name} that fail: {error}"] += 1
                 else:
                     self.outcomes[name] += 1
-                time.sleep(0.01)
 
     def _write(self, client: Client, name: str) -> None:
         client.write([Mutation(Operation.CREATE, Course(id=name))], reason=REASON)
