@@ -84,8 +84,9 @@ class CheckpointPublisher:
             sizes = self._sizes()
             roots = map(self._proofs.root, AuditLog, sizes)
             (size, root), (decisions_size, decisions_root) = zip(sizes, roots, strict=True)
-        except FailedPreconditionError:
-            self._proofs.complete()
+        except FailedPreconditionError as error:
+            count_checkpoint(CheckpointOutcome.REFUSED)
+            log.error("checkpoint refused", error=error.message)  # noqa: TRY400  says all
             return None
         checkpoint = Checkpoint(self._signer.name, size, root, decisions_size, decisions_root)
         note = self._signer.sign(checkpoint)

@@ -55,7 +55,7 @@ def checkpoint(
     from authz.audit.notes import Checkpoint, NoteSigner
 
     signer = NoteSigner.parse(key.read_text(), field=str(key))
-    tree, decisions = _trees(database, [], completes=True)
+    tree, decisions = _trees(database, [])
     faults = (*tree.faults, *decisions.faults)
     if faults:
         _print_faults(faults)
@@ -85,7 +85,7 @@ def verify(
     signed = [
         opened for each in checkpoints for opened in verifier.open_all(each.read_text(), field=str(each))
     ]
-    tree, decisions = _trees(database, signed, completes=False)
+    tree, decisions = _trees(database, signed)
     different = [text for each in signed for text in _differences(each, tree, decisions)]
     for text in different:
         print(text)
@@ -97,9 +97,7 @@ def verify(
     _print_kept_decisions(max(each.decisions_size for each in signed), decisions)
 
 
-def _trees(
-    database: str | None, signed: Sequence[Checkpoint], *, completes: bool
-) -> tuple[LogTree, DecisionTree]:
+def _trees(database: str | None, signed: Sequence[Checkpoint]) -> tuple[LogTree, DecisionTree]:
     from authz.runtime.settings import load_settings
     from authz.store.log_tree import read_trees
 
@@ -109,7 +107,6 @@ def _trees(
         [each.size for each in signed],
         [each.decisions_size for each in signed],
         password_file=settings.database_password_file,
-        completes=completes,
     )
 
 
@@ -159,5 +156,3 @@ def _print_kept_decisions(anchored: int, tree: DecisionTree) -> None:
     if tree.purged:
         until = format_instant(tree.purged_until)
         print(f"retention has purged {tree.purged} batches, up to {until}: their hashes are kept")
-    if tree.unsigned:
-        print(f"{tree.unsigned} decisions are from before there was a tree of them, and not verified")

@@ -58,8 +58,8 @@ class ConsistencyProof(msgspec.Struct, frozen=True):
 class Proofs(Protocol):
     """Proofs about the logs in the database. Every call blocks, and reads some hundred rows at most.
 
-    Raises `InvalidArgumentError` for sizes that the tree does not have, and `FailedPreconditionError` if an
-    earlier release wrote a part of the log and its tree is not complete.
+    Raises `InvalidArgumentError` for sizes that the tree does not have, and `FailedPreconditionError` if
+    stored hashes are missing.
     """
 
     def size(self, log: AuditLog) -> int:
@@ -67,9 +67,6 @@ class Proofs(Protocol):
 
     def root(self, log: AuditLog, size: int) -> bytes:
         """The root of the tree of the first `size` leaves."""
-
-    def complete(self) -> None:
-        """Complete the tree of a change log of which an earlier release wrote a part, in bounded steps."""
 
     def inclusion(self, log: AuditLog, number: int, size: int) -> InclusionProof:
         """That the tree of the first `size` leaves has a leaf. 1 ≤ number ≤ size."""

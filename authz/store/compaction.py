@@ -22,7 +22,6 @@ from authz.store.bulk import delete_by_key, select_by, upsert_rows
 from authz.store.erasure_steps import rewrites_history
 from authz.store.leaves import Attestor, purged_hashes
 from authz.store.log_reader import raise_resumable_from
-from authz.store.log_tree import complete_some, is_complete
 from authz.store.log_writer import Origin
 from authz.store.mutation_json import decode_mutation
 from authz.store.renames import purge_renames
@@ -76,9 +75,6 @@ def compact(
     of the same record.
     """
     connection = transaction.connection
-    if not is_complete(connection):
-        complete_some(connection)
-        return 0
     if released := _released(connection, limit):
         removed, after = _withhold(connection, released), rule
         _remove(connection, removed, set(), keeps=rule.through or 0)

@@ -16,7 +16,7 @@ from authz.store.kept_changes import decisions_purged_before
 from authz.store.leaves import Attestor
 
 _CHUNK = 1000
-_leaves, _decisions = tables.decision_leaves, tables.decisions
+_leaves = tables.decision_leaves
 
 
 class DecisionTree(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +24,7 @@ class DecisionTree(msgspec.Struct, frozen=True, kw_only=True):
     them.
 
     `faults` says what differs from its leaf. The entries of `purged` leaves are gone, the newest of which was
-    of `purged_until`. `unsigned` counts the entries from before there was a tree.
+    of `purged_until`.
     """
 
     size: int
@@ -32,7 +32,6 @@ class DecisionTree(msgspec.Struct, frozen=True, kw_only=True):
     faults: tuple[str, ...]
     purged: int
     purged_until: int
-    unsigned: int
 
 
 def read_decision_tree(connection: Connection, sizes: Collection[int]) -> DecisionTree:
@@ -47,13 +46,13 @@ def read_decision_tree(connection: Connection, sizes: Collection[int]) -> Decisi
         part = tree.add(bytes.fromhex(leaf.hash))
         if tree.size in wanted:
             roots[tree.size] = tree.root()
-        if leaf.part not in (None, part.hex()):
+        if (leaf.part or leaf.hash) != part.hex():
             faults.append(f"the hash of the tree at batch {leaf.number} is not that of its leaves")
         faults += verifier.verify(leaf)
     if tree.size != state.size:
         faults.append(f"the database counts {state.size} batches of decisions, and the tree has {tree.size}")
-    unsigned, others = _in_no_leaf(connection, verifier.entries)
-    if others:
+    stored: int = connection.execute(select(func.count()).select_from(tables.decisions)).scalar_one()
+    if others := stored - verifier.entries:
         faults.append(f"{others} decisions are in no leaf")
     return DecisionTree(
         size=tree.size,
@@ -61,7 +60,6 @@ def read_decision_tree(connection: Connection, sizes: Collection[int]) -> Decisi
         faults=tuple(faults),
         purged=verifier.purged,
         purged_until=verifier.purged_until,
-        unsigned=unsigned,
     )
 
 
@@ -88,16 +86,3 @@ class _Verifier:
         content = leaf_content(self._attestor, leaf.number, entries)
         if leaf_hash(content).hex() != leaf.hash:
             yield f"{told} not as it was logged"
-
-
-def _in_no_leaf(connection: Connection, entries: int) -> tuple[int, int]:
-    """How many decisions are from before there was a tree, and how many others are in no leaf, when this
-    many are in one."""
-    first = connection.execute(select(func.min(_leaves.c.first_at))).scalar_one()
-    rows = select(func.count()).select_from(_decisions)
-    everything: int = connection.execute(rows).scalar_one()
-    earlier = rows.where(_decisions.c.leaf.is_(None))
-    if first is not None:
-        earlier = earlier.where(_decisions.c.at < first)
-    unsigned: int = connection.execute(earlier).scalar_one()
-    return unsigned, everything - unsigned - entries

@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Engine, Row, Select, or_, select
+from sqlalchemy import ColumnElement, Engine, Select, or_, select
 
 from authz.domain.decision_log import DecisionEntry, DecisionPage, DecisionQuery, StoredDecision
 from authz.domain.ports import Page
@@ -57,12 +57,7 @@ class SqlDecisions:
             rows, token = read_page(
                 connection, paged, page, database_id=database_id, keys=self._keys, query=query
             )
-        return DecisionPage(tuple(_stored(row) for row in rows), token)
-
-
-def _stored(row: Row[Any]) -> StoredDecision:
-    values = dict(row._mapping)
-    return StoredDecision(**values | {"leaf": values["leaf"] or 0})
+        return DecisionPage(tuple(StoredDecision(**row._mapping) for row in rows), token)
 
 
 def _without(entry: DecisionEntry, erased: Mapping[str, str]) -> DecisionEntry:

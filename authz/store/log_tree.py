@@ -8,22 +8,20 @@ from itertools import groupby
 from typing import Any, TypeAlias
 
 import msgspec
-from sqlalchemy import Connection, Engine, Row, func, select, update
+from sqlalchemy import Connection, Row, select
 
 from authz.domain.entities import RetentionRule
 from authz.domain.tree import MerkleTree
 from authz.store import tables
-from authz.store.bulk import insert_rows
 from authz.store.connections import expecting_long_statements
 from authz.store.decision_tree import DecisionTree, read_decision_tree
-from authz.store.engine import open_engine, read_transaction, write_transaction
+from authz.store.engine import open_engine, read_transaction
 from authz.store.erasure_steps import rewrites_history
 from authz.store.kept_changes import last_purge, missing_changes
 from authz.store.leaves import Attestor, purged_hashes
-from authz.store.log_reader import hold_head, read_head
+from authz.store.log_reader import read_head
 from authz.store.replayed_records import ReplayedRecords
 from authz.store.schema import require_current
-from authz.store.stored_tree import CHANGES, resume
 
 _MAX_FAULTS = 20
 _CHUNK = 1000
@@ -56,85 +54,18 @@ def read_trees(
     decision_sizes: Collection[int] = (),
     *,
     password_file: str = "",
-    completes: bool = False,
 ) -> tuple[LogTree, DecisionTree]:
     """Verify every revision, every record and every logged decision of a database; return its trees, with the
-    roots of their full sizes, too.
-
-    With `completes`, first stores leaves for revisions that an older release wrote. Raises as `open_store`.
+    roots of their full sizes, too. Raises as `open_store`.
     """
     engine = open_engine(url, password_file)
     try:
         require_current(engine)
-        if completes:
-            complete_tree(engine)
         with read_transaction(engine) as connection, expecting_long_statements(connection):
             tree = _read_tree(connection, {*sizes, read_head(connection).revision})
             return tree, read_decision_tree(connection, decision_sizes)
     finally:
         engine.dispose()
-
-
-def complete_tree(engine: Engine) -> None:
-    """Store the leaves, and the parts in them, that an earlier release has not stored, in bounded steps."""
-    while _complete(engine):
-        pass
-    after: int | None = 0
-    while after is not None:
-        after = _complete_parts(engine, after)
-
-
-def _complete(engine: Engine) -> bool:
-    with write_transaction(engine) as connection:
-        return complete_some(connection)
-
-
-def complete_some(connection: Connection) -> bool:
-    """Store leaves for some revisions before the first that has one; False if there are none.
-
-    Goes from newest to oldest, so that the first leaf shows how many revisions remain.
-    """
-    last = _last_without_leaf(connection)
-    if last is None:
-        return False
-    span = _revisions.c.revision.between(last - _CHUNK + 1, last)
-    attestor = Attestor(connection)
-    insert_rows(connection, _leaves, [attestor.row(*each) for each in contents(connection, span)])
-    return True
-
-
-def is_complete(connection: Connection) -> bool:
-    """Whether every revision has a leaf."""
-    return _last_without_leaf(connection) is None
-
-
-def _last_without_leaf(connection: Connection) -> int | None:
-    """The last revision before the first leaf."""
-    first = connection.execute(select(func.min(_leaves.c.revision))).scalar_one()
-    wanted = select(func.max(_revisions.c.revision))
-    if first is not None:
-        wanted = wanted.where(_revisions.c.revision < first)
-    last: int | None = connection.execute(wanted).scalar_one()
-    return last
-
-
-def _complete_parts(engine: Engine, after: int) -> int | None:
-    """Store the parts that are missing in some leaves beyond a revision; return the last of these. None if
-    there are none."""
-    number = _leaves.c.revision
-    with write_transaction(engine) as connection:
-        hold_head(connection)  # a write meanwhile would store its leaf without a part
-        missing = select(func.min(number)).where(number > after, number % 2 == 0, _leaves.c.part.is_(None))
-        first: int | None = connection.execute(missing).scalar_one()
-        tree = None if first is None else resume(connection, CHANGES, first - 1)
-        if first is None or tree is None:
-            return None
-        wanted = select(number, _leaves.c.hash).where(number >= first).order_by(number).limit(_CHUNK)
-        for revision, text in connection.execute(wanted).all():
-            part = tree.add(bytes.fromhex(text)).hex()
-            values = {"part": None if part == text else part}
-            connection.execute(update(_leaves).where(number == revision).values(**values))
-    return first - 1 + _CHUNK
 
 
 def _read_tree(connection: Connection, sizes: Collection[int]) -> LogTree:
@@ -186,7 +117,7 @@ class _Verifier:
         if leaf.revision != self._tree.size + 1:
             self._fault(f"revision {self._tree.size + 1} has no leaf")
         part = self._tree.add(bytes.fromhex(leaf.hash)).hex()
-        if leaf.part not in (None, part):
+        if (leaf.part or leaf.hash) != part:
             self._fault(f"the hash of the tree at revision {leaf.revision} is not that of its leaves")
         if self._tree.size in self._sizes:
             self._roots[self._tree.size] = self._tree.root()

@@ -14,7 +14,7 @@ from authz.store.decision_leaves import entries_of, leaf_content
 from authz.store.engine import bounded_read_transaction, read_transaction
 from authz.store.leaves import Attestor, purged_hashes
 from authz.store.log_reader import read_head
-from authz.store.log_tree import complete_tree, contents
+from authz.store.log_tree import contents
 from authz.store.stored_tree import CHANGES, DECISIONS, range_hashes
 
 T = TypeVar("T", bytes, tuple[bytes, ...])
@@ -40,10 +40,6 @@ class SqlProofs:
             if size > (most := _size(connection, log)):
                 raise malformed("size", f"is {size}, and the tree has {most}")
             return range_hashes(connection, _STORED[log], [(0, size)])[0] if size else EMPTY_ROOT
-
-    def complete(self) -> None:
-        """See `Proofs.complete`."""
-        complete_tree(self._engine)
 
     def inclusion(self, log: AuditLog, number: int, size: int) -> InclusionProof:
         """See `Proofs.inclusion`."""

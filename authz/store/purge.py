@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Table, TextClause, and_, delete, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Table, TextClause, and_, delete, or_, select, tuple_
 
 from authz.domain.entities import RetainedData, RetentionRule, Versioned
-from authz.domain.instants import MAX_INSTANT, Instant
+from authz.domain.instants import Instant
 from authz.store import compaction, tables
 from authz.store.batch import Batch
 from authz.store.decision_leaves import oldest_batch, purge_batches
@@ -54,8 +54,6 @@ class _Aged(msgspec.Struct, frozen=True):
 
 
 _members = _MEMBERSHIPS.table.c
-_decisions, _batches = tables.decisions.c, tables.decision_leaves.c
-_FIRST_BATCH = select(_batches.first_at).where(_batches.number == 1).scalar_subquery()
 _ENDED = _Aged(
     _MEMBERSHIPS.table,
     "ends_at",
@@ -68,16 +66,6 @@ _ENDED = _Aged(
 )
 _AGED = {
     RetainedData.MEMBERSHIPS: _ENDED,
-    RetainedData.DECISIONS: _Aged(
-        tables.decisions,
-        "at",
-        (
-            # Of a release without a tree of the decisions; the others go in batches.
-            _decisions.leaf.is_(None),
-            _decisions.at < func.coalesce(_FIRST_BATCH, MAX_INSTANT),
-            _not_held(_HELD.in_((_decisions.subject, _decisions.person, _decisions.caller))),
-        ),
-    ),
     RetainedData.IDEMPOTENCY_KEYS: _Aged(
         tables.idempotency_keys, "created_at", (_not_held(_names_held(tables.idempotency_keys.c.actor)),)
     ),
@@ -91,10 +79,9 @@ def oldest(connection: Connection, rule: RetentionRule) -> Instant | None:
     """The time of the oldest of what a rule may purge; None if there is nothing."""
     if rule.data is RetainedData.CHANGES:
         return compaction.oldest(connection, rule)
-    found = [_AGED[rule.data].oldest(connection)]
     if rule.data is RetainedData.DECISIONS:
-        found.append(oldest_batch(connection))
-    return min((each for each in found if each is not None), default=None)
+        return oldest_batch(connection)
+    return _AGED[rule.data].oldest(connection)
 
 
 def purge(transaction: Transaction, origin: Origin, rule: RetentionRule, before: Instant, limit: int) -> int:
@@ -131,9 +118,6 @@ def _ended(connection: Connection, before: Instant, limit: int) -> list[Versione
 
 def _delete(connection: Connection, data: RetainedData, before: Instant, limit: int) -> tuple[int, bool]:
     """Delete rows that nobody follows; return how many, and whether that is all."""
-    removed, is_all = _AGED[data].purge(connection, before, limit)
-    if data is RetainedData.DECISIONS and is_all:
-        held = {name for (name,) in connection.execute(select(_HELD))}
-        batches, is_all = purge_batches(connection, before, limit - removed, held)
-        removed += batches
-    return removed, is_all
+    if data is not RetainedData.DECISIONS:
+        return _AGED[data].purge(connection, before, limit)
+    return purge_batches(connection, before, limit, {*connection.scalars(select(_HELD))})

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, Select, func, literal_column, select
+from sqlalchemy import Connection, Engine, Select, literal_column, select
 
 from authz.domain.entities import RetentionRule, Versioned
 from authz.domain.errors import ErrorReason, FailedPreconditionError
@@ -19,7 +19,6 @@ from authz.domain.retention import (
     require_allowed,
 )
 from authz.domain.tokens import ConsistencyToken
-from authz.store import tables
 from authz.store.directory import SqlDirectory
 from authz.store.engine import read_transaction
 from authz.store.log_writer import Origin
@@ -69,12 +68,7 @@ class SqlRetention:
     def purge_progress(self) -> object | None:
         """See `Retention.purge_progress`."""
         with read_transaction(self._engine) as connection:
-            due = self._due(connection)
-            if due is None:
-                return None
-            # Changes only while the leaves of an old log are made, before anything of it is purged.
-            first_leaf = connection.execute(select(func.min(tables.leaves.c.revision))).scalar()
-            return due.entity.data, due.version, first_leaf
+            return self._due(connection)
 
     def advance_purge(self) -> Purged:
         """See `Retention.advance_purge`."""

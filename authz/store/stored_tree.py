@@ -26,8 +26,7 @@ DECISIONS = StoredTree(tables.decision_leaves, tables.decision_leaves.c.number)
 
 
 def resume(connection: Connection, stored: StoredTree, size: int) -> MerkleTree | None:
-    """The tree of the first leaves, to which more can be added. None if the rows of a release without parts
-    are among them."""
+    """The tree of the first leaves, to which more can be added. None if stored hashes are missing."""
     parts = parts_of((0, size))
     found = _read(connection, stored, [part.end for part in parts])
     if len(found) < len(parts):
@@ -43,8 +42,7 @@ def range_hashes(connection: Connection, stored: StoredTree, ranges: Iterable[Ra
     if len(found) < len(numbers):
         raise FailedPreconditionError(
             ErrorReason.PRECONDITION_FAILED,
-            "the tree of the log is not complete: an earlier release wrote a part of the log;"
-            " complete it once with `authz audit checkpoint`",
+            "stored hashes of the log are missing; see which with `authz audit verify`",
         )
     return [range_hash(each, found) for each in wanted]
 

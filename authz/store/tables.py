@@ -203,8 +203,7 @@ leaves = Table(
     Column("purged", _text(), nullable=False, server_default=""),
 )
 """The leaf of each revision in the Merkle tree of the change log, in hexadecimal, and the keyed hashes of the
-texts in it that an erasure may empty. The leaf outlives the revision. Revisions from before schema 0027 have
-none until the first checkpoint.
+texts in it that an erasure may empty. The leaf outlives the revision.
 
 `part` is the hash of the largest complete part of the tree that ends with the leaf; NULL if that is the leaf
 alone.
@@ -309,7 +308,7 @@ decisions = Table(
     Index("decisions_by_resource", "resource", "at", "decision_id"),
 )
 """The fields of `DecisionEntry`, for a decision log that is kept in the database, and the number of the leaf
-that the entry is in; NULL in entries from before schema 0025."""
+that the entry is in."""
 
 decision_leaves = Table(
     "decision_leaves",

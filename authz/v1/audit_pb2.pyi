@@ -476,9 +476,7 @@ class LoggedDecision(_message.Message):
     revision: _builtins.int
     """The revision of the state on which the decision was made."""
     leaf: _builtins.int
-    """The number of the leaf of the tree of the decisions that has the entry, for `ReadInclusionProof`. 0 for an entry
-    from before there was a tree.
-    """
+    """The number of the leaf of the tree of the decisions that has the entry, for `ReadInclusionProof`."""
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp:
         """When it was logged, by the clock of the server, at the end of the call."""

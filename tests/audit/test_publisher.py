@@ -186,17 +186,19 @@ def test_a_new_key_signs_what_it_finds(servers: Servers) -> None:
     assert found.size == 2
 
 
-def test_a_log_of_an_earlier_release_is_completed_first(servers: Servers) -> None:
+def test_a_tree_without_its_stored_hashes_is_not_signed(servers: Servers) -> None:
     servers.write()
     servers.write()
     engine = open_engine(servers.url)
     with write_transaction(engine) as connection:
         connection.execute(update(tables.leaves).values(part=None))
     engine.dispose()
-    servers.publisher().publish_due()
-    servers.now += MINUTE
-    servers.publisher().publish_due()
-    assert servers.published().root == read_tree(servers.url).roots[2]
+    refusals = counted("refused")
+    with capture_logs() as lines:
+        servers.publisher().publish_due()
+    assert counted("refused") == refusals + 1
+    assert any("authz audit verify" in line.get("error", "") for line in lines)
+    assert not servers.file.exists()
 
 
 def test_logged_decisions_are_signed_too_and_held_to_the_checkpoint(servers: Servers) -> None:

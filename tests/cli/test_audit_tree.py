@@ -312,13 +312,3 @@ def test_texts_that_an_erasure_emptied_change_no_leaf_and_are_counted(untouched:
     found = untouched.verify("six")
     assert found.returncode == 0
     assert "2 texts are no longer complete, as after an erasure" in found.stdout
-
-
-def test_a_history_from_before_there_were_leaves_gets_them_with_its_first_checkpoint(
-    untouched: History,
-) -> None:
-    with write_transaction(untouched.engine) as connection:
-        connection.execute(delete(_leaves).where(_leaves.c.revision < 4))
-    assert untouched.verify("six").returncode == 1
-    assert untouched.sign("again").returncode == 0
-    assert untouched.verify("five", "six", "again").returncode == 0
