@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ from typing import IO
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.importers.report import quoted
 
+MAX_UNPACKED_BYTES = 2 << 30
+"""Of the files of a zip together. A small zip can hold far more than the memory of a machine."""
+_SIGNATURE = b"PK"
 _MAX_LISTED = 20
 
 
@@ -33,13 +37,18 @@ class Archive:
         self._zip = _opened(path)
         # What macOS adds to each zip.
         names = [n for n in self._zip.namelist() if not n.startswith("__MACOSX/") and not n.endswith("/")]
-        folders = {name.rpartition("/")[0] for name in names if not _is_hidden(name)}
+        folders = {name[: name.rfind("/") + 1] for name in names if not _is_hidden(name)}
         if len(folders) == 1:
-            self._prefix = f"{folders.pop()}/".removeprefix("/")
+            self._prefix = folders.pop()
         self._names = sorted(name.removeprefix(self._prefix) for name in names)
 
     def has(self, name: str) -> bool:
-        """Whether the export has this file. Names are case-sensitive."""
+        """Whether the export has this file. Raises `InvalidArgumentError` if it has the name in another case.
+
+        Else `Users.csv` would be overlooked, and with it who is disabled.
+        """
+        if name not in self._names and name.lower() in map(str.lower, self._names):
+            self.require(name)
         return name in self._names
 
     def require(self, name: str) -> None:
@@ -66,9 +75,16 @@ class Archive:
 
 def _opened(path: Path) -> zipfile.ZipFile:
     try:
+        with path.open("rb") as stream:
+            if stream.read(len(_SIGNATURE)) != _SIGNATURE:
+                raise unreadable(path, "is neither a folder nor a zip; name the folder of the CSV files")
         opened = zipfile.ZipFile(path)
+        size = sum(each.file_size for each in opened.infolist())
+        if size > MAX_UNPACKED_BYTES:
+            problem = f"would unpack to {size >> 20} MiB, more than {MAX_UNPACKED_BYTES >> 20}"
+            raise unreadable(path, f"{problem}; if that is right, unpack it and name the folder")
         broken = opened.testzip()
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError) as error:
         raise unreadable(path, f"is not a complete zip ({error}); download it again") from None
     except (RuntimeError, NotImplementedError):
         raise unreadable(path, "is encrypted or has unsupported compression; unpack it first") from None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-from collections.abc import Iterator, Sequence
-from typing import IO
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, TextIO
 
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.errors import malformed as malformed_field
@@ -16,6 +16,7 @@ Record = dict[str, str]
 
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _MAX_LISTED = 30
+_MAX_LINE_LENGTH = 1 << 20
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -34,7 +35,7 @@ def read_csv(
     another width or an unclosed quote, or has a column that differs from a named one only in case or
     punctuation: `enddate` must not be read as a missing `endDate`.
     """
-    reader = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), strict=True)
+    reader = csv.reader(_lines(io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")), strict=True)
     line = 1
     try:
         header = next(reader, None)
@@ -61,6 +62,14 @@ def read_csv(
         raise malformed(name, line, f"is not CSV ({error}); look for a quote that is not closed") from None
 
 
+def _lines(text: TextIO) -> Iterator[str]:
+    """The lines of a file. Raises `csv.Error` for one that is too long, before it fills the memory."""
+    while line := text.readline(_MAX_LINE_LENGTH):
+        if len(line) == _MAX_LINE_LENGTH:
+            raise csv.Error(f"a line of {_MAX_LINE_LENGTH} characters or more")
+        yield line
+
+
 def _other_width(found: int, width: int, more_lines: int) -> str:
     across = f" on {more_lines + 1} lines; look for a quote that is not closed" if more_lines else ""
     return f"has {found} fields, and the header has {width}{across}"
@@ -83,12 +92,14 @@ def _not_utf8(stream: IO[bytes]) -> tuple[int, str]:
 
 
 def _require_columns(header: list[str], name: str, required: Sequence[str], optional: Sequence[str]) -> None:
-    plain = {_plain(column): column for column in (*required, *optional)}
+    named = (*required, *optional)
     for column in filter(None, header):
+        if "\0" in column:
+            raise malformed(name, 1, "has NUL characters, as UTF-16 does; save the file as UTF-8")
         if header.count(column) > 1:
             raise malformed(name, 1, f"has the column {quoted(column)} twice; remove one")
-        meant = plain.get(_plain(column), column)
-        if meant != column:
+        meant = misspelt(column, named)
+        if meant:
             raise malformed(name, 1, f"has a column {quoted(column)}; did you mean `{meant}`?")
     for column in required:
         if column not in header:
@@ -104,8 +115,14 @@ def _without(column: str, header: list[str]) -> str:
     return f"has no column `{column}`; its columns are {', '.join(map(quoted, header[:_MAX_LISTED]))}{more}"
 
 
-def _plain(column: str) -> str:
-    return "".join(letter for letter in column.casefold() if letter.isalnum())
+def misspelt(text: str, names: Iterable[str]) -> str | None:
+    """The name from which the text differs only in case or punctuation. None for a name itself."""
+    found = next((each for each in names if _letters(each) == _letters(text)), text)
+    return None if found == text else found
+
+
+def _letters(text: str) -> str:
+    return "".join(letter for letter in text.casefold() if letter.isalnum())
 
 
 def parse_flag(text: str, *, field: str) -> bool:

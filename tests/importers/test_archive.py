@@ -30,6 +30,9 @@ def content(path: Path, name: str) -> bytes:
         ("classes.csv", "enrollments.csv"),
         ("export/classes.csv", "export/enrollments.csv"),
         ("a/b/classes.csv",),
+        ("/classes.csv", "/enrollments.csv"),
+        ("/var/export/classes.csv", "/var/export/enrollments.csv"),
+        ("../../classes.csv",),
         ("export/", "export/classes.csv", "export/.DS_Store", "__MACOSX/export/._classes.csv"),
     ],
 )
@@ -67,10 +70,30 @@ def test_a_zip_with_two_files_of_one_name_is_refused(tmp_path: Path) -> None:
         content(path, "classes.csv")
 
 
+def test_a_file_in_another_case_is_not_overlooked(tmp_path: Path) -> None:
+    archive = Archive(zipped(tmp_path / "export.zip", "Users.csv"))
+    assert not archive.has("classes.csv")
+    with pytest.raises(InvalidArgumentError, match=r"rename `Users\.csv` to `users\.csv`"):
+        archive.has("users.csv")
+
+
+def test_a_zip_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "bomb.zip", "classes.csv", "enrollments.csv")
+    content = bytearray(path.read_bytes())
+    directory = content.index(b"PK\1\2")
+    content[directory + 24 : directory + 28] = (3 << 30).to_bytes(4, "little")  # the unpacked size
+    path.write_bytes(content)
+    with pytest.raises(InvalidArgumentError, match="would unpack to 3072 MiB, more than 2048; if"):
+        Archive(path)
+
+
 def test_what_is_no_export_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # a message shows no long path whole
     with pytest.raises(InvalidArgumentError, match="`no` is neither a folder nor a file"):
         Archive(Path("no"))
+    Path("classes.csv").write_text("sourcedId\n")
+    with pytest.raises(InvalidArgumentError, match=r"`classes\.csv` is neither a folder nor a zip; "):
+        Archive(Path("classes.csv"))
     whole = zipped(Path("whole.zip"), "classes.csv")
     cut = Path("cut.zip")
     cut.write_bytes(whole.read_bytes()[:-20])

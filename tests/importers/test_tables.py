@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
 
@@ -52,6 +53,33 @@ def test_what_is_not_utf8_is_refused_with_its_line(lines: int) -> None:
 
 def test_utf16_is_named() -> None:
     assert refusal("id,role\n1,a\n".encode("utf-16")) == "x.csv:1: is UTF-16; save the file as UTF-8"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf16_without_a_mark_is_named(encoding: str) -> None:
+    assert refusal("id,role\n1,a\n".encode(encoding)) == (
+        "x.csv:1: has NUL characters, as UTF-16 does; save the file as UTF-8"
+    )
+
+
+class Endless(io.RawIOBase):
+    """A file of one letter, without an end."""
+
+    def __init__(self, letter: bytes) -> None:
+        self._letter = letter
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        buffer[:] = self._letter * len(buffer)
+        return len(buffer)
+
+
+@pytest.mark.parametrize("letter", [b"a", b","])
+def test_a_line_without_an_end_is_refused(letter: bytes) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"x\.csv:1: is not CSV \(a line of 1048576 characters"):
+        list(read_csv(io.BufferedReader(Endless(letter)), "x.csv", ("id", "role")))
 
 
 @pytest.mark.parametrize("lines", [3, 20_000])

@@ -9,7 +9,7 @@ import msgspec
 
 from authz.importers.archive import Archive
 from authz.importers.report import RowFault, quoted
-from authz.importers.tables import malformed, read_csv
+from authz.importers.tables import malformed, misspelt, read_csv
 
 MANIFEST = "manifest.csv"
 ACADEMIC_SESSIONS = "academicSessions.csv"
@@ -58,6 +58,9 @@ def read_manifest(archive: Archive) -> Manifest:
             notes.append(RowFault(file, 0, f"is not read: {MANIFEST} says that it is absent"))
         elif mode in {Mode.BULK, Mode.DELTA}:
             archive.require(file)
+        elif mode is Mode.UNSTATED and archive.has(file) and archive.has(MANIFEST):
+            text = f"{MANIFEST} does not state its mode: no record is removed for absence"
+            notes.append(RowFault(file, 0, text))
         modes[file] = mode if archive.has(file) else Mode.ABSENT
     if archive.has(_ROLES):
         notes.append(RowFault(_ROLES, 0, "is not read: a role in an organisation is no role in a course"))
@@ -65,7 +68,7 @@ def read_manifest(archive: Archive) -> Manifest:
 
 
 def _stated(archive: Archive) -> dict[str, Mode]:
-    stated = {}
+    stated: dict[str, Mode] = {}
     names = {f"file.{file.removesuffix('.csv')}": file for file in _READ}
     with archive.open(MANIFEST) as stream:
         for line, record in read_csv(stream, MANIFEST, ("propertyName", "value")):
@@ -73,10 +76,15 @@ def _stated(archive: Archive) -> dict[str, Mode]:
             if name == "oneroster.version" and not value.startswith(_VERSIONS):
                 problem = f"oneroster.version is {quoted(value)}; only 1.1 and 1.2 can be read"
                 raise malformed(MANIFEST, line, problem)
+            # Without its mode, a file would end no access by absence.
+            meant = misspelt(name, names)
+            if meant:
+                raise malformed(MANIFEST, line, f"has a property {quoted(name)}; did you mean `{meant}`?")
             if name not in names:
                 continue
             if value not in {Mode.ABSENT, Mode.BULK, Mode.DELTA}:
                 problem = f"{name} is {quoted(value)}; use `absent`, `bulk` or `delta`"
                 raise malformed(MANIFEST, line, problem)
-            stated[names[name]] = Mode(value)
+            if stated.setdefault(names[name], Mode(value)) is not Mode(value):
+                raise malformed(MANIFEST, line, f"states {name} again, with another mode; remove one")
     return stated

@@ -52,6 +52,12 @@ def test_a_file_that_is_said_to_be_absent_is_not_read(tmp_path: Path) -> None:
         ("file.users,bulk", "has no `users.csv`; it has `classes.csv`, `enrollments.csv`, `manifest.csv`"),
         ("file.classes,Bulk", "manifest.csv:2: file.classes is `Bulk`; use `absent`, `bulk` or `delta`"),
         ("file.classes,", "manifest.csv:2: file.classes is ``; use"),
+        ("file.Classes,bulk", "manifest.csv:2: has a property `file.Classes`; did you mean `file.classes`?"),
+        (" file.classes,bulk", "manifest.csv:2: has a property `␠file.classes`; did you mean"),
+        (
+            "file.classes,bulk\nfile.classes,absent",
+            "manifest.csv:3: states file.classes again, with another mode; remove one",
+        ),
         ("oneroster.version,1.0", "manifest.csv:2: oneroster.version is `1.0`; only 1.1 and 1.2 can be read"),
     ],
 )
@@ -59,6 +65,21 @@ def test_a_manifest_that_cannot_be_followed_is_refused(tmp_path: Path, row: str,
     with pytest.raises(InvalidArgumentError) as refused:
         write(tmp_path, row)
     assert complaint in refused.value.message
+
+
+def test_a_file_whose_mode_is_not_stated_is_noted(tmp_path: Path) -> None:
+    found = write(tmp_path, "file.classes,bulk", "file.classes,bulk", "file.enrollments.csv,bulk")
+    assert (found.modes["classes.csv"], found.modes["enrollments.csv"]) == (Mode.BULK, Mode.UNSTATED)
+    assert list(map(str, found.notes)) == [
+        "enrollments.csv: manifest.csv does not state its mode: no record is removed for absence"
+    ]
+
+
+def test_a_manifest_in_another_case_is_not_overlooked(tmp_path: Path) -> None:
+    write(tmp_path, "file.classes,bulk")
+    (tmp_path / "manifest.csv").rename(tmp_path / "Manifest.csv")
+    with pytest.raises(InvalidArgumentError, match=r"rename `Manifest\.csv` to `manifest\.csv`"):
+        read_manifest(Archive(tmp_path))
 
 
 def test_without_a_manifest_the_files_are_read_and_that_is_noted(tmp_path: Path) -> None:
@@ -69,6 +90,7 @@ def test_without_a_manifest_the_files_are_read_and_that_is_noted(tmp_path: Path)
 
 def test_roles_in_organisations_are_no_roles_in_courses(tmp_path: Path) -> None:
     (tmp_path / "roles.csv").write_text("sourcedId,userSourcedId,role\nr1,maya,teacher\n")
-    assert list(map(str, write(tmp_path, "file.classes,bulk", "file.roles,bulk").notes)) == [
+    stated = ("file.classes,bulk", "file.enrollments,bulk")
+    assert list(map(str, write(tmp_path, *stated, "file.roles,bulk").notes)) == [
         "roles.csv: is not read: a role in an organisation is no role in a course"
     ]
