@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, or_, select
 
-from authz.domain.audit import ChangePage, ChangeQuery, LoggedChange
+from authz.domain.audit import AuditTrail, ChangePage, ChangeQuery, LoggedChange
 from authz.domain.ids import Scope, ScopeKind
 from authz.domain.instants import Instant
 from authz.domain.ports import Page
@@ -35,7 +35,7 @@ _COLUMNS = (
 )
 
 
-class SqlAuditTrail:
+class SqlAuditTrail(AuditTrail):
     """An `AuditTrail` in SQLite or PostgreSQL."""
 
     def __init__(self, engine: Engine, keys: TokenKeys) -> None:
@@ -43,7 +43,6 @@ class SqlAuditTrail:
         self._keys = keys
 
     def read_changes(self, query: ChangeQuery, page: Page) -> ChangePage:
-        """See `AuditTrail.read_changes`."""
         with bounded_read_transaction(self._engine) as connection:
             paged = PagedRows(
                 rows=_rows(connection, query),

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from sqlalchemy import Engine, select, update
 
-from authz.domain.checkpoints import SignedCheckpoint
+from authz.domain.checkpoints import Checkpoints, SignedCheckpoint
 from authz.store.engine import read_transaction, write_transaction
 from authz.store.tables import checkpoints as table
 
 _FIELDS = SignedCheckpoint.__struct_fields__
 
 
-class SqlCheckpoints:
+class SqlCheckpoints(Checkpoints):
     """A `Checkpoints` in SQLite or PostgreSQL."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def newest(self) -> SignedCheckpoint:
-        """See `Checkpoints.newest`."""
         with read_transaction(self._engine) as connection:
             row = connection.execute(select(*(table.c[name] for name in _FIELDS))).one()
         return SignedCheckpoint(**row._mapping)
 
     def replace(self, seen: SignedCheckpoint, by: SignedCheckpoint) -> bool:
-        """See `Checkpoints.replace`."""
         same = (table.c[name] == getattr(seen, name) for name in _FIELDS)
         values = {name: getattr(by, name) for name in _FIELDS}
         with write_transaction(self._engine) as connection:

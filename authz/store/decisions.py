@@ -10,7 +10,13 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, Engine, Select, or_, select
 
-from authz.domain.decision_log import DecisionEntry, DecisionPage, DecisionQuery, StoredDecision
+from authz.domain.decision_log import (
+    DecisionEntry,
+    DecisionPage,
+    DecisionQuery,
+    DecisionTable,
+    StoredDecision,
+)
 from authz.domain.ports import Page
 from authz.domain.tokens import TokenKeys
 from authz.store.bulk import select_by_key, upsert_rows
@@ -26,7 +32,7 @@ _values = attrgetter(*_FIELDS)
 _ORDER = (table.c.at, table.c.decision_id)
 
 
-class SqlDecisions:
+class SqlDecisions(DecisionTable):
     """A `DecisionTable` in SQLite or PostgreSQL."""
 
     def __init__(self, engine: Engine, keys: TokenKeys) -> None:
@@ -34,7 +40,6 @@ class SqlDecisions:
         self._keys = keys
 
     def append(self, entries: Sequence[DecisionEntry]) -> None:
-        """See `DecisionTable.append`."""
         with write_transaction(self._engine) as connection:
             if select_by_key(connection, table, [(entries[0].at, entries[0].decision_id)]):
                 return
@@ -45,7 +50,6 @@ class SqlDecisions:
             upsert_rows(connection, table, [(*_values(entry), leaf) for entry in entries])
 
     def read(self, query: DecisionQuery, page: Page) -> DecisionPage:
-        """See `DecisionTable.read`."""
         paged = PagedRows(
             rows=_rows(query),
             order=_ORDER,

@@ -22,7 +22,15 @@ from authz.domain.mutations import (
     Mutation,
     WriteRequest,
 )
-from authz.domain.ports import CommitNotifier, Listing, Page, PastRecords, RemovalProgress, Vocabularies
+from authz.domain.ports import (
+    CommitNotifier,
+    Directory,
+    Listing,
+    Page,
+    PastRecords,
+    RemovalProgress,
+    Vocabularies,
+)
 from authz.domain.tokens import ConsistencyToken, TokenKeys
 from authz.store import listing, log_reader
 from authz.store.active_policy import read_course_policies
@@ -44,7 +52,7 @@ _REFUSAL_COUNTS_FOR_S = 10.0
 reports NOT_SERVING."""
 
 
-class SqlDirectory:
+class SqlDirectory(Directory):
     """A `Directory` in SQLite or PostgreSQL."""
 
     def __init__(
@@ -73,40 +81,34 @@ class SqlDirectory:
         self._listener = listener
 
     def write(self, request: WriteRequest) -> ConsistencyToken:
-        """See `Directory.write`."""
         (outcome,) = self.write_group([request])
         if isinstance(outcome, AuthzError):
             raise outcome
         return outcome
 
     def write_group(self, requests: Sequence[WriteRequest]) -> list[ConsistencyToken | AuthzError]:
-        """See `Directory.write_group`."""
         with self.transaction() as transaction:
             return transaction.write(requests)
 
     def import_batch(
         self, mutations: Sequence[Mutation], *, offset: int, actor: str, request_id: str, reason: str
     ) -> ImportBatchResult:
-        """See `Directory.import_batch`."""
         with self.transaction() as transaction:
             return transaction.import_batch(
                 mutations, offset=offset, origin=Origin(actor, reason, request_id)
             )
 
     def removal_progress(self) -> RemovalProgress | None:
-        """See `Directory.removal_progress`."""
         with read_transaction(self._engine) as connection:
             return removal_progress(connection)
 
     def remove_member(
         self, subject: Subject, scope: Scope, *, actor: str, request_id: str, reason: str
     ) -> tuple[ConsistencyToken, bool]:
-        """See `Directory.remove_member`."""
         with self.transaction() as transaction:
             return transaction.remove_member(Member(subject, scope), Origin(actor, reason, request_id))
 
     def remove_contents(self) -> ConsistencyToken:
-        """See `Directory.remove_contents`."""
         with self.transaction() as transaction:
             return transaction.remove_contents()
 
@@ -141,7 +143,6 @@ class SqlDirectory:
         self._refusal = None
 
     def read(self, wanted: Filter[EntityT_co], page: Page) -> Listing[EntityT_co]:
-        """See `Directory.read`."""
         with bounded_read_transaction(self._engine) as connection:
             read_at = log_reader.read_head(connection)
             self.learn_key(connection, read_at.database_id)
@@ -150,7 +151,6 @@ class SqlDirectory:
     def course_policies(
         self, *, since: int, after: str, limit: int
     ) -> tuple[tuple[PolicyVersion, ...], ConsistencyToken]:
-        """See `Directory.course_policies`."""
         with read_transaction(self._engine) as connection:
             read_at = log_reader.read_head(connection)
             return read_course_policies(connection, since=since, after=after, limit=limit), read_at
@@ -163,22 +163,18 @@ class SqlDirectory:
         *,
         likely: ChangeScope,
     ) -> PastRecords:
-        """See `Directory.records_at`."""
         with bounded_read_transaction(self._engine) as connection:
             past = read_past(connection, time, record, wanted, likely)
             self.learn_key(connection, past.state.database_id)
             return past
 
     def follow(self, after: int, limit: int) -> LogTail:
-        """See `Directory.follow`."""
         return log_reader.read_tail(self._engine, after, limit)
 
     def read_log(self, after: ConsistencyToken, skip: int, limit: int) -> LogChunk:
-        """See `Directory.read_log`."""
         return log_reader.read_chunk(self._engine, after, skip, limit)
 
     def head(self) -> ConsistencyToken:
-        """See `Directory.head`."""
         with read_transaction(self._engine) as connection:
             head = log_reader.read_head(connection)
             self.learn_key(connection, head.database_id)
@@ -189,22 +185,18 @@ class SqlDirectory:
         log_reader.learn_token_key(connection, database_id, self._keys)
 
     def require_serving(self) -> None:
-        """See `Directory.require_serving`."""
         self.head()
         refusal = self._refusal
         if refusal is not None and time.monotonic() - self._refused_at_s < _REFUSAL_COUNTS_FOR_S:
             raise UnavailableError(refusal.reason, refusal.message)
 
     def dump(self) -> AbstractContextManager[SqlDump]:
-        """See `Directory.dump`."""
         return open_dump(self._engine)
 
     def notifier(self) -> CommitNotifier:
-        """See `Directory.notifier`."""
         return open_notifier(self._engine)
 
     def abort_connections(self) -> None:
-        """See `Directory.abort_connections`."""
         self._connections.abort_connections()
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, func, insert, or_, select, update
 
-from authz.domain.drafts import MAX_DRAFTS, MAX_DRAFTS_OF_COURSE, DraftKey, PolicyDraft, Publication
+from authz.domain.drafts import MAX_DRAFTS, MAX_DRAFTS_OF_COURSE, DraftKey, Drafts, PolicyDraft, Publication
 from authz.domain.errors import AlreadyExistsError, ErrorReason, FailedPreconditionError, NotFoundError
 from authz.domain.ids import PLATFORM, Scope, course_scope
 from authz.domain.instants import Instant
@@ -20,14 +20,13 @@ from authz.store.tables import policy_drafts as table
 _NO_FILES = "{}"
 
 
-class SqlDrafts:
+class SqlDrafts(Drafts):
     """A `Drafts` in SQLite or PostgreSQL."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def create(self, draft: PolicyDraft) -> None:
-        """See `Drafts.create`."""
         with write_transaction(self._engine) as connection:
             hold_head(connection)  # one at a time: so no two are the last that may be kept
             if connection.execute(select(table.c.id).where(_is(draft.key))).first() is not None:
@@ -48,7 +47,6 @@ class SqlDrafts:
             connection.execute(insert(table), _row(draft))
 
     def list(self, scope: Scope) -> tuple[PolicyDraft, ...]:
-        """See `Drafts.list`."""
         columns = (column for column in table.c if column is not table.c.files)
         with read_transaction(self._engine) as connection:
             those = select(*columns).where(table.c.course_id == scope.id).order_by(table.c.id)
@@ -56,20 +54,16 @@ class SqlDrafts:
         return tuple(_draft({**row, "files": _NO_FILES}) for row in rows)
 
     def read(self, key: DraftKey) -> PolicyDraft:
-        """See `Drafts.read`."""
         with read_transaction(self._engine) as connection:
             return _read(connection, key)
 
     def replace(self, draft: PolicyDraft, *, etag: int) -> None:
-        """See `Drafts.replace`."""
         self._change(update(table).values(_row(draft)), draft.key, etag)
 
     def delete(self, key: DraftKey, *, etag: int) -> None:
-        """See `Drafts.delete`."""
         self._change(delete(table), key, etag)
 
     def claim(self, now: Instant, until: Instant) -> PolicyDraft | None:
-        """See `Drafts.claim`."""
         free = or_(table.c.claimed_until.is_(None), table.c.claimed_until <= now)
         due = select(table).where(table.c.publish_at <= now, free).order_by(table.c.publish_at).limit(1)
         with read_transaction(self._engine) as connection:

@@ -28,7 +28,7 @@ def open_notifier(engine: Engine) -> CommitNotifier:
     return SqliteNotifier(engine)
 
 
-class PostgresqlNotifier:
+class PostgresqlNotifier(CommitNotifier):
     """Listens on its own connection."""
 
     def __init__(self, engine: Engine) -> None:
@@ -40,7 +40,6 @@ class PostgresqlNotifier:
         self._closed = False
 
     def wait(self, timeout_s: float, held: Callable[[], int]) -> None:
-        """See `CommitNotifier.wait`."""
         deadline = time.monotonic() + timeout_s
         with translated():
             if self._connection is None:
@@ -97,7 +96,7 @@ class PostgresqlNotifier:
             self._connection = None
 
 
-class SqliteNotifier:
+class SqliteNotifier(CommitNotifier):
     """Reads the counter every few milliseconds, with backoff while nothing is committed.
 
     A read takes microseconds, but each one takes the GIL from other threads.
@@ -109,7 +108,6 @@ class SqliteNotifier:
         self._woken = threading.Event()
 
     def wait(self, timeout_s: float, held: Callable[[], int]) -> None:
-        """See `CommitNotifier.wait`."""
         deadline = time.monotonic() + timeout_s
         backoff_s = _INITIAL_POLL_S
         with translated():

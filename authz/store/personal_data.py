@@ -21,6 +21,7 @@ from authz.domain.erasures import (
 from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.ids import Subject, SubjectType
 from authz.domain.instants import Instant, format_instant
+from authz.domain.personal_data import PersonalData
 from authz.domain.ports import Listing, Page
 from authz.domain.recipients import Watcher, WatcherReport
 from authz.domain.tokens import ConsistencyToken
@@ -61,7 +62,7 @@ from authz.store.write import Transaction
 _STEPS, _HOLDS, _REPLICAS = tables.erasure_steps, tables.holds, tables.replicas
 
 
-class SqlPersonalData:
+class SqlPersonalData(PersonalData):
     """A `PersonalData` in SQLite or PostgreSQL."""
 
     def __init__(
@@ -81,24 +82,20 @@ class SqlPersonalData:
 
     @contextmanager
     def export(self, subject: Subject) -> Iterator[SqlExport]:
-        """See `PersonalData.export`."""
         with read_transaction(self._engine) as connection, expecting_long_statements(connection):
             found = SqlExport(connection, subject)
             self._directory.learn_key(connection, found.state.database_id)
             yield found
 
     def begin_erasure(self, request: ErasureRequest) -> Subject:
-        """See `PersonalData.begin_erasure`."""
         with self._directory.transaction() as transaction:
             return begin(transaction, request)
 
     def erasure_progress(self) -> object | None:
-        """See `PersonalData.erasure_progress`."""
         with read_transaction(self._engine) as connection:
             return next_step(connection)
 
     def advance_erasure(self) -> ConsistencyToken:
-        """See `PersonalData.advance_erasure`."""
         with read_transaction(self._engine) as connection:
             step, head = next_step(connection), read_head(connection)
         match None if step is None else step.phase:
@@ -188,12 +185,10 @@ class SqlPersonalData:
         transaction.append(origin, lambda batch: batch.rewrite([record]))
 
     def certificate(self, pseudonym: Subject) -> ErasureCertificate:
-        """See `PersonalData.certificate`."""
         with read_transaction(self._engine) as connection:
             return self._certificate(connection, record_of(connection, pseudonym))
 
     def erasures(self, subject: Subject | None, page: Page) -> Listing[Erasure]:
-        """See `PersonalData.erasures`."""
         with read_transaction(self._engine) as connection:
             key = read_token_key(connection)
         return self._directory.read(
@@ -218,7 +213,6 @@ class SqlPersonalData:
         )
 
     def release(self, subject: Subject, *, actor: str, reason: str, request_id: str) -> ConsistencyToken:
-        """See `PersonalData.release`."""
         with self._directory.transaction() as transaction:
             connection = transaction.connection
             found = unreleased(connection, subject_mac(read_token_key(connection), subject))
@@ -234,19 +228,16 @@ class SqlPersonalData:
             return transaction.append(origin, lambda batch: batch.rewrite(records))
 
     def rename(self, request: RenameRequest) -> tuple[ConsistencyToken, dict[str, int]]:
-        """See `PersonalData.rename`."""
         with self._directory.transaction() as transaction:
             return rename(transaction, request, MAX_RECORDS)
 
     def hold(self, subject: Subject, reason: str, actor: str) -> None:
-        """See `PersonalData.hold`."""
         row = (subject.type.value, subject.id, reason, actor, self._clock())
         with write_transaction(self._engine) as connection:
             require_not_erased(connection, subject)
             upsert_rows(connection, _HOLDS, [row])
 
     def release_hold(self, subject: Subject) -> None:
-        """See `PersonalData.release_hold`."""
         with write_transaction(self._engine) as connection:
             if not end_hold(connection, subject):
                 raise FailedPreconditionError(
@@ -256,7 +247,6 @@ class SqlPersonalData:
                 )
 
     def holds(self) -> tuple[Hold, ...]:
-        """See `PersonalData.holds`."""
         order = (_HOLDS.c.subject_type, _HOLDS.c.subject_id)
         with read_transaction(self._engine) as connection:
             rows = connection.execute(select(_HOLDS).order_by(*order)).all()
@@ -266,12 +256,10 @@ class SqlPersonalData:
         )
 
     def report_replica(self, name: str, cleared: int) -> None:
-        """See `PersonalData.report_replica`."""
         with write_transaction(self._engine) as connection:
             upsert_rows(connection, _REPLICAS, [(name, cleared, self._clock())])
 
     def forget_replica(self, name: str) -> None:
-        """See `PersonalData.forget_replica`."""
         with write_transaction(self._engine) as connection:
             if not connection.execute(delete(_REPLICAS).where(_REPLICAS.c.name == name)).rowcount:
                 raise FailedPreconditionError(

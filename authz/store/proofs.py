@@ -7,7 +7,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine, select
 
 from authz.domain.errors import malformed
-from authz.domain.proofs import AuditLog, ConsistencyProof, InclusionProof
+from authz.domain.proofs import AuditLog, ConsistencyProof, InclusionProof, Proofs
 from authz.domain.tree import EMPTY_ROOT, consistency_ranges, inclusion_ranges
 from authz.store import tables
 from authz.store.decision_leaves import entries_of, leaf_content
@@ -23,26 +23,23 @@ _MAX_CONTENT_BYTES = 1 << 20
 _STORED = {AuditLog.CHANGES: CHANGES, AuditLog.DECISIONS: DECISIONS}
 
 
-class SqlProofs:
+class SqlProofs(Proofs):
     """A `Proofs` in SQLite or PostgreSQL."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def size(self, log: AuditLog) -> int:
-        """See `Proofs.size`."""
         with read_transaction(self._engine) as connection:
             return _size(connection, log)
 
     def root(self, log: AuditLog, size: int) -> bytes:
-        """See `Proofs.root`."""
         with read_transaction(self._engine) as connection:
             if size > (most := _size(connection, log)):
                 raise malformed("size", f"is {size}, and the tree has {most}")
             return range_hashes(connection, _STORED[log], [(0, size)])[0] if size else EMPTY_ROOT
 
     def inclusion(self, log: AuditLog, number: int, size: int) -> InclusionProof:
-        """See `Proofs.inclusion`."""
         with bounded_read_transaction(self._engine) as connection:
             _require_size("tree_size", size, _size(connection, log))
             _require("number", number, least=1, most=size)
@@ -52,7 +49,6 @@ class SqlProofs:
         return InclusionProof(number, size, leaf, tuple(hashes), _bounded(content), _bounded(changes))
 
     def consistency(self, log: AuditLog, first: int, second: int) -> ConsistencyProof:
-        """See `Proofs.consistency`."""
         with bounded_read_transaction(self._engine) as connection:
             _require_size("second_size", second, _size(connection, log))
             _require("first_size", first, least=1, most=second)

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, delete, func, select
 from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.ids import Subject
 from authz.domain.instants import US_PER_S, Instant
-from authz.domain.recipients import Asker, Watcher
+from authz.domain.recipients import Asker, Recipients, Watcher
 from authz.store import tables
 from authz.store.bulk import upsert_rows
 from authz.store.engine import read_transaction, write_transaction
@@ -19,7 +19,7 @@ _SEEN_AGAIN_US = 60 * US_PER_S
 _watchers, _decisions = tables.watchers, tables.decisions
 
 
-class SqlRecipients:
+class SqlRecipients(Recipients):
     """A `Recipients` in SQLite or PostgreSQL."""
 
     def __init__(self, engine: Engine, clock: Callable[[], Instant]) -> None:
@@ -27,7 +27,6 @@ class SqlRecipients:
         self._clock = clock
 
     def record(self, caller: str, *, sent: int = 0, acknowledged: int = 0) -> None:
-        """See `Recipients.record`."""
         now, known = self._clock(), select(_watchers).where(_watchers.c.caller == caller)
         with read_transaction(self._engine) as connection:
             row = connection.execute(known).one_or_none()
@@ -42,7 +41,6 @@ class SqlRecipients:
             upsert_rows(connection, _watchers, [(caller, sent, acknowledged, now)])
 
     def forget(self, caller: str) -> None:
-        """See `Recipients.forget`."""
         with write_transaction(self._engine) as connection:
             if not connection.execute(delete(_watchers).where(_watchers.c.caller == caller)).rowcount:
                 raise FailedPreconditionError(

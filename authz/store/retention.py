@@ -15,6 +15,7 @@ from authz.domain.retention import (
     PURGE_INTERVAL_US,
     PeriodRequest,
     Purged,
+    Retention,
     kept_since,
     require_allowed,
 )
@@ -32,7 +33,7 @@ _NOW_US: dict[str, Select[Any]] = {
 }
 
 
-class SqlRetention:
+class SqlRetention(Retention):
     """A `Retention` in SQLite or PostgreSQL."""
 
     def __init__(
@@ -44,12 +45,10 @@ class SqlRetention:
         self._at_once = at_once
 
     def rules(self) -> tuple[Versioned[RetentionRule], ...]:
-        """See `Retention.rules`."""
         with read_transaction(self._engine) as connection:
             return tuple(read_rules(connection).values())
 
     def set_period(self, request: PeriodRequest) -> tuple[Versioned[RetentionRule], ConsistencyToken]:
-        """See `Retention.set_period`."""
         require_allowed(request.data, request.days)
         with self._directory.transaction() as transaction:
             found = read_rules(transaction.connection)[request.data]
@@ -66,12 +65,10 @@ class SqlRetention:
             return Versioned(rule, state.revision), state
 
     def purge_progress(self) -> object | None:
-        """See `Retention.purge_progress`."""
         with read_transaction(self._engine) as connection:
             return self._due(connection)
 
     def advance_purge(self) -> Purged:
-        """See `Retention.advance_purge`."""
         with self._directory.transaction() as transaction:
             due = self._due(transaction.connection)
             if due is None:

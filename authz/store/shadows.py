@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, RowMapping, delete, func, insert, sel
 from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.ids import PLATFORM, Scope, Subject, course_scope
 from authz.domain.instants import Instant, format_instant
-from authz.domain.shadow import MAX_COURSE_SHADOWS, PolicyShadow, ShadowExample, ShadowTally
+from authz.domain.shadow import MAX_COURSE_SHADOWS, PolicyShadow, ShadowExample, Shadows, ShadowTally
 from authz.store.engine import read_transaction, write_transaction
 from authz.store.erased import pseudonyms_of
 from authz.store.log_reader import hold_head
@@ -19,14 +19,13 @@ from authz.store.tables import policy_shadows as table
 _COLUMNS = [column for column in table.c if column not in {table.c.files, table.c.tally}]
 
 
-class SqlShadows:
+class SqlShadows(Shadows):
     """A `Shadows` in SQLite or PostgreSQL."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def start(self, shadow: PolicyShadow) -> None:
-        """See `Shadows.start`."""
         with write_transaction(self._engine) as connection:
             hold_head(connection)  # one at a time: so no two are started at once
             _require_free(connection, shadow)
@@ -37,26 +36,22 @@ class SqlShadows:
             connection.execute(insert(table), row)
 
     def running(self, now: Instant) -> tuple[PolicyShadow, ...]:
-        """See `Shadows.running`."""
         with read_transaction(self._engine) as connection:
             rows = connection.execute(select(*_COLUMNS).where(table.c.ends_at > now)).mappings().all()
         return tuple(map(_shadow, rows))
 
     def files(self, shadow_id: str) -> str | None:
-        """See `Shadows.files`."""
         with read_transaction(self._engine) as connection:
             found: str | None = connection.scalar(select(table.c.files).where(table.c.id == shadow_id))
         return found
 
     def read(self, scope: Scope = PLATFORM) -> tuple[PolicyShadow, ShadowTally] | None:
-        """See `Shadows.read`."""
         last = select(*_COLUMNS, table.c.tally).where(table.c.course_id == scope.id)
         with read_transaction(self._engine) as connection:
             row = connection.execute(last).mappings().first()
         return None if row is None else (_shadow(row), _decoded(row["tally"]))
 
     def add(self, shadow_id: str, tally: ShadowTally) -> None:
-        """See `Shadows.add`."""
         its_row = table.c.id == shadow_id
         with write_transaction(self._engine) as connection:
             kept = connection.scalar(select(table.c.tally).where(its_row).with_for_update())
@@ -65,7 +60,6 @@ class SqlShadows:
                 connection.execute(update(table).where(its_row).values(tally=after))
 
     def stop(self, now: Instant, scope: Scope = PLATFORM) -> None:
-        """See `Shadows.stop`."""
         running = update(table).where(table.c.course_id == scope.id, table.c.ends_at > now)
         with write_transaction(self._engine) as connection:
             ended = connection.execute(running.values(ends_at=now))
@@ -75,7 +69,6 @@ class SqlShadows:
             )
 
     def delete_ended(self, before: Instant) -> None:
-        """See `Shadows.delete_ended`."""
         with write_transaction(self._engine) as connection:
             connection.execute(delete(table).where(table.c.ends_at <= before))
 
