@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from authz.policy.cases import TESTS_FOLDER
-from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
-from authz.policy.versions import read_folder
+from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory, read_folder
 
 SHIPPED = read_folder(policy_directory())
 POLICY = load_policy(policy_directory())

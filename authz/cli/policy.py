@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -28,22 +26,17 @@ Version = Annotated[
 Folder = Annotated[Path | None, typer.Argument(help="A policy folder. Default: the shipped policy.")]
 
 
-@contextmanager
-def policy_folder(folder: Path | None, version: str, address: str, database: str) -> Iterator[Path]:
-    """The folder of the arguments, or one with the files of a version on a server."""
+def policy_files(folder: Path | None, version: str, address: str, database: str) -> dict[str, str]:
+    """The files of the folder of the arguments, or of a version on a server."""
     from authz.cli.policy_versions import version_files
-    from authz.policy.load import policy_directory
-    from authz.policy.versions import unpacked
+    from authz.policy.load import policy_directory, read_folder
 
     if not version:
-        yield folder or policy_directory()
-        return
+        return read_folder(folder or policy_directory())
     if folder is not None:
         raise ValueError("name a folder or `--version`, not both")
     with connect(address, database) as client:
-        files = version_files(client, version)
-    with unpacked(files) as unpacked_folder:
-        yield unpacked_folder
+        return version_files(client, version)
 
 
 def named(folder: Path | None, version: str, course: str = "") -> str:
@@ -102,14 +95,13 @@ def _linted(
     """The version of a policy, how many of each noun it has, and its warnings. Raises `PolicyError` with
     every fault."""
     from authz.policy.lint import lint, lint_course
-    from authz.policy.load import load_policy
+    from authz.policy.load import compile_files
 
     if course:
         found = load_in_course(course, folder, version, address, database)
         warnings = [*lint_course(found.policy, found.platform)]
         return found.policy.version, {"rule": len(found.own)}, warnings
-    with policy_folder(folder, version, address, database) as source:
-        policy = load_policy(source)
+    policy = compile_files(policy_files(folder, version, address, database))
     names = policy.vocabulary
     numbers = {"rule": len(policy.rules), "role": len(names.roles), "type": len(names.types)}
     return policy.version, numbers, list(lint(policy))
@@ -120,15 +112,13 @@ def _in_directory(
 ) -> list[PolicyWarning]:
     """The warnings of the server. Raises `PolicyError`, for a broken invariant, too."""
     from authz.cli.policy_versions import ACTIVE, validated, version_files
-    from authz.policy.versions import read_folder
 
     if course:
         with connect(address, database) as client:
             named_version = version or ACTIVE
             given = read_course_file(folder) if folder else version_files(client, named_version, course)
             return validated(client, given, course)
-    with policy_folder(folder, version, address, database) as source:
-        files = read_folder(source)
+    files = policy_files(folder, version, address, database)
     with connect(address, database) as client:
         return validated(client, files)
 
@@ -155,13 +145,12 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show the rules; with --course, those that the course has of its own. With --json, a rule a line."""
-    from authz.policy.load import load_policy
+    from authz.policy.load import compile_files
 
     if course:
         rules = load_in_course(course, folder, version, address, database).own
     else:
-        with policy_folder(folder, version, address, database) as source:
-            rules = load_policy(source).rules
+        rules = compile_files(policy_files(folder, version, address, database)).rules
     columns = ("role", "scope", "type", "action", "condition", "effect", "source")
     shown = [rule for rule in rules if role in ("", rule.role) and type_name in ("", rule.type)]
     if as_json:

@@ -51,8 +51,8 @@ def load_in_course(course: str, file: Path | None, version: str, address: str, d
     """
     from authz.cli.policy_versions import ACTIVE, version_files
     from authz.policy.course import load_course_policy
+    from authz.policy.invariants import read_invariants
     from authz.policy.load import compile_files
-    from authz.policy.versions import compile_invariants
 
     if file is not None and version:
         raise ValueError("name a file or `--version`, not both")
@@ -61,4 +61,4 @@ def load_in_course(course: str, file: Path | None, version: str, address: str, d
         files = version_files(client, version or ACTIVE, course) if file is None else read_course_file(file)
     platform = compile_files(of_platform)
     policy = load_course_policy(platform, course, files)
-    return CoursePolicy(policy, platform, compile_invariants(of_platform, platform))
+    return CoursePolicy(policy, platform, read_invariants(of_platform, platform.vocabulary))

@@ -61,12 +61,11 @@ def _sides(folders: list[Path], before: str, after: str) -> tuple[Path | str, Pa
 
 def _compare(before: Path | str, after: Path | str, course: str, address: str, database: str) -> PolicyDiff:
     from authz.policy.diff import diff_files
-    from authz.policy.load import load_policy
-    from authz.policy.versions import read_folder
+    from authz.policy.load import compile_files, read_folder
 
     if isinstance(before, Path) and isinstance(after, Path) and not course:
-        files = read_folder(before), read_folder(after)
-        return diff_files(load_policy(before), load_policy(after), *files)
+        old, new = read_folder(before), read_folder(after)
+        return diff_files(compile_files(old), compile_files(new), old, new)
     with connect(address, database) as client:
         sides = [
             (read_course_file(side) if course else read_folder(side))

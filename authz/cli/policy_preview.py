@@ -75,7 +75,7 @@ def preview(
 
 def _source(policy: Path) -> dict[str, str]:
     from authz.policy.course import COURSE_FILE
-    from authz.policy.versions import read_folder
+    from authz.policy.load import read_folder
 
     return read_folder(policy) if policy.is_dir() else {COURSE_FILE: policy.read_text()}
 

@@ -12,7 +12,7 @@ import typer
 
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
 from authz.cli.output import print_json
-from authz.cli.policy import FOUND_EXIT_CODE, Folder, Json, Version, policy_folder
+from authz.cli.policy import FOUND_EXIT_CODE, Folder, Json, Version, policy_files
 from authz.cli.policy_course import Course, load_in_course
 from authz.cli.policy_report import counted, most_common
 from authz.cli.policy_versions import version_number
@@ -78,15 +78,15 @@ def prove(
 def _load(
     folder: Path | None, course: str, version: str, address: str, database: str
 ) -> tuple[CompiledPolicy, tuple[Invariant, ...]]:
-    from authz.policy.invariants import load_invariants
-    from authz.policy.load import load_policy
+    from authz.policy.invariants import read_invariants
+    from authz.policy.load import compile_files
 
     if course:
         found = load_in_course(course, folder, version, address, database)
         return found.policy, found.invariants
-    with policy_folder(folder, version, address, database) as directory:
-        policy = load_policy(directory)
-        return policy, load_invariants(directory, policy.vocabulary)
+    files = policy_files(folder, version, address, database)
+    policy = compile_files(files)
+    return policy, read_invariants(files, policy.vocabulary)
 
 
 def _print(proof: Proof, policy: CompiledPolicy, invariants: int, *, verbose: bool, as_json: bool) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database
 from authz.cli.output import print_json
-from authz.cli.policy import FOUND_EXIT_CODE, Folder, Json, Version, policy_folder
+from authz.cli.policy import FOUND_EXIT_CODE, Folder, Json, Version, policy_files
 
 if TYPE_CHECKING:
     from authz.runtime.policy_cases import Report
@@ -29,8 +29,7 @@ def test(
     """Run tests/*.toml of a policy. Exit code: 0 all passed, 1 some failed, 2 error."""
     from authz.runtime.policy_cases import run_policy_tests
 
-    with policy_folder(folder, version, address, database) as directory:
-        report = run_policy_tests(directory)
+    report = run_policy_tests(policy_files(folder, version, address, database))
     if junit is not None:
         _write_junit(report, junit)
     if as_json:

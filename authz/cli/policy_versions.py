@@ -61,7 +61,7 @@ def apply(
 
 
 def _read(path: Path, course: str) -> dict[str, str]:
-    from authz.policy.versions import read_folder
+    from authz.policy.load import read_folder
 
     if course:
         return read_course_file(path)

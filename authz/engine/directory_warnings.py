@@ -15,9 +15,8 @@ from authz.engine.consistency import ConsistencyGate
 from authz.engine.policies import ActiveChecker
 from authz.engine.turns import Turns
 from authz.policy.compile import CompiledPolicy
-from authz.policy.invariants import Invariant
+from authz.policy.invariants import Invariant, read_invariants
 from authz.policy.lint import lint
-from authz.policy.versions import compile_invariants
 from authz.policy.weakened import weakened
 
 
@@ -51,7 +50,7 @@ class PolicyWarnings:
 def _invariants_in(snapshot: Snapshot, active: CompiledPolicy) -> tuple[Invariant, ...]:
     version = snapshot.policy
     assert version is not None  # noqa: S101  it was compiled; narrows the type
-    return compile_invariants(read_files(version.files), active)
+    return read_invariants(read_files(version.files), active.vocabulary)
 
 
 def directory_warnings(

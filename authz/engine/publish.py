@@ -42,9 +42,10 @@ from authz.engine.policy_cases import Report, SnapshotOf, validate_files
 from authz.engine.write import DirectoryWriter, WriteReport
 from authz.policy.compile import CompiledPolicy
 from authz.policy.course import load_course_policy, validate_course
+from authz.policy.invariants import read_invariants
 from authz.policy.lint import lint_course
 from authz.policy.prove import prove
-from authz.policy.versions import FORMAT, ProvedPolicy, compile_invariants, prove_files, require_certificate
+from authz.policy.versions import FORMAT, ProvedPolicy, prove_files, require_certificate
 
 _MAX_LOST_RACES = 3
 """After which a publish is tried a last time."""
@@ -152,7 +153,7 @@ class Publisher:
         self, platform: PolicyVersion, scope: Scope, files: str
     ) -> tuple[PolicyWarning, ...]:
         policy = self._policies.compiled(platform)
-        invariants = compile_invariants(read_files(platform.files), policy)
+        invariants = read_invariants(read_files(platform.files), policy.vocabulary)
         return lint_course(validate_course(policy, invariants, scope.id, read_files(files)), policy)
 
     async def certificate(self, version: PolicyVersion) -> PolicyCertificate:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -62,15 +61,6 @@ class _FileTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     cases: dict[str, _CaseTable]
 
 
-def load_case_files(directory: Path, vocabulary: Vocabulary) -> tuple[CaseFile, ...]:
-    """The test files of a policy folder in the order of their names; none without the folder `tests`.
-
-    Raises `InvalidArgumentError` that names the file, and the record or the case in it.
-    """
-    files = sorted((directory / TESTS_FOLDER).glob(f"*{_SUFFIX}"))
-    return tuple(read_case_file(file.name, file.read_bytes(), vocabulary) for file in files)
-
-
 def is_case_file(path: str) -> bool:
     """Whether a file of a policy has tests."""
     folder, _, name = path.rpartition("/")
@@ -108,7 +98,8 @@ def fault_of_case(files: Mapping[str, str], file: str, case: str, problem: str) 
 
 
 def read_case_file(name: str, content: bytes, vocabulary: Vocabulary) -> CaseFile:
-    """The cases of one file. Raises `InvalidArgumentError` as `load_case_files` does."""
+    """The cases of one file. Raises `InvalidArgumentError` that names the file, and the record
+    or the case in it."""
     try:
         table = msgspec.convert(parse_toml(content.decode()), _FileTable, str_keys=True)
     except ValueError as error:

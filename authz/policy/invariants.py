@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
-from pathlib import Path
+from collections.abc import Collection, Iterable, Mapping
 from typing import TypeAlias
 
 import msgspec
@@ -15,7 +14,7 @@ from authz.domain.ids import ScopeKind
 from authz.domain.toml import parse_toml
 from authz.domain.vocabulary import Vocabulary, suggest
 from authz.policy.condition import Condition, condition_terms, parse_condition
-from authz.policy.rows import Faults, read_text
+from authz.policy.rows import Faults
 from authz.policy.situations import together
 
 INVARIANTS_FILE = "invariants.toml"
@@ -68,18 +67,14 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     gaining: dict[str, _Selection] = {}
 
 
-def load_invariants(directory: Path, vocabulary: Vocabulary) -> tuple[Invariant, ...]:
-    """The invariants of a policy folder, in the order of the file; none without a file.
+def read_invariants(files: Mapping[str, str], vocabulary: Vocabulary) -> tuple[Invariant, ...]:
+    """The invariants among the files of a policy, in the order of their file; none without it.
 
     Raises `PolicyError` with every fault: a name that the policy does not declare, a condition that never
     holds, a table that selects nothing.
     """
-    file = directory / INVARIANTS_FILE
-    if not file.exists():
-        return ()
     faults = Faults()
-    text = read_text(file, faults)
-    found = () if text is None else _resolve(text, vocabulary, faults)
+    found = _resolve(files.get(INVARIANTS_FILE, ""), vocabulary, faults)
     if faults:
         raise PolicyError(faults.sorted())
     return found

@@ -1,4 +1,4 @@
-"""Loads a policy folder through Casbin, and refuses it as a whole for any fault.
+"""Compiles the files of a policy, and refuses them as a whole for any fault.
 
 Casbin itself ignores a misspelt effect (so the allow stands), raises on each check for a short row, and may
 allow a request without any row. So every row is validated here, before it can decide anything.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import casbin
@@ -20,7 +20,7 @@ from authz.domain.vocabulary import suggest
 from authz.policy.compile import CompiledPolicy, compile_policy
 from authz.policy.declarations import read_inheritance, read_vocabulary
 from authz.policy.locks import read_locks
-from authz.policy.rows import WIDTHS, Faults, read_rows, read_text, trim_padding
+from authz.policy.rows import WIDTHS, Faults, read_rows, trim_padding
 from authz.policy.rules import read_rules
 
 MODEL_FILE = "model.conf"
@@ -45,11 +45,33 @@ def policy_directory() -> Path:
     return packaged if packaged.is_dir() else packaged.parent.parent / "policies"
 
 
-def load_policy(directory: Path) -> CompiledPolicy:
-    """Read, validate and compile `model.conf` and `default.csv` of a folder. Raises as `compile_files`."""
+def read_folder(directory: Path) -> dict[str, str]:
+    """The files of a folder and of the folders in it by relative name, without those that begin with a dot.
+
+    Raises `PolicyError` with a fault for each file that is not text.
+    """
+    files: dict[str, str] = {}
     faults = Faults()
-    model_text, text = (read_text(directory / name, faults) for name in (MODEL_FILE, POLICY_FILE))
-    return _load(model_text, text, [file.name for file in directory.glob("*.[cC][sS][vV]")], faults)
+    for path in sorted(directory.rglob("*")):
+        name = path.relative_to(directory)
+        if any(part.startswith((".", "__pycache__")) for part in name.parts) or not path.is_file():
+            continue
+        data = path.read_bytes()
+        try:
+            files[name.as_posix()] = data.decode()
+        except UnicodeDecodeError as error:
+            line = data.count(b"\n", 0, error.start) + 1
+            column = error.start - data.rfind(b"\n", 0, error.start)
+            text = "is not UTF-8; save it as UTF-8, or move it out of the folder"
+            faults.add(name.as_posix(), line, column, text)
+    if faults:
+        raise PolicyError(faults.sorted())
+    return files
+
+
+def load_policy(directory: Path) -> CompiledPolicy:
+    """As `compile_files`, of the files of a folder."""
+    return compile_files(read_folder(directory))
 
 
 def compile_files(files: Mapping[str, str]) -> CompiledPolicy:
@@ -59,16 +81,12 @@ def compile_files(files: Mapping[str, str]) -> CompiledPolicy:
     is a digest of both files.
     """
     faults = Faults()
+    model_text, text = files.get(MODEL_FILE), files.get(POLICY_FILE)
     for name in (MODEL_FILE, POLICY_FILE):
         if name not in files:
             faults.add(name, 1, 1, "is missing; add it to the files of the policy")
-    tables = [name for name in files if "/" not in name and name.lower().endswith(".csv")]
-    return _load(files.get(MODEL_FILE), files.get(POLICY_FILE), tables, faults)
-
-
-def _load(model_text: str | None, text: str | None, tables: Iterable[str], faults: Faults) -> CompiledPolicy:
-    for name in sorted(tables):
-        if name != POLICY_FILE:
+    for name in files:
+        if name != POLICY_FILE and "/" not in name and name.lower().endswith(".csv"):
             faults.add(name, 1, 1, f"is not read; move its lines to {POLICY_FILE} or delete it")
     if model_text is not None:
         _check_model(model_text, faults)

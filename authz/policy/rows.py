@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from functools import cached_property
-from pathlib import Path
 
 import msgspec
 
@@ -83,22 +82,6 @@ class Faults:
 
     def __bool__(self) -> bool:
         return bool(self._faults)
-
-
-def read_text(path: Path, faults: Faults) -> str | None:
-    """The text of a file. None, and a recorded fault, if it is missing or not UTF-8."""
-    try:
-        data = path.read_bytes()
-    except OSError:
-        faults.add(path.name, 1, 1, f"cannot read `{path}`; check the policy folder")
-        return None
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        column = error.start - data.rfind(b"\n", 0, error.start)
-        faults.add(path.name, line, column, "is not UTF-8; save it as UTF-8")
-        return None
 
 
 def read_rows(file: str, text: str, faults: Faults) -> Iterator[Row]:

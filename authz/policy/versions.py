@@ -1,65 +1,24 @@
-"""The files of a version of the policy: from a folder, proved, and compiled."""
+"""The files of a version of the policy: compiled, proved, and with their tests."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from authz.domain.entities import PolicyVersion
-from authz.domain.errors import (
-    ErrorReason,
-    InvalidArgumentError,
-    PolicyError,
-    PolicyFault,
-    UnusablePolicyError,
-)
+from authz.domain.errors import PolicyError, PolicyFault, UnusablePolicyError
 from authz.domain.facts import fact_names
 from authz.domain.files import read_files
 from authz.policy.cases import CaseFile, read_tests
 from authz.policy.certificate import Certificate
 from authz.policy.compile import CompiledPolicy
-from authz.policy.invariants import INVARIANTS_FILE, Invariant, load_invariants
-from authz.policy.load import compile_files, load_policy
+from authz.policy.invariants import INVARIANTS_FILE, Invariant, read_invariants
+from authz.policy.load import compile_files
 from authz.policy.prove import Breach, Proof, prove
 
 FORMAT = 1
 """Increase it when a release writes files that the one before would read differently."""
-
-
-def read_folder(directory: Path) -> dict[str, str]:
-    """The files of a folder and of the folders in it by relative name, without those that begin with a dot.
-
-    Raises `InvalidArgumentError` for a file that is not text.
-    """
-    files: dict[str, str] = {}
-    for path in sorted(directory.rglob("*")):
-        name = path.relative_to(directory)
-        if any(part.startswith((".", "__pycache__")) for part in name.parts) or not path.is_file():
-            continue
-        try:
-            files[name.as_posix()] = path.read_bytes().decode()
-        except UnicodeDecodeError:
-            raise InvalidArgumentError(
-                ErrorReason.MALFORMED_FIELD,
-                f"`{path}` is not UTF-8; save it as UTF-8, or move it out of the folder",
-                field="files",
-            ) from None
-    return files
-
-
-@contextmanager
-def unpacked(files: Mapping[str, str]) -> Iterator[Path]:
-    """A folder that holds the files as long as the block lasts."""
-    with tempfile.TemporaryDirectory(prefix="authz-policy-") as folder:
-        for name, text in files.items():
-            path = Path(folder) / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(text.encode())
-        yield Path(folder)
 
 
 class ProvedPolicy(msgspec.Struct, frozen=True):
@@ -84,12 +43,11 @@ def load_files(
 ) -> tuple[CompiledPolicy, tuple[Invariant, ...], tuple[CaseFile, ...]]:
     """A policy, its invariants and its tests. Raises `PolicyError` with every fault of the first of the three
     that has some."""
-    with unpacked(files) as folder:
-        policy = load_policy(folder)
-        if INVARIANTS_FILE not in files:
-            text = "is missing, so nothing would be proved; copy the one of the active version"
-            raise PolicyError((PolicyFault(INVARIANTS_FILE, 1, 1, text),))
-        invariants = load_invariants(folder, policy.vocabulary)
+    policy = compile_files(files)
+    if INVARIANTS_FILE not in files:
+        text = "is missing, so nothing would be proved; copy the one of the active version"
+        raise PolicyError((PolicyFault(INVARIANTS_FILE, 1, 1, text),))
+    invariants = read_invariants(files, policy.vocabulary)
     return policy, invariants, read_tests(files, policy.vocabulary)
 
 
@@ -116,12 +74,6 @@ def _fault_of(breach: Breach) -> PolicyFault:
         " change the row, or run `authz policy prove` for an example"
     )
     return PolicyFault(file, int(line), 1, text)
-
-
-def compile_invariants(files: Mapping[str, str], policy: CompiledPolicy) -> tuple[Invariant, ...]:
-    """The invariants among the files of a policy; none without a file of them."""
-    with unpacked(files) as folder:
-        return load_invariants(folder, policy.vocabulary)
 
 
 def compile_version(version: PolicyVersion) -> CompiledPolicy:

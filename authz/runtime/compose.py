@@ -19,8 +19,7 @@ from authz.domain.ports import Directory
 from authz.domain.tokens import TokenKeys
 from authz.domain.vocabulary import Vocabulary
 from authz.engine.publish import first_version
-from authz.policy.load import policy_directory
-from authz.policy.versions import read_folder
+from authz.policy.load import policy_directory, read_folder
 from authz.replica.follower import Follower
 from authz.replica.shared_state import STATE_FILE, SharedState
 from authz.replica.view import ReplicaView

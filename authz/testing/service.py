@@ -20,8 +20,7 @@ from authz.domain.ids import ResourceRef, Subject
 from authz.domain.mutations import MAX_MUTATIONS_PER_WRITE, Mutation, Operation
 from authz.domain.toml import parse_toml
 from authz.policy.campus import read_campus
-from authz.policy.load import load_policy, policy_directory
-from authz.policy.versions import read_folder
+from authz.policy.load import load_policy, policy_directory, read_folder
 from authz.runtime.compose import system_clock
 from authz.runtime.embedded import embedded
 from authz.runtime.settings import load_settings

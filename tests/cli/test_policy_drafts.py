@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from authz.policy.versions import read_folder
+from authz.policy.load import read_folder
 from tests.cli.commands import run
 from tests.policies import SAYS, SHIPPED
 

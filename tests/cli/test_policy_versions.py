@@ -12,8 +12,7 @@ from authz.domain.entities import Course, CourseState, Membership, Resource
 from authz.domain.ids import course_scope
 from authz.domain.mutations import Mutation, Operation
 from authz.policy.invariants import INVARIANTS_FILE
-from authz.policy.load import POLICY_FILE
-from authz.policy.versions import read_folder
+from authz.policy.load import POLICY_FILE, read_folder
 from tests.cli.commands import run
 from tests.policies import CLOSED, SAYS, SHIPPED, with_rows
 from tests.store.directory import user
@@ -281,4 +280,4 @@ def test_a_file_that_is_not_text_is_named(tmp_path: Path, empty_sqlite_url: str)
     (mine / ".git" / "index").write_bytes(b"\xff\xfe")
     refused = run("policy", "apply", mine, "--database", empty_sqlite_url)
     assert refused.returncode == 2
-    assert "logo.png` is not UTF-8" in refused.stderr
+    assert "logo.png:1:1: is not UTF-8" in refused.stderr

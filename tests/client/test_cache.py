@@ -28,8 +28,7 @@ from authz.domain.entities import (
 from authz.domain.ids import PLATFORM, ResourceRef, Subject, course_scope, parse_subject, session_scope
 from authz.domain.mutations import Mutation, Operation
 from authz.domain.tokens import ConsistencyToken, TokenKeys, latest
-from authz.policy.load import policy_directory
-from authz.policy.versions import read_folder
+from authz.policy.load import policy_directory, read_folder
 from tests.callers import grant
 from tests.client.conftest import Connect
 from tests.databases import create_sqlite

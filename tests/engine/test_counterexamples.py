@@ -13,16 +13,17 @@ from authz.domain.trace import Trace
 from authz.engine.check import Checker
 from authz.policy.cases import case_file_of, read_case_file, render
 from authz.policy.counterexample import Counterexample, counterexample
-from authz.policy.invariants import Gaining, load_invariants
-from authz.policy.load import load_policy, policy_directory
+from authz.policy.invariants import Gaining, read_invariants
+from authz.policy.load import load_policy
 from authz.policy.prove import Breach, prove
 from tests.engine.campus import Campus
+from tests.policies import SHIPPED
 from tests.policy.leaks import LEAKS, REFUSED, Leak, written
 
 
 def breaches_of(folder: Path, leak: Leak) -> tuple[Checker, list[tuple[Breach, Counterexample]]]:
     policy = load_policy(written(folder, leak))
-    proof = prove(policy, load_invariants(policy_directory(), policy.vocabulary))
+    proof = prove(policy, read_invariants(SHIPPED, policy.vocabulary))
     assert (proof.certificate is None) is bool(proof.breaches)
     found = [(breach, counterexample(breach, policy.vocabulary)) for breach in proof.breaches]
     return Checker(policy), found

@@ -8,11 +8,11 @@ import pytest
 
 from authz.domain.errors import InvalidArgumentError, PolicyError
 from authz.engine.policy_cases import Report, run_case_files
-from authz.policy.cases import CaseFile, fault_of_case, load_case_files, read_case_file
+from authz.policy.cases import CaseFile, fault_of_case, read_case_file, read_tests
 from authz.policy.compile import CompiledPolicy
 from authz.policy.load import POLICY_FILE, load_policy, policy_directory
 from authz.replica.temporary import temporary_snapshot
-from tests.policies import POLICY
+from tests.policies import POLICY, SHIPPED
 from tests.policy.leaks import LEAKS, Leak, written
 
 TEXT = (policy_directory() / POLICY_FILE).read_text()
@@ -112,7 +112,7 @@ def test_a_file_with_a_mistake_is_refused_with_its_place(change: tuple[str, str]
 
 
 def test_the_shipped_tests_pass_and_ask_for_every_role_that_has_rules() -> None:
-    files = load_case_files(policy_directory(), POLICY.vocabulary)
+    files = read_tests(SHIPPED, POLICY.vocabulary)
     report = run_case_files(POLICY, files, temporary_snapshot)
     assert len(report.outcomes) > 50
     assert report.failed == ()
@@ -126,14 +126,14 @@ def test_the_shipped_tests_pass_and_ask_for_every_role_that_has_rules() -> None:
 )
 def test_the_shipped_tests_find_a_leak(name: str, tmp_path: Path) -> None:
     leaking = load_policy(written(tmp_path, LEAKS[name]))
-    files = load_case_files(policy_directory(), leaking.vocabulary)
+    files = read_tests(SHIPPED, leaking.vocabulary)
     assert run_case_files(leaking, files, temporary_snapshot).failed
 
 
 def test_the_shipped_tests_find_an_access_that_is_lost(tmp_path: Path) -> None:
     row = "p, student, *, notebook, create, , allow"
     lost = load_policy(written(tmp_path, Leak("", (), (row, "# gone"))))
-    files = load_case_files(policy_directory(), lost.vocabulary)
+    files = read_tests(SHIPPED, lost.vocabulary)
     assert [outcome.case for outcome in run_case_files(lost, files, temporary_snapshot).failed] == [
         "a student creates a notebook"
     ]

@@ -23,18 +23,18 @@ from authz.policy.course import (
     load_course_policy,
     validate_course,
 )
-from authz.policy.invariants import load_invariants
+from authz.policy.invariants import read_invariants
 from authz.policy.load import POLICY_FILE, load_policy, policy_directory
 from authz.policy.prove import prove
 from authz.policy.situations import together
-from tests.policies import POLICY, written
+from tests.policies import POLICY, SHIPPED, written
 from tests.policy.reference import decide, reference_enforcer
 from tests.policy.test_reference import DECLARATIONS, FACTS, ROLES, TYPES, policies
 from tests.properties import examples
 
 logging.getLogger("casbin").setLevel(logging.CRITICAL)
 
-INVARIANTS = load_invariants(policy_directory(), POLICY.vocabulary)
+INVARIANTS = read_invariants(SHIPPED, POLICY.vocabulary)
 KEPT_APART = "p, student, course:a, notebook, read, !own & !shared_view, deny"
 CREATES = "p, teaching_assistant, course:a, material, create, , allow"
 
@@ -240,7 +240,7 @@ def test_a_course_with_an_exception_of_the_platform_is_looked_at_on_its_own(tmp_
     text += "type, quiz, grade\np, *, *, quiz, grade, for_ai_response, deny\n"
     text += "p, teacher, course:b, quiz, grade, , allow\n"
     platform = load_policy(written(tmp_path, text))
-    review = CourseReview(platform, load_invariants(policy_directory(), platform.vocabulary))
+    review = CourseReview(platform, read_invariants(SHIPPED, platform.vocabulary))
     for course_id in "ab":
         review.add(course_id, files(f"p, *, course:{course_id}, quiz, grade, attending, deny"))
     with pytest.raises(PolicyError) as caught:

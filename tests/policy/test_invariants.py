@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from authz.domain.errors import PolicyError
-from authz.policy.invariants import INVARIANTS_FILE, Gaining, Never, load_invariants
+from authz.policy.invariants import INVARIANTS_FILE, Gaining, Never, read_invariants
 from tests.facts import bits
 from tests.policies import POLICY
 
 VOCABULARY = POLICY.vocabulary
 
 
-def test_a_table_selects_roles_and_actions_by_what_it_names_and_leaves_out(tmp_path: Path) -> None:
-    (tmp_path / INVARIANTS_FILE).write_text(
+def test_a_table_selects_roles_and_actions_by_what_it_names_and_leaves_out() -> None:
+    text = (
         "[never.a]\nsays = 'a'\nexcept_types = ['course', 'session']\nactions = ['publish', 'read']\n"
         "rank_below = 30\nkind = 'course'\nexcept_roles = ['alumni']\nwhen = '!own & published'\n"
         "[gaining.b]\nsays = 'b'\ntypes = ['material']\nexcept_actions = ['ai_process']\n"
     )
-    never, gaining = load_invariants(tmp_path, VOCABULARY)
+    never, gaining = read_invariants({INVARIANTS_FILE: text}, VOCABULARY)
     assert isinstance(never, Never)
     assert never.roles == {"student", "auditor"}
     assert never.cells == {
@@ -32,18 +30,18 @@ def test_a_table_selects_roles_and_actions_by_what_it_names_and_leaves_out(tmp_p
     assert {action for _, action in gaining.cells} == {"create", "read", "update", "delete", "publish"}
 
 
-def test_a_folder_without_the_file_has_no_invariants(tmp_path: Path) -> None:
-    assert load_invariants(tmp_path, VOCABULARY) == ()
+def test_a_policy_without_the_file_has_no_invariants() -> None:
+    assert read_invariants({}, VOCABULARY) == ()
 
 
-def test_every_fault_is_listed_at_its_table_with_the_remedy(tmp_path: Path) -> None:
-    (tmp_path / INVARIANTS_FILE).write_text(
+def test_every_fault_is_listed_at_its_table_with_the_remedy() -> None:
+    text = (
         "[never.a]\nsays = 'a'\ntypes = ['materiel']\nroles = ['studnet']\nwhen = '!onw'\n\n"
         "[never.b]\nsays = 'b'\ntypes = ['course']\nactions = ['publish']\n"
         "when = 'session_live & session_ended'\n"
     )
     with pytest.raises(PolicyError) as caught:
-        load_invariants(tmp_path, VOCABULARY)
+        read_invariants({INVARIANTS_FILE: text}, VOCABULARY)
     assert list(map(str, caught.value.faults)) == [
         "invariants.toml:1:1: selects no action of any type; widen `types` or `actions`",
         "invariants.toml:1:1: unknown fact `onw`; did you mean `own`?",
@@ -58,7 +56,6 @@ def test_every_fault_is_listed_at_its_table_with_the_remedy(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "text", ["[never.a\n", "[never.a]\nsays = 'a'\ntyps = []\n", "[sometimes.a]\nsays = 'a'\n"]
 )
-def test_a_file_that_is_no_table_of_invariants_is_refused(text: str, tmp_path: Path) -> None:
-    (tmp_path / INVARIANTS_FILE).write_text(text)
+def test_a_file_that_is_no_table_of_invariants_is_refused(text: str) -> None:
     with pytest.raises(PolicyError, match=r"invariants\.toml:1:1: cannot be read: .*; see docs/policies\.md"):
-        load_invariants(tmp_path, VOCABULARY)
+        read_invariants({INVARIANTS_FILE: text}, VOCABULARY)

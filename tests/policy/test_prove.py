@@ -18,19 +18,19 @@ from authz.domain.ids import ScopeKind
 from authz.policy.certificate import Certificate, check_certificate
 from authz.policy.compile import CompiledPolicy
 from authz.policy.condition import parse_condition
-from authz.policy.invariants import Gaining, Invariant, Never, load_invariants
+from authz.policy.invariants import Gaining, Invariant, Never, read_invariants
 from authz.policy.load import POLICY_FILE, load_policy, policy_directory
 from authz.policy.prove import prove
 from authz.policy.search import Refutation
 from authz.policy.situations import Situation, situations_of, together
 from tests.facts import bits
-from tests.policies import POLICY, written
+from tests.policies import POLICY, SHIPPED, written
 from tests.policy.reference import reference_enforcer
 from tests.properties import examples
 
 logging.getLogger("casbin").setLevel(logging.CRITICAL)
 
-INVARIANTS = load_invariants(policy_directory(), POLICY.vocabulary)
+INVARIANTS = read_invariants(SHIPPED, POLICY.vocabulary)
 
 DECLARATIONS = [
     "role, owner, course, 3, yes,",
