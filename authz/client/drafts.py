@@ -7,7 +7,7 @@ import msgspec
 from authz.domain.errors import PolicyFault, malformed
 from authz.domain.instants import Instant
 from authz.v1 import policy_pb2
-from authz.wire.values import parse_time, time_of
+from authz.wire.values import parse_time
 
 
 class DraftPublication(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,5 +63,8 @@ def draft_of(message: policy_pb2.PolicyDraft) -> Draft:
 
 def _publication_of(message: policy_pb2.PolicyPublication) -> DraftPublication:
     return DraftPublication(
-        at=time_of(message.publish_at), author=message.author, reason=message.reason, error=message.error
+        at=message.publish_at.ToMicroseconds(),
+        author=message.author,
+        reason=message.reason,
+        error=message.error,
     )

@@ -11,7 +11,7 @@ from authz.domain.instants import Instant
 from authz.domain.mutations import Mutation
 from authz.v1 import directory_pb2, watch_pb2
 from authz.wire.changes import parse_logged_mutation
-from authz.wire.values import parse_subject_message, time_of
+from authz.wire.values import parse_subject_message
 
 
 class WatchedChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +36,7 @@ def watched_of(change: watch_pb2.WatchChange, mutations: Iterable[directory_pb2.
     return WatchedChange(
         mutations=tuple(parse_logged_mutation(message) for message in mutations),
         token=change.written_at.token,
-        committed_at=time_of(change.committed_at),
+        committed_at=change.committed_at.ToMicroseconds(),
         actor=change.actor,
         reason=change.reason,
         is_last=change.last,

@@ -23,15 +23,12 @@ from authz.wire.values import (
     WireEnum,
     duration_message,
     missing,
-    parse_duration_us,
     parse_scope,
     parse_subject,
     parse_time,
     scope_message,
-    set_time,
     subject_message,
     time_message,
-    time_of,
 )
 
 _MAX_PRINCIPAL_LENGTH = 256
@@ -116,8 +113,8 @@ def _common(query: ChangeQuery | DecisionQuery, page: Page) -> dict[str, Any]:
         "resource_type": "" if query.resource is None else query.resource.type,
         "resource_id": "" if query.resource is None else query.resource.id,
         "principal": query.principal,
-        "since": None if query.since is None else time_message(query.since),
-        "until": None if query.until is None else time_message(query.until),
+        "since": time_message(query.since),
+        "until": time_message(query.until),
         "oldest_first": query.oldest_first,
         "page_size": page.size,
         "page_token": page.token,
@@ -126,8 +123,9 @@ def _common(query: ChangeQuery | DecisionQuery, page: Page) -> dict[str, Any]:
 
 def change_message(change: LoggedChange) -> pb.LoggedChange:
     """A change as a message."""
-    message = pb.LoggedChange(
+    return pb.LoggedChange(
         revision=change.revision,
+        committed_at=time_message(change.committed_at),
         actor=change.actor,
         reason=change.reason,
         request_id=change.request_id,
@@ -135,8 +133,6 @@ def change_message(change: LoggedChange) -> pb.LoggedChange:
         before=_record(change.before, version=0),
         after=_record(change.after, version=change.revision),
     )
-    set_time(message.committed_at, change.committed_at)
-    return message
 
 
 def _record(entity: Entity | None, *, version: int) -> pb.Record | None:
@@ -153,7 +149,7 @@ def parse_change(message: pb.LoggedChange) -> LoggedChange:
         before, target = None, before
     return LoggedChange(
         revision=message.revision,
-        committed_at=time_of(message.committed_at),
+        committed_at=message.committed_at.ToMicroseconds(),
         actor=message.actor,
         reason=message.reason,
         request_id=message.request_id,
@@ -169,19 +165,9 @@ def _entity(message: pb.LoggedChange, name: str) -> Any:
 
 
 _TEXTS = (
-    *(
-        "decision_id",
-        "method",
-        "code",
-        "caller",
-        "request_id",
-        "action",
-        "course_id",
-        "session_id",
-        "purpose",
-    ),
-    *("allowed", "reason", "role", "rule", "policy_version", "course_policy_version", "revision"),
-    "leaf",
+    *("decision_id", "method", "code", "caller", "request_id", "action", "course_id", "session_id"),
+    *("purpose", "allowed", "reason", "role", "rule", "policy_version", "course_policy_version"),
+    *("revision", "leaf"),
 )
 """The fields of an entry that are the same in its message."""
 
@@ -189,16 +175,15 @@ _TEXTS = (
 def decision_message(entry: StoredDecision) -> pb.LoggedDecision:
     """An entry of the decision log as a message."""
     type_name, _, id_ = entry.resource.partition(":")
-    message = pb.LoggedDecision(
+    return pb.LoggedDecision(
         **{name: getattr(entry, name) for name in _TEXTS},
         subject=subject_message(parse_subject_text(entry.subject)) if entry.subject else None,
         person=subject_message(parse_subject_text(entry.person)) if entry.person else None,
         resource_type=type_name,
         resource_id=id_,
         duration=duration_message(entry.duration_us),
+        at=time_message(entry.at),
     )
-    set_time(message.at, entry.at)
-    return message
 
 
 def parse_decision(message: pb.LoggedDecision) -> StoredDecision:
@@ -206,11 +191,11 @@ def parse_decision(message: pb.LoggedDecision) -> StoredDecision:
     type_name, id_ = message.resource_type, message.resource_id
     return StoredDecision(
         **{name: getattr(message, name) for name in _TEXTS},
-        at=time_of(message.at),
+        at=message.at.ToMicroseconds(),
         subject=_subject_text(message, "subject"),
         person=_subject_text(message, "person"),
         resource=f"{type_name}:{id_}" if id_ else type_name,
-        duration_us=parse_duration_us(message.duration),
+        duration_us=message.duration.ToMicroseconds(),
     )
 
 

@@ -16,10 +16,9 @@ from authz.v1 import watch_pb2 as pb
 from authz.wire.entities import OPERATIONS, mutation_message, parse_versioned
 from authz.wire.values import (
     WireEnum,
-    parse_duration_us,
     parse_scope_message,
-    set_time,
     subject_message,
+    time_message,
 )
 
 DEFAULT_CHECKPOINT_INTERVAL_US = US_PER_S
@@ -50,7 +49,7 @@ def checkpoint_interval_s(request: pb.WatchRequest) -> float:
     """How often to send a checkpoint."""
     if not request.HasField("checkpoint_interval"):
         return DEFAULT_CHECKPOINT_INTERVAL_US / US_PER_S
-    interval_us = parse_duration_us(request.checkpoint_interval)
+    interval_us = request.checkpoint_interval.ToMicroseconds()
     if not MIN_CHECKPOINT_INTERVAL_US <= interval_us <= MAX_CHECKPOINT_INTERVAL_US:
         raise malformed(
             "checkpoint_interval", "is out of range; set 0.1 s to 60 s, or leave it absent for 1 s"
@@ -94,13 +93,15 @@ class WatchMessages:
 
 
 def _empty(change: Change, token: str) -> pb.WatchResponse:
-    message = pb.WatchResponse()
-    message.change.written_at.token = token
-    set_time(message.change.committed_at, change.committed_at)
-    message.change.actor = change.actor
-    message.change.reason = change.reason
-    message.change.erasing.extend(map(subject_message, change.erasing))
-    return message
+    return pb.WatchResponse(
+        change=pb.WatchChange(
+            written_at=common_pb2.ConsistencyToken(token=token),
+            committed_at=time_message(change.committed_at),
+            actor=change.actor,
+            reason=change.reason,
+            erasing=map(subject_message, change.erasing),
+        )
+    )
 
 
 def _logged_message(mutation: Mutation, revision: int) -> dpb.Mutation:

@@ -24,7 +24,6 @@ from authz.wire.values import (
     parse_optional_id,
     parse_subject,
     quoted,
-    set_time,
 )
 
 REASONS = WireEnum(pb.Reason.DESCRIPTOR, Reason)
@@ -137,7 +136,7 @@ def fill_check_response(
 def set_valid_until(message: Any, valid_until: Instant | None) -> None:
     """Fill the field, or leave it absent when time alone never changes the answer."""
     if valid_until is not None and valid_until <= MAX_INSTANT:
-        set_time(message.valid_until, valid_until)
+        message.valid_until.FromMicroseconds(valid_until)
 
 
 def actions_message(

@@ -7,13 +7,23 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from authz.domain.drafts import AddRow, DeleteFile, DraftKey, Edit, PolicyDraft, PutFile, RemoveRow, SetCell
+from authz.domain.drafts import (
+    AddRow,
+    DeleteFile,
+    DraftKey,
+    Edit,
+    PolicyDraft,
+    Publication,
+    PutFile,
+    RemoveRow,
+    SetCell,
+)
 from authz.domain.errors import malformed
 from authz.domain.ids import parse_id
 from authz.v1 import policy_pb2 as pb
 from authz.wire.fields import file_messages
 from authz.wire.policies import parse_policy_scope
-from authz.wire.values import missing, set_time
+from authz.wire.values import missing, time_message
 
 
 def parse_draft_key(request: Message) -> DraftKey:
@@ -70,18 +80,24 @@ def edit_message(edit: Edit) -> pb.PolicyEdit:
 
 def draft_message(draft: PolicyDraft, *, with_files: bool = False) -> pb.PolicyDraft:
     """A draft as a message."""
-    message = pb.PolicyDraft(
+    publication = draft.publication
+    return pb.PolicyDraft(
         id=draft.id,
         etag=str(draft.etag),
         base_number=draft.base_number,
         files=file_messages(draft.files) if with_files else (),
         author=draft.author,
         course_id=draft.scope.id,
+        created_at=time_message(draft.created_at),
+        edited_at=time_message(draft.edited_at),
+        publication=None if publication is None else _publication_message(publication),
     )
-    set_time(message.created_at, draft.created_at)
-    set_time(message.edited_at, draft.edited_at)
-    if draft.publication is not None:
-        for name in ("author", "reason", "error"):
-            setattr(message.publication, name, getattr(draft.publication, name))
-        set_time(message.publication.publish_at, draft.publication.at)
-    return message
+
+
+def _publication_message(publication: Publication) -> pb.PolicyPublication:
+    return pb.PolicyPublication(
+        publish_at=time_message(publication.at),
+        author=publication.author,
+        reason=publication.reason,
+        error=publication.error,
+    )

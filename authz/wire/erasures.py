@@ -10,7 +10,7 @@ from authz.domain.recipients import Asker, WatcherReport
 from authz.v1 import privacy_pb2 as pb
 from authz.wire.entities import entity_message, parse_versioned
 from authz.wire.filters import DEFAULT_PAGE_SIZE
-from authz.wire.values import missing, parse_subject, parse_time, set_time, subject_message, time_of
+from authz.wire.values import missing, parse_subject, parse_time, subject_message, time_message
 from authz.wire.writes import parse_reason
 
 
@@ -44,39 +44,36 @@ def parse_erasures(request: pb.ReadErasuresRequest) -> tuple[Subject | None, Pag
 
 def certificate_message(certificate: ErasureCertificate) -> pb.ErasureCertificate:
     """A certificate as a message."""
-    message = pb.ErasureCertificate(
+    return pb.ErasureCertificate(
         erasure=entity_message(Versioned(certificate.erasure, 0)),
         actor=certificate.actor,
+        finished_at=time_message(certificate.finished_at),
         removed=(pb.ErasureCount(what=what, count=n) for what, n in certificate.removed.items()),
         kept=certificate.kept,
         left_to_operator=certificate.left_to_operator,
-        replicas=map(_replica_message, certificate.replicas),
-        askers=map(_asker_message, certificate.askers),
-        watchers=map(_watcher_message, certificate.watchers),
+        replicas=(
+            pb.ErasureReplica(name=each.name, confirmed=each.is_cleared, seen_at=time_message(each.seen_at))
+            for each in certificate.replicas
+        ),
+        askers=(
+            pb.ErasureAsker(
+                caller=each.caller,
+                asked=each.asked,
+                first_at=time_message(each.first_at),
+                last_at=time_message(each.last_at),
+            )
+            for each in certificate.askers
+        ),
+        watchers=(
+            pb.ErasureWatcher(
+                caller=each.caller,
+                sent=each.was_sent,
+                acknowledged=each.has_acknowledged,
+                seen_at=time_message(each.seen_at),
+            )
+            for each in certificate.watchers
+        ),
     )
-    set_time(message.finished_at, certificate.finished_at)
-    return message
-
-
-def _replica_message(replica: ReplicaReport) -> pb.ErasureReplica:
-    message = pb.ErasureReplica(name=replica.name, confirmed=replica.is_cleared)
-    set_time(message.seen_at, replica.seen_at)
-    return message
-
-
-def _asker_message(asker: Asker) -> pb.ErasureAsker:
-    message = pb.ErasureAsker(caller=asker.caller, asked=asker.asked)
-    set_time(message.first_at, asker.first_at)
-    set_time(message.last_at, asker.last_at)
-    return message
-
-
-def _watcher_message(watcher: WatcherReport) -> pb.ErasureWatcher:
-    message = pb.ErasureWatcher(
-        caller=watcher.caller, sent=watcher.was_sent, acknowledged=watcher.has_acknowledged
-    )
-    set_time(message.seen_at, watcher.seen_at)
-    return message
 
 
 def parse_certificate(message: pb.ErasureCertificate) -> ErasureCertificate:
@@ -90,14 +87,15 @@ def parse_certificate(message: pb.ErasureCertificate) -> ErasureCertificate:
         kept=tuple(message.kept),
         left_to_operator=tuple(message.left_to_operator),
         replicas=tuple(
-            ReplicaReport(each.name, each.confirmed, time_of(each.seen_at)) for each in message.replicas
+            ReplicaReport(each.name, each.confirmed, each.seen_at.ToMicroseconds())
+            for each in message.replicas
         ),
         askers=tuple(
-            Asker(each.caller, each.asked, time_of(each.first_at), time_of(each.last_at))
+            Asker(each.caller, each.asked, each.first_at.ToMicroseconds(), each.last_at.ToMicroseconds())
             for each in message.askers
         ),
         watchers=tuple(
-            WatcherReport(each.caller, each.sent, each.acknowledged, time_of(each.seen_at))
+            WatcherReport(each.caller, each.sent, each.acknowledged, each.seen_at.ToMicroseconds())
             for each in message.watchers
         ),
     )
@@ -105,12 +103,11 @@ def parse_certificate(message: pb.ErasureCertificate) -> ErasureCertificate:
 
 def hold_message(hold: Hold) -> pb.Hold:
     """A hold as a message."""
-    message = pb.Hold(subject=subject_message(hold.subject), reason=hold.reason, actor=hold.actor)
-    set_time(message.since, hold.since)
-    return message
+    subject, since = subject_message(hold.subject), time_message(hold.since)
+    return pb.Hold(subject=subject, reason=hold.reason, actor=hold.actor, since=since)
 
 
 def parse_hold(message: pb.Hold) -> Hold:
     """A hold that this service sent."""
     subject = parse_subject(message, "subject", field="subject")
-    return Hold(subject, message.reason, message.actor, time_of(message.since))
+    return Hold(subject, message.reason, message.actor, message.since.ToMicroseconds())

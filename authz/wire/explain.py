@@ -12,7 +12,7 @@ from authz.domain.trace import FactTrace, MembershipTrace, RuleTrace
 from authz.v1 import authorization_pb2 as pb
 from authz.v1 import common_pb2
 from authz.wire.decisions import MEMBERSHIP_STATES, fill_check_response, parse_check, rule_message
-from authz.wire.values import WireEnum, parse_time, scope_message, set_time
+from authz.wire.values import WireEnum, parse_time, scope_message, time_message
 
 STATUSES = WireEnum(common_pb2.MembershipStatus.DESCRIPTOR, MembershipStatus)
 CHANGE_KINDS = WireEnum(pb.ChangeKind.DESCRIPTOR, ChangeKind)
@@ -31,41 +31,39 @@ def parse_explain(m: pb.ExplainRequest) -> tuple[Question, Instant | None]:
 
 def explanation_message(told: Explanation, *, checked_at: str, decision_id: str) -> pb.ExplainResponse:
     """An explanation as a message."""
-    trace, now = told.trace, told.decided_at
+    trace, now, suspension = told.trace, told.decided_at, told.suspension
     message = pb.ExplainResponse(
         message=told.message,
+        decided_at=time_message(now),
         scopes=map(scope_message, trace.scopes),
         memberships=map(_membership_message, trace.memberships),
-        account_suspended=told.suspension is not None,
+        account_suspended=suspension is not None,
+        account_suspended_until=None if suspension is None else time_message(suspension.until),
         facts=[_fact_message(each, told.inputs) for each in trace.facts],
         rules=map(_rule_message, trace.rules),
         nearest_grants=[
             pb.NearestGrant(changes=[_change_message(change, now) for change in changes])
             for changes in told.nearest_grants
         ],
+        allowed_from=time_message(told.allowed_from),
     )
     fill_check_response(message.answer, told.decision, checked_at=checked_at, decision_id=decision_id)
-    set_time(message.decided_at, now)
-    set_time(message.allowed_from, told.allowed_from)
-    if told.suspension is not None:
-        set_time(message.account_suspended_until, told.suspension.until)
     return message
 
 
 def _membership_message(each: MembershipTrace) -> pb.ExplainedMembership:
     grant = each.grant
-    message = pb.ExplainedMembership(
+    return pb.ExplainedMembership(
         scope=scope_message(each.scope),
         role=grant.role,
         status=STATUSES.number(grant.status),
+        starts_at=time_message(grant.starts_at),
+        ends_at=time_message(grant.ends_at),
+        suspended_until=time_message(grant.suspended_until),
         gives=each.gives,
         state=MEMBERSHIP_STATES.number(each.inactive_reason),
         counts=each.counts,
     )
-    set_time(message.starts_at, grant.starts_at)
-    set_time(message.ends_at, grant.ends_at)
-    set_time(message.suspended_until, grant.suspended_until)
-    return message
 
 
 def _fact_message(each: FactTrace, inputs: Any) -> pb.ExplainedFact:
@@ -93,7 +91,7 @@ def _rule_message(each: RuleTrace) -> pb.ExplainedRule:
 
 
 def _change_message(change: Change, now: Instant) -> pb.NearestChange:
-    message = pb.NearestChange(
+    return pb.NearestChange(
         text=change.text(now),
         kind=CHANGE_KINDS.number(change.kind),
         scope=None if change.scope is None else scope_message(change.scope),
@@ -101,6 +99,5 @@ def _change_message(change: Change, now: Instant) -> pb.NearestChange:
         fact=change.fact,
         holds=change.holds and change.kind is ChangeKind.FACT,
         purpose=change.purpose,
+        at=time_message(change.at),
     )
-    set_time(message.at, change.at)
-    return message

@@ -18,15 +18,15 @@ from authz.domain.exports import (
 )
 from authz.domain.mutations import Mutation, Operation
 from authz.v1 import privacy_pb2 as pb
+from authz.v1.common_pb2 import ConsistencyToken
 from authz.wire.changes import parse_logged_mutation
 from authz.wire.entities import mutation_message, parse_versioned
 from authz.wire.values import (
     WireEnum,
     parse_subject,
     parse_time,
-    set_time,
     subject_message,
-    time_of,
+    time_message,
 )
 
 _MAX_MESSAGE_BYTES = 128 * 1024
@@ -59,9 +59,10 @@ def _item_message(item: ExportItem) -> pb.ExportItem:
         case ExportedChange():
             return pb.ExportItem(change=_change_message(item))
         case ExportedEntry():
-            entry = pb.ExportedEntry(section=_SECTIONS.number(item.section), name=item.name, text=item.text)
-            set_time(entry.at, item.at)
-            return pb.ExportItem(entry=entry)
+            section, at = _SECTIONS.number(item.section), time_message(item.at)
+            return pb.ExportItem(
+                entry=pb.ExportedEntry(section=section, name=item.name, text=item.text, at=at)
+            )
         case ExportEnd():
             counts = (
                 pb.ExportCount(section=_SECTIONS.number(each), count=n) for each, n in item.counts.items()
@@ -74,21 +75,22 @@ def _begin_message(item: ExportBegin) -> pb.ExportBegin:
         pb.ExportRetention(section=_SECTIONS.number(each.section), purpose=each.purpose, kept=each.kept)
         for each in item.retention
     )
-    begin = pb.ExportBegin(subject=subject_message(item.subject), retention=retention)
-    begin.read_at.token = item.token
-    set_time(begin.committed_at, item.committed_at)
-    return begin
+    return pb.ExportBegin(
+        subject=subject_message(item.subject),
+        read_at=ConsistencyToken(token=item.token),
+        committed_at=time_message(item.committed_at),
+        retention=retention,
+    )
 
 
 def _change_message(item: ExportedChange) -> pb.ExportedChange:
-    change = pb.ExportedChange(
+    return pb.ExportedChange(
+        committed_at=time_message(item.committed_at),
         actor=item.actor,
         reason=item.reason,
         request_id=item.request_id,
         mutations=map(mutation_message, item.mutations),
     )
-    set_time(change.committed_at, item.committed_at)
-    return change
 
 
 def parse_export_item(message: pb.ExportItem) -> ExportItem:
@@ -104,7 +106,7 @@ def parse_export_item(message: pb.ExportItem) -> ExportItem:
         case "change":
             change = message.change
             return ExportedChange(
-                committed_at=time_of(change.committed_at),
+                committed_at=change.committed_at.ToMicroseconds(),
                 actor=change.actor,
                 reason=change.reason,
                 request_id=change.request_id,
@@ -122,7 +124,7 @@ def _parse_begin(message: pb.ExportBegin) -> ExportBegin:
     return ExportBegin(
         subject=parse_subject(message, "subject", field="subject"),
         token=message.read_at.token,
-        committed_at=time_of(message.committed_at),
+        committed_at=message.committed_at.ToMicroseconds(),
         retention=tuple(
             ExportRetention(_section(each.section), each.purpose, each.kept) for each in message.retention
         ),

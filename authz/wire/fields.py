@@ -19,7 +19,6 @@ from authz.wire.values import (
     WireEnum,
     duration_message,
     missing,
-    parse_duration_us,
     parse_scope,
     parse_subject,
     parse_time,
@@ -56,7 +55,7 @@ def parser_of(field: Field, message: Descriptor, path: str = "") -> Parser:
                 return lambda m: _required(parse_time(m, name, field=path), field=path)
             return lambda m: parse_time(m, name, field=path)
         case FieldType.DURATION:
-            return lambda m: parse_duration_us(get(m)) if m.HasField(name) else field.default
+            return lambda m: get(m).ToMicroseconds() if m.HasField(name) else field.default
         case FieldType.RESOURCE:
             return _resource_parser(field, path)
         case FieldType.SUBJECT | FieldType.SCOPE:

@@ -8,7 +8,7 @@ from authz.domain.predicates import AllOf, AnyOf, Comparison, Operator, Predicat
 from authz.v1 import authorization_pb2 as pb
 from authz.wire.fields import parse_type
 from authz.wire.lists import parse_query
-from authz.wire.values import WireEnum, duration_message, parse_duration_us
+from authz.wire.values import WireEnum, duration_message
 
 PLAN_KINDS = WireEnum(pb.PlanKind.DESCRIPTOR, PlanKind)
 _OPERATORS = WireEnum(pb.ComparisonOperator.DESCRIPTOR, Operator)
@@ -79,6 +79,6 @@ def _parse_comparison(m: pb.Comparison) -> Comparison:
         _FIELDS[m.field],
         _OPERATORS.parse(m.operator, field="predicate.operator"),
         getattr(m, compared_with) if compared_with in ("text", "flag") else None,
-        parse_duration_us(m.from_now) if compared_with == "from_now" else None,
+        m.from_now.ToMicroseconds() if compared_with == "from_now" else None,
         m.negated,
     )

@@ -28,7 +28,6 @@ from authz.wire.values import (
     scope_message,
     subject_message,
     time_message,
-    time_of,
 )
 
 _DEFAULT_EXAMPLES, _DEFAULT_LARGEST = 1, 20
@@ -165,7 +164,7 @@ def _parse_totals(message: pb.PreviewTotals) -> PreviewTotals:
     return PreviewTotals(
         policy_version=message.policy_version,
         checked_at=message.checked_at.token,
-        now=time_of(message.now),
+        now=message.now.ToMicroseconds(),
         members=message.members,
         rows=message.rows,
         scopes=message.scopes,
@@ -176,4 +175,4 @@ def _parse_totals(message: pb.PreviewTotals) -> PreviewTotals:
 
 
 def _parse_recent(message: pb.RecentDecisions) -> RecentDecisions:
-    return RecentDecisions(message.count, message.changed, time_of(message.since))
+    return RecentDecisions(message.count, message.changed, message.since.ToMicroseconds())

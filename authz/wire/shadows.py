@@ -24,7 +24,6 @@ from authz.wire.values import (
     scope_message,
     subject_message,
     time_message,
-    time_of,
 )
 
 _DEFAULT_SHARE, _DEFAULT_BUDGET_US, _MAX_BUDGET_US = 0.01, 10_000, 1_000_000
@@ -66,8 +65,8 @@ def parse_shadow(message: pb.PolicyShadow) -> ShadowReport:
     shadow = PolicyShadow(
         **{name: getattr(message, name) for name in _HOW},
         scope=parse_policy_scope(message.course_id),
-        started_at=time_of(message.started_at),
-        ends_at=time_of(message.ends_at),
+        started_at=message.started_at.ToMicroseconds(),
+        ends_at=message.ends_at.ToMicroseconds(),
     )
     tally = ShadowTally(
         **{name: getattr(message, name) for name in _COUNTS},
@@ -107,7 +106,7 @@ def _parse_example(message: pb.PolicyShadowExample) -> ShadowExample:
         resource=ResourceRef(message.resource.type, message.resource.id),
         scope=parse_scope_message(message.resource.scope, field="scope"),
         purpose=message.purpose,
-        at=time_of(message.checked_at),
+        at=message.checked_at.ToMicroseconds(),
         facts=tuple(message.facts),
         active=parse_verdict(message.active),
         candidate=parse_verdict(message.candidate),

@@ -27,12 +27,11 @@ from authz.domain.ids import (
     parse_id,
     session_scope,
 )
-from authz.domain.instants import MAX_INSTANT, MIN_INSTANT, US_PER_S, Instant
+from authz.domain.instants import MAX_INSTANT, MIN_INSTANT, Instant
 from authz.v1 import common_pb2 as pb
 
 EnumT = TypeVar("EnumT", bound=StrEnum)
 
-_NS_PER_US = 1000
 _MAX_QUOTED_LENGTH = 64
 _MAX_NANOS = 999_999_999
 
@@ -83,15 +82,10 @@ def parse_time(message: Message, field_name: str, *, field: str) -> Instant | No
     if not message.HasField(field_name):
         return None
     stamp: timestamp_pb2.Timestamp = getattr(message, field_name)
-    instant = time_of(stamp)
+    instant = stamp.ToMicroseconds()
     if not (0 <= stamp.nanos <= _MAX_NANOS and MIN_INSTANT <= instant <= MAX_INSTANT):
         raise malformed(field, "is not a time between the years 1 and 9999")
     return instant
-
-
-def time_of(stamp: timestamp_pb2.Timestamp) -> Instant:
-    """A Timestamp that this service sent, in microseconds."""
-    return stamp.seconds * US_PER_S + stamp.nanos // _NS_PER_US
 
 
 def time_in(message: Message, field_name: str) -> dt.datetime | None:
@@ -102,19 +96,13 @@ def time_in(message: Message, field_name: str) -> dt.datetime | None:
     return time
 
 
-def set_time(target: timestamp_pb2.Timestamp, instant: Instant | None) -> None:
-    """Fill a Timestamp field, or leave it absent."""
-    if instant is not None:
-        seconds, rest = divmod(instant, US_PER_S)
-        target.seconds = seconds
-        target.nanos = rest * _NS_PER_US
-        target.SetInParent()
-
-
-def time_message(instant: Instant) -> timestamp_pb2.Timestamp:
-    """A time as a message."""
-    seconds, rest = divmod(instant, US_PER_S)
-    return timestamp_pb2.Timestamp(seconds=seconds, nanos=rest * _NS_PER_US)
+def time_message(instant: Instant | None) -> timestamp_pb2.Timestamp | None:
+    """A time as a message; None, which leaves a field absent, for none."""
+    if instant is None:
+        return None
+    stamp = timestamp_pb2.Timestamp()
+    stamp.FromMicroseconds(instant)
+    return stamp
 
 
 def duration_message(duration_us: int) -> duration_pb2.Duration:
@@ -122,11 +110,6 @@ def duration_message(duration_us: int) -> duration_pb2.Duration:
     duration = duration_pb2.Duration()
     duration.FromMicroseconds(duration_us)
     return duration
-
-
-def parse_duration_us(duration: duration_pb2.Duration) -> int:
-    """A Duration in microseconds, truncated."""
-    return duration.seconds * US_PER_S + duration.nanos // _NS_PER_US
 
 
 SUBJECT_TYPES = {

@@ -26,7 +26,6 @@ from authz.v1 import authorization_pb2 as pb
 from authz.wire.combined import parse_session, parse_sources
 from authz.wire.decisions import set_valid_until
 from authz.wire.errors import status_of
-from authz.wire.values import set_time
 
 _JOIN = "join"
 _IN_SESSION = ("present", "moderate", "record")
@@ -69,7 +68,7 @@ class Combined:
         if isinstance(session, Session):
             response.course_id = session.course_id or ""
             if session.ends_at is not None:
-                set_time(response.ends_at, session.ends_at)
+                response.ends_at.FromMicroseconds(session.ends_at)
         set_valid_until(
             response, _earliest(found[each].valid_until for each in (_JOIN, *_IN_SESSION) if each in found)
         )

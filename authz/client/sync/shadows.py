@@ -11,7 +11,7 @@ from authz.domain.instants import Instant
 from authz.domain.shadow import ShadowReport
 from authz.v1 import policy_pb2, policy_pb2_grpc
 from authz.wire.shadows import parse_shadow
-from authz.wire.values import set_time
+from authz.wire.values import time_message
 
 
 class ShadowClient:
@@ -43,12 +43,12 @@ class ShadowClient:
             budget_us=budget_us,
             author=author,
             course_id=course_id,
+            ends_at=None if ends_at is None else time_message(as_instant(ends_at, field="ends_at")),
         )
         if isinstance(candidate, int):
             request.number = candidate
         else:
             request.draft_id = as_text(candidate, field="candidate")
-        set_time(request.ends_at, None if ends_at is None else as_instant(ends_at, field="ends_at"))
         return parse_shadow((self._calls.call(self._stub.StartPolicyShadow, request)).shadow)
 
     def read(self, *, course_id: str = "") -> ShadowReport | None:
