@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, func, select
 
 from authz.domain.entities import Key, RetentionRule
 from authz.domain.ids import Subject, SubjectType
@@ -20,6 +20,7 @@ from authz.domain.mutations import Mutation, Operation
 from authz.store import tables
 from authz.store.bulk import delete_by_key, select_by, upsert_rows
 from authz.store.erasure_steps import rewrites_history
+from authz.store.holds import read_holds
 from authz.store.leaves import Attestor, purged_hashes
 from authz.store.log_reader import raise_resumable_from
 from authz.store.log_writer import Origin
@@ -84,7 +85,8 @@ def compact(
     else:
         removed, after = [], rule
     after = msgspec.structs.replace(after, removed=(rule.removed or 0) + len(removed) or None)
-    transaction.append(origin, lambda batch: batch.rewrite([after]))
+    with transaction.revision(origin) as batch:
+        batch.rewrite([after])
     return len(removed)
 
 
@@ -98,12 +100,6 @@ def _move_cut(
     purge_renames(connection, through)
     raise_resumable_from(connection, through)
     return msgspec.structs.replace(rule, complete_since=complete_since, through=through)
-
-
-def release_held(connection: Connection, subject: Subject) -> None:
-    """End the hold of a subject on compacted changes: the next step of a purge removes them."""
-    same = tables.has_subject(_held, "subject", subject)
-    connection.execute(update(_held).where(same).values(subject_type=None, subject_id=None))
 
 
 def _window(connection: Connection, after: int, before: Instant, limit: int) -> list[_Change]:
@@ -179,18 +175,15 @@ def _withhold(connection: Connection, superseded: dict[_Position, _Change]) -> l
     What follows a change that is kept is kept, too: without a deletion, say, the record would come back.
     """
     in_order = [superseded[place] for place in sorted(superseded)]
-    holds = [
-        Subject(SubjectType(row.subject_type), row.subject_id)
-        for row in connection.execute(select(tables.holds))
-    ]
+    held = [hold.subject for hold in read_holds(connection)]
     kept = _kept_before(connection, in_order)
-    if not (holds or kept):
+    if not (held or kept):
         return in_order
     actors = _actors(connection, in_order)
     removed, withheld = [], []
     for change in in_order:
         holder = next(
-            (each for each in holds if _concerns(change, actors[change.row.revision], each)),
+            (each for each in held if _concerns(change, actors[change.row.revision], each)),
             kept.get((change.row.previous, change.mutation.key)),
         )
         if holder is None:

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, Row, and_, delete, or_, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    Table,
+    and_,
+    delete,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
 from authz.domain.drafts import Publication
 from authz.domain.entities import Membership, PolicyVersion
@@ -85,15 +97,12 @@ def erase_revisions(
         for row, mutation in changes:
             text = encode_mutation(_renamed(mutation, subject, pseudonym))
             if text != row.mutation:
-                same = and_(_changes.c.revision == row.revision, _changes.c.position == row.position)
-                connection.execute(update(_changes).where(same).values(mutation=text))
+                connection.execute(update(_changes).where(_is(_changes, row)).values(mutation=text))
                 counts["changes rewritten"] += 1
         is_concerned = bool(about) or mentions(head.actor, subject)
         only = len(about) == len(changes) and head.reason != reason
-        texts = _texts(head, subject, pseudonym, is_concerned, only=only)
-        if texts:
-            same = _revisions.c.revision == head.revision
-            connection.execute(update(_revisions).where(same).values(**texts))
+        if texts := _texts(head, subject, pseudonym, is_concerned, only=only):
+            connection.execute(update(_revisions).where(_is(_revisions, head)).values(**texts))
             counts["revisions rewritten"] += 1
     return counts
 
@@ -111,8 +120,7 @@ def without_subject(record: Any, subject: Subject, pseudonym: Subject) -> Any:
     if isinstance(record, Membership) and record.subject == subject:
         record = msgspec.structs.replace(record, source_ref="")
     if isinstance(record, PolicyVersion):
-        names = ("author", "reason")
-        texts = {name: without_mentions(getattr(record, name), subject, str(pseudonym)) for name in names}
+        texts = _renamed_texts(record, ("author", "reason"), subject, pseudonym)
         record = msgspec.structs.replace(record, **texts)
     return with_subjects(record, lambda each: pseudonym if each == subject else each)
 
@@ -122,12 +130,23 @@ def _texts(
 ) -> dict[str, str]:
     """The columns of a revision that change. A reason is lost if the revision is about nobody else, or if it
     names the subject without its type."""
-    before = {name: getattr(head, name) for name in ("actor", "reason", "request_id")}
-    after = {name: without_mentions(text, subject, str(pseudonym)) for name, text in before.items()}
+    texts = _renamed_texts(head, ("actor", "reason", "request_id"), subject, pseudonym)
     for name in ("reason", "request_id") if is_concerned else ():
-        if mentions_id(after[name], subject) or (only and name == "reason"):
-            after[name] = ""
+        text = texts.get(name, getattr(head, name))
+        if text and (mentions_id(text, subject) or (only and name == "reason")):
+            texts[name] = ""
+    return texts
+
+
+def _renamed_texts(record: Any, names: Iterable[str], subject: Subject, pseudonym: Subject) -> dict[str, Any]:
+    """Those of some texts of a record or a row that name the subject, with the pseudonym in its place."""
+    before = {name: getattr(record, name) for name in names}
+    after = {name: without_mentions(text, subject, str(pseudonym)) for name, text in before.items()}
     return {name: text for name, text in after.items() if text != before[name]}
+
+
+def _is(table: Table, row: Row[Any]) -> ColumnElement[bool]:
+    return and_(*(column == getattr(row, column.name) for column in table.primary_key))
 
 
 def erase_decisions(connection: Connection, subject: Subject, pseudonym: Subject, at_once: int) -> int:
@@ -153,13 +172,9 @@ def erase_rest(connection: Connection, subject: Subject, pseudonym: Subject) -> 
     )
     erase_renames(connection, subject, pseudonym)
     for table, names in _TEXTS:
-        keys = [*table.primary_key]
         for row in connection.execute(select(table)).all():
-            before = {name: getattr(row, name) for name in names}
-            after = {name: without_mentions(text, subject, str(pseudonym)) for name, text in before.items()}
-            if after != before:
-                same = and_(*(column == getattr(row, column.name) for column in keys))
-                connection.execute(update(table).where(same).values(**after))
+            if texts := _renamed_texts(row, names, subject, pseudonym):
+                connection.execute(update(table).where(_is(table, row)).values(**texts))
     return +counts
 
 
@@ -169,7 +184,7 @@ def _delete_idempotency_keys(connection: Connection, subject: Subject) -> int:
     deleted = 0
     for row in connection.execute(select(table).where(wanted)).all():
         if mentions(row.actor, subject) or mentions_id(row.key, subject):
-            connection.execute(delete(table).where(table.c.actor == row.actor, table.c.key == row.key))
+            connection.execute(delete(table).where(_is(table, row)))
             deleted += 1
     return deleted
 
@@ -177,19 +192,12 @@ def _delete_idempotency_keys(connection: Connection, subject: Subject) -> int:
 def _rewrite_drafts(connection: Connection, subject: Subject, pseudonym: Subject) -> int:
     table, rewritten = tables.policy_drafts, 0
     for row in connection.execute(select(table)).all():
-        values: dict[str, Any] = {
-            name: without_mentions(getattr(row, name), subject, str(pseudonym))
-            for name in ("author", "files")
-        }
-        if row.publication is not None:
-            publication = _without_person(row.publication, subject, pseudonym)
-            values |= {"publication": publication}
-            if publication != row.publication:
-                values["publish_at"] = None
-        if any(getattr(row, name) != value for name, value in values.items()):
-            values["etag"] = row.etag + 1
-            same = and_(table.c.course_id == row.course_id, table.c.id == row.id)
-            connection.execute(update(table).where(same).values(**values))
+        values = _renamed_texts(row, ("author", "files"), subject, pseudonym)
+        publication = row.publication and _without_person(row.publication, subject, pseudonym)
+        if publication != row.publication:
+            values |= {"publication": publication, "publish_at": None}
+        if values:
+            connection.execute(update(table).where(_is(table, row)).values(**values, etag=row.etag + 1))
             rewritten += 1
     return rewritten
 
@@ -197,16 +205,12 @@ def _rewrite_drafts(connection: Connection, subject: Subject, pseudonym: Subject
 def _without_person(text: str, subject: Subject, pseudonym: Subject) -> str:
     """A publication without the subject: if it is who scheduled it, it is not published."""
     publication = msgspec.json.decode(text, type=Publication)
-    if subject not in (publication.caller, publication.person) and not mentions(text, subject):
-        return text
-    by = str(pseudonym)
-    renamed: dict[str, Any] = {
-        name: without_mentions(getattr(publication, name), subject, by)
-        for name in ("author", "reason", "actor")
-    }
+    renamed = _renamed_texts(publication, ("author", "reason", "actor"), subject, pseudonym)
     for name in ("caller", "person"):
         if getattr(publication, name) == subject:
             renamed |= {name: pseudonym, "error": _LOST_PUBLICATION}
+    if not renamed:
+        return text
     return msgspec.json.encode(msgspec.structs.replace(publication, **renamed)).decode()
 
 

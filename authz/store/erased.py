@@ -25,9 +25,9 @@ class ErasedSubjects:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._key: bytes | None = None
         self._are_none: bool | None = None
-        self._known: dict[Subject, bool] = {}
+        self._known: set[Subject] = set()
+        self._erased: set[Subject] = set()
         self._pseudonyms: set[Subject] = set()
 
     def learn(self, mutations: Iterable[Mutation]) -> None:
@@ -37,18 +37,10 @@ class ErasedSubjects:
         if self._are_none:
             return
         named = {subject for mutation in mutations for subject in _named(mutation)}
-        self._look_up([each for each in named - self._known.keys() if is_id(each.id)])
-
-    def _look_up(self, subjects: list[Subject]) -> None:
-        if not subjects:
-            return
-        if self._key is None:
-            self._key = read_token_key(self._connection)
-        macs = {subject: subject_mac(self._key, subject) for subject in subjects}
-        rows = select_by(self._connection, ERASURES, ("mac",), [[mac] for mac in macs.values()])
-        self._pseudonyms |= pseudonyms_among(self._connection, subjects)
-        found = {row.mac for row in rows if not row.released}
-        self._known |= {subject: mac in found for subject, mac in macs.items()}
+        new = [each for each in named - self._known if is_id(each.id)]
+        self._erased |= erased_among(self._connection, new).keys()
+        self._pseudonyms |= pseudonyms_among(self._connection, new)
+        self._known |= {*new}
 
     def require_none(self, mutation: Mutation) -> None:
         """Raise `FailedPreconditionError` (SUBJECT_ERASED) if a mutation names an erased subject and is no
@@ -57,10 +49,28 @@ class ErasedSubjects:
         if self._are_none:
             return
         for subject in _named(mutation):
-            if self._known.get(subject):
+            if subject in self._erased:
                 raise erased(subject)
             if subject in self._pseudonyms and kind_of(mutation.target).name != "resource":
                 raise is_pseudonym(subject)
+
+
+def require_not_erased(connection: Connection, subject: Subject) -> None:
+    """Raise `FailedPreconditionError` (SUBJECT_ERASED) if a subject was erased or is being erased, or is the
+    pseudonym of an erased one."""
+    if pseudonyms_among(connection, [subject]):
+        raise is_pseudonym(subject)
+    if erased_among(connection, [subject]):
+        raise erased(subject)
+
+
+def erased_among(connection: Connection, subjects: Iterable[Subject]) -> dict[Subject, str]:
+    """Those of some subjects that were erased and not released since, each with its pseudonym as
+    `user:<id>`."""
+    key = read_token_key(connection)
+    macs = {subject_mac(key, subject): subject for subject in subjects}
+    rows = select_by(connection, ERASURES, ("mac",), [[mac] for mac in macs])
+    return {macs[row.mac]: f"{row.pseudonym_type}:{row.pseudonym_id}" for row in rows if not row.released}
 
 
 def pseudonyms_among(connection: Connection, subjects: Iterable[Subject]) -> set[Subject]:
@@ -74,10 +84,8 @@ def pseudonyms_of(connection: Connection, names: Iterable[str]) -> dict[str, str
     """The pseudonyms of those of some texts, `user:<id>` or `service:<id>`, that name an erased subject."""
     if connection.execute(_ANY).first() is None:
         return {}
-    key = read_token_key(connection)
-    macs = {subject_mac(key, parse_subject(name)): name for name in names if _is_subject(name)}
-    rows = select_by(connection, ERASURES, ("mac",), [[mac] for mac in macs])
-    return {macs[row.mac]: f"{row.pseudonym_type}:{row.pseudonym_id}" for row in rows if not row.released}
+    found = erased_among(connection, (parse_subject(name) for name in names if _is_subject(name)))
+    return {str(subject): pseudonym for subject, pseudonym in found.items()}
 
 
 def _is_subject(text: str) -> bool:

@@ -12,12 +12,13 @@ import msgspec
 from sqlalchemy import Connection, Row, and_, func, insert, select, update
 
 from authz.domain.entities import Erasure, ErasureStatus
-from authz.domain.erasures import PSEUDONYM_PREFIX, ErasureRequest, erased, is_pseudonym, subject_mac
+from authz.domain.erasures import PSEUDONYM_PREFIX, ErasureRequest, subject_mac
 from authz.domain.errors import ErrorReason, FailedPreconditionError, malformed
 from authz.domain.ids import Subject, SubjectType
 from authz.domain.mentions import mentions_id, subjects_in_text
 from authz.store import tables
-from authz.store.erased import ERASURES, pseudonyms_among
+from authz.store.erased import ERASURES, require_not_erased
+from authz.store.holds import require_no_hold
 from authz.store.log_reader import read_token_key
 from authz.store.log_writer import Origin
 from authz.store.rows import ENTITY_ROWS
@@ -26,8 +27,11 @@ from authz.store.write import Transaction
 
 _PSEUDONYM_BYTES = 16
 _STEPS = tables.erasure_steps
-_HOLDS = tables.holds
 _RESOURCES = ENTITY_ROWS["resource"].table
+_WITH_REASON = select(_STEPS, ERASURES.c.reason).join(
+    ERASURES,
+    and_(*(ERASURES.c[name] == _STEPS.c[name] for name in ("pseudonym_type", "pseudonym_id"))),
+)
 
 
 class Phase(StrEnum):
@@ -45,10 +49,10 @@ _REWRITING = (Phase.RECORDS.value, Phase.WAIT.value, Phase.HISTORY.value)
 
 
 class Step(msgspec.Struct, frozen=True):
-    """An erasure under way. It has the subject until the history no longer names it."""
+    """An erasure under way. `subject` is the pseudonym, too, once the history no longer names the subject."""
 
     pseudonym: Subject
-    subject: Subject | None
+    subject: Subject
     heir: Subject | None
     phase: Phase
     position: int
@@ -88,8 +92,8 @@ def begin(transaction: Transaction, request: ErasureRequest) -> Subject:
         started_at=transaction.now,
         reason=request.reason,
     )
-    origin = Origin(request.actor, request.reason, request.request_id)
-    transaction.append(origin, lambda batch: batch.rewrite([record]))
+    with transaction.revision(Origin(request.actor, request.reason, request.request_id)) as batch:
+        batch.rewrite([record])
     step = first_step(
         pseudonym, subject, request.resources_to, actor=request.actor, request_id=request.request_id
     )
@@ -118,27 +122,6 @@ def _require_meaningful(connection: Connection, request: ErasureRequest) -> None
             )
 
 
-def require_no_hold(connection: Connection, subject: Subject, consequence: str) -> None:
-    """Raise `FailedPreconditionError` (SUBJECT_HELD) if a subject is held."""
-    hold = connection.execute(select(_HOLDS).where(has_subject(_HOLDS, "subject", subject))).first()
-    if hold is not None:
-        raise FailedPreconditionError(
-            ErrorReason.SUBJECT_HELD,
-            f"{subject} is held, so {consequence}: {hold.reason}; when that is over, release it with"
-            f" `authz privacy release-hold {subject}`",
-            subject=str(subject),
-        )
-
-
-def require_not_erased(connection: Connection, subject: Subject) -> None:
-    """Raise `FailedPreconditionError` (SUBJECT_ERASED) if a subject was erased or is being erased, or is the
-    pseudonym of an erased one."""
-    if subject in pseudonyms_among(connection, [subject]):
-        raise is_pseudonym(subject)
-    if unreleased(connection, subject_mac(read_token_key(connection), subject)):
-        raise erased(subject)
-
-
 def require_no_heir(connection: Connection, subject: Subject) -> None:
     """Raise `FailedPreconditionError` if an erasure under way still gives resources to a subject: it would
     name the subject again when that is gone."""
@@ -164,9 +147,14 @@ def next_step(connection: Connection) -> Step | None:
     once for all erasures."""
     is_last = _STEPS.c.phase.in_((Phase.FILES.value, Phase.LOG.value))
     order = (is_last, _STEPS.c.phase, _STEPS.c.pseudonym_type, _STEPS.c.pseudonym_id)
-    rows = select(_STEPS).where(_STEPS.c.phase != Phase.DONE.value).order_by(*order).limit(1)
+    rows = _WITH_REASON.where(_STEPS.c.phase != Phase.DONE.value).order_by(*order).limit(1)
     found = connection.execute(rows).first()
     return None if found is None else _step(found)
+
+
+def steps_in(connection: Connection, phase: Phase) -> list[Step]:
+    """The erasures that are in a phase."""
+    return [_step(row) for row in connection.execute(_WITH_REASON.where(_STEPS.c.phase == phase.value))]
 
 
 def advance_step(
@@ -192,20 +180,6 @@ def rewrites_history(connection: Connection) -> bool:
     """Whether an erasure rewrites the change log. A record may have two names in the log meanwhile."""
     found = connection.execute(select(_STEPS.c.phase).where(_STEPS.c.phase.in_(_REWRITING)).limit(1))
     return found.first() is not None
-
-
-def pseudonyms_in(connection: Connection, phase: Phase) -> list[Subject]:
-    """The erasures that are in a phase."""
-    return [
-        _step(row).pseudonym
-        for row in connection.execute(select(_STEPS).where(_STEPS.c.phase == phase.value))
-    ]
-
-
-def end_phase(connection: Connection, pseudonym: Subject, phase: Phase, following: Phase) -> None:
-    """Let an erasure go on with the following phase, unless it does already."""
-    same = and_(has_subject(_STEPS, "pseudonym", pseudonym), _STEPS.c.phase == phase.value)
-    connection.execute(update(_STEPS).where(same).values(phase=following.value, steps=_STEPS.c.steps + 1))
 
 
 def record_of(connection: Connection, pseudonym: Subject) -> Erasure:
@@ -246,11 +220,11 @@ def _step(row: Row[Any]) -> Step:
     kind = SubjectType(row.pseudonym_type)
     return Step(
         pseudonym=Subject(kind, row.pseudonym_id),
-        subject=None if row.subject_id is None else Subject(kind, row.subject_id),
+        subject=Subject(kind, row.subject_id or row.pseudonym_id),
         heir=None if row.heir_id is None else Subject(SubjectType(row.heir_type), row.heir_id),
         phase=Phase(row.phase),
         position=row.position,
         steps=row.steps,
-        origin=Origin(row.actor, "", row.request_id),
+        origin=Origin(row.actor, row.reason, row.request_id),
         counts=msgspec.json.decode(row.counts, type=dict[str, int]),
     )

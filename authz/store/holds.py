@@ -1,18 +1,44 @@
-"""Ends holds, and with them what retention keeps for their sake."""
+"""Holds: the subjects that nobody may erase, for whose sake a purge keeps data, too."""
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete
+from sqlalchemy import Connection, delete, select, update
 
-from authz.domain.ids import Subject
+from authz.domain.erasures import Hold
+from authz.domain.errors import ErrorReason, FailedPreconditionError
+from authz.domain.ids import Subject, SubjectType
 from authz.store import tables
-from authz.store.compaction import release_held
 from authz.store.decision_leaves import release_batches
+from authz.store.tables import has_subject
+
+_HOLDS, _KEPT = tables.holds, tables.held_changes
+
+
+def read_holds(connection: Connection) -> list[Hold]:
+    """All holds, ordered by subject."""
+    rows = connection.execute(select(_HOLDS).order_by(_HOLDS.c.subject_type, _HOLDS.c.subject_id))
+    return [
+        Hold(Subject(SubjectType(row.subject_type), row.subject_id), row.reason, row.actor, row.since)
+        for row in rows
+    ]
+
+
+def require_no_hold(connection: Connection, subject: Subject, consequence: str) -> None:
+    """Raise `FailedPreconditionError` (SUBJECT_HELD) if a subject is held."""
+    hold = connection.execute(select(_HOLDS).where(has_subject(_HOLDS, "subject", subject))).first()
+    if hold is not None:
+        raise FailedPreconditionError(
+            ErrorReason.SUBJECT_HELD,
+            f"{subject} is held, so {consequence}: {hold.reason}; when that is over, release it with"
+            f" `authz privacy release-hold {subject}`",
+            subject=str(subject),
+        )
 
 
 def end_hold(connection: Connection, subject: Subject) -> bool:
-    """End the hold on a subject; return whether there was one."""
-    release_held(connection, subject)
+    """End the hold on a subject, so that the next purge removes what was kept for it; return whether there
+    was one."""
+    theirs = has_subject(_KEPT, "subject", subject)
+    connection.execute(update(_KEPT).where(theirs).values(subject_type=None, subject_id=None))
     release_batches(connection)
-    same = tables.has_subject(tables.holds, "subject", subject)
-    return bool(connection.execute(delete(tables.holds).where(same)).rowcount)
+    return bool(connection.execute(delete(_HOLDS).where(has_subject(_HOLDS, "subject", subject))).rowcount)

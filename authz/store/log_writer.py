@@ -59,11 +59,10 @@ class ChangeLog:
         self._changes: list[Change] = []
         self._previous: list[tuple[int, ...]] = []
 
-    def append(self, effects: Sequence[Effect], origin: Origin) -> ConsistencyToken:
-        """Take the next revision for these effects and return the state after them; without effects, return
-        the head."""
+    def append(self, effects: Sequence[Effect], origin: Origin) -> None:
+        """Take the next revision for these effects; without effects, do nothing."""
         if not effects:
-            return self.head
+            return
         change = Change(
             revision=self.head.revision + 1,
             committed_at=self.now,
@@ -77,7 +76,6 @@ class ChangeLog:
         self._changes.append(change)
         self._previous.append(tuple(effect.previous for effect in effects))
         self.head = change.state(self._held.database_id)
-        return self.head
 
     def state_at(self, revision: int) -> ConsistencyToken:
         """The state at an earlier revision, also of this transaction. Its time is 0 if its row is gone."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -19,7 +20,7 @@ from authz.domain.erasures import (
     subject_mac,
 )
 from authz.domain.errors import ErrorReason, FailedPreconditionError
-from authz.domain.ids import Subject, SubjectType
+from authz.domain.ids import Subject
 from authz.domain.instants import Instant, format_instant
 from authz.domain.personal_data import PersonalData
 from authz.domain.ports import Listing, Page
@@ -38,21 +39,20 @@ from authz.store.erase_history import (
     kept_mentions,
 )
 from authz.store.erase_records import begin_history, erase_records
+from authz.store.erased import require_not_erased
 from authz.store.erasure_steps import (
     Phase,
     Step,
     advance_step,
     begin,
-    end_phase,
     next_step,
-    pseudonyms_in,
     record_of,
-    require_not_erased,
+    steps_in,
     unreleased,
 )
 from authz.store.exports import SqlExport
 from authz.store.files import left_to_operator, rewrite_file, truncate_log
-from authz.store.holds import end_hold
+from authz.store.holds import end_hold, read_holds
 from authz.store.log_reader import hold_head, read_head, read_token_key
 from authz.store.log_writer import Origin
 from authz.store.recipients import askers, watchers
@@ -98,24 +98,20 @@ class SqlPersonalData(PersonalData):
     def advance_erasure(self) -> ConsistencyToken:
         with read_transaction(self._engine) as connection:
             step, head = next_step(connection), read_head(connection)
-        match None if step is None else step.phase:
+        if step is None:
+            return head
+        match step.phase:
             case Phase.RECORDS:
-                return self._in_step(
-                    Phase.RECORDS, lambda transaction, step: erase_records(transaction, step, self._at_once)
-                )
+                return self._in_step(step.phase, partial(erase_records, at_once=self._at_once))
             case Phase.WAIT:
-                return self._in_step(
-                    Phase.WAIT, lambda transaction, step: begin_history(transaction, step, self._grace_us)
-                )
+                return self._in_step(step.phase, partial(begin_history, grace_us=self._grace_us))
             case Phase.HISTORY:
                 return self._erase_history(step, head)
             case Phase.FILES:
                 return self._rewrite_file()
-            case Phase.LOG:
+            case Phase.LOG | Phase.DONE:
                 truncate_log(self._engine)
-                return self._in_step(Phase.LOG, self._complete)
-            case _:
-                return head
+                return self._in_step(step.phase, self._complete)
 
     def _in_step(self, phase: Phase, act: Callable[[Transaction, Step], None]) -> ConsistencyToken:
         """Act on the first erasure, unless another process has brought it beyond the phase."""
@@ -125,9 +121,7 @@ class SqlPersonalData(PersonalData):
                 act(transaction, step)
             return transaction.head
 
-    def _erase_history(self, step: Step | None, head: ConsistencyToken) -> ConsistencyToken:
-        assert step is not None  # noqa: S101  its phase was read
-        assert step.subject is not None  # noqa: S101  it goes with this phase
+    def _erase_history(self, step: Step, head: ConsistencyToken) -> ConsistencyToken:
         revisions, through = find_revisions(self._engine, step.subject, step.position)
         if not revisions and through is None:
             return self._in_step(Phase.HISTORY, self._erase_decisions)
@@ -135,22 +129,15 @@ class SqlPersonalData(PersonalData):
             hold_head(connection)  # one at a time
             if next_step(connection) != step:
                 return head
-            reason = record_of(connection, step.pseudonym).reason
-            counts = erase_revisions(connection, step.subject, step.pseudonym, revisions, reason)
+            counts = erase_revisions(connection, step.subject, step.pseudonym, revisions, step.origin.reason)
             advance_step(connection, step, done=counts, position=through or revisions[-1])
         return head
 
     def _erase_decisions(self, transaction: Transaction, step: Step) -> None:
-        assert step.subject is not None  # noqa: S101  it goes with this phase
-        connection = transaction.connection
-        rewritten = erase_decisions(connection, step.subject, step.pseudonym, self._at_once)
-        if rewritten:
+        connection, subject = transaction.connection, step.subject
+        if rewritten := erase_decisions(connection, subject, step.pseudonym, self._at_once):
             advance_step(connection, step, done={"decisions rewritten": rewritten})
-        else:
-            self._end_history(transaction, step, step.subject)
-
-    def _end_history(self, transaction: Transaction, step: Step, subject: Subject) -> None:
-        connection = transaction.connection
+            return
         counts = erase_rest(connection, subject, step.pseudonym)
         kept = kept_mentions(connection, subject)
         self._set_status(transaction, step, ErasureStatus.ERASED)
@@ -168,11 +155,12 @@ class SqlPersonalData(PersonalData):
 
     def _rewrite_file(self) -> ConsistencyToken:
         with read_transaction(self._engine) as connection:
-            covered = pseudonyms_in(connection, Phase.FILES)
+            covered = steps_in(connection, Phase.FILES)
         rewrite_file(self._engine)
         with self._directory.transaction() as transaction:
-            for pseudonym in covered:
-                end_phase(transaction.connection, pseudonym, Phase.FILES, Phase.LOG)
+            for step in steps_in(transaction.connection, Phase.FILES):
+                if step in covered:
+                    advance_step(transaction.connection, step, phase=Phase.LOG)
             return transaction.head
 
     def _complete(self, transaction: Transaction, step: Step) -> None:
@@ -181,35 +169,31 @@ class SqlPersonalData(PersonalData):
 
     def _set_status(self, transaction: Transaction, step: Step, status: ErasureStatus) -> None:
         record = msgspec.structs.replace(record_of(transaction.connection, step.pseudonym), status=status)
-        origin = Origin(step.origin.actor, record.reason, step.origin.request_id)
-        transaction.append(origin, lambda batch: batch.rewrite([record]))
+        with transaction.revision(step.origin) as batch:
+            batch.rewrite([record])
 
     def certificate(self, pseudonym: Subject) -> ErasureCertificate:
         with read_transaction(self._engine) as connection:
-            return self._certificate(connection, record_of(connection, pseudonym))
+            same = tables.has_subject(_STEPS, "pseudonym", pseudonym)
+            row = connection.execute(select(_STEPS).where(same)).one()
+            replicas = connection.execute(select(_REPLICAS).order_by(_REPLICAS.c.name)).all()
+            return ErasureCertificate(
+                erasure=record_of(connection, pseudonym),
+                actor=row.actor,
+                finished_at=row.finished_at,
+                removed=msgspec.json.decode(row.counts, type=dict[str, int]),
+                kept=tuple(msgspec.json.decode(row.kept, type=list[str])),
+                left_to_operator=(*_other_ids(connection, pseudonym), *left_to_operator(self._engine)),
+                replicas=tuple(_report(each, row.erased_at) for each in replicas),
+                askers=tuple(askers(connection, pseudonym)),
+                watchers=tuple(_report_of_watcher(each, row.erased_at) for each in watchers(connection)),
+            )
 
     def erasures(self, subject: Subject | None, page: Page) -> Listing[Erasure]:
         with read_transaction(self._engine) as connection:
             key = read_token_key(connection)
         return self._directory.read(
             ErasureFilter(mac=None if subject is None else subject_mac(key, subject)), page
-        )
-
-    def _certificate(self, connection: Connection, erasure: Erasure) -> ErasureCertificate:
-        pseudonym = erasure.pseudonym
-        same = tables.has_subject(_STEPS, "pseudonym", pseudonym)
-        row = connection.execute(select(_STEPS).where(same)).one()
-        replicas = connection.execute(select(_REPLICAS).order_by(_REPLICAS.c.name)).all()
-        return ErasureCertificate(
-            erasure=erasure,
-            actor=row.actor,
-            finished_at=row.finished_at,
-            removed=msgspec.json.decode(row.counts, type=dict[str, int]),
-            kept=tuple(msgspec.json.decode(row.kept, type=list[str])),
-            left_to_operator=(*_other_ids(connection, pseudonym), *left_to_operator(self._engine)),
-            replicas=tuple(_report(each, row.erased_at) for each in replicas),
-            askers=tuple(askers(connection, pseudonym)),
-            watchers=tuple(_report_of_watcher(each, row.erased_at) for each in watchers(connection)),
         )
 
     def release(self, subject: Subject, *, actor: str, reason: str, request_id: str) -> ConsistencyToken:
@@ -223,9 +207,9 @@ class SqlPersonalData(PersonalData):
                     f" see `authz privacy erasures --subject {subject}`",
                     subject=str(subject),
                 )
-            records = [msgspec.structs.replace(each, released=True) for each in found]
-            origin = Origin(actor, reason, request_id)
-            return transaction.append(origin, lambda batch: batch.rewrite(records))
+            with transaction.revision(Origin(actor, reason, request_id)) as batch:
+                batch.rewrite([msgspec.structs.replace(each, released=True) for each in found])
+            return transaction.head
 
     def rename(self, request: RenameRequest) -> tuple[ConsistencyToken, dict[str, int]]:
         with self._directory.transaction() as transaction:
@@ -247,13 +231,8 @@ class SqlPersonalData(PersonalData):
                 )
 
     def holds(self) -> tuple[Hold, ...]:
-        order = (_HOLDS.c.subject_type, _HOLDS.c.subject_id)
         with read_transaction(self._engine) as connection:
-            rows = connection.execute(select(_HOLDS).order_by(*order)).all()
-        return tuple(
-            Hold(Subject(SubjectType(row.subject_type), row.subject_id), row.reason, row.actor, row.since)
-            for row in rows
-        )
+            return tuple(read_holds(connection))
 
     def report_replica(self, name: str, cleared: int) -> None:
         with write_transaction(self._engine) as connection:

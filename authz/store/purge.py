@@ -10,8 +10,8 @@ from sqlalchemy import ColumnElement, Connection, Table, TextClause, and_, delet
 from authz.domain.entities import RetainedData, RetentionRule, Versioned
 from authz.domain.instants import Instant
 from authz.store import compaction, tables
-from authz.store.batch import Batch
 from authz.store.decision_leaves import oldest_batch, purge_batches
+from authz.store.holds import read_holds
 from authz.store.log_writer import Origin
 from authz.store.rows import ENTITY_ROWS
 from authz.store.write import Transaction
@@ -101,12 +101,9 @@ def purge(transaction: Transaction, origin: Origin, rule: RetentionRule, before:
         # Before the last step, the rest of what is older is still there.
         complete_since=before if is_all else rule.complete_since,
     )
-
-    def logged(batch: Batch) -> None:
+    with transaction.revision(origin) as batch:
         batch.delete_members(members)
         batch.rewrite([rule])
-
-    transaction.append(origin, logged)
     return removed
 
 
@@ -120,4 +117,5 @@ def _delete(connection: Connection, data: RetainedData, before: Instant, limit: 
     """Delete rows that nobody follows; return how many, and whether that is all."""
     if data is not RetainedData.DECISIONS:
         return _AGED[data].purge(connection, before, limit)
-    return purge_batches(connection, before, limit, {*connection.scalars(select(_HELD))})
+    held = {str(hold.subject) for hold in read_holds(connection)}
+    return purge_batches(connection, before, limit, held)

@@ -33,8 +33,9 @@ from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import GRANT_ROLES
 from authz.store import tables
 from authz.store.batch import Batch
-from authz.store.erased import ERASURES
-from authz.store.erasure_steps import require_no_heir, require_no_hold, require_not_erased
+from authz.store.erased import ERASURES, require_not_erased
+from authz.store.erasure_steps import require_no_heir
+from authz.store.holds import require_no_hold
 from authz.store.log_writer import Origin
 from authz.store.removals import is_removing_from
 from authz.store.rows import ENTITY_ROWS
@@ -74,21 +75,15 @@ def rename(
         raise _refused(old, f"{old} has no record, so there is nothing to rename")
     if not request.moves_roles:
         _require_no_roles(old, found)
-    moved: Counter[str] = Counter()
-
-    def plan(batch: Batch) -> None:
+    with transaction.revision(Origin(request.actor, request.reason, request.request_id)) as batch:
         renamed = [*_renamed(batch, found, old, new)]
         batch.rewrite(renamed)
         kept = {each.key for each in renamed}  # of a resource, only the owner changes
         batch.delete_found([each for each in found if each.entity.key not in kept])
-        moved.update(kind_of(each.entity).name for each in found)
-
-    origin = Origin(request.actor, request.reason, request.request_id)
-    state = transaction.append(origin, plan)
-    renamed_at = transaction.now
+    state, renamed_at = transaction.head, transaction.now
     row = {"revision": state.revision, "old": str(old), "new": str(new), "renamed_at": renamed_at}
     connection.execute(insert(_RENAMES), row)
-    return state, dict(moved)
+    return state, Counter(kind_of(each.entity).name for each in found)
 
 
 def other_ids(connection: Connection, subject: Subject) -> dict[str, Instant]:

@@ -46,12 +46,13 @@ def begin_missing(transaction: Transaction, erasures: Iterable[Erasure]) -> None
         )
         for each in missing
     ]
-    state = transaction.append(Origin(_ACTOR, "", ""), lambda batch: batch.rewrite(records))
+    with transaction.revision(Origin(_ACTOR, "", "")) as batch:
+        batch.rewrite(records)
     for each in missing:
         step = first_step(each.pseudonym, found.get(each.mac), actor=_ACTOR)
         if each.mac not in found:
-            done = {"phase": Phase.DONE.value, "erased_at": state.revision, "finished_at": transaction.now}
-            step |= done
+            step |= {"phase": Phase.DONE.value, "erased_at": transaction.head.revision}
+            step |= {"finished_at": transaction.now}
         connection.execute(insert(tables.erasure_steps), step)
 
 

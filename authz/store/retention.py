@@ -60,9 +60,9 @@ class SqlRetention(Retention):
                     key=str(found.entity.key),
                 )
             rule = msgspec.structs.replace(found.entity, days=request.days)
-            origin = Origin(request.actor, request.reason, request.request_id)
-            state = transaction.append(origin, lambda batch: batch.rewrite([rule]))
-            return Versioned(rule, state.revision), state
+            with transaction.revision(Origin(request.actor, request.reason, request.request_id)) as batch:
+                batch.rewrite([rule])
+            return Versioned(rule, transaction.head.revision), transaction.head
 
     def purge_progress(self) -> object | None:
         with read_transaction(self._engine) as connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from sqlalchemy import Connection, delete
 
@@ -99,7 +100,7 @@ class Transaction:
         self._batch.learn_erased(mutations)
         written = unchanged = 0
         faults: list[ImportFault] = []
-        with self._batch.attempt(self._log.head.revision + 1, origin) as effects:
+        with self.revision(origin):
             for position, mutation in enumerate(mutations, offset):
                 try:
                     if self._administrators.may_lower([mutation]):
@@ -111,27 +112,22 @@ class Transaction:
                     _delete_policy_work(self._connection, [mutation])
                     written += changed
                     unchanged += not changed
-        head = self._log.append(effects, origin)
-        self._store()
-        return ImportBatchResult(written=written, unchanged=unchanged, faults=tuple(faults), head=head)
+        return ImportBatchResult(written=written, unchanged=unchanged, faults=tuple(faults), head=self.head)
 
     def remove_member(self, member: Member, origin: Origin) -> tuple[ConsistencyToken, bool]:
         """Remove a part of what a member has there, under one revision; return whether that is all."""
-        with self._batch.attempt(self._log.head.revision + 1, origin) as effects:
-            is_all = self._batch.remove_member(member)
-        head = self._log.append(effects, origin)
-        self._store()
+        with self.revision(origin) as batch:
+            is_all = batch.remove_member(member)
         if is_all:
             store_progress(self._connection, [member])
-        return head, is_all
+        return self.head, is_all
 
-    def append(self, origin: Origin, plan: Callable[[Batch], None]) -> ConsistencyToken:
-        """Store what `plan` does to the batch, under one revision; return the state after it."""
-        with self._batch.attempt(self._log.head.revision + 1, origin) as effects:
-            plan(self._batch)
-        self._log.append(effects, origin)
+    @contextmanager
+    def revision(self, origin: Origin) -> Iterator[Batch]:
+        """Store what the block does to the batch, under one revision."""
+        with self._planned(origin):
+            yield self._batch
         self._store()
-        return self._log.head
 
     def require_administered_without(self, subject: Subject) -> None:
         """Raise `FailedPreconditionError` (LAST_ADMINISTRATOR) if a protected permission would lose its last
@@ -143,16 +139,15 @@ class Transaction:
         done: list[Root] = []
         begun: Root | None = None
         for removal in oldest_removals(self._connection, self._contents_at_once):
-            with self._batch.attempt(self._log.head.revision + 1, removal.origin, flushes=True) as effects:
+            with self._planned(removal.origin, flushes=True):
                 is_all = self._batch.remove(removal)
-            self._log.append(effects, removal.origin)
             if not is_all:
                 begun = removal.root
                 break
             done.append(removal.root)
         self._store()
         store_progress(self._connection, done, begun)
-        return self._log.head
+        return self.head
 
     def committed(self) -> LocalCommit:
         """The stored revisions. Valid once the transaction has been committed."""
@@ -169,7 +164,7 @@ class Transaction:
         flushes = fence is not None or any(cascades(mutation) for mutation in request.mutations)
         origin = Origin(request.actor, request.reason, request.request_id)
         may_lower = self._administrators.may_lower(request.mutations)
-        with self._batch.attempt(self._log.head.revision + 1, origin, flushes=flushes) as effects:
+        with self._planned(origin, flushes=flushes):
             before = self._administrators.coverage() if may_lower else None
             for precondition in request.preconditions:
                 _require(self._batch, precondition)
@@ -183,9 +178,15 @@ class Transaction:
                     raise
             self._administrators.require_kept(before)
         _delete_policy_work(self._connection, request.mutations)
-        state = self._log.append(effects, origin)
-        known.remember(request, state.revision)
-        return state
+        known.remember(request, self.head.revision)
+        return self.head
+
+    @contextmanager
+    def _planned(self, origin: Origin, *, flushes: bool = False) -> Iterator[None]:
+        """Plan what the block does to the batch as the next revision. For `flushes` see `Batch.attempt`."""
+        with self._batch.attempt(self._log.head.revision + 1, origin, flushes=flushes) as effects:
+            yield
+        self._log.append(effects, origin)
 
     def _store(self) -> None:
         self._batch.flush()

@@ -147,7 +147,8 @@ def test_a_purge_before_its_time_is_found_out(untouched: History) -> None:
         rule = RetentionRule(
             RetainedData.CHANGES, 90, removed=9, complete_since=transaction.now - 89 * DAY_US, through=8
         )
-        transaction.append(Origin("authz", "", ""), lambda batch: batch.rewrite([rule]))
+        with transaction.revision(Origin("authz", "", "")) as batch:
+            batch.rewrite([rule])
     store.close()
     with write_transaction(untouched.engine) as connection:
         removed(8)(connection)
