@@ -7,7 +7,7 @@ import msgspec
 from authz.domain.context import ResourceContext
 from authz.domain.decisions import Reason, Rule
 from authz.domain.effective_roles import Grant, InactiveReason
-from authz.domain.facts import FACTS, Fact, fact_names
+from authz.domain.facts import fact_names
 from authz.domain.ids import Scope
 
 
@@ -22,16 +22,6 @@ class MembershipTrace(msgspec.Struct, frozen=True):
     gives: str
     inactive_reason: InactiveReason | None
     counts: bool = True
-
-
-class FactTrace(msgspec.Struct, frozen=True):
-    """A fact with its value. `fact.computed_from` says from what."""
-
-    fact: Fact
-    holds: bool
-
-
-_FACT_TRACES = [(FactTrace(fact, True), FactTrace(fact, False)) for fact in FACTS]
 
 
 class RuleTrace(msgspec.Struct, frozen=True):
@@ -59,22 +49,16 @@ class Trace:
     """Filled by a decision that is asked to explain itself.
 
     `scopes` are those whose memberships count, the platform first; `memberships` are the subject's in them;
-    `facts` is every fact, in the order of `FACTS`, and `mask` those that hold; `rules` is every rule that
-    spoke: denies first, then allows, each in the order of the policy. A decision that ends early leaves the
-    rest empty: without a role no rule is consulted. `located` is the resource, or why there is none.
+    `facts` is the mask of all facts that hold, None if none was computed; `rules` is every rule that spoke:
+    denies first, then allows, each in the order of the policy. A decision that ends early leaves the rest
+    empty: without a role no rule is consulted. `located` is the resource, or why there is none.
     """
 
-    __slots__ = ("facts", "located", "mask", "memberships", "rules", "scopes")
+    __slots__ = ("facts", "located", "memberships", "rules", "scopes")
 
     def __init__(self) -> None:
         self.located: ResourceContext | Reason | None = None
         self.scopes: tuple[Scope, ...] = ()
         self.memberships: tuple[MembershipTrace, ...] = ()
-        self.facts: tuple[FactTrace, ...] = ()
-        self.mask = 0
+        self.facts: int | None = None
         self.rules: tuple[RuleTrace, ...] = ()
-
-    def set_facts(self, mask: int) -> None:
-        """Record the value of every fact."""
-        self.mask = mask
-        self.facts = tuple([each if mask & each.fact.bit else other for each, other in _FACT_TRACES])

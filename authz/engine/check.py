@@ -205,9 +205,8 @@ class Checker:
             snapshot, subject, question.resource, located, access, question.purpose, now
         )
         if trace is not None:
-            every = self.facts(snapshot, question, located, access, now)
-            trace.set_facts(every)
-            trace.rules = access.rules.trace(every)
+            trace.facts = self.facts(snapshot, question, located, access, now)
+            trace.rules = access.rules.trace(trace.facts)
         is_certain = len(access.grants) == 1 and changes_at == access.next_change_at
         return Decision(verdict, version, revision, changes_at, of_course), is_certain
 

@@ -28,33 +28,19 @@ class Comparer:
         """What changes: between policies of the platform, or of a course. Raises as `compiled`."""
         if scope != PLATFORM:
             return await self._gate.run(partial(diff, *await self.both(before, after, scope)))
-        before, after = await self._numbered(before), await self._numbered(after)
-        policies = await self.both(before, after, scope)
-        files = await self._files(before), await self._files(after)
-        return await self._gate.run(partial(diff_files, *policies, *files))
-
-    async def _numbered(self, source: PolicySource) -> PolicySource:
-        """The source with the number of the version that is active now, if it names no other."""
-        if source.files or source.number:
-            return source
-        return PolicySource(number=(await self._publisher.active()).entity.number)
-
-    async def _files(self, source: PolicySource) -> dict[str, str]:
-        return read_files(source.files or (await self._publisher.read(source.number)).version.files)
+        old, old_files = await self._with_files(before)
+        new, new_files = await self._with_files(after)
+        return await self._gate.run(partial(diff_files, old, new, old_files, new_files))
 
     async def both(
         self, before: PolicySource, after: PolicySource, scope: Scope
     ) -> tuple[CompiledPolicy, CompiledPolicy]:
-        """The two policies; of a course, each with the active one of the platform. Raises as `compiled`."""
+        """The two policies; of a course, each with the same one of the platform. Raises as `compiled`."""
         if scope == PLATFORM:
             return await self.compiled(before), await self.compiled(after)
-        platform = await self.compiled(PolicySource())
+        platform = await self._publisher.platform()
         one = await self.in_course(platform, before, scope)
         return one, await self.in_course(platform, after, scope)
-
-    async def decides_alike(self, before: CompiledPolicy, after: CompiledPolicy) -> bool:
-        """Whether nothing changes."""
-        return not await self._gate.run(partial(diff, before, after))
 
     async def in_course(self, platform: CompiledPolicy, source: PolicySource, scope: Scope) -> CompiledPolicy:
         """The platform's policy with one of a course; alone, if that has no active one and none is named.
@@ -71,13 +57,21 @@ class Comparer:
                 return platform
         return await self._gate.run(partial(load_course_policy, platform, scope.id, read_files(files)))
 
-    async def compiled(self, source: PolicySource) -> CompiledPolicy:
-        """The policy of a source.
+    async def compiled(self, source: PolicySource, scope: Scope = PLATFORM) -> CompiledPolicy:
+        """The policy of a source; of a course, with the active one of the platform.
 
         Raises `PolicyError` for files with faults, `NotFoundError` for a number that no version has, and
         `UnusablePolicyError` for a version that this release cannot read.
         """
+        if scope != PLATFORM:
+            return await self.in_course(await self._publisher.platform(), source, scope)
+        policy, _ = await self._with_files(source)
+        return policy
+
+    async def _with_files(self, source: PolicySource) -> tuple[CompiledPolicy, dict[str, str]]:
+        """A policy of the platform, and its files."""
         if source.files:
-            return await self._gate.run(partial(compile_files, read_files(source.files)))
-        found = await self._publisher.read(source.number)
-        return await self._gate.run(partial(compile_version, found.version))
+            files = read_files(source.files)
+            return await self._gate.run(partial(compile_files, files)), files
+        version = (await self._publisher.read(source.number)).version
+        return await self._gate.run(partial(compile_version, version)), read_files(version.files)

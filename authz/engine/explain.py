@@ -75,8 +75,8 @@ def _nearest(  # noqa: PLR0917  all that a decision is made from
     if found:  # whatever else would allow needs more
         return found
     for asked, located, stated in questions:
-        if asked is question and trace.facts:
-            grants, facts = tuple(each.grant for each in trace.memberships), trace.mask
+        if asked is question and trace.facts is not None:
+            grants, facts = tuple(each.grant for each in trace.memberships), trace.facts
         else:
             access = checker.access(
                 snapshot, asked.subject, located.scope, asked.resource.type, asked.action, now
@@ -225,7 +225,7 @@ def _allowed_from(
 
 def _inputs(snapshot: Snapshot, question: Question, trace: Trace, now: Instant) -> dict[str, Any]:
     """What the facts were computed from, by name; without what is not there. Nothing if none was computed."""
-    if not trace.facts:
+    if trace.facts is None:
         return {}
     located, ref, is_content = trace.located, question.resource, _is_content(question)
     assert isinstance(located, ResourceContext)  # noqa: S101  else there were no facts; narrows the type

@@ -84,10 +84,7 @@ class Past:
                 f"is {format_instant(time)}, when no policy was active; name a time after the first in"
                 " `authz policy history`",
             )
-        return Checker(
-            self._policies.compiled(version),
-            version=version,
-        )
+        return Checker(self._policies.compiled(version), version=version)
 
 
 def _record_of(question: Question) -> CourseKey | SessionKey | ResourceRef:

@@ -105,20 +105,11 @@ class ActiveChecker:
 
     def checker(self, policy: CompiledPolicy, version: PolicyVersion | None = None) -> Checker:
         """A checker of any policy, which decides what the active one is asked."""
-        return self._checker_of(Checker, policy, version)
+        return Checker(policy, inline_types=self._inline_types, version=version)
 
     def course_checker(self, policy: CompiledPolicy) -> Checker:
         """A checker of any policy of one course, in place of the policy that is active there."""
-        return self._checker_of(_CourseChecker, policy)
-
-    def _checker_of(
-        self, kind: type[Checker], policy: CompiledPolicy, version: PolicyVersion | None = None
-    ) -> Checker:
-        return kind(
-            policy,
-            inline_types=self._inline_types,
-            version=version,
-        )
+        return _CourseChecker(policy, inline_types=self._inline_types)
 
     def close(self) -> None:
         """End the thread."""

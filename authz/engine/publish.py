@@ -248,6 +248,13 @@ class Publisher:
             number="0",
         )
 
+    async def active_number(self, scope: Scope = PLATFORM) -> int:
+        """The number of the active version; 0 for a course without one."""
+        try:
+            return (await self.active(scope)).entity.number
+        except NotFoundError:
+            return 0
+
     async def _activations(self, scope: Scope) -> Listing[PolicyActivation]:
         wanted = PolicyActivationFilter(scope=scope)
         return await self._gate.run(partial(self._directory.read, wanted, Page(1)))

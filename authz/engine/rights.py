@@ -7,7 +7,6 @@ with everything that was committed before the call.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from itertools import takewhile
 
 import msgspec
@@ -16,7 +15,7 @@ from authz.domain.consistency import FULLY_CONSISTENT
 from authz.domain.context import ScopeContext
 from authz.domain.decisions import EDIT_POLICY, MANAGE_MEMBERS, Question
 from authz.domain.entities import MembershipKey
-from authz.domain.errors import AuthzError, InvalidArgumentError, NotFoundError, PermissionDeniedError
+from authz.domain.errors import AuthzError, InvalidArgumentError, PermissionDeniedError
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject
 from authz.domain.mutations import Mutation
 from authz.domain.policy_changes import PolicySource
@@ -97,14 +96,21 @@ class Rights:
         if person is None:
             return None
         authority = await self._authority(person, EDIT_POLICY, scope)
-        try:
-            number = (await self._publisher.active(scope)).entity.number
-        except NotFoundError:  # a course without a policy of its own
-            number = 0
+        number = await self._publisher.active_number(scope)
         before, changed = await self._comparer.both(PolicySource(number=number), after, scope)
-        course_id = None if scope == PLATFORM else scope.id
-        platform = None if course_id is None else await self._publisher.platform()
-        given = await self._gate.run(partial(_excesses, before, changed, authority, course_id, platform))
+        platform = None if scope == PLATFORM else await self._publisher.platform()
+        given = await self._gate.run(
+            lambda: list(
+                excesses(
+                    before,
+                    changed,
+                    roles=authority.roles,
+                    rank=authority.rank,
+                    course_id=None if platform is None else scope.id,
+                    platform=platform,
+                )
+            )
+        )
         if given:
             more = f"; and {len(given) - _MAX_NAMED} more" if len(given) > _MAX_NAMED else ""
             raise PermissionDeniedError(
@@ -232,15 +238,3 @@ def _outranked(person: Subject, key: MembershipKey, authority: _Authority) -> Pe
         permission=MANAGE_MEMBERS,
         scope=str(key.scope),
     )
-
-
-def _excesses(
-    before: CompiledPolicy,
-    after: CompiledPolicy,
-    authority: _Authority,
-    course_id: str | None,
-    platform: CompiledPolicy | None,
-) -> tuple[str, ...]:
-    roles, rank = authority.roles, authority.rank
-    found = excesses(before, after, roles=roles, rank=rank, course_id=course_id, platform=platform)
-    return tuple(found)

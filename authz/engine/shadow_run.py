@@ -135,7 +135,7 @@ class ShadowRun:
                     scope=before.scopes[-1] if before.scopes else PLATFORM,
                     purpose=question.purpose,
                     at=now,
-                    facts=fact_names(before.mask | after.mask),
+                    facts=fact_names((before.facts or 0) | (after.facts or 0)),
                     active=active,
                     candidate=candidate,
                 )

@@ -8,7 +8,7 @@ from functools import partial
 import msgspec
 
 from authz.domain.drafts import DraftKey
-from authz.domain.errors import NotFoundError, malformed
+from authz.domain.errors import malformed
 from authz.domain.ids import PLATFORM, Scope
 from authz.domain.instants import US_PER_S, Instant
 from authz.domain.policy_changes import PolicySource
@@ -67,18 +67,13 @@ class Shadowing:
         if not now < ends_at <= now + MAX_LENGTH_US:
             raise malformed("ends_at", "is not within the next 30 days; name a time that is")
         scope, files = request.scope, await self._files(request)
-        active = await self._active_number()
-        candidate = PolicySource(files=files)
-        if scope == PLATFORM:
-            await self._comparer.compiled(candidate)
-        else:
-            platform = await self._comparer.compiled(PolicySource(number=active))
-            await self._comparer.in_course(platform, candidate, scope)
+        active = await self._publisher.active_number()
+        await self._comparer.compiled(PolicySource(files=files), scope)
         shadow = PolicyShadow(
             id=secrets.token_hex(_ID_BYTES),
             files=files,
             against_number=active,
-            against_course_number=0 if scope == PLATFORM else await self._active_number(scope),
+            against_course_number=0 if scope == PLATFORM else await self._publisher.active_number(scope),
             started_at=now,
             **msgspec.structs.asdict(request) | {"ends_at": ends_at},
         )
@@ -89,13 +84,6 @@ class Shadowing:
         if request.draft_id:
             return (await self._drafting.read(DraftKey(request.draft_id, request.scope))).files
         return (await self._publisher.read(request.number, request.scope)).version.files
-
-    async def _active_number(self, scope: Scope = PLATFORM) -> int:
-        """0 for a course without a policy of its own."""
-        try:
-            return (await self._publisher.active(scope)).entity.number
-        except NotFoundError:
-            return 0
 
     async def read(self, scope: Scope = PLATFORM) -> ShadowReport | None:
         """The last shadow of a scope with its results so far; None if there is none."""
@@ -112,10 +100,10 @@ class Shadowing:
 
     async def _is_compared(self, shadow: PolicyShadow) -> bool:
         """Whether the versions that the candidate is compared with are still active."""
-        if await self._active_number() != shadow.against_number:
+        if await self._publisher.active_number() != shadow.against_number:
             return False
         scope = shadow.scope
-        return scope == PLATFORM or await self._active_number(scope) == shadow.against_course_number
+        return scope == PLATFORM or await self._publisher.active_number(scope) == shadow.against_course_number
 
     async def stop(self, scope: Scope = PLATFORM) -> ShadowReport:
         """End the shadow of a scope. Raises `FailedPreconditionError` if none is running."""

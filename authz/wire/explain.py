@@ -6,9 +6,10 @@ from typing import Any
 
 from authz.domain.decisions import Question
 from authz.domain.explanation import Change, ChangeKind, Explanation
+from authz.domain.facts import FACTS, Fact
 from authz.domain.instants import US_PER_S, Instant, format_instant
 from authz.domain.kinds.membership import MembershipStatus
-from authz.domain.trace import FactTrace, MembershipTrace, RuleTrace
+from authz.domain.trace import MembershipTrace, RuleTrace
 from authz.v1 import authorization_pb2 as pb
 from authz.v1 import common_pb2
 from authz.wire.decisions import MEMBERSHIP_STATES, fill_check_response, parse_check, rule_message
@@ -39,7 +40,9 @@ def explanation_message(told: Explanation, *, checked_at: str, decision_id: str)
         memberships=map(_membership_message, trace.memberships),
         account_suspended=suspension is not None,
         account_suspended_until=None if suspension is None else time_message(suspension.until),
-        facts=[_fact_message(each, told.inputs) for each in trace.facts],
+        facts=()
+        if trace.facts is None
+        else [_fact_message(each, trace.facts, told.inputs) for each in FACTS],
         rules=map(_rule_message, trace.rules),
         nearest_grants=[
             pb.NearestGrant(changes=[_change_message(change, now) for change in changes])
@@ -66,11 +69,10 @@ def _membership_message(each: MembershipTrace) -> pb.ExplainedMembership:
     )
 
 
-def _fact_message(each: FactTrace, inputs: Any) -> pb.ExplainedFact:
-    fact = each.fact
+def _fact_message(fact: Fact, facts: int, inputs: Any) -> pb.ExplainedFact:
     return pb.ExplainedFact(
         name=fact.name,
-        holds=each.holds,
+        holds=bool(facts & fact.bit),
         meaning=fact.meaning,
         inputs=[pb.FactInput(name=name, value=_text(name, inputs.get(name))) for name in fact.computed_from],
     )

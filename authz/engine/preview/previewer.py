@@ -19,9 +19,10 @@ from authz.engine.compare import Comparer
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.policies import ActiveChecker
 from authz.engine.preview.computation import Preview, PreviewEvent
-from authz.engine.preview.recent import Replay, read_recent, recent_decisions
+from authz.engine.preview.recent import changed_answers, read_recent, recent_decisions
 from authz.engine.turns import Turns
 from authz.engine.watch import completes_within
+from authz.policy.diff import diff
 
 _ROWS_A_PART = 50
 _RETRY_AFTER_S = 1.0
@@ -68,7 +69,7 @@ class Previewer:
         """
         in_course, entries = None, await self._recent(scope)
         if scope == PLATFORM:
-            after = await self._checker(source)
+            after = Checker(await self._comparer.compiled(source))
             snapshot, before = await self._active.get(consistency, deadline)
         else:
             snapshot, before = await self._active.get(consistency, deadline)
@@ -84,14 +85,11 @@ class Previewer:
             max_largest=max_largest,
             in_course=in_course,
         )
-        changes = await self._turns.collect(Replay(snapshot, before, after, now).changes(entries))
-        nothing = in_course is None and await self._comparer.decides_alike(before.policy, after.policy)
-        events = iter((preview.totals(),)) if nothing else preview.events()
+        changes = await self._turns.collect(changed_answers(snapshot, before, after, now, entries))
+        events = preview.events()
+        if in_course is None and not await self._gate.run(partial(diff, before.policy, after.policy)):
+            events = iter((preview.totals(),))
         await self._write(_with_recent(events, recent_decisions(entries, changes)), write)
-
-    async def _checker(self, source: PolicySource) -> Checker:
-        policy = await self._comparer.compiled(source)
-        return Checker(policy)
 
     async def _recent(self, scope: Scope) -> list[DecisionEntry]:
         """The decisions that are put to both policies: none for the policy of a course."""

@@ -31,26 +31,20 @@ def read_recent(table: DecisionTable) -> list[DecisionEntry]:
     return found
 
 
-class Replay:
-    """Questions that were asked, put to two policies on one state at one time."""
+def changed_answers(
+    snapshot: Snapshot, before: Checker, after: Checker, now: Instant, entries: Sequence[DecisionEntry]
+) -> Iterator[bool]:
+    """For each question that was asked, whether two policies differ in what they allow, on one state."""
+    for entry in entries:
+        question = _question_of(entry)
+        yield _allows(before, snapshot, question, now) != _allows(after, snapshot, question, now)
 
-    def __init__(self, snapshot: Snapshot, before: Checker, after: Checker, now: Instant) -> None:
-        self._snapshot = snapshot
-        self._checkers = (before, after)
-        self._now = now
 
-    def changes(self, entries: Sequence[DecisionEntry]) -> Iterator[bool]:
-        """For each, whether the two policies differ in what they allow."""
-        for entry in entries:
-            question = _question_of(entry)
-            before, after = (self._allows(checker, question) for checker in self._checkers)
-            yield before != after
-
-    def _allows(self, checker: Checker, question: Question) -> bool:
-        try:
-            return checker.check(self._snapshot, question, self._now).allowed
-        except (InvalidArgumentError, UnusablePolicyError):  # a type or an action that it does not declare
-            return False
+def _allows(checker: Checker, snapshot: Snapshot, question: Question, now: Instant) -> bool:
+    try:
+        return checker.check(snapshot, question, now).allowed
+    except (InvalidArgumentError, UnusablePolicyError):  # a type or an action that it does not declare
+        return False
 
 
 def recent_decisions(entries: Sequence[DecisionEntry], changes: Sequence[bool]) -> RecentDecisions | None:
