@@ -10,6 +10,7 @@ import re
 
 from authz.access.permission import Rights
 from authz.access.principal import Principal
+from authz.api.call import Call
 from authz.domain.consistency import MINIMIZE_LATENCY
 from authz.domain.decisions import Question
 from authz.domain.entities import (
@@ -29,6 +30,7 @@ from authz.domain.tokens import ConsistencyToken
 from authz.domain.vocabulary import GRANT_ROLES
 from authz.engine.clock import DecisionClock
 from authz.engine.policies import ActiveChecker
+from authz.engine.rights import Rights as PersonRights
 
 CHECK = "check"
 ERASE_SUBJECT = "erase_subject"
@@ -111,6 +113,14 @@ def permission_to_write(key: Key) -> str:
 def permission_to_read(kind: EntityKind) -> str:
     """What a caller needs to read the records of a kind; empty for those that `watch` alone lets it read."""
     return f"read_{KINDS[kind].plural}" if kind in _READ else ""
+
+
+async def require_of_person(call: Call, rights: PersonRights) -> None:
+    """Raise `PermissionDeniedError` unless the person on whose behalf the call is made, if any, has the
+    permission of the method, too."""
+    person = call.principal.on_behalf_of
+    if person is not None:
+        await rights.require_permission(person, call.method.permission)
 
 
 class PolicyPermissions:

@@ -6,7 +6,7 @@ from functools import partial
 
 from authz.api.call import Call
 from authz.api.grpc.answers import token_message
-from authz.api.grpc.person import require_of_person
+from authz.api.permissions import require_of_person
 from authz.domain.audit import AuditTrail
 from authz.domain.checkpoints import Checkpoints
 from authz.domain.decision_log import DecisionTable

@@ -1,15 +1,14 @@
 """AuthorizationService: questions about one resource, and batches of them.
 
-The lists are in `lists`, plans in `plan`, calls that combine several questions in `combined`.
+The lists and plans are in `lists`, calls that combine several questions in `combined`.
 """
 
 from __future__ import annotations
 
 from authz.api.call import Call
 from authz.api.grpc.answers import Answers, note_actions, redacted
-from authz.api.grpc.combined import Combined
-from authz.api.grpc.lists import Lists
-from authz.api.grpc.plan import Plans
+from authz.api.grpc.combined import CombinedCalls
+from authz.api.grpc.lists import ListCalls
 from authz.api.permissions import permission_to_ask
 from authz.domain.decisions import Question
 from authz.domain.errors import InvalidArgumentError, UnusablePolicyError
@@ -35,7 +34,7 @@ from authz.wire.explain import explanation_message, parse_explain
 from authz.wire.values import missing
 
 
-class AuthorizationServicer:
+class AuthorizationServicer(ListCalls, CombinedCalls):
     """Answers questions. Knows no transport; errors go up to the pipeline."""
 
     service = pb.DESCRIPTOR.services_by_name["AuthorizationService"]
@@ -55,12 +54,8 @@ class AuthorizationServicer:
         self._past = past
         self._turns = turns
         self._clock = clock
-        lists = Lists(active, past, turns, clock, keys)
-        self.ListResources, self.ListSubjects = lists.list_resources, lists.list_subjects
-        self.PlanResources = Plans(active, turns, clock).plan_resources
+        self._keys = keys
         self._answers = Answers()
-        combined = Combined(active, shadow, turns, clock, self._answers)
-        self.AuthorizeSession, self.AuthorizeSources = combined.authorize_session, combined.authorize_sources
 
     async def Check(self, request: pb.CheckRequest, call: Call) -> pb.CheckResponse:
         """One question, one answer."""

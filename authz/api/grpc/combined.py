@@ -33,19 +33,16 @@ _OF_AN_AI_REQUEST = (("read", ""), ("ai_process", PURPOSE_AI_RESPONSE))
 """Whose answer it is must be allowed to read what it is made from, and it must be open to AI."""
 
 
-class Combined:
-    """The calls of `AuthorizationService` that ask several questions."""
+class CombinedCalls:
+    """A part of `AuthorizationServicer`."""
 
-    def __init__(
-        self, active: ActiveChecker, shadow: Shadow, turns: Turns, clock: DecisionClock, answers: Answers
-    ) -> None:
-        self._active = active
-        self._shadow = shadow
-        self._turns = turns
-        self._clock = clock
-        self._answers = answers
+    _active: ActiveChecker
+    _shadow: Shadow
+    _turns: Turns
+    _clock: DecisionClock
+    _answers: Answers
 
-    async def authorize_session(
+    async def AuthorizeSession(
         self, request: pb.AuthorizeSessionRequest, call: Call
     ) -> pb.AuthorizeSessionResponse:
         """What somebody may do in a live session, and until when."""
@@ -74,7 +71,7 @@ class Combined:
         )
         return response
 
-    async def authorize_sources(
+    async def AuthorizeSources(
         self, request: pb.AuthorizeSourcesRequest, call: Call
     ) -> pb.AuthorizeSourcesResponse:
         """Which of several sources an AI response to somebody may be made from."""

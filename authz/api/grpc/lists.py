@@ -1,4 +1,4 @@
-"""ListResources and ListSubjects: a page of a list on one snapshot, and the token for the next."""
+"""ListResources and ListSubjects, a page on one snapshot with the token for the next; and PlanResources."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from authz.engine.check import Checker
 from authz.engine.clock import DecisionClock
 from authz.engine.lists import ListPage, ResourcePage, SubjectPage, types_to_list
 from authz.engine.past import Past
+from authz.engine.plan import Planner
 from authz.engine.policies import ActiveChecker
 from authz.engine.turns import LIGHT_SLICE, Turns
 from authz.v1 import authorization_pb2 as pb
@@ -32,6 +33,7 @@ from authz.wire.lists import (
     parse_list_subjects,
     resources_message,
 )
+from authz.wire.plan import PLAN_KINDS, group_message, parse_plan_resources
 
 ItemT = TypeVar("ItemT")
 
@@ -40,19 +42,16 @@ _RESOURCE_PARTS, _SUBJECT_PARTS = 4, 2
 """Of a position in a list of resources, and of subjects."""
 
 
-class Lists:
-    """The calls of `AuthorizationService` that answer with a page."""
+class ListCalls:
+    """A part of `AuthorizationServicer`."""
 
-    def __init__(
-        self, active: ActiveChecker, past: Past, turns: Turns, clock: DecisionClock, keys: TokenKeys
-    ) -> None:
-        self._active = active
-        self._past = past
-        self._turns = turns
-        self._clock = clock
-        self._keys = keys
+    _active: ActiveChecker
+    _past: Past
+    _turns: Turns
+    _clock: DecisionClock
+    _keys: TokenKeys
 
-    async def list_resources(self, request: pb.ListResourcesRequest, call: Call) -> pb.ListResourcesResponse:
+    async def ListResources(self, request: pb.ListResourcesRequest, call: Call) -> pb.ListResourcesResponse:
         """A page of what the subject may act upon."""
         query, asked = parse_list_resources(request), parse_list_page(request)
         digest = query_digest("ListResources", query)
@@ -66,13 +65,13 @@ class Lists:
             asked.size,
             self._open(snapshot, asked.token, digest, _RESOURCE_PARTS),
         )
-        found = await self._listed(page)
+        found = await self._page_items(page)
         response = resources_message(found)
         _note(call, query, found, Decision(_LISTED, checker.version, snapshot.revision))
         self._fill(response, snapshot, page, digest, token=snapshot.token, version=checker.version)
         return response
 
-    async def list_subjects(self, request: pb.ListSubjectsRequest, call: Call) -> pb.ListSubjectsResponse:
+    async def ListSubjects(self, request: pb.ListSubjectsRequest, call: Call) -> pb.ListSubjectsResponse:
         """A page of who may act upon the resource."""
         (question, as_of), asked = parse_list_subjects(request), parse_list_page(request)
         digest = query_digest("ListSubjects", question, as_of)
@@ -84,7 +83,7 @@ class Lists:
         if as_of is None or as_of >= now:
             at = now if as_of is None else as_of
             page = SubjectPage(checker, snapshot, at, question, asked.size, after)
-            found = await self._listed(page)
+            found = await self._page_items(page)
             await self._turns.collect(map(partial(add_subject, response), found), slice_size=LIGHT_SLICE)
             token, version = snapshot.token, checker.version
         else:
@@ -95,7 +94,24 @@ class Lists:
         self._fill(response, snapshot, page, digest, token=token, version=version)
         return response
 
-    async def _listed(self, page: ListPage[ItemT]) -> list[ItemT]:
+    async def PlanResources(self, request: pb.PlanResourcesRequest, call: Call) -> pb.PlanResourcesResponse:
+        """What the subject may act upon, as a condition."""
+        query = parse_plan_resources(request)
+        snapshot, checker = await self._active.get(call.consistency, call.deadline)
+        types = types_to_list(checker.policy.vocabulary, query.action, query.types)
+        query = msgspec.structs.replace(query, types=types)
+        planner = Planner(checker, snapshot, self._clock.at(snapshot.state.committed_at), query)
+        await self._turns.collect(planner)
+        response = pb.PlanResourcesResponse(
+            kind=PLAN_KINDS.number(planner.kind),
+            groups=map(group_message, planner.groups),
+            checked_at=common_pb2.ConsistencyToken(token=snapshot.token),
+            policy_version=checker.version,
+        )
+        set_valid_until(response, planner.valid_until)
+        return response
+
+    async def _page_items(self, page: ListPage[ItemT]) -> list[ItemT]:
         """The items of a page."""
         candidates = await self._turns.collect(page, slice_size=LIGHT_SLICE)
         return [each for each in candidates if each is not None]

@@ -7,7 +7,7 @@ from functools import partial
 
 from authz.api.call import Call
 from authz.api.grpc.answers import token_message
-from authz.api.grpc.person import require_of_person
+from authz.api.permissions import require_of_person
 from authz.domain.erasures import RenameRequest
 from authz.domain.errors import malformed
 from authz.domain.personal_data import PersonalData
