@@ -99,10 +99,17 @@ def _parse(url: str) -> URL:
         backend = parsed.get_backend_name()
     except (ArgumentError, NoSuchModuleError):
         backend = ""
+    except ValueError:
+        raise malformed_url("has a port that is not a number") from None
     if backend == "postgresql":
+        if "@" in f"{parsed.host}{parsed.database}":
+            # Else a part of the password is taken for the host, and shown in errors.
+            raise malformed_url("has a second `@`; in a password write `%40` for `@` and `%2F` for `/`")
         return parsed.set(drivername="postgresql+psycopg")
     if backend == "sqlite":
         _require_file(parsed.database)
+        for option in set(parsed.query) - {"timeout"}:
+            raise malformed_url(f"has the option `{option}`; for SQLite there is only `timeout`")
         return parsed.set(drivername="sqlite+pysqlite")
     raise malformed_url("is neither `sqlite:///<file>` nor `postgresql://<user>@<host>/<database>`")
 
@@ -120,8 +127,15 @@ def _require_file(database: str | None) -> None:
         raise malformed_url(f"names a file in `{Path(database).parent}`, where there is no such folder")
 
 
+def _create_engine(url: URL, **options: Any) -> Engine:
+    try:
+        return sa.create_engine(url, **options)
+    except (ArgumentError, ValueError) as error:
+        raise malformed_url(f"has an option that cannot be read ({error})") from None
+
+
 def _open_sqlite(url: URL, file: DatabaseFile) -> Engine:
-    engine = sa.create_engine(
+    engine = _create_engine(
         url,
         connect_args={"check_same_thread": False} | _without_url_options(url, {"timeout": _LOCK_TIMEOUT_S}),
         poolclass=sa.QueuePool,
@@ -176,7 +190,7 @@ def _begin_sqlite(connection: Connection) -> None:
 def _open_postgresql(url: URL, password_file: str) -> Engine:
     if password_file and url.password is not None:
         raise malformed_url("has a password, and AUTHZ_DATABASE_PASSWORD_FILE is set; leave out one of them")
-    engine = sa.create_engine(
+    engine = _create_engine(
         url,
         connect_args=_without_url_options(url, _POSTGRESQL_DEFAULTS),
         pool_size=_POOL_SIZE,

@@ -72,6 +72,11 @@ _NOT_LET_IN = _Cause(
     "the database refuses the server's user or password; set the user in AUTHZ_DATABASE_URL and the password"
     " in AUTHZ_DATABASE_PASSWORD_FILE, and let the user in in the database's `pg_hba.conf`",
 )
+_NO_ENTRY = _Cause(
+    ErrorReason.STORE_MISCONFIGURED,
+    "the database's `pg_hba.conf` allows no such connection; allow the user, database, address and encryption"
+    " there, or correct `sslmode` in AUTHZ_DATABASE_URL: `require` for TLS, `disable` for none",
+)
 _NO_DATABASE = _Cause(
     ErrorReason.STORE_MISCONFIGURED,
     "there is no such database; name another in AUTHZ_DATABASE_URL, or create it with `CREATE DATABASE`",
@@ -88,7 +93,7 @@ _NO_PASSWORD = _Cause(
 )
 _BAD_OPTION = _Cause(
     ErrorReason.STORE_MISCONFIGURED,
-    "AUTHZ_DATABASE_URL has an option that the driver or the database does not know; correct or remove it",
+    "AUTHZ_DATABASE_URL has an option that the driver or the database does not accept; correct or remove it",
 )
 _TLS = _Cause(
     ErrorReason.STORE_MISCONFIGURED,
@@ -131,13 +136,25 @@ _BY_TEXT = (
     ("password authentication failed", _NOT_LET_IN),
     ("no password supplied", _NOT_LET_IN),
     ("authentication failed", _NOT_LET_IN),
-    ("pg_hba.conf", _NOT_LET_IN),
+    ("pg_hba.conf", _NO_ENTRY),
     ("is not permitted to log in", _NOT_LET_IN),
     ("permission denied for database", _NOT_LET_IN),
     ("unsupported startup parameter", _POOLER),
     ("unrecognized configuration parameter", _BAD_OPTION),
     ("invalid connection option", _BAD_OPTION),
     ("definition of service", _BAD_OPTION),
+    ("connection is bad: invalid", _BAD_OPTION),
+    ("invalid integer value", _BAD_OPTION),
+    ("invalid value for parameter", _BAD_OPTION),
+    ("requires a value", _BAD_OPTION),
+    ("bad value for", _BAD_OPTION),
+    ("could not parse network address", _BAD_OPTION),
+    ("encryption required but", _BAD_OPTION),
+    ("method requirement", _BAD_OPTION),
+    ("requirepeer", _BAD_OPTION),
+    ("weak sslmode", _TLS),
+    ("channel binding required", _TLS),
+    ("private key file", _TLS),
     ("no such database", _NO_DATABASE),
     ("certificate", _TLS),
     ("does not support SSL", _TLS),

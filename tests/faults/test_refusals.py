@@ -52,7 +52,7 @@ REFUSALS = {
     "authz@owned": "AUTHZ_DATABASE_PASSWORD_FILE",
     "nobody:x@owned": "refuses the server's user or password",
     "postgres@missing": "there is no such database; name another in AUTHZ_DATABASE_URL",
-    f"authz:{PASSWORD}@forbidden": "pg_hba.conf",
+    f"authz:{PASSWORD}@forbidden": "pg_hba.conf` allows no such connection; allow",
     f"authz:{PASSWORD}@empty": "GRANT USAGE, CREATE ON SCHEMA public TO <user>",
     "postgres@owned?sslmode=require": "correct its `sslmode`",
     "postgres@owned?options=-c%20nonsense%3D1": "has an option that",
@@ -79,6 +79,34 @@ def test_what_does_not_pass_by_itself_ends_the_start_with_the_setting_to_change(
     assert PASSWORD not in done.stderr
     assert "wrong" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "sslmode=verifyfull",
+        "sslmode=verify-ca&sslrootcert=system",
+        "channel_binding=require",
+        "channel_binding=yes",
+        "target_session_attrs=rw",
+        "load_balance_hosts=yes",
+        "require_auth=gss",
+        "gssencmode=require",
+        "ssl_min_protocol_version=TLSv9",
+        "connect_timeout=soon",
+        "keepalives=soon",
+        "tcp_user_timeout=soon",
+        "hostaddr=127.0.0.300",
+        "port=99999",
+        "client_encoding=none",
+        "options=-c%20search_path",
+    ],
+)
+def test_an_option_that_no_wait_mends_is_told_as_such(cluster: Cluster, option: str) -> None:
+    with pytest.raises(UnavailableError) as refused:
+        prepare_store(url_of(cluster, "postgres", "owned", f"?{option}"))
+    assert refused.value.reason is ErrorReason.STORE_MISCONFIGURED
+    assert "AUTHZ_DATABASE_URL" in refused.value.message
 
 
 @over_grpc

@@ -36,9 +36,28 @@ def test_databases_of_one_name_on_several_hosts_share_none() -> None:
     assert companion_path("postgresql://somebody:secret@db1/authz", ".replica") == paths[0]
 
 
-def test_a_url_of_no_database_is_refused() -> None:
-    with pytest.raises(InvalidArgumentError):
-        companion_path("mysql://db1/authz", ".replica")
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("mysql://db1/authz", "is neither `sqlite:///<file>` nor `postgresql://"),
+        ("authz.db", "is neither `sqlite:///<file>` nor `postgresql://"),
+        ("postgresql://authz@db1:port/authz", "has a port that is not a number"),
+        ("postgresql://authz@[::1/authz", "has a port that is not a number"),
+        ("postgresql://authz:pass@word@db1/authz", "has a second `@`; in a password write `%40`"),
+        ("postgresql://authz:p@ss/word@db1/authz", "has a second `@`; in a password write `%40`"),
+        ("postgresql://authz@/authz?host=db1:1&host=db2:two", "has an option that cannot be read"),
+        ("postgresql://authz@/authz?host=a,b&port=1,2,3", "has an option that cannot be read"),
+        ("sqlite:///authz.db?timeout=two", "has an option that cannot be read"),
+        ("sqlite:///authz.db?mode=ro", "has the option `mode`; for SQLite there is only `timeout`"),
+        ("sqlite://", "names no file"),
+    ],
+)
+def test_a_url_of_no_database_is_refused_without_a_word_of_its_password(url: str, complaint: str) -> None:
+    with pytest.raises(InvalidArgumentError) as refused:
+        open_engine(url)
+    assert complaint in refused.value.message
+    assert refused.value.message.endswith("; set AUTHZ_DATABASE_URL")
+    assert "word@" not in refused.value.message
 
 
 def test_a_pooler_gets_no_start_up_option_that_it_refuses() -> None:
