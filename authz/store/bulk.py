@@ -160,17 +160,31 @@ def _upserting(table: Table, dialect: str) -> Any:
 def _selecting(table: Table, columns: tuple[str, ...], dialect: str) -> Any:
     if dialect != "postgresql":
         return select(table).where(_has(table, columns, dialect))
-    # Before PostgreSQL has analyzed a table that has grown, it would read all of it to join it with the
-    # values. OFFSET keeps it from that: it looks the values up one by one.
-    given, values = _given([table.c[name] for name in columns], dialect)
-    equal = (table.c[name] == value for name, value in zip(columns, values, strict=True))
-    found = select(table).where(*equal).offset(0).lateral("found")
-    return select(found).select_from(given.join(found, true()))
+    found, joined = _looked_up(table, columns, list(table.columns))
+    return select(found).select_from(joined)
 
 
 @cache
 def _selecting_distinct(table: Table, columns: tuple[str, ...], dialect: str) -> Any:
-    return select(*(table.c[name] for name in columns)).where(_has(table, columns, dialect)).distinct()
+    chosen = [table.c[name] for name in columns]
+    if dialect != "postgresql":
+        return select(*chosen).where(_has(table, columns, dialect)).distinct()
+    found, joined = _looked_up(table, columns, chosen)
+    return select(found).select_from(joined).distinct()
+
+
+def _looked_up(
+    table: Table, columns: tuple[str, ...], wanted: Sequence[ColumnElement[Any]]
+) -> tuple[FromClause, FromClause]:
+    """What is wanted of the rows of PostgreSQL that hold the given values, and where to select it from.
+
+    While a table was small, PostgreSQL would read all of it to join it with the values, and a connection
+    would keep that plan when the table has grown. With OFFSET, it looks the values up one by one.
+    """
+    given, values = _given([table.c[name] for name in columns], "postgresql")
+    equal = (table.c[name] == value for name, value in zip(columns, values, strict=True))
+    found = select(*wanted).select_from(table).where(*equal).offset(0).lateral("found")
+    return found, given.join(found, true())
 
 
 @cache
@@ -181,7 +195,12 @@ def _selecting_equal(table: Table, columns: tuple[str, ...], order: tuple[str, .
 
 @cache
 def _deleting(table: Table, dialect: str) -> Any:
-    return delete(table).where(_has(table, _key_of(table), dialect))
+    if dialect != "postgresql":
+        return delete(table).where(_has(table, _key_of(table), dialect))
+    place: ColumnElement[Any] = literal_column(f"{table.name}.ctid")
+    found, joined = _looked_up(table, _key_of(table), [place.label("place")])
+    places = select(found.c.place).select_from(joined).scalar_subquery()
+    return delete(table).where(place == func.any(func.array(places)))
 
 
 @cache

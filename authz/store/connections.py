@@ -28,11 +28,12 @@ _CHECK_INTERVAL_S = 1.0
 
 @contextmanager
 def expecting_long_statements(connection: Connection) -> Iterator[None]:
-    """Inside the block an answer may take ten minutes: a statement that sorts a whole table is silent until
-    its first row."""
+    """Inside the block statements may read whole tables, and an answer may take ten minutes: a statement that
+    sorts a whole table is silent until its first row."""
     if connection.dialect.name != "postgresql":
         yield
         return
+    connection.exec_driver_sql("SET LOCAL enable_seqscan = on")
     driver: Any = connection.connection.driver_connection
     driver.answer_timeout_s = _LONG_ANSWER_TIMEOUT_S
     try:

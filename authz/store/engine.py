@@ -39,8 +39,11 @@ _POSTGRESQL_DEFAULTS: dict[str, Any] = {
     "tcp_user_timeout": 20_000,
 }
 """Defaults for what the URL leaves out. Source: https://www.postgresql.org/docs/current/libpq-connect.html"""
-_LOCK_TIMEOUT = f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT_S}s'"
-"""Not a start-up option, which PgBouncer refuses, and not of the connection, which PgBouncer may share."""
+_BY_INDEX = "SET LOCAL enable_seqscan = off"
+"""Reads a table as a whole only where no index serves. A connection keeps the plan of a statement, and one
+made while a table was small reads all of it for each write, until PostgreSQL analyzes the table again.
+
+Not a start-up option, which PgBouncer refuses, and not of the connection, which PgBouncer may share."""
 _WRITES, _FILE = "authz_writes", "authz_file"
 
 
@@ -228,6 +231,8 @@ def read_transaction(engine: Engine) -> Iterator[Connection]:
     with translated(), engine.connect() as pooled:
         connection = pooled.execution_options(**options) if options else pooled
         with connection.begin():
+            if options:
+                connection.exec_driver_sql(_BY_INDEX)
             yield connection
 
 
@@ -277,8 +282,10 @@ def write_transaction(engine: Engine) -> Iterator[Connection]:
     if engine.dialect.name == "postgresql":
         options = {"isolation_level": "READ COMMITTED"}
     with translated(), engine.connect() as pooled, pooled.execution_options(**options).begin():
-        if engine.dialect.name == "postgresql" and "lock_timeout" not in str(engine.url.query.get("options")):
-            pooled.exec_driver_sql(_LOCK_TIMEOUT)
+        if engine.dialect.name == "postgresql":
+            is_set = "lock_timeout" in str(engine.url.query.get("options"))
+            timeout = "" if is_set else f"; SET LOCAL lock_timeout = '{_LOCK_TIMEOUT_S}s'"
+            pooled.exec_driver_sql(_BY_INDEX + timeout)
         yield pooled
     file: DatabaseFile | None = engine.get_execution_options().get(_FILE)
     if file is not None:

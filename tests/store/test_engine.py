@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from authz.domain.entities import Course
+from authz.domain.entities import Course, Membership, MembershipFilter
 from authz.domain.errors import ConflictError, InvalidArgumentError, OverloadedError, UnavailableError
+from authz.domain.ids import course_scope
+from authz.domain.mutations import Mutation
+from authz.domain.ports import Page
 from authz.store import companion_path, engine, prepare_store
 from authz.store.engine import bounded_read_transaction, open_engine, write_transaction
-from tests.store.directory import create, open_with, write
+from tests.store.directory import create, open_with, remove, student, write
 
 
 def test_they_are_beside_a_sqlite_file() -> None:
@@ -114,3 +120,42 @@ def test_a_read_that_takes_too_long_is_ended_and_the_next_one_is_not(
     with bounded_read_transaction(database) as reader:
         assert reader.exec_driver_sql("SELECT 1").scalar_one() == 1
     database.dispose()
+
+
+def test_rows_are_found_by_index_although_the_plan_is_of_a_small_table(postgresql_url: str) -> None:
+    store = open_with(postgresql_url)
+
+    def import_all(mutations: Iterable[Mutation]) -> None:
+        left = iter(mutations)
+        while batch := tuple(islice(left, 250)):
+            store.directory.import_batch(batch, offset=0, actor="test", request_id="r", reason="")
+            store.directory.follow(store.directory.head().revision - 1, 100)
+            store.directory.read(MembershipFilter(scope=course_scope("c")), Page(10))
+
+    def members(count: int) -> list[Membership]:
+        return [student(f"u{number}", "c") for number in range(count)]
+
+    write(store, create(Course(id="c")))
+    with psycopg.connect(postgresql_url, autocommit=True) as other:
+        for number in range(20):  # so that the connection keeps its plans
+            if number == 10:
+                other.execute("ANALYZE")
+            import_all(map(create, members(2)))
+            import_all(map(remove, members(2)))
+        import_all(map(create, members(_GROWN)))
+        import_all(map(remove, members(_GROWN)))
+        store.close()
+        while other.execute(_OTHERS).fetchone() != (0,):  # each tells what it read when it ends
+            time.sleep(0.01)
+        assert other.execute(_READ_AS_A_WHOLE, {"most": 10 * _GROWN}).fetchall() == []
+
+
+_GROWN = 4000
+_OTHERS = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND backend_type = 'client backend' AND pid != pg_backend_pid()
+"""
+_READ_AS_A_WHOLE = """
+    SELECT relname, seq_tup_read AS tuples FROM pg_stat_user_tables WHERE seq_tup_read > 1000
+    UNION ALL SELECT indexrelname, idx_tup_read FROM pg_stat_user_indexes WHERE idx_tup_read > %(most)s
+"""
