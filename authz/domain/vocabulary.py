@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -45,6 +45,12 @@ _MAX_NAMED = 30
 """Keeps an error message within gRPC's limit, however many names an admin declares."""
 
 
+def listed(names: Sequence[str], most: int) -> str:
+    """The names in a sentence; of more than `most`, the first and how many there are beyond."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def suggest(word: str, words: Iterable[str]) -> str:
     """The end of an error message: the known word nearest to `word`, else the known words."""
     known = sorted(words)
@@ -55,8 +61,7 @@ def suggest(word: str, words: Iterable[str]) -> str:
     near = difflib.get_close_matches(word, alike, n=1)
     if near:
         return f"did you mean `{near[0]}`?"
-    more = f", and {len(known) - _MAX_NAMED} more" if len(known) > _MAX_NAMED else ""
-    return f"known are {', '.join(f'`{name}`' for name in known[:_MAX_NAMED])}{more}"
+    return f"known are {listed([f'`{name}`' for name in known], _MAX_NAMED)}"
 
 
 class Vocabulary(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from authz.domain.errors import ErrorReason, InvalidArgumentError
+from authz.domain.vocabulary import listed
 from authz.importers.report import quoted
 
 MAX_UNPACKED_BYTES = 2 << 30
@@ -60,7 +61,8 @@ class Archive:
             return
         meant = next((each for each in self._names if each.lower() == name.lower()), None)
         advice = f"; rename {quoted(meant)} to `{name}`" if meant else ""
-        raise unreadable(self._path, f"has no `{name}`; it has {_listed(self._names)}{advice}")
+        names = listed([*map(quoted, self._names)], _MAX_LISTED) or "no files"
+        raise unreadable(self._path, f"has no `{name}`; it has {names}{advice}")
 
     @contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:
@@ -95,13 +97,6 @@ def _opened(path: Path) -> zipfile.ZipFile:
 
 def _is_hidden(name: str) -> bool:
     return name.rpartition("/")[2].startswith(".")
-
-
-def _listed(names: list[str]) -> str:
-    if not names:
-        return "no files"
-    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
-    return ", ".join(map(quoted, names[:_MAX_LISTED])) + more
 
 
 def unreadable(path: Path, problem: str) -> InvalidArgumentError:

@@ -10,6 +10,7 @@ from typing import IO, TextIO
 
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.errors import malformed as malformed_field
+from authz.domain.vocabulary import listed
 from authz.importers.report import quoted
 
 Record = dict[str, str]
@@ -111,8 +112,7 @@ def _without(column: str, header: list[str]) -> str:
         for separator, words in _SEPARATORS.items():
             if separator in header[0]:
                 return f"is separated by {words}; save the file separated by commas"
-    more = f" and {len(header) - _MAX_LISTED} more" if len(header) > _MAX_LISTED else ""
-    return f"has no column `{column}`; its columns are {', '.join(map(quoted, header[:_MAX_LISTED]))}{more}"
+    return f"has no column `{column}`; its columns are {listed([*map(quoted, header)], _MAX_LISTED)}"
 
 
 def misspelt(text: str, names: Iterable[str]) -> str | None:

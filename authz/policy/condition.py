@@ -16,7 +16,7 @@ _MAX_KEPT = 4096
 """Texts whose conditions are kept: a policy has hundreds of rows and few conditions."""
 
 
-class Condition(msgspec.Struct, frozen=True):
+class Condition(msgspec.Struct, frozen=True, order=True):
     """It holds when every fact of `required` holds and no fact of `forbidden` does. The two are disjoint."""
 
     required: int = 0
@@ -34,6 +34,14 @@ class Condition(msgspec.Struct, frozen=True):
     def unmet(self, facts: int) -> int:
         """Its facts that are not as it needs them."""
         return (facts ^ self.required) & self.named
+
+    def follows_from(self, known: Condition) -> bool:
+        """Whether `known` names all that it names, in the same way: then it holds whenever `known` does."""
+        return not (self.required & ~known.required or self.forbidden & ~known.forbidden)
+
+    def contradicts(self, other: Condition) -> bool:
+        """Whether one requires a fact that the other forbids."""
+        return bool(self.required & other.forbidden or self.forbidden & other.required)
 
     def __str__(self) -> str:
         terms = (*fact_names(self.required), *(NOT + name for name in fact_names(self.forbidden)))

@@ -29,7 +29,7 @@ from authz.domain.ids import (
     session_scope,
 )
 from authz.domain.instants import Instant
-from authz.domain.vocabulary import API_TYPE, Vocabulary
+from authz.domain.vocabulary import API_TYPE, RoleDeclaration, Vocabulary
 from authz.policy.obligations import Obligation
 from authz.policy.prove import Breach
 
@@ -57,7 +57,7 @@ def counterexample(breach: Breach, vocabulary: Vocabulary) -> Counterexample:
     obligation = breach.obligation
     campus = _Campus(obligation, breach.facts, vocabulary)
     entities = (*campus.scopes(), *campus.memberships(), *campus.content())
-    gained = None if obligation.gained is None else campus.gained(obligation.gained)
+    gained = None if obligation.gained is None else campus.membership(vocabulary.roles[obligation.gained])
     return Counterexample(entities, campus.question(), NOW, gained)
 
 
@@ -66,7 +66,6 @@ class _Campus:
         self._type_name, self._action = obligation.type_name, obligation.action
         self._facts = {name for name, fact in FACTS_BY_NAME.items() if fact.bit & facts}
         self._roles = [vocabulary.roles[name] for name in obligation.roles]
-        self._vocabulary = vocabulary
         kinds = obligation.situation.kinds
         self._course_id = (obligation.course_id or _COURSE) if ScopeKind.COURSE in kinds else None
         self._session_id = _SESSION if ScopeKind.SESSION in kinds else None
@@ -93,15 +92,10 @@ class _Campus:
         return found
 
     def memberships(self) -> list[Membership]:
-        return [
-            Membership(subject=SOMEBODY, scope=self._scope_of(role.scope_kind), role=role.name)
-            for role in self._roles
-        ]
+        return [self.membership(role) for role in self._roles]
 
-    def gained(self, name: str) -> Membership:
-        """A membership with one role more."""
-        scope = self._scope_of(self._vocabulary.roles[name].scope_kind)
-        return Membership(subject=SOMEBODY, scope=scope, role=name)
+    def membership(self, role: RoleDeclaration) -> Membership:
+        return Membership(subject=SOMEBODY, scope=self._scope_of(role.scope_kind), role=role.name)
 
     def content(self) -> list[Entity]:
         if not self._is_content:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 from authz.domain.decisions import Rule
 from authz.domain.entities import PolicyVersion
-from authz.domain.errors import PolicyError, PolicyFault, UnusablePolicyError
-from authz.domain.files import files_text, read_files
+from authz.domain.errors import PolicyError, PolicyFault
+from authz.domain.files import files_text
 from authz.domain.ids import course_scope
 from authz.domain.vocabulary import suggest
 from authz.policy.compile import CompiledPolicy
@@ -18,7 +19,7 @@ from authz.policy.obligations import Obligation, obligations
 from authz.policy.prove import Prover
 from authz.policy.rows import WIDTHS, Faults, Row, read_rows, trim_padding
 from authz.policy.rules import heirs_of, read_rules
-from authz.policy.versions import FORMAT, require_unbroken
+from authz.policy.versions import compile_version, require_unbroken
 
 COURSE_FILE = "course.csv"
 """The one file of a course's policy."""
@@ -128,14 +129,7 @@ def _added(
 
 def compile_course_version(platform: CompiledPolicy, version: PolicyVersion) -> CompiledPolicy:
     """Compile a version of a course's policy. Raises `UnusablePolicyError` if this release cannot read it."""
-    if version.format != FORMAT:
-        raise UnusablePolicyError(
-            f"{version.key} has format {version.format}, and this server reads format {FORMAT}"
-        )
-    try:
-        return load_course_policy(platform, version.scope.id, read_files(version.files))
-    except PolicyError as error:
-        raise UnusablePolicyError(f"this server cannot read {version.key}: {error.faults[0]}") from None
+    return compile_version(version, partial(load_course_policy, platform, version.scope.id))
 
 
 def _read(files: Mapping[str, str], faults: Faults) -> list[Row]:

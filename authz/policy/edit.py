@@ -13,7 +13,7 @@ from authz.domain.facts import FACTS_BY_NAME
 from authz.domain.ids import course_scope
 from authz.domain.vocabulary import suggest
 from authz.policy.compile import Clause, CompiledPolicy
-from authz.policy.condition import Condition, both, condition_terms, parse_condition
+from authz.policy.condition import Condition, condition_terms, parse_condition
 from authz.policy.course import COURSE_FILE, load_course_policy
 from authz.policy.load import POLICY_FILE, compile_files
 from authz.policy.rules import ALLOW, ANY
@@ -155,16 +155,12 @@ def _minimal(conditions: Sequence[Condition]) -> list[Condition]:
 
 def _implies(one: Condition, other: Condition) -> bool:
     known = together(one)
-    return known is None or not (other.required & ~known.required or other.forbidden & ~known.forbidden)
+    return known is None or other.follows_from(known)
 
 
 def _stops(clause: Clause, wanted: Sequence[Condition]) -> bool:
     """Whether a deny that names roles is in the way. Gates, which stop every role, stay as they are."""
-    return clause.rule.role != ANY and any(
-        together(both(clause.condition, each)) is not None
-        and not (clause.condition.required & each.forbidden or clause.condition.forbidden & each.required)
-        for each in wanted
-    )
+    return clause.rule.role != ANY and any(together(clause.condition, each) is not None for each in wanted)
 
 
 def _scope_of(course: Course | None) -> str:

@@ -44,7 +44,7 @@ def _problems(policy: CompiledPolicy, position: int, rule: Rule) -> Iterator[str
     course_id = None if rule.scope == ANY else parse_scope(rule.scope).id
     cells = [
         Cell(policy, course_id, role, type_name, action)
-        for type_name, action in targets_of(rule, policy.vocabulary)
+        for type_name, action in targets_of(rule.type, rule.action, policy.vocabulary)
         for role in heirs
     ]
     wider = {cell.wider_than(position, rule.effect) for cell in cells}
@@ -83,13 +83,10 @@ class Cell:
         if own is None or known is None:
             return None
         for other in clauses:
-            needs = other.condition
-            if other is own or needs.required & ~known.required or needs.forbidden & ~known.forbidden:
+            if other is own or not other.condition.follows_from(known):
                 continue
-            back = together(needs)
-            is_same = back is not None and not (
-                own.condition.required & ~back.required or own.condition.forbidden & ~back.forbidden
-            )
+            back = together(other.condition)
+            is_same = back is not None and own.condition.follows_from(back)
             # Of two that match the same, the later is the one too many.
             if not is_same or other.position < position:
                 return other.rule

@@ -45,5 +45,5 @@ def cells_of(
     row: Rule | Lock, vocabulary: Vocabulary, heirs: tuple[str, ...]
 ) -> Iterator[tuple[str, str, str]]:
     """Every role, type and action that a row speaks of; `heirs` are those of its role."""
-    for role, target in product(heirs, targets_of(row, vocabulary)):
+    for role, target in product(heirs, targets_of(row.type, row.action, vocabulary)):
         yield (role, *target)

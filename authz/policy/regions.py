@@ -18,7 +18,7 @@ def regions(start: Condition, denies: Sequence[Condition]) -> Iterator[Condition
     if known is None:
         return
     for deny in denies:
-        if deny.required & known.forbidden or deny.forbidden & known.required:
+        if deny.contradicts(known):
             continue
         escaped = known
         for way in ways_to_fail(deny, known):
@@ -44,7 +44,7 @@ def simplest(found: Iterable[Condition]) -> list[Condition]:
         }
         more = _largest(kept | joined)
         if more == kept:
-            return sorted(map(_shortest, kept), key=lambda c: (c.required, c.forbidden))
+            return sorted(map(_shortest, kept))
         kept = more
 
 
@@ -58,14 +58,7 @@ def _differ_in_one_fact(a: Condition, b: Condition) -> bool:
 
 
 def _largest(conditions: set[Condition]) -> set[Condition]:
-    return {
-        c
-        for c in conditions
-        if not any(
-            other != c and not (other.required & ~c.required or other.forbidden & ~c.forbidden)
-            for other in conditions
-        )
-    }
+    return {c for c in conditions if not any(other != c and other.follows_from(c) for other in conditions)}
 
 
 def _shortest(condition: Condition) -> Condition:

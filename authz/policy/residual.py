@@ -6,10 +6,11 @@ from collections.abc import Iterable
 
 import msgspec
 
-from authz.domain.facts import FACTS, Asker, consequences
+from authz.domain.facts import FACTS, Asker
 from authz.domain.predicates import Predicate, all_of, any_of, negation
 from authz.policy.compile import Clause, CompiledRules
 from authz.policy.condition import Condition, both
+from authz.policy.situations import together
 
 _ALWAYS = Condition()
 
@@ -32,9 +33,9 @@ class Residual(msgspec.Struct, frozen=True):
 
     def predicate(self, asker: Asker) -> Predicate | None:
         """The same over the fields of a resource; None if it allows all of them."""
-        parts = [negation(_predicate(each, asker)) for each in _sorted(self.denies)]
+        parts = [negation(_predicate(each, asker)) for each in sorted(self.denies)]
         if _ALWAYS not in self.allows:
-            parts.insert(0, any_of(_predicate(each, asker) for each in _sorted(self.allows)))
+            parts.insert(0, any_of(_predicate(each, asker) for each in sorted(self.allows)))
         return all_of(parts) if parts else None
 
 
@@ -51,11 +52,9 @@ def _open(clauses: Iterable[Clause], certain: int, possible: int) -> frozenset[C
         for condition in (clause.condition for clause in clauses)
         if not (condition.required & ~possible or condition.forbidden & certain)
     }
-    for each in _sorted(found):
-        full = consequences(each.required, each.forbidden)
-        if full is None or any(
-            not (other.required & ~full[0] or other.forbidden & ~full[1]) for other in found - {each}
-        ):
+    for each in sorted(found):
+        known = together(each)
+        if known is None or any(other.follows_from(known) for other in found - {each}):
             found.remove(each)
     return frozenset(found)
 
@@ -68,7 +67,3 @@ def _predicate(condition: Condition, asker: Asker) -> Predicate:
             holds = fact.predicate(asker)
             parts.append(holds if condition.required & fact.bit else negation(holds))
     return all_of(parts)
-
-
-def _sorted(conditions: Iterable[Condition]) -> list[Condition]:
-    return sorted(conditions, key=lambda condition: (condition.required, condition.forbidden))

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import combinations
-from typing import Protocol
 
 from authz.domain.decisions import Rule
 from authz.domain.facts import FACTS_BY_NAME
@@ -50,33 +49,17 @@ def read_rules(
     return tuple(rules)
 
 
-class Target(Protocol):
-    """What names a role, a type and an action, each perhaps `*`."""
-
-    @property
-    def role(self) -> str:
-        """The role."""
-
-    @property
-    def type(self) -> str:
-        """The type."""
-
-    @property
-    def action(self) -> str:
-        """The action."""
-
-
 def heirs_of(role: str, inherited: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
     """The roles that have the rules of a role, itself among them."""
     return tuple(name for name, bases in inherited.items() if role in (ANY, *bases))
 
 
-def targets_of(rule: Target, vocabulary: Vocabulary) -> Iterator[tuple[str, str]]:
-    """Each type and action that a rule speaks of."""
-    for name in vocabulary.types if rule.type == ANY else (rule.type,):
-        for action in vocabulary.types[name].actions:
-            if rule.action in (ANY, action):
-                yield name, action
+def targets_of(type_name: str, action: str, vocabulary: Vocabulary) -> Iterator[tuple[str, str]]:
+    """Each type and action that a row speaks of, which may say `*` for either."""
+    for name in vocabulary.types if type_name == ANY else (type_name,):
+        for known in vocabulary.types[name].actions:
+            if action in (ANY, known):
+                yield name, known
 
 
 def _meaning(rule: Rule) -> tuple[str, ...]:
@@ -138,7 +121,7 @@ def _check_can_match(
         pair = next(pair for pair in combinations(terms, 2) if together(*map(parse_condition, pair)) is None)
         faults.at(row, 5, f"`{pair[0]}` and `{pair[1]}` never hold together; remove one, or write two rows")
         return
-    targets = list(targets_of(rule, vocabulary))
+    targets = list(targets_of(rule.type, rule.action, vocabulary))
     for term in rule.condition.split("&") if rule.condition else ():
         fact = parse_condition(term)
         if not any(_can_hold(fact, *target) for target in targets):

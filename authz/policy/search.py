@@ -45,7 +45,7 @@ def find_facts(start: Condition, denies: Sequence[Condition]) -> Condition | Ref
     pending = [
         (len(ways), place, ways)
         for place, deny in enumerate(denies)
-        if not (deny.required & known.forbidden or deny.forbidden & known.required)
+        if not deny.contradicts(known)
         for ways in (tuple(ways_to_fail(deny, known)),)
     ]
     if not pending:

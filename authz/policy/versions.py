@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -76,16 +76,15 @@ def _fault_of(breach: Breach) -> PolicyFault:
     return PolicyFault(file, int(line), 1, text)
 
 
-def compile_version(version: PolicyVersion) -> CompiledPolicy:
-    """Compile a version. Raises `UnusablePolicyError` if this release cannot read it."""
+def compile_version(
+    version: PolicyVersion, compile_: Callable[[dict[str, str]], CompiledPolicy] = compile_files
+) -> CompiledPolicy:
+    """Compile the files of a version. Raises `UnusablePolicyError` if this release cannot read it."""
     if version.format != FORMAT:
         raise UnusablePolicyError(
-            f"version {version.number} of the policy has format {version.format}, and this server reads"
-            f" format {FORMAT}"
+            f"{version.key} has format {version.format}, and this server reads format {FORMAT}"
         )
     try:
-        return compile_files(read_files(version.files))
+        return compile_(read_files(version.files))
     except PolicyError as error:
-        raise UnusablePolicyError(
-            f"this server cannot read version {version.number} of the policy: {error.faults[0]}"
-        ) from None
+        raise UnusablePolicyError(f"this server cannot read {version.key}: {error.faults[0]}") from None

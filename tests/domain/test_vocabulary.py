@@ -96,4 +96,4 @@ def test_a_suggestion_is_something_that_could_have_been_meant(word: str, told: s
 def test_of_many_names_some_are_told() -> None:
     told = suggest("?", [f"role_{number:03}" for number in range(500)])
     assert told.startswith("known are `role_000`, ")
-    assert told.endswith("`role_029`, and 470 more")
+    assert told.endswith("`role_029` and 470 more")
