@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from authz.cli.connection import connect
-from authz.cli.options import DATABASE_FLAGS, Reason, Who
+from authz.cli.options import Reason, Role, Who
+from authz.cli.server import setting_options
 from authz.domain.entities import Membership
 from authz.domain.ids import PLATFORM
 from authz.domain.mutations import Mutation, Operation
 
 app = typer.Typer(help="Let in the first callers.", no_args_is_help=True)
-
-Role = Annotated[str, typer.Option("--role", help="A role on the platform, such as operator.")]
-Database = Annotated[
-    str,
-    typer.Option(*DATABASE_FLAGS, envvar="AUTHZ_DATABASE_URL", help="The database: sqlite:///authz.db."),
-]
 
 
 @app.callback()
@@ -27,9 +20,12 @@ def group() -> None:
 
 
 @app.command("grant")
-def grant(who: Who, role: Role, database: Database = "sqlite:///authz.db", reason: Reason = "") -> None:
+@setting_options("database_url")
+def grant(who: Who, role: Role, reason: Reason = "", **given: str | bool | None) -> None:
     """Give a role on the platform. Needs the right to open the database, and no right of a caller."""
+    from authz.runtime.settings import load_settings
+
     membership = Membership(subject=who, scope=PLATFORM, role=role)
-    with connect("", database, creates=True) as client:
+    with connect("", load_settings(given).database_url, creates=True) as client:
         client.write([Mutation(Operation.CREATE, membership)], reason=reason)
     print(f"{who} has the role {role} on the platform")

@@ -11,11 +11,11 @@ import msgspec
 import typer
 
 from authz.cli.command import Server, on_server
-from authz.cli.options import OnlyScope, OnlySubject
+from authz.cli.options import TIME, OnlyKinds, OnlyResource, OnlySubject, OnlyWithin, parsed_option
 from authz.cli.output import print_json, print_rows
 from authz.client import DecisionEntry, LoggedChange
-from authz.domain.entities import Entity, EntityKind
-from authz.domain.ids import ResourceRef, parse_resource_ref
+from authz.domain.entities import Entity
+from authz.domain.ids import parse_subject
 from authz.domain.instants import Instant, format_instant, parse_instant
 
 app = typer.Typer(
@@ -25,12 +25,29 @@ app = typer.Typer(
 _NOT_LOGGED = "this server logs no decisions in the database; set AUTHZ_DECISION_LOG=table on it"
 _COLUMNS_OF_DECISIONS = ("time", "who", "asked", "subject", "action", "resource", "answer", "reason")
 _COLUMNS = ("time", "revision", "who", "did", "record", "changed", "reason")
-OnlyResource = Annotated[
-    ResourceRef | None,
-    typer.Option("--resource", metavar="RESOURCE", parser=parse_resource_ref, help="Only of <type>:<id>."),
+_WITHOUT_ID = {"authz", "unauthenticated"}
+"""Principals of the log that are no subjects: the service itself, and a caller without a credential."""
+
+
+def _parse_principal(text: str, *, field: str) -> str:
+    return text if text in _WITHOUT_ID else str(parse_subject(text, field=field))
+
+
+Since = Annotated[
+    Instant | None, parsed_option("--since", "TIME", parse_instant, f"Only at or after this time, {TIME}.")
 ]
-Since = Annotated[str, typer.Option(help="Only at or after this time, such as 2026-09-01T08:00:00Z.")]
-Until = Annotated[str, typer.Option(help="Only before this time.")]
+Before = Annotated[
+    Instant | None, parsed_option("--until", "TIME", parse_instant, f"Only before this time, {TIME}.")
+]
+By = Annotated[
+    str | None,
+    parsed_option(
+        "--by",
+        "PRINCIPAL",
+        _parse_principal,
+        "Only by this caller, or on behalf of this person: service:<id> or user:<id>.",
+    ),
+]
 OldestFirst = Annotated[bool, typer.Option("--oldest-first", help="Print the oldest first.")]
 Limit = Annotated[int, typer.Option(min=0, help="Maximum number to print. 0: all.")]
 
@@ -41,28 +58,26 @@ def changes(
     server: Server,
     subject: OnlySubject = None,
     resource: OnlyResource = None,
-    scope: OnlyScope = None,
-    kind: Annotated[list[EntityKind] | None, typer.Option(help="Only records of this kind.")] = None,
-    by: Annotated[
-        str, typer.Option(help="Only by this caller, or on behalf of this person: service:<id> or user:<id>.")
-    ] = "",
-    since: Since = "",
-    until: Until = "",
+    scope: OnlyWithin = None,
+    kind: OnlyKinds = None,
+    by: By = None,
+    since: Since = None,
+    until: Before = None,
     oldest_first: OldestFirst = False,
     limit: Limit = 100,
 ) -> None:
     """Print who changed what, when and why, the newest change first.
 
-    With --json, prints one change per line, with the whole record before and after.
+    With --json, a change has the whole record before and after.
     """
     found = server.client.audit.changes(
         kinds=kind or (),
         subject=subject,
         resource=resource,
         scope=scope,
-        principal=by,
-        since=instant(since, "--since"),
-        until=instant(until, "--until"),
+        principal=by or "",
+        since=since,
+        until=until,
         oldest_first=oldest_first,
     )
     shown = islice(found, limit or None)
@@ -79,31 +94,29 @@ def decisions(
     server: Server,
     subject: OnlySubject = None,
     resource: OnlyResource = None,
-    by: Annotated[
-        str, typer.Option(help="Only by this caller, or on behalf of this person: service:<id> or user:<id>.")
-    ] = "",
+    by: By = None,
     action: Annotated[str, typer.Option(help="Only about this action.")] = "",
     allowed: Annotated[
         bool | None,
         typer.Option("--allowed/--denied", help="Only allowed decisions, or only denials."),
     ] = None,
-    since: Since = "",
-    until: Until = "",
+    since: Since = None,
+    until: Before = None,
     oldest_first: OldestFirst = False,
     limit: Limit = 100,
 ) -> None:
     """Print who got access to what, and which caller asked, from the decision log in the database.
 
-    The newest entry comes first. With --json, prints one entry per line, with all its fields.
+    The newest entry comes first. With --json, an entry has all its fields.
     """
     found = server.client.audit.decisions(
         subject=subject,
         resource=resource,
-        principal=by,
+        principal=by or "",
         action=action,
         allowed=allowed,
-        since=instant(since, "--since"),
-        until=instant(until, "--until"),
+        since=since,
+        until=until,
         oldest_first=oldest_first,
     )
     shown = [*islice(found, limit or None)]
@@ -123,11 +136,6 @@ def _cells_of(entry: DecisionEntry) -> Sequence[str]:
         "allowed" if entry.allowed else "denied",
         entry.reason,
     )
-
-
-def instant(text: str, option: str) -> Instant | None:
-    """The time of an option; None if it is not given."""
-    return parse_instant(text, field=option) if text else None
 
 
 def _whole(change: LoggedChange) -> dict[str, object]:

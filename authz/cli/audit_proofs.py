@@ -28,7 +28,7 @@ OfDecisions = Annotated[
 ]
 
 
-@on_server()
+@on_server(prints_json=False)
 def newest_checkpoint(server: Server) -> None:
     """Print the newest checkpoint that a server has signed, for `authz audit verify`."""
     print(server.client.audit.checkpoint(), end="")
@@ -38,7 +38,10 @@ def newest_checkpoint(server: Server) -> None:
 def prove_inclusion(
     server: Server,
     number: Annotated[
-        int, typer.Argument(min=1, help="Revision of the change log, or `leaf` of a logged decision.")
+        int,
+        typer.Argument(
+            metavar="NUMBER", min=1, help="Revision of the change log, or `leaf` of a logged decision."
+        ),
     ],
     checkpoint: CheckpointFile,
     public_key: PublicKey,

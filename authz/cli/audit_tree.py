@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from authz.cli.options import Database
+from authz.cli.server import database_options
 from authz.domain.errors import malformed
 from authz.domain.instants import format_instant
 
@@ -43,9 +43,10 @@ def keygen(
     print(signer.public_key())
 
 
+@database_options
 def checkpoint(
     key: Annotated[Path, typer.Option(help="File with the secret key.", exists=True, dir_okay=False)],
-    database: Database = None,
+    **given: str | bool | None,
 ) -> None:
     """Verify every revision, record and logged decision, sign the Merkle roots, and print the checkpoint.
 
@@ -55,7 +56,7 @@ def checkpoint(
     from authz.audit.notes import Checkpoint, NoteSigner
 
     signer = NoteSigner.parse(key.read_text(), field=str(key))
-    tree, decisions = _trees(database, [])
+    tree, decisions = _trees(given, [])
     faults = (*tree.faults, *decisions.faults)
     if faults:
         _print_faults(faults)
@@ -64,13 +65,14 @@ def checkpoint(
     print(signer.sign(Checkpoint(signer.name, tree.size, roots[0], decisions.size, roots[1])), end="")
 
 
+@database_options
 def verify(
     checkpoints: Annotated[
         list[Path],
         typer.Argument(metavar="CHECKPOINT", help="Files of checkpoints.", exists=True),
     ],
     public_key: PublicKey,
-    database: Database = None,
+    **given: str | bool | None,
 ) -> None:
     """Compare a database with signed checkpoints, without a server.
 
@@ -85,7 +87,7 @@ def verify(
     signed = [
         opened for each in checkpoints for opened in verifier.open_all(each.read_text(), field=str(each))
     ]
-    tree, decisions = _trees(database, signed)
+    tree, decisions = _trees(given, signed)
     different = [text for each in signed for text in _differences(each, tree, decisions)]
     for text in different:
         print(text)
@@ -97,11 +99,13 @@ def verify(
     _print_kept_decisions(max(each.decisions_size for each in signed), decisions)
 
 
-def _trees(database: str | None, signed: Sequence[Checkpoint]) -> tuple[LogTree, DecisionTree]:
+def _trees(
+    given: Mapping[str, str | bool | None], signed: Sequence[Checkpoint]
+) -> tuple[LogTree, DecisionTree]:
     from authz.runtime.settings import load_settings
     from authz.store.log_tree import read_trees
 
-    settings = load_settings({"database_url": database})
+    settings = load_settings(given)
     return read_trees(
         settings.database_url,
         [each.size for each in signed],

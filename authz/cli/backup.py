@@ -8,37 +8,43 @@ from typing import Annotated
 import msgspec
 import typer
 
-from authz.cli.options import Database
+from authz.cli.server import database_options
 from authz.domain.erasures import ERASURE_LIST_FORMAT, ErasureList
 from authz.domain.errors import malformed
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="The file of the backup.")]
 
-
-def backup(file: File, database: Database = None) -> None:
+@database_options
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file for the backup.")],
+    **given: str | bool | None,
+) -> None:
     """Copy the database into a file, at one revision, while servers run."""
     from authz.runtime.settings import load_settings
     from authz.store.backup import back_up
 
-    settings = load_settings({"database_url": database})
+    settings = load_settings(given)
     revision = back_up(settings.database_url, file, password_file=settings.database_password_file)
     print(f"{file} holds revision {revision}")
 
 
+@database_options
 def restore(
-    file: File,
-    database: Database = None,
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="The file of the backup.", exists=True, dir_okay=False),
+    ],
     erasures: Annotated[
         Path | None,
         typer.Option(help="Repeat the erasures in this file, from `authz privacy erasures --export`."),
     ] = None,
+    **given: str | bool | None,
 ) -> None:
     """Copy a backup into an empty database, of either kind."""
     from authz.runtime.compose import system_clock
     from authz.runtime.settings import load_settings
     from authz.store.backup import restore as restore_into
 
-    settings = load_settings({"database_url": database})
+    settings = load_settings(given)
     revision = restore_into(
         file,
         settings.database_url,

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import Annotated
 
 import typer
 
 from authz.cli.command import Server, on_server
+from authz.cli.options import Action, AskedResource, Who
 from authz.cli.output import print_json, print_rows, time_text
 from authz.client import Answer
-from authz.domain.instants import parse_instant, to_datetime
 
-Course = Annotated[str, typer.Option("--course", help="Course of the resource, or to create it in.")]
-Session = Annotated[str, typer.Option("--session", help="Session of the resource, or to create it in.")]
-AsOf = Annotated[
+Course = Annotated[
     str,
-    typer.Option(
-        "--as-of",
-        help="Another time, like 2026-12-31: later by the records as they are, earlier as they were then.",
-    ),
+    typer.Option("--course", help="The id of the course that the resource is in, or is to be created in."),
+]
+Session = Annotated[
+    str, typer.Option("--session", help="The id of the session that it is in, or is to be created in.")
 ]
 Purpose = Annotated[str, typer.Option("--purpose", help="Empty, or ai_response.")]
 
@@ -29,9 +26,9 @@ DENIED_EXIT_CODE = 1
 @on_server()
 def check(
     server: Server,
-    subject: Annotated[str, typer.Argument(help="user:<id> or service:<id>.")],
-    action: Annotated[str, typer.Argument(help="For example read.")],
-    resource: Annotated[str, typer.Argument(help="<type>:<id>, or only the type for create.")],
+    subject: Who,
+    action: Action,
+    resource: AskedResource,
     course: Course = "",
     session: Session = "",
     purpose: Purpose = "",
@@ -51,11 +48,6 @@ def check(
         raise typer.Exit(DENIED_EXIT_CODE)
 
 
-def time_of(as_of: str) -> dt.datetime | None:
-    """The time of an option, if it is given."""
-    return to_datetime(parse_instant(as_of, field="--as-of")) if as_of else None
-
-
 def answer_line(answer: Answer) -> str:
     """An answer with its reason, as a line."""
     detail = answer.membership_state or ", ".join(answer.unmet_facts)
@@ -66,8 +58,8 @@ def answer_line(answer: Answer) -> str:
 @on_server()
 def actions(
     server: Server,
-    subject: Annotated[str, typer.Argument(help="user:<id> or service:<id>.")],
-    resource: Annotated[str, typer.Argument(help="<type>:<id>, or only the type for create.")],
+    subject: Who,
+    resource: AskedResource,
     course: Course = "",
     session: Session = "",
     purpose: Purpose = "",

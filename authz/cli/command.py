@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from functools import cached_property
 from typing import Annotated, Any, Concatenate, TypeAlias, TypeVar
 
-import msgspec
 import typer
 
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
@@ -31,12 +32,18 @@ _COLUMNS = {
 _COLUMNS_OF_FILTER = {kind.filter_type: _COLUMNS[kind.name] for kind in KINDS.values() if not kind.service}
 
 
-class Server(msgspec.Struct, frozen=True):
+class Server:
     """The server that a command calls, why it writes, and how it prints."""
 
-    client: Client
-    as_json: bool
-    reason: str
+    def __init__(self, connected: Callable[[], Client], *, as_json: bool, reason: str) -> None:
+        self._connected = connected
+        self.as_json = as_json
+        self.reason = reason
+
+    @cached_property
+    def client(self) -> Client:
+        """A client, connected when first used: a command about files needs no server."""
+        return self._connected()
 
     def list(self, wanted: Filter[Any]) -> None:
         """Print the records that a filter finds."""
@@ -78,20 +85,26 @@ class Server(msgspec.Struct, frozen=True):
 Command: TypeAlias = "Callable[Concatenate[Server, ...], None]"
 
 
-def on_server(*, writes: bool = False, creates: bool = False) -> Callable[[Command], Callable[..., None]]:
+def on_server(
+    *, writes: bool = False, creates: bool = False, prints_json: bool = True
+) -> Callable[[Command], Callable[..., None]]:
     """Give a command a `Server` as its first argument, from the options that this adds to its own.
 
     One that `writes` may say why. One that `creates` makes the database of `--database` if there is none.
+    One that only says what it did has no `--json`.
     """
+    left_out = {"reason": not writes, "as_json": not prints_json}
 
     def decorate(command: Command) -> Callable[..., None]:
-        def run(*, address: str, database: str, as_json: bool, reason: str = "", **own: Any) -> None:
-            with connect(address, database, creates=creates) as client:
-                command(Server(client, as_json, reason), **own)
+        def run(*, address: str, database: str, as_json: bool = False, reason: str = "", **own: Any) -> None:
+            with ExitStack() as stack:
+                connection = connect(address, database, creates=creates)
+                server = Server(lambda: stack.enter_context(connection), as_json=as_json, reason=reason)
+                command(server, **own)
 
         _, *own = inspect.signature(command, eval_str=True).parameters.values()
         shared = inspect.signature(_options, eval_str=True).parameters.values()
-        parameters = [*own, *(each for each in shared if writes or each.name != "reason")]
+        parameters = [*own, *(each for each in shared if not left_out.get(each.name))]
         run.__name__, run.__doc__ = command.__name__, command.__doc__
         run.__annotations__ = {each.name: each.annotation for each in parameters}
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # for typer
@@ -105,10 +118,7 @@ def _options(
     address: Address = DEFAULT_ADDRESS,
     database: Database = "",
     as_json: Annotated[
-        bool,
-        typer.Option(
-            "--json", help="Print JSON. Times are RFC 3339 in answers, microseconds since 1970 in records."
-        ),
+        bool, typer.Option("--json", help="Print JSON: a line for an answer, or for each item of a list.")
     ] = False,
 ) -> None:
     """The options of every command that calls a server."""

@@ -20,7 +20,9 @@ Address = Annotated[
 Database = Annotated[
     str,
     typer.Option(
-        *DATABASE_FLAGS, help="Start a server for this command over this database: sqlite:///authz.db."
+        *DATABASE_FLAGS,
+        help="Run without a server, over this database: sqlite:///relative.db, sqlite:////absolute.db or"
+        " postgresql://user@host/name.",
     ),
 ]
 _WITHOUT_CREDENTIALS: dict[str, str | bool | None] = {

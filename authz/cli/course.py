@@ -14,7 +14,7 @@ from authz.domain.mutations import Mutation, Operation
 
 app = typer.Typer(help="Create, update or delete a course.", no_args_is_help=True)
 
-Id = Annotated[str, typer.Argument(help="The id of the course.")]
+Id = Annotated[str, typer.Argument(metavar="COURSE", help="The id of the course.")]
 State = Annotated[CourseState | None, typer.Option(case_sensitive=False, help="The lifecycle state.")]
 Ai = Annotated[bool | None, typer.Option("--ai/--no-ai", help="Whether AI features may process content.")]
 EditWindow = Annotated[
@@ -50,7 +50,7 @@ def change(
 
 
 @app.command("delete")
-@on_server(writes=True)
+@on_server(writes=True, prints_json=False)
 def delete(server: Server, course: Id, yes: Yes = False) -> None:
     """Delete a course with its sessions, members and content. To keep these, set its state to ARCHIVED."""
     server.delete(CourseKey(course), confirmed=yes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING
 import msgspec
 import typer
 
-from authz.cli.output import console
 from authz.client import Answer, Client
 from authz.domain.entities import Entity, Resource
 from authz.domain.mutations import Mutation, Operation
@@ -18,6 +18,7 @@ from authz.domain.mutations import Mutation, Operation
 if TYPE_CHECKING:
     from authz.policy.cases import Case, CaseFile
 
+_PIPED_WIDTH = 160
 _FILE = Path(__file__).with_name("demo.toml")
 
 
@@ -86,6 +87,7 @@ def _because(answer: Answer) -> str:
 
 
 def _print_table(answers: list[tuple[Case, Answer]]) -> None:
+    from rich.console import Console
     from rich.table import Table
 
     table = Table(header_style="bold")
@@ -102,4 +104,4 @@ def _print_table(answers: list[tuple[Case, Answer]]) -> None:
             question += f" (for {asked.purpose})"
         verdict = "[green]allowed[/]" if answer.allowed else "[red]denied[/]"
         table.add_row(question, verdict, answer.reason, _because(answer))
-    console().print(table)
+    Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH).print(table)

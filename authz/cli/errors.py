@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import grpc
 
 from authz.client.errors import CallError
@@ -11,10 +13,14 @@ EXPECTED = (AuthzError, ValueError, OSError)
 """The errors that a message explains; any other is a fault of this program."""
 
 
+_MUTATION = re.compile(r"^mutations\[\d+\]: ")
+"""Where in a call the fault is; what follows names the record."""
+
+
 def message_of(error: Exception) -> str:
     """The message for one of the expected errors."""
     if isinstance(error, CallError):
-        return error.message if error.reason else _unreached(error)
+        return _MUTATION.sub("", error.message) if error.reason else _unreached(error)
     if isinstance(error, AuthzError):
         return " ".join([error.message, *(f"({note})" for note in getattr(error, "__notes__", ()))])
     if isinstance(error, OSError) and error.filename:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
-from authz.cli.check import DENIED_EXIT_CODE, AsOf, Course, Purpose, Session, time_of
+from authz.cli.check import DENIED_EXIT_CODE, Course, Purpose, Session
 from authz.cli.command import Server, on_server
+from authz.cli.options import Action, AskedResource, AsOf, Who
 from authz.cli.output import print_json
 
 
 @on_server()
 def explain(
     server: Server,
-    subject: Annotated[str, typer.Argument(help="user:<id> or service:<id>.")],
-    action: Annotated[str, typer.Argument(help="For example read.")],
-    resource: Annotated[str, typer.Argument(help="<type>:<id>, or only the type for create.")],
+    subject: Who,
+    action: Action,
+    resource: AskedResource,
     course: Course = "",
     session: Session = "",
     purpose: Purpose = "",
-    as_of: AsOf = "",
+    as_of: AsOf = None,
 ) -> None:
     """Check one action on one resource, and tell why, and what would allow it. Exit codes as `check`."""
     told = server.client.explain(
@@ -30,7 +29,7 @@ def explain(
         course_id=course,
         session_id=session,
         purpose=purpose,
-        as_of=time_of(as_of),
+        as_of=as_of,
     )
     if server.as_json:
         print_json(told)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import datetime as dt
 import re
 
+from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
 from authz.cli.check import answer_line
-from authz.cli.output import console, time_text
+from authz.cli.output import time_text
 from authz.client.explanations import ExplainedFact, ExplainedMembership, ExplainedRule, Explanation
 from authz.domain.decisions import Reason
 
+_UNBOUNDED_WIDTH = 100_000
+"""So that the terminal wraps a long line: rich would cut it off."""
+
 
 def print_tree(told: Explanation) -> None:
-    """Print what led to an answer, and what would allow it; no line is wrapped."""
+    """Print what led to an answer, and what would allow it; no line is wrapped or cut off."""
     root = Tree(Text(answer_line(told.answer)))
     if told.answer.rule:
         root.add(Text(f"{'decided by' if told else 'nearest rule'}: {told.answer.rule}"))
@@ -35,7 +39,7 @@ def print_tree(told: Explanation) -> None:
     if told.allowed_from:
         root.add(Text(f"allowed by time alone from: {time_text(told.allowed_from)}"))
     root.add(Text(f"to the person: {told.message}"))
-    console().print(root, soft_wrap=True)
+    Console(highlight=False, width=_UNBOUNDED_WIDTH).print(root)
 
 
 def _add(root: Tree, label: str, lines: list[str]) -> None:

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from authz.importers.oneroster.plan import Change, Plan
     from authz.importers.oneroster.rows import ReadOptions, Roster
 
-PathArgument = Annotated[Path, typer.Argument(help="A OneRoster 1.1 or 1.2 export: a folder or a zip.")]
+PathArgument = Annotated[
+    Path, typer.Argument(metavar="PATH", help="A OneRoster 1.1 or 1.2 export: a folder or a zip.")
+]
 RoleMap = Annotated[list[str] | None, typer.Option("--role-map", help="For example proctor=auditor.")]
 Source = Annotated[str, typer.Option(help="The name of this roster, if you import several.")]
 TimeZone = Annotated[str, typer.Option(help="Of dates without one, for example Europe/Berlin.")]

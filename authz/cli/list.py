@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from authz.cli.command import Server, on_server
-from authz.cli.options import OnlyScope, OnlySubject
+from authz.cli.options import OnlyResource, OnlyRole, OnlyScope, OnlySubject, OnlyType, parsed_option
 from authz.domain.entities import (
     AccountFilter,
     CourseFilter,
@@ -16,7 +16,7 @@ from authz.domain.entities import (
     SessionFilter,
     ShareFilter,
 )
-from authz.domain.ids import ResourceRef, Subject, parse_resource_ref, parse_subject
+from authz.domain.ids import Subject, parse_subject
 
 
 @on_server()
@@ -26,17 +26,17 @@ def courses(server: Server) -> None:
 
 
 @on_server()
-def sessions(server: Server, course: Annotated[str, typer.Option(help="Only of this course.")] = "") -> None:
+def sessions(
+    server: Server,
+    course: Annotated[str, typer.Option("--course", help="Only of the course with this id.")] = "",
+) -> None:
     """List sessions."""
     server.list(SessionFilter(course_id=course or None))
 
 
 @on_server()
 def memberships(
-    server: Server,
-    subject: OnlySubject = None,
-    scope: OnlyScope = None,
-    role: Annotated[str, typer.Option(help="Only with this role.")] = "",
+    server: Server, subject: OnlySubject = None, scope: OnlyScope = None, role: OnlyRole = ""
 ) -> None:
     """List memberships."""
     server.list(MembershipFilter(subject=subject, scope=scope, role=role or None))
@@ -45,22 +45,18 @@ def memberships(
 @on_server()
 def resources(
     server: Server,
-    type_name: Annotated[str, typer.Option("--type", help="Only of this type.")] = "",
+    type_name: OnlyType = "",
     scope: OnlyScope = None,
-    owner: Annotated[Subject | None, typer.Option(parser=parse_subject, help="Only of user:<id>.")] = None,
+    owner: Annotated[
+        Subject | None, parsed_option("--owner", "SUBJECT", parse_subject, "Only of this owner, user:<id>.")
+    ] = None,
 ) -> None:
     """List resources."""
     server.list(ResourceFilter(type=type_name or None, scope=scope, owner=owner))
 
 
 @on_server()
-def shares(
-    server: Server,
-    resource: Annotated[
-        ResourceRef | None, typer.Option(parser=parse_resource_ref, help="Only of <type>:<id>.")
-    ] = None,
-    subject: OnlySubject = None,
-) -> None:
+def shares(server: Server, resource: OnlyResource = None, subject: OnlySubject = None) -> None:
     """List shares."""
     server.list(ShareFilter(resource=resource, subject=subject))
 

@@ -9,46 +9,44 @@ from typing import Annotated
 import msgspec
 import typer
 
-from authz.cli.check import AsOf, Course, Purpose, Session, time_of
+from authz.cli.check import Course, Purpose, Session
 from authz.cli.command import Server, on_server
+from authz.cli.options import Action, AskedResource, AsOf, OnlyWithin, Who
 from authz.cli.output import print_json, time_text
 from authz.domain.ids import course_scope, session_scope
 
 _SHOWN = 5
 """How many courses and sessions of a group are printed."""
 
-OneScope = Annotated[
-    str, typer.Option("--scope", help="Only in course:<id> with its sessions, or session:<id>.")
-]
-
 
 @on_server()
 def list_resources(
     server: Server,
-    subject: Annotated[str, typer.Argument(help="user:<id> or service:<id>.")],
-    action: Annotated[str, typer.Argument(help="For example read.")],
+    subject: Who,
+    action: Action,
     types: Annotated[
-        list[str] | None, typer.Argument(help="For example notebook. Default: every type with the action.")
+        list[str] | None,
+        typer.Argument(metavar="TYPE", help="Such as notebook. Default: every type with the action."),
     ] = None,
-    scope: OneScope = "",
+    scope: OnlyWithin = None,
     purpose: Purpose = "",
 ) -> None:
     """List the resources on which a subject may perform an action: all that `check` allows."""
-    found = server.client.list_resources(subject, action, *(types or ()), scope=scope, purpose=purpose)
+    found = server.client.list_resources(subject, action, *(types or ()), scope=scope or "", purpose=purpose)
     _print(server, found, ("resource", "course_id", "session_id"))
 
 
 @on_server()
 def plan(
     server: Server,
-    subject: Annotated[str, typer.Argument(help="user:<id> or service:<id>.")],
-    action: Annotated[str, typer.Argument(help="For example read.")],
-    type_name: Annotated[str, typer.Argument(metavar="TYPE", help="For example notebook.")],
-    scope: OneScope = "",
+    subject: Who,
+    action: Action,
+    type_name: Annotated[str, typer.Argument(metavar="TYPE", help="Such as notebook.")],
+    scope: OnlyWithin = None,
     purpose: Purpose = "",
 ) -> None:
     """Print the result of `list-resources` as a condition on the fields of resources."""
-    found = server.client.plan_resources(subject, action, type_name, scope=scope, purpose=purpose)
+    found = server.client.plan_resources(subject, action, type_name, scope=scope or "", purpose=purpose)
     if server.as_json:
         print_json(found)
         return
@@ -63,12 +61,12 @@ def plan(
 @on_server()
 def list_subjects(
     server: Server,
-    action: Annotated[str, typer.Argument(help="For example read.")],
-    resource: Annotated[str, typer.Argument(help="<type>:<id>, or only the type for create.")],
+    action: Action,
+    resource: AskedResource,
     course: Course = "",
     session: Session = "",
     purpose: Purpose = "",
-    as_of: AsOf = "",
+    as_of: AsOf = None,
 ) -> None:
     """List the subjects that may perform an action on a resource, and by which membership and rule."""
     found = server.client.list_subjects(
@@ -77,7 +75,7 @@ def list_subjects(
         course_id=course,
         session_id=session,
         purpose=purpose,
-        as_of=time_of(as_of),
+        as_of=as_of,
         on_unlisted=lambda reason: print(f"nobody may: {reason}", file=sys.stderr),
     )
     _print(server, found, ("subject", "role", "scope", "rule"))

@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from authz.cli.command import Server, on_server
-from authz.cli.options import StartsAt, Until, Where, Who, given, given_times, suspension_end, updated
+from authz.cli.options import (
+    OnlyRole,
+    Role,
+    StartsAt,
+    Until,
+    Where,
+    Who,
+    given,
+    given_times,
+    suspension_end,
+    updated,
+)
 from authz.client import Client
 from authz.domain.entities import Membership, MembershipFilter, MembershipKey, MembershipStatus
 from authz.domain.errors import ErrorReason, FailedPreconditionError, malformed
@@ -16,10 +27,6 @@ from authz.domain.mutations import Mutation, Operation, update
 
 app = typer.Typer(help="Add, update, suspend, restore or remove a member.", no_args_is_help=True)
 
-Role = Annotated[str, typer.Argument(help="For example student.")]
-OnlyRole = Annotated[
-    str, typer.Option("--role", help="Only this role; else every role of the subject there.")
-]
 Status = Annotated[MembershipStatus | None, typer.Option(case_sensitive=False, help="The status.")]
 
 Everything = Annotated[
@@ -61,7 +68,7 @@ def change(
     ends_at: Until = "",
     status: Status = None,
 ) -> None:
-    """Change the dates or the status of one membership; the rest stays as it is."""
+    """Change the dates or the status of one membership; the rest stays. The time `none` removes a date."""
     key = MembershipKey(who, where, role)
     values = given(status=status) | given_times(starts_at=starts_at, ends_at=ends_at)
     mutation = updated(key, values)
@@ -105,7 +112,7 @@ def restore(server: Server, who: Who, where: Where, role: OnlyRole = "") -> None
 
 
 @app.command("remove")
-@on_server(writes=True)
+@on_server(writes=True, prints_json=False)
 def remove(
     server: Server, who: Who, where: Where, role: OnlyRole = "", everything: Everything = False
 ) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from authz.cli.options import Database
+from authz.cli.server import database_options
 
 
-def migrate(
-    database: Database = None,
-) -> None:
+@database_options
+def migrate(**given: str | bool | None) -> None:
     """Migrate the database to the schema of this version. Does nothing if it is current.
 
     A database without a policy gets the shipped one as version 1.
@@ -16,7 +15,7 @@ def migrate(
     from authz.runtime.settings import load_settings
     from authz.store import prepare_store
 
-    settings = load_settings({"database_url": database})
+    settings = load_settings(given)
     first = first_write(system_clock)
     prepare_store(settings.database_url, password_file=settings.database_password_file, first=first)
     print("the schema is current")

@@ -1,17 +1,28 @@
-"""The arguments and options of the commands on records, parsed."""
+"""The arguments and options that several commands share, each defined once, and how they are parsed."""
 
 from __future__ import annotations
 
+import datetime as dt
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from authz.domain.entities import Key
+from authz.domain.entities import EntityKind, Key
 from authz.domain.errors import ErrorReason, InvalidArgumentError, malformed
 from authz.domain.ids import ResourceRef, Scope, Subject, parse_resource_ref, parse_scope, parse_subject
-from authz.domain.instants import US_PER_S, Instant, parse_instant
+from authz.domain.instants import US_PER_S, Instant, parse_instant, to_datetime
 from authz.domain.mutations import Mutation, update
+
+TIME = "such as 2026-12-31T18:00:00Z, or 2026-12-31 for midnight, UTC"
+
+
+def parsed_option(flag: str, metavar: str, parse: Callable[..., Any], help_: str) -> Any:
+    """An option whose value `parse` reads. An error names the flag."""
+    return typer.Option(flag, metavar=metavar, parser=lambda text: parse(text, field=flag), help=help_)
+
 
 Who = Annotated[
     Subject, typer.Argument(metavar="SUBJECT", parser=parse_subject, help="user:<id> or service:<id>.")
@@ -22,26 +33,69 @@ Where = Annotated[
 What = Annotated[
     ResourceRef, typer.Argument(metavar="RESOURCE", parser=parse_resource_ref, help="<type>:<id>.")
 ]
-DATABASE_FLAGS = ("--database", "--database-url")
-"""Of AUTHZ_DATABASE_URL: the short one in docs, and the one that follows from the name."""
-Database = Annotated[
-    str | None,
-    typer.Option(*DATABASE_FLAGS, help="sqlite:///file, sqlite:////absolute/file or postgresql://…."),
+Role = Annotated[str, typer.Argument(metavar="ROLE", help="Such as student.")]
+Action = Annotated[str, typer.Argument(metavar="ACTION", help="Such as read.")]
+AskedResource = Annotated[
+    str, typer.Argument(metavar="RESOURCE", help="<type>:<id>, or only the type for create.")
 ]
+DraftName = Annotated[str, typer.Argument(metavar="DRAFT", help="The name of the draft.")]
+Folder = Annotated[
+    Path | None, typer.Argument(metavar="FOLDER", help="A policy folder. Default: the shipped policy.")
+]
+
 OnlySubject = Annotated[
     Subject | None,
-    typer.Option(
-        "--subject", metavar="SUBJECT", parser=parse_subject, help="Only of user:<id> or service:<id>."
-    ),
+    parsed_option("--subject", "SUBJECT", parse_subject, "Only of user:<id> or service:<id>."),
+]
+OnlyResource = Annotated[
+    ResourceRef | None, parsed_option("--resource", "RESOURCE", parse_resource_ref, "Only of <type>:<id>.")
 ]
 OnlyScope = Annotated[
     Scope | None,
-    typer.Option("--scope", metavar="SCOPE", parser=parse_scope, help="Only in course:<id> or session:<id>."),
+    parsed_option(
+        "--scope",
+        "SCOPE",
+        parse_scope,
+        "Only in course:<id>, without its sessions, session:<id> or platform.",
+    ),
 ]
-StartsAt = Annotated[str, typer.Option("--from", help="Start, like 2026-09-01T08:00:00Z, or none.")]
+_WITHIN = parsed_option(
+    "--scope", "SCOPE", parse_scope, "Only in course:<id>, with its sessions, session:<id> or platform."
+)
+OnlyWithin = Annotated[Scope | None, _WITHIN]
+OnlyWithinAny = Annotated[list[Scope] | None, _WITHIN]
+OnlyKinds = Annotated[
+    list[EntityKind] | None, typer.Option("--kind", help="Only records of this kind. May be repeated.")
+]
+OnlyRole = Annotated[str, typer.Option("--role", help="Only this role. Default: every role.")]
+OnlyType = Annotated[str, typer.Option("--type", help="Only this type. Default: every type.")]
+
+StartsAt = Annotated[str, typer.Option("--from", metavar="TIME", help=f"Start, {TIME}.")]
+Until = Annotated[str, typer.Option("--until", metavar="TIME", help=f"End, {TIME}.")]
+AsOf = Annotated[
+    dt.datetime | None,
+    parsed_option(
+        "--as-of",
+        "TIME",
+        lambda text, field: to_datetime(parse_instant(text, field=field)),
+        f"At another time, by the records of then (past) or of now (future), {TIME}.",
+    ),
+]
+
 Reason = Annotated[str, typer.Option("--reason", help="Why, for the change log. No personal data.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-Until = Annotated[str, typer.Option("--until", help="End, like 2026-12-31 (midnight, UTC), or none.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Print everything, however much there is.")]
+
+Author = Annotated[str, typer.Option("--author", help="Who makes the change. Default: the caller.")]
+PolicyCourse = Annotated[
+    str, typer.Option("--course", help="The id of a course, for its own policy: one file, not a folder.")
+]
+Version = Annotated[
+    str, typer.Option("--version", help="A version on the server: `active`, a number, or `draft:NAME`.")
+]
+
+DATABASE_FLAGS = ("--database", "--database-url")
+"""Of AUTHZ_DATABASE_URL: the short one in docs, and the one that follows from the name."""
 
 
 def given(**options: Any) -> dict[str, Any]:

@@ -6,20 +6,16 @@ rich takes a tenth of a second to import, so only what draws with it imports it.
 from __future__ import annotations
 
 import datetime as dt
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Any
 
 import msgspec
 
 from authz.client.sync.directory import Progress as Advance
 from authz.domain.instants import format_instant, from_datetime
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-_PIPED_WIDTH = 160
+_TIMES = {"at", "from", "until", "since", "now"}
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -36,15 +32,22 @@ def time_text(time: dt.datetime | None) -> str:
 
 
 def print_json(value: object) -> None:
-    """Print a value as one line of JSON."""
-    print(msgspec.json.encode(value).decode())
+    """Print a value as one line of JSON. Times are RFC 3339."""
+    print(msgspec.json.encode(_with_readable_times(msgspec.to_builtins(value))).decode())
 
 
-def console() -> Console:
-    """What draws with rich on standard output, in a pipe as wide as a wide terminal."""
-    from rich.console import Console
+def _with_readable_times(value: Any, name: str = "") -> Any:
+    """Plain data with each `Instant` as RFC 3339: an integer in a field that is named like a time."""
+    if isinstance(value, dict):
+        return {key: _with_readable_times(each, key) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_readable_times(each, name) for each in value]
+    return format_instant(value) if type(value) is int and is_time(name) else value
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+
+def is_time(field: str) -> bool:
+    """Whether the integer in a field is an `Instant`, by the name of the field."""
+    return field.rpartition("_")[2] in _TIMES
 
 
 @contextmanager

@@ -7,53 +7,47 @@ from typing import Annotated
 
 import typer
 
-from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
-from authz.cli.options import Reason
+from authz.cli.command import Server, on_server
+from authz.cli.options import TIME, Author, DraftName, PolicyCourse, Verbose, parsed_option
 from authz.cli.output import print_json, print_rows
-from authz.cli.policy import Json
-from authz.cli.policy_report import Verbose, changes_from_active, print_changes, print_warnings
-from authz.cli.policy_versions import Author, print_published, validated
+from authz.cli.policy_report import changes_from_active, print_changes, print_warnings
+from authz.cli.policy_source import validated
+from authz.cli.policy_versions import print_published
 from authz.client import Client, Draft, DraftPublication
 from authz.domain.drafts import AddRow, DeleteFile, Edit, PutFile, RemoveRow, SetCell
 from authz.domain.errors import PolicyWarning
-from authz.domain.instants import format_instant, parse_instant
+from authz.domain.instants import Instant, format_instant, parse_instant
 from authz.domain.policy_changes import PolicyDiff
 
 app = typer.Typer(help="Make, list and delete drafts of policies.", no_args_is_help=True)
 
-OfCourse = Annotated[str, typer.Option("--course", help="The course, for a draft of its own policy.")]
-
-Etag = Annotated[str, typer.Option(help="Refuse unless the draft has this etag.")]
-Name = Annotated[str, typer.Argument(metavar="DRAFT", help="The name of the draft.")]
+Etag = Annotated[str, typer.Option("--etag", help="Refuse unless the draft has this etag.")]
 
 
 @app.command("create")
+@on_server(prints_json=False)
 def create(
-    name: Name,
-    base: Annotated[int, typer.Option("--from", help="The version to copy. Default: the active one.")] = 0,
+    server: Server,
+    name: DraftName,
+    base: Annotated[
+        int | None,
+        typer.Option("--base", min=1, help="The number of the version to copy. Default: the active one."),
+    ] = None,
     author: Author = "",
-    course: OfCourse = "",
-    address: Address = DEFAULT_ADDRESS,
-    database: Database = "",
+    course: PolicyCourse = "",
 ) -> None:
     """Make a draft: a copy of a version, by which nothing decides."""
-    with connect(address, database) as client:
-        draft = client.policies.drafts.create(name, base=base, author=author, course_id=course)
+    draft = server.client.policies.drafts.create(name, base=base or 0, author=author, course_id=course)
     copied = f"a copy of version {draft.base_number}" if draft.base_number else "without rules"
     print(f"draft `{draft.id}` is {copied}")
 
 
 @app.command("list")
-def list_drafts(
-    course: OfCourse = "",
-    address: Address = DEFAULT_ADDRESS,
-    database: Database = "",
-    as_json: Json = False,
-) -> None:
+@on_server()
+def list_drafts(server: Server, course: PolicyCourse = "") -> None:
     """List the drafts of the platform's policy, or of the policy of a course."""
-    with connect(address, database) as client:
-        drafts = client.policies.drafts.list(course_id=course)
-    if as_json:
+    drafts = server.client.policies.drafts.list(course_id=course)
+    if server.as_json:
         for draft in drafts:
             shown = ("id", "etag", "base_number", "author", "publication")
             print_json({name: getattr(draft, name) for name in shown})
@@ -77,29 +71,27 @@ def _planned(publication: DraftPublication) -> str:
 
 
 @app.command("cancel")
-def cancel(
-    name: Name, course: OfCourse = "", address: Address = DEFAULT_ADDRESS, database: Database = ""
-) -> None:
+@on_server(prints_json=False)
+def cancel(server: Server, name: DraftName, course: PolicyCourse = "") -> None:
     """Do not publish a draft at the time that `publish --at` has named. It stays a draft."""
-    with connect(address, database) as client:
-        drafts = client.policies.drafts
-        drafts.cancel(drafts.read(name, course_id=course))
+    drafts = server.client.policies.drafts
+    drafts.cancel(drafts.read(name, course_id=course))
     print(f"draft `{name}` is not published")
 
 
 @app.command("delete")
-def delete(
-    name: Name, course: OfCourse = "", address: Address = DEFAULT_ADDRESS, database: Database = ""
-) -> None:
+@on_server(prints_json=False)
+def delete(server: Server, name: DraftName, course: PolicyCourse = "") -> None:
     """Delete a draft."""
-    with connect(address, database) as client:
-        drafts = client.policies.drafts
-        drafts.delete(drafts.read(name, course_id=course))
+    drafts = server.client.policies.drafts
+    drafts.delete(drafts.read(name, course_id=course))
     print(f"draft `{name}` is deleted")
 
 
+@on_server()
 def edit(
-    name: Name,
+    server: Server,
+    name: DraftName,
     cell: Annotated[
         tuple[str, str, str, str] | None,
         typer.Option(
@@ -118,11 +110,8 @@ def edit(
         bool, typer.Option("--rebase", help="First move the draft onto the active version.")
     ] = False,
     etag: Etag = "",
-    course: OfCourse = "",
-    address: Address = DEFAULT_ADDRESS,
-    database: Database = "",
+    course: PolicyCourse = "",
     verbose: Verbose = False,
-    as_json: Json = False,
 ) -> None:
     """Edit a draft, and show what it changes. Exit code: 0 edited, 2 refused."""
     edits: list[Edit] = [] if cell is None else [_cell(*cell)]
@@ -131,11 +120,10 @@ def edit(
     edits += [DeleteFile(each) for each in delete_file or ()]
     if not edits and not rebase:
         raise ValueError("nothing to edit; use --set, --add, --remove, --put, --delete-file or --rebase")
-    with connect(address, database) as client:
-        drafts = client.policies.drafts
-        edited = drafts.edit(_at(drafts.read(name, course_id=course), etag), edits, rebase=rebase)
-        changes = None if edited.faults else _changes(client, name, course)
-    _print(edited, changes, verbose=verbose, as_json=as_json)
+    drafts = server.client.policies.drafts
+    edited = drafts.edit(_at(drafts.read(name, course_id=course), etag), edits, rebase=rebase)
+    changes = None if edited.faults else _changes(server.client, name, course)
+    _print(edited, changes, verbose=verbose, as_json=server.as_json)
 
 
 def _changes(client: Client, name: str, course: str) -> PolicyDiff:
@@ -187,37 +175,33 @@ def _file(given: str) -> PutFile:
     return PutFile(name, Path(path).read_bytes().decode())
 
 
+@on_server(writes=True)
 def publish(
-    name: Name,
-    reason: Reason = "",
+    server: Server,
+    name: DraftName,
     author: Author = "",
     etag: Etag = "",
     at: Annotated[
-        str, typer.Option(help="When, such as 2026-12-01T06:00:00Z. Default: now. Servers do it then.")
-    ] = "",
-    course: OfCourse = "",
-    address: Address = DEFAULT_ADDRESS,
-    database: Database = "",
+        Instant | None,
+        parsed_option("--at", "TIME", parse_instant, f"Let the servers publish it at this time, {TIME}."),
+    ] = None,
+    course: PolicyCourse = "",
     verbose: Verbose = False,
-    as_json: Json = False,
 ) -> None:
     """Make a draft the next version of the policy, active on every server, and delete the draft.
 
     Exit code: 0 published, to be published or unchanged, 2 refused, with every fault.
     """
-    publish_at = parse_instant(at, field="--at") if at else None
-    with connect(address, database) as client:
-        draft = _at(client.policies.drafts.read(name, course_id=course), etag)
-        warnings = validated(client, draft.files, course)
-        changes = changes_from_active(client, draft.files, course)
-        if publish_at is None:
-            published = client.policies.publish(draft, author=author, reason=reason)
-        else:
-            planned = client.policies.drafts.schedule(draft, publish_at, author=author, reason=reason)
-    if publish_at is None:
-        print_published(published, changes, verbose=verbose, as_json=as_json)
+    policies, reason = server.client.policies, server.reason
+    draft = _at(policies.drafts.read(name, course_id=course), etag)
+    warnings = validated(server.client, draft.files, course)
+    changes = changes_from_active(server.client, draft.files, course)
+    if at is None:
+        published = policies.publish(draft, author=author, reason=reason)
+        print_published(server, published, changes, verbose=verbose)
     else:
-        _print_planned(planned, warnings, changes, verbose=verbose, as_json=as_json)
+        planned = policies.drafts.schedule(draft, at, author=author, reason=reason)
+        _print_planned(planned, warnings, changes, verbose=verbose, as_json=server.as_json)
 
 
 def _print_planned(

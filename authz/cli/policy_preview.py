@@ -10,11 +10,11 @@ from typing import Annotated
 import msgspec
 import typer
 
-from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
+from authz.cli.command import Server, on_server
+from authz.cli.options import PolicyCourse, Version
 from authz.cli.output import print_json, print_rows, progress_bar
-from authz.cli.policy import FOUND_EXIT_CODE, Json
-from authz.cli.policy_report import changes_from_active, counted
-from authz.cli.policy_versions import DRAFT, version_files, version_number
+from authz.cli.policy_report import FOUND_EXIT_CODE, changes_from_active, counted
+from authz.cli.policy_source import DRAFT, version_files, version_number
 from authz.client import Client
 from authz.client.sync.directory import Progress as Advance
 from authz.domain.decisions import Verdict
@@ -32,24 +32,21 @@ from authz.domain.instants import format_instant
 _COLUMNS = ("subject", "in", "change", "resources", "example", "now", "then")
 
 
+@on_server()
 def preview(
+    server: Server,
     policy: Annotated[
         Path | None,
-        typer.Argument(help="A policy folder; with --course, the file of a course's policy.", exists=True),
+        typer.Argument(metavar="FOLDER", help="A policy folder; with --course, a file.", exists=True),
     ] = None,
-    version: Annotated[
-        str, typer.Option("--version", help="In place of a folder: a number, or `draft:NAME`.")
-    ] = "",
-    course: Annotated[str, typer.Option("--course", help="The course whose policy it is.")] = "",
+    version: Version = "",
+    course: PolicyCourse = "",
     examples: Annotated[
         int, typer.Option(min=1, max=MAX_EXAMPLES, help="How many resources each change names.")
     ] = 1,
     largest: Annotated[
         int, typer.Option(min=1, max=MAX_LARGEST, help="How many rows to print, the largest first.")
     ] = 20,
-    address: Address = DEFAULT_ADDRESS,
-    database: Database = "",
-    as_json: Json = False,
 ) -> None:
     """Show who gains and who loses what if a policy were active. Exit code: 0 nobody, 1 somebody.
 
@@ -57,13 +54,13 @@ def preview(
     """
     if (policy is None) is (not version):
         raise ValueError("name a policy folder, or a version by `--version`")
-    with connect(address, database) as client:
-        source = _source(policy) if policy is not None else _version(client, version, course)
-        events = client.policies.preview(source, course_id=course, max_examples=examples, max_largest=largest)
-        totals = _totals_of(_with_progress(events), as_json)
-        changes = changes_from_active(client, source, course)
+    policies = server.client.policies
+    source = _source(policy) if policy is not None else _version(server.client, version, course)
+    events = policies.preview(source, course_id=course, max_examples=examples, max_largest=largest)
+    totals = _totals_of(_with_progress(events), server.as_json)
+    changes = changes_from_active(server.client, source, course)
     declarations = () if changes is None else changes.declarations
-    if as_json:
+    if server.as_json:
         print_json({"totals": _totals_data(totals), "declarations": declarations})
     else:
         for line in declarations:

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
+from authz.cli.command import Server, on_server
+from authz.cli.options import Folder, PolicyCourse, Verbose, Version
 from authz.cli.output import print_json
-from authz.cli.policy import FOUND_EXIT_CODE, Folder, Json, Version, policy_files
-from authz.cli.policy_course import Course, load_in_course
-from authz.cli.policy_report import counted, most_common
-from authz.cli.policy_versions import version_number
+from authz.cli.policy_report import FOUND_EXIT_CODE, counted, most_common
+from authz.cli.policy_source import load_in_course, policy_files, version_number
 
 if TYPE_CHECKING:
     from authz.policy.certificate import Certificate
@@ -25,27 +24,22 @@ if TYPE_CHECKING:
     from authz.policy.obligations import Obligation
     from authz.policy.prove import Breach, Proof
 
-Verbose = Annotated[
-    bool, typer.Option("--verbose", help="Print every row that breaks an invariant, each with a test.")
-]
-
 _MAX_SHOWN = 3
 """Rows of a broken invariant, and invariants with a test, unless all are asked for."""
 
 
+@on_server()
 def prove(
+    server: Server,
     folder: Folder = None,
-    course: Course = "",
+    course: PolicyCourse = "",
     certificate: Annotated[Path | None, typer.Option(help="Write the certificate to this file.")] = None,
     check: Annotated[Path | None, typer.Option(help="Check this certificate instead of proving.")] = None,
     served: Annotated[
         bool, typer.Option("--served", help="Check the certificate that the server has of --version.")
     ] = False,
     version: Version = "",
-    address: Address = DEFAULT_ADDRESS,
-    database: Database = "",
     verbose: Verbose = False,
-    as_json: Json = False,
 ) -> None:
     """Prove the invariants for all roles, types, actions and facts. Exit code: 0 proved, 1 broken.
 
@@ -58,10 +52,10 @@ def prove(
         raise ValueError(
             "--served is for a version on a server; name it with `--version active`, or a number"
         )
-    policy, invariants = _load(folder, course, version, address, database)
+    policy, invariants = _load(server, folder, course, version)
     if check is not None or served:
         if check is None:
-            given = _served_certificate(version, course, address, database)
+            given = _served_certificate(server, version, course)
         else:
             given = _read_certificate(check.read_bytes(), f"`{check}`")
         check_certificate(given, policy, invariants)
@@ -70,21 +64,21 @@ def prove(
     proof = prove_invariants(policy, invariants)
     if proof.certificate is not None and certificate is not None:
         certificate.write_bytes(msgspec.json.encode(proof.certificate))
-    _print(proof, policy, len(invariants), verbose=verbose, as_json=as_json)
+    _print(proof, policy, len(invariants), verbose=verbose, as_json=server.as_json)
     if proof.breaches:
         raise typer.Exit(FOUND_EXIT_CODE)
 
 
 def _load(
-    folder: Path | None, course: str, version: str, address: str, database: str
+    server: Server, folder: Path | None, course: str, version: str
 ) -> tuple[CompiledPolicy, tuple[Invariant, ...]]:
     from authz.policy.invariants import read_invariants
     from authz.policy.load import compile_files
 
     if course:
-        found = load_in_course(course, folder, version, address, database)
+        found = load_in_course(server, course, folder, version)
         return found.policy, found.invariants
-    files = policy_files(folder, version, address, database)
+    files = policy_files(server, folder, version)
     policy = compile_files(files)
     return policy, read_invariants(files, policy.vocabulary)
 
@@ -103,9 +97,8 @@ def _print(proof: Proof, policy: CompiledPolicy, invariants: int, *, verbose: bo
         _print_breaches(proof.breaches, policy, invariants, verbose=verbose)
 
 
-def _served_certificate(version: str, course: str, address: str, database: str) -> Certificate:
-    with connect(address, database) as client:
-        found = client.policies.certificate(version_number(version), course_id=course)
+def _served_certificate(server: Server, version: str, course: str) -> Certificate:
+    found = server.client.policies.certificate(version_number(version), course_id=course)
     return _read_certificate(found.json.encode(), "what the server sent")
 
 

@@ -5,19 +5,16 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, TextIO
+from typing import TextIO
 
 import grpc
-import typer
 
 from authz.client import CallError, Client
 from authz.domain.errors import PolicyWarning
 from authz.domain.policy_changes import CellChange, PolicyDiff, sentences
 
-Verbose = Annotated[
-    bool, typer.Option("--verbose", help="Print each change and each warning, however many there are.")
-]
-
+FOUND_EXIT_CODE = 1
+"""A command that looks for something has found it: a warning, a broken invariant, a failed test."""
 _MAX_SENTENCES = 20
 """Of cells that change: more of them are counted."""
 _MAX_NAMED = 3

@@ -8,81 +8,71 @@ from typing import Annotated
 import msgspec
 import typer
 
-from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
+from authz.cli.command import Server, on_server
+from authz.cli.options import TIME, Author, PolicyCourse, parsed_option
 from authz.cli.output import print_json, print_rows
-from authz.cli.policy import FOUND_EXIT_CODE, Json
-from authz.cli.policy_versions import DRAFT, Author, version_number
+from authz.cli.policy_report import FOUND_EXIT_CODE
+from authz.cli.policy_source import DRAFT, version_number
 from authz.client import ShadowReport
 from authz.domain.decisions import Verdict
 from authz.domain.ids import PLATFORM
-from authz.domain.instants import format_instant, parse_instant
+from authz.domain.instants import Instant, format_instant, parse_instant
 from authz.domain.shadow import PolicyShadow, ShadowCell, ShadowExample, ShadowState
-
-OfCourse = Annotated[str, typer.Option("--course", help="The course, for a shadow of its own policy.")]
 
 app = typer.Typer(help="Try a policy on live checks, without affecting any answer.", no_args_is_help=True)
 
 
 @app.command("start")
+@on_server()
 def start(
-    version: Annotated[str, typer.Argument(help="The candidate: `draft:NAME`, or the number of a version.")],
-    percent: Annotated[float, typer.Option(help="Percentage of checks to compare.")] = 1.0,
+    server: Server,
+    version: Annotated[
+        str,
+        typer.Argument(metavar="VERSION", help="The candidate: `draft:NAME`, or the number of a version."),
+    ],
+    percent: Annotated[float, typer.Option(min=0, max=100, help="Percentage of checks to compare.")] = 1.0,
     budget_us: Annotated[
         int, typer.Option(help="Maximum microseconds per second that each serving process spends on it.")
     ] = 10_000,
-    until: Annotated[
-        str, typer.Option(help="When the shadow ends, such as 2026-12-01T06:00:00Z. Default: in an hour.")
-    ] = "",
+    until: Annotated[Instant | None, parsed_option("--until", "TIME", parse_instant, f"End, {TIME}.")] = None,
     author: Author = "",
-    course: OfCourse = "",
-    address: Address = DEFAULT_ADDRESS,
-    database: Database = "",
-    as_json: Json = False,
+    course: PolicyCourse = "",
 ) -> None:
-    """Evaluate a candidate policy for a sample of the checks, too. No answer is affected."""
-    ends_at = parse_instant(until, field="--until") if until else None
+    """Evaluate a candidate policy for a sample of the checks, too. No answer is affected.
+
+    A shadow ends in an hour, unless --until says when.
+    """
     candidate = version.removeprefix(DRAFT) if version.startswith(DRAFT) else version_number(version)
-    with connect(address, database) as client:
-        report = client.policies.shadow.start(
-            candidate,
-            share=percent / 100,
-            budget_us=budget_us,
-            ends_at=ends_at,
-            author=author,
-            course_id=course,
-        )
-    if as_json:
-        print_json(_data(report))
-    else:
-        print(_heading(report))
+    report = server.client.policies.shadow.start(
+        candidate,
+        share=percent / 100,
+        budget_us=budget_us,
+        ends_at=until,
+        author=author,
+        course_id=course,
+    )
+    _print_heading(server, report)
 
 
 @app.command("show")
-def show(
-    course: OfCourse = "",
-    address: Address = DEFAULT_ADDRESS,
-    database: Database = "",
-    as_json: Json = False,
-) -> None:
+@on_server()
+def show(server: Server, course: PolicyCourse = "") -> None:
     """Show the differences that the last shadow found. Exit code: 0 none, 1 some, 2 there is no shadow."""
-    with connect(address, database) as client:
-        report = client.policies.shadow.read(course_id=course)
+    report = server.client.policies.shadow.read(course_id=course)
     if report is None:
         raise ValueError("no shadow was started; start one with `authz policy shadow start`")
-    _print(report, as_json)
+    _print(report, server.as_json)
 
 
 @app.command("stop")
-def stop(
-    course: OfCourse = "",
-    address: Address = DEFAULT_ADDRESS,
-    database: Database = "",
-    as_json: Json = False,
-) -> None:
+@on_server()
+def stop(server: Server, course: PolicyCourse = "") -> None:
     """End the shadow on all servers. `show` has the final counts some seconds later."""
-    with connect(address, database) as client:
-        report = client.policies.shadow.stop(course_id=course)
-    if as_json:
+    _print_heading(server, server.client.policies.shadow.stop(course_id=course))
+
+
+def _print_heading(server: Server, report: ShadowReport) -> None:
+    if server.as_json:
         print_json(_data(report))
     else:
         print(_heading(report))
@@ -172,8 +162,6 @@ def _data(report: ShadowReport) -> dict[str, object]:
     for name in ("id", "files", "scope"):
         del shadow[name]
     shadow["course_id"] = report.shadow.scope.id
-    for name in ("started_at", "ends_at"):
-        shadow[name] = format_instant(shadow[name])
     tally["cells"] = [each.cell._asdict() | {"checks": each.checks} for each in report.tally.cells]
     tally["examples"] = [_example_data(each) for each in report.tally.examples]
     return shadow | {"state": report.state} | tally
@@ -186,7 +174,7 @@ def _example_data(example: ShadowExample) -> dict[str, object]:
         "resource": str(example.resource),
         "scope": str(example.scope),
         "purpose": example.purpose,
-        "at": format_instant(example.at),
+        "at": example.at,
         "facts": example.facts,
         "active": _told(example.active),
         "candidate": _told(example.candidate),

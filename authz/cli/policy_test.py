@@ -8,9 +8,11 @@ from xml.etree import ElementTree
 
 import typer
 
-from authz.cli.connection import DEFAULT_ADDRESS, Address, Database
+from authz.cli.command import Server, on_server
+from authz.cli.options import Folder, Version
 from authz.cli.output import print_json
-from authz.cli.policy import FOUND_EXIT_CODE, Folder, Json, Version, policy_files
+from authz.cli.policy_report import FOUND_EXIT_CODE
+from authz.cli.policy_source import policy_files
 
 if TYPE_CHECKING:
     from authz.runtime.policy_cases import Report
@@ -18,21 +20,20 @@ if TYPE_CHECKING:
 _MAX_LISTED = 10
 
 
+@on_server()
 def test(
+    server: Server,
     folder: Folder = None,
     junit: Annotated[Path | None, typer.Option(help="Write a JUnit report to this file.")] = None,
     version: Version = "",
-    address: Address = DEFAULT_ADDRESS,
-    database: Database = "",
-    as_json: Json = False,
 ) -> None:
     """Run tests/*.toml of a policy. Exit code: 0 all passed, 1 some failed, 2 error."""
     from authz.runtime.policy_cases import run_policy_tests
 
-    report = run_policy_tests(policy_files(folder, version, address, database))
+    report = run_policy_tests(policy_files(server, folder, version))
     if junit is not None:
         _write_junit(report, junit)
-    if as_json:
+    if server.as_json:
         print_json({"passed": report.passed, "failed": len(report.failed)} | _data(report))
     else:
         _print(report)

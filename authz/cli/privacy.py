@@ -13,8 +13,7 @@ import typer
 
 from authz.cli import retention
 from authz.cli.command import Server, on_server
-from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
-from authz.cli.options import OnlySubject, Reason, Who, Yes
+from authz.cli.options import OnlySubject, Reason, Who, Yes, parsed_option
 from authz.cli.output import print_json
 from authz.client import Client
 from authz.domain.erasures import ErasureCertificate
@@ -50,20 +49,22 @@ class Format(StrEnum):
 
 
 @app.command("export")
+@on_server(prints_json=False)
 def export(
+    server: Server,
     who: Who,
     form: Annotated[Format, typer.Option("--format", help="JSON to process, HTML to read.")] = Format.JSON,
-    address: Address = DEFAULT_ADDRESS,
-    database: Database = "",
 ) -> None:
-    """Print everything that the service holds about a subject."""
+    """Print everything that the service holds about a subject.
+
+    In the JSON, which `authz import subject` reads, times are microseconds since 1970, UTC.
+    """
     from authz.cli.export_json import json_lines
     from authz.cli.export_page import page_lines
 
     render = json_lines if form is Format.JSON else page_lines
-    with connect(address, database) as client:
-        for line in render(client.privacy.export(who)):
-            print(line)
+    for line in render(server.client.privacy.export(who)):
+        print(line)
 
 
 @app.command("schema")
@@ -80,7 +81,7 @@ def erase(
     why: Reason,
     resources_to: Annotated[
         Subject | None,
-        typer.Option(metavar="SUBJECT", parser=parse_subject, help="New owner of the subject's resources."),
+        parsed_option("--resources-to", "SUBJECT", parse_subject, "New owner of the subject's resources."),
     ] = None,
     orphan_resources: Annotated[
         bool, typer.Option("--orphan-resources", help="Leave its resources without an owner.")
@@ -136,9 +137,10 @@ def erasures(
 
 
 @app.command("forget-replica")
-@on_server()
+@on_server(prints_json=False)
 def forget_replica(
-    server: Server, name: Annotated[str, typer.Argument(help="Name of the machine in certificates.")]
+    server: Server,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the machine in certificates.")],
 ) -> None:
     """Remove a decommissioned machine, whose disk is destroyed, from all certificates."""
     server.client.privacy.forget_replica(name)
@@ -146,9 +148,10 @@ def forget_replica(
 
 
 @app.command("forget-watcher")
-@on_server()
+@on_server(prints_json=False)
 def forget_watcher(
-    server: Server, caller: Annotated[str, typer.Argument(help="The watcher in certificates.")]
+    server: Server,
+    caller: Annotated[str, typer.Argument(metavar="CALLER", help="The watcher in certificates.")],
 ) -> None:
     """Remove a watcher that is gone for good, and keeps no data, from all certificates."""
     server.client.privacy.forget_watcher(caller)
@@ -156,7 +159,7 @@ def forget_watcher(
 
 
 @app.command("release")
-@on_server()
+@on_server(prints_json=False)
 def release(server: Server, who: Who, why: Reason) -> None:
     """Allow writes to name an erased id again, for somebody new."""
     server.client.privacy.release(who, reason=why)
@@ -164,7 +167,7 @@ def release(server: Server, who: Who, why: Reason) -> None:
 
 
 @app.command("rename")
-@on_server()
+@on_server(prints_json=False)
 def rename(
     server: Server,
     who: Who,
@@ -180,7 +183,7 @@ def rename(
 
 
 @app.command("hold")
-@on_server()
+@on_server(prints_json=False)
 def hold(server: Server, who: Who, why: Reason) -> None:
     """Block the erasure of a subject, for a legal claim or a court order."""
     server.client.privacy.hold(who, reason=why)
@@ -188,7 +191,7 @@ def hold(server: Server, who: Who, why: Reason) -> None:
 
 
 @app.command("release-hold")
-@on_server()
+@on_server(prints_json=False)
 def release_hold(server: Server, who: Who) -> None:
     """End the hold on a subject, so that it can be erased."""
     server.client.privacy.release_hold(who)

@@ -43,7 +43,7 @@ def show(server: Server) -> None:
 
 
 @app.command("set")
-@on_server()
+@on_server(prints_json=False)
 def set_period(
     server: Server,
     data: Annotated[str, typer.Argument(metavar="DATA", help=f"{', '.join(_NAMES)}.")],

@@ -1,4 +1,4 @@
-"""The commands that serve until they are stopped: their options, and how they run.
+"""The commands that need the settings of a server: their options, and how those that serve run.
 
 Their options are settings of the server: `--max-watches` for AUTHZ_MAX_WATCHES. AUTHZ_DATABASE_URL is
 `--database`, too, as in every command.
@@ -80,3 +80,7 @@ def _parameter(field: msgspec.structs.FieldInfo) -> inspect.Parameter:
     if isinstance(default, bool):
         annotation = Annotated[bool | None, typer.Option(help=help_)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+database_options = setting_options("database_url", "database_password_file")
+"""Gives a command that takes `**given` the options for the database that it opens itself."""

@@ -13,8 +13,8 @@ from authz.domain.mutations import Mutation, Operation
 
 app = typer.Typer(help="Create, update or delete a session.", no_args_is_help=True)
 
-Id = Annotated[str, typer.Argument(help="The id of the session.")]
-Course = Annotated[str, typer.Option("--course", help="The id of its course; it never changes.")]
+Id = Annotated[str, typer.Argument(metavar="SESSION", help="The id of the session.")]
+Course = Annotated[str, typer.Option("--course", help="The id of the course that it is in, for good.")]
 State = Annotated[SessionState | None, typer.Option(case_sensitive=False, help="The lifecycle state.")]
 Open = Annotated[
     bool | None,
@@ -49,14 +49,14 @@ def change(
     ends_at: Until = "",
     is_open: Open = None,
 ) -> None:
-    """Change what the options name; the rest stays as it is."""
+    """Change what the options name; the rest stays as it is. The time `none` removes a date."""
     values = given(state=state, open_to_course=is_open) | given_times(starts_at=starts_at, ends_at=ends_at)
     mutation = updated(SessionKey(session), values)
     server.write([mutation], SessionFilter(ids=(session,)))
 
 
 @app.command("delete")
-@on_server(writes=True)
+@on_server(writes=True, prints_json=False)
 def delete(server: Server, session: Id, yes: Yes = False) -> None:
     """Delete a session with its members and content. To keep these, set its state to ENDED."""
     server.delete(SessionKey(session), confirmed=yes)

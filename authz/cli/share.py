@@ -34,7 +34,7 @@ def add(
 
 
 @app.command("remove")
-@on_server(writes=True)
+@on_server(writes=True, prints_json=False)
 def remove(server: Server, what: What, who: Who) -> None:
     """Stop sharing a resource with a subject."""
     key = ShareKey(what, who)

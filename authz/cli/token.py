@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from authz.cli.command import Server, on_server
-from authz.cli.options import OnlySubject, Who, future_time
+from authz.cli.options import TIME, OnlySubject, Who, future_time
 from authz.cli.output import print_json
 from authz.domain.entities import AccessTokenFilter
 from authz.domain.instants import US_PER_S, format_instant
@@ -18,9 +18,7 @@ from authz.domain.kinds.access_token import token_id
 app = typer.Typer(help="Create, list or revoke tokens of callers.", no_args_is_help=True)
 
 _DEFAULT_LIFE_S = 90 * 86_400
-Expires = Annotated[
-    str, typer.Option("--expires", help="When it ends, like 2026-12-31 (midnight, UTC). Default: in 90 days.")
-]
+Expires = Annotated[str, typer.Option("--expires", metavar="TIME", help=f"End, {TIME}. Default: in 90 days.")]
 Token = Annotated[str, typer.Argument(metavar="TOKEN", help="The id of the token, or the token itself.")]
 
 
@@ -46,7 +44,7 @@ def list_(server: Server, subject: OnlySubject = None) -> None:
 
 
 @app.command("revoke")
-@on_server(writes=True)
+@on_server(writes=True, prints_json=False)
 def revoke(server: Server, token: Token) -> None:
     """End a token now."""
     id_ = token_id(token) or token

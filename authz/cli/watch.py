@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import closing, suppress
 from typing import Annotated
 
-import msgspec
 import typer
 
 from authz.cli.command import Server, on_server
+from authz.cli.options import OnlyKinds, OnlyWithinAny
+from authz.cli.output import print_json
 from authz.client import WatchedChange
-from authz.domain.entities import EntityKind
-from authz.domain.ids import parse_scope
 from authz.domain.instants import format_instant
 
 
@@ -19,18 +19,15 @@ from authz.domain.instants import format_instant
 def watch(
     server: Server,
     after: Annotated[str, typer.Option(help="Start after this token. Default: now.")] = "",
-    scope: Annotated[
-        list[str] | None, typer.Option(help="Only in platform, course:<id> or session:<id>.")
-    ] = None,
-    kind: Annotated[list[EntityKind] | None, typer.Option(help="Only of this kind.")] = None,
+    scope: OnlyWithinAny = None,
+    kind: OnlyKinds = None,
     count: Annotated[int, typer.Option(min=0, help="Stop after this many changes; 0: do not stop.")] = 0,
 ) -> None:
     """Print changes until Ctrl-C: time, operation, kind, key, caller, and the token to resume from."""
-    scopes = [parse_scope(text) for text in scope or ()]
     shown = 0
     with (
         suppress(KeyboardInterrupt),
-        closing(server.client.watch(after=after, scopes=scopes, kinds=kind or ())) as changes,
+        closing(server.client.watch(after=after, scopes=scope or (), kinds=kind or ())) as changes,
     ):
         for change in changes:
             _show(change, server.as_json)
@@ -40,14 +37,18 @@ def watch(
 
 
 def _show(change: WatchedChange, as_json: bool) -> None:
-    # Flushed line by line, so that a reader of the pipe sees each change at once.
     if as_json:
-        print(msgspec.json.encode(change).decode(), flush=True)
-        return
+        print_json(change)
+    else:
+        _print_lines(change)
+    sys.stdout.flush()  # a reader of the pipe sees each change at once
+
+
+def _print_lines(change: WatchedChange) -> None:
     when = format_instant(change.committed_at)
     token = change.token if change.is_last else ""
     erasing = f" of {', '.join(map(str, change.erasing))}" if change.erasing else ""
     for mutation in change.mutations:
         what = f"{mutation.key}{erasing}"
         row = (when, mutation.operation.value, mutation.kind.value, what, change.actor, token)
-        print("\t".join(row), flush=True)
+        print("\t".join(row))

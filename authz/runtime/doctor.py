@@ -217,9 +217,7 @@ def _of_callers(settings: Settings, directory: Directory, now: Instant) -> Itera
         if each.ends_at is None or each.ends_at > now
     ]
     if not any(each.role in vocabulary.administrators for each in held):
-        yield Finding(
-            Level.NOTE, "nobody may edit the policy; `authz admin grant user:<id> --role platform_admin`"
-        )
+        yield Finding(Level.NOTE, "nobody may edit the policy; `authz admin grant user:<id> platform_admin`")
     if authenticates(settings):
         yield from _of_authenticated(settings, vocabulary, active.number, held)
     yield from _of_tokens(directory, now)
@@ -237,9 +235,7 @@ def _of_authenticated(
             " add the rows about callers of the shipped policy, and publish it with `authz policy apply`",
         )
     elif not any(each.role in vocabulary.granters for each in callers):
-        yield Finding(
-            Level.NOTE, "no caller may let others in; `authz admin grant service:<id> --role operator`"
-        )
+        yield Finding(Level.NOTE, "no caller may let others in; `authz admin grant service:<id> operator`")
     if settings.limits_file:
         yield from _of_limited(settings, {each.subject for each in callers})
 

@@ -215,7 +215,7 @@ def malformed_url(problem: str) -> InvalidArgumentError:
     password."""
     return InvalidArgumentError(
         ErrorReason.MALFORMED_FIELD,
-        f"the database URL {problem}; set AUTHZ_DATABASE_URL",
+        f"the database URL {problem}; set --database or AUTHZ_DATABASE_URL",
         field="database_url",
     )
 

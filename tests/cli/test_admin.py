@@ -34,7 +34,7 @@ async def test_who_may_open_the_database_lets_in_the_first_caller(secured: Servi
 
     with pytest.raises(CallError, match="`service:editor` may not call"):
         await asyncio.to_thread(policy_version)
-    command: list[str | Path] = [AUTHZ, "admin", "grant", "service:editor", "--role", "policy_editor"]
+    command: list[str | Path] = [AUTHZ, "admin", "grant", "service:editor", "policy_editor"]
     ended = await asyncio.to_thread(run, [*command, "--database", sqlite_url])
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout == "service:editor has the role policy_editor on the platform\n"
@@ -49,16 +49,7 @@ async def test_who_may_open_the_database_lets_in_the_first_caller(secured: Servi
 
 
 async def test_a_role_that_is_not_of_the_platform_is_refused(sqlite_url: str) -> None:
-    command: list[str | Path] = [
-        AUTHZ,
-        "admin",
-        "grant",
-        "service:x",
-        "--role",
-        "student",
-        "--database",
-        sqlite_url,
-    ]
+    command: list[str | Path] = [AUTHZ, "admin", "grant", "service:x", "student", "--database", sqlite_url]
     ended = await asyncio.to_thread(run, command)
     assert ended.returncode == 2
     assert "`student` belongs to a course" in ended.stderr

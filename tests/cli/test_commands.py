@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
 from authz.cli.connection import DEFAULT_ADDRESS, connect
-from authz.cli.main import whole_command
 from authz.domain.entities import Account
 from authz.domain.ids import parse_subject
 from authz.domain.mutations import Mutation, Operation
@@ -209,27 +206,3 @@ def test_every_setting_has_a_flag_that_says_its_variable() -> None:
         assert f"--{name.replace('_', '-')} " in told
         assert f"AUTHZ_{name.upper()}" in told
     assert "--database, --database-url " in told
-
-
-def commands(parent: Any) -> Iterator[Any]:
-    """All commands of a group, and of the groups in it."""
-    for command in parent.commands.values():
-        yield from commands(command) if hasattr(command, "commands") else [command]
-
-
-@pytest.mark.parametrize(
-    ("option", "told"),
-    [
-        ("--reason", {"Why, for the change log. No personal data."}),
-        ("--yes", {"Do not ask."}),
-    ],
-)
-def test_an_option_says_the_same_of_itself_in_every_command(option: str, told: set[str]) -> None:
-    found = [
-        parameter.help
-        for command in commands(whole_command())
-        for parameter in command.params
-        if option in parameter.opts
-    ]
-    assert len(found) > 1
-    assert set(found) == told

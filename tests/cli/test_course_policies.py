@@ -57,10 +57,10 @@ def test_a_file_is_looked_at_applied_listed_exported_and_taken_back(
     assert run("policy", "export", out, *HERE, *database).returncode == 0
     assert out.read_text() == APART
     assert "exists; name a new file" in run("policy", "export", out, *HERE, *database).stderr
-    assert run("policy", "diff", "--from", "1", *HERE, *database).stdout == (
+    assert run("policy", "diff", "--old", "1", *HERE, *database).stdout == (
         "no access changes: the two policies decide everything alike\n"
     )
-    assert run("policy", "diff", "--from", "2", *HERE, *database).returncode == 1
+    assert run("policy", "diff", "--old", "2", *HERE, *database).returncode == 1
     platform = run("policy", "history", "--json", *database).stdout.splitlines()
     assert [json.loads(line)["number"] for line in platform] == [1]
 
@@ -141,7 +141,7 @@ def test_a_draft_of_a_course_is_edited_looked_at_and_published(database: tuple[s
     assert "1 rule, 0 warnings" in run("policy", "validate", *named).stdout
     assert run("policy", "prove", *named).stdout.startswith("proved: 21 invariants")
     assert "!own & !shared_view" in run("policy", "show", *named).stdout
-    assert run("policy", "diff", "--to", "draft:apart", *HERE, *database).returncode == 1
+    assert run("policy", "diff", "--new", "draft:apart", *HERE, *database).returncode == 1
     assert run("policy", "preview", *named).stdout.startswith("nobody gains or loses anything")
     listed = run("policy", "draft", "list", "--json", *HERE, *database).stdout
     assert json.loads(listed)["id"] == "apart"

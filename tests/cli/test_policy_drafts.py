@@ -18,7 +18,7 @@ def test_a_draft_is_edited_looked_at_tested_and_published(tmp_path: Path, empty_
     set_cell = ("policy", "edit", "wider", "--set", "teaching_assistant", "material", "publish", "always")
     gains = "`teaching_assistant` gains publish on material, when !for_ai_response & !course_archived\n"
     assert run(*set_cell, *here).stdout.startswith(gains)
-    found = run("policy", "diff", "--to", "draft:wider", *here)
+    found = run("policy", "diff", "--new", "draft:wider", *here)
     assert (found.returncode, found.stdout) == (1, gains)
     assert run("policy", "prove", "--version", "draft:wider", *here).stdout.startswith(
         "proved: 21 invariants"

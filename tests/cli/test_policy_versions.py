@@ -75,17 +75,17 @@ def test_versions_and_folders_are_compared(tmp_path: Path, empty_sqlite_url: str
     gains = "`student` gains read on material, when published & !for_ai_response\n"
     for sides, told in (
         ((shipped, closed), loses),
-        (("--from", "1", "--to", "2", *here), loses),
-        (("--from", "1", *here), loses),
-        (("--from", "1", closed, *here), loses),
-        ((closed, "--to", "1", *here), gains),
-        (("--to", "1", *here), gains),
+        (("--old", "1", "--new", "2", *here), loses),
+        (("--old", "1", *here), loses),
+        (("--old", "1", closed, *here), loses),
+        ((closed, "--new", "1", *here), gains),
+        (("--new", "1", *here), gains),
         ((shipped, *here), gains),
     ):
         found = run("policy", "diff", *sides)
         assert (found.returncode, told in found.stdout) == (1, True), sides
         assert found.stderr == ""
-    data = [run("policy", "diff", *sides, "--json") for sides in ((shipped, closed), ("--from", "1", *here))]
+    data = [run("policy", "diff", *sides, "--json") for sides in ((shipped, closed), ("--old", "1", *here))]
     assert json.loads(data[0].stdout) == json.loads(data[1].stdout)
     same = run("policy", "diff", closed, *here)
     assert (same.returncode, same.stdout.startswith("no access changes")) == (0, True)
@@ -182,7 +182,7 @@ def test_a_dropped_invariant_is_named_by_each_look_at_it(tmp_path: Path, empty_s
         ("preview", narrowed),
         ("apply", narrowed, "--validate-only"),
         ("apply", narrowed),
-        ("diff", "--from", "1", "--to", "2"),
+        ("diff", "--old", "1", "--new", "2"),
     ):
         assert told in run("policy", *command, *here).stdout, command
     back = '`when` of invariant `unpublished-materials`: `"!published & locked"` becomes `"!published"`'
@@ -251,8 +251,8 @@ def test_a_change_to_a_version_that_is_not_active_is_refused(tmp_path: Path, emp
         (("policy", "show", "--version", "latest"), "`latest` is no version"),
         (("policy", "show", "policies", "--version", "1"), "not both"),
         (("policy", "diff"), "name two folders"),
-        (("policy", "diff", "policies", "policies", "--to", "1"), "compare two policies"),
-        (("policy", "diff", "--from", "first"), "`first` is no version"),
+        (("policy", "diff", "policies", "policies", "--new", "1"), "compare two policies"),
+        (("policy", "diff", "--old", "first"), "`first` is no version"),
         (("policy", "preview"), "name a policy folder, or a version"),
         (("policy", "preview", "policies", "--version", "1"), "name a policy folder, or a version"),
         (("policy", "preview", "/no/such/folder"), "does not exist"),
