@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import grpc
 import msgspec
 
 from authz.client.arguments import as_subject
-from authz.client.credentials import bearer, require_private, token_source
+from authz.domain.addresses import is_local
 from authz.domain.errors import malformed
 from authz.domain.ids import Subject
 from authz.v1 import audit_pb2, authorization_pb2, directory_pb2, policy_pb2, privacy_pb2
@@ -44,6 +45,8 @@ _SERVICE_CONFIG = json.dumps(
     }
 )
 """Source: https://grpc.io/docs/guides/retry"""
+_TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
+"""Source: RFC 6750, 2.1."""
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +94,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         Raises `OSError` if the file of the token cannot be read, `InvalidArgumentError` if there is no token.
         """
         person = (("authz-acting-for", self.acting_for),) if self.acting_for else ()
-        return (*person, ("authorization", bearer(self.token()))) if self.token else person
+        return (*person, ("authorization", _bearer(self.token()))) if self.token else person
 
 
 def person_of(acting_for: str | Subject) -> str:
@@ -108,8 +111,41 @@ def identity_of(
     allow_plaintext_token: bool,
 ) -> Identity:
     """What the arguments of `Client` say. Raises `InvalidArgumentError` for a token that all could read."""
-    source = token_source(token, token_file)
+    source = _token_source(token, token_file)
     if source is not None:
         is_encrypted = bool(connection.tls_ca_file) or allow_plaintext_token
-        require_private(connection.target, is_encrypted=is_encrypted)
+        _require_private(connection.target, is_encrypted=is_encrypted)
     return Identity(acting_for=person_of(acting_for), token=source)
+
+
+def _bearer(token: str) -> str:
+    """The header that shows a token. Raises `InvalidArgumentError` for text that cannot be one."""
+    if not _TOKEN.fullmatch(token):
+        raise malformed(
+            "token", "is empty, or is more than a token or a JWT; give exactly what its issuer printed"
+        )
+    return f"Bearer {token}"
+
+
+def _token_source(token: str | Callable[[], str], token_file: str) -> Callable[[], str] | None:
+    """What gives the token for a call; None without one. Raises `InvalidArgumentError` for two of them.
+
+    A file is read for each call, so that one that is renewed counts from the next call on.
+    """
+    if token and token_file:
+        raise malformed("token", "is given twice; give a token or a file")
+    if token_file:
+        return lambda: Path(token_file).read_text().strip()
+    if callable(token):
+        return token
+    return (lambda: token) if token else None
+
+
+def _require_private(target: str, *, is_encrypted: bool) -> None:
+    """Raise `InvalidArgumentError` if a token would cross a network for everybody to read."""
+    if not is_encrypted and not is_local(target):
+        raise malformed(
+            "token",
+            f"would be sent unencrypted to `{target}`; set tls_ca_file"
+            " (`--tls-ca-file`), or allow it (`--allow-plaintext-token`) if the network is encrypted",
+        )

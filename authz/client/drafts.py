@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from authz.domain.errors import PolicyFault, malformed
@@ -39,11 +41,11 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     faults: tuple[PolicyFault, ...] = ()
 
 
-def as_draft(given: Draft) -> Draft:
-    """A draft as it is. Raises `InvalidArgumentError` for anything else."""
+def draft_fields(given: Draft) -> dict[str, Any]:
+    """The fields of a request about a draft. Raises `InvalidArgumentError` for what is no draft."""
     if not isinstance(given, Draft):
         raise malformed("draft", "is no draft; give one that `drafts.read` or `drafts.create` has returned")
-    return given
+    return {"id": given.id, "course_id": given.course_id, "etag": given.etag}
 
 
 def draft_of(message: policy_pb2.PolicyDraft) -> Draft:

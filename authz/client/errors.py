@@ -7,13 +7,16 @@ AuthzError
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import grpc
 import msgspec
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from authz.domain.errors import AuthzError
+
+MessageT = TypeVar("MessageT", bound=Message)
 
 _NOT_CONNECTED = "failed to connect"
 _REMEDIES = {
@@ -98,16 +101,16 @@ def fault_of(status: status_pb2.Status) -> ItemFault:
 
 
 def _reason(status: status_pb2.Status) -> str:
-    for detail in status.details:
-        info = error_details_pb2.ErrorInfo()
-        if detail.Unpack(info):
-            return str(info.reason)
-    return ""
+    return str(_detail(status, error_details_pb2.ErrorInfo()).reason)
 
 
 def _retry_after_s(status: status_pb2.Status) -> float:
+    return float(_detail(status, error_details_pb2.RetryInfo()).retry_delay.ToMilliseconds()) / 1000
+
+
+def _detail(status: status_pb2.Status, kind: MessageT) -> MessageT:
+    """The first detail of a kind, else an empty one."""
     for detail in status.details:
-        retry = error_details_pb2.RetryInfo()
-        if detail.Unpack(retry):
-            return float(retry.retry_delay.ToMilliseconds()) / 1000
-    return 0.0
+        if detail.Unpack(kind):
+            break
+    return kind

@@ -63,6 +63,13 @@ def file_messages(files: Mapping[str, str]) -> list[common_pb2.PolicyFile]:
     return [message_of(common_pb2.PolicyFile, name=name, text=text) for name, text in files.items()]
 
 
+def policy_fields(policy: Mapping[str, str] | int, prefix: str = "") -> dict[str, Any]:
+    """The field of a request for a policy: its files, or the number of a version."""
+    if isinstance(policy, int):
+        return {f"{prefix}number": policy}
+    return {f"{prefix}files": file_messages(policy)}
+
+
 def version_of(message: common_pb2.PolicyVersion) -> PolicyVersion:
     """The version of a message."""
     version = parse_versioned(message).entity

@@ -9,7 +9,7 @@ import msgspec
 
 from authz.client.aio.calls import Calls
 from authz.client.arguments import as_instant, as_list, message_of
-from authz.client.drafts import Draft, as_draft, draft_of
+from authz.client.drafts import Draft, draft_fields, draft_of
 from authz.domain.drafts import Edit
 from authz.domain.errors import PolicyFault
 from authz.domain.instants import Instant
@@ -58,9 +58,7 @@ class AsyncDraftClient:
         messages = [edit_message(each) for each in as_list(edits, field="edits")]
         request = message_of(
             policy_pb2.EditPolicyDraftRequest,
-            id=as_draft(draft).id,
-            course_id=draft.course_id,
-            etag=draft.etag,
+            **draft_fields(draft),
             edits=messages,
             rebase=rebase,
         )
@@ -74,9 +72,7 @@ class AsyncDraftClient:
         """Have it published at a time to come, if it could be published now. Until then it is not edited."""
         request = message_of(
             policy_pb2.SchedulePolicyDraftRequest,
-            id=as_draft(draft).id,
-            course_id=draft.course_id,
-            etag=draft.etag,
+            **draft_fields(draft),
             publish_at=time_message(as_instant(at, field="at")),
             author=author,
             reason=reason,
@@ -87,9 +83,7 @@ class AsyncDraftClient:
         """Have it not published; it stays a draft."""
         request = message_of(
             policy_pb2.SchedulePolicyDraftRequest,
-            id=as_draft(draft).id,
-            course_id=draft.course_id,
-            etag=draft.etag,
+            **draft_fields(draft),
         )
         return draft_of((await self._calls.call(self._stub.SchedulePolicyDraft, request)).draft)
 
@@ -97,8 +91,6 @@ class AsyncDraftClient:
         """Delete it; fails if somebody else has edited it."""
         request = message_of(
             policy_pb2.DeletePolicyDraftRequest,
-            id=as_draft(draft).id,
-            course_id=draft.course_id,
-            etag=draft.etag,
+            **draft_fields(draft),
         )
         await self._calls.call(self._stub.DeletePolicyDraft, request)

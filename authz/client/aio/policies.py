@@ -10,11 +10,12 @@ from authz.client.aio.calls import Calls
 from authz.client.aio.drafts import AsyncDraftClient
 from authz.client.aio.shadows import AsyncShadowClient
 from authz.client.arguments import message_of
-from authz.client.drafts import Draft, as_draft
+from authz.client.drafts import Draft, draft_fields
 from authz.client.policies import (
     PolicyValidation,
     PublishedPolicy,
     file_messages,
+    policy_fields,
     published_of,
     version_of,
     warnings_of,
@@ -93,9 +94,7 @@ class AsyncPolicyClient:
         rebased onto, the active version."""
         request = message_of(
             policy_pb2.PublishPolicyDraftRequest,
-            id=as_draft(draft).id,
-            course_id=draft.course_id,
-            etag=draft.etag,
+            **draft_fields(draft),
             author=author,
             reason=reason,
         )
@@ -125,15 +124,12 @@ class AsyncPolicyClient:
     ) -> PolicyDiff:
         """What two policies decide differently. Each is files, or the number of a version, 0 for the active
         one."""
-        request = message_of(policy_pb2.DiffPolicyVersionsRequest, course_id=course_id)
-        if isinstance(before, int):
-            request.before_number = before
-        else:
-            request.before_files.extend(file_messages(before))
-        if isinstance(after, int):
-            request.after_number = after
-        else:
-            request.after_files.extend(file_messages(after))
+        request = message_of(
+            policy_pb2.DiffPolicyVersionsRequest,
+            course_id=course_id,
+            **policy_fields(before, "before_"),
+            **policy_fields(after, "after_"),
+        )
         return parse_diff(await self._calls.call(self._stub.DiffPolicyVersions, request))
 
     async def preview(
@@ -155,11 +151,8 @@ class AsyncPolicyClient:
             course_id=course_id,
             max_examples=max_examples,
             max_largest=max_largest,
+            **policy_fields(policy),
         )
-        if isinstance(policy, int):
-            request.number = policy
-        else:
-            request.files.extend(file_messages(policy))
         async for message in self._calls.stream(self._stub.PreviewPolicy, request):
             for each in parse_preview(message):
                 yield each

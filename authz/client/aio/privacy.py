@@ -49,11 +49,12 @@ class AsyncPrivacyClient:
         Returns when the erasure is complete, or after 4 s with its progress; `erasures` reads it again.
         """
         request = message_of(
-            privacy_pb2.EraseSubjectRequest, subject=subject_message(as_subject(subject)), reason=reason
+            privacy_pb2.EraseSubjectRequest,
+            subject=subject_message(as_subject(subject)),
+            reason=reason,
+            resources_to=subject_message(as_subject(resources_to)) if resources_to else None,
         )
-        if resources_to:
-            request.resources_to.CopyFrom(subject_message(as_subject(resources_to)))
-        elif orphan_resources:
+        if orphan_resources and not resources_to:
             request.orphan_resources = True
         response = await self._calls.call(self._stub.EraseSubject, request)
         return parse_certificate(response.certificate)
@@ -73,9 +74,8 @@ class AsyncPrivacyClient:
         return ErasureList(ERASURE_LIST_FORMAT, database_id, tuple(found))
 
     def _erasures(self, subject: str | Subject) -> AsyncIterator[privacy_pb2.ReadErasuresResponse]:
-        request = privacy_pb2.ReadErasuresRequest()
-        if subject:
-            request.subject.CopyFrom(subject_message(as_subject(subject)))
+        asked = subject_message(as_subject(subject)) if subject else None
+        request = privacy_pb2.ReadErasuresRequest(subject=asked)
         return self._calls.pages(self._stub.ReadErasures, request)
 
     async def forget_watcher(self, caller: str) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import grpc
@@ -47,62 +48,43 @@ class RequireInterceptor(ServerInterceptor):
         handler, method = continuation(handler_call_details), handler_call_details.method
         if handler is None or method in self._public:
             return handler
-        guard = _Guard(self._client, method, self._questions.get(method))
-        if handler.response_streaming:
-            served = handler.stream_stream if handler.request_streaming else handler.unary_stream
-            behavior: Any = guard.streaming(served, takes_stream=handler.request_streaming)
+        shape = "_".join(
+            "stream" if streams else "unary"
+            for streams in (handler.request_streaming, handler.response_streaming)
+        )
+        serve: Any = self._serve_stream if handler.response_streaming else self._serve
+        guarded = partial(serve, method, handler.request_streaming, getattr(handler, shape))
+        make = getattr(grpc, f"{shape}_rpc_method_handler")
+        return make(guarded, handler.request_deserializer, handler.response_serializer)
+
+    def _serve(
+        self, method: str, takes_stream: bool, served: Callable[..., Any], request: Any, context: Any
+    ) -> Any:
+        """A method that answers once."""
+        self._require(method, None if takes_stream else request, context)
+        return served(request, context)
+
+    def _serve_stream(
+        self, method: str, takes_stream: bool, served: Callable[..., Any], request: Any, context: Any
+    ) -> Iterator[Any]:
+        """A method that answers many times, by yielding or by `context.write`."""
+        self._require(method, None if takes_stream else request, context)
+        answers = served(request, context)
+        if isinstance(answers, Iterable):
+            for answer in answers:
+                yield answer
         else:
-            served = handler.stream_unary if handler.request_streaming else handler.unary_unary
-            behavior = guard.single(served, takes_stream=handler.request_streaming)
-        make = {
-            (False, False): grpc.unary_unary_rpc_method_handler,
-            (False, True): grpc.unary_stream_rpc_method_handler,
-            (True, False): grpc.stream_unary_rpc_method_handler,
-            (True, True): grpc.stream_stream_rpc_method_handler,
-        }[handler.request_streaming, handler.response_streaming]
-        return make(behavior, handler.request_deserializer, handler.response_serializer)
+            _ = answers
 
-
-class _Guard:
-    """Stands before one method."""
-
-    def __init__(self, client: Client, method: str, question: Question | None) -> None:
-        self._client = client
-        self._method = method
-        self._question = question
-
-    def single(self, served: Any, *, takes_stream: bool) -> Any:
-        """A handler that answers once."""
-
-        def handle(request: Any, context: Any) -> Any:
-            self._require(None if takes_stream else request, context)
-            return served(request, context)
-
-        return handle
-
-    def streaming(self, served: Any, *, takes_stream: bool) -> Any:
-        """A handler that answers many times, by yielding or by `context.write`."""
-
-        def handle(request: Any, context: Any) -> Iterator[Any]:
-            self._require(None if takes_stream else request, context)
-            answers = served(request, context)
-            if isinstance(answers, Iterable):
-                for answer in answers:
-                    yield answer
-            else:
-                _ = answers
-
-        return handle
-
-    def _require(self, request: Any, context: Any) -> None:
-        if self._question is None:
+    def _require(self, method: str, request: Any, context: Any) -> None:
+        question = self._questions.get(method)
+        if question is None:
             context.abort(
                 grpc.StatusCode.PERMISSION_DENIED,
-                f"nothing is asked before {self._method}; give it a question, or name it in `public`",
+                f"nothing is asked before {method}; give it a question, or name it in `public`",
             )
             return
-        ask = self._question
         try:
-            decide(self._client, lambda: ask(request, context))
+            decide(self._client, partial(question, request, context))
         except RefusedError as refusal:
             context.abort(_CODES[refusal.status], str(refusal))
