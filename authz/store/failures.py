@@ -86,6 +86,11 @@ _POOLER = _Cause(
     "the pooler in front of the database refuses a start-up option; remove `options` from"
     " AUTHZ_DATABASE_URL, or allow it in PgBouncer's `ignore_startup_parameters`",
 )
+_POOL_MODE = _Cause(
+    ErrorReason.STORE_MISCONFIGURED,
+    "the pooler in front of the database allows no transactions; set PgBouncer's `pool_mode` to `transaction`"
+    " or `session`",
+)
 _NO_PASSWORD = _Cause(
     ErrorReason.STORE_MISCONFIGURED,
     "the file of the database's password cannot be read; set AUTHZ_DATABASE_PASSWORD_FILE to a text file that"
@@ -130,6 +135,8 @@ _BY_SQLSTATE = {
 }
 """Source: https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 _QUERY_CANCELED = "57014"
+_CONNECTION_CLASS = "08"
+"""PgBouncer gives `08P01` for all that it refuses."""
 _SQLSTATE_CONFLICTS = frozenset({"40001", "40P01", "55P03"})
 
 _BY_TEXT = (
@@ -140,6 +147,7 @@ _BY_TEXT = (
     ("is not permitted to log in", _NOT_LET_IN),
     ("permission denied for database", _NOT_LET_IN),
     ("unsupported startup parameter", _POOLER),
+    ("statement pooling mode", _POOL_MODE),
     ("unrecognized configuration parameter", _BAD_OPTION),
     ("invalid connection option", _BAD_OPTION),
     ("definition of service", _BAD_OPTION),
@@ -162,7 +170,7 @@ _BY_TEXT = (
     ("connection slots are reserved", _TOO_MANY),
     ("session is read-only", _READ_ONLY),
 )
-"""For connections that fail: libpq gives no SQLSTATE for them. A server that speaks another language than
+"""For connections that fail: libpq gives no SQLSTATE for them, and PgBouncer one for all. A server that speaks another language than
 English gets the general message. PgBouncer writes `no such database`."""
 _NO_ROLE_OR_DATABASE = ((' role "', _NOT_LET_IN), (' database "', _NO_DATABASE))
 _SEVERAL = "Multiple connection attempts failed"
@@ -248,7 +256,8 @@ def _translate(error: BaseException | None) -> AuthzError | None:
     elif isinstance(error, _errors_of_psycopg()):
         if error.sqlstate in _SQLSTATE_CONFLICTS:
             return _conflict()
-        cause = _BY_SQLSTATE.get(error.sqlstate) if error.sqlstate else _cause_in(str(error))
+        is_of_connection = not error.sqlstate or error.sqlstate.startswith(_CONNECTION_CLASS)
+        cause = _cause_in(str(error)) if is_of_connection else _BY_SQLSTATE.get(error.sqlstate or "")
         is_operational = isinstance(error, sys.modules["psycopg"].OperationalError)
     else:
         return None

@@ -76,6 +76,30 @@ def test_a_pooler_gets_no_start_up_option_that_it_refuses() -> None:
         assert started.result(30) <= {"user", "database", "client_encoding", "application_name"}
 
 
+def test_a_pooler_without_transactions_is_told_as_such() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        url = f"postgresql://authz@127.0.0.1:{listener.getsockname()[1]}/authz?sslmode=disable"
+        served = pool.submit(refuse_transactions, listener)
+        with pytest.raises(UnavailableError, match="set PgBouncer's `pool_mode` to `transaction`"):
+            prepare_store(url)
+        served.result(30)
+
+
+def refuse_transactions(listener: socket.socket) -> None:
+    """Let the next client in, and answer each of its queries as PgBouncer with `pool_mode = statement`."""
+
+    def message(kind: bytes, body: bytes) -> bytes:
+        return kind + struct.pack("!I", len(body) + 4) + body
+
+    ready = message(b"Z", b"I")
+    refusal = b"SFATAL\0C08P01\0Mtransaction blocks not allowed in statement pooling mode\0\0"
+    with listener.accept()[0] as client:
+        answer = message(b"R", struct.pack("!I", 0)) + ready
+        while client.recv(4096):
+            client.sendall(answer)
+            answer = message(b"E", refusal) + ready
+
+
 def start_up_parameters(listener: socket.socket) -> set[str]:
     """The names of the parameters that the next client starts with, which is then refused."""
     with listener.accept()[0] as client:
