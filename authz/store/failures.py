@@ -170,8 +170,8 @@ _BY_TEXT = (
     ("connection slots are reserved", _TOO_MANY),
     ("session is read-only", _READ_ONLY),
 )
-"""For connections that fail: libpq gives no SQLSTATE for them, and PgBouncer one for all. A server that speaks another language than
-English gets the general message. PgBouncer writes `no such database`."""
+"""For connections that fail: libpq gives no SQLSTATE for them, and PgBouncer the same for all. A server that
+speaks another language than English gets the general message. PgBouncer writes `no such database`."""
 _NO_ROLE_OR_DATABASE = ((' role "', _NOT_LET_IN), (' database "', _NO_DATABASE))
 _SEVERAL = "Multiple connection attempts failed"
 

@@ -7,6 +7,7 @@ import struct
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def test_a_url_of_no_database_is_refused_without_a_word_of_its_password(url: str
     with pytest.raises(InvalidArgumentError) as refused:
         open_engine(url)
     assert complaint in refused.value.message
-    assert refused.value.message.endswith("; set AUTHZ_DATABASE_URL")
+    assert "AUTHZ_DATABASE_URL" in refused.value.message
     assert "word@" not in refused.value.message
 
 
@@ -93,7 +94,7 @@ def refuse_transactions(listener: socket.socket) -> None:
 
     ready = message(b"Z", b"I")
     refusal = b"SFATAL\0C08P01\0Mtransaction blocks not allowed in statement pooling mode\0\0"
-    with listener.accept()[0] as client:
+    with suppress(ConnectionResetError), listener.accept()[0] as client:
         answer = message(b"R", struct.pack("!I", 0)) + ready
         while client.recv(4096):
             client.sendall(answer)
