@@ -1,8 +1,9 @@
 """Print what revocations wait for beside the deletion of a large course, and beside a large import.
 
-    python -m tests.bench.cascade 1000000
+    python -m tests.bench.cascade 1000000 [--postgresql]
 
-Two workers on SQLite. A revocation is in effect once no connection is answered with what was before.
+Two workers, on SQLite or on a PostgreSQL that this starts. A revocation is in effect once no connection is
+answered with what was before.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import argparse
 import asyncio
 import contextlib
 import itertools
-import sqlite3
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -20,16 +20,18 @@ from typing import Any
 
 import grpc
 import psutil
+from sqlalchemy import text
 
 from authz.client import check_request
 from authz.domain.entities import Course, CourseKey, CourseState, Entity, Membership, Resource, Visibility
 from authz.domain.ids import course_scope
 from authz.domain.mutations import Mutation, Operation
+from authz.store.engine import open_engine, write_transaction
 from authz.v1 import authorization_pb2_grpc, directory_pb2_grpc
 from authz.v1 import directory_pb2 as dpb
 from authz.wire.entities import mutation_message
 from tests.bench.measure import show
-from tests.databases import create_sqlite
+from tests.databases import create_sqlite, running_postgresql
 from tests.faults.processes import CHANNEL_OPTIONS, Node, running
 from tests.store.directory import open_with, user
 from tests.waiting import until
@@ -39,6 +41,11 @@ CONNECTIONS = 8
 """Enough that every worker has some of them."""
 PAUSE_S = 0.05
 PER_MESSAGE = 1000
+PER_INSERT = 10_000
+INSERT = text(
+    "INSERT INTO memberships (scope_kind, scope_id, subject_type, subject_id, role, status, source,"
+    " source_ref, version) VALUES ('course', 'large', 'user', :name, 'student', 'ACTIVE', '', '', 1)"
+)
 SMALL: list[Entity] = [
     Course(id="small", state=CourseState.ACTIVE),
     Course(id="large", state=CourseState.ACTIVE),
@@ -59,12 +66,12 @@ def fill(url: str, members: int) -> None:
     mutations = [Mutation(Operation.CREATE, entity) for entity in SMALL]
     store.directory.import_batch(mutations, offset=0, actor="", request_id="", reason="")
     store.close()
-    with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection, connection:
-        connection.executemany(
-            "INSERT INTO memberships (scope_kind, scope_id, subject_type, subject_id, role, status, source,"
-            " source_ref, version) VALUES ('course', 'large', 'user', ?, 'student', 'ACTIVE', '', '', 1)",
-            ((f"member-{number:09}",) for number in range(members)),
-        )
+    engine = open_engine(url)
+    with write_transaction(engine) as connection:
+        for first in range(0, members, PER_INSERT):
+            numbers = range(first, min(first + PER_INSERT, members))
+            connection.execute(INSERT, [{"name": f"member-{number:09}"} for number in numbers])
+    engine.dispose()
 
 
 class Server:
@@ -169,10 +176,13 @@ async def measure(node: Node, url: str, members: int) -> None:
         await channel.close()
 
 
-def main(members: int = 20_000, workers: int = WORKERS) -> None:
+def main(members: int = 20_000, workers: int = WORKERS, *, postgresql: bool = False) -> None:
     """One server, one run."""
-    with tempfile.TemporaryDirectory() as folder:
-        url = create_sqlite(Path(folder) / "authz.db")
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        if postgresql:
+            url = stack.enter_context(running_postgresql()).create("authz")
+        else:
+            url = create_sqlite(Path(folder) / "authz.db")
         fill(url, members)
         node = Node("server", url, Path(folder), AUTHZ_WORKERS=str(workers))
         with running(node):
@@ -183,5 +193,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("members", type=int, nargs="?", default=20_000)
     parser.add_argument("--workers", type=int, default=WORKERS)
+    parser.add_argument("--postgresql", action="store_true")
     options = parser.parse_args()
-    main(options.members, options.workers)
+    main(options.members, options.workers, postgresql=options.postgresql)
