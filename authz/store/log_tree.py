@@ -3,15 +3,15 @@ Merkle tree."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+import heapq
+from collections.abc import Collection, Iterator
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 import msgspec
 from sqlalchemy import Connection, Row, select
 
-from authz.domain.entities import RetentionRule
-from authz.domain.tree import MerkleTree
 from authz.store import tables
 from authz.store.connections import expecting_long_statements
 from authz.store.decision_tree import DecisionTree, read_decision_tree
@@ -22,8 +22,8 @@ from authz.store.leaves import Attestor, purged_hashes
 from authz.store.log_reader import read_head
 from authz.store.replayed_records import ReplayedRecords
 from authz.store.schema import require_current
+from authz.store.stored_tree import RecomputedTree
 
-_MAX_FAULTS = 20
 _CHUNK = 1000
 _STREAMED = {"yield_per": _CHUNK}
 _Content: TypeAlias = tuple[dict[str, Any], list[dict[str, Any]]]
@@ -69,97 +69,53 @@ def read_trees(
 
 
 def _read_tree(connection: Connection, sizes: Collection[int]) -> LogTree:
-    purge = last_purge(connection)
-    verifier, records = _Verifier(Attestor(connection), sizes, purge.through or 0), ReplayedRecords()
-    found = _replaying(contents(connection), records)
-    content = next(found, None)
-    leaves = select(_leaves).order_by(_leaves.c.revision)
-    for leaf in connection.execute(leaves, execution_options=_STREAMED):
-        while content is not None and content[0]["revision"] < leaf.revision:
-            verifier.report_missing_leaf(content)
-            content = next(found, None)
-        if content is not None and content[0]["revision"] == leaf.revision:
-            verifier.verify(leaf, content)
-            content = next(found, None)
-        else:
-            verifier.verify(leaf, None)
-    while content is not None:
-        verifier.report_missing_leaf(content)
-        content = next(found, None)
-    verifier.report(missing_changes(connection, purge))
+    purge, attestor, records = last_purge(connection), Attestor(connection), ReplayedRecords()
+    tree, through, erased = RecomputedTree("revision {}", sizes), purge.through or 0, 0
+    for revision, leaf, content in _revisions_with_leaves(connection):
+        for row in () if content is None else content[1]:
+            records.apply(revision, row["mutation"])
+        if leaf is None:
+            tree.report(f"revision {revision} has no leaf")
+            continue
+        tree.add(revision, leaf)
+        if content is not None:
+            found = attestor.leaf(*content, leaf.seals.split(" "), purged_hashes(leaf.purged))
+            erased += found.erased
+            if found.hash != leaf.hash or (leaf.purged and revision > through):
+                tree.report(f"revision {revision} is not as it was committed")
+        elif revision > through:
+            tree.report(f"revision {revision} is gone")
+    for fault in missing_changes(connection, purge):
+        tree.report(fault)
     is_comparable = not rewrites_history(connection)
-    if is_comparable:
-        verifier.report(records.differences(connection))
-    return verifier.result(read_head(connection).revision, purge, records.compared if is_comparable else None)
+    for fault in records.differences(connection) if is_comparable else ():
+        tree.report(fault)
+    if tree.size != (head := read_head(connection).revision):
+        tree.report(f"the database counts {head} revisions, and the tree has {tree.size}")
+    return LogTree(
+        size=tree.size,
+        roots=tree.roots,
+        faults=tree.faults(),
+        purged=purge.removed or 0,
+        through=through,
+        erased=erased,
+        records=records.compared if is_comparable else None,
+    )
 
 
-def _replaying(found: Iterator[_Content], records: ReplayedRecords) -> Iterator[_Content]:
-    for head, rows in found:
-        for row in rows:
-            records.apply(head["revision"], row["mutation"])
-        yield head, rows
-
-
-class _Verifier:
-    """Verifies leaves in order, and collects the faults."""
-
-    def __init__(self, attestor: Attestor, sizes: Collection[int], through: int) -> None:
-        self._tree = MerkleTree()
-        self._attestor = attestor
-        self._sizes = sizes
-        self._roots = {0: self._tree.root()}
-        self._faults: list[str] = []
-        self._through = through
-        self._erased = self._more_faults = 0
-
-    def verify(self, leaf: Row[Any], content: _Content | None) -> None:
-        """Verify the next leaf and its revision; None for a revision that is gone."""
-        if leaf.revision != self._tree.size + 1:
-            self._fault(f"revision {self._tree.size + 1} has no leaf")
-        part = self._tree.add(bytes.fromhex(leaf.hash)).hex()
-        if (leaf.part or leaf.hash) != part:
-            self._fault(f"the hash of the tree at revision {leaf.revision} is not that of its leaves")
-        if self._tree.size in self._sizes:
-            self._roots[self._tree.size] = self._tree.root()
-        is_purgeable = leaf.revision <= self._through
-        if content is None:
-            if not is_purgeable:
-                self._fault(f"revision {leaf.revision} is gone")
-            return
-        found = self._attestor.leaf(*content, leaf.seals.split(" "), purged_hashes(leaf.purged))
-        self._erased += found.erased
-        if found.hash != leaf.hash or (leaf.purged and not is_purgeable):
-            self._fault(f"revision {leaf.revision} is not as it was committed")
-
-    def report(self, faults: Iterable[str]) -> None:
-        """Add faults that were found elsewhere."""
-        for fault in faults:
-            self._fault(fault)
-
-    def report_missing_leaf(self, content: _Content) -> None:
-        """Add the fault of a revision without a leaf."""
-        self._fault(f"revision {content[0]['revision']} has no leaf")
-
-    def result(self, head: int, purge: RetentionRule, records: int | None) -> LogTree:
-        """All of it, in a database that counts `head` revisions. See `LogTree` for `records`."""
-        if self._tree.size != head:
-            self._fault(f"the database counts {head} revisions, and the tree has {self._tree.size}")
-        more = [f"and {self._more_faults} more"] if self._more_faults else []
-        return LogTree(
-            size=self._tree.size,
-            roots=self._roots,
-            faults=(*self._faults, *more),
-            purged=purge.removed or 0,
-            through=purge.through or 0,
-            erased=self._erased,
-            records=records,
-        )
-
-    def _fault(self, text: str) -> None:
-        if len(self._faults) < _MAX_FAULTS:
-            self._faults.append(text)
-        else:
-            self._more_faults += 1
+def _revisions_with_leaves(connection: Connection) -> Iterator[tuple[int, Row[Any] | None, _Content | None]]:
+    """Every revision with its leaf and its content, in order; None for the one of the two that is missing."""
+    leaves = connection.execute(select(_leaves).order_by(_leaves.c.revision), execution_options=_STREAMED)
+    either = heapq.merge(
+        ((leaf.revision, leaf, None) for leaf in leaves),
+        ((content[0]["revision"], None, content) for content in contents(connection)),
+        key=itemgetter(0),
+    )
+    for revision, found in groupby(either, key=itemgetter(0)):
+        leaf = content = None
+        for _, of_leaf, of_log in found:
+            leaf, content = of_leaf or leaf, of_log or content
+        yield revision, leaf, content
 
 
 def contents(connection: Connection, *wanted: Any) -> Iterator[_Content]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import msgspec
-from sqlalchemy import Column, Connection, Table
+from sqlalchemy import Column, Connection, Row, Table
 
 from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.tree import MerkleTree, Range, StoredLeaf, leaves_for, parts_of, range_hash
 from authz.store import tables
 from authz.store.bulk import select_by
+
+_MAX_FAULTS = 20
 
 
 class StoredTree(msgspec.Struct, frozen=True):
@@ -19,6 +21,48 @@ class StoredTree(msgspec.Struct, frozen=True):
 
     table: Table
     number: Column[Any]
+
+
+class RecomputedTree:
+    """The tree of the stored leaves, which are added in order, and the faults in it that `report` collects.
+
+    `number` is what a leaf is called, such as `revision {}`. `roots` has the roots of `sizes`, as far as the
+    tree has them.
+    """
+
+    def __init__(self, number: str, sizes: Collection[int]) -> None:
+        self._number = number
+        self._sizes = sizes
+        self._tree = MerkleTree()
+        self.roots = {0: self._tree.root()}
+        self._faults: list[str] = []
+        self._more_faults = 0
+
+    @property
+    def size(self) -> int:
+        """The number of leaves."""
+        return self._tree.size
+
+    def add(self, number: int, leaf: Row[Any]) -> None:
+        """Add the next leaf."""
+        if number != self.size + 1:
+            self.report(f"{self._number.format(self.size + 1)} has no leaf")
+        part = self._tree.add(bytes.fromhex(leaf.hash)).hex()
+        if (leaf.part or leaf.hash) != part:
+            self.report(f"the hash of the tree at {self._number.format(number)} is not that of its leaves")
+        if self.size in self._sizes:
+            self.roots[self.size] = self._tree.root()
+
+    def report(self, fault: str) -> None:
+        """Add a fault."""
+        if len(self._faults) < _MAX_FAULTS:
+            self._faults.append(fault)
+        else:
+            self._more_faults += 1
+
+    def faults(self) -> tuple[str, ...]:
+        """The first faults, and how many more there are."""
+        return (*self._faults, *([f"and {self._more_faults} more"] if self._more_faults else []))
 
 
 CHANGES = StoredTree(tables.leaves, tables.leaves.c.revision)
