@@ -20,12 +20,10 @@ from sqlalchemy import Connection, Engine, create_engine, select
 from authz.domain.erasures import ErasureList
 from authz.domain.errors import ErrorReason, FailedPreconditionError, InvalidArgumentError, malformed
 from authz.domain.instants import Instant
-from authz.domain.tokens import TokenKeys
-from authz.store.connections import OpenConnections, expecting_long_statements
-from authz.store.directory import SqlDirectory
+from authz.store import open_store
+from authz.store.connections import expecting_long_statements
 from authz.store.engine import open_engine, read_transaction, write_transaction
 from authz.store.log_reader import read_head
-from authz.store.personal_data import SqlPersonalData
 from authz.store.restored_erasures import begin_missing
 from authz.store.schema import (
     current_schema,
@@ -94,9 +92,9 @@ def restore(
                 if erasures is not None:
                     _begin_erasures(taken, erasures, clock)
                 revision = read_head(taken).revision
-            return revision if erasures is None else _finish_erasures(engine, clock)
         finally:
             engine.dispose()
+    return revision if erasures is None else _finish_erasures(url, password_file, clock)
 
 
 def _begin_erasures(connection: Connection, given: ErasureList, clock: Callable[[], Instant]) -> None:
@@ -110,13 +108,15 @@ def _begin_erasures(connection: Connection, given: ErasureList, clock: Callable[
     begin_missing(Transaction(connection, nothing_is_active, clock), given.erasures)
 
 
-def _finish_erasures(engine: Engine, clock: Callable[[], Instant]) -> int:
+def _finish_erasures(url: str, password_file: str, clock: Callable[[], Instant]) -> int:
     """Take every step that is left; return the last revision."""
-    directory = SqlDirectory(engine, OpenConnections(engine), nothing_is_active, clock, TokenKeys())
-    data = SqlPersonalData(engine, directory, clock, at_once=_CHUNK, grace_us=0)
-    while data.erasure_progress() is not None:
-        data.advance_erasure()
-    return directory.head().revision
+    store = open_store(url, vocabularies=nothing_is_active, clock=clock, password_file=password_file)
+    try:
+        while store.personal_data.erasure_progress() is not None:
+            store.personal_data.advance_erasure()
+        return store.directory.head().revision
+    finally:
+        store.close()
 
 
 def _copy_all(engine: Engine, partial: Path) -> int:

@@ -9,98 +9,90 @@ import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
-import msgspec
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from authz.domain.errors import AuthzError, ConflictError, ErrorReason, InvalidArgumentError, UnavailableError
 
+_Cause: TypeAlias = tuple[ErrorReason, str]
+"""Why a database does not serve, as the caller and the operator are told."""
 
-class _Cause(msgspec.Struct, frozen=True):
-    """Why a database does not serve, as the caller and the operator are told."""
-
-    reason: ErrorReason
-    message: str
-
-
-_NO_ANSWER = _Cause(ErrorReason.STORE_UNAVAILABLE, "the database does not answer; try again later")
-_FULL = _Cause(
+_NO_ANSWER = (ErrorReason.STORE_UNAVAILABLE, "the database does not answer; try again later")
+_FULL = (
     ErrorReason.STORE_FULL,
     "the disk of the database stores no more: it is full, at a limit or failing; free space on it",
 )
-_READ_ONLY_FILE = _Cause(
+_READ_ONLY_FILE = (
     ErrorReason.STORE_READ_ONLY,
     "the database is read-only; give the server's user the right to write to its file and its folder",
 )
-_READ_ONLY = _Cause(
+_READ_ONLY = (
     ErrorReason.STORE_READ_ONLY,
     "the database is read-only; name the primary in AUTHZ_DATABASE_URL, and turn off its"
     " `default_transaction_read_only`",
 )
-_REPLACED = _Cause(
+_REPLACED = (
     ErrorReason.STORE_REPLACED,
     "the file of the database was deleted or replaced while the server had it open;"
     " put it back, or restart the server to use what is there now",
 )
-_NO_FILE = _Cause(
+_NO_FILE = (
     ErrorReason.STORE_UNAVAILABLE,
     "the file of the database cannot be opened; give the server's user the right to read and write the file"
     " and its folder",
 )
-_MISSING_FILE = _Cause(
+_MISSING_FILE = (
     ErrorReason.STORE_UNAVAILABLE,
     "the file of the database is missing; put it back, or restore a backup with `authz restore`;"
     " only to begin with an empty database, run `authz migrate`",
 )
-_DAMAGED = _Cause(
-    ErrorReason.STORE_UNAVAILABLE, "the file of the database is damaged; restore it from a backup"
-)
-_TOO_MANY = _Cause(
+_DAMAGED = (ErrorReason.STORE_UNAVAILABLE, "the file of the database is damaged; restore it from a backup")
+_TOO_MANY = (
     ErrorReason.STORE_UNAVAILABLE,
     "the database takes no more connections; raise its `max_connections`, or run fewer servers",
 )
-_NO_RIGHT = _Cause(
+_NO_RIGHT = (
     ErrorReason.STORE_MISCONFIGURED,
     "the database's user lacks a right that the service needs; as the owner of the database run"
     " `GRANT USAGE, CREATE ON SCHEMA public TO <user>`, and let the user own the tables of the service",
 )
-_NOT_LET_IN = _Cause(
+_NOT_LET_IN = (
     ErrorReason.STORE_MISCONFIGURED,
     "the database refuses the server's user or password; set the user in AUTHZ_DATABASE_URL and the password"
     " in AUTHZ_DATABASE_PASSWORD_FILE, and let the user in in the database's `pg_hba.conf`",
 )
-_NO_ENTRY = _Cause(
+_NO_ENTRY = (
     ErrorReason.STORE_MISCONFIGURED,
     "the database's `pg_hba.conf` allows no such connection; allow the user, database, address and encryption"
     " there, or correct `sslmode` in AUTHZ_DATABASE_URL: `require` for TLS, `disable` for none",
 )
-_NO_DATABASE = _Cause(
+_NO_DATABASE = (
     ErrorReason.STORE_MISCONFIGURED,
     "there is no such database; name another in AUTHZ_DATABASE_URL, or create it with `CREATE DATABASE`",
 )
-_POOLER = _Cause(
+_POOLER = (
     ErrorReason.STORE_MISCONFIGURED,
     "the pooler in front of the database refuses a start-up option; remove `options` from"
     " AUTHZ_DATABASE_URL, or allow it in PgBouncer's `ignore_startup_parameters`",
 )
-_POOL_MODE = _Cause(
+_POOL_MODE = (
     ErrorReason.STORE_MISCONFIGURED,
     "the pooler in front of the database allows no transactions; set PgBouncer's `pool_mode` to `transaction`"
     " or `session`",
 )
-_NO_PASSWORD = _Cause(
+_NO_PASSWORD = (
     ErrorReason.STORE_MISCONFIGURED,
     "the file of the database's password cannot be read; set AUTHZ_DATABASE_PASSWORD_FILE to a text file that"
     " the server's user may read",
 )
-_BAD_OPTION = _Cause(
+_BAD_OPTION = (
     ErrorReason.STORE_MISCONFIGURED,
     "AUTHZ_DATABASE_URL has an option that the driver or the database does not accept; correct or remove it",
 )
-_TLS = _Cause(
+_TLS = (
     ErrorReason.STORE_MISCONFIGURED,
     "there is no TLS connection to the database as AUTHZ_DATABASE_URL requires it;"
     " correct its `sslmode`, `sslrootcert`, `sslcert` and `sslkey`",
@@ -205,12 +197,12 @@ def was_cancelled(error: BaseException | None) -> bool:
 def require_unmoved(is_unmoved: bool) -> None:
     """Raise `UnavailableError` (STORE_REPLACED) unless the file of a database is the one that was opened."""
     if not is_unmoved:
-        raise UnavailableError(_REPLACED.reason, _REPLACED.message)
+        raise UnavailableError(*_REPLACED)
 
 
 def missing_file() -> UnavailableError:
     """The error for a database whose file is not there."""
-    return UnavailableError(_MISSING_FILE.reason, _MISSING_FILE.message)
+    return UnavailableError(*_MISSING_FILE)
 
 
 def unreadable_password(error: Exception) -> UnavailableError:
@@ -287,6 +279,6 @@ def _conflict() -> ConflictError:
 
 
 def _unavailable(cause: _Cause, error: object) -> UnavailableError:
-    found = UnavailableError(cause.reason, cause.message)
+    found = UnavailableError(*cause)
     found.add_note(" ".join(str(error).split()))
     return found
