@@ -48,8 +48,7 @@ CANCELLED = Outcome("CANCELLED")
 def outcome_of(error: Exception) -> Outcome:
     """How a call ended that raised."""
     if isinstance(error, AuthzError):
-        cause = "; ".join(getattr(error, "__notes__", ()))
-        return Outcome(code_name(error), error.reason.value, cause)
+        return Outcome(code_name(error), error.reason.value, "; ".join(error.notes))
     return Outcome("INTERNAL", ErrorReason.INTERNAL.value)
 
 

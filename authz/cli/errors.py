@@ -22,7 +22,7 @@ def message_of(error: Exception) -> str:
     if isinstance(error, CallError):
         return _MUTATION.sub("", error.message) if error.reason else _unreached(error)
     if isinstance(error, AuthzError):
-        return " ".join([error.message, *(f"({note})" for note in getattr(error, "__notes__", ()))])
+        return error.with_notes()
     if isinstance(error, OSError) and error.filename:
         return f"cannot use `{error.filename}`: {error.strerror}"
     return str(error)

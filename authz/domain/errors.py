@@ -85,6 +85,15 @@ class AuthzError(Exception):
         self.message = message
         self.metadata = metadata
 
+    @property
+    def notes(self) -> list[str]:
+        """What only the operator may see, such as the message of a driver: see `add_note`."""
+        return getattr(self, "__notes__", [])
+
+    def with_notes(self) -> str:
+        """The message for the operator."""
+        return " ".join([self.message, *(f"({note})" for note in self.notes)])
+
     def locate(self, path: str) -> None:
         """Prefix the message with the position in the request, for example `mutations[7]`."""
         self.message = f"{path}: {self.message}"

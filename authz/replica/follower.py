@@ -237,8 +237,8 @@ class Follower:
     def _report_database(self, error: AuthzError | None) -> None:
         """Log when the database becomes unavailable, and for another cause; and when it is back."""
         fault = "" if error is None else error.message
-        if fault and fault != self._database_fault:
-            log.warning("database away", error=fault, notes=getattr(error, "__notes__", []))
+        if error is not None and fault != self._database_fault:
+            log.warning("database away", error=fault, notes=error.notes)
         elif self._database_fault and not fault:
             log.warning("database back")
         self._database_fault = fault

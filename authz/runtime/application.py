@@ -17,6 +17,7 @@ import structlog
 
 from authz.domain.errors import AuthzError
 from authz.domain.instants import Instant
+from authz.runtime.bind import is_answered, socket_path
 from authz.runtime.child import FAILED_START, Link, beating
 from authz.runtime.compose import system_clock
 from authz.runtime.envoy import SECRETS, STOP_SIGNALS, SUPERVISOR, WORKING_FOLDER
@@ -111,8 +112,7 @@ async def _run_to_the_end(main: Coroutine[Any, Any, None], link: Link | None) ->
     try:
         await (run_with_watchdog(main) if link is None else beating(link, main))
     except AuthzError as error:
-        notes = (f"({note})" for note in getattr(error, "__notes__", ()))
-        log.error("cannot start", error=" ".join([error.message, *notes]))  # noqa: TRY400  says all
+        log.error("cannot start", error=error.with_notes())  # noqa: TRY400  says all
         _exit(_ERROR if link is None else FAILED_START)
     except Exception as error:
         log.critical("uncaught exception", exc_info=error)
@@ -146,10 +146,8 @@ async def _listening(address: str) -> None:
 
 
 def _is_answered(address: str) -> bool:
-    if address.startswith("unix:"):
-        family, target = socket.AF_UNIX, address.removeprefix("unix:").removeprefix("//")
-        with socket.socket(family) as probe:
-            return probe.connect_ex(target) == 0
+    if path := socket_path(address):
+        return is_answered(path)
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=1).close()

@@ -14,22 +14,27 @@ from authz.domain.errors import InvalidArgumentError
 from authz.runtime.settings import invalid_setting
 
 
+def socket_path(address: str) -> str:
+    """The path of a Unix socket; empty for another address."""
+    return address.removeprefix("unix:").removeprefix("//") if address.startswith("unix:") else ""
+
+
 def lock_socket(address: str) -> BinaryIO | None:
     """Lock the file of a Unix socket for this server, until the file that is returned is closed.
 
     gRPC takes a socket over from the server that has it. Returns None for another address. Raises
     `InvalidArgumentError` if another process listens there.
     """
-    if not address.startswith("unix:"):
+    path = socket_path(address)
+    if not path:
         return None
-    path = address.removeprefix("unix:").removeprefix("//")
     try:
         lock = Path(path + ".lock").open("ab")  # noqa: SIM115  open for as long as the server listens
     except OSError as error:
         raise cannot_listen(address, f"{error.strerror}; set AUTHZ_ADDRESS to another path") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        taken = _is_answered(path)
+        taken = is_answered(path)
     except BlockingIOError:
         taken = True
     if taken:
@@ -38,7 +43,7 @@ def lock_socket(address: str) -> BinaryIO | None:
     return lock
 
 
-def _is_answered(path: str) -> bool:
+def is_answered(path: str) -> bool:
     """Whether a process listens at a Unix socket. The socket of a server that was killed is still there."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:

@@ -117,9 +117,7 @@ def prepare_database(settings: Settings, clock: Callable[[], Instant] = system_c
     except UnavailableError as error:
         if error.reason is ErrorReason.STORE_MISCONFIGURED or not has_replica(settings):
             raise
-        log.warning(
-            "starting without the database", error=error.message, notes=getattr(error, "__notes__", [])
-        )
+        log.warning("starting without the database", error=error.message, notes=error.notes)
         return False
     return True
 

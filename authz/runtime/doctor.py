@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,9 @@ class Finding(msgspec.Struct, frozen=True):
     text: str
 
 
+_wrong, _unsafe, _note = (partial(Finding, level) for level in Level)
+
+
 def findings(settings: Settings) -> Iterator[Finding]:
     """Everything that is found, the settings first."""
     now = system_clock()
@@ -81,41 +85,33 @@ def findings(settings: Settings) -> Iterator[Finding]:
 def _of_transport(settings: Settings) -> Iterator[Finding]:
     cause = why_not_envoy(settings) if settings.transport != "grpc" else ""
     if cause and settings.transport == "envoy":
-        yield Finding(Level.WRONG, f"AUTHZ_TRANSPORT is `envoy`, but {cause}")
+        yield _wrong(f"AUTHZ_TRANSPORT is `envoy`, but {cause}")
     elif cause:
-        yield Finding(Level.NOTE, f"grpc.aio serves in place of Envoy: {cause}")
+        yield _note(f"grpc.aio serves in place of Envoy: {cause}")
     if settings.workers == 1 and settings.follow and not is_local(settings.address):
-        yield Finding(
-            Level.NOTE,
-            "one process serves, so a caller that floods it delays all others; set AUTHZ_WORKERS",
-        )
+        yield _note("one process serves, so a caller that floods it delays all others; set AUTHZ_WORKERS")
 
 
 def _of_access(settings: Settings) -> Iterator[Finding]:
     try:
         require_authentication(settings)
     except AuthzError as error:
-        yield Finding(Level.WRONG, error.message)
+        yield _wrong(error.message)
     here = is_local(settings.address)
     if not authenticates(settings):
-        level = Level.NOTE if here else Level.UNSAFE
-        yield Finding(
-            level,
+        found = _note if here else _unsafe
+        yield found(
             f"every caller that reaches {settings.address} may do everything; set AUTHZ_CALLERS_FILE,"
-            " AUTHZ_JWT_ISSUER or AUTHZ_ACCESS_TOKENS",
+            " AUTHZ_JWT_ISSUER or AUTHZ_ACCESS_TOKENS"
         )
     if not here and not settings.tls_key_file:
         what = "JWTs and access tokens" if settings.jwt_issuer or settings.access_tokens else "questions"
-        yield Finding(
-            Level.UNSAFE,
+        yield _unsafe(
             f"{what} cross the network to {settings.address} for everybody to read; set"
-            " AUTHZ_TLS_CERTIFICATE_FILE and AUTHZ_TLS_KEY_FILE, unless a mesh encrypts",
+            " AUTHZ_TLS_CERTIFICATE_FILE and AUTHZ_TLS_KEY_FILE, unless a mesh encrypts"
         )
     if settings.metrics_address and not is_local(settings.metrics_address):
-        yield Finding(
-            Level.NOTE,
-            f"let only your monitoring reach {settings.metrics_address}; it asks for no credential",
-        )
+        yield _note(f"let only your monitoring reach {settings.metrics_address}; it asks for no credential")
 
 
 def _of_files(settings: Settings) -> Iterator[Finding]:
@@ -129,32 +125,29 @@ def _of_files(settings: Settings) -> Iterator[Finding]:
         path = Path(getattr(settings, name) or ".")
         if getattr(settings, name) and path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             what = "lift every limit" if name == "limits_file" else "let themselves in"
-            yield Finding(Level.UNSAFE, f"other users may write {path}, and so {what}: chmod go-w")
+            yield _unsafe(f"other users may write {path}, and so {what}: chmod go-w")
 
 
 def _of_secret(path: Path, too_much: int) -> Iterator[Finding]:
     if path.exists() and path.stat().st_mode & too_much:
-        yield Finding(Level.UNSAFE, f"other users may use {path}: chmod go=")
+        yield _unsafe(f"other users may use {path}: chmod go=")
 
 
 def _of_limits(settings: Settings) -> Iterator[Finding]:
     file = settings.limits_file
     if not file:
         if not is_local(settings.address):
-            yield Finding(
-                Level.NOTE, "a caller may make as many calls as the server can answer; set AUTHZ_LIMITS_FILE"
-            )
+            yield _note("a caller may make as many calls as the server can answer; set AUTHZ_LIMITS_FILE")
         return
     try:
         _limits(settings)
     except AuthzError as error:
-        yield Finding(Level.WRONG, f"{error.message}; the server does not start with it")
+        yield _wrong(f"{error.message}; the server does not start with it")
         return
     if settings.workers > 1:
-        yield Finding(
-            Level.NOTE,
+        yield _note(
             f"each of the {settings.workers} workers counts for itself what {file} allows, so a caller that"
-            f" is connected to all of them may make {settings.workers} times as many calls",
+            f" is connected to all of them may make {settings.workers} times as many calls"
         )
 
 
@@ -168,21 +161,21 @@ def _of_certificates(settings: Settings, now: Instant) -> Iterator[Finding]:
     try:
         CertificateFiles(settings).load()
     except AuthzError as error:
-        yield Finding(Level.WRONG, error.message)
+        yield _wrong(error.message)
         return
     for name in filter(None, (settings.tls_certificate_file, settings.tls_client_ca_file)):
         for found in x509.load_pem_x509_certificates(Path(name).read_bytes()):
             left_days = (round(found.not_valid_after_utc.timestamp() * US_PER_S) - now) // _DAY_US
             if left_days < 0:
-                yield Finding(Level.WRONG, f"a certificate in {name} has ended; renew it")
+                yield _wrong(f"a certificate in {name} has ended; renew it")
             elif left_days < _SOON_DAYS:
-                yield Finding(Level.UNSAFE, f"a certificate in {name} ends in {left_days} days; renew it")
+                yield _unsafe(f"a certificate in {name} ends in {left_days} days; renew it")
 
 
 def _of_database(settings: Settings, now: Instant) -> Iterator[Finding]:
     file = sqlite_file(settings.database_url)
     if file is not None and not file.exists():
-        yield Finding(Level.NOTE, f"there is no database {file} yet; the first start makes it")
+        yield _note(f"there is no database {file} yet; the first start makes it")
         return
     try:
         prepare_store(settings.database_url, password_file=settings.database_password_file, migrate=False)
@@ -199,14 +192,13 @@ def _of_database(settings: Settings, now: Instant) -> Iterator[Finding]:
         finally:
             store.close()
     except AuthzError as error:
-        notes = (f"({note})" for note in getattr(error, "__notes__", ()))
-        yield Finding(Level.WRONG, " ".join([error.message, *notes]))
+        yield _wrong(error.with_notes())
 
 
 def _of_callers(settings: Settings, directory: Directory, now: Instant) -> Iterator[Finding]:
     activations = _all(directory, PolicyActivationFilter(scope=PLATFORM))
     if not activations:
-        yield Finding(Level.WRONG, "no version of the policy is active; run `authz migrate`")
+        yield _wrong("no version of the policy is active; run `authz migrate`")
         return
     active = activations[0]
     (version,) = _all(directory, PolicyVersionFilter(scope=PLATFORM, number=active.number))
@@ -217,7 +209,7 @@ def _of_callers(settings: Settings, directory: Directory, now: Instant) -> Itera
         if each.ends_at is None or each.ends_at > now
     ]
     if not any(each.role in vocabulary.administrators for each in held):
-        yield Finding(Level.NOTE, "nobody may edit the policy; `authz admin grant user:<id> platform_admin`")
+        yield _note("nobody may edit the policy; `authz admin grant user:<id> platform_admin`")
     if authenticates(settings):
         yield from _of_authenticated(settings, vocabulary, active.number, held)
     yield from _of_tokens(directory, now)
@@ -229,13 +221,12 @@ def _of_authenticated(
     """What keeps callers out that prove who they are, by the memberships on the platform."""
     callers = [each for each in held if each.subject.type is SubjectType.SERVICE]
     if API_TYPE not in vocabulary.types:
-        yield Finding(
-            Level.WRONG,
+        yield _wrong(
             f"version {version} of the policy has no type `{API_TYPE}`, so every call is refused;"
-            " add the rows about callers of the shipped policy, and publish it with `authz policy apply`",
+            " add the rows about callers of the shipped policy, and publish it with `authz policy apply`"
         )
     elif not any(each.role in vocabulary.granters for each in callers):
-        yield Finding(Level.NOTE, "no caller may let others in; `authz admin grant service:<id> operator`")
+        yield _note("no caller may let others in; `authz admin grant service:<id> operator`")
     if settings.limits_file:
         yield from _of_limited(settings, {each.subject for each in callers})
 
@@ -245,9 +236,7 @@ def _of_limited(settings: Settings, callers: Collection[Subject]) -> Iterator[Fi
     with suppress(AuthzError):  # said already
         limited = {caller for caller, _ in _limits(settings) if caller is not None}
     for caller in sorted(limited.difference(callers)):
-        yield Finding(
-            Level.NOTE, f"{settings.limits_file} has limits of `{caller}`, which has no role; check the name"
-        )
+        yield _note(f"{settings.limits_file} has limits of `{caller}`, which has no role; check the name")
 
 
 def _of_tokens(directory: Directory, now: Instant) -> Iterator[Finding]:
@@ -255,51 +244,45 @@ def _of_tokens(directory: Directory, now: Instant) -> Iterator[Finding]:
         left_days = (token.ends_at - now) // _DAY_US
         if left_days < _SOON_DAYS:
             when = "has ended" if left_days < 0 else f"ends in {left_days} days"
-            yield Finding(
-                Level.NOTE,
+            yield _note(
                 f"access token {token.id} of {token.subject} {when}; create the next, then"
-                f" `authz token revoke {token.id}`",
+                f" `authz token revoke {token.id}`"
             )
 
 
 def _of_checkpoints(settings: Settings, store: Store, now: Instant) -> Iterator[Finding]:
     if not settings.checkpoint_key_file:
         if not is_local(settings.address):
-            yield Finding(
-                Level.NOTE,
+            yield _note(
                 "nobody can find out whether the change log was rewritten; make a key with `authz audit"
-                " keygen`, and set AUTHZ_CHECKPOINT_KEY_FILE",
+                " keygen`, and set AUTHZ_CHECKPOINT_KEY_FILE"
             )
         return
     if not settings.checkpoint_destinations:
-        yield Finding(
-            Level.NOTE,
+        yield _note(
             "signed checkpoints stay in the database, whose owner can replace them; set"
-            " AUTHZ_CHECKPOINT_PUBLISH, or have somebody else fetch them",
+            " AUTHZ_CHECKPOINT_PUBLISH, or have somebody else fetch them"
         )
     newest, revision = store.checkpoints.newest(), store.directory.head().revision
     if now <= newest.next_at + _LATE_US:
         return
     if newest.size < revision:
-        yield Finding(
-            Level.WRONG,
+        yield _wrong(
             f"the newest checkpoint signs {newest.size} of {revision} revisions; start a server that has"
-            " AUTHZ_CHECKPOINT_KEY_FILE, or see in its log why it signs none",
+            " AUTHZ_CHECKPOINT_KEY_FILE, or see in its log why it signs none"
         )
     elif not newest.is_published:
-        yield Finding(
-            Level.WRONG,
+        yield _wrong(
             f"the checkpoint of {newest.size} revisions is not published everywhere; the log of the server"
-            " says why",
+            " says why"
         )
 
 
 def _of_retention(store: Store) -> Iterator[Finding]:
     if store.retention.purge_progress() is not None:
-        yield Finding(
-            Level.NOTE,
+        yield _note(
             "some data is older than its retention period; a running server purges it in bounded steps, see"
-            " `authz privacy retention show`",
+            " `authz privacy retention show`"
         )
 
 
@@ -317,26 +300,24 @@ def _all(directory: Directory, wanted: Filter[Any]) -> list[Any]:
 def _of_replica(settings: Settings) -> Iterator[Finding]:
     folder = replica_folder(settings)
     if not folder.exists():
-        yield Finding(
-            Level.NOTE, f"there is no replica {folder} yet; `authz serve` or `authz follow` builds it"
-        )
+        yield _note(f"there is no replica {folder} yet; `authz serve` or `authz follow` builds it")
         return
     if not (folder / STATE_FILE).exists():
-        yield Finding(Level.WRONG, f"{folder} is there and holds no replica; set AUTHZ_REPLICA_DIR")
+        yield _wrong(f"{folder} is there and holds no replica; set AUTHZ_REPLICA_DIR")
         return
     state = SharedState(folder)
     try:
         if not state.follows(database_name(settings.database_url)):
-            yield Finding(Level.WRONG, f"the replica {folder} is not of this database; set AUTHZ_REPLICA_DIR")
+            yield _wrong(f"the replica {folder} is not of this database; set AUTHZ_REPLICA_DIR")
         elif state.staleness_s() > settings.max_staleness_s:
-            yield Finding(Level.WRONG, f"nothing keeps the replica {folder} current; run `authz follow`")
+            yield _wrong(f"nothing keeps the replica {folder} current; run `authz follow`")
     finally:
         state.close()
 
 
 def _of_server(settings: Settings) -> Iterator[Finding]:
     if not settings.metrics_address:
-        yield Finding(Level.NOTE, "no running server was asked; set AUTHZ_METRICS_ADDRESS to have it probed")
+        yield _note("no running server was asked; set AUTHZ_METRICS_ADDRESS to have it probed")
         return
     host, _, port = settings.metrics_address.rpartition(":")
     address = f"127.0.0.1:{port}" if host == "0.0.0.0" else settings.metrics_address  # noqa: S104  of all
@@ -344,9 +325,7 @@ def _of_server(settings: Settings) -> Iterator[Finding]:
         try:
             urllib.request.urlopen(f"http://{address}{path}", timeout=_PROBE_TIMEOUT_S).close()
         except urllib.error.HTTPError as error:
-            yield Finding(
-                Level.WRONG, f"the server at {address} fails {path}: {error.read().decode().strip()}"
-            )
+            yield _wrong(f"the server at {address} fails {path}: {error.read().decode().strip()}")
         except OSError as error:
-            yield Finding(Level.WRONG, f"no server answers at {address}{path}: {error}")
+            yield _wrong(f"no server answers at {address}{path}: {error}")
             return

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
-from authz.runtime.bind import reserve
+from authz.runtime.bind import cannot_listen, reserve, socket_path
 from authz.runtime.logs import WRITER
 from authz.runtime.secrets import CLIENTS, SERVER, Secrets
-from authz.runtime.settings import PREFIX, Settings, invalid_setting
+from authz.runtime.settings import PREFIX, Settings
 from authz.runtime.transport import envoy_program, python_library
 from authz.runtime.tuning import connection_limit, schedule_as_batch
 
@@ -248,15 +248,12 @@ def _duration(duration_s: float) -> str:
 
 def _addresses(address: str) -> list[dict[str, Any]]:
     """The address as Envoy knows it: every IP address of its host."""
-    if address.startswith("unix:"):
-        path = Path(address.removeprefix("unix:").removeprefix("//"))
-        return [{"pipe": {"path": str(path.absolute())}}]
+    if path := socket_path(address):
+        return [{"pipe": {"path": str(Path(path).absolute())}}]
     host, _, port = address.rpartition(":")
     try:
         found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
     except OSError as error:
-        raise invalid_setting(
-            "AUTHZ_ADDRESS", f"cannot listen at `{address}`: {error.strerror}; set AUTHZ_ADDRESS"
-        ) from None
+        raise cannot_listen(address, f"{error.strerror}; set AUTHZ_ADDRESS") from None
     hosts = dict.fromkeys(str(each[4][0]) for each in found)
     return [{"socket_address": {"address": each, "port_value": int(port)}} for each in hosts]

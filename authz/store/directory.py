@@ -136,8 +136,7 @@ class SqlDirectory(Directory):
         except UnavailableError as error:
             if error.reason in _REFUSED_WRITE:
                 if self._refusal is None:
-                    notes = getattr(error, "__notes__", [])
-                    log.warning("database refuses writes", error=error.message, notes=notes)
+                    log.warning("database refuses writes", error=error.message, notes=error.notes)
                 self._refusal, self._refused_at_s = error, time.monotonic()
             raise
         self._refusal = None
