@@ -108,7 +108,9 @@ class NoteVerifier:
         key = _decoded(encoded)
         is_ed25519 = len(key) == _KEY_BYTES + 1 and key[:1] == _ED25519
         if not (is_ed25519 and hash_text == _key_hash(name, key[1:]).hex()):
-            raise malformed("public key", "is none; give what `authz audit keygen` has printed")
+            raise malformed(
+                "public key", f"`{public_key}` is none; give what `authz audit keygen` has printed"
+            )
         self._name = name
         self._hash = bytes.fromhex(hash_text)
         self._key = Ed25519PublicKey.from_public_bytes(key[1:])

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from authz.cli.connection import connect
-from authz.cli.options import Reason, Role, Who
+from authz.cli.options import Reason, Who
 from authz.cli.server import setting_options
 from authz.domain.entities import Membership
 from authz.domain.ids import PLATFORM
 from authz.domain.mutations import Mutation, Operation
 
 app = typer.Typer(help="Let in the first callers.", no_args_is_help=True)
+
+
+PlatformRole = Annotated[str, typer.Argument(metavar="ROLE", help="Such as operator.")]
 
 
 @app.callback()
@@ -21,7 +26,7 @@ def group() -> None:
 
 @app.command("grant")
 @setting_options("database_url")
-def grant(who: Who, role: Role, reason: Reason = "", **given: str | bool | None) -> None:
+def grant(who: Who, role: PlatformRole, reason: Reason = "", **given: str | bool | None) -> None:
     """Give a role on the platform. Needs the right to open the database, and no right of a caller."""
     from authz.runtime.settings import load_settings
 

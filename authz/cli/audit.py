@@ -12,7 +12,7 @@ import typer
 
 from authz.cli.command import Server, on_server
 from authz.cli.options import TIME, OnlyKinds, OnlyResource, OnlySubject, OnlyWithin, parsed_option
-from authz.cli.output import print_json, print_rows
+from authz.cli.output import cell_text, print_json, print_rows
 from authz.client import DecisionEntry, LoggedChange
 from authz.domain.entities import Entity
 from authz.domain.ids import parse_subject
@@ -164,10 +164,8 @@ def _cells(change: LoggedChange) -> Sequence[str]:
 
 def _differences(before: Entity, after: Entity) -> Iterable[str]:
     old, new = (msgspec.structs.asdict(each) for each in (before, after))
-    return (f"{name} {_text(old[name])} > {_text(new[name])}" for name in old if old[name] != new[name])
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "-" if value in (None, "") else str(value)
+    return (
+        f"{name} {cell_text(old[name], name) or '-'} > {cell_text(new[name], name) or '-'}"
+        for name in old
+        if old[name] != new[name]
+    )

@@ -12,10 +12,9 @@ import typer
 
 from authz.cli.connection import DEFAULT_ADDRESS, Address, Database, connect
 from authz.cli.options import Reason
-from authz.cli.output import print_json, print_rows
+from authz.cli.output import cell_text, print_json, print_rows
 from authz.client import Client
 from authz.domain.entities import KINDS, Filter, Key
-from authz.domain.instants import format_instant
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition
 
 ItemT = TypeVar("ItemT")
@@ -52,7 +51,7 @@ class Server:
         self.show(
             headings,
             self.client.read(wanted),
-            lambda versioned: [_text(getattr(versioned.entity, name)) for name in columns],
+            lambda versioned: [cell_text(getattr(versioned.entity, name), name) for name in columns],
         )
 
     def show(
@@ -82,6 +81,8 @@ class Server:
         print(f"deleted {key}")
 
 
+_BEFORE = "Options for TLS, tokens and --acting-for come before the command: see `authz --help`."
+
 Command: TypeAlias = "Callable[Concatenate[Server, ...], None]"
 
 
@@ -105,7 +106,8 @@ def on_server(
         _, *own = inspect.signature(command, eval_str=True).parameters.values()
         shared = inspect.signature(_options, eval_str=True).parameters.values()
         parameters = [*own, *(each for each in shared if not left_out.get(each.name))]
-        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        run.__name__ = command.__name__
+        run.__doc__ = f"{inspect.getdoc(command)}\n\n{_BEFORE}"
         run.__annotations__ = {each.name: each.annotation for each in parameters}
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # for typer
         return run
@@ -122,11 +124,3 @@ def _options(
     ] = False,
 ) -> None:
     """The options of every command that calls a server."""
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int):
-        return format_instant(value)
-    return "" if value is None else str(value)

@@ -91,7 +91,8 @@ def options(
 ) -> None:
     """Course-scoped access control.
 
-    Options before the command say how to reach the server.
+    Options before the command say how to reach the server, and who calls. Those of a command come after it,
+    also --address and --database.
     """
     channel_var.set(
         {

@@ -9,7 +9,6 @@ import typer
 from authz.cli.command import Server, on_server
 from authz.cli.options import (
     OnlyRole,
-    Role,
     StartsAt,
     Until,
     Where,
@@ -27,6 +26,7 @@ from authz.domain.mutations import Mutation, Operation, update
 
 app = typer.Typer(help="Add, update, suspend, restore or remove a member.", no_args_is_help=True)
 
+Role = Annotated[str, typer.Argument(metavar="ROLE", help="Such as student.")]
 Status = Annotated[MembershipStatus | None, typer.Option(case_sensitive=False, help="The status.")]
 
 Everything = Annotated[

@@ -33,7 +33,6 @@ Where = Annotated[
 What = Annotated[
     ResourceRef, typer.Argument(metavar="RESOURCE", parser=parse_resource_ref, help="<type>:<id>.")
 ]
-Role = Annotated[str, typer.Argument(metavar="ROLE", help="Such as student.")]
 Action = Annotated[str, typer.Argument(metavar="ACTION", help="Such as read.")]
 AskedResource = Annotated[
     str, typer.Argument(metavar="RESOURCE", help="<type>:<id>, or only the type for create.")

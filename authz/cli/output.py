@@ -21,9 +21,28 @@ _TIMES = {"at", "from", "until", "since", "now"}
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print aligned columns under headings, also in a pipe. An empty cell is `-`."""
     table = [columns, *([cell or "-" for cell in row] for row in rows)]
-    widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
+    widths = [max(map(_width, cells)) for cells in zip(*table, strict=True)]
     for row in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        padded = [cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)]
+        print("  ".join(padded).rstrip())
+
+
+def _width(text: str) -> int:
+    """How many columns of a terminal a text takes: two for each wide character, such as of Japanese."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def cell_text(value: object, name: str) -> str:
+    """The value of a field of a record as the text of a cell."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int) and is_time(name):
+        return format_instant(value)
+    return "" if value is None else str(value)
 
 
 def time_text(time: dt.datetime | None) -> str:

@@ -48,22 +48,28 @@ def policy_directory() -> Path:
 def read_folder(directory: Path) -> dict[str, str]:
     """The files of a folder and of the folders in it by relative name, without those that begin with a dot.
 
-    Raises `PolicyError` with a fault for each file that is not text.
+    Raises `PolicyError` with a fault for each file that is not text, and before it reads anything if the
+    folder is not of a policy.
     """
     files: dict[str, str] = {}
     faults = Faults()
+    for name in (MODEL_FILE, POLICY_FILE):
+        if not (directory / name).is_file():
+            faults.add(name, 1, 1, f"is not in `{directory}`; name a policy folder")
+    if faults:
+        raise PolicyError(faults.sorted())
     for path in sorted(directory.rglob("*")):
-        name = path.relative_to(directory)
-        if any(part.startswith((".", "__pycache__")) for part in name.parts) or not path.is_file():
+        relative = path.relative_to(directory)
+        if any(part.startswith((".", "__pycache__")) for part in relative.parts) or not path.is_file():
             continue
         data = path.read_bytes()
         try:
-            files[name.as_posix()] = data.decode()
+            files[relative.as_posix()] = data.decode()
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1
             column = error.start - data.rfind(b"\n", 0, error.start)
             text = "is not UTF-8; save it as UTF-8, or move it out of the folder"
-            faults.add(name.as_posix(), line, column, text)
+            faults.add(relative.as_posix(), line, column, text)
     if faults:
         raise PolicyError(faults.sorted())
     return files

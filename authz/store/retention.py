@@ -55,7 +55,7 @@ class SqlRetention(Retention):
             if request.version not in (None, found.version):
                 raise FailedPreconditionError(
                     ErrorReason.PRECONDITION_FAILED,
-                    f"{found.entity.key} was to be at version {request.version}, and is at version"
+                    f"{found.entity.key} must be at version {request.version}, and is at version"
                     f" {found.version}; read it again",
                     key=str(found.entity.key),
                 )

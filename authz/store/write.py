@@ -260,6 +260,6 @@ def _require(batch: Batch, precondition: Precondition) -> None:
         actual = "it does not exist" if found is None else f"it is at version {found.version}"
         raise FailedPreconditionError(
             ErrorReason.PRECONDITION_FAILED,
-            f"{precondition.key} was to {demand}, but {actual}; read it again",
+            f"{precondition.key} must {demand}, but {actual}; read it again",
             key=str(precondition.key),
         )

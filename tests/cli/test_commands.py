@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from authz.cli.connection import DEFAULT_ADDRESS, connect
+from authz.cli.output import print_rows
 from authz.domain.entities import Account
 from authz.domain.ids import parse_subject
 from authz.domain.mutations import Mutation, Operation
@@ -98,6 +99,20 @@ def test_explain_prints_a_tree_and_tells_by_its_exit_code(database: str) -> None
     later = ("--as-of", "2100-01-01", "--database", database)
     assert run("explain", "user:maya", "read", "material:m1", *later).returncode == 0
     assert "user:maya" in run("list-subjects", "read", "material:m1", *later).stdout
+
+
+def test_no_line_of_an_explanation_is_cut_off(sqlite_url: str, tmp_path: Path) -> None:
+    course, here = "c" * 128, ("--database", sqlite_url)
+    (tmp_path / "materials.csv").write_text(f"id,course_id\nm1,{course}\n")
+    run("course", "create", course, "--state", "active", *here)
+    run("import", "resources", tmp_path / "materials.csv", "--type", "material", *here)
+    told = run("explain", "user:maya", "read", "material:m1", *here, COLUMNS="40").stdout
+    assert f"`teacher` or `owner` in `course:{course}`\n" in told
+
+
+def test_columns_are_aligned_under_wide_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    print_rows(("author", "number"), [("山田", "1"), ("ana", "2")])
+    assert capsys.readouterr().out == "author  number\n山田    1\nana     2\n"
 
 
 def test_importing_again_changes_nothing(database: str, tmp_path: Path) -> None:

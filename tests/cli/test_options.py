@@ -141,6 +141,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> str:
         "course create alg --state active",
         "session create live --course alg --from 2096-01-01 --until 2096-01-02",
         "member add user:maya course:alg student --until 2096-01-01",
+        "member update user:maya course:alg student --until 2097-01-01",
         "account suspend user:omar --until 2096-01-01",
         "token create service:tutor",
         "policy draft create mine",
@@ -179,6 +180,11 @@ def test_json_is_a_line_an_item_with_times_as_rfc_3339(command: str, name: str, 
     assert times, printed
     for text in times:
         assert text.endswith("Z") and parse_instant(text, field=name)
+
+
+def test_the_audit_shows_what_changed_with_times_as_rfc_3339(used: str) -> None:
+    printed = run("audit", "changes", "--subject", "user:maya", "--database", used).stdout
+    assert "ends_at 2096-01-01T00:00:00Z > 2097-01-01T00:00:00Z" in printed
 
 
 def _values(data: Any, name: str) -> Iterator[Any]:

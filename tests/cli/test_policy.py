@@ -168,3 +168,12 @@ def test_a_counterexample_is_a_test_until_the_leak_is_mended(folder: Path) -> No
     assert "failed: leak.toml: no role below" in run("policy", "test", folder).stdout
     (folder / POLICY_FILE).write_text(before)
     assert run("policy", "test", folder).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["validate", "show", "prove", "test", "apply", "diff"])
+def test_a_folder_that_is_none_of_a_policy_is_not_read(command: str, sqlite_url: str, tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(b"\xff")
+    refused = run("policy", command, tmp_path, "--database", sqlite_url)
+    assert refused.returncode == 2
+    assert f"default.csv:1:1: is not in `{tmp_path}`; name a policy folder" in refused.stderr
+    assert "photo" not in refused.stderr
