@@ -22,13 +22,13 @@ from authz.runtime.child import FAILED_START, Link, beating
 from authz.runtime.compose import system_clock
 from authz.runtime.envoy import SECRETS, STOP_SIGNALS, SUPERVISOR, WORKING_FOLDER
 from authz.runtime.faces import AsgiFace
+from authz.runtime.lifecycle import finishes_before
 from authz.runtime.liveness import run_with_watchdog
 from authz.runtime.logs import WRITER, configure_logging, log_uncaught
 from authz.runtime.secrets import Secrets
 from authz.runtime.serve import run
 from authz.runtime.server import Server
 from authz.runtime.settings import load_settings
-from authz.runtime.signals import finishes_before
 from authz.runtime.supervise import run_worker
 
 log = structlog.get_logger()

@@ -12,8 +12,8 @@ from authz.audit.notes import NoteSigner
 from authz.audit.publisher import CheckpointPublisher
 from authz.domain.instants import US_PER_S, Instant
 from authz.engine.polling import poll
+from authz.runtime.lifecycle import run_abandonable
 from authz.runtime.settings import FILE_PREFIX, STDOUT, Settings
-from authz.runtime.signals import run_abandonable
 from authz.store import Store
 
 _POLL_S = 1.0

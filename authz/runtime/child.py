@@ -22,6 +22,7 @@ import structlog
 import uvloop
 
 from authz.domain.errors import AuthzError
+from authz.runtime.lifecycle import in_background
 from authz.runtime.liveness import MAX_MISSED_BEATS, MAX_MISSED_BEATS_AT_START, beat_forever
 from authz.runtime.logs import WRITER, configure_logging, log_uncaught
 from authz.runtime.settings import Settings
@@ -32,11 +33,9 @@ log = structlog.get_logger()
 PROCESSES = multiprocessing.get_context("forkserver")
 """Forks children from a process that only imports: they start fast, and inherit no thread or connection."""
 
-_BEAT, _READY, _LOST_LINE, _SERVES, _REFUSES = b".", b"!", b"-", b"+", b"x"
+_BEAT, _READY, _SERVES, _REFUSES = b".", b"!", b"+", b"x"
 """What a child writes to its supervisor."""
 _READ_BYTES = 4096
-_MAX_REPORTED_LINES = 2000
-"""A pipe takes so many bytes as a whole or not at all."""
 _MAX_TEMPORARY_FOLDER_BYTES = 70
 """multiprocessing makes a Unix socket two levels below, and the path of a socket has at most 107 bytes."""
 
@@ -59,8 +58,6 @@ class Link:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._reported_lines = 0
-        """How many lost lines of the log the supervisor knows of."""
         self._health = _REFUSES
         # A supervisor that hangs reads nothing, and must not make its children hang, too.
         os.set_blocking(descriptor, False)
@@ -76,16 +73,12 @@ class Link:
         self._write(self._health)
 
     def beat(self) -> None:
-        """Tell that its event loop runs, whether it answers checks, and how many more lines of the log are
-        lost."""
-        lost = min(WRITER.lost_lines() - self._reported_lines, _MAX_REPORTED_LINES)
-        if self._write(_BEAT + self._health + lost * _LOST_LINE):
-            self._reported_lines += lost
+        """Tell that its event loop runs, and whether it answers checks."""
+        self._write(_BEAT + self._health)
 
-    def _write(self, what: bytes) -> bool:
+    def _write(self, what: bytes) -> None:
         with suppress(BlockingIOError, BrokenPipeError):
-            return bool(os.write(self._descriptor, what))
-        return False
+            os.write(self._descriptor, what)
 
     def _stop_with_supervisor(self) -> None:
         end = select.poll()
@@ -105,8 +98,6 @@ class Child:
         self.process: BaseProcess | None = None
         self.ready = asyncio.Event()
         self.started_at_s = 0.0
-        self.lost_lines = 0
-        """How many lines of the log its processes have lost."""
         self._serves = False
         self.is_hung = False
         self._missed_beats = 0
@@ -174,7 +165,6 @@ class Child:
     def _receive(self, receiver: Connection) -> None:
         received = os.read(receiver.fileno(), _READ_BYTES)
         self._missed_beats = 0
-        self.lost_lines += received.count(_LOST_LINE)
         if _SERVES in received or _REFUSES in received:
             self._serves = received.rfind(_SERVES) > received.rfind(_REFUSES)
         if _READY in received:
@@ -184,8 +174,14 @@ class Child:
             receiver.close()
 
 
+async def beating(link: Link, main: Coroutine[Any, Any, None]) -> None:
+    """Run the main coroutine of a child, and show the supervisor each second that its event loop runs."""
+    with in_background(beat_forever(link.beat)):
+        await main
+
+
 def run_child(main: Coroutine[Any, Any, None], settings: Settings, link: Link) -> None:
-    """Run `main` in a child process, and show the supervisor each second that its event loop runs."""
+    """Run `main` in a child process, as `beating`."""
     configure_logging(settings.log_level)
     log_uncaught()
     try:
@@ -200,12 +196,3 @@ def run_child(main: Coroutine[Any, Any, None], settings: Settings, link: Link) -
     finally:
         # A child of multiprocessing runs nothing that is registered for its end.
         WRITER.flush()
-
-
-async def beating(link: Link, main: Coroutine[Any, Any, None]) -> None:
-    """Run the main coroutine of a child, and beat each second until it returns."""
-    beats = asyncio.create_task(beat_forever(link.beat))
-    try:
-        await main
-    finally:
-        beats.cancel()

@@ -13,12 +13,18 @@ import structlog
 from authz.engine.clock import DecisionClock
 from authz.replica.view import ReplicaView
 from authz.runtime.compose import open_follower, open_view, prepare_database, system_clock
+from authz.runtime.lifecycle import (
+    finishes_before,
+    ignore_hangups,
+    in_background,
+    run_abandonable,
+    run_until,
+    stop_event,
+)
 from authz.runtime.liveness import end_if_stuck, notify_systemd
-from authz.runtime.logs import WRITER
 from authz.runtime.maintenance import keep_view_current
 from authz.runtime.metrics import ReplicaCollector, exporting
 from authz.runtime.settings import Settings
-from authz.runtime.signals import finishes_before, ignore_hangups, run_abandonable, stop_event
 from authz.store import open_store
 from authz.store.schema import nothing_is_active
 
@@ -44,20 +50,16 @@ async def follow(settings: Settings) -> None:
 async def _follow(settings: Settings, stopped: asyncio.Event, *, prepared: bool) -> None:
     view = open_view(settings)
     clock = DecisionClock(system_clock)
-    maintenance = asyncio.create_task(keep_view_current(view, clock))
+    not_ready = partial(_not_ready, view, settings.max_staleness_s)
     try:
-        collector = ReplicaCollector(view, clock, lost_lines=WRITER.lost_lines)
-        not_ready = partial(_not_ready, view, settings.max_staleness_s)
-        with exporting(settings.metrics_address, collector, not_ready=not_ready):
-            await run_follower(
-                settings,
-                stopped,
-                prepared=prepared,
-                on_initialized=partial(notify_systemd, "READY=1"),
-            )
+        with (
+            in_background(keep_view_current(view, clock)),
+            exporting(settings.metrics_address, ReplicaCollector(view, clock), not_ready=not_ready),
+        ):
+            ready = partial(notify_systemd, "READY=1")
+            await run_follower(settings, stopped, prepared=prepared, on_initialized=ready)
             notify_systemd("STOPPING=1")
     finally:
-        maintenance.cancel()
         view.close()
 
 
@@ -89,10 +91,8 @@ async def run_follower(
     running.add_done_callback(lambda _: stopped.set())
     initialized = asyncio.create_task(run_abandonable(follower.initialized.wait))
     initialized.add_done_callback(lambda _: on_initialized())
-    watching = asyncio.create_task(end_if_stuck(follower))
-    await stopped.wait()
-    watching.cancel()
-    log.info("stopping")
+    with in_background(end_if_stuck(follower)):
+        await run_until(stopped)
     follower.stop()
     # Do not wait for a database that gives no answer.
     store.directory.abort_connections()

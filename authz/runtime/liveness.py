@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from authz.runtime.lifecycle import in_background
 from authz.runtime.logs import WRITER
 
 if TYPE_CHECKING:
@@ -93,8 +94,5 @@ async def run_with_watchdog(main: Coroutine[Any, Any, None]) -> None:
     if "WATCHDOG_USEC" not in os.environ:
         await main
         return
-    beating = asyncio.create_task(beat_forever(partial(notify_systemd, "WATCHDOG=1")))
-    try:
+    with in_background(beat_forever(partial(notify_systemd, "WATCHDOG=1"))):
         await main
-    finally:
-        beating.cancel()

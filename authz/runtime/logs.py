@@ -18,6 +18,7 @@ import msgspec
 import structlog
 
 from authz.telemetry.background import BackgroundWriter, pieces_of
+from authz.telemetry.metrics import count_lost_log_lines
 
 _MAX_QUEUED_LINES = 4096
 _FLUSH_TIMEOUT_S = 1.0
@@ -30,7 +31,9 @@ class LineWriter:
     """Writes lines to standard error in a thread of its own. `write` neither waits nor raises."""
 
     def __init__(self) -> None:
-        self._lines = BackgroundWriter[bytes]("log", self._write_lines, max_items=_MAX_QUEUED_LINES)
+        self._lines = BackgroundWriter[bytes](
+            "log", self._write_lines, max_items=_MAX_QUEUED_LINES, on_loss=count_lost_log_lines
+        )
         self._told = 0
 
     def write(self, line: bytes) -> None:
@@ -38,10 +41,6 @@ class LineWriter:
         self._lines.put(line)
 
     debug = info = warning = error = critical = write
-
-    def lost_lines(self) -> int:
-        """How many lines were lost so far."""
-        return self._lines.lost
 
     def flush(self) -> None:
         """Wait until all lines are written, or for a second."""

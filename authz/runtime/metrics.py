@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import struct
 import tempfile
@@ -20,6 +19,7 @@ from authz.domain.errors import UnavailableError
 from authz.domain.instants import US_PER_S
 from authz.domain.ports import View
 from authz.engine.clock import DecisionClock
+from authz.runtime.lifecycle import in_background
 from authz.runtime.liveness import Pulse, beat_forever
 from authz.runtime.probes import Probes, serving_probes
 from authz.runtime.temporary import keep_from_cleaners
@@ -38,20 +38,17 @@ class ReplicaCollector(Collector):
         self,
         view: View,
         clock: DecisionClock,
-        lost_lines: Callable[[], int],
         workers: Callable[[], int] | None = None,
         restarts: Mapping[tuple[str, str], int] | None = None,
     ) -> None:
         self._view = view
         self._clock = clock
-        self._lost_lines = lost_lines
         self._workers = workers
         self._restarts = restarts
 
     def collect(self) -> Iterator[Metric]:
         """Staleness in seconds (infinite while it is not known), revision, whether an acknowledged write is
-        missing, how far the clock is behind, lines of the log that were lost; and serving processes and
-        restarts if known."""
+        missing, how far the clock is behind; and serving processes and restarts if known."""
         yield from self._replica()
         yield GaugeMetricFamily(
             "authz_clock_behind_seconds",
@@ -62,11 +59,6 @@ class ReplicaCollector(Collector):
             "authz_clock_behind",
             "How often the clock was found behind by more than a second; it is read twice a second.",
             value=self._clock.times_behind,
-        )
-        yield CounterMetricFamily(
-            "authz_log_lines_lost",
-            "Lines of the log that were not written, because standard error was not read.",
-            value=self._lost_lines(),
         )
         yield from self._processes()
 
@@ -149,12 +141,9 @@ def exporting(
         MultiprocessCounts(registry, counts_folder)
     else:
         registry.register(REGISTRY)
-    beating = asyncio.create_task(beat_forever(pulse.show))
-    try:
-        with serving_probes(address, Probes(registry, pulse.cause, not_ready)):
-            yield
-    finally:
-        beating.cancel()
+    probes = Probes(registry, pulse.cause, not_ready)
+    with in_background(beat_forever(pulse.show)), serving_probes(address, probes):
+        yield
 
 
 @contextmanager

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from contextlib import nullcontext
 
 import structlog
 
 from authz.replica.view import ReplicaView
 from authz.runtime.compose import has_replica, replica_folder
+from authz.runtime.lifecycle import finishes_before, ignore_hangups, in_background, run_until, stop_event
 from authz.runtime.liveness import end_if_stuck, notify_systemd
-from authz.runtime.logs import WRITER
 from authz.runtime.metrics import ReplicaCollector, exporting
 from authz.runtime.server import Server
 from authz.runtime.settings import Settings
-from authz.runtime.signals import finishes_before, ignore_hangups, run_until, stop_event
 from authz.runtime.tuning import schedule_as_batch, tune_interpreter
 
 log = structlog.get_logger()
@@ -38,11 +38,9 @@ async def serve(settings: Settings) -> None:
 async def run(server: Server, settings: Settings, stopped: asyncio.Event) -> None:
     """Serve with a server that has started, until `stopped`."""
     tune_interpreter()
-    watching = None if server.follower is None else asyncio.create_task(end_if_stuck(server.follower))
-    collector = ReplicaCollector(
-        server.view, server.decision_clock, lost_lines=WRITER.lost_lines, workers=lambda: 1
-    )
-    with exporting(settings.metrics_address, collector, not_ready=lambda: server.health.cause):
+    collector = ReplicaCollector(server.view, server.decision_clock, workers=lambda: 1)
+    watching = nullcontext() if server.follower is None else in_background(end_if_stuck(server.follower))
+    with watching, exporting(settings.metrics_address, collector, not_ready=lambda: server.health.cause):
         log.info(
             "serving",
             address=server.address,
@@ -54,8 +52,6 @@ async def run(server: Server, settings: Settings, stopped: asyncio.Event) -> Non
         notify_systemd("READY=1")
         await run_until(stopped)
         notify_systemd("STOPPING=1")
-    if watching is not None:
-        watching.cancel()
 
 
 def warn_without_replica(settings: Settings, view: ReplicaView) -> None:

@@ -38,9 +38,9 @@ from authz.runtime.compose import (
 from authz.runtime.decision_log import open_decision_log
 from authz.runtime.faces import Face, GrpcFace
 from authz.runtime.health import Health
+from authz.runtime.lifecycle import run_abandonable
 from authz.runtime.maintenance import keep_view_current
 from authz.runtime.settings import Settings
-from authz.runtime.signals import run_abandonable
 from authz.store import Store, open_store
 
 if TYPE_CHECKING:

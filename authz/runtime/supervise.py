@@ -32,8 +32,15 @@ from authz.runtime.child import (
 from authz.runtime.compose import open_view, prepare_database, system_clock
 from authz.runtime.envoy import launch
 from authz.runtime.follow import run_follower
+from authz.runtime.lifecycle import (
+    finishes_before,
+    ignore_hangups,
+    in_background,
+    run_abandonable,
+    run_until,
+    stop_event,
+)
 from authz.runtime.liveness import beat_forever, notify_systemd
-from authz.runtime.logs import WRITER
 from authz.runtime.maintenance import keep_view_current, make_current
 from authz.runtime.metrics import (
     ReplicaCollector,
@@ -44,13 +51,6 @@ from authz.runtime.metrics import (
 from authz.runtime.serve import warn_without_replica
 from authz.runtime.server import Server
 from authz.runtime.settings import Settings
-from authz.runtime.signals import (
-    finishes_before,
-    ignore_hangups,
-    run_abandonable,
-    run_until,
-    stop_event,
-)
 from authz.runtime.tuning import schedule_as_batch, tune_interpreter
 
 log = structlog.get_logger()
@@ -139,11 +139,6 @@ class Supervisor:
             return f"{', '.join(silent) or 'no worker'} serves no checks; the log says why"
         return ""
 
-    def lost_lines(self) -> int:
-        """How many lines of the log all processes have lost."""
-        children = (*self._workers, *self._followers)
-        return WRITER.lost_lines() + sum(child.lost_lines for child in children)
-
     async def stop(self) -> None:
         """Let the workers drain, then stop the follower. Kills what does not end in time."""
         for task in self._tasks:
@@ -179,12 +174,13 @@ async def _supervise(settings: Settings, stopped: asyncio.Event, counts_folder: 
     supervisor = Supervisor(settings)
     view = open_view(settings)
     clock = DecisionClock(system_clock)
-    maintenance = asyncio.create_task(keep_view_current(view, clock))
-    collector = ReplicaCollector(
-        view, clock, supervisor.lost_lines, workers=supervisor.alive, restarts=supervisor.restarts
-    )
-    address_of_probes, not_ready = settings.metrics_address, supervisor.not_ready
-    with reserved, exporting(address_of_probes, collector, not_ready=not_ready, counts_folder=counts_folder):
+    collector = ReplicaCollector(view, clock, workers=supervisor.alive, restarts=supervisor.restarts)
+    probes, not_ready = settings.metrics_address, supervisor.not_ready
+    with (
+        reserved,
+        in_background(keep_view_current(view, clock)),
+        exporting(probes, collector, not_ready=not_ready, counts_folder=counts_folder),
+    ):
         try:
             if await finishes_before(stopped, supervisor.start(address)):
                 make_current(view, clock)  # or a first scrape would find no policy
@@ -196,7 +192,6 @@ async def _supervise(settings: Settings, stopped: asyncio.Event, counts_folder: 
                 notify_systemd("STOPPING=1")
         finally:
             await supervisor.stop()
-            maintenance.cancel()
             view.close()
 
 

@@ -73,6 +73,11 @@ _RELOAD_FAILURES = Counter(
     registry=REGISTRY,
 )
 
+_LOG_LINES_LOST = Counter(
+    "authz_log_lines_lost",
+    "Lines of the log that were not written, because standard error was not read.",
+    registry=REGISTRY,
+)
 _PURGED = Counter(
     "authz_retention_purged",
     "Items that were purged because their retention period was over.",
@@ -132,6 +137,11 @@ def count_replication_lag(delay_s: float) -> None:
 def count_purged(data: str, items: int) -> None:
     """Count items that were purged; with 0, let the count begin at 0."""
     _PURGED.labels(data).inc(items)
+
+
+def count_lost_log_lines(lines: int) -> None:
+    """Count lines of the log that were not written."""
+    _LOG_LINES_LOST.inc(lines)
 
 
 def count_reload_failure(kind: str) -> None:

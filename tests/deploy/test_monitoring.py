@@ -51,7 +51,6 @@ async def exposition(sqlite_url: str) -> str:
         collector = ReplicaCollector(
             server.view,
             server.decision_clock,
-            lost_lines=lambda: 0,
             workers=lambda: 1,
             restarts={("worker-0", "hung"): 0},
         )

@@ -1,13 +1,16 @@
-"""The signals that a running process handles: SIGTERM and SIGINT to stop. It ignores SIGHUP."""
+"""What a running process does until it is to stop: signals, and work beside the main coroutine.
+
+SIGTERM and SIGINT stop a process. It ignores SIGHUP."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Future
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import structlog
 
@@ -57,6 +60,16 @@ async def run_abandonable(function: Callable[..., T], *arguments: object) -> T:
     # Python waits at its end for the threads of `asyncio.to_thread`, but not for a daemon.
     threading.Thread(target=run, name=function.__name__, daemon=True).start()
     return await asyncio.wrap_future(outcome)
+
+
+@contextmanager
+def in_background(work: Coroutine[Any, Any, None]) -> Iterator[None]:
+    """Run a coroutine as a task until the block ends."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 async def run_until(stopped: asyncio.Event) -> None:
