@@ -139,8 +139,8 @@ def _cells_of(entry: DecisionEntry) -> Sequence[str]:
 
 
 def _whole(change: LoggedChange) -> dict[str, object]:
-    told = {name: getattr(change, name) for name in change.__struct_fields__ if name != "mutation"}
-    mutation = change.mutation
+    told = msgspec.structs.asdict(change)
+    mutation = told.pop("mutation")
     return told | {
         "operation": mutation.operation,
         "key": str(mutation.key),

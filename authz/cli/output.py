@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from authz.client.sync.directory import Progress as Advance
+from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.instants import format_instant, from_datetime
 
 _TIMES = {"at", "from", "until", "since", "now"}
@@ -51,16 +52,27 @@ def time_text(time: dt.datetime | None) -> str:
 
 
 def print_json(value: object) -> None:
-    """Print a value as one line of JSON. Times are RFC 3339."""
-    print(msgspec.json.encode(_with_readable_times(msgspec.to_builtins(value))).decode())
+    """Print a value as one line of JSON.
+
+    Times are RFC 3339; subjects, scopes and resources are as commands take them: `user:maya`.
+    """
+    print(msgspec.json.encode(_plain(value)).decode())
 
 
-def _with_readable_times(value: Any, name: str = "") -> Any:
-    """Plain data with each `Instant` as RFC 3339: an integer in a field that is named like a time."""
-    if isinstance(value, dict):
-        return {key: _with_readable_times(each, key) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_with_readable_times(each, name) for each in value]
+def _plain(value: Any, name: str = "") -> Any:
+    """What JSON is made of, for the value of a field."""
+    if hasattr(value, "_asdict"):  # a NamedTuple
+        value = value._asdict()
+    match value:
+        case Subject() | Scope() | ResourceRef():
+            return str(value)
+        case msgspec.Struct(__struct_config__=config, __struct_fields__=names):
+            tag = {config.tag_field: config.tag} if config.tag_field else {}
+            return tag | {each: _plain(getattr(value, each), each) for each in names}
+        case dict():
+            return {key: _plain(each, key) for key, each in value.items()}
+        case list() | tuple() | frozenset():
+            return [_plain(each, name) for each in value]
     return format_instant(value) if type(value) is int and is_time(name) else value
 
 

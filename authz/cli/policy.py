@@ -52,13 +52,11 @@ def validate(
     except PolicyError as error:
         error.locate(source_name)
         if server.as_json:
-            faults = [fault._asdict() for fault in error.faults]
-            print_json({"valid": False, "faults": faults, "warnings": []})
+            print_json({"valid": False, "faults": error.faults, "warnings": []})
             raise typer.Exit(ERROR_EXIT_CODE) from None
         raise
     if server.as_json:
-        listed = [warning._asdict() for warning in warnings]
-        print_json({"valid": True, "version": policy_version, "faults": [], "warnings": listed})
+        print_json({"valid": True, "version": policy_version, "faults": [], "warnings": warnings})
     else:
         print_warnings(warnings, verbose=verbose, file=sys.stdout)
         counts = [counted(number, noun) for noun, number in (*numbers.items(), ("warning", len(warnings)))]

@@ -137,9 +137,8 @@ def _changes(client: Client, name: str, course: str) -> PolicyDiff:
 
 def _print(edited: Draft, changes: PolicyDiff | None, *, verbose: bool, as_json: bool) -> None:
     if as_json:
-        shown = {each: getattr(edited, each) for each in ("id", "etag", "base_number")}
-        faults = [fault._asdict() for fault in edited.faults]
-        print_json(shown | {"faults": faults, "changes": changes})
+        shown = {each: getattr(edited, each) for each in ("id", "etag", "base_number", "faults")}
+        print_json(shown | {"changes": changes})
     elif changes is None:
         for fault in edited.faults:
             print(f"fault: {fault}")
@@ -208,8 +207,8 @@ def _print_planned(
     draft: Draft, warnings: list[PolicyWarning], changes: PolicyDiff | None, *, verbose: bool, as_json: bool
 ) -> None:
     if as_json:
-        shown = {"id": draft.id, "etag": draft.etag, "publication": draft.publication, "changes": changes}
-        print_json(shown | {"warnings": [warning._asdict() for warning in warnings]})
+        shown = {each: getattr(draft, each) for each in ("id", "etag", "publication")}
+        print_json(shown | {"changes": changes, "warnings": warnings})
         return
     print_warnings(warnings, verbose=verbose)
     assert draft.publication is not None  # noqa: S101  that is what was asked for; narrows the type

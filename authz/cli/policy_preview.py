@@ -155,13 +155,13 @@ def _reason(verdict: Verdict | None) -> str:
 def _row_data(impact: Impact) -> Iterator[dict[str, object]]:
     changes = [_change_data(change) for change in impact.changes]
     for subject in impact.subjects:
-        yield {"subject": str(subject), "scope": str(impact.scope), "changes": changes}
+        yield {"subject": subject, "scope": impact.scope, "changes": changes}
 
 
 def _change_data(change: AccessChange) -> dict[str, object]:
     return change.kind._asdict() | {
         "count": change.count,
-        "examples": [{"type": ref.type, "id": ref.id, "scope": str(scope)} for ref, scope in change.examples],
+        "examples": [{"type": ref.type, "id": ref.id, "scope": scope} for ref, scope in change.examples],
         "before": _verdict_data(change.before),
         "after": _verdict_data(change.after),
     }

@@ -17,7 +17,7 @@ from authz.client import ShadowReport
 from authz.domain.decisions import Verdict
 from authz.domain.ids import PLATFORM
 from authz.domain.instants import Instant, format_instant, parse_instant
-from authz.domain.shadow import PolicyShadow, ShadowCell, ShadowExample, ShadowState
+from authz.domain.shadow import PolicyShadow, ShadowExample, ShadowState
 
 app = typer.Typer(help="Try a policy on live checks, without affecting any answer.", no_args_is_help=True)
 
@@ -163,19 +163,10 @@ def _data(report: ShadowReport) -> dict[str, object]:
         del shadow[name]
     shadow["course_id"] = report.shadow.scope.id
     tally["cells"] = [each.cell._asdict() | {"checks": each.checks} for each in report.tally.cells]
-    tally["examples"] = [_example_data(each) for each in report.tally.examples]
+    tally["examples"] = [
+        msgspec.structs.asdict(each)
+        | each.cell._asdict()
+        | {"active": _told(each.active), "candidate": _told(each.candidate)}
+        for each in report.tally.examples
+    ]
     return shadow | {"state": report.state} | tally
-
-
-def _example_data(example: ShadowExample) -> dict[str, object]:
-    cell: ShadowCell = example.cell
-    return cell._asdict() | {
-        "subject": str(example.subject),
-        "resource": str(example.resource),
-        "scope": str(example.scope),
-        "purpose": example.purpose,
-        "at": example.at,
-        "facts": example.facts,
-        "active": _told(example.active),
-        "candidate": _told(example.candidate),
-    }

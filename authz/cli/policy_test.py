@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from xml.etree import ElementTree
 
+import msgspec
 import typer
 
 from authz.cli.command import Server, on_server
@@ -34,15 +35,11 @@ def test(
     if junit is not None:
         _write_junit(report, junit)
     if server.as_json:
-        print_json({"passed": report.passed, "failed": len(report.failed)} | _data(report))
+        print_json({"passed": report.passed, "failed": len(report.failed)} | msgspec.structs.asdict(report))
     else:
         _print(report)
     if report.failed:
         raise typer.Exit(FOUND_EXIT_CODE)
-
-
-def _data(report: Report) -> dict[str, object]:
-    return {name: getattr(report, name) for name in report.__struct_fields__}
 
 
 def _print(report: Report) -> None:

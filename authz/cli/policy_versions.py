@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 
 from authz.cli.command import Server, on_server
@@ -179,7 +178,7 @@ def print_published(
             "written_at": published.written_at,
             "changes": changes,
             "tests": published.tests,
-            "warnings": [warning._asdict() for warning in published.warnings],
+            "warnings": published.warnings,
         }
         print_json(outcome)
     elif not published.changed:
@@ -205,5 +204,4 @@ def _coverage(tests: PolicyTests) -> str:
 
 
 def _as_json(version: PolicyVersion) -> dict[str, object]:
-    found = msgspec.to_builtins(version)
-    return {name: found[name] for name in ("number", "digest", "author", "reason", "created_at")}
+    return {name: getattr(version, name) for name in ("number", "digest", "author", "reason", "created_at")}

@@ -182,6 +182,12 @@ def test_json_is_a_line_an_item_with_times_as_rfc_3339(command: str, name: str, 
         assert text.endswith("Z") and parse_instant(text, field=name)
 
 
+def test_json_names_subjects_scopes_and_resources_as_commands_take_them(used: str) -> None:
+    listed = run("memberships", "--subject", "user:maya", "--json", "--database", used).stdout
+    membership = json.loads(listed)["entity"]
+    assert (membership["subject"], membership["scope"]) == ("user:maya", "course:alg")
+
+
 def test_the_audit_shows_what_changed_with_times_as_rfc_3339(used: str) -> None:
     printed = run("audit", "changes", "--subject", "user:maya", "--database", used).stdout
     assert "ends_at 2096-01-01T00:00:00Z > 2097-01-01T00:00:00Z" in printed
