@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from authz.domain.context import ResourceContext, ScopeContext
-from authz.domain.decisions import CREATE_ACTION, STRUCTURAL_TYPES, Decision, Question, Reason
-from authz.domain.effective_roles import Grant, InactiveReason, Suspension
+from authz.domain.decisions import CREATE_ACTION, STRUCTURAL_TYPES, Question, Reason
+from authz.domain.effective_roles import Grant, InactiveReason
 from authz.domain.entities import MembershipStatus
 from authz.domain.explanation import Change, ChangeKind, Explanation, message_for
 from authz.domain.facts import FACTS, FACTS_BY_NAME, FOR_AI_RESPONSE, PURPOSE_AI_RESPONSE, SHARED
@@ -41,121 +41,158 @@ def explain(checker: Checker, snapshot: Snapshot, question: Question, now: Insta
 
     Raises `InvalidArgumentError` for a malformed question.
     """
-    trace = Trace()
-    decision = checker.check(snapshot, question, now, trace)
-    suspension = snapshot.suspension(question.subject)
-    if suspension is not None and not suspension.is_effective(now):
-        suspension = None
-    nearest = [] if decision.allowed else _nearest(checker, snapshot, question, trace, suspension, now)
-    return Explanation(
-        decision=decision,
-        decided_at=now,
-        trace=trace,
-        message=message_for(question, decision),
-        suspension=suspension,
-        inputs=_inputs(snapshot, question, trace, now),
-        nearest_grants=tuple(nearest),
-        allowed_from=None if decision.allowed else _allowed_from(checker, snapshot, question, decision),
-    )
+    return _Explainer(checker, snapshot, question, now).explanation()
 
 
-def _nearest(  # noqa: PLR0917  all that a decision is made from
-    checker: Checker,
-    snapshot: Snapshot,
-    question: Question,
-    trace: Trace,
-    suspension: Suspension | None,
-    now: Instant,
-) -> list[tuple[Change, ...]]:
-    """The nearest grants, with what must be asked differently, if anything must."""
-    questions = [*_questions(checker, snapshot, question, trace.located)]
-    found = [
-        stated for asked, _, stated in questions if stated and checker.check(snapshot, asked, now).allowed
-    ]
-    if found:  # whatever else would allow needs more
-        return found
-    for asked, located, stated in questions:
-        if asked is question and trace.facts is not None:
-            grants, facts = tuple(each.grant for each in trace.memberships), trace.facts
-        else:
-            access = checker.access(
-                snapshot, asked.subject, located.scope, asked.resource.type, asked.action, now
-            )
-            grants, facts = access.grants, checker.facts(snapshot, asked, located, access, now)
-        # A purpose is changed once.
-        fixed = 0 if asked.purpose == question.purpose else FOR_AI_RESPONSE
-        if asked.inline is not None and snapshot.record(asked.resource) is None:
-            fixed |= SHARED  # what is only described has no shares
-        denial = _denial(
-            checker, asked, located.scope, grants, facts, fixed, now, is_suspended=suspension is not None
+class _Explainer:
+    """Explains one answer, which it decides with a trace."""
+
+    def __init__(self, checker: Checker, snapshot: Snapshot, question: Question, now: Instant) -> None:
+        self._checker, self._snapshot, self._question, self._now = checker, snapshot, question, now
+        self._trace = Trace()
+        self._decision = checker.check(snapshot, question, now, self._trace)
+        suspension = snapshot.suspension(question.subject)
+        is_effective = suspension is not None and suspension.is_effective(now)
+        self._suspension = suspension if is_effective else None
+
+    def explanation(self) -> Explanation:
+        """The answer with all that led to it."""
+        is_allowed = self._decision.allowed
+        return Explanation(
+            decision=self._decision,
+            decided_at=self._now,
+            trace=self._trace,
+            message=message_for(self._question, self._decision),
+            suspension=self._suspension,
+            inputs=self._inputs(),
+            nearest_grants=() if is_allowed else tuple(self._nearest()),
+            allowed_from=None if is_allowed else self._allowed_from(),
         )
-        policy = checker.policy_in(snapshot, located.scope)
-        for steps in checker.remembered(denial, partial(nearest_grants, policy)):
-            told = (_told(checker, step, located, grants, suspension, now) for step in steps)
-            found.append((*stated, *told))
-    smallest = min(map(len, found), default=0)
-    return [changes for changes in found if len(changes) == smallest]
 
+    def _nearest(self) -> list[tuple[Change, ...]]:
+        """The nearest grants, with what must be asked differently, if anything must."""
+        checker, snapshot, now, trace = self._checker, self._snapshot, self._now, self._trace
+        questions = [*self._questions()]
+        found = [
+            stated for asked, _, stated in questions if stated and checker.check(snapshot, asked, now).allowed
+        ]
+        if found:  # whatever else would allow needs more
+            return found
+        for asked, located, stated in questions:
+            if asked is self._question and trace.facts is not None:
+                grants, facts = tuple(each.grant for each in trace.memberships), trace.facts
+            else:
+                access = checker.access(
+                    snapshot, asked.subject, located.scope, asked.resource.type, asked.action, now
+                )
+                grants, facts = access.grants, checker.facts(snapshot, asked, located, access, now)
+            denial = self._denial(asked, located.scope, grants, facts)
+            policy = checker.policy_in(snapshot, located.scope)
+            for steps in checker.remembered(denial, partial(nearest_grants, policy)):
+                found.append((*stated, *(self._change(step, located, grants) for step in steps)))
+        smallest = min(map(len, found), default=0)
+        return [changes for changes in found if len(changes) == smallest]
 
-def _denial(  # noqa: PLR0917  all that a decision is made from
-    checker: Checker,
-    question: Question,
-    scope: ScopeContext,
-    grants: tuple[Grant, ...],
-    facts: int,
-    fixed: int,
-    now: Instant,
-    *,
-    is_suspended: bool,
-) -> Denial:
-    own = scope.course_policy
-    return Denial(
-        type_name=question.resource.type,
-        action=question.action,
-        is_content=_is_content(question),
-        course_id=scope.course_id if own or scope.course_id in checker.policy.overrides else None,
-        course_policy="" if own is None else own.digest,
-        kinds=tuple(each.kind for each in scope.scopes),
-        course_state=scope.state.course_state,
-        open_to_course=scope.state.open_to_course,
-        grants=tuple(timeless(grant, now) for grant in grants),
-        is_suspended=is_suspended,
-        facts=facts,
-        fixed=fixed,
-    )
+    def _denial(self, asked: Question, scope: ScopeContext, grants: tuple[Grant, ...], facts: int) -> Denial:
+        # A purpose is changed once.
+        fixed = 0 if asked.purpose == self._question.purpose else FOR_AI_RESPONSE
+        if asked.inline is not None and self._snapshot.record(asked.resource) is None:
+            fixed |= SHARED  # what is only described has no shares
+        own = scope.course_policy
+        has_rules = own is not None or scope.course_id in self._checker.policy.overrides
+        return Denial(
+            type_name=asked.resource.type,
+            action=asked.action,
+            is_content=_is_content(asked),
+            course_id=scope.course_id if has_rules else None,
+            course_policy="" if own is None else own.digest,
+            kinds=tuple(each.kind for each in scope.scopes),
+            course_state=scope.state.course_state,
+            open_to_course=scope.state.open_to_course,
+            grants=tuple(timeless(grant, self._now) for grant in grants),
+            is_suspended=self._suspension is not None,
+            facts=facts,
+            fixed=fixed,
+        )
 
+    def _change(self, step: Step, located: ResourceContext, grants: tuple[Grant, ...]) -> Change:
+        """A step as a change to what is there, with the time at which it comes by itself."""
+        at: Instant | None = None
+        why: InactiveReason | None = None
+        if step.kind is ChangeKind.ACCOUNT and self._suspension is not None:
+            at = self._suspension.until
+        elif step.kind is ChangeKind.MEMBERSHIP:
+            why, at = _inactive(step, grants, self._now)
+        elif step.kind is ChangeKind.FACT and step.holds:
+            fact = FACTS_BY_NAME[step.fact]
+            span = None
+            if fact.window is not None and located.facts & fact.bit:
+                span = fact.window(located.times, located.scope.state.edit_window_us)
+            at = None if span is None or span[0] is None or span[0] <= self._now else span[0]
+        return Change(
+            kind=step.kind,
+            scope=None if step.scope_kind is None else located.scope.scope_of_kind(step.scope_kind),
+            roles=step.roles,
+            fact=step.fact,
+            holds=step.holds,
+            inactive_reason=why,
+            at=at,
+        )
 
-def _told(  # noqa: PLR0917  all that a decision is made from
-    checker: Checker,
-    step: Step,
-    located: ResourceContext,
-    grants: tuple[Grant, ...],
-    suspension: Suspension | None,
-    now: Instant,
-) -> Change:
-    """A step as a change to what is there, with the time at which it comes by itself."""
-    scope = None if step.scope_kind is None else located.scope.scope_of_kind(step.scope_kind)
-    at: Instant | None = None
-    why: InactiveReason | None = None
-    if step.kind is ChangeKind.ACCOUNT and suspension is not None:
-        at = suspension.until
-    elif step.kind is ChangeKind.MEMBERSHIP:
-        why, at = _inactive(step, grants, now)
-    elif step.kind is ChangeKind.FACT and step.holds:
-        fact = FACTS_BY_NAME[step.fact]
-        span = None
-        if fact.window is not None and located.facts & fact.bit:
-            span = fact.window(located.times, located.scope.state.edit_window_us)
-        at = None if span is None or span[0] is None or span[0] <= now else span[0]
-    return Change(
-        kind=step.kind,
-        scope=scope,
-        roles=step.roles,
-        fact=step.fact,
-        holds=step.holds,
-        inactive_reason=why,
-        at=at,
-    )
+    def _questions(self) -> Iterator[tuple[Question, ResourceContext, tuple[Change, ...]]]:
+        """The question without what in itself denies, what it is about, and the changes to it; nothing where
+        what it is about is not known."""
+        question, located = self._question, self._trace.located
+        changes: tuple[Change, ...] = ()
+        if located is Reason.SCOPE_MISMATCH:
+            for course_id, session_id in _statements(question):
+                question = msgspec.structs.replace(
+                    question, stated_course_id=course_id, stated_session_id=session_id
+                )
+                located = self._checker.locate(self._snapshot, question)
+                if isinstance(located, ResourceContext):
+                    changes = (Change(kind=ChangeKind.STATED_SCOPE, scope=located.scope.scopes[-1]),)
+                    break
+        if not isinstance(located, ResourceContext):
+            return
+        if self._checker.permits(question.purpose):
+            yield question, located, changes
+            return
+        for purpose in ("", PURPOSE_AI_RESPONSE):
+            asked = msgspec.structs.replace(question, purpose=purpose)
+            yield asked, located, (*changes, Change(kind=ChangeKind.PURPOSE, purpose=purpose))
+
+    def _allowed_from(self) -> Instant | None:
+        """The earliest instant at which time alone allows, if it is among the next changes."""
+        decision = self._decision
+        for _ in range(_MAX_STEPS):
+            at = decision.valid_until
+            if at is None:
+                return None
+            decision = self._checker.check(self._snapshot, self._question, at)
+            if decision.allowed:
+                return at
+        return None
+
+    def _inputs(self) -> dict[str, Any]:
+        """What the facts were computed from, by name; without what is not there. Nothing if none was
+        computed."""
+        trace, question = self._trace, self._question
+        if trace.facts is None:
+            return {}
+        located, ref, is_content = trace.located, question.resource, _is_content(question)
+        assert isinstance(located, ResourceContext)  # noqa: S101  else there were no facts; narrows the type
+        resource = self._snapshot.record(ref) or question.inline if is_content else None
+        records = (resource, located.scope.course, located.scope.session)
+        found: dict[str, Any] = {"request.subject": question.subject, "request.purpose": question.purpose}
+        for inputs, record in zip(_INPUTS, records, strict=True):
+            if record is not None:
+                found |= {name: value for name, of in inputs if (value := of(record)) is not None}
+        if is_content and located.is_shared:
+            found["share"] = self._snapshot.share(ref, question.subject)
+        given = [f"{each.gives} in {each.scope}" for each in trace.memberships if each.gives and each.counts]
+        found["memberships"], found["now"] = ", ".join(given), self._now
+        return found
 
 
 def _inactive(
@@ -173,31 +210,6 @@ def _inactive(
     return (InactiveReason.INVITED if grant.status is MembershipStatus.INVITED else None), None
 
 
-def _questions(
-    checker: Checker, snapshot: Snapshot, question: Question, located: ResourceContext | Reason | None
-) -> Iterator[tuple[Question, ResourceContext, tuple[Change, ...]]]:
-    """The question without what in itself denies, what it is about, and the changes to it; nothing where what
-    it is about is not known. `located` is what the question as it is was found to be about."""
-    changes: tuple[Change, ...] = ()
-    if located is Reason.SCOPE_MISMATCH:
-        for course_id, session_id in _statements(question):
-            question = msgspec.structs.replace(
-                question, stated_course_id=course_id, stated_session_id=session_id
-            )
-            located = checker.locate(snapshot, question)
-            if isinstance(located, ResourceContext):
-                changes = (Change(kind=ChangeKind.STATED_SCOPE, scope=located.scope.scopes[-1]),)
-                break
-    if not isinstance(located, ResourceContext):
-        return
-    if checker.permits(question.purpose):
-        yield question, located, changes
-        return
-    for purpose in ("", PURPOSE_AI_RESPONSE):
-        asked = msgspec.structs.replace(question, purpose=purpose)
-        yield asked, located, (*changes, Change(kind=ChangeKind.PURPOSE, purpose=purpose))
-
-
 def _statements(question: Question) -> list[tuple[str | None, str | None]]:
     """What a question that states what does not fit may state of the course and the session instead."""
     if question.action != CREATE_ACTION:
@@ -206,39 +218,6 @@ def _statements(question: Question) -> list[tuple[str | None, str | None]]:
     if question.resource.type in STRUCTURAL_TYPES:
         return [*reversed(one), (None, None)]
     return [each for each in one if each != (None, None)]
-
-
-def _allowed_from(
-    checker: Checker, snapshot: Snapshot, question: Question, denial: Decision
-) -> Instant | None:
-    """The earliest instant at which time alone allows, if it is among the next changes."""
-    decision = denial
-    for _ in range(_MAX_STEPS):
-        at = decision.valid_until
-        if at is None:
-            return None
-        decision = checker.check(snapshot, question, at)
-        if decision.allowed:
-            return at
-    return None
-
-
-def _inputs(snapshot: Snapshot, question: Question, trace: Trace, now: Instant) -> dict[str, Any]:
-    """What the facts were computed from, by name; without what is not there. Nothing if none was computed."""
-    if trace.facts is None:
-        return {}
-    located, ref, is_content = trace.located, question.resource, _is_content(question)
-    assert isinstance(located, ResourceContext)  # noqa: S101  else there were no facts; narrows the type
-    resource = snapshot.record(ref) or question.inline if is_content else None
-    found: dict[str, Any] = {"request.subject": question.subject, "request.purpose": question.purpose}
-    for inputs, record in zip(_INPUTS, (resource, located.scope.course, located.scope.session), strict=True):
-        if record is not None:
-            found |= {name: value for name, of in inputs if (value := of(record)) is not None}
-    if is_content and located.is_shared:
-        found["share"] = snapshot.share(ref, question.subject)
-    given = [f"{each.gives} in {each.scope}" for each in trace.memberships if each.gives and each.counts]
-    found["memberships"], found["now"] = ", ".join(given), now
-    return found
 
 
 def _is_content(question: Question) -> bool:

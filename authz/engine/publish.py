@@ -16,7 +16,6 @@ from authz.domain.entities import (
     PolicyVersion,
     PolicyVersionFilter,
     PolicyVersionKey,
-    Versioned,
 )
 from authz.domain.errors import (
     AlreadyExistsError,
@@ -133,7 +132,7 @@ class Publisher:
             validated, proved = await self._gate.run(partial(self._validate, files))
             warnings = await self._warnings.of(proved.policy, proved.invariants)
             return msgspec.structs.replace(validated, warnings=warnings)
-        platform = await self._active(PLATFORM)
+        platform = await self.read(0)
         warnings = await self._gate.run(partial(self._validate_in_course, platform.version, scope, files))
         unchanged = Precondition(PLATFORM_ACTIVATION, Expectation.AT_VERSION, platform.revision)
         return Validated(warnings=warnings, preconditions=(unchanged,))
@@ -146,7 +145,7 @@ class Publisher:
 
     async def platform(self) -> CompiledPolicy:
         """The active policy of the platform."""
-        active = (await self._active(PLATFORM)).version
+        active = (await self.read(0)).version
         return await self._gate.run(partial(self._policies.compiled, active))
 
     def _validate_in_course(
@@ -164,7 +163,7 @@ class Publisher:
         """
         if version.scope == PLATFORM:
             return await self._gate.run(partial(_certificate, version))
-        platform = (await self._active(PLATFORM)).version
+        platform = (await self.read(0)).version
         return await self._gate.run(partial(_certificate, platform, version))
 
     async def apply(
@@ -219,7 +218,14 @@ class Publisher:
     async def read(self, number: int, scope: Scope = PLATFORM) -> _Active:
         """A version, the active one for 0. Raises `NotFoundError`."""
         if not number:
-            return await self._active(scope)
+            active, _ = await self._find_active(scope)
+            if active is None:
+                raise NotFoundError(
+                    ErrorReason.VERSION_NOT_FOUND,
+                    f"{scope} has no policy of its own: the platform's alone decides there",
+                    number="0",
+                )
+            return active
         listing = await self._gate.run(
             partial(self._directory.read, PolicyVersionFilter(scope=scope, number=number), Page(1))
         )
@@ -235,46 +241,32 @@ class Publisher:
         """A page of versions, ordered by number."""
         return await self._gate.run(partial(self._directory.read, PolicyVersionFilter(scope=scope), page))
 
-    async def active(self, scope: Scope = PLATFORM) -> Versioned[PolicyActivation]:
-        """The activation. Raises `NotFoundError` for a course without one."""
-        listing = await self._activations(scope)
-        if listing.items:
-            return listing.items[0]
-        if scope == PLATFORM:
-            raise no_policy()
-        raise NotFoundError(
-            ErrorReason.VERSION_NOT_FOUND,
-            f"{scope} has no policy of its own: the platform's alone decides there",
-            number="0",
-        )
-
     async def active_number(self, scope: Scope = PLATFORM) -> int:
         """The number of the active version; 0 for a course without one."""
-        try:
-            return (await self.active(scope)).entity.number
-        except NotFoundError:
-            return 0
+        active, _ = await self._find_active(scope)
+        return 0 if active is None else active.version.number
 
-    async def _activations(self, scope: Scope) -> Listing[PolicyActivation]:
+    async def _find_active(self, scope: Scope) -> tuple[_Active | None, ConsistencyToken]:
+        """The active version, None for a course without one, and when it was read."""
         wanted = PolicyActivationFilter(scope=scope)
-        return await self._gate.run(partial(self._directory.read, wanted, Page(1)))
-
-    async def _active(self, scope: Scope) -> _Active:
-        activation = await self.active(scope)
+        listing = await self._gate.run(partial(self._directory.read, wanted, Page(1)))
+        if not listing.items:
+            if scope == PLATFORM:
+                raise no_policy()
+            return None, listing.read_at
+        activation = listing.items[0]
         found = await self.read(activation.entity.number, scope)
-        return _Active(found.version, activation.version, found.read_at)
+        return _Active(found.version, activation.version, found.read_at), found.read_at
 
     async def _active_as_expected(
         self, scope: Scope, expected: int | None
     ) -> tuple[_Active | None, ConsistencyToken]:
-        """The active version, None for a course without one, and when it was read."""
-        listing = await self._activations(scope)
-        none_is_active = not listing.items and scope != PLATFORM
-        active = None if none_is_active else await self._active(scope)
+        """As `_find_active`. Raises `FailedPreconditionError` if another number is expected."""
+        active, read_at = await self._find_active(scope)
         number = 0 if active is None else active.version.number
         if expected not in (None, number):
             raise not_active(number, expected)
-        return active, listing.read_at if active is None else active.read_at
+        return active, read_at
 
     async def _require_course(self, scope: Scope) -> None:
         wanted = CourseFilter(ids=(scope.id,))

@@ -222,7 +222,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
             certificate = pb.PolicyCertificate(**msgspec.structs.asdict(proved))
         return pb.ReadPolicyVersionResponse(
             policy_version=version_message(found.version, found.revision),
-            active_number=(await self._publisher.active(scope)).entity.number,
+            active_number=await self._publisher.active_number(scope),
             read_at=token_message(self._gate, found.read_at),
             certificate=certificate,
         )
