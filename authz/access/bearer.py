@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from authz.access.authentication import Transport, invalid
+from authz.access.authentication import Authenticator, Transport, invalid
 from authz.access.principal import Principal
 from authz.domain.kinds.access_token import TOKEN_PREFIX
 
@@ -19,7 +19,7 @@ class Verifier(Protocol):
         """As `Authenticator.authenticate`, for the text after `Bearer`."""
 
 
-class BearerAuthenticator:
+class BearerAuthenticator(Authenticator):
     """The caller is the one that the credential in the header `authorization` proves."""
 
     def __init__(self, *, tokens: Verifier | None = None, jwts: Verifier | None = None) -> None:
@@ -27,7 +27,6 @@ class BearerAuthenticator:
         self._tokens, self._jwts = tokens, jwts
 
     def authenticate(self, transport: Transport) -> Principal | None:
-        """As `Authenticator.authenticate`."""
         stated = transport.header_values(HEADER)
         if len(stated) > 1:
             # A proxy that verifies one of them must not be followed by a server that verifies another.

@@ -12,7 +12,7 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from authz.access.authentication import Transport, invalid
+from authz.access.authentication import Authenticator, Transport, invalid
 from authz.access.principal import Principal
 from authz.access.watched_file import WatchedFile
 from authz.domain.errors import malformed
@@ -85,7 +85,7 @@ def _service(text: object, field: str) -> Subject:
     return subject
 
 
-class CertificateAuthenticator:
+class CertificateAuthenticator(Authenticator):
     """The caller is the one that the file of callers has for the one name in the client's certificate."""
 
     def __init__(self, callers_file: str, *, clock: Callable[[], float] = time.time) -> None:
@@ -94,7 +94,7 @@ class CertificateAuthenticator:
         self._clock = clock
 
     def authenticate(self, transport: Transport) -> Principal | None:
-        """As `Authenticator.authenticate`. A certificate whose name is not known is refused, not ignored."""
+        """A certificate whose name is not known is refused, not ignored."""
         pem = transport.certificate()
         if not pem:
             return None

@@ -19,7 +19,6 @@ from authz.access.authentication import Transport, invalid
 from authz.access.certificates import read_certificate
 from authz.access.keys import Key, Keys
 from authz.access.principal import Principal
-from authz.domain.errors import UnauthenticatedError
 from authz.domain.ids import Subject, SubjectType, is_id
 
 _LEEWAY_S = 5
@@ -148,8 +147,4 @@ def _thumbprint(confirmation: object) -> str:
 def _require_bound(thumbprint: str, transport: Transport) -> None:
     pem = transport.certificate()
     if not pem or not compare_digest(read_certificate(pem).thumbprint.encode(), thumbprint.encode()):
-        raise _not_bound()
-
-
-def _not_bound() -> UnauthenticatedError:
-    return invalid("the JWT is bound to a client certificate that this connection does not show")
+        raise invalid("the JWT is bound to a client certificate that this connection does not show")

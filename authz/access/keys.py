@@ -54,7 +54,7 @@ class Keys(Protocol):
         """Say that a JWT named a key that is not among them."""
 
 
-class FileKeys:
+class FileKeys(Keys):
     """The keys of a file, PEM or JWKS, which is read again when it changes."""
 
     def __init__(self, path: str) -> None:
@@ -62,14 +62,13 @@ class FileKeys:
         self._file: WatchedFile[tuple[Key, ...]] = WatchedFile(path, parse_keys, holds="keys")
 
     def current(self) -> tuple[Key, ...]:
-        """As `Keys.current`."""
         return self._file.value()
 
     def refresh_soon(self) -> None:
-        """As `Keys.refresh_soon`: nothing to do, a change is noticed."""
+        """Nothing to do: a change of the file is noticed."""
 
 
-class AddressKeys:
+class AddressKeys(Keys):
     """The keys of a JWKS address. A thread asks for them, and a call never does.
 
     While the address does not answer, the last keys stay, for `max_age_s` at most.
@@ -94,13 +93,12 @@ class AddressKeys:
         self._wanted.set()
 
     def current(self) -> tuple[Key, ...]:
-        """As `Keys.current`."""
         if not self._keys or time.monotonic() - self._read_at > self._max_age_s:
             raise unverifiable("the server has no current keys for JWTs; its log says why")
         return self._keys
 
     def refresh_soon(self) -> None:
-        """As `Keys.refresh_soon`: at most every few seconds."""
+        """Refreshes at most every few seconds."""
         self._wanted.set()
 
     def _refresh_forever(self) -> None:

@@ -30,9 +30,8 @@ class Rights(msgspec.Struct, frozen=True, gc=False):
 
     def require(self, permission: str, method: str) -> None:
         """Raise `PermissionDeniedError`, which names the permission, unless the principal has it."""
-        if self.permissions is None or permission in self.permissions:
-            return
-        raise self._denied(permission, method)
+        if not self.has(permission):
+            raise self._denied(permission, method)
 
     def require_any(self, prefix: str, method: str) -> None:
         """Likewise for any permission whose name begins so."""
@@ -69,9 +68,8 @@ class Permissions(Protocol):
         on the clock of `time.monotonic`."""
 
 
-class AllowAll:
+class AllowAll(Permissions):
     """Permits every principal every method: for a server without authenticators."""
 
     async def rights_of(self, _principal: Principal, _deadline: float | None) -> Rights:
-        """As `Permissions.rights_of`; never raises."""
         return EVERY_RIGHT

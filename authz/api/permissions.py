@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from authz.access.permission import Rights
+from authz.access.permission import Permissions, Rights
 from authz.access.principal import Principal
 from authz.api.call import Call
 from authz.domain.consistency import MINIMIZE_LATENCY
@@ -123,7 +123,7 @@ async def require_of_person(call: Call, rights: PersonRights) -> None:
         await rights.require_permission(person, call.method.permission)
 
 
-class PolicyPermissions:
+class PolicyPermissions(Permissions):
     """Gives callers the rights of their roles on the platform, by the policy that is active.
 
     Keeps those of the last callers, for as long as the state is the same and time does not change them.
@@ -136,7 +136,6 @@ class PolicyPermissions:
         self._kept: dict[Principal, tuple[Rights, Instant | None]] = {}
 
     async def rights_of(self, principal: Principal, deadline: float | None) -> Rights:
-        """As `Permissions.rights_of`."""
         caller = principal.caller
         if caller is None:
             return Rights(holder=principal.actor)

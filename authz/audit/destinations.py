@@ -19,7 +19,7 @@ class Destination(Protocol):
         """Publish a signed note. Raises `OSError`."""
 
 
-class FileDestination:
+class FileDestination(Destination):
     """A file that has the newest checkpoint, which replaces the one before as a whole."""
 
     def __init__(self, path: Path) -> None:
@@ -27,7 +27,6 @@ class FileDestination:
         self._path = path
 
     def publish(self, note: str) -> None:
-        """See `Destination.publish`."""
         new = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         try:
             with new.open("w", encoding="utf-8") as file:
@@ -39,22 +38,21 @@ class FileDestination:
             new.unlink(missing_ok=True)
 
 
-class StandardOutput:
+class StandardOutput(Destination):
     """Standard output: each checkpoint, with an empty line after it."""
 
     name = "stdout"
 
     def publish(self, note: str) -> None:
-        """See `Destination.publish`."""
         os.write(1, f"{note}\n".encode())
 
 
-class HttpsDestination:
+class HttpsDestination(Destination):
     """An https address, to which each checkpoint is posted as text."""
 
     def __init__(self, url: str) -> None:
         self.name = self._url = url
 
     def publish(self, note: str) -> None:
-        """See `Destination.publish`. Any answer but 2xx is a failure, a redirection, too."""
+        """Any answer but 2xx is a failure, a redirection, too."""
         https.post(self._url, note)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from authz.audit.decision_log import DecisionSink
 from authz.domain.decision_log import DecisionEntry
 from authz.domain.instants import to_datetime
 from authz.telemetry.background import pieces_of
@@ -20,7 +21,7 @@ _GATHER_S = 0.05
 _encoder = msgspec.json.Encoder()
 
 
-class LinesFile:
+class LinesFile(DecisionSink):
     """A file that any number of processes append to, each batch as a whole.
 
     Before it exceeds `max_bytes`, it is rotated to `<path>.1`, that to `<path>.2`, and so on, up to `kept`
@@ -37,7 +38,7 @@ class LinesFile:
         self._descriptor: int | None = None
 
     def write(self, entries: Sequence[DecisionEntry]) -> None:
-        """See `DecisionSink.write`. Raises `OSError`, and has then written nothing."""
+        """Raises `OSError`, and has then written nothing."""
         lines = _lines(entries)
         while True:
             with self._locked() as descriptor:
@@ -75,7 +76,7 @@ class LinesFile:
         return self._path.with_name(f"{self._path.name}.{number}") if number else self._path
 
 
-class StandardOutput:
+class StandardOutput(DecisionSink):
     """Standard output. Writes are short enough not to interleave with other processes in a pipe."""
 
     name = "stdout"
@@ -85,7 +86,7 @@ class StandardOutput:
         self._descriptor = descriptor
 
     def write(self, entries: Sequence[DecisionEntry]) -> None:
-        """See `DecisionSink.write`. Raises `OSError` when nobody reads any more."""
+        """Raises `OSError` when nobody reads any more."""
         for piece in pieces_of(_lines(entries).splitlines(keepends=True)):
             rest = memoryview(piece)
             while rest:

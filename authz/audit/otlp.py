@@ -16,13 +16,14 @@ from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportRes
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+from authz.audit.decision_log import DecisionSink
 from authz.domain.decision_log import DecisionEntry
 
 EVENT_NAME = "authz.decision"
 _NS_PER_US = 1000
 
 
-class OtlpSink:
+class OtlpSink(DecisionSink):
     """An exporter of OpenTelemetry, by OTLP unless the operator chose another."""
 
     name = "otlp"
@@ -35,7 +36,7 @@ class OtlpSink:
         self._scope = InstrumentationScope("authz", version)
 
     def write(self, entries: Sequence[DecisionEntry]) -> None:
-        """See `DecisionSink.write`. The exporter has retried for its own timeout before this raises."""
+        """The exporter has retried for its own timeout before this raises."""
         if self._exporter.export([self._record(entry) for entry in entries]) is LogRecordExportResult.FAILURE:
             raise ConnectionError("the collector did not take the records; the log says why")
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from authz.audit.decision_log import DecisionSink
 from authz.domain.decision_log import DecisionEntry, DecisionTable
 
 
-class TableSink:
+class TableSink(DecisionSink):
     """A table, which `AuditService.ReadDecisions` reads."""
 
     name = "table"
@@ -18,5 +19,4 @@ class TableSink:
         self._table = table
 
     def write(self, entries: Sequence[DecisionEntry]) -> None:
-        """See `DecisionSink.write`."""
         self._table.append(entries)

@@ -115,7 +115,6 @@ class ResourcePage(ListPage[ListedResource]):
         self._start = after or ("", "", "", "")
 
     def __iter__(self) -> Iterator[ListedResource | None]:
-        """See `ListPage.__iter__`."""
         course_id, session_id, first_type, last_id = self._start
         start = (course_id, session_id)
         for context in self._reach.contexts(start) if self._checker.permits(self._query.purpose) else ():
@@ -210,7 +209,6 @@ class SubjectPage(ListPage[ListedSubject]):
         return owner, self._checker.locate(self._snapshot, asked)
 
     def __iter__(self) -> Iterator[ListedSubject | None]:
-        """See `ListPage.__iter__`."""
         if self.unlisted is not None:
             return
         for subject in self._candidates():

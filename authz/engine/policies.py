@@ -66,7 +66,6 @@ class _CourseChecker(Checker):
     """Decides in one course by a policy that has the rules of the course."""
 
     def policy_in(self, snapshot: Snapshot, scope: ScopeContext) -> CompiledPolicy:
-        """See `Checker.policy_in`."""
         return self.policy
 
 

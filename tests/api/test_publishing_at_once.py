@@ -99,7 +99,7 @@ async def test_what_was_edited_since_it_was_looked_at_is_not_published(service: 
 
 async def test_an_edit_does_not_slip_in_after_the_rights_of_a_person_were_compared(service: Service) -> None:
     await campus(service)
-    opens = cell("auditor", "notebook", "read", when=("course_visible",))
+    opens = cell("auditor", "notebook", "update", when=("course_visible",))
     root = acting_for("root")
     for attempt in range(5):
         made = await created(service, f"draft-{attempt}")
