@@ -8,7 +8,7 @@ import msgspec
 
 from authz.domain.lists import PlanGroup, PlanKind
 from authz.v1 import authorization_pb2 as pb
-from authz.wire.plan import PLAN_KINDS, parse_group
+from authz.wire.lists import PLAN_KINDS, parse_group
 from authz.wire.values import time_in
 
 

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TypeVar
 
-from authz.domain.errors import OverloadedError
 from authz.domain.exports import (
     ExportBegin,
     ExportedChange,
@@ -20,11 +19,9 @@ from authz.domain.exports import (
 from authz.domain.ids import Subject
 from authz.domain.personal_data import Export, PersonalData
 from authz.engine.consistency import ConsistencyGate
-from authz.engine.watch import completes_within
+from authz.engine.streams import write_within
 
 MessageT = TypeVar("MessageT")
-
-_RETRY_AFTER_S = 1.0
 
 
 class Exporter:
@@ -42,17 +39,14 @@ class Exporter:
         render: Callable[[Iterable[ExportItem]], Iterator[MessageT]],
         write: Callable[[MessageT], Awaitable[None]],
     ) -> None:
-        """Write the items, as messages that `render` makes of them.
-
-        Raises `OverloadedError` when a write takes longer than the timeout: the database keeps what a reader
-        still sees, so no transaction stays open for who does not read.
-        """
+        """Write the items, as messages that `render` makes of them. Raises as `write_within`."""
         loop = asyncio.get_running_loop()
 
         def produce() -> None:
             with self._data.export(subject) as export:
                 for message in render(self._items(export, subject)):
-                    asyncio.run_coroutine_threadsafe(self._send(write(message)), loop).result()
+                    sending = write_within(self._write_timeout_s, write(message), what="export")
+                    asyncio.run_coroutine_threadsafe(sending, loop).result()
 
         async with self._exporting:
             await self._gate.run(produce)
@@ -66,13 +60,6 @@ class Exporter:
             counts[_section_of(item)] += 1
             yield item
         yield ExportEnd(dict(counts))
-
-    async def _send(self, writing: Awaitable[None]) -> None:
-        if not await completes_within(self._write_timeout_s, writing):
-            raise OverloadedError(
-                f"the client has not read the export for {self._write_timeout_s:g} s; read it as it comes",
-                retry_after_s=_RETRY_AFTER_S,
-            )
 
 
 def _section_of(item: ExportItem) -> ExportSection:

@@ -23,6 +23,7 @@ from authz.domain.ports import Directory
 from authz.domain.recipients import Recipients
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.consistency import ConsistencyGate
+from authz.engine.streams import completes_within
 from authz.engine.turns import Turns
 
 log = structlog.get_logger()
@@ -213,20 +214,3 @@ class _Watch(Generic[M]):
 def _says_erased(mutation: Mutation) -> bool:
     target = mutation.target
     return isinstance(target, Erasure) and target.status is ErasureStatus.ERASED
-
-
-async def completes_within(timeout_s: float, write: Awaitable[None]) -> bool:
-    """Whether a write completes within the timeout. If not, it goes on by itself: an operation of the
-    transport cannot be taken back."""
-    writing = asyncio.ensure_future(write)
-    writing.add_done_callback(_consume_outcome)
-    done, _ = await asyncio.wait({writing}, timeout=timeout_s)
-    if done:
-        writing.result()
-    return bool(done)
-
-
-def _consume_outcome(writing: asyncio.Future[None]) -> None:
-    """Keep asyncio from logging the outcome of an abandoned write."""
-    if not writing.cancelled():
-        writing.exception()

@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 
-from authz.domain.decisions import CREATE_ACTION, Decision, Question, Reason, Rule, Verdict
+from authz.domain.decisions import CREATE_ACTION, SESSION_TYPE, Decision, Question, Reason, Rule, Verdict
 from authz.domain.effective_roles import InactiveReason
 from authz.domain.entities import KINDS, Resource
 from authz.domain.errors import ErrorReason, InvalidArgumentError, malformed
 from authz.domain.facts import fact_names
-from authz.domain.ids import PLATFORM, ResourceRef, is_name
+from authz.domain.ids import PLATFORM, ResourceRef, is_name, parse_id
 from authz.domain.instants import MAX_INSTANT, Instant
 from authz.v1 import authorization_pb2 as pb
 from authz.v1.common_pb2 import ConsistencyToken
@@ -29,6 +29,8 @@ from authz.wire.values import (
 REASONS = WireEnum(pb.Reason.DESCRIPTOR, Reason)
 MEMBERSHIP_STATES = WireEnum(pb.MembershipState.DESCRIPTOR, InactiveReason)
 _MAX_PURPOSE_LENGTH = 64
+_ANY_ACTION = "read"
+"""Stands for the actions that a source is asked about."""
 _INLINE = [
     (field.name, parser_of(field, pb.InlineResource.DESCRIPTOR, path="resource.inline."))
     for field in KINDS["resource"].other_fields
@@ -68,6 +70,30 @@ def parse_purpose(purpose: str) -> str:
 def parse_list_actions(m: pb.ListActionsRequest) -> Question:
     """The question of a ListActions. Its action stands for every action of the type."""
     return _question(m, CREATE_ACTION)
+
+
+def parse_session(m: pb.AuthorizeSessionRequest) -> Question:
+    """The question about a session. Its action stands for every action of the type."""
+    subject = parse_subject(m, "subject", field="subject")
+    if not m.session_id:
+        raise missing("session_id")
+    ref = ResourceRef(SESSION_TYPE, parse_id(m.session_id, field="session_id"))
+    return Question(subject, CREATE_ACTION, ref)
+
+
+def parse_sources(m: pb.AuthorizeSourcesRequest) -> list[Question | InvalidArgumentError]:
+    """A question for each source, or what is wrong with it. Raises `InvalidArgumentError` without any."""
+    parse_subject(m, "subject", field="subject")
+    if not m.sources:
+        raise missing("sources")
+    return [_source(m, number) for number in range(len(m.sources))]
+
+
+def _source(m: pb.AuthorizeSourcesRequest, number: int) -> Question | InvalidArgumentError:
+    try:
+        return parse_check(pb.CheckRequest(subject=m.subject, action=_ANY_ACTION, resource=m.sources[number]))
+    except InvalidArgumentError as error:
+        return error
 
 
 def _question(m: pb.CheckRequest | pb.ListActionsRequest, action: str) -> Question:

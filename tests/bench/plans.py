@@ -23,7 +23,7 @@ from authz.policy.load import load_policy, policy_directory
 from authz.replica.view import ReplicaView
 from authz.runtime.compose import system_clock
 from authz.v1 import authorization_pb2 as pb
-from authz.wire.plan import PLAN_KINDS, group_message
+from authz.wire.lists import PLAN_KINDS, group_message
 from tests.bench.lists import READABLE, ListCampus
 from tests.bench.measure import cost_us, cpu_ratios, show
 from tests.bench.replica import built

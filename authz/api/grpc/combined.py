@@ -23,8 +23,7 @@ from authz.engine.policies import ActiveChecker
 from authz.engine.shadow import Shadow
 from authz.engine.turns import Turns
 from authz.v1 import authorization_pb2 as pb
-from authz.wire.combined import parse_session, parse_sources
-from authz.wire.decisions import set_valid_until
+from authz.wire.decisions import parse_session, parse_sources, set_valid_until
 from authz.wire.errors import status_of
 
 _JOIN = "join"

@@ -27,13 +27,15 @@ from authz.v1 import authorization_pb2 as pb
 from authz.v1 import common_pb2
 from authz.wire.decisions import REASONS, set_valid_until
 from authz.wire.lists import (
+    PLAN_KINDS,
     add_subject,
+    group_message,
     parse_list_page,
     parse_list_resources,
     parse_list_subjects,
+    parse_plan_resources,
     resources_message,
 )
-from authz.wire.plan import PLAN_KINDS, group_message, parse_plan_resources
 
 ItemT = TypeVar("ItemT")
 

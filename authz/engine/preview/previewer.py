@@ -9,7 +9,6 @@ import msgspec
 
 from authz.domain.consistency import Consistency
 from authz.domain.decision_log import DecisionEntry, DecisionTable
-from authz.domain.errors import OverloadedError
 from authz.domain.ids import PLATFORM, Scope
 from authz.domain.impact import PreviewProgress, PreviewTotals, RecentDecisions
 from authz.domain.policy_changes import PolicySource
@@ -20,12 +19,11 @@ from authz.engine.consistency import ConsistencyGate
 from authz.engine.policies import ActiveChecker
 from authz.engine.preview.computation import Preview, PreviewEvent
 from authz.engine.preview.recent import changed_answers, read_recent, recent_decisions
+from authz.engine.streams import write_within
 from authz.engine.turns import Turns
-from authz.engine.watch import completes_within
 from authz.policy.diff import diff
 
 _ROWS_A_PART = 50
-_RETRY_AFTER_S = 1.0
 
 
 class Previewer:
@@ -64,8 +62,7 @@ class Previewer:
         """Write what another policy of the platform or of a course would change, in parts; the totals are the
         last event.
 
-        Raises as `Comparer.compiled` and `ActiveChecker.get`, and `OverloadedError` when a write takes longer
-        than the timeout: the snapshot, whose pages LMDB cannot use again, is not kept for who does not read.
+        Raises as `Comparer.compiled`, `ActiveChecker.get` and `write_within`.
         """
         in_course, entries = None, await self._recent(scope)
         if scope == PLATFORM:
@@ -107,17 +104,8 @@ class Previewer:
                     continue
                 part.append(event)
                 if isinstance(event, PreviewProgress | PreviewTotals) or len(part) >= _ROWS_A_PART:
-                    await self._send(write, part)
+                    await write_within(self._write_timeout_s, write(part), what="preview")
                     part = []
-
-    async def _send(
-        self, write: Callable[[list[PreviewEvent]], Awaitable[None]], part: list[PreviewEvent]
-    ) -> None:
-        if not await completes_within(self._write_timeout_s, write(part)):
-            raise OverloadedError(
-                f"the client has not read the preview for {self._write_timeout_s:g} s; read it as it comes",
-                retry_after_s=_RETRY_AFTER_S,
-            )
 
 
 def _with_recent(
