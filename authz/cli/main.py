@@ -63,6 +63,11 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+ActingFor = Annotated[
+    str, typer.Option(help="The person that the command is run for, user:<id>, whose rights then bind it.")
+]
+
+
 @app.callback()
 def options(
     tls_ca_file: Annotated[str, typer.Option(help="PEM of the authority of the server's certificate.")] = "",
@@ -70,10 +75,7 @@ def options(
         str, typer.Option(help="PEM chain of the client certificate, if the server requires one.")
     ] = "",
     tls_key_file: Annotated[str, typer.Option(help="PEM key of the client certificate.")] = "",
-    acting_for: Annotated[
-        str,
-        typer.Option(help="The person that the command is run for, user:<id>, whose rights then bind it."),
-    ] = "",
+    acting_for: ActingFor = "",
     token_file: Annotated[
         str,
         typer.Option(envvar="AUTHZ_TOKEN_FILE", help="File with the token or the JWT that proves who calls."),
