@@ -10,14 +10,13 @@ from authz.domain.instants import US_PER_S, Instant
 from authz.domain.ports import Vocabularies
 from authz.domain.tokens import TokenKeys
 from authz.store.audit import SqlAuditTrail
-from authz.store.checkpoints import SqlCheckpoints
 from authz.store.connections import OpenConnections
 from authz.store.decisions import SqlDecisions
 from authz.store.directory import SqlDirectory
 from authz.store.drafts import SqlDrafts
 from authz.store.engine import companion_path, database_name, open_engine, sqlite_file
 from authz.store.personal_data import SqlPersonalData
-from authz.store.proofs import SqlProofs
+from authz.store.proofs import SqlCheckpoints, SqlProofs
 from authz.store.recipients import SqlRecipients
 from authz.store.retention import SqlRetention
 from authz.store.schema import FirstWrite, require_current

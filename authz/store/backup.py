@@ -22,7 +22,7 @@ from authz.domain.errors import ErrorReason, FailedPreconditionError, InvalidArg
 from authz.domain.instants import Instant
 from authz.store import open_store
 from authz.store.connections import expecting_long_statements
-from authz.store.engine import open_engine, read_transaction, write_transaction
+from authz.store.engine import open_engine, read_transaction, stream, write_transaction
 from authz.store.log_reader import read_head
 from authz.store.restored_erasures import begin_missing
 from authz.store.schema import (
@@ -35,7 +35,6 @@ from authz.store.schema import (
 from authz.store.tables import metadata
 from authz.store.write import Transaction
 
-_CHUNK = 1_000
 _MODE = 0o600
 _MAGIC = b"SQLite format 3\0"
 
@@ -140,8 +139,7 @@ def _copy(source: Connection, target: Connection) -> None:
     for table in reversed(metadata.sorted_tables):
         target.execute(table.delete())
     for table in metadata.sorted_tables:
-        rows = source.execute(select(table), execution_options={"yield_per": _CHUNK})
-        for chunk in rows.partitions():
+        for chunk in stream(source, select(table)).partitions():
             target.execute(table.insert(), [dict(row._mapping) for row in chunk])
 
 

@@ -6,7 +6,8 @@ So the log can be replayed exactly for every time after the cut, and needs no ba
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Any, TypeAlias
 
 import msgspec
@@ -233,7 +234,8 @@ def _remove(connection: Connection, removed: Sequence[_Change], others: set[int]
     leaves = {row.revision: row for row in select_by(connection, _leaves, ("revision",), wanted)}
     attestor = Attestor(connection)
     rewritten, emptied = list[dict[str, Any]](), list[int]()
-    for revision, rows in _by_revision(_read(connection, heads)):
+    for revision, found in groupby(_read(connection, [*heads]), lambda each: each.row.revision):
+        rows = [*found]
         head, leaf, positions = dict(heads.pop(revision)._mapping), leaves[revision], gone[revision]
         if len(rows) == len(positions) and revision != keeps:
             emptied.append(revision)
@@ -251,10 +253,3 @@ def _remove(connection: Connection, removed: Sequence[_Change], others: set[int]
     upsert_rows(connection, _leaves, [[row[name] for name in _LEAF_COLUMNS] for row in rewritten])
     delete_by_key(connection, _changes, [each.log_position for each in removed])
     delete_by_key(connection, _revisions, [[each] for each in emptied])
-
-
-def _by_revision(changes: Iterable[_Change]) -> Iterator[tuple[int, list[_Change]]]:
-    found: dict[int, list[_Change]] = defaultdict(list)
-    for change in changes:
-        found[change.row.revision].append(change)
-    yield from found.items()

@@ -11,11 +11,11 @@ from authz.domain.instants import format_instant
 from authz.domain.tree import leaf_hash
 from authz.store import tables
 from authz.store.decision_leaves import BatchState, entries_of, leaf_content
+from authz.store.engine import stream
 from authz.store.kept_changes import decisions_purged_before
 from authz.store.leaves import Attestor
 from authz.store.stored_tree import RecomputedTree
 
-_CHUNK = 1000
 _leaves = tables.decision_leaves
 
 
@@ -40,8 +40,7 @@ def read_decision_tree(connection: Connection, sizes: Collection[int]) -> Decisi
     counted: int = connection.execute(select(tables.decision_tree.c.size)).scalar_one()
     tree = RecomputedTree("batch {} of the decisions", {*sizes, counted})
     entries = purged = purged_until = 0
-    order = select(_leaves).order_by(_leaves.c.number)
-    for leaf in connection.execute(order, execution_options={"yield_per": _CHUNK}):
+    for leaf in stream(connection, select(_leaves).order_by(_leaves.c.number)):
         tree.add(leaf.number, leaf)
         told = f"batch {leaf.number} of the decisions, of {format_instant(leaf.first_at)}, is"
         if leaf.state == BatchState.PURGED.value:

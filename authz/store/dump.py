@@ -13,12 +13,10 @@ from authz.domain.entities import Kind
 from authz.domain.ids import ResourceRef
 from authz.domain.instants import Instant
 from authz.store.connections import expecting_long_statements
-from authz.store.engine import read_transaction
+from authz.store.engine import read_transaction, stream
 from authz.store.log_reader import read_head, read_token_key
 from authz.store.rows import ENTITY_ROWS, read_values
 from authz.store.tables import columns_of, tombstones
-
-_CHUNK = 1_000
 
 
 class SqlDump:
@@ -56,7 +54,7 @@ class SqlDump:
         statement = select(*(table.c[name] for name in columns)).order_by(*by)
         if by[0].nullable:
             statement = statement.where(by[0].is_not(None))
-        return self._connection.execute(statement, execution_options={"yield_per": _CHUNK}).partitions()
+        return stream(self._connection, statement).partitions()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, CursorResult, Engine, Select, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
@@ -234,6 +234,11 @@ def read_transaction(engine: Engine) -> Iterator[Connection]:
             if options:
                 connection.exec_driver_sql(_BY_INDEX)
             yield connection
+
+
+def stream(connection: Connection, statement: Select[Any], rows_at_once: int = 1000) -> CursorResult[Any]:
+    """The rows of a statement, of which the memory holds only so many at once."""
+    return connection.execute(statement, execution_options={"yield_per": rows_at_once})
 
 
 @contextmanager

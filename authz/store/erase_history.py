@@ -27,11 +27,12 @@ from authz.domain.ids import Subject
 from authz.domain.mentions import mentions, mentions_id, subjects_in, with_subjects, without_mentions
 from authz.domain.mutations import Mutation
 from authz.store import tables
-from authz.store.engine import read_transaction
+from authz.store.engine import read_transaction, stream
 from authz.store.mutation_json import decode_mutation, encode_mutation, json_names
 from authz.store.renames import erase_renames
 from authz.store.rows import ENTITY_ROWS
 from authz.store.shadows import erase_examples
+from authz.store.tables import may_mention
 
 REVISIONS_AT_ONCE = 100
 """Revisions that a step rewrites at most."""
@@ -55,20 +56,17 @@ def find_revisions(engine: Engine, subject: Subject, after: int) -> tuple[list[i
     Returns them, and the revision through which the log is searched; None at its end.
     """
     mutation = _changes.c.mutation
-    in_author = and_(_changes.c.kind == "policy_version", mutation.contains(str(subject), autoescape=True))
+    in_author = and_(_changes.c.kind == "policy_version", may_mention([mutation], subject))
     in_changes = select(_changes.c.revision).where(
         _changes.c.revision == _revisions.c.revision, or_(json_names(mutation, subject), in_author)
     )
-    in_texts = (
-        _revisions.c[name].contains(str(subject), autoescape=True)
-        for name in ("actor", "reason", "request_id")
-    )
+    in_texts = may_mention([_revisions.c[name] for name in ("actor", "reason", "request_id")], subject)
     with read_transaction(engine) as connection:
         through = _end_of_part(connection, after)
         part = _revisions.c.revision > after
         if through is not None:
             part = and_(part, _revisions.c.revision <= through)
-        wanted = select(_revisions.c.revision).where(part, or_(in_changes.exists(), *in_texts))
+        wanted = select(_revisions.c.revision).where(part, or_(in_changes.exists(), in_texts))
         found = [*connection.scalars(wanted.order_by(_revisions.c.revision).limit(REVISIONS_AT_ONCE))]
     if len(found) == REVISIONS_AT_ONCE:
         through = found[-1]
@@ -217,9 +215,8 @@ def _without_person(text: str, subject: Subject, pseudonym: Subject) -> str:
 def kept_mentions(connection: Connection, subject: Subject) -> list[str]:
     """What still names the subject, and why: files of versions of policies, which prove what decided when."""
     table = ENTITY_ROWS["policy_version"].table
-    wanted = table.c.files.contains(str(subject), autoescape=True)
-    kept = []
-    for row in connection.execute(select(table).where(wanted), execution_options={"yield_per": 1}):
+    wanted, kept = may_mention([table.c.files], subject), []
+    for row in stream(connection, select(table).where(wanted), rows_at_once=1):
         if mentions(row.files, subject):
             kept.append(
                 f"version {row.number} of the policy of {row.scope_kind}{row.scope_id and ':' + row.scope_id}"

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, select
 
 from authz.domain.entities import Versioned
 from authz.domain.mentions import mentions
@@ -15,7 +15,7 @@ from authz.store.erasure_steps import Phase, Step, advance_step
 from authz.store.log_reader import raise_resumable_from, read_state
 from authz.store.removals import is_removing_from
 from authz.store.rows import ENTITY_ROWS
-from authz.store.tables import has_subject
+from authz.store.tables import has_subject, may_mention
 from authz.store.write import Transaction
 
 _DELETED = ("access_token", "share", "membership", "account")
@@ -36,8 +36,7 @@ def erase_records(transaction: Transaction, step: Step, at_once: int) -> None:
         owned = _some(connection, "resource", theirs, at_once - done.total())
         batch.rewrite([msgspec.structs.replace(each.entity, owner=step.owner) for each in owned])
         done["resource records given away"] = len(owned)
-        columns = (_VERSIONS.c.author, _VERSIONS.c.reason)
-        named = or_(*(column.contains(str(subject), autoescape=True) for column in columns))
+        named = may_mention([_VERSIONS.c.author, _VERSIONS.c.reason], subject)
         versions = [
             each.entity
             for each in _some(connection, "policy_version", named, at_once - done.total())

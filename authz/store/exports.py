@@ -25,6 +25,7 @@ from authz.domain.instants import format_instant
 from authz.domain.mentions import mentions, subjects_in, with_subjects
 from authz.domain.mutations import Mutation
 from authz.store import tables
+from authz.store.engine import stream
 from authz.store.log_reader import read_head
 from authz.store.mutation_json import decode_mutation, json_names
 from authz.store.recipients import askers, watchers
@@ -32,9 +33,8 @@ from authz.store.renames import other_ids
 from authz.store.retention_rules import read_rules
 from authz.store.rows import ENTITY_ROWS
 from authz.store.shadows import examples_about
-from authz.store.tables import has_subject
+from authz.store.tables import has_subject, may_mention
 
-_CHUNK = 500
 _MUTATIONS_AN_ITEM = 200
 _ABOUT, _CONTEXT = ExportRelation.ABOUT, ExportRelation.CONTEXT
 _COURSES, _SESSIONS, _MEMBERSHIPS, _RESOURCES, _SHARES, _ACCOUNTS, _TOKENS = (
@@ -120,7 +120,7 @@ class SqlExport:
         changes, revisions = tables.changes, tables.revisions
         wanted = or_(
             json_names(changes.c.mutation, self._subject),
-            revisions.c.actor.contains(str(self._subject), autoescape=True),
+            may_mention([revisions.c.actor], self._subject),
         )
         statement = (
             select(changes.c.mutation, revisions)
@@ -170,7 +170,7 @@ class SqlExport:
 
     def _idempotency_keys(self) -> Iterator[ExportedEntry]:
         keys = tables.idempotency_keys
-        statement = select(keys).where(keys.c.actor.contains(str(self._subject), autoescape=True))
+        statement = select(keys).where(may_mention([keys.c.actor], self._subject))
         for chunk in self._chunks(statement.order_by(keys.c.actor, keys.c.key)):
             for row in chunk:
                 if mentions(row.actor, self._subject):
@@ -179,16 +179,13 @@ class SqlExport:
 
     def _drafts(self) -> Iterator[ExportedEntry]:
         drafts = tables.policy_drafts
+        section = ExportSection.POLICY_DRAFTS
         columns = (drafts.c.author, drafts.c.publication, drafts.c.files)
-        wanted = or_(*(column.contains(str(self._subject), autoescape=True) for column in columns))
-        statement = select(drafts).where(wanted).order_by(drafts.c.course_id, drafts.c.id)
+        statement = select(drafts).where(may_mention(columns, self._subject))
         # One at a time: the files of a draft may be large.
-        for row in self._connection.execute(statement, execution_options={"yield_per": 1}):
-            section, whose = (
-                ExportSection.POLICY_DRAFTS,
-                f" of course:{row.course_id}" if row.course_id else "",
-            )
-            name = f"draft {row.id}{whose}"
+        rows = stream(self._connection, statement.order_by(drafts.c.course_id, drafts.c.id), rows_at_once=1)
+        for row in rows:
+            name = f"draft {row.id}" + (f" of course:{row.course_id}" if row.course_id else "")
             if mentions(row.author, self._subject):
                 yield ExportedEntry(section, name, f"author: {row.author}", row.created_at)
             if row.publication is not None and mentions(row.publication, self._subject):
@@ -197,15 +194,13 @@ class SqlExport:
 
     def _policy_versions(self) -> Iterator[ExportedEntry]:
         versions = ENTITY_ROWS["policy_version"].table
-        columns = [versions.c[name] for name in ("author", "reason", "files")]
-        wanted = or_(*(column.contains(str(self._subject), autoescape=True) for column in columns))
-        statement = select(versions).where(wanted)
+        section = ExportSection.POLICY_VERSIONS
+        columns = (versions.c.author, versions.c.reason, versions.c.files)
         order = (versions.c.scope_kind, versions.c.scope_id, versions.c.number)
+        statement = select(versions).where(may_mention(columns, self._subject)).order_by(*order)
         # One at a time: the files of a version may be large.
-        for row in self._connection.execute(statement.order_by(*order), execution_options={"yield_per": 1}):
-            section, whose = ExportSection.POLICY_VERSIONS, "the platform"
-            if row.scope_id:
-                whose = f"{row.scope_kind}:{row.scope_id}"
+        for row in stream(self._connection, statement, rows_at_once=1):
+            whose = f"{row.scope_kind}:{row.scope_id}" if row.scope_id else "the platform"
             name = f"version {row.number} of the policy of {whose}"
             for field in ("author", "reason"):
                 text = getattr(row, field)
@@ -259,7 +254,7 @@ class SqlExport:
                     yield ExportedEntry(section, f"{name}, {file}:{number}", line.strip())
 
     def _chunks(self, statement: Select[Any]) -> Iterator[Sequence[Row[Any]]]:
-        return self._connection.execute(statement, execution_options={"yield_per": _CHUNK}).partitions()
+        return stream(self._connection, statement).partitions()
 
 
 def _with_resource(wanted: Any) -> Any:

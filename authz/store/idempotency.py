@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
-from typing import Any
 
 import msgspec
 from sqlalchemy import Connection
@@ -13,7 +12,7 @@ from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.instants import Instant
 from authz.domain.mutations import WriteRequest
 from authz.store import tables
-from authz.store.bulk import insert_rows, select_by_key
+from authz.store.bulk import select_by_key, upsert_rows
 
 _encoder = msgspec.json.Encoder()
 _KNOWN = tables.idempotency_keys
@@ -26,7 +25,7 @@ class IdempotencyKeys:
         self._connection = connection
         self._now = now
         self._known: dict[tuple[str, str], tuple[str, int]] = {}
-        self._new: list[dict[str, Any]] = []
+        self._new: list[tuple[str | int, ...]] = []
         if keys:
             for row in select_by_key(connection, _KNOWN, list(keys)):
                 self._known[row.actor, row.key] = (row.digest, row.revision)
@@ -55,19 +54,11 @@ class IdempotencyKeys:
         if key:
             digest = _digest(request)
             self._known[request.actor, key] = (digest, revision)
-            self._new.append(
-                {
-                    "actor": request.actor,
-                    "key": key,
-                    "digest": digest,
-                    "revision": revision,
-                    "created_at": self._now,
-                }
-            )
+            self._new.append((request.actor, key, digest, revision, self._now))
 
     def store(self) -> None:
         """Store the remembered answers."""
-        insert_rows(self._connection, _KNOWN, self._new)
+        upsert_rows(self._connection, _KNOWN, self._new)
 
 
 def _digest(request: WriteRequest) -> str:

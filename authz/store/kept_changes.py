@@ -19,12 +19,11 @@ from authz.domain.mutations import Operation
 from authz.domain.retention import DAY_US, LIMITS, PURGE_INTERVAL_US, default_rule
 from authz.store import tables
 from authz.store.bulk import select_by
+from authz.store.engine import stream
 from authz.store.mutation_json import decode_mutation
 
-_CHUNK = 1000
 _EFFECTS_AT_ONCE = 100
 """Each may be one of a thousand of its revision."""
-_STREAMED = {"yield_per": _CHUNK}
 _changes, _revisions = tables.changes, tables.revisions
 _Effect: TypeAlias = tuple[int, Key]
 """What a revision did to one record."""
@@ -61,7 +60,7 @@ def _logged(connection: Connection, data: RetainedData) -> Iterator[tuple[Any, R
         .where(_changes.c.kind == "retention_rule")
         .order_by(_changes.c.revision.desc(), _changes.c.position.desc())
     )
-    with connection.execute(wanted, execution_options=_STREAMED) as rows:
+    with stream(connection, wanted) as rows:
         for row in rows:
             rule: Any = decode_mutation(row.mutation).target
             if rule.data is data:
@@ -88,7 +87,7 @@ def _expected(connection: Connection, through: int) -> Iterator[_Effect]:
     later = select(_changes).where(
         _changes.c.revision > through, _changes.c.previous <= through, _changes.c.previous > 0
     )
-    for row in connection.execute(later, execution_options=_STREAMED):
+    for row in stream(connection, later):
         yield row.previous, decode_mutation(row.mutation).key
 
 

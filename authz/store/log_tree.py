@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, select
 from authz.store import tables
 from authz.store.connections import expecting_long_statements
 from authz.store.decision_tree import DecisionTree, read_decision_tree
-from authz.store.engine import open_engine, read_transaction
+from authz.store.engine import open_engine, read_transaction, stream
 from authz.store.erasure_steps import rewrites_history
 from authz.store.kept_changes import last_purge, missing_changes
 from authz.store.leaves import Attestor, purged_hashes
@@ -24,8 +24,6 @@ from authz.store.replayed_records import ReplayedRecords
 from authz.store.schema import require_current
 from authz.store.stored_tree import RecomputedTree
 
-_CHUNK = 1000
-_STREAMED = {"yield_per": _CHUNK}
 _Content: TypeAlias = tuple[dict[str, Any], list[dict[str, Any]]]
 """A revision and its changes."""
 _changes, _revisions, _leaves = tables.changes, tables.revisions, tables.leaves
@@ -105,7 +103,7 @@ def _read_tree(connection: Connection, sizes: Collection[int]) -> LogTree:
 
 def _revisions_with_leaves(connection: Connection) -> Iterator[tuple[int, Row[Any] | None, _Content | None]]:
     """Every revision with its leaf and its content, in order; None for the one of the two that is missing."""
-    leaves = connection.execute(select(_leaves).order_by(_leaves.c.revision), execution_options=_STREAMED)
+    leaves = stream(connection, select(_leaves).order_by(_leaves.c.revision))
     either = heapq.merge(
         ((leaf.revision, leaf, None) for leaf in leaves),
         ((content[0]["revision"], None, content) for content in contents(connection)),
@@ -127,7 +125,7 @@ def contents(connection: Connection, *wanted: Any) -> Iterator[_Content]:
         .where(*wanted)
         .order_by(_revisions.c.revision, _changes.c.position)
     )
-    rows = connection.execute(statement, execution_options=_STREAMED).mappings()
+    rows = stream(connection, statement).mappings()
     for _, grouped in groupby(rows, key=lambda row: row["revision"]):
         found = [dict(row) for row in grouped]
         yield found[0], [row for row in found if row["position"] is not None]

@@ -14,10 +14,10 @@ from authz.domain.mutations import ChangeScope, Operation
 from authz.domain.ports import PastRecords
 from authz.domain.tokens import ConsistencyToken
 from authz.store import log_reader, tables
+from authz.store.engine import stream
 from authz.store.mutation_json import decode_mutation
 from authz.store.retention_rules import read_rules
 
-_ROWS_A_FETCH = 1000
 _changes, _revisions = tables.changes, tables.revisions
 
 
@@ -73,14 +73,15 @@ def _scope_of(connection: Connection, key: Key, up_to: int) -> ChangeScope:
 
     The log has no index of keys: this reads what it has of the kind, newest first.
     """
-    rows = connection.execution_options(yield_per=_ROWS_A_FETCH).execute(
+    rows = stream(
+        connection,
         select(_changes.c.course_id, _changes.c.session_id, _changes.c.mutation)
         .where(
             _changes.c.kind == kind_of(key).name,
             _changes.c.mutation.contains(f'"{key.id}"', autoescape=True),  # type: ignore[union-attr]
             _changes.c.revision <= up_to,
         )
-        .order_by(_changes.c.revision.desc(), _changes.c.position.desc())
+        .order_by(_changes.c.revision.desc(), _changes.c.position.desc()),
     )
     with rows:
         for row in rows:
@@ -97,10 +98,11 @@ def _replayed(
         is_here = or_(is_here, _changes.c.course_id == scope.course_id)
     elif scope.session_id is not None:
         is_here = or_(is_here, _changes.c.session_id == scope.session_id)
-    rows = connection.execution_options(yield_per=_ROWS_A_FETCH).execute(
+    rows = stream(
+        connection,
         select(_changes.c.mutation)
         .where(_changes.c.revision <= up_to, is_here)
-        .order_by(_changes.c.revision, _changes.c.position)
+        .order_by(_changes.c.revision, _changes.c.position),
     )
     records: dict[Key, Entity] = {}
     for (text,) in rows:

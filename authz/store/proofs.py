@@ -1,17 +1,18 @@
-"""Proofs about the trees of the change log and of the decisions, from what is stored of them."""
+"""Proofs about the trees of the change log and of the decisions, and the newest signed checkpoint of them."""
 
 from __future__ import annotations
 
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, select, update
 
+from authz.domain.checkpoints import Checkpoints, SignedCheckpoint
 from authz.domain.errors import malformed
 from authz.domain.proofs import AuditLog, ConsistencyProof, InclusionProof, Proofs
 from authz.domain.tree import EMPTY_ROOT, consistency_ranges, inclusion_ranges
 from authz.store import tables
 from authz.store.decision_leaves import entries_of, leaf_content
-from authz.store.engine import bounded_read_transaction, read_transaction
+from authz.store.engine import bounded_read_transaction, read_transaction, write_transaction
 from authz.store.leaves import Attestor, purged_hashes
 from authz.store.log_reader import read_head
 from authz.store.log_tree import contents
@@ -20,6 +21,7 @@ from authz.store.stored_tree import CHANGES, DECISIONS, range_hashes
 T = TypeVar("T", bytes, tuple[bytes, ...])
 
 _MAX_CONTENT_BYTES = 1 << 20
+_FIELDS, _checkpoints = SignedCheckpoint.__struct_fields__, tables.checkpoints
 _STORED = {AuditLog.CHANGES: CHANGES, AuditLog.DECISIONS: DECISIONS}
 
 
@@ -54,6 +56,24 @@ class SqlProofs(Proofs):
             _require("first_size", first, least=1, most=second)
             hashes = range_hashes(connection, _STORED[log], consistency_ranges(first, second))
         return ConsistencyProof(first, second, tuple(hashes))
+
+
+class SqlCheckpoints(Checkpoints):
+    """A `Checkpoints` in SQLite or PostgreSQL."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def newest(self) -> SignedCheckpoint:
+        with read_transaction(self._engine) as connection:
+            row = connection.execute(select(*(_checkpoints.c[name] for name in _FIELDS))).one()
+        return SignedCheckpoint(**row._mapping)
+
+    def replace(self, seen: SignedCheckpoint, by: SignedCheckpoint) -> bool:
+        same = (_checkpoints.c[name] == getattr(seen, name) for name in _FIELDS)
+        values = {name: getattr(by, name) for name in _FIELDS}
+        with write_transaction(self._engine) as connection:
+            return connection.execute(update(_checkpoints).where(*same).values(**values)).rowcount == 1
 
 
 def _size(connection: Connection, log: AuditLog) -> int:

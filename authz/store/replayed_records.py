@@ -16,10 +16,10 @@ from sqlalchemy import Connection, select
 
 from authz.domain.entities import Entity, Key
 from authz.domain.mutations import Operation
+from authz.store.engine import stream
 from authz.store.mutation_json import decode_mutation
 from authz.store.rows import ENTITY_ROWS
 
-_STREAMED = {"yield_per": 1000}
 _CACHE_KIB = 256 * 1024
 _HASH_BYTES = 16
 _encode = msgspec.json.Encoder().encode
@@ -53,7 +53,7 @@ class ReplayedRecords:
     def differences(self, connection: Connection) -> Iterator[str]:
         """How the records of a database differ, after all changes of its log. Ends the replay."""
         for stored in ENTITY_ROWS.values():
-            for rows in connection.execute(select(stored.table), execution_options=_STREAMED).partitions():
+            for rows in stream(connection, select(stored.table)).partitions():
                 for record in stored.versioned(rows):
                     yield from self._compare(record.entity, record.version)
         for key, revision in self._last.execute("SELECT key, revision FROM last ORDER BY revision, key"):

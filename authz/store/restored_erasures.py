@@ -13,6 +13,7 @@ from authz.domain.erasures import subject_mac
 from authz.domain.ids import Subject, SubjectType, parse_subject
 from authz.domain.mentions import subjects_in_text
 from authz.store import tables
+from authz.store.engine import stream
 from authz.store.erased import ERASURES
 from authz.store.erasure_steps import Phase, first_step
 from authz.store.holds import end_hold
@@ -20,7 +21,6 @@ from authz.store.log_reader import read_token_key
 from authz.store.log_writer import Origin
 from authz.store.write import Transaction
 
-_CHUNK = 1_000
 _ACTOR = "authz restore"
 _IN_JSON = re.compile(r'"type":"(user|service)","id":"([^"]+)"')
 _TYPES = frozenset(SubjectType)
@@ -74,7 +74,7 @@ def _subjects(connection: Connection) -> Iterator[Subject]:
     for table in tables.metadata.sorted_tables:
         texts = [each for each in table.c if isinstance(each.type, Text)]
         if texts and table not in _OF_HASHES:
-            for row in connection.execute(select(*texts), execution_options={"yield_per": _CHUNK}):
+            for row in stream(connection, select(*texts)):
                 yield from _in_row(row._asdict())
 
 

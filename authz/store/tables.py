@@ -23,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    or_,
     text,
 )
 from sqlalchemy.types import TypeEngine
@@ -43,11 +44,6 @@ def _text() -> TypeEngine[str]:
 
 def _key(name: str) -> Column[str]:
     return Column(name, _text(), primary_key=True)
-
-
-def _key_columns(field: Field) -> Iterator[Column[Any]]:
-    for name in columns_of([field]):
-        yield Column(name, _COLUMN_TYPES.get(field.type) or _text(), primary_key=True, autoincrement=False)
 
 
 _PARTS = {
@@ -83,17 +79,25 @@ def has_subject(table: FromClause, field: str, subject: Subject) -> ColumnElemen
     return and_(table.c[f"{field}_type"] == subject.type.value, table.c[f"{field}_id"] == subject.id)
 
 
+def may_mention(columns: Iterable[ColumnElement[str]], subject: Subject) -> ColumnElement[bool]:
+    """In SQL: whether a text names a subject as `user:<id>`, or one whose id only begins so, or differs in
+    case. So callers must also look at the texts: `mentions`."""
+    return or_(*(column.contains(str(subject), autoescape=True) for column in columns))
+
+
+def _columns(fields: Iterable[Field], *, primary_key: bool = False) -> Iterator[Column[Any]]:
+    for field in fields:
+        kind = _COLUMN_TYPES.get(field.type) or _text()
+        for name in columns_of([field]):
+            yield Column(name, kind, primary_key=primary_key, autoincrement=False, nullable=field.is_optional)
+
+
 def _entity_table(kind: Kind) -> Table:
-    others = (
-        Column(name, _COLUMN_TYPES.get(field.type) or _text(), nullable=field.is_optional)
-        for field in kind.other_fields
-        for name in columns_of([field])
-    )
     return Table(
         kind.plural,
         metadata,
-        *(column for field in kind.key_fields for column in _key_columns(field)),
-        *others,
+        *_columns(kind.key_fields, primary_key=True),
+        *_columns(kind.other_fields),
         Column("version", BigInteger, nullable=False),
         *_indexes(kind),
     )
