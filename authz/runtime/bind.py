@@ -22,12 +22,15 @@ def socket_path(address: str) -> str:
 def lock_socket(address: str) -> BinaryIO | None:
     """Lock the file of a Unix socket for this server, until the file that is returned is closed.
 
-    gRPC takes a socket over from the server that has it. Returns None for another address. Raises
-    `InvalidArgumentError` if another process listens there.
+    gRPC and Envoy take a socket over from the server that has it, and delete whatever else is there. Returns
+    None for another address. Raises `InvalidArgumentError` if another process listens there, or if something
+    other than a socket is there.
     """
     path = socket_path(address)
     if not path:
         return None
+    if os.path.lexists(path) and not Path(path).is_socket():
+        raise cannot_listen(address, "what is there is not a socket; set AUTHZ_ADDRESS to another path")
     try:
         lock = Path(path + ".lock").open("ab")  # noqa: SIM115  open for as long as the server listens
     except OSError as error:
@@ -63,7 +66,8 @@ def reserve(address: str, *, exclusive: bool = True) -> tuple[socket.socket, str
     """
     host, _, port = address.rpartition(":")
     if address.startswith("unix:"):
-        raise _cannot_share(address, "processes cannot share a Unix socket")
+        problem = "processes cannot share a Unix socket; set AUTHZ_WORKERS=1, or AUTHZ_ADDRESS to host:port"
+        raise cannot_listen(address, problem)
     try:
         family, kind, protocol, _, target = socket.getaddrinfo(
             host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -79,7 +83,7 @@ def reserve(address: str, *, exclusive: bool = True) -> tuple[socket.socket, str
             shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             shared.bind(target)
     except (OSError, ValueError) as error:
-        raise _cannot_share(address, str(error)) from None
+        raise cannot_listen(address, f"{error}; set AUTHZ_ADDRESS to a free host:port") from None
     return shared, f"{host}:{shared.getsockname()[1]}"
 
 
@@ -112,10 +116,6 @@ def _shut_down_if_at(address: str, connection: socket.socket) -> None:
         own = f"unix:{name}" if isinstance(name, str) else f":{name[1]}"
         if address.replace("unix://", "unix:").endswith(own):
             connection.shutdown(socket.SHUT_RDWR)
-
-
-def _cannot_share(address: str, cause: str) -> InvalidArgumentError:
-    return cannot_listen(address, f"{cause}; set AUTHZ_ADDRESS to a free host:port")
 
 
 def cannot_listen(address: str, problem: str) -> InvalidArgumentError:

@@ -286,6 +286,9 @@ def _is_service_link(variable: str, value: str) -> bool:
 def _validate(settings: Settings) -> None:
     if not settings.address.startswith("unix:"):
         _require_address("address", settings.address)
+    elif not settings.address.removeprefix("unix:").removeprefix("//"):
+        message = f"AUTHZ_ADDRESS is `{settings.address}`; write it like `unix:/run/authz/s`"
+        raise invalid_setting("AUTHZ_ADDRESS", message)
     elif len(os.fsencode(settings.address.removeprefix("unix:"))) > _MAX_SOCKET_PATH_BYTES:
         raise invalid_setting(
             "AUTHZ_ADDRESS",

@@ -92,6 +92,26 @@ async def test_a_unix_socket_of_another_program_is_left_to_it(sqlite_url: str, t
         assert path.is_socket()
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("transport", ["envoy", "grpc"])
+def test_a_file_at_the_address_of_a_unix_socket_is_left_alone(
+    sqlite_url: str, tmp_path: Path, transport: str, workers: str
+) -> None:
+    file = tmp_path / "notes"
+    file.write_text("of somebody")
+    given = ("--transport", transport, "--workers", workers, "--database", sqlite_url)
+    told = refused(*given, "--address", f"unix:{file}")
+    assert ("is not a socket" if workers == "1" else "set AUTHZ_WORKERS=1") in told
+    assert file.read_text() == "of somebody"
+    assert not (tmp_path / "notes.lock").exists()
+
+
+@pytest.mark.parametrize("address", ["unix:", "unix://"])
+def test_a_unix_socket_without_a_path_is_told(address: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"write it like `unix:/run/authz/s`"):
+        load_settings({"address": address}, environ={})
+
+
 def test_the_unix_socket_of_a_server_that_was_killed_is_taken_over(sqlite_url: str, tmp_path: Path) -> None:
     address = f"unix:{tmp_path / 's'}"
     with serving(sqlite_url, AUTHZ_ADDRESS=address) as (process, _):
