@@ -44,21 +44,14 @@ class Snapshot(Protocol):
     large deletion.
     """
 
-    @property
-    def revision(self) -> int:
-        """The revision of this state."""
-
-    @property
-    def state(self) -> ConsistencyToken:
-        """This state."""
-
-    @property
-    def token(self) -> str:
-        """This state, encoded for clients."""
-
-    @property
-    def policy(self) -> PolicyVersion | None:
-        """The active version of the platform's policy; None before there is one."""
+    revision: int
+    """The revision of this state."""
+    state: ConsistencyToken
+    """This state."""
+    token: str
+    """This state, encoded for clients."""
+    policy: PolicyVersion | None
+    """The active version of the platform's policy; None before there is one."""
 
     def policy_version(self, activation: PolicyActivation) -> PolicyVersion | None:
         """The version that an activation names; None if this state does not have it."""
@@ -144,10 +137,9 @@ class Snapshot(Protocol):
 class View(Protocol):
     """The read side of decisions."""
 
-    @property
-    def policy_number(self) -> int:
-        """The number of the platform's policy in the newest state that `snapshot` gave; 0 before there is
-        one. For any thread."""
+    policy_number: int
+    """The number of the platform's policy in the newest state that `snapshot` gave; 0 before there is
+    one. For any thread."""
 
     def snapshot(self) -> Snapshot:
         """The newest state, no staler than the operator's limit.

@@ -25,6 +25,7 @@ from authz.domain.entities import (
 )
 from authz.domain.facts import OWN
 from authz.domain.ids import ResourceRef, Scope, Subject
+from authz.domain.ports import Snapshot
 from authz.domain.tokens import TokenKeys
 from authz.replica.caches import Caches, ReplicaScope, intern, read_policy_version
 from authz.replica.codec import Codec
@@ -58,7 +59,7 @@ _ACCESS_TOKENS = CODECS["access_token"]
 _read_share = CODECS["share"].decode
 
 
-class ReplicaSnapshot:
+class ReplicaSnapshot(Snapshot):
     """A `Snapshot` over one read transaction, which ends with it.
 
     It remembers the last resource and the last grants that it read: a page of resources asks about one
@@ -96,20 +97,16 @@ class ReplicaSnapshot:
         return bool(self._environment.lmdb.info()["last_txnid"] != self._transaction.id())
 
     def policy_version(self, activation: PolicyActivation) -> PolicyVersion | None:
-        """See `Snapshot.policy_version`."""
         return read_policy_version(self._environment, self._transaction, activation)
 
     def has_course_policies(self) -> bool:
-        """See `Snapshot.has_course_policies`."""
         with self._transaction.cursor(self._environment.databases[_ACTIVATIONS.database]) as cursor:
             return bool(cursor.set_range(COURSE_KIND)) and bytes(cursor.key()).startswith(COURSE_KIND)
 
     def scope(self, scope: Scope) -> ScopeContext | None:
-        """See `Snapshot.scope`."""
         return self._scope(scope_key(scope))
 
     def resource(self, ref: ResourceRef, subject: Subject) -> ResourceContext | None:
-        """See `Snapshot.resource`."""
         key = ref_key(ref)
         raw = self._record_of(key)
         if raw is None:
@@ -124,7 +121,6 @@ class ReplicaSnapshot:
         return ResourceContext(scope, facts, times, shared)
 
     def record(self, key: CourseKey | SessionKey | ResourceRef) -> Course | Session | Resource | None:
-        """See `Snapshot.record`."""
         if isinstance(key, ResourceRef):
             name = ref_key(key)
             raw = (
@@ -138,13 +134,11 @@ class ReplicaSnapshot:
         return found
 
     def owner(self, ref: ResourceRef) -> Subject | None:
-        """See `Snapshot.owner`."""
         raw = self._record_of(ref_key(ref))
         owner = b"" if raw is None else read_context(raw)[1]
         return whole_subject(owner) if owner else None
 
     def grants(self, subject: Subject, scope: ScopeContext) -> tuple[Grant, ...]:
-        """See `Snapshot.grants`. One read for each scope."""
         assert isinstance(scope, ReplicaScope)  # noqa: S101  made here; narrows the type
         head = self._key_of(subject)
         key = (head, scope.course_key, scope.session_key)
@@ -159,26 +153,22 @@ class ReplicaSnapshot:
         return found
 
     def suspension(self, subject: Subject) -> Suspension | None:
-        """See `Snapshot.suspension`."""
         key = self._key_of(subject)
         if key != self._suspension_key:
             self._suspension_key, self._suspension = key, self._read_suspension(key)
         return self._suspension
 
     def access_token(self, id_: str) -> AccessToken | None:
-        """See `Snapshot.access_token`."""
         found: AccessToken | None = self._read(_ACCESS_TOKENS, pack_id(id_))
         return found
 
     def share(self, ref: ResourceRef, subject: Subject) -> ShareLevel | None:
-        """See `Snapshot.share`."""
         raw = self._get(ref_key(ref) + self._key_of(subject), None, self._environment.shares)
         return None if raw is None else _read_share(raw)[0]
 
     def scan_contexts(
         self, subject: Subject | None = None, *, start: tuple[str, str] = ("", "")
     ) -> Iterator[ScopeContext | None]:
-        """See `Snapshot.scan_contexts`."""
         course_id, session_id = start
         first_session = SESSION_KIND + pack_id(session_id) if session_id else b""
         first_course = COURSE_KIND + pack_id(course_id) if course_id else _NO_COURSE if session_id else b""
@@ -204,7 +194,6 @@ class ReplicaSnapshot:
         only_own: bool = False,
         timed: bool = True,
     ) -> Iterator[tuple[str, ResourceContext]]:
-        """See `Snapshot.scan_content`."""
         assert isinstance(scope, ReplicaScope)  # noqa: S101  made here; narrows the type
         env, transaction = self._environment, self._transaction
         own_key, type_key = self._key_of(subject), type_name.encode() + END
@@ -224,7 +213,6 @@ class ReplicaSnapshot:
     def scan_members(
         self, scope: ScopeContext, *, platform: bool, after: Subject | None = None
     ) -> Iterator[Subject]:
-        """See `Snapshot.scan_members`."""
         assert isinstance(scope, ReplicaScope)  # noqa: S101  made here; narrows the type
         heads = [key for key in (scope.course_key, scope.session_key) if key]
         heads += [PLATFORM_KEY] if platform else []
@@ -234,7 +222,6 @@ class ReplicaSnapshot:
         yield from self._subjects(ranges[0] if len(ranges) == 1 else merge_sorted(ranges))
 
     def scan_holders(self, ref: ResourceRef, *, after: Subject | None = None) -> Iterator[Subject]:
-        """See `Snapshot.scan_holders`."""
         head, last = ref_key(ref), b"" if after is None else subject_key(after)
         shares = scan_prefix(self._transaction, self._environment.shares, head, last)
         raw = self._get(head, None, self._environment.resources)
@@ -243,7 +230,6 @@ class ReplicaSnapshot:
         yield from self._subjects(merge_sorted([owners, shares]))
 
     def scan_grants(self, scope: ScopeContext) -> Iterator[tuple[Subject, tuple[Grant, ...]]]:
-        """See `Snapshot.scan_grants`."""
         head, grants_in = _own_key(scope), self._grants_in
         for key in scan_prefix(self._transaction, self._environment.members_in, head):
             self._subject_key = key
@@ -253,7 +239,6 @@ class ReplicaSnapshot:
     def scan_owned(
         self, scope: ScopeContext, type_name: str
     ) -> Iterator[tuple[ResourceRef, Subject | None, ResourceContext]]:
-        """See `Snapshot.scan_owned`."""
         env, get, type_key = self._environment, self._get, type_name.encode() + END
         possible, everywhere = scope.state.possible, scope.state.facts
         for key in scan_prefix(self._transaction, env.resources_in, _own_key(scope) + type_key):
@@ -265,13 +250,11 @@ class ReplicaSnapshot:
                 yield ref, whole_subject(owner) if owner else None, context
 
     def scan_shares(self, ref: ResourceRef) -> Iterator[tuple[Subject, ShareLevel]]:
-        """See `Snapshot.scan_shares`."""
         head, shares = ref_key(ref), self._environment.shares
         for key in scan_prefix(self._transaction, shares, head):
             yield whole_subject(key), _read_share(self._get(head + key, None, shares))[0]
 
     def count_members(self) -> int:
-        """See `Snapshot.count_members`."""
         return int(self._transaction.stat(self._environment.members_in)["entries"])
 
     def _subjects(self, keys: Iterable[bytes]) -> Iterator[Subject]:

@@ -10,6 +10,7 @@ import lmdb
 import structlog
 
 from authz.domain.errors import ErrorReason, UnavailableError
+from authz.domain.ports import View
 from authz.domain.tokens import ConsistencyToken, TokenKeys
 from authz.replica.caches import Caches
 from authz.replica.environment import (
@@ -30,7 +31,7 @@ _NO_GENERATION = -1
 """Differs from every generation, and from 0, which means that none is served."""
 
 
-class ReplicaView:
+class ReplicaView(View):
     """A `View` of the replica in a folder, whichever generation of it is current.
 
     `source` names the database, as for the follower: the replica of another one is never served. The view
@@ -59,11 +60,8 @@ class ReplicaView:
         self._caches = Caches()
         self._snapshot: ReplicaSnapshot | None = None
         self.policy_number = 0
-        """See `View.policy_number`."""
 
     def snapshot(self) -> ReplicaSnapshot:
-        """The state that the follower last committed. Raises `UnavailableError` past the bound on staleness,
-        and while the replica is behind a write that this machine has acknowledged."""
         state = self._state
         confirmed_at = state.words[CONFIRMED_AT]
         # 0 means never, also shortly after boot.
@@ -101,14 +99,12 @@ class ReplicaView:
             self._close_environment()
 
     def revision(self) -> int:
-        """The newest revision, however stale. Raises `UnavailableError` if there is none."""
         words = self._state.words
         if not words[GENERATION]:
             raise not_ready()
         return words[REVISION]
 
     def require(self, state: ConsistencyToken) -> None:
-        """See `View.require`."""
         self._reopen_if_replaced()
         if not self._state.is_of(self._source):
             return  # nobody answers from this folder for our database
@@ -118,20 +114,16 @@ class ReplicaView:
             self._state.withdraw()
 
     def is_behind(self) -> bool:
-        """See `View.is_behind`."""
         return self._state.is_behind()
 
     def database_id(self) -> str:
-        """The id of the database. Raises `UnavailableError` if there is no replica."""
         self._current()
         return self._database_id
 
     def cleared(self) -> int:
-        """See `View.cleared`."""
         return self._current().cleared()
 
     def staleness_s(self) -> float:
-        """Seconds since the replica was known to hold the last committed revision; infinite if never."""
         return self._state.staleness_s()
 
     def close(self) -> None:

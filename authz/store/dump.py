@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, Row, Table, select
 from authz.domain.entities import Kind
 from authz.domain.ids import ResourceRef
 from authz.domain.instants import Instant
+from authz.domain.ports import Dump
 from authz.store.connections import expecting_long_statements
 from authz.store.engine import read_transaction, stream
 from authz.store.log_reader import read_head, read_token_key
@@ -19,7 +20,7 @@ from authz.store.rows import ENTITY_ROWS, read_values
 from authz.store.tables import columns_of, tombstones
 
 
-class SqlDump:
+class SqlDump(Dump):
     """A `Dump` over one open transaction."""
 
     def __init__(self, connection: Connection) -> None:
@@ -29,21 +30,18 @@ class SqlDump:
         self.token_key = read_token_key(connection)
 
     def entities(self, kind: Kind, by: str = "") -> Iterator[Any]:
-        """See `Dump.entities`."""
         stored = ENTITY_ROWS[kind.name]
         order = columns_of(kind.order_by(by)) if by else stored.key_columns
         chunks = self._chunks(stored.table, stored.table.columns.keys(), order)
         return chain.from_iterable(map(stored.entities, chunks))
 
     def values(self, kind: Kind, fields: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-        """See `Dump.values`."""
         wanted = [kind.field(name) for name in fields]
         columns = columns_of(wanted)
         chunks = self._chunks(ENTITY_ROWS[kind.name].table, columns, columns)
         return chain.from_iterable(read_values(wanted, chunk) for chunk in chunks)
 
     def tombstones(self) -> Iterator[tuple[ResourceRef, Instant]]:
-        """See `Dump.tombstones`."""
         chunks = self._chunks(tombstones, ("type", "id", "deleted_at"), ("type", "id"))
         return ((ResourceRef(row.type, row.id), row.deleted_at) for chunk in chunks for row in chunk)
 

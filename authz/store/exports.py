@@ -24,6 +24,7 @@ from authz.domain.ids import ScopeKind, Subject
 from authz.domain.instants import format_instant
 from authz.domain.mentions import mentions, subjects_in, with_subjects
 from authz.domain.mutations import Mutation
+from authz.domain.personal_data import Export
 from authz.store import tables
 from authz.store.engine import stream
 from authz.store.log_reader import read_head
@@ -43,7 +44,7 @@ _COURSES, _SESSIONS, _MEMBERSHIPS, _RESOURCES, _SHARES, _ACCOUNTS, _TOKENS = (
 )
 
 
-class SqlExport:
+class SqlExport(Export):
     """An `Export` over one open transaction."""
 
     def __init__(self, connection: Connection, subject: Subject) -> None:
@@ -53,7 +54,6 @@ class SqlExport:
         self.rules = tuple(each.entity for each in read_rules(connection).values())
 
     def items(self) -> Iterator[ExportItem]:
-        """See `Export.items`."""
         is_known = False
         for items in (self._records(), self._changes()):
             for item in items:

@@ -57,14 +57,12 @@ class PostgresqlNotifier(CommitNotifier):
                     return
 
     def wake(self) -> None:
-        """Make a waiting thread return."""
         # After `close` another file may have the file descriptor of the pipe.
         with self._closing, suppress(BlockingIOError):  # a full pipe wakes the thread, too
             if not self._closed:
                 os.write(self._wake_write, b"!")
 
     def close(self) -> None:
-        """Release the connection."""
         self._disconnect()
         with self._closing:
             self._closed = True
@@ -122,11 +120,9 @@ class SqliteNotifier(CommitNotifier):
                 backoff_s = min(2 * backoff_s, _MAX_POLL_S)
 
     def wake(self) -> None:
-        """Make a waiting thread return."""
         self._woken.set()
 
     def close(self) -> None:
-        """Release the connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
