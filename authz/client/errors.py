@@ -55,6 +55,17 @@ class CallError(AuthzError):
         self.code = code
 
 
+class RefusedError(Exception):
+    """The application must not serve the request. `str(error)` is safe to show to the sender.
+
+    `status` is an HTTP status: 403 not allowed, 404 no such id can exist, 503 no decision is possible now.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 def error_of(failure: Any) -> CallError:
     """The error for a failed call (a `grpc.RpcError`), with the reason from its `google.rpc.ErrorInfo`."""
     code: grpc.StatusCode = failure.code()

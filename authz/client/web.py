@@ -6,9 +6,11 @@ Both take the client from `app.state.authz`; see docs/clients.md. Needs `pip ins
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from string import Formatter
 from typing import Annotated, Any, cast
 
+import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
@@ -16,9 +18,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from authz.client.aio.client import AsyncClient
-from authz.client.questions import Answer
-from authz.client.refusal import RefusedError
-from authz.client.requirement import Requirement
+from authz.client.aio.decide import decide
+from authz.client.errors import RefusedError
+from authz.client.questions import Answer, check_request, query_of
 
 WhoAsks = Callable[[HTTPConnection], str | Awaitable[str]]
 """Who sent a request, as `user:maya`: from the session or the token that the application has checked."""
@@ -45,7 +47,7 @@ def require(
     """
     from fastapi import Depends
 
-    requirement = Requirement(
+    requirement = _Requirement(
         action=action, resource=resource, course=course, session=session, purpose=purpose
     )
 
@@ -83,7 +85,7 @@ class RequireMiddleware:
     ) -> None:
         self._app = app
         self._subject = subject
-        self._requirement = Requirement(
+        self._requirement = _Requirement(
             action=action, resource=resource, course=course, session=session, purpose=purpose
         )
 
@@ -118,3 +120,48 @@ def _client(connection: HTTPConnection) -> AsyncClient:
     if client is None:
         raise RuntimeError("app.state.authz is not set; set it to an AsyncClient in the lifespan of the app")
     return cast(AsyncClient, client)
+
+
+class _Requirement(msgspec.Struct, frozen=True, kw_only=True):
+    """A question of which parts are taken from the path: `resource="notebook:{notebook_id}"`."""
+
+    action: str
+    resource: str
+    course: str = ""
+    session: str = ""
+    purpose: str = ""
+
+    def __post_init__(self) -> None:
+        """Raise `InvalidArgumentError` for a resource that could never be one, whatever the path has."""
+        query_of(self.resource.format_map(_Placeholders()), "", "")
+
+    def require_names(self, known: Mapping[str, Any]) -> None:
+        """Raise `ValueError` for a part that the path does not have."""
+        for text in (self.resource, self.course, self.session):
+            for _, name, _, _ in Formatter().parse(text):
+                if name is not None and name not in known:
+                    raise ValueError(
+                        f"`{text}` needs `{name}`, and the path has {', '.join(known) or 'no part'}"
+                    )
+
+    async def decide(self, client: AsyncClient, subject: str, parts: Mapping[str, Any]) -> Answer:
+        """The answer, if it is allowed. Raises `RefusedError`, and `CallError` for a mistaken question."""
+        self.require_names(parts)
+        return await decide(
+            client,
+            lambda: check_request(
+                subject,
+                self.action,
+                self.resource.format_map(parts),
+                course_id=self.course.format_map(parts),
+                session_id=self.session.format_map(parts),
+                purpose=self.purpose,
+            ),
+        )
+
+
+class _Placeholders(dict[str, str]):
+    """A well-formed id for every name."""
+
+    def __missing__(self, key: str) -> str:
+        return "x"

@@ -21,7 +21,16 @@ MAX_CONDITIONS = 100
 """Alternatives of one cell."""
 
 
-class Publication(msgspec.Struct, frozen=True, kw_only=True):
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """Who publishes a policy, and why. `actor` and `request_id` are those of the call."""
+
+    author: str = ""
+    reason: str = ""
+    actor: str = ""
+    request_id: str = ""
+
+
+class Publication(Origin, frozen=True, kw_only=True):
     """When a draft is to be published, by whom, and why.
 
     `caller` and `person` asked for it, as in a `Principal`, and must have the right then, too; `actor` names
@@ -29,12 +38,8 @@ class Publication(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     at: Instant
-    author: str = ""
-    reason: str = ""
     caller: Subject | None = None
     person: Subject | None = None
-    actor: str = ""
-    request_id: str = ""
     error: str = ""
 
 

@@ -8,7 +8,7 @@ from functools import partial
 
 import msgspec
 
-from authz.domain.drafts import DraftKey, Drafts, Edit, PolicyDraft, Publication
+from authz.domain.drafts import DraftKey, Drafts, Edit, Origin, PolicyDraft, Publication
 from authz.domain.errors import (
     ConflictError,
     ErrorReason,
@@ -24,7 +24,7 @@ from authz.domain.instants import format_instant
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.clock import DecisionClock
 from authz.engine.consistency import ConsistencyGate
-from authz.engine.publish import Origin, Published, Publisher
+from authz.engine.publish import Published, Publisher
 from authz.policy.course import course_files, load_course_policy
 from authz.policy.edit import Course, edit_files, rebase_files
 from authz.policy.versions import load_files
@@ -142,8 +142,7 @@ class Drafting:
         and warnings are now."""
         if publication.at <= self._clock.at(0):
             raise malformed("publish_at", "is in the past; name a later time, or publish the draft now")
-        origin = Origin(author=publication.author, reason=publication.reason, actor=publication.actor)
-        found = await self._apply(draft, origin, validate_only=True)
+        found = await self._apply(draft, publication, validate_only=True)
         if not found.changed:
             raise FailedPreconditionError(
                 ErrorReason.PRECONDITION_FAILED,

@@ -7,6 +7,7 @@ from functools import partial
 
 import msgspec
 
+from authz.domain.drafts import Origin
 from authz.domain.entities import (
     PLATFORM_ACTIVATION,
     CourseFilter,
@@ -48,15 +49,6 @@ from authz.policy.versions import FORMAT, ProvedPolicy, prove_files, require_cer
 
 _MAX_LOST_RACES = 3
 """After which a publish is tried a last time."""
-
-
-class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """Who publishes, and why. `actor` and `request_id` are those of the call."""
-
-    author: str = ""
-    reason: str = ""
-    actor: str = ""
-    request_id: str = ""
 
 
 class Published(msgspec.Struct, frozen=True):

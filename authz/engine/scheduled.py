@@ -15,7 +15,6 @@ from authz.engine.clock import DecisionClock
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.drafts import Drafting
 from authz.engine.polling import poll
-from authz.engine.publish import Origin
 from authz.engine.rights import Rights
 
 log = structlog.get_logger()
@@ -96,13 +95,7 @@ class ScheduledPublisher:
             await self._rights.require_permission(publication.caller, self._permission)
         source = PolicySource(files=draft.files)
         await self._rights.require_publication(publication.person, source, draft.scope)
-        origin = Origin(
-            author=publication.author,
-            reason=publication.reason,
-            actor=publication.actor,
-            request_id=publication.request_id,
-        )
-        published = await self._drafting.publish(draft, origin)
+        published = await self._drafting.publish(draft, publication)
         assert published.active is not None  # noqa: S101  it was just published; narrows the type
         log.info(
             "draft published", draft=draft.id, scope=str(draft.scope), policy_version=published.active.number

@@ -131,19 +131,24 @@ class CompiledPolicy:
 
     def __init__(
         self,
-        *,
         version: str,
         vocabulary: Vocabulary,
         inherited: Mapping[str, frozenset[str]],
         rules: tuple[Rule, ...],
-        platform: Rulebook,
-        overrides: Mapping[str, Rulebook],
-        locks: tuple[Lock, ...] = (),
+        locks: tuple[Lock, ...],
     ) -> None:
-        """`inherited` gives for each role all roles whose rules it has, itself among them; `overrides` are by
-        the id of their course; no course's own policy may speak of what `locks` name."""
+        """`inherited` gives for each role all roles whose rules it has, itself among them; no course's own
+        policy may speak of what `locks` name."""
         self.version = version
-        self.vocabulary = vocabulary
+        by_scope = _rulebooks(rules, vocabulary, inherited)
+        self.platform = by_scope.pop(ANY)
+        self.overrides = MappingProxyType({parse_scope(scope).id: book for scope, book in by_scope.items()})
+        """By the id of their course."""
+        self.vocabulary = msgspec.structs.replace(
+            vocabulary,
+            administrators=_holders(self.platform, vocabulary, COURSE_TYPE, EDIT_POLICY),
+            granters=_holders(self.platform, vocabulary, API_TYPE, GRANT_ROLES),
+        )
         self.inherited = MappingProxyType(dict(inherited))
         self.role_table = role_table(vocabulary.roles)
         self.own_rules: tuple[Rule, ...] = ()
@@ -151,8 +156,6 @@ class CompiledPolicy:
         self.own_cells = 0
         """How many cells (role, type, action) they speak of."""
         self._rules = rules
-        self.platform = platform
-        self.overrides = MappingProxyType(dict(overrides))
         self.locks = locks
         self.locked = MappingProxyType(
             {
@@ -250,38 +253,6 @@ class CompiledPolicy:
         return CompiledRules(denies.values(), clauses(book.allows for book in books).values())
 
 
-def compile_policy(
-    version: str,
-    vocabulary: Vocabulary,
-    inherited: Mapping[str, frozenset[str]],
-    rules: tuple[Rule, ...],
-    locks: tuple[Lock, ...] = (),
-) -> CompiledPolicy:
-    """Compile the rules. `inherited` and `locks` are as in `CompiledPolicy`."""
-    by_scope: dict[str, list[Clause]] = defaultdict(list)
-    for clause in _clauses_of(rules):
-        by_scope[clause.rule.scope].append(clause)
-    platform = _rulebook(by_scope.pop(ANY, ()), vocabulary, inherited)
-    vocabulary = msgspec.structs.replace(
-        vocabulary,
-        administrators=_holders(platform, vocabulary, COURSE_TYPE, EDIT_POLICY),
-        granters=_holders(platform, vocabulary, API_TYPE, GRANT_ROLES),
-    )
-    overrides = {
-        parse_scope(scope).id: _rulebook(clauses, vocabulary, inherited)
-        for scope, clauses in by_scope.items()
-    }
-    return CompiledPolicy(
-        version=version,
-        vocabulary=vocabulary,
-        inherited=inherited,
-        rules=rules,
-        platform=platform,
-        overrides=overrides,
-        locks=locks,
-    )
-
-
 def _clauses_of(rules: Iterable[Rule], first: int = 0) -> list[Clause]:
     return [
         Clause(parse_condition(rule.condition), rule, position) for position, rule in enumerate(rules, first)
@@ -300,6 +271,16 @@ def _holders(platform: Rulebook, vocabulary: Vocabulary, type_name: str, action:
         for role, cell in cells.items()
         if CompiledRules(platform.denies.get(cell, ()), platform.allows.get(cell, ())).verdict(0).allowed
     )
+
+
+def _rulebooks(
+    rules: Iterable[Rule], vocabulary: Vocabulary, inherited: Mapping[str, frozenset[str]]
+) -> dict[str, Rulebook]:
+    """By scope, also for the platform if no rule is of it."""
+    by_scope: dict[str, list[Clause]] = defaultdict(list, {ANY: []})
+    for clause in _clauses_of(rules):
+        by_scope[clause.rule.scope].append(clause)
+    return {scope: _rulebook(clauses, vocabulary, inherited) for scope, clauses in by_scope.items()}
 
 
 def _rulebook(

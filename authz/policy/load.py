@@ -17,7 +17,7 @@ from casbin.persist import load_policy_line
 from authz.domain.decisions import Rule
 from authz.domain.errors import PolicyError, PolicyFault
 from authz.domain.vocabulary import suggest
-from authz.policy.compile import CompiledPolicy, compile_policy
+from authz.policy.compile import CompiledPolicy
 from authz.policy.declarations import read_inheritance, read_vocabulary
 from authz.policy.locks import read_locks
 from authz.policy.rows import WIDTHS, Faults, read_rows, trim_padding
@@ -113,7 +113,7 @@ def compile_files(files: Mapping[str, str]) -> CompiledPolicy:
     assert text is not None and model_text is not None  # noqa: S101  else there were faults
     require_same_as_casbin(text, rules, file=POLICY_FILE)
     version = hashlib.sha256(f"{model_text}\0{text}".encode()).hexdigest()[:12]
-    return compile_policy(version, vocabulary, inherited, rules, locks)
+    return CompiledPolicy(version, vocabulary, inherited, rules, locks)
 
 
 def _check_model(text: str, faults: Faults) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import grpc
 import pytest
 
+from authz.domain.drafts import Origin
 from authz.domain.files import MAX_FILES_BYTES, files_text
-from authz.engine.publish import Origin, publication
+from authz.engine.publish import publication
 from authz.v1 import policy_pb2 as ppb
 from tests.api.test_policies import active, applied, messages, refused
 from tests.policies import CLOSED, SAYS, SHIPPED, with_rows

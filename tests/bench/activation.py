@@ -13,10 +13,11 @@ from typing import Any
 import grpc
 
 from authz.client import Client, check_request
+from authz.domain.drafts import Origin
 from authz.domain.entities import PolicyActivationFilter
 from authz.domain.files import files_text
 from authz.domain.ports import Page
-from authz.engine.publish import Origin, publication
+from authz.engine.publish import publication
 from authz.runtime.compose import system_clock
 from authz.store import open_store
 from authz.v1 import authorization_pb2_grpc

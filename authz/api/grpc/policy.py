@@ -11,8 +11,9 @@ from authz.api.call import Call
 from authz.api.grpc.answers import token_message
 from authz.api.grpc.drafts import DraftCalls
 from authz.api.grpc.shadows import ShadowCalls
-from authz.domain.drafts import Publication
+from authz.domain.drafts import Origin, Publication
 from authz.domain.errors import PolicyError
+from authz.domain.ids import Scope
 from authz.domain.policy_changes import PolicySource
 from authz.domain.ports import Page
 from authz.engine.compare import Comparer
@@ -20,7 +21,7 @@ from authz.engine.consistency import ConsistencyGate
 from authz.engine.drafts import Drafting
 from authz.engine.policy_cases import Report
 from authz.engine.preview.previewer import Previewer
-from authz.engine.publish import Origin, Published, Publisher, not_active
+from authz.engine.publish import Published, Publisher, not_active
 from authz.engine.rights import Rights
 from authz.engine.shadowing import Shadowing
 from authz.v1 import policy_pb2 as pb
@@ -74,17 +75,10 @@ class PolicyServicer(DraftCalls, ShadowCalls):
     async def ApplyPolicy(self, request: pb.ApplyPolicyRequest, call: Call) -> pb.ApplyPolicyResponse:
         """The next version, unless the files are those of the active one."""
         files, scope = parse_policy(request), parse_policy_scope(request.course_id)
-        expected = parse_number(request.expected_active_number, field="expected_active_number")
         origin = _origin(request, call)
-        held_to = await self._rights.require_publication(
-            call.principal.on_behalf_of, PolicySource(files=files), scope
-        )
+        expected = await self._expected(request, call, PolicySource(files=files), scope)
         published = await self._publisher.apply(
-            files,
-            origin,
-            scope=scope,
-            expected=_expected(expected, held_to),
-            validate_only=request.validate_only,
+            files, origin, scope=scope, expected=expected, validate_only=request.validate_only
         )
         return pb.ApplyPolicyResponse(**self._outcome(published))
 
@@ -92,18 +86,10 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         self, request: pb.RollBackPolicyRequest, call: Call
     ) -> pb.RollBackPolicyResponse:
         """The next version, with the files of an earlier one."""
-        number, scope = (
-            parse_number(request.number, field="number", least=1),
-            parse_policy_scope(request.course_id),
-        )
-        expected = parse_number(request.expected_active_number, field="expected_active_number")
-        origin = _origin(request, call)
-        held_to = await self._rights.require_publication(
-            call.principal.on_behalf_of, PolicySource(number=number), scope
-        )
-        published = await self._publisher.roll_back(
-            number, origin, scope=scope, expected=_expected(expected, held_to)
-        )
+        number = parse_number(request.number, field="number", least=1)
+        scope, origin = parse_policy_scope(request.course_id), _origin(request, call)
+        expected = await self._expected(request, call, PolicySource(number=number), scope)
+        published = await self._publisher.roll_back(number, origin, scope=scope, expected=expected)
         return pb.RollBackPolicyResponse(**self._outcome(published))
 
     async def PublishPolicyDraft(
@@ -227,6 +213,21 @@ class PolicyServicer(DraftCalls, ShadowCalls):
             certificate=certificate,
         )
 
+    async def _expected(
+        self,
+        request: pb.ApplyPolicyRequest | pb.RollBackPolicyRequest,
+        call: Call,
+        source: PolicySource,
+        scope: Scope,
+    ) -> int | None:
+        """The number that must be active, None for any: the one that the request names, and the one that the
+        rights of a person were compared with."""
+        expected = parse_number(request.expected_active_number, field="expected_active_number")
+        held_to = await self._rights.require_publication(call.principal.on_behalf_of, source, scope)
+        if held_to is not None and expected not in (0, held_to):
+            raise not_active(held_to, expected)
+        return held_to if held_to is not None else expected or None
+
     def _outcome(self, published: Published) -> dict[str, Any]:
         return {
             "active": None if published.active is None else summary_message(published.active),
@@ -236,14 +237,6 @@ class PolicyServicer(DraftCalls, ShadowCalls):
             "tests": _tests_message(published.tests),
             "warnings": warning_messages(published.warnings),
         }
-
-
-def _expected(expected: int, held_to: int | None) -> int | None:
-    """The number that must be active, None for any: the one that the request names, and the one that the
-    rights of a person were compared with."""
-    if held_to is not None and expected not in (0, held_to):
-        raise not_active(held_to, expected)
-    return held_to if held_to is not None else expected or None
 
 
 def _origin(

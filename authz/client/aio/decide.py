@@ -7,9 +7,8 @@ from collections.abc import Callable
 import grpc
 
 from authz.client.aio.client import AsyncClient
-from authz.client.errors import CallError
+from authz.client.errors import CallError, RefusedError
 from authz.client.questions import Answer
-from authz.client.refusal import RefusedError
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.v1.authorization_pb2 import CheckRequest
 

@@ -11,7 +11,7 @@ import grpc
 from authz.client.aio.client import AsyncClient
 from authz.client.aio.decide import decide
 from authz.client.aio.transport import ServerInterceptor
-from authz.client.refusal import RefusedError
+from authz.client.errors import RefusedError
 from authz.v1 import authorization_pb2
 
 Question = Callable[[Any, Any], authorization_pb2.CheckRequest]

@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from authz.client.refusal import RefusedError
+from authz.client.errors import RefusedError
 from authz.client.sync.client import Client
 from authz.client.sync.decide import decide
 from authz.client.sync.transport import ServerInterceptor

@@ -17,7 +17,7 @@ from authz.domain.decisions import STRUCTURAL_TYPES, Verdict
 from authz.domain.effective_roles import EffectiveRoles, Grant, effective_roles_of
 from authz.domain.errors import ErrorReason, FailedPreconditionError, UnusablePolicyError
 from authz.domain.ids import PLATFORM, Subject
-from authz.domain.impact import Impact, PreviewProgress, PreviewTotals
+from authz.domain.impact import Impact, PreviewProgress, PreviewTotals, RecentDecisions
 from authz.domain.instants import Instant
 from authz.domain.ports import Snapshot
 from authz.engine.check import Checker
@@ -50,12 +50,14 @@ class Preview:
         *,
         max_examples: int,
         max_largest: int,
+        recent: RecentDecisions | None = None,
         in_course: tuple[str, CompiledPolicy] | None = None,
     ) -> None:
         self._snapshot = snapshot
         self._before, self._after = before, after
         self._now = now
         self._max_examples = max_examples
+        self._recent = recent
         self._in_course = in_course
         self._comparison = CellComparison(before.policy, after.policy)
         self._platform: dict[Subject, tuple[Grant, ...]] = {}
@@ -95,6 +97,7 @@ class Preview:
             scopes=self._tally.scopes,
             kinds=self._tally.kinds,
             largest=self._tally.largest,
+            recent=self._recent,
         )
 
     def _contexts(self) -> Iterator[ScopeContext | None]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-
-import msgspec
 
 from authz.domain.consistency import Consistency
 from authz.domain.decision_log import DecisionEntry, DecisionTable
 from authz.domain.ids import PLATFORM, Scope
-from authz.domain.impact import PreviewProgress, PreviewTotals, RecentDecisions
+from authz.domain.impact import PreviewProgress, PreviewTotals
 from authz.domain.policy_changes import PolicySource
 from authz.engine.check import Checker
 from authz.engine.clock import DecisionClock
@@ -73,6 +71,7 @@ class Previewer:
             after = before
             in_course = scope.id, await self._comparer.in_course(before.policy, source, scope)
         now = self._clock.at(snapshot.state.committed_at)
+        changes = await self._turns.collect(changed_answers(snapshot, before, after, now, entries))
         preview = Preview(
             snapshot,
             before,
@@ -80,13 +79,13 @@ class Previewer:
             now,
             max_examples=max_examples,
             max_largest=max_largest,
+            recent=recent_decisions(entries, changes),
             in_course=in_course,
         )
-        changes = await self._turns.collect(changed_answers(snapshot, before, after, now, entries))
         events = preview.events()
         if in_course is None and not await self._gate.run(partial(diff, before.policy, after.policy)):
             events = iter((preview.totals(),))
-        await self._write(_with_recent(events, recent_decisions(entries, changes)), write)
+        await self._write(events, write)
 
     async def _recent(self, scope: Scope) -> list[DecisionEntry]:
         """The decisions that are put to both policies: none for the policy of a course."""
@@ -106,13 +105,3 @@ class Previewer:
                 if isinstance(event, PreviewProgress | PreviewTotals) or len(part) >= _ROWS_A_PART:
                     await write_within(self._write_timeout_s, write(part), what="preview")
                     part = []
-
-
-def _with_recent(
-    events: Iterable[PreviewEvent | None], recent: RecentDecisions | None
-) -> Iterator[PreviewEvent | None]:
-    for event in events:
-        if isinstance(event, PreviewTotals):
-            yield msgspec.structs.replace(event, recent=recent)
-        else:
-            yield event
