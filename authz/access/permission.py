@@ -41,7 +41,7 @@ class Rights(msgspec.Struct, frozen=True, gc=False):
     def _denied(self, permission: str, method: str) -> PermissionDeniedError:
         why = (
             f"none of its roles permits `{permission}` on {API_TYPE}; an operator can give it a role that"
-            " does, with `authz admin grant`"
+            " does (see `authz policy show --type api`), with `authz admin grant`"
         )
         if self.suspended:
             why = (

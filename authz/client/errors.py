@@ -31,6 +31,8 @@ _REMEDIES = {
     "Handshake read failed (Socket closed)": "the server ended the TLS handshake; if the server has no TLS,"
     " leave `tls_ca_file` (`--tls-ca-file`) out, and if it wants a client certificate, set"
     " `tls_certificate_file` and `tls_key_file`",
+    "Failed to create security handshaker": "the PEM files for TLS cannot be used; check `tls_ca_file`"
+    " (`--tls-ca-file`), `tls_certificate_file` and `tls_key_file`",
     "Unwrap failed": "the server ended the TLS connection; if it wants a client certificate, set"
     " `tls_certificate_file` and `tls_key_file` to one from an authority that it trusts",
 }

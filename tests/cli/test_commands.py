@@ -17,6 +17,7 @@ from authz.domain.mutations import Mutation, Operation
 from authz.policy.load import policy_directory
 from authz.runtime.settings import Settings
 from tests.cli.commands import run, run_process
+from tests.serving import served
 
 
 @pytest.fixture
@@ -187,6 +188,17 @@ def test_policy_commands_say_which_policy_they_look_at(tmp_path: Path) -> None:
 def test_without_a_service_the_error_is_one_line_and_2() -> None:
     failed = run("check", "user:maya", "read", "material:m1", "--address", "127.0.0.1:1")
     assert failed.returncode == 2
+    assert failed.stderr.count("\n") == 1
+
+
+def test_a_file_without_certificates_is_one_line_that_names_the_options(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    with served(sqlite_url) as address:
+        failed = run_process("--tls-ca-file", tmp_path / "ca.pem", "courses", "--address", address)
+    assert failed.returncode == 2
+    assert failed.stderr.startswith("error: the PEM files for TLS cannot be used; check `tls_ca_file`")
     assert failed.stderr.count("\n") == 1
 
 
