@@ -19,8 +19,8 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:  # answered here, so that an installation of the client alone can say it
         print(f"authz {authz.__version__}")
         return
-    # gRPC writes lines of its own to standard error, where an error of a command is one line, and the log of a
-    # server is JSON that does not block while nobody reads it.
+    # gRPC writes lines of its own to standard error, where an error of a command is one line, and the log of
+    # a server is JSON that does not block while nobody reads it.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     if not _SERVERS.isdisjoint(sys.argv):
         _exit_at_stop_signals()

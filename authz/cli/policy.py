@@ -13,15 +13,7 @@ from authz.cli.command import Server, on_server
 from authz.cli.options import Folder, OnlyRole, OnlyType, PolicyCourse, Verbose, Version
 from authz.cli.output import print_json
 from authz.cli.policy_report import FOUND_EXIT_CODE, counted, print_warnings
-from authz.cli.policy_source import (
-    ACTIVE,
-    load_in_course,
-    named,
-    policy_files,
-    read_course_file,
-    validated,
-    version_files,
-)
+from authz.cli.policy_source import load_in_course, named, policy_files, validated
 from authz.domain.errors import PolicyError, PolicyWarning
 
 app = typer.Typer(help="Validate, compare, prove, test, publish and revert policies.", no_args_is_help=True)
@@ -46,9 +38,9 @@ def validate(
     """
     source_name = named(folder, version, course)
     try:
-        place = (server, folder, course, version)
-        policy_version, numbers, warnings = _linted(*place)
-        warnings = _in_directory(*place) if with_directory else warnings
+        policy_version, numbers, warnings = _linted(server, folder, course, version)
+        if with_directory:
+            warnings = validated(server.client, policy_files(server, folder, version, course), course)
     except PolicyError as error:
         error.locate(source_name)
         if server.as_json:
@@ -81,15 +73,6 @@ def _linted(
     names = policy.vocabulary
     numbers = {"rule": len(policy.rules), "role": len(names.roles), "type": len(names.types)}
     return policy.version, numbers, list(lint(policy))
-
-
-def _in_directory(server: Server, folder: Path | None, course: str, version: str) -> list[PolicyWarning]:
-    """The warnings of the server. Raises `PolicyError`, for a broken invariant, too."""
-    if course:
-        if folder:
-            return validated(server.client, read_course_file(folder), course)
-        return validated(server.client, version_files(server.client, version or ACTIVE, course), course)
-    return validated(server.client, policy_files(server, folder, version))
 
 
 @app.command("format")

@@ -11,7 +11,7 @@ from authz.cli.command import Server, on_server
 from authz.cli.options import PolicyCourse, Verbose
 from authz.cli.output import print_json
 from authz.cli.policy_report import FOUND_EXIT_CODE, print_changes
-from authz.cli.policy_source import ACTIVE, DRAFT, read_course_file, version_files, version_number
+from authz.cli.policy_source import ACTIVE, read_source, version_or_files
 from authz.domain.policy_changes import PolicyDiff
 
 
@@ -64,17 +64,13 @@ def _sides(folders: list[Path], before: str, after: str) -> tuple[Path | str, Pa
 
 def _compare(server: Server, before: Path | str, after: Path | str, course: str) -> PolicyDiff:
     from authz.policy.diff import diff_files
-    from authz.policy.load import compile_files, read_folder
+    from authz.policy.load import compile_files
 
     if isinstance(before, Path) and isinstance(after, Path) and not course:
-        old, new = read_folder(before), read_folder(after)
+        old, new = read_source(before), read_source(after)
         return diff_files(compile_files(old), compile_files(new), old, new)
     sides = [
-        (read_course_file(side) if course else read_folder(side))
-        if isinstance(side, Path)
-        else version_files(server.client, side, course)
-        if side.startswith(DRAFT)
-        else version_number(side)
+        read_source(side, course) if isinstance(side, Path) else version_or_files(server.client, side, course)
         for side in (before, after)
     ]
     return server.client.policies.diff(*sides, course_id=course)

@@ -14,8 +14,7 @@ from authz.cli.command import Server, on_server
 from authz.cli.options import PolicyCourse, Version
 from authz.cli.output import print_json, print_rows, progress_bar
 from authz.cli.policy_report import FOUND_EXIT_CODE, changes_from_active, counted
-from authz.cli.policy_source import DRAFT, version_files, version_number
-from authz.client import Client
+from authz.cli.policy_source import read_source, version_or_files
 from authz.client.sync.directory import Progress as Advance
 from authz.domain.decisions import Verdict
 from authz.domain.impact import (
@@ -55,7 +54,7 @@ def preview(
     if (policy is None) is (not version):
         raise ValueError("name a policy folder, or a version by `--version`")
     policies = server.client.policies
-    source = _source(policy) if policy is not None else _version(server.client, version, course)
+    source = read_source(policy, course) if policy else version_or_files(server.client, version, course)
     events = policies.preview(source, course_id=course, max_examples=examples, max_largest=largest)
     totals = _totals_of(_with_progress(events), server.as_json)
     changes = changes_from_active(server.client, source, course)
@@ -68,17 +67,6 @@ def preview(
         _print(totals)
     if totals.rows:
         raise typer.Exit(FOUND_EXIT_CODE)
-
-
-def _source(policy: Path) -> dict[str, str]:
-    from authz.policy.course import COURSE_FILE
-    from authz.policy.load import read_folder
-
-    return read_folder(policy) if policy.is_dir() else {COURSE_FILE: policy.read_text()}
-
-
-def _version(client: Client, version: str, course: str) -> dict[str, str] | int:
-    return version_files(client, version, course) if version.startswith(DRAFT) else version_number(version)
 
 
 def _with_progress(

@@ -45,7 +45,6 @@ def prove(
 
     With --course, of the active policy of the platform together with that of the course.
     """
-    from authz.policy.certificate import check_certificate
     from authz.policy.prove import prove as prove_invariants
 
     if served and not version:
@@ -53,13 +52,11 @@ def prove(
             "--served is for a version on a server; name it with `--version active`, or a number"
         )
     policy, invariants = _load(server, folder, course, version)
-    if check is not None or served:
-        if check is None:
-            given = _served_certificate(server, version, course)
-        else:
-            given = _read_certificate(check.read_bytes(), f"`{check}`")
-        check_certificate(given, policy, invariants)
-        print(f"the certificate holds: {len(invariants)} invariants, {given.obligations} obligations")
+    if check is not None:
+        _check(server, _read_certificate(check.read_bytes(), f"`{check}`"), policy, invariants)
+        return
+    if served:
+        _check(server, _served_certificate(server, version, course), policy, invariants)
         return
     proof = prove_invariants(policy, invariants)
     if proof.certificate is not None and certificate is not None:
@@ -67,6 +64,18 @@ def prove(
     _print(proof, policy, len(invariants), verbose=verbose, as_json=server.as_json)
     if proof.breaches:
         raise typer.Exit(FOUND_EXIT_CODE)
+
+
+def _check(
+    server: Server, given: Certificate, policy: CompiledPolicy, invariants: tuple[Invariant, ...]
+) -> None:
+    from authz.policy.certificate import check_certificate
+
+    check_certificate(given, policy, invariants)
+    if server.as_json:
+        print_json({"holds": True, "invariants": len(invariants), "obligations": given.obligations})
+    else:
+        print(f"the certificate holds: {len(invariants)} invariants, {given.obligations} obligations")
 
 
 def _load(

@@ -18,15 +18,38 @@ if TYPE_CHECKING:
 ACTIVE, DRAFT = "active", "draft:"
 
 
-def policy_files(server: Server, folder: Path | None, version: str) -> dict[str, str]:
-    """The files of a folder, by default of the shipped policy, or of a version on the server."""
-    from authz.policy.load import policy_directory, read_folder
+def policy_files(server: Server, path: Path | None, version: str, course: str = "") -> dict[str, str]:
+    """The files of a folder, or with a course of its file; else of a version on the server.
 
-    if not version:
-        return read_folder(folder or policy_directory())
-    if folder is not None:
-        raise ValueError("name a folder or `--version`, not both")
-    return version_files(server.client, version)
+    By default of the shipped policy, and of the active version of a course.
+    """
+    from authz.policy.load import policy_directory
+
+    if path is not None and version:
+        raise ValueError(f"name a {'file' if course else 'folder'} or `--version`, not both")
+    if path is None and (version or course):
+        return version_files(server.client, version or ACTIVE, course)
+    return read_source(path or policy_directory(), course)
+
+
+def read_source(path: Path, course: str = "") -> dict[str, str]:
+    """The files of a policy folder, or with a course of the one file of its policy.
+
+    Raises `ValueError` for what is neither.
+    """
+    from authz.policy.course import COURSE_FILE
+    from authz.policy.load import read_folder
+
+    if not course:
+        if not path.is_dir():
+            raise ValueError(f"`{path}` is no folder; name a policy folder, or with `--course` a file")
+        return read_folder(path)
+    if path.is_dir():
+        raise ValueError(f"`{path}` is a folder; the policy of a course is one file: name that")
+    try:
+        return {COURSE_FILE: path.read_bytes().decode()}
+    except UnicodeDecodeError:
+        raise ValueError(f"`{path}` is not UTF-8; save it as UTF-8") from None
 
 
 def named(folder: Path | None, version: str, course: str = "") -> str:
@@ -51,18 +74,6 @@ class CoursePolicy(NamedTuple):
         return self.policy.own_rules
 
 
-def read_course_file(file: Path) -> dict[str, str]:
-    """A file as the files of a course's policy. Raises `ValueError` for what is no text file."""
-    from authz.policy.course import COURSE_FILE
-
-    if file.is_dir():
-        raise ValueError(f"`{file}` is a folder; the policy of a course is one file: name that")
-    try:
-        return {COURSE_FILE: file.read_bytes().decode()}
-    except UnicodeDecodeError:
-        raise ValueError(f"`{file}` is not UTF-8; save it as UTF-8") from None
-
-
 def load_in_course(server: Server, course: str, file: Path | None, version: str) -> CoursePolicy:
     """The policy of a course from a file, else a version of it on the server, under what is active there.
 
@@ -72,13 +83,8 @@ def load_in_course(server: Server, course: str, file: Path | None, version: str)
     from authz.policy.invariants import read_invariants
     from authz.policy.load import compile_files
 
-    if file is not None and version:
-        raise ValueError("name a file or `--version`, not both")
+    files = policy_files(server, file, version, course)
     of_platform = server.client.policies.files()
-    if file is None:
-        files = version_files(server.client, version or ACTIVE, course)
-    else:
-        files = read_course_file(file)
     platform = compile_files(of_platform)
     policy = load_course_policy(platform, course, files)
     return CoursePolicy(policy, platform, read_invariants(of_platform, platform.vocabulary))
@@ -89,6 +95,11 @@ def version_files(client: Client, text: str, course: str = "") -> dict[str, str]
     if text.startswith(DRAFT):
         return client.policies.drafts.read(text.removeprefix(DRAFT), course_id=course).files
     return client.policies.files(version_number(text), course_id=course)
+
+
+def version_or_files(client: Client, text: str, course: str) -> dict[str, str] | int:
+    """A version by its number, which the server reads itself, or the files of a draft."""
+    return version_files(client, text, course) if text.startswith(DRAFT) else version_number(text)
 
 
 def version_number(text: str) -> int:

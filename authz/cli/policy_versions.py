@@ -11,7 +11,7 @@ from authz.cli.command import Server, on_server
 from authz.cli.options import Author, PolicyCourse, Verbose, Version
 from authz.cli.output import print_json, print_rows
 from authz.cli.policy_report import changes_from_active, print_changes, print_warnings
-from authz.cli.policy_source import ACTIVE, DRAFT, read_course_file, validated, version_files
+from authz.cli.policy_source import ACTIVE, DRAFT, read_source, validated, version_files
 from authz.client import Client, Draft, PolicyTests, PublishedPolicy
 from authz.domain.entities import PolicyVersion
 from authz.domain.instants import format_instant
@@ -41,7 +41,7 @@ def apply(
 
     Exit code: 0 applied or unchanged, 2 refused, with every fault.
     """
-    files = _read(folder, course)
+    files = read_source(folder, course)
     validated(server.client, files, course)
     changes = changes_from_active(server.client, files, course)
     published = server.client.policies.apply(
@@ -53,16 +53,6 @@ def apply(
         course_id=course,
     )
     print_published(server, published, changes, verbose=verbose, validated_only=validate_only)
-
-
-def _read(path: Path, course: str) -> dict[str, str]:
-    from authz.policy.load import read_folder
-
-    if course:
-        return read_course_file(path)
-    if not path.is_dir():
-        raise ValueError(f"`{path}` is a file; name a policy folder, or with `--course` whose policy it is")
-    return read_folder(path)
 
 
 @on_server(writes=True)
