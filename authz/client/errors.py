@@ -81,7 +81,8 @@ def error_of(failure: Any) -> CallError:
         if details.startswith(_NOT_CONNECTED) and cause in details:
             error = CallError(code, reason, f"{remedy} ({details})")
             error.is_misconfigured = True
-    error.retry_after_s = _retry_after_s(status)
+    retry = _detail(status, error_details_pb2.RetryInfo())
+    error.retry_after_s = retry.retry_delay.ToMilliseconds() / 1000
     return error
 
 
@@ -115,10 +116,6 @@ def fault_of(status: status_pb2.Status) -> ItemFault:
 
 def _reason(status: status_pb2.Status) -> str:
     return str(_detail(status, error_details_pb2.ErrorInfo()).reason)
-
-
-def _retry_after_s(status: status_pb2.Status) -> float:
-    return float(_detail(status, error_details_pb2.RetryInfo()).retry_delay.ToMilliseconds()) / 1000
 
 
 def _detail(status: status_pb2.Status, kind: MessageT) -> MessageT:

@@ -54,7 +54,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         if self.kind is ChangeKind.PURPOSE and not self.purpose:
             return "without a purpose"
         found = _TEXTS[self.kind].format(
-            scope=self.scope, roles=_any_of(self.roles), purpose=self.purpose, why=_why(self.inactive_reason)
+            scope=self.scope, roles=_any_of(self.roles), purpose=self.purpose, why=_WHY[self.inactive_reason]
         )
         if self.kind is ChangeKind.FACT:
             meaning = FACTS_BY_NAME[self.fact].meaning
@@ -75,6 +75,7 @@ _TEXTS = {
     ChangeKind.STATED_SCOPE: "if the request stated `{scope}`, where the resource is",
 }
 _WHY = {
+    None: "gives another role now",
     InactiveReason.DRAFT_COURSE: "does not work in a draft course",
     InactiveReason.NOT_STARTED: "has not started",
     InactiveReason.INVITED: "is an invitation",
@@ -151,10 +152,6 @@ _UNMET_MESSAGES = {
 def _any_of(roles: tuple[str, ...]) -> str:
     quoted = [f"`{role}`" for role in roles]
     return quoted[0] if len(quoted) == 1 else ", ".join(quoted[:-1]) + f" or {quoted[-1]}" if quoted else ""
-
-
-def _why(reason: InactiveReason | None) -> str:
-    return "gives another role now" if reason is None else _WHY[reason]
 
 
 def _in_words(left_us: int) -> str:

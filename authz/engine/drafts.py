@@ -97,7 +97,7 @@ class Drafting:
         number, files, read_at = await self._base(0, key.scope)
         if rebase and number != draft.base_number:
             draft = await self._rebased(draft, number, files)
-        course = await self._course(key.scope)
+        course = None if key.scope == PLATFORM else Course(key.scope.id, await self._publisher.platform())
         edited = await self._gate.run(partial(edit_files, read_files(draft.files), edits, course))
         require_files(edited, field="edits")
         now = self._clock.at(read_at.committed_at)
@@ -114,10 +114,6 @@ class Drafting:
         sides = map(read_files, (base, draft.files, onto))
         files = files_text(await self._gate.run(partial(rebase_files, *sides)))
         return msgspec.structs.replace(draft, files=files, base_number=number)
-
-    async def _course(self, scope: Scope) -> Course | None:
-        """The course whose policy it is, if any, with the active policy of the platform."""
-        return None if scope == PLATFORM else Course(scope.id, await self._publisher.platform())
 
     async def publish(self, draft: PolicyDraft, origin: Origin) -> Published:
         """Make a draft, as it was read, the next version, as `Publisher.apply` does. Delete it, unless it is

@@ -48,7 +48,9 @@ def diff(before: CompiledPolicy, after: CompiledPolicy) -> PolicyDiff:
             change = _changed(before, after, roles, course_id, cell)
             here = msgspec.structs.replace(change, course_id=None) if change is not None else None
             if here != everywhere.get(cell):
-                cells.append(change or _nothing(course_id, cell))
+                role, type_name, action = cell  # kept here while it changes everywhere else
+                unchanged = CellChange(role=role, type=type_name, action=action, course_id=course_id)
+                cells.append(change or unchanged)
     return PolicyDiff(tuple(_declarations(before, after)), tuple(cells))
 
 
@@ -63,11 +65,6 @@ def _touched(before: CompiledPolicy, after: CompiledPolicy, course_id: str) -> l
         key for book in books if book is not None for index in (book.denies, book.allows) for key in index
     ]
     return list(dict.fromkeys(keys))
-
-
-def _nothing(course_id: str, cell: tuple[str, str, str]) -> CellChange:
-    """For a course whose override keeps a cell as it is while it changes everywhere else."""
-    return CellChange(role=cell[0], type=cell[1], action=cell[2], course_id=course_id)
 
 
 def _changed(

@@ -9,7 +9,7 @@ from authz.domain.explanation import Change, ChangeKind, Explanation
 from authz.domain.facts import FACTS, Fact
 from authz.domain.instants import US_PER_S, Instant, format_instant
 from authz.domain.kinds.membership import MembershipStatus
-from authz.domain.trace import MembershipTrace, RuleTrace
+from authz.domain.trace import MembershipTrace
 from authz.v1 import authorization_pb2 as pb
 from authz.v1 import common_pb2
 from authz.wire.decisions import MEMBERSHIP_STATES, fill_check_response, parse_check, rule_message
@@ -43,7 +43,10 @@ def explanation_message(told: Explanation, *, checked_at: str, decision_id: str)
         facts=()
         if trace.facts is None
         else [_fact_message(each, trace.facts, told.inputs) for each in FACTS],
-        rules=map(_rule_message, trace.rules),
+        rules=[
+            pb.ExplainedRule(rule=rule_message(each.rule), matches=each.matches, unmet_facts=each.unmet_facts)
+            for each in trace.rules
+        ],
         nearest_grants=[
             pb.NearestGrant(changes=[_change_message(change, now) for change in changes])
             for changes in told.nearest_grants
@@ -86,10 +89,6 @@ def _text(name: str, value: Any) -> str:
     if isinstance(value, int):
         return f"{value / US_PER_S:g} s" if name.endswith("edit_window") else format_instant(value)
     return str(value)
-
-
-def _rule_message(each: RuleTrace) -> pb.ExplainedRule:
-    return pb.ExplainedRule(rule=rule_message(each.rule), matches=each.matches, unmet_facts=each.unmet_facts)
 
 
 def _change_message(change: Change, now: Instant) -> pb.NearestChange:

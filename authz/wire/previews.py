@@ -161,6 +161,10 @@ def _totals_message(totals: PreviewTotals) -> pb.PreviewTotals:
 
 def _parse_totals(message: pb.PreviewTotals) -> PreviewTotals:
     kinds: Sequence[pb.AccessTotal] = message.kinds
+    recent = None
+    if message.HasField("recent"):
+        since = message.recent.since.ToMicroseconds()
+        recent = RecentDecisions(message.recent.count, message.recent.changed, since)
     return PreviewTotals(
         policy_version=message.policy_version,
         checked_at=message.checked_at.token,
@@ -170,9 +174,5 @@ def _parse_totals(message: pb.PreviewTotals) -> PreviewTotals:
         scopes=message.scopes,
         kinds=tuple(KindTotal(_parse_kind(each), each.subjects, each.count) for each in kinds),
         largest=tuple(map(_parse_rows, message.largest)),
-        recent=_parse_recent(message.recent) if message.HasField("recent") else None,
+        recent=recent,
     )
-
-
-def _parse_recent(message: pb.RecentDecisions) -> RecentDecisions:
-    return RecentDecisions(message.count, message.changed, message.since.ToMicroseconds())

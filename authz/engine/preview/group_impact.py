@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple, TypeAlias
 
+import msgspec
+
 from authz.domain.context import ScopeContext
 from authz.domain.decisions import Verdict
 from authz.domain.facts import FOR_AI_RESPONSE, PURPOSE_AI_RESPONSE
@@ -30,15 +32,12 @@ class Match(NamedTuple):
 Matches: TypeAlias = dict[AccessKind, list[Match]]
 
 
-class Correction:
+class Correction(msgspec.Struct, frozen=True, eq=False):
     """How the changes to a resource differ for a subject to which it belongs: kinds that it leaves, and kinds
     that it joins, with the cell and the facts."""
 
-    __slots__ = ("added", "changes", "removed")
-
-    def __init__(self, removed: list[AccessKind], added: list[tuple[AccessKind, Match]]) -> None:
-        self.removed, self.added = removed, added
-        self.changes = bool(removed or added)
+    removed: list[AccessKind]
+    added: list[tuple[AccessKind, Match]]
 
 
 _OwnExamples: TypeAlias = tuple[tuple[Scope, int], ...]
@@ -105,7 +104,7 @@ class GroupImpact:
         for type_name in self._types:
             for relation, ref in self._tree.personal(type_name, subject):
                 correction = known.get(relation) or correct(relation)
-                if correction.changes:
+                if correction.removed or correction.added:
                     corrections.append(correction)
                     refs.append(ref)
         if not corrections:

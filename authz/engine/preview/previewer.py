@@ -62,8 +62,9 @@ class Previewer:
 
         Raises as `Comparer.compiled`, `ActiveChecker.get` and `write_within`.
         """
-        in_course, entries = None, await self._recent(scope)
+        in_course, entries = None, list[DecisionEntry]()
         if scope == PLATFORM:
+            entries = await self._gate.read(partial(read_recent, self._decisions))
             after = Checker(await self._comparer.compiled(source))
             snapshot, before = await self._active.get(consistency, deadline)
         else:
@@ -82,14 +83,8 @@ class Previewer:
             recent=recent_decisions(entries, changes),
             in_course=in_course,
         )
-        events = preview.events()
-        if in_course is None and not await self._gate.run(partial(diff, before.policy, after.policy)):
-            events = iter((preview.totals(),))
-        await self._write(events, write)
-
-    async def _recent(self, scope: Scope) -> list[DecisionEntry]:
-        """The decisions that are put to both policies: none for the policy of a course."""
-        return await self._gate.read(partial(read_recent, self._decisions)) if scope == PLATFORM else []
+        nothing = in_course is None and not await self._gate.run(partial(diff, before.policy, after.policy))
+        await self._write(iter((preview.totals(),)) if nothing else preview.events(), write)
 
     async def _write(
         self,

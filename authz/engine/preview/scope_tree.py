@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 
+import msgspec
+
 from authz.domain.context import ResourceContext, ScopeContext, facts_at
 from authz.domain.decisions import CREATE_ACTION, STRUCTURAL_TYPES
 from authz.domain.effective_roles import EffectiveRoles, Grant
@@ -55,14 +57,14 @@ class MemberGroup:
         return found
 
 
-class Relation:
+class Relation(msgspec.Struct, frozen=True, eq=False):
     """How a subject has to do with resources of one type and context with the same facts: as their owner, or
     by a share. `extra` are the facts of that."""
 
-    __slots__ = ("extra", "facts", "index", "type_name")
-
-    def __init__(self, type_name: str, index: int, facts: int, extra: int) -> None:
-        self.type_name, self.index, self.facts, self.extra = type_name, index, facts, extra
+    type_name: str
+    index: int
+    facts: int
+    extra: int
 
 
 class ScopeTree:
