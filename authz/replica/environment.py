@@ -63,6 +63,7 @@ class Environment:
 
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
         self.folder = folder
+        self.references = 0
         self.data_file = folder / _DATA_FILE
         try:
             make_private_folder(folder)
@@ -174,42 +175,33 @@ class Environment:
         return self.data_file.stat().st_size
 
 
-class _Use:
-    """An open environment, and how many hold it."""
-
-    def __init__(self, environment: Environment) -> None:
-        self.environment = environment
-        self.count = 0
-
-
 # Reentrant: a garbage collection inside the lock may free a snapshot, which releases its environment.
 _lock = threading.RLock()
-_open: dict[Path, _Use] = {}
+_open: dict[Path, Environment] = {}
 
 
 def acquire_environment(folder: Path, *, max_bytes: int) -> Environment:
     """The environment of a folder, shared and reference-counted: LMDB allows one in each process."""
     folder = folder.resolve()
     with _lock:
-        use = _open.get(folder)
-        if use is None:
-            use = _open[folder] = _Use(Environment(folder, max_bytes=max_bytes))
-        use.count += 1
-        return use.environment
+        environment = _open.get(folder)
+        if environment is None:
+            environment = _open[folder] = Environment(folder, max_bytes=max_bytes)
+        environment.references += 1
+        return environment
 
 
 def hold_environment(environment: Environment) -> None:
     """Acquire an environment that is open once more."""
     with _lock:
-        _open[environment.folder].count += 1
+        environment.references += 1
 
 
 def release_environment(environment: Environment) -> None:
     """Release one reference; the last one closes the environment."""
     with _lock:
-        use = _open[environment.folder]
-        use.count -= 1
-        if use.count == 0:
+        environment.references -= 1
+        if environment.references == 0:
             del _open[environment.folder]
             environment.lmdb.close()
 

@@ -42,11 +42,16 @@ _SCOPE_KINDS = {
 
 _STATUSES = tuple(MembershipStatus)
 _STATUS_NUMBERS = {status: number for number, status in enumerate(_STATUSES)}
-_STARTS, _ENDS, _SUSPENDED_UNTIL = 16, 32, 64
+_GRANT_TIMES = (16, 32, 64)
+"""The flags of `starts_at`, `ends_at` and `suspended_until`."""
+_GRANT_TIMED = sum(_GRANT_TIMES)
 _VISIBILITIES = tuple(Visibility)
 
-_PUBLISHED, _LOCKED, _AI, _FROM, _UNTIL, _CREATED, _SHARED = 1, 2, 4, 8, 16, 32, 64
-_TIMED = _FROM | _UNTIL | _CREATED
+_PUBLISHED, _LOCKED, _AI, _SHARED = 1, 2, 4, 64
+_CREATED = 32
+_RESOURCE_TIMES = (8, 16, _CREATED)
+"""The flags of `available_from`, `available_until` and `created_at`."""
+_TIMED = sum(_RESOURCE_TIMES)
 _HEAD = 4
 _NO_TIMES = Times()
 _FACTS = tuple(
@@ -161,18 +166,9 @@ def read_number(raw: bytes, start: int) -> tuple[int, int]:
 
 def grant_record(membership: Membership) -> bytes:
     """One membership of a subject in a scope: its length, then its fields, the role last."""
-    flags = _STATUS_NUMBERS[membership.status]
-    times = b""
-    if membership.starts_at is not None:
-        flags |= _STARTS
-        times += _instant.pack(membership.starts_at)
-    if membership.ends_at is not None:
-        flags |= _ENDS
-        times += _instant.pack(membership.ends_at)
-    if membership.suspended_until is not None:
-        flags |= _SUSPENDED_UNTIL
-        times += _instant.pack(membership.suspended_until)
-    body = bytes((flags,)) + times + membership.role.encode()
+    instants = (membership.starts_at, membership.ends_at, membership.suspended_until)
+    flags, times = _pack_times(_GRANT_TIMES, instants)
+    body = bytes((_STATUS_NUMBERS[membership.status] | flags,)) + times + membership.role.encode()
     return bytes((len(body),)) + body
 
 
@@ -183,7 +179,7 @@ def split_grants(raw: bytes) -> dict[str, bytes]:
     while start < len(raw):
         end = start + 1 + raw[start]
         flags = raw[start + 1]
-        times = (flags & (_STARTS | _ENDS | _SUSPENDED_UNTIL)).bit_count() * _instant.size
+        times = (flags & _GRANT_TIMED).bit_count() * _instant.size
         found[raw[start + 2 + times : end].decode()] = raw[start:end]
         start = end
     return found
@@ -201,15 +197,8 @@ def read_grants(raw: bytes) -> tuple[Grant, ...]:
 
 
 def _read_grant(kind: ScopeKind, role: str, record: bytes) -> Grant:
-    flags, position = record[1], 2
-    times: list[Instant | None] = []
-    for flag in (_STARTS, _ENDS, _SUSPENDED_UNTIL):
-        if flags & flag:
-            times.append(_instant.unpack_from(record, position)[0])
-            position += _instant.size
-        else:
-            times.append(None)
-    return Grant(kind, role, _STATUSES[flags & 15], *times)
+    flags = record[1]
+    return Grant(kind, role, _STATUSES[flags & 15], *_unpack_times(_GRANT_TIMES, flags, record, 2))
 
 
 def resource_record(resource: Resource, *, shared: bool = False) -> bytes:
@@ -217,22 +206,14 @@ def resource_record(resource: Resource, *, shared: bool = False) -> bytes:
 
     `shared` says whether the resource has any share, so that a check without one skips the lookup.
     """
-    flags = (
+    instants = (resource.available_from, resource.available_until, resource.created_at)
+    flags, times = _pack_times(_RESOURCE_TIMES, instants)
+    flags |= (
         (_SHARED if shared else 0)
         | (_PUBLISHED if resource.published else 0)
         | (_LOCKED if resource.locked else 0)
         | (_AI if resource.ai_allowed else 0)
     )
-    times = b""
-    if resource.available_from is not None:
-        flags |= _FROM
-        times += _instant.pack(resource.available_from)
-    if resource.available_until is not None:
-        flags |= _UNTIL
-        times += _instant.pack(resource.available_until)
-    if resource.created_at is not None:
-        flags |= _CREATED
-        times += _instant.pack(resource.created_at)
     scope = scope_key(resource.scope)
     owner = b"" if resource.owner is None else subject_key(resource.owner)
     head = (flags, _VISIBILITIES.index(resource.visibility), len(scope), len(owner))
@@ -301,14 +282,26 @@ def _read_times(raw: bytes, flags: int, place: int) -> Times:
         return Times(None, None, _instant.unpack_from(raw, place)[0])
     if not timed:
         return _NO_TIMES
-    found: list[Instant | None] = []
-    for flag in (_FROM, _UNTIL, _CREATED):
+    return Times(*_unpack_times(_RESOURCE_TIMES, flags, raw, place))
+
+
+def _pack_times(names: tuple[int, ...], instants: Iterable[Instant | None]) -> tuple[int, bytes]:
+    """A flag for each of the instants that there are, and these one after the other."""
+    flags, packed = 0, b""
+    for flag, instant in zip(names, instants, strict=True):
+        if instant is not None:
+            flags |= flag
+            packed += _instant.pack(instant)
+    return flags, packed
+
+
+def _unpack_times(names: tuple[int, ...], flags: int, raw: bytes, place: int) -> Iterator[Instant | None]:
+    for flag in names:
         if flags & flag:
-            found.append(_instant.unpack_from(raw, place)[0])
+            yield _instant.unpack_from(raw, place)[0]
             place += _instant.size
         else:
-            found.append(None)
-    return Times(*found)
+            yield None
 
 
 def tombstone_record(deleted_at: Instant) -> bytes:

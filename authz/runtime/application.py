@@ -9,20 +9,20 @@ import socket
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import structlog
 
-from authz.domain.errors import AuthzError
 from authz.domain.instants import Instant
 from authz.runtime.bind import is_answered, socket_path
-from authz.runtime.child import FAILED_START, Link, beating
+from authz.runtime.child import FAILED_START, Link, beating, exit_code
 from authz.runtime.compose import system_clock
 from authz.runtime.envoy import SECRETS, STOP_SIGNALS, SUPERVISOR, WORKING_FOLDER
 from authz.runtime.faces import AsgiFace
-from authz.runtime.lifecycle import finishes_before
+from authz.runtime.lifecycle import finishes_before, in_background
 from authz.runtime.liveness import run_with_watchdog
 from authz.runtime.logs import WRITER, configure_logging, log_uncaught
 from authz.runtime.secrets import Secrets
@@ -45,7 +45,6 @@ class Application:
         self._clock = clock
         self._answer: Callable[..., Awaitable[None]] | None = None
         self._serving: asyncio.Task[None] | None = None
-        self._renewing: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
         """Answer a call; or, for the scope `lifespan`, start the server."""
@@ -82,13 +81,12 @@ class Application:
         if await finishes_before(stopped, server.start()):
             try:
                 on_start()
-                if secrets is not None:
-                    self._renewing = asyncio.create_task(secrets.renew_forever(settings))
-                await _listening(server.address)
-                if link is None:
-                    await run(server, settings, stopped)
-                else:
-                    await run_worker(server, stopped, link)
+                with nullcontext() if secrets is None else in_background(secrets.renew_forever(settings)):
+                    await _listening(server.address)
+                    if link is None:
+                        await run(server, settings, stopped)
+                    else:
+                        await run_worker(server, stopped, link)
             finally:
                 await server.stop(grace_s=settings.stop_grace_s)
         if secrets is not None:
@@ -109,21 +107,10 @@ def _on_loop_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any])
 
 async def _run_to_the_end(main: Coroutine[Any, Any, None], link: Link | None) -> NoReturn:
     """Run `main`, and end the process when it returns or fails."""
-    try:
-        await (run_with_watchdog(main) if link is None else beating(link, main))
-    except AuthzError as error:
-        log.error("cannot start", error=error.with_notes())  # noqa: TRY400  says all
-        _exit(_ERROR if link is None else FAILED_START)
-    except Exception as error:
-        log.critical("uncaught exception", exc_info=error)
-        _exit(1)
-    _exit(0)
-
-
-def _exit(code: int) -> NoReturn:
-    # Envoy would first close what the stop has already drained, and wait for Python.
+    code = await exit_code(run_with_watchdog(main) if link is None else beating(link, main))
     WRITER.flush()
-    os._exit(code)
+    # Envoy would first close what the stop has already drained, and wait for Python.
+    os._exit(_ERROR if link is None and code == FAILED_START else code)
 
 
 def _stop_event() -> asyncio.Event:

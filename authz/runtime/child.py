@@ -180,19 +180,26 @@ async def beating(link: Link, main: Coroutine[Any, Any, None]) -> None:
         await main
 
 
+async def exit_code(main: Coroutine[Any, Any, None]) -> int:
+    """Run the main coroutine of a process, and log why it failed: 0, `FAILED_START`, or 1 for a fault."""
+    try:
+        await main
+    except AuthzError as error:
+        log.error("cannot start", error=error.with_notes())  # noqa: TRY400  says all
+        return FAILED_START
+    except Exception as error:
+        log.critical("uncaught exception", exc_info=error)
+        return 1
+    return 0
+
+
 def run_child(main: Coroutine[Any, Any, None], settings: Settings, link: Link) -> None:
     """Run `main` in a child process, as `beating`."""
     configure_logging(settings.log_level)
     log_uncaught()
     try:
-        uvloop.run(beating(link, main))
-    except AuthzError as error:
-        log.error("cannot start", error=error.message)  # noqa: TRY400  the message says all
-        raise SystemExit(FAILED_START) from None
-    except Exception as error:
-        # multiprocessing would print it, and not as a line.
-        log.critical("uncaught exception", exc_info=error)
-        raise SystemExit(1) from None
+        # multiprocessing would print an exception, and not as a line.
+        raise SystemExit(uvloop.run(exit_code(beating(link, main))))
     finally:
         # A child of multiprocessing runs nothing that is registered for its end.
         WRITER.flush()

@@ -22,7 +22,6 @@ class SynchronousDecisionLog(DecisionLog):
         self._on_question = on_question
 
     def put(self, entry: DecisionEntry) -> None:
-        """See above."""
         self._on_question(entry)
 
 

@@ -22,7 +22,7 @@ from authz.runtime.logs import WRITER
 from authz.runtime.secrets import CLIENTS, SERVER, Secrets
 from authz.runtime.settings import PREFIX, Settings
 from authz.runtime.transport import envoy_program, python_library
-from authz.runtime.tuning import connection_limit, schedule_as_batch
+from authz.runtime.tuning import connection_limit, schedule
 
 APPLICATION = "authz.runtime.envoy_app:application"
 SUPERVISOR = "_AUTHZ_SUPERVISOR"
@@ -107,8 +107,7 @@ def _template(application: str) -> Any:
 
 def become_envoy(settings: Settings, *, application: str = APPLICATION) -> NoReturn:
     """Serve in this process, which becomes Envoy. Raises `InvalidArgumentError` as `reserve_address`."""
-    if settings.schedule_as_batch:
-        schedule_as_batch()
+    schedule(settings)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _, settings = reserve_address(settings)
     launch(settings, application=application).exec()

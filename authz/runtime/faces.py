@@ -29,7 +29,7 @@ class Face(Protocol):
         """Close every connection. Idempotent."""
 
 
-class GrpcFace:
+class GrpcFace(Face):
     """grpc.aio in this process."""
 
     def __init__(self, settings: Settings) -> None:
@@ -39,14 +39,12 @@ class GrpcFace:
         self.server = grpc.aio.server(options=_channel_options(settings))
 
     async def start(self) -> str:
-        """As `Face.start`."""
         self._lock = lock_socket(self._settings.address)
         self._address = _listen(self.server, self._settings)
         await self.server.start()
         return self._address
 
     async def stop(self) -> None:
-        """As `Face.stop`."""
         abort_connections(self._address)
         await self.server.stop(0)
         if self._lock is not None:
@@ -55,7 +53,7 @@ class GrpcFace:
             self._lock = None
 
 
-class AsgiFace:
+class AsgiFace(Face):
     """The application in an Envoy, which listens once the application has started, and ends with it."""
 
     def __init__(self, settings: Settings) -> None:
@@ -64,7 +62,6 @@ class AsgiFace:
         self.server = AsgiServer(max_message_bytes=settings.max_message_bytes)
 
     async def start(self) -> str:
-        """As `Face.start`."""
         self._lock = lock_socket(self._address)
         return self._address
 

@@ -110,7 +110,6 @@ class MultiprocessCounts(MultiProcessCollector):
         super().__init__(registry, path=folder)  # type: ignore[no-untyped-call]
 
     def collect(self) -> Iterable[Metric]:
-        """See `Collector.collect`."""
         for _ in range(_MAX_ATTEMPTS):
             with suppress(struct.error):
                 return self._collect()

@@ -15,15 +15,14 @@ from authz.runtime.liveness import end_if_stuck, notify_systemd
 from authz.runtime.metrics import ReplicaCollector, exporting
 from authz.runtime.server import Server
 from authz.runtime.settings import Settings
-from authz.runtime.tuning import schedule_as_batch, tune_interpreter
+from authz.runtime.tuning import schedule, tune_interpreter
 
 log = structlog.get_logger()
 
 
 async def serve(settings: Settings) -> None:
     """Serve in this process until SIGTERM or SIGINT, then let calls in flight finish."""
-    if settings.schedule_as_batch:
-        schedule_as_batch()
+    schedule(settings)
     ignore_hangups()
     stopped = stop_event(signal.SIGTERM, signal.SIGINT)
     server = Server(settings)

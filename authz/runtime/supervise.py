@@ -51,7 +51,7 @@ from authz.runtime.metrics import (
 from authz.runtime.serve import warn_without_replica
 from authz.runtime.server import Server
 from authz.runtime.settings import Settings
-from authz.runtime.tuning import schedule_as_batch, tune_interpreter
+from authz.runtime.tuning import schedule, tune_interpreter
 
 log = structlog.get_logger()
 
@@ -197,8 +197,7 @@ async def _supervise(settings: Settings, stopped: asyncio.Event, counts_folder: 
 
 def worker_process(settings: Settings, supervisor: Connection) -> None:
     """The process of one worker. With Envoy, it becomes Envoy."""
-    if settings.schedule_as_batch:
-        schedule_as_batch()
+    schedule(settings)
     if settings.transport == "envoy":
         launch(settings, supervisor=supervisor.fileno()).exec()
     link = Link(supervisor.fileno())

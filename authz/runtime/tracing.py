@@ -80,19 +80,16 @@ class TracedGate(ConsistencyGate):
     """Times what waits for a state, and what reads the database."""
 
     async def snapshot(self, consistency: Consistency, deadline: float | None) -> Snapshot:
-        """As `ConsistencyGate.snapshot`."""
         if consistency.freshness is Freshness.MINIMIZE_LATENCY:
             return await super().snapshot(consistency, deadline)
         with _timed(_WAIT):
             return await super().snapshot(consistency, deadline)
 
     async def wait_until_replicated(self, state: ConsistencyToken) -> bool:
-        """As `ConsistencyGate.wait_until_replicated`."""
         with _timed(_WAIT):
             return await super().wait_until_replicated(state)
 
     async def run(self, function: Callable[[], T]) -> T:
-        """As `ConsistencyGate.run`."""
         with _timed(_READ):
             return await super().run(function)
 
@@ -101,7 +98,6 @@ class TracedActiveChecker(ActiveChecker):
     """Times what reads the snapshot, and what decides."""
 
     async def get(self, consistency: Consistency, deadline: float | None) -> tuple[Snapshot, Checker]:
-        """As `ActiveChecker.get`."""
         snapshot, checker = await super().get(consistency, deadline)
         steps = _STEPS.get()
         if steps is None:
@@ -128,7 +124,6 @@ class _Headers(Getter[Transport]):
     """Where the context of the caller is."""
 
     def get(self, carrier: Transport, key: str) -> list[str] | None:
-        """The values of a header."""
         return list(carrier.header_values(key)) or None
 
     def keys(self, carrier: Transport) -> list[str]:
@@ -147,7 +142,6 @@ class TracedPipeline(Pipeline):
         self._tracer = tracer
 
     async def serve(self, call: Call, run: Callable[[Any, Call], Awaitable[T]], request: Any) -> T:
-        """As `Pipeline.serve`."""
         method = call.method.name.removeprefix("/")
         span = self._tracer.start_span(
             method,

@@ -10,6 +10,8 @@ from contextlib import suppress
 
 import structlog
 
+from authz.runtime.settings import Settings
+
 log = structlog.get_logger()
 
 _OWN_FILES = 256
@@ -19,14 +21,15 @@ _SWITCH_INTERVAL_S = 0.0005
 loop: with Python's default of 5 ms the statements of one transaction would take 50 ms."""
 
 
-def schedule_as_batch() -> None:
-    """Run under Linux's SCHED_BATCH, so that no thread of this process preempts another that runs.
+def schedule(settings: Settings) -> None:
+    """With AUTHZ_SCHEDULE_AS_BATCH, run under Linux's SCHED_BATCH: so no thread of this process preempts
+    another that runs.
 
     Call it before any thread starts: threads inherit the policy. gRPC passes a call from thread to thread,
     and a thread that preempts the one that woke it makes both wait. Does nothing where the policy is unknown
     or not permitted.
     """
-    if hasattr(os, "SCHED_BATCH"):
+    if settings.schedule_as_batch and hasattr(os, "SCHED_BATCH"):
         with suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 

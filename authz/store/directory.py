@@ -119,7 +119,7 @@ class SqlDirectory(Directory):
             transaction = Transaction(
                 connection, self._vocabularies, self._clock, contents_at_once=self._contents_at_once
             )
-            self.learn_key(connection, transaction.database_id)
+            self.learn_key(connection, transaction.head.database_id)
             yield transaction
         committed = transaction.committed()
         if committed.changes:

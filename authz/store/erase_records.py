@@ -59,7 +59,7 @@ def begin_history(transaction: Transaction, step: Step, grace_us: int) -> None:
     large deletion that the subject began goes on with the pseudonym.
     """
     connection, last = transaction.connection, step.position
-    state = read_state(connection, transaction.database_id, last)
+    state = read_state(connection, transaction.head.database_id, last)
     if state is None or transaction.now - state.committed_at >= grace_us:
         raise_resumable_from(connection, last)
         done = erase_rest(connection, step.subject, step.pseudonym)

@@ -22,6 +22,7 @@ from authz.store.log_reader import hold_head, read_state
 from authz.store.mutation_json import encode_mutation
 
 _NONCE_BITS = 63
+_HEAD = tables.revisions.columns.keys()
 _COUNT = update(tables.counter).values(revision=bindparam("head"))
 _NOTIFY = select(func.pg_notify(tables.REVISIONS_CHANNEL, bindparam("head")))
 
@@ -91,7 +92,7 @@ class ChangeLog:
         if not self._changes:
             return
         self._connection.execute(_COUNT, {"head": self.head.revision})
-        heads = [_revision_row(change) for change in self._changes]
+        heads = [{name: getattr(change, name) for name in _HEAD} for change in self._changes]
         changes = [[*_change_rows(*each)] for each in zip(self._changes, self._previous, strict=True)]
         insert_rows(self._connection, tables.revisions, heads)
         insert_rows(self._connection, tables.changes, chain.from_iterable(changes))
@@ -120,17 +121,6 @@ class ChangeLog:
     def committed(self) -> LocalCommit:
         """The appended revisions. Valid once the transaction has been committed."""
         return LocalCommit(self._held, tuple(self._changes))
-
-
-def _revision_row(change: Change) -> dict[str, Any]:
-    return {
-        "revision": change.revision,
-        "committed_at": change.committed_at,
-        "nonce": change.nonce,
-        "actor": change.actor,
-        "reason": change.reason,
-        "request_id": change.request_id,
-    }
 
 
 def _change_rows(change: Change, previous: Sequence[int]) -> Iterator[dict[str, Any]]:

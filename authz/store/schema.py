@@ -74,10 +74,11 @@ def migrate(engine: Engine, first: FirstWrite | None = None) -> None:
     Does nothing if neither is missing. Raises `FailedPreconditionError` for a database of a newer release, or
     of one that is too old.
     """
-    current = current_schema(engine)
-    _require_known(current)
-    if current == newest_schema() and (first is None or _has_policy(engine)):
-        return
+    with read_transaction(engine) as connection:
+        current = _schema_in(connection)
+        _require_known(current)
+        if current == newest_schema() and (first is None or _has_policy(connection)):
+            return
     with write_transaction(engine) as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(select(func.pg_advisory_xact_lock(_LOCK_KEY)))
@@ -86,7 +87,7 @@ def migrate(engine: Engine, first: FirstWrite | None = None) -> None:
             _create(connection)
         elif schema != newest_schema():
             _upgrade(connection)
-        if first is not None and not _has_policy_in(connection):
+        if first is not None and not _has_policy(connection):
             _write_first(connection, first)
 
 
@@ -124,12 +125,7 @@ def _write_first(connection: Connection, first: FirstWrite) -> None:
         raise outcome
 
 
-def _has_policy(engine: Engine) -> bool:
-    with read_transaction(engine) as connection:
-        return _has_policy_in(connection)
-
-
-def _has_policy_in(connection: Connection) -> bool:
+def _has_policy(connection: Connection) -> bool:
     stored = ENTITY_ROWS["policy_activation"]
     key = stored.key_values(PLATFORM_ACTIVATION)
     return bool(select_by_key(connection, stored.table, [key]))

@@ -50,36 +50,23 @@ class Transaction:
         *,
         contents_at_once: int = MAX_CONTENTS_AT_ONCE,
     ) -> None:
-        self._connection = connection
+        self.connection = connection
         self._log = ChangeLog(connection, clock)
+        self.now = self._log.now
+        """When it is committed, as the log has it."""
         self._batch = Batch(connection, vocabularies, room=contents_at_once)
-        self._administrators = Administrators(connection, self._batch, vocabularies, self._log.now)
+        self._administrators = Administrators(connection, self._batch, vocabularies, self.now)
         self._contents_at_once = contents_at_once
-
-    @property
-    def connection(self) -> Connection:
-        """What all of it is read and written by."""
-        return self._connection
 
     @property
     def head(self) -> ConsistencyToken:
         """The state after what was appended so far."""
         return self._log.head
 
-    @property
-    def now(self) -> Instant:
-        """When it is committed, as the log has it."""
-        return self._log.now
-
-    @property
-    def database_id(self) -> str:
-        """The id of the database."""
-        return self._log.head.database_id
-
     def write(self, requests: Sequence[WriteRequest]) -> list[ConsistencyToken | AuthzError]:
         """Store the writes in order. Returns the state of each, or its error if nothing of it was stored."""
         keys = {(each.actor, each.idempotency_key) for each in requests if each.idempotency_key}
-        known = IdempotencyKeys(self._connection, keys, now=self._log.now)
+        known = IdempotencyKeys(self.connection, keys, now=self.now)
         self._batch.prefetch(_well_formed(key for request in requests for key in _looked_at(request)))
         self._batch.learn_erased(mutation for request in requests for mutation in request.mutations)
         outcomes: list[ConsistencyToken | AuthzError] = []
@@ -109,7 +96,7 @@ class Transaction:
                 except AuthzError as error:
                     faults.append(ImportFault(position, error.reason.value, error.message))
                 else:
-                    _delete_policy_work(self._connection, [mutation])
+                    _delete_policy_work(self.connection, [mutation])
                     written += changed
                     unchanged += not changed
         return ImportBatchResult(written=written, unchanged=unchanged, faults=tuple(faults), head=self.head)
@@ -119,7 +106,7 @@ class Transaction:
         with self.revision(origin) as batch:
             is_all = batch.remove_member(member)
         if is_all:
-            store_progress(self._connection, [member])
+            store_progress(self.connection, [member])
         return self.head, is_all
 
     @contextmanager
@@ -138,7 +125,7 @@ class Transaction:
         """Remove a part of what deletions have left, each under a revision of its own."""
         done: list[Root] = []
         begun: Root | None = None
-        for removal in oldest_removals(self._connection, self._contents_at_once):
+        for removal in oldest_removals(self.connection, self._contents_at_once):
             with self._planned(removal.origin, flushes=True):
                 is_all = self._batch.remove(removal)
             if not is_all:
@@ -146,7 +133,7 @@ class Transaction:
                 break
             done.append(removal.root)
         self._store()
-        store_progress(self._connection, done, begun)
+        store_progress(self.connection, done, begun)
         return self.head
 
     def committed(self) -> LocalCommit:
@@ -169,7 +156,7 @@ class Transaction:
             for precondition in request.preconditions:
                 _require(self._batch, precondition)
             if fence is not None:
-                require_no_course_policy_since(self._connection, fence)
+                require_no_course_policy_since(self.connection, fence)
             for place, mutation in sorted(enumerate(request.mutations), key=_application_order):
                 try:
                     self._batch.apply(mutation)
@@ -177,7 +164,7 @@ class Transaction:
                     error.locate(f"mutations[{place}]")
                     raise
             self._administrators.require_kept(before)
-        _delete_policy_work(self._connection, request.mutations)
+        _delete_policy_work(self.connection, request.mutations)
         known.remember(request, self.head.revision)
         return self.head
 
