@@ -47,7 +47,7 @@ def prove_inclusion(
     public_key: PublicKey,
     of_decisions: OfDecisions = False,
 ) -> None:
-    """Prove to you that the history that a checkpoint signed has a revision, without the database.
+    """Prove that a revision is in the history that a checkpoint signed, without the database.
 
     Prints the revision, with keyed hashes in place of subjects and texts. Exit code: 0 proved, 1 tampering
     detected.
@@ -74,7 +74,7 @@ def prove_consistency(
     public_key: PublicKey,
     of_decisions: OfDecisions = False,
 ) -> None:
-    """Prove to you that a checkpoint signed the beginning of what a later one signed, without the database.
+    """Prove that a later checkpoint signed a history that begins as an earlier one, without the database.
 
     Exit code: 0 proved, 1 tampering detected.
     """

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Annotated, Any
 
+import grpc
 import typer
 
 from authz.cli.options import DATABASE_FLAGS
-from authz.client import Client
+from authz.client import CallError, Client
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 
 Address = Annotated[
@@ -46,12 +47,16 @@ channel_var: ContextVar[dict[str, str | bool]] = ContextVar("channel")
 def connect(address: str, database: str, *, creates: bool = False) -> Iterator[Client]:
     """A client of the server at `address`, or, given a database, of a server that runs inside the block.
 
-    Raises `InvalidArgumentError` if the file of a SQLite database is missing, unless `creates`.
+    Raises `CallError`, which names the address, if no server answers, and `InvalidArgumentError` if the file
+    of a SQLite database is missing, unless `creates`.
     """
     options: dict[str, Any] = channel_var.get({})
     if not database:
         with Client(address, **options) as client:
-            yield client
+            try:
+                yield client
+            except CallError as error:
+                raise _with_address(error, address) from None
         return
     from authz.runtime.embedded import embedded
     from authz.runtime.settings import load_settings
@@ -79,3 +84,17 @@ def connect(address: str, database: str, *, creates: bool = False) -> Iterator[C
         person = options.get("acting_for", "")
         with embedded(load_settings(given)) as target, Client(target, acting_for=person) as client:
             yield client
+
+
+def _with_address(error: CallError, address: str) -> CallError:
+    """The error; that of a call which no server answered names the address."""
+    if error.reason or error.is_misconfigured:
+        return error
+    if error.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        told = f"the server at `{address}` did not answer in time; try again, or set another `--address`"
+    elif error.code is grpc.StatusCode.UNAVAILABLE:
+        told = f"no server answers at `{address}`; run `authz serve`, or set `--address` or `--database`"
+        told = f"{told} ({error.message})"
+    else:
+        return error
+    return CallError(error.code, "", told)

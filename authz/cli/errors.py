@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-import grpc
-
 from authz.client.errors import CallError
 from authz.domain.errors import AuthzError
 
@@ -20,18 +18,9 @@ _MUTATION = re.compile(r"^mutations\[\d+\]: ")
 def message_of(error: Exception) -> str:
     """The message for one of the expected errors."""
     if isinstance(error, CallError):
-        return _MUTATION.sub("", error.message) if error.reason else _unreached(error)
+        return _MUTATION.sub("", error.message)
     if isinstance(error, AuthzError):
         return error.with_notes()
     if isinstance(error, OSError) and error.filename:
         return f"cannot use `{error.filename}`: {error.strerror}"
     return str(error)
-
-
-def _unreached(error: CallError) -> str:
-    """The message for a call that no server answered."""
-    if error.code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return "the server did not answer in time; try again, or name another with `--address`"
-    if error.code is grpc.StatusCode.UNAVAILABLE and not error.is_misconfigured:
-        return f"no server answers: {error.message}; run `authz serve`, or set `--address` or `--database`"
-    return error.message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from pathlib import Path
 
 import msgspec
@@ -188,7 +189,16 @@ def test_policy_commands_say_which_policy_they_look_at(tmp_path: Path) -> None:
 def test_without_a_service_the_error_is_one_line_and_2() -> None:
     failed = run("check", "user:maya", "read", "material:m1", "--address", "127.0.0.1:1")
     assert failed.returncode == 2
+    assert failed.stderr.startswith("error: no server answers at `127.0.0.1:1`; run `authz serve`, or set")
     assert failed.stderr.count("\n") == 1
+
+
+def test_a_server_that_does_not_answer_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        failed = run("courses", "--address", address)
+    assert failed.returncode == 2
+    assert failed.stderr.startswith(f"error: the server at `{address}` did not answer in time; try again")
 
 
 def test_a_file_without_certificates_is_one_line_that_names_the_options(
