@@ -7,6 +7,7 @@ import typer
 from authz.cli.command import Server, on_server
 from authz.cli.options import Until, Who, suspension_end
 from authz.domain.entities import Account, AccountFilter, AccountKey, AccountStatus
+from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.mutations import Mutation, Operation, update
 
 app = typer.Typer(help="Suspend or restore an account.", no_args_is_help=True)
@@ -26,5 +27,11 @@ def suspend(server: Server, who: Who, until: Until = "") -> None:
 @on_server(writes=True)
 def restore(server: Server, who: Who) -> None:
     """End the suspension of an account. Memberships that are suspended stay so."""
+    if next(iter(server.client.read(AccountFilter(subject=who))), None) is None:
+        raise FailedPreconditionError(
+            ErrorReason.PRECONDITION_FAILED,
+            f"the account of {who} was never suspended;"
+            f" end a suspension in a course with `authz member restore {who} course:<id>`",
+        )
     restored = update(AccountKey(who), status=AccountStatus.ACTIVE, suspended_until=None)
     server.write([restored], AccountFilter(subject=who))

@@ -162,7 +162,7 @@ def test_a_suspended_account_has_no_role_until_it_is_restored(course: str) -> No
     assert not allowed(course, "user:maya", "read", "notebook:nb")
     assert did(course, "account restore user:maya") == [["user:maya", "ACTIVE", "-"]]
     assert allowed(course, "user:maya", "read", "notebook:nb")
-    assert "account of user:nobody does not exist" in refused(course, "account restore user:nobody")
+    assert "the account of user:nobody was never suspended" in refused(course, "account restore user:nobody")
 
 
 @pytest.mark.parametrize(
