@@ -119,7 +119,7 @@ def _finish_erasures(url: str, password_file: str, clock: Callable[[], Instant])
 
 
 def _copy_all(engine: Engine, partial: Path) -> int:
-    copy = open_engine(f"sqlite:///{partial}")
+    copy = open_engine(f"sqlite:///{partial}", create=True)
     try:
         migrate(copy)
         with (

@@ -46,10 +46,14 @@ _NO_FILE = (
 )
 _MISSING_FILE = (
     ErrorReason.STORE_UNAVAILABLE,
-    "the file of the database is missing; put it back, or restore a backup with `authz restore`;"
+    "the file of the database is missing or empty; put it back, or restore a backup with `authz restore`;"
     " only to begin with an empty database, run `authz migrate`",
 )
-_DAMAGED = (ErrorReason.STORE_UNAVAILABLE, "the file of the database is damaged; restore it from a backup")
+_DAMAGED = (
+    ErrorReason.STORE_UNAVAILABLE,
+    "the file of the database is damaged, or is no SQLite database; restore it from a backup,"
+    " or name another in AUTHZ_DATABASE_URL",
+)
 _TOO_MANY = (
     ErrorReason.STORE_UNAVAILABLE,
     "the database takes no more connections; raise its `max_connections`, or run fewer servers",
@@ -111,6 +115,7 @@ _BY_SQLITE_CODE = {
     sqlite3.SQLITE_PERM: _NO_FILE,
     sqlite3.SQLITE_CANTOPEN: _NO_FILE,
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
+    sqlite3.SQLITE_NOTADB: _DAMAGED,
 }
 """By extended code, else by primary code. Source: https://www.sqlite.org/rescode.html"""
 _SQLITE_CONFLICTS = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
@@ -201,7 +206,7 @@ def require_unmoved(is_unmoved: bool) -> None:
 
 
 def missing_file() -> UnavailableError:
-    """The error for a database whose file is not there."""
+    """The error for a database whose file is not there, or has nothing in it."""
     return UnavailableError(*_MISSING_FILE)
 
 
@@ -239,8 +244,6 @@ def _translate(error: BaseException | None) -> AuthzError | None:
     """The error of the tree for an error of a driver, or None for a bug in this program."""
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", 0)
-        if code & 0xFF == sqlite3.SQLITE_NOTADB:
-            return malformed_url("names a file that is no SQLite database")
         if code & 0xFF in _SQLITE_CONFLICTS:
             return _conflict()
         cause = _BY_SQLITE_CODE.get(code) or _BY_SQLITE_CODE.get(code & 0xFF)

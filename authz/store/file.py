@@ -40,8 +40,8 @@ class DatabaseFile:
         may `create` one.
 
         SQLite gives its write-ahead log the same mode. Raises as `require_in_place`, and `UnavailableError`
-        (STORE_UNAVAILABLE) for a file that is missing and may not be created. If no file can be made, SQLite
-        says so next.
+        (STORE_UNAVAILABLE) for a file that is missing or empty, and may not be created. If no file can be
+        made, SQLite says so next.
         """
         self.require_in_place()
         if self._opened is not None:
@@ -52,7 +52,7 @@ class DatabaseFile:
             # Source: https://www.sqlite.org/howtocorrupt.html, 2.2
             with suppress(OSError):
                 os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, _MODE))
-        elif _identity_of(self._path) is None:
+        elif _is_empty(self._path):
             raise missing_file()
 
     def hold(self) -> None:
@@ -124,6 +124,14 @@ def _try_lock(file: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether there is no file, or one without content: to SQLite, that is an empty database."""
+    try:
+        return path.stat().st_size == 0
+    except (FileNotFoundError, NotADirectoryError):
+        return True
 
 
 def _identity_of(path: Path) -> tuple[int, int] | None:

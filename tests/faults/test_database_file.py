@@ -91,6 +91,13 @@ def put_aside(file: Path) -> Callable[[], None]:
     return put_back
 
 
+def empty(file: Path) -> Callable[[], None]:
+    """Likewise, and leave a file without content."""
+    put_back = put_aside(file)
+    file.touch()
+    return put_back
+
+
 def require_missing_and_not_made(node: Node, file: Path, put_back: Callable[[], None]) -> None:
     """A server whose processes started without the file refuses writes and goes on with checks."""
     node.await_health(AUTHORIZATION, SERVING)
@@ -98,10 +105,10 @@ def require_missing_and_not_made(node: Node, file: Path, put_back: Callable[[], 
     with connected(node) as stubs:
         failure = refused(lambda: write(stubs, 2))
         assert (failure.code, failure.reason) == (UNAVAILABLE, "STORE_UNAVAILABLE")
-        assert "the file of the database is missing; put it back" in failure.message
+        assert "the file of the database is missing or empty; put it back" in failure.message
         assert allowed(stubs, 1)
-    assert not file.exists()
-    assert "the file of the database is missing; put it back" in node.log.read_text()
+    assert not file.exists() or file.stat().st_size == 0
+    assert "the file of the database is missing or empty; put it back" in node.log.read_text()
     put_back()
     node.await_health(DIRECTORY, SERVING)
     with connected(node) as stubs:
@@ -127,9 +134,9 @@ def test_processes_that_are_replaced_make_no_empty_file_for_one_that_is_gone(
         require_missing_and_not_made(node, file, put_back)
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(("workers", "goes"), [("1", put_aside), ("2", put_aside), ("1", empty)])
 def test_a_server_that_starts_again_makes_no_empty_file_for_one_that_is_gone(
-    sqlite_url: str, tmp_path: Path, workers: str
+    sqlite_url: str, tmp_path: Path, workers: str, goes: Callable[[Path], Callable[[], None]]
 ) -> None:
     file = tmp_path / "authz.db"
     node = Node("one", sqlite_url, tmp_path, AUTHZ_WORKERS=workers, AUTHZ_MAX_STALENESS_S="600")
@@ -137,9 +144,22 @@ def test_a_server_that_starts_again_makes_no_empty_file_for_one_that_is_gone(
         with connected(node) as stubs:
             write(stubs, 1)
         node.kill()
-        put_back = put_aside(file)
+        put_back = goes(file)
         node.start()
         require_missing_and_not_made(node, file, put_back)
+
+
+def test_a_file_that_was_overwritten_is_told_as_damaged_and_blames_no_caller(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    node = Node("one", sqlite_url, tmp_path)
+    with running(node), connected(node) as stubs:
+        write(stubs, 1)
+        (tmp_path / "authz.db").write_text("not a database" * 1000)
+        failure = refused(lambda: write(stubs, 2))
+        assert (failure.code, failure.reason) == (UNAVAILABLE, "STORE_UNAVAILABLE")
+        assert "is damaged" in failure.message
+        assert allowed(stubs, 1)
 
 
 def test_a_file_that_is_put_back_is_written_to_again(sqlite_url: str, tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ def test_what_is_wrong_with_a_start_is_told_with_the_setting(
     assert f"`{text}` cannot be used: it is not TOML" in refused(*here, *limits)
     assert f"`{text}` cannot be used: it is not TOML" in refused(*here, *limits, "--workers", "2")
     assert "AUTHZ_INLINE_TYPES names `course`" in refused(*here, "--inline-types", "course")
-    assert "is no SQLite database; set --database or AUTHZ_DATABASE_URL" in refused(
+    assert "is no SQLite database; restore it from a backup, or name another" in refused(
         "--database", f"sqlite:///{text}"
     )
     nowhere = tmp_path / "no" / "such" / "folder"
