@@ -161,7 +161,6 @@ class Environment:
         transaction.put(_REVISION_KEY, header, db=self.meta)
 
     def token_key(self) -> bytes:
-        """The key of the database's tokens."""
         with self.lmdb.begin() as transaction:
             return self.read(transaction, _TOKEN_KEY_KEY, self.meta)
 
@@ -171,7 +170,6 @@ class Environment:
         transaction.put(_DATABASE_KEY, database_id.encode(), db=self.meta)
 
     def size_bytes(self) -> int:
-        """The size of the file."""
         return self.data_file.stat().st_size
 
 

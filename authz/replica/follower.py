@@ -333,7 +333,10 @@ class Follower:
             return
         with suppress(UnusableError):
             self._environment = open_generation(self._folder, generation, max_bytes=self._max_bytes)
-            self._warm_up(self._environment)
+            # In a thread, so that checks are answered from the disk meanwhile.
+            threading.Thread(
+                target=warm_up, args=(self._environment.data_file, self._stopped.is_set), daemon=True
+            ).start()
             # A follower that was killed may not have come to this.
             self._state.advance(self._environment.state().revision)
 
@@ -359,16 +362,6 @@ class Follower:
     def _is_stopped_building(self) -> bool:
         self._expect(_BUILD_STEP_S)
         return self._stopped.is_set()
-
-    def _warm_up(self, environment: Environment) -> None:
-        """In a thread, so that checks are answered from the disk meanwhile."""
-        threading.Thread(
-            target=warm_up,
-            args=(environment.data_file,),
-            kwargs={"stopped": self._stopped.is_set},
-            name="warm-up",
-            daemon=True,
-        ).start()
 
     def _published_revision(self) -> int:
         return self._state.words[REVISION]

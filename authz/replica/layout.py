@@ -112,7 +112,6 @@ def whole_id(raw: bytes, start: int = 0) -> str:
 
 
 def subject_key(subject: Subject) -> bytes:
-    """A subject."""
     return _SUBJECTS[subject.type] + pack_id(subject.id)
 
 
@@ -128,7 +127,6 @@ def whole_subject(raw: bytes) -> Subject:
 
 
 def scope_key(scope: Scope) -> bytes:
-    """A scope."""
     if scope.kind is ScopeKind.COURSE:
         return COURSE_KIND + pack_id(scope.id)
     return PLATFORM_KEY if scope.kind is ScopeKind.PLATFORM else SESSION_KIND + pack_id(scope.id)
@@ -143,7 +141,6 @@ def read_scope(raw: bytes, start: int) -> tuple[Scope, int]:
 
 
 def ref_key(ref: ResourceRef) -> bytes:
-    """A resource by type and id."""
     return ref.type.encode() + END + pack_id(ref.id)
 
 
@@ -305,7 +302,6 @@ def _unpack_times(names: tuple[int, ...], flags: int, raw: bytes, place: int) ->
 
 
 def tombstone_record(deleted_at: Instant) -> bytes:
-    """The record of a resource that was deleted."""
     return _instant.pack(deleted_at)
 
 

@@ -127,7 +127,6 @@ class ReplicaView(View):
         return self._state.staleness_s()
 
     def close(self) -> None:
-        """Close the files."""
         self._close_environment()
         self._state.close()
 

@@ -11,7 +11,7 @@ _CHUNK_BYTES = 1 << 20
 _MAX_SHARE_OF_MEMORY = 0.5
 
 
-def warm_up(file: Path, *, stopped: Callable[[], bool]) -> None:
+def warm_up(file: Path, stopped: Callable[[], bool]) -> None:
     """Read `file` sequentially, until its end or until `stopped` returns true.
 
     Does nothing for a file larger than half of this machine's memory, which would evict itself, or for one

@@ -122,7 +122,6 @@ class Child:
 
     @property
     def is_alive(self) -> bool:
-        """Whether its process runs."""
         return self.process is not None and self.process.is_alive()
 
     @property

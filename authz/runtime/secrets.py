@@ -78,7 +78,6 @@ class Secrets:
             )
 
     def remove(self) -> None:
-        """Remove the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _show(self, found: Certificates) -> None:

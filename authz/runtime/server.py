@@ -100,12 +100,10 @@ class Server:
         self.address = settings.address
 
     async def __aenter__(self) -> Server:
-        """Start."""
         await self.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Stop, and let calls in flight finish."""
         await self.stop(grace_s=self._settings.stop_grace_s)
 
     async def start(self) -> None:

@@ -127,7 +127,6 @@ class Supervisor:
             child.miss_beat()
 
     def alive(self) -> int:
-        """The number of workers that run."""
         return sum(child.is_alive for child in self._workers)
 
     def not_ready(self) -> str:

@@ -50,7 +50,6 @@ class Store(msgspec.Struct, frozen=True):
     retention: SqlRetention
 
     def close(self) -> None:
-        """Release every connection."""
         self.directory.close()
 
 

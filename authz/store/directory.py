@@ -199,7 +199,6 @@ class SqlDirectory(Directory):
         self._connections.abort_connections()
 
     def close(self) -> None:
-        """Release every connection."""
         self._connections.close()
         self._engine.dispose()
 

@@ -40,7 +40,6 @@ def read_head(connection: Connection) -> ConsistencyToken:
 
 
 def read_token_key(connection: Connection) -> bytes:
-    """The key of the database's tokens."""
     return bytes.fromhex(connection.execute(_TOKEN_KEY).scalar_one())
 
 

@@ -18,7 +18,6 @@ def encode_mutation(mutation: Mutation) -> str:
 
 
 def decode_mutation(text: str) -> Mutation:
-    """The mutation of `encode_mutation`."""
     return _decoder.decode(text)
 
 

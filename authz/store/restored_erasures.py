@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 from sqlalchemy import Connection, Text, insert, select
@@ -56,17 +56,11 @@ def begin_missing(transaction: Transaction, erasures: Iterable[Erasure]) -> None
         connection.execute(insert(tables.erasure_steps), step)
 
 
-def _subjects_by_mac(connection: Connection, wanted: Collection[str]) -> dict[str, Subject]:
+def _subjects_by_mac(connection: Connection, wanted: set[str]) -> dict[str, Subject]:
     """The subjects with these HMACs, of all that the database names."""
-    key, seen, found = read_token_key(connection), set[Subject](), dict[str, Subject]()
-    for subject in _subjects(connection):
-        if subject in seen:
-            continue
-        seen.add(subject)
-        mac = subject_mac(key, subject)
-        if mac in wanted:
-            found[mac] = subject
-    return found
+    key = read_token_key(connection)
+    subjects = {*_subjects(connection)}
+    return {mac: each for each in subjects if (mac := subject_mac(key, each)) in wanted}
 
 
 def _subjects(connection: Connection) -> Iterator[Subject]:

@@ -67,41 +67,31 @@ def unopened_shares(connection: Connection, member: Member, limit: int) -> list[
 
 def shares_there(member: Member) -> Select[Any]:
     """The rows of the shares with a member there, in the order of their keys."""
-    joined = _SHARES.join(
-        _RESOURCES,
-        and_(_RESOURCES.c.type == _SHARES.c.resource_type, _RESOURCES.c.id == _SHARES.c.resource_id),
-    ).outerjoin(_SESSIONS, _session_of(_RESOURCES))
-    there = or_(_is_in(_RESOURCES, member.scope), _is_session_in(member.scope))
-    order = (_SHARES.c.resource_type, _SHARES.c.resource_id)
-    return (
-        select(_SHARES)
-        .select_from(joined)
-        .where(has_subject(_SHARES, "subject", member.subject), there)
-        .order_by(*order)
+    of_share = and_(_RESOURCES.c.type == _SHARES.c.resource_type, _RESOURCES.c.id == _SHARES.c.resource_id)
+    return _there(member, _SHARES, _SHARES.join(_RESOURCES, of_share), _RESOURCES).order_by(
+        _SHARES.c.resource_type, _SHARES.c.resource_id
     )
 
 
 def memberships_there(member: Member) -> Select[Any]:
     """The rows of a member's memberships there, that in the course first."""
-    joined = _MEMBERSHIPS.outerjoin(_SESSIONS, _session_of(_MEMBERSHIPS))
-    there = or_(_is_in(_MEMBERSHIPS, member.scope), _is_session_in(member.scope))
-    order = (_MEMBERSHIPS.c.scope_kind, _MEMBERSHIPS.c.scope_id, _MEMBERSHIPS.c.role)
+    columns = _MEMBERSHIPS.c
+    return _there(member, _MEMBERSHIPS, _MEMBERSHIPS, _MEMBERSHIPS).order_by(
+        columns.scope_kind, columns.scope_id, columns.role
+    )
+
+
+def _there(member: Member, table: Any, joined: Any, located: Any) -> Select[Any]:
+    """The rows of a table about a member, as far as the row of `located` that is joined is there."""
+    session = and_(located.c.scope_kind == ScopeKind.SESSION, _SESSIONS.c.id == located.c.scope_id)
+    # No session belongs to a session.
+    in_course = _SESSIONS.c.course_id == member.scope.id if member.scope.kind is ScopeKind.COURSE else false()
     return (
-        select(_MEMBERSHIPS)
-        .select_from(joined)
-        .where(has_subject(_MEMBERSHIPS, "subject", member.subject), there)
-        .order_by(*order)
+        select(table)
+        .select_from(joined.outerjoin(_SESSIONS, session))
+        .where(has_subject(table, "subject", member.subject), or_(_is_in(located, member.scope), in_course))
     )
 
 
 def _is_in(table: Any, scope: Scope) -> Any:
     return and_(table.c.scope_kind == scope.kind, table.c.scope_id == scope.id)
-
-
-def _session_of(table: Any) -> Any:
-    return and_(table.c.scope_kind == ScopeKind.SESSION, _SESSIONS.c.id == table.c.scope_id)
-
-
-def _is_session_in(scope: Scope) -> Any:
-    """Whether the joined session belongs to a course. No session belongs to a session."""
-    return _SESSIONS.c.course_id == scope.id if scope.kind is ScopeKind.COURSE else false()
