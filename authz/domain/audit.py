@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Annotated, Protocol, TypeAlias
 
 import msgspec
 
 from authz.domain.entities import Entity, EntityKind, Share
 from authz.domain.ids import ResourceRef, Scope, Subject
 from authz.domain.instants import Instant
+from authz.domain.kinds.fields import MaxLength
 from authz.domain.mentions import subjects_in
 from authz.domain.mutations import Mutation, Operation
 from authz.domain.ports import Page
@@ -16,6 +17,11 @@ from authz.domain.tokens import ConsistencyToken
 
 _FOR = " for "
 """Between the caller and the person in an actor. No id has a space."""
+
+
+MAX_PRINCIPAL_LENGTH = 256
+Principal: TypeAlias = Annotated[str, MaxLength(MAX_PRINCIPAL_LENGTH)]
+"""A caller, or the person on whose behalf it called, as logs name them."""
 
 
 class LoggedChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +60,7 @@ class ChangeQuery(msgspec.Struct, frozen=True, kw_only=True):
     subject: Subject | None = None
     resource: ResourceRef | None = None
     scope: Scope | None = None
-    principal: str = ""
+    principal: Principal = ""
     since: Instant | None = None
     until: Instant | None = None
     oldest_first: bool = False

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import msgspec
 
+from authz.domain.audit import Principal
 from authz.domain.ids import ResourceRef, Subject
 from authz.domain.instants import Instant
+from authz.domain.kinds.fields import MaxLength
 from authz.domain.ports import Page
 
 
@@ -61,8 +63,8 @@ class DecisionQuery(msgspec.Struct, frozen=True, kw_only=True):
 
     subject: Subject | None = None
     resource: ResourceRef | None = None
-    principal: str = ""
-    action: str = ""
+    principal: Principal = ""
+    action: Annotated[str, MaxLength(64)] = ""
     allowed: bool | None = None
     since: Instant | None = None
     until: Instant | None = None

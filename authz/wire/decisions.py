@@ -17,7 +17,7 @@ from authz.domain.ids import PLATFORM, ResourceRef, is_name, parse_id
 from authz.domain.instants import MAX_INSTANT, Instant
 from authz.v1 import authorization_pb2 as pb
 from authz.v1.common_pb2 import ConsistencyToken
-from authz.wire.fields import formatters_of, parse_type, parser_of
+from authz.wire.fields import formatted, formatters_of, parse_type, parser_of
 from authz.wire.values import (
     WireEnum,
     missing,
@@ -119,9 +119,7 @@ def _inline(ref: ResourceRef, m: pb.InlineResource) -> Resource:
 
 def inline_message(resource: Resource) -> pb.InlineResource:
     """The description of a resource that is not registered, without its type and id."""
-    values = ((name, convert, get(resource)) for get, name, convert in _INLINE_FORMATTERS)
-    given = {name: convert(value) for name, convert, value in values if value is not None}
-    return pb.InlineResource(**given)
+    return pb.InlineResource(**formatted(resource, _INLINE_FORMATTERS))
 
 
 @lru_cache(maxsize=4096)

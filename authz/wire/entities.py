@@ -12,7 +12,7 @@ from authz.domain.kinds.kind import require_path
 from authz.domain.mutations import Expectation, Mutation, Operation, Precondition
 from authz.v1 import common_pb2 as pb
 from authz.v1 import directory_pb2 as dpb
-from authz.wire.fields import Formatter, Parser, formatters_of, name_in_message, parser_of
+from authz.wire.fields import Formatter, Parser, formatted, formatters_of, name_in_message, parser_of
 from authz.wire.limits import RequestLimits
 from authz.wire.values import WireEnum, missing
 
@@ -52,8 +52,7 @@ class _Form:
 
     def format(self, record: Entity | Key) -> Any:
         """The message of an entity, without version, or of a key."""
-        values = ((name, convert, get(record)) for get, name, convert in self._formatters[type(record)])
-        return self.message(**{name: convert(value) for name, convert, value in values if value is not None})
+        return self.message(**formatted(record, self._formatters[type(record)]))
 
     def parse_update(self, m: Any, mask: FieldMask) -> Mutation:
         """The update of the fields that a mask names."""

@@ -78,6 +78,12 @@ def formatters_of(field: Field, message: Descriptor) -> Iterable[Formatter]:
     return [(attrgetter(field.name), name, partial(map, convert) if field.is_many else convert)]
 
 
+def formatted(record: object, formatters: Iterable[Formatter]) -> dict[str, Any]:
+    """The fields of the message of a record, by name."""
+    values = ((name, convert, get(record)) for get, name, convert in formatters)
+    return {name: convert(value) for name, convert, value in values if value is not None}
+
+
 def _part_of(name: str, part: str) -> Callable[[Any], Any]:
     """What reads a part of a field off a record; None if the field is."""
     return lambda record: getattr(getattr(record, name), part, None)
@@ -150,11 +156,10 @@ def _resource_parser(field: Field, path: str) -> Parser:
 
     def parse(m: Any) -> ResourceRef | None:
         type_text, id_text = getattr(m, type_name), getattr(m, id_name)
-        if field.is_optional:
-            if not (type_text or id_text):
-                return None
-            if not (type_text and id_text):
-                raise malformed(f"{path}_type", f"and {id_name} go together; set both or neither")
+        if field.is_optional and not (type_text or id_text):
+            return None
+        if field.is_optional and not id_text:
+            raise missing(f"{path}_id")
         return ResourceRef(parse_type(type_text, field=f"{path}_type"), parse_id(id_text, field=f"{path}_id"))
 
     return parse

@@ -1,4 +1,4 @@
-"""The Read calls between protobuf and the domain, each derived from the filter of its kind.
+"""The calls that read pages between protobuf and the domain, each derived from the fields of its query.
 
 A kind has the call `Read<Plural>`, whose request has the fields of its filter, and whose response has its
 records in a field named after the plural.
@@ -7,40 +7,52 @@ records in a field named after the plural.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+import msgspec
 
 from authz.domain.entities import KINDS, EntityT_co, Filter, Kind, Versioned
+from authz.domain.kinds.fields import fields_of
 from authz.domain.ports import Page
 from authz.v1 import directory_pb2 as pb
 from authz.v1.common_pb2 import ConsistencyToken
 from authz.wire.entities import parse_versioned
-from authz.wire.fields import formatters_of, parser_of
+from authz.wire.fields import formatted, formatters_of, parser_of
+
+QueryT = TypeVar("QueryT", bound=msgspec.Struct)
 
 DEFAULT_PAGE_SIZE = 100
 
 
-class ReadCall:
+class QueryForm(Generic[QueryT]):
+    """The request for a page of what matches a query, whose fields are those of a struct."""
+
+    def __init__(self, query: type[QueryT], request: Any) -> None:
+        self.request = request
+        self._query = query
+        fields, of = fields_of(query), request.DESCRIPTOR
+        self._parsers = [(field.name, parser_of(field, of)) for field in fields]
+        self._formatters = [each for field in fields for each in formatters_of(field, of)]
+
+    def parse(self, request: Any) -> tuple[QueryT, Page]:
+        """What a request asks for, and which page of it. Raises `InvalidArgumentError`."""
+        query = self._query(**{name: parse(request) for name, parse in self._parsers})
+        return query, Page(request.page_size or DEFAULT_PAGE_SIZE, request.page_token)
+
+    def format(self, query: QueryT, page: Page) -> Any:
+        """The request for a page."""
+        set_ = formatted(query, self._formatters)
+        return self.request(page_size=page.size, page_token=page.token, **set_)
+
+
+class ReadCall(QueryForm[Filter[Any]]):
     """The Read call of one kind."""
 
     def __init__(self, kind: Kind) -> None:
         self.name = "Read" + kind.plural.title().replace("_", "")
-        self.request: Any = getattr(pb, f"{self.name}Request")
+        super().__init__(kind.filter_type, getattr(pb, f"{self.name}Request"))
         self._response: Any = getattr(pb, f"{self.name}Response")
         self._kind = kind
-        asked, of = [field for field, _ in kind.filters], self.request.DESCRIPTOR
-        self._parsers = [(field.name, parser_of(field, of)) for field in asked]
-        self._formatters = [each for field in asked for each in formatters_of(field, of)]
-
-    def parse(self, request: Any) -> tuple[Filter[Any], Page]:
-        """Which records a request asks for, and which page of them. Raises `InvalidArgumentError`."""
-        wanted = self._kind.filter_type(**{name: parse(request) for name, parse in self._parsers})
-        return wanted, Page(request.page_size or DEFAULT_PAGE_SIZE, request.page_token)
-
-    def format(self, wanted: Filter[Any], page: Page) -> Any:
-        """The request for a page."""
-        values = ((name, convert, get(wanted)) for get, name, convert in self._formatters)
-        set_ = {name: convert(value) for name, convert, value in values if value is not None}
-        return self.request(page_size=page.size, page_token=page.token, **set_)
 
     def response(self, records: Iterable[Any], *, next_page_token: str, read_at: ConsistencyToken) -> Any:
         """The response for a page of records, which are messages, that was read at a state."""

@@ -28,10 +28,10 @@ from authz.v1 import audit_pb2 as pb
 from authz.v1 import audit_pb2_grpc
 from authz.wire.audit import (
     AUDIT_LOGS,
+    CHANGE_QUERIES,
+    DECISION_QUERIES,
     parse_change,
     parse_decision,
-    read_changes_request,
-    read_decisions_request,
 )
 
 _PAGE_SIZE = 1000
@@ -70,7 +70,7 @@ class AuditClient:
             until=None if until is None else as_instant(until, field="until"),
             oldest_first=oldest_first,
         )
-        request = read_changes_request(query, Page(_PAGE_SIZE))
+        request = CHANGE_QUERIES.format(query, Page(_PAGE_SIZE))
         for page in self._calls.pages(self._stub.ReadChanges, request):
             for message in page.changes:
                 yield parse_change(message)
@@ -101,14 +101,14 @@ class AuditClient:
             until=None if until is None else as_instant(until, field="until"),
             oldest_first=oldest_first,
         )
-        request = read_decisions_request(query, Page(_PAGE_SIZE))
+        request = DECISION_QUERIES.format(query, Page(_PAGE_SIZE))
         for page in self._calls.pages(self._stub.ReadDecisions, request):
             for message in page.decisions:
                 yield parse_decision(message)
 
     def logs_to_database(self) -> bool:
         """Whether the server that answers logs its decisions in the database."""
-        request = read_decisions_request(DecisionQuery(), Page(1))
+        request = DECISION_QUERIES.format(DecisionQuery(), Page(1))
         response = self._calls.call(self._stub.ReadDecisions, request)
         return bool(response.logs_to_database)
 
