@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from authz.domain.entities import KINDS, Entity, EntityKind, Filter, Key
 from authz.domain.errors import InvalidArgumentError, malformed
 from authz.domain.ids import ResourceRef, Scope, Subject, parse_resource_ref, parse_scope, parse_subject
-from authz.domain.instants import Instant, from_datetime
+from authz.domain.instants import MAX_INSTANT, MIN_INSTANT, Instant, from_datetime
 from authz.domain.kinds.fields import Field, FieldType
 from authz.domain.mutations import Mutation, Precondition
 
@@ -51,7 +51,7 @@ def as_instant(given: dt.datetime | Instant, *, field: str) -> Instant:
     """A datetime with a time zone, or microseconds since 1970."""
     if isinstance(given, dt.datetime) and given.tzinfo is not None:
         return from_datetime(given)
-    if isinstance(given, int) and not isinstance(given, bool):
+    if isinstance(given, int) and not isinstance(given, bool) and MIN_INSTANT <= given <= MAX_INSTANT:
         return given
     raise _unusable(field, given, "a datetime with a time zone")
 

@@ -310,7 +310,7 @@ CASES: dict[str, Case] = {
     "shares of a type, but no resource": (
         "ReadShares",
         dpb.ReadSharesRequest(resource_type="notebook"),
-        "MALFORMED_FIELD",
+        "MISSING_FIELD",
         "resource_id",
     ),
 }
