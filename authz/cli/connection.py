@@ -88,13 +88,12 @@ def connect(address: str, database: str, *, creates: bool = False) -> Iterator[C
 
 def _with_address(error: CallError, address: str) -> CallError:
     """The error; that of a call which no server answered names the address."""
-    if error.reason or error.is_misconfigured:
+    told = {
+        grpc.StatusCode.DEADLINE_EXCEEDED: f"the server at `{address}` did not answer in time; try again,"
+        " or set another `--address`",
+        grpc.StatusCode.UNAVAILABLE: f"no server answers at `{address}`; run `authz serve`, or set"
+        f" `--address` or `--database` ({error.message})",
+    }
+    if error.reason or error.is_misconfigured or error.code not in told:
         return error
-    if error.code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        told = f"the server at `{address}` did not answer in time; try again, or set another `--address`"
-    elif error.code is grpc.StatusCode.UNAVAILABLE:
-        told = f"no server answers at `{address}`; run `authz serve`, or set `--address` or `--database`"
-        told = f"{told} ({error.message})"
-    else:
-        return error
-    return CallError(error.code, "", told)
+    return CallError(error.code, "", told[error.code])

@@ -63,19 +63,18 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-ActingFor = Annotated[
-    str, typer.Option(help="The person that the command is run for, user:<id>, whose rights then bind it.")
-]
-
-
 @app.callback()
 def options(
+    context: typer.Context,
     tls_ca_file: Annotated[str, typer.Option(help="PEM of the authority of the server's certificate.")] = "",
     tls_certificate_file: Annotated[
         str, typer.Option(help="PEM chain of the client certificate, if the server requires one.")
     ] = "",
     tls_key_file: Annotated[str, typer.Option(help="PEM key of the client certificate.")] = "",
-    acting_for: ActingFor = "",
+    acting_for: Annotated[
+        str,
+        typer.Option(help="The person that the command is run for, user:<id>, whose rights then bind it."),
+    ] = "",
     token_file: Annotated[
         str,
         typer.Option(envvar="AUTHZ_TOKEN_FILE", help="File with the token or the JWT that proves who calls."),
@@ -96,17 +95,7 @@ def options(
     Options before the command say how to reach the server, and who calls. Those of a command come after it,
     also --address and --database.
     """
-    channel_var.set(
-        {
-            "acting_for": acting_for,
-            "use_proxy": use_proxy,
-            "tls_ca_file": tls_ca_file,
-            "tls_certificate_file": tls_certificate_file,
-            "tls_key_file": tls_key_file,
-            "token_file": token_file,
-            "allow_plaintext_token": allow_plaintext_token,
-        }
-    )
+    channel_var.set({name: value for name, value in context.params.items() if name != "version"})
 
 
 COMMANDS: dict[typer.Typer, tuple[Callable[..., None], ...]] = {

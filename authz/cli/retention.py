@@ -12,18 +12,10 @@ from authz.domain.entities import RetainedData, RetentionRule
 from authz.domain.errors import malformed
 from authz.domain.instants import format_instant
 from authz.domain.retention import LIMITS
-from authz.domain.vocabulary import suggest
 
 app = typer.Typer(help="Show and set how long data is kept.", no_args_is_help=True)
 
 _FOR_EVER = "forever"
-_NAMES = {data.lower().replace("_", "-"): data for data in RetainedData}
-
-
-def _parse_data(text: str) -> RetainedData:
-    if text not in _NAMES:
-        raise malformed("DATA", f"is `{text}`; {suggest(text, _NAMES)}")
-    return _NAMES[text]
 
 
 def _parse_days(text: str) -> int | None:
@@ -46,13 +38,13 @@ def show(server: Server) -> None:
 @on_server(prints_json=False)
 def set_period(
     server: Server,
-    data: Annotated[str, typer.Argument(metavar="DATA", help=f"{', '.join(_NAMES)}.")],
+    data: Annotated[RetainedData, typer.Argument(metavar="DATA", case_sensitive=False, help="Which data.")],
     days: Annotated[str, typer.Argument(metavar="DAYS", help="A number of days, or forever.")],
     why: Reason,
 ) -> None:
     """Set a retention period for all servers. Purged data cannot be restored."""
-    rule = server.client.privacy.set_retention(_parse_data(data), _parse_days(days), reason=why).entity
-    print(f"{data} are kept {_kept(rule)}")
+    rule = server.client.privacy.set_retention(data, _parse_days(days), reason=why).entity
+    print(f"{data.lower()} are kept {_kept(rule)}")
 
 
 def _kept(rule: RetentionRule) -> str:
@@ -68,5 +60,4 @@ def _row(rule: RetentionRule) -> tuple[str, ...]:
     if rule.through is not None:
         purged += f", of revisions 1 to {rule.through}"
     since = "-" if rule.complete_since is None else format_instant(rule.complete_since)
-    name = rule.data.lower().replace("_", "-")
-    return name, _kept(rule), _in_days(LIMITS[rule.data].min_days), purged, since
+    return rule.data.lower(), _kept(rule), _in_days(LIMITS[rule.data].min_days), purged, since

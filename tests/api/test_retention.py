@@ -75,8 +75,8 @@ def test_a_period_is_set_and_shown_by_command_and_is_a_change_with_its_reason(
     ("given", "told"),
     [
         (("changes", "89"), "days is 89; keep changes for at least 90 days, because an audit"),
-        (("idempotency-keys", "forever"), "set a period in days"),
-        (("decision", "90"), "DATA is `decision`; did you mean `decisions`?"),
+        (("idempotency_keys", "forever"), "set a period in days"),
+        (("decision", "90"), "'decision' is not one of 'changes', 'memberships', 'decisions'"),
         (("decisions", "a year"), "DAYS is `a year`; name a number of days, or `forever`"),
     ],
 )
