@@ -26,6 +26,7 @@ from authz.domain.entities import (
 )
 from authz.domain.errors import AlreadyExistsError, ErrorReason, FailedPreconditionError, RemovalPendingError
 from authz.domain.ids import PLATFORM, Scope, Subject
+from authz.domain.instants import Instant
 from authz.domain.mutations import ChangeScope, Mutation, Operation
 from authz.domain.ports import Vocabularies
 from authz.store.active_policy import vocabulary_for
@@ -56,8 +57,11 @@ class Batch:
     and does not fit is left to a `Removal`: its rows stay, and nobody finds them.
     """
 
-    def __init__(self, connection: Connection, vocabularies: Vocabularies, *, room: int) -> None:
+    def __init__(
+        self, connection: Connection, vocabularies: Vocabularies, *, room: int, now: Instant
+    ) -> None:
         self._connection = connection
+        self._now = now
         self._vocabularies = vocabularies
         self._room = room
         self._revision = 0
@@ -80,7 +84,7 @@ class Batch:
         self._sharers: set[Subject] = set()
         """With whom this transaction shares."""
         self._planned_left: dict[MembershipKey, None] = {}
-        """The memberships that the write that is being planned deletes."""
+        """The memberships that the write that is being planned deletes, or gives an end in the past."""
         self._effects: list[Effect] = []
 
     def prefetch(self, keys: Iterable[Key]) -> None:
@@ -144,8 +148,7 @@ class Batch:
             self._planned_dirty.clear()
 
     def find(self, key: Key) -> Versioned[Entity] | None:
-        """The entity with a key, after the mutations so far; None if there is none, or if it is inside a
-        record that is gone."""
+        """The entity with a key, after the mutations so far; None if it, or what it is inside, is gone."""
         found = self._row(key)
         if found is not None and self._is_removing:
             container = container_of(found.entity)
@@ -188,13 +191,15 @@ class Batch:
             require_same_container(before.entity, entity)
             mutation = msgspec.structs.replace(mutation, before=before.entity)
         self._require_container(entity)
-        if before is None and self._is_removing:
+        if self._is_removing and (before is None or self._has_ended(before.entity)):
             self._require_removed(key)
         if isinstance(entity, Share):
             self._require_opened(entity)
             self._sharers.add(entity.subject)
         elif isinstance(entity, Membership):
             self._written_roles[entity.scope, entity.subject].add(entity.role)
+            if self._has_ended(entity):
+                self._planned_left[entity.key] = None
         self._put(mutation, self._locator.scope_of(entity), Versioned(entity, self._revision))
         return True
 
@@ -328,10 +333,9 @@ class Batch:
                 self._is_removing = True
 
     def _delete_unopened(self, member: Member) -> bool:
-        """Delete the shares with a member that nothing opens, as far as there is room; return whether that is
-        all."""
+        """Delete shares with a member that nothing opens, while there is room; return whether that is all."""
         self._store(self._planned_dirty, self._planned)
-        found = unopened_shares(self._connection, member, self._room + 1)
+        found = unopened_shares(self._connection, member, self._room + 1, self._now)
         ended = found[: self._room]
         self._room -= len(ended)
         self.delete_found(ended)
@@ -356,11 +360,15 @@ class Batch:
             yield from ((each, share.subject) for each in {scope, self._locator.course_around(scope)})
 
     def _is_member(self, scope: Scope, subject: Subject) -> bool:
-        """Whether a subject has a membership in a scope itself, after the mutations so far."""
+        """Whether a subject has a membership in a scope itself that has not ended, after the mutations."""
         pair = (scope, subject)
         self._read_roles([pair])
         roles = self._stored_roles[pair] | self._written_roles[pair]
-        return any(self.find(MembershipKey(subject, scope, role)) for role in roles)
+        keys = (MembershipKey(subject, scope, role) for role in roles)
+        return any((found := self.find(key)) and not self._has_ended(found.entity) for key in keys)
+
+    def _has_ended(self, entity: Entity) -> bool:
+        return isinstance(entity, Membership) and entity.has_ended(self._now)
 
     def _read_roles(self, pairs: Iterable[ScopeAndSubject]) -> None:
         if missing := [pair for pair in pairs if pair not in self._stored_roles]:
@@ -385,9 +393,7 @@ class Batch:
     def _require_removed(self, key: Key) -> None:
         """Raise if a new record would take the place, or the contents, of one that is being removed."""
         root = self._member_of(key) if isinstance(key, MembershipKey) else key
-        if self._row(key) is not None or root in self._roots or root in self._planned_roots:
-            raise RemovalPendingError(
-                f"{root} is being removed; try again",
-                retry_after_s=_RETRY_AFTER_S,
-                key=str(key),
-            )
+        is_hidden = self._row(key) is not None and self.find(key) is None
+        if is_hidden or root in self._roots or root in self._planned_roots:
+            message = f"{root} is being removed; try again"
+            raise RemovalPendingError(message, retry_after_s=_RETRY_AFTER_S, key=str(key))

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Select, and_, exists, false, or_, select
 
 from authz.domain.entities import Share, Versioned
 from authz.domain.ids import Scope, ScopeKind, Subject, SubjectType
+from authz.domain.instants import Instant
 from authz.store.bulk import select_by, select_distinct
 from authz.store.rows import ENTITY_ROWS
 from authz.store.tables import has_subject
@@ -49,10 +50,14 @@ def subjects_with_shares(connection: Connection, subjects: Iterable[Subject]) ->
     return {Subject(SubjectType(subject_type), id_) for subject_type, id_ in found}
 
 
-def unopened_shares(connection: Connection, member: Member, limit: int) -> list[Versioned[Share]]:
-    """Up to `limit` of the shares with a member there that no membership opens, and that do not await one."""
+def unopened_shares(
+    connection: Connection, member: Member, limit: int, now: Instant
+) -> list[Versioned[Share]]:
+    """Up to `limit` of the shares with a member there that no membership opens which has not ended, and that
+    do not await one."""
     opened = exists().where(
         has_subject(_MEMBERSHIPS, "subject", member.subject),
+        or_(_MEMBERSHIPS.c.ends_at.is_(None), _MEMBERSHIPS.c.ends_at > now),
         or_(
             _is_in(_MEMBERSHIPS, member.scope),
             and_(

@@ -54,7 +54,7 @@ class Transaction:
         self._log = ChangeLog(connection, clock)
         self.now = self._log.now
         """When it is committed, as the log has it."""
-        self._batch = Batch(connection, vocabularies, room=contents_at_once)
+        self._batch = Batch(connection, vocabularies, room=contents_at_once, now=self.now)
         self._administrators = Administrators(connection, self._batch, vocabularies, self.now)
         self._contents_at_once = contents_at_once
 

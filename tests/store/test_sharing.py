@@ -31,6 +31,7 @@ from authz.store import Store
 from tests.databases import create_sqlite
 from tests.properties import examples
 from tests.store.directory import (
+    Clock,
     changes_of,
     create,
     dumped,
@@ -138,16 +139,45 @@ def test_the_membership_in_the_course_opens_what_is_in_its_sessions(store: Store
     [
         {"status": MembershipStatus.SUSPENDED},
         {"status": MembershipStatus.COMPLETED},
-        {"ends_at": 1},
+        {"starts_at": 4_000_000_000_000_000},
+        {"ends_at": 4_000_000_000_000_000},
         {"suspended_until": 4_000_000_000_000_000},
     ],
 )
-def test_a_membership_that_gives_no_role_for_now_keeps_the_share(
+def test_a_membership_that_may_give_a_role_again_keeps_the_share(
     store: Store, inert: dict[str, object]
 ) -> None:
     write(store, create(STUDENT), create(IN_COURSE))
     write(store, touch(msgspec.structs.replace(STUDENT, **inert)))
     assert shared(store) == {IN_COURSE}
+
+
+def test_time_alone_ends_no_share_and_the_write_that_ends_a_membership_does(store_url: str) -> None:
+    clock = Clock()
+    store = open_with(store_url, clock)
+    ended = msgspec.structs.replace(STUDENT, ends_at=clock.now + 1)
+    write(store, *map(create, COURSE), create(ended), create(GUEST), create(IN_COURSE), create(IN_SESSION))
+    clock.now += 1
+    write(store, create(Course(id="e")))
+    assert shared(store) == {IN_COURSE, IN_SESSION}
+    write(store, touch(msgspec.structs.replace(ended, ends_at=clock.now - 1)))
+    assert shared(store) == {IN_SESSION}
+    assert refusal_of(store, create(IN_COURSE)) is ErrorReason.SUBJECT_NOT_A_MEMBER
+    write(store, touch(STUDENT))
+    assert shared(store) == {IN_SESSION}
+    write(store, create(IN_COURSE))
+    store.close()
+
+
+def test_a_member_whose_end_is_written_comes_back_after_many_shares_have_ended(store_url: str) -> None:
+    store = open_with(store_url, contents_at_once=1)
+    write(store, *map(create, COURSE), create(STUDENT), create(IN_COURSE), create(IN_SESSION))
+    write(store, touch(msgspec.structs.replace(STUDENT, ends_at=1)))
+    assert refusal_of(store, touch(STUDENT)) is ErrorReason.BEING_REMOVED
+    remove_all_contents(store)
+    write(store, touch(STUDENT))
+    assert shared(store) == set()
+    store.close()
 
 
 def test_a_change_of_role_in_one_write_or_batch_keeps_the_share(store: Store) -> None:
@@ -210,7 +240,10 @@ def is_opened(held: dict[Key, Entity], given_share: Share) -> bool:
     ):
         scopes.add(course_scope(session.course_id))
     memberships = (each for each in held.values() if isinstance(each, Membership))
-    return any(each.subject == given_share.subject and each.scope in scopes for each in memberships)
+    return any(
+        each.subject == given_share.subject and each.scope in scopes and each.ends_at is None
+        for each in memberships
+    )
 
 
 def state(entities: Iterable[Entity]) -> dict[Key, Entity]:
@@ -233,7 +266,12 @@ _MORE: st.SearchStrategy[Mutation] = st.builds(
         _SUBJECTS,
         st.booleans(),
     )
-    | st.builds(student, st.sampled_from(["a", "b"]), st.sampled_from(["a", "b"])),
+    | st.builds(
+        lambda subject, course, ends_at: msgspec.structs.replace(student(subject, course), ends_at=ends_at),
+        st.sampled_from(["a", "b"]),
+        st.sampled_from(["a", "b"]),
+        st.sampled_from([None, 1]),
+    ),
 )
 
 

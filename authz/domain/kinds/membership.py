@@ -60,6 +60,10 @@ class Membership(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="m
         """Its identity."""
         return MembershipKey(self.subject, self.scope, self.role)
 
+    def has_ended(self, now: Instant) -> bool:
+        """Whether its end has passed."""
+        return self.ends_at is not None and self.ends_at <= now
+
 
 class MembershipFilter(Filter[Membership], frozen=True, kw_only=True):
     """Memberships by subject, scope, role, status, source."""

@@ -96,12 +96,7 @@ def is_live(membership: Membership, now: Instant) -> bool:
     """Whether a membership gives a role now or may give one later, by its status and its dates."""
     if membership.status is MembershipStatus.COMPLETED:
         return True
-    return membership.status is not MembershipStatus.SUSPENDED and not is_over(membership, now)
-
-
-def is_over(membership: Membership, now: Instant) -> bool:
-    """Whether a membership has ended by its dates."""
-    return membership.ends_at is not None and membership.ends_at <= now
+    return membership.status is not MembershipStatus.SUSPENDED and not membership.has_ended(now)
 
 
 def _ref_of(membership: Membership) -> SourceRef:

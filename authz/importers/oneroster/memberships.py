@@ -8,7 +8,7 @@ from authz.domain.entities import Membership, MembershipKey, MembershipStatus
 from authz.domain.ids import Subject
 from authz.domain.instants import Instant, format_instant
 from authz.domain.mutations import Mutation, Operation
-from authz.importers.oneroster.directory import Held, HeldMembership, is_live, is_over
+from authz.importers.oneroster.directory import Held, HeldMembership, is_live
 from authz.importers.oneroster.manifest import CLASSES, ENROLLMENTS, USERS, Mode
 from authz.importers.oneroster.plan import Action, Change
 from authz.importers.oneroster.precedence import ResolvedEnrollments, takes_precedence
@@ -182,7 +182,7 @@ class MembershipPlan:
         A row at fault suspends it until a valid row gives it.
         """
         entity, ref = held.entity, held.ref
-        if is_over(entity, self._now):
+        if entity.has_ended(self._now):
             return
         by_row = ref.suspended_by_row or faulty is not None
         by_user = self._is_disabled(entity.subject)
@@ -225,7 +225,7 @@ class MembershipPlan:
         so that an older export cannot open it again.
         """
         entity, known, by_hand = held.entity, held.ref.modified_at, held.is_suspended_by_hand
-        if is_over(entity, self._now) and (known is not None or by_hand):
+        if entity.has_ended(self._now) and (known is not None or by_hand):
             if modified_at is None or (known is not None and known >= modified_at):
                 return
         elif modified_at is None and known is None and not by_hand:
