@@ -27,7 +27,7 @@ from authz.domain.ids import (
     parse_id,
     session_scope,
 )
-from authz.domain.instants import Instant
+from authz.domain.instants import MAX_INSTANT, Instant
 from authz.v1 import common_pb2 as pb
 
 EnumT = TypeVar("EnumT", bound=StrEnum)
@@ -96,8 +96,9 @@ def time_in(message: Message, field_name: str) -> dt.datetime | None:
 
 
 def time_message(instant: Instant | None) -> timestamp_pb2.Timestamp | None:
-    """A time as a message; None, which leaves a field absent, for none."""
-    if instant is None:
+    """A time as a message. None, which leaves a field absent, for none and for one after the year 9999, such
+    as that at which a window closes: no message can hold it."""
+    if instant is None or instant > MAX_INSTANT:
         return None
     stamp = timestamp_pb2.Timestamp()
     stamp.FromMicroseconds(instant)
