@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -13,6 +16,12 @@ from authz.access.permission import NO_RIGHTS, Rights
 from authz.access.principal import UNAUTHENTICATED, Principal
 from authz.domain.consistency import MINIMIZE_LATENCY, Consistency
 from authz.domain.decisions import Decision, Question
+
+
+def new_ids() -> Iterator[str]:
+    """Ids that no other process gives."""
+    prefix = secrets.token_hex(6)
+    return (f"{prefix}-{number}" for number in itertools.count(1))
 
 
 class CallKind(StrEnum):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-import secrets
 from collections.abc import Callable
 
 import msgspec
 
-from authz.api.call import Call, Decided
+from authz.api.call import Call, Decided, new_ids
 from authz.audit.decision_log import DecisionLog
 from authz.domain.decision_log import DecisionEntry
 from authz.domain.facts import PURPOSE_AI_RESPONSE
@@ -29,8 +27,7 @@ class DecisionRecorder:
     def __init__(self, log: DecisionLog, now: Callable[[], Instant]) -> None:
         self._log = log
         self._now = now
-        self._id_prefix = secrets.token_hex(6)
-        self._numbers = itertools.count(1)
+        self._ids = new_ids()
 
     def record(self, call: Call, request: object, *, code: str, reason: str, duration_s: float) -> None:
         """Log the decisions of a call that has ended, or the call itself."""
@@ -42,14 +39,14 @@ class DecisionRecorder:
             return
         entry = _entry(call, self._now(), code, round(duration_s * US_PER_S), allowed=not is_refused)
         for each in kept:
-            self._log.put(_with_decision(entry, each, each.id or self._new_id()))
+            self._log.put(_with_decision(entry, each, each.id or next(self._ids)))
         if not kept:
             asked = {
                 "subject": subject_named(request),
                 "action": action_named(request),
                 "resource": resource_named(request),
             }
-            self._log.put(msgspec.structs.replace(entry, decision_id=self._new_id(), reason=reason, **asked))
+            self._log.put(msgspec.structs.replace(entry, decision_id=next(self._ids), reason=reason, **asked))
 
     def _keeps(self, decided: Decided) -> bool:
         question = decided.question
@@ -59,9 +56,6 @@ class DecisionRecorder:
             or question.action == _AI_PROCESS
             or question.purpose == PURPOSE_AI_RESPONSE
         )
-
-    def _new_id(self) -> str:
-        return f"{self._id_prefix}-{next(self._numbers)}"
 
 
 def _entry(call: Call, at: Instant, code: str, duration_us: int, *, allowed: bool) -> DecisionEntry:

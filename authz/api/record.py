@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
-import secrets
 import time
 
 import msgspec
 import structlog
 
-from authz.api.call import Call
+from authz.api.call import Call, new_ids
 from authz.api.decisions import DecisionRecorder
 from authz.domain.errors import AuthzError, ErrorReason
 from authz.domain.ids import is_id, parse_id
@@ -61,8 +59,7 @@ class Recorder:
 
     def __init__(self, decisions: DecisionRecorder | None = None) -> None:
         self._decisions = decisions
-        self._id_prefix = secrets.token_hex(6)
-        self._numbers = itertools.count(1)
+        self._ids = new_ids()
 
     def identify(self, call: Call) -> Call:
         """The call with a request id, if its line will be written. Raises `InvalidArgumentError`
@@ -79,7 +76,7 @@ class Recorder:
         if is_id(call.request_id):
             return call
         stated = call.transport.header(REQUEST_ID_HEADER)
-        request_id = stated if is_id(stated) else f"{self._id_prefix}-{next(self._numbers)}"
+        request_id = stated if is_id(stated) else next(self._ids)
         return msgspec.structs.replace(call, request_id=request_id)
 
     def record(self, call: Call, request: object, outcome: Outcome, started: float) -> None:

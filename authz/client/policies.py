@@ -91,6 +91,11 @@ def published_of(response: policy_pb2.ApplyPolicyResponse | Any) -> PublishedPol
     )
 
 
+def faults_of(response: policy_pb2.ValidatePolicyResponse | Any) -> tuple[PolicyFault, ...]:
+    """The faults of an answer that has some."""
+    return tuple(PolicyFault(each.file, each.line, each.column, each.message) for each in response.faults)
+
+
 def warnings_of(response: policy_pb2.ValidatePolicyResponse | Any) -> list[PolicyWarning]:
     """The warnings of an answer that has some."""
     return [PolicyWarning(each.where, each.message, each.role) for each in response.warnings]

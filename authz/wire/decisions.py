@@ -44,7 +44,7 @@ _INLINE_FORMATTERS = [
 
 def parse_check(m: pb.CheckRequest) -> Question:
     """The question of a Check."""
-    return _question(m, parse_action(m.action))
+    return parse_question(m, parse_action(m.action))
 
 
 def parse_action(action: str) -> str:
@@ -69,7 +69,7 @@ def parse_purpose(purpose: str) -> str:
 
 def parse_list_actions(m: pb.ListActionsRequest) -> Question:
     """The question of a ListActions. Its action stands for every action of the type."""
-    return _question(m, CREATE_ACTION)
+    return parse_question(m, CREATE_ACTION)
 
 
 def parse_session(m: pb.AuthorizeSessionRequest) -> Question:
@@ -96,7 +96,8 @@ def _source(m: pb.AuthorizeSourcesRequest, number: int) -> Question | InvalidArg
         return error
 
 
-def _question(m: pb.CheckRequest | pb.ListActionsRequest, action: str) -> Question:
+def parse_question(m: pb.CheckRequest | pb.ListActionsRequest | pb.ExplainRequest, action: str) -> Question:
+    """The question of a request, with an action."""
     subject = parse_subject(m, "subject", field="subject")
     if not m.HasField("resource"):
         raise missing("resource")

@@ -9,7 +9,7 @@ from authz.domain.ports import Page
 from authz.domain.recipients import Asker, WatcherReport
 from authz.v1 import privacy_pb2 as pb
 from authz.wire.entities import entity_message, parse_versioned
-from authz.wire.filters import DEFAULT_PAGE_SIZE
+from authz.wire.filters import parse_page
 from authz.wire.values import missing, parse_subject, parse_time, subject_message, time_message
 from authz.wire.writes import parse_reason
 
@@ -39,7 +39,7 @@ def parse_given_reason(text: str) -> str:
 def parse_erasures(request: pb.ReadErasuresRequest) -> tuple[Subject | None, Page]:
     """Of whom to list the erasures, and which page."""
     subject = parse_subject(request, "subject", field="subject") if request.HasField("subject") else None
-    return subject, Page(request.page_size or DEFAULT_PAGE_SIZE, request.page_token)
+    return subject, parse_page(request)
 
 
 def certificate_message(certificate: ErasureCertificate) -> pb.ErasureCertificate:

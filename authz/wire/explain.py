@@ -12,7 +12,13 @@ from authz.domain.kinds.membership import MembershipStatus
 from authz.domain.trace import MembershipTrace
 from authz.v1 import authorization_pb2 as pb
 from authz.v1 import common_pb2
-from authz.wire.decisions import MEMBERSHIP_STATES, fill_check_response, parse_check, rule_message
+from authz.wire.decisions import (
+    MEMBERSHIP_STATES,
+    fill_check_response,
+    parse_action,
+    parse_question,
+    rule_message,
+)
 from authz.wire.values import WireEnum, parse_time, scope_message, time_message
 
 STATUSES = WireEnum(common_pb2.MembershipStatus.DESCRIPTOR, MembershipStatus)
@@ -21,13 +27,7 @@ CHANGE_KINDS = WireEnum(pb.ChangeKind.DESCRIPTOR, ChangeKind)
 
 def parse_explain(m: pb.ExplainRequest) -> tuple[Question, Instant | None]:
     """The question of an Explain, and the time as of which to decide it, if any is given."""
-    check = pb.CheckRequest(
-        subject=m.subject if m.HasField("subject") else None,
-        action=m.action,
-        resource=m.resource if m.HasField("resource") else None,
-        purpose=m.purpose,
-    )
-    return parse_check(check), parse_time(m, "as_of", field="as_of")
+    return parse_question(m, parse_action(m.action)), parse_time(m, "as_of", field="as_of")
 
 
 def explanation_message(told: Explanation, *, checked_at: str, decision_id: str) -> pb.ExplainResponse:

@@ -21,7 +21,12 @@ from authz.wire.fields import formatted, formatters_of, parser_of
 
 QueryT = TypeVar("QueryT", bound=msgspec.Struct)
 
-DEFAULT_PAGE_SIZE = 100
+_DEFAULT_PAGE_SIZE = 100
+
+
+def parse_page(request: Any) -> Page:
+    """The page that a request asks for. Raises `InvalidArgumentError`."""
+    return Page(request.page_size or _DEFAULT_PAGE_SIZE, request.page_token)
 
 
 class QueryForm(Generic[QueryT]):
@@ -37,7 +42,7 @@ class QueryForm(Generic[QueryT]):
     def parse(self, request: Any) -> tuple[QueryT, Page]:
         """What a request asks for, and which page of it. Raises `InvalidArgumentError`."""
         query = self._query(**{name: parse(request) for name, parse in self._parsers})
-        return query, Page(request.page_size or DEFAULT_PAGE_SIZE, request.page_token)
+        return query, parse_page(request)
 
     def format(self, query: QueryT, page: Page) -> Any:
         """The request for a page."""

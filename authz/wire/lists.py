@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from authz.domain.decisions import Question
 from authz.domain.errors import malformed
 from authz.domain.ids import PLATFORM
 from authz.domain.instants import Instant
 from authz.domain.lists import ListedResource, ListedSubject, PlanGroup, PlanKind, ResourceQuery
-from authz.domain.ports import Page
 from authz.domain.predicates import AllOf, AnyOf, Comparison, Operator, Predicate, ResourceField
 from authz.v1 import authorization_pb2 as pb
 from authz.v1 import common_pb2
 from authz.wire.decisions import parse_action, parse_check, parse_purpose, rule_message
 from authz.wire.fields import parse_type
-from authz.wire.filters import DEFAULT_PAGE_SIZE
 from authz.wire.values import (
     WireEnum,
     duration_message,
@@ -63,11 +60,6 @@ def parse_list_subjects(m: pb.ListSubjectsRequest) -> tuple[Question, Instant | 
         pb.CheckRequest(subject=_ANYBODY, action=m.action, resource=resource, purpose=m.purpose)
     )
     return question, parse_time(m, "as_of", field="as_of")
-
-
-def parse_list_page(m: Any) -> Page:
-    """The page that a request asks for."""
-    return Page(m.page_size or DEFAULT_PAGE_SIZE, m.page_token)
 
 
 def resources_message(found: Iterable[ListedResource]) -> pb.ListResourcesResponse:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 import msgspec
 
 from authz.domain.entities import PolicyVersion, Versioned
-from authz.domain.errors import PolicyError, PolicyFault, PolicyWarning, malformed
+from authz.domain.errors import PolicyFault, PolicyWarning, malformed
 from authz.domain.ids import PLATFORM, Scope, course_scope, parse_id
 from authz.domain.kinds.fields import MAX_NUMBER, validate_text
 from authz.domain.policy_changes import CellChange, PolicyDiff, PolicySource, sentences
@@ -24,11 +24,6 @@ _NO_FILES = "{}"
 def parse_policy_scope(course_id: str) -> Scope:
     """Whose policy a request is about: a course's, or the platform's if it names none."""
     return course_scope(parse_id(course_id, field="course_id")) if course_id else PLATFORM
-
-
-def parse_policy(request: pb.ApplyPolicyRequest | pb.ValidatePolicyRequest) -> str:
-    """The text of the files of a request."""
-    return parse_files(request.files, field="files")
 
 
 def parse_source(
@@ -104,11 +99,6 @@ def warning_messages(warnings: Iterable[PolicyWarning]) -> list[pb.PolicyWarning
     return [
         pb.PolicyWarning(where=warning.where, message=warning.text, role=warning.role) for warning in warnings
     ]
-
-
-def fault_messages(error: PolicyError) -> list[pb.PolicyFault]:
-    """Every fault of a policy."""
-    return [fault_message(fault) for fault in error.faults]
 
 
 def fault_message(fault: PolicyFault) -> pb.PolicyFault:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-import secrets
 from collections.abc import Mapping
 
 import msgspec
 import structlog
 
-from authz.api.call import Call, Decided
+from authz.api.call import Call, Decided, new_ids
 from authz.api.permissions import LEARN_REASONS
 from authz.api.record import is_debug_enabled
 from authz.domain.decisions import Decision, Question, Reason, Verdict
@@ -54,8 +52,7 @@ class Answers:
     """Gives each decision an id of its own."""
 
     def __init__(self) -> None:
-        self._id_prefix = secrets.token_hex(6)
-        self._numbers = itertools.count(1)
+        self._ids = new_ids()
 
     def fill(
         self, response: pb.CheckResponse, call: Call, question: Question, decision: Decision, token: str
@@ -66,7 +63,7 @@ class Answers:
 
     def decision_id(self, call: Call, question: Question, decision: Decision) -> str:
         """An id for the decision, which is counted, and logged with it."""
-        decision_id = f"{self._id_prefix}-{next(self._numbers)}"
+        decision_id = next(self._ids)
         if call.decided is not None:
             call.decided.append(Decided(question, decision, decision_id))
         verdict, type_name = decision.verdict, question.resource.type

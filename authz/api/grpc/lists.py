@@ -26,11 +26,11 @@ from authz.engine.turns import LIGHT_SLICE, Turns
 from authz.v1 import authorization_pb2 as pb
 from authz.v1 import common_pb2
 from authz.wire.decisions import REASONS, set_valid_until
+from authz.wire.filters import parse_page
 from authz.wire.lists import (
     PLAN_KINDS,
     add_subject,
     group_message,
-    parse_list_page,
     parse_list_resources,
     parse_list_subjects,
     parse_plan_resources,
@@ -55,7 +55,7 @@ class ListCalls:
 
     async def ListResources(self, request: pb.ListResourcesRequest, call: Call) -> pb.ListResourcesResponse:
         """A page of what the subject may act upon."""
-        query, asked = parse_list_resources(request), parse_list_page(request)
+        query, asked = parse_list_resources(request), parse_page(request)
         digest = query_digest("ListResources", query)
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
         types = types_to_list(checker.policy.vocabulary, query.action, query.types)
@@ -75,7 +75,7 @@ class ListCalls:
 
     async def ListSubjects(self, request: pb.ListSubjectsRequest, call: Call) -> pb.ListSubjectsResponse:
         """A page of who may act upon the resource."""
-        (question, as_of), asked = parse_list_subjects(request), parse_list_page(request)
+        (question, as_of), asked = parse_list_subjects(request), parse_page(request)
         digest = query_digest("ListSubjects", question, as_of)
         snapshot, checker = await self._active.get(call.consistency, call.deadline)
         position = self._open(snapshot, asked.token, digest, _SUBJECT_PARTS)

@@ -27,13 +27,13 @@ from authz.engine.shadowing import Shadowing
 from authz.v1 import policy_pb2 as pb
 from authz.wire.decisions import rule_message
 from authz.wire.drafts import draft_message, parse_draft_key, parse_etag
+from authz.wire.fields import parse_files
 from authz.wire.policies import (
     diff_message,
-    fault_messages,
+    fault_message,
     page_size_of,
     parse_author,
     parse_number,
-    parse_policy,
     parse_policy_scope,
     parse_source,
     summary_message,
@@ -74,7 +74,7 @@ class PolicyServicer(DraftCalls, ShadowCalls):
 
     async def ApplyPolicy(self, request: pb.ApplyPolicyRequest, call: Call) -> pb.ApplyPolicyResponse:
         """The next version, unless the files are those of the active one."""
-        files, scope = parse_policy(request), parse_policy_scope(request.course_id)
+        files, scope = parse_files(request.files, field="files"), parse_policy_scope(request.course_id)
         origin = _origin(request, call)
         expected = await self._expected(request, call, PolicySource(files=files), scope)
         published = await self._publisher.apply(
@@ -138,9 +138,9 @@ class PolicyServicer(DraftCalls, ShadowCalls):
         """Every fault."""
         try:
             scope = parse_policy_scope(request.course_id)
-            validated = await self._publisher.validate(parse_policy(request), scope)
+            validated = await self._publisher.validate(parse_files(request.files, field="files"), scope)
         except PolicyError as error:
-            return pb.ValidatePolicyResponse(faults=fault_messages(error))
+            return pb.ValidatePolicyResponse(faults=map(fault_message, error.faults))
         return pb.ValidatePolicyResponse(
             tests=_tests_message(validated.tests), warnings=warning_messages(validated.warnings)
         )

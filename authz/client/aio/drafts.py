@@ -10,8 +10,8 @@ import msgspec
 from authz.client.aio.calls import Calls
 from authz.client.arguments import as_instant, as_list, message_of
 from authz.client.drafts import Draft, draft_fields, draft_of
+from authz.client.policies import faults_of
 from authz.domain.drafts import Edit
-from authz.domain.errors import PolicyFault
 from authz.domain.instants import Instant
 from authz.v1 import policy_pb2, policy_pb2_grpc
 from authz.wire.drafts import edit_message
@@ -63,8 +63,7 @@ class AsyncDraftClient:
             rebase=rebase,
         )
         response = await self._calls.call(self._stub.EditPolicyDraft, request)
-        faults = (PolicyFault(each.file, each.line, each.column, each.message) for each in response.faults)
-        return msgspec.structs.replace(draft_of(response.draft), faults=tuple(faults))
+        return msgspec.structs.replace(draft_of(response.draft), faults=faults_of(response))
 
     async def schedule(
         self, draft: Draft, at: dt.datetime | Instant, *, author: str = "", reason: str = ""

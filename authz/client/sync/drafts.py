@@ -10,9 +10,9 @@ import msgspec
 
 from authz.client.arguments import as_instant, as_list, message_of
 from authz.client.drafts import Draft, draft_fields, draft_of
+from authz.client.policies import faults_of
 from authz.client.sync.calls import Calls
 from authz.domain.drafts import Edit
-from authz.domain.errors import PolicyFault
 from authz.domain.instants import Instant
 from authz.v1 import policy_pb2, policy_pb2_grpc
 from authz.wire.drafts import edit_message
@@ -64,8 +64,7 @@ class DraftClient:
             rebase=rebase,
         )
         response = self._calls.call(self._stub.EditPolicyDraft, request)
-        faults = (PolicyFault(each.file, each.line, each.column, each.message) for each in response.faults)
-        return msgspec.structs.replace(draft_of(response.draft), faults=tuple(faults))
+        return msgspec.structs.replace(draft_of(response.draft), faults=faults_of(response))
 
     def schedule(
         self, draft: Draft, at: dt.datetime | Instant, *, author: str = "", reason: str = ""

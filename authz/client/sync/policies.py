@@ -12,6 +12,7 @@ from authz.client.drafts import Draft, draft_fields
 from authz.client.policies import (
     PolicyValidation,
     PublishedPolicy,
+    faults_of,
     file_messages,
     policy_fields,
     published_of,
@@ -111,10 +112,7 @@ class PolicyClient:
             policy_pb2.ValidatePolicyRequest, files=file_messages(files), course_id=course_id
         )
         found = self._calls.call(self._stub.ValidatePolicy, request)
-        return PolicyValidation(
-            faults=[PolicyFault(each.file, each.line, each.column, each.message) for each in found.faults],
-            warnings=warnings_of(found),
-        )
+        return PolicyValidation(faults=list(faults_of(found)), warnings=warnings_of(found))
 
     def diff(
         self,
