@@ -20,8 +20,7 @@ from authz.domain.decisions import Decision, Question
 
 def new_ids() -> Iterator[str]:
     """Ids that no other process gives."""
-    prefix = secrets.token_hex(6)
-    return (f"{prefix}-{number}" for number in itertools.count(1))
+    return map(f"{secrets.token_hex(6)}-%d".__mod__, itertools.count(1))
 
 
 class CallKind(StrEnum):
