@@ -13,9 +13,9 @@ import msgspec
 from authz.domain.errors import ErrorReason, UnavailableError
 from authz.domain.instants import Instant
 from authz.domain.tokens import ConsistencyToken
+from authz.replica.folder import FILE_MODE, make_private_folder
 from authz.replica.kinds import DATABASES, TOMBSTONES
 from authz.replica.layout import FORMAT
-from authz.replica.private import FILE_MODE, make_private_folder
 from authz.replica.shared_state import identity_of
 
 _HEADER = struct.Struct("<QQqQQQQQ")

@@ -21,8 +21,8 @@ from authz.domain.errors import AuthzError
 from authz.domain.instants import US_PER_S
 from authz.domain.mutations import Change, LocalCommit
 from authz.domain.ports import CommitNotifier, Directory
-from authz.replica.election import elected
 from authz.replica.environment import Environment, UnusableError, release_environment
+from authz.replica.folder import elected
 from authz.replica.generations import (
     build_generation,
     copy_generation,
@@ -31,7 +31,7 @@ from authz.replica.generations import (
 )
 from authz.replica.shared_state import REQUIRED, REVISION, SharedState, uptime_ns
 from authz.replica.warmup import warm_up
-from authz.replica.writer import GapError, apply_changes, require_same_history
+from authz.replica.writer import apply_changes, require_same_history
 from authz.telemetry.metrics import count_replication_lag
 
 log = structlog.get_logger()
@@ -48,7 +48,6 @@ _REVISIONS_PER_READ = 256
 _READER_CHECK_INTERVAL_S = 60.0
 _DAMAGE = (
     UnusableError,
-    GapError,
     lmdb.CorruptedError,
     lmdb.PageNotFoundError,
     lmdb.InvalidError,

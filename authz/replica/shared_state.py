@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from authz.replica.private import make_private_folder, private_opener
+from authz.replica.folder import make_private_folder, private_opener
 
 STATE_FILE = "state"
 _SIZE_BYTES = 4096

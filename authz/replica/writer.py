@@ -23,10 +23,6 @@ from authz.replica.environment import Environment, UnusableError, Versions
 from authz.replica.kinds import CODECS
 
 
-class GapError(Exception):
-    """The change log does not continue where the replica ends."""
-
-
 def require_same_history(held: ConsistencyToken, tail: LogTail) -> None:
     """Raise if the tail of the log does not follow the state that the replica holds."""
     head = tail.head
@@ -37,20 +33,20 @@ def require_same_history(held: ConsistencyToken, tail: LogTail) -> None:
     if tail.after != held:
         raise UnusableError(f"revision {held.revision} differs in the database, or is no longer in its log")
     if head.revision > held.revision and not tail.changes:
-        raise GapError(f"revision {held.revision + 1} is no longer in the log")
+        raise UnusableError(f"revision {held.revision + 1} is no longer in the log")
 
 
 def apply_changes(environment: Environment, changes: Sequence[Change]) -> int:
     """Apply consecutive revisions, all or none; return the last.
 
-    Raises `GapError` if they do not follow the revision that the replica holds.
+    Raises `UnusableError` if they do not follow the revision that the replica holds.
     """
     with environment.lmdb.begin(write=True) as transaction:
         versions = environment.versions(transaction)
         writer = Writer(environment, transaction)
         for change in changes:
             if change.revision != versions.revision + 1:
-                raise GapError(f"revision {versions.revision} is followed by {change.revision}")
+                raise UnusableError(f"revision {versions.revision} is followed by {change.revision}")
             for mutation in change.mutations:
                 writer.apply(mutation, change.committed_at)
             versions = _versions_after(versions, change)

@@ -112,10 +112,11 @@ class Api:
     def _servicers(self) -> tuple[Servicer, ...]:
         store, gate, turns, clock = self.store, self._gate, self._turns, self.clock
         data, rights = store.personal_data, self._rights
+        past = Past(store.directory, gate, self.policies, self.keys, temporary_snapshot)
         exporter = Exporter(data, gate, write_timeout_s=self.settings.watch_write_timeout_s)
         eraser = Eraser(data, gate, self.committer, self._erasing)
         return (
-            AuthorizationServicer(self.active, self._past, turns, clock, self.keys, shadow=self._shadow),
+            AuthorizationServicer(self.active, past, turns, clock, self.keys, shadow=self._shadow),
             DirectoryServicer(store.directory, gate, turns, self._writer, rights=rights),
             self._policy_servicer(),
             WatchServicer(self.watches),
@@ -242,10 +243,6 @@ class Api:
             warnings=PolicyWarnings(self._gate, self.active, self._turns),
             snapshot_of=temporary_snapshot,
         )
-
-    @cached_property
-    def _past(self) -> Past:
-        return Past(self.store.directory, self._gate, self.policies, self.keys, temporary_snapshot)
 
     @cached_property
     def _rights(self) -> Rights:

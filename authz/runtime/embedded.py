@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 from authz.domain.decision_log import DecisionEntry
 from authz.domain.instants import Instant
+from authz.runtime.audit import SynchronousDecisionLog
 from authz.runtime.compose import system_clock
-from authz.runtime.decision_log import SynchronousDecisionLog
 from authz.runtime.logs import WRITER, configure_logging
 from authz.runtime.server import Server
 from authz.runtime.settings import Settings

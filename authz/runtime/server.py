@@ -21,12 +21,12 @@ from authz.engine.policies import CompiledPolicies
 from authz.replica.follower import Follower
 from authz.replica.view import ReplicaView
 from authz.runtime.api import CHECKS, OF_THE_DATABASE, Api, open_limiter
+from authz.runtime.audit import open_checkpoints, open_decision_log
 from authz.runtime.authentication import (
     Authentication,
     open_authentication,
     warn_if_unauthenticated,
 )
-from authz.runtime.checkpoints import open_checkpoints
 from authz.runtime.compose import (
     open_follower,
     open_view,
@@ -35,7 +35,6 @@ from authz.runtime.compose import (
     system_clock,
     wanted_tracing,
 )
-from authz.runtime.decision_log import open_decision_log
 from authz.runtime.faces import Face, GrpcFace
 from authz.runtime.health import Health
 from authz.runtime.lifecycle import run_abandonable

@@ -18,12 +18,10 @@ from typing import Any, TypeVar, cast
 
 import structlog
 from opentelemetry import trace
-from opentelemetry.propagate import extract
-from opentelemetry.propagators.textmap import Getter
+from opentelemetry.propagate import extract, get_global_textmap
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-from authz.access.authentication import Transport
 from authz.api.call import Call
 from authz.api.pipeline import Pipeline
 from authz.domain.consistency import Consistency, Freshness
@@ -120,20 +118,6 @@ class _Timed:
             return method(*given, **named)
 
 
-class _Headers(Getter[Transport]):
-    """Where the context of the caller is."""
-
-    def get(self, carrier: Transport, key: str) -> list[str] | None:
-        return list(carrier.header_values(key)) or None
-
-    def keys(self, carrier: Transport) -> list[str]:
-        """No transport tells them."""
-        return []
-
-
-_HEADERS = _Headers()
-
-
 class TracedPipeline(Pipeline):
     """Makes a span of each call, and one within it for each step."""
 
@@ -145,7 +129,7 @@ class TracedPipeline(Pipeline):
         method = call.method.name.removeprefix("/")
         span = self._tracer.start_span(
             method,
-            extract(call.transport, getter=_HEADERS),
+            extract({name: call.transport.header_values(name) for name in get_global_textmap().fields}),
             trace.SpanKind.SERVER,
             {"rpc.system.name": "grpc", "rpc.method": method},
         )

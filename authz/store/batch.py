@@ -31,9 +31,8 @@ from authz.domain.mutations import ChangeScope, Mutation, Operation
 from authz.domain.ports import Vocabularies
 from authz.store.active_policy import vocabulary_for
 from authz.store.bulk import delete_by_key, select_by_key, upsert_rows
-from authz.store.contents import CONTAINERS, read_contents, require_same_container
+from authz.store.contents import CONTAINERS, Locator, read_contents, require_same_container
 from authz.store.erased import ErasedSubjects
-from authz.store.locator import Locator
 from authz.store.log_writer import Effect, Origin
 from authz.store.removals import Removal, Root, pending_roots, removal_progress, store_removals
 from authz.store.rows import ENTITY_ROWS

@@ -240,12 +240,13 @@ def _remove(connection: Connection, removed: Sequence[_Change], others: set[int]
         if len(rows) == len(positions) and revision != keeps:
             emptied.append(revision)
         elif positions:
-            seals = leaf.seals.split(" ")
             contents = [dict(each.row._mapping) for each in rows]
-            hashes = attestor.hashes(head, contents, seals, purged_hashes(leaf.purged))
+            made = attestor.leaf(head, contents, leaf.seals.split(" "), purged_hashes(leaf.purged))
             there = {each.row.position for each in rows} - positions
             purged = [
-                msgspec.structs.replace(each, content=b"") for each in hashes if each.position not in there
+                msgspec.structs.replace(each, content=b"")
+                for each in made.changes
+                if each.position not in there
             ]
             rewritten.append(dict(leaf._mapping) | {"purged": _encoder.encode(purged).decode()})
     emptied += [revision for revision in heads if revision != keeps]

@@ -1,17 +1,28 @@
-"""What is inside a record at any depth, read in bounded parts; and which records are inside nothing."""
+"""What is inside a record at any depth, read in bounded parts, and what a record is in."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, exists, or_, true
 
-from authz.domain.entities import KINDS, Container, Entity, Key, Kind, Versioned, container_of, kind_of
+from authz.domain.entities import (
+    KINDS,
+    Container,
+    Entity,
+    Key,
+    Kind,
+    Session,
+    SessionKey,
+    Versioned,
+    container_of,
+    kind_of,
+)
 from authz.domain.errors import ErrorReason, FailedPreconditionError
-from authz.domain.ids import ScopeKind
+from authz.domain.ids import Scope, ScopeKind, course_scope
 from authz.domain.kinds.fields import FieldType
-from authz.domain.mutations import Mutation, Operation
+from authz.domain.mutations import ChangeScope, Mutation, Operation
 from authz.store.bulk import select_first
 from authz.store.rows import ENTITY_ROWS, EntityRows
 from authz.store.tables import columns_of, parts_of
@@ -110,3 +121,36 @@ def require_same_container(before: Entity, after: Entity) -> None:
             "delete it and create it again",
             key=str(after.key),
         )
+
+
+class Locator:
+    """Looks at the records around another by `row`, which gives None for those that are gone."""
+
+    def __init__(self, row: Callable[[Key], Versioned[Entity] | None]) -> None:
+        self._row = row
+        self.removed: dict[Key, ChangeScope] = {}
+        """The scopes of records whose row is gone."""
+
+    def course_around(self, scope: Scope) -> Scope:
+        """The course of a session that has one; else the scope itself."""
+        found = self._row(SessionKey(scope.id)) if scope.kind is ScopeKind.SESSION else None
+        course_id = (
+            found.entity.course_id if found is not None and isinstance(found.entity, Session) else None
+        )
+        return scope if course_id is None else course_scope(course_id)
+
+    def scope_of(self, entity: Entity) -> ChangeScope:
+        """The course and the session of an entity, itself included."""
+        ids: dict[ScopeKind, str] = {}
+        record: Any = entity
+        while record is not None:
+            kind = kind_of(record)
+            if kind.scope is not None:
+                ids[kind.scope] = record.id
+            record = kind.container_key(record)
+            if record is not None and kind_of(record).container is not None:
+                if record in self.removed:
+                    return self.removed[record]
+                found = self._row(record)
+                record = None if found is None else found.entity
+        return ChangeScope(ids.get(ScopeKind.COURSE), ids.get(ScopeKind.SESSION))

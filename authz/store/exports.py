@@ -29,9 +29,9 @@ from authz.store import tables
 from authz.store.engine import stream
 from authz.store.log_reader import read_head
 from authz.store.mutation_json import decode_mutation, json_names
+from authz.store.purge import read_rules
 from authz.store.recipients import askers, watchers
 from authz.store.renames import other_ids
-from authz.store.retention_rules import read_rules
 from authz.store.rows import ENTITY_ROWS
 from authz.store.shadows import examples_about
 from authz.store.tables import has_subject, may_mention

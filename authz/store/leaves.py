@@ -60,11 +60,11 @@ def purged_hashes(text: str) -> tuple[ChangeHash, ...]:
 
 
 class Leaf(msgspec.Struct, frozen=True):
-    """What is hashed, of the revision and of the changes that are there; the hash in hexadecimal, the seals,
-    and the number of texts of which an erasure has taken something since."""
+    """What is hashed; the hashes of the changes, in order, also of the purged ones; the hash in hexadecimal,
+    the seals, and the number of texts of which an erasure has taken something since."""
 
     content: bytes
-    changes: tuple[bytes, ...]
+    changes: tuple[ChangeHash, ...]
     hash: str
     seals: tuple[str, ...]
     erased: int
@@ -111,8 +111,7 @@ class Attestor:
             [each.hash for each in changes],
         ]
         content = msgspec.json.encode(attested)
-        contents = tuple(each.content for each in changes if each.content)
-        return Leaf(content, contents, leaf_hash(content).hex(), tuple(seals.made), seals.erased)
+        return Leaf(content, tuple(changes), leaf_hash(content).hex(), tuple(seals.made), seals.erased)
 
     def row(self, head: Values, rows: Sequence[Values], tree: MerkleTree | None = None) -> dict[str, Any]:
         """The row of the leaf of a revision that is committed as it is. Adds the leaf to `tree`, which has
@@ -126,15 +125,6 @@ class Attestor:
             "purged": "",
             "part": None if part == leaf.hash else part,
         }
-
-    def hashes(
-        self, head: Values, rows: Sequence[Values], sealed: Sequence[str], purged: Sequence[ChangeHash]
-    ) -> list[ChangeHash]:
-        """Those of all changes of a revision, in order, also of the purged ones."""
-        seals = _Seals(self._sealing, head["revision"], sealed, self._names_erased)
-        for name in ("reason", "request_id"):
-            seals.seal(head[name])
-        return [*self._hashes(rows, purged, seals)]
 
     def _hashes(
         self, rows: Sequence[Values], purged: Sequence[ChangeHash], seals: _Seals

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -58,7 +58,7 @@ class ChangeLog:
         # Commit times alone would not tell two histories apart while a clock is behind them.
         self._nonce = secrets.randbits(_NONCE_BITS)
         self._changes: list[Change] = []
-        self._previous: list[tuple[int, ...]] = []
+        self._effects: list[Sequence[Effect]] = []
 
     def append(self, effects: Sequence[Effect], origin: Origin) -> None:
         """Take the next revision for these effects; without effects, do nothing."""
@@ -75,7 +75,7 @@ class ChangeLog:
             scopes=tuple(effect.scope for effect in effects),
         )
         self._changes.append(change)
-        self._previous.append(tuple(effect.previous for effect in effects))
+        self._effects.append(effects)
         self.head = change.state(self._held.database_id)
 
     def state_at(self, revision: int) -> ConsistencyToken:
@@ -93,7 +93,10 @@ class ChangeLog:
             return
         self._connection.execute(_COUNT, {"head": self.head.revision})
         heads = [{name: getattr(change, name) for name in _HEAD} for change in self._changes]
-        changes = [[*_change_rows(*each)] for each in zip(self._changes, self._previous, strict=True)]
+        changes = [
+            [*_change_rows(change.revision, effects)]
+            for change, effects in zip(self._changes, self._effects, strict=True)
+        ]
         insert_rows(self._connection, tables.revisions, heads)
         insert_rows(self._connection, tables.changes, chain.from_iterable(changes))
         append_leaves(self._connection, [*zip(heads, changes, strict=True)])
@@ -123,16 +126,15 @@ class ChangeLog:
         return LocalCommit(self._held, tuple(self._changes))
 
 
-def _change_rows(change: Change, previous: Sequence[int]) -> Iterator[dict[str, Any]]:
-    effects = zip(change.mutations, change.scopes, previous, strict=True)
-    for position, (mutation, scope, before) in enumerate(effects):
+def _change_rows(revision: int, effects: Iterable[Effect]) -> Iterator[dict[str, Any]]:
+    for position, effect in enumerate(effects):
         yield {
-            "revision": change.revision,
+            "revision": revision,
             "position": position,
-            "kind": kind_of(mutation.target).name,
-            "operation": mutation.operation.value,
-            "mutation": encode_mutation(mutation),
-            "course_id": scope.course_id,
-            "session_id": scope.session_id,
-            "previous": before,
+            "kind": kind_of(effect.mutation.target).name,
+            "operation": effect.mutation.operation.value,
+            "mutation": encode_mutation(effect.mutation),
+            "course_id": effect.scope.course_id,
+            "session_id": effect.scope.session_id,
+            "previous": effect.previous,
         }

@@ -16,7 +16,7 @@ from authz.domain.tokens import ConsistencyToken
 from authz.store import log_reader, tables
 from authz.store.engine import stream
 from authz.store.mutation_json import decode_mutation
-from authz.store.retention_rules import read_rules
+from authz.store.purge import read_rules
 
 _changes, _revisions = tables.changes, tables.revisions
 

@@ -31,6 +31,7 @@ from authz.store.bulk import upsert_rows
 from authz.store.connections import expecting_long_statements
 from authz.store.directory import SqlDirectory
 from authz.store.engine import read_transaction, write_transaction
+from authz.store.erase_files import left_to_operator, rewrite_file, truncate_log
 from authz.store.erase_history import (
     erase_decisions,
     erase_rest,
@@ -51,7 +52,6 @@ from authz.store.erasure_steps import (
     unreleased,
 )
 from authz.store.exports import SqlExport
-from authz.store.files import left_to_operator, rewrite_file, truncate_log
 from authz.store.holds import end_hold, read_holds
 from authz.store.log_reader import hold_head, read_head, read_token_key
 from authz.store.log_writer import Origin

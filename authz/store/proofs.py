@@ -89,7 +89,7 @@ def _revision(connection: Connection, number: int) -> tuple[bytes, tuple[bytes, 
     for head, rows in contents(connection, tables.revisions.c.revision == number):
         stored = connection.execute(select(table).where(table.c.revision == number)).one()
         leaf = Attestor(connection).leaf(head, rows, stored.seals.split(" "), purged_hashes(stored.purged))
-        return leaf.content, leaf.changes
+        return leaf.content, tuple(each.content for each in leaf.changes if each.content)
     return b"", ()
 
 

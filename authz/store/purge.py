@@ -1,4 +1,5 @@
-"""Purges data that is older than its retention period: a bounded part in one transaction, which logs it."""
+"""The retention rules, and what purges data that is older than they say: a bounded part in one transaction,
+which logs it."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Table, TextClause, and_, delet
 
 from authz.domain.entities import RetainedData, RetentionRule, Versioned
 from authz.domain.instants import Instant
+from authz.domain.retention import default_rule
 from authz.store import compaction, tables
 from authz.store.decision_leaves import oldest_batch, purge_batches
 from authz.store.holds import read_holds
@@ -19,6 +21,16 @@ from authz.store.write import Transaction
 _MEMBERSHIPS, _HOLDS = ENTITY_ROWS["membership"], tables.holds
 _HELD: ColumnElement[str] = _HOLDS.c.subject_type + ":" + _HOLDS.c.subject_id
 """A subject that is held, as `user:<id>`."""
+
+
+_RULES = ENTITY_ROWS["retention_rule"]
+_ALL = select(_RULES.table)
+
+
+def read_rules(connection: Connection) -> dict[RetainedData, Versioned[RetentionRule]]:
+    """The rules of all data; the default at version 0 where nobody has set one."""
+    stored = {each.entity.data: each for each in _RULES.versioned(connection.execute(_ALL).all())}
+    return {data: stored.get(data) or Versioned(default_rule(data), 0) for data in RetainedData}
 
 
 def _not_held(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:

@@ -23,8 +23,7 @@ from authz.domain.tokens import ConsistencyToken
 from authz.store.directory import SqlDirectory
 from authz.store.engine import read_transaction
 from authz.store.log_writer import Origin
-from authz.store.purge import oldest, purge
-from authz.store.retention_rules import read_rules
+from authz.store.purge import oldest, purge, read_rules
 
 _ACTOR = "authz"
 _NOW_US: dict[str, Select[Any]] = {

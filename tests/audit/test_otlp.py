@@ -14,7 +14,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from authz.client import Client, check_request
 from authz.domain.errors import InvalidArgumentError
 from authz.domain.instants import parse_instant
-from authz.runtime.decision_log import open_decision_log
+from authz.runtime.audit import open_decision_log
 from authz.runtime.settings import load_settings
 from authz.store import Store
 from tests.collector import Collector, collecting

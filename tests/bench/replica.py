@@ -16,8 +16,8 @@ from authz.domain.decisions import CREATE_ACTION, STRUCTURAL_TYPES
 from authz.engine.check import Checker
 from authz.policy.compile import CompiledPolicy
 from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
-from authz.replica.build import build_replica
 from authz.replica.environment import acquire_environment, release_environment
+from authz.replica.generations import build_replica
 from authz.replica.shared_state import SharedState, uptime_ns
 from authz.replica.view import ReplicaView
 from authz.replica.warmup import warm_up

@@ -44,9 +44,9 @@ from authz.policy.compile import CompiledPolicy
 from authz.policy.course import COURSE_FILE, course_files, load_course_policy
 from authz.policy.load import MODEL_FILE, POLICY_FILE, load_policy, policy_directory
 from authz.policy.versions import FORMAT
-from authz.replica.build import build_replica
 from authz.replica.caches import Caches
 from authz.replica.environment import acquire_environment, release_environment
+from authz.replica.generations import build_replica
 from authz.replica.snapshot import ReplicaSnapshot
 from authz.store import open_store
 from tests.engine.campus import Campus

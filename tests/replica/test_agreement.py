@@ -14,8 +14,8 @@ from authz.domain.effective_roles import Grant
 from authz.domain.entities import Entity, Membership, Resource, Session, Share, kind_of
 from authz.domain.ids import Scope
 from authz.domain.mutations import Mutation, Operation
-from authz.replica.build import build_replica
 from authz.replica.environment import acquire_environment, release_environment
+from authz.replica.generations import build_replica
 from authz.replica.writer import apply_changes
 from authz.store import Store
 from tests.databases import create_sqlite

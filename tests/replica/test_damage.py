@@ -14,9 +14,9 @@ from authz.domain.entities import Course
 from authz.domain.errors import UnavailableError
 from authz.domain.ids import course_scope
 from authz.domain.mutations import Mutation
-from authz.replica.build import build_replica
 from authz.replica.environment import UnusableError, acquire_environment, release_environment
 from authz.replica.follower import Follower
+from authz.replica.generations import build_replica
 from authz.replica.shared_state import SharedState
 from authz.store import Store
 from tests.replica.conftest import MAX_BYTES, following, generation_of, once_served, rebuilt, viewing

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from authz.domain.entities import KINDS, Entity, Kind, Resource, kind_of
 from authz.domain.mutations import Change
-from authz.replica.build import build_replica
 from authz.replica.codec import Codec
 from authz.replica.environment import acquire_environment, release_environment
+from authz.replica.generations import build_replica
 from authz.replica.kinds import CODECS, TOMBSTONES
 from authz.replica.layout import ref_key, tombstone_record
 from authz.replica.writer import apply_changes

@@ -36,9 +36,9 @@ from authz.domain.facts import Times
 from authz.domain.ids import PLATFORM, ResourceRef, Scope, ScopeKind, Subject, course_scope, session_scope
 from authz.domain.mutations import Mutation, Operation
 from authz.domain.ports import Snapshot
-from authz.replica.build import build_replica
 from authz.replica.caches import Caches
 from authz.replica.environment import acquire_environment, release_environment
+from authz.replica.generations import build_replica
 from authz.replica.snapshot import ReplicaSnapshot
 from authz.store import open_store
 from tests.databases import create_sqlite

@@ -23,7 +23,7 @@ from tests.waiting import until
 def test_what_is_written_is_in_a_published_checkpoint_that_finds_out_who_changes_it(
     store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("authz.runtime.checkpoints._POLL_S", 0.05)
+    monkeypatch.setattr("authz.runtime.audit._POLL_S", 0.05)
     public = run("audit", "keygen", "example.org/authz", tmp_path / "key").stdout.strip()
     file = tmp_path / "checkpoint"
     settings = {

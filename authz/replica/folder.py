@@ -1,17 +1,30 @@
-"""Elects one follower for each replica folder: the process that holds the lock of the folder."""
+"""The folder of a replica: only its owner may read it, and one follower at a time writes to it."""
 
 from __future__ import annotations
 
 import fcntl
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from authz.replica.private import make_private_folder, private_opener
-
+FILE_MODE = 0o600
+_FOLDER_MODE = 0o700
 _LOCK_FILE = "lock"
 _RETRY_INTERVAL_S = 0.05
+
+
+def make_private_folder(folder: Path) -> None:
+    """Make a folder, and those above it, for their owner alone. Leaves a folder that is there as it is."""
+    if not folder.is_dir():
+        make_private_folder(folder.parent)
+        folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+
+
+def private_opener(path: str, flags: int) -> int:
+    """The `opener` of `open` for a file that is made for its owner alone."""
+    return os.open(path, flags, FILE_MODE)
 
 
 @contextmanager

@@ -1,15 +1,27 @@
-"""Opens the decision log that the settings ask for."""
+"""The decision log and the checkpoints, with the destinations of the settings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from authz.audit import destinations
 from authz.audit.decision_log import DecisionLog, DecisionSink
 from authz.audit.lines import LinesFile, StandardOutput
+from authz.audit.notes import NoteSigner
+from authz.audit.publisher import CheckpointPublisher
 from authz.audit.table import TableSink
 from authz.domain.decision_log import DecisionEntry, DecisionTable
+from authz.domain.instants import US_PER_S, Instant
+from authz.engine.polling import poll
+from authz.runtime.lifecycle import run_abandonable
 from authz.runtime.settings import FILE_PREFIX, OTLP, STDOUT, TABLE, Settings, invalid_setting
+from authz.store import Store
+
+_POLL_S = 1.0
+"""How often a process looks whether a checkpoint is due."""
 
 
 class SynchronousDecisionLog(DecisionLog):
@@ -57,3 +69,44 @@ def _otlp_sink() -> DecisionSink:
         ) from None
     exporter = open_exporter("logs", OTLP, variable="AUTHZ_DECISION_LOG")
     return OtlpSink(exporter, open_resource(), VERSION)
+
+
+def open_checkpoints(
+    settings: Settings, store: Store, clock: Callable[[], Instant]
+) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
+    """The background task that signs checkpoints; none without a key.
+
+    Raises `InvalidArgumentError` for a file that has no key.
+    """
+    file = settings.checkpoint_key_file
+    if not file:
+        return ()
+    publisher = CheckpointPublisher(
+        NoteSigner.parse(Path(file).read_text(encoding="utf-8"), field=file),
+        store.proofs,
+        store.checkpoints,
+        [_destination(name) for name in settings.checkpoint_destinations],
+        clock=clock,
+        interval_us=round(settings.checkpoint_interval_s * US_PER_S),
+    )
+    return (partial(_publish_forever, publisher),)
+
+
+def _destination(name: str) -> destinations.Destination:
+    if name == STDOUT:
+        return destinations.StandardOutput()
+    if name.startswith(FILE_PREFIX):
+        return destinations.FileDestination(Path(name.removeprefix(FILE_PREFIX)))
+    return destinations.HttpsDestination(name)
+
+
+async def _publish_forever(publisher: CheckpointPublisher) -> None:
+    """Publish what is due until cancelled, through every failure."""
+
+    async def publish_due() -> None:
+        # In a thread that a stop does not wait for: an address may be slow.
+        await run_abandonable(publisher.publish_due)
+
+    await poll(
+        publish_due, interval_s=_POLL_S, unavailable="no checkpoint is signed until the database answers"
+    )
