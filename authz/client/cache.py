@@ -10,12 +10,15 @@ from collections import OrderedDict
 import msgspec
 
 from authz.client.questions import Answer
-from authz.domain.entities import AccessTokenKey, AccountKey, Key, MembershipKey, ShareKey
+from authz.domain.entities import AccountKey, EntityKind, Key, MembershipKey, ShareKey
 from authz.domain.ids import ResourceRef, SubjectType
 from authz.domain.tokens import latest
 from authz.v1 import authorization_pb2 as pb
 from authz.wire.values import parse_subject
 
+DECIDING_KINDS = frozenset(EntityKind) - {EntityKind.ACCESS_TOKEN, EntityKind.RETENTION_RULE}
+"""The kinds of record whose changes may change an answer. A watch that names them is refused to a caller that
+may not read one of them; a watch that names none would leave that kind out."""
 _CHECKPOINTS_IN_BOUND = 4
 _MAX_INTERVAL_S = 1.0
 _MIN_STALENESS_S = 0.5
@@ -145,7 +148,5 @@ def _name_of(key: Key) -> str | None:
             return str(subject) if subject.type is SubjectType.USER else None
         case ResourceRef() | ShareKey(resource=ResourceRef()):
             return str(key if isinstance(key, ResourceRef) else key.resource)
-        case AccessTokenKey():
-            return ""
         case _:
             return None

@@ -116,14 +116,15 @@ class WatchRequest(_message.Message):
         """Only changes in one of these scopes, if any. At most 100. A course covers itself, its sessions, and the
         memberships, resources and shares in it or in its sessions. A session covers itself, and the memberships,
         resources and shares in it. The platform covers its memberships, all accounts and access tokens, and the versions of
-        its policy. An activation of the platform's policy matches every filter of scopes. So do changes from before the
-        log stored scopes: the stream may send too many changes but never too few.
+        its policy. An activation of the platform's policy matches every filter of scopes.
         """
 
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___EntityKind.ValueType]:
-        """Only these kinds, if any, at most 100. A change must match both `scopes` and `kinds`. Kinds that the caller has no
-        permission to read are left out; a request that names one of them is PERMISSION_DENIED.
+        """Only these kinds, if any, at most 100. A change must match both `scopes` and `kinds`. When absent, kinds that the
+        caller has no permission to read are left out, and nothing says so: a watcher that must miss nothing, such as a
+        cache, names the kinds that it needs. A request that names a kind which the caller may not read is
+        PERMISSION_DENIED.
         """
 
     @_builtins.property

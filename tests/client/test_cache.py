@@ -159,6 +159,7 @@ def undone(writer: Client) -> Iterator[None]:
         [
             Mutation(Operation.TOUCH, Account(subject=MAYA)),
             Mutation(Operation.DELETE, ResourceRef("notebook", "new")),
+            Mutation(Operation.DELETE, CHANGES["a share"][1].key),
         ]
     )
 
@@ -221,11 +222,29 @@ def test_a_client_asks_when_it_hears_nothing_for_longer_than_it_may(tmp_path: Pa
                 time.sleep(0.005)
 
 
-def test_a_client_that_may_not_watch_asks_each_time_and_says_why(
-    tmp_path: Path, connect: Connect, caplog: pytest.LogCaptureFixture
+LISTENER = """
+role, listener, platform, 60, no,
+p, listener, *, api, check, , allow
+p, listener, *, api, watch, , allow
+p, listener, *, api, read_courses, , allow
+"""
+
+
+@pytest.mark.parametrize(
+    ("role", "complaint"),
+    [
+        ("checker", "none of its roles permits `watch`"),
+        ("listener", "none of its roles permits `read_accounts`"),
+    ],
+)
+def test_a_client_that_may_not_watch_all_that_decides_asks_each_time_and_says_why(
+    tmp_path: Path, connect: Connect, caplog: pytest.LogCaptureFixture, role: str, complaint: str
 ) -> None:
     url, issuer = create_sqlite(tmp_path / "authz.db"), Issuer()
-    grant(url, {"service:shop": "checker"})
+    files = read_folder(policy_directory())
+    with served(url) as address, Client(address) as admin:
+        admin.policies.apply({**files, "default.csv": files["default.csv"] + LISTENER})
+    grant(url, {"service:shop": role})
     with (
         served(url, log_level="warning", **issuer.settings(tmp_path)) as address,
         connect(address, token=issuer.jwt("shop"), cache=cache_of()) as client,
@@ -236,7 +255,7 @@ def test_a_client_that_may_not_watch_asks_each_time_and_says_why(
             asked.add(client.check(*READS).decision_id)
             time.sleep(0.005)
         answers = [client.check(*READS).decision_id for _ in range(3)]
-    assert "none of its roles permits `watch`" in caplog.text
+    assert complaint in caplog.text
     assert len({*answers}) == 3
 
 

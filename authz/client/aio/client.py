@@ -173,6 +173,9 @@ class AsyncClient(AsyncAsking, AsyncDirectory):
         fails, and for errors that a retry cannot fix, such as TOKEN_EXPIRED. Calls `on_checkpoint` with each
         token to resume from, the first time before any change.
 
+        Without `kinds`, leaves out the kinds that the caller may not read. To be refused instead
+        (PERMISSION_DENIED), name the kinds that you need.
+
         A change with a `PolicyActivation` may change every answer: a client that caches answers empties its
         cache. Filters of scopes let it through; filters of kinds do not, so name its kind in them.
         """

@@ -7,6 +7,7 @@ from contextlib import aclosing
 
 from authz.client.aio.client import AsyncClient
 from authz.client.arguments import as_subject
+from authz.client.cache import DECIDING_KINDS
 from authz.client.combined import SessionAccess
 from authz.domain.entities import AccountKey, Key, MembershipKey, SessionKey, ShareKey
 from authz.domain.ids import ResourceRef, ScopeKind, Subject
@@ -24,12 +25,13 @@ async def access_changes(
     from the webhooks of the video service, or its presence call. Goes on without end, like `watch`, from the
     token `after` or from now on. What time alone ends, the end of a meeting token ends.
 
-    Raises `CallError` like `watch`, and if the server does not say what somebody may do. A change may then be
-    lost: begin again, and call `authorize_session` for everybody who is present. Raises
-    `InvalidArgumentError` for somebody present without a type, such as the `user_id` of a meeting token.
+    Raises `CallError` like `watch`, if the caller may not read a kind of record that decides, and if the
+    server does not say what somebody may do. A change may then be lost: begin again, and call
+    `authorize_session` for everybody who is present. Raises `InvalidArgumentError` for somebody present
+    without a type, such as the `user_id` of a meeting token.
     """
     keys: list[Key] = []
-    async with aclosing(client.watch(after=after)) as changes:
+    async with aclosing(client.watch(after=after, kinds=DECIDING_KINDS)) as changes:
         async for change in changes:
             keys += [mutation.key for mutation in change.mutations]
             if not change.is_last:

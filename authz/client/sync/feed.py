@@ -8,12 +8,13 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
-from authz.client.cache import DecisionCache
+from authz.client.cache import DECIDING_KINDS, DecisionCache
 from authz.client.errors import CallError
 from authz.client.sync.transport import Background, sleep
 from authz.client.sync.watch import ResumingWatch
 from authz.domain.instants import US_PER_S
 from authz.v1 import watch_pb2
+from authz.wire.changes import ENTITY_KINDS
 from authz.wire.values import duration_message
 
 log = logging.getLogger("authz.client")
@@ -61,7 +62,9 @@ class CacheFeed:
         interval = duration_message(int(self.cache.checkpoint_interval_s * US_PER_S))
         following = ResumingWatch(
             self._open_stream,
-            watch_pb2.WatchRequest(checkpoint_interval=interval),
+            watch_pb2.WatchRequest(
+                kinds=map(ENTITY_KINDS.number, sorted(DECIDING_KINDS)), checkpoint_interval=interval
+            ),
             resume_for_s=_RESUME_FOR_S,
             on_checkpoint=self.cache.confirm,
         )
