@@ -9,7 +9,7 @@ import typer
 
 from authz.cli.command import Server, on_server
 from authz.cli.options import TIME, Author, DraftName, PolicyCourse, Verbose, parsed_option
-from authz.cli.output import print_json, print_rows
+from authz.cli.output import cell_text, print_json
 from authz.cli.policy_report import changes_from_active, print_changes, print_warnings
 from authz.cli.policy_source import validated
 from authz.cli.policy_versions import print_published
@@ -46,28 +46,20 @@ def create(
 @on_server()
 def list_drafts(server: Server, course: PolicyCourse = "") -> None:
     """List the drafts of the platform's policy, or of the policy of a course."""
+    fields = ("id", "base_number", "etag", "author", "edited_at", "publication")
     drafts = server.client.policies.drafts.list(course_id=course)
-    if server.as_json:
-        for draft in drafts:
-            shown = ("id", "etag", "base_number", "author", "publication")
-            print_json({name: getattr(draft, name) for name in shown})
-        return
-    rows = (
-        (
-            d.id,
-            str(d.base_number),
-            d.author,
-            "" if d.edited_at is None else format_instant(d.edited_at),
-            "" if d.publication is None else _planned(d.publication),
-        )
-        for d in drafts
+    server.show(
+        ("draft", "from version", "etag", "author", "edited at", "to be published"),
+        ({name: getattr(draft, name) for name in fields} for draft in drafts),
+        lambda draft: [_cell_of(draft[name], name) for name in fields],
     )
-    print_rows(("draft", "from version", "author", "edited at", "to be published"), rows)
 
 
-def _planned(publication: DraftPublication) -> str:
-    at = format_instant(publication.at)
-    return f"not at {at}: {publication.error}" if publication.error else at
+def _cell_of(value: object, name: str) -> str:
+    if not isinstance(value, DraftPublication):
+        return cell_text(value, name)
+    at = format_instant(value.at)
+    return f"not at {at}: {value.error}" if value.error else at
 
 
 @app.command("cancel")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from authz.cli.command import Server, on_server
 from authz.cli.options import Author, PolicyCourse, Verbose, Version
-from authz.cli.output import print_json, print_rows
+from authz.cli.output import cell_text, print_json
 from authz.cli.policy_report import changes_from_active, print_changes, print_warnings
 from authz.cli.policy_source import ACTIVE, DRAFT, read_source, validated, version_files
-from authz.client import Client, Draft, PolicyTests, PublishedPolicy
+from authz.client import Client, Draft, DraftPublication, PolicyTests, PublishedPolicy
 from authz.domain.entities import PolicyVersion
 from authz.domain.instants import format_instant
 from authz.domain.policy_changes import PolicyDiff
@@ -78,30 +79,24 @@ def history(server: Server, course: PolicyCourse = "") -> None:
     policies = server.client.policies
     active = policies.active_number(course_id=course)
     versions = sorted(policies.versions(course_id=course), key=lambda version: -version.number)
-    planned = _planned(server.client, course)
-    if server.as_json:
-        for draft in planned:
-            print_json({"number": None, "active": False, "draft": draft.id, "publication": draft.publication})
-        for version in versions:
-            print_json(_as_json(version) | {"active": version.number == active})
-        return
-    rows = [
-        (f"{DRAFT}{draft.id}", f"planned for {format_instant(p.at)}", "", p.author, p.reason, "")
-        for draft in planned
-        if (p := draft.publication) is not None
+    planned = [
+        {"number": None, "active": False, "draft": draft.id, "publication": draft.publication}
+        for draft in _planned(server.client, course)
     ]
-    rows += (
-        (
-            str(version.number),
-            ACTIVE if version.number == active else "",
-            "" if version.created_at is None else format_instant(version.created_at),
-            version.author,
-            version.reason,
-            version.digest[:12],
-        )
-        for version in versions
-    )
-    print_rows(("version", "state", "created at", "author", "reason", "digest"), rows)
+    listed = [_as_json(version) | {"active": version.number == active} for version in versions]
+    headings = ("version", "state", "created at", "author", "reason", "digest")
+    server.show(headings, [*planned, *listed], _cells)
+
+
+def _cells(item: dict[str, Any]) -> Sequence[str]:
+    """The row of a version, or of a draft that is to become one."""
+    if item["number"] is None:
+        plan: DraftPublication = item["publication"]
+        when = f"planned for {format_instant(plan.at)}"
+        return (f"{DRAFT}{item['draft']}", when, "", plan.author, plan.reason, "")
+    number, state = str(item["number"]), ACTIVE if item["active"] else ""
+    created_at = cell_text(item["created_at"], "created_at")
+    return (number, state, created_at, item["author"], item["reason"], item["digest"][:12])
 
 
 def _planned(client: Client, course: str) -> list[Draft]:
@@ -193,5 +188,5 @@ def _coverage(tests: PolicyTests) -> str:
     )
 
 
-def _as_json(version: PolicyVersion) -> dict[str, object]:
+def _as_json(version: PolicyVersion) -> dict[str, Any]:
     return {name: getattr(version, name) for name in ("number", "digest", "author", "reason", "created_at")}

@@ -32,6 +32,8 @@ def test_a_draft_is_edited_looked_at_tested_and_published(tmp_path: Path, empty_
     edited = json.loads(run("policy", "edit", "wider", *put, "--json", *here).stdout)
     assert [cell["role"] for cell in edited["changes"]["cells"]] == ["teaching_assistant"]
     (row,) = map(json.loads, run("policy", "draft", "list", "--json", *here).stdout.splitlines())
+    assert row.pop("edited_at").endswith("Z")
+    assert edited["etag"] in run("policy", "draft", "list", *here).stdout.splitlines()[1].split()
     assert row == {
         "id": "wider",
         "etag": edited["etag"],
