@@ -84,18 +84,14 @@ class Vocabulary(msgspec.Struct, frozen=True):
     def require_role(self, name: str, kind: ScopeKind) -> RoleDeclaration:
         """The declaration of a role. Raises `InvalidArgumentError` (UNKNOWN_ROLE)."""
         role = self.roles.get(name)
-        if role is None:
-            raise InvalidArgumentError(
-                ErrorReason.UNKNOWN_ROLE, f"unknown role `{name}`; {suggest(name, self.roles)}", role=name
-            )
-        if role.scope_kind is not kind:
-            raise InvalidArgumentError(
-                ErrorReason.UNKNOWN_ROLE,
-                f"role `{name}` belongs to a {role.scope_kind.value}, not to a {kind.value}; "
-                + suggest(name, (r.name for r in self.roles.values() if r.scope_kind is kind)),
-                role=name,
-            )
-        return role
+        if role is not None and role.scope_kind is kind:
+            return role
+        problem = f"unknown role `{name}`"
+        if role is not None:
+            problem = f"role `{name}` belongs to a {role.scope_kind.value}, not to a {kind.value}"
+        known = (each.name for each in self.roles.values() if each.scope_kind is kind)
+        message = f"{problem}; {suggest(name, known)}"
+        raise InvalidArgumentError(ErrorReason.UNKNOWN_ROLE, message, role=name)
 
     def require_type(self, name: str) -> TypeDeclaration:
         """The declaration of a type. Raises `InvalidArgumentError` (UNKNOWN_TYPE)."""

@@ -56,6 +56,7 @@ def test_an_undeclared_type_or_action_is_an_error_and_no_denial(
         ("teacher", ScopeKind.SESSION, "belongs to a course, not to a session"),
         ("host", ScopeKind.PLATFORM, "belongs to a session, not to a platform"),
         ("*", ScopeKind.COURSE, "unknown role `*`"),
+        ("hosts", ScopeKind.COURSE, "unknown role `hosts`; known are `teacher`"),
     ],
 )
 def test_a_role_is_declared_for_the_kind_of_scope_or_refused(role: str, kind: ScopeKind, says: str) -> None:
