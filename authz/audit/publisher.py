@@ -9,10 +9,9 @@ import structlog
 
 from authz.audit.destinations import Destination
 from authz.audit.notes import Checkpoint, NoteSigner, NoteVerifier
-from authz.domain.checkpoints import Checkpoints, SignedCheckpoint
 from authz.domain.errors import AuthzError, FailedPreconditionError
 from authz.domain.instants import US_PER_S, Instant
-from authz.domain.proofs import AuditLog, Proofs
+from authz.domain.proofs import AuditLog, Checkpoints, Proofs, SignedCheckpoint
 from authz.telemetry.metrics import CheckpointOutcome, count_checkpoint
 
 log = structlog.get_logger()

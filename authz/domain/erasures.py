@@ -10,7 +10,7 @@ from authz.domain.entities import Erasure
 from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.ids import Subject
 from authz.domain.instants import Instant
-from authz.domain.recipients import Asker, WatcherReport
+from authz.domain.recipients import AskerReport, WatcherReport
 
 PSEUDONYM_PREFIX = "erased-"
 """How the id of every pseudonym begins."""
@@ -83,7 +83,7 @@ class ErasureCertificate(msgspec.Struct, frozen=True, kw_only=True):
     kept: tuple[str, ...]
     left_to_operator: tuple[str, ...]
     replicas: tuple[ReplicaReport, ...]
-    askers: tuple[Asker, ...]
+    askers: tuple[AskerReport, ...]
     watchers: tuple[WatcherReport, ...]
 
     @property

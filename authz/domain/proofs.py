@@ -1,4 +1,7 @@
-"""Proofs about the tree of a log, which anybody can verify who has a signed checkpoint of it."""
+"""Proofs about the tree of a log, which anybody can verify who has a signed checkpoint of it.
+
+The servers of a database make its checkpoints in turns.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Protocol
 
 import msgspec
 
+from authz.domain.instants import Instant
 from authz.domain.tree import leaf_hash, root_of_inclusion, roots_of_consistency
 
 
@@ -73,3 +77,27 @@ class Proofs(Protocol):
 
     def consistency(self, log: AuditLog, first: int, second: int) -> ConsistencyProof:
         """That a tree begins another. 1 ≤ first ≤ second."""
+
+
+class SignedCheckpoint(msgspec.Struct, frozen=True):
+    """A signed note, the sizes of the trees that it signs, and whether it was published everywhere.
+
+    Nobody makes another before `next_at`: the interval has not passed, or a server is about to.
+    """
+
+    note: str = ""
+    size: int = 0
+    decisions_size: int = 0
+    is_published: bool = True
+    next_at: Instant = 0
+
+
+class Checkpoints(Protocol):
+    """The newest checkpoint in the database. Every call blocks."""
+
+    def newest(self) -> SignedCheckpoint:
+        """The newest; one without a note if none was made yet."""
+
+    def replace(self, seen: SignedCheckpoint, by: SignedCheckpoint) -> bool:
+        """Store a checkpoint, unless the newest is no longer the one that was seen; return whether it is
+        stored."""

@@ -9,7 +9,7 @@ import msgspec
 from authz.domain.instants import Instant
 
 
-class Asker(msgspec.Struct, frozen=True):
+class AskerReport(msgspec.Struct, frozen=True):
     """A caller that asked about a subject, how often, and when first and last, by the decisions that are
     kept."""
 

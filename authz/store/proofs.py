@@ -6,9 +6,15 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, select, update
 
-from authz.domain.checkpoints import Checkpoints, SignedCheckpoint
 from authz.domain.errors import malformed
-from authz.domain.proofs import AuditLog, ConsistencyProof, InclusionProof, Proofs
+from authz.domain.proofs import (
+    AuditLog,
+    Checkpoints,
+    ConsistencyProof,
+    InclusionProof,
+    Proofs,
+    SignedCheckpoint,
+)
 from authz.domain.tree import EMPTY_ROOT, consistency_ranges, inclusion_ranges
 from authz.store import tables
 from authz.store.decision_leaves import entries_of, leaf_content

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, delete, func, select
 from authz.domain.errors import ErrorReason, FailedPreconditionError
 from authz.domain.ids import Subject
 from authz.domain.instants import US_PER_S, Instant
-from authz.domain.recipients import Asker, Recipients, Watcher
+from authz.domain.recipients import AskerReport, Recipients, Watcher
 from authz.store import tables
 from authz.store.bulk import upsert_rows
 from authz.store.engine import read_transaction, write_transaction
@@ -56,10 +56,10 @@ def watchers(connection: Connection) -> tuple[Watcher, ...]:
     return tuple(Watcher(**row._mapping) for row in rows)
 
 
-def askers(connection: Connection, subject: Subject) -> Iterator[Asker]:
+def askers(connection: Connection, subject: Subject) -> Iterator[AskerReport]:
     """The callers that asked about a subject, by the decisions that are kept, ordered by caller."""
     columns = _decisions.c
     times = (func.count(), func.min(columns.at), func.max(columns.at))
     wanted = select(columns.caller, *times).where(columns.subject == str(subject))
     for row in connection.execute(wanted.group_by(columns.caller).order_by(columns.caller)):
-        yield Asker(*row)
+        yield AskerReport(*row)

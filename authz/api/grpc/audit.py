@@ -8,10 +8,9 @@ from authz.api.call import Call
 from authz.api.grpc.answers import token_message
 from authz.api.permissions import require_of_person
 from authz.domain.audit import AuditTrail
-from authz.domain.checkpoints import Checkpoints
 from authz.domain.decision_log import DecisionTable
 from authz.domain.errors import ErrorReason, FailedPreconditionError
-from authz.domain.proofs import AuditLog, Proofs
+from authz.domain.proofs import AuditLog, Checkpoints, Proofs
 from authz.engine.consistency import ConsistencyGate
 from authz.engine.rights import Rights
 from authz.engine.turns import Turns

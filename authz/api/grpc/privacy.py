@@ -19,15 +19,16 @@ from authz.engine.exports import Exporter
 from authz.engine.retention import Purger
 from authz.engine.rights import Rights
 from authz.v1 import privacy_pb2 as pb
-from authz.wire.erasures import (
+from authz.wire.exports import export_messages
+from authz.wire.privacy import (
     certificate_message,
     hold_message,
     parse_erasure,
     parse_erasures,
     parse_given_reason,
+    parse_period_request,
+    period_message,
 )
-from authz.wire.exports import export_messages
-from authz.wire.retention import parse_period_request, period_message
 from authz.wire.values import parse_subject
 
 _MAX_NAME_LENGTH = 4096

@@ -13,9 +13,8 @@ from authz.domain.erasures import ERASURE_LIST_FORMAT, ErasureCertificate, Erasu
 from authz.domain.exports import ExportItem
 from authz.domain.ids import Subject
 from authz.v1 import privacy_pb2, privacy_pb2_grpc
-from authz.wire.erasures import parse_certificate, parse_hold
 from authz.wire.exports import parse_export_item
-from authz.wire.retention import parse_period, period_request_message
+from authz.wire.privacy import parse_certificate, parse_hold, parse_period, period_request_message
 from authz.wire.values import subject_message
 
 log = logging.getLogger("authz.client")
