@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from authz.domain.tokens import ConsistencyToken
 from authz.engine.consistency import ConsistencyGate
@@ -39,7 +39,7 @@ class BackgroundSteps:
     ) -> None:
         self._name = name
         self._progress = progress
-        self._advance = advance
+        self._advance_once = advance
         self._gate = gate
         self._committer = committer
         self._interval_s = interval_s
@@ -53,23 +53,33 @@ class BackgroundSteps:
             unavailable=f"{self._name} waits until the database answers",
         )
 
-    async def _advance_abandoned(self) -> None:
-        """Take all steps that are left, if nobody has taken one since the last look."""
-        while (progress := await self._gate.run(self._progress)) is not None and progress == self._seen:
-            await self.advance()
-        self._seen = progress
-
     async def advance(self) -> bool:
-        """Take one step, wait until this machine's replica has followed, and pause for as long as it took.
-        Return whether something is left.
+        """Take one step for a caller, wait for the replica as after a write, and pause for as long as the
+        step took. Return whether another step is left and may be taken now.
 
         So a revocation never waits for more than one step, neither at the database nor at the replica.
         """
+        return await self._advance(self._gate.wait_until_replicated)
+
+    async def _advance_abandoned(self) -> None:
+        """Take all steps that are left, if nobody has taken one since the last look."""
+        while (progress := await self._gate.run(self._progress)) is not None and progress == self._seen:
+            await self._advance(self._follow)
+        self._seen = progress
+
+    async def _advance(self, follow: Callable[[ConsistencyToken], Awaitable[bool]]) -> bool:
+        """As `advance`; `follow` waits until the replica holds a state, or returns False."""
         started_s, before = time.monotonic(), self._seen
-        state = await self._committer.run_batch(self._advance)
+        state = await self._committer.run_batch(self._advance_once)
         self._seen = await self._gate.run(self._progress)
         elapsed_s = time.monotonic() - started_s
+        if not await follow(state) or self._seen is None:
+            return False
+        await asyncio.sleep(elapsed_s if self._seen != before else max(elapsed_s, _WAIT_S))
+        return True
+
+    async def _follow(self, state: ConsistencyToken) -> bool:
+        """Wait for as long as it takes: nobody waits for a step of the background."""
         while not await self._gate.wait_beyond(state.revision - 1, _INTERVAL_S):
             pass
-        await asyncio.sleep(elapsed_s if self._seen != before else max(elapsed_s, _WAIT_S))
-        return self._seen is not None
+        return True

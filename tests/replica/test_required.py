@@ -14,10 +14,14 @@ import pytest
 
 from authz.domain.consistency import FULLY_CONSISTENT, MINIMIZE_LATENCY, Consistency, at_least_as_fresh
 from authz.domain.entities import Course
+from authz.domain.erasures import ErasureCertificate, ErasureRequest
 from authz.domain.errors import ErrorReason, UnavailableError
 from authz.domain.mutations import LogTail
 from authz.domain.tokens import ConsistencyToken, TokenKeys
+from authz.engine.background_steps import BackgroundSteps
 from authz.engine.consistency import ConsistencyGate
+from authz.engine.erasure import Eraser
+from authz.engine.group_commit import GroupCommitter
 from authz.replica.shared_state import GENERATION, SharedState
 from authz.replica.view import ReplicaView
 from authz.store import Store
@@ -75,6 +79,30 @@ def test_no_process_answers_from_before_a_revocation_that_was_acknowledged(
                 assert reason_of(late) is ErrorReason.TOO_STALE
         until(lambda: served(here) and served(there), "the revocation")
         assert members(here, "maya") == members(there, "maya") == []
+
+
+def test_an_erasure_is_answered_while_the_replica_does_not_follow_and_nobody_answers_from_before_it(
+    store: Store, tmp_path: Path
+) -> None:
+    async def erased(view: ReplicaView) -> ErasureCertificate:
+        data, committer = store.personal_data, GroupCommitter(store.directory)
+        with gate_of(view, store) as gate:
+            steps = BackgroundSteps("erasure", data.erasure_progress, data.advance_erasure, gate, committer)
+            request = ErasureRequest(subject=student("maya", "c").subject, reason="asked")
+            async with asyncio.timeout(30):
+                found = await Eraser(data, gate, committer, steps).erase(request, None)
+            await committer.close()
+            return found
+
+    folder = tmp_path / "r"
+    write(store, create(Course(id="c")), create(student("maya", "c")))
+    with following(store, folder), viewing(folder) as view:
+        assert members(view, "maya") == ["maya"]
+        with away(store):
+            assert asyncio.run(erased(view)).finished_at is None
+            assert reason_of(view) is ErrorReason.TOO_STALE
+        until(lambda: served(view), "the erasure")
+        assert members(view, "maya") == []
 
 
 @pytest.mark.parametrize("kind", ["token", "fully consistent"])
