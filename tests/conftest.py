@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from authz.runtime.envoy import choose_transport
 from authz.runtime.logs import WRITER, configure_logging
 from authz.runtime.settings import Settings
-from authz.runtime.transport import choose_transport
 from tests import (
     forkserver,
     properties,  # noqa: F401  gives every property the profile

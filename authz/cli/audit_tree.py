@@ -16,8 +16,7 @@ from authz.domain.instants import format_instant
 
 if TYPE_CHECKING:
     from authz.audit.notes import Checkpoint
-    from authz.store.decision_tree import DecisionTree
-    from authz.store.log_tree import LogTree
+    from authz.store.log_tree import DecisionTree, LogTree
 
 FAULT_EXIT_CODE = 1
 _MODE = 0o600

@@ -56,8 +56,7 @@ def serve(
 
 
 def _print_config(settings: Settings) -> None:
-    from authz.runtime.envoy import shown_config
-    from authz.runtime.transport import why_not_envoy
+    from authz.runtime.envoy import shown_config, why_not_envoy
 
     cause = "AUTHZ_TRANSPORT is `grpc`" if settings.transport == "grpc" else why_not_envoy(settings)
     if cause:
@@ -69,7 +68,7 @@ def _print_config(settings: Settings) -> None:
 
 def _main(settings: Settings) -> Coroutine[Any, Any, None]:
     """What serves, unless this process becomes Envoy."""
-    from authz.runtime.transport import choose_transport
+    from authz.runtime.envoy import choose_transport
 
     settings = choose_transport(settings)
     if settings.workers > 1:

@@ -76,18 +76,17 @@ def open_store(
     directory = SqlDirectory(
         engine, connections, vocabularies, clock, keys, contents_at_once=contents_at_once
     )
-    at_once, grace_us = contents_at_once, round(erasure_grace_s * US_PER_S)
     return Store(
         directory,
         SqlDrafts(engine),
-        SqlPersonalData(engine, directory, clock, at_once=at_once, grace_us=grace_us),
+        SqlPersonalData(engine, directory, clock, grace_us=round(erasure_grace_s * US_PER_S)),
         SqlAuditTrail(engine, keys),
         SqlDecisions(engine, keys),
         SqlShadows(engine),
         SqlProofs(engine),
         SqlCheckpoints(engine),
         SqlRecipients(engine, clock),
-        SqlRetention(engine, directory, clock, at_once=at_once),
+        SqlRetention(engine, directory, clock),
     )
 
 

@@ -7,7 +7,7 @@ takes longer to encode an array than the server takes to parse the JSON.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -16,7 +16,6 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
-    Executable,
     FromClause,
     Row,
     Table,
@@ -44,12 +43,16 @@ def insert_rows(connection: Connection, table: Table, rows: Iterable[Mapping[str
     """Insert rows that name all columns of the table."""
     names = table.columns.keys()
     values = [[row[name] for name in names] for row in rows]
-    _execute_in_parts(connection, _inserting(table, connection.dialect.name), values)
+    statement = _inserting(table, connection.dialect.name)
+    for given in _parts(values):
+        connection.execute(statement, given)
 
 
 def upsert_rows(connection: Connection, table: Table, rows: Sequence[Values]) -> None:
     """Insert rows of all columns in order, or replace those with the same primary key. Keys are unique."""
-    _execute_in_parts(connection, _upserting(table, connection.dialect.name), rows)
+    statement = _upserting(table, connection.dialect.name)
+    for given in _parts(rows):
+        connection.execute(statement, given)
 
 
 def select_by_key(connection: Connection, table: Table, keys: Sequence[Values]) -> list[Row[Any]]:
@@ -63,8 +66,8 @@ def select_by(
     """The rows that hold one of these values in some columns, in no order."""
     statement, different = _selecting(table, columns, connection.dialect.name), [*set(map(tuple, values))]
     found: list[Row[Any]] = []
-    for start in range(0, len(different), _MAX_ROWS):
-        found += connection.execute(statement, _as_json(different[start : start + _MAX_ROWS]))
+    for given in _parts(different):
+        found += connection.execute(statement, given)
     return found
 
 
@@ -74,8 +77,8 @@ def select_distinct(
     """Those of these values that some row holds in the columns."""
     statement = _selecting_distinct(table, columns, connection.dialect.name)
     found: set[tuple[Any, ...]] = set()
-    for start in range(0, len(values), _MAX_ROWS):
-        found |= set(map(tuple, connection.execute(statement, _as_json(values[start : start + _MAX_ROWS]))))
+    for given in _parts(values):
+        found |= set(map(tuple, connection.execute(statement, given)))
     return found
 
 
@@ -98,8 +101,7 @@ def select_first(
         return list(connection.execute(statement, _numbered(values[0]) | {"most": limit}))
     found: list[Row[Any]] = []
     statement = _selecting(table, columns, connection.dialect.name).limit(bindparam("most"))
-    for start in range(0, len(values), _MAX_ROWS):
-        given = _as_json(values[start : start + _MAX_ROWS])
+    for given in _parts(values):
         found += connection.execute(statement, given | {"most": limit - len(found)})
     return found
 
@@ -110,12 +112,9 @@ def delete_by_key(connection: Connection, table: Table, keys: Sequence[Values]) 
         # By the index, also before PostgreSQL has analyzed a table that has grown.
         connection.execute(_deleting_equal(table), _numbered(keys[0]))
         return
-    _execute_in_parts(connection, _deleting(table, connection.dialect.name), keys)
-
-
-def _execute_in_parts(connection: Connection, statement: Executable, values: Sequence[Values]) -> None:
-    for start in range(0, len(values), _MAX_ROWS):
-        connection.execute(statement, _as_json(values[start : start + _MAX_ROWS]))
+    statement = _deleting(table, connection.dialect.name)
+    for given in _parts(keys):
+        connection.execute(statement, given)
 
 
 def _numbered(values: Values) -> dict[str, Any]:
@@ -123,8 +122,10 @@ def _numbered(values: Values) -> dict[str, Any]:
     return {f"v{place}": value for place, value in enumerate(values)}
 
 
-def _as_json(values: Sequence[Values]) -> dict[str, str]:
-    return {"given": msgspec.json.encode(values).decode()}
+def _parts(values: Sequence[Values]) -> Iterator[dict[str, Any]]:
+    """The parameters of statements for some values each."""
+    for start in range(0, len(values), _MAX_ROWS):
+        yield {"given": msgspec.json.encode(values[start : start + _MAX_ROWS]).decode()}
 
 
 def _given(columns: Sequence[Column[Any]], dialect: str) -> tuple[FromClause, list[ColumnElement[Any]]]:

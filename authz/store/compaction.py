@@ -68,15 +68,13 @@ def oldest(connection: Connection, rule: RetentionRule) -> Instant | None:
     return found
 
 
-def compact(
-    transaction: Transaction, origin: Origin, rule: RetentionRule, before: Instant, limit: int
-) -> int:
+def compact(transaction: Transaction, origin: Origin, rule: RetentionRule, before: Instant) -> int:
     """Move the cut by a bounded number of changes, and log that; return how many were removed.
 
     Not beyond what was committed before a time. Changes that a hold concerns stay, and so do the later ones
     of the same record.
     """
-    connection = transaction.connection
+    connection, limit = transaction.connection, transaction.contents_at_once
     if released := _released(connection, limit):
         removed, after = _withhold(connection, released), rule
         _remove(connection, removed, set(), keeps=rule.through or 0)

@@ -22,9 +22,9 @@ _DELETED = ("access_token", "share", "membership", "account")
 _RESOURCES, _VERSIONS = (ENTITY_ROWS[name].table for name in ("resource", "policy_version"))
 
 
-def erase_records(transaction: Transaction, step: Step, at_once: int) -> None:
+def erase_records(transaction: Transaction, step: Step) -> None:
     """Delete or give away a part of the records, under one revision; if nothing is left, go on to `WAIT`."""
-    connection, subject = transaction.connection, step.subject
+    connection, subject, at_once = transaction.connection, step.subject, transaction.contents_at_once
     done: Counter[str] = Counter()
     with transaction.revision(step.origin) as batch:
         for name in _DELETED:

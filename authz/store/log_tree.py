@@ -1,32 +1,51 @@
-"""Verifies every revision of the change log against its leaf, and the records against the log; computes the
-Merkle tree."""
+"""Verifies every revision of the change log, and every logged decision, against its leaf; computes the trees.
+
+Compares the records, too, with what the log makes of them. A replica that is rebuilt reads the records. So a
+record that somebody changed without the service would grant access that the change log does not show.
+"""
 
 from __future__ import annotations
 
 import heapq
+import sqlite3
 from collections.abc import Collection, Iterator
+from hashlib import blake2b
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, TypeAlias
 
 import msgspec
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, func, select
 
+from authz.domain.entities import Entity, Key
+from authz.domain.instants import format_instant
+from authz.domain.mutations import Operation
+from authz.domain.tree import leaf_hash
 from authz.store import tables
 from authz.store.connections import expecting_long_statements
-from authz.store.decision_tree import DecisionTree, read_decision_tree
+from authz.store.decision_leaves import BatchState, entries_of, leaf_content
 from authz.store.engine import open_engine, read_transaction, stream
 from authz.store.erasure_steps import rewrites_history
-from authz.store.kept_changes import last_purge, missing_changes
+from authz.store.kept_changes import decisions_purged_before, last_purge, missing_changes
 from authz.store.leaves import Attestor, purged_hashes
 from authz.store.log_reader import read_head
-from authz.store.replayed_records import ReplayedRecords
+from authz.store.mutation_json import decode_mutation
+from authz.store.rows import ENTITY_ROWS
 from authz.store.schema import require_current
 from authz.store.stored_tree import RecomputedTree
 
+_CACHE_KIB = 256 * 1024
+_HASH_BYTES = 16
+_encode = msgspec.json.Encoder().encode
+_keys: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Key)
 _Content: TypeAlias = tuple[dict[str, Any], list[dict[str, Any]]]
 """A revision and its changes."""
-_changes, _revisions, _leaves = tables.changes, tables.revisions, tables.leaves
+_changes, _revisions, _leaves, _batches = (
+    tables.changes,
+    tables.revisions,
+    tables.leaves,
+    tables.decision_leaves,
+)
 
 
 class LogTree(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +65,21 @@ class LogTree(msgspec.Struct, frozen=True, kw_only=True):
     records: int | None
 
 
+class DecisionTree(msgspec.Struct, frozen=True, kw_only=True):
+    """The tree of the logged decisions. `roots` has the roots of the requested sizes, as far as the tree has
+    them.
+
+    `faults` says what differs from its leaf. The entries of `purged` leaves are gone, the newest of which was
+    of `purged_until`.
+    """
+
+    size: int
+    roots: dict[int, bytes]
+    faults: tuple[str, ...]
+    purged: int
+    purged_until: int
+
+
 def read_trees(
     url: str,
     sizes: Collection[int] = (),
@@ -61,13 +95,13 @@ def read_trees(
         require_current(engine)
         with read_transaction(engine) as connection, expecting_long_statements(connection):
             tree = _read_tree(connection, {*sizes, read_head(connection).revision})
-            return tree, read_decision_tree(connection, decision_sizes)
+            return tree, _read_decision_tree(connection, decision_sizes)
     finally:
         engine.dispose()
 
 
 def _read_tree(connection: Connection, sizes: Collection[int]) -> LogTree:
-    purge, attestor, records = last_purge(connection), Attestor(connection), ReplayedRecords()
+    purge, attestor, records = last_purge(connection), Attestor(connection), _ReplayedRecords()
     tree, through, erased = RecomputedTree("revision {}", sizes), purge.through or 0, 0
     for revision, leaf, content in _revisions_with_leaves(connection):
         for row in () if content is None else content[1]:
@@ -114,6 +148,85 @@ def _revisions_with_leaves(connection: Connection) -> Iterator[tuple[int, Row[An
         for _, of_leaf, of_log in found:
             leaf, content = of_leaf or leaf, of_log or content
         yield revision, leaf, content
+
+
+def _read_decision_tree(connection: Connection, sizes: Collection[int]) -> DecisionTree:
+    """Verify every logged decision; return the tree, with the root of its full size, too."""
+    attestor, purged_before = Attestor(connection), decisions_purged_before(connection)
+    counted: int = connection.execute(select(tables.decision_tree.c.size)).scalar_one()
+    tree = RecomputedTree("batch {} of the decisions", {*sizes, counted})
+    entries = purged = purged_until = 0
+    for leaf in stream(connection, select(_batches).order_by(_batches.c.number)):
+        tree.add(leaf.number, leaf)
+        told = f"batch {leaf.number} of the decisions, of {format_instant(leaf.first_at)}, is"
+        if leaf.state == BatchState.PURGED.value:
+            purged, purged_until = purged + 1, max(purged_until, leaf.last_at)
+            if leaf.last_at >= purged_before:
+                tree.report(f"{told} gone before its time")
+            continue
+        found = entries_of(connection, leaf)
+        entries += len(found)
+        if leaf_hash(leaf_content(attestor, leaf.number, found)).hex() != leaf.hash:
+            tree.report(f"{told} not as it was logged")
+    if tree.size != counted:
+        tree.report(f"the database counts {counted} batches of decisions, and the tree has {tree.size}")
+    stored: int = connection.execute(select(func.count()).select_from(tables.decisions)).scalar_one()
+    if others := stored - entries:
+        tree.report(f"{others} decisions are in no leaf")
+    return DecisionTree(
+        size=tree.size, roots=tree.roots, faults=tree.faults(), purged=purged, purged_until=purged_until
+    )
+
+
+class _ReplayedRecords:
+    """What the change log makes of the records: by key, the revision that last changed each, and the hash of
+    the record then. In a temporary file, because a log may be of more records than the memory holds.
+
+    `compared` counts the records."""
+
+    def __init__(self) -> None:
+        self.compared = 0
+        self._last = sqlite3.connect("", isolation_level=None)
+        self._last.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        self._last.execute("CREATE TABLE last (key BLOB PRIMARY KEY, revision INTEGER, hash BLOB)")
+        self._last.execute("BEGIN")
+
+    def apply(self, revision: int, mutation: str) -> None:
+        """Apply the next change of the log. One that cannot be read does nothing."""
+        try:
+            change = decode_mutation(mutation)
+        except msgspec.MsgspecError:  # the revision is not as it was committed, which its leaf tells
+            return
+        key = _encode(change.key)
+        if change.operation is Operation.DELETE:
+            self._last.execute("DELETE FROM last WHERE key = ?", (key,))
+        else:
+            values = (key, revision, _hash(change.target))
+            self._last.execute("INSERT OR REPLACE INTO last VALUES (?, ?, ?)", values)
+
+    def differences(self, connection: Connection) -> Iterator[str]:
+        """How the records of a database differ, after all changes of its log. Ends the replay."""
+        for stored in ENTITY_ROWS.values():
+            for rows in stream(connection, select(stored.table)).partitions():
+                for record in stored.versioned(rows):
+                    yield from self._compare(record.entity, record.version)
+        for key, revision in self._last.execute("SELECT key, revision FROM last ORDER BY revision, key"):
+            yield f"{_keys.decode(key)} of revision {revision} is gone"
+        self._last.close()
+
+    def _compare(self, entity: Entity, version: int) -> Iterator[str]:
+        self.compared += 1
+        key = _encode(entity.key)
+        logged = self._last.execute("SELECT revision, hash FROM last WHERE key = ?", (key,)).fetchone()
+        if logged is None:
+            yield f"{entity.key} is not in the change log"
+        elif logged != (version, _hash(entity)):
+            yield f"{entity.key} is not as revision {logged[0]} made it"
+        self._last.execute("DELETE FROM last WHERE key = ?", (key,))
+
+
+def _hash(record: Entity | Key) -> bytes:
+    return blake2b(_encode(record), digest_size=_HASH_BYTES).digest()
 
 
 def contents(connection: Connection, *wanted: Any) -> Iterator[_Content]:

@@ -71,13 +71,11 @@ class SqlPersonalData(PersonalData):
         directory: SqlDirectory,
         clock: Callable[[], Instant],
         *,
-        at_once: int,
         grace_us: int,
     ) -> None:
         self._engine = engine
         self._directory = directory
         self._clock = clock
-        self._at_once = at_once
         self._grace_us = grace_us
 
     @contextmanager
@@ -102,7 +100,7 @@ class SqlPersonalData(PersonalData):
             return head
         match step.phase:
             case Phase.RECORDS:
-                return self._in_step(step.phase, partial(erase_records, at_once=self._at_once))
+                return self._in_step(step.phase, erase_records)
             case Phase.WAIT:
                 return self._in_step(step.phase, partial(begin_history, grace_us=self._grace_us))
             case Phase.HISTORY:
@@ -135,7 +133,8 @@ class SqlPersonalData(PersonalData):
 
     def _erase_decisions(self, transaction: Transaction, step: Step) -> None:
         connection, subject = transaction.connection, step.subject
-        if rewritten := erase_decisions(connection, subject, step.pseudonym, self._at_once):
+        at_once = transaction.contents_at_once
+        if rewritten := erase_decisions(connection, subject, step.pseudonym, at_once):
             advance_step(connection, step, done={"decisions rewritten": rewritten})
             return
         counts = erase_rest(connection, subject, step.pseudonym)

@@ -96,11 +96,11 @@ def oldest(connection: Connection, rule: RetentionRule) -> Instant | None:
     return _AGED[rule.data].oldest(connection)
 
 
-def purge(transaction: Transaction, origin: Origin, rule: RetentionRule, before: Instant, limit: int) -> int:
+def purge(transaction: Transaction, origin: Origin, rule: RetentionRule, before: Instant) -> int:
     """Purge a part of what is older than a time, and log how much; return that."""
-    connection = transaction.connection
+    connection, limit = transaction.connection, transaction.contents_at_once
     if rule.data is RetainedData.CHANGES:
-        return compaction.compact(transaction, origin, rule, before, limit)
+        return compaction.compact(transaction, origin, rule, before)
     members: list[Versioned[Any]] = []
     if rule.data is RetainedData.MEMBERSHIPS:
         members = _ended(connection, before, limit)

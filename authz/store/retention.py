@@ -35,13 +35,10 @@ _NOW_US: dict[str, Select[Any]] = {
 class SqlRetention(Retention):
     """A `Retention` in SQLite or PostgreSQL."""
 
-    def __init__(
-        self, engine: Engine, directory: SqlDirectory, clock: Callable[[], Instant], *, at_once: int
-    ) -> None:
+    def __init__(self, engine: Engine, directory: SqlDirectory, clock: Callable[[], Instant]) -> None:
         self._engine = engine
         self._directory = directory
         self._clock = clock
-        self._at_once = at_once
 
     def rules(self) -> tuple[Versioned[RetentionRule], ...]:
         with read_transaction(self._engine) as connection:
@@ -75,7 +72,7 @@ class SqlRetention(Retention):
             rule, origin = due.entity, Origin(_ACTOR, f"{due.entity.key}: {due.entity.days} days", "")
             before = kept_since(rule, self._now(transaction.connection))
             assert before is not None  # noqa: S101  it is due; narrows the type
-            removed = purge(transaction, origin, rule, before, self._at_once)
+            removed = purge(transaction, origin, rule, before)
             return Purged(rule.data, removed, transaction.head)
 
     def _due(self, connection: Connection) -> Versioned[RetentionRule] | None:

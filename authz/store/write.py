@@ -56,7 +56,7 @@ class Transaction:
         """When it is committed, as the log has it."""
         self._batch = Batch(connection, vocabularies, room=contents_at_once, now=self.now)
         self._administrators = Administrators(connection, self._batch, vocabularies, self.now)
-        self._contents_at_once = contents_at_once
+        self.contents_at_once = contents_at_once
 
     @property
     def head(self) -> ConsistencyToken:
@@ -125,7 +125,7 @@ class Transaction:
         """Remove a part of what deletions have left, each under a revision of its own."""
         done: list[Root] = []
         begun: Root | None = None
-        for removal in oldest_removals(self.connection, self._contents_at_once):
+        for removal in oldest_removals(self.connection, self.contents_at_once):
             with self._planned(removal.origin, flushes=True):
                 is_all = self._batch.remove(removal)
             if not is_all:

@@ -17,8 +17,8 @@ from structlog.testing import capture_logs
 from authz.client import Client
 from authz.domain.errors import InvalidArgumentError
 from authz.runtime.doctor import Level, findings
+from authz.runtime.envoy import choose_transport, python_library
 from authz.runtime.settings import Settings
-from authz.runtime.transport import choose_transport, python_library
 from tests.forkserver import AUTHZ
 from tests.serving import run
 
