@@ -45,6 +45,8 @@ _SERVICE_CONFIG = json.dumps(
     }
 )
 """Source: https://grpc.io/docs/guides/retry"""
+_PORT = re.compile(r"^(?!unix|vsock).*:([0-9]+)$")
+_MAX_PORT = 65_535
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 """Source: RFC 6750, 2.1."""
 
@@ -62,6 +64,9 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
         """Raise `InvalidArgumentError` for a target that is none."""
         if not isinstance(self.target, str) or not self.target:
             raise malformed("target", f"is `{self.target}`; give text like `127.0.0.1:50051`")
+        port = _PORT.search(self.target)
+        if port is not None and int(port[1]) > _MAX_PORT:  # gRPC would connect to another port
+            raise malformed("target", f"is `{self.target}`; a port is at most {_MAX_PORT}")
 
     def options(self, *, is_separate: bool = False) -> list[tuple[str, str | int]]:
         """Arguments of a gRPC channel. One that is separate shares its connections with no other."""
