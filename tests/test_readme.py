@@ -29,7 +29,7 @@ STATED_ADDRESS = "127.0.0.1:50051"
 STATED_METRICS_ADDRESS = "127.0.0.1:9464"
 TIMEOUT_S = 120
 COUNT = re.compile(r"\d+ (?=obligations|of \d|rules|cells)|(?<=default\.csv:)\d+")
-NOTES = ("the policy in", "the token is shown only now")
+NOTES = ("read ", "the token is shown only now")
 """How lines begin that a command prints next to its output."""
 SHELL = re.compile(r"[|&;<>()$`*~]")
 BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)

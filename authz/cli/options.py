@@ -39,7 +39,7 @@ AskedResource = Annotated[
 ]
 DraftName = Annotated[str, typer.Argument(metavar="DRAFT", help="The name of the draft.")]
 Folder = Annotated[
-    Path | None, typer.Argument(metavar="FOLDER", help="A policy folder. Default: the shipped policy.")
+    Path | None, typer.Argument(metavar="FOLDER", help="A policy folder. Default: the active version.")
 ]
 
 OnlySubject = Annotated[
@@ -90,7 +90,12 @@ PolicyCourse = Annotated[
     str, typer.Option("--course", help="The id of a course, for its own policy: one file, not a folder.")
 ]
 Version = Annotated[
-    str, typer.Option("--version", help="A version on the server: `active`, a number, or `draft:NAME`.")
+    str,
+    typer.Option(
+        "--version",
+        help="A version on the server: `active`, a number, or `draft:NAME`; or `shipped`, the policy of this"
+        " release.",
+    ),
 ]
 
 DATABASE_FLAGS = ("--database", "--database-url")

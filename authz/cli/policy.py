@@ -13,7 +13,7 @@ from authz.cli.command import Server, on_server
 from authz.cli.options import Folder, OnlyRole, OnlyType, PolicyCourse, Verbose, Version
 from authz.cli.output import print_json
 from authz.cli.policy_report import FOUND_EXIT_CODE, counted, print_warnings
-from authz.cli.policy_source import load_in_course, named, policy_files, validated
+from authz.cli.policy_source import PolicySource, load_in_course, read_policy, validated
 from authz.domain.errors import PolicyError, PolicyWarning
 
 app = typer.Typer(help="Validate, compare, prove, test, publish and revert policies.", no_args_is_help=True)
@@ -36,29 +36,28 @@ def validate(
 
     With --course, those of the policy of a course: of a file, or of a version on the server.
     """
-    source_name = named(folder, version, course)
     try:
-        policy_version, numbers, warnings = _linted(server, folder, course, version)
+        source = read_policy(server, folder, version, course)
+        policy_version, numbers, warnings = _linted(server, source, course)
         if with_directory:
-            warnings = validated(server.client, policy_files(server, folder, version, course), course)
+            warnings = validated(server.client, source.files, course)
     except PolicyError as error:
-        error.locate(source_name)
-        if server.as_json:
-            print_json({"valid": False, "faults": error.faults, "warnings": []})
-            raise typer.Exit(ERROR_EXIT_CODE) from None
-        raise
+        if not server.as_json:
+            raise
+        print_json({"valid": False, "faults": error.faults, "warnings": []})
+        raise typer.Exit(ERROR_EXIT_CODE) from None
     if server.as_json:
         print_json({"valid": True, "version": policy_version, "faults": [], "warnings": warnings})
     else:
         print_warnings(warnings, verbose=verbose, file=sys.stdout)
         counts = [counted(number, noun) for noun, number in (*numbers.items(), ("warning", len(warnings)))]
-        print(f"valid: version {policy_version}, {', '.join(counts)}; {source_name}")
+        print(f"valid: version {policy_version}, {', '.join(counts)}")
     if strict and warnings:
         raise typer.Exit(FOUND_EXIT_CODE)
 
 
 def _linted(
-    server: Server, folder: Path | None, course: str, version: str
+    server: Server, source: PolicySource, course: str
 ) -> tuple[str, dict[str, int], list[PolicyWarning]]:
     """The version of a policy, how many of each noun it has, and its warnings. Raises `PolicyError` with
     every fault."""
@@ -66,10 +65,10 @@ def _linted(
     from authz.policy.load import compile_files
 
     if course:
-        found = load_in_course(server, course, folder, version)
+        found = load_in_course(server, course, source)
         warnings = [*lint_course(found.policy, found.platform)]
         return found.policy.version, {"rule": len(found.own)}, warnings
-    policy = compile_files(policy_files(server, folder, version))
+    policy = compile_files(source.files)
     names = policy.vocabulary
     numbers = {"rule": len(policy.rules), "role": len(names.roles), "type": len(names.types)}
     return policy.version, numbers, list(lint(policy))
@@ -100,26 +99,25 @@ def show(
     """Show the rules; with --course, those that the course has of its own."""
     from authz.policy.load import compile_files
 
-    if course:
-        rules = load_in_course(server, course, folder, version).own
-    else:
-        rules = compile_files(policy_files(server, folder, version)).rules
+    source = read_policy(server, folder, version, course)
+    rules = load_in_course(server, course, source).own if course else compile_files(source.files).rules
     columns = ("role", "scope", "type", "action", "condition", "effect", "source")
     shown = [rule for rule in rules if role in ("", rule.role) and type_name in ("", rule.type)]
-    if sys.stderr.isatty():
-        print(named(folder, version, course), file=sys.stderr)
     server.show(columns, shown, lambda rule: [getattr(rule, name) for name in columns])
 
 
 @app.command("copy-role")
+@on_server(prints_json=False)
 def copy(
+    server: Server,
     original: Annotated[str, typer.Argument(metavar="ROLE", help="The role to copy.")],
     name: Annotated[str, typer.Argument(metavar="NAME", help="The new role.")],
     folder: Folder = None,
+    version: Version = "",
     rank: Annotated[int | None, typer.Option(help="Its rank. Default: that of the original.")] = None,
 ) -> None:
     """Print the rows of a role that starts as a copy of another, to append to default.csv."""
     from authz.policy.copy_role import copy_role
-    from authz.policy.load import load_policy, policy_directory
+    from authz.policy.load import compile_files
 
-    print(copy_role(load_policy(folder or policy_directory()), original, name, rank), end="")
+    print(copy_role(compile_files(read_policy(server, folder, version).files), original, name, rank), end="")

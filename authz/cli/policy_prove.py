@@ -14,7 +14,7 @@ from authz.cli.command import Server, on_server
 from authz.cli.options import Folder, PolicyCourse, Verbose, Version
 from authz.cli.output import print_json
 from authz.cli.policy_report import FOUND_EXIT_CODE, counted, most_common
-from authz.cli.policy_source import load_in_course, policy_files, version_number
+from authz.cli.policy_source import PolicySource, load_in_course, read_policy
 
 if TYPE_CHECKING:
     from authz.policy.certificate import Certificate
@@ -47,16 +47,15 @@ def prove(
     """
     from authz.policy.prove import prove as prove_invariants
 
-    if served and not version:
-        raise ValueError(
-            "--served is for a version on a server; name it with `--version active`, or a number"
-        )
-    policy, invariants = _load(server, folder, course, version)
+    source = read_policy(server, folder, version, course)
+    if served and not source.number:
+        raise ValueError("--served is for a version on the server: `--version active`, or a number")
+    policy, invariants = _load(server, source, course)
     if check is not None:
         _check(server, _read_certificate(check.read_bytes(), f"`{check}`"), policy, invariants)
         return
     if served:
-        _check(server, _served_certificate(server, version, course), policy, invariants)
+        _check(server, _served_certificate(server, source.number, course), policy, invariants)
         return
     proof = prove_invariants(policy, invariants)
     if proof.certificate is not None and certificate is not None:
@@ -78,18 +77,15 @@ def _check(
         print(f"the certificate holds: {len(invariants)} invariants, {given.obligations} obligations")
 
 
-def _load(
-    server: Server, folder: Path | None, course: str, version: str
-) -> tuple[CompiledPolicy, tuple[Invariant, ...]]:
+def _load(server: Server, source: PolicySource, course: str) -> tuple[CompiledPolicy, tuple[Invariant, ...]]:
     from authz.policy.invariants import read_invariants
     from authz.policy.load import compile_files
 
     if course:
-        found = load_in_course(server, course, folder, version)
+        found = load_in_course(server, course, source)
         return found.policy, found.invariants
-    files = policy_files(server, folder, version)
-    policy = compile_files(files)
-    return policy, read_invariants(files, policy.vocabulary)
+    policy = compile_files(source.files)
+    return policy, read_invariants(source.files, policy.vocabulary)
 
 
 def _print(proof: Proof, policy: CompiledPolicy, invariants: int, *, verbose: bool, as_json: bool) -> None:
@@ -106,8 +102,8 @@ def _print(proof: Proof, policy: CompiledPolicy, invariants: int, *, verbose: bo
         _print_breaches(proof.breaches, policy, invariants, verbose=verbose)
 
 
-def _served_certificate(server: Server, version: str, course: str) -> Certificate:
-    found = server.client.policies.certificate(version_number(version), course_id=course)
+def _served_certificate(server: Server, number: int, course: str) -> Certificate:
+    found = server.client.policies.certificate(number, course_id=course)
     return _read_certificate(found.json.encode(), "what the server sent")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,21 +16,43 @@ if TYPE_CHECKING:
     from authz.policy.compile import CompiledPolicy
     from authz.policy.invariants import Invariant
 
-ACTIVE, DRAFT = "active", "draft:"
+ACTIVE, DRAFT, SHIPPED = "active", "draft:", "shipped"
 
 
-def policy_files(server: Server, path: Path | None, version: str, course: str = "") -> dict[str, str]:
-    """The files of a folder, or with a course of its file; else of a version on the server.
+class PolicySource(NamedTuple):
+    """The files of a policy, what they are of, and the number of the version; 0 for what is none."""
 
-    By default of the shipped policy, and of the active version of a course.
+    files: dict[str, str]
+    name: str
+    number: int = 0
+
+
+def read_policy(server: Server, path: Path | None, version: str, course: str = "") -> PolicySource:
+    """The policy of a folder, or with a course of a file; else of a version, by default the active one.
+
+    Says on standard error which policy it is.
     """
-    from authz.policy.load import policy_directory
-
     if path is not None and version:
         raise ValueError(f"name a {'file' if course else 'folder'} or `--version`, not both")
-    if path is None and (version or course):
-        return version_files(server.client, version or ACTIVE, course)
-    return read_source(path or policy_directory(), course)
+    if path is not None:
+        name = f"course `{course}` in `{path}`" if course else f"the policy in `{path}`"
+        source = PolicySource(read_source(path, course), name)
+    else:
+        source = _read_version(server.client, version or ACTIVE, course)
+    print(f"read {source.name}", file=sys.stderr)
+    return source
+
+
+def _read_version(client: Client, text: str, course: str) -> PolicySource:
+    of_course = f" of course `{course}`" if course else ""
+    if text == SHIPPED:
+        return PolicySource(version_files(client, text, course), "the shipped policy")
+    if text.startswith(DRAFT):
+        return PolicySource(version_files(client, text, course), f"`{text}`{of_course}")
+    number = version_number(text) or client.policies.active_number(course_id=course)
+    active = " (active)" if text == ACTIVE else ""
+    files = client.policies.files(number, course_id=course)
+    return PolicySource(files, f"version {number}{active}{of_course}", number)
 
 
 def read_source(path: Path, course: str = "") -> dict[str, str]:
@@ -52,15 +75,6 @@ def read_source(path: Path, course: str = "") -> dict[str, str]:
         raise ValueError(f"`{path}` is not UTF-8; save it as UTF-8") from None
 
 
-def named(folder: Path | None, version: str, course: str = "") -> str:
-    """What the arguments of a command name."""
-    from authz.policy.load import policy_directory
-
-    if course:
-        return f"course `{course}` in `{folder}`" if folder else f"course `{course}`"
-    return f"the policy in `{folder or policy_directory()}`" if not version else f"version `{version}`"
-
-
 class CoursePolicy(NamedTuple):
     """The platform's active policy with that of a course, the platform's alone, and its invariants."""
 
@@ -74,32 +88,36 @@ class CoursePolicy(NamedTuple):
         return self.policy.own_rules
 
 
-def load_in_course(server: Server, course: str, file: Path | None, version: str) -> CoursePolicy:
-    """The policy of a course from a file, else a version of it on the server, under what is active there.
-
-    Raises `PolicyError` with every fault.
-    """
+def load_in_course(server: Server, course: str, source: PolicySource) -> CoursePolicy:
+    """The policy of a course under what is active on the platform. Raises `PolicyError` with every fault."""
     from authz.policy.course import load_course_policy
     from authz.policy.invariants import read_invariants
     from authz.policy.load import compile_files
 
-    files = policy_files(server, file, version, course)
     of_platform = server.client.policies.files()
     platform = compile_files(of_platform)
-    policy = load_course_policy(platform, course, files)
+    policy = load_course_policy(platform, course, source.files)
     return CoursePolicy(policy, platform, read_invariants(of_platform, platform.vocabulary))
 
 
 def version_files(client: Client, text: str, course: str = "") -> dict[str, str]:
-    """The files of an argument: `draft:NAME`, or a version."""
+    """The files of an argument: `shipped`, `draft:NAME`, or a version."""
+    from authz.policy.load import policy_directory
+
+    if text == SHIPPED:
+        if course:
+            raise ValueError("no policy of a course is shipped; name a file, or a version of the course")
+        return read_source(policy_directory())
     if text.startswith(DRAFT):
         return client.policies.drafts.read(text.removeprefix(DRAFT), course_id=course).files
     return client.policies.files(version_number(text), course_id=course)
 
 
 def version_or_files(client: Client, text: str, course: str) -> dict[str, str] | int:
-    """A version by its number, which the server reads itself, or the files of a draft."""
-    return version_files(client, text, course) if text.startswith(DRAFT) else version_number(text)
+    """A version by its number, which the server reads itself, or the files of anything else."""
+    if text == SHIPPED or text.startswith(DRAFT):
+        return version_files(client, text, course)
+    return version_number(text)
 
 
 def version_number(text: str) -> int:

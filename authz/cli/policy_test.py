@@ -13,7 +13,7 @@ from authz.cli.command import Server, on_server
 from authz.cli.options import Folder, Version
 from authz.cli.output import print_json
 from authz.cli.policy_report import FOUND_EXIT_CODE
-from authz.cli.policy_source import policy_files
+from authz.cli.policy_source import read_policy
 
 if TYPE_CHECKING:
     from authz.runtime.policy_cases import Report
@@ -31,7 +31,7 @@ def test(
     """Run tests/*.toml of a policy. Exit code: 0 all passed, 1 some failed, 2 error."""
     from authz.runtime.policy_cases import run_policy_tests
 
-    report = run_policy_tests(policy_files(server, folder, version))
+    report = run_policy_tests(read_policy(server, folder, version).files)
     if junit is not None:
         _write_junit(report, junit)
     if server.as_json:

@@ -168,8 +168,9 @@ def test_faults_of_rows_are_listed_by_file_and_line(database: str, tmp_path: Pat
 
 
 def test_policy_validate_and_show() -> None:
-    assert run("policy", "validate").stdout.startswith("valid: version ")
-    shown = run("policy", "show", "--role", "alumni", "--type", "notebook").stdout.splitlines()
+    shipped = ("--version", "shipped")
+    assert run("policy", "validate", *shipped).stdout.startswith("valid: version ")
+    shown = run("policy", "show", "--role", "alumni", "--type", "notebook", *shipped).stdout.splitlines()
     assert len(shown) == 5
 
 
@@ -177,8 +178,7 @@ def test_policy_commands_say_which_policy_they_look_at(tmp_path: Path) -> None:
     folder = tmp_path / "policies"
     shutil.copytree(policy_directory(), folder)
     validated = run("policy", "validate", folder)
-    assert (validated.returncode, f"`{folder}`" in validated.stdout) == (0, True)
-    assert f"`{policy_directory()}`" in run("policy", "validate").stdout
+    assert (validated.returncode, validated.stderr) == (0, f"read the policy in `{folder}`\n")
     (folder / "more.csv").write_text("p, *, *, material, read, , deny\n")
     refused = run("policy", "validate", folder)
     assert refused.returncode == 2

@@ -33,8 +33,9 @@ def test_a_file_is_looked_at_applied_listed_exported_and_taken_back(
     changes = run("policy", "diff", file, *HERE, *database)
     assert changes.returncode == 1
     assert changes.stdout.startswith("`student` loses read on notebook in course algebra-1, when ")
-    validated = run("policy", "validate", file, *HERE, *database).stdout
-    assert validated.endswith(f"1 rule, 0 warnings; course `algebra-1` in `{file}`\n")
+    validated = run("policy", "validate", file, *HERE, *database)
+    assert validated.stdout.endswith("1 rule, 0 warnings\n")
+    assert validated.stderr == f"read course `algebra-1` in `{file}`\n"
     assert run("policy", "prove", file, *HERE, *database).stdout.startswith("proved: 21 invariants")
     tried = run("policy", "apply", file, "--validate-only", *HERE, *database)
     assert (tried.returncode, tried.stdout) == (0, f"valid\n{changes.stdout}")
@@ -51,7 +52,9 @@ def test_a_file_is_looked_at_applied_listed_exported_and_taken_back(
         (2, False),
         (1, False),
     ]
-    assert "!own & !shared_view" in run("policy", "show", *HERE, *database).stdout
+    shown = run("policy", "show", *HERE, *database)
+    assert shown.stderr == "read version 3 (active) of course `algebra-1`\n"
+    assert "!own & !shared_view" in shown.stdout
     assert "!own" not in run("policy", "show", "--version", "2", *HERE, *database).stdout
     out = tmp_path / "out.csv"
     assert run("policy", "export", out, *HERE, *database).returncode == 0
@@ -118,6 +121,7 @@ def test_a_server_also_tells_a_row_of_a_course_that_breaks_an_invariant(
         (("show", *HERE), "course:algebra-1 has no policy of its own"),
         (("apply", "FILE", "--course", "none"), "write `course:none`"),
         (("apply", "EMPTY", "--course", "none"), "course:none does not exist"),
+        (("show", "--version", "shipped", *HERE), "no policy of a course is shipped"),
         (("validate", "FILE", "--version", "1", *HERE), "name a file or `--version`, not both"),
     ],
 )

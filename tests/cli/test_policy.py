@@ -82,7 +82,7 @@ def test_prove_tells_a_leak_by_its_exit_code_and_as_a_test(folder: Path, tmp_pat
     checked = run("policy", "prove", folder, "--check", certificate)
     assert (checked.returncode, checked.stderr) == (
         2,
-        "error: the certificate is of another policy; prove this one\n",
+        f"read the policy in `{folder}`\nerror: the certificate is of another policy; prove this one\n",
     )
     broken = run("policy", "prove", folder)
     assert broken.returncode == 1

@@ -119,7 +119,45 @@ def test_the_proof_of_a_version_is_read_and_checked(tmp_path: Path, empty_sqlite
     other = run("policy", "prove", "--version", "2", "--check", certificate, *here)
     assert other.returncode == 2
     assert "is of another policy" in other.stderr
-    assert "--version" in run("policy", "prove", "--served").stderr
+    assert "on the server" in run("policy", "prove", "--served", "--version", "shipped").stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "active", "shipped"),
+    [
+        (("show", "--role", "*", "--type", "material", "--json"), '"effect":"deny"', ""),
+        (("validate",), "valid: version ", "valid: version "),
+        (("prove",), "proved: 21 invariants", "proved: 21 invariants"),
+        (("test",), "passed 0, failed 0", "passed 89, failed 0"),
+        (("copy-role", "student", "pupil"), "p, pupil, ", "p, pupil, "),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_a_command_about_a_policy_reads_the_active_version_unless_it_names_another(
+    tmp_path: Path, empty_sqlite_url: str, command: tuple[str, ...], active: str, shipped: str
+) -> None:
+    here = ("--database", empty_sqlite_url)
+    run("policy", "apply", folder_of(CLOSED, tmp_path / "closed"), *here)
+    by_default = run("policy", *command, *here)
+    assert by_default.stderr == "read version 2 (active)\n"
+    assert active in by_default.stdout
+    assert run("policy", *command, "--version", "1", *here).stderr == "read version 1\n"
+    of_release = run("policy", *command, "--version", "shipped")
+    assert of_release.stderr == "read the shipped policy\n"
+    assert shipped in of_release.stdout
+    if command[0] in ("show", "test"):
+        assert by_default.stdout != of_release.stdout
+
+
+def test_what_a_release_changes_is_told_by_comparing_with_the_shipped_policy(
+    tmp_path: Path, empty_sqlite_url: str
+) -> None:
+    here = ("--database", empty_sqlite_url)
+    run("policy", "apply", folder_of(CLOSED, tmp_path / "closed"), *here)
+    changes = run("policy", "diff", "--new", "shipped", *here)
+    assert "`student` gains read on material" in changes.stdout
+    assert run("policy", "export", tmp_path / "shipped", "--version", "shipped").returncode == 0
+    assert read_folder(tmp_path / "shipped") == SHIPPED
 
 
 def campus_in(url: str) -> None:
