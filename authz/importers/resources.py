@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import msgspec
 
-from authz.domain.entities import KINDS, Resource
+from authz.domain.entities import KINDS, Key, Resource
 from authz.domain.errors import InvalidArgumentError
 from authz.domain.errors import malformed as malformed_field
 from authz.domain.ids import Scope, course_scope, parse_id, parse_subject, session_scope
@@ -18,7 +18,7 @@ from authz.domain.mutations import Mutation, Operation
 from authz.domain.vocabulary import suggest
 from authz.importers.archive import unreadable
 from authz.importers.report import ParsedSource, RowFault, Sourced
-from authz.importers.tables import Record, malformed, parse_flag, read_csv
+from authz.importers.tables import Record, malformed, parse_flag, read_csv, read_lines
 
 _RESOURCE = KINDS["resource"]
 COLUMNS = ("type", "id", "course_id", "session_id", *_RESOURCE.updatable)
@@ -31,10 +31,13 @@ def read_resources(
     """Read `path`: JSON Lines if it ends in `.jsonl`, else CSV. Rows without type or owner get these.
 
     Raises `InvalidArgumentError` for a malformed file, and for a column that is neither known nor ignored: a
-    misspelt `available_until` must not become a resource without an end. Invalid rows become faults.
+    misspelt `available_until` must not become a resource without an end. Invalid rows become faults, and so
+    do rows that say different things of one resource.
     """
     if not path.is_file():
         raise unreadable(path, "is not a file")
+    if path.suffix.lower() in {".json", ".ndjson"}:
+        raise unreadable(path, "is not CSV; put one JSON object on each line of a file that ends in `.jsonl`")
     if owner:
         parse_subject(owner, field="owner")
     given = {"type": type_name, "owner": owner}
@@ -60,7 +63,25 @@ def read_resources(
             else:
                 mutation = Mutation(Operation.TOUCH, resource)
                 parsed.mutations.append(Sourced(mutation, path.name, line))
-    return parsed
+    return _one_row_each(parsed)
+
+
+def _one_row_each(parsed: ParsedSource) -> ParsedSource:
+    """The same, without the rows that repeat another one, or contradict it."""
+    rows: dict[Key, list[Sourced]] = {}
+    for each in parsed.mutations:
+        rows.setdefault(each.mutation.key, []).append(each)
+    kept = []
+    for key, (first, *others) in rows.items():
+        if all(each.mutation == first.mutation for each in others):
+            kept.append(first)
+            text = f"{key} is also on line {first.line}, which says the same; skipped"
+            parsed.notes.extend(RowFault(each.file, each.line, text) for each in others)
+        else:
+            lines = ", ".join(str(each.line) for each in (first, *others))
+            text = f"{key} is on lines {lines}, which differ; keep one of them"
+            parsed.faults.extend(RowFault(each.file, each.line, text) for each in (first, *others))
+    return msgspec.structs.replace(parsed, mutations=kept)
 
 
 def _csv_rows(stream: IO[bytes], name: str) -> Iterator[tuple[int, Record]]:
@@ -68,12 +89,12 @@ def _csv_rows(stream: IO[bytes], name: str) -> Iterator[tuple[int, Record]]:
 
 
 def _json_lines(stream: IO[bytes], name: str) -> Iterator[tuple[int, Record]]:
-    for line, text in enumerate(stream, 1):
+    for line, text in enumerate(read_lines(stream, name), 1):
         if not text.strip():
             continue
         try:
             value: Any = msgspec.json.decode(text, type=dict[str, str | bool | None])
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except msgspec.DecodeError as error:
             raise malformed(name, line, f"is not a JSON object of strings and booleans ({error})") from None
         yield line, {key: _as_text(each) for key, each in value.items()}
 

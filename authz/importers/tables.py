@@ -5,8 +5,9 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import IO, TextIO
+from typing import IO
 
 from authz.domain.errors import ErrorReason, InvalidArgumentError
 from authz.domain.errors import malformed as malformed_field
@@ -36,7 +37,7 @@ def read_csv(
     another width or an unclosed quote, or has a column that differs from a named one only in case or
     punctuation: `enddate` must not be read as a missing `endDate`.
     """
-    reader = csv.reader(_lines(io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")), strict=True)
+    reader = csv.reader(read_lines(stream, name), strict=True)
     line = 1
     try:
         header = next(reader, None)
@@ -57,18 +58,28 @@ def read_csv(
                 row = {column: values[at] for column, at in columns}
                 yield line, row if any(map(str.strip, values)) else {}
             line = reader.line_num + 1
-    except UnicodeDecodeError:
-        raise malformed(name, *_not_utf8(stream)) from None
     except csv.Error as error:
         raise malformed(name, line, f"is not CSV ({error}); look for a quote that is not closed") from None
 
 
-def _lines(text: TextIO) -> Iterator[str]:
-    """The lines of a file. Raises `csv.Error` for one that is too long, before it fills the memory."""
-    while line := text.readline(_MAX_LINE_LENGTH):
-        if len(line) == _MAX_LINE_LENGTH:
-            raise csv.Error(f"a line of {_MAX_LINE_LENGTH} characters or more")
-        yield line
+def read_lines(stream: IO[bytes], name: str) -> Iterator[str]:
+    """The lines of a UTF-8 file, without a byte order mark. The stream must be seekable.
+
+    Raises `InvalidArgumentError` if the file is not UTF-8, and for a line that is too long, before it fills
+    the memory.
+    """
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+    try:
+        for number in itertools.count(1):
+            line = text.readline(_MAX_LINE_LENGTH)
+            if len(line) == _MAX_LINE_LENGTH:
+                problem = f"is a line of {_MAX_LINE_LENGTH} characters or more"
+                raise malformed(name, number, f"{problem}; look for a quote that is not closed")
+            if not line:
+                return
+            yield line
+    except UnicodeDecodeError:
+        raise malformed(name, *_not_utf8(stream)) from None
 
 
 def _other_width(found: int, width: int, more_lines: int) -> str:

@@ -85,6 +85,32 @@ def test_a_bad_row_is_a_fault_and_the_rest_goes_in(tmp_path: Path, row: str, com
     assert len(reading.mutations) == 1
 
 
+def test_rows_that_say_different_things_of_one_resource_are_faults(tmp_path: Path) -> None:
+    rows = ("m1,alg,true", "m2,alg,true", "m1,alg,false", "m2,alg,true")
+    reading = read_resources(
+        write(tmp_path, "\n".join(("id,course_id,published", *rows))), type_name="material"
+    )
+    assert [str(each.mutation.key) for each in reading.mutations] == ["material:m2"]
+    assert list(map(str, reading.faults)) == [
+        "list.csv:2: material:m1 is on lines 2, 4, which differ; keep one of them",
+        "list.csv:4: material:m1 is on lines 2, 4, which differ; keep one of them",
+    ]
+    assert list(map(str, reading.notes)) == [
+        "list.csv:5: material:m2 is also on line 3, which says the same; skipped"
+    ]
+
+
+def test_json_lines_of_other_programs_are_read_or_named(tmp_path: Path) -> None:
+    line = '{"id": "m1", "course_id": "alg"}'
+    path = tmp_path / "list.jsonl"
+    path.write_bytes(f"\ufeff{line}\r\n\r\n".encode())
+    (found,) = read_resources(path, type_name="material").mutations
+    assert (str(found.mutation.key), found.line) == ("material:m1", 1)
+    path.write_bytes(line.encode("utf-16"))
+    with pytest.raises(InvalidArgumentError, match=r"list\.jsonl:1: is UTF-16; save the file as UTF-8"):
+        read_resources(path)
+
+
 @pytest.mark.parametrize(
     ("text", "name", "complaint"),
     [
@@ -95,6 +121,7 @@ def test_a_bad_row_is_a_fault_and_the_rest_goes_in(tmp_path: Path, row: str, com
         ('{"id": "m1", "publishd": true}\n', "list.jsonl", "--ignore publishd"),
         ('{"id": 7}\n', "list.jsonl", "list.jsonl:1: is not a JSON object"),
         ("[]\n", "list.jsonl", "list.jsonl:1: is not a JSON object"),
+        ('[{"id": "m1"}]', "list.json", "put one JSON object on each line of a file that ends in `.jsonl`"),
     ],
 )
 def test_a_broken_file_is_refused_whole(tmp_path: Path, text: str, name: str, complaint: str) -> None:
