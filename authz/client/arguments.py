@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, ParamSpec, TypeVar
 
 import msgspec
+from google.protobuf import timestamp_pb2
 from google.protobuf.message import Message
 
 from authz.domain.entities import KINDS, Entity, EntityKind, Filter, Key
@@ -20,6 +21,8 @@ from authz.domain.ids import ResourceRef, Scope, Subject, parse_resource_ref, pa
 from authz.domain.instants import MAX_INSTANT, MIN_INSTANT, Instant, from_datetime
 from authz.domain.kinds.fields import Field, FieldType
 from authz.domain.mutations import Mutation, Precondition
+from authz.v1 import common_pb2
+from authz.wire.values import scope_message, subject_message, time_message
 
 T = TypeVar("T")
 ParsedT = TypeVar("ParsedT", Subject, Scope, ResourceRef)
@@ -54,6 +57,21 @@ def as_instant(given: dt.datetime | Instant, *, field: str) -> Instant:
     if isinstance(given, int) and not isinstance(given, bool) and MIN_INSTANT <= given <= MAX_INSTANT:
         return given
     raise _unusable(field, given, "a datetime with a time zone")
+
+
+def sent_subject(given: str | Subject, *, field: str = "subject") -> common_pb2.Subject:
+    """`as_subject`, as a request has it."""
+    return subject_message(as_subject(given, field=field))
+
+
+def sent_scope(given: str | Scope, *, field: str = "scope") -> common_pb2.Scope:
+    """`as_scope`, as a request has it."""
+    return scope_message(as_scope(given, field=field))
+
+
+def sent_time(given: dt.datetime | Instant | None, *, field: str) -> timestamp_pb2.Timestamp | None:
+    """`as_instant`, as a request has it; None for None."""
+    return None if given is None else time_message(as_instant(given, field=field))
 
 
 def as_result(given: T, kind: type[T], *, field: str, call: str) -> T:

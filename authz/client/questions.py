@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from authz.client.arguments import as_record, as_resource, as_subject, message_of
+from authz.client.arguments import as_record, as_resource, message_of, sent_subject
 from authz.domain.decisions import Reason
 from authz.domain.effective_roles import InactiveReason
 from authz.domain.entities import Resource
@@ -16,7 +16,7 @@ from authz.domain.ids import ResourceRef, Subject, is_name
 from authz.domain.mutations import ImportFault
 from authz.v1 import authorization_pb2
 from authz.wire.decisions import MEMBERSHIP_STATES, REASONS, inline_message
-from authz.wire.values import parse_scope_message, subject_message, time_in
+from authz.wire.values import parse_scope_message, time_in
 from authz.wire.values import parse_subject as parse_subject_message
 
 AskedResource: TypeAlias = str | ResourceRef | Resource
@@ -104,7 +104,7 @@ def check_request(
     """A question for `Client.batch_check`. Raises `InvalidArgumentError` for a malformed id."""
     return message_of(
         authorization_pb2.CheckRequest,
-        subject=subject_message(as_subject(subject)),
+        subject=sent_subject(subject),
         action=action,
         resource=query_of(resource, course_id, session_id),
         purpose=purpose,

@@ -23,9 +23,10 @@ from authz.client.arguments import (
     as_mutation,
     as_precondition,
     as_record,
-    as_scope,
     as_subject,
     message_of,
+    sent_scope,
+    sent_subject,
 )
 from authz.client.errors import closed, error_of
 from authz.client.questions import NOT_REPLICATED, ImportOutcome
@@ -69,7 +70,6 @@ from authz.v1 import (
 )
 from authz.wire.entities import mutation_message, precondition_message
 from authz.wire.filters import READ_CALLS
-from authz.wire.values import scope_message, subject_message
 
 log = logging.getLogger("authz.client")
 
@@ -133,8 +133,8 @@ class AsyncDirectory:
         """
         request = message_of(
             directory_pb2.RemoveMemberRequest,
-            subject=subject_message(as_subject(subject)),
-            scope=scope_message(as_scope(scope)),
+            subject=sent_subject(subject),
+            scope=sent_scope(scope),
             reason=reason,
         )
         return await self._written(self._directory.RemoveMember, request)

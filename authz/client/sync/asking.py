@@ -7,7 +7,7 @@ import datetime as dt
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from authz.client.arguments import as_instant, as_list, as_scope, as_subject, message_of
+from authz.client.arguments import as_list, as_subject, message_of, sent_scope, sent_subject, sent_time
 from authz.client.combined import (
     SessionAccess,
     SourceAnswer,
@@ -37,7 +37,7 @@ from authz.domain.errors import ErrorReason
 from authz.domain.ids import Scope, Subject
 from authz.v1 import authorization_pb2, authorization_pb2_grpc
 from authz.wire.decisions import REASONS
-from authz.wire.values import scope_message, subject_message, time_message
+from authz.wire.values import subject_message
 
 T = TypeVar("T")
 
@@ -147,7 +147,7 @@ class Asking(FreshCalls):
         """Every action of the resource's type, and whether the subject may perform it."""
         request = message_of(
             authorization_pb2.ListActionsRequest,
-            subject=subject_message(as_subject(subject)),
+            subject=sent_subject(subject),
             resource=query_of(resource, course_id, session_id),
             purpose=purpose,
         )
@@ -165,7 +165,7 @@ class Asking(FreshCalls):
     ) -> list[dict[str, bool] | ItemFault]:
         """`list_actions` of many resources, in their order, on states as those of `batch_check`. A resource
         that is not well-formed for the policy gives an `ItemFault`."""
-        asker = subject_message(as_subject(subject))
+        asker = sent_subject(subject)
         results = self._batches(
             self._authorization.BatchListActions,
             [
@@ -208,11 +208,11 @@ class Asking(FreshCalls):
         """
         request = message_of(
             authorization_pb2.ExplainRequest,
-            subject=subject_message(as_subject(subject)),
+            subject=sent_subject(subject),
             action=action,
             resource=query_of(resource, course_id, session_id),
             purpose=purpose,
-            as_of=None if as_of is None else time_message(as_instant(as_of, field="as_of")),
+            as_of=sent_time(as_of, field="as_of"),
         )
         return explanation_of(
             self._ask(self._authorization.Explain, request, at_least_as_fresh, fully_consistent)
@@ -248,7 +248,7 @@ class Asking(FreshCalls):
 
         used = [each.resource for each in client.authorize_sources("user:maya", sources) if each]
         """
-        asker, sources = subject_message(as_subject(subject)), as_list(sources, field="sources")
+        asker, sources = sent_subject(subject), as_list(sources, field="sources")
         results = self._batches(
             self._authorization.AuthorizeSources,
             [query_of(source, "", "") for source in sources],
@@ -281,10 +281,10 @@ class Asking(FreshCalls):
         """
         request = message_of(
             authorization_pb2.ListResourcesRequest,
-            subject=subject_message(as_subject(subject)),
+            subject=sent_subject(subject),
             action=action,
             types=types,
-            scope=scope_message(as_scope(scope)) if scope else None,
+            scope=sent_scope(scope) if scope else None,
             purpose=purpose,
             page_size=_PAGE_SIZE,
         )
@@ -316,10 +316,10 @@ class Asking(FreshCalls):
         """
         request = message_of(
             authorization_pb2.PlanResourcesRequest,
-            subject=subject_message(as_subject(subject)),
+            subject=sent_subject(subject),
             action=action,
             type=type_name,
-            scope=scope_message(as_scope(scope)) if scope else None,
+            scope=sent_scope(scope) if scope else None,
             purpose=purpose,
         )
         return plan_of(
@@ -351,7 +351,7 @@ class Asking(FreshCalls):
             action=action,
             resource=query_of(resource, course_id, session_id),
             purpose=purpose,
-            as_of=None if as_of is None else time_message(as_instant(as_of, field="as_of")),
+            as_of=sent_time(as_of, field="as_of"),
             page_size=_PAGE_SIZE,
         )
         for page in self._pages(

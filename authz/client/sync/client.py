@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import msgspec
 
-from authz.client.arguments import as_kinds, as_list, as_scope, as_seconds, message_of
+from authz.client.arguments import as_kinds, as_list, as_seconds, message_of, sent_scope
 from authz.client.cache import DecisionCache
 from authz.client.connection import Connection, identity_of, person_of
 from authz.client.last_write import LastWrite
@@ -38,7 +38,6 @@ from authz.v1 import (
 )
 from authz.v1.common_pb2 import ConsistencyToken
 from authz.wire.changes import ENTITY_KINDS
-from authz.wire.values import scope_message
 
 
 class Client(Asking, Directory):
@@ -182,7 +181,7 @@ class Client(Asking, Directory):
         """
         request = message_of(
             watch_pb2.WatchRequest,
-            scopes=[scope_message(as_scope(each)) for each in as_list(scopes, field="scopes")],
+            scopes=[sent_scope(each, field="scopes") for each in as_list(scopes, field="scopes")],
             kinds=map(ENTITY_KINDS.number, as_kinds(kinds)),
             after=message_of(ConsistencyToken, token=after) if after else None,
         )

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from authz.client.arguments import as_instant, as_list, message_of
+from authz.client.arguments import as_list, message_of, sent_time
 from authz.client.drafts import Draft, draft_fields, draft_of
 from authz.client.policies import faults_of
 from authz.client.sync.calls import Calls
@@ -16,7 +16,6 @@ from authz.domain.drafts import Edit
 from authz.domain.instants import Instant
 from authz.v1 import policy_pb2, policy_pb2_grpc
 from authz.wire.drafts import edit_message
-from authz.wire.values import time_message
 
 
 class DraftClient:
@@ -73,7 +72,7 @@ class DraftClient:
         request = message_of(
             policy_pb2.SchedulePolicyDraftRequest,
             **draft_fields(draft),
-            publish_at=time_message(as_instant(at, field="at")),
+            publish_at=sent_time(at, field="at"),
             author=author,
             reason=reason,
         )

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-from authz.client.arguments import as_choice, as_number, as_subject, as_text, message_of
+from authz.client.arguments import as_choice, as_number, as_text, message_of, sent_subject
 from authz.client.questions import NOT_REPLICATED
 from authz.client.sync.calls import Calls
 from authz.domain.entities import Erasure, RetainedData, RetentionRule, Versioned
@@ -16,7 +16,6 @@ from authz.domain.ids import Subject
 from authz.v1 import privacy_pb2, privacy_pb2_grpc
 from authz.wire.exports import parse_export_item
 from authz.wire.privacy import parse_certificate, parse_hold, parse_period, period_request_message
-from authz.wire.values import subject_message
 
 log = logging.getLogger("authz.client")
 
@@ -31,7 +30,7 @@ class PrivacyClient:
     def export(self, subject: str | Subject) -> Iterator[ExportItem]:
         """Everything that the service holds about a subject: an `ExportBegin`, records in an importable
         order, changes, other entries, and an `ExportEnd`. Has no timeout."""
-        request = message_of(privacy_pb2.ExportSubjectRequest, subject=subject_message(as_subject(subject)))
+        request = message_of(privacy_pb2.ExportSubjectRequest, subject=sent_subject(subject))
         for message in self._calls.stream(self._stub.ExportSubject, request):
             for item in message.items:
                 yield parse_export_item(item)
@@ -50,9 +49,9 @@ class PrivacyClient:
         """
         request = message_of(
             privacy_pb2.EraseSubjectRequest,
-            subject=subject_message(as_subject(subject)),
+            subject=sent_subject(subject),
             reason=reason,
-            resources_to=subject_message(as_subject(resources_to)) if resources_to else None,
+            resources_to=sent_subject(resources_to, field="resources_to") if resources_to else None,
         )
         if orphan_resources and not resources_to:
             request.orphan_resources = True
@@ -74,7 +73,7 @@ class PrivacyClient:
         return ErasureList(ERASURE_LIST_FORMAT, database_id, tuple(found))
 
     def _erasures(self, subject: str | Subject) -> Iterator[privacy_pb2.ReadErasuresResponse]:
-        asked = subject_message(as_subject(subject)) if subject else None
+        asked = sent_subject(subject) if subject else None
         request = privacy_pb2.ReadErasuresRequest(subject=asked)
         return self._calls.pages(self._stub.ReadErasures, request)
 
@@ -92,7 +91,7 @@ class PrivacyClient:
         """Allow writes to name an erased id again, for somebody new. Returns the token of the state."""
         request = message_of(
             privacy_pb2.ReleaseErasedSubjectRequest,
-            subject=subject_message(as_subject(subject)),
+            subject=sent_subject(subject),
             reason=reason,
         )
         response = self._calls.call(self._stub.ReleaseErasedSubject, request)
@@ -102,8 +101,8 @@ class PrivacyClient:
         """Move every record of a subject to another id, all at once. Returns the count of each kind."""
         request = message_of(
             privacy_pb2.RenameSubjectRequest,
-            subject=subject_message(as_subject(subject)),
-            to=subject_message(as_subject(to)),
+            subject=sent_subject(subject),
+            to=sent_subject(to, field="to"),
             reason=reason,
         )
         response = self._calls.call(self._stub.RenameSubject, request)
@@ -113,14 +112,12 @@ class PrivacyClient:
 
     def hold(self, subject: str | Subject, *, reason: str) -> None:
         """Block the erasure of a subject."""
-        request = message_of(
-            privacy_pb2.HoldSubjectRequest, subject=subject_message(as_subject(subject)), reason=reason
-        )
+        request = message_of(privacy_pb2.HoldSubjectRequest, subject=sent_subject(subject), reason=reason)
         self._calls.call(self._stub.HoldSubject, request)
 
     def release_hold(self, subject: str | Subject) -> None:
         """End the hold on a subject."""
-        request = message_of(privacy_pb2.ReleaseHoldRequest, subject=subject_message(as_subject(subject)))
+        request = message_of(privacy_pb2.ReleaseHoldRequest, subject=sent_subject(subject))
         self._calls.call(self._stub.ReleaseHold, request)
 
     def holds(self) -> list[Hold]:

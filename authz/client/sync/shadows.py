@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import datetime as dt
 
-from authz.client.arguments import as_instant, as_text, message_of
+from authz.client.arguments import as_text, message_of, sent_time
 from authz.client.sync.calls import Calls
 from authz.domain.instants import Instant
 from authz.domain.shadow import ShadowReport
 from authz.v1 import policy_pb2, policy_pb2_grpc
 from authz.wire.shadows import parse_shadow
-from authz.wire.values import time_message
 
 
 class ShadowClient:
@@ -43,7 +42,7 @@ class ShadowClient:
             budget_us=budget_us,
             author=author,
             course_id=course_id,
-            ends_at=None if ends_at is None else time_message(as_instant(ends_at, field="ends_at")),
+            ends_at=sent_time(ends_at, field="ends_at"),
         )
         if isinstance(candidate, int):
             request.number = candidate
