@@ -132,7 +132,7 @@ def test_an_argument_of_another_type_is_named_and_nothing_is_called(method: str,
 def test_of_two_subjects_the_malformed_one_is_named() -> None:
     with Client(NOBODY, timeout_s=0.5) as client:
         with pytest.raises(InvalidArgumentError, match=r"^to "):
-            client.privacy.rename("user:maya", "maya")
+            client.privacy.rename("user:maya", "maya", reason="typo")
         with pytest.raises(InvalidArgumentError, match=r"^resources_to "):
             client.privacy.erase("user:maya", reason="left", resources_to="stu")
 
